@@ -1,0 +1,120 @@
+//! Owned bytes, aligned for every element type and for direct I/O. Owns: allocation that fails with an error instead
+//! of an abort, and huge pages for large buffers. Knows nothing of tensors or files.
+
+use crate::error::{Error, ErrorKind, Result};
+use memmap2::{Advice, MmapMut};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+/// From this size on a buffer is an anonymous mapping: the kernel hands out zero pages lazily, and huge pages where it
+/// can. Page faults on fresh memory cost more than checksum, copy and decoding together.
+const MAPPED_FROM: usize = 1 << 20;
+
+/// Alignment of every buffer: enough for any element type; large ones are page-aligned by being mappings.
+const ALIGN: usize = 64;
+
+/// Zero-initialised owned bytes, aligned to at least 64, and to a page from 1 MiB on.
+pub struct Buffer {
+    memory: Memory,
+    len: usize,
+}
+
+enum Memory {
+    /// Over-allocated by `ALIGN`, used from `start`: alignment without unsafe.
+    Heap {
+        bytes: Vec<u8>,
+        start: usize,
+    },
+    Mapping(MmapMut),
+}
+
+impl Buffer {
+    /// A buffer of `len` zero bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LimitExceeded`] when the memory is not to be had.
+    pub fn zeroed(len: usize) -> Result<Self> {
+        let refused = || {
+            Error::new(ErrorKind::LimitExceeded, format!("no memory for a buffer of {len} bytes"))
+                .help("load fewer tensors at a time, or map the file")
+        };
+        let memory = if len >= MAPPED_FROM {
+            let mapping = MmapMut::map_anon(len).map_err(|error| refused().because(error))?;
+            // Advice only: a kernel without huge pages is slower, not wrong.
+            let _ = mapping.advise(Advice::HugePage);
+            Memory::Mapping(mapping)
+        } else {
+            let mut bytes = Vec::new();
+            bytes.try_reserve_exact(len + ALIGN).map_err(|error| refused().because(error))?;
+            bytes.resize(len + ALIGN, 0);
+            let start = bytes.as_ptr().align_offset(ALIGN);
+            Memory::Heap { bytes, start }
+        };
+        Ok(Self { memory, len })
+    }
+
+    /// A copy of `bytes`.
+    ///
+    /// # Errors
+    /// As [`Buffer::zeroed`].
+    pub fn copy_of(bytes: &[u8]) -> Result<Self> {
+        let mut buffer = Self::zeroed(bytes.len())?;
+        buffer.copy_from_slice(bytes);
+        Ok(buffer)
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.memory {
+            Memory::Heap { bytes, start } => &bytes[*start..][..self.len],
+            Memory::Mapping(mapping) => mapping,
+        }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.memory {
+            Memory::Heap { bytes, start } => &mut bytes[*start..][..self.len],
+            Memory::Mapping(mapping) => mapping,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} bytes)", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_buffer_is_zeroed_and_aligned() {
+        for len in [0, 1, 63, 64, 4096, MAPPED_FROM - 1, MAPPED_FROM, MAPPED_FROM + 1] {
+            let mut buffer = Buffer::zeroed(len).unwrap();
+            assert_eq!(buffer.len(), len);
+            assert_eq!(buffer.as_ptr() as usize % ALIGN, 0);
+            assert!(buffer.iter().all(|&byte| byte == 0));
+            buffer.fill(7);
+            assert!(buffer.iter().all(|&byte| byte == 7));
+        }
+    }
+
+    #[test]
+    fn memory_that_is_not_to_be_had_is_an_error_not_an_abort() {
+        let error = Buffer::zeroed(isize::MAX as usize / 2).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    }
+}

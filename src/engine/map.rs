@@ -1,0 +1,71 @@
+//! Mapping a file into memory. Owns: the one unsafe block of this crate, and the promise that it rests on. Knows
+//! nothing of containers.
+#![expect(
+    unsafe_code,
+    reason = "mapping a file is sound only under a promise that the caller gives; see `Unchanging`"
+)]
+
+use super::Blob;
+use crate::error::{Error, Result};
+use std::fs::File;
+
+/// The promise that mapped files stay as they are while they are mapped.
+///
+/// The store's own protocol keeps it: checkpoints are published read-only, never written again, and deleted by unlink,
+/// which leaves a mapping intact. What can break it is somebody else: truncating a mapped file makes the next touch of
+/// the lost pages a `SIGBUS` that ends the process, and overwriting it in place changes bytes under a `&[u8]`, which
+/// is undefined behaviour. Where others may do that (network file systems, shared folders), open for reading instead.
+#[derive(Clone, Copy, Debug)]
+pub struct Unchanging(());
+
+impl Unchanging {
+    /// Gives the promise.
+    ///
+    /// # Safety
+    /// For as long as any blob, checkpoint, tensor or view made under this promise lives, no process truncates the
+    /// mapped file or writes to it. Unlinking or renaming it is allowed.
+    pub unsafe fn assume() -> Self {
+        Self(())
+    }
+}
+
+/// A whole file, mapped.
+#[derive(Debug)]
+pub(crate) struct MappedFile {
+    map: memmap2::Mmap,
+    path: String,
+}
+
+impl MappedFile {
+    /// Maps `file`, whose path is for messages.
+    pub(crate) fn new(file: &File, path: String, _promise: Unchanging) -> Result<Self> {
+        // SAFETY: `Mmap::map` is unsafe because the file may be changed or truncated by anyone while the map lives.
+        // `_promise` exists only where a caller of `Unchanging::assume` took it upon them, in an unsafe block of
+        // their own, that nobody does. The mapping is private to this struct, read-only, and lives as long as every
+        // `&[u8]` given out, because those borrow from it. Empty files are mapped as an empty slice by memmap2.
+        let map = unsafe { memmap2::Mmap::map(file) };
+        let map = map.map_err(|error| {
+            Error::io("mapping the file failed", error).in_object(&path).help("open it for reading instead")
+        })?;
+        Ok(Self { map, path })
+    }
+}
+
+impl Blob for MappedFile {
+    fn len(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let bytes = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.map.get(start..start.checked_add(buffer.len())?))
+            .ok_or_else(|| super::ends_early(offset, buffer.len(), self.len()).in_object(&self.path))?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn as_bytes(&self) -> Option<&[u8]> {
+        Some(&self.map)
+    }
+}

@@ -1,0 +1,244 @@
+//! Engines move whole, immutable objects. Owns: the contract below, in prose here and executable in
+//! `testing::conformance`. Has never heard of a tensor, a step or a checkpoint.
+//!
+//! # The contract
+//! * **Keys** are relative paths of 1 to 4 segments of `[A-Za-z0-9._-]`, none of them `.` or `..` or starting with a dot.
+//! * **Create-only.** An object appears at [`Upload::commit`], whole, or not at all. No committed key is ever written
+//!   again: a second commit to it is [`CommitError::Conflict`], also when both raced, and exactly one of them wins.
+//! * **Durable on Ok.** When `commit` returns Ok, the object survives a power cut, as far as [`Caps::durable`] says.
+//! * **An abandoned upload leaves nothing visible.** Dropping an [`Upload`] aborts it. What a kill leaves behind is
+//!   never listed, never opened, never in the way of a new upload to the same key, and swept under the next lock.
+//! * **Three outcomes of a commit**, because a caller acts differently on each: see [`CommitError`].
+//! * **Reads need no lock** and see the object whole while it exists. An open [`Blob`] stays readable after `delete`.
+//! * **`list`** returns committed objects only, complete for everything committed before the call.
+//! * **`delete`** is atomic, durable when it returns Ok, and deleting what does not exist is `NotFound`.
+//! * **`lock`** is held by one holder at a time, across processes, and freed by the death of the holder.
+//!   An engine that cannot lock says so in [`Caps::lock`] and refuses.
+
+// pub(crate) mod local;
+pub(crate) mod map;
+// pub(crate) mod memory;
+// pub(crate) mod vfs;
+
+// pub use local::Local;
+pub use map::Unchanging;
+// pub use memory::Memory;
+
+use crate::error::{Error, Result};
+use std::fmt;
+use std::sync::Arc;
+
+/// 16 bytes that tell one upload from every other. The same bytes stand in the object (a container's file id), so that
+/// an engine can resolve a lost reply by reading them back.
+pub type Nonce = [u8; 16];
+
+/// Moves whole objects. See the [module](self) for the contract.
+pub trait Engine: Send + Sync + fmt::Debug {
+    /// Starts an upload to `key`. `size_hint` is the final length in bytes if it is known: an engine may reserve the
+    /// space and fail early.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the key is committed already (a race may still end in [`CommitError::Conflict`]), and
+    /// whatever the storage says.
+    fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>>;
+
+    /// Opens a committed object for reading.
+    ///
+    /// # Errors
+    /// `NotFound`, and whatever the storage says.
+    fn open(&self, key: &str) -> Result<Arc<dyn Blob>>;
+
+    /// As [`Engine::open`], mapped into memory where the engine can.
+    ///
+    /// # Errors
+    /// As [`Engine::open`], and `Unsupported` where the engine has nothing to map.
+    fn map(&self, key: &str, _promise: Unchanging) -> Result<Arc<dyn Blob>> {
+        Err(Error::new(crate::ErrorKind::Unsupported, "this engine cannot map objects")
+            .in_object(self.describe(key))
+            .help("open it for reading instead"))
+    }
+
+    /// The committed objects directly under `folder` (`""` is the top), in no particular order. Objects in folders
+    /// below it are not listed, and a folder that does not exist is empty.
+    ///
+    /// # Errors
+    /// Whatever the storage says.
+    fn list(&self, folder: &str) -> Result<Vec<Entry>>;
+
+    /// Deletes a committed object.
+    ///
+    /// # Errors
+    /// `NotFound`, and whatever the storage says; then the object is still whole or gone, never half.
+    fn delete(&self, key: &str) -> Result<()>;
+
+    /// Moves a committed object to a key that is free, atomically; durable when it returns Ok. Called under the lock.
+    ///
+    /// # Errors
+    /// `NotFound`, `AlreadyExists`, `Unsupported` where the storage has no such operation.
+    fn rename(&self, from: &str, to: &str) -> Result<()>;
+
+    /// Takes the exclusive writer lock, without waiting, and clears what killed uploads left behind. `holder` is shown
+    /// to whoever is refused.
+    ///
+    /// # Errors
+    /// `Locked` with the holder's words; `Unsupported` where the engine has no locks.
+    fn lock(&self, holder: &str) -> Result<Box<dyn Lock>>;
+
+    /// What this engine can do here, probed and not assumed.
+    fn caps(&self) -> Caps;
+
+    /// The object's name for people: a path or a URL.
+    fn describe(&self, key: &str) -> String;
+}
+
+/// One committed object in a listing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The whole key, with its folder.
+    pub key: String,
+    /// Length in bytes.
+    pub len: u64,
+}
+
+/// An object on its way. Dropping it aborts: nothing becomes visible.
+pub trait Upload: Send {
+    /// Appends bytes. An engine may hold them back or write them in parallel; an error may surface later, at the
+    /// latest in `commit`.
+    ///
+    /// # Errors
+    /// After an error the upload is dead: every later call fails too, and it can only be dropped.
+    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Publishes the object. Consumes the upload: what was published can no longer be written.
+    ///
+    /// # Errors
+    /// One of three outcomes, see [`CommitError`].
+    fn commit(self: Box<Self>, nonce: Nonce) -> Result<(), CommitError>;
+}
+
+/// Why a commit returned no Ok: three things a caller acts on differently.
+#[derive(Debug)]
+pub enum CommitError {
+    /// The key was committed by somebody else. Ours is not visible.
+    Conflict(Error),
+    /// Ours is not visible and never will be. Trying again with a new upload is safe.
+    NotCommitted(Error),
+    /// Ours may or may not be visible, now or after a power cut. Read back before believing either.
+    Unknown(Error),
+}
+
+impl From<CommitError> for Error {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Conflict(error) => error.with_kind(crate::ErrorKind::AlreadyExists),
+            CommitError::NotCommitted(error) => error,
+            CommitError::Unknown(error) => error.with_kind(crate::ErrorKind::Unknown),
+        }
+    }
+}
+
+/// A committed object, open for reading from several threads.
+pub trait Blob: Send + Sync + fmt::Debug {
+    /// Length in bytes.
+    fn len(&self) -> u64;
+
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `buffer` from `offset`.
+    ///
+    /// # Errors
+    /// `Damaged` when the object ends before the buffer is full, and whatever the storage says.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
+
+    /// Fills several buffers from their offsets: one round trip where the engine can.
+    ///
+    /// # Errors
+    /// As [`Blob::read_at`].
+    fn read_ranges(&self, ranges: &mut [(u64, &mut [u8])]) -> Result<()> {
+        ranges.iter_mut().try_for_each(|(offset, buffer)| self.read_at(*offset, buffer))
+    }
+
+    /// All bytes, where they are in memory already: mapped, or an engine that lives in memory.
+    fn as_bytes(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+/// The exclusive writer lock; dropping it frees it.
+pub trait Lock: Send + Sync + fmt::Debug {}
+
+/// What an engine can do where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Caps {
+    /// Committed objects survive a power cut, on storage that honours fsync.
+    pub durable: bool,
+    /// A second commit to a key is refused by the storage itself, whoever tries, even without the lock.
+    pub create_only: bool,
+    /// [`Engine::lock`] works.
+    pub lock: bool,
+    /// [`Engine::map`] works.
+    pub map: bool,
+}
+
+impl Caps {
+    /// An engine that can do nothing yet; set what it can.
+    pub const NONE: Self = Self { durable: false, create_only: false, lock: false, map: false };
+}
+
+/// Checks a key against the contract's grammar.
+///
+/// # Errors
+/// `Invalid`, with what is wrong.
+pub fn check_key(key: &str) -> Result<()> {
+    let segment_is_valid = |segment: &str| {
+        !segment.is_empty()
+            && segment.len() <= 200
+            && !segment.starts_with('.')
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    if key.split('/').count() <= 4 && key.split('/').all(segment_is_valid) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("object key {key:?}"))
+        .expected("1 to 4 segments of letters, digits, dot, dash and underscore, none starting with a dot"))
+}
+
+/// The error of a read past the end.
+pub(crate) fn ends_early(offset: u64, wanted: usize, len: u64) -> Error {
+    Error::damaged(format!("the object ends before the {wanted} bytes wanted"))
+        .at_byte(offset)
+        .found(format!("{len} bytes in all"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_could_leave_the_folder_are_refused() {
+        for key in ["a", "0001-0000000012.tkeep", "attempts/0003", "shards/a/b/c"] {
+            check_key(key).unwrap();
+        }
+        for key in [
+            "",
+            "/",
+            "/a",
+            "a/",
+            "a//b",
+            "..",
+            "a/../b",
+            ".tmp",
+            "a/.hidden",
+            "a b",
+            "a\\b",
+            "a/b/c/d/e",
+            "é",
+        ] {
+            assert!(check_key(key).is_err(), "{key:?}");
+        }
+    }
+}

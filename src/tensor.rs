@@ -1,0 +1,257 @@
+//! One tensor: dtype, shape, bytes. Owns: checked shape arithmetic, typed views of bytes. Knows nothing of names,
+//! files or checksums.
+
+use crate::buffer::Buffer;
+use crate::dtype::{Dtype, Element};
+use crate::error::{Error, ErrorKind, Result};
+use std::fmt;
+use std::sync::Arc;
+
+/// Bytes that tensors may share: an `Arc` of anything that holds them.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// Elements in a tensor of this shape; 1 for rank 0.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] when the product overflows. A zero anywhere makes the product 0 whatever stands beside it.
+pub fn element_count(shape: &[usize]) -> Result<usize> {
+    if shape.contains(&0) {
+        return Ok(0);
+    }
+    shape
+        .iter()
+        .try_fold(1_usize, |count, &dim| count.checked_mul(dim))
+        .ok_or_else(|| Error::invalid(format!("shape {shape:?} overflows")).expected("at most 2^64 elements"))
+}
+
+/// Bytes of a tensor of this dtype and shape.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] when the product overflows.
+pub fn byte_len(dtype: Dtype, shape: &[usize]) -> Result<usize> {
+    element_count(shape)?
+        .checked_mul(dtype.size())
+        .filter(|&len| len <= isize::MAX as usize)
+        .ok_or_else(|| Error::invalid(format!("shape {shape:?} of {dtype} overflows")))
+}
+
+/// A tensor: dtype, shape and little-endian bytes in row-major (C) order, borrowed where possible.
+///
+/// `bytes().len()` is always `shape × dtype`: the constructors check it.
+#[derive(Clone)]
+pub struct Tensor<'a> {
+    dtype: Dtype,
+    shape: Box<[usize]>,
+    data: Data<'a>,
+}
+
+#[derive(Clone)]
+enum Data<'a> {
+    Borrowed(&'a [u8]),
+    Shared(SharedBytes),
+}
+
+impl<'a> Tensor<'a> {
+    /// A tensor over borrowed bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when shape × dtype is not the number of bytes.
+    pub fn new(dtype: Dtype, shape: &[usize], bytes: &'a [u8]) -> Result<Self> {
+        check_len(dtype, shape, bytes.len())?;
+        Ok(Self { dtype, shape: shape.into(), data: Data::Borrowed(bytes) })
+    }
+
+    /// A tensor over shared bytes, which it keeps alive.
+    ///
+    /// # Errors
+    /// As [`Tensor::new`].
+    pub fn shared(dtype: Dtype, shape: &[usize], bytes: SharedBytes) -> Result<Self> {
+        check_len(dtype, shape, (*bytes).as_ref().len())?;
+        Ok(Self { dtype, shape: shape.into(), data: Data::Shared(bytes) })
+    }
+
+    /// A tensor that owns its bytes.
+    ///
+    /// # Errors
+    /// As [`Tensor::new`].
+    pub fn owned(dtype: Dtype, shape: &[usize], bytes: Buffer) -> Result<Self> {
+        Self::shared(dtype, shape, Arc::new(bytes))
+    }
+
+    /// A tensor over borrowed elements.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when the shape does not hold that many elements.
+    pub fn from_elements<T: Element>(shape: &[usize], elements: &'a [T]) -> Result<Self> {
+        Self::new(T::DTYPE, shape, bytemuck::cast_slice(elements))
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The lengths of the axes; empty for a scalar.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.bytes().len() / self.dtype.size()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.bytes().is_empty()
+    }
+
+    /// The bytes, little-endian, row-major.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::Borrowed(bytes) => bytes,
+            Data::Shared(bytes) => (**bytes).as_ref(),
+        }
+    }
+
+    /// The bytes with the lifetime of what they were borrowed from, if they were borrowed and not copied.
+    pub fn borrowed(&self) -> Option<&'a [u8]> {
+        match self.data {
+            Data::Borrowed(bytes) => Some(bytes),
+            Data::Shared(_) => None,
+        }
+    }
+
+    /// The elements as a slice in row-major order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Mismatch`] when `T` is not this dtype's Rust type; nothing is cast.
+    /// [`ErrorKind::Damaged`] when a `bool` is neither 0 nor 1.
+    /// [`ErrorKind::Unsupported`] when user-given bytes are not aligned for `T`.
+    pub fn elements<T: Element>(&self) -> Result<&[T]> {
+        cast(self.dtype, self.bytes())
+    }
+
+    /// As [`Tensor::elements`], with the lifetime of what the bytes were borrowed from: a mapped checkpoint, say.
+    ///
+    /// # Errors
+    /// As [`Tensor::elements`], and [`ErrorKind::Unsupported`] when the bytes are owned by this tensor.
+    pub fn borrowed_elements<T: Element>(&self) -> Result<&'a [T]> {
+        let bytes = self.borrowed().ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, "the tensor owns its bytes, so they cannot outlive it")
+                .help("map the checkpoint, or copy the elements")
+        })?;
+        cast(self.dtype, bytes)
+    }
+
+    /// The one element of a tensor with one element.
+    ///
+    /// # Errors
+    /// As [`Tensor::elements`], and [`ErrorKind::Mismatch`] when there is not exactly one.
+    pub fn scalar<T: Element>(&self) -> Result<T> {
+        match self.elements::<T>()? {
+            [element] => Ok(*element),
+            elements => {
+                Err(Error::new(ErrorKind::Mismatch, "number of elements").expected(1).found(elements.len()))
+            }
+        }
+    }
+}
+
+fn check_len(dtype: Dtype, shape: &[usize], len: usize) -> Result<()> {
+    let expected = byte_len(dtype, shape)?;
+    if expected == len {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("bytes of a tensor of {dtype} {shape:?}")).expected(expected).found(len))
+}
+
+fn cast<T: Element>(dtype: Dtype, bytes: &[u8]) -> Result<&[T]> {
+    if dtype != T::DTYPE {
+        return Err(Error::new(ErrorKind::Mismatch, "dtype")
+            .expected(T::DTYPE)
+            .found(dtype)
+            .help("read it as its own dtype and convert the elements"));
+    }
+    bytemuck::checked::try_cast_slice(bytes).map_err(|error| match error {
+        bytemuck::checked::CheckedCastError::InvalidBitPattern => {
+            Error::damaged(format!("a byte that is no {dtype}")).expected("0 or 1")
+        }
+        error => Error::new(ErrorKind::Unsupported, format!("bytes cannot be viewed as {dtype}: {error}"))
+            .help("copy them into an aligned buffer first"),
+    })
+}
+
+#[cfg(feature = "ndarray")]
+impl<'a> Tensor<'a> {
+    /// The tensor as an array view.
+    ///
+    /// # Errors
+    /// As [`Tensor::elements`].
+    pub fn view<T: Element>(&self) -> Result<ndarray::ArrayViewD<'_, T>> {
+        as_view(&self.shape, self.elements()?)
+    }
+
+    /// As [`Tensor::view`], with the lifetime of what the bytes were borrowed from.
+    ///
+    /// # Errors
+    /// As [`Tensor::borrowed_elements`].
+    pub fn borrowed_view<T: Element>(&self) -> Result<ndarray::ArrayViewD<'a, T>> {
+        as_view(&self.shape, self.borrowed_elements()?)
+    }
+
+    /// A copy as an owned array.
+    ///
+    /// # Errors
+    /// As [`Tensor::elements`].
+    pub fn to_array<T: Element>(&self) -> Result<ndarray::ArrayD<T>> {
+        Ok(self.view()?.to_owned())
+    }
+}
+
+#[cfg(feature = "ndarray")]
+fn as_view<'s, T>(shape: &[usize], elements: &'s [T]) -> Result<ndarray::ArrayViewD<'s, T>> {
+    ndarray::ArrayViewD::from_shape(ndarray::IxDyn(shape), elements)
+        .map_err(|error| Error::invalid(format!("shape {shape:?} is not possible in ndarray")).because(error))
+}
+
+impl fmt::Debug for Tensor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tensor({} {:?})", self.dtype, self.shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shape_times_dtype_must_be_the_number_of_bytes() {
+        let bytes = [0; 24];
+        assert!(Tensor::new(Dtype::F32, &[2, 3], &bytes).is_ok());
+        let error = Tensor::new(Dtype::F32, &[2, 4], &bytes).unwrap_err();
+        assert_eq!(error.to_string(), "bytes of a tensor of f32 [2, 4]: expected 32, found 24");
+    }
+
+    #[test]
+    fn overflowing_shapes_are_errors_and_zero_wins_over_overflow() {
+        assert!(byte_len(Dtype::F32, &[usize::MAX, 2]).is_err());
+        assert!(byte_len(Dtype::C128, &[usize::MAX / 2]).is_err());
+        assert_eq!(byte_len(Dtype::F32, &[usize::MAX, 0, usize::MAX]).unwrap(), 0);
+        assert_eq!(byte_len(Dtype::F32, &[]).unwrap(), 4);
+    }
+
+    #[test]
+    fn elements_are_never_cast_silently() {
+        let tensor = Tensor::from_elements(&[2], &[1.0_f32, 2.0]).unwrap();
+        assert_eq!(tensor.elements::<f32>().unwrap(), [1.0, 2.0]);
+        assert_eq!(tensor.elements::<u32>().unwrap_err().kind(), ErrorKind::Mismatch);
+        assert!(tensor.scalar::<f32>().is_err());
+    }
+
+    #[test]
+    fn a_bool_that_is_neither_zero_nor_one_is_damage() {
+        let tensor = Tensor::new(Dtype::Bool, &[2], &[1, 2]).unwrap();
+        assert_eq!(tensor.elements::<bool>().unwrap_err().kind(), ErrorKind::Damaged);
+    }
+}
