@@ -7,6 +7,7 @@ mod buffer;
 mod dtype;
 pub mod engine;
 mod error;
+mod format;
 mod tensor;
 
 pub use buffer::Buffer;

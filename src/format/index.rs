@@ -1,0 +1,272 @@
+//! The index region: a preamble and sections, each with kind, length and checksums. Owns: framing, and which sections
+//! make an [`Index`]. An `Index` value is a valid index.
+
+use super::aliases::{self, Aliases};
+use super::limits::Limits;
+use super::table::{Kind, Table};
+use super::{INDEX_ALIGN, INDEX_MAGIC, align_up, checksum_error, crc32, le};
+use crate::error::{Error, Result};
+use std::ops::Range;
+
+/// The tensors' table.
+pub const SECTION_TENSORS: u32 = 1;
+/// The records' table.
+pub const SECTION_RECORDS: u32 = 2;
+/// Tied tensors' further names.
+pub const SECTION_ALIASES: u32 = 3;
+
+/// The layout of the preamble.
+pub mod preamble {
+    super::super::layout! { 32:
+        REGION_MAGIC = 0..8;
+        REGION_LENGTH = 8..16;
+        SECTION_COUNT = 16..20;
+        ZEROS = 20..28;
+        PREAMBLE_CRC = 28..32;
+    }
+
+    pub(super) fn encode(region_len: u64, sections: u32) -> Vec<u8> {
+        let mut bytes = vec![0; LEN];
+        bytes[REGION_MAGIC].copy_from_slice(&super::INDEX_MAGIC);
+        bytes[REGION_LENGTH].copy_from_slice(&region_len.to_le_bytes());
+        bytes[SECTION_COUNT].copy_from_slice(&sections.to_le_bytes());
+        super::seal(&mut bytes, PREAMBLE_CRC);
+        bytes
+    }
+
+    /// Region length and number of sections.
+    pub(super) fn decode(bytes: &[u8]) -> crate::Result<(u64, u32)> {
+        super::check_seal("preamble", bytes, PREAMBLE_CRC)?;
+        if bytes[REGION_MAGIC] != super::INDEX_MAGIC || bytes[ZEROS].iter().any(|&byte| byte != 0) {
+            return Err(crate::Error::damaged("preamble of the index"));
+        }
+        Ok((super::le::u64(bytes, REGION_LENGTH), super::le::u32(bytes, SECTION_COUNT)))
+    }
+}
+
+/// The layout of a section's header.
+pub mod section {
+    super::super::layout! { 32:
+        KIND = 0..4;
+        SECTION_FLAGS = 4..8;
+        PAYLOAD_LENGTH = 8..16;
+        PAYLOAD_CRC = 16..20;
+        ZEROS = 20..28;
+        SECTION_HEADER_CRC = 28..32;
+    }
+
+    pub(super) fn encode(kind: u32, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; LEN];
+        bytes[KIND].copy_from_slice(&kind.to_le_bytes());
+        bytes[PAYLOAD_LENGTH].copy_from_slice(&(payload.len() as u64).to_le_bytes());
+        bytes[PAYLOAD_CRC].copy_from_slice(&super::crc32(payload).to_le_bytes());
+        super::seal(&mut bytes, SECTION_HEADER_CRC);
+        bytes
+    }
+
+    /// Kind, payload length, payload checksum.
+    pub(super) fn decode(bytes: &[u8]) -> crate::Result<(u32, u64, u32)> {
+        super::check_seal("section header", bytes, SECTION_HEADER_CRC)?;
+        if bytes[SECTION_FLAGS].iter().chain(&bytes[ZEROS]).any(|&byte| byte != 0) {
+            return Err(crate::Error::damaged("reserved bytes of a section header"));
+        }
+        Ok((
+            super::le::u32(bytes, KIND),
+            super::le::u64(bytes, PAYLOAD_LENGTH),
+            super::le::u32(bytes, PAYLOAD_CRC),
+        ))
+    }
+}
+
+/// Sections start at multiples of this within the region.
+pub const SECTION_ALIGN: u64 = 8;
+
+fn seal(bytes: &mut [u8], crc: Range<usize>) {
+    let sum = crc32(&bytes[..crc.start]);
+    bytes[crc].copy_from_slice(&sum.to_le_bytes());
+}
+
+fn check_seal(what: &str, bytes: &[u8], crc: Range<usize>) -> Result<()> {
+    let (expected, found) = (le::u32(bytes, crc.clone()), crc32(&bytes[..crc.start]));
+    if expected == found {
+        Ok(())
+    } else {
+        Err(checksum_error(format!("checksum of an index {what}"), expected, found))
+    }
+}
+
+/// Frames sections into an index region whose length is a multiple of [`INDEX_ALIGN`].
+pub fn encode(sections: &[(u32, Vec<u8>)]) -> Vec<u8> {
+    let mut region = vec![0; preamble::LEN];
+    for (kind, payload) in sections {
+        region.extend_from_slice(&section::encode(*kind, payload));
+        region.extend_from_slice(payload);
+        region.resize(align_up(region.len() as u64, SECTION_ALIGN) as usize, 0);
+    }
+    region.resize(align_up(region.len() as u64, INDEX_ALIGN) as usize, 0);
+    let preamble = preamble::encode(region.len() as u64, sections.len() as u32);
+    region[..preamble::LEN].copy_from_slice(&preamble);
+    region
+}
+
+/// A valid index over the bytes of its region.
+#[derive(Debug)]
+pub struct Index<B> {
+    /// Tensors.
+    pub tensors: Table<B>,
+    /// Records.
+    pub records: Table<B>,
+    /// Further names of tensors.
+    pub aliases: Aliases,
+}
+
+impl<B: AsRef<[u8]> + Clone> Index<B> {
+    /// Decodes and validates a region, whose checksum in the footer was verified, of a file whose extents lie in
+    /// `data`: they must fill it but for padding.
+    ///
+    /// # Errors
+    /// `Damaged`.
+    pub fn decode(region: B, data: Range<u64>) -> Result<Self> {
+        let sections = sections(region.as_ref())?;
+        let find =
+            |kind: u32| sections.iter().find(|(found, _)| *found == kind).map(|(_, payload)| payload.clone());
+        let required = |kind: u32, what: &'static str| {
+            find(kind).ok_or_else(|| {
+                Error::damaged(format!("the index has no section of {what}")).expected(format!("kind {kind}"))
+            })
+        };
+        let tensors = required(SECTION_TENSORS, "tensors")?;
+        let tensors = Table::parse(region.clone(), tensors, Kind::Tensors, data.start, data.end)?;
+        let records = required(SECTION_RECORDS, "records")?;
+        let records = Table::parse(region.clone(), records, Kind::Records, tensors.data_end(), data.end)?;
+        let aliases = match find(SECTION_ALIASES) {
+            Some(payload) => aliases::decode(&region.as_ref()[payload], tensors.len(), |name| {
+                tensors.find(name).is_some()
+            })?,
+            None => Aliases::new(),
+        };
+        let slack = data.end - records.data_end();
+        if slack >= super::INDEX_ALIGN {
+            return Err(Error::damaged("bytes between the last extent and the index")
+                .at_byte(records.data_end())
+                .expected("only padding")
+                .found(format!("{slack} bytes")));
+        }
+        Ok(Self { tensors, records, aliases })
+    }
+}
+
+/// Kinds and payload ranges of the sections of a region; unknown kinds are checked and kept.
+fn sections(region: &[u8]) -> Result<Vec<(u32, Range<usize>)>> {
+    let preamble = region.get(..preamble::LEN).ok_or_else(|| ends_early(region))?;
+    let (region_len, count) = preamble::decode(preamble)?;
+    if region_len != region.len() as u64 || u64::from(count) > Limits::V1.sections {
+        return Err(Error::damaged("length of the index region").expected(region_len).found(region.len()));
+    }
+    let mut at = preamble::LEN;
+    let mut sections: Vec<(u32, Range<usize>)> = Vec::new();
+    for _ in 0..count {
+        let header = region.get(at..at + section::LEN).ok_or_else(|| ends_early(region))?;
+        let (kind, len, crc) = section::decode(header)?;
+        let start = at + section::LEN;
+        let end = usize::try_from(len).ok().and_then(|len| start.checked_add(len));
+        let payload = end.and_then(|end| region.get(start..end)).ok_or_else(|| ends_early(region))?;
+        let found = crc32(payload);
+        if found != crc {
+            return Err(checksum_error(format!("checksum of the index section of kind {kind}"), crc, found));
+        }
+        if sections.iter().any(|(earlier, _)| *earlier == kind) {
+            return Err(Error::damaged(format!("two index sections of kind {kind}")));
+        }
+        let end = start + payload.len();
+        sections.push((kind, start..end));
+        at = (align_up(end as u64, SECTION_ALIGN) as usize).min(region.len());
+        check_zeros(&region[end..at])?;
+    }
+    if region.len() - at >= INDEX_ALIGN as usize {
+        return Err(Error::damaged("bytes after the last section of the index"));
+    }
+    check_zeros(&region[at..])?;
+    Ok(sections)
+}
+
+fn check_zeros(padding: &[u8]) -> Result<()> {
+    if padding.iter().all(|&byte| byte == 0) {
+        Ok(())
+    } else {
+        Err(Error::damaged("padding of the index").expected("zeros"))
+    }
+}
+
+fn ends_early(region: &[u8]) -> Error {
+    Error::damaged("the index ends inside a section").found(format!("{} bytes", region.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Dtype;
+    use crate::format::table::TableBuilder;
+
+    fn region() -> Vec<u8> {
+        let mut tensors = TableBuilder::default();
+        tensors.push("w", Dtype::F32, &[4], 16, 4096, 20);
+        tensors.push_chunk(0, 0, 16, 1);
+        let mut records = TableBuilder::default();
+        records.push("r", Dtype::Opaque, &[3], 3, 4112, 20);
+        records.push_chunk(0, 0, 3, 2);
+        let aliases = aliases::encode(&Aliases::from([("v".to_owned(), 0)])).unwrap();
+        encode(&[
+            (SECTION_TENSORS, tensors.encode()),
+            (SECTION_RECORDS, records.encode()),
+            (SECTION_ALIASES, aliases),
+            (999, b"from the future".to_vec()),
+        ])
+    }
+
+    #[test]
+    fn an_index_survives_the_round_trip_and_unknown_sections_are_skipped() {
+        let region = region();
+        assert!(region.len().is_multiple_of(64));
+        let index = Index::decode(region.as_slice(), 4096..4160).unwrap();
+        assert_eq!((index.tensors.len(), index.records.len(), index.aliases["v"]), (1, 1, 0));
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_seen() {
+        let region = region();
+        for bit in 0..region.len() * 8 {
+            let mut region = region.clone();
+            region[bit / 8] ^= 1 << (bit % 8);
+            assert!(Index::decode(region.as_slice(), 4096..4160).is_err(), "bit {bit}");
+        }
+        for len in 0..region.len() {
+            assert!(Index::decode(&region[..len], 4096..4160).is_err(), "cut to {len}");
+        }
+    }
+
+    #[test]
+    fn data_that_no_entry_claims_is_refused() {
+        let region = region();
+        assert!(Index::decode(region.as_slice(), 4096..4224).is_err());
+        assert!(Index::decode(region.as_slice(), 4096..4112).is_err());
+    }
+
+    #[test]
+    fn an_index_without_tables_or_with_a_table_twice_is_refused() {
+        let empty = TableBuilder::default().encode();
+        for sections in [
+            vec![],
+            vec![(SECTION_TENSORS, empty.clone())],
+            vec![
+                (SECTION_TENSORS, empty.clone()),
+                (SECTION_TENSORS, empty.clone()),
+                (SECTION_RECORDS, empty.clone()),
+            ],
+        ] {
+            assert!(Index::decode(encode(&sections).as_slice(), 4096..4096).is_err());
+        }
+        let both = [(SECTION_TENSORS, empty.clone()), (SECTION_RECORDS, empty)];
+        assert!(Index::decode(encode(&both).as_slice(), 4096..4096).is_ok());
+    }
+}

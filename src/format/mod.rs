@@ -1,0 +1,151 @@
+//! Bytes to structs and back, for container format version 1 (SPEC.md is normative). Owns: header, footer, index
+//! region, records. Sans-IO: `&[u8]` in, values out; no files, no threads.
+//!
+//! The promise of every decoder here: for any bytes at all it returns a value or an error. It does not panic, and
+//! allocates nothing in proportion to a number that the bytes claim: counts are bounded by the bytes that are there.
+//! A value that exists was checked: decoding is validating, and nobody checks it again.
+
+pub mod aliases;
+pub mod footer;
+pub mod header;
+pub mod index;
+pub mod limits;
+pub mod records;
+pub mod table;
+pub mod value;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The version of this format that a reader must know at least, to read what this writer writes.
+pub const READ_VERSION: u16 = 1;
+/// The version of the specification that this writer follows.
+pub const WRITE_VERSION: u16 = 1;
+/// First bytes of a container: a byte that no text has, the name, and line ends that a text-mode transfer would change.
+pub const MAGIC: [u8; 8] = [0x89, b'T', b'K', b'P', 0x0D, 0x0A, 0x1A, 0x0A];
+/// Last bytes of a container: the magic reversed.
+pub const CLOSING_MAGIC: [u8; 8] = [0x0A, 0x1A, 0x0A, 0x0D, b'P', b'K', b'T', 0x89];
+/// First bytes of an index region, so that it can be found when the footer is lost.
+pub const INDEX_MAGIC: [u8; 8] = *b"TKPINDEX";
+/// The checksum algorithm of version 1: CRC-32/ISO-HDLC. 0 would mean none, and is refused.
+pub const CHECKSUM_CRC32: u8 = 1;
+/// Extents of this many bytes and more start on a page.
+pub const PAGE_ALIGNED_FROM: u64 = 64 << 10;
+/// The alignment of large extents, and of the header.
+pub const PAGE: u64 = 4096;
+/// Chunks are this many raw bytes (as a power of two) unless said otherwise.
+pub const DEFAULT_CHUNK_LOG2: u8 = 20;
+/// Where the index region starts and what its length is a multiple of.
+pub const INDEX_ALIGN: u64 = 64;
+/// Where the mirror of the index starts: a sector of its own.
+pub const MIRROR_ALIGN: u64 = 512;
+/// An index region of at most this many bytes is mirrored.
+pub const MIRROR_UP_TO: u64 = 1 << 20;
+
+/// One field of a fixed layout, for the test that compares SPEC.md with the code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// First byte.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+    /// Name, as in SPEC.md.
+    pub name: &'static str,
+}
+
+/// A fixed layout, written down once: the ranges that encode and decode use, and the list that SPEC.md is held against.
+macro_rules! layout {
+    ($len:literal: $($name:ident = $start:literal .. $end:literal;)*) => {
+        /// Length in bytes.
+        pub const LEN: usize = $len;
+        $(const $name: std::ops::Range<usize> = $start..$end;)*
+        /// The layout, field by field.
+        pub const FIELDS: &[crate::format::Field] = &[
+            $(crate::format::Field { start: $start, end: $end, name: stringify!($name) },)*
+        ];
+    };
+}
+pub(crate) use layout;
+
+/// The alignment of an extent of a tensor of `byte_len` raw bytes: a page from 64 KiB on, else the next power of two
+/// in 8..=64.
+pub fn extent_align(byte_len: u64) -> u64 {
+    if byte_len >= PAGE_ALIGNED_FROM { PAGE } else { byte_len.next_power_of_two().clamp(8, 64) }
+}
+
+/// The next multiple of a power of two; the largest representable one where that would overflow.
+pub fn align_up(offset: u64, align: u64) -> u64 {
+    offset.saturating_add(align - 1) & !(align - 1)
+}
+
+/// Feature flags, with ext4's meaning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// Unknown bits are harmless.
+    pub compat: u64,
+    /// Unknown bits forbid changing the file, not reading it.
+    pub ro_compat: u64,
+    /// Unknown bits forbid reading the file.
+    pub incompat: u64,
+}
+
+impl Flags {
+    /// Bits of `incompat` that this version reads: none yet.
+    pub const KNOWN_INCOMPAT: u64 = 0;
+
+    fn check(self) -> Result<()> {
+        let unknown = self.incompat & !Self::KNOWN_INCOMPAT;
+        if unknown == 0 {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::NewerVersion, "the file needs features this version does not know")
+            .found(format!("incompat flags {unknown:#x}"))
+            .help("update tensorkeep"))
+    }
+}
+
+/// CRC-32/ISO-HDLC.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    crc32fast::hash(bytes)
+}
+
+/// The error of a checksum that does not match.
+pub fn checksum_error(what: impl Into<std::borrow::Cow<'static, str>>, expected: u32, found: u32) -> Error {
+    Error::damaged(what).expected(format!("{expected:08x}")).found(format!("{found:08x}"))
+}
+
+/// Little-endian integers at an index of a column or a byte of a layout. The callers' ranges are checked before: an
+/// out-of-range read is a bug here, not a property of the bytes.
+pub(crate) mod le {
+    use std::ops::Range;
+
+    pub fn u16(bytes: &[u8], range: Range<usize>) -> u16 {
+        u16::from_le_bytes(array(bytes, range))
+    }
+
+    pub fn u32(bytes: &[u8], range: Range<usize>) -> u32 {
+        u32::from_le_bytes(array(bytes, range))
+    }
+
+    pub fn u64(bytes: &[u8], range: Range<usize>) -> u64 {
+        u64::from_le_bytes(array(bytes, range))
+    }
+
+    pub fn array<const N: usize>(bytes: &[u8], range: Range<usize>) -> [u8; N] {
+        bytes[range].try_into().expect("the layout's ranges have the width of their type")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alignment_follows_the_size() {
+        for (len, align) in [(1, 8), (8, 8), (9, 16), (33, 64), (65_535, 64), (65_536, 4096), (1 << 40, 4096)]
+        {
+            assert_eq!(extent_align(len), align, "{len}");
+        }
+        assert_eq!(align_up(4097, 4096), 8192);
+        assert_eq!(align_up(u64::MAX, 64), u64::MAX & !63);
+    }
+}
