@@ -4,13 +4,29 @@
 compile_error!("tensorkeep maps little-endian tensors in place and does not support big-endian targets");
 
 mod buffer;
+mod checkpoint;
+mod codec;
 mod dtype;
 pub mod engine;
 mod error;
 mod format;
+mod model;
+mod names;
+mod pipeline;
+mod snapshot;
+mod state_dict;
 mod tensor;
+mod writer;
 
 pub use buffer::Buffer;
+pub use checkpoint::{Checkpoint, OpenOptions, Report, TensorInfo, Verify};
+pub use codec::Codec;
 pub use dtype::{Dtype, Element};
 pub use error::{Error, ErrorKind, Result};
+pub use format::limits::Limits;
+pub use format::value::Value;
+pub use model::{LoadOptions, LoadReport, MODEL_GROUP, Mismatched, Model, Registry};
+pub use snapshot::{Deferred, IntoSource, Progress, RESERVED_PREFIX, Snapshot, Source};
+pub use state_dict::{IntoTensorMut, StateDict, StateDictMut, Stateful, TensorMut};
 pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
+pub use writer::{WriteOptions, Written};

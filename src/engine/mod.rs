@@ -15,7 +15,7 @@
 //! * **`lock`** is held by one holder at a time, across processes, and freed by the death of the holder.
 //!   An engine that cannot lock says so in [`Caps::lock`] and refuses.
 
-// pub(crate) mod local;
+pub(crate) mod local;
 pub(crate) mod map;
 // pub(crate) mod memory;
 // pub(crate) mod vfs;

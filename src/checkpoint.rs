@@ -1,0 +1,350 @@
+//! Reads containers: the only place that does. Owns: opening (header, footer, index or its mirror), the verification
+//! that happens by default before a byte is given out, and tensors, slices and records. Knows a [`Blob`] to read from,
+//! and nothing of stores.
+
+mod read;
+mod verify;
+
+pub use read::TensorInfo;
+pub use verify::Report;
+
+use crate::engine::{Blob, Unchanging, local};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::footer::{self, Footer};
+use crate::format::header::{self, Header};
+use crate::format::index::Index;
+use crate::format::value::Value;
+use crate::format::{self, records};
+use crate::snapshot::{METADATA, METRICS, PROGRESS, Progress};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// When checksums of tensors and records are verified. Header, footer and index always are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Each chunk, when it is first touched. No unverified byte is given out.
+    #[default]
+    OnTouch,
+    /// Everything, when the file is opened, and what is read (not mapped) again when it is read.
+    AtOpen,
+    /// Not at all: damaged bytes are given out as data. For measuring, and for looking at what is left of a file.
+    Never,
+}
+
+/// How a checkpoint is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenOptions {
+    verify: Verify,
+    budget: u64,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { verify: Verify::OnTouch, budget: u64::MAX }
+    }
+}
+
+impl OpenOptions {
+    /// Verified on touch, without a memory budget.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// When to verify.
+    pub fn verify(self, verify: Verify) -> Self {
+        Self { verify, ..self }
+    }
+
+    /// The most bytes that one tensor or record, or the index, may take in memory. Mapped raw tensors take none.
+    pub fn budget(self, budget: u64) -> Self {
+        Self { budget, ..self }
+    }
+}
+
+/// An open checkpoint: a valid header, footer and index over an immutable object.
+///
+/// Read or mapped, it is the same type; tensors that are stored raw in a mapped file are borrowed, all others are read
+/// or decoded into memory of their own. Cheap to share: all methods take `&self`, from any thread.
+pub struct Checkpoint {
+    blob: Arc<dyn Blob>,
+    name: String,
+    header: Header,
+    footer: Footer,
+    index: Index<Region>,
+    index_damage: Option<Error>,
+    options: OpenOptions,
+    /// One bit per chunk of tensors, then of records, where verifying once is enough: bytes in memory do not change.
+    verified: Vec<AtomicU64>,
+}
+
+/// The bytes of the index region: in place where the object is in memory, else a copy.
+#[derive(Clone)]
+enum Region {
+    InPlace { blob: Arc<dyn Blob>, start: usize, end: usize },
+    Copied(Arc<Vec<u8>>),
+}
+
+impl AsRef<[u8]> for Region {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::InPlace { blob, start, end } => {
+                blob.as_bytes().and_then(|bytes| bytes.get(*start..*end)).unwrap_or_default()
+            }
+            Self::Copied(bytes) => bytes,
+        }
+    }
+}
+
+/// How much of the end is read at first: footer and index of most files, in one round trip.
+const TAIL: u64 = 64 << 10;
+
+impl Checkpoint {
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// `NotFound`, `Foreign`, `Damaged`, `NewerVersion`, `Io`.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, OpenOptions::new())
+    }
+
+    /// As [`Checkpoint::open`], with options.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_with(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self> {
+        let path = path.as_ref();
+        Self::from_blob(local::open_file(path)?, path.display().to_string(), options)
+    }
+
+    /// Maps a file: raw tensors are used where they lie, without a copy.
+    ///
+    /// # Safety
+    /// No process writes to or truncates the file while this checkpoint, or any tensor or view of it, lives; see
+    /// [`Unchanging`]. Files published by this library are never written again and may be unlinked or replaced.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    #[expect(unsafe_code, reason = "hands the promise on; the mapping itself is in engine/map.rs")]
+    pub unsafe fn map(path: impl AsRef<Path>) -> Result<Self> {
+        // SAFETY: the caller of this function gives exactly the promise that `assume` asks for.
+        let promise = unsafe { Unchanging::assume() };
+        Self::map_with(path, OpenOptions::new(), promise)
+    }
+
+    /// As [`Checkpoint::map`], with options, under a promise given before.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn map_with(path: impl AsRef<Path>, options: OpenOptions, promise: Unchanging) -> Result<Self> {
+        let path = path.as_ref();
+        Self::from_blob(local::map_file(path, promise)?, path.display().to_string(), options)
+    }
+
+    /// Opens bytes that an engine gave, under a name for messages.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn from_blob(blob: Arc<dyn Blob>, name: impl Into<String>, options: OpenOptions) -> Result<Self> {
+        let name = name.into();
+        Self::parse(blob, &name, options).map_err(|error| error.in_object(&name))
+    }
+
+    fn parse(blob: Arc<dyn Blob>, name: &str, options: OpenOptions) -> Result<Self> {
+        let len = blob.len();
+        let (head, tail) = read_ends(&*blob)?;
+        let header = Header::decode(&head)?;
+        let footer =
+            tail.last_chunk::<{ footer::LEN }>().filter(|_| len >= (header::LEN + footer::LEN) as u64);
+        let footer = Footer::decode(footer.ok_or_else(|| cut_short(len))?, len)?;
+        if footer.file_id != header.file_id || footer.flags != header.flags {
+            return Err(Error::damaged("header and footer are of different files")
+                .expected(hex(&header.file_id))
+                .found(hex(&footer.file_id))
+                .help("resume from an older checkpoint"));
+        }
+        if blob.as_bytes().is_none() && footer.index_len > options.budget {
+            return Err(Error::new(ErrorKind::LimitExceeded, "bytes of the index")
+                .expected(format!("at most the budget of {}", options.budget))
+                .found(footer.index_len));
+        }
+        let (index, index_damage) = open_index(&blob, &footer, &tail)?;
+        let chunks = index.tensors.chunk_count() + index.records.chunk_count();
+        let remembered = if blob.as_bytes().is_some() { chunks.div_ceil(64) } else { 0 };
+        let verified = std::iter::repeat_with(|| AtomicU64::new(0)).take(remembered).collect();
+        let checkpoint =
+            Self { blob, name: name.to_owned(), header, footer, index, index_damage, options, verified };
+        if options.verify == Verify::AtOpen {
+            checkpoint.verify()?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// The path or URL, for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Length of the file in bytes.
+    pub fn len_bytes(&self) -> u64 {
+        self.footer.file_len
+    }
+
+    /// The 16 bytes that tell this file from every other.
+    pub fn file_id(&self) -> [u8; 16] {
+        self.header.file_id
+    }
+
+    /// The specification's version that the file's writer followed.
+    pub fn write_version(&self) -> u16 {
+        self.header.write_version
+    }
+
+    /// Whether tensors that are stored raw are borrowed from memory instead of read.
+    pub fn is_mapped(&self) -> bool {
+        self.blob.as_bytes().is_some()
+    }
+
+    /// What is wrong with the index, when the file was opened by the index's mirror.
+    pub fn index_damage(&self) -> Option<&Error> {
+        self.index_damage.as_ref()
+    }
+
+    /// Names of the records, the library's own included, sorted.
+    pub fn records(&self) -> impl ExactSizeIterator<Item = &str> {
+        (0..self.index.records.len()).map(|i| self.index.records.name(i))
+    }
+
+    /// Whether there is a record of this name.
+    pub fn has_record(&self, name: &str) -> bool {
+        self.index.records.find(name).is_some()
+    }
+
+    /// A record, as the type it was saved from.
+    ///
+    /// # Errors
+    /// `NotFound`, `Damaged`, `Mismatch` when it is not a `T`, `Io`.
+    pub fn record<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let bytes = self.record_bytes(name)?;
+        records::decode_owned(&bytes).map_err(|error| error.in_record(name).in_object(&self.name))
+    }
+
+    /// A record whose type is not known.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::record`].
+    pub fn record_value(&self, name: &str) -> Result<Value> {
+        self.record(name)
+    }
+
+    /// A record that need not be there.
+    pub(crate) fn optional_record<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        if self.has_record(name) { self.record(name).map(Some) } else { Ok(None) }
+    }
+
+    /// How far training was, if the snapshot said so.
+    ///
+    /// # Errors
+    /// `Damaged`, `Io`.
+    pub fn progress(&self) -> Result<Option<Progress>> {
+        self.optional_record(PROGRESS)
+    }
+
+    /// Metrics by name.
+    ///
+    /// # Errors
+    /// `Damaged`, `Io`.
+    pub fn metrics(&self) -> Result<BTreeMap<String, f64>> {
+        Ok(self.optional_record(METRICS)?.unwrap_or_default())
+    }
+
+    /// Metadata by key.
+    ///
+    /// # Errors
+    /// `Damaged`, `Io`.
+    pub fn metadata(&self) -> Result<BTreeMap<String, String>> {
+        Ok(self.optional_record(METADATA)?.unwrap_or_default())
+    }
+}
+
+/// The first bytes for the header, the last for footer and index.
+fn read_ends(blob: &dyn Blob) -> Result<(Vec<u8>, Vec<u8>)> {
+    let len = blob.len();
+    // OK to cast: both are at most 64 KiB.
+    let mut head = vec![0; len.min(header::LEN as u64) as usize];
+    let mut tail =
+        vec![0; len.min(if blob.as_bytes().is_some() { footer::LEN as u64 } else { TAIL }) as usize];
+    let tail_start = len - tail.len() as u64;
+    blob.read_ranges(&mut [(0, &mut head), (tail_start, &mut tail)])?;
+    Ok((head, tail))
+}
+
+/// The index, or its mirror and what is wrong with the index.
+fn open_index(blob: &Arc<dyn Blob>, footer: &Footer, tail: &[u8]) -> Result<(Index<Region>, Option<Error>)> {
+    let data = header::LEN as u64..footer.index_offset;
+    let open = |offset: u64| {
+        let region = index_region(blob, offset, footer.index_len, tail)?;
+        let found = format::crc32(region.as_ref());
+        if found != footer.index_crc {
+            return Err(
+                format::checksum_error("checksum of the index", footer.index_crc, found).at_byte(offset)
+            );
+        }
+        Index::decode(region, data.clone()).map_err(|error| error.at_byte(offset))
+    };
+    let damage = match open(footer.index_offset) {
+        Ok(index) => return Ok((index, None)),
+        Err(error) if error.kind() == ErrorKind::Damaged => error,
+        Err(error) => return Err(error),
+    };
+    match footer.mirror_offset.map(open) {
+        Some(Ok(index)) => Ok((index, Some(damage))),
+        _ => Err(damage),
+    }
+}
+
+fn index_region(blob: &Arc<dyn Blob>, offset: u64, len: u64, tail: &[u8]) -> Result<Region> {
+    let too_large = |_| Error::new(ErrorKind::LimitExceeded, "the index does not fit this machine's memory");
+    let len_here = usize::try_from(len).map_err(too_large)?;
+    if blob.as_bytes().is_some() {
+        let start = usize::try_from(offset).map_err(too_large)?;
+        return Ok(Region::InPlace { blob: Arc::clone(blob), start, end: start + len_here });
+    }
+    let tail_start = blob.len() - tail.len() as u64;
+    if offset >= tail_start {
+        let start = (offset - tail_start) as usize;
+        return Ok(Region::Copied(Arc::new(tail[start..start + len_here].to_vec())));
+    }
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len_here).map_err(|error| {
+        Error::new(ErrorKind::LimitExceeded, format!("no memory for an index of {len} bytes")).because(error)
+    })?;
+    bytes.resize(len_here, 0);
+    blob.read_at(offset, &mut bytes)?;
+    Ok(Region::Copied(Arc::new(bytes)))
+}
+
+fn cut_short(len: u64) -> Error {
+    Error::damaged("the file is cut short")
+        .expected(format!("at least {} bytes", header::LEN + footer::LEN))
+        .found(len)
+        .help("resume from an older checkpoint")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint")
+            .field("name", &self.name)
+            .field("tensors", &self.index.tensors.len())
+            .field("records", &self.index.records.len())
+            .field("bytes", &self.footer.file_len)
+            .finish()
+    }
+}

@@ -1,0 +1,348 @@
+//! Tensors and record bytes out of an open checkpoint: borrowed where they lie, or read, verified and decoded.
+
+use super::{Checkpoint, Region, Verify};
+use crate::buffer::Buffer;
+use crate::codec::Decoder;
+use crate::dtype::Dtype;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::table::{Chunk, Table};
+use crate::format::{checksum_error, crc32};
+use crate::tensor::Tensor;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+/// What the index says of one tensor, without touching its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TensorInfo<'c> {
+    /// Name.
+    pub name: &'c str,
+    /// Element type, or the id of one that this version does not know.
+    pub dtype: Result<Dtype, u16>,
+    /// Lengths of the axes.
+    pub shape: Vec<u64>,
+    /// Raw length in bytes.
+    pub byte_len: u64,
+    /// Stored length in bytes.
+    pub stored_len: u64,
+    /// Absolute offset of the first stored byte.
+    pub offset: u64,
+    /// Number of chunks.
+    pub chunks: usize,
+    /// Whether it is stored as it is, in one piece that can be mapped.
+    pub raw: bool,
+    /// The tensor whose bytes these are, when this is a further name.
+    pub alias_of: Option<&'c str>,
+}
+
+/// One entry of one table, and where its chunks are remembered as verified.
+#[derive(Clone, Copy)]
+pub(super) struct Entry<'c> {
+    pub table: &'c Table<Region>,
+    pub number: usize,
+    pub first_bit: usize,
+}
+
+impl Checkpoint {
+    /// All tensors sorted by name, then further names of tied ones.
+    pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'_>> {
+        let own = (0..self.index.tensors.len()).map(|i| self.describe(self.index.tensors.name(i), i, None));
+        own.chain(self.index.aliases.iter().map(|(name, &target)| {
+            let i = target as usize;
+            self.describe(name, i, Some(self.index.tensors.name(i)))
+        }))
+    }
+
+    /// Names of all tensors, further names of tied ones last.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let own = (0..self.index.tensors.len()).map(|i| self.index.tensors.name(i));
+        own.chain(self.index.aliases.keys().map(String::as_str))
+    }
+
+    /// What the index says of a tensor.
+    ///
+    /// # Errors
+    /// `NotFound`, with the nearest name.
+    pub fn info(&self, name: &str) -> Result<TensorInfo<'_>> {
+        let i = self.find(name)?;
+        let own = self.index.tensors.name(i);
+        let (name, alias_of) = match self.index.aliases.get_key_value(name) {
+            Some((alias, _)) => (alias.as_str(), Some(own)),
+            None => (own, None),
+        };
+        Ok(self.describe(name, i, alias_of))
+    }
+
+    fn describe<'c>(&'c self, name: &'c str, i: usize, alias_of: Option<&'c str>) -> TensorInfo<'c> {
+        let table = &self.index.tensors;
+        TensorInfo {
+            name,
+            dtype: table.dtype(i),
+            shape: table.dims(i).collect(),
+            byte_len: table.byte_len(i),
+            stored_len: table.stored_len(i),
+            offset: table.offset(i),
+            chunks: table.chunk_numbers(i).len(),
+            raw: table.is_raw(i),
+            alias_of,
+        }
+    }
+
+    /// A tensor: borrowed when the file is mapped and it is stored raw, else read or decoded into its own memory.
+    /// Every byte given out was verified before, unless the checkpoint was opened with [`Verify::Never`].
+    ///
+    /// # Errors
+    /// `NotFound` with the nearest name, `Damaged`, `Unsupported` for a dtype or codec this version does not know,
+    /// `LimitExceeded` beyond the budget, `Io`.
+    pub fn tensor(&self, name: &str) -> Result<Tensor<'_>> {
+        let (entry, dtype, shape) = self.find_tensor(name)?;
+        self.at_place(name, || match self.in_place(entry)? {
+            Some(bytes) => Tensor::new(dtype, &shape, bytes),
+            None => {
+                let len = self.within_budget(entry.table.byte_len(entry.number))?;
+                let mut buffer = Buffer::zeroed(len)?;
+                self.read_into(entry, dtype, 0..len as u64, &mut buffer)?;
+                Tensor::owned(dtype, &shape, buffer)
+            }
+        })
+    }
+
+    /// A tensor that is borrowed from the mapped file, or an error that says why it cannot be.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`], and `Unsupported` when the file was opened for reading or the tensor is compressed.
+    pub fn require_mapped(&self, name: &str) -> Result<Tensor<'_>> {
+        let (entry, ..) = self.find_tensor(name)?;
+        let refused = |what: &'static str, help: &'static str| {
+            Err(Error::new(ErrorKind::Unsupported, what).help(help).in_tensor(name).in_object(&self.name))
+        };
+        if !self.is_mapped() {
+            return refused("the checkpoint is opened for reading, not mapped", "open it by Checkpoint::map");
+        }
+        if !entry.table.is_raw(entry.number) {
+            return refused(
+                "the tensor is stored compressed",
+                "save it with Codec::Raw, or load a decoded copy",
+            );
+        }
+        self.tensor(name)
+    }
+
+    /// Rows `rows` of the leading axis, reading and verifying only the chunks that hold them.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`], and `Invalid` when there are no such rows.
+    pub fn slice(&self, name: &str, rows: Range<usize>) -> Result<Tensor<'_>> {
+        let (entry, dtype, mut shape) = self.find_tensor(name)?;
+        self.at_place(name, || {
+            let count = *shape.first().ok_or_else(|| Error::invalid("a scalar has no rows"))?;
+            if rows.start > rows.end || rows.end > count {
+                return Err(Error::invalid("rows")
+                    .expected(format!("within 0..{count}"))
+                    .found(format!("{rows:?}")));
+            }
+            // OK to multiply and divide: the whole tensor's length was checked, and a part is no longer.
+            let row_len = entry.table.byte_len(entry.number) / (count as u64).max(1);
+            let bytes = rows.start as u64 * row_len..rows.end as u64 * row_len;
+            shape[0] = rows.len();
+            if let Some(all) = self.raw_bytes(entry) {
+                self.verify_range(entry, bytes.clone())?;
+                return Tensor::new(dtype, &shape, &all[bytes.start as usize..bytes.end as usize]);
+            }
+            let mut buffer = Buffer::zeroed(self.within_budget(bytes.end - bytes.start)?)?;
+            self.read_into(entry, dtype, bytes, &mut buffer)?;
+            Tensor::owned(dtype, &shape, buffer)
+        })
+    }
+
+    /// Fills `target` with a tensor's bytes, without memory in between where it is stored raw: the fastest way to load
+    /// into arrays that are there already. On an error `target` holds a mixture; to load a whole model all or nothing,
+    /// use [`load_state_dict`](Checkpoint::load_state_dict).
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`], and `Mismatch` when `target` is not the tensor's length in bytes.
+    pub fn load_into(&self, name: &str, target: &mut [u8]) -> Result<()> {
+        let (entry, dtype, _) = self.find_tensor(name)?;
+        self.at_place(name, || {
+            let len = entry.table.byte_len(entry.number);
+            if len != target.len() as u64 {
+                return Err(Error::new(ErrorKind::Mismatch, "bytes to load into")
+                    .expected(len)
+                    .found(target.len()));
+            }
+            self.read_into(entry, dtype, 0..len, target)
+        })
+    }
+
+    /// The bytes of a record, verified.
+    pub(super) fn record_bytes(&self, name: &str) -> Result<Buffer> {
+        let number = self.index.records.find(name).ok_or_else(|| {
+            let nearest = crate::names::nearest(name, self.records());
+            crate::names::not_found("record", name, nearest).in_object(&self.name)
+        })?;
+        let entry = self.record_entry(number);
+        let read = || {
+            let len = self.within_budget(entry.table.byte_len(number))?;
+            let mut buffer = Buffer::zeroed(len)?;
+            self.read_into(entry, Dtype::Opaque, 0..len as u64, &mut buffer)?;
+            Ok(buffer)
+        };
+        read().map_err(|error: Error| error.in_record(name).in_object(&self.name))
+    }
+
+    pub(super) fn tensor_entry(&self, number: usize) -> Entry<'_> {
+        Entry { table: &self.index.tensors, number, first_bit: 0 }
+    }
+
+    pub(super) fn record_entry(&self, number: usize) -> Entry<'_> {
+        Entry { table: &self.index.records, number, first_bit: self.index.tensors.chunk_count() }
+    }
+
+    fn find(&self, name: &str) -> Result<usize> {
+        let alias = || self.index.aliases.get(name).map(|&target| target as usize);
+        self.index.tensors.find(name).or_else(alias).ok_or_else(|| {
+            let nearest = crate::names::nearest(name, self.names());
+            crate::names::not_found("tensor", name, nearest).in_object(&self.name)
+        })
+    }
+
+    fn find_tensor(&self, name: &str) -> Result<(Entry<'_>, Dtype, Vec<usize>)> {
+        let number = self.find(name)?;
+        let table = &self.index.tensors;
+        self.at_place(name, || {
+            let dtype = table.dtype(number).map_err(|id| {
+                Error::new(ErrorKind::Unsupported, "a dtype that this version does not know")
+                    .found(format!("id {id}"))
+                    .help("update tensorkeep; the file's other tensors are readable")
+            })?;
+            let too_large =
+                |_| Error::new(ErrorKind::LimitExceeded, "the tensor does not fit this machine's memory");
+            let shape =
+                table.dims(number).map(usize::try_from).collect::<Result<Vec<_>, _>>().map_err(too_large)?;
+            Ok((self.tensor_entry(number), dtype, shape))
+        })
+    }
+
+    fn at_place<T>(&self, name: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        read().map_err(|error| error.in_tensor(name).in_object(&self.name))
+    }
+
+    fn within_budget(&self, len: u64) -> Result<usize> {
+        usize::try_from(len).ok().filter(|_| len <= self.options.budget).ok_or_else(|| {
+            Error::new(ErrorKind::LimitExceeded, "bytes to load")
+                .expected(format!("at most the budget of {}", self.options.budget))
+                .found(len)
+                .help("load it by slices, or raise the budget")
+        })
+    }
+
+    /// The bytes of a raw entry where they lie, not verified.
+    fn raw_bytes(&self, entry: Entry<'_>) -> Option<&[u8]> {
+        let bytes = self.blob.as_bytes().filter(|_| entry.table.is_raw(entry.number))?;
+        // OK to cast: the extent lies within the bytes, which are in memory.
+        let start = entry.table.offset(entry.number) as usize;
+        bytes.get(start..start + entry.table.byte_len(entry.number) as usize)
+    }
+
+    /// The bytes of a raw entry where they lie, verified.
+    fn in_place(&self, entry: Entry<'_>) -> Result<Option<&[u8]>> {
+        let Some(bytes) = self.raw_bytes(entry) else { return Ok(None) };
+        self.verify_range(entry, 0..bytes.len() as u64)?;
+        Ok(Some(bytes))
+    }
+
+    /// Verifies the chunks of a raw entry in memory that overlap `range`.
+    fn verify_range(&self, entry: Entry<'_>, range: Range<u64>) -> Result<()> {
+        self.chunks_within(entry, range).try_for_each(|(number, chunk, _)| {
+            let stored = self.stored_in_memory(&chunk).unwrap_or_default();
+            self.check(entry, number, &chunk, stored)
+        })
+    }
+
+    /// Chunks that overlap `range` of raw bytes: number within the entry, chunk, raw bytes before it.
+    fn chunks_within<'c>(
+        &'c self,
+        entry: Entry<'c>,
+        range: Range<u64>,
+    ) -> impl Iterator<Item = (usize, Chunk, u64)> + 'c {
+        let chunk_len = entry.table.chunk_len(entry.number);
+        entry
+            .table
+            .chunks(entry.number)
+            .enumerate()
+            .map(move |(i, chunk)| (i, chunk, i as u64 * chunk_len))
+            .filter(move |(_, chunk, start)| {
+                !range.is_empty() && *start < range.end && start + u64::from(chunk.raw_len) > range.start
+            })
+    }
+
+    fn stored_in_memory(&self, chunk: &Chunk) -> Option<&[u8]> {
+        let start = chunk.offset as usize;
+        self.blob.as_bytes()?.get(start..start + chunk.stored_len as usize)
+    }
+
+    /// Verifies one chunk's stored bytes unless that was done before, or is not wanted.
+    pub(super) fn check(&self, entry: Entry<'_>, number: usize, chunk: &Chunk, stored: &[u8]) -> Result<()> {
+        if self.options.verify == Verify::Never {
+            return Ok(());
+        }
+        let bit = entry.first_bit + entry.table.chunk_numbers(entry.number).start + number;
+        let (word, mask) = (self.verified.get(bit / 64), 1 << (bit % 64));
+        if word.is_some_and(|word| word.load(Ordering::Relaxed) & mask != 0) {
+            return Ok(());
+        }
+        check_crc(number, chunk, stored)?;
+        if let Some(word) = word {
+            word.fetch_or(mask, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Fills `target` with `range` of an entry's raw bytes.
+    fn read_into(&self, entry: Entry<'_>, dtype: Dtype, range: Range<u64>, target: &mut [u8]) -> Result<()> {
+        let mut decoder = Decoder::default();
+        let (mut stored, mut decoded) = (Vec::new(), Vec::new());
+        for (number, chunk, start) in self.chunks_within(entry, range.clone()) {
+            // The part of this chunk that is wanted, relative to the chunk, and where it goes.
+            let from = range.start.saturating_sub(start) as usize;
+            let to = (range.end - start).min(u64::from(chunk.raw_len)) as usize;
+            let place = (start + from as u64 - range.start) as usize;
+            let target = &mut target[place..place + (to - from)];
+            let whole = target.len() == chunk.raw_len as usize;
+            if chunk.codec == crate::format::table::CODEC_RAW && whole && !self.is_mapped() {
+                self.blob.read_at(chunk.offset, target)?;
+                self.check(entry, number, &chunk, target)?;
+                continue;
+            }
+            let bytes = match self.stored_in_memory(&chunk) {
+                Some(bytes) => bytes,
+                None => {
+                    stored.resize(chunk.stored_len as usize, 0);
+                    self.blob.read_at(chunk.offset, &mut stored)?;
+                    &stored
+                }
+            };
+            self.check(entry, number, &chunk, bytes)?;
+            let at_chunk = |error: Error| error.at_byte(chunk.offset);
+            if whole {
+                decoder.decode(chunk.codec, chunk.filter, bytes, target, dtype).map_err(at_chunk)?;
+            } else {
+                decoded.resize(chunk.raw_len as usize, 0);
+                decoder.decode(chunk.codec, chunk.filter, bytes, &mut decoded, dtype).map_err(at_chunk)?;
+                target.copy_from_slice(&decoded[from..to]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Compares one chunk's stored bytes with the index.
+pub(super) fn check_crc(number: usize, chunk: &Chunk, stored: &[u8]) -> Result<()> {
+    let found = crc32(stored);
+    if found == chunk.crc {
+        return Ok(());
+    }
+    Err(checksum_error(format!("checksum of chunk {number}"), chunk.crc, found)
+        .at_byte(chunk.offset)
+        .help("the bytes changed after they were written: resume from an older checkpoint"))
+}

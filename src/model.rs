@@ -1,0 +1,400 @@
+//! Whole models and state dicts: saving them into a snapshot, loading them out of a checkpoint all or nothing, and
+//! rebuilding a model whose sizes, or even type, the caller does not name. Knows no store.
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, ErrorKind, Result};
+use crate::names::nearest;
+use crate::snapshot::{Snapshot, grouped};
+use crate::state_dict::{Stateful, TensorMut};
+use crate::tensor::Tensor;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The group of tensors of a whole model.
+pub const MODEL_GROUP: &str = "model";
+const MODEL_RECORD: &str = "tensorkeep.model";
+
+/// A model that can be rebuilt from what was saved: its kind and configuration, then its state dict.
+pub trait Model: Stateful + Sized {
+    /// The kind's stable name, stored with it: `"lenet"`.
+    const KIND: &'static str;
+    /// Everything that decides names, shapes and dtypes of its tensors.
+    type Config: Serialize + DeserializeOwned;
+
+    /// The configuration it was built from.
+    fn config(&self) -> Self::Config;
+
+    /// A model of this configuration with any values.
+    ///
+    /// # Errors
+    /// `Invalid` when there can be no such model.
+    fn from_config(config: &Self::Config) -> Result<Self>;
+}
+
+/// The architecture record of a whole model.
+#[derive(Serialize, Deserialize)]
+struct Architecture<C> {
+    kind: String,
+    config: C,
+}
+
+impl<'a> Snapshot<'a> {
+    /// Adds a whole model: its architecture as a record, its state dict under `model/`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::tensor`] and [`Snapshot::record`].
+    pub fn model<M: Model>(&mut self, model: &'a M) -> Result<&mut Self> {
+        let architecture = Architecture { kind: M::KIND.to_owned(), config: model.config() };
+        self.insert_record(MODEL_RECORD.to_owned(), &architecture)?;
+        self.state_dict(MODEL_GROUP, model.state_dict()?)
+    }
+}
+
+/// What [`Checkpoint::load_state_dict_with`] lets pass. Strict unless something is allowed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadOptions {
+    allow_missing: bool,
+    allow_unexpected: bool,
+    allow_mismatched: bool,
+    cast: bool,
+}
+
+impl LoadOptions {
+    /// Strict: every name on both sides, the same shapes and dtypes.
+    pub fn strict() -> Self {
+        Self::default()
+    }
+
+    /// Tensors that the checkpoint does not have keep their values.
+    pub fn allow_missing(self) -> Self {
+        Self { allow_missing: true, ..self }
+    }
+
+    /// Tensors that only the checkpoint has are left out.
+    pub fn allow_unexpected(self) -> Self {
+        Self { allow_unexpected: true, ..self }
+    }
+
+    /// Tensors of another shape or dtype keep their values.
+    pub fn allow_mismatched(self) -> Self {
+        Self { allow_mismatched: true, ..self }
+    }
+
+    /// Floats of another width are converted, rounding to nearest.
+    pub fn cast(self) -> Self {
+        Self { cast: true, ..self }
+    }
+}
+
+/// What loading a state dict found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoadReport {
+    /// Names that were loaded.
+    pub loaded: Vec<String>,
+    /// Names that the checkpoint does not have.
+    pub missing: Vec<String>,
+    /// Names that only the checkpoint has.
+    pub unexpected: Vec<String>,
+    /// Names whose shape or dtype differ, with both.
+    pub mismatched: Vec<Mismatched>,
+}
+
+/// A tensor that is not what the target expects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatched {
+    /// Name.
+    pub name: String,
+    /// What the target is: dtype and shape.
+    pub expected: String,
+    /// What the checkpoint has.
+    pub found: String,
+}
+
+impl Checkpoint {
+    /// Overwrites the tensors of `target` by those under `group/` (or all, when the group is empty): strictly, and all
+    /// or nothing. Everything is found, checked, verified and decoded before the first value is assigned.
+    ///
+    /// # Errors
+    /// `Mismatch` listing missing, unexpected and mismatched names; `Damaged`, `Unsupported`, `Io`. Then `target` is
+    /// what it was.
+    pub fn load_state_dict(&self, group: &str, target: &mut impl Stateful) -> Result<LoadReport> {
+        self.load_state_dict_with(group, target, LoadOptions::strict())
+    }
+
+    /// As [`Checkpoint::load_state_dict`], letting pass what `options` allow.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load_state_dict`]; `Mismatch` also when nothing at all would be loaded.
+    pub fn load_state_dict_with(
+        &self,
+        group: &str,
+        target: &mut impl Stateful,
+        options: LoadOptions,
+    ) -> Result<LoadReport> {
+        let targets: Vec<_> = target.state_dict_mut()?.into_iter().collect();
+        let mut report = self.compare(group, &targets, options)?;
+        report.check(options, self, group, &targets)?;
+        let mut assignments = Vec::with_capacity(report.loaded.len());
+        for (name, target) in targets {
+            if report.loaded.binary_search(&name).is_ok() {
+                let tensor = self.tensor(&grouped(group, &name))?;
+                let tensor = if options.cast { cast::to(target.dtype(), tensor)? } else { tensor };
+                assignments.push((target, tensor));
+            }
+        }
+        // From here on nothing can fail: shapes and dtypes were compared, bytes verified and decoded.
+        for (target, tensor) in &mut assignments {
+            target.assign(tensor)?;
+        }
+        report.loaded.sort_unstable();
+        Ok(report)
+    }
+
+    fn compare(
+        &self,
+        group: &str,
+        targets: &[(String, TensorMut<'_>)],
+        options: LoadOptions,
+    ) -> Result<LoadReport> {
+        let mut report = LoadReport::default();
+        let prefix = grouped(group, "");
+        let mut there: BTreeMap<&str, _> =
+            self.tensors().filter_map(|info| Some((info.name.strip_prefix(&prefix)?, info))).collect();
+        for (name, target) in targets {
+            let Some(info) = there.remove(name.as_str()) else {
+                report.missing.push(name.clone());
+                continue;
+            };
+            let same_shape = info.shape.iter().map(|&dim| dim as usize).eq(target.shape().iter().copied());
+            let castable = |from| options.cast && cast::is_possible(from, target.dtype());
+            let same_dtype = info.dtype.is_ok_and(|dtype| dtype == target.dtype() || castable(dtype));
+            if same_shape && same_dtype {
+                report.loaded.push(name.clone());
+            } else {
+                let found = info.dtype.map_or_else(|id| format!("dtype {id}"), |dtype| dtype.to_string());
+                report.mismatched.push(Mismatched {
+                    name: name.clone(),
+                    expected: format!("{} {:?}", target.dtype(), target.shape()),
+                    found: format!("{found} {:?}", info.shape),
+                });
+            }
+        }
+        report.unexpected = there.into_keys().map(str::to_owned).collect();
+        report.loaded.sort_unstable();
+        Ok(report)
+    }
+
+    /// The model that was saved by [`Snapshot::model`], rebuilt from its own record and loaded.
+    ///
+    /// # Errors
+    /// `NotFound` when the checkpoint holds no whole model, `Mismatch` when it holds another kind, and as
+    /// [`Checkpoint::load_state_dict`].
+    pub fn build<M: Model>(&self) -> Result<M> {
+        let kind = self.model_kind()?;
+        if kind != M::KIND {
+            return Err(Error::new(ErrorKind::Mismatch, "kind of model")
+                .expected(format!("{:?}", M::KIND))
+                .found(format!("{kind:?}"))
+                .in_object(self.name()));
+        }
+        let architecture: Architecture<M::Config> = self.record(MODEL_RECORD)?;
+        let mut model = M::from_config(&architecture.config).map_err(|error| error.in_object(self.name()))?;
+        self.load_state_dict(MODEL_GROUP, &mut model)?;
+        Ok(model)
+    }
+
+    /// The kind of the whole model saved here.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, `Damaged`, `Io`.
+    pub fn model_kind(&self) -> Result<String> {
+        if !self.has_record(MODEL_RECORD) {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                "the checkpoint holds no whole model, only tensors and records",
+            )
+            .help("save with Snapshot::model, or build the model yourself and use load_state_dict")
+            .in_object(self.name()));
+        }
+        Ok(self.record::<Architecture<serde::de::IgnoredAny>>(MODEL_RECORD)?.kind)
+    }
+}
+
+impl LoadReport {
+    /// Whether everything matched on both sides.
+    pub fn is_exact(&self) -> bool {
+        self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
+    }
+
+    fn check(
+        &self,
+        options: LoadOptions,
+        checkpoint: &Checkpoint,
+        group: &str,
+        targets: &[(String, TensorMut<'_>)],
+    ) -> Result<()> {
+        let passes = (options.allow_missing || self.missing.is_empty())
+            && (options.allow_unexpected || self.unexpected.is_empty())
+            && (options.allow_mismatched || self.mismatched.is_empty());
+        // Loading nothing into a target that has tensors is never what was meant.
+        let loads_something = !self.loaded.is_empty() || targets.is_empty();
+        if passes && loads_something {
+            return Ok(());
+        }
+        let error = Error::new(ErrorKind::Mismatch, format!("the state dict does not fit: {self}"));
+        let error = match self.hint(checkpoint, group) {
+            Some(hint) => error.help(hint),
+            None if !loads_something => error.help("no name matches: is it the right group and checkpoint?"),
+            None => error.help("nothing was changed; allow it by LoadOptions if it is meant"),
+        };
+        Err(error.in_object(checkpoint.name()))
+    }
+
+    fn hint(&self, checkpoint: &Checkpoint, group: &str) -> Option<String> {
+        let missing = self.missing.first()?;
+        let elsewhere = checkpoint.names().find_map(|name| {
+            let prefix = name.strip_suffix(missing.as_str())?.strip_suffix('/')?;
+            (prefix != group).then(|| format!("there is {name:?}: load the group {prefix:?}?"))
+        });
+        elsewhere.or_else(|| {
+            let like = nearest(missing, self.unexpected.iter().map(String::as_str))?;
+            Some(format!("did you mean {like:?} by {missing:?}?"))
+        })
+    }
+}
+
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |names: &[String]| match names.len() {
+            0..=5 => names.join(", "),
+            more => format!("{}, … and {} more", names[..5].join(", "), more - 5),
+        };
+        let mut parts = Vec::new();
+        for (what, names) in [("missing", &self.missing), ("unexpected", &self.unexpected)] {
+            if !names.is_empty() {
+                parts.push(format!("{what} {}", list(names)));
+            }
+        }
+        if !self.mismatched.is_empty() {
+            let shown: Vec<String> = self
+                .mismatched
+                .iter()
+                .map(|m| format!("{} (expected {}, found {})", m.name, m.expected, m.found))
+                .collect();
+            parts.push(format!("mismatched {}", list(&shown)));
+        }
+        parts.push(format!("{} loaded", self.loaded.len()));
+        f.write_str(&parts.join("; "))
+    }
+}
+
+/// Builds models whose type the caller does not know, by the kind that the checkpoint records. `T` is what they have
+/// in common, usually a trait object: `Registry<dyn Classifier>`.
+pub struct Registry<T: ?Sized> {
+    builders: BTreeMap<&'static str, Build<T>>,
+}
+
+type Build<T> = Box<dyn Fn(&Checkpoint) -> Result<Box<T>> + Send + Sync>;
+
+impl<T: ?Sized> Default for Registry<T> {
+    fn default() -> Self {
+        Self { builders: BTreeMap::new() }
+    }
+}
+
+impl<T: ?Sized> Registry<T> {
+    /// Knows no kind yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers a kind: `with::<LeNet>(|net| Box::new(net))`.
+    pub fn with<M: Model + 'static>(mut self, wrap: impl Fn(M) -> Box<T> + Send + Sync + 'static) -> Self {
+        self.builders.insert(M::KIND, Box::new(move |checkpoint| Ok(wrap(checkpoint.build::<M>()?))));
+        self
+    }
+
+    /// The kinds it knows, sorted.
+    pub fn kinds(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.builders.keys().copied()
+    }
+
+    /// The model of the checkpoint, by its recorded kind.
+    ///
+    /// # Errors
+    /// `NotFound` when the checkpoint holds no whole model, `Unsupported` when its kind is not registered, and as
+    /// [`Checkpoint::build`].
+    pub fn build(&self, checkpoint: &Checkpoint) -> Result<Box<T>> {
+        let kind = checkpoint.model_kind()?;
+        match self.builders.get(kind.as_str()) {
+            Some(build) => build(checkpoint),
+            None => Err(Error::new(ErrorKind::Unsupported, "kind of model")
+                .expected(format!("one of {}", self.kinds().collect::<Vec<_>>().join(", ")))
+                .found(format!("{kind:?}"))
+                .help("register it")
+                .in_object(checkpoint.name())),
+        }
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Registry<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.kinds()).finish()
+    }
+}
+
+/// Conversions between float widths, only when asked.
+mod cast {
+    use super::{Result, Tensor};
+    use crate::buffer::Buffer;
+    use crate::dtype::{Dtype, Element};
+    use half::{bf16, f16};
+
+    /// Whether a dtype can be converted into another one here.
+    pub(super) fn is_possible(from: Dtype, to: Dtype) -> bool {
+        let real = |dtype| matches!(dtype, Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64);
+        real(from) && real(to)
+    }
+
+    /// The tensor in another float width, or itself when the dtype is the same.
+    pub(super) fn to(dtype: Dtype, tensor: Tensor<'_>) -> Result<Tensor<'_>> {
+        if tensor.dtype() == dtype {
+            return Ok(tensor);
+        }
+        match tensor.dtype() {
+            Dtype::F16 => narrow(&tensor, dtype, |value: f16| value.to_f64()),
+            Dtype::Bf16 => narrow(&tensor, dtype, |value: bf16| value.to_f64()),
+            Dtype::F32 => narrow(&tensor, dtype, |value: f32| f64::from(value)),
+            _ => narrow(&tensor, dtype, |value: f64| value),
+        }
+    }
+
+    fn narrow<T: Element>(
+        tensor: &Tensor<'_>,
+        dtype: Dtype,
+        widen: impl Fn(T) -> f64,
+    ) -> Result<Tensor<'static>> {
+        match dtype {
+            Dtype::F16 => convert(tensor, widen, f16::from_f64),
+            Dtype::Bf16 => convert(tensor, widen, bf16::from_f64),
+            Dtype::F32 => convert(tensor, widen, |value| value as f32),
+            _ => convert(tensor, widen, |value| value),
+        }
+    }
+
+    fn convert<T: Element, U: Element>(
+        tensor: &Tensor<'_>,
+        widen: impl Fn(T) -> f64,
+        narrow: impl Fn(f64) -> U,
+    ) -> Result<Tensor<'static>> {
+        let elements = tensor.elements::<T>()?;
+        let mut buffer = Buffer::zeroed(size_of_val(elements) / size_of::<T>() * size_of::<U>())?;
+        for (out, &element) in buffer.chunks_exact_mut(size_of::<U>()).zip(elements) {
+            out.copy_from_slice(bytemuck::bytes_of(&narrow(widen(element))));
+        }
+        Tensor::owned(U::DTYPE, tensor.shape(), buffer)
+    }
+}

@@ -1,0 +1,470 @@
+//! What one checkpoint will hold, in memory: tensors, records, metadata, metrics, progress. Owns: [`Snapshot`] and the
+//! ways tensors come into it. Knows nothing of bytes on disk.
+
+use crate::dtype::{Dtype, Element};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{records, table};
+use crate::state_dict::StateDict;
+use crate::tensor::{SharedBytes, Tensor, byte_len};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::sync::Arc;
+
+/// Names of records that the library keeps for itself start like this.
+pub const RESERVED_PREFIX: &str = "tensorkeep.";
+pub(crate) const PROGRESS: &str = "tensorkeep.progress";
+pub(crate) const METRICS: &str = "tensorkeep.metrics";
+pub(crate) const METADATA: &str = "tensorkeep.metadata";
+
+/// How far training is: *completed* optimizer updates and *completed* epochs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Completed optimizer updates. The next step, counted from 0, has this number.
+    pub step: u64,
+    /// Completed epochs.
+    pub epoch: u64,
+}
+
+impl Progress {
+    /// After `step` completed updates.
+    pub fn new(step: u64) -> Self {
+        Self { step, epoch: 0 }
+    }
+
+    /// And `epoch` completed epochs.
+    pub fn epoch(self, epoch: u64) -> Self {
+        Self { epoch, ..self }
+    }
+}
+
+/// What one checkpoint will hold. Tensors are borrowed, not copied, until they are written.
+#[derive(Default)]
+pub struct Snapshot<'a> {
+    pub(crate) tensors: BTreeMap<String, Source<'a>>,
+    pub(crate) ties: BTreeMap<String, String>,
+    pub(crate) records: BTreeMap<String, Vec<u8>>,
+    metadata: BTreeMap<String, String>,
+    metrics: BTreeMap<String, f64>,
+    progress: Option<Progress>,
+}
+
+impl<'a> Snapshot<'a> {
+    /// An empty snapshot.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a tensor: an ndarray (borrowed, in any memory order), `(&shape, &elements)`, a [`Tensor`] or a
+    /// [`Deferred`] one.
+    ///
+    /// Borrowed tensors over the same memory with the same dtype and shape are *tied*: stored once, under all names.
+    ///
+    /// # Errors
+    /// `Invalid` for a name that is empty, too long or taken.
+    pub fn tensor(&mut self, name: impl Into<String>, source: impl IntoSource<'a>) -> Result<&mut Self> {
+        let name = name.into();
+        let source = source.into_source().map_err(|error| error.in_tensor(&name))?;
+        self.check_new_name(&name)?;
+        self.tensors.insert(name, source);
+        Ok(self)
+    }
+
+    /// Gives the tensor `existing` a second name, without storing it twice.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad or taken name, `NotFound` when there is no tensor `existing` yet.
+    pub fn tie(&mut self, name: impl Into<String>, existing: &str) -> Result<&mut Self> {
+        let name = name.into();
+        self.check_new_name(&name)?;
+        if !self.tensors.contains_key(existing) {
+            return Err(
+                Error::new(ErrorKind::NotFound, format!("no tensor {existing:?} to tie to")).in_tensor(name)
+            );
+        }
+        self.ties.insert(name, existing.to_owned());
+        Ok(self)
+    }
+
+    /// Adds all tensors of a state dict under `group/`, or without a group when it is empty.
+    ///
+    /// # Errors
+    /// As [`Snapshot::tensor`].
+    pub fn state_dict(&mut self, group: &str, state: StateDict<'a>) -> Result<&mut Self> {
+        for (name, source) in state {
+            self.tensor(grouped(group, &name), source)?;
+        }
+        Ok(self)
+    }
+
+    /// Adds a record: any serde value, stored as MessagePack by field names.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad, reserved or taken name or what serde refuses; `LimitExceeded` beyond 64 MiB.
+    pub fn record<T: Serialize + ?Sized>(&mut self, name: impl Into<String>, value: &T) -> Result<&mut Self> {
+        let name = name.into();
+        if name.starts_with(RESERVED_PREFIX) {
+            return Err(Error::invalid("the name is reserved for the library")
+                .in_record(name)
+                .help(format!("choose one that does not start with {RESERVED_PREFIX:?}")));
+        }
+        self.insert_record(name, value)
+    }
+
+    /// Adds a record under any name, the library's own included.
+    pub(crate) fn insert_record<T: Serialize + ?Sized>(
+        &mut self,
+        name: String,
+        value: &T,
+    ) -> Result<&mut Self> {
+        table::check_name(&name)?;
+        let bytes = records::encode(value).map_err(|error| error.in_record(&name))?;
+        match self.records.entry(name) {
+            Entry::Occupied(taken) => {
+                Err(Error::invalid("a record of this name is there already").in_record(taken.key()))
+            }
+            Entry::Vacant(free) => {
+                free.insert(bytes);
+                Ok(self)
+            }
+        }
+    }
+
+    /// Sets a line of metadata: text for people, such as a run's name or a commit.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad key.
+    pub fn metadata(&mut self, key: impl Into<String>, value: impl Into<String>) -> Result<&mut Self> {
+        let key = key.into();
+        table::check_name(&key)?;
+        self.metadata.insert(key, value.into());
+        Ok(self)
+    }
+
+    /// Sets a metric, by which best checkpoints are kept.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name or a value that is not finite.
+    pub fn metric(&mut self, name: impl Into<String>, value: f64) -> Result<&mut Self> {
+        let name = name.into();
+        table::check_name(&name)?;
+        if !value.is_finite() {
+            return Err(Error::invalid(format!("metric {name:?} cannot be ranked"))
+                .expected("a finite number")
+                .found(value)
+                .help("leave it out of this checkpoint, or keep it in a record"));
+        }
+        self.metrics.insert(name, value);
+        Ok(self)
+    }
+
+    /// Says how far training is.
+    pub fn progress(&mut self, progress: Progress) -> &mut Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// How far training is, if that was said.
+    pub fn get_progress(&self) -> Option<Progress> {
+        self.progress
+    }
+
+    /// The metrics set so far.
+    pub fn get_metrics(&self) -> &BTreeMap<String, f64> {
+        &self.metrics
+    }
+
+    /// All records as MessagePack, the library's own included, by name.
+    pub(crate) fn encoded_records(&self) -> Result<BTreeMap<&str, std::borrow::Cow<'_, [u8]>>> {
+        let mut all: BTreeMap<&str, std::borrow::Cow<'_, [u8]>> =
+            self.records.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice().into())).collect();
+        if let Some(progress) = &self.progress {
+            all.insert(PROGRESS, records::encode(progress)?.into());
+        }
+        if !self.metrics.is_empty() {
+            all.insert(METRICS, records::encode(&self.metrics)?.into());
+        }
+        if !self.metadata.is_empty() {
+            all.insert(METADATA, records::encode(&self.metadata)?.into());
+        }
+        Ok(all)
+    }
+
+    fn check_new_name(&self, name: &str) -> Result<()> {
+        table::check_name(name)?;
+        if self.tensors.contains_key(name) || self.ties.contains_key(name) {
+            return Err(Error::invalid("a tensor of this name is there already").in_tensor(name));
+        }
+        Ok(())
+    }
+}
+
+/// `group/name`, or the name alone when there is no group.
+pub(crate) fn grouped(group: &str, name: &str) -> String {
+    if group.is_empty() { name.to_owned() } else { format!("{group}/{name}") }
+}
+
+impl fmt::Debug for Snapshot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("tensors", &self.tensors.len())
+            .field("records", &self.records.len())
+            .field("progress", &self.progress)
+            .finish()
+    }
+}
+
+/// A tensor on its way into a checkpoint: there already, or produced when it is written.
+#[derive(Clone)]
+pub struct Source<'a> {
+    dtype: Dtype,
+    shape: Box<[usize]>,
+    len: usize,
+    payload: Payload<'a>,
+}
+
+#[derive(Clone)]
+enum Payload<'a> {
+    Ready(Tensor<'a>),
+    Deferred(Produce<'a>),
+}
+
+type Produce<'a> = Arc<dyn Fn() -> Result<Tensor<'a>> + Send + Sync + 'a>;
+
+impl<'a> Source<'a> {
+    /// Element type.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Lengths of the axes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Length in bytes.
+    pub fn byte_len(&self) -> usize {
+        self.len
+    }
+
+    /// Memory, dtype and shape of a borrowed tensor with bytes: equal ones are tied.
+    pub(crate) fn identity(&self) -> Option<(usize, Dtype, &[usize])> {
+        match &self.payload {
+            Payload::Ready(tensor) if self.len > 0 => {
+                tensor.borrowed().map(|bytes| (bytes.as_ptr() as usize, self.dtype, &*self.shape))
+            }
+            _ => None,
+        }
+    }
+
+    /// The tensor, produced now if it was deferred.
+    ///
+    /// # Errors
+    /// Whatever producing it says; `Invalid` when what was produced is not what was announced.
+    pub fn produce(&self) -> Result<Tensor<'a>> {
+        let produce = match &self.payload {
+            Payload::Ready(tensor) => return Ok(tensor.clone()),
+            Payload::Deferred(produce) => produce,
+        };
+        let tensor = produce()?;
+        if tensor.dtype() == self.dtype && tensor.shape() == &*self.shape {
+            return Ok(tensor);
+        }
+        Err(Error::invalid("a deferred tensor is not what was announced")
+            .expected(format!("{} {:?}", self.dtype, self.shape))
+            .found(format!("{} {:?}", tensor.dtype(), tensor.shape())))
+    }
+}
+
+/// A tensor produced only when it is written, one at a time, so that a model larger than memory can be saved.
+///
+/// The closure may run more than once (a save that failed to sync starts again) and must give the same tensor each time.
+pub struct Deferred<'a> {
+    dtype: Dtype,
+    shape: Box<[usize]>,
+    produce: Produce<'a>,
+}
+
+impl<'a> Deferred<'a> {
+    /// Announces dtype and shape of what `produce` will give.
+    pub fn new(
+        dtype: Dtype,
+        shape: &[usize],
+        produce: impl Fn() -> Result<Tensor<'a>> + Send + Sync + 'a,
+    ) -> Self {
+        Self { dtype, shape: shape.into(), produce: Arc::new(produce) }
+    }
+}
+
+/// What can become a tensor of a checkpoint.
+pub trait IntoSource<'a> {
+    /// The tensor, or how to produce it.
+    ///
+    /// # Errors
+    /// `Invalid` when shape × dtype overflows or is not the number of bytes.
+    fn into_source(self) -> Result<Source<'a>>;
+}
+
+impl<'a> IntoSource<'a> for Source<'a> {
+    fn into_source(self) -> Result<Source<'a>> {
+        Ok(self)
+    }
+}
+
+impl<'a> IntoSource<'a> for Tensor<'a> {
+    fn into_source(self) -> Result<Source<'a>> {
+        let (dtype, shape, len) = (self.dtype(), self.shape().into(), self.bytes().len());
+        Ok(Source { dtype, shape, len, payload: Payload::Ready(self) })
+    }
+}
+
+impl<'a> IntoSource<'a> for Deferred<'a> {
+    fn into_source(self) -> Result<Source<'a>> {
+        let len = byte_len(self.dtype, &self.shape)?;
+        Ok(Source { dtype: self.dtype, shape: self.shape, len, payload: Payload::Deferred(self.produce) })
+    }
+}
+
+/// A shape and its elements.
+impl<'a, T: Element> IntoSource<'a> for (&[usize], &'a [T]) {
+    fn into_source(self) -> Result<Source<'a>> {
+        Tensor::from_elements(self.0, self.1)?.into_source()
+    }
+}
+
+/// One axis.
+impl<'a, T: Element> IntoSource<'a> for &'a [T] {
+    fn into_source(self) -> Result<Source<'a>> {
+        Tensor::from_elements(&[self.len()], self)?.into_source()
+    }
+}
+
+/// One axis.
+impl<'a, T: Element> IntoSource<'a> for &'a Vec<T> {
+    fn into_source(self) -> Result<Source<'a>> {
+        self.as_slice().into_source()
+    }
+}
+
+/// dtype, shape and bytes that are shared with the trainer.
+impl<'a> IntoSource<'a> for (Dtype, &[usize], SharedBytes) {
+    fn into_source(self) -> Result<Source<'a>> {
+        Tensor::shared(self.0, self.1, self.2)?.into_source()
+    }
+}
+
+#[cfg(feature = "ndarray")]
+mod from_ndarray {
+    use super::*;
+    use ndarray::{ArcArray, Array, ArrayBase, ArrayView, Data, Dimension};
+
+    /// Borrowed, in any memory order: what is not contiguous in C order is gathered when it is written.
+    impl<'a, S, T, D> IntoSource<'a> for &'a ArrayBase<S, D>
+    where
+        S: Data<Elem = T>,
+        T: Element,
+        D: Dimension,
+    {
+        fn into_source(self) -> Result<Source<'a>> {
+            self.view().into_source()
+        }
+    }
+
+    impl<'a, T: Element, D: Dimension> IntoSource<'a> for ArrayView<'a, T, D> {
+        fn into_source(self) -> Result<Source<'a>> {
+            let view = self.into_dyn();
+            match view.to_slice() {
+                Some(elements) => Tensor::from_elements(view.shape(), elements)?.into_source(),
+                None => {
+                    let shape = view.shape().to_vec();
+                    Deferred::new(T::DTYPE, &shape, move || gather(&view)).into_source()
+                }
+            }
+        }
+    }
+
+    fn gather<T: Element>(view: &ndarray::ArrayViewD<'_, T>) -> Result<Tensor<'static>> {
+        let mut buffer = crate::Buffer::zeroed(byte_len(T::DTYPE, view.shape())?)?;
+        let width = size_of::<T>();
+        for (out, element) in buffer.chunks_exact_mut(width).zip(view) {
+            out.copy_from_slice(bytemuck::bytes_of(element));
+        }
+        Tensor::owned(T::DTYPE, view.shape(), buffer)
+    }
+
+    /// Moved in: the snapshot keeps it alive.
+    impl<'a, T: Element, D: Dimension> IntoSource<'a> for Array<T, D> {
+        fn into_source(self) -> Result<Source<'a>> {
+            self.into_shared().into_source()
+        }
+    }
+
+    /// Shared with the trainer, not copied.
+    impl<'a, T: Element, D: Dimension> IntoSource<'a> for ArcArray<T, D> {
+        fn into_source(self) -> Result<Source<'a>> {
+            let array = self.into_dyn();
+            if array.as_slice().is_none() {
+                return gather(&array.view())?.into_source();
+            }
+            let shape = array.shape().to_vec();
+            Tensor::shared(T::DTYPE, &shape, Arc::new(Contiguous(array)))?.into_source()
+        }
+    }
+
+    /// A shared array that was seen to be contiguous in C order.
+    struct Contiguous<T>(ArcArray<T, ndarray::IxDyn>);
+
+    impl<T: Element> AsRef<[u8]> for Contiguous<T> {
+        fn as_ref(&self) -> &[u8] {
+            bytemuck::cast_slice(self.0.as_slice().unwrap_or_default())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_names_and_metrics_are_refused_with_what_to_do() {
+        let elements = [1.0_f32];
+        let mut snapshot = Snapshot::new();
+        snapshot.tensor("a", &elements[..]).unwrap();
+        for name in ["", "a", "tab\t", &"x".repeat(5000)] {
+            assert_eq!(
+                snapshot.tensor(name, &elements[..]).unwrap_err().kind(),
+                ErrorKind::Invalid,
+                "{name:?}"
+            );
+        }
+        snapshot.record("r", &1).unwrap();
+        assert_eq!(snapshot.record("r", &2).unwrap_err().kind(), ErrorKind::Invalid);
+        assert!(snapshot.record("tensorkeep.progress", &1).unwrap_err().to_string().contains("reserved"));
+        assert!(snapshot.metric("loss", f64::NAN).unwrap_err().to_string().contains("NaN"));
+        assert_eq!(snapshot.tie("b", "nothing").unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_deferred_tensor_must_be_what_it_announced() {
+        let wrong = Deferred::new(Dtype::F32, &[2], || Tensor::from_elements(&[1], &[1.0_f32]));
+        let error = wrong.into_source().unwrap().produce().unwrap_err();
+        assert!(error.to_string().contains("expected f32 [2], found f32 [1]"), "{error}");
+        assert!(Deferred::new(Dtype::F32, &[usize::MAX, 2], || unreachable!()).into_source().is_err());
+    }
+
+    #[cfg(feature = "ndarray")]
+    #[test]
+    fn views_in_any_memory_order_give_their_elements_in_row_major_order() {
+        let array = ndarray::arr2(&[[1_i16, 2, 3], [4, 5, 6]]);
+        let transposed = array.t().into_source().unwrap().produce().unwrap();
+        assert_eq!(transposed.shape(), [3, 2]);
+        assert_eq!(transposed.elements::<i16>().unwrap(), [1, 4, 2, 5, 3, 6]);
+        let strided = array.slice(ndarray::s![.., ..;-2]).into_source().unwrap().produce().unwrap();
+        assert_eq!(strided.elements::<i16>().unwrap(), [3, 1, 6, 4]);
+        let scalar = ndarray::arr0(2.5_f64).into_source().unwrap().produce().unwrap();
+        assert_eq!((scalar.shape(), scalar.scalar::<f64>().unwrap()), (&[][..], 2.5));
+        let moved = array.into_source().unwrap().produce().unwrap();
+        assert_eq!(moved.elements::<i16>().unwrap(), [1, 2, 3, 4, 5, 6]);
+    }
+}

@@ -1,0 +1,241 @@
+//! A module's tensors by name, to read ([`StateDict`]) and to overwrite ([`StateDictMut`]). Knows nothing of files.
+
+use crate::dtype::{Dtype, Element};
+use crate::error::{Error, Result};
+use crate::snapshot::{IntoSource, Source};
+use crate::tensor::{Tensor, byte_len};
+
+/// Something with tensors that can be saved and loaded: a net, an optimizer.
+pub trait Stateful {
+    /// Its tensors by name, borrowed.
+    ///
+    /// # Errors
+    /// `Invalid` when a tensor cannot be described.
+    fn state_dict(&self) -> Result<StateDict<'_>>;
+
+    /// The same names, to be overwritten.
+    ///
+    /// # Errors
+    /// As [`Stateful::state_dict`].
+    fn state_dict_mut(&mut self) -> Result<StateDictMut<'_>>;
+}
+
+/// Names and borrowed tensors, in the module's own order.
+#[derive(Default)]
+pub struct StateDict<'a>(Vec<(String, Source<'a>)>);
+
+impl<'a> StateDict<'a> {
+    /// No tensors yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a tensor.
+    ///
+    /// # Errors
+    /// `Invalid` when shape × dtype overflows or is not the number of bytes.
+    pub fn with(mut self, name: impl Into<String>, source: impl IntoSource<'a>) -> Result<Self> {
+        let name = name.into();
+        let source = source.into_source().map_err(|error| error.in_tensor(&name))?;
+        self.0.push((name, source));
+        Ok(self)
+    }
+
+    /// Adds all tensors of another, each name prefixed by `prefix` and a dot.
+    pub fn with_all(mut self, prefix: &str, other: StateDict<'a>) -> Self {
+        self.0.extend(other.0.into_iter().map(|(name, source)| (format!("{prefix}.{name}"), source)));
+        self
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Names and tensors, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Source<'a>)> {
+        self.0.iter().map(|(name, source)| (name.as_str(), source))
+    }
+
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'a> IntoIterator for StateDict<'a> {
+    type Item = (String, Source<'a>);
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// Names and tensors to overwrite.
+#[derive(Default)]
+pub struct StateDictMut<'a>(Vec<(String, TensorMut<'a>)>);
+
+impl<'a> StateDictMut<'a> {
+    /// No tensors yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a tensor to overwrite: a mutable ndarray (in any memory order) or `(&shape, &mut elements)`.
+    ///
+    /// # Errors
+    /// `Invalid` when the shape does not hold that many elements.
+    pub fn with(mut self, name: impl Into<String>, target: impl IntoTensorMut<'a>) -> Result<Self> {
+        let name = name.into();
+        let target = target.into_tensor_mut().map_err(|error| error.in_tensor(&name))?;
+        self.0.push((name, target));
+        Ok(self)
+    }
+
+    /// Adds all tensors of another, each name prefixed by `prefix` and a dot.
+    pub fn with_all(mut self, prefix: &str, other: StateDictMut<'a>) -> Self {
+        self.0.extend(other.0.into_iter().map(|(name, target)| (format!("{prefix}.{name}"), target)));
+        self
+    }
+}
+
+impl<'a> IntoIterator for StateDictMut<'a> {
+    type Item = (String, TensorMut<'a>);
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// A tensor to overwrite: dtype and shape are fixed, the elements are not.
+pub struct TensorMut<'a> {
+    dtype: Dtype,
+    shape: Box<[usize]>,
+    target: Target<'a>,
+}
+
+enum Target<'a> {
+    Contiguous(&'a mut [u8]),
+    /// Elements that lie apart, overwritten one by one from row-major bytes.
+    Scattered(Box<dyn FnMut(&[u8]) + 'a>),
+}
+
+impl TensorMut<'_> {
+    /// Element type.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Lengths of the axes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Overwrites all elements.
+    ///
+    /// # Errors
+    /// `Mismatch` when dtype or shape differ; then nothing was written.
+    pub fn assign(&mut self, tensor: &Tensor<'_>) -> Result<()> {
+        if tensor.dtype() != self.dtype || tensor.shape() != &*self.shape {
+            return Err(Error::new(crate::ErrorKind::Mismatch, "dtype or shape")
+                .expected(format!("{} {:?}", self.dtype, self.shape))
+                .found(format!("{} {:?}", tensor.dtype(), tensor.shape())));
+        }
+        match &mut self.target {
+            Target::Contiguous(bytes) => bytes.copy_from_slice(tensor.bytes()),
+            Target::Scattered(scatter) => scatter(tensor.bytes()),
+        }
+        Ok(())
+    }
+}
+
+/// What can be overwritten by a tensor.
+pub trait IntoTensorMut<'a> {
+    /// The target.
+    ///
+    /// # Errors
+    /// `Invalid` when the shape does not hold that many elements.
+    fn into_tensor_mut(self) -> Result<TensorMut<'a>>;
+}
+
+/// Rust types that any bytes of their length are a value of: every element type but `bool`.
+impl<'a, T: Element + bytemuck::AnyBitPattern> IntoTensorMut<'a> for (&[usize], &'a mut [T]) {
+    fn into_tensor_mut(self) -> Result<TensorMut<'a>> {
+        let (shape, elements) = self;
+        let bytes = bytemuck::cast_slice_mut(elements);
+        let expected = byte_len(T::DTYPE, shape)?;
+        if bytes.len() != expected {
+            return Err(Error::invalid("bytes of the tensor to overwrite")
+                .expected(expected)
+                .found(bytes.len()));
+        }
+        Ok(TensorMut { dtype: T::DTYPE, shape: shape.into(), target: Target::Contiguous(bytes) })
+    }
+}
+
+#[cfg(feature = "ndarray")]
+mod from_ndarray {
+    use super::*;
+    use ndarray::{ArrayBase, ArrayViewMut, DataMut, Dimension};
+
+    impl<'a, S, T, D> IntoTensorMut<'a> for &'a mut ArrayBase<S, D>
+    where
+        S: DataMut<Elem = T>,
+        T: Element + bytemuck::AnyBitPattern,
+        D: Dimension,
+    {
+        fn into_tensor_mut(self) -> Result<TensorMut<'a>> {
+            self.view_mut().into_tensor_mut()
+        }
+    }
+
+    impl<'a, T: Element + bytemuck::AnyBitPattern, D: Dimension> IntoTensorMut<'a> for ArrayViewMut<'a, T, D> {
+        fn into_tensor_mut(self) -> Result<TensorMut<'a>> {
+            let shape: Box<[usize]> = self.shape().into();
+            let target = if self.is_standard_layout() {
+                let elements = self.into_slice().unwrap_or_default();
+                Target::Contiguous(bytemuck::cast_slice_mut(elements))
+            } else {
+                let mut view = self.into_dyn();
+                Target::Scattered(Box::new(move |bytes| {
+                    for (element, bytes) in view.iter_mut().zip(bytes.chunks_exact(size_of::<T>())) {
+                        *element = bytemuck::pod_read_unaligned(bytes);
+                    }
+                }))
+            };
+            Ok(TensorMut { dtype: T::DTYPE, shape, target })
+        }
+    }
+}
+
+#[cfg(all(test, feature = "ndarray"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contiguous_and_scattered_targets_take_the_same_elements() {
+        let source = Tensor::from_elements(&[2, 3], &[1_i32, 2, 3, 4, 5, 6]).unwrap();
+        let mut plain = ndarray::Array2::<i32>::zeros((2, 3));
+        (&mut plain).into_tensor_mut().unwrap().assign(&source).unwrap();
+        let mut transposed = ndarray::Array2::<i32>::zeros((3, 2));
+        transposed.view_mut().reversed_axes().into_tensor_mut().unwrap().assign(&source).unwrap();
+        assert_eq!(plain, transposed.t());
+        assert_eq!(plain[[1, 0]], 4);
+    }
+
+    #[test]
+    fn another_shape_or_dtype_is_refused_before_anything_is_written() {
+        let mut target = [0.0_f32; 4];
+        let mut target = (&[4][..], &mut target[..]).into_tensor_mut().unwrap();
+        assert!(target.assign(&Tensor::from_elements(&[2, 2], &[1.0_f32; 4]).unwrap()).is_err());
+        assert!(target.assign(&Tensor::from_elements(&[4], &[1_u32; 4]).unwrap()).is_err());
+        assert!((&[3][..], &mut [0_u8; 4][..]).into_tensor_mut().is_err());
+    }
+}
