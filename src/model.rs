@@ -4,8 +4,8 @@
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::nearest;
-use crate::snapshot::{Snapshot, grouped};
-use crate::state_dict::{Stateful, TensorMut};
+use crate::snapshot::Snapshot;
+use crate::state_dict::{StateDict, Stateful, TensorMut};
 use crate::tensor::Tensor;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,17 @@ struct Architecture<C> {
 }
 
 impl<'a> Snapshot<'a> {
+    /// Adds all tensors of a state dict under `group/`, or without a group when it is empty.
+    ///
+    /// # Errors
+    /// As [`Snapshot::tensor`].
+    pub fn state_dict(&mut self, group: &str, state: StateDict<'a>) -> Result<&mut Self> {
+        for (name, source) in state {
+            self.tensor(grouped(group, &name), source)?;
+        }
+        Ok(self)
+    }
+
     /// Adds a whole model: its architecture as a record, its state dict under `model/`.
     ///
     /// # Errors
@@ -50,6 +61,11 @@ impl<'a> Snapshot<'a> {
         self.insert_record(MODEL_RECORD.to_owned(), &architecture)?;
         self.state_dict(MODEL_GROUP, model.state_dict()?)
     }
+}
+
+/// `group/name`, or the name alone when there is no group.
+fn grouped(group: &str, name: &str) -> String {
+    if group.is_empty() { name.to_owned() } else { format!("{group}/{name}") }
 }
 
 /// What [`Checkpoint::load_state_dict_with`] lets pass. Strict unless something is allowed.

@@ -4,7 +4,6 @@
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{records, table};
-use crate::state_dict::StateDict;
 use crate::tensor::{SharedBytes, Tensor, byte_len};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -84,17 +83,6 @@ impl<'a> Snapshot<'a> {
             );
         }
         self.ties.insert(name, existing.to_owned());
-        Ok(self)
-    }
-
-    /// Adds all tensors of a state dict under `group/`, or without a group when it is empty.
-    ///
-    /// # Errors
-    /// As [`Snapshot::tensor`].
-    pub fn state_dict(&mut self, group: &str, state: StateDict<'a>) -> Result<&mut Self> {
-        for (name, source) in state {
-            self.tensor(grouped(group, &name), source)?;
-        }
         Ok(self)
     }
 
@@ -198,11 +186,6 @@ impl<'a> Snapshot<'a> {
         }
         Ok(())
     }
-}
-
-/// `group/name`, or the name alone when there is no group.
-pub(crate) fn grouped(group: &str, name: &str) -> String {
-    if group.is_empty() { name.to_owned() } else { format!("{group}/{name}") }
 }
 
 impl fmt::Debug for Snapshot<'_> {

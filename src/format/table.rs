@@ -1,13 +1,18 @@
-//! A table of stored entries (tensors, or records), column by column. Owns: the columns, their validation, and reading
-//! them in place. Knows nothing of where the table lies in the file, or of codecs beyond their ids.
+//! A table of stored entries (tensors, or records), column by column. Owns: the columns, and reading them in place;
+//! the rooms beside it check (validate.rs) and make (build.rs) them. Knows nothing of where the table lies in the file, or of codecs beyond their ids.
 //!
 //! The columns are binary strings in a small MessagePack map. They are read where they lie: opening a million tensors
 //! validates them and copies nothing.
 
-use super::limits::Limits;
-use super::{PAGE, PAGE_ALIGNED_FROM, extent_align, le};
+mod build;
+mod validate;
+
+pub use build::TableBuilder;
+pub use validate::check_name;
+
+use super::le;
 use crate::dtype::Dtype;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -17,8 +22,6 @@ pub const CODEC_RAW: u8 = 0;
 pub const CODEC_ZSTD: u8 = 1;
 /// One element, repeated.
 pub const CODEC_FILL: u8 = 2;
-/// The largest element: complex of two binary64.
-const FILL_MAX: u64 = 16;
 
 /// The columns as they stand in the file. All integers are little-endian and unaligned.
 #[derive(Serialize, Deserialize)]
@@ -137,7 +140,7 @@ impl<B: AsRef<[u8]>> Table<B> {
             0 => 0..0,
             len => column.as_ptr() as usize - base..column.as_ptr() as usize - base + len,
         };
-        let data_end = Validator { columns: &columns, kind, data_limit }.run(data_start)?;
+        let data_end = validate::run(&columns, kind, data_start, data_limit)?;
         let columns = Ranges {
             names: range(columns.names),
             name_ends: range(columns.name_ends),
@@ -283,346 +286,10 @@ impl<B: AsRef<[u8]>> Table<B> {
     }
 }
 
-/// Checks every rule of SPEC.md's section on tables, once, in one pass over the columns.
-struct Validator<'a> {
-    columns: &'a Columns<'a>,
-    kind: Kind,
-    data_limit: u64,
-}
-
-impl Validator<'_> {
-    fn run(&self, data_start: u64) -> Result<u64> {
-        self.check_lengths()?;
-        self.check_names()?;
-        let columns = self.columns;
-        let (mut dims_start, mut chunk_start, mut data_end) = (0, 0, data_start);
-        let rows = columns.dim_ends.chunks_exact(4).zip(columns.chunk_ends.chunks_exact(4)).enumerate();
-        for (i, (dim_end, chunk_end)) in rows {
-            let dim_end = le::u32(dim_end, 0..4) as usize;
-            let chunk_end = le::u32(chunk_end, 0..4) as usize;
-            let row = Row {
-                dtype: le::u16(columns.dtypes, i * 2..i * 2 + 2),
-                byte_len: le::u64(columns.byte_lens, i * 8..i * 8 + 8),
-                offset: le::u64(columns.offsets, i * 8..i * 8 + 8),
-                chunk_log2: columns.chunk_log2[i],
-            };
-            let checked = self
-                .check_shape(&row, dims_start, dim_end)
-                .and_then(|()| self.check_chunks(&row, chunk_start, chunk_end))
-                .and_then(|stored| self.check_extent(&row, stored, data_end));
-            data_end = checked.map_err(|error| self.name_entry(error, i))?;
-            (dims_start, chunk_start) = (dim_end, chunk_end);
-        }
-        Ok(data_end)
-    }
-
-    /// Every column has the length that the number of entries, axes and chunks asks for.
-    fn check_lengths(&self) -> Result<()> {
-        let columns = self.columns;
-        let count = columns.name_ends.len() / 4;
-        let last = |ends: &[u8]| match ends.len() {
-            0..4 => 0,
-            len => le::u32(ends, len - 4..len) as usize,
-        };
-        let limit = match self.kind {
-            Kind::Tensors => Limits::V1.tensors,
-            Kind::Records => Limits::V1.records,
-        };
-        if count as u64 > limit {
-            return Err(Error::damaged("number of entries")
-                .expected(format!("at most {limit}"))
-                .found(count));
-        }
-        let chunks = columns.chunk_crcs.len() / 4;
-        let coded = if columns.chunk_codecs.is_empty() { 0 } else { chunks };
-        for (name, column, length) in [
-            ("names", columns.names, last(columns.name_ends)),
-            ("name_ends", columns.name_ends, count * 4),
-            ("dtypes", columns.dtypes, count * 2),
-            ("dim_ends", columns.dim_ends, count * 4),
-            ("byte_lens", columns.byte_lens, count * 8),
-            ("offsets", columns.offsets, count * 8),
-            ("chunk_log2", columns.chunk_log2, count),
-            ("chunk_ends", columns.chunk_ends, count * 4),
-            ("chunk_crcs", columns.chunk_crcs, chunks * 4),
-            ("chunk_codecs", columns.chunk_codecs, coded),
-            ("chunk_filters", columns.chunk_filters, coded),
-            ("chunk_stored", columns.chunk_stored, coded * 4),
-        ] {
-            if column.len() != length {
-                return Err(column_length(name, length, column.len()));
-            }
-        }
-        // Only now are the columns of ends known to be whole.
-        for (name, column, length) in [
-            ("dims", columns.dims, last(columns.dim_ends).checked_mul(8)),
-            ("chunk_crcs", columns.chunk_crcs, last(columns.chunk_ends).checked_mul(4)),
-        ] {
-            if Some(column.len()) != length {
-                return Err(column_length(name, length.unwrap_or(usize::MAX), column.len()));
-            }
-        }
-        Ok(())
-    }
-
-    /// UTF-8, without control characters, within the limit, sorted, each once.
-    fn check_names(&self) -> Result<()> {
-        let names = std::str::from_utf8(self.columns.names)
-            .map_err(|error| Error::damaged("names that are not UTF-8").because(error))?;
-        let mut start = 0;
-        let mut previous = "";
-        for end in self.columns.name_ends.chunks_exact(4) {
-            let end = le::u32(end, 0..4) as usize;
-            let name = names.get(start..end).ok_or_else(|| {
-                Error::damaged("place of a name")
-                    .expected("ends in ascending order")
-                    .found(format!("{start}..{end}"))
-            })?;
-            check_name(name).map_err(|error| error.with_kind(ErrorKind::Damaged))?;
-            // An empty name was refused, so the first one is greater than "".
-            if name <= previous {
-                return Err(Error::damaged("names are not sorted, or one stands twice")
-                    .expected(format!("a name after {previous:?}"))
-                    .found(format!("{name:?}")));
-            }
-            (start, previous) = (end, name);
-        }
-        Ok(())
-    }
-
-    fn name_entry(&self, error: Error, i: usize) -> Error {
-        let ends = self.columns.name_ends;
-        let start = if i == 0 { 0 } else { le::u32(ends, i * 4 - 4..i * 4) as usize };
-        let name =
-            String::from_utf8_lossy(&self.columns.names[start..le::u32(ends, i * 4..i * 4 + 4) as usize]);
-        match self.kind {
-            Kind::Tensors => error.in_tensor(name),
-            Kind::Records => error.in_record(name),
-        }
-    }
-
-    /// Axes in their column, and shape × dtype is the raw length.
-    fn check_shape(&self, row: &Row, start: usize, end: usize) -> Result<()> {
-        let dims = end
-            .checked_sub(start)
-            .filter(|&rank| rank as u64 <= Limits::V1.rank)
-            .and_then(|_| self.columns.dims.get(start * 8..end * 8))
-            .ok_or_else(|| {
-                Error::damaged("place of the axes")
-                    .expected(format!("at most {} axes", Limits::V1.rank))
-                    .found(format!("{start}..{end}"))
-            })?;
-        let dims = || dims.chunks_exact(8).map(|dim| le::u64(dim, 0..8));
-        if row.byte_len > Limits::V1.tensor_bytes {
-            return Err(Error::damaged("raw length")
-                .expected(format!("at most {}", Limits::V1.tensor_bytes))
-                .found(row.byte_len));
-        }
-        if self.kind == Kind::Records
-            && (row.dtype != Dtype::Opaque.id() || end - start != 1 || row.byte_len > Limits::V1.record_bytes)
-        {
-            return Err(Error::damaged("shape of a record")
-                .expected(format!("one axis of at most {} opaque bytes", Limits::V1.record_bytes)));
-        }
-        // The length of an unknown dtype cannot be checked; such a tensor is listed and cannot be read.
-        let Some(dtype) = Dtype::from_id(row.dtype) else { return Ok(()) };
-        let elements =
-            if dims().any(|dim| dim == 0) { Some(0) } else { dims().try_fold(1_u64, u64::checked_mul) };
-        let bytes = elements.and_then(|elements| elements.checked_mul(dtype.size() as u64));
-        if bytes == Some(row.byte_len) {
-            return Ok(());
-        }
-        Err(Error::damaged("raw length")
-            .expected(format!("{dtype} {:?}", dims().collect::<Vec<_>>()))
-            .found(format!("{} bytes", row.byte_len)))
-    }
-
-    /// As many chunks as the raw length asks for, each within its bounds. Returns the stored length.
-    fn check_chunks(&self, row: &Row, start: usize, end: usize) -> Result<u64> {
-        let log2 = u64::from(row.chunk_log2);
-        if log2 < Limits::V1.chunk_log2_min || log2 > Limits::V1.chunk_log2_max {
-            return Err(Error::damaged("chunk size").expected("2^16 to 2^26").found(format!("2^{log2}")));
-        }
-        let chunk_len = 1_u64 << log2;
-        let chunk_total = self.columns.chunk_crcs.len() / 4;
-        let count = row.byte_len.div_ceil(chunk_len);
-        if end > chunk_total || end.checked_sub(start).is_none_or(|chunks| chunks as u64 != count) {
-            return Err(Error::damaged("number of chunks")
-                .expected(count)
-                .found(format!("{start}..{end} of {chunk_total}")));
-        }
-        if self.columns.chunk_codecs.is_empty() {
-            return Ok(row.byte_len);
-        }
-        let element = Dtype::from_id(row.dtype).map_or(FILL_MAX, |dtype| dtype.size() as u64);
-        let mut left = row.byte_len;
-        let mut total = 0_u64;
-        for number in start..end {
-            let raw_len = left.min(chunk_len);
-            let stored = u64::from(le::u32(self.columns.chunk_stored, number * 4..number * 4 + 4));
-            let (codec, filter) = (self.columns.chunk_codecs[number], self.columns.chunk_filters[number]);
-            let valid = match codec {
-                CODEC_RAW => stored == raw_len && filter == 0,
-                CODEC_FILL => stored == element && stored <= raw_len && filter == 0,
-                // A chunk that does not shrink is stored raw. This also bounds what unknown codecs may claim.
-                _ => stored >= 1 && stored < raw_len,
-            };
-            if !valid {
-                return Err(Error::damaged(format!("stored length of chunk {}", number - start))
-                    .found(format!("{stored} of {raw_len} raw bytes by codec {codec}, filter {filter}")));
-            }
-            left -= raw_len;
-            total += stored;
-        }
-        Ok(total)
-    }
-
-    /// The extent begins where its alignment says after the one before, and ends before the index. Returns its end.
-    fn check_extent(&self, row: &Row, stored: u64, data_end: u64) -> Result<u64> {
-        if row.byte_len == 0 {
-            return match row.offset {
-                0 => Ok(data_end),
-                offset => Err(Error::damaged("offset of an entry without bytes").expected(0).found(offset)),
-            };
-        }
-        let align = extent_align(row.byte_len);
-        let end = row.offset.checked_add(stored).filter(|&end| end <= self.data_limit);
-        match end {
-            Some(end)
-                if row.offset >= data_end
-                    && row.offset - data_end < PAGE
-                    && row.offset.is_multiple_of(align) =>
-            {
-                Ok(end)
-            }
-            _ => Err(Error::damaged("place of the extent")
-                .expected(format!(
-                    "a multiple of {align} within a page after {data_end}, ending by {}",
-                    self.data_limit
-                ))
-                .found(format!("{}+{stored}", row.offset))),
-        }
-    }
-}
-
-/// The fixed-width fields of one entry.
-struct Row {
-    dtype: u16,
-    byte_len: u64,
-    offset: u64,
-    chunk_log2: u8,
-}
-
-fn column_length(name: &str, expected: usize, found: usize) -> Error {
-    Error::damaged(format!("length of column {name}")).expected(expected).found(found)
-}
-
-/// A name that a table may hold: not empty, within the limit, no control characters.
-pub fn check_name(name: &str) -> Result<()> {
-    let limit = Limits::V1.name_bytes;
-    if name.is_empty() {
-        return Err(Error::invalid("an empty name").expected(format!("1 to {limit} bytes")));
-    }
-    if name.len() as u64 > limit {
-        let start: String = name.chars().take(40).collect();
-        return Err(Error::invalid(format!("a name that is too long, {start}…"))
-            .expected(format!("at most {limit} bytes"))
-            .found(name.len()));
-    }
-    match name.bytes().position(|byte| byte < 0x20 || byte == 0x7F) {
-        None => Ok(()),
-        Some(position) => Err(Error::invalid(format!("a control character in the name {name:?}"))
-            .found(format!("byte {position}"))),
-    }
-}
-
-/// Collects the rows of a table in the order of their names, and encodes them.
-#[derive(Default)]
-pub struct TableBuilder {
-    names: Vec<u8>,
-    name_ends: Vec<u8>,
-    dtypes: Vec<u8>,
-    dim_ends: Vec<u8>,
-    dims: Vec<u8>,
-    byte_lens: Vec<u8>,
-    offsets: Vec<u8>,
-    chunk_log2: Vec<u8>,
-    chunk_ends: Vec<u8>,
-    chunk_crcs: Vec<u8>,
-    chunk_codecs: Vec<u8>,
-    chunk_filters: Vec<u8>,
-    chunk_stored: Vec<u8>,
-}
-
-impl TableBuilder {
-    /// Adds an entry. Names must come sorted; its chunks follow by [`TableBuilder::push_chunk`].
-    pub fn push(
-        &mut self,
-        name: &str,
-        dtype: Dtype,
-        shape: &[usize],
-        byte_len: u64,
-        offset: u64,
-        chunk_log2: u8,
-    ) {
-        self.names.extend_from_slice(name.as_bytes());
-        self.name_ends.extend_from_slice(&(self.names.len() as u32).to_le_bytes());
-        self.dtypes.extend_from_slice(&dtype.id().to_le_bytes());
-        self.dims.extend(shape.iter().flat_map(|&dim| (dim as u64).to_le_bytes()));
-        self.dim_ends.extend_from_slice(&((self.dims.len() / 8) as u32).to_le_bytes());
-        self.byte_lens.extend_from_slice(&byte_len.to_le_bytes());
-        self.offsets.extend_from_slice(&offset.to_le_bytes());
-        self.chunk_log2.push(chunk_log2);
-        self.chunk_ends.extend_from_slice(&((self.chunk_crcs.len() / 4) as u32).to_le_bytes());
-    }
-
-    /// Adds the next chunk of the entry pushed last.
-    pub fn push_chunk(&mut self, codec: u8, filter: u8, stored_len: u32, crc: u32) {
-        self.chunk_crcs.extend_from_slice(&crc.to_le_bytes());
-        self.chunk_codecs.push(codec);
-        self.chunk_filters.push(filter);
-        self.chunk_stored.extend_from_slice(&stored_len.to_le_bytes());
-        let chunks = (self.chunk_crcs.len() / 4) as u32;
-        let last = self.chunk_ends.len() - 4;
-        self.chunk_ends[last..].copy_from_slice(&chunks.to_le_bytes());
-    }
-
-    /// Number of entries so far.
-    pub fn len(&self) -> usize {
-        self.chunk_log2.len()
-    }
-
-    /// The MessagePack payload of the table's section.
-    pub fn encode(&self) -> Vec<u8> {
-        let all_raw = self.chunk_codecs.iter().all(|&codec| codec == CODEC_RAW);
-        let unless_raw = |column: &'_ Vec<u8>| if all_raw { Vec::new() } else { column.clone() };
-        let (codecs, filters, stored) =
-            (unless_raw(&self.chunk_codecs), unless_raw(&self.chunk_filters), unless_raw(&self.chunk_stored));
-        let columns = Columns {
-            names: &self.names,
-            name_ends: &self.name_ends,
-            dtypes: &self.dtypes,
-            dim_ends: &self.dim_ends,
-            dims: &self.dims,
-            byte_lens: &self.byte_lens,
-            offsets: &self.offsets,
-            chunk_log2: &self.chunk_log2,
-            chunk_ends: &self.chunk_ends,
-            chunk_crcs: &self.chunk_crcs,
-            chunk_codecs: &codecs,
-            chunk_filters: &filters,
-            chunk_stored: &stored,
-        };
-        super::records::encode_trusted(&columns)
-    }
-}
-
-/// Whether large extents start on a page: a property of the layout that `map` relies on.
-const _: () = assert!(PAGE_ALIGNED_FROM >= PAGE);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn two() -> TableBuilder {
         let mut builder = TableBuilder::default();

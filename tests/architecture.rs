@@ -1,0 +1,127 @@
+//! The house holds: imports point down only, neighbours on one row do not know each other, and unsafe stays in its room.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rows of ARCHITECTURE.md, lowest first.
+const ROWS: &[&[&str]] = &[
+    &["error"],
+    &["dtype", "buffer", "names", "pipeline"],
+    &["tensor"],
+    &["format"],
+    &["codec", "engine", "snapshot"],
+    &["state_dict", "writer", "checkpoint"],
+    &["model", "store"],
+    &["convert", "testing"],
+];
+
+/// The only files with unsafe code: the mapping itself, and the unsafe function that hands its promise on.
+const UNSAFE: &[&str] = &["checkpoint.rs", "engine/map.rs"];
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn files() -> Vec<(String, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    sources(&src, &mut found);
+    let name = |path: &Path| path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+    found.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// Code without comments and without the tests at the end of a file.
+fn code(text: &str) -> String {
+    let tests = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
+    let line_code = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
+    text[..tests].lines().map(line_code).collect::<Vec<_>>().join("\n")
+}
+
+/// The modules named after `crate::`, lists in braces included.
+fn imports(code: &str) -> Vec<String> {
+    code.match_indices("crate::")
+        .filter(|(at, _)| !code[..*at].ends_with('$'))
+        .flat_map(|(at, found)| {
+            let rest = &code[at + found.len()..];
+            let inside = rest.strip_prefix('{').map(|list| &list[..list.find('}').unwrap_or(0)]);
+            let items: Vec<&str> = inside.map_or_else(|| vec![rest], |list| list.split(',').collect());
+            items.into_iter().map(first_word).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn first_word(text: &str) -> String {
+    text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+#[test]
+fn imports_point_down_only() {
+    let row: BTreeMap<&str, usize> =
+        ROWS.iter().enumerate().flat_map(|(row, names)| names.iter().map(move |name| (*name, row))).collect();
+    let mut wrong = Vec::new();
+    for (file, text) in files() {
+        let room = file.split(['/', '.']).next().unwrap();
+        if room == "lib" {
+            continue;
+        }
+        let own_row = *row
+            .get(room)
+            .unwrap_or_else(|| panic!("src/{file} is in no row of this test and ARCHITECTURE.md"));
+        for import in imports(&code(&text)) {
+            let Some(&other_row) = row.get(import.as_str()) else {
+                // Types re-exported at the root: errors and results only.
+                assert!(
+                    ["Error", "ErrorKind", "Result", "Buffer"].contains(&import.as_str()),
+                    "src/{file} imports crate::{import} from the root: name its module"
+                );
+                continue;
+            };
+            if import != room && other_row >= own_row {
+                wrong.push(format!("src/{file} (row {own_row}) imports {import} (row {other_row})"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "imports that do not point down:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_import_test_sees_lists_and_single_imports() {
+    let found = imports(
+        "use crate::engine::{Blob, Lock};\nuse crate::{store, names::nearest};\nlet x = crate::Result::Ok(1);",
+    );
+    assert_eq!(found, ["engine", "store", "names", "Result"]);
+}
+
+#[test]
+fn unsafe_code_is_in_its_room_only() {
+    let word = "unsafe";
+    let mut found: Vec<String> = files()
+        .into_iter()
+        .filter(|(_, text)| {
+            let code = code(text);
+            [format!("{word} {{"), format!("{word} fn"), format!("{word} impl")]
+                .iter()
+                .any(|use_| code.contains(use_))
+        })
+        .map(|(file, _)| file)
+        .collect();
+    found.sort();
+    assert_eq!(found, UNSAFE);
+}
+
+#[test]
+fn every_file_says_first_what_it_owns_and_stays_readable() {
+    for (file, text) in files() {
+        assert!(text.starts_with("//!"), "src/{file} does not begin with what it owns");
+        let lines = code(&text).lines().count();
+        assert!(lines <= 450, "src/{file} has {lines} lines of code: two rooms in one?");
+    }
+}

@@ -1,0 +1,222 @@
+//! State dicts and whole models: loaded all or nothing, rebuilt without naming sizes.
+#![cfg(feature = "ndarray")]
+
+mod common;
+
+use common::open;
+use ndarray::{Array1, Array2};
+use serde::{Deserialize, Serialize};
+use tensorkeep::{
+    Checkpoint, Codec, ErrorKind, LoadOptions, Model, Registry, Result, Snapshot, StateDict, StateDictMut,
+    Stateful, Tensor, WriteOptions,
+};
+
+#[derive(Debug, PartialEq, Clone)]
+struct Linear {
+    weight: Array2<f32>,
+    bias: Array1<f32>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LinearConfig {
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Linear {
+    fn new(inputs: usize, outputs: usize, value: f32) -> Self {
+        Self { weight: Array2::from_elem((outputs, inputs), value), bias: Array1::from_elem(outputs, value) }
+    }
+}
+
+impl Stateful for Linear {
+    fn state_dict(&self) -> Result<StateDict<'_>> {
+        StateDict::new().with("weight", &self.weight)?.with("bias", &self.bias)
+    }
+
+    fn state_dict_mut(&mut self) -> Result<StateDictMut<'_>> {
+        StateDictMut::new().with("weight", &mut self.weight)?.with("bias", &mut self.bias)
+    }
+}
+
+impl Model for Linear {
+    const KIND: &'static str = "linear";
+    type Config = LinearConfig;
+
+    fn config(&self) -> LinearConfig {
+        LinearConfig { inputs: self.weight.ncols(), outputs: self.weight.nrows() }
+    }
+
+    fn from_config(config: &LinearConfig) -> Result<Self> {
+        Ok(Self::new(config.inputs, config.outputs, 0.0))
+    }
+}
+
+/// The same tensors under another kind.
+#[derive(Debug)]
+struct Other(Linear);
+
+impl Stateful for Other {
+    fn state_dict(&self) -> Result<StateDict<'_>> {
+        self.0.state_dict()
+    }
+
+    fn state_dict_mut(&mut self) -> Result<StateDictMut<'_>> {
+        self.0.state_dict_mut()
+    }
+}
+
+impl Model for Other {
+    const KIND: &'static str = "other";
+    type Config = LinearConfig;
+
+    fn config(&self) -> LinearConfig {
+        self.0.config()
+    }
+
+    fn from_config(config: &LinearConfig) -> Result<Self> {
+        Linear::from_config(config).map(Self)
+    }
+}
+
+fn saved<'a>(fill: impl FnOnce(&mut Snapshot<'a>)) -> Checkpoint {
+    let mut snapshot = Snapshot::new();
+    fill(&mut snapshot);
+    open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap()
+}
+
+#[test]
+fn a_state_dict_updates_a_new_net() {
+    let net = Linear::new(3, 2, 0.5);
+    let checkpoint = saved(|snapshot| {
+        snapshot.state_dict("", net.state_dict().unwrap()).unwrap();
+    });
+    assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["bias", "weight"]);
+    let mut fresh = Linear::new(3, 2, 0.0);
+    let report = checkpoint.load_state_dict("", &mut fresh).unwrap();
+    assert_eq!(fresh, net);
+    assert!(report.is_exact());
+    assert_eq!(report.loaded, ["bias", "weight"]);
+}
+
+#[test]
+fn a_whole_model_is_rebuilt_without_naming_sizes_and_by_kind_without_naming_the_type() {
+    let net = Linear::new(7, 5, 0.25);
+    let checkpoint = saved(|snapshot| {
+        snapshot.model(&net).unwrap();
+    });
+    assert_eq!(checkpoint.build::<Linear>().unwrap(), net);
+    let error = checkpoint.build::<Other>().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    let registry = Registry::<dyn std::fmt::Debug>::new()
+        .with::<Linear>(|net| Box::new(net))
+        .with::<Other>(|net| Box::new(net));
+    assert_eq!(format!("{:?}", registry.build(&checkpoint).unwrap()), format!("{net:?}"));
+    let error = Registry::<dyn std::fmt::Debug>::new()
+        .with::<Other>(|net| Box::new(net))
+        .build(&checkpoint)
+        .unwrap_err();
+    assert!(error.to_string().contains("expected one of other, found \"linear\""), "{error}");
+}
+
+#[test]
+fn a_checkpoint_without_a_model_says_what_it_holds() {
+    let net = Linear::new(1, 1, 0.0);
+    let checkpoint = saved(|snapshot| {
+        snapshot.state_dict("", net.state_dict().unwrap()).unwrap();
+    });
+    let error = checkpoint.build::<Linear>().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("Snapshot::model"), "{error}");
+}
+
+#[test]
+fn names_that_differ_are_all_told_and_nothing_is_changed() {
+    let elements = Array2::<f32>::ones((2, 3));
+    let short = Array1::<f32>::ones(1);
+    let checkpoint = saved(|snapshot| {
+        snapshot.tensor("wieght", &elements).unwrap().tensor("bias", &short).unwrap();
+    });
+    let before = Linear::new(3, 2, 0.5);
+    let mut net = before.clone();
+    let error = checkpoint.load_state_dict("", &mut net).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("missing weight; unexpected wieght; mismatched bias (expected f32 [2], found f32 [1])"),
+        "{text}"
+    );
+    assert!(text.contains("did you mean \"wieght\" by \"weight\"?"), "{text}");
+    assert_eq!(net, before);
+    let lenient = LoadOptions::strict().allow_missing().allow_unexpected().allow_mismatched();
+    let error = checkpoint.load_state_dict_with("", &mut net, lenient).unwrap_err();
+    assert!(
+        error.to_string().contains("no name matches") || error.to_string().contains("did you mean"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_allowed_is_left_out_and_reported() {
+    let weight = Array2::<f32>::ones((2, 3));
+    let checkpoint = saved(|snapshot| {
+        snapshot.tensor("weight", &weight).unwrap().tensor("extra", &weight).unwrap();
+    });
+    let mut net = Linear::new(3, 2, 0.5);
+    assert!(checkpoint.load_state_dict_with("", &mut net, LoadOptions::strict().allow_missing()).is_err());
+    let report = checkpoint
+        .load_state_dict_with("", &mut net, LoadOptions::strict().allow_missing().allow_unexpected())
+        .unwrap();
+    assert_eq!((report.missing, report.unexpected), (vec!["bias".to_owned()], vec!["extra".to_owned()]));
+    assert_eq!(net.weight, weight);
+    assert_eq!(net.bias, Array1::from_elem(2, 0.5));
+}
+
+#[test]
+fn a_wrong_group_is_pointed_at() {
+    let net = Linear::new(3, 2, 0.5);
+    let checkpoint = saved(|snapshot| {
+        snapshot.state_dict("model", net.state_dict().unwrap()).unwrap();
+        snapshot.state_dict("ema", net.state_dict().unwrap()).unwrap();
+    });
+    let mut fresh = Linear::new(3, 2, 0.0);
+    let error = checkpoint.load_state_dict("", &mut fresh).unwrap_err();
+    assert!(error.to_string().contains("load the group"), "{error}");
+    checkpoint.load_state_dict("ema", &mut fresh).unwrap();
+    assert_eq!(fresh, net);
+}
+
+#[test]
+fn damage_in_the_last_tensor_leaves_the_whole_target_as_it_was() {
+    let net = Linear::new(300, 200, 0.5);
+    for codec in [Codec::Raw, Codec::Zstd(1)] {
+        let weight = Array2::from_shape_fn((200, 300), |(i, j)| ((i * j) as f32).sin());
+        let net = Linear { weight, ..net.clone() };
+        let mut snapshot = Snapshot::new();
+        snapshot.state_dict("", net.state_dict().unwrap()).unwrap();
+        let mut bytes = snapshot.to_bytes(&WriteOptions::new().codec(codec)).unwrap();
+        let offset = open(&bytes, false).unwrap().info("weight").unwrap().offset as usize;
+        bytes[offset + 100] ^= 1;
+        let mut target = Linear::new(300, 200, 0.0);
+        for mapped in [false, true] {
+            let error = open(&bytes, mapped).unwrap().load_state_dict("", &mut target).unwrap_err();
+            assert_eq!((error.kind(), error.tensor()), (ErrorKind::Damaged, Some("weight")));
+            assert_eq!(target, Linear::new(300, 200, 0.0));
+        }
+    }
+}
+
+#[test]
+fn dtypes_are_cast_only_when_asked() {
+    let half: Vec<half::f16> = (0..6).map(|i| half::f16::from_f32(i as f32 / 2.0)).collect();
+    let double = [0.1_f64, 0.2];
+    let checkpoint = saved(|snapshot| {
+        snapshot.tensor("weight", Tensor::from_elements(&[2, 3], &half).unwrap()).unwrap();
+        snapshot.tensor("bias", &double[..]).unwrap();
+    });
+    let mut net = Linear::new(3, 2, 9.0);
+    let error = checkpoint.load_state_dict("", &mut net).unwrap_err();
+    assert!(error.to_string().contains("expected f32 [2, 3], found f16 [2, 3]"), "{error}");
+    checkpoint.load_state_dict_with("", &mut net, LoadOptions::strict().cast()).unwrap();
+    assert_eq!(net.weight, ndarray::arr2(&[[0.0, 0.5, 1.0], [1.5, 2.0, 2.5]]));
+    assert_eq!(net.bias, ndarray::arr1(&[0.1_f32, 0.2]));
+}
