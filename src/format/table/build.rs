@@ -6,19 +6,19 @@ use crate::dtype::Dtype;
 /// Collects the rows of a table in the order of their names, and encodes them.
 #[derive(Default)]
 pub struct TableBuilder {
-    names: Vec<u8>,
-    name_ends: Vec<u8>,
-    dtypes: Vec<u8>,
-    dim_ends: Vec<u8>,
-    dims: Vec<u8>,
-    byte_lens: Vec<u8>,
-    offsets: Vec<u8>,
-    chunk_log2: Vec<u8>,
-    chunk_ends: Vec<u8>,
-    chunk_crcs: Vec<u8>,
-    chunk_codecs: Vec<u8>,
-    chunk_filters: Vec<u8>,
-    chunk_stored: Vec<u8>,
+    pub(super) names: Vec<u8>,
+    pub(super) name_ends: Vec<u8>,
+    pub(super) dtypes: Vec<u8>,
+    pub(super) dim_ends: Vec<u8>,
+    pub(super) dims: Vec<u8>,
+    pub(super) byte_lens: Vec<u8>,
+    pub(super) offsets: Vec<u8>,
+    pub(super) chunk_log2: Vec<u8>,
+    pub(super) chunk_ends: Vec<u8>,
+    pub(super) chunk_crcs: Vec<u8>,
+    pub(super) chunk_codecs: Vec<u8>,
+    pub(super) chunk_filters: Vec<u8>,
+    pub(super) chunk_stored: Vec<u8>,
 }
 
 impl TableBuilder {
