@@ -16,6 +16,8 @@ mod pipeline;
 mod snapshot;
 mod state_dict;
 mod tensor;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod writer;
 
 pub use buffer::Buffer;

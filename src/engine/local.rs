@@ -1,46 +1,402 @@
-//! Placeholder while the engine is being built (never committed).
-use super::*;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-#[derive(Debug)]
-struct F(File, u64);
-impl Blob for F {
-    fn len(&self) -> u64 {
-        self.1
+//! The engine on a local file system. Owns: the steps by which a file becomes durable and visible, in their order, and
+//! what each failure means; the lock file; folders. The calls themselves are in `vfs.rs`, writing one file in
+//! `local/upload.rs`.
+
+mod upload;
+
+pub(crate) use upload::replace_file;
+
+use super::vfs::{self, Os, Stat, Vfs, VfsFile};
+use super::{Blob, Caps, Engine, Entry, Lock, Unchanging, Upload, check_key, ends_early, fresh_nonce};
+use crate::error::{Error, ErrorKind, Result};
+use std::collections::HashSet;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+const LOCK: &str = "LOCK";
+/// What is not published yet. Never listed, never opened, swept under the lock.
+const TEMP_PREFIX: &str = ".tmp-";
+/// After so many files in a row whose fsync failed, nothing is written until the engine is opened again: the device is
+/// gone or lies, and every further save would be a promise without a disk behind it.
+const FAILED_SYNCS_TO_POISON: u32 = 2;
+
+/// Objects as files under one folder; `a/b` is the file `b` in the folder `a`.
+#[derive(Clone)]
+pub struct Local(Arc<Shared>);
+
+struct Shared {
+    root: PathBuf,
+    vfs: Arc<dyn Vfs>,
+    publish: OnceLock<Publish>,
+    failed_syncs: AtomicU32,
+    /// Folders that this engine has made durable.
+    folders: Mutex<HashSet<PathBuf>>,
+}
+
+/// How a finished file gets its name without replacing another, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Publish {
+    RenameNoReplace,
+    /// `link` fails where the name exists; then the temporary name goes.
+    LinkUnlink,
+    /// Neither is to be had: looked up first, then renamed. Safe under the lock only.
+    RenameUnderLock,
+}
+
+impl Local {
+    /// The folder `root`, created where missing, with the folders above it.
+    ///
+    /// # Errors
+    /// `Io`, `NoSpace`, and `Invalid` when something that is no folder is in the way.
+    pub fn create(root: impl AsRef<Path>) -> Result<Self> {
+        Self::create_on(root.as_ref(), Arc::new(Os))
     }
-    fn read_at(&self, o: u64, b: &mut [u8]) -> Result<()> {
-        if o.saturating_add(b.len() as u64) > self.1 {
-            return Err(ends_early(o, b.len(), self.1));
+
+    /// The folder `root`, which must exist: for reading, or for a run that must be there.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid` when it is no folder.
+    pub fn open(root: impl AsRef<Path>) -> Result<Self> {
+        let root = root.as_ref();
+        let local = Self::on(root, Arc::new(Os));
+        // Followed, not lstat-ed: a run's folder may be a link to where the space is.
+        match root.metadata() {
+            Ok(metadata) if metadata.is_dir() => Ok(local),
+            Ok(_) => Err(not_a_folder(root)),
+            Err(error) => Err(Error::io("there is no such folder", error).in_object(root.display())),
         }
-        self.0.read_exact_at(b, o).map_err(|e| Error::io("reading", e))
+    }
+
+    pub(crate) fn create_on(root: &Path, vfs: Arc<dyn Vfs>) -> Result<Self> {
+        let local = Self::on(root, vfs);
+        local.0.ensure_folder(&local.0.root)?;
+        Ok(local)
+    }
+
+    fn on(root: &Path, vfs: Arc<dyn Vfs>) -> Self {
+        let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root.to_owned() };
+        let (publish, folders) = (OnceLock::new(), Mutex::default());
+        Self(Arc::new(Shared { root, vfs, publish, failed_syncs: AtomicU32::new(0), folders }))
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.0.root
     }
 }
+
+impl Engine for Local {
+    fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
+        let path = self.0.path(key)?;
+        self.0.check_not_poisoned()?;
+        let publish = self.0.probed()?;
+        if let Some(folder) = path.parent() {
+            self.0.ensure_folder(folder)?;
+        }
+        if self.0.vfs.stat(&path).is_ok() {
+            return Err(already_there(&path));
+        }
+        Ok(Box::new(upload::LocalUpload::start(Arc::clone(&self.0), path, publish, size_hint)?))
+    }
+
+    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
+        open_on(&*self.0.vfs, &self.0.path(key)?)
+    }
+
+    fn map(&self, key: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+        self.0.vfs.map(&self.0.path(key)?, promise)
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
+        let path = if folder.is_empty() { self.0.root.clone() } else { self.0.path(folder)? };
+        let listed = match self.0.vfs.list(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.is_empty() => return Ok(vec![]),
+            listed => listed.map_err(|error| Error::io("listing", error).in_object(path.display()))?,
+        };
+        let key = |name: String| if folder.is_empty() { name } else { format!("{folder}/{name}") };
+        let files = listed.into_iter().filter(|(name, stat)| {
+            stat.is_file && check_key(name).is_ok() && !(folder.is_empty() && name == LOCK)
+        });
+        Ok(files.map(|(name, stat)| Entry { key: key(name), len: stat.len }).collect())
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        let path = self.0.path(key)?;
+        let named = |error| Error::io("deleting", error).in_object(path.display());
+        self.0.vfs.unlink(&path).map_err(named)?;
+        self.0.sync_parent(&path)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (self.0.path(from)?, self.0.path(to)?);
+        let publish = self.0.probed()?;
+        if let Some(folder) = to.parent() {
+            self.0.ensure_folder(folder)?;
+        }
+        let renamed = publish.run(&*self.0.vfs, &from, &to);
+        renamed.map_err(|error| Error::io("renaming", error).in_object(from.display()))?;
+        self.0.sync_parent(&to)?;
+        self.0.sync_parent(&from)
+    }
+
+    fn lock(&self, holder: &str) -> Result<Box<dyn Lock>> {
+        let path = self.0.root.join(LOCK);
+        let locked = self.0.vfs.lock(&path, holder).map_err(|error| {
+            let unsupported = matches!(error.kind(), io::ErrorKind::Unsupported);
+            let error = Error::io("taking the writer lock", error).in_object(path.display());
+            if unsupported { error.with_kind(ErrorKind::Unsupported) } else { error }
+        })?;
+        let lock = locked.map_err(|holder| {
+            Error::new(ErrorKind::Locked, "another writer holds this run")
+                .in_object(path.display())
+                .found(if holder.is_empty() { "a holder that left no name" } else { holder.trim() })
+                .help("stop it, or wait until it ends; a killed process frees the lock by itself")
+        })?;
+        self.0.sweep();
+        self.0.probed()?;
+        Ok(lock)
+    }
+
+    fn caps(&self) -> Caps {
+        match self.0.probed() {
+            Ok(publish) => Caps {
+                durable: true,
+                create_only: publish != Publish::RenameUnderLock,
+                lock: true,
+                map: true,
+            },
+            // Nothing can be written here: a folder to read from.
+            Err(_) => Caps { map: true, ..Caps::NONE },
+        }
+    }
+
+    fn describe(&self, key: &str) -> String {
+        self.0.root.join(key).display().to_string()
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Local({})", self.0.root.display())
+    }
+}
+
+impl Shared {
+    fn path(&self, key: &str) -> Result<PathBuf> {
+        check_key(key)?;
+        if key == LOCK {
+            return Err(Error::invalid("the key LOCK is the lock file's"));
+        }
+        Ok(self.root.join(key))
+    }
+
+    fn check_not_poisoned(&self) -> Result<()> {
+        if self.failed_syncs.load(Ordering::Acquire) < FAILED_SYNCS_TO_POISON {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Poisoned, "fsync failed twice in a row: nothing is written here any more")
+            .in_object(self.root.display())
+            .help(
+                "look at the device (dmesg), then open the store again; what was committed before is intact",
+            ))
+    }
+
+    /// How files are published here; found out once, by doing it: write, fsync, publish, fsync the folder, unlink. So a
+    /// wrong path or a read-only disk shows at the start of a run and not at its first checkpoint.
+    fn probed(&self) -> Result<Publish> {
+        if let Some(&publish) = self.publish.get() {
+            return Ok(publish);
+        }
+        let publish = self.probe().map_err(|error| {
+            Error::io(
+                "this folder cannot hold checkpoints: the probe of write, fsync and rename failed",
+                error,
+            )
+            .in_object(self.root.display())
+            .help("check that the path is right, writable and not full")
+        })?;
+        Ok(*self.publish.get_or_init(|| publish))
+    }
+
+    fn probe(&self) -> io::Result<Publish> {
+        let nonce = hex(fresh_nonce());
+        let [from, to] =
+            ["from", "to"].map(|end| self.root.join(format!("{TEMP_PREFIX}probe-{end}-{nonce}")));
+        let file = self.vfs.create_new(&from)?;
+        let published = (|| {
+            vfs::write_all_at(&*file, 0, b"probe")?;
+            file.sync()?;
+            let mut refused = None;
+            for publish in [Publish::RenameNoReplace, Publish::LinkUnlink, Publish::RenameUnderLock] {
+                match publish.run(&*self.vfs, &from, &to) {
+                    Ok(()) => return Ok(publish),
+                    Err(error) => refused = Some(error),
+                }
+            }
+            Err(refused.unwrap_or_else(|| io::ErrorKind::Unsupported.into()))
+        })();
+        // The two names are tried for both outcomes: what is not there any more need not be removed.
+        let removed = [&from, &to].map(|path| self.vfs.unlink(path));
+        let publish = published?;
+        if removed.iter().all(Result::is_err) {
+            removed.into_iter().next().unwrap_or(Ok(()))?;
+        }
+        self.vfs.sync_dir(&self.root)?;
+        Ok(publish)
+    }
+
+    /// Removes what killed uploads left. Only under the lock: then nobody is uploading. Never fails: junk that cannot
+    /// be removed is in nobody's way.
+    fn sweep(&self) {
+        let mut folders = vec![self.root.clone()];
+        while let Some(folder) = folders.pop() {
+            for (name, stat) in self.vfs.list(&folder).unwrap_or_default() {
+                let path = folder.join(&name);
+                match stat {
+                    Stat { is_file: true, .. } if name.starts_with(TEMP_PREFIX) => {
+                        let _ = self.vfs.unlink(&path);
+                    }
+                    Stat { is_dir: true, .. } if check_key(&name).is_ok() => folders.push(path),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Creates a folder, and those above it, durably: an fsync of each folder that holds the name of the next.
+    fn ensure_folder(&self, folder: &Path) -> Result<()> {
+        let mut known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(folder) {
+            return Ok(());
+        }
+        let mut missing: Vec<&Path> = folder.ancestors().take_while(|path| !self.is_folder(path)).collect();
+        missing.reverse();
+        for path in missing.iter().filter(|path| !path.as_os_str().is_empty()) {
+            let failed = |error| Error::io("creating the folder", error).in_object(path.display());
+            match self.vfs.create_dir(path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.is_folder(path) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(not_a_folder(path)),
+                created => created.map_err(failed)?,
+            }
+            self.sync_parent(path)?;
+        }
+        // One that was there may have been made by a process that was killed before its fsync. The run's own parent
+        // folder may be closed to us; then its owner made the run, and its durability is theirs.
+        if missing.is_empty() && folder != self.root {
+            self.sync_parent(folder)?;
+        }
+        known.insert(folder.to_owned());
+        Ok(())
+    }
+
+    fn is_folder(&self, path: &Path) -> bool {
+        path.as_os_str().is_empty() || self.vfs.list(path).is_ok()
+    }
+
+    fn sync_parent(&self, path: &Path) -> Result<()> {
+        let folder = parent(path);
+        let synced = self.vfs.sync_dir(folder);
+        synced.map_err(|error| Error::io("fsync of the folder", error).in_object(folder.display()))
+    }
+}
+
+impl Publish {
+    /// Gives `from` the name `to`, or fails with `AlreadyExists`.
+    fn run(self, vfs: &dyn Vfs, from: &Path, to: &Path) -> io::Result<()> {
+        match self {
+            Self::RenameNoReplace => vfs.rename_noreplace(from, to),
+            Self::LinkUnlink => {
+                vfs.link(from, to)?;
+                // It has its name; a second one that stays is swept later.
+                let _ = vfs.unlink(from);
+                Ok(())
+            }
+            Self::RenameUnderLock => match vfs.stat(to) {
+                Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+                Err(_) => vfs.rename(from, to),
+            },
+        }
+    }
+}
+
+/// The folder that holds `path`.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn already_there(path: &Path) -> Error {
+    Error::new(ErrorKind::AlreadyExists, "is committed already and never written again")
+        .in_object(path.display())
+}
+
+fn not_a_folder(path: &Path) -> Error {
+    Error::invalid("is a file where a folder is needed").in_object(path.display())
+}
+
+fn hex(nonce: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(nonce))
+}
+
+/// Opens one file for reading.
+///
+/// # Errors
+/// `NotFound`, `Invalid` for a folder, `Io`.
 pub(crate) fn open_file(path: &Path) -> Result<Arc<dyn Blob>> {
-    let f = File::open(path).map_err(|e| Error::io("opening", e).in_object(path.display()))?;
-    let l = f.metadata().unwrap().len();
-    Ok(Arc::new(F(f, l)))
+    open_on(&Os, path)
 }
-pub(crate) fn map_file(path: &Path, p: Unchanging) -> Result<Arc<dyn Blob>> {
-    let f = File::open(path).map_err(|e| Error::io("opening", e).in_object(path.display()))?;
-    Ok(Arc::new(map::MappedFile::new(&f, path.display().to_string(), p)?))
+
+/// Maps one file.
+///
+/// # Errors
+/// As [`open_file`].
+pub(crate) fn map_file(path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+    open_file(path)?;
+    Os.map(path, promise)
 }
-struct U(Vec<u8>);
-impl Upload for U {
-    fn append(&mut self, b: &[u8]) -> Result<()> {
-        self.0.extend_from_slice(b);
-        Ok(())
+
+fn open_on(vfs: &dyn Vfs, path: &Path) -> Result<Arc<dyn Blob>> {
+    let failed = |error| Error::io("opening for reading", error).in_object(path.display());
+    let file = vfs.open(path).map_err(failed)?;
+    let stat = file.stat().map_err(failed)?;
+    if stat.is_dir {
+        return Err(Error::invalid("is a folder where a checkpoint file is needed")
+            .in_object(path.display())
+            .help("name a file in it, or open the folder as a store"));
     }
-    fn commit(self: Box<Self>, _: Nonce) -> Result<(), CommitError> {
-        Ok(())
+    Ok(Arc::new(FileBlob { file, len: stat.len, name: path.display().to_string() }))
+}
+
+#[derive(Debug)]
+struct FileBlob {
+    file: Arc<dyn VfsFile>,
+    len: u64,
+    name: String,
+}
+
+impl Blob for FileBlob {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        if offset.checked_add(buffer.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(ends_early(offset, buffer.len(), self.len).in_object(&self.name));
+        }
+        let read = vfs::read_full_at(&*self.file, offset, buffer);
+        let filled =
+            read.map_err(|error| Error::io("reading", error).at_byte(offset).in_object(&self.name))?;
+        if filled == buffer.len() {
+            return Ok(());
+        }
+        Err(ends_early(offset, buffer.len(), self.len).in_object(&self.name))
     }
 }
-pub(crate) fn replace_file(
-    path: &Path,
-    _h: Option<u64>,
-    mut w: impl FnMut(&mut dyn Upload) -> Result<()>,
-) -> Result<()> {
-    let mut u = U(vec![]);
-    w(&mut u)?;
-    std::fs::write(path, &u.0).map_err(|e| Error::io("writing", e))
-}
+
+#[cfg(test)]
+mod tests;

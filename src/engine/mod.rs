@@ -17,20 +17,33 @@
 
 pub(crate) mod local;
 pub(crate) mod map;
-// pub(crate) mod memory;
-// pub(crate) mod vfs;
+pub(crate) mod memory;
+pub(crate) mod vfs;
 
-// pub use local::Local;
+pub use local::Local;
 pub use map::Unchanging;
-// pub use memory::Memory;
+pub use memory::Memory;
 
 use crate::error::{Error, Result};
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// 16 bytes that tell one upload from every other. The same bytes stand in the object (a container's file id), so that
 /// an engine can resolve a lost reply by reading them back.
 pub type Nonce = [u8; 16];
+
+/// A nonce that nobody else has: from the operating system's randomness (by way of std's hasher keys) and a counter.
+pub fn fresh_nonce() -> Nonce {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let half = || RandomState::new().hash_one((count, std::process::id())).to_le_bytes();
+    let mut nonce = [0; 16];
+    nonce[..8].copy_from_slice(&half());
+    nonce[8..].copy_from_slice(&half());
+    nonce
+}
 
 /// Moves whole objects. See the [module](self) for the contract.
 pub trait Engine: Send + Sync + fmt::Debug {
@@ -240,5 +253,11 @@ mod tests {
         ] {
             assert!(check_key(key).is_err(), "{key:?}");
         }
+    }
+
+    #[test]
+    fn no_nonce_comes_twice() {
+        let nonces: std::collections::HashSet<_> = (0..10_000).map(|_| fresh_nonce()).collect();
+        assert_eq!(nonces.len(), 10_000);
     }
 }

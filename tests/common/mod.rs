@@ -77,3 +77,25 @@ impl Zoo {
         snapshot
     }
 }
+
+/// A folder that is gone after the test.
+pub struct TempFolder(std::path::PathBuf);
+
+impl TempFolder {
+    pub fn new(name: &str) -> Self {
+        let nonce = u128::from_le_bytes(tensorkeep::engine::fresh_nonce());
+        let path = std::env::temp_dir().join(format!("tensorkeep-{name}-{nonce:032x}"));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+impl Drop for TempFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,231 @@
+//! Every call of an upload fails, once and for good, and the promises hold: nothing half, nothing lost, nothing left.
+
+use super::*;
+use crate::engine::vfs::failing::{FailingVfs, Fault, Faults};
+use crate::engine::{CommitError, Engine};
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+const EROFS: i32 = 30;
+const EINVAL: i32 = 22;
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tensorkeep-{name}-{}", hex(fresh_nonce())));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// Everything there but the lock file.
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(&self.0)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != LOCK)
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn failing(folder: &Folder) -> (Local, Faults) {
+    let faults = Faults::new();
+    let local = Local::create_on(&folder.0, Arc::new(FailingVfs(faults.clone()))).unwrap();
+    local.0.probed().unwrap();
+    faults.take_calls();
+    (local, faults)
+}
+
+fn save(local: &Local, key: &str, bytes: &[u8]) -> Result<(), CommitError> {
+    let mut upload = local.create(key, Some(bytes.len() as u64)).map_err(CommitError::NotCommitted)?;
+    upload.append(bytes).map_err(CommitError::NotCommitted)?;
+    upload.commit(fresh_nonce())
+}
+
+fn content(local: &Local, key: &str) -> Vec<u8> {
+    let blob = local.open(key).unwrap();
+    let mut bytes = vec![0; blob.len() as usize];
+    blob.read_at(0, &mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn the_steps_of_a_commit_come_in_their_order() {
+    let folder = Folder::new("steps");
+    let (local, faults) = failing(&folder);
+    save(&local, "object", &[1; 300_000]).unwrap();
+    let names: Vec<&str> = faults.take_calls().iter().map(|call| call.name).collect();
+    assert_eq!(
+        names,
+        ["stat", "create", "fallocate", "write", "fchmod", "fsync", "rename", "fsync-dir", "fsync"],
+        "write, fsync, rename, fsync of the folder, fsync again: nothing may move"
+    );
+}
+
+#[test]
+fn each_call_that_fails_once_loses_nothing_and_the_next_save_succeeds() {
+    for fault in [Fault::Errno(EIO), Fault::Errno(ENOSPC), Fault::Errno(EROFS), Fault::Short] {
+        for step in 0.. {
+            let folder = Folder::new("each-call");
+            let (local, faults) = failing(&folder);
+            save(&local, "first", b"committed before").unwrap();
+            faults.take_calls();
+            faults.fail_after(step, 1, fault);
+            let outcome = save(&local, "second", &[2; 300_000]);
+            faults.heal();
+            let calls = faults.take_calls();
+            let failed = calls.get(step).map(|call| call.name);
+            assert_eq!(content(&local, "first"), b"committed before");
+            match &outcome {
+                Ok(()) => assert_eq!(content(&local, "second"), [2; 300_000], "{failed:?}"),
+                Err(CommitError::Unknown(error)) => {
+                    assert!(matches!(failed, Some("fsync-dir" | "fsync")), "{failed:?}: {error}");
+                    assert_eq!(content(&local, "second"), [2; 300_000], "whole, if not known to be durable");
+                }
+                Err(CommitError::NotCommitted(error)) => {
+                    assert!(error.object().is_some(), "{failed:?} names no path: {error}");
+                    assert_eq!(folder.names(), ["first"], "{failed:?} left something behind");
+                    save(&local, "second", &[3; 300_000]).unwrap();
+                }
+                Err(CommitError::Conflict(error)) => panic!("{failed:?}: {error}"),
+            }
+            if failed.is_none() {
+                assert!(outcome.is_ok() && step > 8, "the run without a fault ended at step {step}");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_failed_fsync_is_never_repeated_on_the_same_file() {
+    let folder = Folder::new("fsync");
+    let (local, faults) = failing(&folder);
+    faults.fail_named("fsync", 0, 1, Fault::Errno(EIO));
+    assert!(matches!(save(&local, "object", b"x"), Err(CommitError::NotCommitted(_))));
+    let calls = faults.take_calls();
+    assert_eq!(calls.iter().filter(|call| call.name == "fsync").count(), 1);
+    assert!(calls.iter().all(|call| call.name != "rename"), "what was not synced was published");
+    assert!(folder.names().is_empty());
+}
+
+#[test]
+fn two_failed_fsyncs_in_a_row_poison_the_engine_until_it_is_opened_again() {
+    let folder = Folder::new("poison");
+    let (local, faults) = failing(&folder);
+    save(&local, "before", b"x").unwrap();
+    faults.fail_named("fsync", 0, 2, Fault::Errno(EIO));
+    assert!(save(&local, "a", b"x").is_err());
+    assert!(save(&local, "b", b"x").is_err());
+    let Err(CommitError::NotCommitted(error)) = save(&local, "c", b"x") else { panic!("not poisoned") };
+    assert_eq!(error.kind(), ErrorKind::Poisoned);
+    assert_eq!(content(&local, "before"), b"x");
+    save(&Local::create(&folder.0).unwrap(), "c", b"x").unwrap();
+}
+
+#[test]
+fn a_single_failed_fsync_between_good_ones_does_not_poison() {
+    let folder = Folder::new("no-poison");
+    let (local, faults) = failing(&folder);
+    for round in 0..4 {
+        faults.fail_named("fsync", 0, 1, Fault::Errno(EIO));
+        assert!(save(&local, "a", b"x").is_err());
+        save(&local, &format!("good-{round}"), b"x").unwrap();
+    }
+}
+
+#[test]
+fn a_rename_whose_reply_was_lost_is_known_by_its_inode() {
+    let folder = Folder::new("lost-reply");
+    let (local, faults) = failing(&folder);
+    faults.fail_named("rename", 0, 1, Fault::DoneButErrno(EIO));
+    save(&local, "object", b"mine").unwrap();
+    assert_eq!(content(&local, "object"), b"mine");
+}
+
+#[test]
+fn without_rename_noreplace_link_takes_its_place_and_without_both_the_lock_must_do() {
+    for (refused, create_only) in [(&["rename"][..], true), (&["rename", "link"], false)] {
+        let folder = Folder::new("refused");
+        let faults = Faults::new();
+        for name in refused {
+            faults.fail_named(name, 0, usize::MAX, Fault::Errno(EINVAL));
+        }
+        let local = Local::create_on(&folder.0, Arc::new(FailingVfs(faults))).unwrap();
+        assert_eq!(local.caps().create_only, create_only);
+        save(&local, "object", b"x").unwrap();
+        assert!(matches!(save(&local, "object", b"y"), Err(CommitError::NotCommitted(_))));
+        assert_eq!(content(&local, "object"), b"x");
+        assert_eq!(folder.names(), ["object"]);
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_shows_when_the_lock_is_taken() {
+    let folder = Folder::new("read-only");
+    let faults = Faults::new();
+    faults.fail_named("create", 0, usize::MAX, Fault::Errno(EROFS));
+    let local = Local::create_on(&folder.0, Arc::new(FailingVfs(faults))).unwrap();
+    let error = local.lock("me").unwrap_err();
+    assert!(error.to_string().contains("probe"), "{error}");
+    assert_eq!(local.caps(), Caps { map: true, ..Caps::NONE });
+}
+
+#[test]
+fn what_a_kill_left_is_swept_under_the_lock_and_foreign_files_stay() {
+    let folder = Folder::new("sweep");
+    let local = Local::create(&folder.0).unwrap();
+    save(&local, "folder/object", b"x").unwrap();
+    for junk in [".tmp-0001-abc", "folder/.tmp-1", ".keep", "notes.txt"] {
+        std::fs::write(folder.0.join(junk), b"junk").unwrap();
+    }
+    drop(local.lock("me").unwrap());
+    assert_eq!(folder.names(), [".keep", "folder", "notes.txt"]);
+    assert_eq!(std::fs::read_dir(folder.0.join("folder")).unwrap().count(), 1);
+}
+
+#[test]
+fn published_files_are_read_only_within_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new("mode");
+    save(&Local::create(&folder.0).unwrap(), "object", b"x").unwrap();
+    std::fs::write(folder.0.join("plain"), b"x").unwrap();
+    let mode = |name: &str| folder.0.join(name).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("object"), mode("plain") & 0o444);
+}
+
+#[test]
+fn a_plain_file_is_replaced_whole_or_not_at_all_whatever_call_fails() {
+    for step in 0.. {
+        let folder = Folder::new("replace");
+        let path = folder.0.join("lenet.tkeep");
+        std::fs::write(&path, b"old").unwrap();
+        let faults = Faults::new();
+        faults.fail_after(step, 1, Fault::Errno(EIO));
+        let result =
+            upload::replace_on(Arc::new(FailingVfs(faults.clone())), &path, Some(300_000), |upload| {
+                upload.append(&[7; 300_000])
+            });
+        faults.heal();
+        let failed = faults.take_calls().get(step).map(|call| call.name);
+        let now = std::fs::read(&path).unwrap();
+        assert!(now == b"old" || now == [7; 300_000], "{failed:?} left a mixture");
+        match result {
+            Ok(()) => assert_eq!(now, [7; 300_000], "{failed:?}"),
+            Err(error) if error.kind() == ErrorKind::Unknown => assert_eq!(now, [7; 300_000], "{failed:?}"),
+            Err(_) => assert_eq!(now, b"old", "{failed:?}"),
+        }
+        assert_eq!(folder.names(), ["lenet.tkeep"], "{failed:?} left something behind");
+        if failed.is_none() {
+            break;
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The real file system with calls that fail on demand. Owns: counting the calls, and which of them fails how. For
+//! tests of this crate and, behind the feature `testing`, of trainers.
+
+use super::{Os, Stat, Vfs, VfsFile};
+use crate::engine::{Blob, Lock, Unchanging};
+use crate::error::{Error, Result};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Which calls fail, and what was called. Clones share both.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Mutex<Plan>>);
+
+#[derive(Debug, Default)]
+struct Plan {
+    calls: Vec<Call>,
+    rules: Vec<Rule>,
+}
+
+/// One call that reached the file system: its name as the manual pages have it, and the file's last name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// `open`, `write`, `fsync`, `fsync-dir`, `rename`, …
+    pub name: &'static str,
+    /// Last segment of the path.
+    pub leaf: String,
+}
+
+#[derive(Debug)]
+struct Rule {
+    name: Option<&'static str>,
+    /// Calls that match and still succeed.
+    skip: usize,
+    /// Calls that fail after that.
+    times: usize,
+    fault: Fault,
+}
+
+/// How a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// With this errno, without having done anything.
+    Errno(i32),
+    /// A write takes only half of its bytes; other calls succeed.
+    Short,
+    /// The call is done, and reported as failed with this errno.
+    DoneButErrno(i32),
+}
+
+impl Faults {
+    /// Nothing fails yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The call after `skip` further ones fails, `times` times; `usize::MAX` is for ever.
+    pub fn fail_after(&self, skip: usize, times: usize, fault: Fault) {
+        self.plan().rules.push(Rule { name: None, skip, times, fault });
+    }
+
+    /// As [`Faults::fail_after`], counting only calls of this name.
+    pub fn fail_named(&self, name: &'static str, skip: usize, times: usize, fault: Fault) {
+        self.plan().rules.push(Rule { name: Some(name), skip, times, fault });
+    }
+
+    /// Nothing fails any more.
+    pub fn heal(&self) {
+        self.plan().rules.clear();
+    }
+
+    /// The calls so far, and forgets them.
+    pub fn take_calls(&self) -> Vec<Call> {
+        std::mem::take(&mut self.plan().calls)
+    }
+
+    fn next(&self, name: &'static str, path: &Path) -> Option<Fault> {
+        let mut plan = self.plan();
+        let leaf = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        plan.calls.push(Call { name, leaf });
+        let mut fault = None;
+        for rule in plan.rules.iter_mut().filter(|rule| rule.name.is_none_or(|wanted| wanted == name)) {
+            if rule.skip > 0 {
+                rule.skip -= 1;
+            } else if rule.times > 0 && fault.is_none() {
+                rule.times -= usize::from(rule.times != usize::MAX);
+                fault = Some(rule.fault);
+            }
+        }
+        fault
+    }
+
+    fn run<T>(&self, name: &'static str, path: &Path, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self.next(name, path) {
+            Some(Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Fault::DoneButErrno(errno)) => call().and(Err(io::Error::from_raw_os_error(errno))),
+            Some(Fault::Short) | None => call(),
+        }
+    }
+}
+
+/// [`Os`], with faults.
+#[derive(Debug)]
+pub(crate) struct FailingVfs(pub(crate) Faults);
+
+impl FailingVfs {
+    fn file(&self, path: &Path, file: Arc<dyn VfsFile>) -> Arc<dyn VfsFile> {
+        Arc::new(FailingFile { faults: self.0.clone(), path: path.to_owned(), file })
+    }
+}
+
+impl Vfs for FailingVfs {
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        self.0.run("create", path, || Os.create_new(path)).map(|file| self.file(path, file))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        self.0.run("open", path, || Os.open(path)).map(|file| self.file(path, file))
+    }
+
+    fn map(&self, path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+        let checked = self.0.run("mmap", path, || Ok(()));
+        checked.map_err(|error| Error::io("mapping", error).in_object(path.display()))?;
+        Os.map(path, promise)
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        self.0.run("stat", path, || Os.stat(path))
+    }
+
+    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.run("rename", to, || Os.rename_noreplace(from, to))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.run("rename-replace", to, || Os.rename(from, to))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.run("link", to, || Os.link(from, to))
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.0.run("unlink", path, || Os.unlink(path))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.run("mkdir", path, || Os.create_dir(path))
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.run("fsync-dir", path, || Os.sync_dir(path))
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<(String, Stat)>> {
+        self.0.run("list", path, || Os.list(path))
+    }
+
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, String>> {
+        self.0.run("lock", path, || Os.lock(path, holder))
+    }
+}
+
+#[derive(Debug)]
+struct FailingFile {
+    faults: Faults,
+    path: PathBuf,
+    file: Arc<dyn VfsFile>,
+}
+
+impl VfsFile for FailingFile {
+    fn stat(&self) -> io::Result<Stat> {
+        self.faults.run("fstat", &self.path, || self.file.stat())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.faults.run("read", &self.path, || self.file.read_at(offset, buffer))
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        match self.faults.next("write", &self.path) {
+            Some(Fault::Short) => self.file.write_at(offset, &bytes[..bytes.len().div_ceil(2)]),
+            Some(Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Fault::DoneButErrno(errno)) => {
+                self.file.write_at(offset, bytes).and(Err(io::Error::from_raw_os_error(errno)))
+            }
+            None => self.file.write_at(offset, bytes),
+        }
+    }
+
+    fn preallocate(&self, len: u64) -> io::Result<()> {
+        self.faults.run("fallocate", &self.path, || self.file.preallocate(len))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.faults.run("ftruncate", &self.path, || self.file.set_len(len))
+    }
+
+    fn set_read_only(&self) -> io::Result<()> {
+        self.faults.run("fchmod", &self.path, || self.file.set_read_only())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.faults.run("fsync", &self.path, || self.file.sync())
+    }
+}

@@ -1,0 +1,20 @@
+//! For engine authors and for tests of trainers: the engine contract as an executable suite, and a local engine whose
+//! calls fail on demand. Behind the feature `testing`; nothing of it is in a trainer's binary.
+
+pub mod conformance;
+
+pub use crate::engine::vfs::failing::{Call, Fault, Faults};
+
+use crate::engine::Local;
+use crate::engine::vfs::failing::FailingVfs;
+use crate::error::Result;
+use std::path::Path;
+use std::sync::Arc;
+
+/// [`Local::create`] on a real folder whose calls fail as `faults` say.
+///
+/// # Errors
+/// As [`Local::create`], and what `faults` say.
+pub fn failing_local(root: impl AsRef<Path>, faults: &Faults) -> Result<Local> {
+    Local::create_on(root.as_ref(), Arc::new(FailingVfs(faults.clone())))
+}

@@ -1,0 +1,170 @@
+//! The plan of one file: names, order and ties, within the limits. Decides everything; the rest only follows.
+
+use super::chunks::{Job, Jobs};
+use super::emit::{Emitter, Stored};
+use super::{WriteOptions, Written};
+use crate::codec::{Codec, Encoder};
+use crate::engine::Upload;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::aliases::{self, Aliases};
+use crate::format::index::{self, SECTION_ALIASES, SECTION_RECORDS, SECTION_TENSORS};
+use crate::format::limits::Limits;
+use crate::format::{self, crc32, extent_align};
+use crate::pipeline::{self, Output};
+use crate::snapshot::{Snapshot, Source};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+/// Names, order and ties of one file, within the limits. Everything is decided here; the rest only follows.
+pub(crate) struct Plan<'s, 'a> {
+    tensors: Vec<(&'s str, &'s Source<'a>)>,
+    records: BTreeMap<&'s str, Cow<'s, [u8]>>,
+    aliases: Aliases,
+    file_id: [u8; 16],
+    options: WriteOptions,
+}
+
+impl<'s, 'a> Plan<'s, 'a> {
+    /// Decides how a snapshot, with further reserved records of MessagePack, becomes a file.
+    ///
+    /// # Errors
+    /// `Invalid` for bad options, `LimitExceeded` beyond the format's limits.
+    pub(crate) fn of(
+        snapshot: &'s Snapshot<'a>,
+        extra: &'s [(&'s str, Vec<u8>)],
+        options: &WriteOptions,
+    ) -> Result<Self> {
+        options.check()?;
+        let mut records = snapshot.encoded_records()?;
+        records.extend(extra.iter().map(|(name, bytes)| (*name, Cow::from(bytes))));
+        let mut tensors: Vec<(&str, &Source<'a>)> = Vec::with_capacity(snapshot.tensors.len());
+        let mut aliases = Aliases::new();
+        let mut seen = HashMap::with_capacity(snapshot.tensors.len());
+        for (name, source) in &snapshot.tensors {
+            let next = tensors.len() as u32;
+            match source.identity().map(|identity| *seen.entry(identity).or_insert(next)) {
+                Some(first) if first != next => {
+                    aliases.insert(name.clone(), first);
+                }
+                _ => tensors.push((name, source)),
+            }
+        }
+        for (name, existing) in &snapshot.ties {
+            let number = tensors.binary_search_by_key(&existing.as_str(), |(name, _)| name);
+            let target =
+                number.map(|number| number as u32).or_else(|_| aliases.get(existing).copied().ok_or(()));
+            // OK to skip nothing: `Snapshot::tie` saw that the tensor exists, and tensors are never removed.
+            aliases.extend(target.ok().map(|target| (name.clone(), target)));
+        }
+        let mut plan = Self { tensors, records, aliases, file_id: [0; 16], options: options.clone() };
+        plan.check_limits()?;
+        plan.file_id = options.file_id.unwrap_or_else(|| plan.derived_id());
+        Ok(plan)
+    }
+
+    fn check_limits(&self) -> Result<()> {
+        let limits = Limits::V1;
+        let within = |what: &'static str, found: usize, limit: u64| match found as u64 <= limit {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::LimitExceeded, what)
+                .expected(format!("at most {limit}"))
+                .found(found)),
+        };
+        within("number of tensors", self.tensors.len(), limits.tensors)?;
+        within("number of aliases", self.aliases.len(), limits.tensors)?;
+        within("number of records", self.records.len(), limits.records)?;
+        for (name, source) in &self.tensors {
+            within("number of axes", source.shape().len(), limits.rank)
+                .and_then(|()| within("bytes of a tensor", source.byte_len(), limits.tensor_bytes))
+                .map_err(|error| error.in_tensor(name))?;
+        }
+        Ok(())
+    }
+
+    /// FNV-1a with 128 bits over what the plan says: the same plan gives the same bytes, another one another id.
+    fn derived_id(&self) -> [u8; 16] {
+        let mut hash = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
+        let mut add = |bytes: &[u8]| {
+            for &byte in bytes {
+                hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013B);
+            }
+        };
+        for (name, source) in &self.tensors {
+            add(name.as_bytes());
+            add(&source.dtype().id().to_le_bytes());
+            source.shape().iter().for_each(|&dim| add(&(dim as u64).to_le_bytes()));
+        }
+        for (name, bytes) in &self.records {
+            add(name.as_bytes());
+            add(&crc32(bytes).to_le_bytes());
+        }
+        hash.to_le_bytes()
+    }
+
+    /// Tells this file from every other.
+    pub(crate) fn file_id(&self) -> [u8; 16] {
+        self.file_id
+    }
+
+    /// An upper bound of the file's length in bytes.
+    pub(crate) fn size_bound(&self) -> u64 {
+        let entry = |name: &str, rank: usize, len: u64| {
+            let index = name.len() + 8 * rank + 48;
+            len + extent_align(len) + 2 * index as u64 + 2 * 16 * len.div_ceil(1 << self.options.chunk_log2)
+        };
+        let tensors: u64 = self
+            .tensors
+            .iter()
+            .map(|(name, source)| entry(name, source.shape().len(), source.byte_len() as u64))
+            .sum();
+        let records: u64 = self.records.iter().map(|(name, bytes)| entry(name, 1, bytes.len() as u64)).sum();
+        let aliases: usize = self.aliases.keys().map(|name| 2 * (name.len() + 8)).sum();
+        tensors + records + aliases as u64 + 4 * format::PAGE
+    }
+
+    /// Writes the container. The upload is not committed.
+    ///
+    /// # Errors
+    /// Whatever the upload or a deferred tensor says.
+    pub(crate) fn write(&self, upload: &mut dyn Upload) -> Result<Written> {
+        let mut emitter = Emitter::begin(upload, self.file_id)?;
+        self.write_chunks(&mut emitter)?;
+        let (tensors, records, left) = emitter.stored();
+        // Promise G7: what was planned was stored, all of it, or there is no file.
+        if left != 0 || tensors != self.tensors.len() || records != self.records.len() {
+            return Err(Error::invalid("not everything that was planned was stored")
+                .expected(format!("{} tensors, {} records", self.tensors.len(), self.records.len()))
+                .found(format!("{tensors} tensors, {records} records, {left} bytes short")));
+        }
+        let [tensor_table, record_table] = emitter.tables();
+        let mut sections = vec![(SECTION_TENSORS, tensor_table), (SECTION_RECORDS, record_table)];
+        sections.extend(aliases::encode(&self.aliases).map(|payload| (SECTION_ALIASES, payload)));
+        let region = index::encode(&sections);
+        if region.len() as u64 > Limits::V1.index_bytes {
+            return Err(Error::new(ErrorKind::LimitExceeded, "bytes of the index")
+                .expected(format!("at most {}", Limits::V1.index_bytes))
+                .found(region.len()));
+        }
+        let len = emitter.finish(&region, self.file_id)?;
+        Ok(Written { len, tensors: self.tensors.len() })
+    }
+
+    fn write_chunks(&self, emitter: &mut Emitter<'_>) -> Result<()> {
+        let options = &self.options;
+        let inline = options.codec == Codec::Raw || options.workers == 1;
+        let workers = if inline { 0 } else { options.workers };
+        let jobs = Jobs::new(&self.tensors, &self.records, options.chunk_log2);
+        pipeline::ordered(
+            workers,
+            jobs,
+            || Encoder::new(options.codec),
+            |encoder, job: &Job<'_, '_>| {
+                let encoded = encoder.encode(job.piece.bytes(), job.dtype)?;
+                let summary =
+                    Stored { codec: encoded.codec, filter: encoded.filter, crc: crc32(encoded.bytes) };
+                Ok(Output { summary, bytes: encoded.bytes.into() })
+            },
+            |job, Output { summary, bytes }| emitter.emit(job, options.chunk_log2, summary, &bytes),
+        )
+    }
+}
