@@ -15,6 +15,7 @@ mod names;
 mod pipeline;
 mod snapshot;
 mod state_dict;
+mod store;
 mod tensor;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -30,5 +31,8 @@ pub use format::value::Value;
 pub use model::{LoadOptions, LoadReport, MODEL_GROUP, Mismatched, Model, Registry};
 pub use snapshot::{Deferred, IntoSource, Progress, RESERVED_PREFIX, Snapshot, Source};
 pub use state_dict::{IntoTensorMut, StateDict, StateDictMut, Stateful, TensorMut};
+pub use store::{
+    Every, Info, Keep, Mode, Name, Reader, Resumed, Saved, Settings, Skipped, State, Store, Why,
+};
 pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
 pub use writer::{WriteOptions, Written};

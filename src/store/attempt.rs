@@ -1,0 +1,90 @@
+//! Attempts: one number per opening writer. Owns: taking a new number by create-once, and telling whether a newer one
+//! has been taken since. Where two writers meet without a lock, the older one is fenced by this.
+
+use super::naming::{ATTEMPTS, Name, attempt_key, attempt_of_key};
+use crate::engine::{CommitError, Engine, Nonce, fresh_nonce};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::records;
+use serde::{Deserialize, Serialize};
+
+/// Who wrote: the content of an attempt's object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Writer {
+    pub host: String,
+    pub pid: u32,
+    /// Seconds since 1970.
+    pub started_at: u64,
+}
+
+impl Writer {
+    pub(super) fn this_process(now: u64) -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = if host.trim().is_empty() { "an unnamed host" } else { host.trim() };
+        Self { host: host.to_owned(), pid: std::process::id(), started_at: now }
+    }
+
+    /// For the lock file.
+    pub(super) fn describe(&self) -> String {
+        format!("process {} on {}, since {} s after 1970", self.pid, self.host, self.started_at)
+    }
+}
+
+/// A taken attempt number.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub number: u32,
+    nonce: Nonce,
+}
+
+impl Attempt {
+    /// Takes the next number after every one seen in `attempts/` and in the names of checkpoints.
+    pub(super) fn take(engine: &dyn Engine, names: &[Name], writer: &Writer) -> Result<Self> {
+        let content = records::encode(writer)?;
+        loop {
+            let newest = newest(engine)?.max(names.iter().map(|name| name.attempt).max().unwrap_or(0));
+            let number = newest.checked_add(1).ok_or_else(|| {
+                Error::new(ErrorKind::LimitExceeded, "no attempt number is left")
+                    .in_object(engine.describe(ATTEMPTS))
+            })?;
+            let nonce = fresh_nonce();
+            let committed =
+                engine.create(&attempt_key(number), Some(content.len() as u64)).and_then(|mut upload| {
+                    upload.append(&content)?;
+                    Ok(upload.commit(nonce))
+                });
+            match committed {
+                Ok(Ok(())) => return Ok(Self { number, nonce }),
+                // Somebody was faster: the next number.
+                Ok(Err(CommitError::Conflict(_))) => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Ok(Err(error)) => return Err(error.into()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Fails when a newer writer has taken over.
+    pub(super) fn check_newest(&self, engine: &dyn Engine) -> Result<()> {
+        let newest = newest(engine)?;
+        if newest <= self.number {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Fenced, "a newer attempt has taken over this run")
+            .in_object(engine.describe(""))
+            .expected(format!("attempt {} to be the newest", self.number))
+            .found(format!("attempt {newest}"))
+            .help("this process must stop; nothing more is written or deleted by it"))
+    }
+
+    /// The file id of this attempt's checkpoint at `step`: the same for a second try, and nobody else's.
+    pub(super) fn nonce(&self, step: u64) -> Nonce {
+        let mut nonce = self.nonce;
+        nonce[8..].iter_mut().zip(step.to_le_bytes()).for_each(|(byte, step)| *byte ^= step);
+        nonce
+    }
+}
+
+fn newest(engine: &dyn Engine) -> Result<u32> {
+    let attempts = engine.list(ATTEMPTS)?;
+    Ok(attempts.iter().filter_map(|entry| attempt_of_key(&entry.key)).max().unwrap_or(0))
+}

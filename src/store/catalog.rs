@@ -1,0 +1,230 @@
+//! The checkpoints of a run, to read: listing, finding, opening. Owns: [`Reader`], and a memory of what immutable
+//! objects said of themselves. Takes no lock and writes nothing.
+
+use super::keep::{Candidate, Facts, Mode};
+use super::naming::{DAMAGED, Name, PINS, damaged_mark_key};
+use super::save::{SAVE, SaveRecord};
+use crate::checkpoint::{Checkpoint, OpenOptions};
+use crate::engine::{Engine, Unchanging};
+use crate::error::{Error, ErrorKind, Result};
+use crate::snapshot::Progress;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What a listing says of one checkpoint.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Info {
+    /// Attempt and step.
+    pub name: Name,
+    /// The object's key in the run.
+    pub key: String,
+    /// Length in bytes.
+    pub len: u64,
+    /// Whether retention must leave it alone.
+    pub pinned: bool,
+    /// What it says of itself, or why it cannot be read.
+    pub state: Result<State, Arc<Error>>,
+}
+
+/// What a checkpoint says of itself.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct State {
+    /// Completed steps and epochs.
+    pub progress: Progress,
+    /// Metrics by name.
+    pub metrics: BTreeMap<String, f64>,
+    /// When it was saved, in seconds since 1970, by the writer's clock.
+    pub saved_at: u64,
+    /// Why it was saved.
+    pub why: String,
+    /// The checkpoint that its attempt had resumed from.
+    pub resumed_from: Option<String>,
+    /// Tensors, ties counted each.
+    pub tensors: usize,
+}
+
+/// The checkpoints of a run, for reading beside a writer.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    engine: Arc<dyn Engine>,
+    open: OpenOptions,
+    map: Option<Unchanging>,
+    known: Arc<Mutex<BTreeMap<String, State>>>,
+}
+
+impl Reader {
+    /// Reads the checkpoints on an engine.
+    pub fn new(engine: impl Engine + 'static) -> Self {
+        Self::on(Arc::new(engine), OpenOptions::new(), None)
+    }
+
+    /// As [`Reader::new`], opening checkpoints with options.
+    pub fn with(engine: impl Engine + 'static, open: OpenOptions, map: Option<Unchanging>) -> Self {
+        Self::on(Arc::new(engine), open, map)
+    }
+
+    pub(super) fn on(engine: Arc<dyn Engine>, open: OpenOptions, map: Option<Unchanging>) -> Self {
+        Self { engine, open, map, known: Arc::default() }
+    }
+
+    pub(super) fn engine(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
+    /// Names of all checkpoints, oldest first. Reads no checkpoint.
+    ///
+    /// # Errors
+    /// Whatever the engine says.
+    pub fn names(&self) -> Result<Vec<Name>> {
+        Ok(self.entries()?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    fn entries(&self) -> Result<Vec<(Name, u64)>> {
+        let listed = self.engine.list("")?;
+        let mut found: Vec<_> =
+            listed.into_iter().filter_map(|entry| Some((Name::of_key(&entry.key)?, entry.len))).collect();
+        // Where the engine cannot rename, damaged checkpoints are marked instead of moved.
+        let marked: BTreeSet<String> =
+            self.engine.list(DAMAGED)?.into_iter().map(|entry| entry.key).collect();
+        found.retain(|(name, _)| !marked.contains(&damaged_mark_key(*name)));
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// All checkpoints with what they say of themselves, oldest first. What was deleted meanwhile is left out, what
+    /// cannot be read is listed with the reason.
+    ///
+    /// # Errors
+    /// Whatever listing says.
+    pub fn list(&self) -> Result<Vec<Info>> {
+        let pins: BTreeSet<String> = self.engine.list(PINS)?.into_iter().map(|entry| entry.key).collect();
+        let mut infos = Vec::new();
+        for (name, len) in self.entries()? {
+            let state = match self.state(name) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                state => state.map_err(Arc::new),
+            };
+            infos.push(Info { name, key: name.key(), len, pinned: pins.contains(&name.pin_key()), state });
+        }
+        let there: BTreeSet<String> = infos.iter().map(|info| info.key.clone()).collect();
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| there.contains(key));
+        Ok(infos)
+    }
+
+    /// The newest checkpoint that opens, if there is one. Its tensors are verified on touch.
+    ///
+    /// # Errors
+    /// Whatever listing says; `Damaged` when there are checkpoints and none opens.
+    pub fn latest(&self) -> Result<Option<Checkpoint>> {
+        self.first_that_opens(self.names()?.into_iter().rev())
+    }
+
+    /// The best checkpoint by a metric that opens, if any has that metric. Of equal ones the newest.
+    ///
+    /// # Errors
+    /// As [`Reader::latest`].
+    pub fn best(&self, metric: &str, mode: Mode) -> Result<Option<Checkpoint>> {
+        let mut ranked: Vec<(f64, Name)> = self
+            .list()?
+            .into_iter()
+            .filter_map(|info| Some((*info.state.ok()?.metrics.get(metric)?, info.name)))
+            .collect();
+        ranked.sort_by(|(a, name_a), (b, name_b)| {
+            let by_value = if mode == Mode::Min { a.total_cmp(b) } else { b.total_cmp(a) };
+            by_value.then(name_b.cmp(name_a))
+        });
+        self.first_that_opens(ranked.into_iter().map(|(_, name)| name))
+    }
+
+    fn first_that_opens(&self, names: impl Iterator<Item = Name>) -> Result<Option<Checkpoint>> {
+        let mut damage = None;
+        for name in names {
+            match self.open_name(name) {
+                Ok(checkpoint) => return Ok(Some(checkpoint)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if is_damage(&error) => damage = damage.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        damage.map_or(Ok(None), Err)
+    }
+
+    /// The checkpoint of a step; where several attempts have it, the newest attempt's.
+    ///
+    /// # Errors
+    /// `NotFound` naming the steps there are, and as [`Checkpoint::open`].
+    pub fn open(&self, step: u64) -> Result<Checkpoint> {
+        self.open_name(self.find(step)?)
+    }
+
+    /// Exactly this checkpoint.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_name(&self, name: Name) -> Result<Checkpoint> {
+        let key = name.key();
+        let mapped = self.map.filter(|_| self.engine.caps().map);
+        let blob = match mapped {
+            Some(promise) => self.engine.map(&key, promise)?,
+            None => self.engine.open(&key)?,
+        };
+        Checkpoint::from_blob(blob, self.engine.describe(&key), self.open)
+    }
+
+    /// The name of a step's checkpoint; where several attempts have it, the newest attempt's.
+    ///
+    /// # Errors
+    /// `NotFound` naming the steps there are.
+    pub fn find(&self, step: u64) -> Result<Name> {
+        let names = self.names()?;
+        names.iter().rev().find(|name| name.step == step).copied().ok_or_else(|| {
+            let mut steps: Vec<u64> = names.iter().map(|name| name.step).collect();
+            steps.sort_unstable_by_key(|there| there.abs_diff(step));
+            steps.truncate(5);
+            let error = Error::new(ErrorKind::NotFound, format!("no checkpoint of step {step}"))
+                .in_object(self.engine.describe(""));
+            match steps.is_empty() {
+                true => error.help("the run has no checkpoints yet"),
+                false => error.help(format!("the nearest steps are {steps:?}")),
+            }
+        })
+    }
+
+    fn state(&self, name: Name) -> Result<State> {
+        let key = name.key();
+        if let Some(state) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(state.clone());
+        }
+        let checkpoint = self.open_name(name)?;
+        let save: SaveRecord = checkpoint.optional_record(SAVE)?.unwrap_or_default();
+        let state = State {
+            progress: checkpoint.progress()?.unwrap_or(Progress::new(name.step)),
+            metrics: checkpoint.metrics()?,
+            saved_at: save.saved_at,
+            why: save.why,
+            resumed_from: save.resumed_from,
+            tensors: checkpoint.names().count(),
+        };
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, state.clone());
+        Ok(state)
+    }
+}
+
+impl Info {
+    pub(super) fn candidate(&self) -> Candidate {
+        let facts = self.state.as_ref().ok().map(|state| Facts {
+            epoch: state.progress.epoch,
+            metrics: state.metrics.clone(),
+            saved_at: state.saved_at,
+        });
+        Candidate { name: self.name, len: self.len, pinned: self.pinned, facts }
+    }
+}
+
+/// Whether the object itself is at fault, so that an older one may do: its bytes lie, or the device cannot read them.
+pub(super) fn is_damage(error: &Error) -> bool {
+    const EIO: i32 = 5;
+    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign) || error.raw_os_error() == Some(EIO)
+}

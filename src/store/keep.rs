@@ -1,0 +1,316 @@
+//! Retention: which checkpoints may go. Owns: the policy as a value, and one pure function that selects. Deletes
+//! nothing and knows no engine.
+
+use super::naming::Name;
+use crate::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Which direction of a metric is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Smaller is better: a loss.
+    Min,
+    /// Larger is better: an accuracy.
+    Max,
+}
+
+impl Mode {
+    pub(super) fn is_better(self, new: f64, old: f64) -> bool {
+        match self {
+            Self::Min => new < old,
+            Self::Max => new > old,
+        }
+    }
+}
+
+/// A retention policy as a value. Each rule protects checkpoints; what no rule protects is deleted after a newer one is
+/// durable. Whatever the rules, the newest, the best of each metric named here, the pinned and the one that this run
+/// resumed from stay.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Keep {
+    rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Rule {
+    All,
+    Last(usize),
+    Best { metric: String, mode: Mode, count: usize },
+    EverySteps(u64),
+    EveryEpochs(u64),
+    YoungerThan(Duration),
+    NewestWithinBytes(u64),
+}
+
+impl Keep {
+    /// Every checkpoint. The default of [`Settings`](super::Settings).
+    pub fn all() -> Self {
+        Self { rules: vec![Rule::All] }
+    }
+
+    /// The newest `count`.
+    pub fn last(count: usize) -> Self {
+        Self { rules: vec![Rule::Last(count)] }
+    }
+
+    /// The newest whose lengths add up to at most `bytes`: as many as fit.
+    pub fn newest_within_bytes(bytes: u64) -> Self {
+        Self { rules: vec![Rule::NewestWithinBytes(bytes)] }
+    }
+
+    /// And the `count` best by a metric. Of equal ones the newer is better.
+    pub fn and_best(self, metric: impl Into<String>, mode: Mode, count: usize) -> Self {
+        self.and(Rule::Best { metric: metric.into(), mode, count: count.max(1) })
+    }
+
+    /// And the first at or after each multiple of `steps`.
+    pub fn and_every_steps(self, steps: u64) -> Self {
+        self.and(Rule::EverySteps(steps))
+    }
+
+    /// And the first at or after each multiple of `epochs`.
+    pub fn and_every_epochs(self, epochs: u64) -> Self {
+        self.and(Rule::EveryEpochs(epochs))
+    }
+
+    /// And all saved less than `age` ago, or in the future: clocks jump.
+    pub fn and_younger_than(self, age: Duration) -> Self {
+        self.and(Rule::YoungerThan(age))
+    }
+
+    /// And the newest whose lengths add up to at most `bytes`.
+    pub fn and_newest_within_bytes(self, bytes: u64) -> Self {
+        self.and(Rule::NewestWithinBytes(bytes))
+    }
+
+    fn and(mut self, rule: Rule) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let never = |rule: &&Rule| matches!(rule, Rule::EverySteps(0) | Rule::EveryEpochs(0));
+        match self.rules.iter().find(never) {
+            Some(rule) => {
+                Err(Error::invalid(format!("retention rule {rule:?}")).expected("at least 1").found(0))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// What selecting looks at. `facts` is None when the checkpoint could not be read: it is left alone.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Candidate {
+    pub name: Name,
+    pub len: u64,
+    pub pinned: bool,
+    pub facts: Option<Facts>,
+}
+
+/// What a checkpoint says of itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Facts {
+    pub epoch: u64,
+    pub metrics: BTreeMap<String, f64>,
+    pub saved_at: u64,
+}
+
+/// Why each checkpoint stays: the words of [`Info::kept`](super::Info::kept).
+pub(super) type Kept = BTreeMap<Name, BTreeSet<String>>;
+
+/// Why each protected checkpoint is protected; every other candidate may go. `now` in seconds since 1970.
+pub(super) fn select(keep: &Keep, candidates: &[Candidate], resumed_from: Option<Name>, now: u64) -> Kept {
+    let mut sorted: Vec<&Candidate> = candidates.iter().collect();
+    sorted.sort_by_key(|candidate| candidate.name);
+    let mut kept = Kept::new();
+    let mut protect = |candidate: &Candidate, why: &str| {
+        kept.entry(candidate.name).or_default().insert(why.to_owned());
+    };
+    for candidate in &sorted {
+        if candidate.pinned {
+            protect(candidate, "pinned");
+        }
+        if candidate.facts.is_none() {
+            protect(candidate, "unreadable");
+        }
+        if Some(candidate.name) == resumed_from {
+            protect(candidate, "resumed from");
+        }
+    }
+    // Newest means: the newest that can be read. An unreadable one protects nothing.
+    let readable: Vec<(&Candidate, &Facts)> =
+        sorted.iter().filter_map(|candidate| Some((*candidate, candidate.facts.as_ref()?))).collect();
+    if let Some((newest, _)) = readable.last() {
+        protect(newest, "newest");
+    }
+    for rule in &keep.rules {
+        apply(rule, &readable, now, &mut protect);
+    }
+    kept
+}
+
+fn apply(
+    rule: &Rule,
+    readable: &[(&Candidate, &Facts)],
+    now: u64,
+    protect: &mut impl FnMut(&Candidate, &str),
+) {
+    match rule {
+        Rule::All => readable.iter().for_each(|(candidate, _)| protect(candidate, "all")),
+        Rule::Last(count) => {
+            readable
+                .iter()
+                .rev()
+                .take(*count)
+                .for_each(|(candidate, _)| protect(candidate, &format!("last {count}")));
+        }
+        Rule::Best { metric, mode, count } => {
+            let mut ranked: Vec<(f64, &Candidate)> = readable
+                .iter()
+                .rev()
+                .filter_map(|(candidate, facts)| Some((*facts.metrics.get(metric)?, *candidate)))
+                .collect();
+            // Stable, and newest first before: of equal values the newer comes first.
+            ranked.sort_by(|(a, _), (b, _)| match mode {
+                Mode::Min => a.total_cmp(b),
+                Mode::Max => b.total_cmp(a),
+            });
+            ranked
+                .iter()
+                .take(*count)
+                .for_each(|(_, candidate)| protect(candidate, &format!("best {metric}")));
+        }
+        Rule::EverySteps(every) => {
+            firsts(readable, *every, |candidate, _| candidate.name.step)
+                .for_each(|candidate| protect(candidate, &format!("every {every} steps")));
+        }
+        Rule::EveryEpochs(every) => {
+            firsts(readable, *every, |_, facts| facts.epoch)
+                .for_each(|candidate| protect(candidate, &format!("every {every} epochs")));
+        }
+        Rule::YoungerThan(age) => {
+            let young = |facts: &Facts| now.saturating_sub(facts.saved_at) < age.as_secs();
+            readable
+                .iter()
+                .filter(|(_, facts)| young(facts))
+                .for_each(|(candidate, _)| protect(candidate, "young"));
+        }
+        Rule::NewestWithinBytes(bytes) => {
+            let mut left = *bytes;
+            for (candidate, _) in readable.iter().rev() {
+                let Some(rest) = left.checked_sub(candidate.len) else { break };
+                left = rest;
+                protect(candidate, "within bytes");
+            }
+        }
+    }
+}
+
+/// The first of each bucket of `every`, in the order of writing. It stays the first, because it is protected.
+fn firsts<'c>(
+    readable: &'c [(&'c Candidate, &'c Facts)],
+    every: u64,
+    position: impl Fn(&Candidate, &Facts) -> u64 + 'c,
+) -> impl Iterator<Item = &'c Candidate> {
+    let mut seen = BTreeSet::new();
+    readable.iter().filter_map(move |(candidate, facts)| {
+        let bucket = position(candidate, facts) / every.max(1);
+        (bucket > 0 && seen.insert((candidate.name.attempt, bucket))).then_some(*candidate)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn candidate(attempt: u32, step: u64, loss: f64) -> Candidate {
+        let metrics = BTreeMap::from([("loss".to_owned(), loss)]);
+        let facts = Facts { epoch: step / 100, metrics, saved_at: step };
+        Candidate { name: Name { attempt, step }, len: 10, pinned: false, facts: Some(facts) }
+    }
+
+    /// Steps 100, 200, … 1000 with losses that are best in the middle.
+    fn run() -> Vec<Candidate> {
+        (1..=10).map(|i| candidate(1, i * 100, (i as f64 - 5.0).abs())).collect()
+    }
+
+    fn steps(keep: &Keep, candidates: &[Candidate]) -> Vec<u64> {
+        select(keep, candidates, None, 1000).keys().map(|name| name.step).collect()
+    }
+
+    #[test]
+    fn each_rule_protects_what_it_says_and_the_union_is_kept() {
+        let run = run();
+        assert_eq!(steps(&Keep::last(3), &run), [800, 900, 1000]);
+        assert_eq!(steps(&Keep::last(0), &run), [1000], "the newest always stays");
+        assert_eq!(steps(&Keep::all(), &run).len(), 10);
+        assert_eq!(steps(&Keep::last(1).and_best("loss", Mode::Min, 2), &run), [500, 600, 1000]);
+        assert_eq!(steps(&Keep::last(1).and_best("loss", Mode::Max, 1), &run), [1000]);
+        assert_eq!(steps(&Keep::last(1).and_best("other", Mode::Max, 1), &run), [1000]);
+        assert_eq!(steps(&Keep::last(1).and_every_steps(400), &run), [400, 800, 1000]);
+        assert_eq!(steps(&Keep::last(1).and_every_epochs(3), &run), [300, 600, 900, 1000]);
+        let age = Duration::from_secs(250);
+        assert_eq!(steps(&Keep::last(1).and_younger_than(age), &run), [800, 900, 1000]);
+        assert_eq!(steps(&Keep::newest_within_bytes(25), &run), [900, 1000]);
+        let both = Keep::last(2).and_every_steps(500).and_best("loss", Mode::Min, 1);
+        assert_eq!(steps(&both, &run), [500, 900, 1000]);
+    }
+
+    #[test]
+    fn a_checkpoint_off_the_grid_stands_for_its_bucket() {
+        let run: Vec<_> = [90, 130, 170, 230, 310].map(|step| candidate(1, step, 0.0)).into();
+        assert_eq!(steps(&Keep::last(1).and_every_steps(100), &run), [130, 230, 310]);
+    }
+
+    #[test]
+    fn pinned_resumed_from_and_unreadable_stay_whatever_the_rules() {
+        let mut run = run();
+        run[0].pinned = true;
+        run[2].facts = None;
+        let kept = select(&Keep::last(1), &run, Some(run[1].name), 1000);
+        let words: Vec<_> = kept.values().flatten().map(String::as_str).collect();
+        assert_eq!(words, ["pinned", "resumed from", "unreadable", "last 1", "newest"]);
+    }
+
+    #[test]
+    fn an_unreadable_newest_does_not_stand_in_for_the_newest() {
+        let mut run = run();
+        run[9].facts = None;
+        assert_eq!(steps(&Keep::last(1), &run), [900, 1000]);
+    }
+
+    #[test]
+    fn after_a_rollback_the_new_attempt_is_newest() {
+        let mut run = run();
+        run.push(candidate(2, 400, 9.0));
+        let kept = select(&Keep::last(1), &run, None, 0);
+        assert_eq!(kept.keys().copied().collect::<Vec<_>>(), [Name { attempt: 2, step: 400 }]);
+    }
+
+    #[test]
+    fn a_clock_in_the_future_protects_and_one_in_the_past_deletes_no_newest() {
+        let keep = Keep::last(0).and_younger_than(Duration::from_secs(1));
+        assert_eq!(select(&keep, &run(), None, 0).len(), 10);
+        assert_eq!(select(&keep, &run(), None, u64::MAX).len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn selecting_again_after_deleting_protects_the_same(
+            losses in proptest::collection::vec(0_u8..5, 1..20), last in 0_usize..4, best in 1_usize..3, every in 1_u64..500
+        ) {
+            let run: Vec<_> =
+                losses.iter().zip(1..).map(|(&loss, i)| candidate(1, i * 70, f64::from(loss))).collect();
+            let keep = Keep::last(last).and_best("loss", Mode::Min, best).and_every_steps(every);
+            let first = select(&keep, &run, None, 0);
+            let left: Vec<_> = run.iter().filter(|c| first.contains_key(&c.name)).cloned().collect();
+            prop_assert_eq!(&select(&keep, &left, None, 0), &first);
+            prop_assert!(first.len() >= run.len().min(last.max(1)));
+            let best_loss = losses.iter().min().copied().map(f64::from);
+            prop_assert!(left.iter().any(|c| c.facts.as_ref().map(|f| f.metrics["loss"]) == best_loss));
+        }
+    }
+}

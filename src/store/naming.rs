@@ -1,0 +1,130 @@
+//! Names of checkpoints and of what lies beside them. Owns: attempt and step to key and back, and the order of
+//! checkpoints. Knows no engine.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+pub(super) const ATTEMPTS: &str = "attempts";
+pub(super) const PINS: &str = "pins";
+pub(super) const DAMAGED: &str = "damaged";
+const EXTENSION: &str = ".tkeep";
+const ATTEMPT_DIGITS: usize = 4;
+const STEP_DIGITS: usize = 10;
+
+/// Which checkpoint of a run: the attempt that wrote it and its completed steps. Prints as `0003-0000001200`.
+///
+/// The order is the order of resuming: a newer attempt is newer, whatever its step. After a rollback to step 300 in
+/// attempt 4, its step 400 is newer than step 900 of attempt 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    /// The writer's attempt, counted from 1.
+    pub attempt: u32,
+    /// Completed optimizer updates.
+    pub step: u64,
+}
+
+impl Name {
+    /// The object's key.
+    pub(super) fn key(self) -> String {
+        format!("{self}{EXTENSION}")
+    }
+
+    /// The name of a listed key, if it is one of a checkpoint. Only the exact form counts: one name, one key.
+    pub(super) fn of_key(key: &str) -> Option<Self> {
+        key.strip_suffix(EXTENSION)?.parse().ok()
+    }
+
+    pub(super) fn pin_key(self) -> String {
+        format!("{PINS}/{self}")
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:0ATTEMPT_DIGITS$}-{:0STEP_DIGITS$}", self.attempt, self.step)
+    }
+}
+
+impl FromStr for Name {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parsed = text.split_once('-').and_then(|(attempt, step)| {
+            let name = Self { attempt: number(attempt)?, step: number(step)? };
+            (name.to_string() == text).then_some(name)
+        });
+        parsed.ok_or_else(|| {
+            Error::invalid(format!("{text:?} names no checkpoint"))
+                .expected("attempt and step, as 0003-0000001200")
+        })
+    }
+}
+
+fn number<T: FromStr>(digits: &str) -> Option<T> {
+    // `parse` would take a sign.
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// The key of an attempt's create-once object.
+pub(super) fn attempt_key(attempt: u32) -> String {
+    format!("{ATTEMPTS}/{attempt:0ATTEMPT_DIGITS$}")
+}
+
+/// The attempt of a listed key.
+pub(super) fn attempt_of_key(key: &str) -> Option<u32> {
+    let attempt = number(key.strip_prefix(ATTEMPTS)?.strip_prefix('/')?)?;
+    (attempt_key(attempt) == key).then_some(attempt)
+}
+
+/// Where a damaged checkpoint is set aside; `copy` tells several of one name apart.
+pub(super) fn damaged_key(name: Name, copy: u32) -> String {
+    if copy == 0 { format!("{DAMAGED}/{}", name.key()) } else { format!("{DAMAGED}/{}.{copy}", name.key()) }
+}
+
+/// The mark beside a damaged checkpoint on an engine that cannot rename.
+pub(super) fn damaged_mark_key(name: Name) -> String {
+    format!("{DAMAGED}/{name}.mark")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_newer_attempt_is_newer_whatever_its_step() {
+        let rolled_back = Name { attempt: 4, step: 400 };
+        assert!(rolled_back > Name { attempt: 3, step: 900 });
+        assert!(Name { attempt: 10_000, step: 1 } > Name { attempt: 9_999, step: 99_999_999_999 });
+        assert_eq!(rolled_back.key(), "0004-0000000400.tkeep");
+    }
+
+    #[test]
+    fn only_the_exact_form_is_a_name() {
+        for key in [
+            "4-400.tkeep",
+            "0004-0000000400",
+            "0004-0000000400.tkeep.1",
+            "00004-0000000400.tkeep",
+            "0004-+000000400.tkeep",
+            "0004-00000000400.tkeep",
+            "LOCK",
+            "-.tkeep",
+            "99999999999-0000000400.tkeep",
+            "notes.tkeep",
+        ] {
+            assert_eq!(Name::of_key(key), None, "{key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_survives_its_key(attempt: u32, step: u64) {
+            let name = Name { attempt, step };
+            prop_assert_eq!(Name::of_key(&name.key()), Some(name));
+            prop_assert_eq!(attempt_of_key(&attempt_key(attempt)), Some(attempt));
+        }
+    }
+}

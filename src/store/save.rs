@@ -1,0 +1,136 @@
+//! One save of a store, and the rotation behind it. Owns: the order commit first, then delete, and the record that says
+//! when, why and in which attempt a checkpoint was saved.
+
+use super::Store;
+use super::keep::{self, Kept};
+use super::naming::Name;
+use crate::engine::CommitError;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::records;
+use crate::snapshot::{Progress, Snapshot};
+use crate::writer::{Plan, Written};
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+/// The store's own record in each of its checkpoints.
+pub(super) const SAVE: &str = "tensorkeep.save";
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct SaveRecord {
+    pub attempt: u32,
+    pub step: u64,
+    /// Seconds since 1970.
+    pub saved_at: u64,
+    pub why: String,
+    pub resumed_from: Option<String>,
+}
+
+/// What a save did.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Saved {
+    /// Attempt and step.
+    pub name: Name,
+    /// Length of the checkpoint in bytes.
+    pub len: u64,
+    /// Checkpoints that rotation deleted.
+    pub deleted: Vec<Name>,
+    /// Checkpoints that rotation should have deleted and could not. The save is durable all the same, and the next one
+    /// tries again.
+    pub not_deleted: Vec<(Name, Error)>,
+    /// Why rotation did not run at all, if it did not.
+    pub rotation_error: Option<Error>,
+}
+
+impl Store {
+    /// Saves durably: when this returns Ok, the checkpoint survives a kill, and a power cut on an engine that is
+    /// durable. Then rotates: what [`Keep`](super::Keep) no longer protects is deleted. The snapshot must say its
+    /// progress.
+    ///
+    /// # Errors
+    /// `Fenced` when a newer attempt has taken over; `AlreadyExists` for a step that this attempt has saved;
+    /// `Unknown` when the checkpoint is there and its durability could not be had; `NoSpace`, `Io`, `Poisoned`. On
+    /// every error all earlier checkpoints are untouched.
+    pub fn save(&self, snapshot: &Snapshot<'_>) -> Result<Saved> {
+        let progress = snapshot.get_progress().ok_or_else(|| {
+            Error::invalid("the snapshot does not say how far training is")
+                .help("call snapshot.progress(Progress::new(completed_steps))")
+        })?;
+        let name = Name { attempt: self.attempt.number, step: progress.step };
+        let written = self.commit(snapshot, name)?;
+        self.lock_schedule().saved(progress, snapshot.get_metrics(), Instant::now());
+        let mut saved =
+            Saved { name, len: written.len, deleted: vec![], not_deleted: vec![], rotation_error: None };
+        saved.rotation_error = self.rotate(&mut saved).err();
+        Ok(saved)
+    }
+
+    fn commit(&self, snapshot: &Snapshot<'_>, name: Name) -> Result<Written> {
+        let record = SaveRecord {
+            attempt: name.attempt,
+            step: name.step,
+            saved_at: super::seconds_since_1970(),
+            why: self.lock_schedule().reason(),
+            resumed_from: self.resumed_from().map(|name| name.to_string()),
+        };
+        let extra = [(SAVE, records::encode(&record)?)];
+        let nonce = self.attempt.nonce(name.step);
+        let plan = Plan::of(snapshot, &extra, &self.settings.write.clone().file_id(nonce))?;
+        match self.upload(&plan, name) {
+            // The file that failed is gone; a new one is written from memory, which still has everything. Once.
+            Err(CommitError::NotCommitted(error)) if error.kind() == ErrorKind::Io => {
+                self.upload(&plan, name).map_err(Error::from)
+            }
+            outcome => outcome.map_err(Error::from),
+        }
+        .map_err(|error| error.in_object(self.reader.engine().describe(&name.key())))
+    }
+
+    fn upload(&self, plan: &Plan<'_, '_>, name: Name) -> Result<Written, CommitError> {
+        let engine = self.reader.engine();
+        let write = || {
+            self.attempt.check_newest(engine)?;
+            let mut upload = engine.create(&name.key(), Some(plan.size_bound()))?;
+            let written = plan.write(&mut *upload)?;
+            // Once more, after the long part: a zombie that woke up must not commit.
+            self.attempt.check_newest(engine)?;
+            Ok((upload, written))
+        };
+        let (upload, written) = write().map_err(CommitError::NotCommitted)?;
+        upload.commit(plan.file_id())?;
+        Ok(written)
+    }
+
+    /// Deletes what no rule protects. Runs only behind a durable commit.
+    fn rotate(&self, saved: &mut Saved) -> Result<()> {
+        let infos = self.reader.list()?;
+        let kept = self.select(&infos);
+        for info in infos.iter().filter(|info| !kept.contains_key(&info.name)) {
+            match self.reader.engine().delete(&info.key) {
+                Ok(()) => saved.deleted.push(info.name),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => saved.not_deleted.push((info.name, error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn select(&self, infos: &[super::Info]) -> Kept {
+        let candidates: Vec<_> = infos.iter().map(super::Info::candidate).collect();
+        keep::select(&self.settings.keep, &candidates, self.resumed_from(), super::seconds_since_1970())
+    }
+
+    /// Why each checkpoint stays, in words: `last 3`, `best val_loss`, `pinned`, … One that is not in the answer goes
+    /// with the next save.
+    ///
+    /// # Errors
+    /// Whatever listing says.
+    pub fn kept(&self) -> Result<std::collections::BTreeMap<Name, std::collections::BTreeSet<String>>> {
+        Ok(self.select(&self.reader.list()?))
+    }
+
+    pub(super) fn resumed_to(&self, progress: Progress) {
+        self.lock_schedule().resumed(progress, Instant::now());
+    }
+}
