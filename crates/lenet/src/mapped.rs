@@ -15,6 +15,7 @@ use tensorkeep::{Checkpoint, Error, ErrorKind, Result, Tensor};
 /// # Ok(())
 /// # }
 /// ```
+#[derive(Debug)]
 pub struct MappedWeights<'c> {
     config: Config,
     tensors: Vec<Tensor<'c>>,
