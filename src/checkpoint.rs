@@ -8,6 +8,8 @@ mod verify;
 pub use read::TensorInfo;
 pub use verify::Report;
 
+use crate::buffer::Buffer;
+use crate::engine::memory::MemoryBlob;
 use crate::engine::{Blob, Unchanging, local};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::footer::{self, Footer};
@@ -142,6 +144,16 @@ impl Checkpoint {
     pub fn map_with(path: impl AsRef<Path>, options: OpenOptions, promise: Unchanging) -> Result<Self> {
         let path = path.as_ref();
         Self::from_blob(local::map_file(path, promise)?, path.display().to_string(), options)
+    }
+
+    /// Opens a container that is in memory: for tests, and for what came over a wire. The bytes are copied once, into
+    /// aligned memory; tensors stored raw are then borrowed.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let blob = Arc::new(MemoryBlob(Buffer::copy_of(bytes)?));
+        Self::from_blob(blob, "bytes in memory", OpenOptions::new())
     }
 
     /// Opens bytes that an engine gave, under a name for messages.

@@ -141,6 +141,11 @@ impl Store {
         self.lock_schedule().due(*progress, Instant::now())
     }
 
+    /// Whether exactly this progress was saved by this store, or resumed from.
+    pub fn has_saved(&self, progress: &Progress) -> bool {
+        self.lock_schedule().has_saved(*progress)
+    }
+
     /// Tells the schedule a metric, for [`Every::on_best`]. The snapshot's own metrics are what is saved.
     pub fn observe(&self, metric: &str, value: f64) {
         self.lock_schedule().observe(metric, value);

@@ -121,6 +121,7 @@ pub(super) struct Schedule {
     signals: Option<Signals>,
     /// Progress and time of the last save, or of the start.
     last: Progress,
+    last_is_saved: bool,
     last_at: Instant,
     /// Best saved values, by rule.
     best: BTreeMap<String, f64>,
@@ -134,12 +135,21 @@ impl Schedule {
         every.check()?;
         let signals = every.rules.contains(&Rule::Signal).then(Signals::register).transpose()?;
         let (best, observed) = Default::default();
-        Ok(Self { every, signals, last: Progress::default(), last_at: now, best, observed, pending: None })
+        Ok(Self {
+            every,
+            signals,
+            last: Progress::default(),
+            last_is_saved: false,
+            last_at: now,
+            best,
+            observed,
+            pending: None,
+        })
     }
 
-    /// Training starts again from here: the next save is counted from this progress.
+    /// This progress is durable: the next save is counted from this progress.
     pub(super) fn resumed(&mut self, progress: Progress, now: Instant) {
-        (self.last, self.last_at) = (progress, now);
+        (self.last, self.last_at, self.last_is_saved) = (progress, now, true);
     }
 
     /// A saved checkpoint's metrics, from this run or from before it.
@@ -192,13 +202,18 @@ impl Schedule {
     }
 
     pub(super) fn saved(&mut self, progress: Progress, metrics: &BTreeMap<String, f64>, now: Instant) {
-        (self.last, self.last_at, self.pending) = (progress, now, None);
+        self.resumed(progress, now);
+        self.pending = None;
         let observed = std::mem::take(&mut self.observed);
         self.remember(&observed);
         self.remember(metrics);
         if let Some(signals) = &self.signals {
             signals.saved();
         }
+    }
+
+    pub(super) fn has_saved(&self, progress: Progress) -> bool {
+        self.last_is_saved && self.last == progress
     }
 
     pub(super) fn should_stop(&self) -> bool {

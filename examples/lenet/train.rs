@@ -1,0 +1,64 @@
+//! Training with a progress bar, checkpoints by interval and by signal, and resuming.
+
+use crate::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use lenet::{Data, Trainer};
+use tensorkeep::engine::Local;
+use tensorkeep::{Every, Keep, Mode, Result, Settings, Store};
+
+pub fn train(args: &Args) -> Result<()> {
+    let data = Data::open(args.data.as_deref(), args.seed)?;
+    println!("{}", data.describe());
+    let settings = Settings::new()
+        .save(Every::steps(args.every).or_on_signal())
+        .keep(Keep::last(3).and_best("accuracy", Mode::Max, 1));
+    let store = Store::open(Local::create(&args.run)?, settings)?;
+    let resumed = store.resume()?;
+    for skipped in &resumed.skipped {
+        eprintln!("warning: skipped {}: {}", skipped.name, skipped.error);
+    }
+    let mut trainer = match &resumed.checkpoint {
+        Some(checkpoint) => {
+            println!("resumed from {}", checkpoint.name());
+            Trainer::restore(checkpoint, args.training())?
+        }
+        None => Trainer::new(args.training()),
+    };
+    trainer.check_data(&data.train)?;
+    let bar = progress_bar(&trainer, data.train.len());
+    while !trainer.is_finished() && !store.should_stop() {
+        let epoch = trainer.progress().epoch;
+        let loss = trainer.step(&data.train);
+        let progress = trainer.progress();
+        if progress.epoch > epoch {
+            let accuracy = trainer.evaluate(&data.test);
+            trainer.set_accuracy(accuracy);
+            bar.suspend(|| {
+                println!("epoch {}: loss {loss:.4}, test accuracy {:.2} %", progress.epoch, 100.0 * accuracy)
+            });
+        }
+        if store.due(&progress).is_some() || (trainer.is_finished() && !store.has_saved(&progress)) {
+            store.save(&trainer.snapshot()?)?;
+        }
+        bar.set_message(format!("loss {loss:.4}"));
+        bar.set_position(progress.step);
+    }
+    bar.finish_and_clear();
+    let progress = trainer.progress();
+    if store.should_stop() {
+        println!("stopped after step {}, saved; the same command goes on from there", progress.step);
+    }
+    store.close()?;
+    println!("step {}: test accuracy {:.2} %", progress.step, 100.0 * trainer.evaluate(&data.test));
+    Ok(())
+}
+
+fn progress_bar(trainer: &Trainer, samples: usize) -> ProgressBar {
+    let settings = trainer.settings();
+    let steps = settings.epochs * samples.div_ceil(settings.batch_size) as u64;
+    let style = ProgressStyle::with_template("{bar:40} step {pos}/{len} {msg} {per_sec} {eta} left");
+    let bar = ProgressBar::new(steps).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_position(trainer.progress().step);
+    bar.reset_eta();
+    bar
+}
