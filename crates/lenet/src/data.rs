@@ -198,7 +198,7 @@ impl Data {
             Some(folder) => (mnist(folder)?, format!("MNIST from {}", folder.display())),
             None => (drawn(seed, DRAWN)?, format!("digits drawn from seed {seed}")),
         };
-        let first = all.len() - all.len() / 5;
+        let first = all.len() - (all.len() / 5).max(1);
         let (train, test) = all.split(first)?;
         Ok(Self { train, test, origin })
     }

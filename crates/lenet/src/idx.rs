@@ -58,7 +58,7 @@ pub fn parse(mut contents: impl Read, rank: u8) -> Result<Idx> {
         return Err(Error::new(ErrorKind::Foreign, format!("not an IDX file of bytes with {rank} axes"))
             .at_byte(0)
             .expected(hex(&expected))
-            .found(hex(&magic[..filled]))
+            .found(if filled == 0 { "nothing".to_owned() } else { hex(&magic[..filled]) })
             .help("are the files of images and labels swapped?"));
     }
     let mut lens = vec![0; 4 * usize::from(rank)];

@@ -64,29 +64,30 @@ impl Config {
     /// `Invalid` when a size is zero or the net would be absurdly large.
     pub fn shapes(&self) -> Result<[Vec<usize>; 10]> {
         let Self { channels, conv: [conv1, conv2], hidden: [hidden1, hidden2], classes } = *self;
+        let absurd = || {
+            Error::new(ErrorKind::Invalid, "sizes of a LeNet")
+                .expected(format!("1 to 256 classes, no size 0, at most {MOST_PARAMETERS} parameters"))
+                .found(format!("{self:?}"))
+        };
         let sizes = [channels, conv1, conv2, hidden1, hidden2, classes];
-        let plausible = sizes.iter().all(|size| (1..=MOST_PARAMETERS).contains(size)) && classes <= 256;
-        // OK to multiply once all are plausible: no shape below has more than two of these sizes in it.
-        let features = conv2.wrapping_mul(POOLED_SIDE * POOLED_SIDE);
+        if classes > 256 || !sizes.iter().all(|size| (1..=MOST_PARAMETERS).contains(size)) {
+            return Err(absurd());
+        }
+        // OK to multiply, in u64: no shape has more than two of these sizes in it, each at most 2^26.
         let shapes = [
             vec![conv1, channels, KERNEL, KERNEL],
             vec![conv1],
             vec![conv2, conv1, KERNEL, KERNEL],
             vec![conv2],
-            vec![hidden1, features],
+            vec![hidden1, conv2 * POOLED_SIDE * POOLED_SIDE],
             vec![hidden1],
             vec![hidden2, hidden1],
             vec![hidden2],
             vec![classes, hidden2],
             vec![classes],
         ];
-        let parameters = shapes.iter().map(|shape| shape.iter().map(|&dim| dim as u128).product::<u128>());
-        if plausible && parameters.sum::<u128>() <= MOST_PARAMETERS as u128 {
-            return Ok(shapes);
-        }
-        Err(Error::new(ErrorKind::Invalid, "sizes of a LeNet")
-            .expected(format!("1 to 256 classes, no size 0, at most {MOST_PARAMETERS} parameters"))
-            .found(format!("{self:?}")))
+        let parameters = shapes.iter().map(|shape| shape.iter().map(|&dim| dim as u64).product::<u64>());
+        if parameters.sum::<u64>() > MOST_PARAMETERS as u64 { Err(absurd()) } else { Ok(shapes) }
     }
 }
 
@@ -338,7 +339,8 @@ mod tests {
         for config in [
             Config { channels: 0, ..default },
             Config { classes: 257, ..default },
-            Config { conv: [6, usize::MAX], ..default },
+            Config { channels: usize::MAX, conv: [usize::MAX; 2], ..default },
+            Config { conv: [1 << 26; 2], hidden: [1 << 26; 2], ..default },
             Config { hidden: [1 << 20, 1 << 20], ..default },
         ] {
             assert_eq!(LeNet::zeros(config).unwrap_err().kind(), ErrorKind::Invalid, "{config:?}");
