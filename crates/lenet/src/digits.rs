@@ -26,7 +26,7 @@ pub fn sample(seed: u64, index: u64) -> ([u8; PIXELS], u8) {
             line(&mut ink, ends[0], ends[1], hand.half_width);
         }
     }
-    let noise = rng.between(0.0, 0.2);
+    let noise = rng.between(0.0, 0.15);
     let pixels = ink.map(|ink| {
         let value = hand.darkness * ink + noise * rng.normal() as f32;
         // OK to cast: clamped to 0..=255, and never NaN.
@@ -52,12 +52,12 @@ impl Hand {
     fn draw(rng: &mut Rng) -> Self {
         let height = rng.between(14.0, 22.0);
         let mut bend =
-            || [rng.between(0.0, 0.09), rng.between(3.0, 9.0), rng.between(0.0, std::f32::consts::TAU)];
+            || [rng.between(0.0, 0.07), rng.between(3.0, 9.0), rng.between(0.0, std::f32::consts::TAU)];
         let bends = [bend(), bend()];
         Self {
             scale: (height * rng.between(0.6, 1.0), height),
-            rotation: rng.between(-0.35, 0.35),
-            shear: rng.between(-0.35, 0.35),
+            rotation: rng.between(-0.3, 0.3),
+            shear: rng.between(-0.3, 0.3),
             shift: (rng.between(-2.5, 2.5), rng.between(-2.5, 2.5)),
             bends,
             half_width: rng.between(0.6, 1.6),

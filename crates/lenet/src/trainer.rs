@@ -52,6 +52,8 @@ pub struct Gradients {
     pub loss: f32,
     net: LeNet,
     samples: usize,
+    /// Updates completed when they were computed.
+    step: u64,
     /// Where a new epoch starts: its order, and the generator after drawing it.
     new_epoch: Option<(Vec<u32>, Rng)>,
 }
@@ -163,13 +165,16 @@ impl Trainer {
         let rest = &order[self.position..];
         let (images, labels) = data.batch(&rest[..rest.len().min(self.settings.batch_size)]);
         let (loss, net) = self.net.loss_and_gradient(images.view(), &labels);
-        Gradients { loss, net, samples: labels.len(), new_epoch }
+        Gradients { loss, net, samples: labels.len(), step: self.progress.step, new_epoch }
     }
 
-    /// The second half of a step: updates the weights. Gives the loss that came with the gradients, which must be of
-    /// this trainer as it is now.
+    /// The second half of a step: updates the weights. Gives the loss that came with the gradients.
+    ///
+    /// # Panics
+    /// When the gradients were computed at another step: they would be applied to weights they are not of.
     pub fn apply(&mut self, gradients: Gradients) -> f32 {
-        let Gradients { loss, net, samples, new_epoch } = gradients;
+        let Gradients { loss, net, samples, step, new_epoch } = gradients;
+        assert_eq!(step, self.progress.step, "gradients of another step");
         if let Some((order, rng)) = new_epoch {
             (self.order, self.rng) = (order, rng);
         }

@@ -82,6 +82,16 @@ fn gradients_change_nothing_until_they_are_applied() {
 }
 
 #[test]
+#[should_panic(expected = "gradients of another step")]
+fn gradients_of_another_step_are_not_applied() {
+    let samples = samples();
+    let mut trainer = Trainer::new(settings(OptimizerKind::ADAM));
+    let early = trainer.forward_backward(&samples);
+    trainer.step(&samples);
+    trainer.apply(early);
+}
+
+#[test]
 fn each_epoch_sees_every_sample_once_in_another_order() {
     let samples = samples();
     let mut trainer = Trainer::new(settings(OptimizerKind::SGD));
