@@ -10,7 +10,7 @@ use ndarray::{
 pub struct Linear<S: Data<Elem = f32> = OwnedRepr<f32>> {
     /// f32 [outputs, inputs].
     pub weight: ArrayBase<S, Ix2>,
-    /// f32 [outputs].
+    /// f32, one per output.
     pub bias: ArrayBase<S, Ix1>,
 }
 
