@@ -1,0 +1,120 @@
+//! What the user points at: a file, or a run with a selector. Owns: telling them apart, and opening them.
+
+use std::path::{Path, PathBuf};
+use tensorkeep::engine::Local;
+use tensorkeep::{Checkpoint, Error, ErrorKind, Mode, Name, Reader, Result};
+
+/// A target of the command line.
+#[derive(Debug)]
+pub enum Target {
+    /// A checkpoint file.
+    File(PathBuf),
+    /// A run, and which of its checkpoints, if one was named.
+    Run(PathBuf, Option<Which>),
+}
+
+/// Which checkpoint of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Which {
+    /// The newest that opens.
+    Latest,
+    /// The newest attempt's of a step.
+    Step(u64),
+    /// Exactly this one.
+    Name(Name),
+    /// The best by a metric.
+    Best(String, Mode),
+}
+
+impl Target {
+    /// Reads a target. A path that exists is itself, also when there is an `@` in it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such path, `Invalid` for a selector that is none.
+    pub fn parse(text: &str) -> Result<Self> {
+        if let Some(target) = Self::of_path(Path::new(text), None) {
+            return Ok(target);
+        }
+        let not_found = || Error::new(ErrorKind::NotFound, "no such file or run").in_object(text);
+        let (path, selector) = text.rsplit_once('@').ok_or_else(not_found)?;
+        let which = Which::parse(selector)?;
+        match Self::of_path(Path::new(path), Some(which)) {
+            Some(Self::File(_)) => Err(Error::new(ErrorKind::Invalid, "a file has no steps to choose from")
+                .in_object(path)
+                .help("leave out the @")),
+            Some(run) => Ok(run),
+            None => Err(not_found()),
+        }
+    }
+
+    fn of_path(path: &Path, which: Option<Which>) -> Option<Self> {
+        let metadata = path.metadata().ok()?;
+        Some(if metadata.is_dir() { Self::Run(path.to_owned(), which) } else { Self::File(path.to_owned()) })
+    }
+
+    /// Opens the one checkpoint that is meant: of a run without a selector the newest.
+    ///
+    /// # Errors
+    /// `NotFound` when the run has no such checkpoint, and as [`Checkpoint::open`].
+    pub fn open(&self) -> Result<Checkpoint> {
+        match self {
+            Self::File(path) => Checkpoint::open(path),
+            Self::Run(path, which) => open_in(path, which.as_ref().unwrap_or(&Which::Latest)),
+        }
+    }
+}
+
+fn open_in(run: &Path, which: &Which) -> Result<Checkpoint> {
+    let reader = Reader::new(Local::open(run)?);
+    let found = match which {
+        Which::Latest => reader.latest()?,
+        Which::Step(step) => return reader.open(*step),
+        Which::Name(name) => return reader.open_name(*name),
+        Which::Best(metric, mode) => reader.best(metric, *mode)?,
+    };
+    found.ok_or_else(|| {
+        let what = match which {
+            Which::Best(metric, _) => format!("no checkpoint of this run has the metric {metric:?}"),
+            _ => "the run has no checkpoints".to_owned(),
+        };
+        Error::new(ErrorKind::NotFound, what).in_object(run.display()).help("list it with `tensorkeep ls`")
+    })
+}
+
+impl Which {
+    fn parse(text: &str) -> Result<Self> {
+        if text == "latest" {
+            return Ok(Self::Latest);
+        }
+        if let Some(best) = text.strip_prefix("best:") {
+            let (metric, mode) = best.rsplit_once(':').unwrap_or((best, ""));
+            match mode {
+                "min" => return Ok(Self::Best(metric.to_owned(), Mode::Min)),
+                "max" => return Ok(Self::Best(metric.to_owned(), Mode::Max)),
+                _ => {}
+            }
+        } else if let Ok(name) = text.parse() {
+            return Ok(Self::Name(name));
+        } else if let Ok(step) = text.parse() {
+            return Ok(Self::Step(step));
+        }
+        Err(Error::new(ErrorKind::Invalid, format!("{text:?} selects no checkpoint"))
+            .expected("a step, latest, ATTEMPT-STEP or best:METRIC:min|max"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_are_told_apart() {
+        assert_eq!(Which::parse("latest").unwrap(), Which::Latest);
+        assert_eq!(Which::parse("1200").unwrap(), Which::Step(1200));
+        assert_eq!(Which::parse("0003-0000001200").unwrap(), Which::Name(Name { attempt: 3, step: 1200 }));
+        assert_eq!(Which::parse("best:val:loss:min").unwrap(), Which::Best("val:loss".to_owned(), Mode::Min));
+        for wrong in ["", "newest", "best", "best:loss", "best:loss:least", "-1", "3-1200"] {
+            assert_eq!(Which::parse(wrong).unwrap_err().kind(), ErrorKind::Invalid, "{wrong:?}");
+        }
+    }
+}
