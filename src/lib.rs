@@ -36,3 +36,13 @@ pub use store::{
 };
 pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
 pub use writer::{WriteOptions, Written};
+
+/// The byte layouts, for the test that compares SPEC.md with them.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod spec {
+    pub use crate::format::footer::FIELDS as FOOTER;
+    pub use crate::format::header::FIELDS as HEADER;
+    pub use crate::format::index::preamble::FIELDS as PREAMBLE;
+    pub use crate::format::index::section::FIELDS as SECTION;
+}

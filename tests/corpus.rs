@@ -1,0 +1,250 @@
+//! The conformance corpus: one small file per rule of SPEC.md, and a manifest that another implementation can run.
+//! The files are made by `regenerate_the_corpus` from the cases beside it, without the library's writer, and never
+//! made again: what a file was is what it stays.
+
+mod common;
+
+#[path = "common/build.rs"]
+mod build;
+#[path = "corpus/cases/accepted.rs"]
+mod accepted;
+#[path = "corpus/cases/refused.rs"]
+mod refused;
+
+use common::open_with;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tensorkeep::{Checkpoint, Dtype, Error, OpenOptions};
+
+/// One file of the corpus.
+pub struct Case {
+    /// Path within `tests/corpus`.
+    pub file: String,
+    /// Tags of SPEC.md.
+    pub rules: Vec<&'static str>,
+    /// `ok`, or the kind of the error.
+    pub expect: &'static str,
+    /// Where an error shows: `open`, `read` or `verify`. A file whose tensors are all readable can fail at `verify`.
+    pub at: &'static str,
+    /// One sentence.
+    pub what: &'static str,
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// Further facts of the manifest: tensors, records, budget, mirror_used, bug.
+    pub facts: Value,
+}
+
+impl Case {
+    /// The same case, with a further fact.
+    pub fn with(mut self, fact: &str, value: impl Into<Value>) -> Self {
+        self.facts[fact] = value.into();
+        self
+    }
+
+    fn manifest_entry(&self) -> Value {
+        let mut entry = json!({ "file": self.file, "rules": self.rules, "expect": self.expect, "what": self.what });
+        if !self.at.is_empty() {
+            entry["at"] = self.at.into();
+        }
+        for (fact, value) in self.facts.as_object().into_iter().flatten() {
+            entry[fact] = value.clone();
+        }
+        entry
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
+}
+
+fn cases() -> Vec<Case> {
+    accepted::cases().into_iter().chain(refused::cases()).collect()
+}
+
+fn manifest() -> Vec<Value> {
+    serde_json::from_slice(&fs::read(folder().join("manifest.json")).unwrap()).unwrap()
+}
+
+#[test]
+#[ignore = "writes into the source tree: run by hand after adding a case"]
+fn regenerate_the_corpus() {
+    let cases = cases();
+    for case in &cases {
+        let path = folder().join(&case.file);
+        if path.exists() {
+            assert!(fs::read(&path).unwrap() == case.bytes, "{}: a file of the corpus never changes", case.file);
+        } else {
+            fs::write(path, &case.bytes).unwrap();
+        }
+    }
+    let lines: Vec<String> = cases.iter().map(|case| case.manifest_entry().to_string()).collect();
+    fs::write(folder().join("manifest.json"), format!("[\n{}\n]\n", lines.join(",\n"))).unwrap();
+}
+
+#[test]
+fn the_manifest_lists_every_file_once_and_is_what_the_cases_say() {
+    let listed: Vec<String> =
+        manifest().iter().map(|entry| entry["file"].as_str().unwrap().to_owned()).collect();
+    let mut there = BTreeSet::new();
+    for part in ["valid", "reject"] {
+        for file in fs::read_dir(folder().join(part)).unwrap() {
+            there.insert(format!("{part}/{}", file.unwrap().file_name().to_str().unwrap()));
+        }
+    }
+    assert_eq!(listed.iter().cloned().collect::<BTreeSet<_>>(), there);
+    assert_eq!(listed.len(), there.len(), "a file stands twice in the manifest");
+    for (case, entry) in cases().iter().zip(manifest()) {
+        assert_eq!(case.manifest_entry(), entry, "run regenerate_the_corpus");
+    }
+}
+
+/// The first error and where it showed; or what differs from the manifest.
+type Outcome = Result<Option<(&'static str, Error)>, String>;
+
+fn bytes_of(entry: &Value) -> Vec<u8> {
+    fs::read(folder().join(entry["file"].as_str().unwrap())).unwrap()
+}
+
+/// Opens a file, reads everything that it lists, and verifies it.
+fn run(entry: &Value, mapped: bool) -> Outcome {
+    let budget = entry["budget"].as_u64().unwrap_or(u64::MAX);
+    let checkpoint = match open_with(&bytes_of(entry), mapped, OpenOptions::new().budget(budget)) {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => return Ok(Some(("open", error))),
+    };
+    if checkpoint.index_damage().is_some() != (entry["mirror_used"] == true) {
+        return Err(format!("index damage: {:?}", checkpoint.index_damage()));
+    }
+    let mut first = None;
+    if let Some(expected) = entry["tensors"].as_object() {
+        let listed: BTreeSet<&str> = checkpoint.names().collect();
+        if listed != expected.keys().map(String::as_str).collect() {
+            return Err(format!("names are {listed:?}"));
+        }
+    }
+    for info in checkpoint.tensors() {
+        let expected = &entry["tensors"][info.name];
+        if let Some(error) = compare_tensor(&checkpoint, info.name, expected)? {
+            first.get_or_insert(error);
+        }
+    }
+    for name in checkpoint.records() {
+        match (checkpoint.record_value(name), entry["records"].get(name)) {
+            (Ok(found), Some(expected)) if as_json(&found) != *expected => {
+                return Err(format!("record {name}: {found}"));
+            }
+            (Ok(_), _) => {}
+            (Err(error), _) => {
+                first.get_or_insert(error);
+            }
+        }
+    }
+    if let Some(error) = first {
+        return Ok(Some(("read", error)));
+    }
+    Ok(checkpoint.verify().err().map(|error| ("verify", error)))
+}
+
+/// A record as the manifest has it: bytes are lists of numbers.
+fn as_json(value: &tensorkeep::Value) -> Value {
+    use tensorkeep::Value as Record;
+    match value {
+        Record::Null => Value::Null,
+        Record::Bool(value) => json!(value),
+        Record::Int(value) => json!(value),
+        Record::UInt(value) => json!(value),
+        Record::Float(value) => json!(value),
+        Record::Text(value) => json!(value),
+        Record::Bytes(value) => json!(value),
+        Record::List(values) => values.iter().map(as_json).collect(),
+        Record::Map(values) => values.iter().map(|(key, value)| (key.clone(), as_json(value))).collect(),
+        Record::Pairs(values) => {
+            values.iter().map(|(key, value)| json!([as_json(key), as_json(value)])).collect()
+        }
+    }
+}
+
+/// An error that the manifest does not announce for this one tensor, or `Err` with what differs.
+fn compare_tensor(checkpoint: &Checkpoint, name: &str, expected: &Value) -> Result<Option<Error>, String> {
+    let shape: Vec<u64> = checkpoint.info(name).unwrap().shape;
+    if expected.get("shape").is_some_and(|expected| *expected != json!(shape)) {
+        return Err(format!("tensor {name}: shape {shape:?}"));
+    }
+    let tensor = match checkpoint.tensor(name) {
+        Ok(tensor) => tensor,
+        Err(error) if expected["error"] == error.kind().as_str() => {
+            // Announced for one tensor. In a file that is refused it is what the file is about.
+            return Ok(Some(error).filter(|error| error.kind().as_str() == "damaged"));
+        }
+        Err(error) => return Ok(Some(error)),
+    };
+    if tensor.dtype() == Dtype::Bool
+        && let Err(error) = tensor.elements::<bool>()
+    {
+        return Ok(Some(error));
+    }
+    let found = json!({ "dtype": tensor.dtype().name(), "shape": shape, "crc32": build::hex32(build::crc32(tensor.bytes())) });
+    if expected.is_null() || *expected == found {
+        return Ok(None);
+    }
+    Err(format!("tensor {name}: expected {expected}, found {found}"))
+}
+
+/// What the manifest says, against what the library did.
+fn differs(entry: &Value) -> Option<String> {
+    let (expect, at) = (entry["expect"].as_str().unwrap(), entry["at"].as_str());
+    for mapped in [false, true] {
+        // A budget is for what is copied; mapped bytes are not.
+        if mapped && entry.get("budget").is_some() {
+            continue;
+        }
+        let outcome = run(entry, mapped);
+        let as_expected = match (&outcome, at) {
+            (Ok(None), None) => expect == "ok",
+            (Ok(Some((place, error))), Some(at)) => {
+                // A valid file of which a copy of the index is damaged reads well and fails to verify.
+                let kind = if expect == "ok" { "damaged" } else { expect };
+                *place == at && error.kind().as_str() == kind
+            }
+            _ => false,
+        };
+        if !as_expected {
+            return Some(format!("{}: expected {expect} at {at:?}, got {outcome:?}", entry["file"]));
+        }
+    }
+    None
+}
+
+#[test]
+fn every_file_of_the_corpus_is_read_or_refused_as_the_manifest_says() {
+    let mut wrong = Vec::new();
+    for entry in manifest() {
+        match (differs(&entry), entry["bug"].as_str()) {
+            (Some(difference), None) => wrong.push(difference),
+            (None, Some(bug)) => wrong.push(format!("{}: fixed, take the mark away: {bug}", entry["file"])),
+            _ => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_cut_or_flipped_file_of_the_corpus_is_never_a_panic() {
+    for entry in manifest() {
+        let bytes = bytes_of(&entry);
+        let step = (bytes.len() / 97).max(1);
+        for at in (0..bytes.len()).step_by(step) {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x80;
+            for damaged in [&bytes[..at], &flipped] {
+                // [R#total] a value or an error, nothing else
+                if let Ok(checkpoint) = open_with(damaged, true, OpenOptions::new()) {
+                    checkpoint.names().for_each(|name| drop(checkpoint.tensor(name)));
+                    let _ = checkpoint.verify();
+                }
+            }
+        }
+    }
+}

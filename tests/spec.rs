@@ -1,0 +1,411 @@
+//! SPEC.md held against the code: its tables against the constants, its test vectors against what is written and read,
+//! its rules against the tests that name them.
+
+mod common;
+
+#[path = "common/build.rs"]
+mod build;
+
+use build::{Columns, Container, Stored};
+use common::{Zoo, open};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tensorkeep::{
+    Codec, Dtype, ErrorKind, Limits, Progress, RESERVED_PREFIX, Snapshot, Tensor, Value, WriteOptions,
+};
+
+/// Where the rules of section 16 are proven: what a kill or a power cut leaves is a matter of the engine.
+const RULES_OF_THE_ENGINE: (&str, &str) = ("## 16. Writing durably on a local file system", "tests/local.rs");
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn spec() -> String {
+    fs::read_to_string(root().join("SPEC.md")).unwrap()
+}
+
+/// The cells of the table behind `<!-- name -->`, without its head, backticks taken away.
+fn table(name: &str) -> Vec<Vec<String>> {
+    let spec = spec();
+    let start = spec.find(&format!("<!-- {name} -->")).unwrap_or_else(|| panic!("no table {name}"));
+    let rows: Vec<Vec<String>> = spec[start..]
+        .lines()
+        .skip(3)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect())
+        .collect();
+    assert!(!rows.is_empty(), "table {name} is empty");
+    rows
+}
+
+fn column(name: &str, cell: usize) -> Vec<String> {
+    table(name).into_iter().map(|mut row| row.swap_remove(cell)).collect()
+}
+
+/// The bytes of every block of hexadecimal, by the words behind `hex`.
+fn vectors() -> BTreeMap<String, Vec<u8>> {
+    let spec = spec();
+    let blocks = spec.split("```hex ").skip(1).map(|block| {
+        let (name, rest) = block.split_once('\n').unwrap();
+        let digits = rest.split("```").next().unwrap().split_whitespace();
+        (name.to_owned(), digits.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect())
+    });
+    blocks.collect()
+}
+
+/// Name, first byte, one past the last.
+type Layout = Vec<(String, usize, usize)>;
+
+fn documented(name: &str) -> Layout {
+    let number = |cell: &str| cell.parse::<usize>().unwrap();
+    let rows = table(name).into_iter();
+    rows.map(|row| (row[2].clone(), number(&row[0]), number(&row[0]) + number(&row[1]))).collect()
+}
+
+#[test]
+fn every_byte_of_a_layout_is_in_one_field() {
+    for (name, len) in
+        [("layout: header", 4096), ("layout: footer", 128), ("layout: preamble", 32), ("layout: section", 32)]
+    {
+        let mut at = 0;
+        for (field, start, end) in documented(name) {
+            assert_eq!(start, at, "{name}: {field}");
+            at = end;
+        }
+        assert_eq!(at, len, "{name}");
+    }
+}
+
+#[test]
+#[cfg(feature = "testing")]
+fn the_layouts_are_those_of_the_code() {
+    // The code's names differ where a constant of that name is there already.
+    macro_rules! fields {
+        ($fields:expr) => {
+            $fields.iter().map(|field| {
+                let name = field.name.to_lowercase();
+                (name.strip_suffix("_field").unwrap_or(&name).to_owned(), field.start, field.end)
+            })
+        };
+    }
+    use tensorkeep::spec::{FOOTER, HEADER, PREAMBLE, SECTION};
+    assert_eq!(documented("layout: header"), fields!(HEADER).collect::<Layout>());
+    assert_eq!(documented("layout: footer"), fields!(FOOTER).collect::<Layout>());
+    assert_eq!(documented("layout: preamble"), fields!(PREAMBLE).collect::<Layout>());
+    assert_eq!(documented("layout: section"), fields!(SECTION).collect::<Layout>());
+}
+
+#[test]
+fn limits_and_dtypes_are_those_of_the_code() {
+    // [R#limits]
+    let limits: Vec<(String, u64)> =
+        table("table: limits").into_iter().map(|row| (row[0].clone(), row[1].parse().unwrap())).collect();
+    assert_eq!(limits, Limits::V1.named().map(|(name, number)| (name.to_owned(), number)));
+    // [R#dtypes]
+    let dtypes: Vec<[String; 3]> =
+        table("table: dtypes").into_iter().map(|row| [row[0].clone(), row[1].clone(), row[2].clone()]).collect();
+    let in_code: Vec<[String; 3]> = Dtype::ALL
+        .iter()
+        .map(|dtype| [dtype.id().to_string(), dtype.name().to_owned(), dtype.bits().to_string()])
+        .collect();
+    assert_eq!(dtypes, in_code);
+    let built: Vec<[String; 3]> = build::DTYPES
+        .iter()
+        .map(|(name, id, size)| [id.to_string(), (*name).to_owned(), (size * 8).to_string()])
+        .collect();
+    assert_eq!(dtypes, built);
+}
+
+#[test]
+fn ids_and_columns_are_those_that_the_tests_build_with() {
+    assert_eq!(column("table: kinds", 0), ["1", "2", "3"]);
+    assert_eq!(column("table: codecs", 1), ["raw", "zstd", "fill"]);
+    assert_eq!(column("table: codecs", 0), ["0", "1", "2"]);
+    assert_eq!(column("table: filters", 1), ["none", "planes"]);
+    assert_eq!(column("table: filters", 0), ["0", "1"]);
+    let names = |columns: Columns| columns.0.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(column("table: columns", 0), names(Columns::table()));
+    assert_eq!(column("table: aliases", 0), names(Columns::aliases(&[], &[], &[])));
+    let reserved = column("table: reserved", 0);
+    assert!(reserved.iter().all(|name| name.starts_with(RESERVED_PREFIX)), "{reserved:?}");
+}
+
+/// A library's container and the same one built from SPEC.md, which takes over only the file id.
+fn same_bytes(snapshot: &Snapshot<'_>, options: &WriteOptions, build: impl FnOnce(&mut Container)) {
+    let written = snapshot.to_bytes(options).unwrap();
+    let mut container = Container::new();
+    container.file_id.copy_from_slice(&written[40..56]);
+    container.front = build::header(container.file_id);
+    build(&mut container);
+    let built = container.finish();
+    let differs = written.iter().zip(&built).position(|(written, built)| written != built);
+    assert_eq!((differs, written.len()), (None, built.len()));
+}
+
+#[test]
+fn a_writer_that_follows_this_document_gives_the_librarys_bytes() {
+    // [R#order] [R#offsets] [R#mirror] [R#footer-place] [R#kinds-order] [R#no-clock] [R#extent-writer]
+    same_bytes(&Snapshot::new(), &WriteOptions::new(), |_| {});
+    let (floats, bytes, zeros) = ([0.5_f32, -1.0], vec![7_u8; 70_000], vec![0.0_f64; 20_000]);
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("b.floats", (&[2, 1][..], &floats[..])).unwrap();
+    snapshot.tensor("a.bytes", &bytes).unwrap().tensor("c.empty", &floats[..0]).unwrap();
+    snapshot.tie("head", "b.floats").unwrap().record("r", &(1, "two")).unwrap();
+    snapshot.progress(Progress::new(3).epoch(1));
+    let progress = b"\x82\xA4step\x03\xA5epoch\x01";
+    let floats_le = floats.map(f32::to_le_bytes).concat();
+    let null = serde_json::Value::Null;
+    same_bytes(&snapshot, &WriteOptions::new(), |container| {
+        container.tensor("a.bytes", "u8", &[70_000], &bytes);
+        container.tensor("b.floats", "f32", &[2, 1], &floats_le).tensor("c.empty", "f32", &[0], &[]);
+        container.aliases(&[("head", 1)]);
+        container.record("r", b"\x92\x01\xA3two", null.clone());
+        container.record("tensorkeep.progress", progress, null.clone());
+    });
+    snapshot.tensor("d.zeros", &zeros).unwrap();
+    // The fourth byte plane of each float is what they share, but two floats are too few to win anything.
+    let options = WriteOptions::new().codec(Codec::Zstd(3)).chunk_log2(16);
+    let fill = |size: usize| move |chunk: &[u8]| Stored { codec: 2, filter: 0, bytes: chunk[..size].to_vec() };
+    let raw = |chunk: &[u8]| Stored { codec: 0, filter: 0, bytes: chunk.to_vec() };
+    same_bytes(&snapshot, &options, |container| {
+        container.tensor_in("a.bytes", "u8", &[70_000], &bytes, 16, fill(1));
+        container.tensor_in("b.floats", "f32", &[2, 1], &floats_le, 16, raw).tensor_in("c.empty", "f32", &[0], &[], 16, raw);
+        container.tensor_in("d.zeros", "f64", &[20_000], &[0; 160_000], 16, fill(8));
+        container.aliases(&[("head", 1)]);
+        container.record("r", b"\x92\x01\xA3two", null.clone());
+        container.record("tensorkeep.progress", progress, null.clone());
+        *container.records.get("chunk_log2") = vec![16; 2];
+    });
+}
+
+#[test]
+fn extents_begin_at_the_first_multiple_of_the_documented_alignment() {
+    // [R#extent-align] [R#extent-writer]
+    for row in table("table: alignment") {
+        let numbers: Vec<usize> = row[0].split(' ').filter_map(|word| word.parse().ok()).collect();
+        let align: u64 = row[1].parse().unwrap();
+        for len in numbers {
+            let bytes = vec![1_u8; len];
+            let mut snapshot = Snapshot::new();
+            snapshot.tensor("a", &bytes[..1]).unwrap().tensor("b", &bytes).unwrap();
+            let tensor = Tensor::shared(Dtype::U8, &[len], std::sync::Arc::new(bytes.clone())).unwrap();
+            snapshot.tensor("c", tensor).unwrap();
+            let checkpoint = open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), false).unwrap();
+            let place = |name: &str| checkpoint.info(name).unwrap().offset;
+            assert_eq!(place("b"), 4097_u64.next_multiple_of(align), "{len} bytes");
+            assert_eq!(place("c"), (place("b") + len as u64).next_multiple_of(align), "{len} bytes");
+        }
+    }
+}
+
+#[test]
+fn the_mirror_is_written_while_the_index_is_small() {
+    // [R#mirror-when]
+    for (count, mirrored) in [(5_000, true), (20_000, false)] {
+        let mut snapshot = Snapshot::new();
+        for i in 0..count {
+            snapshot.tensor(format!("{i:060}"), Tensor::new(Dtype::U8, &[0], &[]).unwrap()).unwrap();
+        }
+        let bytes = snapshot.to_bytes(&WriteOptions::new()).unwrap();
+        let footer = &bytes[bytes.len() - 128..];
+        let number = |at: usize| u64::from_le_bytes(footer[at..at + 8].try_into().unwrap());
+        assert_eq!((number(8) <= 1 << 20, number(24) != 0), (mirrored, mirrored));
+        assert_eq!(open(&bytes, false).unwrap().tensors().count(), count);
+    }
+}
+
+#[test]
+fn a_writer_refuses_what_a_reader_would_refuse() {
+    // [R#limits-writer] [R#reserved] [R#progress]
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("deep", Tensor::new(Dtype::U8, &[1; 65], &[1]).unwrap()).unwrap();
+    assert_eq!(snapshot.to_bytes(&WriteOptions::new()).unwrap_err().kind(), ErrorKind::LimitExceeded);
+    let mut snapshot = Snapshot::new();
+    let nested = |depth| (0..depth).fold(Value::Int(1), |value, _| Value::List(vec![value]));
+    snapshot.record("deep", &nested(32)).unwrap();
+    assert_eq!(snapshot.record("deeper", &nested(33)).unwrap_err().kind(), ErrorKind::Invalid);
+    let long = "x".repeat(1025);
+    assert_eq!(snapshot.record(&*long, &1).unwrap_err().kind(), ErrorKind::Invalid);
+    assert!(snapshot.tensor(&long[1..], &[1_u8][..]).is_ok());
+    let large = Value::Bytes(vec![0; 64 << 20]);
+    assert_eq!(snapshot.record("large", &large).unwrap_err().kind(), ErrorKind::LimitExceeded);
+    assert_eq!(snapshot.record("tensorkeep.x", &1).unwrap_err().kind(), ErrorKind::Invalid);
+    let checkpoint = open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap();
+    assert_eq!(checkpoint.records().collect::<Vec<_>>(), ["deep"], "no reserved record that says nothing");
+}
+
+#[test]
+#[cfg(feature = "ndarray")]
+fn elements_stand_in_row_major_order() {
+    // [R#row-major]
+    let columns_first = ndarray::Array2::from_shape_fn((3, 2), |(i, j)| (10 * j + i) as u8).reversed_axes();
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("w", &columns_first).unwrap();
+    let checkpoint = open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap();
+    let tensor = checkpoint.tensor("w").unwrap();
+    assert_eq!((tensor.shape(), tensor.bytes()), (&[2, 3][..], &[0, 1, 2, 10, 11, 12][..]));
+}
+
+#[test]
+fn the_checksum_is_the_documented_one() {
+    // [R#crc]
+    let vectors = vectors();
+    assert_eq!(vectors["crc input"], b"123456789");
+    let value = 0xCBF4_3926_u32.to_le_bytes();
+    assert_eq!(vectors["crc value"], value);
+    assert_eq!(build::crc32(b"123456789").to_le_bytes(), value);
+    // What the library writes for these nine bytes.
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("w", &b"123456789"[..]).unwrap();
+    let bytes = snapshot.to_bytes(&WriteOptions::new()).unwrap();
+    let column = [&b"\xAAchunk_crcs\xC4\x04"[..], &value].concat();
+    assert!(bytes.windows(column.len()).any(|window| window == column));
+}
+
+#[test]
+fn coded_chunks_decode_to_the_documented_bytes() {
+    // [R#planes] [R#zstd] [R#fill]
+    let vectors = vectors();
+    assert_eq!(build::planes(&vectors["planes raw"], 4), vectors["planes filtered"]);
+    let filtered = zstd::bulk::decompress(&vectors["zstd stored"], 64).unwrap();
+    assert_eq!(build::planes(&vectors["zstd raw"], 4), filtered);
+    for (name, codec, filter) in [("zstd", 1, 1), ("fill", 2, 0)] {
+        let raw = &vectors[&format!("{name} raw")];
+        let stored = &vectors[&format!("{name} stored")];
+        let mut container = Container::new();
+        let store = |_: &[u8]| Stored { codec, filter, bytes: stored.clone() };
+        container.tensor_in("w", "f32", &[raw.len() as u64 / 4], raw, 20, store);
+        let bytes = container.finish();
+        for mapped in [false, true] {
+            assert_eq!(open(&bytes, mapped).unwrap().tensor("w").unwrap().bytes(), raw, "{name}");
+        }
+    }
+}
+
+fn minimal() -> Vec<u8> {
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("w", &[1.0_f32, -2.0][..]).unwrap();
+    snapshot.to_bytes(&WriteOptions::new()).unwrap()
+}
+
+#[test]
+fn the_container_of_the_test_vectors_is_what_is_written_and_can_be_read() {
+    // [R#deterministic] [R#no-clock]
+    let blocks: BTreeMap<usize, Vec<u8>> = vectors()
+        .into_iter()
+        .filter_map(|(name, bytes)| Some((name.strip_prefix("container ")?.parse().unwrap(), bytes)))
+        .collect();
+    let (last, footer) = blocks.last_key_value().unwrap();
+    let mut bytes = vec![0; last + footer.len()];
+    blocks.iter().for_each(|(&at, block)| bytes[at..at + block.len()].copy_from_slice(block));
+    assert!(spec().contains(&format!("{} bytes long", bytes.len())));
+    assert!(bytes == minimal());
+    let checkpoint = open(&bytes, true).unwrap();
+    assert_eq!(checkpoint.tensor("w").unwrap().elements::<f32>().unwrap(), [1.0, -2.0]);
+    checkpoint.verify().unwrap();
+}
+
+#[test]
+#[ignore = "prints the blocks of section 19, for whoever writes them"]
+fn print_the_test_vectors() {
+    let show = |name: &str, bytes: &[u8]| {
+        println!("```hex {name}");
+        for line in bytes.chunks(16) {
+            println!("{}", line.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" "));
+        }
+        println!("```\n");
+    };
+    let raw: Vec<u8> = (0..16).flat_map(|i| (1.0 + i as f32 / 65536.0).to_le_bytes()).collect();
+    show("zstd raw", &raw);
+    show("zstd stored", &zstd::bulk::compress(&build::planes(&raw, 4), 3).unwrap());
+    let bytes = minimal();
+    println!("{} bytes", bytes.len());
+    // Runs of bytes between runs of at least 32 zeros, from and to multiples of 16.
+    let mut at = 0;
+    while at < bytes.len() {
+        let zeros = |at: usize| bytes[at..(at + 32).min(bytes.len())].iter().all(|&byte| byte == 0);
+        let start = (at..bytes.len()).step_by(16).find(|&at| !zeros(at)).unwrap();
+        let start = if bytes[start..start + 16].iter().all(|&byte| byte == 0) { start + 16 } else { start };
+        let end = (start..bytes.len()).step_by(16).find(|&at| zeros(at)).unwrap_or(bytes.len());
+        show(&format!("container {start}"), &bytes[start..end]);
+        at = end;
+    }
+}
+
+#[test]
+fn every_byte_of_a_file_is_covered() {
+    // [R#covered] [R#deterministic]
+    let zoo = Zoo::new();
+    let bytes = zoo.snapshot().to_bytes(&WriteOptions::new()).unwrap();
+    assert!(bytes == zoo.snapshot().to_bytes(&WriteOptions::new().workers(3)).unwrap());
+    for at in (0..bytes.len()).step_by(509).chain(bytes.len() - 4096..bytes.len()) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x20;
+        let seen = open(&damaged, true).and_then(|checkpoint| checkpoint.verify());
+        assert_eq!(seen.unwrap_err().kind(), ErrorKind::Damaged, "byte {at}");
+    }
+}
+
+/// The numbers behind every `R` that stands as a word of its own.
+fn tags(text: &str) -> BTreeSet<u32> {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let bytes = text.as_bytes();
+    let starts = text.match_indices('R').map(|(at, _)| at).filter(|&at| at == 0 || !word(bytes[at - 1]));
+    starts
+        .filter_map(|at| {
+            let digits = bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let ends = bytes.get(at + 1 + digits).is_none_or(|&byte| !word(byte));
+            text[at + 1..at + 1 + digits].parse().ok().filter(|_| ends)
+        })
+        .collect()
+}
+
+/// The tags of rules in the order of SPEC.md; other mentions do not stand in brackets.
+fn rules() -> Vec<u32> {
+    let spec = spec();
+    spec.split("[R").skip(1).map(|rest| rest.split(']').next().unwrap().parse().unwrap()).collect()
+}
+
+fn test_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            test_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "json") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn rules_are_numbered_in_order() {
+    assert!(rules().into_iter().eq(1..=rules().len() as u32), "{:?}", rules());
+}
+
+#[test]
+fn every_rule_is_named_by_a_test_and_every_named_rule_exists() {
+    let mut files = Vec::new();
+    test_files(&root().join("tests"), &mut files);
+    let rules: BTreeSet<u32> = rules().into_iter().collect();
+    let mut named = BTreeSet::new();
+    for file in files {
+        let tags = tags(&fs::read_to_string(&file).unwrap());
+        let unknown: Vec<_> = tags.difference(&rules).collect();
+        assert!(unknown.is_empty(), "{} names rules that SPEC.md does not have: {unknown:?}", file.display());
+        named.extend(tags);
+    }
+    let (section, elsewhere) = RULES_OF_THE_ENGINE;
+    let spec = spec();
+    let text = &spec[spec.find(section).unwrap() + section.len()..];
+    let engine = tags(&text[..text.find("\n## ").unwrap()]);
+    assert!(engine.len() >= 8);
+    match fs::read_to_string(root().join(elsewhere)) {
+        // Where the engine's tests are, they name its rules.
+        Ok(tests) => assert!(engine.is_subset(&tags(&tests)), "{elsewhere} names {:?} of {engine:?}", tags(&tests)),
+        Err(_) => named.extend(engine),
+    }
+    let unproven: Vec<_> = rules.difference(&named).collect();
+    assert!(unproven.is_empty(), "rules that no test names: {unproven:?}");
+}
