@@ -76,6 +76,7 @@ fn tied_tensors_are_stored_once_and_are_the_same_bytes() {
 
 #[test]
 fn the_same_snapshot_gives_the_same_bytes_with_any_number_of_workers() {
+    // [R127]
     let zoo = Zoo::new();
     for codec in CODECS {
         let of =
@@ -130,6 +131,7 @@ fn a_deferred_tensor_that_fails_fails_the_save_by_name() {
 
 #[test]
 fn a_slice_reads_only_its_chunks() {
+    // [R109]
     let elements = wave(1_000_000);
     let mut snapshot = Snapshot::new();
     snapshot.tensor("w", (&[1000, 1000][..], elements.as_slice())).unwrap();
@@ -189,6 +191,7 @@ fn errors_name_file_tensor_byte_expected_found_and_what_to_do() {
 
 #[test]
 fn a_damaged_index_costs_nothing_while_its_mirror_is_whole() {
+    // [R106] [R124]
     let zoo = Zoo::new();
     let bytes = bytes_of(&zoo.snapshot(), Codec::Raw);
     let footer = &bytes[bytes.len() - 128..];
@@ -206,6 +209,7 @@ fn a_damaged_index_costs_nothing_while_its_mirror_is_whole() {
 
 #[test]
 fn verify_options_decide_when_damage_is_seen() {
+    // [R61]
     let zoo = Zoo::new();
     let mut bytes = bytes_of(&zoo.snapshot(), Codec::Raw);
     let offset = open(&bytes, false).unwrap().info("large").unwrap().offset as usize;
@@ -220,6 +224,7 @@ fn verify_options_decide_when_damage_is_seen() {
 
 #[test]
 fn a_budget_bounds_what_one_tensor_may_take_and_mapped_ones_take_nothing() {
+    // [R101]
     let zoo = Zoo::new();
     let bytes = bytes_of(&zoo.snapshot(), Codec::Raw);
     let options = OpenOptions::new().budget(100_000);

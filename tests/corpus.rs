@@ -239,7 +239,7 @@ fn a_cut_or_flipped_file_of_the_corpus_is_never_a_panic() {
             let mut flipped = bytes.clone();
             flipped[at] ^= 0x80;
             for damaged in [&bytes[..at], &flipped] {
-                // [R#total] a value or an error, nothing else
+                // [R111] a value or an error, nothing else
                 if let Ok(checkpoint) = open_with(damaged, true, OpenOptions::new()) {
                     checkpoint.names().for_each(|name| drop(checkpoint.tensor(name)));
                     let _ = checkpoint.verify();

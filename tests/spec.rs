@@ -99,11 +99,11 @@ fn the_layouts_are_those_of_the_code() {
 
 #[test]
 fn limits_and_dtypes_are_those_of_the_code() {
-    // [R#limits]
+    // [R99]
     let limits: Vec<(String, u64)> =
         table("table: limits").into_iter().map(|row| (row[0].clone(), row[1].parse().unwrap())).collect();
     assert_eq!(limits, Limits::V1.named().map(|(name, number)| (name.to_owned(), number)));
-    // [R#dtypes]
+    // [R71]
     let dtypes: Vec<[String; 3]> =
         table("table: dtypes").into_iter().map(|row| [row[0].clone(), row[1].clone(), row[2].clone()]).collect();
     let in_code: Vec<[String; 3]> = Dtype::ALL
@@ -146,7 +146,7 @@ fn same_bytes(snapshot: &Snapshot<'_>, options: &WriteOptions, build: impl FnOnc
 
 #[test]
 fn a_writer_that_follows_this_document_gives_the_librarys_bytes() {
-    // [R#order] [R#offsets] [R#mirror] [R#footer-place] [R#kinds-order] [R#no-clock] [R#extent-writer]
+    // [R4] [R2] [R21] [R23] [R38] [R128] [R59]
     same_bytes(&Snapshot::new(), &WriteOptions::new(), |_| {});
     let (floats, bytes, zeros) = ([0.5_f32, -1.0], vec![7_u8; 70_000], vec![0.0_f64; 20_000]);
     let mut snapshot = Snapshot::new();
@@ -182,14 +182,14 @@ fn a_writer_that_follows_this_document_gives_the_librarys_bytes() {
 
 #[test]
 fn extents_begin_at_the_first_multiple_of_the_documented_alignment() {
-    // [R#extent-align] [R#extent-writer]
+    // [R54] [R59]
     for row in table("table: alignment") {
         let numbers: Vec<usize> = row[0].split(' ').filter_map(|word| word.parse().ok()).collect();
         let align: u64 = row[1].parse().unwrap();
         for len in numbers {
             let bytes = vec![1_u8; len];
             let mut snapshot = Snapshot::new();
-            snapshot.tensor("a", &bytes[..1]).unwrap().tensor("b", &bytes).unwrap();
+            snapshot.tensor("a", &[9_u8][..]).unwrap().tensor("b", &bytes).unwrap();
             let tensor = Tensor::shared(Dtype::U8, &[len], std::sync::Arc::new(bytes.clone())).unwrap();
             snapshot.tensor("c", tensor).unwrap();
             let checkpoint = open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), false).unwrap();
@@ -202,7 +202,7 @@ fn extents_begin_at_the_first_multiple_of_the_documented_alignment() {
 
 #[test]
 fn the_mirror_is_written_while_the_index_is_small() {
-    // [R#mirror-when]
+    // [R22]
     for (count, mirrored) in [(5_000, true), (20_000, false)] {
         let mut snapshot = Snapshot::new();
         for i in 0..count {
@@ -218,7 +218,7 @@ fn the_mirror_is_written_while_the_index_is_small() {
 
 #[test]
 fn a_writer_refuses_what_a_reader_would_refuse() {
-    // [R#limits-writer] [R#reserved] [R#progress]
+    // [R100] [R88] [R89]
     let mut snapshot = Snapshot::new();
     snapshot.tensor("deep", Tensor::new(Dtype::U8, &[1; 65], &[1]).unwrap()).unwrap();
     assert_eq!(snapshot.to_bytes(&WriteOptions::new()).unwrap_err().kind(), ErrorKind::LimitExceeded);
@@ -239,7 +239,7 @@ fn a_writer_refuses_what_a_reader_would_refuse() {
 #[test]
 #[cfg(feature = "ndarray")]
 fn elements_stand_in_row_major_order() {
-    // [R#row-major]
+    // [R73]
     let columns_first = ndarray::Array2::from_shape_fn((3, 2), |(i, j)| (10 * j + i) as u8).reversed_axes();
     let mut snapshot = Snapshot::new();
     snapshot.tensor("w", &columns_first).unwrap();
@@ -250,7 +250,7 @@ fn elements_stand_in_row_major_order() {
 
 #[test]
 fn the_checksum_is_the_documented_one() {
-    // [R#crc]
+    // [R92]
     let vectors = vectors();
     assert_eq!(vectors["crc input"], b"123456789");
     let value = 0xCBF4_3926_u32.to_le_bytes();
@@ -266,7 +266,7 @@ fn the_checksum_is_the_documented_one() {
 
 #[test]
 fn coded_chunks_decode_to_the_documented_bytes() {
-    // [R#planes] [R#zstd] [R#fill]
+    // [R68] [R66] [R63]
     let vectors = vectors();
     assert_eq!(build::planes(&vectors["planes raw"], 4), vectors["planes filtered"]);
     let filtered = zstd::bulk::decompress(&vectors["zstd stored"], 64).unwrap();
@@ -292,7 +292,7 @@ fn minimal() -> Vec<u8> {
 
 #[test]
 fn the_container_of_the_test_vectors_is_what_is_written_and_can_be_read() {
-    // [R#deterministic] [R#no-clock]
+    // [R127] [R128]
     let blocks: BTreeMap<usize, Vec<u8>> = vectors()
         .into_iter()
         .filter_map(|(name, bytes)| Some((name.strip_prefix("container ")?.parse().unwrap(), bytes)))
@@ -336,7 +336,7 @@ fn print_the_test_vectors() {
 
 #[test]
 fn every_byte_of_a_file_is_covered() {
-    // [R#covered] [R#deterministic]
+    // [R93] [R127]
     let zoo = Zoo::new();
     let bytes = zoo.snapshot().to_bytes(&WriteOptions::new()).unwrap();
     assert!(bytes == zoo.snapshot().to_bytes(&WriteOptions::new().workers(3)).unwrap());
@@ -344,7 +344,9 @@ fn every_byte_of_a_file_is_covered() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 0x20;
         let seen = open(&damaged, true).and_then(|checkpoint| checkpoint.verify());
-        assert_eq!(seen.unwrap_err().kind(), ErrorKind::Damaged, "byte {at}");
+        // With another first byte it is some other file.
+        let kind = if at < 4 { ErrorKind::Foreign } else { ErrorKind::Damaged };
+        assert_eq!(seen.unwrap_err().kind(), kind, "byte {at}");
     }
 }
 

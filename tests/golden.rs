@@ -1,0 +1,246 @@
+//! Golden files of format version 1: written once by the version that introduced the format, and read by every one since.
+//! Values stand here, not in another file. Raw ones are also written again, byte for byte.
+#![cfg(feature = "ndarray")]
+
+mod common;
+
+use common::open;
+use ndarray::{Array1, Array2, arr1, arr2};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use tensorkeep::{
+    Checkpoint, Codec, Dtype, Model, Progress, Result, Snapshot, StateDict, StateDictMut, Stateful, Tensor,
+    Value, WriteOptions,
+};
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v1/{name}.tkeep"))
+}
+
+/// The file, and a check that what it was made of still gives its bytes.
+fn golden(name: &str, snapshot: &Snapshot<'_>) -> Vec<u8> {
+    let bytes = fs::read(path(name)).unwrap();
+    // [R127]
+    assert!(snapshot.to_bytes(&WriteOptions::new()).unwrap() == bytes, "{name} is written differently now");
+    bytes
+}
+
+fn read_and_mapped(bytes: &[u8]) -> [Checkpoint; 2] {
+    [false, true].map(|mapped| {
+        let checkpoint = open(bytes, mapped).unwrap();
+        checkpoint.verify().unwrap();
+        checkpoint
+    })
+}
+
+const WEIGHT: [f32; 6] = [0.0, -0.0, 1.5, f32::MIN_POSITIVE, f32::INFINITY, 3.0e38];
+const STEP: [i64; 1] = [i64::MIN];
+const MASK: [bool; 3] = [true, false, true];
+const COMPLEX: [[f64; 2]; 2] = [[1.0, -1.0], [0.25, 1e300]];
+
+fn plain() -> Snapshot<'static> {
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("conv1.weight", (&[2, 3][..], &WEIGHT[..])).unwrap();
+    snapshot.tensor("step", (&[][..], &STEP[..])).unwrap();
+    snapshot.tensor("mask", &MASK[..]).unwrap().tensor("phase", &COMPLEX[..]).unwrap();
+    snapshot.tensor("empty", Tensor::new(Dtype::Bf16, &[4, 0], &[]).unwrap()).unwrap();
+    snapshot.tensor("fp8", Tensor::new(Dtype::F8E5M2FnUz, &[2], &[0x80, 0x7F]).unwrap()).unwrap();
+    snapshot
+}
+
+#[test]
+fn plain_tensors_are_read() {
+    for checkpoint in read_and_mapped(&golden("plain", &plain())) {
+        assert_eq!(
+            checkpoint.names().collect::<Vec<_>>(),
+            ["conv1.weight", "empty", "fp8", "mask", "phase", "step"]
+        );
+        let weight = checkpoint.tensor("conv1.weight").unwrap();
+        assert_eq!(weight.shape(), [2, 3]);
+        assert!(weight.elements::<f32>().unwrap().iter().map(|x| x.to_bits()).eq(WEIGHT.map(f32::to_bits)));
+        assert_eq!(checkpoint.tensor("step").unwrap().scalar::<i64>().unwrap(), i64::MIN);
+        assert_eq!(checkpoint.tensor("mask").unwrap().elements::<bool>().unwrap(), MASK);
+        assert_eq!(checkpoint.tensor("phase").unwrap().elements::<[f64; 2]>().unwrap(), COMPLEX);
+        let empty = checkpoint.tensor("empty").unwrap();
+        assert_eq!((empty.dtype(), empty.shape()), (Dtype::Bf16, &[4, 0][..]));
+        let fp8 = checkpoint.tensor("fp8").unwrap();
+        assert_eq!((fp8.dtype(), fp8.bytes()), (Dtype::F8E5M2FnUz, &[0x80, 0x7F][..]));
+    }
+}
+
+const SHARED: [f32; 4] = [0.5, -0.5, 0.25, -0.25];
+
+#[derive(Serialize, Deserialize, Debug, PartialEq)]
+struct Adam {
+    lr: f64,
+    betas: (f64, f64),
+    name: Option<String>,
+}
+
+fn adam() -> Adam {
+    Adam { lr: 0.1 + 0.2, betas: (0.9, 0.999), name: None }
+}
+
+fn ties_and_records() -> Snapshot<'static> {
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("decoder.weight", (&[2, 2][..], &SHARED[..])).unwrap();
+    snapshot.tensor("encoder.weight", (&[2, 2][..], &SHARED[..])).unwrap();
+    snapshot.tie("head", "decoder.weight").unwrap();
+    snapshot.record("optimizer", &adam()).unwrap();
+    snapshot.record("seeds", &[u64::MAX, 0, 1 << 40]).unwrap();
+    snapshot
+}
+
+#[test]
+fn ties_and_records_are_read() {
+    for checkpoint in read_and_mapped(&golden("ties-and-records", &ties_and_records())) {
+        assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["decoder.weight", "encoder.weight", "head"]);
+        for name in ["decoder.weight", "encoder.weight", "head"] {
+            assert_eq!(checkpoint.tensor(name).unwrap().elements::<f32>().unwrap(), SHARED);
+        }
+        assert_eq!(checkpoint.info("head").unwrap().alias_of, Some("decoder.weight"));
+        assert_eq!(checkpoint.record::<Adam>("optimizer").unwrap(), adam());
+        assert_eq!(checkpoint.record::<Vec<u64>>("seeds").unwrap(), [u64::MAX, 0, 1 << 40]);
+        assert_eq!(
+            checkpoint.record_value("optimizer").unwrap(),
+            Value::Map(BTreeMap::from([
+                ("lr".to_owned(), Value::Float(0.1 + 0.2)),
+                ("betas".to_owned(), Value::List(vec![Value::Float(0.9), Value::Float(0.999)])),
+                ("name".to_owned(), Value::Null),
+            ]))
+        );
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Linear {
+    weight: Array2<f32>,
+    bias: Array1<f32>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LinearConfig {
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Stateful for Linear {
+    fn state_dict(&self) -> Result<StateDict<'_>> {
+        StateDict::new().with("weight", &self.weight)?.with("bias", &self.bias)
+    }
+
+    fn state_dict_mut(&mut self) -> Result<StateDictMut<'_>> {
+        StateDictMut::new().with("weight", &mut self.weight)?.with("bias", &mut self.bias)
+    }
+}
+
+impl Model for Linear {
+    const KIND: &'static str = "linear";
+    type Config = LinearConfig;
+
+    fn config(&self) -> LinearConfig {
+        LinearConfig { inputs: self.weight.ncols(), outputs: self.weight.nrows() }
+    }
+
+    fn from_config(config: &LinearConfig) -> Result<Self> {
+        Ok(Self {
+            weight: Array2::zeros((config.outputs, config.inputs)),
+            bias: Array1::zeros(config.outputs),
+        })
+    }
+}
+
+fn linear() -> Linear {
+    Linear { weight: arr2(&[[1.0, 2.0, 3.0], [-1.0, -2.0, -3.0]]), bias: arr1(&[0.125, -0.125]) }
+}
+
+#[test]
+fn a_whole_model_is_rebuilt() {
+    // [R90]
+    let net = linear();
+    let mut snapshot = Snapshot::new();
+    snapshot.model(&net).unwrap();
+    for checkpoint in read_and_mapped(&golden("model", &snapshot)) {
+        assert_eq!(checkpoint.build::<Linear>().unwrap(), net);
+        assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["model/bias", "model/weight"]);
+        assert_eq!(
+            checkpoint.record_value("tensorkeep.model").unwrap().to_string(),
+            r#"{config: {inputs: 3, outputs: 2}, kind: "linear"}"#
+        );
+    }
+}
+
+fn progress_and_metrics() -> Snapshot<'static> {
+    let mut snapshot = Snapshot::new();
+    snapshot.progress(Progress::new(1200).epoch(3));
+    snapshot.metric("val_loss", 0.125).unwrap().metric("accuracy", 1.0).unwrap();
+    snapshot.metadata("run", "golden").unwrap().metadata("note", "é\n\"quoted\"").unwrap();
+    snapshot
+}
+
+#[test]
+fn progress_metrics_and_metadata_are_read() {
+    // [R89]
+    for checkpoint in read_and_mapped(&golden("progress-and-metrics", &progress_and_metrics())) {
+        assert_eq!(checkpoint.progress().unwrap(), Some(Progress::new(1200).epoch(3)));
+        let metrics = BTreeMap::from([("accuracy".to_owned(), 1.0), ("val_loss".to_owned(), 0.125)]);
+        assert_eq!(checkpoint.metrics().unwrap(), metrics);
+        assert_eq!(checkpoint.metadata().unwrap()["note"], "é\n\"quoted\"");
+        assert_eq!(
+            checkpoint.records().collect::<Vec<_>>(),
+            ["tensorkeep.metadata", "tensorkeep.metrics", "tensorkeep.progress"]
+        );
+        let shown = checkpoint.record_value("tensorkeep.progress").unwrap().to_string();
+        assert_eq!(shown, "{epoch: 3, step: 1200}");
+    }
+}
+
+/// Exact in every float, so that no machine's rounding matters.
+fn ramp() -> Vec<f32> {
+    (0..40_000).map(|i| 1.0 + (i % 997) as f32 / 4096.0).collect()
+}
+
+#[test]
+fn compressed_tensors_and_records_are_read() {
+    // [R66] [R68] [R63]
+    let bytes = fs::read(path("zstd")).unwrap();
+    for checkpoint in read_and_mapped(&bytes) {
+        assert!(checkpoint.tensor("ramp").unwrap().elements::<f32>().unwrap() == ramp());
+        assert!(!checkpoint.info("ramp").unwrap().raw);
+        assert_eq!(checkpoint.info("ramp").unwrap().chunks, 3);
+        assert_eq!(checkpoint.info("zeros").unwrap().stored_len, 8);
+        assert!(checkpoint.tensor("zeros").unwrap().elements::<f64>().unwrap() == [0.0; 1000]);
+        assert_eq!(checkpoint.tensor("small").unwrap().elements::<u8>().unwrap(), [1, 2, 3]);
+        assert!(checkpoint.record::<Vec<u32>>("history").unwrap().into_iter().eq(0..5000));
+    }
+}
+
+#[test]
+#[ignore = "writes into the source tree, once for every version of the format"]
+fn make_the_golden_files() {
+    let net = linear();
+    let mut model = Snapshot::new();
+    model.model(&net).unwrap();
+    let (ramp, zeros) = (ramp(), vec![0.0_f64; 1000]);
+    let history: Vec<u32> = (0..5000).collect();
+    let mut coded = Snapshot::new();
+    coded.tensor("ramp", (&[200, 200][..], ramp.as_slice())).unwrap().tensor("zeros", &zeros).unwrap();
+    coded.tensor("small", &[1_u8, 2, 3][..]).unwrap().record("history", &history).unwrap();
+    make("plain", &plain(), &WriteOptions::new());
+    make("ties-and-records", &ties_and_records(), &WriteOptions::new());
+    make("model", &model, &WriteOptions::new());
+    make("progress-and-metrics", &progress_and_metrics(), &WriteOptions::new());
+    make("zstd", &coded, &WriteOptions::new().codec(Codec::Zstd(3)).chunk_log2(16));
+}
+
+/// Golden files are never regenerated: a file that is there stays what it is.
+fn make(name: &str, snapshot: &Snapshot<'_>, options: &WriteOptions) {
+    let bytes = snapshot.to_bytes(options).unwrap();
+    match fs::File::create_new(path(name)) {
+        Ok(mut file) => file.write_all(&bytes).unwrap(),
+        Err(error) => println!("{name}: {error}"),
+    }
+}
