@@ -4,10 +4,10 @@
 
 mod common;
 
-#[path = "common/build.rs"]
-mod build;
 #[path = "corpus/cases/accepted.rs"]
 mod accepted;
+#[path = "common/build.rs"]
+mod build;
 #[path = "corpus/cases/refused.rs"]
 mod refused;
 
@@ -44,7 +44,8 @@ impl Case {
     }
 
     fn manifest_entry(&self) -> Value {
-        let mut entry = json!({ "file": self.file, "rules": self.rules, "expect": self.expect, "what": self.what });
+        let mut entry =
+            json!({ "file": self.file, "rules": self.rules, "expect": self.expect, "what": self.what });
         if !self.at.is_empty() {
             entry["at"] = self.at.into();
         }
@@ -74,7 +75,11 @@ fn regenerate_the_corpus() {
     for case in &cases {
         let path = folder().join(&case.file);
         if path.exists() {
-            assert!(fs::read(&path).unwrap() == case.bytes, "{}: a file of the corpus never changes", case.file);
+            assert!(
+                fs::read(&path).unwrap() == case.bytes,
+                "{}: a file of the corpus never changes",
+                case.file
+            );
         } else {
             fs::write(path, &case.bytes).unwrap();
         }

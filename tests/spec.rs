@@ -104,8 +104,10 @@ fn limits_and_dtypes_are_those_of_the_code() {
         table("table: limits").into_iter().map(|row| (row[0].clone(), row[1].parse().unwrap())).collect();
     assert_eq!(limits, Limits::V1.named().map(|(name, number)| (name.to_owned(), number)));
     // [R71]
-    let dtypes: Vec<[String; 3]> =
-        table("table: dtypes").into_iter().map(|row| [row[0].clone(), row[1].clone(), row[2].clone()]).collect();
+    let dtypes: Vec<[String; 3]> = table("table: dtypes")
+        .into_iter()
+        .map(|row| [row[0].clone(), row[1].clone(), row[2].clone()])
+        .collect();
     let in_code: Vec<[String; 3]> = Dtype::ALL
         .iter()
         .map(|dtype| [dtype.id().to_string(), dtype.name().to_owned(), dtype.bits().to_string()])
@@ -167,11 +169,19 @@ fn a_writer_that_follows_this_document_gives_the_librarys_bytes() {
     snapshot.tensor("d.zeros", &zeros).unwrap();
     // The fourth byte plane of each float is what they share, but two floats are too few to win anything.
     let options = WriteOptions::new().codec(Codec::Zstd(3)).chunk_log2(16);
-    let fill = |size: usize| move |chunk: &[u8]| Stored { codec: 2, filter: 0, bytes: chunk[..size].to_vec() };
+    let fill =
+        |size: usize| move |chunk: &[u8]| Stored { codec: 2, filter: 0, bytes: chunk[..size].to_vec() };
     let raw = |chunk: &[u8]| Stored { codec: 0, filter: 0, bytes: chunk.to_vec() };
     same_bytes(&snapshot, &options, |container| {
         container.tensor_in("a.bytes", "u8", &[70_000], &bytes, 16, fill(1));
-        container.tensor_in("b.floats", "f32", &[2, 1], &floats_le, 16, raw).tensor_in("c.empty", "f32", &[0], &[], 16, raw);
+        container.tensor_in("b.floats", "f32", &[2, 1], &floats_le, 16, raw).tensor_in(
+            "c.empty",
+            "f32",
+            &[0],
+            &[],
+            16,
+            raw,
+        );
         container.tensor_in("d.zeros", "f64", &[20_000], &[0; 160_000], 16, fill(8));
         container.aliases(&[("head", 1)]);
         container.record("r", b"\x92\x01\xA3two", null.clone());
@@ -405,7 +415,9 @@ fn every_rule_is_named_by_a_test_and_every_named_rule_exists() {
     assert!(engine.len() >= 8);
     match fs::read_to_string(root().join(elsewhere)) {
         // Where the engine's tests are, they name its rules.
-        Ok(tests) => assert!(engine.is_subset(&tags(&tests)), "{elsewhere} names {:?} of {engine:?}", tags(&tests)),
+        Ok(tests) => {
+            assert!(engine.is_subset(&tags(&tests)), "{elsewhere} names {:?} of {engine:?}", tags(&tests))
+        }
         Err(_) => named.extend(engine),
     }
     let unproven: Vec<_> = rules.difference(&named).collect();

@@ -93,12 +93,7 @@ fn shapes_and_dtypes() -> Vec<Case> {
     gap.front.resize(4096 + 4096, 0);
     gap.tensor("b", "u8", &[1], &[2]);
     vec![
-        ok(
-            "empty",
-            &["R36", "R4", "R40", "R126"],
-            "no tensors and no records",
-            &Container::new(),
-        ),
+        ok("empty", &["R36", "R4", "R40", "R126"], "no tensors and no records", &Container::new()),
         ok("scalar", &["R47", "R48"], "a tensor without axes has one element", &scalar),
         ok(
             "zero-length",
@@ -137,12 +132,7 @@ fn shapes_and_dtypes() -> Vec<Case> {
             ]),
         ),
         ok("opaque", &["R71"], "bytes whose meaning only the user knows", &of_dtypes(&["opaque"])),
-        ok(
-            "alignment",
-            &["R54", "R2", "R59"],
-            "extents of every alignment, the last one of a page",
-            &sizes,
-        ),
+        ok("alignment", &["R54", "R2", "R59"], "extents of every alignment, the last one of a page", &sizes),
         ok("gap", &["R56"], "4095 bytes of padding between two extents", &gap),
         ok(
             "padding-before-index",
@@ -195,10 +185,12 @@ fn codecs() -> Vec<Case> {
     };
     let unknown_dtype = |stored: Stored| {
         let mut container = Container::new();
-        container
-            .tensor("a", "u8", &[2], &[1, 2])
-            .unreadable("b", 24, &[7], 40, &[stored])
-            .tensor("c", "f32", &[1], &floats(&[2.5]));
+        container.tensor("a", "u8", &[2], &[1, 2]).unreadable("b", 24, &[7], 40, &[stored]).tensor(
+            "c",
+            "f32",
+            &[1],
+            &floats(&[2.5]),
+        );
         container
     };
     let small_fill = unknown_dtype(Stored { codec: 2, filter: 0, bytes: vec![5; 4] });
@@ -214,7 +206,12 @@ fn codecs() -> Vec<Case> {
             &chunks,
         ),
         ok("chunk-sizes", &["R50", "R99"], "the smallest and the largest chunks", &log2),
-        ok("unknown-codec", &["R70"], "one tensor by a codec to come; the others are readable", &unknown(77, 3)),
+        ok(
+            "unknown-codec",
+            &["R70"],
+            "one tensor by a codec to come; the others are readable",
+            &unknown(77, 3),
+        ),
         ok("unknown-filter", &["R70"], "one tensor behind a filter to come", &unknown(1, 9)),
         ok(
             "unknown-dtype",
@@ -308,8 +305,20 @@ fn versions() -> Vec<Case> {
     other_id.file_id = [0xFF; 16];
     other_id.front[..4096].copy_from_slice(&super::build::header([0xFF; 16]));
     vec![
-        with_bytes("compat-flag", &["R98"], "an unknown compat flag", &base, with_flags(&base, 16, 40, 1 << 63)),
-        with_bytes("ro-compat-flag", &["R97"], "an unknown ro_compat flag", &base, with_flags(&base, 24, 48, 2)),
+        with_bytes(
+            "compat-flag",
+            &["R98"],
+            "an unknown compat flag",
+            &base,
+            with_flags(&base, 16, 40, 1 << 63),
+        ),
+        with_bytes(
+            "ro-compat-flag",
+            &["R97"],
+            "an unknown ro_compat flag",
+            &base,
+            with_flags(&base, 24, 48, 2),
+        ),
         with_bytes("write-version", &["R9"], "a later write version", &base, write_version),
         ok("file-id", &["R11"], "any 16 bytes are a file id", &other_id),
     ]
@@ -376,11 +385,13 @@ fn records() -> Vec<Case> {
         ("why", text("epoch")),
         ("resumed_from", vec![0xC0]),
     ]);
-    let save_json = json!({ "attempt": 3, "step": 7, "saved_at": 1_750_000_000, "why": "epoch", "resumed_from": null });
+    let save_json =
+        json!({ "attempt": 3, "step": 7, "saved_at": 1_750_000_000, "why": "epoch", "resumed_from": null });
     reserved.record("tensorkeep.save", &save, save_json);
     let mut long = Container::new();
     let repeated = "resume ".repeat(1000);
-    let bytes = [vec![0xDA], (repeated.len() as u16).to_be_bytes().to_vec(), repeated.clone().into_bytes()].concat();
+    let bytes =
+        [vec![0xDA], (repeated.len() as u16).to_be_bytes().to_vec(), repeated.clone().into_bytes()].concat();
     long.record("notes", &bytes, json!(repeated));
     // The same record once more, stored as a zstd chunk.
     let mut coded = Container::new();
@@ -403,11 +414,6 @@ fn records() -> Vec<Case> {
         ok("records-keys", &["R83", "R82"], "keys that are not text", &keys),
         ok("records-long", &["R49"], "a record of several thousand bytes", &long),
         ok("records-zstd", &["R49", "R66"], "a record in a zstd chunk", &coded),
-        ok(
-            "records-reserved",
-            &["R89", "R90", "R91"],
-            "the reserved records of version 1",
-            &reserved,
-        ),
+        ok("records-reserved", &["R89", "R90", "R91"], "the reserved records of version 1", &reserved),
     ]
 }

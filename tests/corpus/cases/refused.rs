@@ -31,7 +31,8 @@ const VERIFY: (&str, &str) = ("damaged", "verify");
 
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for part in [files, headers, footers, places, regions, tables, extents, chunks, aliases, records, budgets] {
+    for part in [files, headers, footers, places, regions, tables, extents, chunks, aliases, records, budgets]
+    {
         cases.extend(part());
     }
     cases
@@ -70,13 +71,7 @@ fn files() -> Vec<Case> {
             "the last byte is missing",
             whole[..whole.len() - 1].to_vec(),
         ),
-        reject(
-            "appended",
-            &["R4", "R14", "R126"],
-            DAMAGED,
-            "one byte too many",
-            [&whole[..], &[0]].concat(),
-        ),
+        reject("appended", &["R4", "R14", "R126"], DAMAGED, "one byte too many", [&whole[..], &[0]].concat()),
         reject(
             "footer-twice",
             &["R24", "R126"],
@@ -108,13 +103,7 @@ fn headers() -> Vec<Case> {
             "a flipped version is damage, not a newer version",
             version_crc,
         ),
-        reject(
-            "read-version-0",
-            &["R8"],
-            DAMAGED,
-            "read version 0",
-            with_header(|header| header[8] = 0),
-        ),
+        reject("read-version-0", &["R8"], DAMAGED, "read version 0", with_header(|header| header[8] = 0)),
         reject(
             "read-version-2",
             &["R95", "R104"],
@@ -129,27 +118,9 @@ fn headers() -> Vec<Case> {
             "header length 8192",
             with_header(|header| header[13] = 0x20),
         ),
-        reject(
-            "header-alignment",
-            &["R12"],
-            DAMAGED,
-            "alignment 512",
-            with_header(|header| header[57] = 2),
-        ),
-        reject(
-            "checksum-none",
-            &["R13"],
-            DAMAGED,
-            "checksum id 0",
-            with_header(|header| header[60] = 0),
-        ),
-        reject(
-            "checksum-unknown",
-            &["R13"],
-            DAMAGED,
-            "checksum id 2",
-            with_header(|header| header[60] = 2),
-        ),
+        reject("header-alignment", &["R12"], DAMAGED, "alignment 512", with_header(|header| header[57] = 2)),
+        reject("checksum-none", &["R13"], DAMAGED, "checksum id 0", with_header(|header| header[60] = 0)),
+        reject("checksum-unknown", &["R13"], DAMAGED, "checksum id 2", with_header(|header| header[60] = 2)),
         reject(
             "header-zeros",
             &["R3"],
@@ -295,13 +266,7 @@ fn places() -> Vec<Case> {
             "another checksum of the index, and no mirror",
             no_mirror(|footer| footer[16] ^= 1),
         ),
-        reject(
-            "index-and-mirror",
-            &["R106", "R125"],
-            DAMAGED,
-            "index and mirror damaged",
-            both,
-        ),
+        reject("index-and-mirror", &["R106", "R125"], DAMAGED, "index and mirror damaged", both),
         reject(
             "mirror-unaligned",
             &["R19"],
@@ -325,13 +290,7 @@ fn places() -> Vec<Case> {
         ),
         reject("mirror-far", &["R20"], DAMAGED, "a page between index and mirror", far)
             .with("bug", "a gap of any length between index and mirror is accepted"),
-        reject(
-            "mirror-padding",
-            &["R20", "R123"],
-            VERIFY,
-            "a byte between index and mirror",
-            padding,
-        ),
+        reject("mirror-padding", &["R20", "R123"], VERIFY, "a byte between index and mirror", padding),
         reject("before-footer", &["R23"], DAMAGED, "64 bytes between mirror and footer", behind),
     ]
 }
@@ -439,20 +398,14 @@ fn regions() -> Vec<Case> {
             "two sections of one unknown kind",
             with_sections(|sections| sections.extend([(9, vec![1]), (9, vec![2])])),
         ),
-        reject(
-            "unknown-kind-crc",
-            &["R37"],
-            DAMAGED,
-            "a damaged section of an unknown kind",
-            {
-                let mut container = base();
-                container.sections.push((9, vec![7; 8]));
-                let mut region = container.region();
-                let at = region.windows(8).position(|window| window == [7; 8]).unwrap();
-                region[at] = 8;
-                container.finish_with(&region)
-            },
-        ),
+        reject("unknown-kind-crc", &["R37"], DAMAGED, "a damaged section of an unknown kind", {
+            let mut container = base();
+            container.sections.push((9, vec![7; 8]));
+            let mut region = container.region();
+            let at = region.windows(8).position(|window| window == [7; 8]).unwrap();
+            region[at] = 8;
+            container.finish_with(&region)
+        }),
         reject(
             "no-tensors",
             &["R36"],
@@ -490,10 +443,20 @@ fn one(edit: impl FnOnce(&mut Container)) -> Vec<u8> {
 }
 
 fn tables() -> Vec<Case> {
-    const AS_MISMATCH: &str = "refused as a mismatch, which is what callers of records act on, not as damaged";
+    const AS_MISMATCH: &str =
+        "refused as a mismatch, which is what callers of records act on, not as damaged";
     let mut cases = Vec::new();
-    for column in ["name_ends", "dtypes", "dim_ends", "dims", "byte_lens", "offsets", "chunk_log2", "chunk_ends", "chunk_crcs"]
-    {
+    for column in [
+        "name_ends",
+        "dtypes",
+        "dim_ends",
+        "dims",
+        "byte_lens",
+        "offsets",
+        "chunk_log2",
+        "chunk_ends",
+        "chunk_crcs",
+    ] {
         cases.push(reject(
             &format!("column-{column}"),
             &["R42"],
@@ -668,7 +631,13 @@ fn tables() -> Vec<Case> {
                 container.tensor("a", "f32", &[2, 0], &[0; 8]);
             }),
         ),
-        reject("shape-overflow", &["R48"], DAMAGED, "2^32 times 2^32 and more", overflow([1 << 32, (1 << 32) + 2], "f64")),
+        reject(
+            "shape-overflow",
+            &["R48"],
+            DAMAGED,
+            "2^32 times 2^32 and more",
+            overflow([1 << 32, (1 << 32) + 2], "f64"),
+        ),
         reject(
             "shape-wraps",
             &["R48"],
@@ -676,7 +645,13 @@ fn tables() -> Vec<Case> {
             "axes whose product is 16 modulo 2^64",
             overflow([(1 << 60) + 1, 16], "u8"),
         ),
-        reject("bytes-wrap", &["R48"], DAMAGED, "2^61 + 2 elements of 8 bytes", overflow([(1 << 61) + 2, 1], "f64")),
+        reject(
+            "bytes-wrap",
+            &["R48"],
+            DAMAGED,
+            "2^61 + 2 elements of 8 bytes",
+            overflow([(1 << 61) + 2, 1], "f64"),
+        ),
         reject(
             "tensor-too-large",
             &["R99"],
@@ -802,7 +777,11 @@ fn extents() -> Vec<Case> {
             "64 KiB that do not begin on a page",
             one(|container| {
                 container.tensor("a", "u8", &[1], &[1]);
-                container.tensor_in("b", "u8", &[65536], &[0; 65536], 20, |_| Stored { codec: 2, filter: 0, bytes: vec![0] });
+                container.tensor_in("b", "u8", &[65536], &[0; 65536], 20, |_| Stored {
+                    codec: 2,
+                    filter: 0,
+                    bytes: vec![0],
+                });
                 container.tensors.set64("offsets", 1, 4160);
                 container.front.truncate(4160);
                 container.front.push(0);
@@ -907,6 +886,8 @@ fn chunks() -> Vec<Case> {
     let good = zstd_chunk(0, &raw).bytes;
     let mut bomb = zstd::bulk::compress(&vec![0; 1 << 20], 3).unwrap();
     bomb.truncate(4000);
+    let mut with_dictionary = zstd::bulk::Compressor::with_dictionary(3, &raw[..512]).unwrap();
+    let with_dictionary = with_dictionary.compress(&raw).unwrap();
     let damaged = |edit: fn(&mut Container)| {
         let mut container = Container::new();
         container.tensor("a", "u8", &[8], &[1; 8]).tensor("b", "u8", &[8], &[2; 8]).aliases(&[("c", 0)]);
@@ -934,27 +915,35 @@ fn chunks() -> Vec<Case> {
         .with("tensors", facts_flipped),
         reject("chunk-crc-zeroed", &["R61"], READ, "a checksum of 0 is no exception", zeroed)
             .with("tensors", facts_zeroed),
-        reject(
-            "chunk-and-crc-zeroed",
-            &["R61"],
-            READ,
-            "zeroed bytes under a zeroed checksum",
-            both_zeroed,
-        )
-        .with("tensors", facts_both),
+        reject("chunk-and-crc-zeroed", &["R61"], READ, "zeroed bytes under a zeroed checksum", both_zeroed)
+            .with("tensors", facts_both),
         reject("raw-with-filter", &["R62"], DAMAGED, "a raw chunk behind a filter", {
             let mut container = base();
             container.tensors.get("chunk_filters")[0] = 1;
             container.tensors.get("chunk_codecs")[0] = 0;
-            container.finish_with(&region(&[(1, container.tensors.encode()), (2, container.records.encode())]))
+            container
+                .finish_with(&region(&[(1, container.tensors.encode()), (2, container.records.encode())]))
         }),
         reject("raw-short", &["R62"], DAMAGED, "a raw chunk with a stored length of its own", {
             let mut container = base();
             container.tensors.set32("chunk_stored", 0, 23);
-            container.finish_with(&region(&[(1, container.tensors.encode()), (2, container.records.encode())]))
+            container
+                .finish_with(&region(&[(1, container.tensors.encode()), (2, container.records.encode())]))
         }),
-        reject("fill-short", &["R63"], DAMAGED, "a fill of 3 bytes for elements of 4", coded(stored(2, 0, &[1; 3]))),
-        reject("fill-long", &["R63"], DAMAGED, "a fill of 8 bytes for elements of 4", coded(stored(2, 0, &[1; 8]))),
+        reject(
+            "fill-short",
+            &["R63"],
+            DAMAGED,
+            "a fill of 3 bytes for elements of 4",
+            coded(stored(2, 0, &[1; 3])),
+        ),
+        reject(
+            "fill-long",
+            &["R63"],
+            DAMAGED,
+            "a fill of 8 bytes for elements of 4",
+            coded(stored(2, 0, &[1; 8])),
+        ),
         reject("fill-nothing", &["R63"], DAMAGED, "a fill of no bytes", coded(stored(2, 0, &[]))),
         reject("fill-with-filter", &["R63"], DAMAGED, "a fill behind a filter", coded(stored(2, 1, &[1; 4]))),
         reject(
@@ -986,6 +975,25 @@ fn chunks() -> Vec<Case> {
             READ,
             "a frame of one byte less",
             coded(stored(1, 0, &zstd_chunk(0, &raw[1..]).bytes)),
+        ),
+        reject(
+            "zstd-two-frames",
+            &["R66"],
+            READ,
+            "two frames in one chunk",
+            coded(stored(
+                1,
+                0,
+                &[zstd_chunk(0, &raw[..1000]).bytes, zstd_chunk(0, &raw[1000..]).bytes].concat(),
+            )),
+        )
+        .with("bug", "frames one behind the other are accepted"),
+        reject(
+            "zstd-dictionary",
+            &["R66"],
+            READ,
+            "a frame that asks for a dictionary",
+            coded(stored(1, 0, &with_dictionary)),
         ),
         reject(
             "zstd-bomb",
