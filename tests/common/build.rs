@@ -59,11 +59,6 @@ impl Columns {
         self.get(name)[at * 8..at * 8 + 8].copy_from_slice(&value.to_le_bytes());
     }
 
-    /// One u64 of a column.
-    pub fn get64(&mut self, name: &str, at: usize) -> u64 {
-        u64::from_le_bytes(self.get(name)[at * 8..at * 8 + 8].try_into().unwrap())
-    }
-
     /// A MessagePack map of bin.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0x80 | self.0.len() as u8];
