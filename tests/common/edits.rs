@@ -1,0 +1,248 @@
+//! Lies, and reading them. Owns: a program of bytes that edits a container (random bytes in tests, a fuzzer's in fuzz/),
+//! the seeds that are worth editing, and reading everything of whatever came out.
+#![allow(dead_code, reason = "each test and each fuzz target uses its part")]
+
+use super::common::{open_with, wave};
+use super::reseal::{Pieces, columns, reseal, table};
+use tensorkeep::{
+    Checkpoint, Codec, Dtype, ErrorKind, OpenOptions, Result, Snapshot, Tensor, Value, Verify, WriteOptions,
+};
+
+/// Bytes of one step of a program: what, where, how far in, and a value.
+pub const STEP: usize = 12;
+
+/// Small containers with every kind of entry: raw, compressed, filled, tied, empty, in one chunk and in several.
+pub fn seeds() -> Vec<Pieces> {
+    let (floats, ramp, zeros) = (wave(3000), (0..40_000_u32).collect::<Vec<_>>(), vec![0_u16; 70_000]);
+    let mut full = Snapshot::new();
+    full.tensor("a.weight", (&[30, 100][..], floats.as_slice())).unwrap();
+    full.tensor("a.bias", &floats[..7]).unwrap().tie("tied", "a.bias").unwrap();
+    full.tensor("ramp", &ramp).unwrap().tensor("zeros", &zeros).unwrap();
+    full.tensor("empty", Tensor::new(Dtype::F64, &[2, 0], &[]).unwrap()).unwrap();
+    full.tensor("flag", Tensor::new(Dtype::Bool, &[], &[1]).unwrap()).unwrap();
+    full.record("optimizer", &("adam", 0.001, vec![0.9, 0.999]))
+        .unwrap()
+        .record("zeros", &vec![0_u8; 9000])
+        .unwrap();
+    full.metric("loss", 0.5).unwrap().metadata("run", "seed").unwrap();
+    full.progress(tensorkeep::Progress::new(7));
+    let mut small = Snapshot::new();
+    small.tensor("w", &floats[..4]).unwrap().record("r", &1).unwrap();
+    let bytes = |snapshot: &Snapshot<'_>, codec| {
+        snapshot.to_bytes(&WriteOptions::new().codec(codec).chunk_log2(16).workers(1)).unwrap()
+    };
+    [
+        bytes(&full, Codec::Zstd(1)),
+        bytes(&small, Codec::Raw),
+        bytes(&full, Codec::Raw),
+        bytes(&Snapshot::new(), Codec::Raw),
+    ]
+    .iter()
+    .map(|bytes| Pieces::of(bytes).unwrap())
+    .collect()
+}
+
+/// What `reseal::with_record` puts records into.
+pub fn record_template() -> Pieces {
+    let mut snapshot = Snapshot::new();
+    snapshot.record("r", &1).unwrap();
+    let bytes = snapshot.to_bytes(&WriteOptions::new().chunk_log2(26)).unwrap();
+    Pieces::of(&bytes).unwrap()
+}
+
+/// A container after the edits of a program, all checksums made again.
+pub fn edited(seed: &Pieces, program: &[u8]) -> Vec<u8> {
+    let mut pieces = seed.clone();
+    let steps = || program.as_chunks::<STEP>().0.iter().map(Step::of);
+    steps().for_each(|step| step.edit(&mut pieces));
+    let mut bytes = pieces.join();
+    steps().for_each(|step| step.edit_joined(&mut bytes));
+    reseal(&mut bytes);
+    bytes
+}
+
+struct Step {
+    what: u8,
+    which: usize,
+    place: usize,
+    value: u64,
+}
+
+impl Step {
+    fn of(bytes: &[u8; STEP]) -> Self {
+        let [what, which, low, high, value @ ..] = *bytes;
+        let value = u64::from_le_bytes(value);
+        Self { what: what % 16, which: which.into(), place: u16::from_le_bytes([low, high]).into(), value }
+    }
+
+    fn edit(&self, pieces: &mut Pieces) {
+        let count = pieces.sections.len();
+        let Some(section) = self.which.checked_rem(count) else { return };
+        let payload = &mut pieces.sections[section].1;
+        match self.what {
+            0 => self.set(&mut pieces.header, 1),
+            1 => self.set(&mut pieces.data, 1),
+            2 => pieces.data.truncate(self.value as usize % (pieces.data.len() + 1)),
+            3 => pieces.data.extend(vec![0; self.place % 9000]),
+            4 => self.set(payload, 1),
+            5 => self.splice(payload),
+            6 => {
+                let twin = pieces.sections[section].clone();
+                pieces.sections.insert(self.place % (count + 1), twin);
+            }
+            7 => drop(pieces.sections.remove(section)),
+            8 => pieces.sections.swap(section, self.place % count),
+            9 => pieces.sections[section].0 = self.number(u64::from(pieces.sections[section].0)) as u32,
+            _ => self.edit_column(payload),
+        }
+    }
+
+    /// The columns hold most of what can be lied about, so most edits are here.
+    fn edit_column(&self, payload: &mut Vec<u8>) {
+        let found = columns(payload);
+        let Some(column) = (self.which / 4).checked_rem(found.len()) else { return };
+        let (name, range) = &found[column];
+        let width = match name.as_str() {
+            "names" | "chunk_log2" | "chunk_codecs" | "chunk_filters" => 1,
+            "dtypes" => 2,
+            "name_ends" | "dim_ends" | "chunk_ends" | "chunk_stored" | "chunk_crcs" | "targets" => 4,
+            _ => 8,
+        };
+        if self.what < 15 {
+            return self.set(&mut payload[range.clone()], width);
+        }
+        // A column of another length: elements go or come.
+        let mut owned: Vec<_> =
+            found.iter().map(|(name, range)| (name.clone(), payload[range.clone()].to_vec())).collect();
+        let bytes = &mut owned[column].1;
+        match self.value % 3 {
+            0 => bytes.truncate(self.place % (bytes.len() + 1)),
+            1 => bytes.extend(&self.value.to_le_bytes()[..width.min(8)]),
+            _ => bytes.clear(),
+        }
+        *payload = table(&owned);
+    }
+
+    /// Footer, and the frames of the index, which only exist once the pieces are joined.
+    fn edit_joined(&self, bytes: &mut [u8]) {
+        let len = bytes.len();
+        match (self.what, self.which % 4) {
+            (0, 1) => self.set(&mut bytes[len - 128..], 8),
+            (0, 2) => self.set(&mut bytes[len - 128..], 1),
+            (1, 1) => self.set(&mut bytes[len - 1024..], 1),
+            _ => {}
+        }
+    }
+
+    /// Overwrites the element of this width at the place.
+    fn set(&self, bytes: &mut [u8], width: usize) {
+        let Some(element) = self.place.checked_rem(bytes.len() / width) else { return };
+        let element = &mut bytes[element * width..][..width];
+        let old = element.iter().rev().fold(0, |old, &byte| old << 8 | u64::from(byte));
+        element.copy_from_slice(&self.number(old).to_le_bytes()[..width]);
+    }
+
+    /// A number that parsers get wrong, or one near the old one.
+    fn number(&self, old: u64) -> u64 {
+        let small = self.value >> 8 & 0xFF;
+        match self.value % 16 {
+            0 => 0,
+            1 => u64::MAX,
+            2..=5 => old.wrapping_add(small % 4 + 1),
+            6..=8 => old.wrapping_sub(small % 4 + 1),
+            9 => old ^ 1 << (small % 64),
+            10 => 1 << (small % 64),
+            11 => (1 << (small % 64)) - 1,
+            12 => small,
+            13 => old.wrapping_mul(small),
+            14 => old.wrapping_add(4096),
+            _ => self.value >> 8,
+        }
+    }
+
+    fn splice(&self, payload: &mut Vec<u8>) {
+        let start = self.place % (payload.len() + 1);
+        let end = (start + self.value as usize % 9).min(payload.len());
+        let new = &self.value.to_le_bytes()[..(self.value >> 60) as usize % 9];
+        payload.splice(start..end, new.iter().copied());
+    }
+}
+
+/// What reading everything of some bytes came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Refused when it was opened, with the error's words.
+    Refused(ErrorKind, String),
+    /// Opened; so many reads gave data, so many an error.
+    Opened { read: usize, refused: usize },
+}
+
+/// Opens bytes, reads everything there is by every way there is, and prints every error.
+pub fn read_everything(bytes: &[u8], mapped: bool) -> Outcome {
+    let options = OpenOptions::new().budget(budget(bytes.len()));
+    let checkpoint = match open_with(bytes, mapped, options) {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => return Outcome::Refused(error.kind(), format!("{error}{error:?}")),
+    };
+    let (mut read, mut refused) = (0, 0);
+    let mut count = |result: Result<()>| match result {
+        Ok(()) => read += 1,
+        Err(error) => refused += usize::from(!format!("{error}{error:?}").is_empty()),
+    };
+    for info in checkpoint.tensors() {
+        let rows = info.shape.first().map_or(0, |&rows| rows as usize);
+        for range in [0..1, rows / 2..rows / 2 + 1, rows..rows, 0..rows] {
+            count(checkpoint.slice(info.name, range).map(drop));
+        }
+        count(checkpoint.tensor(info.name).and_then(|tensor| look_at(&tensor)));
+        count(checkpoint.require_mapped(info.name).map(drop));
+        count(load_into(&checkpoint, info.name, info.byte_len, bytes.len()));
+        assert_eq!(checkpoint.info(info.name).unwrap(), info);
+    }
+    for name in checkpoint.records() {
+        count(checkpoint.record_value(name).map(|value| drop(value.to_string())));
+        count(checkpoint.record::<(String, f64, Vec<f64>)>(name).map(drop));
+    }
+    count(checkpoint.progress().map(drop));
+    count(checkpoint.metrics().map(drop));
+    count(checkpoint.metadata().map(drop));
+    count(checkpoint.tensor("no such name").map(drop));
+    count(checkpoint.report().map(|report| drop(format!("{report:?}"))));
+    count(checkpoint.verify().map(drop));
+    count(open_with(bytes, mapped, options.verify(Verify::AtOpen)).map(drop));
+    Outcome::Opened { read, refused }
+}
+
+/// What one tensor or record may take of memory: enough for every honest seed.
+fn budget(file_len: usize) -> u64 {
+    file_len as u64 * 16
+}
+
+fn look_at(tensor: &Tensor<'_>) -> Result<()> {
+    assert_eq!(tensor.bytes().len(), tensor.len() * tensor.dtype().size());
+    match tensor.dtype() {
+        Dtype::F32 => tensor.elements::<f32>().map(drop),
+        Dtype::Bool => tensor.elements::<bool>().map(drop),
+        _ => tensor.scalar::<u64>().map(drop),
+    }
+}
+
+fn load_into(checkpoint: &Checkpoint, name: &str, len: u64, file_len: usize) -> Result<()> {
+    let mut target = vec![0; len.min(budget(file_len)) as usize];
+    checkpoint.load_into(name, &mut target)
+}
+
+/// Opens the container of a record and reads it as several types.
+pub fn read_record(bytes: &[u8], mapped: bool) -> Result<Value> {
+    let checkpoint = open_with(bytes, mapped, OpenOptions::new())?;
+    let value = checkpoint.record_value("r");
+    for result in [
+        checkpoint.record::<(u8, String)>("r").map(drop),
+        checkpoint.record::<std::collections::BTreeMap<String, Vec<f32>>>("r").map(drop),
+        checkpoint.record::<Option<Vec<Option<char>>>>("r").map(drop),
+        checkpoint.record::<tensorkeep::Progress>("r").map(drop),
+    ] {
+        drop(result.map_err(|error| format!("{error}{error:?}")));
+    }
+    value
+}

@@ -1,0 +1,192 @@
+//! Containers that lie with valid checksums. The parser behind the checksums must refuse them or read them; it must not
+//! panic, and must not take memory out of proportion to the bytes that are there.
+#![expect(unsafe_code, reason = "an allocator that counts can only be an unsafe impl")]
+
+mod common;
+#[path = "common/edits.rs"]
+mod edits;
+#[path = "common/reseal.rs"]
+mod reseal;
+
+use edits::{Outcome, STEP, edited, read_everything, read_record, record_template, seeds};
+use reseal::{Pieces, reseal, with_record};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use tensorkeep::{ErrorKind, Value};
+
+/// Counts what this thread holds. Tests run on several threads, and no reader starts one of its own.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(change: isize) {
+    let held = HELD.get() + change;
+    HELD.set(held);
+    PEAK.set(PEAK.get().max(held));
+}
+
+// SAFETY: every call is handed to the system's allocator as it came; counting neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The most that this thread held at once during `run`, beyond what it held before.
+fn peak_of<T>(run: impl FnOnce() -> T) -> (T, usize) {
+    let before = HELD.get();
+    PEAK.set(before);
+    let result = run();
+    (result, (PEAK.get() - before) as usize)
+}
+
+/// splitmix64: the same programs in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// Reads bytes both ways; the memory held on the way must be in proportion. Returns what the mapped reading came to.
+fn read_within_proportion(bytes: &[u8]) -> Outcome {
+    let [_, mapped] = [false, true].map(|mapped| {
+        let (outcome, peak) = peak_of(|| read_everything(bytes, mapped));
+        assert!(peak <= 64 * bytes.len() + (1 << 20), "{peak} bytes held for a file of {}", bytes.len());
+        outcome
+    });
+    mapped
+}
+
+#[test]
+fn a_container_taken_apart_and_put_together_is_the_same() {
+    for seed in seeds() {
+        let bytes = seed.join();
+        let again = Pieces::of(&bytes).unwrap();
+        assert!(again.join() == bytes);
+        let mut resealed = bytes.clone();
+        reseal(&mut resealed);
+        assert!(resealed == bytes, "nothing changed, so every checksum is as the writer made it");
+        assert!(matches!(read_everything(&bytes, true), Outcome::Opened { .. }));
+    }
+    // The writer's own bytes, not only ours.
+    let zoo = common::Zoo::new();
+    for codec in [tensorkeep::Codec::Raw, tensorkeep::Codec::Zstd(1)] {
+        let bytes = zoo.snapshot().to_bytes(&tensorkeep::WriteOptions::new().codec(codec)).unwrap();
+        assert!(Pieces::of(&bytes).unwrap().join() == bytes);
+    }
+}
+
+#[test]
+fn thousands_of_lies_with_valid_checksums_are_refused_or_read_without_a_panic() {
+    let seeds = seeds();
+    let mut random = Random(1);
+    let (mut opened, mut words) = (0, BTreeSet::new());
+    const ROUNDS: usize = 12_000;
+    for round in 0..ROUNDS {
+        // A quarter goes to each seed; most programs are one step, which damages one thing and reaches far.
+        let steps = [1, 1, 1, 2, 3, 5][random.next() as usize % 6];
+        let program = random.bytes(steps * STEP);
+        let bytes = edited(&seeds[round % seeds.len()], &program);
+        match read_within_proportion(&bytes) {
+            Outcome::Opened { .. } => opened += 1,
+            Outcome::Refused(kind, text) => {
+                assert!(REFUSALS.contains(&kind), "{text}");
+                words.insert(kind_of_refusal(&text));
+            }
+        }
+    }
+    // Were the checksums not made again, every lie would end at one of six checksums, and none would open.
+    assert!(opened > ROUNDS / 10 && opened < ROUNDS * 9 / 10, "{opened} of {ROUNDS} opened");
+    assert!(words.len() > 40, "only {} kinds of refusal: {words:#?}", words.len());
+    assert!(words.iter().all(|words| !words.contains("checksum of")), "a checksum was not made: {words:#?}");
+}
+
+/// What opening may say. `Mismatch`: today an index whose map lacks a column is called that, not `Damaged`.
+const REFUSALS: [ErrorKind; 5] = [
+    ErrorKind::Damaged,
+    ErrorKind::Foreign,
+    ErrorKind::NewerVersion,
+    ErrorKind::LimitExceeded,
+    ErrorKind::Mismatch,
+];
+
+/// An error's words without its numbers and names.
+fn kind_of_refusal(text: &str) -> String {
+    let words = text.split([':', ';']).find(|part| !part.contains("memory") && !part.contains("tensor "));
+    let unquoted = words.unwrap_or(text).split('"').next().unwrap_or_default();
+    unquoted.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+#[test]
+fn records_of_random_bytes_are_refused_or_read_without_a_panic() {
+    let template = record_template();
+    let mut random = Random(2);
+    let (mut values, mut mismatched) = (0, 0);
+    for _ in 0..20_000 {
+        let len = 1 + random.next() as usize % 40;
+        let mut record = random.bytes(len);
+        // Half of all random bytes are small integers; markers of lists, maps, text and extensions are likelier here.
+        for byte in &mut record {
+            if random.next() % 2 == 0 {
+                *byte = [0x81, 0x82, 0x91, 0x92, 0xA1, 0xC0, 0xC4, 0xC7, 0xD4, 0xDC, 0xDE, 0xCA]
+                    [*byte as usize % 12];
+            }
+        }
+        match read_record(&with_record(&template, &record), true) {
+            Ok(value) => values += usize::from(!value.to_string().is_empty()),
+            Err(error) => mismatched += usize::from(error.kind() == ErrorKind::Mismatch),
+        }
+    }
+    assert!(values > 200, "{values} records were values");
+    assert_eq!(mismatched, 0, "what the door lets in is a value");
+}
+
+#[test]
+fn a_record_holds_its_bytes_and_nothing_else() {
+    let template = record_template();
+    let value = |record: &[u8]| read_record(&with_record(&template, record), false);
+    assert_eq!(
+        value(&[0x93, 1, 2, 3]).unwrap(),
+        Value::List(vec![Value::Int(1), Value::Int(2), Value::Int(3)])
+    );
+    assert_eq!(value(&[0xD4, 5, 9]).unwrap(), Value::List(vec![Value::Int(5), Value::Bytes(vec![9])]));
+    assert!(value(&[0x93, 1, 2]).is_err());
+    assert!(value(&[]).is_err());
+}
+
+#[test]
+fn bytes_that_once_broke_a_reader_do_not_break_it_again() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/regressions");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    for path in files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "tkeep")) {
+        let bytes = std::fs::read(path).unwrap();
+        for mapped in [false, true] {
+            read_everything(&bytes, mapped);
+        }
+    }
+}
