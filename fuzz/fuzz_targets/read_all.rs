@@ -9,13 +9,16 @@ mod common;
 
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
-use tensorkeep::{Codec, WriteOptions};
+use tensorkeep::{Codec, Snapshot, WriteOptions};
 
 static CONTAINERS: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
-    let zoo = common::Zoo::new();
-    [Codec::Raw, Codec::Zstd(1)].map(|codec| {
-        zoo.snapshot().to_bytes(&WriteOptions::new().codec(codec).chunk_log2(16).workers(1)).unwrap()
-    })
+    let (elements, constant) = (common::wave(17_000), vec![0.25_f64; 9000]);
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("weight", &elements).unwrap().tensor("bias", &elements[..9]).unwrap();
+    snapshot.tensor("constant", &constant).unwrap().tie("tied", "bias").unwrap();
+    snapshot.record("optimizer", &("adam", 0.001, vec![0.9, 0.999])).unwrap().metric("loss", 0.5).unwrap();
+    [Codec::Raw, Codec::Zstd(1)]
+        .map(|codec| snapshot.to_bytes(&WriteOptions::new().codec(codec).chunk_log2(16).workers(1)).unwrap())
 });
 
 fuzz_target!(|overwrites: (bool, bool, Vec<(u32, u16, u8)>)| {

@@ -13,7 +13,7 @@ pub const STEP: usize = 12;
 
 /// Small containers with every kind of entry: raw, compressed, filled, tied, empty, in one chunk and in several.
 pub fn seeds() -> Vec<Pieces> {
-    let (floats, ramp, zeros) = (wave(3000), (0..40_000_u32).collect::<Vec<_>>(), vec![0_u16; 70_000]);
+    let (floats, ramp, zeros) = (wave(3000), (0..16_500_u32).collect::<Vec<_>>(), vec![0_u16; 33_000]);
     let mut full = Snapshot::new();
     full.tensor("a.weight", (&[30, 100][..], floats.as_slice())).unwrap();
     full.tensor("a.bias", &floats[..7]).unwrap().tie("tied", "a.bias").unwrap();

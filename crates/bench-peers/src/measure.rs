@@ -1,5 +1,5 @@
-//! Running a workload: every operation by every system, round by round, so that whatever the machine does meanwhile is
-//! shared by all. Owns: time, memory, and the rows. Knows formats only as [`System`]s.
+//! Running a workload: every operation by every system, round by round, each round starting with another system, so that
+//! whatever the machine does meanwhile, and whatever memory the one before leaves behind, is shared by all. Owns: time, memory, and the rows. Knows formats only as [`System`]s.
 
 use crate::systems::{Outcome, System, expected_sum};
 use crate::weights::{Model, payload};
@@ -63,7 +63,9 @@ pub fn run(
     for op in OPS {
         let mut taken: Vec<(Vec<f64>, u64)> = vec![Default::default(); systems.len()];
         for round in 0..=rounds {
-            for (system, (times, peak)) in systems.iter().zip(&mut taken) {
+            for turn in 0..systems.len() {
+                let turn = (turn + round) % systems.len();
+                let (system, (times, peak)) = (&systems[turn], &mut taken[turn]);
                 if op == OPS[0] && !saves(system.as_ref(), systems) {
                     continue;
                 }
