@@ -151,7 +151,7 @@ fn records_of_random_bytes_are_refused_or_read_without_a_panic() {
         let mut record = random.bytes(len);
         // Half of all random bytes are small integers; markers of lists, maps, text and extensions are likelier here.
         for byte in &mut record {
-            if random.next() % 2 == 0 {
+            if random.next().is_multiple_of(2) {
                 *byte = [0x81, 0x82, 0x91, 0x92, 0xA1, 0xC0, 0xC4, 0xC7, 0xD4, 0xDC, 0xDE, 0xCA]
                     [*byte as usize % 12];
             }

@@ -133,7 +133,7 @@ fn tensor() -> impl Strategy<Value = (Dtype, Vec<usize>, Vec<u8>)> {
                     0 => (state >> 56) as u8,
                     1 => seed as u8,
                     2 => (i / dtype.size() / 50) as u8,
-                    _ if i % dtype.size() == 0 => (state >> 56) as u8,
+                    _ if i.is_multiple_of(dtype.size()) => (state >> 56) as u8,
                     _ => 0x3F,
                 }
             };

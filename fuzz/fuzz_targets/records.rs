@@ -17,7 +17,7 @@ static TEMPLATE: LazyLock<reseal::Pieces> = LazyLock::new(edits::record_template
 
 fuzz_target!(|record: &[u8]| {
     let bytes = reseal::with_record(&TEMPLATE, record);
-    let value = match edits::read_record(&bytes, record.len() % 2 == 0) {
+    let value = match edits::read_record(&bytes, record.len().is_multiple_of(2)) {
         Ok(value) => value,
         Err(error) => return assert_eq!(error.kind(), ErrorKind::Damaged, "{error}"),
     };
