@@ -247,9 +247,15 @@ impl Checkpoint {
     /// A record whose type is not known.
     ///
     /// # Errors
-    /// As [`Checkpoint::record`].
+    /// As [`Checkpoint::record`]; `LimitExceeded` when its values would take more memory than the budget: a record of
+    /// small numbers is 32 times as large as a [`Value`] as it is as bytes.
     pub fn record_value(&self, name: &str) -> Result<Value> {
-        self.record(name)
+        let bytes = self.record_bytes(name)?;
+        let decode = || {
+            self.within_budget(records::count_values(&bytes)?.saturating_mul(size_of::<Value>() as u64))?;
+            records::decode_owned(&bytes)
+        };
+        decode().map_err(|error: Error| error.in_record(name).in_object(&self.name))
     }
 
     /// A record that need not be there.
@@ -309,7 +315,8 @@ fn open_index(blob: &Arc<dyn Blob>, footer: &Footer, tail: &[u8]) -> Result<(Ind
     };
     let damage = match open(footer.index_offset) {
         Ok(index) => return Ok((index, None)),
-        Err(error) if error.kind() == ErrorKind::Damaged => error,
+        // Sectors that cannot be read are damage as much as bytes that lie.
+        Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Io) => error,
         Err(error) => return Err(error),
     };
     match footer.mirror_offset.map(open) {

@@ -124,8 +124,10 @@ pub struct TensorMut<'a> {
 enum Target<'a> {
     Contiguous(&'a mut [u8]),
     /// Elements that lie apart, overwritten one by one from row-major bytes.
-    Scattered(Box<dyn FnMut(&[u8]) + 'a>),
+    Scattered(Scatter<'a>),
 }
+
+type Scatter<'a> = Box<dyn FnMut(&[u8]) + 'a>;
 
 impl TensorMut<'_> {
     /// Element type.

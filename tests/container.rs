@@ -349,3 +349,52 @@ proptest! {
         }
     }
 }
+
+// [R101]
+#[test]
+fn a_record_that_unfolds_into_many_values_stays_within_the_budget() {
+    let mut snapshot = Snapshot::new();
+    snapshot.record("ones", &vec![1_u8 as i64; 3_000_000]).unwrap();
+    let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Zstd(3))).unwrap();
+    assert!(bytes.len() < 20_000);
+    let checkpoint = common::open_with(&bytes, true, OpenOptions::new().budget(8 << 20)).unwrap();
+    assert_eq!(checkpoint.record_value("ones").unwrap_err().kind(), ErrorKind::LimitExceeded);
+    assert_eq!(checkpoint.record::<Vec<u8>>("ones").unwrap().len(), 3_000_000, "what the caller names fits");
+    assert!(open(&bytes, true).unwrap().record_value("ones").is_ok());
+}
+
+/// A file whose index's sectors cannot be read.
+#[derive(Debug)]
+struct BadSectors(common::InMemory, std::ops::Range<u64>);
+
+impl tensorkeep::engine::Blob for BadSectors {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> tensorkeep::Result<()> {
+        let end = offset + buffer.len() as u64;
+        if offset < self.1.end && self.1.start < end {
+            let eio = std::io::Error::from_raw_os_error(5);
+            return Err(tensorkeep::Error::io("reading", eio));
+        }
+        self.0.read_at(offset, buffer)
+    }
+}
+
+#[test]
+fn an_index_on_unreadable_sectors_costs_nothing_while_its_mirror_is_readable() {
+    let weights: Vec<Vec<f32>> = (0..4000).map(|i| vec![i as f32; 4]).collect();
+    let mut snapshot = Snapshot::new();
+    for (i, weight) in weights.iter().enumerate() {
+        snapshot.tensor(format!("w{i:04}"), weight).unwrap();
+    }
+    let bytes = snapshot.to_bytes(&WriteOptions::new()).unwrap();
+    let footer = &bytes[bytes.len() - 128..];
+    let index = u64::from_le_bytes(footer[..8].try_into().unwrap());
+    let blob = common::InMemory { bytes: tensorkeep::Buffer::copy_of(&bytes).unwrap(), mapped: false };
+    let bad = std::sync::Arc::new(BadSectors(blob, index..index + 1));
+    let checkpoint = tensorkeep::Checkpoint::from_blob(bad, "bad sectors", OpenOptions::new()).unwrap();
+    assert!(checkpoint.index_damage().is_some());
+    assert_eq!(checkpoint.tensor("w3999").unwrap().elements::<f32>().unwrap(), [3999.0; 4]);
+}

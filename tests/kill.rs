@@ -95,13 +95,11 @@ fn live(run: &Path, kill_at: Option<(u64, Duration)>) -> Vec<(String, u64)> {
         .spawn()
         .unwrap();
     let mut events = Vec::new();
-    let mut seen = 0;
-    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+    for (seen, line) in (1..).zip(BufReader::new(child.stderr.take().unwrap()).lines()) {
         let line = line.unwrap();
         let Some((event, step)) = line.split_once(' ') else { panic!("the child said {line:?}") };
         let Ok(step) = step.parse() else { panic!("the child said {line:?}") };
         events.push((event.to_owned(), step));
-        seen += 1;
         if let Some((_, delay)) = kill_at.filter(|(at, _)| *at == seen) {
             std::thread::sleep(delay);
             child.kill().unwrap();

@@ -16,7 +16,8 @@ use tensorkeep::{
 };
 
 /// Where the rules of section 16 are proven: what a kill or a power cut leaves is a matter of the engine.
-const RULES_OF_THE_ENGINE: (&str, &str) = ("## 16. Writing durably on a local file system", "tests/local.rs");
+const RULES_OF_THE_ENGINE: (&str, &str) =
+    ("## 16. Writing durably on a local file system", "src/engine/local/tests.rs");
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

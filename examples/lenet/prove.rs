@@ -96,7 +96,7 @@ struct Kill {
 impl Kill {
     fn draw(rng: &mut Rng) -> Self {
         let after_steps = 1 + rng.next_u64() % LONGEST_LIFE;
-        let in_save = rng.next_u64() % 2 == 0;
+        let in_save = rng.next_u64().is_multiple_of(2);
         // A save takes a few milliseconds; a step about as long.
         let delay = Duration::from_micros(rng.next_u64() % 6_000);
         Self { after_steps, in_save, delay }

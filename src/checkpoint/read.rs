@@ -227,7 +227,7 @@ impl Checkpoint {
         read().map_err(|error| error.in_tensor(name).in_object(&self.name))
     }
 
-    fn within_budget(&self, len: u64) -> Result<usize> {
+    pub(super) fn within_budget(&self, len: u64) -> Result<usize> {
         usize::try_from(len).ok().filter(|_| len <= self.options.budget).ok_or_else(|| {
             Error::new(ErrorKind::LimitExceeded, "bytes to load")
                 .expected(format!("at most the budget of {}", self.options.budget))

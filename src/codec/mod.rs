@@ -162,6 +162,9 @@ impl Decoder {
                 zstd::bulk::Decompressor::new().map_err(|error| Error::io("starting zstd failed", error))?,
             ),
         };
+        if !zstd::zstd_safe::find_frame_compressed_size(stored).is_ok_and(|len| len == stored.len()) {
+            return Err(Error::damaged("the bytes match their checksum and are not one zstd frame"));
+        }
         match zstd.decompress_to_buffer(stored, raw) {
             Ok(len) if len == raw.len() => Ok(()),
             Ok(len) => Err(Error::damaged("decoded length").expected(raw.len()).found(len)),

@@ -41,10 +41,10 @@ pub fn encode(aliases: &Aliases) -> Option<Vec<u8>> {
 /// # Errors
 /// `Damaged`.
 pub fn decode(payload: &[u8], tensors: usize, is_tensor: impl Fn(&str) -> bool) -> Result<Aliases> {
-    let columns: Columns<'_> = super::records::decode(payload)?;
+    let columns: Columns<'_> = super::records::decode_columns(payload)?;
     let count = columns.name_ends.len() / 4;
     if count as u64 > Limits::V1.tensors
-        || columns.name_ends.len() % 4 != 0
+        || !columns.name_ends.len().is_multiple_of(4)
         || columns.targets.len() != count * 4
     {
         return Err(Error::damaged("length of the alias columns"));

@@ -121,7 +121,8 @@ impl Footer {
             && in_order(header::LEN as u64, self.index_offset, INDEX_ALIGN)
             && self
                 .mirror_offset
-                .is_none_or(|mirror| in_order(self.index_offset + self.index_len, mirror, MIRROR_ALIGN));
+                .is_none_or(|mirror| in_order(self.index_offset + self.index_len, mirror, MIRROR_ALIGN))
+            && self.padding().end.saturating_sub(self.padding().start) < MIRROR_ALIGN;
         let tail_start = self.mirror_offset.unwrap_or(self.index_offset).saturating_add(self.index_len);
         if fits && tail_start == footer_start {
             return Ok(());
@@ -139,7 +140,7 @@ impl Footer {
 
     /// The padding between the index and its mirror: zeros.
     pub fn padding(&self) -> Range<u64> {
-        let index_end = self.index_offset + self.index_len;
+        let index_end = self.index_offset.saturating_add(self.index_len);
         index_end..self.mirror_offset.unwrap_or(index_end)
     }
 }

@@ -52,6 +52,39 @@ pub fn decode_owned<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     decode(bytes)
 }
 
+/// Decodes a map of binary columns: the library's own structs. Columns that the struct does not have are ignored.
+///
+/// # Errors
+/// `Damaged` when the bytes are anything else, or a column is missing.
+pub(super) fn decode_columns<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
+    check(bytes)?;
+    let mut walker = Walker { bytes, at: 0 };
+    let Item::Map(pairs) = walker.item()? else { return Err(walker.wrong("no map of columns")) };
+    for _ in 0..pairs {
+        let (key, marker) = (walker.item()?, walker.bytes.get(walker.at));
+        if !matches!((key, marker), (Item::Text(_), Some(0xC4..=0xC6))) {
+            return Err(walker.wrong("a column that is not bytes under a name"));
+        }
+        walker.item()?;
+    }
+    rmp_serde::from_slice(bytes).map_err(|error| Error::damaged("a column is missing").because(error))
+}
+
+/// How many values a record holds, itself and the keys of maps included.
+///
+/// # Errors
+/// `Damaged` when the bytes are not one well-formed value within the limits.
+pub fn count_values(bytes: &[u8]) -> Result<u64> {
+    check(bytes)?;
+    let mut walker = Walker { bytes, at: 0 };
+    let mut count = 0;
+    while walker.at < bytes.len() {
+        walker.item()?;
+        count += 1;
+    }
+    Ok(count)
+}
+
 fn short_type_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     let generic = name.find('<').unwrap_or(name.len());

@@ -134,7 +134,7 @@ impl<B: AsRef<[u8]>> Table<B> {
         data_limit: u64,
     ) -> Result<Self> {
         let base = bytes.as_ref().as_ptr() as usize;
-        let columns: Columns<'_> = super::records::decode(&bytes.as_ref()[payload])?;
+        let columns: Columns<'_> = super::records::decode_columns(&bytes.as_ref()[payload])?;
         // The columns are subslices of `bytes`: their places are the differences of their addresses.
         let range = |column: &[u8]| match column.len() {
             0 => 0..0,

@@ -57,6 +57,7 @@ fn content(local: &Local, key: &str) -> Vec<u8> {
     bytes
 }
 
+// [R114] [R117] [R118] [R119]
 #[test]
 fn the_steps_of_a_commit_come_in_their_order() {
     let folder = Folder::new("steps");
@@ -70,6 +71,7 @@ fn the_steps_of_a_commit_come_in_their_order() {
     );
 }
 
+// [R116] [R117]
 #[test]
 fn each_call_that_fails_once_loses_nothing_and_the_next_save_succeeds() {
     for fault in [Fault::Errno(EIO), Fault::Errno(ENOSPC), Fault::Errno(EROFS), Fault::Short] {
@@ -105,6 +107,7 @@ fn each_call_that_fails_once_loses_nothing_and_the_next_save_succeeds() {
     }
 }
 
+// [R115]
 #[test]
 fn a_failed_fsync_is_never_repeated_on_the_same_file() {
     let folder = Folder::new("fsync");
@@ -168,6 +171,7 @@ fn without_rename_noreplace_link_takes_its_place_and_without_both_the_lock_must_
     }
 }
 
+// [R112]
 #[test]
 fn a_folder_that_cannot_be_written_shows_when_the_lock_is_taken() {
     let folder = Folder::new("read-only");
@@ -179,6 +183,7 @@ fn a_folder_that_cannot_be_written_shows_when_the_lock_is_taken() {
     assert_eq!(local.caps(), Caps { map: true, ..Caps::NONE });
 }
 
+// [R113] [R120]
 #[test]
 fn what_a_kill_left_is_swept_under_the_lock_and_foreign_files_stay() {
     let folder = Folder::new("sweep");
@@ -202,6 +207,7 @@ fn published_files_are_read_only_within_the_umask() {
     assert_eq!(mode("object"), mode("plain") & 0o444);
 }
 
+// [R121]
 #[test]
 fn a_plain_file_is_replaced_whole_or_not_at_all_whatever_call_fails() {
     for step in 0.. {

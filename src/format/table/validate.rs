@@ -171,7 +171,7 @@ impl Validator<'_> {
     /// As many chunks as the raw length asks for, each within its bounds. Returns the stored length.
     fn check_chunks(&self, row: &Row, start: usize, end: usize) -> Result<u64> {
         let log2 = u64::from(row.chunk_log2);
-        if log2 < Limits::V1.chunk_log2_min || log2 > Limits::V1.chunk_log2_max {
+        if !(Limits::V1.chunk_log2_min..=Limits::V1.chunk_log2_max).contains(&log2) {
             return Err(Error::damaged("chunk size").expected("2^16 to 2^26").found(format!("2^{log2}")));
         }
         let chunk_len = 1_u64 << log2;
@@ -185,7 +185,7 @@ impl Validator<'_> {
         if self.columns.chunk_codecs.is_empty() {
             return Ok(row.byte_len);
         }
-        let element = Dtype::from_id(row.dtype).map_or(FILL_MAX, |dtype| dtype.size() as u64);
+        let element = Dtype::from_id(row.dtype).map(|dtype| dtype.size() as u64);
         let mut left = row.byte_len;
         let mut total = 0_u64;
         for number in start..end {
@@ -194,7 +194,10 @@ impl Validator<'_> {
             let (codec, filter) = (self.columns.chunk_codecs[number], self.columns.chunk_filters[number]);
             let valid = match codec {
                 CODEC_RAW => stored == raw_len && filter == 0,
-                CODEC_FILL => stored == element && stored <= raw_len && filter == 0,
+                CODEC_FILL => {
+                    let is_element = element.map_or((1..=FILL_MAX).contains(&stored), |size| stored == size);
+                    is_element && stored <= raw_len && filter == 0
+                }
                 // A chunk that does not shrink is stored raw. This also bounds what unknown codecs may claim.
                 _ => stored >= 1 && stored < raw_len,
             };
