@@ -124,9 +124,11 @@ pub struct TensorMut<'a> {
 enum Target<'a> {
     Contiguous(&'a mut [u8]),
     /// Elements that lie apart, overwritten one by one from row-major bytes.
+    #[cfg(feature = "ndarray")]
     Scattered(Scatter<'a>),
 }
 
+#[cfg(feature = "ndarray")]
 type Scatter<'a> = Box<dyn FnMut(&[u8]) + 'a>;
 
 impl TensorMut<'_> {
@@ -152,6 +154,7 @@ impl TensorMut<'_> {
         }
         match &mut self.target {
             Target::Contiguous(bytes) => bytes.copy_from_slice(tensor.bytes()),
+            #[cfg(feature = "ndarray")]
             Target::Scattered(scatter) => scatter(tensor.bytes()),
         }
         Ok(())

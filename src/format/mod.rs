@@ -42,6 +42,7 @@ pub const MIRROR_ALIGN: u64 = 512;
 pub const MIRROR_UP_TO: u64 = 1 << 20;
 
 /// One field of a fixed layout, for the test that compares SPEC.md with the code.
+#[cfg(feature = "testing")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
     /// First byte.
@@ -59,6 +60,7 @@ macro_rules! layout {
         pub const LEN: usize = $len;
         $(const $name: std::ops::Range<usize> = $start..$end;)*
         /// The layout, field by field.
+        #[cfg(feature = "testing")]
         pub const FIELDS: &[crate::format::Field] = &[
             $(crate::format::Field { start: $start, end: $end, name: stringify!($name) },)*
         ];
