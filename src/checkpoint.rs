@@ -5,7 +5,7 @@
 mod read;
 mod verify;
 
-pub use read::TensorInfo;
+pub use read::{Dims, TensorInfo};
 pub use verify::Report;
 
 use crate::buffer::Buffer;
@@ -61,7 +61,8 @@ impl OpenOptions {
         Self { verify, ..self }
     }
 
-    /// The most bytes that one tensor or record, or the index, may take in memory. Mapped raw tensors take none.
+    /// The most bytes that one tensor or record, or the index, may take in memory. Mapped raw tensors take none. A
+    /// chunk of up to 1 MiB, the default size, may be held beside it while it is verified or decoded.
     pub fn budget(self, budget: u64) -> Self {
         Self { budget, ..self }
     }
@@ -227,7 +228,7 @@ impl Checkpoint {
 
     /// Names of the records, the library's own included, sorted.
     pub fn records(&self) -> impl ExactSizeIterator<Item = &str> {
-        (0..self.index.records.len()).map(|i| self.index.records.name(i))
+        self.index.records.columns().names()
     }
 
     /// Whether there is a record of this name.
@@ -248,11 +249,11 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::record`]; `LimitExceeded` when its values would take more memory than the budget: a record of
-    /// small numbers is 32 times as large as a [`Value`] as it is as bytes.
+    /// small numbers is 64 times as large as a [`Value`] as it is as bytes.
     pub fn record_value(&self, name: &str) -> Result<Value> {
         let bytes = self.record_bytes(name)?;
         let decode = || {
-            self.within_budget(records::count_values(&bytes)?.saturating_mul(size_of::<Value>() as u64))?;
+            self.within_budget(records::size_as_value(&bytes)?)?;
             records::decode_owned(&bytes)
         };
         decode().map_err(|error: Error| error.in_record(name).in_object(&self.name))

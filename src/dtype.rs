@@ -26,6 +26,7 @@ macro_rules! dtypes {
             }
 
             /// The dtype of an id on disk, `None` for ids this version does not know.
+            #[inline]
             pub const fn from_id(id: u16) -> Option<Self> {
                 match id { $($id => Some(Self::$variant),)* _ => None }
             }
@@ -96,6 +97,7 @@ dtypes! {
 
 impl Dtype {
     /// Bytes per element.
+    #[inline]
     pub const fn size(self) -> usize {
         (self.bits() / 8) as usize
     }

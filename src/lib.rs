@@ -22,7 +22,7 @@ pub mod testing;
 mod writer;
 
 pub use buffer::Buffer;
-pub use checkpoint::{Checkpoint, OpenOptions, Report, TensorInfo, Verify};
+pub use checkpoint::{Checkpoint, Dims, OpenOptions, Report, TensorInfo, Verify};
 pub use codec::Codec;
 pub use dtype::{Dtype, Element};
 pub use error::{Error, ErrorKind, Result};

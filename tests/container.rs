@@ -398,3 +398,18 @@ fn an_index_on_unreadable_sectors_costs_nothing_while_its_mirror_is_readable() {
     assert!(checkpoint.index_damage().is_some());
     assert_eq!(checkpoint.tensor("w3999").unwrap().elements::<f32>().unwrap(), [3999.0; 4]);
 }
+
+// [R101]
+#[test]
+fn a_slice_out_of_a_large_compressed_chunk_stays_within_the_budget() {
+    let zeros = vec![0_u8; 64 << 20];
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("w", (&[16_384, 4096][..], &zeros[..])).unwrap();
+    let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Zstd(3)).chunk_log2(26)).unwrap();
+    let slice = |budget| {
+        let checkpoint = common::open_with(&bytes, true, OpenOptions::new().budget(budget)).unwrap();
+        checkpoint.slice("w", 0..1).map(|tensor| tensor.bytes().len())
+    };
+    assert_eq!(slice(1 << 20).unwrap_err().kind(), ErrorKind::LimitExceeded);
+    assert_eq!(slice(65 << 20).unwrap(), 4096);
+}

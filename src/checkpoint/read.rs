@@ -1,14 +1,16 @@
 //! Tensors and record bytes out of an open checkpoint: borrowed where they lie, or read, verified and decoded.
 
-use super::{Checkpoint, Region, Verify};
+use super::{Checkpoint, Verify};
 use crate::buffer::Buffer;
 use crate::codec::Decoder;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::table::{Chunk, Table};
-use crate::format::{checksum_error, crc32};
+use crate::format::table::{Chunk, Columns};
+use crate::format::{DEFAULT_CHUNK_LOG2, checksum_error, crc32};
 use crate::tensor::Tensor;
-use std::ops::Range;
+use serde::{Serialize, Serializer};
+use std::fmt;
+use std::ops::{Deref, Range};
 use std::sync::atomic::Ordering;
 
 /// What the index says of one tensor, without touching its bytes.
@@ -20,7 +22,7 @@ pub struct TensorInfo<'c> {
     /// Element type, or the id of one that this version does not know.
     pub dtype: Result<Dtype, u16>,
     /// Lengths of the axes.
-    pub shape: Vec<u64>,
+    pub shape: Dims,
     /// Raw length in bytes.
     pub byte_len: u64,
     /// Stored length in bytes.
@@ -35,10 +37,63 @@ pub struct TensorInfo<'c> {
     pub alias_of: Option<&'c str>,
 }
 
+/// Lengths of the axes, as a slice. Up to 5 of them lie in place, so that listing 100,000 tensors allocates nothing.
+#[derive(Clone, Default)]
+pub struct Dims {
+    few: [u64; 5],
+    few_len: usize,
+    many: Vec<u64>,
+}
+
+impl<I: ExactSizeIterator<Item = u64>> From<I> for Dims {
+    #[inline]
+    fn from(dims: I) -> Self {
+        let mut collected = Self::default();
+        if dims.len() > collected.few.len() {
+            collected.many = dims.collect();
+            return collected;
+        }
+        for (place, dim) in collected.few.iter_mut().zip(dims) {
+            *place = dim;
+            collected.few_len += 1;
+        }
+        collected
+    }
+}
+
+impl Deref for Dims {
+    type Target = [u64];
+
+    #[inline]
+    fn deref(&self) -> &[u64] {
+        if self.many.is_empty() { &self.few[..self.few_len] } else { &self.many }
+    }
+}
+
+impl PartialEq for Dims {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Dims {}
+
+impl fmt::Debug for Dims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl Serialize for Dims {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&**self)
+    }
+}
+
 /// One entry of one table, and where its chunks are remembered as verified.
 #[derive(Clone, Copy)]
 pub(super) struct Entry<'c> {
-    pub table: &'c Table<Region>,
+    pub table: Columns<'c>,
     pub number: usize,
     pub first_bit: usize,
 }
@@ -46,16 +101,17 @@ pub(super) struct Entry<'c> {
 impl Checkpoint {
     /// All tensors sorted by name, then further names of tied ones.
     pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'_>> {
-        let own = (0..self.index.tensors.len()).map(|i| self.describe(self.index.tensors.name(i), i, None));
-        own.chain(self.index.aliases.iter().map(|(name, &target)| {
+        let columns = self.index.tensors.columns();
+        let own = columns.names().enumerate().map(move |(i, name)| describe(columns, name, i, None));
+        own.chain(self.index.aliases.iter().map(move |(name, &target)| {
             let i = target as usize;
-            self.describe(name, i, Some(self.index.tensors.name(i)))
+            describe(columns, name, i, Some(columns.name(i)))
         }))
     }
 
     /// Names of all tensors, further names of tied ones last.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let own = (0..self.index.tensors.len()).map(|i| self.index.tensors.name(i));
+        let own = self.index.tensors.columns().names();
         own.chain(self.index.aliases.keys().map(String::as_str))
     }
 
@@ -70,22 +126,7 @@ impl Checkpoint {
             Some((alias, _)) => (alias.as_str(), Some(own)),
             None => (own, None),
         };
-        Ok(self.describe(name, i, alias_of))
-    }
-
-    fn describe<'c>(&'c self, name: &'c str, i: usize, alias_of: Option<&'c str>) -> TensorInfo<'c> {
-        let table = &self.index.tensors;
-        TensorInfo {
-            name,
-            dtype: table.dtype(i),
-            shape: table.dims(i).collect(),
-            byte_len: table.byte_len(i),
-            stored_len: table.stored_len(i),
-            offset: table.offset(i),
-            chunks: table.chunk_numbers(i).len(),
-            raw: table.is_raw(i),
-            alias_of,
-        }
+        Ok(describe(self.index.tensors.columns(), name, i, alias_of))
     }
 
     /// A tensor: borrowed when the file is mapped and it is stored raw, else read or decoded into its own memory.
@@ -191,11 +232,11 @@ impl Checkpoint {
     }
 
     pub(super) fn tensor_entry(&self, number: usize) -> Entry<'_> {
-        Entry { table: &self.index.tensors, number, first_bit: 0 }
+        Entry { table: self.index.tensors.columns(), number, first_bit: 0 }
     }
 
     pub(super) fn record_entry(&self, number: usize) -> Entry<'_> {
-        Entry { table: &self.index.records, number, first_bit: self.index.tensors.chunk_count() }
+        Entry { table: self.index.records.columns(), number, first_bit: self.index.tensors.chunk_count() }
     }
 
     fn find(&self, name: &str) -> Result<usize> {
@@ -208,7 +249,7 @@ impl Checkpoint {
 
     fn find_tensor(&self, name: &str) -> Result<(Entry<'_>, Dtype, Vec<usize>)> {
         let number = self.find(name)?;
-        let table = &self.index.tensors;
+        let table = self.index.tensors.columns();
         self.at_place(name, || {
             let dtype = table.dtype(number).map_err(|id| {
                 Error::new(ErrorKind::Unsupported, "a dtype that this version does not know")
@@ -314,6 +355,9 @@ impl Checkpoint {
                 self.check(entry, number, &chunk, target)?;
                 continue;
             }
+            if !whole && chunk.raw_len > 1 << DEFAULT_CHUNK_LOG2 {
+                self.within_budget(u64::from(chunk.raw_len))?;
+            }
             let bytes = match self.stored_in_memory(&chunk) {
                 Some(bytes) => bytes,
                 None => {
@@ -345,4 +389,19 @@ pub(super) fn check_crc(number: usize, chunk: &Chunk, stored: &[u8]) -> Result<(
     Err(checksum_error(format!("checksum of chunk {number}"), chunk.crc, found)
         .at_byte(chunk.offset)
         .help("the bytes changed after they were written: resume from an older checkpoint"))
+}
+
+#[inline]
+fn describe<'c>(table: Columns<'c>, name: &'c str, i: usize, alias_of: Option<&'c str>) -> TensorInfo<'c> {
+    TensorInfo {
+        name,
+        dtype: table.dtype(i),
+        shape: table.dims(i).into(),
+        byte_len: table.byte_len(i),
+        stored_len: table.stored_len(i),
+        offset: table.offset(i),
+        chunks: table.chunk_numbers(i).len(),
+        raw: table.is_raw(i),
+        alias_of,
+    }
 }

@@ -120,18 +120,22 @@ pub fn checksum_error(what: impl Into<std::borrow::Cow<'static, str>>, expected:
 pub(crate) mod le {
     use std::ops::Range;
 
+    #[inline]
     pub fn u16(bytes: &[u8], range: Range<usize>) -> u16 {
         u16::from_le_bytes(array(bytes, range))
     }
 
+    #[inline]
     pub fn u32(bytes: &[u8], range: Range<usize>) -> u32 {
         u32::from_le_bytes(array(bytes, range))
     }
 
+    #[inline]
     pub fn u64(bytes: &[u8], range: Range<usize>) -> u64 {
         u64::from_le_bytes(array(bytes, range))
     }
 
+    #[inline]
     pub fn array<const N: usize>(bytes: &[u8], range: Range<usize>) -> [u8; N] {
         bytes[range].try_into().expect("the layout's ranges have the width of their type")
     }

@@ -70,19 +70,27 @@ pub(super) fn decode_columns<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<
     rmp_serde::from_slice(bytes).map_err(|error| Error::damaged("a column is missing").because(error))
 }
 
-/// How many values a record holds, itself and the keys of maps included.
+/// About how many bytes a record takes as a [`Value`](super::value::Value): 32 each, doubled for the growth of lists, and
+/// what text and maps keep elsewhere.
 ///
 /// # Errors
 /// `Damaged` when the bytes are not one well-formed value within the limits.
-pub fn count_values(bytes: &[u8]) -> Result<u64> {
+pub fn size_as_value(bytes: &[u8]) -> Result<u64> {
+    /// The node of a map, with room for 11 pairs.
+    const MAP: u64 = 640;
     check(bytes)?;
     let mut walker = Walker { bytes, at: 0 };
-    let mut count = 0;
+    let mut size = 0;
     while walker.at < bytes.len() {
-        walker.item()?;
-        count += 1;
+        let start = walker.at;
+        let elsewhere = match walker.item()? {
+            Item::Map(0) | Item::List(_) => 0,
+            Item::Map(pairs) => MAP + 64 * pairs,
+            Item::Scalar | Item::Text(_) => (walker.at - start) as u64,
+        };
+        size += 64 + elsewhere;
     }
-    Ok(count)
+    Ok(size)
 }
 
 fn short_type_name<T>() -> &'static str {

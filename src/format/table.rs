@@ -23,9 +23,9 @@ pub const CODEC_ZSTD: u8 = 1;
 /// One element, repeated.
 pub const CODEC_FILL: u8 = 2;
 
-/// The columns as they stand in the file. All integers are little-endian and unaligned.
-#[derive(Serialize, Deserialize)]
-struct Columns<'a> {
+/// The columns as they stand in the file, and reading them. All integers are little-endian and unaligned.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Columns<'a> {
     /// All names, one after the other, UTF-8, sorted by their bytes, each once.
     #[serde(borrow, with = "serde_bytes")]
     names: &'a [u8],
@@ -174,30 +174,71 @@ impl<B: AsRef<[u8]>> Table<B> {
         self.data_end
     }
 
-    fn column(&self, range: &Range<usize>) -> &[u8] {
-        &self.bytes.as_ref()[range.clone()]
-    }
-
-    fn u32(&self, range: &Range<usize>, i: usize) -> u32 {
-        le::u32(self.column(range), i * 4..i * 4 + 4)
-    }
-
-    fn u64(&self, range: &Range<usize>, i: usize) -> u64 {
-        le::u64(self.column(range), i * 8..i * 8 + 8)
-    }
-
-    /// The `i`-th range of a column of ends.
-    fn span(&self, ends: &Range<usize>, i: usize) -> Range<usize> {
-        let start = if i == 0 { 0 } else { self.u32(ends, i - 1) };
-        start as usize..self.u32(ends, i) as usize
-    }
-
-    fn name_bytes(&self, i: usize) -> &[u8] {
-        &self.column(&self.columns.names)[self.span(&self.columns.name_ends, i)]
+    /// The columns where they lie. Resolved once, then read many times.
+    pub fn columns(&self) -> Columns<'_> {
+        let bytes = self.bytes.as_ref();
+        // A mapped file that was cut in spite of the promise has fewer bytes than when it was validated.
+        let column = |range: &Range<usize>| bytes.get(range.clone()).unwrap_or_default();
+        let at = &self.columns;
+        Columns {
+            names: column(&at.names),
+            name_ends: column(&at.name_ends),
+            dtypes: column(&at.dtypes),
+            dim_ends: column(&at.dim_ends),
+            dims: column(&at.dims),
+            byte_lens: column(&at.byte_lens),
+            offsets: column(&at.offsets),
+            chunk_log2: column(&at.chunk_log2),
+            chunk_ends: column(&at.chunk_ends),
+            chunk_crcs: column(&at.chunk_crcs),
+            chunk_codecs: column(&at.chunk_codecs),
+            chunk_filters: column(&at.chunk_filters),
+            chunk_stored: column(&at.chunk_stored),
+        }
     }
 
     /// Name of the `i`-th entry.
     pub fn name(&self, i: usize) -> &str {
+        self.columns().name(i)
+    }
+
+    /// The entry of this name, by binary search.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.columns().find(name)
+    }
+}
+
+// Small and called from iterators that are compiled in the caller's crate: inlined there, a listing is twice as fast.
+impl<'a> Columns<'a> {
+    /// Number of entries.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.name_ends.len() / 4
+    }
+
+    /// The `i`-th range of a column of ends.
+    #[inline]
+    fn span(ends: &[u8], i: usize) -> Range<usize> {
+        let start = if i == 0 { 0 } else { u32_at(ends, i - 1) };
+        start as usize..u32_at(ends, i) as usize
+    }
+
+    #[inline]
+    fn name_bytes(&self, i: usize) -> &'a [u8] {
+        &self.names[Self::span(self.name_ends, i)]
+    }
+
+    /// Names of all entries, in order.
+    #[inline]
+    pub fn names(self) -> impl ExactSizeIterator<Item = &'a str> {
+        // Checked once for all instead of once each.
+        let names = std::str::from_utf8(self.names).unwrap_or_default();
+        (0..self.len()).map(move |i| names.get(Self::span(self.name_ends, i)).unwrap_or_default())
+    }
+
+    /// Name of the `i`-th entry.
+    #[inline]
+    pub fn name(&self, i: usize) -> &'a str {
         // OK because the whole column was UTF-8 and every name a part of it between character boundaries. A mapped
         // file that changed in spite of the promise gives an empty name here, not a panic.
         std::str::from_utf8(self.name_bytes(i)).unwrap_or_default()
@@ -218,50 +259,58 @@ impl<B: AsRef<[u8]>> Table<B> {
     }
 
     /// Dtype id of the `i`-th entry, `Err` with the id when this version does not know it.
+    #[inline]
     pub fn dtype(&self, i: usize) -> Result<Dtype, u16> {
-        let id = le::u16(self.column(&self.columns.dtypes), i * 2..i * 2 + 2);
+        let id = le::u16(self.dtypes, i * 2..i * 2 + 2);
         Dtype::from_id(id).ok_or(id)
     }
 
     /// Lengths of the axes of the `i`-th entry.
-    pub fn dims(&self, i: usize) -> impl ExactSizeIterator<Item = u64> + '_ {
-        self.span(&self.columns.dim_ends, i).map(|axis| self.u64(&self.columns.dims, axis))
+    #[inline]
+    pub fn dims(&self, i: usize) -> impl ExactSizeIterator<Item = u64> + use<'a> {
+        let dims = self.dims;
+        Self::span(self.dim_ends, i).map(move |axis| u64_at(dims, axis))
     }
 
     /// Raw length of the `i`-th entry in bytes.
+    #[inline]
     pub fn byte_len(&self, i: usize) -> u64 {
-        self.u64(&self.columns.byte_lens, i)
+        u64_at(self.byte_lens, i)
     }
 
     /// Absolute offset of the extent of the `i`-th entry.
+    #[inline]
     pub fn offset(&self, i: usize) -> u64 {
-        self.u64(&self.columns.offsets, i)
+        u64_at(self.offsets, i)
     }
 
     /// Raw bytes of a full chunk of the `i`-th entry.
+    #[inline]
     pub fn chunk_len(&self, i: usize) -> u64 {
-        1 << self.column(&self.columns.chunk_log2)[i]
+        1 << self.chunk_log2[i]
     }
 
     /// Numbers of the chunks of the `i`-th entry among all chunks of the table.
+    #[inline]
     pub fn chunk_numbers(&self, i: usize) -> Range<usize> {
-        self.span(&self.columns.chunk_ends, i)
+        Self::span(self.chunk_ends, i)
     }
 
     /// The chunks of the `i`-th entry, in order.
-    pub fn chunks(&self, i: usize) -> impl Iterator<Item = Chunk> + '_ {
+    #[inline]
+    pub fn chunks(self, i: usize) -> impl Iterator<Item = Chunk> + use<'a> {
         let (mut offset, mut left) = (self.offset(i), self.byte_len(i));
         let chunk_len = self.chunk_len(i);
-        let coded = !self.columns.chunk_codecs.is_empty();
+        let coded = !self.chunk_codecs.is_empty();
         self.chunk_numbers(i).map(move |number| {
             let raw_len = left.min(chunk_len) as u32;
             let chunk = Chunk {
                 offset,
                 raw_len,
-                stored_len: if coded { self.u32(&self.columns.chunk_stored, number) } else { raw_len },
-                codec: if coded { self.column(&self.columns.chunk_codecs)[number] } else { CODEC_RAW },
-                filter: if coded { self.column(&self.columns.chunk_filters)[number] } else { 0 },
-                crc: self.u32(&self.columns.chunk_crcs, number),
+                stored_len: if coded { u32_at(self.chunk_stored, number) } else { raw_len },
+                codec: if coded { self.chunk_codecs[number] } else { CODEC_RAW },
+                filter: if coded { self.chunk_filters[number] } else { 0 },
+                crc: u32_at(self.chunk_crcs, number),
             };
             left -= u64::from(raw_len);
             offset += u64::from(chunk.stored_len);
@@ -270,20 +319,30 @@ impl<B: AsRef<[u8]>> Table<B> {
     }
 
     /// Whether the `i`-th entry is stored as it is: one contiguous extent that can be mapped.
+    #[inline]
     pub fn is_raw(&self, i: usize) -> bool {
-        self.columns.chunk_codecs.is_empty()
-            || self.column(&self.columns.chunk_codecs)[self.chunk_numbers(i)]
-                .iter()
-                .all(|&codec| codec == CODEC_RAW)
+        self.chunk_codecs.is_empty()
+            || self.chunk_codecs[self.chunk_numbers(i)].iter().all(|&codec| codec == CODEC_RAW)
     }
 
     /// Stored bytes of the `i`-th entry.
+    #[inline]
     pub fn stored_len(&self, i: usize) -> u64 {
-        if self.columns.chunk_codecs.is_empty() {
+        if self.chunk_codecs.is_empty() {
             return self.byte_len(i);
         }
-        self.chunk_numbers(i).map(|number| u64::from(self.u32(&self.columns.chunk_stored, number))).sum()
+        self.chunk_numbers(i).map(|number| u64::from(u32_at(self.chunk_stored, number))).sum()
     }
+}
+
+#[inline]
+fn u32_at(column: &[u8], i: usize) -> u32 {
+    le::u32(column, i * 4..i * 4 + 4)
+}
+
+#[inline]
+fn u64_at(column: &[u8], i: usize) -> u64 {
+    le::u64(column, i * 8..i * 8 + 8)
 }
 
 #[cfg(test)]
@@ -314,13 +373,13 @@ mod tests {
         assert_eq!(table.find("c"), Some(2));
         assert_eq!(table.find("d"), None);
         assert_eq!(table.name(0), "a");
-        assert_eq!(table.dims(0).collect::<Vec<_>>(), [2, 3]);
-        assert_eq!(table.dims(2).len(), 0);
-        assert_eq!(table.chunks(1).count(), 0);
+        assert_eq!(table.columns().dims(0).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(table.columns().dims(2).len(), 0);
+        assert_eq!(table.columns().chunks(1).count(), 0);
         let chunk = Chunk { offset: 4120, stored_len: 8, raw_len: 8, codec: 0, filter: 0, crc: 0xCCCC };
-        assert_eq!(table.chunks(2).collect::<Vec<_>>(), [chunk]);
+        assert_eq!(table.columns().chunks(2).collect::<Vec<_>>(), [chunk]);
         assert_eq!(table.data_end(), 4128);
-        assert!(table.is_raw(0));
+        assert!(table.columns().is_raw(0));
     }
 
     #[test]
@@ -367,8 +426,8 @@ mod tests {
         table.chunk_stored[0] = 20;
         table.offsets[16..18].copy_from_slice(&4120_u16.to_le_bytes());
         let table = parse(&table).unwrap();
-        assert_eq!(table.dtype(0), Err(999));
-        assert!(!table.is_raw(0));
-        assert_eq!(table.stored_len(0), 20);
+        assert_eq!(table.columns().dtype(0), Err(999));
+        assert!(!table.columns().is_raw(0));
+        assert_eq!(table.columns().stored_len(0), 20);
     }
 }

@@ -100,6 +100,10 @@ impl Validator<'_> {
     fn check_names(&self) -> Result<()> {
         let names = std::str::from_utf8(self.columns.names)
             .map_err(|error| Error::damaged("names that are not UTF-8").because(error))?;
+        // One look at all of them, in blocks without a way out so that it is vectorised, instead of one at each.
+        let is_control = |found: bool, &byte: &u8| found | (byte < 0x20) | (byte == 0x7F);
+        let plain = !self.columns.names.chunks(4096).any(|block| block.iter().fold(false, is_control));
+        let limit = Limits::V1.name_bytes as usize;
         let mut start = 0;
         let mut previous = "";
         for end in self.columns.name_ends.chunks_exact(4) {
@@ -109,7 +113,9 @@ impl Validator<'_> {
                     .expected("ends in ascending order")
                     .found(format!("{start}..{end}"))
             })?;
-            check_name(name).map_err(|error| error.with_kind(ErrorKind::Damaged))?;
+            if !plain || name.is_empty() || name.len() > limit {
+                check_name(name).map_err(|error| error.with_kind(ErrorKind::Damaged))?;
+            }
             // An empty name was refused, so the first one is greater than "".
             if name <= previous {
                 return Err(Error::damaged("names are not sorted, or one stands twice")
@@ -225,7 +231,8 @@ impl Validator<'_> {
             Some(end)
                 if row.offset >= data_end
                     && row.offset - data_end < PAGE
-                    && row.offset.is_multiple_of(align) =>
+                    // A power of two: a mask is several times as fast as a division.
+                    && row.offset & (align - 1) == 0 =>
             {
                 Ok(end)
             }
