@@ -173,7 +173,7 @@ fn as_json(value: &tensorkeep::Value) -> Value {
 
 /// An error that the manifest does not announce for this one tensor, or `Err` with what differs.
 fn compare_tensor(checkpoint: &Checkpoint, name: &str, expected: &Value) -> Result<Option<Error>, String> {
-    let shape: Vec<u64> = checkpoint.info(name).unwrap().shape;
+    let shape = checkpoint.info(name).unwrap().shape;
     if expected.get("shape").is_some_and(|expected| *expected != json!(shape)) {
         return Err(format!("tensor {name}: shape {shape:?}"));
     }
