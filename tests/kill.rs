@@ -14,7 +14,8 @@ use tensorkeep::engine::Local;
 use tensorkeep::{Checkpoint, Codec, Every, Keep, Progress, Result, Settings, Snapshot, Store, WriteOptions};
 
 const CHILD: &str = "TENSORKEEP_KILL_TEST_RUN";
-const STEPS: u64 = 300;
+/// More than the lives that are killed can reach, so that the last one saves, and rotates, too.
+const STEPS: u64 = 600;
 const KILLS: usize = 25;
 
 /// Something that trains: every step changes every value in a way that depends on all steps before.
