@@ -2,6 +2,7 @@
 //! what each failure means; the lock file; folders. The calls themselves are in `vfs.rs`, writing one file in
 //! `local/upload.rs`.
 
+mod blocks;
 mod upload;
 
 pub(crate) use upload::replace_file;
@@ -32,6 +33,7 @@ struct Shared {
     vfs: Arc<dyn Vfs>,
     publish: OnceLock<Publish>,
     failed_syncs: AtomicU32,
+    spare: blocks::Spare,
     /// Folders that this engine has made durable.
     folders: Mutex<HashSet<PathBuf>>,
 }
@@ -78,8 +80,8 @@ impl Local {
 
     fn on(root: &Path, vfs: Arc<dyn Vfs>) -> Self {
         let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root.to_owned() };
-        let (publish, folders) = (OnceLock::new(), Mutex::default());
-        Self(Arc::new(Shared { root, vfs, publish, failed_syncs: AtomicU32::new(0), folders }))
+        let (publish, failed_syncs, spare, folders) = Default::default();
+        Self(Arc::new(Shared { root, vfs, publish, failed_syncs, spare, folders }))
     }
 
     /// The folder.

@@ -55,6 +55,10 @@ pub(crate) trait VfsFile: Send + Sync + fmt::Debug {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
     /// `pwrite`, once: may write less than `bytes`.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
+    /// `fcntl(O_DIRECT)`: further writes pass the page cache by, and must be aligned. May be refused.
+    fn set_direct(&self, _direct: bool) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// `fallocate` of the first `len` bytes.
     fn preallocate(&self, len: u64) -> io::Result<()>;
     /// `ftruncate`.
@@ -189,6 +193,13 @@ impl VfsFile for OsFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         self.0.write_at(&bytes[..bytes.len().min(LARGEST_CALL)], offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn set_direct(&self, direct: bool) -> io::Result<()> {
+        let flags = rustix::fs::fcntl_getfl(&self.0)?;
+        let wanted = if direct { flags | OFlags::DIRECT } else { flags - OFlags::DIRECT };
+        Ok(rustix::fs::fcntl_setfl(&self.0, wanted)?)
     }
 
     fn preallocate(&self, len: u64) -> io::Result<()> {

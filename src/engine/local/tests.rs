@@ -235,3 +235,85 @@ fn a_plain_file_is_replaced_whole_or_not_at_all_whatever_call_fails() {
         }
     }
 }
+
+/// Long enough for several blocks and a last one that is neither whole nor aligned.
+fn large() -> Vec<u8> {
+    (0..(13 << 20) + 777_usize).map(|i| (i.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
+}
+
+fn save_in_pieces(local: &Local, key: &str, bytes: &[u8]) -> Result<(), CommitError> {
+    let mut upload = local.create(key, Some(bytes.len() as u64 + 9999)).map_err(CommitError::NotCommitted)?;
+    for piece in bytes.chunks(1_000_003) {
+        upload.append(piece).map_err(CommitError::NotCommitted)?;
+    }
+    upload.commit(fresh_nonce())
+}
+
+#[test]
+fn a_large_file_is_written_in_blocks_and_comes_back_bit_for_bit_also_where_direct_io_is_refused() {
+    let bytes = large();
+    type Refuse = fn(&Faults);
+    let refusals: [(&str, Refuse); 5] = [
+        ("nothing refused", |_| {}),
+        ("when it is asked for", |faults| faults.fail_named("fcntl", 0, 1, Fault::Errno(EINVAL))),
+        ("at the first write", |faults| faults.fail_named("write", 0, 1, Fault::Errno(EINVAL))),
+        ("at a later write", |faults| faults.fail_named("write", 2, 1, Fault::Errno(EINVAL))),
+        ("short writes", |faults| faults.fail_named("write", 1, 2, Fault::Short)),
+    ];
+    for (what, refuse) in refusals {
+        let folder = Folder::new("large");
+        let (local, faults) = failing(&folder);
+        refuse(&faults);
+        save_in_pieces(&local, "object", &bytes).unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        assert!(content(&local, "object") == bytes, "{what}: other bytes came back");
+        let calls = faults.take_calls();
+        assert!(calls.iter().filter(|call| call.name == "write").count() >= 4, "{what}");
+        assert_eq!(local.0.spare.lock().unwrap().len(), 4, "{what}: buffers are kept for the next file");
+    }
+}
+
+#[test]
+fn each_call_of_a_large_file_that_fails_loses_nothing_and_the_next_save_succeeds() {
+    let bytes = large();
+    for step in 0.. {
+        let folder = Folder::new("large-fails");
+        let (local, faults) = failing(&folder);
+        save(&local, "first", b"committed before").unwrap();
+        faults.take_calls();
+        faults.fail_after(step, 1, Fault::Errno(ENOSPC));
+        let outcome = save_in_pieces(&local, "second", &bytes);
+        faults.heal();
+        let failed = faults.take_calls().get(step).map(|call| call.name);
+        assert_eq!(content(&local, "first"), b"committed before");
+        match outcome {
+            Ok(()) => assert!(content(&local, "second") == bytes, "{failed:?}"),
+            Err(CommitError::Unknown(_)) => assert!(matches!(failed, Some("fsync-dir" | "fsync"))),
+            Err(CommitError::NotCommitted(_)) => {
+                assert_eq!(folder.names(), ["first"], "{failed:?} left something behind");
+                save_in_pieces(&local, "second", &bytes).unwrap();
+            }
+            Err(CommitError::Conflict(error)) => panic!("{failed:?}: {error}"),
+        }
+        if failed.is_none() {
+            assert!(step > 12, "the run without a fault ended at step {step}");
+            break;
+        }
+    }
+}
+
+#[test]
+fn an_upload_that_is_dropped_half_way_leaves_no_file_and_no_thread() {
+    let folder = Folder::new("dropped");
+    let (local, _) = failing(&folder);
+    for _ in 0..20 {
+        let mut upload = local.create("object", None).unwrap();
+        upload.append(&large()).unwrap();
+    }
+    assert!(folder.names().is_empty());
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().filter(|task| {
+        let name = std::fs::read_to_string(task.as_ref().unwrap().path().join("comm")).unwrap_or_default();
+        name.starts_with("tensorkeep-writ")
+    });
+    // Other tests of this process may be writing right now.
+    assert!(threads.count() <= 8, "threads outlive their uploads");
+}

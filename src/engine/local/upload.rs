@@ -1,6 +1,7 @@
 //! One file on its way: temporary name, write, fsync, publish, fsync of the folder, fsync again. Owns: that order, for
 //! a key of the engine (never replaced) and for a plain path (replaced whole). Knows nothing of what is in the file.
 
+use super::blocks::{BlockWriter, Spare};
 use super::{Publish, Shared, TEMP_PREFIX, already_there, hex, parent};
 use crate::engine::vfs::{self, Os, Vfs, VfsFile};
 use crate::engine::{CommitError, Nonce, Upload, fresh_nonce};
@@ -10,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Small appends are gathered into writes of this many bytes.
-const GATHER: usize = 1 << 20;
+/// A file up to this long is one write; a longer one goes to the disk in blocks, several at a time.
+const BLOCKS_FROM: usize = 4 << 20;
 /// From this size on the space is reserved before the first byte is written, so that a full disk shows at once.
 const PREALLOCATE_FROM: u64 = 256 << 10;
 
@@ -21,14 +22,19 @@ struct TempFile {
     file: Arc<dyn VfsFile>,
     path: PathBuf,
     published: bool,
-    gathered: Vec<u8>,
-    written: u64,
+    content: Content,
     reserved: u64,
+    spare: Spare,
+}
+
+enum Content {
+    Gathered(Vec<u8>),
+    Blocks(BlockWriter),
 }
 
 impl TempFile {
     /// Creates it beside `target`: a rename cannot cross file systems.
-    fn create(vfs: Arc<dyn Vfs>, target: &Path, size_hint: Option<u64>) -> Result<Self> {
+    fn create(vfs: Arc<dyn Vfs>, target: &Path, size_hint: Option<u64>, spare: Spare) -> Result<Self> {
         let leaf = target.file_name().and_then(|name| name.to_str()).unwrap_or("file");
         // Names may be 255 bytes; the nonce alone makes it unique.
         let leaf: String = leaf.chars().take(40).collect();
@@ -36,8 +42,8 @@ impl TempFile {
         let created = vfs.create_new(&path);
         let file = created
             .map_err(|error| Error::io("creating the temporary file", error).in_object(path.display()))?;
-        let (published, gathered) = (false, Vec::new());
-        let mut temp = Self { vfs, file, path, published, gathered, written: 0, reserved: 0 };
+        let content = Content::Gathered(Vec::new());
+        let mut temp = Self { vfs, file, path, published: false, content, reserved: 0, spare };
         if let Some(len) = size_hint.filter(|&len| len >= PREALLOCATE_FROM) {
             temp.preallocate(len)?;
         }
@@ -57,39 +63,40 @@ impl TempFile {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.gathered.len() + bytes.len() < GATHER {
-            self.gathered.extend_from_slice(bytes);
-            return Ok(());
+        let path = &self.path;
+        let failed = |error| Error::io("writing", error).in_object(path.display());
+        match &mut self.content {
+            Content::Gathered(gathered) if gathered.len() + bytes.len() < BLOCKS_FROM => {
+                gathered.extend_from_slice(bytes);
+            }
+            Content::Gathered(gathered) => {
+                let mut blocks = BlockWriter::start(&self.file, Arc::clone(&self.spare)).map_err(failed)?;
+                blocks.append(gathered).and_then(|()| blocks.append(bytes)).map_err(failed)?;
+                self.content = Content::Blocks(blocks);
+            }
+            Content::Blocks(blocks) => blocks.append(bytes).map_err(failed)?,
         }
-        self.flush()?;
-        if bytes.len() >= GATHER {
-            return self.write(bytes);
-        }
-        self.gathered.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        let mut gathered = std::mem::take(&mut self.gathered);
-        self.write(&gathered)?;
-        gathered.clear();
-        self.gathered = gathered;
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        vfs::write_all_at(&*self.file, self.written, bytes).map_err(|error| {
-            Error::io("writing", error).at_byte(self.written).in_object(self.path.display())
-        })?;
-        self.written += bytes.len() as u64;
         Ok(())
     }
 
     /// Everything before the fsync: last bytes, exact length.
     fn complete(&mut self) -> Result<()> {
-        self.flush()?;
-        if self.reserved > self.written {
-            let cut = self.file.set_len(self.written);
+        let path = &self.path;
+        let failed = |error| Error::io("writing", error).in_object(path.display());
+        let (len, written) = match &mut self.content {
+            Content::Gathered(gathered) => {
+                vfs::write_all_at(&*self.file, 0, gathered).map_err(failed)?;
+                (gathered.len() as u64, gathered.len() as u64)
+            }
+            Content::Blocks(blocks) => {
+                let len = blocks.len();
+                blocks.finish().map_err(failed)?;
+                // The last block is padded.
+                (len, u64::MAX)
+            }
+        };
+        if self.reserved.max(written) > len {
+            let cut = self.file.set_len(len);
             cut.map_err(|error| {
                 Error::io("cutting the file to its length", error).in_object(self.path.display())
             })?;
@@ -114,6 +121,8 @@ impl TempFile {
 
 impl Drop for TempFile {
     fn drop(&mut self) {
+        // The threads of an upload that is given up end before its file goes.
+        self.content = Content::Gathered(Vec::new());
         if !self.published {
             // Best effort: what stays has a name that nothing lists, and is swept under the next lock.
             let _ = self.vfs.unlink(&self.path);
@@ -142,7 +151,7 @@ impl LocalUpload {
         publish: Publish,
         size_hint: Option<u64>,
     ) -> Result<Self> {
-        let temp = TempFile::create(Arc::clone(&shared.vfs), &target, size_hint)?;
+        let temp = TempFile::create(Arc::clone(&shared.vfs), &target, size_hint, Arc::clone(&shared.spare))?;
         Ok(Self { shared, temp, target, publish, failed: false })
     }
 
@@ -227,7 +236,8 @@ pub(super) fn replace_on(
             .help("name a file in it"));
     }
     let mut attempt = || -> Result<TempFile> {
-        let mut replacement = Replacement(TempFile::create(Arc::clone(&vfs), path, size_hint)?);
+        let mut replacement =
+            Replacement(TempFile::create(Arc::clone(&vfs), path, size_hint, Spare::default())?);
         write(&mut replacement)?;
         replacement.0.complete()?;
         Ok(replacement.0)

@@ -192,6 +192,10 @@ impl VfsFile for FailingFile {
         }
     }
 
+    fn set_direct(&self, direct: bool) -> io::Result<()> {
+        self.faults.run("fcntl", &self.path, || self.file.set_direct(direct))
+    }
+
     fn preallocate(&self, len: u64) -> io::Result<()> {
         self.faults.run("fallocate", &self.path, || self.file.preallocate(len))
     }
