@@ -78,7 +78,7 @@ impl Local {
         Ok(local)
     }
 
-    fn on(root: &Path, vfs: Arc<dyn Vfs>) -> Self {
+    pub(crate) fn on(root: &Path, vfs: Arc<dyn Vfs>) -> Self {
         let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root.to_owned() };
         let (publish, failed_syncs, spare, folders) = Default::default();
         Self(Arc::new(Shared { root, vfs, publish, failed_syncs, spare, folders }))

@@ -1,0 +1,278 @@
+//! Power cuts at every operation, on a simulated disk. Owns: running a small trainer on that disk, and visiting every
+//! state that a cut may leave. What must be true of a state is `oracle.rs`'s; what a cut may leave is the disk's.
+//!
+//! A state is a whole disk: names and bytes. It is visited once, however many ways lead to it. In each one the run is
+//! opened again, resumed and saved to, and the power is cut again at every operation of that.
+
+mod oracle;
+mod trainer;
+
+pub use crate::engine::vfs::power_cut::Names;
+pub use crate::engine::vfs::wrong::Wrong;
+pub use oracle::{Broken, Promise};
+pub use trainer::{Disk, History, Life};
+
+use crate::engine::vfs::power_cut::{AtRest, Image};
+use crate::engine::vfs::scripted::{Random, mix};
+use crate::engine::vfs::simulated::{Node, Op};
+use oracle::Case;
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use trainer::Recorded;
+
+const SHARDS: usize = 64;
+
+/// A broken promise, and how to see it again.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which promise.
+    pub broken: Broken,
+    /// What was found.
+    pub detail: String,
+    /// Where: the model, the history, the operation.
+    pub place: String,
+}
+
+/// Visits states and counts the distinct ones. Shared by threads.
+#[derive(Debug)]
+pub struct Explorer {
+    names: Names,
+    wrong: Option<Wrong>,
+    /// Random states that are tried at every operation of each recovery.
+    again: usize,
+    seen: Vec<Mutex<HashSet<u64>>>,
+    distinct: Vec<Mutex<HashSet<u64>>>,
+    checked: AtomicU64,
+    violation: Mutex<Option<Violation>>,
+}
+
+/// What was visited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visited {
+    /// Disks that differ in a name or a byte.
+    pub distinct: u64,
+    /// Disks checked, those included that were checked again because more had been promised.
+    pub checked: u64,
+}
+
+impl Explorer {
+    /// States under one model of names. In each state, `again` random second cuts are made at every operation of the
+    /// recovery.
+    pub fn new(names: Names, again: usize) -> Self {
+        let shards = || (0..SHARDS).map(|_| Mutex::default()).collect();
+        let (checked, violation) = Default::default();
+        Self { names, wrong: None, again, seen: shards(), distinct: shards(), checked, violation }
+    }
+
+    /// The same, on a file system that does one thing wrong.
+    pub fn with_wrong(self, wrong: Wrong) -> Self {
+        Self { wrong: Some(wrong), ..self }
+    }
+
+    /// What has been visited so far.
+    pub fn visited(&self) -> Visited {
+        let count = |shard: &Mutex<HashSet<u64>>| {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+        };
+        Visited {
+            distinct: self.distinct.iter().map(count).sum(),
+            checked: self.checked.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Every state after every operation of `history`, on `threads` threads.
+    ///
+    /// # Errors
+    /// The first broken promise.
+    pub fn every_state(&self, history: &History, threads: usize) -> Result<(), Violation> {
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                scope.spawn(move || {
+                    let recorded = Disk::with(self.wrong).record(history);
+                    let place = || format!("every state of {history:?}");
+                    let _ = self.cut_everywhere(&recorded, &place, |at| at % threads == thread);
+                });
+            }
+        });
+        self.outcome()
+    }
+
+    /// Every state after every operation of `history` when its `n`-th fsync of a file fails, for every `n`.
+    ///
+    /// # Errors
+    /// The first broken promise.
+    pub fn every_failing_sync(&self, history: &History) -> Result<(), Violation> {
+        for failing in 0.. {
+            let disk = Disk::with(self.wrong);
+            disk.fail_sync_after(failing);
+            let recorded = disk.record(history);
+            let failed = recorded.journal.iter().any(|op| matches!(op, Op::SyncFailed(_)));
+            if !failed {
+                break;
+            }
+            let place = || format!("fsync {failing} of {history:?} fails");
+            if self.cut_everywhere(&recorded, &place, |_| true).is_break() {
+                break;
+            }
+        }
+        self.outcome()
+    }
+
+    /// The disk goes away after every operation of `history`, and the process lives on: files can no longer be synced,
+    /// folders say that they are. Whatever the process was told after that must be true as well.
+    ///
+    /// # Errors
+    /// The first broken promise.
+    pub fn every_shutdown(&self, history: &History) -> Result<(), Violation> {
+        let operations = Disk::with(self.wrong).record(history).journal.len();
+        for at in 0..operations {
+            let disk = Disk::with(self.wrong);
+            disk.shut_down_after(at);
+            let recorded = disk.record(history);
+            let mut rest = AtRest::begin(&recorded.base, &recorded.live);
+            recorded.journal.iter().for_each(|op| rest.step(op));
+            let promise = recorded.log.promise(&recorded.before, usize::MAX);
+            let place = || format!("the disk is gone after operation {at} of {history:?}");
+            if rest.every_state(self.names, &mut |image| self.visit(&image, &promise, 0, &place)).is_break() {
+                break;
+            }
+        }
+        self.outcome()
+    }
+
+    /// Random states after every operation of a random history that follows from `seed`; `each` per operation.
+    ///
+    /// # Errors
+    /// The first broken promise; its place names the seed.
+    pub fn random(&self, seed: u64, each: usize) -> Result<(), Violation> {
+        let mut random = Random(mix(seed));
+        let history = History::random(&mut random);
+        let disk = Disk::with(self.wrong);
+        if random.below(4) == 0 {
+            disk.fail_sync_after(random.below(20));
+        }
+        let recorded = disk.record(&history);
+        let place = || format!("seed {seed}: {history:?}");
+        let _ = self.cut_randomly(&recorded, &mut random, each, 0, &place);
+        self.outcome()
+    }
+
+    fn outcome(&self) -> Result<(), Violation> {
+        let violation = self.violation.lock().unwrap_or_else(PoisonError::into_inner);
+        violation.clone().map_or(Ok(()), Err)
+    }
+
+    fn cut_everywhere(
+        &self,
+        recorded: &Recorded,
+        place: &dyn Fn() -> String,
+        mine: impl Fn(usize) -> bool,
+    ) -> ControlFlow<()> {
+        let mut rest = AtRest::begin(&recorded.base, &recorded.live);
+        for at in 0..=recorded.journal.len() {
+            if let Some(op) = at.checked_sub(1).and_then(|last| recorded.journal.get(last)) {
+                rest.step(op);
+            }
+            if !mine(at) {
+                continue;
+            }
+            let promise = recorded.log.promise(&recorded.before, at);
+            let place = || format!("{}, cut after operation {at}", place());
+            rest.every_state(self.names, &mut |image| self.visit(&image, &promise, 0, &place))?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn cut_randomly(
+        &self,
+        recorded: &Recorded,
+        random: &mut Random,
+        each: usize,
+        depth: u32,
+        place: &dyn Fn() -> String,
+    ) -> ControlFlow<()> {
+        let mut rest = AtRest::begin(&recorded.base, &recorded.live);
+        for at in 0..=recorded.journal.len() {
+            if let Some(op) = at.checked_sub(1).and_then(|last| recorded.journal.get(last)) {
+                rest.step(op);
+            }
+            let promise = recorded.log.promise(&recorded.before, at);
+            let place = || format!("{}, cut after operation {at}", place());
+            for _ in 0..each {
+                self.visit(&rest.any_state(self.names, random), &promise, depth, &place)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Checks a state that was not checked before, and cuts its recovery.
+    fn visit(
+        &self,
+        image: &Image,
+        promise: &Promise,
+        depth: u32,
+        place: &dyn Fn() -> String,
+    ) -> ControlFlow<()> {
+        let mut hasher = DefaultHasher::new();
+        (image.fingerprint, promise).hash(&mut hasher);
+        insert(&self.distinct, image.fingerprint);
+        if !insert(&self.seen, hasher.finish()) {
+            return ControlFlow::Continue(());
+        }
+        self.checked.fetch_add(1, Ordering::Relaxed);
+        let case = Case { image, promise, wrong: self.wrong, depth };
+        match case.check() {
+            Err((broken, detail)) => self.report(Violation { broken, detail, place: place() }),
+            Ok(recovery) if depth == 0 && self.again > 0 => {
+                let mut random = Random(image.fingerprint);
+                let place = || format!("{}, and again", place());
+                self.cut_randomly(&recovery, &mut random, self.again, depth + 1, &place)
+            }
+            Ok(_) if self.has_violation() => ControlFlow::Break(()),
+            Ok(_) => ControlFlow::Continue(()),
+        }
+    }
+
+    fn has_violation(&self) -> bool {
+        self.violation.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn report(&self, violation: Violation) -> ControlFlow<()> {
+        self.violation.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(violation);
+        ControlFlow::Break(())
+    }
+}
+
+fn insert(shards: &[Mutex<HashSet<u64>>], key: u64) -> bool {
+    let shard = &shards[key as usize % SHARDS];
+    shard.lock().unwrap_or_else(PoisonError::into_inner).insert(key)
+}
+
+/// The checks that a wrong protocol meets, by name, in this order.
+pub const CHECKS: [(&str, fn(Wrong) -> Result<(), Violation>); 6] = [
+    ("a committed name is never replaced", |wrong| oracle::never_replaced(Some(wrong))),
+    ("a second writer is refused and disturbs nothing", |wrong| oracle::second_writer_refused(Some(wrong))),
+    ("every state, names in order", |wrong| {
+        Explorer::new(Names::Ordered, 0).with_wrong(wrong).every_state(&History::small(), 1)
+    }),
+    ("every state, any subset of names", |wrong| {
+        Explorer::new(Names::AnySubset, 0).with_wrong(wrong).every_state(&History::small(), 1)
+    }),
+    ("every fsync fails once", |wrong| {
+        Explorer::new(Names::Ordered, 0).with_wrong(wrong).every_failing_sync(&History::small())
+    }),
+    ("the disk is gone and folders lie", |wrong| {
+        Explorer::new(Names::Ordered, 0).with_wrong(wrong).every_shutdown(&History::small())
+    }),
+];
+
+/// The first check that notices a mistake, with what it found.
+pub fn killer(wrong: Wrong) -> Option<(&'static str, Violation)> {
+    CHECKS.iter().find_map(|(name, check)| Some((*name, check(wrong).err()?)))
+}
+
+/// The nodes that a log's cut is about.
+pub(crate) type Nodes = Vec<Node>;

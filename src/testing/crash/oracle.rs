@@ -1,0 +1,206 @@
+//! What must be true of every disk after a power cut. Owns: the promises as checks, each with a name of its own, so that
+//! a wrong protocol is known by the promise it breaks.
+
+use super::trainer::{Disk, Life, Lived, Log, Recorded, weights};
+use super::{Image, Violation, Wrong};
+use crate::checkpoint::Checkpoint;
+use crate::engine::vfs::scripted::Script;
+use crate::engine::{CommitError, Engine};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{Name, Reader};
+use std::collections::BTreeSet;
+
+/// A promise that was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Broken {
+    /// A save returned Ok, and it is not there although too few newer ones are.
+    SavedIsLost,
+    /// What was pinned or resumed from is gone.
+    ProtectedIsLost,
+    /// Something is visible that does not verify.
+    HalfIsVisible,
+    /// Something is visible that nobody began to save, or holds another's bytes.
+    ForeignIsVisible,
+    /// Fewer whole checkpoints than were saved and are kept.
+    TooFewAreWhole,
+    /// The run cannot be opened or resumed.
+    CannotResume,
+    /// Resuming took another one than the newest whole one.
+    ResumedAnother,
+    /// Saving after the recovery failed.
+    CannotSave,
+    /// Temporary files are there after the recovery.
+    LeftoversStay,
+    /// A second recovery gave something else.
+    NotIdempotent,
+    /// A committed name was written again.
+    NameIsReplaced,
+    /// Two writers at a time.
+    TwoWriters,
+}
+
+/// What a trainer was promised when the power went.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Promise {
+    pub(super) keep: usize,
+    /// Saves that began: what may be visible.
+    pub(super) started: BTreeSet<Name>,
+    /// Saves that returned Ok.
+    pub(super) saved: BTreeSet<Name>,
+    pub(super) pinned: BTreeSet<Name>,
+    pub(super) resumed_from: Option<Name>,
+}
+
+impl Promise {
+    pub(super) fn nothing(keep: usize) -> Self {
+        let (started, saved, pinned) = Default::default();
+        Self { keep, started, saved, pinned, resumed_from: None }
+    }
+}
+
+type Check<T> = std::result::Result<T, (Broken, String)>;
+
+fn ensure(holds: bool, broken: Broken, detail: impl FnOnce() -> String) -> Check<()> {
+    if holds { Ok(()) } else { Err((broken, detail())) }
+}
+
+/// A disk after a cut, and what had been promised.
+pub(super) struct Case<'a> {
+    pub image: &'a Image,
+    pub promise: &'a Promise,
+    pub wrong: Option<Wrong>,
+    /// How many cuts came before: another script of nonces for each life.
+    pub depth: u32,
+}
+
+impl Case<'_> {
+    /// Looks at the disk, recovers, saves, and looks again. Returns the recovery, to be cut in turn.
+    pub(super) fn check(&self) -> Check<Recorded> {
+        let _script = Script::begin(100 + u64::from(self.depth));
+        let disk = Disk::holding(self.image.nodes.clone(), self.wrong);
+        let whole = self.check_view(&disk)?;
+        let mut log = Log::default();
+        let life = Life { saves: 1, pins: None };
+        let lived = disk.live(self.promise.keep, &life, &mut log);
+        self.check_recovery(&disk, &whole, &lived)?;
+        let recovery = disk.clone().recorded(self.image.nodes.clone(), log, self.promise.clone());
+        self.check_again(&disk, lived.ok().and_then(|lived| lived.saved))?;
+        Ok(recovery)
+    }
+
+    /// Before anything is repaired: what a reader sees is whole, and everything promised is there.
+    fn check_view(&self, disk: &Disk) -> Check<BTreeSet<Name>> {
+        let whole = whole_ones(disk)?;
+        let Promise { keep, started, saved, pinned, resumed_from } = self.promise;
+        let foreign = whole.difference(started).next();
+        ensure(foreign.is_none(), Broken::ForeignIsVisible, || format!("{foreign:?} was never begun"))?;
+        for name in saved.difference(&whole) {
+            ensure(!pinned.contains(name) && *resumed_from != Some(*name), Broken::ProtectedIsLost, || {
+                format!("{name} is gone")
+            })?;
+            let newer = whole.range(name..).count();
+            ensure(newer >= *keep, Broken::SavedIsLost, || {
+                format!("{name} returned Ok and is gone; {newer} newer ones are there, {keep} are kept")
+            })?;
+        }
+        ensure(whole.len() >= saved.len().min(*keep), Broken::TooFewAreWhole, || {
+            format!("{} are whole, {} were saved, {keep} are kept", whole.len(), saved.len())
+        })?;
+        Ok(whole)
+    }
+
+    fn check_recovery(&self, disk: &Disk, whole: &BTreeSet<Name>, lived: &Result<Lived>) -> Check<()> {
+        let lived = lived.as_ref().map_err(|error| (Broken::CannotResume, error.to_string()))?;
+        let newest = whole.last().copied();
+        ensure(lived.resumed == newest && lived.skipped == 0, Broken::ResumedAnother, || {
+            format!("resumed {:?}, the newest is {newest:?}, {} were skipped", lived.resumed, lived.skipped)
+        })?;
+        ensure(lived.saved.is_some() && lived.error.is_none(), Broken::CannotSave, || {
+            format!("saved {:?}, error {:?}", lived.saved, lived.error)
+        })?;
+        let leftovers = disk.leftovers();
+        ensure(leftovers.is_empty(), Broken::LeftoversStay, || format!("{leftovers:?}"))
+    }
+
+    /// A second recovery finds what the first one saved, and nothing else to do.
+    fn check_again(&self, disk: &Disk, saved: Option<Name>) -> Check<()> {
+        let mut log = Log::default();
+        let lived = disk.live(self.promise.keep, &Life { saves: 0, pins: None }, &mut log);
+        let lived = lived.map_err(|error| (Broken::NotIdempotent, error.to_string()))?;
+        ensure(lived.resumed == saved && lived.skipped == 0, Broken::NotIdempotent, || {
+            format!("saved {saved:?}, then resumed {:?}", lived.resumed)
+        })
+    }
+}
+
+/// Everything that is visible, each read whole.
+fn whole_ones(disk: &Disk) -> Check<BTreeSet<Name>> {
+    let reader = Reader::new(disk.local_to_read());
+    let names = match reader.names() {
+        // The run's own folder was never durable.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        names => names.map_err(|error| (Broken::CannotResume, error.to_string()))?,
+    };
+    for name in &names {
+        let opened = reader.open_name(*name).and_then(|checkpoint| check_content(&checkpoint, *name));
+        let is_own = opened.map_err(|error| (Broken::HalfIsVisible, error.to_string()))?;
+        ensure(is_own, Broken::ForeignIsVisible, || format!("{name} holds another's tensor"))?;
+    }
+    Ok(names.into_iter().collect())
+}
+
+fn check_content(checkpoint: &Checkpoint, name: Name) -> Result<bool> {
+    checkpoint.verify()?;
+    let own = checkpoint.tensor("w")?.elements::<f32>()?[..] == weights(name);
+    Ok(own && checkpoint.progress()?.is_some_and(|progress| progress.step == name.step))
+}
+
+fn outside(place: &str, result: Check<()>) -> std::result::Result<(), Violation> {
+    result.map_err(|(broken, detail)| Violation { broken, detail, place: place.to_owned() })
+}
+
+/// An upload that began before another one committed the same name must not replace it.
+pub(super) fn never_replaced(wrong: Option<Wrong>) -> std::result::Result<(), Violation> {
+    let run = || -> Result<bool> {
+        let engine = Disk::with(wrong).local()?;
+        let key = "0001-0000000010.tkeep";
+        let mut stale = engine.create(key, None)?;
+        stale.append(b"stale")?;
+        let mut first = engine.create(key, None)?;
+        first.append(b"first")?;
+        first.commit([1; 16])?;
+        let refused = matches!(stale.commit([2; 16]), Err(CommitError::Conflict(_)));
+        let mut bytes = [0; 5];
+        engine.open(key)?.read_at(0, &mut bytes)?;
+        Ok(refused && &bytes == b"first")
+    };
+    let result = match run() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err((Broken::NameIsReplaced, "a stale upload was published over a commit".to_owned())),
+        // Another mistake than this check is about shows elsewhere.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err((Broken::NameIsReplaced, error.to_string())),
+    };
+    outside("two uploads of one name", result)
+}
+
+/// While one writer holds the run, another is refused, and what the first is writing stays.
+pub(super) fn second_writer_refused(wrong: Option<Wrong>) -> std::result::Result<(), Violation> {
+    let run = || -> Result<bool> {
+        let disk = Disk::with(wrong);
+        let first = disk.local()?;
+        let _lock = first.lock("the first")?;
+        let mut upload = first.create("object", None)?;
+        upload.append(b"first")?;
+        let second = disk.open(1).map(drop).map_err(|error| error.kind());
+        upload.commit([1; 16]).map_err(Error::from)?;
+        Ok(second == Err(ErrorKind::Locked))
+    };
+    let result = match run() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err((Broken::TwoWriters, "a second writer was let in".to_owned())),
+        Err(error) => Err((Broken::TwoWriters, format!("the first writer was disturbed: {error}"))),
+    };
+    outside("two writers", result)
+}

@@ -1,0 +1,242 @@
+//! A trainer on a simulated disk. Owns: what it does (lives of a few saves), what it was told, and a record of both.
+
+use super::oracle::Promise;
+use super::{Names, Nodes, Wrong};
+use crate::engine::Local;
+use crate::engine::vfs::Vfs;
+use crate::engine::vfs::scripted::{Random, Script, mix};
+use crate::engine::vfs::simulated::{Node, Op, SimulatedVfs};
+use crate::engine::vfs::wrong::WrongVfs;
+use crate::error::{Error, Result};
+use crate::snapshot::{Progress, Snapshot};
+use crate::store::{Keep, Name, Settings, Store};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where runs are on the simulated disk.
+pub(super) const RUN: &str = "/run";
+
+/// What a trainer does, life after life, on one disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Checkpoints that rotation keeps.
+    pub keep: usize,
+    /// Lives.
+    pub lives: Vec<Life>,
+}
+
+/// Opens the run, resumes, saves and closes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// How often it saves.
+    pub saves: usize,
+    /// After which of them it pins what it saved.
+    pub pins: Option<usize>,
+}
+
+impl History {
+    /// Two saves, the second of which rotates the first out.
+    pub fn small() -> Self {
+        Self { keep: 1, lives: vec![Life { saves: 2, pins: None }] }
+    }
+
+    /// One to three lives of up to four saves.
+    pub(super) fn random(random: &mut Random) -> Self {
+        let mut life = || {
+            let saves = random.below(5);
+            let pins = (random.below(4) == 0).then(|| random.below(5));
+            Life { saves, pins }
+        };
+        let mut lives = vec![life(), life(), life()];
+        lives.truncate(1 + random.below(3));
+        Self { keep: 1 + random.below(3), lives }
+    }
+}
+
+/// What a trainer was told, and when: after how many operations of the disk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Log(Vec<(usize, Event)>);
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// A new life: what the last one resumed from is no longer protected.
+    Opened,
+    Resumed(Name),
+    Started(Name),
+    Saved(Name),
+    Pinned(Name),
+}
+
+impl Log {
+    /// What was promised when so many operations were done, on top of what was promised before.
+    pub(super) fn promise(&self, before: &Promise, operations: usize) -> Promise {
+        let mut promise = before.clone();
+        for (_, event) in self.0.iter().filter(|(at, _)| *at <= operations) {
+            match event {
+                Event::Opened => promise.resumed_from = None,
+                Event::Resumed(name) => promise.resumed_from = Some(*name),
+                Event::Started(name) => drop(promise.started.insert(*name)),
+                Event::Saved(name) => drop(promise.saved.insert(*name)),
+                Event::Pinned(name) => drop(promise.pinned.insert(*name)),
+            }
+        }
+        promise
+    }
+}
+
+/// A simulated disk, and the local engine on it. Clones share the disk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    disk: SimulatedVfs,
+    vfs: Arc<dyn Vfs>,
+}
+
+/// A disk's operations and the words of the trainer on it.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    pub base: Nodes,
+    pub live: Nodes,
+    pub journal: Vec<Op>,
+    pub log: Log,
+    pub before: Promise,
+}
+
+impl Disk {
+    /// An empty disk on which one thing is done wrong, or nothing.
+    pub fn with(wrong: Option<Wrong>) -> Self {
+        Self::on(SimulatedVfs::empty(), wrong)
+    }
+
+    pub(super) fn holding(nodes: Vec<Node>, wrong: Option<Wrong>) -> Self {
+        Self::on(SimulatedVfs::holding(nodes), wrong)
+    }
+
+    fn on(disk: SimulatedVfs, wrong: Option<Wrong>) -> Self {
+        let right: Arc<dyn Vfs> = Arc::new(disk.clone());
+        let vfs = match wrong {
+            Some(wrong) => Arc::new(WrongVfs::new(right, wrong)),
+            None => right,
+        };
+        Self { disk, vfs }
+    }
+
+    /// The engine on this disk; its folder is made where missing.
+    ///
+    /// # Errors
+    /// As [`Local::create`].
+    pub fn local(&self) -> Result<Local> {
+        Local::create_on(Path::new(RUN), Arc::clone(&self.vfs))
+    }
+
+    /// The engine on this disk, which writes nothing by itself.
+    pub(super) fn local_to_read(&self) -> Local {
+        Local::on(Path::new(RUN), Arc::clone(&self.vfs))
+    }
+
+    /// After `count` further fsyncs of files one fails, once.
+    pub fn fail_sync_after(&self, count: usize) {
+        self.disk.fail_sync_after(count);
+    }
+
+    /// After `count` operations the disk is gone while processes live on.
+    pub fn shut_down_after(&self, count: usize) {
+        self.disk.shut_down_after(count);
+    }
+
+    /// Names of files that were never published, wherever they are.
+    pub fn leftovers(&self) -> Vec<String> {
+        let names = self.disk.nodes().into_iter().filter_map(|node| match node {
+            Node::Dir(entries) => Some(entries.into_keys()),
+            Node::File(_) => None,
+        });
+        names.flatten().filter(|name| name.starts_with(".tmp-")).collect()
+    }
+
+    /// Runs a history on this disk, which is new. A save that fails is no save; a life that cannot begin is none.
+    pub(super) fn record(&self, history: &History) -> Recorded {
+        let _script = Script::begin(1);
+        let base = self.disk.nodes();
+        let mut log = Log::default();
+        for life in &history.lives {
+            // What fails was not promised: the log says what was.
+            let _ = self.live(history.keep, life, &mut log);
+        }
+        let before = Promise::nothing(history.keep);
+        Recorded { base, live: self.disk.nodes(), journal: self.disk.journal(), log, before }
+    }
+
+    /// One life; returns what it resumed from.
+    pub(super) fn live(&self, keep: usize, life: &Life, log: &mut Log) -> Result<Lived> {
+        let store = self.open(keep)?;
+        self.note(log, Event::Opened);
+        let resumed = store.resume()?;
+        if let Some(name) = resumed.name {
+            self.note(log, Event::Resumed(name));
+        }
+        let mut lived = Lived { resumed: resumed.name, skipped: resumed.skipped.len(), saved: None, error: None };
+        let mut step = resumed.progress.step;
+        for save in 0..life.saves {
+            step += 10;
+            let name = Name { attempt: store.attempt(), step };
+            self.note(log, Event::Started(name));
+            let weights = weights(name);
+            match store.save(&snapshot(name, &weights)?) {
+                Ok(saved) => {
+                    self.note(log, Event::Saved(name));
+                    lived.error = saved.rotation_error.or(saved.not_deleted.into_iter().next().map(|(_, error)| error));
+                    lived.saved = Some(name);
+                    if life.pins == Some(save) && store.pin(step).is_ok() {
+                        self.note(log, Event::Pinned(name));
+                    }
+                }
+                Err(error) => lived.error = Some(error),
+            }
+        }
+        store.close()?;
+        Ok(lived)
+    }
+
+    pub(super) fn open(&self, keep: usize) -> Result<Store> {
+        Store::open(self.local()?, Settings::new().keep(Keep::last(keep)))
+    }
+
+    pub(super) fn recorded(self, base: Nodes, log: Log, before: Promise) -> Recorded {
+        Recorded { base, live: self.disk.nodes(), journal: self.disk.journal(), log, before }
+    }
+
+    fn note(&self, log: &mut Log, event: Event) {
+        log.0.push((self.disk.operations(), event));
+    }
+}
+
+/// What a life saw.
+#[derive(Debug)]
+pub(super) struct Lived {
+    pub resumed: Option<Name>,
+    pub skipped: usize,
+    pub saved: Option<Name>,
+    /// The last thing that failed.
+    pub error: Option<Error>,
+}
+
+/// The only tensor of a checkpoint: every name has its own.
+pub(super) fn weights(name: Name) -> [f32; 8] {
+    std::array::from_fn(|i| mix(u64::from(name.attempt) << 40 | name.step << 4 | i as u64) as f32)
+}
+
+fn snapshot(name: Name, weights: &[f32; 8]) -> Result<Snapshot<'_>> {
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("w", &weights[..])?;
+    snapshot.progress(Progress::new(name.step));
+    Ok(snapshot)
+}
+
+/// For the words of a report.
+impl std::fmt::Display for Names {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ordered => "names in order",
+            Self::AnySubset => "any subset of names",
+        })
+    }
+}
