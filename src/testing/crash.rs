@@ -41,12 +41,22 @@ pub struct Violation {
 pub struct Explorer {
     names: Names,
     wrong: Option<Wrong>,
-    /// Random states that are tried at every operation of each recovery.
-    again: usize,
+    again: Again,
     seen: Vec<Mutex<HashSet<u64>>>,
     distinct: Vec<Mutex<HashSet<u64>>>,
     checked: AtomicU64,
     violation: Mutex<Option<Violation>>,
+}
+
+/// Where the power goes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// Nowhere.
+    Never,
+    /// At every operation of the recovery of each state, with so many random states.
+    Random(usize),
+    /// At every operation of the recovery of each state, with every state, and so on, so many recoveries deep.
+    Every(u32),
 }
 
 /// What was visited.
@@ -59,17 +69,15 @@ pub struct Visited {
 }
 
 impl Explorer {
-    /// States under one model of names. In each state, `again` random second cuts are made at every operation of the
-    /// recovery.
-    pub fn new(names: Names, again: usize) -> Self {
+    /// States under one model of names.
+    pub fn new(names: Names, again: Again) -> Self {
         let shards = || (0..SHARDS).map(|_| Mutex::default()).collect();
         let (checked, violation) = Default::default();
         Self { names, wrong: None, again, seen: shards(), distinct: shards(), checked, violation }
     }
 
-    /// The same, on a file system that does one thing wrong.
-    pub fn with_wrong(self, wrong: Wrong) -> Self {
-        Self { wrong: Some(wrong), ..self }
+    fn wrong_or_not(names: Names, wrong: Option<Wrong>) -> Self {
+        Self { wrong, ..Self::new(names, Again::Never) }
     }
 
     /// What has been visited so far.
@@ -93,7 +101,7 @@ impl Explorer {
                 scope.spawn(move || {
                     let recorded = Disk::with(self.wrong).record(history);
                     let place = || format!("every state of {history:?}");
-                    let _ = self.cut_everywhere(&recorded, &place, |at| at % threads == thread);
+                    let _ = self.cut_everywhere(&recorded, 0, &place, |at| at % threads == thread);
                 });
             }
         });
@@ -114,7 +122,7 @@ impl Explorer {
                 break;
             }
             let place = || format!("fsync {failing} of {history:?} fails");
-            if self.cut_everywhere(&recorded, &place, |_| true).is_break() {
+            if self.cut_everywhere(&recorded, 0, &place, |_| true).is_break() {
                 break;
             }
         }
@@ -168,6 +176,7 @@ impl Explorer {
     fn cut_everywhere(
         &self,
         recorded: &Recorded,
+        depth: u32,
         place: &dyn Fn() -> String,
         mine: impl Fn(usize) -> bool,
     ) -> ControlFlow<()> {
@@ -181,7 +190,7 @@ impl Explorer {
             }
             let promise = recorded.log.promise(&recorded.before, at);
             let place = || format!("{}, cut after operation {at}", place());
-            rest.every_state(self.names, &mut |image| self.visit(&image, &promise, 0, &place))?;
+            rest.every_state(self.names, &mut |image| self.visit(&image, &promise, depth, &place))?;
         }
         ControlFlow::Continue(())
     }
@@ -226,13 +235,25 @@ impl Explorer {
         let case = Case { image, promise, wrong: self.wrong, depth };
         match case.check() {
             Err((broken, detail)) => self.report(Violation { broken, detail, place: place() }),
-            Ok(recovery) if depth == 0 && self.again > 0 => {
-                let mut random = Random(image.fingerprint);
-                let place = || format!("{}, and again", place());
-                self.cut_randomly(&recovery, &mut random, self.again, depth + 1, &place)
-            }
             Ok(_) if self.has_violation() => ControlFlow::Break(()),
-            Ok(_) => ControlFlow::Continue(()),
+            Ok(recovery) => self.cut_again(&recovery, image.fingerprint, depth, place),
+        }
+    }
+
+    fn cut_again(
+        &self,
+        recovery: &Recorded,
+        seed: u64,
+        depth: u32,
+        place: &dyn Fn() -> String,
+    ) -> ControlFlow<()> {
+        let place = || format!("{}, then in its recovery", place());
+        match self.again {
+            Again::Random(each) if depth == 0 => {
+                self.cut_randomly(recovery, &mut Random(seed), each, depth + 1, &place)
+            }
+            Again::Every(deep) if depth < deep => self.cut_everywhere(recovery, depth + 1, &place, |_| true),
+            _ => ControlFlow::Continue(()),
         }
     }
 
@@ -251,27 +272,27 @@ fn insert(shards: &[Mutex<HashSet<u64>>], key: u64) -> bool {
     shard.lock().unwrap_or_else(PoisonError::into_inner).insert(key)
 }
 
-/// The checks that a wrong protocol meets, by name, in this order.
-pub const CHECKS: [(&str, fn(Wrong) -> Result<(), Violation>); 6] = [
-    ("a committed name is never replaced", |wrong| oracle::never_replaced(Some(wrong))),
-    ("a second writer is refused and disturbs nothing", |wrong| oracle::second_writer_refused(Some(wrong))),
+/// The checks that a protocol meets, by name, in this order; with nothing wrong all pass.
+pub const CHECKS: [(&str, fn(Option<Wrong>) -> Result<(), Violation>); 6] = [
+    ("a committed name is never replaced", oracle::never_replaced),
+    ("a second writer is refused and disturbs nothing", oracle::second_writer_refused),
     ("every state, names in order", |wrong| {
-        Explorer::new(Names::Ordered, 0).with_wrong(wrong).every_state(&History::small(), 1)
+        Explorer::wrong_or_not(Names::Ordered, wrong).every_state(&History::small(), 1)
     }),
     ("every state, any subset of names", |wrong| {
-        Explorer::new(Names::AnySubset, 0).with_wrong(wrong).every_state(&History::small(), 1)
+        Explorer::wrong_or_not(Names::AnySubset, wrong).every_state(&History::small(), 1)
     }),
     ("every fsync fails once", |wrong| {
-        Explorer::new(Names::Ordered, 0).with_wrong(wrong).every_failing_sync(&History::small())
+        Explorer::wrong_or_not(Names::Ordered, wrong).every_failing_sync(&History::small())
     }),
     ("the disk is gone and folders lie", |wrong| {
-        Explorer::new(Names::Ordered, 0).with_wrong(wrong).every_shutdown(&History::small())
+        Explorer::wrong_or_not(Names::Ordered, wrong).every_shutdown(&History::small())
     }),
 ];
 
 /// The first check that notices a mistake, with what it found.
 pub fn killer(wrong: Wrong) -> Option<(&'static str, Violation)> {
-    CHECKS.iter().find_map(|(name, check)| Some((*name, check(wrong).err()?)))
+    CHECKS.iter().find_map(|(name, check)| Some((*name, check(Some(wrong)).err()?)))
 }
 
 /// The nodes that a log's cut is about.

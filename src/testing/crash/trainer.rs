@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::snapshot::{Progress, Snapshot};
 use crate::store::{Keep, Name, Settings, Store};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Where runs are on the simulated disk.
 pub(super) const RUN: &str = "/run";
@@ -197,7 +197,10 @@ impl Disk {
     }
 
     pub(super) fn open(&self, keep: usize) -> Result<Store> {
-        Store::open(self.local()?, Settings::new().keep(Keep::last(keep)))
+        // Settings ask the system how many cores there are: once is enough for a million disks.
+        static SETTINGS: OnceLock<Settings> = OnceLock::new();
+        let settings = SETTINGS.get_or_init(Settings::new).clone();
+        Store::open(self.local()?, settings.keep(Keep::last(keep)))
     }
 
     pub(super) fn recorded(self, base: Nodes, log: Log, before: Promise) -> Recorded {
