@@ -22,7 +22,11 @@ fn report(what: &str, explorer: &Explorer, start: Instant) -> Visited {
     visited
 }
 
-/// Random histories from `first` on, on two threads, until so many distinct states were seen.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// Random histories from `first` on, on all cores, until so many distinct states were seen.
 fn random_until(explorer: &Explorer, first: u64, each: usize, distinct: u64) {
     let next = AtomicU64::new(first);
     let work = || {
@@ -31,7 +35,7 @@ fn random_until(explorer: &Explorer, first: u64, each: usize, distinct: u64) {
         }
     };
     std::thread::scope(|scope| {
-        let threads = [scope.spawn(work), scope.spawn(work)];
+        let threads: Vec<_> = (0..threads()).map(|_| scope.spawn(work)).collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
@@ -41,9 +45,9 @@ fn random_until(explorer: &Explorer, first: u64, each: usize, distinct: u64) {
 fn every_state_of_two_saves_and_a_rotation() {
     for names in BOTH {
         let (start, explorer) = (Instant::now(), Explorer::new(names, Again::Never));
-        holds(explorer.every_state(&History::small(), 2));
+        holds(explorer.every_state(&History::small(), threads()));
         let lives = vec![Life { saves: 1, pins: Some(0) }, Life { saves: 2, pins: None }];
-        holds(explorer.every_state(&History { keep: 2, lives }, 2));
+        holds(explorer.every_state(&History { keep: 2, lives }, threads()));
         assert!(report(&format!("every state, {names}"), &explorer, start).distinct > 400);
     }
 }
@@ -53,7 +57,7 @@ fn every_state_of_two_saves_and_a_rotation() {
 fn the_power_goes_again_at_every_operation_of_the_recovery() {
     for names in BOTH {
         let (start, explorer) = (Instant::now(), Explorer::new(names, Again::Every(2)));
-        holds(explorer.every_state(&History::small(), 2));
+        holds(explorer.every_state(&History::small(), threads()));
         assert!(report(&format!("cut again, {names}"), &explorer, start).distinct > 1_000);
     }
 }
@@ -79,7 +83,7 @@ fn a_million_distinct_states_keep_every_promise() {
     let mut distinct = 0;
     for names in BOTH {
         let (start, explorer) = (Instant::now(), Explorer::new(names, Again::Random(2)));
-        holds(explorer.every_state(&History::small(), 2));
+        holds(explorer.every_state(&History::small(), threads()));
         random_until(&explorer, 1, 8, 520_000);
         distinct += report(&format!("a million, {names}"), &explorer, start).distinct;
     }

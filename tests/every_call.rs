@@ -1,0 +1,264 @@
+//! Every call of a life fails: opening, resuming, saving, rotating, closing. Once, or from some call on for ever. Then the
+//! fault is gone, and nothing that was promised is lost, nothing is left, and saving works. A full disk for real, too.
+//!
+//! Faults that hit one call of one save are in `store.rs`; the same through the kernel is in `every_call_for_real.rs`.
+
+mod common;
+
+use common::TempFolder;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tensorkeep::engine::Local;
+use tensorkeep::testing::{Fault, Faults, failing_local};
+use tensorkeep::{Error, ErrorKind, Keep, Progress, Result, Saved, Settings, Snapshot, Store};
+
+const EIO: i32 = 5;
+const EACCES: i32 = 13;
+const EMFILE: i32 = 24;
+const ENOSPC: i32 = 28;
+const EROFS: i32 = 30;
+const EDQUOT: i32 = 122;
+
+/// Descriptors are counted, so that one test runs at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+fn save(store: &Store, step: u64, elements: usize) -> Result<Saved> {
+    let weights = vec![step as f32; elements];
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("weight", &weights)?;
+    snapshot.progress(Progress::new(step));
+    store.save(&snapshot)
+}
+
+fn open(folder: &Path, keep: usize) -> Result<Store> {
+    Store::open(Local::create(folder)?, Settings::new().keep(Keep::last(keep)))
+}
+
+fn leftovers(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let names = names.map(|name| name.into_string().unwrap());
+    names.filter(|name| name.starts_with(".tmp")).collect()
+}
+
+/// A whole life on a file system with faults: what was saved last, and the first error.
+fn life(folder: &Path, faults: &Faults) -> (Option<u64>, Option<Error>) {
+    let mut saved = None;
+    let mut run = || -> Result<()> {
+        let store = Store::open(failing_local(folder, faults)?, Settings::new().keep(Keep::last(2)))?;
+        let mut step = store.resume()?.next_step().max(200);
+        for _ in 0..2 {
+            step += 100;
+            save(&store, step, 100)?;
+            saved = Some(step);
+        }
+        store.close()
+    };
+    let error = run().err();
+    (saved, error)
+}
+
+/// Lets the calls from `step` on fail `times` times; false when the life ended before any did.
+fn life_with_faults(step: usize, times: usize, fault: Fault) -> bool {
+    let folder = Fast::new();
+    let store = open(&folder.0, 2).unwrap();
+    for step in [100, 200] {
+        save(&store, step, 100).unwrap();
+    }
+    drop(store);
+    let before = descriptors();
+    let faults = Faults::new();
+    faults.fail_after(step, times, fault);
+    let (saved, error) = life(&folder.0, &faults);
+    let failed = faults.take_calls().get(step).cloned();
+    assert_eq!(descriptors(), before, "{failed:?} leaks a descriptor");
+    if let Some(error) = &error {
+        assert!(error.object().is_some(), "{failed:?}: no path in {error}");
+    }
+    // Healed: the run is what it was, or further.
+    let store = open(&folder.0, 2).unwrap();
+    let resumed = store.resume().unwrap();
+    assert!(resumed.skipped.is_empty(), "{failed:?}: {:?}", resumed.skipped);
+    assert!(resumed.next_step() >= saved.unwrap_or(200), "{failed:?} lost {saved:?}: {}", resumed.next_step());
+    save(&store, resumed.next_step() + 100, 100).unwrap_or_else(|error| panic!("{failed:?}: {error}"));
+    assert!(leftovers(&folder.0).is_empty(), "{failed:?} left {:?}", leftovers(&folder.0));
+    assert!(failed.is_some() || error.is_none(), "an error without a fault: {error:?}");
+    failed.is_some()
+}
+
+/// A folder in memory where there is one: what fails here is simulated, and an fsync of a real disk takes milliseconds.
+struct Fast(PathBuf);
+
+impl Fast {
+    fn new() -> Self {
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let nonce = u128::from_le_bytes(tensorkeep::engine::fresh_nonce());
+        let path = parent.join(format!("tensorkeep-life-{nonce:032x}"));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Fast {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn count_through(times: usize, fault: Fault) {
+    let mut step = 0;
+    while life_with_faults(step, times, fault) {
+        step += 1;
+    }
+    assert!(step > 40, "{fault:?}: only {step} calls were seen");
+}
+
+// G1 G2 G3
+#[test]
+fn every_call_of_a_life_fails_once() {
+    let _alone = alone();
+    for errno in [EIO, EACCES, EMFILE, ENOSPC, EROFS, EDQUOT] {
+        count_through(1, Fault::Errno(errno));
+    }
+    count_through(1, Fault::Short);
+    count_through(1, Fault::DoneButErrno(EIO));
+}
+
+// G1 G2 G3
+#[test]
+fn from_every_call_of_a_life_on_everything_fails_until_it_heals() {
+    let _alone = alone();
+    for errno in [EIO, EACCES, EMFILE, ENOSPC, EROFS, EDQUOT] {
+        count_through(usize::MAX, Fault::Errno(errno));
+    }
+}
+
+/// A small file system of its own, if this process may mount one.
+struct Mounted(PathBuf, TempFolder);
+
+impl Mounted {
+    fn new(name: &str, arguments: &[&str]) -> Option<Self> {
+        let folder = TempFolder::new(name);
+        let point = folder.path().join("mounted");
+        std::fs::create_dir(&point).unwrap();
+        let mounted = Command::new("mount").args(arguments).arg(&point).output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(point, folder)),
+            outcome => {
+                println!("skipped {name}: mounting needs root and loop devices ({outcome:?})");
+                None
+            }
+        }
+    }
+
+    fn tmpfs() -> Option<Self> {
+        Self::new("tmpfs", &["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+    }
+
+    fn ext4() -> Option<Self> {
+        let folder = TempFolder::new("image");
+        let image = folder.path().join("image");
+        std::fs::File::create(&image).unwrap().set_len(4 << 20).unwrap();
+        let formatted = Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image).output();
+        if !formatted.is_ok_and(|output| output.status.success()) {
+            println!("skipped ext4: there is no mkfs.ext4");
+            return None;
+        }
+        // The loop device keeps the image, which has no name any more when the folder is gone.
+        Self::new("ext4", &["-o", "loop", image.to_str().unwrap()])
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+        let _ = self.1.path();
+    }
+}
+
+/// Takes all space but `left` bytes.
+fn fill(folder: &Path, left: u64) -> PathBuf {
+    let filler = folder.join("filler");
+    let block = vec![1_u8; 4096];
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut file, &block).is_ok() {}
+    let len = file.metadata().unwrap().len();
+    file.set_len(len.saturating_sub(left)).unwrap();
+    file.sync_all().unwrap();
+    filler
+}
+
+// G1 G3
+#[test]
+fn a_disk_that_is_really_full_loses_nothing_and_saves_again_when_there_is_space() {
+    let _alone = alone();
+    for disk in [Mounted::tmpfs(), Mounted::ext4()].into_iter().flatten() {
+        let run = disk.0.join("run");
+        let store = open(&run, 2).unwrap();
+        // 400 KB each: announced by preallocation; then 100 KB: found out while writing.
+        for elements in [100_000, 25_000] {
+            let first = 1 + store.list().unwrap().last().map_or(0, |info| info.name.step);
+            save(&store, first, 1000).unwrap();
+            let filler = fill(&disk.0, 50_000);
+            for round in 0..3 {
+                let error = save(&store, first + 1 + round, elements).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+                assert!(error.object().is_some_and(|object| object.contains("run")), "{error}");
+                assert_eq!(store.resume().unwrap().next_step(), first);
+                assert!(leftovers(&run).is_empty(), "{:?}", leftovers(&run));
+            }
+            std::fs::remove_file(filler).unwrap();
+            save(&store, first + 10, elements).unwrap();
+        }
+        store.close().unwrap();
+    }
+}
+
+// G3
+#[test]
+fn a_disk_with_room_for_one_more_than_is_kept_saves_for_ever() {
+    let _alone = alone();
+    for disk in [Mounted::tmpfs(), Mounted::ext4()].into_iter().flatten() {
+        let store = open(&disk.0.join("run"), 1).unwrap();
+        save(&store, 1, 50_000).unwrap();
+        fill(&disk.0, 300_000);
+        for step in 2..30 {
+            let saved = save(&store, step, 50_000).unwrap_or_else(|error| panic!("step {step}: {error}"));
+            assert!(saved.rotation_error.is_none() && saved.not_deleted.is_empty(), "{saved:?}");
+        }
+        assert_eq!(store.list().unwrap().len(), 1);
+    }
+}
+
+// G3: the space runs out exactly while the old checkpoint is being deleted.
+#[test]
+fn a_rotation_that_finds_the_disk_full_keeps_the_save_and_is_made_up_for() {
+    let _alone = alone();
+    for call in ["unlink", "list"] {
+        let folder = TempFolder::new("full-rotation");
+        let faults = Faults::new();
+        let settings = Settings::new().keep(Keep::last(1));
+        let store = Store::open(failing_local(folder.path(), &faults).unwrap(), settings).unwrap();
+        save(&store, 1, 100).unwrap();
+        faults.take_calls();
+        save(&store, 2, 100).unwrap();
+        // The same calls come again: the fault is at the last one of this name, behind the commit.
+        let calls = faults.take_calls().iter().filter(|seen| seen.name == call).count();
+        faults.fail_named(call, calls - 1, 1, Fault::Errno(ENOSPC));
+        let saved = save(&store, 3, 100).unwrap();
+        assert!(saved.rotation_error.is_some() || !saved.not_deleted.is_empty(), "{call}: {saved:?}");
+        assert_eq!(store.resume().unwrap().next_step(), 3);
+        faults.heal();
+        save(&store, 4, 100).unwrap();
+        let steps: Vec<u64> = store.list().unwrap().iter().map(|info| info.name.step).collect();
+        assert_eq!(steps, [3, 4], "{call}: 3 was resumed from, 4 is the newest");
+    }
+}
