@@ -2,9 +2,11 @@
 //! that happens by default before a byte is given out, and tensors, slices and records. Knows a [`Blob`] to read from,
 //! and nothing of stores.
 
+mod chunks;
 mod read;
 mod verify;
 
+pub use chunks::ChunkInfo;
 pub use read::{Dims, TensorInfo};
 pub use verify::Report;
 

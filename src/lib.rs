@@ -22,7 +22,7 @@ pub mod testing;
 mod writer;
 
 pub use buffer::Buffer;
-pub use checkpoint::{Checkpoint, Dims, OpenOptions, Report, TensorInfo, Verify};
+pub use checkpoint::{Checkpoint, ChunkInfo, Dims, OpenOptions, Report, TensorInfo, Verify};
 pub use codec::Codec;
 pub use dtype::{Dtype, Element};
 pub use error::{Error, ErrorKind, Result};
@@ -32,7 +32,7 @@ pub use model::{LoadOptions, LoadReport, MODEL_GROUP, Mismatched, Model, Registr
 pub use snapshot::{Deferred, IntoSource, Progress, RESERVED_PREFIX, Snapshot, Source};
 pub use state_dict::{IntoTensorMut, StateDict, StateDictMut, Stateful, TensorMut};
 pub use store::{
-    Every, Info, Keep, Mode, Name, Reader, Resumed, Saved, Settings, Skipped, State, Store, Why,
+    AttemptInfo, Every, Info, Keep, Mode, Name, Reader, Resumed, Saved, Settings, Skipped, State, Store, Why,
 };
 pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
 pub use writer::{WriteOptions, Written};

@@ -239,7 +239,7 @@ impl Checkpoint {
         Entry { table: self.index.records.columns(), number, first_bit: self.index.tensors.chunk_count() }
     }
 
-    fn find(&self, name: &str) -> Result<usize> {
+    pub(super) fn find(&self, name: &str) -> Result<usize> {
         let alias = || self.index.aliases.get(name).map(|&target| target as usize);
         self.index.tensors.find(name).or_else(alias).ok_or_else(|| {
             let nearest = crate::names::nearest(name, self.names());
@@ -247,7 +247,7 @@ impl Checkpoint {
         })
     }
 
-    fn find_tensor(&self, name: &str) -> Result<(Entry<'_>, Dtype, Vec<usize>)> {
+    pub(super) fn find_tensor(&self, name: &str) -> Result<(Entry<'_>, Dtype, Vec<usize>)> {
         let number = self.find(name)?;
         let table = self.index.tensors.columns();
         self.at_place(name, || {
@@ -264,7 +264,7 @@ impl Checkpoint {
         })
     }
 
-    fn at_place<T>(&self, name: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(super) fn at_place<T>(&self, name: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {
         read().map_err(|error| error.in_tensor(name).in_object(&self.name))
     }
 
@@ -317,7 +317,7 @@ impl Checkpoint {
             })
     }
 
-    fn stored_in_memory(&self, chunk: &Chunk) -> Option<&[u8]> {
+    pub(super) fn stored_in_memory(&self, chunk: &Chunk) -> Option<&[u8]> {
         let start = chunk.offset as usize;
         self.blob.as_bytes()?.get(start..start + chunk.stored_len as usize)
     }

@@ -5,7 +5,7 @@
 mod blocks;
 mod upload;
 
-pub(crate) use upload::replace_file;
+pub use upload::replace_file;
 
 use super::vfs::{self, Os, Stat, Vfs, VfsFile};
 use super::{Blob, Caps, Engine, Entry, Lock, Unchanging, Upload, check_key, ends_early, fresh_nonce};

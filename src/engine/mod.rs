@@ -20,7 +20,7 @@ pub(crate) mod map;
 pub(crate) mod memory;
 pub(crate) mod vfs;
 
-pub use local::Local;
+pub use local::{Local, replace_file};
 pub use map::Unchanging;
 pub use memory::Memory;
 

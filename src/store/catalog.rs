@@ -1,7 +1,7 @@
 //! The checkpoints of a run, to read: listing, finding, opening. Owns: [`Reader`], and a memory of what immutable
 //! objects said of themselves. Takes no lock and writes nothing.
 
-use super::keep::{Candidate, Facts, Mode};
+use super::keep::{Candidate, Facts, Keep, Mode};
 use super::naming::{DAMAGED, Name, PINS, damaged_mark_key};
 use super::save::{SAVE, SaveRecord};
 use crate::checkpoint::{Checkpoint, OpenOptions};
@@ -41,6 +41,8 @@ pub struct State {
     pub why: String,
     /// The checkpoint that its attempt had resumed from.
     pub resumed_from: Option<String>,
+    /// The retention policy of its writer, if it says so: what the next save of the same program would delete.
+    pub keep: Option<Keep>,
     /// Tensors, ties counted each.
     pub tensors: usize,
 }
@@ -205,6 +207,7 @@ impl Reader {
             saved_at: save.saved_at,
             why: save.why,
             resumed_from: save.resumed_from,
+            keep: save.keep,
             tensors: checkpoint.names().count(),
         };
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, state.clone());

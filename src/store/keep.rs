@@ -4,10 +4,11 @@
 use super::naming::Name;
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Which direction of a metric is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
     /// Smaller is better: a loss.
     Min,
@@ -27,12 +28,13 @@ impl Mode {
 /// A retention policy as a value. Each rule protects checkpoints; what no rule protects is deleted after a newer one is
 /// durable. Whatever the rules, the newest, the best of each metric named here, the pinned and the one that this run
 /// resumed from stay.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Keep {
     rules: Vec<Rule>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Rule {
     All,
     Last(usize),
@@ -84,6 +86,12 @@ impl Keep {
         self.and(Rule::NewestWithinBytes(bytes))
     }
 
+    /// And what `other` keeps.
+    pub fn or(mut self, other: Self) -> Self {
+        self.rules.extend(other.rules);
+        self
+    }
+
     fn and(mut self, rule: Rule) -> Self {
         self.rules.push(rule);
         self
@@ -97,6 +105,29 @@ impl Keep {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// In words: `last 3, 1 best accuracy (max), every 1000 steps`.
+impl std::fmt::Display for Keep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.rules.is_empty() {
+            return f.write_str("the newest only");
+        }
+        for (i, rule) in self.rules.iter().enumerate() {
+            f.write_str(if i > 0 { ", " } else { "" })?;
+            match rule {
+                Rule::All => f.write_str("all"),
+                Rule::Last(count) => write!(f, "last {count}"),
+                Rule::Best { metric, mode: Mode::Min, count } => write!(f, "{count} best {metric} (min)"),
+                Rule::Best { metric, mode: Mode::Max, count } => write!(f, "{count} best {metric} (max)"),
+                Rule::EverySteps(steps) => write!(f, "every {steps} steps"),
+                Rule::EveryEpochs(epochs) => write!(f, "every {epochs} epochs"),
+                Rule::YoungerThan(age) => write!(f, "younger than {} s", age.as_secs()),
+                Rule::NewestWithinBytes(bytes) => write!(f, "newest within {bytes} bytes"),
+            }?;
+        }
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ mod attempt;
 mod catalog;
 mod keep;
 mod naming;
+mod pins;
 mod resume;
 mod save;
 mod schedule;
@@ -13,12 +14,13 @@ mod signals;
 pub use catalog::{Info, Reader, State};
 pub use keep::{Keep, Mode};
 pub use naming::Name;
+pub use pins::AttemptInfo;
 pub use resume::{Resumed, Skipped};
 pub use save::Saved;
 pub use schedule::{Every, Why};
 
 use crate::checkpoint::{Checkpoint, OpenOptions};
-use crate::engine::{Engine, Lock, Unchanging, fresh_nonce};
+use crate::engine::{Engine, Lock, Unchanging};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Progress;
 use crate::writer::WriteOptions;
@@ -194,13 +196,7 @@ impl Store {
     /// `NotFound`, and whatever the engine says.
     pub fn pin(&self, step: u64) -> Result<()> {
         let name = self.reader.find(step)?;
-        let engine = self.reader.engine();
-        let pinned =
-            engine.create(&name.pin_key(), Some(0)).and_then(|upload| Ok(upload.commit(fresh_nonce())?));
-        match pinned {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            pinned => pinned,
-        }
+        name.pin(self.reader.engine())
     }
 
     /// Takes a pin away. Nothing is deleted by that before the next save.
@@ -208,11 +204,7 @@ impl Store {
     /// # Errors
     /// `NotFound`, and whatever the engine says.
     pub fn unpin(&self, step: u64) -> Result<()> {
-        let name = self.reader.find(step)?;
-        match self.reader.engine().delete(&name.pin_key()) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            deleted => deleted,
-        }
+        self.reader.find(step)?.unpin(self.reader.engine())
     }
 
     /// Deletes a step's checkpoint, durably.

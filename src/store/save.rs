@@ -24,6 +24,9 @@ pub(super) struct SaveRecord {
     pub saved_at: u64,
     pub why: String,
     pub resumed_from: Option<String>,
+    /// The retention policy at work, so that tools can say what will go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<super::Keep>,
 }
 
 /// What a save did.
@@ -73,6 +76,7 @@ impl Store {
             saved_at: super::seconds_since_1970(),
             why: self.lock_schedule().reason(),
             resumed_from: self.resumed_from().map(|name| name.to_string()),
+            keep: Some(self.settings.keep.clone()),
         };
         let extra = [(SAVE, records::encode(&record)?)];
         let nonce = self.attempt.nonce(name.step);

@@ -216,7 +216,7 @@ impl Upload for LocalUpload {
 /// # Errors
 /// What `write` says; `NoSpace`, `Io`: `path` is what it was. `Unknown` when the new file is there and its durability
 /// could not be had.
-pub(crate) fn replace_file(
+pub fn replace_file(
     path: &Path,
     size_hint: Option<u64>,
     write: impl FnMut(&mut dyn Upload) -> Result<()>,

@@ -1,0 +1,102 @@
+//! A checkpoint's chunks, for tools that look at a file: where each lies, and a walk over a tensor's raw bytes chunk by
+//! chunk in memory that is used again. Knows what [`read`](super::read) knows.
+
+use super::Checkpoint;
+use super::read::Entry;
+use crate::codec::Decoder;
+use crate::dtype::Dtype;
+use crate::error::Result;
+use crate::format::table::{CODEC_FILL, CODEC_RAW, CODEC_ZSTD};
+use std::ops::Range;
+
+/// Where one chunk of a tensor or record lies, and how it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChunkInfo {
+    /// Absolute offset of the stored bytes.
+    pub offset: u64,
+    /// Stored length in bytes.
+    pub stored_len: u32,
+    /// Raw length in bytes.
+    pub raw_len: u32,
+    /// The codec's name, `unknown` for one that this version does not know.
+    pub codec: &'static str,
+    /// The checksum that the index has for the stored bytes.
+    pub crc32: u32,
+}
+
+impl Checkpoint {
+    /// The chunks of a tensor, in the order of its bytes. Touches no tensor bytes.
+    ///
+    /// # Errors
+    /// `NotFound`, with the nearest name.
+    pub fn chunks(&self, name: &str) -> Result<Vec<ChunkInfo>> {
+        let entry = self.tensor_entry(self.find(name)?);
+        Ok(entry.table.chunks(entry.number).map(describe).collect())
+    }
+
+    /// Calls `visit` with each of the tensor's chunks numbered in `chunks`: the offset within the tensor and the raw
+    /// bytes, verified and decoded, valid only during the call and of any alignment. Memory is one chunk's, whatever
+    /// the tensor's length; mapped raw chunks take none.
+    ///
+    /// Every chunk but the last holds a whole number of elements, as many in each.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`], and what `visit` returns.
+    pub fn visit_chunks(
+        &self,
+        name: &str,
+        chunks: Range<usize>,
+        mut visit: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let (entry, dtype, _) = self.find_tensor(name)?;
+        self.at_place(name, || self.walk(entry, dtype, chunks, &mut visit))
+    }
+
+    fn walk(
+        &self,
+        entry: Entry<'_>,
+        dtype: Dtype,
+        wanted: Range<usize>,
+        visit: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let chunk_len = entry.table.chunk_len(entry.number);
+        let mut decoder = Decoder::default();
+        let (mut stored, mut decoded) = (Vec::new(), Vec::new());
+        let chunks = entry.table.chunks(entry.number).enumerate();
+        for (number, chunk) in chunks.skip(wanted.start).take(wanted.len()) {
+            let bytes = match self.stored_in_memory(&chunk) {
+                Some(bytes) => bytes,
+                None => {
+                    stored.resize(chunk.stored_len as usize, 0);
+                    self.blob.read_at(chunk.offset, &mut stored)?;
+                    &stored
+                }
+            };
+            self.check(entry, number, &chunk, bytes)?;
+            let start = number as u64 * chunk_len;
+            if chunk.codec == CODEC_RAW {
+                visit(start, bytes)?;
+                continue;
+            }
+            // OK to cast: a chunk is at most 64 MiB raw, and the index was checked for that.
+            decoded.resize(chunk.raw_len as usize, 0);
+            decoder
+                .decode(chunk.codec, chunk.filter, bytes, &mut decoded, dtype)
+                .map_err(|error| error.at_byte(chunk.offset))?;
+            visit(start, &decoded)?;
+        }
+        Ok(())
+    }
+}
+
+fn describe(chunk: crate::format::table::Chunk) -> ChunkInfo {
+    let codec = match chunk.codec {
+        CODEC_RAW => "raw",
+        CODEC_ZSTD => "zstd",
+        CODEC_FILL => "fill",
+        _ => "unknown",
+    };
+    let crate::format::table::Chunk { offset, stored_len, raw_len, crc, .. } = chunk;
+    ChunkInfo { offset, stored_len, raw_len, codec, crc32: crc }
+}

@@ -1,0 +1,114 @@
+//! Pins and what else lies beside a run's checkpoints, for people and tools. Owns: setting and taking away a pin, and
+//! listing attempts and what was set aside. Needs no lock and takes no attempt: a pin is a create-once object.
+
+use super::attempt::Writer;
+use super::catalog::Reader;
+use super::keep::{self, Keep};
+use super::naming::{ATTEMPTS, DAMAGED, Name, attempt_key, attempt_of_key};
+use crate::engine::{Engine, fresh_nonce};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::records;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Who opened a run for writing, and when.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct AttemptInfo {
+    /// The attempt's number, counted from 1.
+    pub number: u32,
+    /// The writer's host; empty when its object cannot be read.
+    pub host: String,
+    /// The writer's process.
+    pub pid: u32,
+    /// When it opened the run, in seconds since 1970 by its clock; 0 when its object cannot be read.
+    pub started_at: u64,
+}
+
+impl Name {
+    /// Protects this checkpoint from rotation, also beside a running writer. Pinning what is pinned is fine.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such checkpoint, or when rotation was faster; whatever the engine says.
+    pub fn pin(self, engine: &dyn Engine) -> Result<()> {
+        engine.open(&self.key())?;
+        let pinned =
+            engine.create(&self.pin_key(), Some(0)).and_then(|upload| Ok(upload.commit(fresh_nonce())?));
+        match pinned {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        // A rotation that had listed the pins before may have deleted it since: then there is nothing to protect.
+        let there = engine.open(&self.key()).map(drop);
+        if there.is_err() {
+            let _ = engine.delete(&self.pin_key());
+        }
+        there
+    }
+
+    /// Takes the pin away. Nothing is deleted by that before the next save.
+    ///
+    /// # Errors
+    /// Whatever the engine says.
+    pub fn unpin(self, engine: &dyn Engine) -> Result<()> {
+        match engine.delete(&self.pin_key()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            deleted => deleted,
+        }
+    }
+}
+
+impl Reader {
+    /// All attempts to write to this run, oldest first.
+    ///
+    /// # Errors
+    /// Whatever listing says. An attempt whose object cannot be read is listed without its writer.
+    pub fn attempts(&self) -> Result<Vec<AttemptInfo>> {
+        let listed = self.engine().list(ATTEMPTS)?;
+        let mut numbers: Vec<u32> = listed.iter().filter_map(|entry| attempt_of_key(&entry.key)).collect();
+        numbers.sort_unstable();
+        Ok(numbers
+            .into_iter()
+            .map(|number| {
+                let writer = self.writer(number).unwrap_or(Writer { host: String::new(), pid: 0, started_at: 0 });
+                AttemptInfo { number, host: writer.host, pid: writer.pid, started_at: writer.started_at }
+            })
+            .collect())
+    }
+
+    fn writer(&self, number: u32) -> Result<Writer> {
+        /// An attempt's object is a hostname and two numbers.
+        const LONGEST: u64 = 64 << 10;
+        let blob = self.engine().open(&attempt_key(number))?;
+        if blob.len() > LONGEST {
+            return Err(Error::damaged("an attempt's object is too long").found(blob.len()));
+        }
+        let mut bytes = vec![0; blob.len() as usize];
+        blob.read_at(0, &mut bytes)?;
+        records::decode_owned(&bytes)
+    }
+
+    /// Keys of what resuming has set aside as damaged.
+    ///
+    /// # Errors
+    /// Whatever listing says.
+    pub fn set_aside(&self) -> Result<Vec<String>> {
+        let mut keys: Vec<String> = self.engine().list(DAMAGED)?.into_iter().map(|entry| entry.key).collect();
+        keys.sort();
+        Ok(keys)
+    }
+
+    /// Why each checkpoint would stay under a policy, as [`Store::kept`](super::Store::kept) says it; what is not in
+    /// the answer would go. What the newest attempt had resumed from stays, as it does for its writer. `now` in seconds
+    /// since 1970.
+    ///
+    /// # Errors
+    /// `Invalid` for a policy that means nothing; whatever listing says.
+    pub fn kept(&self, keep: &Keep, now: u64) -> Result<BTreeMap<Name, BTreeSet<String>>> {
+        keep.check()?;
+        let infos = self.list()?;
+        let newest = infos.iter().rev().find_map(|info| info.state.as_ref().ok());
+        let resumed_from = newest.and_then(|state| state.resumed_from.as_ref()?.parse().ok());
+        let candidates: Vec<_> = infos.iter().map(super::Info::candidate).collect();
+        Ok(keep::select(keep, &candidates, resumed_from, now))
+    }
+}
