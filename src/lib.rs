@@ -6,6 +6,8 @@ compile_error!("tensorkeep maps little-endian tensors in place and does not supp
 mod buffer;
 mod checkpoint;
 mod codec;
+#[cfg(feature = "convert")]
+pub mod convert;
 mod dtype;
 pub mod engine;
 mod error;

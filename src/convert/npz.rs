@@ -1,0 +1,62 @@
+//! NumPy's `.npz`, in: a zip archive of `.npy` files, stored or deflated.
+
+use super::blob::{self, Archive};
+use super::{Foreign, ForeignTensor, Format, Note, Place, npy};
+use crate::engine::Blob;
+use crate::error::{Error, ErrorKind, Result};
+use std::sync::Arc;
+
+pub fn open(blob: &Arc<dyn Blob>, mut archive: Archive) -> Result<Foreign> {
+    let mut foreign = Foreign::empty(Format::Npz, blob.len());
+    let names: Vec<String> = blob::names(&archive)?;
+    for member in &names {
+        match member.strip_suffix(".npy") {
+            Some(name) => push(&mut foreign, blob, &mut archive, member, name)?,
+            None => foreign.notes.push(Note::lost(member, "dropped: not an array")),
+        }
+    }
+    if foreign.tensors.is_empty() && !names.is_empty() && names.len() == foreign.notes.len() {
+        let some = names.first().map_or("", String::as_str);
+        let error = Error::new(ErrorKind::Foreign, "a zip archive, but neither NumPy's nor torch's");
+        return Err(error.found(format!("{some:?} in it")));
+    }
+    Ok(foreign)
+}
+
+fn push(
+    foreign: &mut Foreign,
+    blob: &Arc<dyn Blob>,
+    archive: &mut Archive,
+    member: &str,
+    name: &str,
+) -> Result<()> {
+    let place = |error: Error| error.in_tensor(name);
+    let facts = blob::member(archive, member).map_err(place)?;
+    let head = blob::head(archive, member, npy::LONGEST_HEADER + 12).map_err(place)?;
+    let header = match npy::parse(&head) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            foreign.notes.push(Note::lost(name, format!("dropped: {error}")));
+            return Ok(());
+        }
+        header => header.map_err(place)?,
+    };
+    let (len, start) = (header.byte_len().map_err(place)?, header.data_start as u64);
+    if start.checked_add(len as u64) != Some(facts.len) {
+        return Err(place(Error::damaged("length of the array").expected(format!("{start} + {len}")).found(facts.len)));
+    }
+    let (dtype, shape) = (header.dtype, header.shape.clone());
+    if !header.is_plain() {
+        foreign.notes.push(npy::order_note(name, &header));
+    }
+    let place = match facts.stored_at {
+        Some(at) if header.is_plain() => Place::At(Arc::clone(blob), at + start),
+        _ => {
+            let (archive, member) = (archive.clone(), member.to_owned());
+            Place::Made(Arc::new(move || {
+                header.arrange(blob::read(&mut archive.clone(), &member, start, len)?)
+            }))
+        }
+    };
+    foreign.tensors.push(ForeignTensor::new(name.to_owned(), dtype, shape, place)?);
+    Ok(())
+}
