@@ -7,17 +7,24 @@ use common::TempFolder;
 use std::sync::Arc;
 use std::time::Duration;
 use tensorkeep::engine::{Engine, Local, Memory};
-use tensorkeep::testing::{Fault, Faults, failing_local};
+use tensorkeep::testing::{Fault, Faults, failing_local, store_suite};
 use tensorkeep::{
     Error, ErrorKind, Every, Keep, Mode, Name, Progress, Reader, Result, Saved, Settings, Snapshot, Store,
     Why,
 };
 
-/// Both engines, each with a run of its own.
-fn on_both(test: impl Fn(Arc<dyn Engine>)) {
-    test(Arc::new(Memory::new()));
-    let folder = TempFolder::new("store");
-    test(Arc::new(Local::create(folder.path().join("run")).unwrap()));
+#[test]
+fn a_store_in_memory_keeps_its_promises() {
+    store_suite::run(|| Arc::new(Memory::new()));
+}
+
+#[test]
+fn a_store_on_disk_keeps_its_promises() {
+    let mut folders = Vec::new();
+    store_suite::run(|| {
+        folders.push(TempFolder::new("store"));
+        Arc::new(Local::create(folders.last().unwrap().path().join("run")).unwrap())
+    });
 }
 
 fn open(engine: &Arc<dyn Engine>, settings: Settings) -> Store {
@@ -49,252 +56,6 @@ fn damage(path: &std::path::Path) {
     std::fs::write(path, bytes).unwrap();
 }
 
-// P10
-#[test]
-fn progress_counts_completed_updates_and_the_next_step_follows() {
-    on_both(|engine| {
-        let store = open(&engine, Settings::new());
-        let fresh = store.resume().unwrap();
-        assert_eq!((fresh.next_step(), fresh.checkpoint.is_none()), (0, true));
-        save(&store, 7, 0.5).unwrap();
-        store.close().unwrap();
-        let store = open(&engine, Settings::new());
-        let resumed = store.resume().unwrap();
-        assert_eq!(
-            resumed.next_step(),
-            7,
-            "seven updates are completed: the next is number 7, counted from 0"
-        );
-        assert_eq!(weight(&resumed.checkpoint.unwrap()), 7.0);
-        assert_eq!(store.due(&Progress::new(7)), None);
-    });
-}
-
-// P4
-#[test]
-fn no_committed_name_is_ever_written_twice() {
-    on_both(|engine| {
-        let store = open(&engine, Settings::new());
-        save(&store, 1, 0.5).unwrap();
-        assert_eq!(save(&store, 1, 0.4).unwrap_err().kind(), ErrorKind::AlreadyExists);
-        store.close().unwrap();
-        let store = open(&engine, Settings::new());
-        let again = save(&store, 1, 0.3).unwrap();
-        assert_eq!(again.name, Name { attempt: 2, step: 1 });
-        assert_eq!(steps(&store), [1, 1]);
-        assert_eq!(store.latest().unwrap().unwrap().metrics().unwrap()["loss"], 0.3);
-    });
-}
-
-// P3
-#[test]
-fn rotation_keeps_the_union_and_never_the_newest_best_pinned_or_resumed_from() {
-    on_both(|engine| {
-        let keep = Keep::last(2).and_best("loss", Mode::Min, 1).and_every_steps(500);
-        let store = open(&engine, Settings::new().keep(keep.clone()));
-        for (step, loss) in [(100, 5.0), (200, 1.0), (300, 4.0), (400, 3.0), (500, 3.0), (600, 3.0)] {
-            save(&store, step, loss).unwrap();
-        }
-        assert_eq!(steps(&store), [200, 500, 600]);
-        store.pin(200).unwrap();
-        let deleted = save(&store, 700, 0.5).unwrap().deleted;
-        assert!(
-            deleted.is_empty(),
-            "500 is on the grid, 600 and 700 are the last, 200 is pinned: {deleted:?}"
-        );
-        save(&store, 800, 0.9).unwrap();
-        assert_eq!(steps(&store), [200, 500, 700, 800]);
-        store.close().unwrap();
-        // The policy's memory is in the checkpoints: a restart forgets nothing.
-        let store = open(&engine, Settings::new().keep(Keep::last(1)));
-        store.resume_at(500).unwrap();
-        save(&store, 600, 9.0).unwrap();
-        assert_eq!(steps(&store), [200, 500, 600], "pinned, resumed from, newest");
-        let kept = store.kept().unwrap();
-        assert_eq!(kept[&Name { attempt: 1, step: 500 }].iter().next().unwrap(), "resumed from");
-        store.unpin(200).unwrap();
-        save(&store, 700, 9.0).unwrap();
-        assert_eq!(steps(&store), [500, 700]);
-    });
-}
-
-// P9
-#[test]
-fn a_second_writer_is_refused_and_told_who_holds_the_run() {
-    on_both(|engine| {
-        let store = open(&engine, Settings::new());
-        let error = Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Locked);
-        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
-        save(&store, 1, 0.5).unwrap();
-        drop(store);
-        assert_eq!(open(&engine, Settings::new()).attempt(), 2);
-    });
-}
-
-// P9
-#[test]
-fn a_zombie_is_fenced_and_deletes_nothing() {
-    on_both(|engine| {
-        let zombie = open(&engine, Settings::new().keep(Keep::last(1)));
-        save(&zombie, 100, 0.5).unwrap();
-        // What a stolen lock or a network partition does: a newer attempt is there while the old writer lives.
-        engine.create("attempts/0002", None).unwrap().commit([2; 16]).unwrap();
-        for outcome in [save(&zombie, 200, 0.1).map(drop), zombie.delete(100)] {
-            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Fenced);
-        }
-        assert_eq!(steps(&zombie), [100]);
-    });
-}
-
-// P6
-#[test]
-fn resume_falls_back_past_damage_sets_it_aside_and_says_so() {
-    let folder = TempFolder::new("fallback");
-    let engine: Arc<dyn Engine> = Arc::new(Local::create(folder.path()).unwrap());
-    let store = open(&engine, Settings::new());
-    for step in [100, 200, 300, 400] {
-        save(&store, step, 0.5).unwrap();
-    }
-    drop(store);
-    damage(&folder.path().join("0001-0000000400.tkeep"));
-    std::fs::remove_file(folder.path().join("0001-0000000300.tkeep")).unwrap();
-    std::fs::write(folder.path().join("0001-0000000300.tkeep"), b"").unwrap();
-    let store = open(&engine, Settings::new().keep(Keep::last(1)));
-    let resumed = store.resume().unwrap();
-    assert_eq!(resumed.next_step(), 200);
-    let skipped: Vec<_> =
-        resumed.skipped.iter().map(|skipped| (skipped.name.step, skipped.error.kind())).collect();
-    assert_eq!(skipped, [(400, ErrorKind::Damaged), (300, ErrorKind::Damaged)]);
-    assert!(resumed.skipped[0].error.to_string().contains("tensor weight"), "{}", resumed.skipped[0].error);
-    for skipped in resumed.skipped {
-        assert!(std::path::Path::new(&skipped.set_aside.unwrap().unwrap()).is_file());
-    }
-    assert_eq!(steps(&store), [100, 200]);
-    drop(store);
-    let store = open(&engine, Settings::new());
-    assert!(store.resume().unwrap().skipped.is_empty(), "resuming again finds nothing to set aside");
-}
-
-// P6
-#[test]
-fn a_run_whose_every_checkpoint_is_damaged_does_not_begin_from_nothing_by_itself() {
-    let folder = TempFolder::new("all-damaged");
-    let engine: Arc<dyn Engine> = Arc::new(Local::create(folder.path()).unwrap());
-    let store = open(&engine, Settings::new());
-    save(&store, 100, 0.5).unwrap();
-    damage(&folder.path().join("0001-0000000100.tkeep"));
-    for _ in 0..2 {
-        let error = store.resume().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Damaged);
-        assert!(error.to_string().contains("damaged/"), "{error}");
-    }
-    std::fs::rename(folder.path().join("damaged"), folder.path().join("old-damaged")).unwrap();
-    assert_eq!(store.resume().unwrap().next_step(), 0);
-}
-
-#[test]
-fn a_checkpoint_of_a_newer_version_stops_the_resume_instead_of_losing_its_steps() {
-    let folder = TempFolder::new("newer");
-    let engine: Arc<dyn Engine> = Arc::new(Local::create(folder.path()).unwrap());
-    let store = open(&engine, Settings::new());
-    save(&store, 100, 0.5).unwrap();
-    save(&store, 200, 0.5).unwrap();
-    let path = folder.path().join("0001-0000000200.tkeep");
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[8] = 2; // the read version, with the header's checksum made right
-    let crc = crc32fast::hash(&bytes[..4092]).to_le_bytes();
-    bytes[4092..4096].copy_from_slice(&crc);
-    std::fs::remove_file(&path).unwrap();
-    std::fs::write(&path, bytes).unwrap();
-    assert_eq!(store.resume().unwrap_err().kind(), ErrorKind::NewerVersion);
-    assert_eq!(steps(&store), [100, 200]);
-}
-
-#[test]
-fn junk_in_the_folder_is_in_nobodys_way_and_stays() {
-    let folder = TempFolder::new("junk");
-    for junk in ["notes.txt", "0001-0000000100.tkeep.bak", "1-2.tkeep", "model.safetensors", "LOCK"] {
-        std::fs::write(folder.path().join(junk), b"junk").unwrap();
-    }
-    std::fs::create_dir(folder.path().join("0009-0000000001.tkeep")).unwrap();
-    let engine: Arc<dyn Engine> = Arc::new(Local::create(folder.path()).unwrap());
-    let store = open(&engine, Settings::new().keep(Keep::last(1)));
-    save(&store, 100, 0.5).unwrap();
-    save(&store, 200, 0.5).unwrap();
-    assert_eq!(steps(&store), [200]);
-    assert_eq!(store.resume().unwrap().next_step(), 200);
-    assert!(folder.path().join("notes.txt").is_file());
-}
-
-#[test]
-fn a_copied_folder_is_a_run_of_its_own() {
-    let folder = TempFolder::new("copy");
-    let (from, to) = (folder.path().join("a"), folder.path().join("b"));
-    let store = Store::open(Local::create(&from).unwrap(), Settings::new()).unwrap();
-    save(&store, 100, 0.25).unwrap();
-    let status = std::process::Command::new("cp").arg("-r").args([&from, &to]).status().unwrap();
-    assert!(status.success());
-    let copy = Store::open(Local::create(&to).unwrap(), Settings::new().keep(Keep::last(1))).unwrap();
-    assert_eq!(copy.resume().unwrap().next_step(), 100);
-    save(&copy, 200, 0.5).unwrap();
-    assert_eq!((steps(&store), copy.attempt()), (vec![100], 2));
-}
-
-#[test]
-fn a_reader_beside_the_writer_sees_whole_checkpoints_and_takes_no_lock() {
-    on_both(|engine| {
-        let store = open(&engine, Settings::new().keep(Keep::last(2)));
-        let reader = store.reader();
-        let stop = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let reading = scope.spawn(|| {
-                let mut seen = 0;
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    if let Some(checkpoint) = reader.latest().unwrap() {
-                        let step = checkpoint.progress().unwrap().unwrap().step;
-                        assert_eq!(weight(&checkpoint), step as f32);
-                        assert!(step >= seen, "the newest went back from {seen} to {step}");
-                        seen = step;
-                    }
-                    reader.list().unwrap();
-                }
-                seen
-            });
-            for step in 1..=60 {
-                save(&store, step, 0.5).unwrap();
-            }
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
-            reading.join().unwrap();
-        });
-        assert_eq!(store.reader().latest().unwrap().unwrap().progress().unwrap().unwrap().step, 60);
-    });
-}
-
-#[test]
-fn schedules_drive_the_saves_and_say_why() {
-    on_both(|engine| {
-        let every =
-            Every::steps(10).or(Every::interval(Duration::from_secs(3600))).or_on_best("loss", Mode::Min);
-        let store = open(&engine, Settings::new().save(every));
-        let mut saved = Vec::new();
-        for step in 1..=25 {
-            store.observe("loss", if step == 13 { 0.1 } else { 1.0 });
-            if let Some(why) = store.due(&Progress::new(step)) {
-                save(&store, step, if step == 13 { 0.1 } else { 1.0 }).unwrap();
-                saved.push((step, why));
-            }
-        }
-        let best = Why::Best("loss".to_owned());
-        assert_eq!(saved, [(1, best.clone()), (10, Why::Steps(10)), (13, best), (20, Why::Steps(10))]);
-        let whys: Vec<String> =
-            store.list().unwrap().into_iter().map(|info| info.state.unwrap().why).collect();
-        assert_eq!(whys, ["best loss", "every 10 steps", "best loss", "every 10 steps"]);
-        let best = store.best("loss", Mode::Min).unwrap().unwrap();
-        assert_eq!(best.progress().unwrap().unwrap().step, 13);
-    });
-}
-
 #[test]
 fn a_signal_makes_a_save_due_once_and_asks_to_stop() {
     let store = Store::open(Memory::new(), Settings::new().save(Every::on_signal())).unwrap();
@@ -310,27 +71,6 @@ fn a_signal_makes_a_save_due_once_and_asks_to_stop() {
     assert_eq!(store.due(&Progress::new(2)), None);
     kill("-TERM");
     assert_eq!((store.due(&Progress::new(2)), store.should_stop()), (Some(Why::Signal), true));
-}
-
-#[test]
-fn finding_deleting_and_their_refusals() {
-    on_both(|engine| {
-        let store = open(&engine, Settings::new());
-        let error = store.open_step(5).unwrap_err();
-        assert!(error.to_string().contains("no checkpoints yet"), "{error}");
-        save(&store, 100, 0.5).unwrap();
-        assert!(store.delete(100).unwrap_err().to_string().contains("only checkpoint"));
-        save(&store, 200, 0.5).unwrap();
-        let error = store.open_step(150).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFound);
-        assert!(error.to_string().contains("[100, 200]"), "{error}");
-        store.pin(100).unwrap();
-        store.pin(100).unwrap();
-        assert!(store.delete(100).unwrap_err().to_string().contains("unpin"));
-        store.unpin(100).unwrap();
-        store.delete(100).unwrap();
-        assert_eq!(steps(&store), [200]);
-    });
 }
 
 #[test]

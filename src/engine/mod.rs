@@ -9,7 +9,8 @@
 //! * **An abandoned upload leaves nothing visible.** Dropping an [`Upload`] aborts it. What a kill leaves behind is
 //!   never listed, never opened, never in the way of a new upload to the same key, and swept under the next lock.
 //! * **Three outcomes of a commit**, because a caller acts differently on each: see [`CommitError`].
-//! * **Reads need no lock** and see the object whole while it exists. An open [`Blob`] stays readable after `delete`.
+//! * **Reads need no lock** and see the object whole while it exists. An open [`Blob`] stays readable after `delete`, or,
+//!   on storage that keeps nothing open, gives `NotFound` from then on, and never other bytes.
 //! * **`list`** returns committed objects only, complete for everything committed before the call.
 //! * **`delete`** is atomic, durable when it returns Ok, and deleting what does not exist is `NotFound`.
 //! * **`lock`** is held by one holder at a time, across processes, and freed by the death of the holder.

@@ -1,0 +1,50 @@
+//! The engine's own tokio runtime. Owns: two worker threads, and the way in and out for callers that know nothing of
+//! async, from any thread, also from inside another runtime. Knows nothing of objects.
+
+use std::future::Future;
+use std::sync::mpsc::sync_channel;
+use tensorkeep::{Error, ErrorKind, Result};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// Requests wait for the network and not for a core; the second thread is for checksums and signatures.
+const WORKERS: usize = 2;
+
+/// A runtime that lives as long as the engine, its uploads and its open objects.
+#[derive(Debug)]
+pub(crate) struct Io(Option<Runtime>, Handle);
+
+impl Io {
+    pub(crate) fn start() -> Result<Self> {
+        let built =
+            Builder::new_multi_thread().worker_threads(WORKERS).thread_name("tensorkeep-io").enable_all().build();
+        let runtime = built.map_err(|error| Error::io("starting the threads of the object store", error))?;
+        let handle = runtime.handle().clone();
+        Ok(Self(Some(runtime), handle))
+    }
+
+    /// Runs a future to its end and waits for it. `block_on` would panic inside another runtime; a channel does not.
+    pub(crate) fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Result<T> {
+        let (send, receive) = sync_channel(1);
+        self.1.spawn(async move {
+            // The receiver waits below.
+            let _ = send.send(future.await);
+        });
+        receive.recv().map_err(|_| {
+            Error::new(ErrorKind::Io, "a task of the object store died").help("look for its panic message")
+        })
+    }
+
+    /// Where to start what nobody waits for yet.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.1
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        // A runtime that is dropped inside another runtime's task panics, unless it is told not to wait.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

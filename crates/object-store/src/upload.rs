@@ -1,0 +1,247 @@
+//! One upload. Owns: cutting into parts, a few of them in flight, what is kept for the commit object, and aborting.
+//! Memory: at most [`PARTS_IN_FLIGHT`] parts on their way, one being filled and one kept for its end; no temporary file.
+
+use crate::commit::Outcome;
+use crate::error::explain;
+use crate::pointer::{Pointer, hex, looks_like_pointer};
+use crate::remote::{DATA, Remote};
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{
+    Error as StoreError, MultipartUpload, ObjectStoreExt, PutMultipartOptions, PutPayload,
+};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tensorkeep::engine::{CommitError, Nonce, Upload, fresh_nonce};
+use tensorkeep::{Error, ErrorKind, Result};
+use tokio::task::JoinHandle;
+
+/// Smallest part: S3 wants 5 MiB at least, and every part costs a round trip.
+pub(crate) const PART: usize = 8 << 20;
+/// Parts that are on their way at a time.
+pub(crate) const PARTS_IN_FLIGHT: usize = 4;
+/// S3 takes no more.
+const MOST_PARTS: u64 = 10_000;
+/// Copies of the object's ends in a commit object.
+const HEAD_COPY: usize = 4096;
+pub(crate) const TAIL_COPY: usize = 1 << 20;
+/// How long an abort may take before the upload is left to the store's own clean-up.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// An object on its way.
+pub(crate) struct ObjectUpload {
+    remote: Arc<Remote>,
+    key: String,
+    part_len: usize,
+    /// The part being filled.
+    buffer: Vec<u8>,
+    crc: crc32fast::Hasher,
+    len: u64,
+    head: Vec<u8>,
+    /// The part sent last: the commit object's copy of the tail may begin in it.
+    last_part: Bytes,
+    parts: Option<Parts>,
+    failed: bool,
+}
+
+impl ObjectUpload {
+    pub(crate) fn start(remote: Arc<Remote>, key: &str, size_hint: Option<u64>) -> Self {
+        let needed = size_hint.unwrap_or(0).div_ceil(MOST_PARTS - 1);
+        let part_len = usize::try_from(needed).unwrap_or(usize::MAX).max(PART);
+        let first = usize::try_from(size_hint.unwrap_or(0)).unwrap_or(usize::MAX).min(part_len);
+        Self {
+            remote,
+            key: key.to_owned(),
+            part_len,
+            buffer: Vec::with_capacity(first),
+            crc: crc32fast::Hasher::new(),
+            len: 0,
+            head: Vec::new(),
+            last_part: Bytes::new(),
+            parts: None,
+            failed: false,
+        }
+    }
+
+    fn append_parts(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            // Sent when more comes and not when it is full: an object of exactly one part is a plain one.
+            if self.buffer.len() == self.part_len {
+                self.send_part()?;
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(self.part_len - self.buffer.len()));
+            self.buffer.extend_from_slice(now);
+            self.crc.update(now);
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    fn send_part(&mut self) -> Result<()> {
+        let parts = match &mut self.parts {
+            Some(parts) => parts,
+            None => {
+                self.head = self.buffer[..HEAD_COPY.min(self.buffer.len())].to_vec();
+                self.parts.insert(Parts::start(&self.remote, &self.key)?)
+            }
+        };
+        let next = Vec::with_capacity(self.part_len);
+        self.last_part = std::mem::replace(&mut self.buffer, next).into();
+        parts.send(self.last_part.clone())
+    }
+
+    /// The object's last bytes.
+    fn tail(&self) -> Vec<u8> {
+        let from_buffer = self.buffer.len().min(TAIL_COPY);
+        let from_part = (TAIL_COPY - from_buffer).min(self.last_part.len());
+        let mut tail = self.last_part[self.last_part.len() - from_part..].to_vec();
+        tail.extend_from_slice(&self.buffer[self.buffer.len() - from_buffer..]);
+        tail
+    }
+
+    /// The bytes to create at the key: the object itself, or the commit object of what was uploaded in parts.
+    fn finish(&mut self, nonce: Nonce) -> Result<Bytes> {
+        if self.failed {
+            return Err(Error::new(ErrorKind::Io, "the upload had failed before its commit"));
+        }
+        if self.parts.is_none() && !looks_like_pointer(&self.buffer) {
+            return Ok(std::mem::take(&mut self.buffer).into());
+        }
+        let tail = self.tail();
+        self.send_part()?;
+        let crc = std::mem::take(&mut self.crc).finalize();
+        let Some(parts) = &mut self.parts else { return Ok(Bytes::new()) };
+        parts.complete(self.len)?;
+        Ok(Pointer::encode(&parts.target, nonce, (self.len, crc), &self.head, &tail).into())
+    }
+}
+
+impl Upload for ObjectUpload {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.failed {
+            return Err(Error::new(ErrorKind::Io, "the upload has failed before"));
+        }
+        self.len += bytes.len() as u64;
+        let appended = self.append_parts(bytes);
+        self.failed = appended.is_err();
+        appended
+    }
+
+    fn commit(mut self: Box<Self>, nonce: Nonce) -> Result<(), CommitError> {
+        let bytes = self.finish(nonce).map_err(CommitError::NotCommitted)?;
+        let outcome = self.remote.create(&self.key, bytes, nonce).map_err(CommitError::Unknown)?;
+        let explained = |error| explain("committing", &self.remote.describe(&self.key), error);
+        let result = match outcome {
+            Outcome::Committed => Ok(()),
+            Outcome::Conflict => Err(CommitError::Conflict(already_there(&self.remote.describe(&self.key)))),
+            Outcome::NotCommitted(error) => Err(CommitError::NotCommitted(explained(error))),
+            Outcome::Unknown(error) => Err(CommitError::Unknown(explained(error).help(
+                "every try to read it back failed or found nothing yet: look again when the store answers",
+            ))),
+        };
+        if let Some(parts) = &mut self.parts {
+            // What was not committed is named by nobody; what may have been must stay.
+            parts.done = matches!(result, Ok(()) | Err(CommitError::Unknown(_)));
+        }
+        result
+    }
+}
+
+pub(crate) fn already_there(object: &str) -> Error {
+    Error::new(ErrorKind::AlreadyExists, "is committed already and never written again").in_object(object)
+}
+
+/// The parts of a large object, and the name of its own that they are uploaded to. Dropping it unfinished aborts.
+struct Parts {
+    remote: Arc<Remote>,
+    /// Relative to the run.
+    target: String,
+    path: Path,
+    /// None while a request holds it.
+    upload: Option<Box<dyn MultipartUpload>>,
+    in_flight: VecDeque<JoinHandle<Result<(), StoreError>>>,
+    sent: u64,
+    completed: bool,
+    /// The commit object names it, or may name it.
+    done: bool,
+}
+
+impl Parts {
+    fn start(remote: &Arc<Remote>, key: &str) -> Result<Self> {
+        let target = format!("{DATA}/{key}/{}", hex(fresh_nonce()));
+        let path = remote.path(&target);
+        let (store, to) = (Arc::clone(&remote.store), path.clone());
+        let upload = remote.run("starting an upload in parts", &target, async move {
+            store.put_multipart_opts(&to, PutMultipartOptions::default()).await
+        })?;
+        let (remote, upload, in_flight) = (Arc::clone(remote), Some(upload), VecDeque::new());
+        Ok(Self { remote, target, path, upload, in_flight, sent: 0, completed: false, done: false })
+    }
+
+    /// Puts a part on its way; waits while too many are.
+    fn send(&mut self, part: Bytes) -> Result<()> {
+        if self.sent >= MOST_PARTS {
+            return Err(Error::new(ErrorKind::LimitExceeded, "stores take 10,000 parts of an object")
+                .in_object(self.remote.describe(&self.target))
+                .help("give the upload a size hint, so that its parts are made larger"));
+        }
+        if self.in_flight.len() >= PARTS_IN_FLIGHT {
+            self.finish_oldest()?;
+        }
+        let Some(upload) = &mut self.upload else { return Err(Error::new(ErrorKind::Io, "the upload is gone")) };
+        let request = upload.put_part(PutPayload::from(part));
+        self.in_flight.push_back(self.remote.io.handle().spawn(request));
+        self.sent += 1;
+        Ok(())
+    }
+
+    fn finish_oldest(&mut self) -> Result<()> {
+        let Some(oldest) = self.in_flight.pop_front() else { return Ok(()) };
+        let answer = async { oldest.await.unwrap_or_else(|died| Err(died.into())) };
+        self.remote.run("uploading a part", &self.target, answer)
+    }
+
+    /// Makes the parts one object, under its own name. Named by nobody, it is not visible.
+    fn complete(&mut self, len: u64) -> Result<()> {
+        while !self.in_flight.is_empty() {
+            self.finish_oldest()?;
+        }
+        let Some(mut upload) = self.upload.take() else { return Ok(()) };
+        let (store, path) = (Arc::clone(&self.remote.store), self.path.clone());
+        let (upload, completed) = self.remote.io.run(async move {
+            let completed = match upload.complete().await {
+                Ok(_) => Ok(()),
+                // A lost reply: the name is ours alone, so an object of the right length there is this one.
+                Err(error) => match store.head(&path).await {
+                    Ok(meta) if meta.size == len => Ok(()),
+                    _ => Err(error),
+                },
+            };
+            (upload, completed)
+        })?;
+        self.upload = Some(upload);
+        self.completed = completed.is_ok();
+        completed.map_err(|error| explain("completing the upload", &self.remote.describe(&self.target), error))
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        self.in_flight.iter().for_each(JoinHandle::abort);
+        let (store, path, upload) = (Arc::clone(&self.remote.store), self.path.clone(), self.upload.take());
+        let completed = self.completed;
+        let abort = async move {
+            match upload {
+                _ if completed => store.delete(&path).await,
+                Some(mut upload) => upload.abort().await,
+                None => Ok(()),
+            }
+        };
+        // What cannot be removed now is swept later, and in nobody's way.
+        let _ = self.remote.io.run(async { tokio::time::timeout(ABORT_TIMEOUT, abort).await });
+    }
+}
