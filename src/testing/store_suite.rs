@@ -232,6 +232,6 @@ fn large(engine: &Arc<dyn Engine>) {
     let checkpoint = store.resume().unwrap().checkpoint.unwrap();
     assert_eq!(infos[0].len, checkpoint.len_bytes());
     for (name, expected) in [("a", &a), ("b", &b)] {
-        assert!(checkpoint.tensor(name).unwrap().elements::<f32>().unwrap() == expected[..], "{name}");
+        assert!(*checkpoint.tensor(name).unwrap().elements::<f32>().unwrap() == expected[..], "{name}");
     }
 }

@@ -1,0 +1,100 @@
+//! Faults on demand. Owns: which of the coming requests fail, how, and a record of the requests. Knows requests by
+//! their method, path and query, and nothing of objects.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How a request fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// 503 `SlowDown`, and nothing is done.
+    SlowDown,
+    /// It is done, and answered 500 `InternalError`.
+    ErrorAfter,
+    /// It is done, and the connection is reset instead of an answer.
+    ResetAfter,
+    /// The connection is reset, and nothing is done.
+    ResetBefore,
+    /// 409 `ConditionalRequestConflict`, and nothing is done.
+    Conflict,
+    /// 403 `RequestTimeTooSkewed`, and nothing is done.
+    ClockSkew,
+    /// It is done, and the answer comes in drops.
+    Trickle,
+    /// The whole server is killed before it does it: nothing answers until it is started again.
+    KilledBefore,
+    /// The whole server is killed after it has done it.
+    KilledAfter,
+}
+
+impl Fault {
+    /// Every fault but those that kill the server, for tests that go through all.
+    pub const SURVIVABLE: [Self; 6] =
+        [Self::SlowDown, Self::ErrorAfter, Self::ResetAfter, Self::ResetBefore, Self::Conflict, Self::Trickle];
+}
+
+/// A request that was seen: method, path and query, such as `PUT /bucket/run/a?partNumber=1`.
+pub type Call = String;
+
+/// The script; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Mutex<Script>>);
+
+#[derive(Debug, Default)]
+struct Script {
+    /// Faults to come: matching requests to let pass first, how many then fail, how, and what the call must contain.
+    rules: Vec<Rule>,
+    calls: Vec<Call>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    pass: usize,
+    count: usize,
+    fault: Fault,
+    only: String,
+}
+
+impl Faults {
+    /// After `pass` more requests, `count` fail.
+    pub fn fail_after(&self, pass: usize, count: usize, fault: Fault) {
+        self.fail_matching("", pass, count, fault);
+    }
+
+    /// As [`Faults::fail_after`], of the requests whose [`Call`] contains `only`.
+    pub fn fail_matching(&self, only: &str, pass: usize, count: usize, fault: Fault) {
+        self.script().rules.push(Rule { pass, count, fault, only: only.to_owned() });
+    }
+
+    /// Nothing fails any more.
+    pub fn heal(&self) {
+        self.script().rules.clear();
+    }
+
+    /// The requests since the last call of this.
+    pub fn take_calls(&self) -> Vec<Call> {
+        std::mem::take(&mut self.script().calls)
+    }
+
+    /// Records a request and says whether it fails.
+    pub(crate) fn next(&self, call: Call) -> Option<Fault> {
+        let mut script = self.script();
+        let rule = script.rules.iter_mut().find(|rule| rule.count > 0 && call.contains(&rule.only));
+        let fault = match rule {
+            Some(rule) if rule.pass > 0 => {
+                rule.pass -= 1;
+                None
+            }
+            Some(rule) => {
+                rule.count -= 1;
+                Some(rule.fault)
+            }
+            None => None,
+        };
+        script.calls.push(call);
+        fault
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,140 @@
+//! HTTP/1.1, as much as an S3 client speaks. Owns: reading requests and writing responses on one connection. Trusts its
+//! client: this is a test's server.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// A request, read whole.
+#[derive(Debug, Default)]
+pub struct Request {
+    pub method: String,
+    /// Decoded, without the query.
+    pub path: String,
+    pub query: BTreeMap<String, String>,
+    /// Names in lower case.
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// The next request of a connection; None when it was closed.
+    pub fn read(from: &mut impl BufRead) -> io::Result<Option<Self>> {
+        let mut line = String::new();
+        if from.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let mut words = line.split_whitespace();
+        let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut request = Self { method: method.to_owned(), path: decode(path), ..Self::default() };
+        request.query = query.split('&').filter(|pair| !pair.is_empty()).map(pair).collect();
+        loop {
+            let mut line = String::new();
+            from.read_line(&mut line)?;
+            let Some((name, value)) = line.trim_end().split_once(':') else { break };
+            request.headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+        }
+        let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        request.body = Vec::with_capacity(length);
+        if from.take(length as u64).read_to_end(&mut request.body)? < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(Some(request))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str)
+    }
+}
+
+fn pair(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    (decode(key), decode(&value.replace('+', " ")))
+}
+
+/// Percent-decoding.
+pub fn decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while at < bytes.len() {
+        let escaped = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => (out.push(byte), at += 3),
+            None => (out.push(bytes[at]), at += 1),
+        };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A response.
+#[derive(Debug, Default)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Body,
+}
+
+/// A response's bytes, shared with the store: ranges of large objects are not copied.
+#[derive(Debug, Default)]
+pub enum Body {
+    #[default]
+    None,
+    Text(String),
+    Part(std::sync::Arc<Vec<u8>>, std::ops::Range<usize>),
+}
+
+impl Body {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::None => &[],
+            Self::Text(text) => text.as_bytes(),
+            Self::Part(bytes, range) => &bytes[range.clone()],
+        }
+    }
+}
+
+impl Response {
+    pub fn new(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+
+    pub fn xml(status: u16, text: String) -> Self {
+        Self { body: Body::Text(text), ..Self::new(status) }.header("Content-Type", "application/xml")
+    }
+
+    pub fn header(mut self, name: &str, value: impl ToString) -> Self {
+        self.headers.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Writes it; with a pause, in small pieces with pauses between.
+    pub fn write(&self, to: &mut TcpStream, head_only: bool, pause: Option<Duration>) -> io::Result<()> {
+        let mut head = format!("HTTP/1.1 {} x\r\n", self.status);
+        self.headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
+        if self.status != 204 && self.status != 304 && !self.headers.iter().any(|(name, _)| name == "Content-Length") {
+            head += &format!("Content-Length: {}\r\n", self.body.bytes().len());
+        }
+        head += "\r\n";
+        let body = if head_only { &[] } else { self.body.bytes() };
+        let Some(pause) = pause else {
+            if body.len() < 16 << 10 {
+                // One packet: a reply in two waits for an acknowledgement.
+                return to.write_all(&[head.as_bytes(), body].concat());
+            }
+            to.write_all(head.as_bytes())?;
+            return to.write_all(body);
+        };
+        to.write_all(head.as_bytes())?;
+        for piece in body.chunks(body.len().div_ceil(20).max(1)) {
+            std::thread::sleep(pause);
+            to.write_all(piece)?;
+        }
+        Ok(())
+    }
+}

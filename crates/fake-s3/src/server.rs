@@ -1,0 +1,211 @@
+//! The server: accepts, answers, fails as the script says, dies and lives again. Owns: the threads and connections.
+
+use crate::faults::{Call, Fault, Faults};
+use crate::http::{Request, Response};
+use crate::objects::Objects;
+use crate::s3;
+use std::io::{self, BufReader};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The one bucket there is; every other does not exist.
+const BUCKET: &str = "bucket";
+/// Between the drops of [`Fault::Trickle`].
+const TRICKLE: Duration = Duration::from_millis(10);
+
+/// A running server. Dropping it kills it.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    objects: Objects,
+    faults: Faults,
+    life: Arc<Life>,
+}
+
+/// One life of a server: what dies with it.
+#[derive(Debug, Default)]
+struct Life {
+    dead: AtomicBool,
+    connections: Mutex<Vec<TcpStream>>,
+    ignores_conditions: bool,
+}
+
+impl Server {
+    /// A server on a free port of loopback.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn start(objects: Objects) -> io::Result<Self> {
+        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), objects, Faults::default(), false)
+    }
+
+    /// A server on a port of loopback.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn start_at(port: u16, objects: Objects) -> io::Result<Self> {
+        Self::listen(SocketAddr::from(([127, 0, 0, 1], port)), objects, Faults::default(), false)
+    }
+
+    /// A server that ignores `If-None-Match`, as some do.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn start_without_conditions(objects: Objects) -> io::Result<Self> {
+        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), objects, Faults::default(), true)
+    }
+
+    fn listen(address: SocketAddr, objects: Objects, faults: Faults, ignores_conditions: bool) -> io::Result<Self> {
+        let listener = bind(address)?;
+        let address = listener.local_addr()?;
+        let life = Arc::new(Life { ignores_conditions, ..Life::default() });
+        let server = Self { address, objects: objects.clone(), faults: faults.clone(), life: Arc::clone(&life) };
+        std::thread::spawn(move || accept(&listener, &objects, &faults, &life));
+        Ok(server)
+    }
+
+    /// `http://127.0.0.1:port`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The bucket's name.
+    pub fn bucket(&self) -> &'static str {
+        BUCKET
+    }
+
+    /// The script of faults, and the record of requests.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// What it stores.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Kills it: every connection is cut, and nothing answers any more.
+    pub fn kill(&self) {
+        self.life.kill(self.address);
+    }
+
+    /// Whether it was killed, by [`Server::kill`] or by a fault.
+    pub fn is_dead(&self) -> bool {
+        self.life.dead.load(Ordering::SeqCst)
+    }
+
+    /// Starts it again at the same address, with the same objects and script.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.kill();
+        let (objects, faults) = (self.objects.clone(), self.faults.clone());
+        *self = Self::listen(self.address, objects, faults, self.life.ignores_conditions)?;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The port may be held for a moment by the life before.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let mut tries = 0;
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < 100 => tries += 1,
+            bound => return bound,
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+impl Life {
+    fn kill(&self, address: SocketAddr) {
+        if self.dead.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        for connection in self.connections.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+        // Wakes the accepting thread, which then lets go of the port.
+        let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
+    }
+}
+
+fn accept(listener: &TcpListener, objects: &Objects, faults: &Faults, life: &Arc<Life>) {
+    let Ok(address) = listener.local_addr() else { return };
+    for connection in listener.incoming() {
+        if life.dead.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(connection) = connection else { continue };
+        let _ = connection.set_nodelay(true);
+        if let Ok(clone) = connection.try_clone() {
+            life.connections.lock().unwrap_or_else(PoisonError::into_inner).push(clone);
+        }
+        let (objects, faults, life) = (objects.clone(), faults.clone(), Arc::clone(life));
+        std::thread::spawn(move || {
+            // A broken connection is the client's to notice.
+            let _ = serve(&connection, &objects, &faults, &life, address);
+            let _ = connection.shutdown(Shutdown::Both);
+        });
+    }
+}
+
+fn serve(
+    connection: &TcpStream,
+    objects: &Objects,
+    faults: &Faults,
+    life: &Life,
+    address: SocketAddr,
+) -> io::Result<()> {
+    let (mut reader, mut writer) = (BufReader::with_capacity(256 << 10, connection), connection.try_clone()?);
+    while let Some(mut request) = Request::read(&mut reader)? {
+        if life.dead.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        if life.ignores_conditions {
+            request.headers.remove("if-none-match");
+        }
+        let head_only = request.method == "HEAD";
+        let fault = faults.next(call(&request));
+        let refused = match fault {
+            Some(Fault::SlowDown) => Some(s3::error(503, "SlowDown")),
+            Some(Fault::Conflict) => Some(s3::error(409, "ConditionalRequestConflict")),
+            Some(Fault::ClockSkew) => Some(s3::error(403, "RequestTimeTooSkewed")),
+            Some(Fault::ResetBefore) => return Ok(()),
+            Some(Fault::KilledBefore) => return Ok(life.kill(address)),
+            _ => None,
+        };
+        let response = match refused {
+            Some(response) => response,
+            None => s3::answer(objects, BUCKET, request)?,
+        };
+        let response = match fault {
+            Some(Fault::ErrorAfter) => s3::error(500, "InternalError"),
+            Some(Fault::ResetAfter) => return Ok(()),
+            Some(Fault::KilledAfter) => return Ok(life.kill(address)),
+            _ => response,
+        };
+        response_to(&mut writer, &response, head_only, fault)?;
+    }
+    Ok(())
+}
+
+fn response_to(to: &mut TcpStream, response: &Response, head_only: bool, fault: Option<Fault>) -> io::Result<()> {
+    response.write(to, head_only, (fault == Some(Fault::Trickle)).then_some(TRICKLE))
+}
+
+fn call(request: &Request) -> Call {
+    let query: Vec<String> = request.query.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let condition = if request.headers.contains_key("if-none-match") { " create" } else { "" };
+    let range = request.header("range").map(|range| format!(" {range}")).unwrap_or_default();
+    format!("{} {}?{}{condition}{range}", request.method, request.path, query.join("&"))
+}

@@ -1,0 +1,58 @@
+//! What the tests of the engine share: a server of their own, and engines on it that do not wait long between retries.
+
+use fake_s3::{Objects, Server};
+use object_store::aws::AmazonS3Builder;
+use object_store::{BackoffConfig, ObjectStore, RetryConfig};
+use std::sync::Arc;
+use std::time::Duration;
+use tensorkeep::engine::Engine;
+use tensorkeep_object_store::{ObjectStoreEngine, object_store};
+
+pub const RUN: &str = "runs/lenet";
+
+pub fn server() -> Server {
+    Server::start(Objects::in_memory()).unwrap()
+}
+
+/// A store on the server, with `retries` of the crate's own for each request.
+pub fn store(server: &Server, retries: usize) -> Arc<dyn ObjectStore> {
+    let backoff = BackoffConfig {
+        init_backoff: Duration::from_millis(1),
+        max_backoff: Duration::from_millis(200),
+        base: 2.0,
+    };
+    let retry = RetryConfig { backoff, max_retries: retries, retry_timeout: Duration::from_secs(20) };
+    let s3 = AmazonS3Builder::new()
+        .with_endpoint(server.endpoint())
+        .with_allow_http(true)
+        .with_region("us-east-1")
+        .with_bucket_name(server.bucket())
+        .with_access_key_id("key")
+        .with_secret_access_key("secret")
+        .with_disable_bulk_delete(true)
+        .with_retry(retry);
+    Arc::new(s3.build().unwrap())
+}
+
+pub fn engine(server: &Server, retries: usize) -> Arc<dyn Engine> {
+    Arc::new(ObjectStoreEngine::new(store(server, retries), RUN).unwrap())
+}
+
+/// Bytes that are not all the same.
+pub fn bytes(len: usize, seed: u64) -> Vec<u8> {
+    let byte = |i: usize| ((i as u64 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
+    (0..len).map(byte).collect()
+}
+
+pub fn put(engine: &Arc<dyn Engine>, key: &str, bytes: &[u8]) -> tensorkeep::Result<()> {
+    let mut upload = engine.create(key, Some(bytes.len() as u64))?;
+    upload.append(bytes)?;
+    Ok(upload.commit(tensorkeep::engine::fresh_nonce())?)
+}
+
+pub fn get(engine: &Arc<dyn Engine>, key: &str) -> tensorkeep::Result<Vec<u8>> {
+    let blob = engine.open(key)?;
+    let mut bytes = vec![0; blob.len() as usize];
+    blob.read_at(0, &mut bytes)?;
+    Ok(bytes)
+}

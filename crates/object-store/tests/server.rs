@@ -1,0 +1,220 @@
+//! The engine over the wire, on a server without faults: the contract, a store's promises, what large objects leave in
+//! the bucket, how many requests things cost, and what bad input is answered.
+
+mod common;
+
+use common::{RUN, bytes, engine, get, put, server, store};
+use std::sync::Arc;
+use std::time::Duration;
+use fake_s3::{Fault, Objects, Server};
+use tensorkeep::engine::Engine;
+use tensorkeep::testing::{conformance, store_suite};
+use tensorkeep::{Checkpoint, ErrorKind, OpenOptions, Progress, Settings, Snapshot, Store};
+use tensorkeep_object_store::ObjectStoreEngine;
+
+const LARGE: usize = 20_000_003;
+
+#[test]
+fn the_engine_keeps_the_contract() {
+    let mut servers = Vec::new();
+    conformance::run(|| {
+        servers.push(server());
+        engine(servers.last().unwrap(), 3)
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_store_on_it_keeps_its_promises() {
+    let mut servers = Vec::new();
+    store_suite::run(|| {
+        servers.push(server());
+        engine(servers.last().unwrap(), 3)
+    });
+}
+
+#[test]
+fn a_large_object_comes_back_is_listed_with_its_length_and_deleted_with_its_bytes() {
+    let server = server();
+    let engine = engine(&server, 3);
+    let content = bytes(LARGE, 1);
+    put(&engine, "large", &content).unwrap();
+    put(&engine, "small", b"small").unwrap();
+    assert!(get(&engine, "large").unwrap() == content);
+    let blob = engine.open("large").unwrap();
+    for (offset, len) in [(0, 10), (4090, 20), (8 << 20, 1 << 20), (LARGE - 5, 5), (LARGE - (1 << 20) - 3, 10)] {
+        let mut buffer = vec![0; len];
+        blob.read_at(offset as u64, &mut buffer).unwrap();
+        assert!(buffer == content[offset..offset + len], "{len} bytes at {offset}");
+    }
+    let mut entries = engine.list("").unwrap();
+    entries.sort();
+    let listed: Vec<_> = entries.iter().map(|entry| (entry.key.as_str(), entry.len)).collect();
+    assert_eq!(listed, [("large", LARGE as u64), ("small", 5)]);
+    assert!(engine.list("objects").unwrap().is_empty());
+    engine.delete("large").unwrap();
+    engine.delete("small").unwrap();
+    assert!(server.objects().paths().is_empty(), "{:?}", server.objects().paths());
+    assert_eq!(blob.read_at(9 << 20, &mut [0; 100]).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn lengths_around_the_size_of_a_part_come_back() {
+    let server = server();
+    let engine = engine(&server, 3);
+    for len in [0, 1, 1533, 4096 + 1533, (8 << 20) - 1, 8 << 20, (8 << 20) + 1, 16 << 20] {
+        let (key, content) = (format!("object-{len}"), bytes(len, 2));
+        put(&engine, &key, &content).unwrap();
+        assert!(get(&engine, &key).unwrap() == content, "{len}");
+        assert!(engine.list("").unwrap().iter().any(|entry| entry.key == key && entry.len == len as u64));
+    }
+}
+
+#[test]
+fn an_object_that_looks_like_a_commit_object_comes_back_as_it_is() {
+    let server = server();
+    let engine = engine(&server, 3);
+    put(&engine, "large", &bytes(LARGE, 3)).unwrap();
+    let stored = get_raw(&server, &format!("/bucket/{RUN}/large"));
+    put(&engine, "copy", &stored).unwrap();
+    assert!(get(&engine, "copy").unwrap() == stored);
+    assert_eq!(engine.list("").unwrap().iter().find(|entry| entry.key == "copy").unwrap().len, stored.len() as u64);
+}
+
+fn get_raw(server: &Server, path: &str) -> Vec<u8> {
+    let mut found = Vec::new();
+    server.objects().tamper(path, |bytes| {
+        found = bytes.clone();
+        Some(())
+    });
+    found
+}
+
+#[test]
+fn an_upload_that_is_dropped_leaves_neither_parts_nor_objects() {
+    let server = server();
+    let engine = engine(&server, 3);
+    put(&engine, "taken", b"taken").unwrap();
+    let mut upload = engine.create("large", None).unwrap();
+    upload.append(&bytes(LARGE, 4)).unwrap();
+    assert_eq!(server.objects().unfinished_uploads(), 1);
+    drop(upload);
+    assert_eq!(server.objects().unfinished_uploads(), 0);
+    // The loser of a race has completed its parts before it loses.
+    let mut late = engine.create("raced", None).unwrap();
+    late.append(&bytes(LARGE, 5)).unwrap();
+    put(&engine, "raced", b"first").unwrap();
+    late.commit([5; 16]).unwrap_err();
+    assert_eq!((server.objects().unfinished_uploads(), server.objects().paths().len()), (0, 2));
+}
+
+#[test]
+fn bytes_that_no_commit_names_are_swept_and_others_are_not() {
+    let server = server();
+    let remote = ObjectStoreEngine::new(store(&server, 3), RUN).unwrap();
+    let engine: Arc<dyn Engine> = Arc::new(remote.clone());
+    put(&engine, "kept", &bytes(LARGE, 6)).unwrap();
+    put(&engine, "killed", &bytes(LARGE, 7)).unwrap();
+    server.objects().tamper(&format!("/bucket/{RUN}/killed"), |_| None);
+    assert_eq!(remote.sweep(Duration::from_secs(3600)).unwrap(), 0);
+    assert_eq!(remote.sweep(Duration::ZERO).unwrap(), 1);
+    assert!(get(&engine, "kept").unwrap() == bytes(LARGE, 6));
+    assert_eq!(server.objects().paths().len(), 2);
+}
+
+#[test]
+fn one_tensor_of_a_hundred_thousand_costs_one_request_and_opening_one_or_two() {
+    let server = server();
+    let engine = engine(&server, 3);
+    let (values, mut snapshot) = (vec![0.5_f32; 64], Snapshot::new());
+    for number in 0..100_000 {
+        snapshot.tensor(&format!("layer.{number}.weight"), &values[..]).unwrap();
+    }
+    snapshot.progress(Progress::new(1));
+    let store = Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap();
+    store.save(&snapshot).unwrap();
+    server.faults().take_calls();
+    let blob = engine.open("0001-0000000001.tkeep").unwrap();
+    let checkpoint = Checkpoint::from_blob(blob, "remote", OpenOptions::new()).unwrap();
+    let opening = server.faults().take_calls();
+    assert!(checkpoint.tensor("layer.54321.weight").unwrap().elements::<f32>().unwrap() == &values[..]);
+    let loading = server.faults().take_calls();
+    println!("opening: {opening:?}\nloading one tensor: {loading:?}");
+    assert!(opening.len() <= 2, "{opening:?}");
+    assert_eq!(loading.len(), 1, "{loading:?}");
+}
+
+#[test]
+fn a_small_checkpoint_is_opened_and_loaded_in_one_request() {
+    let server = server();
+    let engine = engine(&server, 3);
+    let values = vec![0.5_f32; 60_000];
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("weight", &values[..]).unwrap().progress(Progress::new(1));
+    let store = Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap();
+    store.save(&snapshot).unwrap();
+    server.faults().take_calls();
+    let blob = engine.open("0001-0000000001.tkeep").unwrap();
+    let checkpoint = Checkpoint::from_blob(blob, "remote", OpenOptions::new()).unwrap();
+    checkpoint.verify().unwrap();
+    assert_eq!(server.faults().take_calls().len(), 1);
+}
+
+#[test]
+fn a_store_without_conditional_put_is_refused_and_told_why() {
+    let server = Server::start_without_conditions(Objects::in_memory()).unwrap();
+    let engine = engine(&server, 3);
+    assert!(!engine.caps().create_only);
+    let error = Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("overwrite each other"), "{error}");
+    let error = put(&engine, "object", b"x").unwrap_err();
+    assert!(error.to_string().contains("ignores the condition"), "{error}");
+    assert!(server.objects().paths().is_empty(), "the probe left {:?}", server.objects().paths());
+}
+
+#[test]
+fn bad_input_names_the_object_and_what_to_do() {
+    let server = server();
+    let at = |url: &str, options: &[(&str, &str)]| {
+        let own = [("endpoint", server.endpoint()), ("allow_http", "true".into()), ("region", "x".into())];
+        let own = own.iter().map(|(key, value)| (*key, value.as_str()));
+        let keys = [("access_key_id", "key"), ("secret_access_key", "secret")];
+        let options: Vec<_> = own.chain(keys).chain(options.iter().copied()).collect();
+        ObjectStoreEngine::from_url_with(url, options).and_then(|engine| Store::open(engine, Settings::new()))
+    };
+    drop(at("s3://bucket/run", &[]).unwrap());
+    let missing = at("s3://nowhere/run", &[]).unwrap_err().to_string();
+    assert!(missing.contains("s3://nowhere/run") && missing.contains("no such bucket"), "{missing}");
+    server.faults().fail_after(0, 1000, Fault::ClockSkew);
+    let skewed = at("s3://bucket/run", &[]).unwrap_err().to_string();
+    assert!(skewed.contains("s3://bucket/run") && skewed.contains("clock"), "{skewed}");
+    server.faults().heal();
+    let http = at("s3://bucket/run", &[("allow_http", "false")]).unwrap_err().to_string();
+    assert!(http.contains("AWS_ALLOW_HTTP"), "{http}");
+}
+
+#[test]
+fn a_missing_or_short_large_object_is_damage_that_names_it() {
+    let server = server();
+    let engine = engine(&server, 3);
+    put(&engine, "large", &bytes(LARGE, 8)).unwrap();
+    let blob = engine.open("large").unwrap();
+    let data = server.objects().paths().into_iter().find(|path| path.contains("/objects/")).unwrap();
+    server.objects().tamper(&data, |bytes| {
+        bytes.truncate(10_000_000);
+        Some(())
+    });
+    let short = blob.read_at(9_999_000, &mut [0; 2000]).unwrap_err();
+    assert_eq!(short.kind(), ErrorKind::Damaged);
+    assert!(short.to_string().contains("large: ") && short.to_string().contains("10000000"), "{short}");
+    server.objects().tamper(&data, |_| None);
+    let missing = blob.read_at(9_999_000, &mut [0; 2000]).unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::Damaged);
+    assert!(missing.to_string().contains("objects/large/"), "{missing}");
+    server.objects().tamper(&format!("/bucket/{RUN}/large"), |bytes| {
+        bytes[100] ^= 1;
+        Some(())
+    });
+    assert_eq!(engine.open("large").unwrap_err().kind(), ErrorKind::Damaged);
+}
