@@ -149,11 +149,12 @@ impl ObjectBlob {
         let fetched: Vec<Bytes> = fetched.map_err(|error| self.explain_missing(error))?;
         match wanted.iter().zip(&fetched).find(|(wanted, bytes)| **wanted != bytes.len() as u64) {
             None => Ok(fetched),
-            Some((wanted, bytes)) => Err(Error::new(ErrorKind::Damaged, "the store gave fewer bytes than the object has")
-                .expected(wanted)
-                .found(bytes.len())
-                .in_object(self.remote.describe(&self.key))
-                .help("resume from an older checkpoint")),
+            Some((wanted, bytes)) => Err(self.explain_missing(
+                Error::new(ErrorKind::Damaged, "the store gave other than what was asked for")
+                    .expected(format!("{wanted} bytes"))
+                    .found(bytes.len())
+                    .in_object(self.remote.describe(&self.key)),
+            )),
         }
     }
 }
@@ -167,21 +168,19 @@ impl ObjectBlob {
             let commit = store.head(&at).await;
             (store.head(&path).await, matches!(commit, Ok(_)))
         });
-        let help = "resume from an older checkpoint";
-        match looked {
-            Ok((Err(StoreError::NotFound { .. }), true)) => Error::new(ErrorKind::Damaged, "the object names bytes that are not there")
+        let damaged = |found: String| {
+            Error::new(ErrorKind::Damaged, "the object names bytes that are not there whole")
                 .expected(format!("{} bytes at {}", self.len, self.path))
-                .found("nothing")
-                .help(help)
-                .in_object(self.remote.describe(&self.key)),
+                .found(found)
+                .help("resume from an older checkpoint")
+                .in_object(self.remote.describe(&self.key))
+        };
+        match looked {
+            Ok((Err(StoreError::NotFound { .. }), true)) => damaged("nothing".to_owned()),
             Ok((Err(StoreError::NotFound { .. }), false)) => {
                 error.help("it was deleted while it was open: open a newer one")
             }
-            Ok((Ok(meta), _)) if meta.size != self.len => Error::new(ErrorKind::Damaged, "the object names bytes that are not all there")
-                .expected(format!("{} bytes at {}", self.len, self.path))
-                .found(format!("{} bytes", meta.size))
-                .help(help)
-                .in_object(self.remote.describe(&self.key)),
+            Ok((Ok(meta), _)) if meta.size != self.len => damaged(format!("{} bytes", meta.size)),
             _ => error,
         }
     }

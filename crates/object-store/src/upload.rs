@@ -23,9 +23,10 @@ pub(crate) const PART: usize = 8 << 20;
 pub(crate) const PARTS_IN_FLIGHT: usize = 4;
 /// S3 takes no more.
 const MOST_PARTS: u64 = 10_000;
-/// Copies of the object's ends in a commit object.
+/// Copies of the object's ends in a commit object. The tail holds the index of 100,000 tensors; reading it takes about
+/// as long as one more round trip would.
 const HEAD_COPY: usize = 4096;
-pub(crate) const TAIL_COPY: usize = 1 << 20;
+pub(crate) const TAIL_COPY: usize = 4 << 20;
 /// How long an abort may take before the upload is left to the store's own clean-up.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(20);
 
