@@ -3,7 +3,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-use tensorkeep::testing::crash::{Again, Broken, CHECKS, Explorer, History, Life, Names, Violation, Visited, Wrong, killer};
+use tensorkeep::testing::crash::{
+    Again, Broken, CHECKS, Explorer, History, Life, Names, Violation, Visited, Wrong, killer,
+};
 
 /// Set to a seed that a failure printed, it runs that seed's history alone.
 const SEED: &str = "TENSORKEEP_CRASH_SEED";
@@ -11,7 +13,9 @@ const BOTH: [Names; 2] = [Names::Ordered, Names::AnySubset];
 
 fn holds(outcome: Result<(), Violation>) {
     if let Err(Violation { broken, detail, place }) = outcome {
-        panic!("{broken:?}: {detail}\n  in {place}\n  a seed named there replays: {SEED}=<seed> cargo test --test crash random");
+        panic!(
+            "{broken:?}: {detail}\n  in {place}\n  a seed named there replays: {SEED}=<seed> cargo test --test crash random"
+        );
     }
 }
 

@@ -86,7 +86,11 @@ fn life_with_faults(step: usize, times: usize, fault: Fault) -> bool {
     let store = open(&folder.0, 2).unwrap();
     let resumed = store.resume().unwrap();
     assert!(resumed.skipped.is_empty(), "{failed:?}: {:?}", resumed.skipped);
-    assert!(resumed.next_step() >= saved.unwrap_or(200), "{failed:?} lost {saved:?}: {}", resumed.next_step());
+    assert!(
+        resumed.next_step() >= saved.unwrap_or(200),
+        "{failed:?} lost {saved:?}: {}",
+        resumed.next_step()
+    );
     save(&store, resumed.next_step() + 100, 100).unwrap_or_else(|error| panic!("{failed:?}: {error}"));
     assert!(leftovers(&folder.0).is_empty(), "{failed:?} left {:?}", leftovers(&folder.0));
     assert!(failed.is_some() || error.is_none(), "an error without a fault: {error:?}");

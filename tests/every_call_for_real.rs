@@ -15,7 +15,16 @@ use tensorkeep::{Keep, Progress, Result, Settings, Snapshot, Store};
 const CHILD: &str = "TENSORKEEP_REAL_FAULTS_RUN";
 /// Calls of a life, by the names that the kernel has for them.
 const CALLS: [&str; 10] = [
-    "openat", "pwrite64", "fsync", "renameat2", "unlink", "ftruncate", "fallocate", "fchmod", "flock", "mkdir",
+    "openat",
+    "pwrite64",
+    "fsync",
+    "renameat2",
+    "unlink",
+    "ftruncate",
+    "fallocate",
+    "fchmod",
+    "flock",
+    "mkdir",
 ];
 /// More calls of one name than a life has: a loop that never ends is a mistake here.
 const MOST_CALLS: usize = 150;
@@ -64,7 +73,16 @@ fn child_whose_calls_fail() {
 fn child_under_strace(run: &Path, injected: &str) -> Option<Output> {
     let name = injected.split(':').next().unwrap();
     let output = Command::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={name}"), "-e", &format!("inject={injected}")])
+        .args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &format!("trace={name}"),
+            "-e",
+            &format!("inject={injected}"),
+        ])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "child_whose_calls_fail", "--nocapture", "--test-threads=1"])
         .env(CHILD, run)

@@ -9,8 +9,7 @@ use std::time::Duration;
 use tensorkeep::engine::{Engine, Local, Memory};
 use tensorkeep::testing::{Fault, Faults, failing_local, store_suite};
 use tensorkeep::{
-    Error, ErrorKind, Every, Keep, Mode, Name, Progress, Reader, Result, Saved, Settings, Snapshot, Store,
-    Why,
+    Error, ErrorKind, Every, Keep, Progress, Reader, Result, Saved, Settings, Snapshot, Store, Why,
 };
 
 #[test]
@@ -27,10 +26,6 @@ fn a_store_on_disk_keeps_its_promises() {
     });
 }
 
-fn open(engine: &Arc<dyn Engine>, settings: Settings) -> Store {
-    Store::open_shared(Arc::clone(engine), settings).unwrap()
-}
-
 fn save(store: &Store, step: u64, loss: f64) -> Result<Saved> {
     let weights = [step as f32; 100];
     let mut snapshot = Snapshot::new();
@@ -41,19 +36,6 @@ fn save(store: &Store, step: u64, loss: f64) -> Result<Saved> {
 
 fn steps(store: &Store) -> Vec<u64> {
     store.list().unwrap().iter().map(|info| info.name.step).collect()
-}
-
-fn weight(checkpoint: &tensorkeep::Checkpoint) -> f32 {
-    checkpoint.tensor("weight").unwrap().elements::<f32>().unwrap()[0]
-}
-
-/// Flips a bit in the middle of a checkpoint on disk.
-fn damage(path: &std::path::Path) {
-    let mut bytes = std::fs::read(path).unwrap();
-    bytes[4096 + 64] ^= 1;
-    // Published files are read-only.
-    std::fs::remove_file(path).unwrap();
-    std::fs::write(path, bytes).unwrap();
 }
 
 #[test]

@@ -60,7 +60,8 @@ fn damaged(what: &'static str, error: impl std::error::Error + Send + Sync + 'st
 /// `Damaged` for a name that is no text.
 pub fn names(archive: &Archive) -> Result<Vec<String>> {
     let name = |name: Result<std::borrow::Cow<'_, str>, _>| {
-        name.map(|name| name.into_owned()).map_err(|error| damaged("an archive member's name is no text", error))
+        name.map(|name| name.into_owned())
+            .map_err(|error| damaged("an archive member's name is no text", error))
     };
     archive.file_names().map(name).collect()
 }
@@ -84,8 +85,11 @@ pub fn member(archive: &mut Archive, name: &str) -> Result<Member> {
         CompressionMethod::Stored => len == stored_len,
         CompressionMethod::Deflated => len <= stored_len.saturating_mul(DEFLATE_AT_BEST),
         other => {
-            return Err(Error::new(ErrorKind::Unsupported, format!("archive member {name:?} is compressed by {other}"))
-                .expected("stored or deflated, as NumPy and torch write them"));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("archive member {name:?} is compressed by {other}"),
+            )
+            .expected("stored or deflated, as NumPy and torch write them"));
         }
     };
     if !possible || start.checked_add(stored_len).is_none_or(|end| end > file_len) {
@@ -100,14 +104,17 @@ pub fn member(archive: &mut Archive, name: &str) -> Result<Member> {
 pub fn head(archive: &mut Archive, name: &str, most: usize) -> Result<Vec<u8>> {
     let file = archive.by_name(name).map_err(|error| damaged("an archive member cannot be read", error))?;
     let mut head = Vec::new();
-    file.take(most as u64).read_to_end(&mut head).map_err(|error| damaged("an archive member cannot be read", error))?;
+    file.take(most as u64)
+        .read_to_end(&mut head)
+        .map_err(|error| damaged("an archive member cannot be read", error))?;
     Ok(head)
 }
 
 /// `len` bytes of a member from `skip` on, its zip checksum verified when it is read to the end.
 pub fn read(archive: &mut Archive, name: &str, skip: u64, len: usize) -> Result<Buffer> {
     let wrong = |error| damaged("an archive member cannot be read", error);
-    let mut file = archive.by_name(name).map_err(|error| damaged("an archive member cannot be read", error))?;
+    let mut file =
+        archive.by_name(name).map_err(|error| damaged("an archive member cannot be read", error))?;
     io::copy(&mut (&mut file).take(skip), &mut io::sink()).map_err(wrong)?;
     let mut buffer = Buffer::zeroed(len)?;
     file.read_exact(&mut buffer).map_err(wrong)?;

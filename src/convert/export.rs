@@ -148,7 +148,7 @@ fn plan_safetensors<'c>(
         let start = end;
         end += item.info.byte_len;
         let (dtype, shape) = match DTYPES.iter().find(|(_, dtype)| *dtype == item.dtype) {
-            Some((name, _)) => (*name, item.info.shape.clone()),
+            Some((name, _)) => (*name, item.info.shape.to_vec()),
             None => {
                 let what = format!("{} has no name in safetensors: written as U8", item.dtype);
                 notes.push(Note::lost(item.info.name, what));
@@ -181,12 +181,15 @@ fn metadata(checkpoint: &Checkpoint, notes: &mut Vec<Note>) -> Result<BTreeMap<S
     for name in own_records(checkpoint) {
         let value = checkpoint.record_value(name)?;
         let text = serde_json::to_string(&value).ok();
-        let faithful = text.filter(|text| serde_json::from_str::<Value>(text).is_ok_and(|again| again == value));
+        let faithful =
+            text.filter(|text| serde_json::from_str::<Value>(text).is_ok_and(|again| again == value));
         match faithful {
             Some(text) => {
                 all.insert(format!("{RECORD_KEY}{name}"), text.into());
             }
-            None => notes.push(Note::lost(name, "record dropped: JSON cannot hold its bytes, keys or numbers")),
+            None => {
+                notes.push(Note::lost(name, "record dropped: JSON cannot hold its bytes, keys or numbers"))
+            }
         }
     }
     Ok(all)
@@ -213,7 +216,8 @@ fn npy_headers(items: &[Item<'_>], notes: &mut Vec<Note>) -> Result<Vec<Vec<u8>>
 }
 
 fn npy_header(name: &str, dtype: Dtype, shape: &[usize]) -> Result<(Vec<u8>, Option<Note>)> {
-    let too_long = || Error::new(ErrorKind::Unsupported, "the shape is too long for a .npy header").in_tensor(name);
+    let too_long =
+        || Error::new(ErrorKind::Unsupported, "the shape is too long for a .npy header").in_tensor(name);
     if let Some(header) = npy::header(dtype, shape) {
         return Ok((header, None));
     }
@@ -254,7 +258,8 @@ fn write_npz(
     let mut archive = ZipWriter::new_stream(&mut out);
     let written = items.iter().zip(headers).try_for_each(|(item, header)| {
         let large = item.info.byte_len >= u64::from(u32::MAX) - (1 << 20);
-        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(large);
+        let options =
+            SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(large);
         archive.start_file(format!("{}.npy", item.info.name), options).map_err(zip_error)?;
         archive.write_all(header).map_err(zip_error)?;
         checkpoint.visit_chunks(item.info.name, 0..item.info.chunks, |_, bytes| {

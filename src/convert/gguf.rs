@@ -67,7 +67,8 @@ struct Described {
 }
 
 pub fn open(blob: &Arc<dyn Blob>) -> Result<Foreign> {
-    let mut fields = Fields { input: BufReader::with_capacity(64 << 10, Cursor::new(blob)), at: 0, len: blob.len() };
+    let mut fields =
+        Fields { input: BufReader::with_capacity(64 << 10, Cursor::new(blob)), at: 0, len: blob.len() };
     fields.take::<4>()?;
     let version = fields.u32()?;
     if !(2..=3).contains(&version) {
@@ -105,7 +106,8 @@ fn push(foreign: &mut Foreign, blob: &Arc<dyn Blob>, tensor: Described, data_sta
     let Described { name, dims, ggml_type, offset } = tensor;
     let wrong = |what: &'static str| Error::damaged(what).in_tensor(&name);
     let at = data_start.checked_add(offset).ok_or_else(|| wrong("offset overflows"))?;
-    let Some(&(_, type_name, block, block_bytes, dtype)) = TYPES.iter().find(|(id, ..)| *id == ggml_type) else {
+    let Some(&(_, type_name, block, block_bytes, dtype)) = TYPES.iter().find(|(id, ..)| *id == ggml_type)
+    else {
         foreign.notes.push(Note::lost(&name, format!("dropped: unknown ggml type {ggml_type}")));
         return Ok(());
     };
@@ -140,9 +142,9 @@ impl Fields {
     }
 
     fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
-        self.input
-            .read_exact(bytes)
-            .map_err(|error| Error::damaged("the file ends within its header").at_byte(self.at).because(error))?;
+        self.input.read_exact(bytes).map_err(|error| {
+            Error::damaged("the file ends within its header").at_byte(self.at).because(error)
+        })?;
         self.at += bytes.len() as u64;
         Ok(())
     }
@@ -161,7 +163,10 @@ impl Fields {
         if count <= most {
             return Ok(count);
         }
-        Err(Error::damaged("a count").at_byte(self.at).expected(format!("at most {most}, by the bytes left")).found(count))
+        Err(Error::damaged("a count")
+            .at_byte(self.at)
+            .expected(format!("at most {most}, by the bytes left"))
+            .found(count))
     }
 
     fn text(&mut self) -> Result<String> {
@@ -170,7 +175,8 @@ impl Fields {
         let mut bytes = vec![0; len as usize];
         self.fill(&mut bytes)?;
         // Tokens of a vocabulary need not be UTF-8.
-        Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+        Ok(String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
     fn value(&mut self, kind: u32, depth: usize) -> Result<Value> {
@@ -213,7 +219,10 @@ impl Fields {
         let name = self.text()?;
         let axes = self.u32()?;
         if axes > MOST_AXES {
-            return Err(Error::damaged("axes").in_tensor(name).expected(format!("at most {MOST_AXES}")).found(axes));
+            return Err(Error::damaged("axes")
+                .in_tensor(name)
+                .expected(format!("at most {MOST_AXES}"))
+                .found(axes));
         }
         let dims = (0..axes).map(|_| self.u64()).collect::<Result<_>>()?;
         Ok(Described { name, dims, ggml_type: self.u32()?, offset: self.u64()? })

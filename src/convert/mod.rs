@@ -414,7 +414,8 @@ fn first_bytes(head: &[u8]) -> String {
         return "an empty file".to_owned();
     }
     if head.starts_with(&[0x80]) {
-        return "a bare pickle, as torch before 1.6 saved them; load and save it once with a newer torch".to_owned();
+        return "a bare pickle, as torch before 1.6 saved them; load and save it once with a newer torch"
+            .to_owned();
     }
     let bytes: Vec<String> = head.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     format!("first bytes {}", bytes.join(" "))

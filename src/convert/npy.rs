@@ -72,7 +72,8 @@ impl Header {
 /// `Damaged` when it is none, `Unsupported` for dtypes that are not numbers.
 pub fn parse(head: &[u8]) -> Result<Header> {
     let bad = |what: &'static str| Error::damaged(what).expected("a .npy header");
-    let version = *head.strip_prefix(MAGIC).and_then(|rest| rest.first()).ok_or_else(|| bad("no .npy magic"))?;
+    let version =
+        *head.strip_prefix(MAGIC).and_then(|rest| rest.first()).ok_or_else(|| bad("no .npy magic"))?;
     let (len, start) = match (version, head.get(8..10), head.get(8..12)) {
         (1, Some(len), _) => (usize::from(u16::from_le_bytes([len[0], len[1]])), 10),
         (2 | 3, _, Some(len)) => (u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize, 12),
@@ -84,7 +85,8 @@ pub fn parse(head: &[u8]) -> Result<Header> {
     }
     let text = head.get(start..start + len).ok_or_else(|| bad("cut short"))?;
     let text = std::str::from_utf8(text).map_err(|error| bad("the header is not text").because(error))?;
-    let field = |name: &str| field(text, name).ok_or_else(|| Error::damaged(format!("the header has no {name:?}")));
+    let field =
+        |name: &str| field(text, name).ok_or_else(|| Error::damaged(format!("the header has no {name:?}")));
     let (dtype, big_endian) = parse_descr(field("descr")?)?;
     let column_major = match field("fortran_order")? {
         text if text.starts_with("True") => true,
@@ -150,7 +152,9 @@ pub fn open(blob: &Arc<dyn Blob>) -> Result<Foreign> {
     let start = header.data_start as u64;
     let len = header.byte_len()?;
     if start.checked_add(len as u64) != Some(blob.len()) {
-        return Err(Error::damaged("length of the file").expected(format!("{start} + {len}")).found(blob.len()));
+        return Err(Error::damaged("length of the file")
+            .expected(format!("{start} + {len}"))
+            .found(blob.len()));
     }
     let name = "array".to_owned();
     let (dtype, shape) = (header.dtype, header.shape.clone());
@@ -194,7 +198,9 @@ mod tests {
             let len = (text.len() as u16).to_le_bytes();
             [MAGIC, &[1, 0], &len[..], text.as_bytes()].concat()
         };
-        assert!(parse(&with("{'descr': '>i2', 'fortran_order': True, 'shape': (2L, 3), }")).unwrap().big_endian);
+        assert!(
+            parse(&with("{'descr': '>i2', 'fortran_order': True, 'shape': (2L, 3), }")).unwrap().big_endian
+        );
         for text in [
             "{}",
             "{'descr': '|O', 'fortran_order': False, 'shape': (1,)}",

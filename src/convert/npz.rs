@@ -42,7 +42,9 @@ fn push(
     };
     let (len, start) = (header.byte_len().map_err(place)?, header.data_start as u64);
     if start.checked_add(len as u64) != Some(facts.len) {
-        return Err(place(Error::damaged("length of the array").expected(format!("{start} + {len}")).found(facts.len)));
+        return Err(place(
+            Error::damaged("length of the array").expected(format!("{start} + {len}")).found(facts.len),
+        ));
     }
     let (dtype, shape) = (header.dtype, header.shape.clone());
     if !header.is_plain() {

@@ -26,7 +26,13 @@ pub enum Node {
     /// A class or function, by module and name.
     Global(String, String),
     /// What calling a global would make, and what is put into that afterwards.
-    Call { callee: Id, args: Id, items: Vec<Id>, pairs: Vec<(Id, Id)>, state: Option<Id> },
+    Call {
+        callee: Id,
+        args: Id,
+        items: Vec<Id>,
+        pairs: Vec<(Id, Id)>,
+        state: Option<Id>,
+    },
     /// An object kept outside of the pickle, under this key.
     Persistent(Id),
 }
@@ -52,7 +58,8 @@ impl Graph {
 /// # Errors
 /// `Damaged` when the bytes are no pickle, `Unsupported` for opcodes that no model needs.
 pub fn read(bytes: &[u8]) -> Result<Graph> {
-    let mut machine = Machine { bytes, at: 0, nodes: vec![], stack: vec![], marks: vec![], memo: HashMap::new() };
+    let mut machine =
+        Machine { bytes, at: 0, nodes: vec![], stack: vec![], marks: vec![], memo: HashMap::new() };
     let root = machine.run().map_err(|error| error.at_byte(machine.at as u64))?;
     Ok(Graph { nodes: machine.nodes, root })
 }

@@ -137,7 +137,8 @@ impl Foreign {
     fn push(&mut self, name: String, entry: &Entry, blob: &Arc<dyn Blob>, data_start: u64) -> Result<()> {
         let (start, stop) = entry.data_offsets;
         let shape: Result<Vec<usize>, _> = entry.shape.iter().map(|&len| usize::try_from(len)).collect();
-        let shape = shape.map_err(|error| Error::damaged("shape overflows").in_tensor(&name).because(error))?;
+        let shape =
+            shape.map_err(|error| Error::damaged("shape overflows").in_tensor(&name).because(error))?;
         let place = |offset| Place::At(Arc::clone(blob), offset);
         let offset = data_start.checked_add(start).ok_or_else(|| Error::damaged("offset overflows"))?;
         let known = DTYPES.iter().find(|(known, _)| *known == entry.dtype);
@@ -145,7 +146,8 @@ impl Foreign {
             let len = usize::try_from(stop - start).map_err(|_| Error::damaged("length overflows"))?;
             let what = format!("dtype {} {:?} kept as opaque bytes", entry.dtype, entry.shape);
             self.notes.push(Note::kept(&name, what));
-            self.metadata.insert(format!("safetensors.dtype.{name}"), format!("{} {:?}", entry.dtype, entry.shape));
+            self.metadata
+                .insert(format!("safetensors.dtype.{name}"), format!("{} {:?}", entry.dtype, entry.shape));
             self.tensors.push(ForeignTensor::new(name, Dtype::Opaque, vec![len], place(offset))?);
             return Ok(());
         };
@@ -200,7 +202,9 @@ pub fn open_index(path: &Path, blob: &Arc<dyn Blob>) -> Result<Foreign> {
     for file in files {
         // A name in a file must not lead out of the folder.
         if file.is_empty() || file.starts_with('.') || file.contains(['/', '\\', '\0']) {
-            return Err(Error::damaged(format!("the index names the file {file:?}")).expected("a file beside it"));
+            return Err(
+                Error::damaged(format!("the index names the file {file:?}")).expected("a file beside it")
+            );
         }
         let shard = path.with_file_name(file);
         let shard_blob = local::open_file(&shard)?;

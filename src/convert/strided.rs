@@ -30,9 +30,10 @@ pub fn reach(shape: &[usize], strides: &[usize]) -> Result<usize> {
     if element_count(shape)? == 0 {
         return Ok(0);
     }
-    let last = shape.iter().zip(strides).try_fold(0_usize, |last, (&len, &stride)| {
-        last.checked_add((len - 1).checked_mul(stride)?)
-    });
+    let last = shape
+        .iter()
+        .zip(strides)
+        .try_fold(0_usize, |last, (&len, &stride)| last.checked_add((len - 1).checked_mul(stride)?));
     last.and_then(|last| last.checked_add(1)).ok_or_else(|| Error::damaged("strides overflow"))
 }
 
@@ -44,7 +45,9 @@ pub fn gather(source: &[u8], width: usize, shape: &[usize], strides: &[usize]) -
     let count = element_count(shape)?;
     let needed = reach(shape, strides)?.checked_mul(width);
     if needed.is_none_or(|needed| needed > source.len()) {
-        return Err(Error::damaged("strides reach beyond the storage").found(format!("{} bytes", source.len())));
+        return Err(
+            Error::damaged("strides reach beyond the storage").found(format!("{} bytes", source.len()))
+        );
     }
     let len = count.checked_mul(width).ok_or_else(|| Error::damaged("shape overflows"))?;
     let mut gathered = Buffer::zeroed(len)?;

@@ -155,14 +155,20 @@ impl Reader<'_> {
             Node::Text(text) => Value::Text(text),
             Node::Bytes(bytes) => Value::Bytes(bytes),
             Node::Tuple(items) | Node::List(items) => return self.take_list(path, &items, depth),
-            Node::Global(module, name) if module == "torch" && DTYPES.iter().any(|(known, _)| *known == name) => {
+            Node::Global(module, name)
+                if module == "torch" && DTYPES.iter().any(|(known, _)| *known == name) =>
+            {
                 Value::Text(format!("torch.{name}"))
             }
             Node::BigInt(_) => return self.drop(path, "an integer beyond 64 bits"),
-            Node::Global(module, name) => return self.drop(path, &format!("{module}.{name} is code, which is not run")),
+            Node::Global(module, name) => {
+                return self.drop(path, &format!("{module}.{name} is code, which is not run"));
+            }
             Node::Persistent(_) => return self.drop(path, "a bare storage"),
             Node::Dict(_) => return Ok(None),
-            Node::Call { callee, args, items, .. } => return self.take_call(path, callee, args, &items, depth),
+            Node::Call { callee, args, items, .. } => {
+                return self.take_call(path, callee, args, &items, depth);
+            }
         }))
     }
 
@@ -238,7 +244,14 @@ impl Reader<'_> {
         Ok(Some(Value::List(left.into_iter().map(|value| value.unwrap_or(Value::Null)).collect())))
     }
 
-    fn take_call(&mut self, path: &str, callee: Id, args: Id, items: &[Id], depth: usize) -> Result<Option<Value>> {
+    fn take_call(
+        &mut self,
+        path: &str,
+        callee: Id,
+        args: Id,
+        items: &[Id],
+        depth: usize,
+    ) -> Result<Option<Value>> {
         let name = self.global(callee).map(|(module, name)| format!("{module}.{name}"));
         let name = name.unwrap_or_else(|| "an unnamed class".to_owned());
         let args = match self.graph.node(args) {
@@ -246,9 +259,10 @@ impl Reader<'_> {
             _ => vec![],
         };
         match (name.as_str(), args.as_slice()) {
-            ("torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state", [data, ..]) => {
-                self.take(path, *data, depth + 1)
-            }
+            (
+                "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state",
+                [data, ..],
+            ) => self.take(path, *data, depth + 1),
             ("torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor_v3", args) => {
                 let tensor = self.tensor(path, args).map_err(|error| error.in_tensor(path))?;
                 self.foreign.tensors.push(tensor);
@@ -271,9 +285,9 @@ impl Reader<'_> {
             let found = DTYPES.iter().find(|(known, _)| module == "torch" && *known == name);
             found.map(|&(_, dtype)| dtype)
         });
-        let dtype = of_storage.or(of_call).ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, "a dtype that has no counterpart here")
-        })?;
+        let dtype = of_storage
+            .or(of_call)
+            .ok_or_else(|| Error::new(ErrorKind::Unsupported, "a dtype that has no counterpart here"))?;
         let (offset, shape, strides) = (self.size(*offset), self.sizes(*shape), self.sizes(*strides));
         let (Some(offset), Some(shape), Some(strides)) = (offset, shape, strides) else { return Err(lie()) };
         if shape.len() != strides.len() {
@@ -312,7 +326,9 @@ impl Reader<'_> {
         }
         let plain = strided::is_row_major(&shape, &strides) || len == 0;
         if !plain {
-            self.foreign.notes.push(Note::kept(path, format!("strides {strides:?} brought into row-major order")));
+            self.foreign
+                .notes
+                .push(Note::kept(path, format!("strides {strides:?} brought into row-major order")));
         }
         let place = match member.stored_at {
             Some(at) if plain => Place::At(Arc::clone(self.blob), at + start as u64),

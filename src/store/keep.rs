@@ -3,8 +3,8 @@
 
 use super::naming::Name;
 use crate::error::{Error, Result};
-use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Which direction of a metric is better.

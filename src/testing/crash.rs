@@ -82,9 +82,8 @@ impl Explorer {
 
     /// What has been visited so far.
     pub fn visited(&self) -> Visited {
-        let count = |shard: &Mutex<HashSet<u64>>| {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
-        };
+        let count =
+            |shard: &Mutex<HashSet<u64>>| shard.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
         Visited {
             distinct: self.distinct.iter().map(count).sum(),
             checked: self.checked.load(Ordering::Relaxed),

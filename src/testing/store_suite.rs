@@ -66,11 +66,7 @@ fn progress(engine: &Arc<dyn Engine>) {
     store.close().unwrap();
     let store = open(engine, Settings::new());
     let resumed = store.resume().unwrap();
-    assert_eq!(
-        resumed.next_step(),
-        7,
-        "seven updates are completed: the next is number 7, counted from 0"
-    );
+    assert_eq!(resumed.next_step(), 7, "seven updates are completed: the next is number 7, counted from 0");
     assert_eq!(weight(&resumed.checkpoint.unwrap()), 7.0);
     assert_eq!(store.due(&Progress::new(7)), None);
 }
@@ -98,10 +94,7 @@ fn rotation(engine: &Arc<dyn Engine>) {
     assert_eq!(steps(&store), [200, 500, 600]);
     store.pin(200).unwrap();
     let deleted = save(&store, 700, 0.5).unwrap().deleted;
-    assert!(
-        deleted.is_empty(),
-        "500 is on the grid, 600 and 700 are the last, 200 is pinned: {deleted:?}"
-    );
+    assert!(deleted.is_empty(), "500 is on the grid, 600 and 700 are the last, 200 is pinned: {deleted:?}");
     save(&store, 800, 0.9).unwrap();
     assert_eq!(steps(&store), [200, 500, 700, 800]);
     store.close().unwrap();
@@ -176,8 +169,7 @@ fn reader_beside(engine: &Arc<dyn Engine>) {
 }
 
 fn schedules(engine: &Arc<dyn Engine>) {
-    let every =
-        Every::steps(10).or(Every::interval(Duration::from_secs(3600))).or_on_best("loss", Mode::Min);
+    let every = Every::steps(10).or(Every::interval(Duration::from_secs(3600))).or_on_best("loss", Mode::Min);
     let store = open(engine, Settings::new().save(every));
     let mut saved = Vec::new();
     for step in 1..=25 {
@@ -189,8 +181,7 @@ fn schedules(engine: &Arc<dyn Engine>) {
     }
     let best = Why::Best("loss".to_owned());
     assert_eq!(saved, [(1, best.clone()), (10, Why::Steps(10)), (13, best), (20, Why::Steps(10))]);
-    let whys: Vec<String> =
-        store.list().unwrap().into_iter().map(|info| info.state.unwrap().why).collect();
+    let whys: Vec<String> = store.list().unwrap().into_iter().map(|info| info.state.unwrap().why).collect();
     assert_eq!(whys, ["best loss", "every 10 steps", "best loss", "every 10 steps"]);
     let best = store.best("loss", Mode::Min).unwrap().unwrap();
     assert_eq!(best.progress().unwrap().unwrap().step, 13);
@@ -213,7 +204,6 @@ fn finding(engine: &Arc<dyn Engine>) {
     store.delete(100).unwrap();
     assert_eq!(steps(&store), [200]);
 }
-
 
 /// Larger than what engines send or read in one piece.
 fn large(engine: &Arc<dyn Engine>) {

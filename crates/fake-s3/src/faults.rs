@@ -28,8 +28,14 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault but those that kill the server, for tests that go through all.
-    pub const SURVIVABLE: [Self; 6] =
-        [Self::SlowDown, Self::ErrorAfter, Self::ResetAfter, Self::ResetBefore, Self::Conflict, Self::Trickle];
+    pub const SURVIVABLE: [Self; 6] = [
+        Self::SlowDown,
+        Self::ErrorAfter,
+        Self::ResetAfter,
+        Self::ResetBefore,
+        Self::Conflict,
+        Self::Trickle,
+    ];
 }
 
 /// A request that was seen: method, path and query, such as `PUT /bucket/run/a?partNumber=1`.

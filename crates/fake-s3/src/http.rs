@@ -117,7 +117,10 @@ impl Response {
     pub fn write(&self, to: &mut TcpStream, head_only: bool, pause: Option<Duration>) -> io::Result<()> {
         let mut head = format!("HTTP/1.1 {} x\r\n", self.status);
         self.headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
-        if self.status != 204 && self.status != 304 && !self.headers.iter().any(|(name, _)| name == "Content-Length") {
+        if self.status != 204
+            && self.status != 304
+            && !self.headers.iter().any(|(name, _)| name == "Content-Length")
+        {
             head += &format!("Content-Length: {}\r\n", self.body.bytes().len());
         }
         head += "\r\n";

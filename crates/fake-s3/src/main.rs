@@ -9,7 +9,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let port = arguments.next().and_then(|port| port.parse().ok()).unwrap_or(0);
-    let objects = arguments.next().map_or_else(|| Ok(Objects::in_memory()), |folder| Objects::in_folder(Path::new(&folder)));
+    let objects = arguments
+        .next()
+        .map_or_else(|| Ok(Objects::in_memory()), |folder| Objects::in_folder(Path::new(&folder)));
     let server = objects.and_then(|objects| Server::start_at(port, objects));
     match server {
         Ok(server) => {

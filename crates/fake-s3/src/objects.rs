@@ -111,7 +111,8 @@ impl Objects {
         }
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let modified = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let etag = format!("\"{:x}-{:x}\"", bytes.len(), modified << 20 | COUNTER.fetch_add(1, Ordering::Relaxed));
+        let etag =
+            format!("\"{:x}-{:x}\"", bytes.len(), modified << 20 | COUNTER.fetch_add(1, Ordering::Relaxed));
         let object = Object { bytes, metadata, etag: etag.clone(), modified };
         self.store(path, &object)?;
         state.objects.insert(path.to_owned(), object);
@@ -141,7 +142,8 @@ impl Objects {
 }
 
 fn file_of(folder: &Path, path: &str) -> PathBuf {
-    let name: String = path.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    let name: String =
+        path.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
     folder.join(format!("{name}-{:x}", path.len()))
 }
 

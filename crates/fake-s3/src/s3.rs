@@ -60,11 +60,16 @@ fn put(objects: &Objects, mut request: Request) -> io::Result<Response> {
 }
 
 fn copy(objects: &Objects, request: &Request) -> io::Result<Response> {
-    let from = format!("/{}", decode(request.header("x-amz-copy-source").unwrap_or("")).trim_start_matches('/'));
-    let Some(object) = objects.state().objects.get(&from).cloned() else { return Ok(error(404, "NoSuchKey")) };
+    let from =
+        format!("/{}", decode(request.header("x-amz-copy-source").unwrap_or("")).trim_start_matches('/'));
+    let Some(object) = objects.state().objects.get(&from).cloned() else {
+        return Ok(error(404, "NoSuchKey"));
+    };
     let put = objects.put(&request.path, object.bytes, object.metadata, is_create(request))?;
     Ok(match put {
-        Put::Done(etag) => Response::xml(200, format!("<CopyObjectResult><ETag>{etag}</ETag></CopyObjectResult>")),
+        Put::Done(etag) => {
+            Response::xml(200, format!("<CopyObjectResult><ETag>{etag}</ETag></CopyObjectResult>"))
+        }
         Put::Exists => put_response(&put),
     })
 }
@@ -101,13 +106,15 @@ fn range(text: &str, len: usize) -> Option<(usize, usize)> {
 
 fn list(objects: &Objects, request: &Request) -> Response {
     let bucket = format!("{}/", request.path.trim_end_matches('/'));
-    let (prefix, delimiter) = (request.query("prefix").unwrap_or(""), request.query("delimiter").unwrap_or(""));
+    let (prefix, delimiter) =
+        (request.query("prefix").unwrap_or(""), request.query("delimiter").unwrap_or(""));
     let after = request.query("continuation-token").or(request.query("start-after")).unwrap_or("");
     let state = objects.state();
     let (mut xml, mut folders, mut count, mut last) = (String::new(), BTreeSet::new(), 0, "");
     let mut truncated = false;
     for (path, object) in &state.objects {
-        let Some(key) = path.strip_prefix(&bucket).filter(|key| key.starts_with(prefix) && *key > after) else {
+        let Some(key) = path.strip_prefix(&bucket).filter(|key| key.starts_with(prefix) && *key > after)
+        else {
             continue;
         };
         if count == PAGE {

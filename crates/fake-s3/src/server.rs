@@ -57,11 +57,17 @@ impl Server {
         Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), objects, Faults::default(), true)
     }
 
-    fn listen(address: SocketAddr, objects: Objects, faults: Faults, ignores_conditions: bool) -> io::Result<Self> {
+    fn listen(
+        address: SocketAddr,
+        objects: Objects,
+        faults: Faults,
+        ignores_conditions: bool,
+    ) -> io::Result<Self> {
         let listener = bind(address)?;
         let address = listener.local_addr()?;
         let life = Arc::new(Life { ignores_conditions, ..Life::default() });
-        let server = Self { address, objects: objects.clone(), faults: faults.clone(), life: Arc::clone(&life) };
+        let server =
+            Self { address, objects: objects.clone(), faults: faults.clone(), life: Arc::clone(&life) };
         std::thread::spawn(move || accept(&listener, &objects, &faults, &life));
         Ok(server)
     }
@@ -199,7 +205,12 @@ fn serve(
     Ok(())
 }
 
-fn response_to(to: &mut TcpStream, response: &Response, head_only: bool, fault: Option<Fault>) -> io::Result<()> {
+fn response_to(
+    to: &mut TcpStream,
+    response: &Response,
+    head_only: bool,
+    fault: Option<Fault>,
+) -> io::Result<()> {
     response.write(to, head_only, (fault == Some(Fault::Trickle)).then_some(TRICKLE))
 }
 

@@ -84,7 +84,9 @@ impl ObjectBlob {
     /// Fills a buffer from the bytes that came with opening, if they have it.
     fn is_here(&self, (offset, buffer): &mut (u64, &mut [u8])) -> bool {
         let tail_start = self.len - self.tail.len() as u64;
-        [(0, &self.head), (tail_start, &self.tail)].into_iter().any(|(start, bytes)| copy_from(start, bytes, *offset, buffer))
+        [(0, &self.head), (tail_start, &self.tail)]
+            .into_iter()
+            .any(|(start, bytes)| copy_from(start, bytes, *offset, buffer))
             || buffer.is_empty()
     }
 

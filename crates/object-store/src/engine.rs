@@ -134,7 +134,10 @@ impl Engine for ObjectStoreEngine {
         // A wrong URL or wrong credentials show at the start of a run and not at its first checkpoint.
         match self.0.probe() {
             Err(error) if error.kind() != ErrorKind::Unsupported => Err(error),
-            _ => Err(Error::new(ErrorKind::Unsupported, "object stores do not lock").in_object(self.describe(""))),
+            _ => {
+                Err(Error::new(ErrorKind::Unsupported, "object stores do not lock")
+                    .in_object(self.describe("")))
+            }
         }
     }
 
@@ -200,7 +203,15 @@ impl Shared {
         let (remote, key, ahead) = (Arc::clone(&self.remote), key.to_owned(), Mutex::new(Ahead::default()));
         let named = |error: Error| error.in_object(self.remote.describe(&key));
         let blob = match pointer_of(&found).map_err(named)? {
-            None => ObjectBlob { path, len: found.meta.size, head: Bytes::new(), tail: found.tail, remote, key, ahead },
+            None => ObjectBlob {
+                path,
+                len: found.meta.size,
+                head: Bytes::new(),
+                tail: found.tail,
+                remote,
+                key,
+                ahead,
+            },
             Some(pointer) => {
                 let (head, tail) = pointer.copies(&found.tail).map_err(named)?;
                 let path = self.remote.path(&pointer.target);
@@ -294,7 +305,8 @@ impl Shared {
         let oldest_kept = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut swept = 0;
         for meta in found.into_iter().filter(|meta| SystemTime::from(meta.last_modified) <= oldest_kept) {
-            let name = meta.location.as_ref().strip_prefix(data.as_ref()).unwrap_or_default().trim_matches('/');
+            let name =
+                meta.location.as_ref().strip_prefix(data.as_ref()).unwrap_or_default().trim_matches('/');
             let Some((key, _)) = name.rsplit_once('/').filter(|(key, _)| check_free_key(key).is_ok()) else {
                 continue;
             };
@@ -333,7 +345,9 @@ async fn read_end(store: &dyn ObjectStore, path: &Path) -> Result<Found, StoreEr
             return Ok(Found { meta, tail: found.bytes().await? });
         }
         Err(error @ StoreError::NotFound { .. }) => return Err(error),
-        Err(error) if is_refusal(&error) && !matches!(error, StoreError::NotSupported { .. }) => return Err(error),
+        Err(error) if is_refusal(&error) && !matches!(error, StoreError::NotSupported { .. }) => {
+            return Err(error);
+        }
         Err(error) => error,
     };
     // No range is in an empty object, and Azure knows no suffixes: by length, then.

@@ -43,7 +43,8 @@ const CAUSES: &[(&[&str], &str)] = &[
     ),
 ];
 
-const NO_RIGHTS: &str = "the credentials do not allow this: reading, writing, listing and deleting are needed";
+const NO_RIGHTS: &str =
+    "the credentials do not allow this: reading, writing, listing and deleting are needed";
 
 /// A store's error under the name of its object.
 pub(crate) fn explain(what: &'static str, object: &str, error: StoreError) -> Error {

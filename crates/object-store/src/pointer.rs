@@ -67,7 +67,8 @@ impl Pointer {
         head: &[u8],
         tail: &[u8],
     ) -> Vec<u8> {
-        let mut text = format!("{MAGIC}target {target}\nnonce {}\nlength {len}\ncrc32 {crc:08x}\n", hex(nonce));
+        let mut text =
+            format!("{MAGIC}target {target}\nnonce {}\nlength {len}\ncrc32 {crc:08x}\n", hex(nonce));
         text += &format!("head {}\ntail {}\n", head.len(), tail.len());
         let check = check(&text, head, tail);
         text += &format!("check {check:08x}\n");

@@ -25,7 +25,11 @@ pub(crate) fn probe(remote: &Remote) -> Result<()> {
     // A segment that starts with a dot is no key: never listed, never in the way.
     let path = remote.path(&format!(".probe-{}", hex(fresh_nonce())));
     let failed = |error| {
-        explain("this place cannot hold checkpoints: the probe of create, read and delete failed", &remote.url, error)
+        explain(
+            "this place cannot hold checkpoints: the probe of create, read and delete failed",
+            &remote.url,
+            error,
+        )
     };
     let finding = remote.io.run(async move {
         let finding = probe_at(&*store, &path).await;
@@ -59,7 +63,9 @@ async fn probe_at(store: &dyn ObjectStore, path: &Path) -> Result<Option<&'stati
         Outcome::NotCommitted(error) | Outcome::Unknown(error) => return Err(error),
     }
     Ok(match commit::create(store, path, Bytes::from_static(b"second"), fresh_nonce()).await {
-        Outcome::Committed => Some("the store ignores the condition of a conditional put: it overwrote an object"),
+        Outcome::Committed => {
+            Some("the store ignores the condition of a conditional put: it overwrote an object")
+        }
         Outcome::Conflict => None,
         Outcome::NotCommitted(error) | Outcome::Unknown(error) => return Err(error),
     })
@@ -75,5 +81,6 @@ async fn race(store: &dyn ObjectStore, path: &Path) -> Result<Option<&'static st
             return Err(error);
         }
     }
-    Ok((won != 1).then_some("the store's conditional put is not atomic: of racing creates not exactly one won"))
+    Ok((won != 1)
+        .then_some("the store's conditional put is not atomic: of racing creates not exactly one won"))
 }

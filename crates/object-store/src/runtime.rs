@@ -15,15 +15,21 @@ pub(crate) struct Io(Option<Runtime>, Handle);
 
 impl Io {
     pub(crate) fn start() -> Result<Self> {
-        let built =
-            Builder::new_multi_thread().worker_threads(WORKERS).thread_name("tensorkeep-io").enable_all().build();
+        let built = Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .thread_name("tensorkeep-io")
+            .enable_all()
+            .build();
         let runtime = built.map_err(|error| Error::io("starting the threads of the object store", error))?;
         let handle = runtime.handle().clone();
         Ok(Self(Some(runtime), handle))
     }
 
     /// Runs a future to its end and waits for it. `block_on` would panic inside another runtime; a channel does not.
-    pub(crate) fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Result<T> {
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
         let (send, receive) = sync_channel(1);
         self.1.spawn(async move {
             // The receiver waits below.

@@ -7,9 +7,7 @@ use crate::pointer::{Pointer, hex, looks_like_pointer};
 use crate::remote::{DATA, Remote};
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{
-    Error as StoreError, MultipartUpload, ObjectStoreExt, PutMultipartOptions, PutPayload,
-};
+use object_store::{Error as StoreError, MultipartUpload, ObjectStoreExt, PutMultipartOptions, PutPayload};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -190,7 +188,9 @@ impl Parts {
         if self.in_flight.len() >= PARTS_IN_FLIGHT {
             self.finish_oldest()?;
         }
-        let Some(upload) = &mut self.upload else { return Err(Error::new(ErrorKind::Io, "the upload is gone")) };
+        let Some(upload) = &mut self.upload else {
+            return Err(Error::new(ErrorKind::Io, "the upload is gone"));
+        };
         let request = upload.put_part(PutPayload::from(part));
         self.in_flight.push_back(self.remote.io.handle().spawn(request));
         self.sent += 1;
@@ -223,7 +223,8 @@ impl Parts {
         })?;
         self.upload = Some(upload);
         self.completed = completed.is_ok();
-        completed.map_err(|error| explain("completing the upload", &self.remote.describe(&self.target), error))
+        completed
+            .map_err(|error| explain("completing the upload", &self.remote.describe(&self.target), error))
     }
 }
 

@@ -53,7 +53,11 @@ fn all_options(variables: &str, options: &[(String, String)]) -> Options {
 }
 
 /// The store of a place.
-pub(crate) fn open(url: &str, place: &Place<'_>, options: &[(String, String)]) -> Result<Arc<dyn ObjectStore>> {
+pub(crate) fn open(
+    url: &str,
+    place: &Place<'_>,
+    options: &[(String, String)],
+) -> Result<Arc<dyn ObjectStore>> {
     let built = match place.scheme {
         "memory" => Ok(Arc::new(object_store::memory::InMemory::new()) as Arc<dyn ObjectStore>),
         #[cfg(feature = "aws")]

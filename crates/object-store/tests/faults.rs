@@ -24,7 +24,10 @@ fn save(store: &Store, step: u64, len: usize) -> Result<Saved> {
 }
 
 fn assert_is(checkpoint: &Checkpoint, step: u64, len: usize) {
-    assert!(checkpoint.tensor("weights").unwrap().bytes() == &bytes(len, step)[..], "step {step} has other bytes");
+    assert!(
+        checkpoint.tensor("weights").unwrap().bytes() == &bytes(len, step)[..],
+        "step {step} has other bytes"
+    );
 }
 
 fn steps(store: &Store) -> Vec<u64> {
@@ -125,7 +128,10 @@ fn a_create_that_was_applied_and_answered_with_an_error_is_ours() {
                         server.restart().unwrap();
                     }
                 }
-                putting.join().unwrap().unwrap_or_else(|error| panic!("{fault:?}, {retries} retries: {error:?}"));
+                putting
+                    .join()
+                    .unwrap()
+                    .unwrap_or_else(|error| panic!("{fault:?}, {retries} retries: {error:?}"));
             });
             assert_eq!(get(&engine, "object").unwrap(), b"ours");
         }
@@ -143,7 +149,8 @@ fn a_409_with_nothing_behind_it_is_tried_again_and_no_conflict() {
 
 #[test]
 fn an_error_behind_a_lost_race_is_a_conflict() {
-    for fault in [Fault::ErrorAfter, Fault::ResetAfter, Fault::ResetBefore, Fault::SlowDown, Fault::Conflict] {
+    for fault in [Fault::ErrorAfter, Fault::ResetAfter, Fault::ResetBefore, Fault::SlowDown, Fault::Conflict]
+    {
         let server = server();
         let engine = engine(&server, 0);
         let mut late = engine.create("object", None).unwrap();
@@ -197,13 +204,21 @@ fn of_sixteen_racing_commits_exactly_one_wins_a_thousand_times() {
                     match upload.map(|upload| upload.commit(fresh_nonce())) {
                         Some(Ok(())) => {
                             won.fetch_add(1, Ordering::Relaxed);
-                            assert_eq!(get(engine, &key).unwrap(), [racer as u8; 100], "race {race}: not the winner's");
+                            assert_eq!(
+                                get(engine, &key).unwrap(),
+                                [racer as u8; 100],
+                                "race {race}: not the winner's"
+                            );
                         }
                         Some(Err(CommitError::Conflict(_))) | None => {}
                         Some(Err(error)) => panic!("race {race}: {error:?}"),
                     }
                     if start.wait().is_leader() {
-                        assert_eq!(won.load(Ordering::Relaxed), race + 1, "race {race}: not exactly one winner");
+                        assert_eq!(
+                            won.load(Ordering::Relaxed),
+                            race + 1,
+                            "race {race}: not exactly one winner"
+                        );
                         server.faults().heal();
                     }
                     start.wait();

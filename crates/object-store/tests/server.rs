@@ -4,9 +4,9 @@
 mod common;
 
 use common::{RUN, bytes, engine, get, put, server, store};
+use fake_s3::{Fault, Objects, Server};
 use std::sync::Arc;
 use std::time::Duration;
-use fake_s3::{Fault, Objects, Server};
 use tensorkeep::engine::Engine;
 use tensorkeep::testing::{conformance, store_suite};
 use tensorkeep::{Checkpoint, ErrorKind, OpenOptions, Progress, Settings, Snapshot, Store};
@@ -42,7 +42,9 @@ fn a_large_object_comes_back_is_listed_with_its_length_and_deleted_with_its_byte
     put(&engine, "small", b"small").unwrap();
     assert!(get(&engine, "large").unwrap() == content);
     let blob = engine.open("large").unwrap();
-    for (offset, len) in [(0, 10), (4090, 20), (8 << 20, 1 << 20), (LARGE - 5, 5), (LARGE - (1 << 20) - 3, 10)] {
+    for (offset, len) in
+        [(0, 10), (4090, 20), (8 << 20, 1 << 20), (LARGE - 5, 5), (LARGE - (1 << 20) - 3, 10)]
+    {
         let mut buffer = vec![0; len];
         blob.read_at(offset as u64, &mut buffer).unwrap();
         assert!(buffer == content[offset..offset + len], "{len} bytes at {offset}");
@@ -78,7 +80,10 @@ fn an_object_that_looks_like_a_commit_object_comes_back_as_it_is() {
     let stored = get_raw(&server, &format!("/bucket/{RUN}/large"));
     put(&engine, "copy", &stored).unwrap();
     assert!(get(&engine, "copy").unwrap() == stored);
-    assert_eq!(engine.list("").unwrap().iter().find(|entry| entry.key == "copy").unwrap().len, stored.len() as u64);
+    assert_eq!(
+        engine.list("").unwrap().iter().find(|entry| entry.key == "copy").unwrap().len,
+        stored.len() as u64
+    );
 }
 
 fn get_raw(server: &Server, path: &str) -> Vec<u8> {

@@ -75,7 +75,8 @@ impl Disk {
         std::fs::create_dir(&folder)?;
         // Btrfs has no shutdown: its image is cloned, on a file system that shares blocks.
         if options.fs == Fs::Btrfs {
-            let outer = Self::make(Fs::Xfs, 1500, "", folder.clone(), folder.join("outer.img"), "outer", None)?;
+            let outer =
+                Self::make(Fs::Xfs, 1500, "", folder.clone(), folder.join("outer.img"), "outer", None)?;
             let image = outer.mount_point.join("disk.img");
             let outer = Some(Box::new(outer));
             return Self::make(options.fs, 256, &options.mount_options, folder, image, "disk", outer);
@@ -97,7 +98,8 @@ impl Disk {
         let mount_point = folder.join(name);
         std::fs::create_dir(&mount_point)?;
         let mount_options = mount_options.to_owned();
-        let mut disk = Self { fs, mount_options, image, device: None, mounted: false, mount_point, outer, folder };
+        let mut disk =
+            Self { fs, mount_options, image, device: None, mounted: false, mount_point, outer, folder };
         File::create(&disk.image)?.set_len(mib << 20)?;
         disk.format()?;
         disk.up()?;

@@ -106,7 +106,10 @@ fn check_tensorkeep(folder: &Path, newest: u64, saved: u64) -> Result<Found, Str
     let resumed = store.resume().map_err(|error| words("cannot be resumed", error))?;
     let step = resumed.next_step();
     if step < newest {
-        return Err(format!("step {newest} was saved, step {step} is resumed; skipped {:?}", resumed.skipped));
+        return Err(format!(
+            "step {newest} was saved, step {step} is resumed; skipped {:?}",
+            resumed.skipped
+        ));
     }
     let mut whole = 0;
     for info in store.list().map_err(|error| words("cannot be listed", error))? {

@@ -55,8 +55,7 @@ impl AtRest {
             Node::File(_) => Node::File(Arc::default()),
             Node::Dir(_) => Node::Dir(BTreeMap::new()),
         };
-        let nodes: Vec<Node> =
-            base.iter().cloned().chain(live.iter().skip(base.len()).map(empty)).collect();
+        let nodes: Vec<Node> = base.iter().cloned().chain(live.iter().skip(base.len()).map(empty)).collect();
         let files = nodes.iter().enumerate().filter_map(|(ino, node)| match node {
             Node::File(bytes) => Some((ino, FileAtRest::holding(Arc::clone(bytes)))),
             Node::Dir(_) => None,

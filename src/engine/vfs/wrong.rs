@@ -87,7 +87,12 @@ impl WrongVfs {
     }
 
     fn file(&self, file: Arc<dyn VfsFile>) -> Arc<dyn VfsFile> {
-        Arc::new(WrongFile { right: file, wrong: self.wrong, syncs: AtomicUsize::new(0), tail: Mutex::default() })
+        Arc::new(WrongFile {
+            right: file,
+            wrong: self.wrong,
+            syncs: AtomicUsize::new(0),
+            tail: Mutex::default(),
+        })
     }
 
     fn delete_checkpoints_but(&self, stays: &Path) -> io::Result<()> {
@@ -195,7 +200,9 @@ impl Vfs for WrongVfs {
         match self.wrong {
             Wrong::NoFolderSync => Ok(()),
             Wrong::NoParentFolderSync if new_folder.as_deref() == Some(path) => Ok(()),
-            Wrong::OneFolderSyncForTwo if self.folder_syncs.fetch_add(1, Ordering::Relaxed) % 2 == 0 => Ok(()),
+            Wrong::OneFolderSyncForTwo if self.folder_syncs.fetch_add(1, Ordering::Relaxed) % 2 == 0 => {
+                Ok(())
+            }
             _ => self.right.sync_dir(path),
         }
     }

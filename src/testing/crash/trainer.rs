@@ -173,7 +173,8 @@ impl Disk {
         if let Some(name) = resumed.name {
             self.note(log, Event::Resumed(name));
         }
-        let mut lived = Lived { resumed: resumed.name, skipped: resumed.skipped.len(), saved: None, error: None };
+        let mut lived =
+            Lived { resumed: resumed.name, skipped: resumed.skipped.len(), saved: None, error: None };
         let mut step = resumed.progress.step;
         for save in 0..life.saves {
             step += 10;
@@ -183,7 +184,8 @@ impl Disk {
             match store.save(&snapshot(name, &weights)?) {
                 Ok(saved) => {
                     self.note(log, Event::Saved(name));
-                    lived.error = saved.rotation_error.or(saved.not_deleted.into_iter().next().map(|(_, error)| error));
+                    lived.error =
+                        saved.rotation_error.or(saved.not_deleted.into_iter().next().map(|(_, error)| error));
                     lived.saved = Some(name);
                     if life.pins == Some(save) && store.pin(step).is_ok() {
                         self.note(log, Event::Pinned(name));
