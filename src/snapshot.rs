@@ -6,8 +6,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{records, table};
 use crate::tensor::{SharedBytes, Tensor, byte_len};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -177,6 +177,43 @@ impl<'a> Snapshot<'a> {
             all.insert(METADATA, records::encode(&self.metadata)?.into());
         }
         Ok(all)
+    }
+
+    /// Every tensor by its first name, drawn if it was deferred, ties left out.
+    pub(crate) fn distinct_tensors(&self) -> Result<Vec<(&str, Tensor<'a>)>> {
+        let mut seen = HashSet::new();
+        let distinct = self.tensors.iter().filter(|(_, source)| {
+            source.identity().is_none_or(|(start, dtype, shape)| seen.insert((start, dtype, shape.to_vec())))
+        });
+        let drawn = distinct.map(|(name, source)| {
+            Ok((name.as_str(), source.produce().map_err(|error| error.in_tensor(name))?))
+        });
+        drawn.collect()
+    }
+
+    /// The same snapshot with other tensors in the place of the distinct ones: what was tied stays tied.
+    pub(crate) fn with_tensors<'b>(&self, tensors: BTreeMap<String, Source<'b>>) -> Snapshot<'b> {
+        let mut first = HashMap::new();
+        let mut ties = self.ties.clone();
+        for (name, source) in &self.tensors {
+            let Some(identity) = source.identity() else { continue };
+            let existing = *first.entry(identity).or_insert(name);
+            if existing != name {
+                ties.insert(name.clone(), existing.clone());
+            }
+        }
+        // A tie to a name that has become a tie itself follows it.
+        let resolved = ties
+            .iter()
+            .map(|(name, existing)| (name.clone(), ties.get(existing).unwrap_or(existing).clone()));
+        Snapshot {
+            tensors,
+            ties: resolved.collect(),
+            records: self.records.clone(),
+            metadata: self.metadata.clone(),
+            metrics: self.metrics.clone(),
+            progress: self.progress,
+        }
     }
 
     fn check_new_name(&self, name: &str) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Resuming: the newest checkpoint that verifies, byte for byte. Owns: walking back past damaged ones, setting them
 //! aside (never deleting), and saying so.
 
-use super::Store;
+use super::Core;
 use super::catalog::is_damage;
 use super::naming::{DAMAGED, Name, damaged_key, damaged_mark_key};
 use crate::checkpoint::Checkpoint;
@@ -48,25 +48,22 @@ pub struct Skipped {
     pub set_aside: Option<Result<String>>,
 }
 
-impl Store {
-    /// Opens the newest checkpoint that verifies, every byte of it. Damaged newer ones are set aside under `damaged/`
-    /// and returned in [`Resumed::skipped`]: look at it, it says how much work is lost and why.
-    ///
-    /// # Errors
-    /// `Damaged` when there are checkpoints and none verifies: starting from nothing is for you to decide. `NewerVersion`
-    /// when the newest was written by a newer version. What the operating system refuses.
-    pub fn resume(&self) -> Result<Resumed> {
+impl Core {
+    pub(super) fn resume(&self) -> Result<Resumed> {
         let mut names = self.reader.names()?;
         names.reverse();
         self.resume_first_of(&names)
     }
 
-    /// Resumes from a given step, whatever was saved after it: a rollback. What follows is a new attempt, and newer
-    /// than everything before.
-    ///
-    /// # Errors
-    /// `NotFound`, and as [`Store::resume`].
-    pub fn resume_at(&self, step: u64) -> Result<Resumed> {
+    pub(super) fn resume_at(&self, step: u64) -> Result<Resumed> {
+        let names = self.reader.names()?;
+        if names.iter().any(|name| name.attempt == self.attempt.number) {
+            return Err(Error::invalid(
+                "this attempt has saved already: what it saves after going back would be older",
+            )
+            .in_object(self.reader.engine().describe(""))
+            .help("open the store again, then go back"));
+        }
         self.resume_first_of(&[self.reader.find(step)?])
     }
 

@@ -1,7 +1,7 @@
 //! One save of a store, and the rotation behind it. Owns: the order commit first, then delete, and the record that says
 //! when, why and in which attempt a checkpoint was saved.
 
-use super::Store;
+use super::Core;
 use super::keep::{self, Kept};
 use super::naming::Name;
 use crate::engine::CommitError;
@@ -46,35 +46,32 @@ pub struct Saved {
     pub rotation_error: Option<Error>,
 }
 
-impl Store {
-    /// Saves durably: when this returns Ok, the checkpoint survives a kill, and a power cut on an engine that is
-    /// durable. Then rotates: what [`Keep`](super::Keep) no longer protects is deleted. The snapshot must say its
-    /// progress.
-    ///
-    /// # Errors
-    /// `Fenced` when a newer attempt has taken over; `AlreadyExists` for a step that this attempt has saved;
-    /// `Unknown` when the checkpoint is there and its durability could not be had; `NoSpace`, `Io`, `Poisoned`. On
-    /// every error all earlier checkpoints are untouched.
-    pub fn save(&self, snapshot: &Snapshot<'_>) -> Result<Saved> {
-        let progress = snapshot.get_progress().ok_or_else(|| {
-            Error::invalid("the snapshot does not say how far training is")
-                .help("call snapshot.progress(Progress::new(completed_steps))")
-        })?;
-        let name = Name { attempt: self.attempt.number, step: progress.step };
-        let written = self.commit(snapshot, name)?;
+impl Core {
+    /// Saves and tells the schedule.
+    pub(super) fn save(&self, snapshot: &Snapshot<'_>) -> Result<Saved> {
+        let progress = progress_of(snapshot)?;
+        let why = self.lock_schedule().reason();
+        let saved = self.save_because(snapshot, &why)?;
         self.lock_schedule().saved(progress, snapshot.get_metrics(), Instant::now());
+        Ok(saved)
+    }
+
+    /// Commits, then rotates.
+    pub(super) fn save_because(&self, snapshot: &Snapshot<'_>, why: &str) -> Result<Saved> {
+        let name = Name { attempt: self.attempt.number, step: progress_of(snapshot)?.step };
+        let written = self.commit(snapshot, name, why)?;
         let mut saved =
             Saved { name, len: written.len, deleted: vec![], not_deleted: vec![], rotation_error: None };
         saved.rotation_error = self.rotate(&mut saved).err();
         Ok(saved)
     }
 
-    fn commit(&self, snapshot: &Snapshot<'_>, name: Name) -> Result<Written> {
+    fn commit(&self, snapshot: &Snapshot<'_>, name: Name, why: &str) -> Result<Written> {
         let record = SaveRecord {
             attempt: name.attempt,
             step: name.step,
             saved_at: super::seconds_since_1970(),
-            why: self.lock_schedule().reason(),
+            why: why.to_owned(),
             resumed_from: self.resumed_from().map(|name| name.to_string()),
             keep: Some(self.settings.keep.clone()),
         };
@@ -125,16 +122,21 @@ impl Store {
         keep::select(&self.settings.keep, &candidates, self.resumed_from(), super::seconds_since_1970())
     }
 
-    /// Why each checkpoint stays, in words: `last 3`, `best val_loss`, `pinned`, … One that is not in the answer goes
-    /// with the next save.
-    ///
-    /// # Errors
-    /// Whatever listing says.
-    pub fn kept(&self) -> Result<std::collections::BTreeMap<Name, std::collections::BTreeSet<String>>> {
+    pub(super) fn kept(
+        &self,
+    ) -> Result<std::collections::BTreeMap<Name, std::collections::BTreeSet<String>>> {
         Ok(self.select(&self.reader.list()?))
     }
 
     pub(super) fn resumed_to(&self, progress: Progress) {
         self.lock_schedule().resumed(progress, Instant::now());
     }
+}
+
+/// The progress, which every checkpoint of a store must have: it is its name.
+pub(super) fn progress_of(snapshot: &Snapshot<'_>) -> Result<Progress> {
+    snapshot.get_progress().ok_or_else(|| {
+        Error::invalid("the snapshot does not say how far training is")
+            .help("call snapshot.progress(Progress::new(completed_steps))")
+    })
 }

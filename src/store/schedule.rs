@@ -100,6 +100,8 @@ pub enum Why {
     Signal,
     /// This metric was never better.
     Best(String),
+    /// A save in the background failed after it had been due.
+    Again,
 }
 
 impl fmt::Display for Why {
@@ -110,6 +112,7 @@ impl fmt::Display for Why {
             Self::Interval(interval) => write!(f, "every {} s", interval.as_secs_f64()),
             Self::Signal => f.write_str("signal"),
             Self::Best(metric) => write!(f, "best {metric}"),
+            Self::Again => f.write_str("again, after a failure"),
         }
     }
 }
@@ -128,6 +131,8 @@ pub(super) struct Schedule {
     observed: BTreeMap<String, f64>,
     /// Why the save that comes now was due.
     pending: Option<Why>,
+    /// A save that was given to the background failed.
+    failed: bool,
 }
 
 impl Schedule {
@@ -140,6 +145,7 @@ impl Schedule {
             signals,
             last: Progress::default(),
             last_is_saved: false,
+            failed: false,
             last_at: now,
             best,
             observed,
@@ -169,6 +175,10 @@ impl Schedule {
     }
 
     pub(super) fn due(&mut self, progress: Progress, now: Instant) -> Option<Why> {
+        if self.failed {
+            self.pending = Some(Why::Again);
+            return self.pending.clone();
+        }
         if progress.step == self.last.step {
             // Saved already, or nothing was trained yet: a signal has nothing to add.
             return None;
@@ -201,15 +211,21 @@ impl Schedule {
         self.pending.as_ref().map_or_else(|| "asked".to_owned(), Why::to_string)
     }
 
+    /// This progress is durable, or on its way and will be unless [`failed`](Self::failed) follows.
     pub(super) fn saved(&mut self, progress: Progress, metrics: &BTreeMap<String, f64>, now: Instant) {
         self.resumed(progress, now);
-        self.pending = None;
+        (self.pending, self.failed) = (None, false);
         let observed = std::mem::take(&mut self.observed);
         self.remember(&observed);
         self.remember(metrics);
         if let Some(signals) = &self.signals {
             signals.saved();
         }
+    }
+
+    /// What was on its way did not arrive: a save is due, whatever the rules say.
+    pub(super) fn failed(&mut self) {
+        (self.failed, self.last_is_saved) = (true, false);
     }
 
     pub(super) fn has_saved(&self, progress: Progress) -> bool {

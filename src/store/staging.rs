@@ -1,0 +1,142 @@
+//! Copies of a snapshot's tensors in memory that is kept warm from save to save. Owns: the buffers, and copying on two
+//! threads. Knows nothing of saving. A fresh allocation costs several times what copying into warm memory does: the
+//! kernel clears every page first.
+
+use crate::buffer::Buffer;
+use crate::dtype::Dtype;
+use crate::error::Result;
+use crate::snapshot::{IntoSource, Snapshot, Source};
+use crate::tensor::Tensor;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Each tensor starts at a multiple of this, as in every [`Buffer`].
+const ALIGN: usize = 64;
+/// From this many bytes on, a second thread helps: one core cannot use all of the memory's speed.
+const TWO_THREADS_FROM: usize = 8 << 20;
+
+/// Buffers that are free now.
+#[derive(Debug, Default)]
+pub(super) struct Staging(Arc<Mutex<Vec<Buffer>>>);
+
+/// A buffer in use, free again when the last tensor in it is gone.
+struct Staged {
+    buffer: Option<Buffer>,
+    free: Arc<Mutex<Vec<Buffer>>>,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).extend(self.buffer.take());
+    }
+}
+
+/// One tensor's bytes.
+struct Part {
+    staged: Arc<Staged>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        self.staged.buffer.as_deref().map_or(&[], |bytes| &bytes[self.range.clone()])
+    }
+}
+
+impl Staging {
+    /// A snapshot that borrows nothing. Deferred tensors are drawn now. Tied ones are copied once.
+    pub(super) fn copy(&self, snapshot: &Snapshot<'_>) -> Result<Snapshot<'static>> {
+        let drawn = snapshot.distinct_tensors()?;
+        let total = drawn.iter().map(|(_, tensor)| tensor.bytes().len().next_multiple_of(ALIGN)).sum();
+        let mut buffer = self.take(total)?;
+        let mut parts = Vec::with_capacity(drawn.len());
+        let mut rest = &mut buffer[..total];
+        for (_, tensor) in &drawn {
+            let (part, later) =
+                std::mem::take(&mut rest).split_at_mut(tensor.bytes().len().next_multiple_of(ALIGN));
+            parts.push((&mut part[..tensor.bytes().len()], tensor.bytes()));
+            rest = later;
+        }
+        copy_all(parts, total);
+        let staged = Arc::new(Staged { buffer: Some(buffer), free: Arc::clone(&self.0) });
+        let mut start = 0;
+        let sources = drawn.into_iter().map(|(name, tensor)| {
+            let range = start..start + tensor.bytes().len();
+            start += tensor.bytes().len().next_multiple_of(ALIGN);
+            let part = Arc::new(Part { staged: Arc::clone(&staged), range });
+            let source = shared(tensor.dtype(), tensor.shape(), part)?;
+            Ok((name.to_owned(), source))
+        });
+        let sources = sources.collect::<Result<_>>()?;
+        Ok(snapshot.with_tensors(sources))
+    }
+
+    /// The smallest free buffer that is large enough, or a new one.
+    fn take(&self, len: usize) -> Result<Buffer> {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fitting = (0..free.len()).filter(|&i| free[i].len() >= len).min_by_key(|&i| free[i].len());
+        match fitting {
+            Some(i) => Ok(free.swap_remove(i)),
+            None => {
+                // What is too small now will be too small next time: models do not shrink.
+                free.pop();
+                Buffer::zeroed(len)
+            }
+        }
+    }
+}
+
+fn shared(dtype: Dtype, shape: &[usize], part: Arc<Part>) -> Result<Source<'static>> {
+    Tensor::shared(dtype, shape, part)?.into_source()
+}
+
+fn copy_all(mut parts: Vec<(&mut [u8], &[u8])>, total: usize) {
+    if total < TWO_THREADS_FROM {
+        parts.iter_mut().for_each(|(to, from)| to.copy_from_slice(from));
+        return;
+    }
+    // Halves by bytes: a tensor that straddles the middle is cut in two.
+    let (mut first, mut second, mut copied) = (Vec::new(), Vec::new(), 0);
+    for (to, from) in parts {
+        let here = (total / 2).saturating_sub(copied).min(from.len());
+        copied += from.len();
+        let ((to_a, to_b), (from_a, from_b)) = (to.split_at_mut(here), from.split_at(here));
+        first.push((to_a, from_a));
+        second.push((to_b, from_b));
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| second.iter_mut().for_each(|(to, from)| to.copy_from_slice(from)));
+        first.iter_mut().for_each(|(to, from)| to.copy_from_slice(from));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::writer::WriteOptions;
+
+    #[test]
+    fn a_staged_snapshot_is_the_same_and_its_memory_is_used_again() {
+        let large: Vec<f32> = (0..3_000_000).map(|i| i as f32).collect();
+        let small = [1_u8, 2, 3];
+        let mut snapshot = Snapshot::new();
+        snapshot.tensor("large", &large).unwrap().tensor("small", &small[..]).unwrap();
+        snapshot.tensor("tied", &large).unwrap().tie("named", "small").unwrap();
+        snapshot.record("seed", &7).unwrap().metric("loss", 0.5).unwrap();
+        let staging = Staging::default();
+        let expected = snapshot.to_bytes(&WriteOptions::new()).unwrap();
+        let mut address = None;
+        for _ in 0..3 {
+            let staged = staging.copy(&snapshot).unwrap();
+            let bytes = staged.to_bytes(&WriteOptions::new()).unwrap();
+            assert!(bytes.len() <= expected.len() + 200, "ties were lost: {} bytes", bytes.len());
+            let read = crate::checkpoint::Checkpoint::from_bytes(&bytes).unwrap();
+            assert_eq!(read.tensor("tied").unwrap().elements::<f32>().unwrap(), &large[..]);
+            assert_eq!(read.tensor("named").unwrap().bytes(), small);
+            assert_eq!(read.metrics().unwrap()["loss"], 0.5);
+            drop(staged);
+            let now = staging.0.lock().unwrap()[0].as_ptr();
+            assert_eq!(*address.get_or_insert(now), now, "memory was allocated again");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Saves while training goes on: what is saved is what was there, no error is lost, memory is bounded, and everything
+//! runs in order.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+use tensorkeep::engine::{Blob, Caps, Engine, Entry, Lock, Memory, Upload};
+use tensorkeep::{
+    Checkpoint, Deferred, Dtype, Error, ErrorKind, Every, Keep, Progress, Result, Settings, Snapshot, Store,
+    Tensor, WhenFull, Why,
+};
+
+/// Memory whose uploads wait at a gate, and can be made to fail.
+#[derive(Clone, Debug, Default)]
+struct Gated {
+    inner: Memory,
+    gate: Arc<(Mutex<Gate>, Condvar)>,
+    uploads: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    closed: bool,
+    fails: bool,
+}
+
+impl Gated {
+    fn set(&self, change: impl FnOnce(&mut Gate)) {
+        change(&mut self.gate.0.lock().unwrap());
+        self.gate.1.notify_all();
+    }
+}
+
+impl Engine for Gated {
+    fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
+        if key.ends_with(".tkeep") {
+            let open = |gate: &mut Gate| gate.closed;
+            let gate = self.gate.1.wait_while(self.gate.0.lock().unwrap(), open).unwrap();
+            self.uploads.fetch_add(1, Ordering::SeqCst);
+            if gate.fails {
+                return Err(Error::new(ErrorKind::NoSpace, "the disk is full").in_object(key));
+            }
+        }
+        self.inner.create(key, size_hint)
+    }
+    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
+        self.inner.open(key)
+    }
+    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
+        self.inner.list(folder)
+    }
+    fn delete(&self, key: &str) -> Result<()> {
+        self.inner.delete(key)
+    }
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.inner.rename(from, to)
+    }
+    fn lock(&self, holder: &str) -> Result<Box<dyn Lock>> {
+        self.inner.lock(holder)
+    }
+    fn caps(&self) -> Caps {
+        self.inner.caps()
+    }
+    fn describe(&self, key: &str) -> String {
+        self.inner.describe(key)
+    }
+}
+
+fn gated(settings: Settings) -> (Gated, Store) {
+    let engine = Gated::default();
+    let store = Store::open(engine.clone(), settings).unwrap();
+    (engine, store)
+}
+
+fn snapshot(weights: &[f32], step: u64) -> Snapshot<'_> {
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("weights", weights).unwrap().progress(Progress::new(step));
+    snapshot
+}
+
+fn weights(checkpoint: &Checkpoint) -> Vec<f32> {
+    checkpoint.tensor("weights").unwrap().elements::<f32>().unwrap().to_vec()
+}
+
+#[test]
+fn a_staged_save_holds_what_was_there_whatever_training_does_next() {
+    let (engine, store) = gated(Settings::new().in_flight(2, WhenFull::Wait));
+    engine.set(|gate| gate.closed = true);
+    let mut live = vec![1.0_f32; 5_000_000];
+    let first = store.stage(&snapshot(&live, 1)).unwrap().unwrap();
+    live.fill(2.0);
+    let second = store.stage(&snapshot(&live, 2)).unwrap().unwrap();
+    live.fill(3.0);
+    assert!(first.outcome().is_none(), "nothing can have passed the gate");
+    engine.set(|gate| gate.closed = false);
+    assert_eq!((first.wait().unwrap().name.step, second.wait().unwrap().name.step), (1, 2));
+    store.wait().unwrap();
+    for step in [1, 2] {
+        assert!(weights(&store.open_step(step).unwrap()).iter().all(|&weight| weight == step as f32));
+    }
+}
+
+#[test]
+fn shared_arrays_are_saved_in_the_background_without_a_copy() {
+    let store = Store::open(Memory::new(), Settings::new()).unwrap();
+    let mut array = ndarray::ArcArray::from_elem((10, 20), 0.5_f64);
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("shared", array.clone()).unwrap().progress(Progress::new(1));
+    let pending = store.save_async(snapshot).unwrap().unwrap();
+    array[[0, 0]] = 9.0; // copies on write: the snapshot keeps the old values
+    pending.wait().unwrap();
+    let checkpoint = store.latest().unwrap().unwrap();
+    assert_eq!(checkpoint.tensor("shared").unwrap().elements::<f64>().unwrap(), [0.5; 200]);
+}
+
+#[test]
+fn save_during_overlaps_and_gives_back_both_results() {
+    let (engine, store) = gated(Settings::new());
+    engine.set(|gate| gate.closed = true);
+    let live = vec![0.25_f32; 1000];
+    let (sum, saved) = store.save_during(&snapshot(&live, 1), || {
+        // The save cannot end before this does: it waits at the gate.
+        let sum: f32 = live.iter().sum();
+        engine.set(|gate| gate.closed = false);
+        sum
+    });
+    assert_eq!((sum, saved.unwrap().name.step), (250.0, 1));
+    engine.set(|gate| gate.fails = true);
+    let (result, saved) = store.save_during(&snapshot(&live, 2), || "the work is not lost");
+    assert_eq!((result, saved.unwrap_err().kind()), ("the work is not lost", ErrorKind::NoSpace));
+}
+
+// P1 P11, G7
+#[test]
+fn a_failed_background_save_is_returned_by_the_next_call_exactly_once_and_stays_readable() {
+    let (engine, store) = gated(Settings::new().save(Every::steps(10)));
+    engine.set(|gate| gate.fails = true);
+    let live = [1.0_f32; 10];
+    assert_eq!(store.due(&Progress::new(10)), Some(Why::Steps(10)));
+    let pending = store.stage(&snapshot(&live, 10)).unwrap().unwrap();
+    assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::NoSpace);
+    assert_eq!(store.due(&Progress::new(11)), Some(Why::Again), "what failed is due again at once");
+    engine.set(|gate| gate.fails = false);
+    let error = store.save(&snapshot(&live, 11)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSpace);
+    assert!(format!("{error:?}").contains("the disk is full"), "{error:?}");
+    store.save(&snapshot(&live, 11)).unwrap();
+    assert_eq!(store.due(&Progress::new(12)), None);
+    assert_eq!(pending.outcome().unwrap().unwrap_err().kind(), ErrorKind::NoSpace);
+    store.close().unwrap();
+}
+
+#[test]
+fn close_waits_and_returns_what_nobody_has_been_told() {
+    let (engine, store) = gated(Settings::new());
+    engine.set(|gate| gate.fails = true);
+    store.stage(&snapshot(&[1.0], 1)).unwrap();
+    assert_eq!(store.close().unwrap_err().kind(), ErrorKind::NoSpace);
+    let store = Store::open(engine.clone(), Settings::new()).unwrap();
+    engine.set(|gate| gate.fails = false);
+    store.stage(&snapshot(&[1.0], 2)).unwrap();
+    drop(store);
+    let store = Store::open(engine, Settings::new()).unwrap();
+    assert_eq!(store.resume().unwrap().next_step(), 2, "drop waits");
+}
+
+#[test]
+fn a_deferred_tensor_that_panics_fails_its_save_and_the_next_one_works() {
+    let store = Store::open(Memory::new(), Settings::new()).unwrap();
+    let mut bad = Snapshot::new();
+    let panics = Deferred::new(Dtype::F32, &[1], || -> Result<Tensor<'static>> { panic!("on purpose") });
+    bad.tensor("bad", panics).unwrap().progress(Progress::new(1));
+    let pending = store.save_async(bad).unwrap().unwrap();
+    assert!(pending.wait().unwrap_err().to_string().contains("panicked"));
+    assert!(store.save(&snapshot(&[1.0], 2)).is_err());
+    store.save(&snapshot(&[1.0], 2)).unwrap();
+}
+
+// P10, G8
+#[test]
+fn saves_in_flight_are_bounded_and_a_full_house_waits_skips_or_fails_as_told() {
+    for when_full in [WhenFull::Skip, WhenFull::Error] {
+        let (engine, store) = gated(Settings::new().in_flight(2, when_full));
+        engine.set(|gate| gate.closed = true);
+        for step in [1, 2] {
+            assert!(store.stage(&snapshot(&[1.0], step)).unwrap().is_some());
+        }
+        match store.stage(&snapshot(&[1.0], 3)) {
+            Ok(None) => assert_eq!(when_full, WhenFull::Skip),
+            Err(error) => assert_eq!((error.kind(), when_full), (ErrorKind::Busy, WhenFull::Error)),
+            Ok(Some(_)) => panic!("a third save was taken"),
+        }
+        engine.set(|gate| gate.closed = false);
+        store.wait().unwrap();
+        assert!(store.stage(&snapshot(&[1.0], 4)).unwrap().is_some());
+        store.wait().unwrap();
+        assert_eq!(engine.uploads.load(Ordering::SeqCst), 3);
+    }
+    let (engine, store) = gated(Settings::new().in_flight(1, WhenFull::Wait));
+    engine.set(|gate| gate.closed = true);
+    store.stage(&snapshot(&[1.0], 1)).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| store.stage(&snapshot(&[1.0], 2)).unwrap().unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!waiting.is_finished(), "it must wait for its place");
+        engine.set(|gate| gate.closed = false);
+        waiting.join().unwrap().wait().unwrap();
+    });
+}
+
+// P7
+#[test]
+fn saves_and_their_rotations_share_one_order() {
+    let store =
+        Store::open(Memory::new(), Settings::new().keep(Keep::last(1)).in_flight(3, WhenFull::Wait)).unwrap();
+    let reader = store.reader();
+    for step in 1..=50 {
+        store.stage(&snapshot(&[step as f32], step)).unwrap();
+        if step % 7 == 0 {
+            store.save(&snapshot(&[0.5], 1000 + step)).unwrap();
+        }
+        assert!(step < 8 || !reader.names().unwrap().is_empty(), "the run was empty while a save was queued");
+    }
+    store.wait().unwrap();
+    assert_eq!(reader.names().unwrap().len(), 1);
+}
+
+#[test]
+fn no_places_at_all_is_refused() {
+    let error = Store::open(Memory::new(), Settings::new().in_flight(0, WhenFull::Wait)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}
