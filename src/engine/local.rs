@@ -371,6 +371,10 @@ fn open_on(vfs: &dyn Vfs, path: &Path) -> Result<Arc<dyn Blob>> {
             .in_object(path.display())
             .help("name a file in it, or open the folder as a store"));
     }
+    if !stat.is_file {
+        return Err(Error::invalid("is a pipe or a device where a checkpoint file is needed")
+            .in_object(path.display()));
+    }
     Ok(Arc::new(FileBlob { file, len: stat.len, name: path.display().to_string() }))
 }
 

@@ -104,12 +104,12 @@ impl Vfs for Os {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
-        Ok(Arc::new(OsFile(File::open(path)?)))
+        Ok(Arc::new(OsFile(open_without_waiting(path)?)))
     }
 
     fn map(&self, path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
         let name = path.display().to_string();
-        let opened = File::open(path);
+        let opened = open_without_waiting(path);
         let file = opened.map_err(|error| crate::Error::io("opening for mapping", error).in_object(&name))?;
         Ok(Arc::new(MappedFile::new(&file, name, promise)?))
     }
@@ -158,8 +158,11 @@ impl Vfs for Os {
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, String>> {
+        // Not followed: in a folder that came from elsewhere LOCK may be a link, and what it points to would be emptied.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+        options.read(true).write(true).create(true).truncate(false).custom_flags(flags);
+        let mut file = options.open(path)?;
         match file.try_lock() {
             Ok(()) => {
                 file.set_len(0)?;
@@ -176,6 +179,11 @@ impl Vfs for Os {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+/// A pipe would be waited for, for ever; a regular file knows no waiting.
+fn open_without_waiting(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)
 }
 
 impl Stat {

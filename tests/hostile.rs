@@ -1,0 +1,221 @@
+//! Files and folders that somebody made to do harm, and a mapped file that somebody cuts. Bombs, pipes, links. Lies with
+//! valid checksums are in `resealed.rs`, one file per rule of SPEC.md is in `corpus.rs`.
+#![expect(unsafe_code, reason = "an allocator that counts, and a mapping whose promise is broken on purpose")]
+
+mod common;
+#[path = "common/build.rs"]
+mod build;
+
+use build::{Container, Stored, dtype_id};
+use common::TempFolder;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tensorkeep::engine::Local;
+use tensorkeep::{Checkpoint, ErrorKind, Keep, OpenOptions, Progress, Settings, Snapshot, Store};
+
+const MIB: usize = 1 << 20;
+
+/// Counts the most that this thread held at once.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(change: isize) {
+    HELD.set(HELD.get() + change);
+    PEAK.set(PEAK.get().max(HELD.get()));
+}
+
+// SAFETY: every call is handed to the system's allocator as it came; counting neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn peak_of<T>(run: impl FnOnce() -> T) -> (T, usize) {
+    let before = HELD.get();
+    PEAK.set(before);
+    let result = run();
+    (result, (PEAK.get() - before) as usize)
+}
+
+fn write(folder: &TempFolder, bytes: &[u8]) -> std::path::PathBuf {
+    let path = folder.path().join("hostile.tkeep");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn a_frame_that_inflates_to_256_mib_is_refused_within_the_memory_of_its_chunk() {
+    let bomb = zstd::bulk::compress(&vec![0; 256 * MIB], 3).unwrap();
+    assert!(bomb.len() < 65536, "the frame must look as if it saved something");
+    let mut container = Container::new();
+    let chunk = Stored { codec: 1, filter: 0, bytes: bomb };
+    container.unreadable("bomb", dtype_id("u8"), &[65536], 65536, &[chunk]);
+    let folder = TempFolder::new("bomb");
+    let path = write(&folder, &container.finish());
+    let (outcome, peak) = peak_of(|| Checkpoint::open(&path).unwrap().tensor("bomb").map(drop));
+    let error = outcome.unwrap_err();
+    assert_eq!((error.kind(), error.tensor()), (ErrorKind::Damaged, Some("bomb")), "{error}");
+    assert!(peak < 2 * MIB, "{peak} bytes were held");
+}
+
+#[test]
+fn a_small_file_of_a_huge_tensor_takes_no_more_than_the_budget() {
+    let chunk = Stored { codec: 2, filter: 0, bytes: vec![7] };
+    let mut container = Container::new();
+    container.unreadable("huge", dtype_id("u8"), &[1 << 34], 1 << 34, &vec![chunk; 1 << 14]);
+    let bytes = container.finish();
+    assert!(bytes.len() < MIB, "{} bytes", bytes.len());
+    let folder = TempFolder::new("fill-bomb");
+    let path = write(&folder, &bytes);
+    let options = OpenOptions::new().budget(64 * MIB as u64);
+    let (outcome, peak) = peak_of(|| {
+        let checkpoint = Checkpoint::open_with(&path, options).unwrap();
+        checkpoint.tensor("huge").map(drop)
+    });
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::LimitExceeded);
+    assert!(peak < 8 * bytes.len() + MIB, "{peak} bytes were held for a file of {}", bytes.len());
+}
+
+/// Fails instead of hanging.
+fn within_a_second<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(run);
+    let start = Instant::now();
+    while !thread.is_finished() {
+        assert!(start.elapsed() < Duration::from_secs(1), "hangs");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    thread.join().unwrap()
+}
+
+fn pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn a_pipe_where_a_file_should_be_is_refused_and_not_waited_for() {
+    let folder = TempFolder::new("pipe");
+    let path = folder.path().join("0001-0000000001.tkeep");
+    pipe(&path);
+    let error = within_a_second({
+        let path = path.clone();
+        move || Checkpoint::open(path).map(drop).unwrap_err()
+    });
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    let error = within_a_second(|| Checkpoint::open("/dev/zero").map(drop).unwrap_err());
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+}
+
+fn save(store: &Store, step: u64) {
+    let weights = [step as f32; 10];
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("weight", &weights[..]).unwrap();
+    snapshot.progress(Progress::new(step));
+    store.save(&snapshot).unwrap();
+}
+
+#[test]
+fn pipes_links_and_folders_with_a_checkpoints_name_are_in_nobodys_way_and_not_deleted() {
+    let folder = TempFolder::new("names");
+    let run = folder.path().join("run");
+    std::fs::create_dir(&run).unwrap();
+    let precious = folder.path().join("precious");
+    std::fs::write(&precious, b"precious").unwrap();
+    pipe(&run.join("0001-0000000001.tkeep"));
+    std::os::unix::fs::symlink(&precious, run.join("0001-0000000002.tkeep")).unwrap();
+    std::os::unix::fs::symlink(&precious, run.join(".tmp-link")).unwrap();
+    std::os::unix::fs::symlink("/", run.join("attempts-of-others")).unwrap();
+    std::fs::create_dir(run.join("0001-0000000003.tkeep")).unwrap();
+    let names = within_a_second(move || {
+        let store = Store::open(Local::create(&run).unwrap(), Settings::new().keep(Keep::last(1))).unwrap();
+        assert_eq!(store.resume().unwrap().next_step(), 0);
+        save(&store, 10);
+        save(&store, 20);
+        store.list().unwrap().into_iter().map(|info| info.name.step).collect::<Vec<_>>()
+    });
+    assert_eq!(names, [20]);
+    assert_eq!(std::fs::read(precious).unwrap(), b"precious");
+}
+
+// Unpacking an archive makes links: a lock file that is one must not empty what it points to.
+#[test]
+fn a_lock_file_that_is_a_link_is_refused_and_what_it_points_to_stays() {
+    let folder = TempFolder::new("lock-link");
+    let (run, precious) = (folder.path().join("run"), folder.path().join("precious"));
+    std::fs::create_dir(&run).unwrap();
+    std::fs::write(&precious, b"precious").unwrap();
+    std::os::unix::fs::symlink(&precious, run.join("LOCK")).unwrap();
+    let error = Store::open(Local::create(&run).unwrap(), Settings::new()).unwrap_err();
+    assert_eq!(std::fs::read(precious).unwrap(), b"precious");
+    assert!(error.to_string().contains("LOCK"), "{error}");
+}
+
+const CHILD: &str = "TENSORKEEP_TRUNCATED_MAP";
+
+/// What reads a file that is cut meanwhile: at once over when it was not started so.
+#[test]
+fn child_whose_file_is_cut() {
+    let Some(file) = std::env::var_os(CHILD) else { return };
+    let mapped = std::env::var_os("TENSORKEEP_MAPPED").is_some();
+    let path = Path::new(&file);
+    let checkpoint = if mapped {
+        // SAFETY: none. The promise is broken, in a process of its own, to see what the documentation says of it.
+        unsafe { Checkpoint::map(path) }.unwrap()
+    } else {
+        Checkpoint::open(path).unwrap()
+    };
+    writeln!(std::io::stderr(), "@open").unwrap();
+    std::io::stdin().read_exact(&mut [0]).unwrap();
+    match checkpoint.tensor("weight") {
+        Err(error) if error.kind() == ErrorKind::Damaged => std::process::exit(33),
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+fn cut_while_open(mapped: bool) -> std::process::ExitStatus {
+    let folder = TempFolder::new("cut");
+    let path = folder.path().join("cut.tkeep");
+    let weights = vec![1.5_f32; 100_000];
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("weight", &weights).unwrap();
+    snapshot.save(&path).unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child_whose_file_is_cut", "--nocapture"]).env(CHILD, &path);
+    if mapped {
+        command.env("TENSORKEEP_MAPPED", "1");
+    }
+    command.stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    child.stderr.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    child.wait().unwrap()
+}
+
+// What the documentation of `Unchanging` says happens.
+#[test]
+fn a_mapped_file_that_somebody_cuts_ends_the_process_and_a_read_one_is_an_error() {
+    const SIGBUS: i32 = 7;
+    assert_eq!(cut_while_open(true).signal(), Some(SIGBUS));
+    assert_eq!(cut_while_open(false).code(), Some(33));
+}
