@@ -2,9 +2,9 @@
 //! valid checksums are in `resealed.rs`, one file per rule of SPEC.md is in `corpus.rs`.
 #![expect(unsafe_code, reason = "an allocator that counts, and a mapping whose promise is broken on purpose")]
 
-mod common;
 #[path = "common/build.rs"]
 mod build;
+mod common;
 
 use build::{Container, Stored, dtype_id};
 use common::TempFolder;

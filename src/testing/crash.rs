@@ -225,7 +225,9 @@ impl Explorer {
         place: &dyn Fn() -> String,
     ) -> ControlFlow<()> {
         let mut hasher = DefaultHasher::new();
-        (image.fingerprint, promise).hash(&mut hasher);
+        // What has begun only grows: the first visit, with the fewest, asked the most of the disk.
+        (image.fingerprint, &promise.saved, &promise.pinned, promise.resumed_from, promise.keep)
+            .hash(&mut hasher);
         insert(&self.distinct, image.fingerprint);
         if !insert(&self.seen, hasher.finish()) {
             return ControlFlow::Continue(());
