@@ -109,7 +109,7 @@ fn every_fsync_may_fail_once_and_lose_what_it_should_have_written() {
 }
 
 /// Which check kills which mistake, and what it says is broken. The same table is in docs/CRASH-SAFETY.md.
-const KILLED: [(Wrong, &str, Broken); 17] = {
+const KILLED: [(Wrong, &str, Broken); 18] = {
     use Broken::*;
     let (ordered, subset) = ("every state, names in order", "every state, any subset of names");
     let (replaced, second) =
@@ -124,6 +124,7 @@ const KILLED: [(Wrong, &str, Broken); 17] = {
         (Wrong::RetryFailedSync, "every fsync fails once", HalfIsVisible),
         (Wrong::DeleteBeforeWrite, ordered, SavedIsLost),
         (Wrong::DeleteBeforeFolderSync, subset, SavedIsLost),
+        (Wrong::NoFolderSyncAfterDelete, ordered, DeletedIsBack),
         (Wrong::WriteInPlace, ordered, HalfIsVisible),
         (Wrong::ReserveName, ordered, HalfIsVisible),
         (Wrong::CopyInsteadOfRename, ordered, HalfIsVisible),
@@ -165,4 +166,14 @@ fn a_seed_is_the_same_run_every_time() {
     };
     assert_eq!(visit(7), visit(7));
     assert_ne!(visit(7), visit(8));
+}
+
+#[test]
+fn the_table_of_wrong_protocols_is_published_as_it_is() {
+    let page = include_str!("../docs/CRASH-SAFETY.md");
+    for (wrong, check, broken) in KILLED {
+        let row = page.lines().find(|line| line.starts_with(&format!("| {wrong:?} |")));
+        let row = row.unwrap_or_else(|| panic!("{wrong:?} is in no row of docs/CRASH-SAFETY.md"));
+        assert!(row.ends_with(&format!("| {check} | {broken:?} |")), "{row}");
+    }
 }

@@ -13,6 +13,9 @@ use tensorkeep::engine::Local;
 use tensorkeep::testing::{Fault, Faults, failing_local};
 use tensorkeep::{Error, ErrorKind, Keep, Progress, Result, Saved, Settings, Snapshot, Store};
 
+/// More than is gathered before it is written, so that writing fails before the commit, too.
+const LARGE: usize = 300_000;
+
 const EIO: i32 = 5;
 const EACCES: i32 = 13;
 const EMFILE: i32 = 24;
@@ -49,14 +52,14 @@ fn leftovers(folder: &Path) -> Vec<String> {
 }
 
 /// A whole life on a file system with faults: what was saved last, and the first error.
-fn life(folder: &Path, faults: &Faults) -> (Option<u64>, Option<Error>) {
+fn life(folder: &Path, faults: &Faults, elements: usize) -> (Option<u64>, Option<Error>) {
     let mut saved = None;
     let mut run = || -> Result<()> {
         let store = Store::open(failing_local(folder, faults)?, Settings::new().keep(Keep::last(2)))?;
         let mut step = store.resume()?.next_step().max(200);
         for _ in 0..2 {
             step += 100;
-            save(&store, step, 100)?;
+            save(&store, step, elements)?;
             saved = Some(step);
         }
         store.close()
@@ -76,12 +79,14 @@ fn life_with_faults(step: usize, times: usize, fault: Fault) -> bool {
     let before = descriptors();
     let faults = Faults::new();
     faults.fail_after(step, times, fault);
-    let (saved, error) = life(&folder.0, &faults);
+    let (saved, error) = life(&folder.0, &faults, if fault == Fault::Errno(ENOSPC) { LARGE } else { 100 });
     let failed = faults.take_calls().get(step).cloned();
     assert_eq!(descriptors(), before, "{failed:?} leaks a descriptor");
     if let Some(error) = &error {
         assert!(error.object().is_some(), "{failed:?}: no path in {error}");
     }
+    let damaged = std::fs::read_dir(folder.0.join("damaged")).map_or(0, Iterator::count);
+    assert_eq!(damaged, 0, "{failed:?}: a whole checkpoint was set aside for a fault of the device");
     // Healed: the run is what it was, or further.
     let store = open(&folder.0, 2).unwrap();
     let resumed = store.resume().unwrap();

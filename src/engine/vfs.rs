@@ -3,15 +3,15 @@
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod failing;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "testing")]
 pub(crate) mod power_cut;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "testing")]
 mod power_cut_files;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "testing")]
 pub(crate) mod scripted;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "testing")]
 pub(crate) mod simulated;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "testing")]
 pub(crate) mod wrong;
 
 use super::map::MappedFile;

@@ -400,7 +400,7 @@ fn check_fencing(engine: &dyn Engine) -> Result<()> {
 }
 
 fn seconds_since_1970() -> u64 {
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg(feature = "testing")]
     if let Some(seconds) = crate::engine::vfs::scripted::seconds() {
         return seconds;
     }

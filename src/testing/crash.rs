@@ -141,7 +141,9 @@ impl Explorer {
             let recorded = disk.record(history);
             let mut rest = AtRest::begin(&recorded.base, &recorded.live);
             recorded.journal.iter().for_each(|op| rest.step(op));
-            let promise = recorded.log.promise(&recorded.before, usize::MAX);
+            let mut promise = recorded.log.promise(&recorded.before, usize::MAX);
+            // A deletion has nothing but the folder's word. What comes back here is whole, and costs only space.
+            promise.deleted.clear();
             let place = || format!("the disk is gone after operation {at} of {history:?}");
             if rest.every_state(self.names, &mut |image| self.visit(&image, &promise, 0, &place)).is_break() {
                 break;
@@ -226,7 +228,7 @@ impl Explorer {
     ) -> ControlFlow<()> {
         let mut hasher = DefaultHasher::new();
         // What has begun only grows: the first visit, with the fewest, asked the most of the disk.
-        (image.fingerprint, &promise.saved, &promise.pinned, promise.resumed_from, promise.keep)
+        (image.fingerprint, &promise.saved, &promise.pinned, &promise.deleted, promise.resumed_from)
             .hash(&mut hasher);
         insert(&self.distinct, image.fingerprint);
         if !insert(&self.seen, hasher.finish()) {

@@ -6,7 +6,7 @@ use crate::engine::{Blob, Lock, Unchanging};
 use crate::error::Result;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// One mistake.
@@ -31,6 +31,8 @@ pub enum Wrong {
     DeleteBeforeWrite,
     /// The old checkpoints are deleted between the rename and the fsync of the folder.
     DeleteBeforeFolderSync,
+    /// The folder is not synced after a deletion.
+    NoFolderSyncAfterDelete,
     /// The file is written under its final name.
     WriteInPlace,
     /// The final name is taken by an empty file while the content is being written.
@@ -51,7 +53,7 @@ pub enum Wrong {
 
 impl Wrong {
     /// Every mistake there is.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NoFileSync,
         Self::RenameBeforeFileSync,
         Self::NoFolderSync,
@@ -61,6 +63,7 @@ impl Wrong {
         Self::RetryFailedSync,
         Self::DeleteBeforeWrite,
         Self::DeleteBeforeFolderSync,
+        Self::NoFolderSyncAfterDelete,
         Self::WriteInPlace,
         Self::ReserveName,
         Self::CopyInsteadOfRename,
@@ -79,11 +82,18 @@ pub(crate) struct WrongVfs {
     wrong: Wrong,
     folder_syncs: AtomicUsize,
     new_folder: Mutex<Option<PathBuf>>,
+    deleted: AtomicBool,
 }
 
 impl WrongVfs {
     pub(crate) fn new(right: Arc<dyn Vfs>, wrong: Wrong) -> Self {
-        Self { right, wrong, folder_syncs: AtomicUsize::new(0), new_folder: Mutex::default() }
+        Self {
+            right,
+            wrong,
+            folder_syncs: AtomicUsize::new(0),
+            new_folder: Mutex::default(),
+            deleted: AtomicBool::new(false),
+        }
     }
 
     fn file(&self, file: Arc<dyn VfsFile>) -> Arc<dyn VfsFile> {
@@ -186,6 +196,7 @@ impl Vfs for WrongVfs {
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.deleted.store(is_checkpoint(path), Ordering::Relaxed);
         self.right.unlink(path)
     }
 
@@ -197,8 +208,10 @@ impl Vfs for WrongVfs {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let new_folder = self.new_folder.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let deleted = self.deleted.swap(false, Ordering::Relaxed);
         match self.wrong {
             Wrong::NoFolderSync => Ok(()),
+            Wrong::NoFolderSyncAfterDelete if deleted => Ok(()),
             Wrong::NoParentFolderSync if new_folder.as_deref() == Some(path) => Ok(()),
             Wrong::OneFolderSyncForTwo if self.folder_syncs.fetch_add(1, Ordering::Relaxed) % 2 == 0 => {
                 Ok(())

@@ -32,6 +32,8 @@ pub enum Broken {
     CannotSave,
     /// Temporary files are there after the recovery.
     LeftoversStay,
+    /// What rotation said is deleted is there again.
+    DeletedIsBack,
     /// A second recovery gave something else.
     NotIdempotent,
     /// A committed name was written again.
@@ -49,13 +51,14 @@ pub struct Promise {
     /// Saves that returned Ok.
     pub(super) saved: BTreeSet<Name>,
     pub(super) pinned: BTreeSet<Name>,
+    pub(super) deleted: BTreeSet<Name>,
     pub(super) resumed_from: Option<Name>,
 }
 
 impl Promise {
     pub(super) fn nothing(keep: usize) -> Self {
-        let (started, saved, pinned) = Default::default();
-        Self { keep, started, saved, pinned, resumed_from: None }
+        let (started, saved, pinned, deleted) = Default::default();
+        Self { keep, started, saved, pinned, deleted, resumed_from: None }
     }
 }
 
@@ -96,9 +99,11 @@ impl Case<'_> {
     /// Before anything is repaired: what a reader sees is whole, and everything promised is there.
     fn check_view(&self, disk: &Disk) -> Check<BTreeSet<Name>> {
         let whole = whole_ones(disk)?;
-        let Promise { keep, started, saved, pinned, resumed_from } = self.promise;
+        let Promise { keep, started, saved, pinned, deleted, resumed_from } = self.promise;
         let foreign = whole.difference(started).next();
         ensure(foreign.is_none(), Broken::ForeignIsVisible, || format!("{foreign:?} was never begun"))?;
+        let back = whole.intersection(deleted).next();
+        ensure(back.is_none(), Broken::DeletedIsBack, || format!("{back:?} was deleted"))?;
         for name in saved.difference(&whole) {
             ensure(!pinned.contains(name) && *resumed_from != Some(*name), Broken::ProtectedIsLost, || {
                 format!("{name} is gone")

@@ -65,6 +65,7 @@ enum Event {
     Started(Name),
     Saved(Name),
     Pinned(Name),
+    Deleted(Name),
 }
 
 impl Log {
@@ -78,6 +79,7 @@ impl Log {
                 Event::Started(name) => drop(promise.started.insert(*name)),
                 Event::Saved(name) => drop(promise.saved.insert(*name)),
                 Event::Pinned(name) => drop(promise.pinned.insert(*name)),
+                Event::Deleted(name) => drop(promise.deleted.insert(*name)),
             }
         }
         promise
@@ -184,6 +186,7 @@ impl Disk {
             match store.save(&snapshot(name, &weights)?) {
                 Ok(saved) => {
                     self.note(log, Event::Saved(name));
+                    saved.deleted.iter().for_each(|name| self.note(log, Event::Deleted(*name)));
                     lived.error =
                         saved.rotation_error.or(saved.not_deleted.into_iter().next().map(|(_, error)| error));
                     lived.saved = Some(name);
