@@ -236,7 +236,7 @@ impl Explorer {
         }
         self.checked.fetch_add(1, Ordering::Relaxed);
         // A second recovery of every state is a third of the time; random states, of which there are many, share it out.
-        let recovers_twice = !matches!(self.again, Again::Random(_)) || image.fingerprint % 4 == 0;
+        let recovers_twice = !matches!(self.again, Again::Random(_)) || image.fingerprint.is_multiple_of(4);
         let case = Case { image, promise, wrong: self.wrong, depth, recovers_twice };
         match case.check() {
             Err((broken, detail)) => self.report(Violation { broken, detail, place: place() }),
@@ -277,8 +277,11 @@ fn insert(shards: &[Mutex<HashSet<u64>>], key: u64) -> bool {
     shard.lock().unwrap_or_else(PoisonError::into_inner).insert(key)
 }
 
+/// A check on a file system that does one thing wrong, or nothing.
+pub type Check = fn(Option<Wrong>) -> Result<(), Violation>;
+
 /// The checks that a protocol meets, by name, in this order; with nothing wrong all pass.
-pub const CHECKS: [(&str, fn(Option<Wrong>) -> Result<(), Violation>); 6] = [
+pub const CHECKS: [(&str, Check); 6] = [
     ("a committed name is never replaced", oracle::never_replaced),
     ("a second writer is refused and disturbs nothing", oracle::second_writer_refused),
     ("every state, names in order", |wrong| {

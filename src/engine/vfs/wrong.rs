@@ -213,7 +213,9 @@ impl Vfs for WrongVfs {
             Wrong::NoFolderSync => Ok(()),
             Wrong::NoFolderSyncAfterDelete if deleted => Ok(()),
             Wrong::NoParentFolderSync if new_folder.as_deref() == Some(path) => Ok(()),
-            Wrong::OneFolderSyncForTwo if self.folder_syncs.fetch_add(1, Ordering::Relaxed) % 2 == 0 => {
+            Wrong::OneFolderSyncForTwo
+                if self.folder_syncs.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) =>
+            {
                 Ok(())
             }
             _ => self.right.sync_dir(path),
