@@ -6,7 +6,7 @@ mod common;
 use common::TempFolder;
 use std::sync::Arc;
 use std::time::Duration;
-use tensorkeep::engine::{Engine, Local, Memory};
+use tensorkeep::engine::{Local, Memory};
 use tensorkeep::testing::{Fault, Faults, failing_local, store_suite};
 use tensorkeep::{
     Error, ErrorKind, Every, Keep, Progress, Reader, Result, Saved, Settings, Snapshot, Store, Why,
