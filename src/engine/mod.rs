@@ -127,6 +127,10 @@ pub trait Upload: Send {
     /// After an error the upload is dead: every later call fails too, and it can only be dropped.
     fn append(&mut self, bytes: &[u8]) -> Result<()>;
 
+    /// Says that what is appended from here to the end is what readers need first: an engine for which every read is a
+    /// round trip may keep it where opening finds it. Changes nothing of the object.
+    fn begin_tail(&mut self) {}
+
     /// Publishes the object. Consumes the upload: what was published can no longer be written.
     ///
     /// # Errors

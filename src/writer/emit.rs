@@ -39,6 +39,7 @@ impl Out<'_> {
     /// Index, mirror while it is small, footer.
     fn write_tail(&mut self, region: &[u8], file_id: [u8; 16]) -> Result<()> {
         self.pad_to(INDEX_ALIGN)?;
+        self.upload.begin_tail();
         let index_offset = self.position;
         self.append(region)?;
         let mirror_offset = if region.len() as u64 <= MIRROR_UP_TO {

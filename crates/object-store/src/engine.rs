@@ -8,12 +8,12 @@ use crate::pointer::{HEADER, Pointer, may_be_pointer};
 use crate::probe;
 use crate::remote::{DATA, Remote};
 use crate::runtime::Io;
-use crate::upload::{ObjectUpload, TAIL_COPY, already_there};
+use crate::upload::{LARGEST_PLAIN, ObjectUpload, already_there};
 use crate::url;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{Error as StoreError, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{Error as StoreError, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -21,9 +21,6 @@ use std::time::{Duration, SystemTime};
 use tensorkeep::engine::{Blob, Caps, Engine, Entry, Lock, Nonce, Upload, check_key};
 use tensorkeep::{Error, ErrorKind, Result};
 
-/// How much of an object's end is read with opening it. All of a small one, the index of most large ones; and all of a
-/// commit object with its copies.
-const OPEN: u64 = (TAIL_COPY + 4 * 4096 + HEADER) as u64;
 /// Requests of one listing at a time.
 const LISTING_IN_FLIGHT: usize = 16;
 const DELETE_TRIES: u32 = 4;
@@ -43,8 +40,8 @@ struct Shared {
 /// An object found at a key.
 struct Found {
     meta: ObjectMeta,
-    /// Its last bytes, [`OPEN`] at most.
-    tail: Bytes,
+    /// All its bytes; none of an object that another program put there and that is too large to be read unasked.
+    bytes: Bytes,
 }
 
 impl ObjectStoreEngine {
@@ -134,10 +131,7 @@ impl Engine for ObjectStoreEngine {
         // A wrong URL or wrong credentials show at the start of a run and not at its first checkpoint.
         match self.0.probe() {
             Err(error) if error.kind() != ErrorKind::Unsupported => Err(error),
-            _ => {
-                Err(Error::new(ErrorKind::Unsupported, "object stores do not lock")
-                    .in_object(self.describe("")))
-            }
+            _ => Err(Error::new(ErrorKind::Unsupported, "object stores do not lock").in_object(self.describe(""))),
         }
     }
 
@@ -199,21 +193,16 @@ impl Shared {
     fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
         let (store, path) = (Arc::clone(&self.remote.store), self.remote.path(key));
         let at = path.clone();
-        let found = self.remote.run("opening", key, async move { read_end(&*store, &at).await })?;
+        let found = self.remote.run("opening", key, async move { read_whole(&*store, &at).await })?;
         let (remote, key, ahead) = (Arc::clone(&self.remote), key.to_owned(), Mutex::new(Ahead::default()));
         let named = |error: Error| error.in_object(self.remote.describe(&key));
-        let blob = match pointer_of(&found).map_err(named)? {
-            None => ObjectBlob {
-                path,
-                len: found.meta.size,
-                head: Bytes::new(),
-                tail: found.tail,
-                remote,
-                key,
-                ahead,
-            },
+        let blob = match Pointer::parse(&found.bytes).map_err(named)? {
+            None => {
+                let (len, head, tail) = (found.meta.size, Bytes::new(), found.bytes);
+                ObjectBlob { path, len, head, tail, remote, key, ahead }
+            }
             Some(pointer) => {
-                let (head, tail) = pointer.copies(&found.tail).map_err(named)?;
+                let (head, tail) = pointer.copies(&found.bytes).map_err(named)?;
                 let path = self.remote.path(&pointer.target);
                 ObjectBlob { path, len: pointer.len, head, tail, remote, key, ahead }
             }
@@ -305,8 +294,7 @@ impl Shared {
         let oldest_kept = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut swept = 0;
         for meta in found.into_iter().filter(|meta| SystemTime::from(meta.last_modified) <= oldest_kept) {
-            let name =
-                meta.location.as_ref().strip_prefix(data.as_ref()).unwrap_or_default().trim_matches('/');
+            let name = meta.location.as_ref().strip_prefix(data.as_ref()).unwrap_or_default().trim_matches('/');
             let Some((key, _)) = name.rsplit_once('/').filter(|(key, _)| check_free_key(key).is_ok()) else {
                 continue;
             };
@@ -336,27 +324,14 @@ async fn read_pointer(store: &dyn ObjectStore, path: &Path) -> Result<Option<Byt
     }
 }
 
-/// The last bytes of an object, in one request where the store can.
-async fn read_end(store: &dyn ObjectStore, path: &Path) -> Result<Found, StoreError> {
-    let options = GetOptions::new().with_range(Some(GetRange::Suffix(OPEN)));
-    let error = match store.get_opts(path, options).await {
-        Ok(found) => {
-            let meta = found.meta.clone();
-            return Ok(Found { meta, tail: found.bytes().await? });
-        }
-        Err(error @ StoreError::NotFound { .. }) => return Err(error),
-        Err(error) if is_refusal(&error) && !matches!(error, StoreError::NotSupported { .. }) => {
-            return Err(error);
-        }
-        Err(error) => error,
-    };
-    // No range is in an empty object, and Azure knows no suffixes: by length, then.
-    let meta = store.head(path).await.map_err(|_| error)?;
-    let tail = match meta.size {
-        0 => Bytes::new(),
-        size => store.get_range(path, size.saturating_sub(OPEN)..size).await?,
-    };
-    Ok(Found { meta, tail })
+/// An object in one request: all this engine puts at a key is small.
+async fn read_whole(store: &dyn ObjectStore, path: &Path) -> Result<Found, StoreError> {
+    let found = store.get_opts(path, GetOptions::default()).await?;
+    let meta = found.meta.clone();
+    let wanted = meta.size <= LARGEST_PLAIN as u64 || may_be_pointer(meta.size);
+    // Dropped unread, the answer costs its connection.
+    let bytes = if wanted { found.bytes().await? } else { Bytes::new() };
+    Ok(Found { meta, bytes })
 }
 
 /// Deletes what is there; a delete whose reply was lost is sent again, since nothing is created at the path again.
@@ -370,9 +345,4 @@ async fn delete_surely(store: &dyn ObjectStore, path: &Path) -> Result<(), Store
             Err(_) => tokio::time::sleep(Duration::from_millis(50 << tries)).await,
         }
     }
-}
-
-fn pointer_of(found: &Found) -> Result<Option<Pointer>> {
-    let whole = found.tail.len() as u64 == found.meta.size;
-    if whole && may_be_pointer(found.meta.size) { Pointer::parse(&found.tail) } else { Ok(None) }
 }

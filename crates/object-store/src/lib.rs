@@ -13,15 +13,17 @@
 //! # What it keeps of the contract, and how
 //! * **Create-only** rests on the store's conditional put (`If-None-Match: *`, on Google `ifGenerationMatch=0`), which is
 //!   probed before the first write: a store that ignores it, or is not atomic, is refused.
-//! * **The commit** of an object of up to 8 MiB is one conditional put. A larger one is uploaded in parts to a name of
-//!   its own under `objects/`, and committed by a small object that names it.
+//! * **The commit** of an object of up to 1 MiB is one conditional put. A larger one is uploaded in parts of 8 MiB to a
+//!   name of its own under `objects/`, and committed by a small object that names it and has a copy of its index, so
+//!   that opening is one request.
 //! * **A lost reply** is told from a conflict by a nonce in the object's metadata: every error is settled by reading
 //!   it back; where nobody can tell, the outcome is `Unknown` and nothing is deleted.
 //! * **There is no lock**: writers are told apart by their attempts, and the older one is fenced. There is no rename:
 //!   damaged checkpoints are marked.
 //! * **An open object is not kept by the store**: small ones are in memory whole, a large one that is deleted while
 //!   it is open gives `NotFound` and never other bytes.
-//! * **Memory**: an upload holds at most six parts of 8 MiB; a reader that reads in order at most 40 MiB.
+//! * **Memory**: an upload holds at most six parts of 8 MiB and a copy of the index; a reader that reads in order at
+//!   most 40 MiB.
 //!
 //! # Retries and timeouts
 //! Are the `object_store` crate's: 10 retries within 3 minutes, from 100 ms doubling to 15 s, with jitter, on 5xx, 429,

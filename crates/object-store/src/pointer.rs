@@ -1,8 +1,7 @@
 //! The commit object of a large object. Owns: its bytes, and telling it from a plain object. Knows nothing of requests.
 //!
-//! An object of up to one part is stored at its key as it is. A larger one is uploaded in parts to a name of its own
-//! under `objects/`, which nobody lists; what is then created at the key is a *commit object* that names it. It begins
-//! with text, padded with newlines to 1533 bytes, so that it can be understood with nothing but `head`:
+//! An object of up to 1 MiB is stored at its key as it is. A larger one is uploaded to a name of its own under
+//! `objects/`, which nobody lists; what is then created at the key is a *commit object* that names it. It begins with text, padded with newlines to 1533 bytes, so that it can be understood with nothing but `head`:
 //!
 //! ```text
 //! tensorkeep commit object 1
@@ -15,7 +14,7 @@
 //! check 5b7711e0
 //! ```
 //!
-//! Then come copies of the object's first and last bytes, so that one read opens it, and zeros up to a length that
+//! Then come copies of the object's first bytes and of its tail, so that one read opens it, and zeros up to a length that
 //! leaves [`HEADER`] when divided by 4096: a listing, which knows only lengths, needs to look into few other objects.
 //! `crc32` is of the whole object, `check` of the text before it and both copies.
 
@@ -50,7 +49,7 @@ pub(crate) struct Pointer {
 
 /// What only a few lengths can be.
 pub(crate) fn may_be_pointer(len: u64) -> bool {
-    len >= HEADER as u64 && len % GRAIN == HEADER as u64
+    len >= HEADER as u64 && len % GRAIN == HEADER as u64 && len <= 3 * LONGEST_COPY
 }
 
 /// Whether an object that is no commit object would be taken for one.

@@ -21,10 +21,14 @@ pub(crate) const PART: usize = 8 << 20;
 pub(crate) const PARTS_IN_FLIGHT: usize = 4;
 /// S3 takes no more.
 const MOST_PARTS: u64 = 10_000;
-/// Copies of the object's ends in a commit object. The tail holds the index of 100,000 tensors; reading it takes about
-/// as long as one more round trip would.
+/// Larger objects are stored apart, with a commit object: opening reads all that is at a key.
+pub(crate) const LARGEST_PLAIN: usize = 1 << 20;
+/// Copies of the object's ends in a commit object: of the beginning, and of the end when nobody says where the tail
+/// begins that readers need first.
 const HEAD_COPY: usize = 4096;
-pub(crate) const TAIL_COPY: usize = 4 << 20;
+const SHORT_TAIL: usize = 64 << 10;
+/// A longer tail, the index of a million tensors, is not copied.
+const LONGEST_TAIL: usize = 64 << 20;
 /// How long an abort may take before the upload is left to the store's own clean-up.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -38,8 +42,10 @@ pub(crate) struct ObjectUpload {
     crc: crc32fast::Hasher,
     len: u64,
     head: Vec<u8>,
-    /// The part sent last: the commit object's copy of the tail may begin in it.
+    /// The part sent last: a short tail may begin in it.
     last_part: Bytes,
+    /// What came since the tail began.
+    tail: Option<Vec<u8>>,
     parts: Option<Parts>,
     failed: bool,
 }
@@ -58,6 +64,7 @@ impl ObjectUpload {
             len: 0,
             head: Vec::new(),
             last_part: Bytes::new(),
+            tail: None,
             parts: None,
             failed: false,
         }
@@ -90,26 +97,30 @@ impl ObjectUpload {
         parts.send(self.last_part.clone())
     }
 
-    /// The object's last bytes.
-    fn tail(&self) -> Vec<u8> {
-        let from_buffer = self.buffer.len().min(TAIL_COPY);
-        let from_part = (TAIL_COPY - from_buffer).min(self.last_part.len());
+    /// The object's last bytes, as many as opening it needs.
+    fn tail(&mut self) -> Vec<u8> {
+        if let Some(tail) = self.tail.take().filter(|tail| tail.len() <= LONGEST_TAIL) {
+            return tail;
+        }
+        let from_buffer = self.buffer.len().min(SHORT_TAIL);
+        let from_part = (SHORT_TAIL - from_buffer).min(self.last_part.len());
         let mut tail = self.last_part[self.last_part.len() - from_part..].to_vec();
         tail.extend_from_slice(&self.buffer[self.buffer.len() - from_buffer..]);
         tail
     }
 
-    /// The bytes to create at the key: the object itself, or the commit object of what was uploaded in parts.
+    /// The bytes to create at the key: the object itself, or the commit object of what is stored apart.
     fn finish(&mut self, nonce: Nonce) -> Result<Bytes> {
         if self.failed {
             return Err(Error::new(ErrorKind::Io, "the upload had failed before its commit"));
         }
-        if self.parts.is_none() && !looks_like_pointer(&self.buffer) {
+        let small = self.parts.is_none() && self.buffer.len() <= LARGEST_PLAIN;
+        if small && !looks_like_pointer(&self.buffer) {
             return Ok(std::mem::take(&mut self.buffer).into());
         }
         let tail = self.tail();
-        self.send_part()?;
         let crc = std::mem::take(&mut self.crc).finalize();
+        self.send_part()?;
         let Some(parts) = &mut self.parts else { return Ok(Bytes::new()) };
         parts.complete(self.len)?;
         Ok(Pointer::encode(&parts.target, nonce, (self.len, crc), &self.head, &tail).into())
@@ -124,7 +135,16 @@ impl Upload for ObjectUpload {
         self.len += bytes.len() as u64;
         let appended = self.append_parts(bytes);
         self.failed = appended.is_err();
+        // One byte more than is copied says that it is too long, and takes no more memory.
+        if let Some(tail) = &mut self.tail {
+            let room = (LONGEST_TAIL + 1).saturating_sub(tail.len());
+            tail.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
         appended
+    }
+
+    fn begin_tail(&mut self) {
+        self.tail = Some(Vec::new());
     }
 
     fn commit(mut self: Box<Self>, nonce: Nonce) -> Result<(), CommitError> {

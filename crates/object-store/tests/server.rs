@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tensorkeep::engine::Engine;
 use tensorkeep::testing::{conformance, store_suite};
-use tensorkeep::{Checkpoint, ErrorKind, OpenOptions, Progress, Settings, Snapshot, Store};
+use tensorkeep::{Checkpoint, ErrorKind, OpenOptions, Progress, Settings, Snapshot, Store, WriteOptions};
+use tensorkeep_object_store::object_store::{self, ObjectStoreExt};
 use tensorkeep_object_store::ObjectStoreEngine;
 
 const LARGE: usize = 20_000_003;
@@ -61,15 +62,31 @@ fn a_large_object_comes_back_is_listed_with_its_length_and_deleted_with_its_byte
 }
 
 #[test]
-fn lengths_around_the_size_of_a_part_come_back() {
+fn lengths_around_every_threshold_come_back() {
     let server = server();
     let engine = engine(&server, 3);
-    for len in [0, 1, 1533, 4096 + 1533, (8 << 20) - 1, 8 << 20, (8 << 20) + 1, 16 << 20] {
+    for len in [0, 1, 1533, 4096 + 1533, 1 << 20, (1 << 20) + 1, (8 << 20) - 1, 8 << 20, (8 << 20) + 1, 16 << 20] {
         let (key, content) = (format!("object-{len}"), bytes(len, 2));
         put(&engine, &key, &content).unwrap();
         assert!(get(&engine, &key).unwrap() == content, "{len}");
         assert!(engine.list("").unwrap().iter().any(|entry| entry.key == key && entry.len == len as u64));
     }
+}
+
+#[test]
+fn a_checkpoint_that_another_program_put_there_opens_as_it_is() {
+    let server = server();
+    let engine = engine(&server, 3);
+    let values = bytes(LARGE, 10);
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("values", &values[..]).unwrap().progress(Progress::new(1));
+    let file = snapshot.to_bytes(&WriteOptions::new()).unwrap();
+    let path = object_store::path::Path::from(format!("{RUN}/0001-0000000001.tkeep"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(store(&server, 3).put(&path, file.into())).unwrap();
+    let store = Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap();
+    let checkpoint = store.resume().unwrap().checkpoint.unwrap();
+    assert!(checkpoint.tensor("values").unwrap().bytes() == &values[..]);
 }
 
 #[test]
