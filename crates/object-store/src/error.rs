@@ -16,6 +16,10 @@ const CAUSES: &[(&[&str], &str)] = &[
         "there is no such bucket: create it, or correct the URL and the region",
     ),
     (
+        &["NoSuchUpload"],
+        "the upload was ended by the store: is there a life cycle rule that ends uploads after a short time?",
+    ),
+    (
         &["InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed", "InvalidToken"],
         "the credentials are wrong: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what your store uses)",
     ),
@@ -50,6 +54,8 @@ const NO_RIGHTS: &str =
 pub(crate) fn explain(what: &'static str, object: &str, error: StoreError) -> Error {
     let words = chain(&error);
     let kind = match &error {
+        // Not the object is missing but what was uploaded of it: a new upload can succeed.
+        StoreError::NotFound { .. } if words.contains("NoSuchUpload") => ErrorKind::Io,
         StoreError::NotFound { .. } => ErrorKind::NotFound,
         StoreError::AlreadyExists { .. } => ErrorKind::AlreadyExists,
         StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => ErrorKind::Unsupported,
