@@ -117,7 +117,7 @@ struct Core {
     schedule: Mutex<Schedule>,
     resumed_from: Mutex<Option<Name>>,
     /// None on an engine without locks: there the attempt alone fences.
-    _lock: Option<Box<dyn Lock>>,
+    lock: Option<Box<dyn Lock>>,
 }
 
 impl Store {
@@ -158,7 +158,7 @@ impl Store {
         let names: Vec<Name> = infos.iter().map(|info| info.name).collect();
         let attempt = Attempt::take(reader.engine(), &names, &writer)?;
         let (schedule, resumed_from) = (Mutex::new(schedule), Mutex::default());
-        let core = Arc::new(Core { reader, settings, attempt, schedule, resumed_from, _lock: lock });
+        let core = Arc::new(Core { reader, settings, attempt, schedule, resumed_from, lock });
         Ok(Self { background: Background::new(Arc::clone(&core)), staging: Staging::default(), core })
     }
 

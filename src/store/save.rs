@@ -60,6 +60,12 @@ impl Core {
     pub(super) fn save_because(&self, snapshot: &Snapshot<'_>, why: &str) -> Result<Saved> {
         let name = Name { attempt: self.attempt.number, step: progress_of(snapshot)?.step };
         let written = self.commit(snapshot, name, why)?;
+        if self.lock.is_none() {
+            // A newer attempt may have been taken between the check before the commit and the commit, and its writer may
+            // have looked for checkpoints before ours was there. Without a newer attempt now, every later one finds it:
+            // what is acknowledged is never passed over.
+            self.attempt.check_newest(self.reader.engine())?;
+        }
         let mut saved =
             Saved { name, len: written.len, deleted: vec![], not_deleted: vec![], rotation_error: None };
         saved.rotation_error = self.rotate(&mut saved).err();

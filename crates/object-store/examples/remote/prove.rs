@@ -256,7 +256,6 @@ impl Proof {
             "resumed" => {
                 (life.resumed, life.step) = (step, step);
                 life.lost = step < must_be_there;
-                // What a fenced trainer saved after its rival had looked is an older attempt's, and not what counts.
                 self.acknowledged = step;
             }
             "step" => (life.step, life.in_save) = (step, false),
