@@ -175,7 +175,8 @@ fn complete(objects: &Objects, request: &Request) -> io::Result<Response> {
     let Some(upload) = objects.state().uploads.remove(request.query("uploadId").unwrap_or("")) else {
         return Ok(error(404, "NoSuchUpload"));
     };
-    let bytes: Vec<u8> = upload.parts.values().flat_map(|part| part.iter().copied()).collect();
+    let parts: Vec<&[u8]> = upload.parts.values().map(|part| &part[..]).collect();
+    let bytes = parts.concat();
     let put = objects.put(&upload.path, Arc::new(bytes), upload.metadata, is_create(request))?;
     Ok(match put {
         Put::Done(etag) => Response::xml(

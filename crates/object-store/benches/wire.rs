@@ -13,7 +13,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
 use std::sync::Arc;
 use std::time::Instant;
-use tensorkeep::{Checkpoint, Keep, Progress, Settings, Snapshot, Store};
+use tensorkeep::{Checkpoint, Progress, Settings, Snapshot, Store};
 use tensorkeep_object_store::{ObjectStoreEngine, object_store};
 
 const ROUNDS: u64 = 7;
@@ -36,7 +36,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let engine = ObjectStoreEngine::new(Arc::clone(&s3), "run").expect("an engine");
-    let store = Store::open(engine, Settings::new().keep(Keep::last(1))).expect("a store");
+    let store = Store::open(engine, Settings::new()).expect("a store");
     let file = Bytes::from(snapshot(&tensors, 0).to_bytes(&Default::default()).expect("its bytes"));
 
     let mut times: [Vec<f64>; 4] = Default::default();
@@ -47,6 +47,9 @@ fn main() {
         times[2].push(seconds(|| load(&store.latest().expect("listing").expect("a checkpoint"))));
         times[3].push(seconds(|| runtime.block_on(plain_get(&s3, &path, file.len() as u64))));
         runtime.block_on(s3.delete(&path)).expect("deleting");
+        if round > 1 {
+            store.delete(round - 1).expect("deleting");
+        }
     }
     let [save, put, load, get] = times.map(|mut times| {
         times.sort_by(f64::total_cmp);

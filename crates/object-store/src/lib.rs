@@ -22,7 +22,7 @@
 //!   damaged checkpoints are marked.
 //! * **An open object is not kept by the store**: small ones are in memory whole, a large one that is deleted while
 //!   it is open gives `NotFound` and never other bytes.
-//! * **Memory**: an upload holds at most six parts of 8 MiB and a copy of the index; a reader that reads in order at
+//! * **Memory**: an upload holds at most ten parts of 8 MiB and a copy of the index; a reader that reads in order at
 //!   most 40 MiB.
 //!
 //! # Retries and timeouts

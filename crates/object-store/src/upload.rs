@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 /// Smallest part: S3 wants 5 MiB at least, and every part costs a round trip.
 pub(crate) const PART: usize = 8 << 20;
 /// Parts that are on their way at a time.
-pub(crate) const PARTS_IN_FLIGHT: usize = 4;
+pub(crate) const PARTS_IN_FLIGHT: usize = 8;
 /// S3 takes no more.
 const MOST_PARTS: u64 = 10_000;
 /// Larger objects are stored apart, with a commit object: opening reads all that is at a key.
