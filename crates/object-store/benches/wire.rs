@@ -61,7 +61,9 @@ fn main() {
 }
 
 fn noise(count: usize, seed: u64) -> Vec<f32> {
-    (0..count as u64 / 4).map(|i| ((i ^ seed << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32).collect()
+    (0..count as u64 / 4)
+        .map(|i| ((i ^ seed << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32)
+        .collect()
 }
 
 fn snapshot(tensors: &[Vec<f32>], step: u64) -> Snapshot<'_> {

@@ -91,3 +91,6 @@ async fn owner(store: &dyn ObjectStore, path: &Path, nonce: Nonce) -> Result<Own
         _ => Owner::Others,
     })
 }
+
+#[cfg(test)]
+mod model;

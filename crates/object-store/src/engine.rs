@@ -131,7 +131,10 @@ impl Engine for ObjectStoreEngine {
         // A wrong URL or wrong credentials show at the start of a run and not at its first checkpoint.
         match self.0.probe() {
             Err(error) if error.kind() != ErrorKind::Unsupported => Err(error),
-            _ => Err(Error::new(ErrorKind::Unsupported, "object stores do not lock").in_object(self.describe(""))),
+            _ => {
+                Err(Error::new(ErrorKind::Unsupported, "object stores do not lock")
+                    .in_object(self.describe("")))
+            }
         }
     }
 
@@ -294,7 +297,8 @@ impl Shared {
         let oldest_kept = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut swept = 0;
         for meta in found.into_iter().filter(|meta| SystemTime::from(meta.last_modified) <= oldest_kept) {
-            let name = meta.location.as_ref().strip_prefix(data.as_ref()).unwrap_or_default().trim_matches('/');
+            let name =
+                meta.location.as_ref().strip_prefix(data.as_ref()).unwrap_or_default().trim_matches('/');
             let Some((key, _)) = name.rsplit_once('/').filter(|(key, _)| check_free_key(key).is_ok()) else {
                 continue;
             };

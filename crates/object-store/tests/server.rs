@@ -10,8 +10,8 @@ use std::time::Duration;
 use tensorkeep::engine::Engine;
 use tensorkeep::testing::{conformance, store_suite};
 use tensorkeep::{Checkpoint, ErrorKind, OpenOptions, Progress, Settings, Snapshot, Store, WriteOptions};
-use tensorkeep_object_store::object_store::{self, ObjectStoreExt};
 use tensorkeep_object_store::ObjectStoreEngine;
+use tensorkeep_object_store::object_store::{self, ObjectStoreExt};
 
 const LARGE: usize = 20_000_003;
 
@@ -65,7 +65,9 @@ fn a_large_object_comes_back_is_listed_with_its_length_and_deleted_with_its_byte
 fn lengths_around_every_threshold_come_back() {
     let server = server();
     let engine = engine(&server, 3);
-    for len in [0, 1, 1533, 4096 + 1533, 1 << 20, (1 << 20) + 1, (8 << 20) - 1, 8 << 20, (8 << 20) + 1, 16 << 20] {
+    for len in
+        [0, 1, 1533, 4096 + 1533, 1 << 20, (1 << 20) + 1, (8 << 20) - 1, 8 << 20, (8 << 20) + 1, 16 << 20]
+    {
         let (key, content) = (format!("object-{len}"), bytes(len, 2));
         put(&engine, &key, &content).unwrap();
         assert!(get(&engine, &key).unwrap() == content, "{len}");

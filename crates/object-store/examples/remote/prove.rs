@@ -47,7 +47,10 @@ pub fn prove(seed: u64) -> Result<bool> {
         let store = Store::open(trainer::engine(&proof.server.endpoint)?, Settings::new())?;
         let resumed = store.resume()?;
         let Some(last) = resumed.checkpoint else { return Ok(false) };
-        Ok(kept && resumed.skipped.is_empty() && compare(&reference.snapshot()?, &last)? && proof.tally.is_enough())
+        Ok(kept
+            && resumed.skipped.is_empty()
+            && compare(&reference.snapshot()?, &last)?
+            && proof.tally.is_enough())
     });
     if let Err(error) = std::fs::remove_dir_all(&folder) {
         eprintln!("warning: {} could not be removed: {error}", folder.display());
@@ -209,7 +212,10 @@ impl Proof {
 
     /// Follows a trainer to its end, lets its fate happen, and gives the rival that takes over, if there is one.
     fn live(&mut self, mut trainer: Child, plan: Option<&Plan>) -> Result<(Life, Option<Child>)> {
-        let output = trainer.stdout.take().ok_or_else(|| failed("its output")(std::io::ErrorKind::BrokenPipe.into()))?;
+        let output = trainer
+            .stdout
+            .take()
+            .ok_or_else(|| failed("its output")(std::io::ErrorKind::BrokenPipe.into()))?;
         let (mut life, mut rival, mut killed, mut happened) = (Life::default(), None, false, false);
         let must_be_there = self.acknowledged;
         for line in BufReader::new(output).lines() {
@@ -235,7 +241,12 @@ impl Proof {
                 }
             }
             // A server's death is survived; then the trainer is killed, too, so that the run has many lives.
-            if happened && !killed && rival.is_none() && life.step >= life.resumed + LONGEST_LIFE + LONGEST_LIFE / 2 && !life.done {
+            if happened
+                && !killed
+                && rival.is_none()
+                && life.step >= life.resumed + LONGEST_LIFE + LONGEST_LIFE / 2
+                && !life.done
+            {
                 trainer.kill().map_err(failed("killing a trainer"))?;
                 (killed, self.tally.trainers_killed) = (true, self.tally.trainers_killed + 1);
             }
@@ -298,6 +309,8 @@ fn compare(reference: &Snapshot<'_>, last: &Checkpoint) -> Result<bool> {
     if let Some(ballast) = trainer::ballast(STEPS) {
         equal &= last.tensor("ballast")?.bytes() == &ballast[..];
     }
-    println!("compared {tensors} tensors, {bytes} bytes, and the records of optimizer, schedule, RNG and data order");
+    println!(
+        "compared {tensors} tensors, {bytes} bytes, and the records of optimizer, schedule, RNG and data order"
+    );
     Ok(equal && tensors > 0)
 }

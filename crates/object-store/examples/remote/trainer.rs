@@ -25,9 +25,11 @@ pub fn training(seed: u64) -> Training {
 /// Trains at a URL until it is done, or goes on where it was.
 pub fn train(url: &str) -> Result<()> {
     let images = data::drawn(0, 0..10_000)?;
-    let settings = Settings::new()
-        .save(Every::steps(100).or_on_signal())
-        .keep(Keep::last(3).and_best("loss", Mode::Min, 1));
+    let settings = Settings::new().save(Every::steps(100).or_on_signal()).keep(Keep::last(3).and_best(
+        "loss",
+        Mode::Min,
+        1,
+    ));
     let store = Store::open(ObjectStoreEngine::from_url(url)?, settings)?;
     let resumed = store.resume()?;
     let mut trainer = match &resumed.checkpoint {
