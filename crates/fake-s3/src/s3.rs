@@ -18,7 +18,7 @@ pub(crate) fn answer(objects: &Objects, bucket: &str, request: Request) -> io::R
     let Some(key) = in_bucket.filter(|rest| rest.is_empty() || rest.starts_with('/')) else {
         return Ok(error(404, "NoSuchBucket"));
     };
-    let has_key = key.trim_matches('/') != "";
+    let has_key = !key.trim_matches('/').is_empty();
     let upload = request.query("uploadId").is_some();
     match request.method.as_str() {
         "GET" if !has_key => Ok(list(objects, &request)),

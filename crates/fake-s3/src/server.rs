@@ -187,7 +187,10 @@ fn serve(
             Some(Fault::Conflict) => Some(s3::error(409, "ConditionalRequestConflict")),
             Some(Fault::ClockSkew) => Some(s3::error(403, "RequestTimeTooSkewed")),
             Some(Fault::ResetBefore) => return Ok(()),
-            Some(Fault::KilledBefore) => return Ok(life.kill(address)),
+            Some(Fault::KilledBefore) => {
+                life.kill(address);
+                return Ok(());
+            }
             _ => None,
         };
         let response = match refused {
@@ -197,7 +200,10 @@ fn serve(
         let response = match fault {
             Some(Fault::ErrorAfter) => s3::error(500, "InternalError"),
             Some(Fault::ResetAfter) => return Ok(()),
-            Some(Fault::KilledAfter) => return Ok(life.kill(address)),
+            Some(Fault::KilledAfter) => {
+                life.kill(address);
+                return Ok(());
+            }
             _ => response,
         };
         response_to(&mut writer, &response, head_only, fault)?;

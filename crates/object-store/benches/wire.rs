@@ -69,7 +69,7 @@ fn noise(count: usize, seed: u64) -> Vec<f32> {
 fn snapshot(tensors: &[Vec<f32>], step: u64) -> Snapshot<'_> {
     let mut snapshot = Snapshot::new();
     for (number, tensor) in tensors.iter().enumerate() {
-        snapshot.tensor(&format!("layer.{number:02}.weight"), &tensor[..]).expect("a tensor");
+        snapshot.tensor(format!("layer.{number:02}.weight"), &tensor[..]).expect("a tensor");
     }
     snapshot.progress(Progress::new(step));
     snapshot

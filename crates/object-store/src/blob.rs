@@ -168,7 +168,7 @@ impl ObjectBlob {
             (Arc::clone(&self.remote.store), self.path.clone(), self.remote.path(&self.key));
         let looked = self.remote.io.run(async move {
             let commit = store.head(&at).await;
-            (store.head(&path).await, matches!(commit, Ok(_)))
+            (store.head(&path).await, commit.is_ok())
         });
         let damaged = |found: String| {
             Error::new(ErrorKind::Damaged, "the object names bytes that are not there whole")
@@ -277,11 +277,11 @@ mod tests {
     #[test]
     fn what_was_fetched_ahead_is_found_across_its_pieces_and_dropped_behind() {
         let bytes: Bytes = (0..100).collect::<Vec<u8>>().into();
-        let mut ahead = Ahead::default();
-        ahead.pieces = [(10, bytes.slice(10..40)), (40, bytes.slice(40..70))].into();
+        let pieces = || VecDeque::from([(10, bytes.slice(10..40)), (40, bytes.slice(40..70))]);
+        let mut ahead = Ahead { pieces: pieces(), ..Ahead::default() };
         let mut buffer = [0; 20];
         assert!(!ahead.take(5, &mut buffer) && !ahead.take(60, &mut buffer));
-        ahead.pieces = [(10, bytes.slice(10..40)), (40, bytes.slice(40..70))].into();
+        ahead.pieces = pieces();
         assert!(ahead.take(30, &mut buffer));
         assert_eq!(buffer[..], bytes[30..50]);
         assert!(ahead.take(45, &mut buffer) && ahead.pieces.len() == 1);

@@ -7,6 +7,11 @@ use tensorkeep::{Error, ErrorKind};
 
 /// What a store's words mean to the person who reads them: (one of these words, what to do).
 const CAUSES: &[(&[&str], &str)] = &[
+    // First: without credentials the machine's own are asked for, and whatever goes wrong there says "403" or the like.
+    (
+        &["latest/api/token", "169.254.169.254", "metadata.google.internal"],
+        "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what your store uses)",
+    ),
     (
         &["RequestTimeTooSkewed", "Request date header too old", "time too skewed"],
         "this machine's clock is wrong: the store refuses signatures that are minutes off; set the clock (NTP)",
@@ -25,10 +30,6 @@ const CAUSES: &[(&[&str], &str)] = &[
     ),
     (&["ExpiredToken", "TokenRefreshRequired"], "the session's credentials have expired: renew them"),
     (&["AccessDenied", "403 Forbidden", "AuthorizationPermissionMismatch"], NO_RIGHTS),
-    (
-        &["latest/api/token", "169.254.169.254", "metadata.google.internal"],
-        "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what your store uses)",
-    ),
     (
         &["without LOCATION", "PermanentRedirect", "AuthorizationHeaderMalformed"],
         "the bucket is in another region: set AWS_REGION",
@@ -113,6 +114,7 @@ mod tests {
             ("<Code>ExpiredToken</Code>", "renew"),
             ("<Code>AccessDenied</Code>", "do not allow"),
             ("tcp connect error: Connection refused", "endpoint"),
+            ("PUT http://169.254.169.254/latest/api/token - 403 Forbidden", "no credentials were found"),
         ];
         for (words, help) in cases {
             let error = StoreError::Generic { store: "S3", source: words.into() };

@@ -29,7 +29,8 @@
 //! Are the `object_store` crate's: 10 retries within 3 minutes, from 100 ms doubling to 15 s, with jitter, on 5xx, 429,
 //! 408, resets and timeouts. A request may take 120 s (the crate says 30), connecting 5 s. The option `timeout` and its
 //! neighbours change them, in [`ObjectStoreEngine::from_url_with`]; for anything else build the store yourself and
-//! hand it to [`ObjectStoreEngine::new`].
+//! hand it to [`ObjectStoreEngine::new`]. Without credentials in the environment the machine's metadata service is asked
+//! for some, which elsewhere than in a cloud can take as long as all retries.
 //!
 //! # What a kill leaves
 //! Parts of an upload that was not completed: let the bucket's life cycle remove them

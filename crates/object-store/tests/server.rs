@@ -152,7 +152,7 @@ fn one_tensor_of_a_hundred_thousand_costs_two_requests_with_opening() {
     let engine = engine(&server, 3);
     let (values, mut snapshot) = (bytes(100_000 * 64, 9), Snapshot::new());
     for (number, values) in values.chunks(64).enumerate() {
-        snapshot.tensor(&format!("layer.{number}.weight"), values).unwrap();
+        snapshot.tensor(format!("layer.{number}.weight"), values).unwrap();
     }
     snapshot.progress(Progress::new(1));
     let store = Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap();

@@ -254,7 +254,8 @@ impl Proof {
         let status = trainer.wait().map_err(failed("a trainer"))?;
         let fenced = status.code() == Some(i32::from(FENCED));
         self.tally.fenced += u32::from(fenced);
-        if !status.success() && !killed && !(fenced && rival.is_some()) {
+        let expected = status.success() || killed || (fenced && rival.is_some());
+        if !expected {
             return Err(failed("a trainer ended by itself")(std::io::Error::other(status.to_string())));
         }
         Ok((life, rival))

@@ -83,7 +83,7 @@ pub fn engine(endpoint: &str) -> Result<ObjectStoreEngine> {
 
 /// What every checkpoint of a step with ballast carries.
 pub fn ballast(step: u64) -> Option<Vec<u8>> {
-    (step / SAVE_EVERY % 3 == 0).then(|| (0..BALLAST).map(|i| (i as u64 ^ step) as u8).collect())
+    (step / SAVE_EVERY).is_multiple_of(3).then(|| (0..BALLAST).map(|i| (i as u64 ^ step) as u8).collect())
 }
 
 fn run(endpoint: &str, seed: u64) -> Result<()> {
