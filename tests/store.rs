@@ -6,7 +6,7 @@ mod common;
 use common::TempFolder;
 use std::sync::Arc;
 use std::time::Duration;
-use tensorkeep::engine::{Local, Memory};
+use tensorkeep::engine::{Blob, Caps, CommitError, Engine, Entry, Local, Lock, Memory, Nonce, Upload};
 use tensorkeep::testing::{Fault, Faults, failing_local, store_suite};
 use tensorkeep::{
     Error, ErrorKind, Every, Keep, Progress, Reader, Result, Saved, Settings, Snapshot, Store, Why,
@@ -26,6 +26,10 @@ fn a_store_on_disk_keeps_its_promises() {
     });
 }
 
+fn open(engine: &Arc<dyn Engine>, settings: Settings) -> Store {
+    Store::open_shared(Arc::clone(engine), settings).unwrap()
+}
+
 fn save(store: &Store, step: u64, loss: f64) -> Result<Saved> {
     let weights = [step as f32; 100];
     let mut snapshot = Snapshot::new();
@@ -36,6 +40,109 @@ fn save(store: &Store, step: u64, loss: f64) -> Result<Saved> {
 
 fn steps(store: &Store) -> Vec<u64> {
     store.list().unwrap().iter().map(|info| info.name.step).collect()
+}
+
+/// Flips a bit in the middle of a checkpoint on disk.
+fn damage(path: &std::path::Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[4096 + 64] ^= 1;
+    // Published files are read-only.
+    std::fs::remove_file(path).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+// P6
+#[test]
+fn resume_falls_back_past_damage_sets_it_aside_and_says_so() {
+    let folder = TempFolder::new("fallback");
+    let engine: Arc<dyn Engine> = Arc::new(Local::create(folder.path()).unwrap());
+    let store = open(&engine, Settings::new());
+    for step in [100, 200, 300, 400] {
+        save(&store, step, 0.5).unwrap();
+    }
+    drop(store);
+    damage(&folder.path().join("0001-0000000400.tkeep"));
+    std::fs::remove_file(folder.path().join("0001-0000000300.tkeep")).unwrap();
+    std::fs::write(folder.path().join("0001-0000000300.tkeep"), b"").unwrap();
+    let store = open(&engine, Settings::new().keep(Keep::last(1)));
+    let resumed = store.resume().unwrap();
+    assert_eq!(resumed.next_step(), 200);
+    let skipped: Vec<_> =
+        resumed.skipped.iter().map(|skipped| (skipped.name.step, skipped.error.kind())).collect();
+    assert_eq!(skipped, [(400, ErrorKind::Damaged), (300, ErrorKind::Damaged)]);
+    assert!(resumed.skipped[0].error.to_string().contains("tensor weight"), "{}", resumed.skipped[0].error);
+    for skipped in resumed.skipped {
+        assert!(std::path::Path::new(&skipped.set_aside.unwrap().unwrap()).is_file());
+    }
+    assert_eq!(steps(&store), [100, 200]);
+    drop(store);
+    let store = open(&engine, Settings::new());
+    assert!(store.resume().unwrap().skipped.is_empty(), "resuming again finds nothing to set aside");
+}
+
+// P6
+#[test]
+fn a_run_whose_every_checkpoint_is_damaged_does_not_begin_from_nothing_by_itself() {
+    let folder = TempFolder::new("all-damaged");
+    let engine: Arc<dyn Engine> = Arc::new(Local::create(folder.path()).unwrap());
+    let store = open(&engine, Settings::new());
+    save(&store, 100, 0.5).unwrap();
+    damage(&folder.path().join("0001-0000000100.tkeep"));
+    for _ in 0..2 {
+        let error = store.resume().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(error.to_string().contains("damaged/"), "{error}");
+    }
+    std::fs::rename(folder.path().join("damaged"), folder.path().join("old-damaged")).unwrap();
+    assert_eq!(store.resume().unwrap().next_step(), 0);
+}
+
+#[test]
+fn a_checkpoint_of_a_newer_version_stops_the_resume_instead_of_losing_its_steps() {
+    let folder = TempFolder::new("newer");
+    let engine: Arc<dyn Engine> = Arc::new(Local::create(folder.path()).unwrap());
+    let store = open(&engine, Settings::new());
+    save(&store, 100, 0.5).unwrap();
+    save(&store, 200, 0.5).unwrap();
+    let path = folder.path().join("0001-0000000200.tkeep");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[8] = 2; // the read version, with the header's checksum made right
+    let crc = crc32fast::hash(&bytes[..4092]).to_le_bytes();
+    bytes[4092..4096].copy_from_slice(&crc);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(store.resume().unwrap_err().kind(), ErrorKind::NewerVersion);
+    assert_eq!(steps(&store), [100, 200]);
+}
+
+#[test]
+fn junk_in_the_folder_is_in_nobodys_way_and_stays() {
+    let folder = TempFolder::new("junk");
+    for junk in ["notes.txt", "0001-0000000100.tkeep.bak", "1-2.tkeep", "model.safetensors", "LOCK"] {
+        std::fs::write(folder.path().join(junk), b"junk").unwrap();
+    }
+    std::fs::create_dir(folder.path().join("0009-0000000001.tkeep")).unwrap();
+    let engine: Arc<dyn Engine> = Arc::new(Local::create(folder.path()).unwrap());
+    let store = open(&engine, Settings::new().keep(Keep::last(1)));
+    save(&store, 100, 0.5).unwrap();
+    save(&store, 200, 0.5).unwrap();
+    assert_eq!(steps(&store), [200]);
+    assert_eq!(store.resume().unwrap().next_step(), 200);
+    assert!(folder.path().join("notes.txt").is_file());
+}
+
+#[test]
+fn a_copied_folder_is_a_run_of_its_own() {
+    let folder = TempFolder::new("copy");
+    let (from, to) = (folder.path().join("a"), folder.path().join("b"));
+    let store = Store::open(Local::create(&from).unwrap(), Settings::new()).unwrap();
+    save(&store, 100, 0.25).unwrap();
+    let status = std::process::Command::new("cp").arg("-r").args([&from, &to]).status().unwrap();
+    assert!(status.success());
+    let copy = Store::open(Local::create(&to).unwrap(), Settings::new().keep(Keep::last(1))).unwrap();
+    assert_eq!(copy.resume().unwrap().next_step(), 100);
+    save(&copy, 200, 0.5).unwrap();
+    assert_eq!((steps(&store), copy.attempt()), (vec![100], 2));
 }
 
 #[test]
@@ -168,4 +275,66 @@ fn a_reader_of_a_run_that_is_not_there_says_so() {
     let reader = Reader::new(Memory::new());
     assert!(reader.latest().unwrap().is_none() && reader.list().unwrap().is_empty());
     let _: fn(Error) -> ErrorKind = |error| error.kind();
+}
+
+/// Without locks, and a newer attempt is taken between a checkpoint's last check and its commit.
+#[derive(Debug)]
+struct Overtaken(Memory);
+
+struct OvertakenUpload(Memory, String, Box<dyn Upload>);
+
+impl Upload for OvertakenUpload {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.2.append(bytes)
+    }
+
+    fn commit(self: Box<Self>, nonce: Nonce) -> Result<(), CommitError> {
+        if self.1.ends_with(".tkeep") {
+            self.0.create("attempts/0002", None).unwrap().commit([2; 16])?;
+        }
+        self.2.commit(nonce)
+    }
+}
+
+impl Engine for Overtaken {
+    fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
+        Ok(Box::new(OvertakenUpload(self.0.clone(), key.to_owned(), self.0.create(key, size_hint)?)))
+    }
+
+    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
+        self.0.open(key)
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
+        self.0.list(folder)
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        self.0.delete(key)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn lock(&self, _: &str) -> Result<Box<dyn Lock>> {
+        Err(Error::new(ErrorKind::Unsupported, "no locks"))
+    }
+
+    fn caps(&self) -> Caps {
+        let mut caps = self.0.caps();
+        caps.lock = false;
+        caps
+    }
+
+    fn describe(&self, key: &str) -> String {
+        self.0.describe(key)
+    }
+}
+
+// P9: the newer writer may have looked for checkpoints before this one was there.
+#[test]
+fn a_save_that_was_overtaken_during_its_commit_is_not_acknowledged() {
+    let store = Store::open(Overtaken(Memory::new()), Settings::new()).unwrap();
+    assert_eq!(save(&store, 1, 0.5).unwrap_err().kind(), ErrorKind::Fenced);
 }

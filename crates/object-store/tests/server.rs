@@ -219,6 +219,33 @@ fn bad_input_names_the_object_and_what_to_do() {
 }
 
 #[test]
+fn resume_falls_back_past_damage_and_marks_it() {
+    let server = server();
+    let engine = engine(&server, 3);
+    let open = || Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap();
+    let store = open();
+    for (step, len) in [(1, 1000), (2, LARGE), (3, 1000)] {
+        let values = bytes(len, step);
+        let mut snapshot = Snapshot::new();
+        snapshot.tensor("values", &values[..]).unwrap().progress(Progress::new(step));
+        store.save(&snapshot).unwrap();
+    }
+    for path in server.objects().paths() {
+        if path.contains("-0000000003") || (path.contains("-0000000002") && path.contains("/objects/")) {
+            server.objects().tamper(&path, |bytes| {
+                bytes[5000] ^= 1;
+                Some(())
+            });
+        }
+    }
+    let resumed = store.resume().unwrap();
+    let skipped: Vec<u64> = resumed.skipped.iter().map(|skipped| skipped.name.step).collect();
+    assert_eq!((resumed.next_step(), skipped), (1, vec![3, 2]));
+    let again = open().resume().unwrap();
+    assert!(again.next_step() == 1 && again.skipped.is_empty(), "the marks were not seen");
+}
+
+#[test]
 fn a_missing_or_short_large_object_is_damage_that_names_it() {
     let server = server();
     let engine = engine(&server, 3);
