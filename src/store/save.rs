@@ -64,7 +64,11 @@ impl Core {
             // A newer attempt may have been taken between the check before the commit and the commit, and its writer may
             // have looked for checkpoints before ours was there. Without a newer attempt now, every later one finds it:
             // what is acknowledged is never passed over.
-            self.attempt.check_newest(self.reader.engine())?;
+            self.attempt.check_newest(self.reader.engine()).map_err(|error| match error.kind() {
+                ErrorKind::Fenced => error,
+                // It is there; only whether it counts could not be had.
+                _ => error.with_kind(ErrorKind::Unknown),
+            })?;
         }
         let mut saved =
             Saved { name, len: written.len, deleted: vec![], not_deleted: vec![], rotation_error: None };
