@@ -2,6 +2,7 @@
 //! that happens by default before a byte is given out, and tensors, slices and records. Knows a [`Blob`] to read from,
 //! and nothing of stores.
 
+mod again;
 mod chunks;
 mod read;
 mod verify;

@@ -113,3 +113,42 @@ impl Reader {
         Ok(keep::select(keep, &candidates, resumed_from, now))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Memory;
+    use crate::{Mode, Progress, Settings, Snapshot, Store};
+    use std::sync::Arc;
+
+    #[test]
+    fn tools_see_attempts_and_the_policy_and_pin_beside_a_writer() {
+        let engine: Arc<dyn Engine> = Arc::new(Memory::new());
+        let keep = Keep::last(2).and_best("loss", Mode::Min, 1);
+        let store = Store::open_shared(Arc::clone(&engine), Settings::new().keep(keep.clone())).unwrap();
+        for (step, loss) in [(1, 0.1), (2, 0.4), (3, 0.3)] {
+            let mut snapshot = Snapshot::new();
+            snapshot.metric("loss", loss).unwrap().progress(Progress::new(step));
+            store.save(&snapshot).unwrap();
+        }
+        let reader = store.reader();
+        let infos = reader.list().unwrap();
+        let recorded = infos[2].state.as_ref().unwrap().keep.clone();
+        assert_eq!(recorded.map(|keep| keep.to_string()).as_deref(), Some("last 2, 1 best loss (min)"));
+        let steps = |keep: &Keep| reader.kept(keep, 0).unwrap().keys().map(|name| name.step).collect::<Vec<_>>();
+        assert_eq!(steps(&keep), [1, 2, 3]);
+        assert_eq!(steps(&Keep::last(1)), [3]);
+        let name = reader.find(2).unwrap();
+        name.pin(&*engine).unwrap();
+        name.pin(&*engine).unwrap();
+        assert_eq!(steps(&Keep::last(1)), [2, 3]);
+        name.unpin(&*engine).unwrap();
+        name.unpin(&*engine).unwrap();
+        assert_eq!(steps(&Keep::last(1)), [3]);
+        let gone = Name { attempt: 1, step: 99 };
+        assert_eq!(gone.pin(&*engine).unwrap_err().kind(), ErrorKind::NotFound);
+        let attempts = reader.attempts().unwrap();
+        assert_eq!((attempts.len(), attempts[0].number, attempts[0].pid), (1, 1, std::process::id()));
+        assert_eq!(reader.set_aside().unwrap(), Vec::<String>::new());
+    }
+}

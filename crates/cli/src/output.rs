@@ -1,11 +1,12 @@
 //! What is printed and how: tables, JSON, sizes, ages. A reader that goes away (`| head`) is no error.
 
 use crate::exit::Exit;
-use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value as Json;
 use std::fmt::Display;
 use std::io::{self, Write};
-use tensorkeep::{Error, Value};
+use std::path::Path;
+use std::time::SystemTime;
+use tensorkeep::{Error, ErrorKind, Value};
 
 /// Prints one line, or several, to stdout.
 ///
@@ -33,10 +34,10 @@ pub fn print_json(schema: &str, mut document: Json) -> Result<(), Error> {
 
 /// Tells an error, with all its causes, and its exit code.
 pub fn fail(error: &Error) -> Exit {
-    let mut text = format!("error: {error}");
+    let mut text = format!("error: {}", clean(&error.to_string()));
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        text.push_str(&format!("\n  because: {cause}"));
+        text.push_str(&format!("\n  because: {}", clean(&cause.to_string())));
         source = cause.source();
     }
     // Nowhere is left to say that stderr is closed.
@@ -44,18 +45,150 @@ pub fn fail(error: &Error) -> Exit {
     error.into()
 }
 
-/// A table without lines; the columns numbered in `right` hold numbers.
+/// A table without lines; the columns numbered in `right` hold numbers. On a terminal, or where COLUMNS says so, it is
+/// no wider than that: the first column gives way, in its middle, and then the ends of lines.
 pub fn table(header: &[&str], right: &[usize], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
-    for &column in right {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+    let rows: Vec<Vec<String>> = rows.into_iter().collect();
+    let mut widths: Vec<usize> = header.iter().map(|title| width(title)).collect();
+    for row in &rows {
+        widths.iter_mut().zip(row).for_each(|(most, cell)| *most = (*most).max(width(cell)));
     }
-    let text = table.to_string();
-    let lines: Vec<&str> = text.lines().map(|line| line.trim_end()).collect();
-    lines.join("\n")
+    let limit = columns().unwrap_or(usize::MAX);
+    let all = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
+    if let Some(first) = widths.first_mut().filter(|_| all > limit) {
+        *first = first.saturating_sub(all - limit).max(12.min(*first));
+    }
+    let titles: Vec<String> = header.iter().map(|title| (*title).to_owned()).collect();
+    let lines = std::iter::once(&titles).chain(&rows);
+    lines.map(|row| line(row, &widths, right, limit)).collect::<Vec<_>>().join("\n")
+}
+
+fn line(row: &[String], widths: &[usize], right: &[usize], limit: usize) -> String {
+    let mut line = String::new();
+    for (number, (cell, &wide)) in row.iter().zip(widths).enumerate() {
+        let cell = middle(cell, wide);
+        let space = " ".repeat(wide - width(&cell).min(wide));
+        let gap = if number == 0 { "" } else { "  " };
+        let (before, after) = if right.contains(&number) { (space, String::new()) } else { (String::new(), space) };
+        line.push_str(&format!("{gap}{before}{cell}{after}"));
+    }
+    cut(line.trim_end(), limit)
+}
+
+/// Characters, which is columns for all but wide scripts.
+fn width(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.chars().count() }
+}
+
+fn cut(text: &str, most: usize) -> String {
+    if width(text) <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Beginning and end: what tells names apart is in their ends.
+fn middle(text: &str, most: usize) -> String {
+    let len = width(text);
+    if len <= most {
+        return text.to_owned();
+    }
+    let (head, tail) = ((most.saturating_sub(1)) / 2, most.saturating_sub(1) - (most.saturating_sub(1)) / 2);
+    text.chars().take(head).chain(['…']).chain(text.chars().skip(len - tail)).collect()
+}
+
+/// Columns of the terminal; None where stdout is none and COLUMNS does not say.
+pub fn columns() -> Option<usize> {
+    if let Ok(Ok(columns)) = std::env::var("COLUMNS").map(|text| text.parse::<usize>()) {
+        return (columns > 0).then_some(columns.max(20));
+    }
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col).max(20))
+}
+
+/// Text from a file, safe for a terminal: control characters are shown, not sent.
+pub fn clean(text: &str) -> String {
+    let unsafe_here = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
+    if !text.chars().any(unsafe_here) {
+        return text.to_owned();
+    }
+    text.chars().flat_map(|c| if unsafe_here(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+/// Bold on a terminal, unless NO_COLOR is set.
+pub fn bold(text: &str) -> String {
+    paint(text, "1")
+}
+
+/// Red on a terminal, unless NO_COLOR is set.
+pub fn red(text: &str) -> String {
+    paint(text, "31")
+}
+
+fn paint(text: &str, code: &str) -> String {
+    use std::io::IsTerminal;
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if plain || !io::stdout().is_terminal() { text.to_owned() } else { format!("\x1b[{code}m{text}\x1b[0m") }
+}
+
+/// Tells something that is not the answer.
+pub fn warn(text: impl Display) {
+    let _ = writeln!(io::stderr(), "warning: {}", clean(&text.to_string()));
+}
+
+/// Refuses an output path that is taken.
+///
+/// # Errors
+/// `AlreadyExists`, `NotFound` for a folder that does not exist.
+pub fn check_free(path: &Path, force: bool) -> Result<(), Error> {
+    if path.symlink_metadata().is_ok() && !force {
+        return Err(Error::new(ErrorKind::AlreadyExists, "is there already")
+            .in_object(path.display())
+            .help("--force replaces it"));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        return Err(Error::new(ErrorKind::NotFound, "the folder to write to does not exist").in_object(path.display()));
+    }
+    Ok(())
+}
+
+/// A bar for each count.
+pub fn sparkline(counts: &[u32]) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = f64::from(counts.iter().copied().max().unwrap_or(0).max(1));
+    counts.iter().map(|&count| BARS[(f64::from(count) / most * 7.0).ceil() as usize]).collect()
+}
+
+/// A bar for each value, between the smallest and the largest.
+pub fn sparkline_of(values: &[f64]) -> String {
+    let finite = || values.iter().copied().filter(|value| value.is_finite());
+    let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+    let scaled = |value: &f64| if value.is_finite() && high > low { ((value - low) / (high - low) * 700.0) as u32 } else { 0 };
+    let bars: Vec<u32> = values.iter().map(scaled).collect();
+    const TOP: u32 = 700;
+    bars.iter().map(|&bar| sparkline(&[bar, TOP]).chars().next().unwrap_or(' ')).collect()
+}
+
+/// Five digits that matter.
+pub fn number(value: f64) -> String {
+    let size = value.abs();
+    if value == 0.0 || (1e-3..1e6).contains(&size) {
+        let text = format!("{value:.5}");
+        let short = text.trim_end_matches('0').trim_end_matches('.');
+        return if short.is_empty() || short == "-" { "0".to_owned() } else { short.to_owned() };
+    }
+    if value.is_finite() { format!("{value:.4e}") } else { value.to_string() }
+}
+
+/// A number that JSON has, or text.
+pub fn json_number(value: f64) -> Json {
+    if value.is_finite() { value.into() } else { value.to_string().into() }
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }
 
 /// 1.5 MiB.
@@ -114,6 +247,20 @@ mod tests {
         assert_eq!(age(100, 130), "30 s");
         assert_eq!(age(100, 100 + 3 * 86_400), "3 d");
         assert_eq!((age(0, 5), age(9, 5)), ("?".to_owned(), "in the future".to_owned()));
+    }
+
+    #[test]
+    fn tables_give_way_in_the_middle_of_names() {
+        assert_eq!(middle("encoder.layers.10.weight", 13), "encode…weight");
+        assert_eq!(cut("abcdef", 4), "abc…");
+        assert_eq!([0.0, 0.25, 1234.5, 1e-9, -2e7].map(number), ["0", "0.25", "1234.5", "1.0000e-9", "-2.0000e7"]);
+        assert_eq!(sparkline(&[0, 1, 8]), "▁▂█");
+        assert_eq!(sparkline_of(&[1.0, f64::NAN, 2.0]), "▁▁█");
+    }
+
+    #[test]
+    fn text_from_files_cannot_steer_the_terminal() {
+        assert_eq!(clean("a\x1b[2J\u{202e}b"), "a\\u{1b}[2J\\u{202e}b");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use tensorkeep::engine::Local;
+use crate::opened::Opened;
 use tensorkeep::{Checkpoint, Error, ErrorKind, Mode, Name, Reader, Result};
 
 /// A target of the command line.
@@ -62,6 +63,42 @@ impl Target {
             Self::Run(path, which) => open_in(path, which.as_ref().unwrap_or(&Which::Latest)),
         }
     }
+
+    /// As [`Target::open`], foreign files too: for verbs that only look.
+    ///
+    /// # Errors
+    /// As [`Target::open`] and [`Foreign::open`](tensorkeep::convert::Foreign::open).
+    pub fn look(&self) -> Result<Opened> {
+        match self {
+            Self::File(path) => Opened::file(path),
+            Self::Run(..) => self.open().map(Opened::Own),
+        }
+    }
+
+    /// The run and the name of one of its checkpoints: of a run without a selector the newest.
+    ///
+    /// # Errors
+    /// `Invalid` for a file, `NotFound`.
+    pub fn in_run(&self) -> Result<(PathBuf, Reader, Name)> {
+        let (path, which) = match self {
+            Self::Run(path, which) => (path, which.as_ref().unwrap_or(&Which::Latest)),
+            Self::File(path) => {
+                return Err(Error::new(ErrorKind::Invalid, "is a file, not a run").in_object(path.display()));
+            }
+        };
+        let reader = Reader::new(Local::open(path)?);
+        let name = match which {
+            Which::Latest => reader.names()?.last().copied(),
+            Which::Step(step) => Some(reader.find(*step)?),
+            Which::Name(name) => reader.names()?.into_iter().find(|there| there == name),
+            Which::Best(metric, mode) => {
+                let best = reader.best(metric, *mode)?;
+                best.and_then(|best| Path::new(best.name()).file_stem()?.to_str()?.parse().ok())
+            }
+        };
+        let name = name.ok_or_else(|| none_of(path, which))?;
+        Ok((path.clone(), reader, name))
+    }
 }
 
 fn open_in(run: &Path, which: &Which) -> Result<Checkpoint> {
@@ -72,13 +109,16 @@ fn open_in(run: &Path, which: &Which) -> Result<Checkpoint> {
         Which::Name(name) => return reader.open_name(*name),
         Which::Best(metric, mode) => reader.best(metric, *mode)?,
     };
-    found.ok_or_else(|| {
-        let what = match which {
-            Which::Best(metric, _) => format!("no checkpoint of this run has the metric {metric:?}"),
-            _ => "the run has no checkpoints".to_owned(),
-        };
-        Error::new(ErrorKind::NotFound, what).in_object(run.display()).help("list it with `tensorkeep ls`")
-    })
+    found.ok_or_else(|| none_of(run, which))
+}
+
+fn none_of(run: &Path, which: &Which) -> Error {
+    let what = match which {
+        Which::Best(metric, _) => format!("no checkpoint of this run has the metric {metric:?}"),
+        Which::Name(name) => format!("no checkpoint {name}"),
+        _ => "the run has no checkpoints".to_owned(),
+    };
+    Error::new(ErrorKind::NotFound, what).in_object(run.display()).help("list it with `tensorkeep ls`")
 }
 
 impl Which {

@@ -1,82 +1,106 @@
-//! `ls RUN`: its checkpoints, oldest first, and which one a resume would try first.
+//! `ls RUN`: its checkpoints, oldest first, why each is kept, and which one a resume would try first.
 
 use crate::exit::Exit;
 use crate::{Done, output};
 use serde_json::json;
-use std::time::SystemTime;
+use std::collections::{BTreeMap, BTreeSet};
 use tensorkeep::engine::Local;
-use tensorkeep::{Info, Reader, State};
+use tensorkeep::{Info, Keep, Name, Reader, Result, State};
 
 /// Lists a run.
 ///
 /// # Errors
 /// `NotFound` when there is no such folder.
 pub fn run(run: &str, json: bool) -> Done {
-    let infos = Reader::new(Local::open(run)?).list()?;
+    let reader = Reader::new(Local::open(run)?);
+    let infos = reader.list()?;
+    let (keep, kept) = kept(&reader, &infos)?;
     let resumes = infos.iter().rev().find(|info| info.state.is_ok()).map(|info| info.name);
     if json {
-        let checkpoints: Vec<_> = infos.iter().map(as_json).collect();
-        let resumes = resumes.map(|name| name.to_string());
-        output::print_json("ls", json!({ "run": run, "checkpoints": checkpoints, "resumes_from": resumes }))?;
+        let checkpoints: Vec<_> = infos.iter().map(|info| as_json(info, kept.get(&info.name))).collect();
+        let document = json!({
+            "run": run,
+            "checkpoints": checkpoints,
+            "policy": keep.map(|keep| keep.to_string()),
+            "resumes_from": resumes.map(|name| name.to_string()),
+            "set_aside": reader.set_aside()?,
+        });
+        output::print_json("ls", document)?;
         return Ok(Exit::Ok);
     }
     if infos.is_empty() {
         output::print(format!("{run}: no checkpoints yet"))?;
         return Ok(Exit::Ok);
     }
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let now = output::now();
     let rows = infos.iter().map(|info| {
-        let mut row = row(info, now);
-        row[0] = if Some(info.name) == resumes {
-            format!("→ {}", info.name.step)
-        } else {
-            info.name.step.to_string()
-        };
+        let mut row = row(info, now, kept.get(&info.name));
+        if Some(info.name) == resumes {
+            row[0] = format!("→ {}", row[0]);
+        }
         row
     });
-    let header = ["step", "attempt", "epoch", "age", "size", "metrics", "saved because", "state"];
+    let header = ["step", "attempt", "epoch", "age", "size", "metrics", "saved because", "kept because", "state"];
     output::print(output::table(&header, &[0, 1, 2, 3, 4], rows))?;
     for info in &infos {
         if let Err(error) = &info.state {
-            eprintln!("warning: {error}");
+            output::warn(error);
         }
     }
     Ok(Exit::Ok)
 }
 
-fn row(info: &Info, now: u64) -> Vec<String> {
+/// Why each checkpoint is kept: by the policy that the newest checkpoint's writer had, where it says so.
+pub type Kept = BTreeMap<Name, BTreeSet<String>>;
+
+/// The run's own policy, and what it keeps. Checkpoints of earlier versions do not say their policy: then only what
+/// holds whatever the policy is known (newest, pinned, resumed from).
+///
+/// # Errors
+/// What listing says.
+pub fn kept(reader: &Reader, infos: &[Info]) -> Result<(Option<Keep>, Kept)> {
+    let newest = infos.iter().rev().find_map(|info| info.state.as_ref().ok());
+    let keep = newest.and_then(|state| state.keep.clone());
+    let kept = reader.kept(keep.as_ref().unwrap_or(&Keep::default()), output::now())?;
+    Ok((keep, kept))
+}
+
+fn row(info: &Info, now: u64, kept: Option<&BTreeSet<String>>) -> Vec<String> {
     let mut row = vec![info.name.step.to_string(), info.name.attempt.to_string()];
     let len = output::size(info.len);
+    let kept = kept.map(|why| why.iter().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default();
+    let kept = output::clean(&kept);
     match &info.state {
         Ok(state) => row.extend([
             state.progress.epoch.to_string(),
             output::age(state.saved_at, now),
             len,
             metrics(state),
-            state.why.clone(),
+            output::clean(&state.why),
+            kept,
             if info.pinned { "pinned" } else { "ok" }.to_owned(),
         ]),
-        Err(error) => row.extend(["?", "?"].map(str::to_owned).into_iter().chain([
-            len,
-            String::new(),
-            String::new(),
-            error.kind().as_str().to_owned(),
-        ])),
+        Err(error) => {
+            let unknown = ["?".to_owned(), "?".to_owned(), len, String::new(), String::new(), kept];
+            row.extend(unknown.into_iter().chain([output::red(error.kind().as_str())]));
+        }
     }
     row
 }
 
-fn metrics(state: &State) -> String {
-    state.metrics.iter().map(|(name, value)| format!("{name} {value:.5}")).collect::<Vec<_>>().join(", ")
+pub fn metrics(state: &State) -> String {
+    let one = |(name, value): (&String, &f64)| format!("{} {value:.5}", output::clean(name));
+    state.metrics.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-fn as_json(info: &Info) -> serde_json::Value {
+pub fn as_json(info: &Info, kept: Option<&BTreeSet<String>>) -> serde_json::Value {
     let mut object = json!({
         "name": info.name.to_string(),
         "attempt": info.name.attempt,
         "step": info.name.step,
         "bytes": info.len,
         "pinned": info.pinned,
+        "kept_because": kept,
     });
     let more = match &info.state {
         Ok(state) => json!({

@@ -1,22 +1,41 @@
 //! `verify TARGET`: every byte of one checkpoint, or of every checkpoint of a run. The answer no is exit code 4 with
 //! everything that is damaged, not only the first.
 
+use crate::args;
 use crate::exit::Exit;
+use crate::opened::{Meta, Opened};
 use crate::target::Target;
-use crate::{Done, output};
+use crate::{Done, output, stats};
 use serde_json::json;
 use std::path::Path;
 use tensorkeep::engine::Local;
 use tensorkeep::{Checkpoint, Error, ErrorKind, Reader, Report, Result};
 
+/// How thoroughly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// Header, footer, index, records.
+    Quick,
+    /// Every byte by its checksum.
+    Bytes,
+    /// And every tensor decoded, and searched for NaN and Inf.
+    Deep,
+}
+
 /// Verifies.
 ///
 /// # Errors
 /// `NotFound`, `Io`; damage is an answer and not an error.
-pub fn run(target: &str, json: bool) -> Done {
+pub fn run(args: &args::Verify, json: bool) -> Done {
+    let depth = match (args.quick, args.deep) {
+        (true, _) => Depth::Quick,
+        (_, true) => Depth::Deep,
+        _ => Depth::Bytes,
+    };
+    let target = &args.target;
     let verified = match Target::parse(target)? {
-        Target::Run(path, None) => verify_run(&path)?,
-        one => vec![Verified::of(target.to_owned(), one.open())?],
+        Target::Run(path, None) => verify_run(&path, depth)?,
+        one => vec![Verified::of(target.to_owned(), one.open(), depth)?],
     };
     if verified.is_empty() {
         return Err(Error::new(ErrorKind::NotFound, "the run has no checkpoints to verify").in_object(target));
@@ -27,37 +46,59 @@ pub fn run(target: &str, json: bool) -> Done {
         output::print_json("verify", json!({ "target": target, "ok": ok, "checkpoints": checkpoints }))?;
     } else {
         for one in &verified {
-            output::print(one.as_text())?;
+            let lines: Vec<String> = one.as_text().lines().map(output::clean).collect();
+            output::print(lines.join("\n"))?;
         }
     }
-    let newer =
-        verified.iter().flat_map(|one| &one.damage).find(|error| error.kind() == ErrorKind::NewerVersion);
-    Ok(match (verified.iter().all(|one| one.damage.is_empty()), newer) {
-        (true, _) => Exit::Ok,
-        (false, Some(_)) => Exit::NewerVersion,
-        (false, None) => Exit::Damaged,
-    })
+    Ok(answer(&verified))
+}
+
+fn answer(verified: &[Verified]) -> Exit {
+    let errors = || verified.iter().flat_map(|one| &one.damage);
+    if errors().any(|error| error.kind() == ErrorKind::NewerVersion) {
+        return Exit::NewerVersion;
+    }
+    if errors().next().is_some() {
+        return Exit::Damaged;
+    }
+    // Intact, but not numbers to go on with.
+    if verified.iter().any(|one| !one.bad.is_empty()) { Exit::No } else { Exit::Ok }
 }
 
 /// One checkpoint's answer.
 struct Verified {
     name: String,
     report: Option<Report>,
+    /// Tensors with NaN or Inf: name, how many, the first index.
+    bad: Vec<(String, u64, u64)>,
     damage: Vec<Error>,
 }
 
 impl Verified {
-    fn of(name: String, opened: Result<Checkpoint>) -> Result<Self> {
-        let is_answer = |error: &Error| {
-            matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign | ErrorKind::NewerVersion)
-        };
-        let mut report = match opened {
-            Ok(checkpoint) => checkpoint.report()?,
-            Err(error) if is_answer(&error) => return Ok(Self { name, report: None, damage: vec![error] }),
+    /// # Errors
+    /// What is not about the checkpoint's bytes.
+    fn of(name: String, opened: Result<Checkpoint>, depth: Depth) -> Result<Self> {
+        let checkpoint = match opened {
+            Ok(checkpoint) => checkpoint,
+            Err(error) if is_answer(&error) => {
+                return Ok(Self { name, report: None, bad: vec![], damage: vec![error] });
+            }
             Err(error) => return Err(error),
         };
-        let damage = std::mem::take(&mut report.damage);
-        Ok(Self { name, report: Some(report), damage })
+        let mut report = match depth {
+            Depth::Quick => quick(&checkpoint),
+            _ => checkpoint.report()?,
+        };
+        let mut damage = std::mem::take(&mut report.damage);
+        let mut bad = vec![];
+        if depth == Depth::Deep && damage.is_empty() {
+            match non_finite(checkpoint) {
+                Ok(found) => bad = found,
+                Err(error) if is_answer(&error) => damage.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { name, report: Some(report), bad, damage })
     }
 
     fn as_text(&self) -> String {
@@ -76,22 +117,22 @@ impl Verified {
         for error in &self.damage {
             text.push_str(&format!("\n  {error}"));
         }
+        for (tensor, count, first) in &self.bad {
+            text.push_str(&format!("\n  {tensor}: {count} NaN or Inf, the first at {first}"));
+        }
         text
     }
 
     fn as_json(&self) -> serde_json::Value {
-        let damage: Vec<_> = self
-            .damage
-            .iter()
-            .map(|error| {
-                json!({
-                    "kind": error.kind().as_str(),
-                    "tensor": error.tensor(),
-                    "byte": error.byte(),
-                    "message": error.to_string(),
-                })
+        let damage = |error: &Error| {
+            json!({
+                "kind": error.kind().as_str(),
+                "tensor": error.tensor(),
+                "byte": error.byte(),
+                "message": error.to_string(),
             })
-            .collect();
+        };
+        let bad = |(tensor, count, first): &(String, u64, u64)| json!({ "tensor": tensor, "count": count, "first": first });
         json!({
             "name": self.name,
             "ok": self.damage.is_empty(),
@@ -100,17 +141,56 @@ impl Verified {
             "records": self.report.as_ref().map(|report| report.records),
             "chunks": self.report.as_ref().map(|report| report.chunks),
             "bytes": self.report.as_ref().map(|report| report.bytes),
-            "damage": damage,
+            "damage": self.damage.iter().map(damage).collect::<Vec<_>>(),
+            "non_finite": self.bad.iter().map(bad).collect::<Vec<_>>(),
         })
     }
 }
 
-fn verify_run(path: &Path) -> Result<Vec<Verified>> {
+/// Damage is what was asked for; anything else is in the way of answering.
+fn is_answer(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Damaged
+            | ErrorKind::Foreign
+            | ErrorKind::NewerVersion
+            | ErrorKind::LimitExceeded
+            | ErrorKind::Unsupported
+    )
+}
+
+/// Opening has verified header, footer and index; the records are read here.
+fn quick(checkpoint: &Checkpoint) -> Report {
+    let mut report = Report::default();
+    report.bytes = checkpoint.len_bytes();
+    report.tensors = checkpoint.names().count();
+    report.records = checkpoint.records().len();
+    report.damage.extend(checkpoint.records().filter_map(|name| checkpoint.record_value(name).err()));
+    report
+}
+
+fn non_finite(checkpoint: Checkpoint) -> Result<Vec<(String, u64, u64)>> {
+    let opened = Opened::Own(checkpoint);
+    let mut metas: Vec<Meta> = opened.tensors(None);
+    metas.retain(|meta| meta.alias_of.is_none());
+    let all = stats::of(&opened, &metas)?;
+    // What has no numbers is decoded all the same.
+    for (meta, _) in metas.iter().zip(&all).filter(|(_, stats)| stats.is_none()) {
+        opened.visit(&meta.name, 0..meta.chunks, |_, _| Ok(()))?;
+    }
+    let bad = |(meta, stats): (&Meta, &Option<stats::Stats>)| {
+        let stats = stats.as_ref()?;
+        Some((meta.name.clone(), stats.bad(), stats.first_bad?))
+    };
+    Ok(metas.iter().zip(&all).filter_map(bad).collect())
+}
+
+fn verify_run(path: &Path, depth: Depth) -> Result<Vec<Verified>> {
     let reader = Reader::new(Local::open(path)?);
     let mut verified = Vec::new();
     for name in reader.names()? {
         let path = path.join(format!("{name}.tkeep")).display().to_string();
-        match Verified::of(path, reader.open_name(name)) {
+        match Verified::of(path, reader.open_name(name), depth) {
             // Rotated away by the run's writer since it was listed.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             one => verified.push(one?),

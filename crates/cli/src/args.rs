@@ -1,0 +1,253 @@
+//! The command line's grammar: verbs, flags, help. Knows nothing of what they do.
+
+use crate::exit;
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Look at, compare, verify and convert tensorkeep checkpoints.
+///
+/// A TARGET is a checkpoint file, or a run's folder with an optional selector: RUN, RUN@latest, RUN@1200 (a step),
+/// RUN@0003-0000001200 (attempt and step), RUN@best:val_loss:min. Verbs that only look also take safetensors (and
+/// their index files), .npy, .npz, .pt and GGUF files.
+#[derive(Parser, Debug)]
+#[command(name = "tensorkeep", version, after_help = exit::HELP)]
+pub struct Args {
+    /// Machine-readable output: one JSON document on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// The checkpoints of a run: step, age, size, metrics, why saved, why kept, state
+    Ls {
+        /// The run's folder
+        run: String,
+    },
+    /// One checkpoint: its tensors as a tree, and its records
+    Show(Show),
+    /// Numbers of each tensor: min, max, mean, std, norm, zeros, NaN, Inf, histogram
+    Stats(Selected),
+    /// Verify a file, or every checkpoint of a run
+    Verify(Verify),
+    /// Compare two checkpoints; exit code 1 when a tensor differs
+    Diff(Diff),
+    /// Metrics, and a tensor's numbers, over the checkpoints of a run
+    History(History),
+    /// Why a checkpoint is kept or when it goes, and what a resume would choose
+    Why {
+        /// RUN@step, or RUN for the newest
+        target: String,
+    },
+    /// Delete what a retention policy no longer protects; without rules, the run's own
+    Gc(Gc),
+    /// Protect a checkpoint from rotation
+    Pin {
+        /// RUN@step
+        target: String,
+    },
+    /// Take the protection away
+    Unpin {
+        /// RUN@step
+        target: String,
+    },
+    /// One tensor, or a slice of it, as a .npy file
+    Get(Get),
+    /// Copy a checkpoint or a whole run, verified on the way
+    Cp {
+        /// A file, a RUN (all its checkpoints) or RUN@… (one)
+        source: String,
+        /// A file for a file, a folder for a run
+        target: PathBuf,
+        /// Replace a file that exists
+        #[arg(long)]
+        force: bool,
+    },
+    /// Write a checkpoint again with another codec
+    Repack {
+        target: String,
+        #[command(flatten)]
+        output: Output,
+        /// raw, or zstd with a level
+        #[arg(long, default_value = "zstd:3", value_name = "raw|zstd[:LEVEL]")]
+        codec: String,
+    },
+    /// Every intact tensor and record out of a damaged file
+    Salvage {
+        target: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// What a folder's file system can do, and how fast
+    Doctor {
+        /// An existing folder
+        dir: PathBuf,
+    },
+    /// A run as it grows: a line for each new checkpoint
+    Watch {
+        run: String,
+        /// Seconds between two looks
+        #[arg(long, default_value_t = 2.0)]
+        interval: f64,
+        /// Looks before it ends; without it, until interrupted
+        #[arg(long)]
+        count: Option<u64>,
+    },
+    /// A run as one HTML page
+    Report {
+        run: String,
+        #[command(flatten)]
+        output: Output,
+        /// Two steps to compare, A:B; without it the first and the newest
+        #[arg(long, value_name = "STEP:STEP")]
+        diff: Option<String>,
+    },
+    /// A foreign file as a checkpoint
+    Import {
+        /// safetensors or its index, .npy, .npz, .pt, GGUF
+        source: String,
+        #[command(flatten)]
+        output: Output,
+        /// Succeed although something cannot be carried over
+        #[arg(long)]
+        allow_loss: bool,
+        /// raw, or zstd with a level
+        #[arg(long, default_value = "raw", value_name = "raw|zstd[:LEVEL]")]
+        codec: String,
+    },
+    /// A checkpoint as safetensors, .npz or .npy, by the output's extension
+    Export {
+        target: String,
+        #[command(flatten)]
+        output: Output,
+        /// Succeed although something cannot be carried over
+        #[arg(long)]
+        allow_loss: bool,
+    },
+    /// Completions for a shell, on stdout
+    #[command(hide = true)]
+    Completions { shell: clap_complete::Shell },
+    /// The man page, on stdout
+    #[command(hide = true)]
+    Man,
+}
+
+#[derive(Group, Debug)]
+pub struct Output {
+    /// Where to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace it if it exists
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Group, Debug)]
+pub struct Selected {
+    /// A file, or RUN[@step|latest|best:METRIC:min|max]
+    pub target: String,
+    /// Only tensors of this pattern; * and ? as in a shell
+    #[arg(long, value_name = "GLOB")]
+    pub only: Option<String>,
+}
+
+#[derive(Group, Debug)]
+pub struct Show {
+    #[command(flatten)]
+    pub selected: Selected,
+    /// A flat list in this order instead of a tree
+    #[arg(long, value_enum)]
+    pub sort: Option<Sort>,
+    /// The first N values of each tensor
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub values: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sort {
+    Name,
+    Size,
+    Dtype,
+}
+
+#[derive(Group, Debug)]
+pub struct Verify {
+    /// A file, RUN (all its checkpoints), or RUN@… (one)
+    pub target: String,
+    /// Only header, footer, index and records
+    #[arg(long, conflicts_with = "deep")]
+    pub quick: bool,
+    /// Also decode everything and look for NaN and Inf
+    #[arg(long)]
+    pub deep: bool,
+}
+
+#[derive(Group, Debug)]
+pub struct Diff {
+    pub left: String,
+    pub right: String,
+    /// Only tensors of this pattern
+    #[arg(long, value_name = "GLOB")]
+    pub only: Option<String>,
+    /// Close is: |a - b| <= atol + rtol * |b|
+    #[arg(long, default_value_t = 1e-5)]
+    pub rtol: f64,
+    /// See --rtol
+    #[arg(long, default_value_t = 1e-8)]
+    pub atol: f64,
+    /// List equal tensors too
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Group, Debug)]
+pub struct History {
+    pub run: String,
+    /// Only this metric
+    #[arg(long)]
+    pub metric: Option<String>,
+    /// The numbers of this tensor in each checkpoint
+    #[arg(long)]
+    pub tensor: Option<String>,
+}
+
+#[derive(Group, Debug)]
+pub struct Gc {
+    pub run: String,
+    /// Say what would go and delete nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Keep the newest N
+    #[arg(long, value_name = "N")]
+    pub keep_last: Option<usize>,
+    /// Keep the N best by a metric; may be given several times
+    #[arg(long, value_name = "METRIC:min|max[:N]")]
+    pub keep_best: Vec<String>,
+    /// Keep the first at or after each multiple of N steps
+    #[arg(long, value_name = "N")]
+    pub keep_every_steps: Option<u64>,
+    /// Keep the first at or after each multiple of N epochs
+    #[arg(long, value_name = "N")]
+    pub keep_every_epochs: Option<u64>,
+    /// Keep what is younger: 90s, 15m, 12h, 7d
+    #[arg(long, value_name = "AGE")]
+    pub keep_younger_than: Option<String>,
+    /// Keep the newest that fit into so many bytes: 500MiB, 20GiB
+    #[arg(long, value_name = "SIZE")]
+    pub keep_within: Option<String>,
+}
+
+#[derive(Group, Debug)]
+pub struct Get {
+    pub target: String,
+    /// A tensor, with an optional slice: fc.weight, fc.weight[3], fc.weight[0:10,5]
+    pub tensor: String,
+    /// A .npy file to write; without it the values are printed
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Replace it if it exists
+    #[arg(long)]
+    pub force: bool,
+}

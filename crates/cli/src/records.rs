@@ -1,0 +1,101 @@
+//! Records as trees of paths. Owns: lines for showing one, and the structural difference of two.
+
+use crate::output::clean;
+use tensorkeep::Value;
+
+/// Longest text of one leaf.
+const LINE: usize = 100;
+
+/// A record's lines: maps and lists of maps indented, everything else on one line.
+pub fn lines(name: &str, value: &Value, depth: usize, into: &mut Vec<String>) {
+    let indent = "  ".repeat(depth);
+    let name = clean(name);
+    match value {
+        Value::Map(map) if !map.is_empty() => {
+            into.push(format!("{indent}{name}"));
+            map.iter().for_each(|(key, value)| lines(key, value, depth + 1, into));
+        }
+        Value::List(list) if list.iter().any(|item| matches!(item, Value::Map(_))) => {
+            into.push(format!("{indent}{name}"));
+            for (number, item) in list.iter().enumerate() {
+                lines(&number.to_string(), item, depth + 1, into);
+            }
+        }
+        value => into.push(format!("{indent}{name}: {}", shorten(&clean(&value.to_string())))),
+    }
+}
+
+/// A line's worth.
+pub fn shorten(text: &str) -> String {
+    if text.chars().count() <= LINE {
+        return text.to_owned();
+    }
+    text.chars().take(LINE - 1).chain(['…']).collect()
+}
+
+/// One place at which two records differ; None where one has nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    pub path: String,
+    pub left: Option<String>,
+    pub right: Option<String>,
+}
+
+/// Every place at which two sets of records differ. Equal is bit for bit: NaN equals NaN.
+pub fn changes(left: &[(String, Value)], right: &[(String, Value)]) -> Vec<Change> {
+    let of = |records: &[(String, Value)]| Value::Map(records.iter().cloned().collect());
+    let mut found = Vec::new();
+    compare("", Some(&of(left)), Some(&of(right)), &mut found);
+    found
+}
+
+fn compare(path: &str, left: Option<&Value>, right: Option<&Value>, found: &mut Vec<Change>) {
+    let under = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    match (left, right) {
+        (Some(Value::Map(a)), Some(Value::Map(b))) => {
+            let mut keys: Vec<&String> = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))).collect();
+            keys.sort();
+            keys.into_iter().for_each(|key| compare(&under(key), a.get(key), b.get(key), found));
+        }
+        (Some(Value::List(a)), Some(Value::List(b))) => {
+            for number in 0..a.len().max(b.len()) {
+                compare(&under(&number.to_string()), a.get(number), b.get(number), found);
+            }
+        }
+        (Some(Value::Float(a)), Some(Value::Float(b))) if a.to_bits() == b.to_bits() => {}
+        (a, b) if a == b => {}
+        (a, b) => {
+            let text = |value: Option<&Value>| value.map(|value| shorten(&clean(&value.to_string())));
+            found.push(Change { path: clean(path), left: text(a), right: text(b) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn map(pairs: &[(&str, Value)]) -> Value {
+        Value::Map(pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect::<BTreeMap<_, _>>())
+    }
+
+    #[test]
+    fn changes_have_their_paths() {
+        let left = map(&[("lr", Value::Float(0.1)), ("betas", Value::List(vec![Value::Int(1)])), ("gone", Value::Null)]);
+        let right = map(&[("lr", Value::Float(0.2)), ("betas", Value::List(vec![Value::Int(1), Value::Int(2)]))]);
+        let found = changes(&[("adam".to_owned(), left)], &[("adam".to_owned(), right)]);
+        let paths: Vec<&str> = found.iter().map(|change| change.path.as_str()).collect();
+        assert_eq!(paths, ["adam.betas.1", "adam.gone", "adam.lr"]);
+        assert_eq!((found[0].left.as_deref(), found[2].right.as_deref()), (None, Some("0.2")));
+        let nan = [("x".to_owned(), Value::Float(f64::NAN))];
+        assert_eq!(changes(&nan, &nan), []);
+    }
+
+    #[test]
+    fn nested_maps_are_indented_and_hostile_text_is_tamed() {
+        let mut found = Vec::new();
+        lines("r\x1b[31m", &map(&[("a", map(&[("b", Value::Int(1))]))]), 0, &mut found);
+        assert_eq!(found, ["r\\u{1b}[31m", "  a", "    b: 1"]);
+    }
+}

@@ -1,0 +1,188 @@
+//! `doctor DIR`: what the file system under a folder can do, and what durability costs there. Works in a folder of its own
+//! inside it, which is gone afterwards.
+
+use crate::exit::Exit;
+use crate::{Done, output};
+use rustix::fs::{Advice, fadvise, statfs};
+use serde_json::{Value as Json, json};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tensorkeep::engine::{Engine, Local, fresh_nonce};
+use tensorkeep::{Error, ErrorKind, Result};
+
+/// Syncs measured; the median is told.
+const SYNCS: usize = 15;
+/// Bytes read and written for the speeds.
+const SPEED_BYTES: usize = 64 << 20;
+
+/// Kinds by their magic number, from `linux/magic.h` and the file systems' own headers; and whether others can change
+/// files behind this machine's back.
+const KINDS: &[(u64, &str, bool)] = &[
+    (0xEF53, "ext2, ext3 or ext4", false),
+    (0x5846_5342, "xfs", false),
+    (0x9123_683E, "btrfs", false),
+    (0x0102_1994, "tmpfs: nothing survives a power cut", false),
+    (0x794C_7630, "overlayfs", false),
+    (0x2FC1_2FC1, "zfs", false),
+    (0xF2F5_2010, "f2fs", false),
+    (0x6969, "nfs", true),
+    (0xFF53_4D42, "cifs", true),
+    (0xFE53_4D42, "smb2", true),
+    (0x6573_5546, "fuse", true),
+    (0x0BD0_0BD0, "lustre", true),
+    (0x00C3_6400, "ceph", true),
+    (0x4750_4653, "gpfs", true),
+];
+
+/// Removed with what is in it.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// One finding: what, the answer, and whether it is fine.
+struct Finding {
+    what: &'static str,
+    answer: String,
+    fine: bool,
+}
+
+pub fn run(dir: &Path, json: bool) -> Done {
+    if !dir.is_dir() {
+        return Err(Error::new(ErrorKind::NotFound, "no such folder").in_object(dir.display()));
+    }
+    let scratch = Scratch(dir.join(format!(".tensorkeep-doctor-{:032x}", u128::from_le_bytes(fresh_nonce()))));
+    fs::create_dir(&scratch.0).map_err(|error| Error::io("creating a folder", error).in_object(dir.display()))?;
+    let findings = findings(dir, &scratch.0).map_err(|error| error.in_object(dir.display()))?;
+    drop(scratch);
+    let fine = findings.iter().all(|finding| finding.fine);
+    if json {
+        let of = |finding: &Finding| json!({ "what": finding.what, "answer": finding.answer, "fine": finding.fine });
+        let findings: Vec<Json> = findings.iter().map(of).collect();
+        output::print_json("doctor", json!({ "dir": dir.display().to_string(), "fine": fine, "findings": findings }))?;
+    } else {
+        let rows = findings.iter().map(|finding| {
+            vec![finding.what.to_owned(), finding.answer.clone(), if finding.fine { "" } else { "← look here" }.to_owned()]
+        });
+        output::print(output::table(&["what", "answer", ""], &[], rows))?;
+    }
+    Ok(if fine { Exit::Ok } else { Exit::No })
+}
+
+fn findings(dir: &Path, scratch: &Path) -> Result<Vec<Finding>> {
+    let mut findings = file_system(dir)?;
+    let engine = Local::create(scratch)?;
+    let caps = engine.caps();
+    let yes = |what, answer: bool| Finding { what, answer: if answer { "yes" } else { "no" }.to_owned(), fine: answer };
+    findings.push(yes("a name is never published twice (renameat2 or link)", caps.create_only));
+    findings.push(yes("rename", fs_works(scratch, |a, b| fs::rename(a, b))));
+    findings.push(yes("hard link", fs_works(scratch, |a, b| fs::hard_link(a, b))));
+    findings.push(yes("locks exclude each other", locks(scratch)?));
+    findings.push(yes("files can be mapped", caps.map));
+    findings.extend(syncs(scratch).map_err(|error| Error::io("measuring fsync", error))?);
+    findings.extend(speeds(scratch).map_err(|error| Error::io("measuring speeds", error))?);
+    Ok(findings)
+}
+
+fn file_system(dir: &Path) -> Result<Vec<Finding>> {
+    let stat = statfs(dir).map_err(|error| Error::io("asking for the kind of file system", error.into()))?;
+    // OK to cast: the field's type differs between targets, its value is a u32.
+    let magic = stat.f_type as u64 & 0xFFFF_FFFF;
+    let known = KINDS.iter().find(|(known, ..)| *known == magic);
+    let (kind, network) = known.map_or((format!("unknown ({magic:#x})"), false), |&(_, kind, network)| (kind.to_owned(), network));
+    let volatile = magic == 0x0102_1994;
+    let (free, all) = (stat.f_bavail * stat.f_bsize as u64, stat.f_blocks * stat.f_bsize as u64);
+    let space = format!("{} of {}", output::size(free), output::size(all));
+    let enough = free > all / 20;
+    let inodes = format!("{} of {}", stat.f_ffree, stat.f_files);
+    Ok(vec![
+        Finding { what: "file system", answer: kind, fine: !volatile },
+        Finding {
+            what: "shared over a network",
+            answer: if network { "yes: open for reading, do not map" } else { "no" }.to_owned(),
+            fine: !network,
+        },
+        Finding { what: "free space", answer: space, fine: enough },
+        Finding { what: "free inodes", answer: inodes, fine: stat.f_files == 0 || stat.f_ffree > 1000 },
+    ])
+}
+
+fn fs_works(scratch: &Path, call: impl Fn(&Path, &Path) -> std::io::Result<()>) -> bool {
+    let (a, b) = (scratch.join("a"), scratch.join("b"));
+    let worked = fs::write(&a, b"x").is_ok() && call(&a, &b).is_ok() && fs::read(&b).is_ok_and(|bytes| bytes == b"x");
+    let _ = (fs::remove_file(&a), fs::remove_file(&b));
+    worked
+}
+
+fn locks(scratch: &Path) -> Result<bool> {
+    let (one, two) = (Local::open(scratch)?, Local::open(scratch)?);
+    let held = one.lock("doctor")?;
+    let excluded = two.lock("doctor").is_err_and(|error| error.kind() == ErrorKind::Locked);
+    drop(held);
+    Ok(excluded && two.lock("doctor").is_ok())
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+fn syncs(scratch: &Path) -> std::io::Result<Vec<Finding>> {
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    let folder = File::open(scratch)?;
+    for i in 0..SYNCS {
+        let path = scratch.join(format!("sync-{i}"));
+        let mut file = File::create(&path)?;
+        file.write_all(&[7; 4096])?;
+        let start = Instant::now();
+        file.sync_all()?;
+        files.push(start.elapsed());
+        let start = Instant::now();
+        folder.sync_all()?;
+        folders.push(start.elapsed());
+        fs::remove_file(&path)?;
+    }
+    let cost = |what, times| {
+        let median: Duration = median(times);
+        let answer = format!("{:.2} ms (median of {SYNCS})", median.as_secs_f64() * 1e3);
+        // A disk needs microseconds at the very least; less means that nobody waits for one.
+        Finding { what, answer, fine: median < Duration::from_millis(200) }
+    };
+    Ok(vec![cost("fsync of a new 4 KiB file", files), cost("fsync of the folder", folders)])
+}
+
+fn speeds(scratch: &Path) -> std::io::Result<Vec<Finding>> {
+    let path = scratch.join("speed");
+    let data: Vec<u8> = (0..SPEED_BYTES).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let speed = |what, time: Duration| {
+        let answer = format!("{}/s", output::size((SPEED_BYTES as f64 / time.as_secs_f64()) as u64));
+        Finding { what, answer, fine: true }
+    };
+    let start = Instant::now();
+    let mut file = File::create(&path)?;
+    file.write_all(&data)?;
+    file.sync_all()?;
+    let written = start.elapsed();
+    let mut buffer = data;
+    let mut read = |cold: bool| -> std::io::Result<Duration> {
+        let mut file = File::open(&path)?;
+        if cold {
+            // Advice only: where it is not taken, the cold figure is a warm one.
+            let _ = fadvise(&file, 0, None, Advice::DontNeed);
+        }
+        let start = Instant::now();
+        file.read_exact(&mut buffer)?;
+        Ok(start.elapsed())
+    };
+    let (cold, warm) = (read(true)?, read(false)?);
+    Ok(vec![
+        speed("write and fsync, 64 MiB", written),
+        speed("read, cold", cold),
+        speed("read, cached", warm),
+    ])
+}

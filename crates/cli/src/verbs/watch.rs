@@ -1,0 +1,47 @@
+//! `watch RUN`: a line for each checkpoint as it appears or goes, until interrupted or until nobody reads on.
+
+use crate::exit::Exit;
+use crate::verbs::ls;
+use crate::{Done, output};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tensorkeep::engine::Local;
+use tensorkeep::{Error, ErrorKind, Info, Name, Reader};
+
+pub fn run(run: &str, interval: f64, count: Option<u64>, json: bool) -> Done {
+    let pause = Duration::try_from_secs_f64(interval).ok().filter(|pause| !pause.is_zero()).ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, "interval").expected("seconds above 0").found(interval)
+    })?;
+    // One reader for all looks: it remembers what immutable checkpoints said.
+    let reader = Reader::new(Local::open(run)?);
+    let mut before: BTreeMap<Name, Info> = BTreeMap::new();
+    let mut looks = 0;
+    loop {
+        let now: BTreeMap<Name, Info> = reader.list()?.into_iter().map(|info| (info.name, info)).collect();
+        for info in now.values().filter(|info| !before.contains_key(&info.name)) {
+            tell("new", info, json)?;
+        }
+        for info in before.values().filter(|info| !now.contains_key(&info.name)) {
+            tell("gone", info, json)?;
+        }
+        before = now;
+        looks += 1;
+        if count.is_some_and(|count| looks >= count) {
+            return Ok(Exit::Ok);
+        }
+        std::thread::sleep(pause);
+    }
+}
+
+/// One line: for JSON, one document each.
+fn tell(what: &str, info: &Info, json: bool) -> Result<(), Error> {
+    if json {
+        return output::print_json("watch", json!({ "event": what, "checkpoint": ls::as_json(info, None) }));
+    }
+    let state = match &info.state {
+        Ok(state) => format!("{}  {}", ls::metrics(state), output::clean(&state.why)),
+        Err(error) => error.kind().as_str().to_owned(),
+    };
+    output::print(format!("{what:<4}  {}  {:>10}  {state}", info.name, output::size(info.len)))
+}

@@ -1,0 +1,76 @@
+//! `why RUN@step`: why a checkpoint is kept or when it goes, and why a resume would or would not choose it.
+
+use crate::exit::Exit;
+use crate::target::Target;
+use crate::verbs::ls;
+use crate::{Done, output};
+use serde_json::json;
+use tensorkeep::{Info, Keep, Reader, Result};
+
+pub fn run(target: &str, json: bool) -> Done {
+    let (_, reader, name) = Target::parse(target)?.in_run()?;
+    let infos = reader.list()?;
+    let (keep, kept) = ls::kept(&reader, &infos)?;
+    let here = infos.iter().find(|info| info.name == name);
+    let state = here.and_then(|info| info.state.as_ref().ok());
+    let why: Vec<String> = kept.get(&name).into_iter().flatten().cloned().collect();
+    let fate = fate(keep.as_ref(), &why, infos.iter().filter(|info| info.name > name).count());
+    let resume = resume(&reader, &infos, name)?;
+    if json {
+        let document = json!({
+            "name": name.to_string(),
+            "saved_because": state.map(|state| &state.why),
+            "policy": keep.map(|keep| keep.to_string()),
+            "kept_because": why,
+            "fate": fate,
+            "resume": resume,
+            "pinned": here.is_some_and(|info| info.pinned),
+        });
+        output::print_json("why", document)?;
+        return Ok(Exit::Ok);
+    }
+    let mut lines = vec![output::bold(&format!("{name} (attempt {}, step {})", name.attempt, name.step))];
+    if let Some(state) = state {
+        lines.push(format!("saved: {}", if state.why.is_empty() { "asked for" } else { &state.why }));
+        lines.extend(state.resumed_from.iter().map(|from| format!("its attempt resumed from {from}")));
+    }
+    if let Some(Err(error)) = here.map(|info| &info.state) {
+        lines.push(format!("unreadable: {error}"));
+    }
+    lines.extend([fate, resume]);
+    output::print(lines.iter().map(|line| output::clean(line)).collect::<Vec<_>>().join("\n"))?;
+    Ok(Exit::Ok)
+}
+
+/// Why it stays, or when it goes.
+fn fate(keep: Option<&Keep>, why: &[String], newer: usize) -> String {
+    let Some(keep) = keep else {
+        let known = if why.is_empty() { "none of newest, pinned, resumed from".to_owned() } else { why.join(", ") };
+        return format!("kept: the run does not say its policy; whatever that is: {known}");
+    };
+    match why {
+        [] => format!("goes with the next save: the policy ({keep}) does not protect it"),
+        [only] if only == "newest" => format!("kept: newest; goes when a newer one is durable (policy: {keep})"),
+        why => format!("kept: {}; {newer} are newer (policy: {keep})", why.join(", ")),
+    }
+}
+
+/// What a resume would do about it.
+fn resume(reader: &Reader, infos: &[Info], name: tensorkeep::Name) -> Result<String> {
+    let mut wrong = Vec::new();
+    for info in infos.iter().rev() {
+        let verified = reader.open_name(info.name).and_then(|checkpoint| checkpoint.verify().map(drop));
+        match verified {
+            Ok(()) if info.name == name && wrong.is_empty() => {
+                return Ok("resume: chooses it, the newest that verifies".to_owned());
+            }
+            Ok(()) if info.name == name => {
+                return Ok(format!("resume: chooses it; newer ones do not verify: {}", wrong.join("; ")));
+            }
+            Ok(()) if wrong.is_empty() => return Ok(format!("resume: chooses {}, which is newer", info.name)),
+            Ok(()) => return Ok(format!("resume: chooses {}; passed over: {}", info.name, wrong.join("; "))),
+            Err(error) => wrong.push(format!("{}: {error}", info.name)),
+        }
+    }
+    Ok(format!("resume: fails, none verifies: {}", wrong.join("; ")))
+}

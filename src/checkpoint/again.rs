@@ -1,0 +1,138 @@
+//! A checkpoint as a snapshot again, to write it otherwise: with another codec, or without what is damaged. Tensors are
+//! read one at a time when the snapshot is written; records keep their bytes.
+
+use super::{Checkpoint, TensorInfo};
+use crate::error::{Error, ErrorKind, Result};
+use crate::snapshot::{Deferred, Snapshot};
+
+impl Checkpoint {
+    /// Everything in this checkpoint as a snapshot: tensors, ties, all records, progress, metrics and metadata.
+    ///
+    /// # Errors
+    /// `Unsupported` for a dtype this version does not know, `Damaged` for a record, `Io`.
+    pub fn to_snapshot(&self) -> Result<Snapshot<'_>> {
+        let mut snapshot = Snapshot::new();
+        for name in self.records() {
+            self.copy_record(name, &mut snapshot)?;
+        }
+        for info in self.tensors() {
+            self.copy_tensor(&info, &mut snapshot)?;
+        }
+        Ok(snapshot)
+    }
+
+    /// What of this checkpoint verifies, as a snapshot, and the errors of what does not. A tensor is in it whole or not
+    /// at all. Reads every byte.
+    ///
+    /// # Errors
+    /// Only what is not about one tensor or record: nothing is given up for one bad chunk or one bad sector.
+    pub fn salvage(&self) -> Result<(Snapshot<'_>, Vec<Error>)> {
+        let mut snapshot = Snapshot::new();
+        let mut lost = Vec::new();
+        for name in self.records() {
+            lost.extend(self.copy_record(name, &mut snapshot).err());
+        }
+        for info in self.tensors() {
+            let intact = match info.alias_of {
+                // Read already, under its own name.
+                Some(_) => Ok(()),
+                None => self.visit_chunks(info.name, 0..info.chunks, |_, _| Ok(())),
+            };
+            lost.extend(intact.and_then(|()| self.copy_tensor(&info, &mut snapshot)).err());
+        }
+        Ok((snapshot, lost))
+    }
+
+    fn copy_record(&self, name: &str, snapshot: &mut Snapshot<'_>) -> Result<()> {
+        let bytes = self.record_bytes(name)?;
+        crate::format::records::check(&bytes).map_err(|error| error.in_record(name).in_object(self.name()))?;
+        snapshot.records.insert(name.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+
+    fn copy_tensor<'c>(&'c self, info: &TensorInfo<'c>, snapshot: &mut Snapshot<'c>) -> Result<()> {
+        if let Some(other) = info.alias_of {
+            return snapshot.tie(info.name, other).map(drop).map_err(|error| error.in_object(self.name()));
+        }
+        let (_, dtype, shape) = self.find_tensor(info.name)?;
+        let name = info.name.to_owned();
+        let deferred = Deferred::new(dtype, &shape, move || {
+            let tensor = self.tensor(&name)?;
+            // Written from here at most once: what was damaged since is an error of this save, not a wrong byte.
+            if tensor.bytes().len() as u64 == self.info(&name)?.byte_len {
+                return Ok(tensor);
+            }
+            Err(Error::new(ErrorKind::Damaged, "length of the tensor changed").in_tensor(&name))
+        });
+        snapshot.tensor(info.name, deferred).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Codec, Progress, WriteOptions};
+
+    fn bytes() -> Vec<u8> {
+        let (first, second) = (vec![1.5_f32; 40_000], vec![2.5_f32; 40_000]);
+        let mut snapshot = Snapshot::new();
+        snapshot.tensor("a", &first).unwrap().tensor("b", &second).unwrap().tie("c", "b").unwrap();
+        snapshot.record("lr", &0.1_f32).unwrap().metric("loss", 0.5).unwrap().progress(Progress::new(7));
+        snapshot.to_bytes(&WriteOptions::new()).unwrap()
+    }
+
+    #[test]
+    fn a_checkpoint_written_again_holds_the_same_under_another_codec() {
+        let first = Checkpoint::from_bytes(&bytes()).unwrap();
+        let options = WriteOptions::new().codec(Codec::Zstd(3));
+        let packed = first.to_snapshot().unwrap().to_bytes(&options).unwrap();
+        let second = Checkpoint::from_bytes(&packed).unwrap();
+        assert!(packed.len() < 20_000);
+        for name in ["a", "b", "c"] {
+            assert_eq!(first.tensor(name).unwrap().bytes(), second.tensor(name).unwrap().bytes());
+            assert_eq!(first.info(name).unwrap().alias_of, second.info(name).unwrap().alias_of);
+        }
+        assert_eq!(first.records().collect::<Vec<_>>(), second.records().collect::<Vec<_>>());
+        assert_eq!((second.progress().unwrap(), second.record::<f32>("lr").unwrap()), (Some(Progress::new(7)), 0.1));
+        // Raw again, the two files are the same to the byte.
+        let again = second.to_snapshot().unwrap().to_bytes(&WriteOptions::new()).unwrap();
+        assert!(again == bytes());
+    }
+
+    #[test]
+    fn one_flipped_bit_costs_one_tensor_and_its_ties() {
+        let mut bytes = bytes();
+        let offset = Checkpoint::from_bytes(&bytes).unwrap().info("b").unwrap().offset as usize;
+        bytes[offset + 3] ^= 1;
+        let damaged = Checkpoint::from_bytes(&bytes).unwrap();
+        let (snapshot, lost) = damaged.salvage().unwrap();
+        assert_eq!(lost[0].tensor(), Some("b"));
+        assert_eq!(lost.len(), 2, "{lost:?}");
+        let saved = Checkpoint::from_bytes(&snapshot.to_bytes(&WriteOptions::new()).unwrap()).unwrap();
+        assert_eq!(saved.names().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(saved.records().len(), 3);
+    }
+
+    #[test]
+    fn chunks_are_visited_in_order_with_the_bytes_of_the_tensor() {
+        let values: Vec<f32> = (0..100_000).map(|i| i as f32).collect();
+        let mut snapshot = Snapshot::new();
+        snapshot.tensor("t", &values).unwrap();
+        for codec in [Codec::Raw, Codec::Zstd(1)] {
+            let bytes = snapshot.to_bytes(&WriteOptions::new().chunk_log2(16).codec(codec)).unwrap();
+            let checkpoint = Checkpoint::from_bytes(&bytes).unwrap();
+            let chunks = checkpoint.chunks("t").unwrap();
+            assert_eq!((chunks.len(), checkpoint.info("t").unwrap().chunks), (7, 7));
+            assert_eq!(chunks.iter().map(|chunk| chunk.raw_len).sum::<u32>(), 400_000);
+            let mut seen = vec![];
+            let mut visit = |range| checkpoint.visit_chunks("t", range, |start, bytes| {
+                assert_eq!(start, seen.len() as u64);
+                seen.extend_from_slice(bytes);
+                Ok(())
+            });
+            visit(0..3).unwrap();
+            visit(3..7).unwrap();
+            assert!(seen == checkpoint.tensor("t").unwrap().bytes());
+        }
+    }
+}
