@@ -1,1 +1,362 @@
-//! Foreign formats in and out.
+//! Foreign formats in and out, against files that the formats' own libraries made (tests/convert/make.py) and against
+//! the safetensors crate. Then the same files cut, flipped and lied in: an error, never a panic.
+
+use safetensors::SafeTensors;
+use std::path::{Path, PathBuf};
+use tensorkeep::convert::{self, Foreign, Format};
+use tensorkeep::{Checkpoint, Dtype, ErrorKind, Progress, Snapshot, Value, WriteOptions};
+
+const FILES: &[&str] = &[
+    "f32.npy",
+    "big_endian_columns.npy",
+    "stored.npz",
+    "deflated.npz",
+    "with_text.npz",
+    "state_dict.pt",
+    "checkpoint.pt",
+    "with_object.pt",
+    "one.safetensors",
+    "model-1-of-2.safetensors",
+    "model.gguf",
+];
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/convert").join(name)
+}
+
+fn open(name: &str) -> Foreign {
+    Foreign::open(fixture(name)).unwrap_or_else(|error| panic!("{name}: {error:?}"))
+}
+
+/// A folder that is gone afterwards.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        let nonce = u128::from_le_bytes(tensorkeep::engine::fresh_nonce());
+        let path = std::env::temp_dir().join(format!("tensorkeep-convert-{nonce:032x}"));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What make.py says element i of a tensor is.
+fn values(name: &str, count: usize) -> Vec<i64> {
+    (0..count as i64).map(|i| (i * 7 + name.len() as i64) % 31 - 15).collect()
+}
+
+fn f32s(foreign: &Foreign, name: &str) -> Vec<f32> {
+    foreign.tensor(name).unwrap().elements::<f32>().unwrap().to_vec()
+}
+
+fn as_f32(values: &[i64]) -> Vec<f32> {
+    values.iter().map(|&value| value as f32).collect()
+}
+
+fn losses(foreign: &Foreign) -> Vec<&str> {
+    foreign.notes().iter().filter(|note| note.loss).map(|note| note.name.as_str()).collect()
+}
+
+#[test]
+fn files_are_told_apart_by_their_content() {
+    for name in FILES {
+        let expected = match name.rsplit_once('.').unwrap().1 {
+            "npy" => Format::Npy,
+            "npz" => Format::Npz,
+            "pt" => Format::Torch,
+            "gguf" => Format::Gguf,
+            _ => Format::Safetensors,
+        };
+        assert_eq!(open(name).format(), expected, "{name}");
+        let scratch = Scratch::new();
+        let renamed = scratch.write("weights.bin", &std::fs::read(fixture(name)).unwrap());
+        assert_eq!(Foreign::open(renamed).unwrap().format(), expected, "{name}");
+    }
+}
+
+#[test]
+fn arrays_that_numpy_saved_are_read_in_every_dtype_order_and_compression() {
+    assert_eq!(f32s(&open("f32.npy"), "array"), as_f32(&values("array", 15)));
+    let columns = open("big_endian_columns.npy");
+    let tensor = columns.tensor("array").unwrap();
+    let expected: Vec<i16> = values("array", 15).iter().map(|&value| value as i16).collect();
+    assert_eq!((tensor.shape(), tensor.elements::<i16>().unwrap()), (&[3, 5][..], &expected[..]));
+    assert_eq!(columns.notes().len(), 1);
+    for name in ["stored.npz", "deflated.npz"] {
+        let npz = open(name);
+        let flags: Vec<bool> = values("bool", 4).iter().map(|&value| value > 0).collect();
+        assert_eq!(npz.tensor("bool").unwrap().elements::<bool>().unwrap(), flags);
+        assert_eq!(npz.tensor("u64").unwrap().elements::<u64>().unwrap(), [0, 1, 2]);
+        assert_eq!(npz.tensor("f64").unwrap().elements::<f64>().unwrap(), values("f64", 5).iter().map(|&v| v as f64).collect::<Vec<_>>());
+        let c64: Vec<[f32; 2]> = values("c64", 3).iter().map(|&value| [value as f32, 0.0]).collect();
+        assert_eq!(npz.tensor("c64").unwrap().elements::<[f32; 2]>().unwrap(), c64);
+        assert_eq!((npz.tensor("scalar").unwrap().shape().len(), f32s(&npz, "scalar")), (0, vec![1.5]));
+        assert_eq!(npz.tensor("empty").unwrap().shape(), [0, 4]);
+        assert_eq!(npz.tensor("nested/name").unwrap().dtype(), Dtype::I32);
+    }
+    assert_eq!(f32s(&open("deflated.npz"), "columns"), as_f32(&values("columns", 12)));
+}
+
+#[test]
+fn text_and_objects_of_numpy_are_listed_as_lost_or_refused() {
+    let npz = open("with_text.npz");
+    assert_eq!((losses(&npz), npz.tensors().len()), (vec!["text"], 1));
+    let error = Foreign::open(fixture("objects.npy")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("pickle"), "{error}");
+}
+
+#[test]
+fn a_state_dict_of_torch_keeps_ties_views_and_dtypes() {
+    let pt = open("state_dict.pt");
+    let weight = as_f32(&values("fc.weight", 24));
+    assert_eq!(f32s(&pt, "fc.weight"), weight);
+    assert_eq!(f32s(&pt, "fc.row"), weight[12..18]);
+    let transposed: Vec<f32> = (0..24).map(|i| weight[(i % 4) * 6 + i / 4]).collect();
+    assert_eq!(f32s(&pt, "fc.transposed"), transposed);
+    assert_eq!(f32s(&pt, "expanded"), [3.0; 4]);
+    assert_eq!(pt.tensor("steps").unwrap().scalar::<i64>().unwrap(), 7);
+    assert_eq!(pt.tensor("f8").unwrap().dtype(), Dtype::F8E4M3Fn);
+    assert_eq!(pt.tensor("bf16").unwrap().dtype(), Dtype::Bf16);
+    assert_eq!(pt.tensor("empty").unwrap().shape(), [0, 2]);
+    let tied = pt.tensors().iter().find(|tensor| tensor.name == "fc.tied").unwrap();
+    assert_eq!(tied.alias_of.as_deref(), Some("fc.weight"));
+    assert_eq!(losses(&pt), Vec::<&str>::new());
+}
+
+#[test]
+fn a_training_checkpoint_of_torch_becomes_tensors_and_records() {
+    let pt = open("checkpoint.pt");
+    assert_eq!(f32s(&pt, "model.weight"), as_f32(&values("model.weight", 4)));
+    assert_eq!(pt.tensor("optimizer.state.0.exp_avg").unwrap().shape(), [2, 2]);
+    assert_eq!(pt.records()["epoch"], Value::Int(3));
+    assert_eq!(pt.records()["name"], Value::Text("run".to_owned()));
+    let groups = pt.records()["optimizer"].to_string();
+    assert!(groups.contains("lr: 0.25"), "{groups}");
+    assert_eq!(losses(&pt), Vec::<&str>::new());
+}
+
+#[test]
+fn an_object_in_a_pickle_is_listed_as_lost_and_never_made() {
+    let pt = open("with_object.pt");
+    assert_eq!(losses(&pt), ["object"]);
+    assert!(pt.notes()[0].what.contains("__main__.Custom"), "{:?}", pt.notes());
+    assert_eq!(f32s(&pt, "model.w"), [1.0, 1.0]);
+    let error = Foreign::open(fixture("legacy.pt")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Foreign);
+    assert!(error.to_string().contains("newer torch"), "{error}");
+}
+
+#[test]
+fn gguf_is_read_and_its_quantised_blocks_stay_as_they_are() {
+    let gguf = open("model.gguf");
+    assert_eq!(f32s(&gguf, "f32"), as_f32(&values("f32", 96)));
+    assert_eq!(gguf.tensor("f32").unwrap().shape(), [3, 32]);
+    let blocks = gguf.tensor("q8").unwrap();
+    assert_eq!((blocks.dtype(), blocks.shape()), (Dtype::Opaque, &[2 * 2 * 34][..]));
+    assert_eq!(gguf.metadata()["gguf.type.q8"], "Q8_0 [2, 64]");
+    let Value::Map(pairs) = &gguf.records()["gguf"] else { panic!() };
+    assert_eq!(pairs["test.float"], Value::Float(0.5));
+    assert_eq!(pairs["llama.block_count"], Value::Int(2));
+}
+
+#[test]
+fn the_safetensors_crate_and_this_reader_agree() {
+    for name in ["one.safetensors", "model-1-of-2.safetensors", "model-2-of-2.safetensors"] {
+        let bytes = std::fs::read(fixture(name)).unwrap();
+        let oracle = SafeTensors::deserialize(&bytes).unwrap();
+        let foreign = open(name);
+        assert_eq!(foreign.tensors().len(), oracle.len());
+        for (tensor, view) in oracle.tensors() {
+            let ours = foreign.tensor(&tensor).unwrap();
+            assert_eq!((ours.bytes(), ours.shape()), (view.data(), view.shape()), "{name}: {tensor}");
+        }
+    }
+    assert_eq!(open("one.safetensors").metadata()["format"], "pt");
+}
+
+#[test]
+fn an_index_of_shards_opens_as_one_model() {
+    let model = open("model.safetensors.index.json");
+    assert_eq!(model.tensors().len(), 4);
+    assert_eq!(f32s(&model, "f32"), as_f32(&values("f32", 15)));
+    let scratch = Scratch::new();
+    let index = |text: &str| Foreign::open(scratch.write("i.json", text.as_bytes()));
+    assert!(index(r#"{"weight_map": {"a": "../../etc/passwd"}}"#).unwrap_err().to_string().contains("beside"));
+    assert_eq!(index(r#"{"weight_map": {"a": "gone.safetensors"}}"#).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(index(r#"{"some": "json"}"#).unwrap_err().kind(), ErrorKind::Foreign);
+    std::fs::copy(fixture("model-1-of-2.safetensors"), scratch.0.join("s")).unwrap();
+    let error = index(r#"{"weight_map": {"f32": "s", "missing": "s"}}"#).unwrap_err();
+    assert_eq!((error.kind(), error.tensor()), (ErrorKind::Damaged, Some("missing")));
+}
+
+#[test]
+fn every_file_becomes_a_checkpoint_with_the_same_bits() {
+    for name in FILES {
+        let foreign = open(name);
+        let bytes = foreign.snapshot().unwrap().to_bytes(&WriteOptions::new()).unwrap();
+        let checkpoint = Checkpoint::from_bytes(&bytes).unwrap();
+        assert_eq!(checkpoint.names().count(), foreign.tensors().len());
+        assert_eq!(convert::differences(&checkpoint, &foreign).unwrap(), Vec::<String>::new(), "{name}");
+    }
+}
+
+fn training_checkpoint(scratch: &Scratch) -> Checkpoint {
+    let weights: Vec<f32> = (0..600_000).map(|i| i as f32).collect();
+    let (small, flags) = ([1.0_f64, 2.0], [true, false, true]);
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("fc.weight", (&[600, 1000][..], &weights[..])).unwrap();
+    snapshot.tensor("b", &small[..]).unwrap().tensor("flags", &flags[..]).unwrap().tie("tied", "b").unwrap();
+    snapshot.record("adam", &("adam", 0.1)).unwrap().metadata("note", "é\"").unwrap();
+    snapshot.metric("loss", 0.5).unwrap().progress(Progress::new(7));
+    let path = scratch.0.join("source.tkeep");
+    snapshot.save(&path).unwrap();
+    Checkpoint::open(path).unwrap()
+}
+
+#[test]
+fn what_is_exported_as_safetensors_the_crate_reads_and_comes_back_whole() {
+    let scratch = Scratch::new();
+    let checkpoint = training_checkpoint(&scratch);
+    let path = scratch.0.join("out.safetensors");
+    let export = convert::export(&checkpoint, &path, Format::Safetensors).unwrap();
+    assert!(export.notes.iter().all(|note| !note.loss), "{:?}", export.notes);
+    let bytes = std::fs::read(&path).unwrap();
+    let oracle = SafeTensors::deserialize(&bytes).unwrap();
+    for name in ["fc.weight", "b", "flags", "tied"] {
+        assert_eq!(oracle.tensor(name).unwrap().data(), checkpoint.tensor(name).unwrap().bytes(), "{name}");
+        let start = oracle.tensor(name).unwrap().data().as_ptr() as usize - bytes.as_ptr() as usize;
+        assert_eq!(start % checkpoint.info(name).unwrap().dtype.unwrap().size(), 0);
+    }
+    let foreign = Foreign::open(&path).unwrap();
+    assert_eq!(convert::differences(&checkpoint, &foreign).unwrap(), Vec::<String>::new());
+    assert_eq!(foreign.records()["adam"], checkpoint.record_value("adam").unwrap());
+    assert_eq!((foreign.metadata()["note"].as_str(), foreign.metadata()["tensorkeep.step"].as_str()), ("é\"", "7"));
+}
+
+#[test]
+fn what_is_exported_as_npz_comes_back_and_what_is_lost_is_listed() {
+    let scratch = Scratch::new();
+    let checkpoint = training_checkpoint(&scratch);
+    let path = scratch.0.join("out.npz");
+    let export = convert::export(&checkpoint, &path, Format::Npz).unwrap();
+    let lost: Vec<&str> = export.notes.iter().filter(|note| note.loss).map(|note| note.name.as_str()).collect();
+    assert_eq!(lost, ["adam", "tensorkeep.metadata", "tensorkeep.metrics", "tensorkeep.progress"]);
+    assert_eq!(convert::differences(&checkpoint, &Foreign::open(&path).unwrap()).unwrap(), Vec::<String>::new());
+    let error = convert::export(&checkpoint, &scratch.0.join("x.npy"), Format::Npy).unwrap_err();
+    assert_eq!((error.kind(), scratch.0.join("x.npy").exists()), (ErrorKind::Invalid, false));
+    let error = convert::export(&checkpoint, &scratch.0.join("x.pt"), Format::Torch).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn other_bytes_are_seen_by_the_comparison() {
+    let scratch = Scratch::new();
+    let checkpoint = training_checkpoint(&scratch);
+    let path = scratch.0.join("out.safetensors");
+    convert::export(&checkpoint, &path, Format::Safetensors).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let changed = Foreign::open(scratch.write("changed", &bytes)).unwrap();
+    assert_eq!(convert::differences(&checkpoint, &changed).unwrap(), ["flags: other bytes"]);
+}
+
+/// Opens, and reads everything: an error or bytes, whatever the file says.
+fn read_all(path: &Path) {
+    let Ok(foreign) = Foreign::open(path) else { return };
+    for tensor in foreign.tensors() {
+        let _ = foreign.tensor(&tensor.name);
+        let _ = foreign.visit_chunks(&tensor.name, 0..2, |_, _| Ok(()));
+    }
+    if let Ok(snapshot) = foreign.snapshot() {
+        let _ = snapshot.to_bytes(&WriteOptions::new());
+    }
+}
+
+#[test]
+fn every_cut_of_every_file_is_an_error_or_less_and_no_panic() {
+    let scratch = Scratch::new();
+    for name in FILES {
+        let whole = std::fs::read(fixture(name)).unwrap();
+        for len in (0..whole.len()).step_by(3) {
+            read_all(&scratch.write("cut", &whole[..len]));
+        }
+    }
+}
+
+#[test]
+fn every_flipped_byte_of_every_file_is_an_error_or_other_data_and_no_panic() {
+    let scratch = Scratch::new();
+    for name in FILES {
+        let whole = std::fs::read(fixture(name)).unwrap();
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= [0x01, 0x80, 0xFF][at % 3];
+            read_all(&scratch.write("flipped", &bytes));
+        }
+    }
+}
+
+#[test]
+fn lies_about_lengths_are_refused_before_memory_is_taken() {
+    let scratch = Scratch::new();
+    let refused = |what: &str, bytes: &[u8]| {
+        let error = Foreign::open(scratch.write("lie", bytes)).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign), "{what}: {error:?}");
+    };
+    let safetensors = |json: &str| [&(json.len() as u64).to_le_bytes(), json.as_bytes()].concat();
+    let tensor = |shape: &str, end: &str| {
+        safetensors(&format!(r#"{{"a":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{end}]}}}}"#))
+    };
+    refused("header length", b"\xff\xff\xff\xff\xff\xff\xff\x7f{");
+    refused("overflowing shape", &tensor("[18446744073709551615,18446744073709551615]", "4"));
+    refused("end beyond the file", &tensor("[1099511627776]", "4398046511104"));
+    refused("hole", &safetensors(r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[5,5]}}"#));
+    refused("twice", &safetensors(r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#));
+    refused("nesting", &safetensors(&format!("{{\"a\":{}", "[".repeat(100_000))));
+    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+    let header = "{'descr': '<f8', 'fortran_order': True, 'shape': (9223372036854775807, 2), }";
+    npy.extend((header.len() as u16).to_le_bytes());
+    npy.extend(header.bytes());
+    refused("npy shape", &npy);
+    let gguf = |tensors: u64, pairs: u64, rest: &[u8]| {
+        [&b"GGUF\x03\0\0\0"[..], &tensors.to_le_bytes(), &pairs.to_le_bytes(), rest].concat()
+    };
+    refused("gguf counts", &gguf(u64::MAX, 0, b""));
+    refused("gguf pairs", &gguf(0, u64::MAX, b""));
+    refused("gguf text", &gguf(0, 1, &[0xFF; 64]));
+    let nested: Vec<u8> = [&[0; 8][..], &9_u32.to_le_bytes()].concat().into_iter().chain(
+        (0..1000).flat_map(|_| [&9_u32.to_le_bytes()[..], &1_u64.to_le_bytes()].concat())).collect();
+    refused("gguf nesting", &gguf(0, 1, &nested));
+}
+
+#[test]
+fn a_pickle_that_names_itself_again_and_again_ends() {
+    // d = [[[...[], []], ...]: 60 lists, each twice in the next, is 2^60 objects to walk.
+    let mut pickle = b"\x80\x02]q\x00".to_vec();
+    for level in 0..60_u8 {
+        pickle.extend([b']', b'q', level + 1, b'h', level, b'a', b'h', level, b'a']);
+    }
+    pickle.push(b'.');
+    let scratch = Scratch::new();
+    let path = scratch.0.join("bomb.pt");
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+    archive.start_file("a/data.pkl", zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored)).unwrap();
+    std::io::Write::write_all(&mut archive, &pickle).unwrap();
+    archive.finish().unwrap();
+    let error = Foreign::open(path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+}

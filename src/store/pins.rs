@@ -5,6 +5,7 @@ use super::attempt::Writer;
 use super::catalog::Reader;
 use super::keep::{self, Keep};
 use super::naming::{ATTEMPTS, DAMAGED, Name, attempt_key, attempt_of_key};
+use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
@@ -96,6 +97,15 @@ impl Reader {
         let mut keys: Vec<String> = self.engine().list(DAMAGED)?.into_iter().map(|entry| entry.key).collect();
         keys.sort();
         Ok(keys)
+    }
+
+    /// Opens what was set aside, to look at what is left of it.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_set_aside(&self, key: &str) -> Result<Checkpoint> {
+        let blob = self.engine().open(key)?;
+        Checkpoint::from_blob(blob, self.engine().describe(key), OpenOptions::new())
     }
 
     /// Why each checkpoint would stay under a policy, as [`Store::kept`](super::Store::kept) says it; what is not in

@@ -211,7 +211,7 @@ fn compare(
             let place = a[..count].iter().zip(&b[..count]).position(|(a, b)| f64::from((a - b).abs()) == block.max);
             block.max_at = start + place.unwrap_or(0) as u64;
         }
-        if differs && block.dd > 0.0 {
+        if differs && block.max > 0.0 {
             block.ulp = ulp(dtype, ours, theirs);
         }
         into.merge(&block);
@@ -284,7 +284,7 @@ fn ulp(dtype: Dtype, ours: &[u8], theirs: &[u8]) -> u64 {
         Dtype::F32 | Dtype::C64 => {
             let place = |bytes: &[u8; 4]| {
                 let bits = i32::from_le_bytes(*bytes);
-                bits ^ (((bits >> 31) as u32) >> 1) as i32
+                if bits < 0 { i32::MIN.wrapping_sub(bits) } else { bits }
             };
             let (a, b) = (ours.as_chunks::<4>().0, theirs.as_chunks::<4>().0);
             a.iter().zip(b).fold(0, |most, (a, b)| most.max(place(a).abs_diff(place(b)))).into()
@@ -292,7 +292,7 @@ fn ulp(dtype: Dtype, ours: &[u8], theirs: &[u8]) -> u64 {
         Dtype::F64 | Dtype::C128 => {
             let place = |bytes: &[u8; 8]| {
                 let bits = i64::from_le_bytes(*bytes);
-                bits ^ (((bits >> 63) as u64) >> 1) as i64
+                if bits < 0 { i64::MIN.wrapping_sub(bits) } else { bits }
             };
             let (a, b) = (ours.as_chunks::<8>().0, theirs.as_chunks::<8>().0);
             a.iter().zip(b).map(|(a, b)| place(a).abs_diff(place(b))).max().unwrap_or(0)
@@ -300,7 +300,7 @@ fn ulp(dtype: Dtype, ours: &[u8], theirs: &[u8]) -> u64 {
         Dtype::F16 | Dtype::Bf16 => {
             let place = |bytes: &[u8; 2]| {
                 let bits = i16::from_le_bytes(*bytes);
-                bits ^ (((bits >> 15) as u16) >> 1) as i16
+                if bits < 0 { i16::MIN.wrapping_sub(bits) } else { bits }
             };
             let (a, b) = (ours.as_chunks::<2>().0, theirs.as_chunks::<2>().0);
             a.iter().zip(b).fold(0, |most, (a, b)| most.max(place(a).abs_diff(place(b)))).into()
