@@ -3,8 +3,9 @@
 use crate::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use lenet::{Data, Trainer};
-use tensorkeep::engine::Local;
-use tensorkeep::{Every, Keep, Mode, Result, Settings, Store};
+use tensorkeep::engine::{Local, replace_file};
+use tensorkeep::{Every, Keep, Mode, Reader, Result, Settings, Store};
+use tensorkeep_cli::report;
 
 pub fn train(args: &Args) -> Result<()> {
     let data = Data::open(args.data.as_deref(), args.seed)?;
@@ -48,8 +49,19 @@ pub fn train(args: &Args) -> Result<()> {
     if store.should_stop() {
         println!("stopped after step {}, saved; the same command goes on from there", progress.step);
     }
+    let reader = store.reader();
     store.close()?;
+    write_report(args, &reader)?;
     println!("step {}: test accuracy {:.2} %", progress.step, 100.0 * trainer.evaluate(&data.test));
+    Ok(())
+}
+
+/// The run as a page beside its folder: kills and resumes on a timeline, curves, tensors.
+fn write_report(args: &Args, reader: &Reader) -> Result<()> {
+    let path = args.run.with_extension("html");
+    let html = report::html(reader, &report::Options::titled(args.run.display().to_string()))?;
+    replace_file(&path, Some(html.len() as u64), |upload| upload.append(html.as_bytes()))?;
+    println!("report: {}", path.display());
     Ok(())
 }
 

@@ -10,6 +10,9 @@ use tensorkeep::{Error, ErrorKind, Reader};
 pub fn run(run: &str, output: &Output, diff: Option<&str>, json: bool) -> Done {
     output::check_free(&output.output, output.force)?;
     let mut options = report::Options::titled(run);
+    if let Ok(stat) = rustix::fs::statvfs(run) {
+        options = options.free_bytes(stat.f_bavail.saturating_mul(stat.f_frsize));
+    }
     if let Some(diff) = diff {
         let steps = diff.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
         options.diff = Some(steps.ok_or_else(|| {

@@ -1,0 +1,132 @@
+//! What the page is made of. Owns: reading all of it from a run, once.
+
+use super::Options;
+use crate::compare::{self, Tolerance, Verdict};
+use crate::opened::{Meta, Opened};
+use crate::records::{self, Change};
+use crate::stats::{self, Stats};
+use crate::verbs::ls::{self, Kept};
+use std::collections::BTreeMap;
+use tensorkeep::{AttemptInfo, Checkpoint, Error, Info, Keep, Name, Reader, Result, Value};
+
+/// A file with damage, and where.
+pub struct Damaged {
+    pub name: String,
+    pub len: u64,
+    /// (offset, stored length) of all chunks.
+    pub chunks: Vec<(u64, u32)>,
+    pub errors: Vec<Error>,
+}
+
+/// Two checkpoints, compared.
+pub struct Pair {
+    pub left: Name,
+    pub right: Name,
+    pub verdicts: BTreeMap<String, Verdict>,
+    pub changes: Vec<Change>,
+}
+
+/// Everything.
+pub struct Run {
+    pub infos: Vec<Info>,
+    pub attempts: Vec<AttemptInfo>,
+    pub keep: Option<Keep>,
+    pub kept: Kept,
+    /// The newest that verifies, and its tensors.
+    pub newest: Option<(Name, Vec<(Meta, Option<Stats>)>)>,
+    pub damaged: Vec<Damaged>,
+    pub pair: Option<Pair>,
+    /// Each attempt's last records against those of the attempt before.
+    pub changes: Vec<(u32, u32, Vec<Change>)>,
+}
+
+impl Run {
+    pub fn read(reader: &Reader, options: &Options) -> Result<Self> {
+        let infos = reader.list()?;
+        let (keep, kept) = ls::kept(reader, &infos)?;
+        let mut damaged = Vec::new();
+        let newest = newest(reader, &infos, &mut damaged)?;
+        for key in reader.set_aside()?.iter().filter(|key| key.contains(".tkeep")) {
+            damaged.push(look(key, reader.open_set_aside(key)));
+        }
+        let pair = pair(reader, &infos, options)?;
+        let changes = changes(reader, &infos);
+        let attempts = reader.attempts()?;
+        Ok(Self { infos, attempts, keep, kept, newest, damaged, pair, changes })
+    }
+
+    /// Checkpoints that say something of themselves.
+    pub fn states(&self) -> impl DoubleEndedIterator<Item = (Name, &tensorkeep::State)> {
+        self.infos.iter().filter_map(|info| Some((info.name, info.state.as_ref().ok()?)))
+    }
+}
+
+type Tensors = Vec<(Meta, Option<Stats>)>;
+
+fn newest(reader: &Reader, infos: &[Info], damaged: &mut Vec<Damaged>) -> Result<Option<(Name, Tensors)>> {
+    for info in infos.iter().rev() {
+        let opened = reader.open_name(info.name);
+        let verified = opened.as_ref().is_ok_and(|checkpoint| checkpoint.verify().is_ok());
+        match opened {
+            Ok(checkpoint) if verified => {
+                let opened = Opened::Own(checkpoint);
+                let mut metas = opened.tensors(None);
+                metas.retain(|meta| meta.alias_of.is_none());
+                let stats = stats::of(&opened, &metas)?;
+                return Ok(Some((info.name, metas.into_iter().zip(stats).collect())));
+            }
+            opened => damaged.push(look(&info.key, opened)),
+        }
+    }
+    Ok(None)
+}
+
+fn look(name: &str, opened: Result<Checkpoint>) -> Damaged {
+    let name = name.to_owned();
+    let checkpoint = match opened {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => return Damaged { name, len: 0, chunks: vec![], errors: vec![error] },
+    };
+    let errors = checkpoint.report().map_or_else(|error| vec![error], |report| report.damage);
+    let tensors: Vec<&str> =
+        checkpoint.tensors().filter(|info| info.alias_of.is_none()).map(|info| info.name).collect();
+    let chunks = tensors.iter().flat_map(|name| checkpoint.chunks(name).unwrap_or_default());
+    let chunks = chunks.map(|chunk| (chunk.offset, chunk.stored_len)).collect();
+    Damaged { name, len: checkpoint.len_bytes(), chunks, errors }
+}
+
+fn pair(reader: &Reader, infos: &[Info], options: &Options) -> Result<Option<Pair>> {
+    let readable: Vec<Name> = infos.iter().filter(|info| info.state.is_ok()).map(|info| info.name).collect();
+    let (left, right) = match (options.diff, readable.first(), readable.last()) {
+        (Some((left, right)), ..) => (reader.find(left)?, reader.find(right)?),
+        (None, Some(&left), Some(&right)) if left != right => (left, right),
+        _ => return Ok(None),
+    };
+    let compared = || -> Result<Pair> {
+        let (a, b) = (Opened::Own(reader.open_name(left)?), Opened::Own(reader.open_name(right)?));
+        let verdicts = compare::all(&a, &b, None, Tolerance { rtol: 1e-5, atol: 1e-8 })?;
+        let changes = records::changes(&a.readable_records()?, &b.readable_records()?);
+        Ok(Pair { left, right, verdicts, changes })
+    };
+    match compared() {
+        // Not the page's end: the damage is shown, and the pair is not.
+        Err(_) if options.diff.is_none() => Ok(None),
+        pair => pair.map(Some),
+    }
+}
+
+fn changes(reader: &Reader, infos: &[Info]) -> Vec<(u32, u32, Vec<Change>)> {
+    let lasts: BTreeMap<u32, Name> =
+        infos.iter().filter(|info| info.state.is_ok()).map(|info| (info.name.attempt, info.name)).collect();
+    let own = |name: Name| -> Vec<(String, Value)> {
+        let Ok(checkpoint) = reader.open_name(name) else { return vec![] };
+        let mut records = Opened::Own(checkpoint).records();
+        records.retain(|(name, _)| !name.starts_with(tensorkeep::RESERVED_PREFIX));
+        records.into_iter().filter_map(|(name, value)| Some((name, value.ok()?))).collect()
+    };
+    let names: Vec<Name> = lasts.into_values().collect();
+    let pairs = names.windows(2).map(|pair| {
+        (pair[0].attempt, pair[1].attempt, records::changes(&own(pair[0]), &own(pair[1])))
+    });
+    pairs.collect()
+}

@@ -1,0 +1,166 @@
+//! The page's plain parts: can it be resumed, what differs, what is damaged, what changed, the list.
+
+use super::data::{Damaged, Run};
+use super::{Cell, escape, section, table};
+use crate::output;
+use crate::records::Change;
+use crate::verbs::ls;
+
+pub fn resume(run: &Run) -> String {
+    let damaged = run.damaged.iter().filter(|damaged| !damaged.name.starts_with("damaged/")).count();
+    let verdict = match (&run.newest, run.infos.len()) {
+        (_, 0) => "<p class=\"verdict warn\">No checkpoints yet: a start begins from nothing.</p>".to_owned(),
+        (None, _) => "<p class=\"verdict wrong\">No: none of the checkpoints verifies.</p>".to_owned(),
+        (Some((name, _)), _) if damaged == 0 => {
+            format!("<p class=\"verdict good\">Yes, from step {}.</p><p>{name} is the newest, and every byte of it verifies.</p>", name.step)
+        }
+        (Some((name, _)), _) => format!(
+            "<p class=\"verdict warn\">Yes, from step {}, with a loss.</p><p>{damaged} newer than {name} cannot be used and will be set aside; {name} verifies.</p>",
+            name.step
+        ),
+    };
+    let policy = match &run.keep {
+        Some(keep) => format!("<p class=\"dim\">Kept: {}</p>", escape(&keep.to_string())),
+        None => "<p class=\"dim\">The run does not say its retention policy.</p>".to_owned(),
+    };
+    section("resume", "Can it be resumed?", &format!("{verdict}{policy}"))
+}
+
+/// Differing tensors listed.
+const DIFFERENT: usize = 300;
+
+pub fn diff(run: &Run) -> String {
+    let Some(pair) = &run.pair else { return String::new() };
+    let mut counts: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
+    pair.verdicts.values().for_each(|verdict| *counts.entry(verdict.word()).or_default() += 1);
+    let counts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+    let mut differing: Vec<_> = pair.verdicts.iter().filter(|(_, verdict)| verdict.word() != "equal").collect();
+    let relative = |verdict: &crate::compare::Verdict| verdict.distance().map_or(f64::MAX, |distance| distance.relative());
+    differing.sort_by(|(_, a), (_, b)| relative(b).total_cmp(&relative(a)));
+    let rows: Vec<Vec<Cell>> = differing
+        .iter()
+        .take(DIFFERENT)
+        .map(|(name, verdict)| {
+            let mut row = vec![Cell::text(name), Cell::text(verdict.word())];
+            if let Some(distance) = verdict.distance() {
+                row.extend([distance.max, distance.relative(), distance.cosine()].map(|value| Cell::number(&output::number(value), value)));
+                row.push(Cell::number(&distance.ulp.to_string(), distance.ulp as f64));
+            }
+            row
+        })
+        .collect();
+    let tensors = match rows.is_empty() {
+        true => String::new(),
+        false => table(&["tensor", "verdict", "max |d|", "relative L2", "cosine", "ulp"], &rows),
+    };
+    let title = format!("From {} to {}", pair.left, pair.right);
+    let records = changes(&pair.changes);
+    section("diff", &title, &format!("<p>{}</p>{tensors}<h3>records</h3>{records}", escape(&counts.join(", "))))
+}
+
+fn changes(changes: &[Change]) -> String {
+    if changes.is_empty() {
+        return "<p class=\"dim\">No record differs.</p>".to_owned();
+    }
+    let side = |side: &Option<String>| Cell::text(side.as_deref().unwrap_or("–"));
+    let rows: Vec<Vec<Cell>> =
+        changes.iter().take(200).map(|change| vec![Cell::text(&change.path), side(&change.left), side(&change.right)]).collect();
+    table(&["place", "before", "after"], &rows)
+}
+
+/// Cells of a chunk map.
+const CELLS: usize = 440;
+
+pub fn damage(run: &Run) -> String {
+    if run.damaged.is_empty() {
+        let checked = "<p class=\"good\">None found in what was verified.</p>";
+        return section("damage", "Damage", checked);
+    }
+    let body: String = run.damaged.iter().take(20).map(damaged).collect();
+    section("damage", "Damage", &body)
+}
+
+fn damaged(damaged: &Damaged) -> String {
+    let mut html = format!("<h3>{}</h3>", escape(&damaged.name));
+    if damaged.len > 0 {
+        html.push_str(&map(damaged));
+    }
+    let errors: String = damaged
+        .errors
+        .iter()
+        .take(20)
+        .map(|error| format!("<li>{}</li>", escape(&error.to_string())))
+        .collect();
+    html.push_str(&format!("<ul class=\"wrong\">{errors}</ul>"));
+    html
+}
+
+/// The file as a row of cells: damaged ones red. A cell is a share of the file.
+fn map(damaged: &Damaged) -> String {
+    let cell_of = |byte: u64| (byte as u128 * CELLS as u128 / u128::from(damaged.len.max(1))) as usize;
+    let (mut data, mut bad) = (vec![false; CELLS + 1], vec![false; CELLS + 1]);
+    for &(offset, len) in &damaged.chunks {
+        let cells = cell_of(offset)..=cell_of(offset + u64::from(len)).min(CELLS);
+        let is_bad = damaged.errors.iter().any(|error| error.byte() == Some(offset));
+        for cell in cells {
+            data[cell] = true;
+            bad[cell] |= is_bad;
+        }
+    }
+    damaged.errors.iter().filter_map(tensorkeep::Error::byte).for_each(|byte| bad[cell_of(byte).min(CELLS)] = true);
+    let path = |wanted: &dyn Fn(usize) -> bool| -> String {
+        (0..CELLS).filter(|&cell| wanted(cell)).map(|cell| format!("M{} 0h2v22h-2z", cell as f64 * 2.5)).collect()
+    };
+    format!(
+        "<svg viewBox=\"0 0 1100 22\" width=\"100%\"><path fill=\"var(--line)\" d=\"{}\"/><path fill=\"var(--accent)\" d=\"{}\"/><path fill=\"var(--bad)\" d=\"{}\"/></svg>",
+        path(&|cell| !data[cell] && !bad[cell]),
+        path(&|cell| data[cell] && !bad[cell]),
+        path(&|cell| bad[cell])
+    )
+}
+
+pub fn records(run: &Run) -> String {
+    let body: String = run
+        .changes
+        .iter()
+        .rev()
+        .take(10)
+        .map(|(before, after, list)| format!("<h3>attempt {before} → {after}</h3>{}", changes(list)))
+        .collect();
+    match body.is_empty() {
+        true => String::new(),
+        false => section("records", "What changed between attempts", &body),
+    }
+}
+
+/// Checkpoints listed, newest first.
+const LISTED: usize = 500;
+
+pub fn checkpoints(run: &Run) -> String {
+    let now = output::now();
+    let rows: Vec<Vec<Cell>> = run
+        .infos
+        .iter()
+        .rev()
+        .take(LISTED)
+        .map(|info| {
+            let kept = run.kept.get(&info.name).map(|why| why.iter().cloned().collect::<Vec<_>>().join(", "));
+            let (age, metrics, why, state) = match &info.state {
+                Ok(state) => (state.saved_at, ls::metrics(state), state.why.clone(), if info.pinned { "pinned" } else { "ok" }),
+                Err(error) => (0, String::new(), String::new(), error.kind().as_str()),
+            };
+            vec![
+                Cell::number(&info.name.step.to_string(), info.name.step as f64),
+                Cell::number(&info.name.attempt.to_string(), f64::from(info.name.attempt)),
+                Cell::number(&output::age(age, now), now.saturating_sub(age) as f64),
+                Cell::number(&output::size(info.len), info.len as f64),
+                Cell::text(&metrics),
+                Cell::text(&why),
+                Cell::text(&kept.unwrap_or_else(|| "goes with the next save".to_owned())),
+                Cell::text(state).bad(info.state.is_err()),
+            ]
+        })
+        .collect();
+    let header = ["step", "attempt", "age", "size", "metrics", "saved because", "kept because", "state"];
+    section("checkpoints", "Checkpoints", &table(&header, &rows))
+}
