@@ -103,6 +103,7 @@ fn table(header: &[&str], rows: &[Vec<Cell>]) -> String {
                 None => html.push_str(&format!("<td>{}</td>", cell.html)),
             }
         }
+        html.push_str(&"<td></td>".repeat(header.len().saturating_sub(row.len())));
         html.push_str("</tr>\n");
     }
     html.push_str("</tbody></table></div>");

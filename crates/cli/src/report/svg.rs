@@ -50,8 +50,8 @@ pub fn histogram(bins: &[u32]) -> String {
 
 /// One curve over steps. `best` is marked; a point is (attempt, step, value), and a new attempt begins a new line.
 pub fn curve(title: &str, points: &[(u32, u64, f64)], best: &[(usize, &str)]) -> String {
-    let x = Scale::new(points.iter().map(|point| point.1 as f64), 52.0, 348.0);
-    let y = Scale::new(points.iter().map(|point| point.2), 112.0, 12.0);
+    let x = Scale::new(points.iter().map(|point| point.1 as f64), 74.0, 548.0);
+    let y = Scale::new(points.iter().map(|point| point.2), 132.0, 16.0);
     let mut path = String::new();
     let mut before = None;
     for &(attempt, step, value) in points {
@@ -71,8 +71,8 @@ pub fn curve(title: &str, points: &[(u32, u64, f64)], best: &[(usize, &str)]) ->
         .map(|&(number, word)| {
             let (_, step, value) = points[number];
             let (cx, cy) = (x.at(step as f64), y.at(value));
-            let (tx, anchor) = if cx > 200.0 { (cx - 8.0, "end") } else { (cx + 8.0, "start") };
-            let ty = if cy < 24.0 { cy + 14.0 } else { cy - 6.0 };
+            let (tx, anchor) = if cx > 300.0 { (cx - 8.0, "end") } else { (cx + 8.0, "start") };
+            let ty = if cy < 30.0 { cy + 14.0 } else { cy - 6.0 };
             let text = format!("{word} {}", crate::output::number(value));
             format!("<circle class=\"best\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"6\"/><text x=\"{tx:.1}\" y=\"{ty:.1}\" text-anchor=\"{anchor}\">{}</text>", escape(&text))
         })
@@ -80,12 +80,13 @@ pub fn curve(title: &str, points: &[(u32, u64, f64)], best: &[(usize, &str)]) ->
     let ((x0, x1), (y0, y1)) = (x.ends(), y.ends());
     let label = crate::output::number;
     format!(
-        "<figure style=\"margin:0\"><h3>{}</h3><svg viewBox=\"0 0 360 132\" width=\"100%\" role=\"img\">\
-         <path class=\"axis\" fill=\"none\" d=\"M48 8V116H352\"/><path class=\"curve\" d=\"{path}\"/>{dots}{marks}\
-         <text class=\"dim\" x=\"44\" y=\"16\" text-anchor=\"end\">{}</text><text class=\"dim\" x=\"44\" y=\"115\" text-anchor=\"end\">{}</text>\
-         <text class=\"dim\" x=\"52\" y=\"129\">{x0}</text><text class=\"dim\" x=\"350\" y=\"129\" text-anchor=\"end\">step {x1}</text></svg></figure>",
+        "<figure style=\"margin:0\"><h3>{}</h3><svg viewBox=\"0 0 560 156\" width=\"100%\" role=\"img\">\
+         <path class=\"axis\" fill=\"none\" d=\"M68 8V138H554\"/><path class=\"curve\" d=\"{path}\"/>{dots}{marks}\
+         <text class=\"dim\" x=\"62\" y=\"18\" text-anchor=\"end\">{}</text><text class=\"dim\" x=\"62\" y=\"136\" text-anchor=\"end\">{}</text>\
+         <text class=\"dim\" x=\"74\" y=\"153\">{}</text><text class=\"dim\" x=\"552\" y=\"153\" text-anchor=\"end\">step {x1}</text></svg></figure>",
         escape(title),
-        label(y1),
+        if y1 > y0 { label(y1) } else { String::new() },
         label(y0),
+        if x1 > x0 { format!("step {x0}") } else { String::new() },
     )
 }

@@ -55,7 +55,7 @@ fn colours<'m>(metas: &[&'m Meta]) -> BTreeMap<&'m str, usize> {
 
 fn rectangle(meta: &Meta, (x, y, width, height): Area, colour: usize) -> String {
     let what = format!("{} {} {}, {}", meta.name, meta.dtype_text(), meta.shape_text(), output::size(meta.byte_len));
-    let letters = (width / 6.6) as usize;
+    let letters = ((width - 8.0).max(0.0) / 6.9) as usize;
     let name: String = match meta.name.chars().count() {
         count if count > letters => meta.name.chars().skip(count - letters.saturating_sub(1)).collect(),
         _ => meta.name.clone(),
@@ -129,7 +129,7 @@ pub fn table(run: &Run) -> String {
     let left_out = rows.len().saturating_sub(ROWS);
     rows.truncate(ROWS);
     let cells: Vec<Vec<Cell>> = rows.iter().map(|(meta, stats)| row(meta, stats.as_ref())).collect();
-    let header = ["tensor", "dtype", "shape", "size", "min", "max", "mean", "std", "norm", "zeros", "NaN/Inf", "values"];
+    let header = ["tensor", "values", "dtype", "shape", "size", "NaN/Inf", "min", "max", "mean", "std", "norm", "zeros"];
     let broken = tensors.iter().filter(|(_, stats)| bad(stats) > 0).count();
     let verdict = match broken {
         0 => "<p class=\"good\">No NaN and no infinity.</p>".to_owned(),
@@ -141,13 +141,19 @@ pub fn table(run: &Run) -> String {
 }
 
 fn row(meta: &Meta, stats: Option<&Stats>) -> Vec<Cell> {
+    let some = stats.filter(|stats| stats.count > 0);
+    let histogram = some.map(|stats| svg::histogram(&stats.histogram())).unwrap_or_default();
     let mut row = vec![
         Cell { html: format!("<span title=\"{0}\">{0}</span>", escape(&meta.name)), ..Cell::default() },
+        Cell::html(histogram),
         Cell::text(&meta.dtype_text()),
         Cell::text(&meta.shape_text()),
         Cell::number(&output::size(meta.byte_len), meta.byte_len as f64),
     ];
-    let Some(stats) = stats.filter(|stats| stats.count > 0) else { return row };
+    let Some(stats) = some else { return row };
+    let first = stats.first_bad.map(|index| format!(" from {index}")).unwrap_or_default();
+    let bad = stats.bad();
+    row.push(Cell::number(&format!("{bad}{first}"), bad as f64).bad(bad > 0));
     if stats.finite > 0 {
         let values = [stats.min, stats.max, stats.mean, stats.std(), stats.norm()];
         row.extend(values.map(|value| Cell::number(&output::number(value), value)));
@@ -156,10 +162,6 @@ fn row(meta: &Meta, stats: Option<&Stats>) -> Vec<Cell> {
     }
     let zeros = stats.zeros as f64 / stats.count as f64;
     row.push(Cell::number(&format!("{:.1} %", 100.0 * zeros), zeros));
-    let first = stats.first_bad.map(|index| format!(" from {index}")).unwrap_or_default();
-    let bad = stats.bad();
-    row.push(Cell::number(&format!("{bad}{first}"), bad as f64).bad(bad > 0));
-    row.push(Cell::html(svg::histogram(&stats.histogram())));
     row
 }
 

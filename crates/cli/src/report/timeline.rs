@@ -25,18 +25,24 @@ pub fn timeline(run: &Run) -> String {
     let x = Scale::new(steps.map(|step| step as f64), 150.0, 1060.0);
     let height = LANE * numbers.len() as f64 + 28.0;
     let mut svg = format!("<svg viewBox=\"0 0 1100 {height}\" width=\"100%\" role=\"img\">");
-    for (lane, &attempt) in numbers.iter().enumerate() {
-        let y = LANE * lane as f64 + 18.0;
-        let above = numbers.get(lane.wrapping_sub(1)).copied();
-        svg.push_str(&lane_svg(run, attempt, y, x, origins.get(&attempt).copied(), above, &there, lane + 1 == numbers.len()));
-    }
+    let picture = Picture { run, x, origins, there, lanes: numbers };
+    (0..picture.lanes.len()).for_each(|lane| svg.push_str(&picture.link(lane)));
+    (0..picture.lanes.len()).for_each(|lane| svg.push_str(&picture.lane(lane)));
     let end = x.ends().1;
-    svg.push_str(&format!("<text class=\"dim\" x=\"150\" y=\"{0}\">step 0</text><text class=\"dim\" x=\"1060\" y=\"{0}\" text-anchor=\"end\">step {end}</text></svg>", height - 4.0));
-    let legend = "<p class=\"dim\">● kept &nbsp; <span style=\"color:var(--good)\">●</span> pinned &nbsp; <span style=\"color:var(--bad)\">●</span> cannot be read &nbsp; ○ resumed from, deleted since \
-                  &nbsp; ✕ the attempt ended: killed or stopped</p>";
-    let more = if left_out > 0 { format!("<p class=\"dim\">{left_out} earlier attempts are not drawn.</p>") } else { String::new() };
-    section("timeline", "What happened", &format!("{svg}{legend}{more}"))
+    svg.push_str(&format!(
+        "<text class=\"dim\" x=\"150\" y=\"{0}\">step 0</text><text class=\"dim\" x=\"1060\" y=\"{0}\" text-anchor=\"end\">step {end}</text></svg>",
+        height - 4.0
+    ));
+    let more = match left_out {
+        0 => String::new(),
+        left_out => format!("<p class=\"dim\">{left_out} earlier attempts are not drawn.</p>"),
+    };
+    section("timeline", "What happened", &format!("{svg}{LEGEND}{more}"))
 }
+
+const LEGEND: &str = "<p class=\"dim\"><span style=\"color:var(--accent)\">●</span> kept &nbsp; <span style=\"color:var(--good)\">●</span> pinned &nbsp; \
+    <span style=\"color:var(--bad)\">●</span> cannot be read &nbsp; ○ resumed from, deleted since &nbsp; \
+    <span style=\"color:var(--bad)\">✕</span> the attempt ended: killed or stopped</p>";
 
 /// Where each attempt resumed, as its checkpoints say.
 fn origins(run: &Run) -> BTreeMap<u32, Name> {
@@ -46,52 +52,84 @@ fn origins(run: &Run) -> BTreeMap<u32, Name> {
     run.states().filter_map(of).collect()
 }
 
-#[expect(clippy::too_many_arguments, reason = "one picture's lane, called once")]
-fn lane_svg(
-    run: &Run,
-    attempt: u32,
-    y: f64,
+/// Lanes, one for each attempt, over steps.
+struct Picture<'r> {
+    run: &'r Run,
     x: Scale,
-    origin: Option<Name>,
-    above: Option<u32>,
-    there: &BTreeSet<Name>,
-    last: bool,
-) -> String {
-    let of_attempt: Vec<_> = run.infos.iter().filter(|info| info.name.attempt == attempt).collect();
-    let start = x.at(origin.map_or(0, |name| name.step) as f64);
-    let end = of_attempt.iter().map(|info| x.at(info.name.step as f64)).fold(start, f64::max);
-    let who = run.attempts.iter().find(|info| info.number == attempt);
-    let who = who.map_or(String::new(), |who| format!("attempt {attempt}: process {} on {}, began {} s after 1970", who.pid, who.host, who.started_at));
-    let mut svg = format!(
-        "<g><title>{}</title><text x=\"0\" y=\"{:.1}\">attempt {attempt}</text><path class=\"axis\" stroke-width=\"3\" d=\"M{start:.1} {y}H{end:.1}\"/></g>",
-        escape(&who),
-        y + 4.0
-    );
-    if let Some(origin) = origin {
-        if above.is_some() {
-            svg.push_str(&format!("<path class=\"axis\" stroke-dasharray=\"3 3\" d=\"M{start:.1} {:.1}V{y}\"/>", y - LANE));
-        }
-        if !there.contains(&origin) {
-            svg.push_str(&format!("<circle cx=\"{start:.1}\" cy=\"{y}\" r=\"4\" fill=\"var(--card)\" stroke=\"var(--dim)\"><title>resumed from {origin}, deleted since</title></circle>"));
-        }
+    origins: BTreeMap<u32, Name>,
+    there: BTreeSet<Name>,
+    lanes: Vec<u32>,
+}
+
+impl Picture<'_> {
+    fn y(lane: usize) -> f64 {
+        LANE * lane as f64 + 18.0
     }
-    for info in &of_attempt {
+
+    fn step(&self, step: u64) -> f64 {
+        self.x.at(step as f64)
+    }
+
+    /// From the checkpoint that was resumed from down to the lane that went on from it.
+    fn link(&self, lane: usize) -> String {
+        let Some(origin) = self.origins.get(&self.lanes[lane]) else { return String::new() };
+        let Some(from) = self.lanes.iter().position(|&attempt| attempt == origin.attempt) else { return String::new() };
+        let (x, top, bottom) = (self.step(origin.step), Self::y(from), Self::y(lane));
+        format!("<path fill=\"none\" stroke=\"var(--dim)\" stroke-dasharray=\"2 3\" d=\"M{x:.1} {top}V{bottom}\"/>")
+    }
+
+    fn lane(&self, lane: usize) -> String {
+        let (attempt, y) = (self.lanes[lane], Self::y(lane));
+        let of_attempt: Vec<_> = self.run.infos.iter().filter(|info| info.name.attempt == attempt).collect();
+        // Resumed from and deleted since: that they were there is known from who resumed.
+        let gone: BTreeSet<Name> = self
+            .origins
+            .values()
+            .filter(|name| name.attempt == attempt && !self.there.contains(name))
+            .copied()
+            .collect();
+        let steps = of_attempt.iter().map(|info| info.name.step).chain(gone.iter().map(|name| name.step));
+        let end = steps.map(|step| self.step(step)).fold(None, |most: Option<f64>, x| Some(most.map_or(x, |most| most.max(x))));
+        let mut svg = format!("<g><title>{}</title><text x=\"0\" y=\"{:.1}\">attempt {attempt}</text></g>", escape(&self.who(attempt)), y + 4.0);
+        let Some(end) = end else {
+            svg.push_str(&format!("<text class=\"dim\" x=\"150\" y=\"{:.1}\">nothing that it saved is left</text>", y + 4.0));
+            return svg;
+        };
+        let start = self.step(self.origins.get(&attempt).map_or(0, |name| name.step));
+        svg.push_str(&format!("<path stroke=\"var(--line)\" stroke-width=\"4\" stroke-linecap=\"round\" d=\"M{start:.1} {y}H{end:.1}\"/>"));
+        gone.iter().for_each(|name| {
+            let x = self.step(name.step);
+            svg.push_str(&format!("<circle cx=\"{x:.1}\" cy=\"{y}\" r=\"4.5\" fill=\"var(--card)\" stroke=\"var(--dim)\" stroke-width=\"1.5\"><title>{name}: resumed from, deleted since</title></circle>"));
+        });
+        of_attempt.iter().for_each(|info| svg.push_str(&self.checkpoint(info, y)));
+        if lane + 1 < self.lanes.len() {
+            svg.push_str(&format!("<text x=\"{:.1}\" y=\"{:.1}\" style=\"fill:var(--bad)\">✕<title>ended: killed or stopped</title></text>", end + 9.0, y + 4.0));
+        }
+        svg
+    }
+
+    fn who(&self, attempt: u32) -> String {
+        let who = self.run.attempts.iter().find(|info| info.number == attempt);
+        who.map_or(String::new(), |who| {
+            let ago = crate::output::age(who.started_at, crate::output::now());
+            format!("attempt {attempt}: process {} on {}, began {ago} ago", who.pid, who.host)
+        })
+    }
+
+    fn checkpoint(&self, info: &tensorkeep::Info, y: f64) -> String {
         let fill = match (&info.state, info.pinned) {
             (Err(_), _) => "var(--bad)",
             (_, true) => "var(--good)",
             _ => "var(--accent)",
         };
-        let why = run.kept.get(&info.name).map(|why| why.iter().cloned().collect::<Vec<_>>().join(", "));
+        let why = self.run.kept.get(&info.name).map(|why| why.iter().cloned().collect::<Vec<_>>().join(", "));
         let what = match &info.state {
-            Ok(state) => format!("{}: {} — kept: {}", info.name, state.why, why.unwrap_or_default()),
+            Ok(state) => format!("{}: saved: {}; kept: {}", info.name, state.why, why.as_deref().unwrap_or("no longer")),
             Err(error) => format!("{}: {error}", info.name),
         };
-        svg.push_str(&format!("<circle cx=\"{:.1}\" cy=\"{y}\" r=\"4.5\" fill=\"{fill}\"><title>{}</title></circle>", x.at(info.name.step as f64), escape(&what)));
+        let x = self.step(info.name.step);
+        format!("<circle cx=\"{x:.1}\" cy=\"{y}\" r=\"5\" fill=\"{fill}\"><title>{}</title></circle>", escape(&what))
     }
-    if !last {
-        svg.push_str(&format!("<text x=\"{:.1}\" y=\"{:.1}\" style=\"fill:var(--bad)\">✕<title>ended: killed or stopped</title></text>", end + 9.0, y + 4.0));
-    }
-    svg
 }
 
 /// Metrics drawn.

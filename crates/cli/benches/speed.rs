@@ -1,0 +1,107 @@
+//! How long a person waits: `ls` of 1,000 checkpoints, `show` of 100,000 tensors, and `stats` and `diff` of 1 GiB beside
+//! what the machine's memory gives to as many threads. Prints figures; the whole process is timed, start to end.
+//!
+//! ```text
+//! cargo bench -p tensorkeep-cli
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+use tensorkeep::engine::Local;
+use tensorkeep::{Progress, Settings, Snapshot, Store};
+
+const GIB: usize = 1 << 30;
+const TURNS: usize = 5;
+
+fn main() {
+    let nonce = u128::from_le_bytes(tensorkeep::engine::fresh_nonce());
+    let folder = std::env::temp_dir().join(format!("tensorkeep-speed-{nonce:032x}"));
+    std::fs::create_dir(&folder).expect("a folder to work in");
+    let memory = memory_bandwidth();
+    println!("memory, read by all threads: {:.1} GB/s", memory / 1e9);
+    let run = thousand_checkpoints(&folder);
+    println!("ls of 1,000 checkpoints: {:.0} ms", 1e3 * time(&["ls", &text(&run)]));
+    let many = many_tensors(&folder);
+    println!("show of 100,000 tensors: {:.0} ms", 1e3 * time(&["show", &text(&many)]));
+    println!("show --json of 100,000 tensors: {:.0} ms", 1e3 * time(&["show", "--json", &text(&many)]));
+    let (a, b) = (large(&folder, "a.tkeep", 0.0), large(&folder, "b.tkeep", 1e-3));
+    let (a, b) = (text(&a), text(&b));
+    for (what, args, bytes) in [
+        ("stats of 1 GiB of f32", &["stats", &a][..], GIB),
+        ("diff of 2 x 1 GiB, all different", &["diff", &a, &b], 2 * GIB),
+        ("diff of 2 x 1 GiB, equal", &["diff", &a, &a], 2 * GIB),
+        ("verify of 1 GiB", &["verify", &a], GIB),
+    ] {
+        let rate = bytes as f64 / time(args);
+        println!("{what}: {:.1} GB/s, {:.0} % of memory", rate / 1e9, 100.0 * rate / memory);
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Seconds of the fastest of some turns, warm.
+fn time(args: &[&str]) -> f64 {
+    let one = || {
+        let start = Instant::now();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tensorkeep"));
+        let status = command.args(args).stdout(Stdio::null()).status().expect("the binary runs");
+        assert!(status.code().is_some_and(|code| code <= 1), "{args:?}: {status}");
+        start.elapsed().as_secs_f64()
+    };
+    (0..TURNS).map(|_| one()).fold(f64::INFINITY, f64::min)
+}
+
+fn memory_bandwidth() -> f64 {
+    let words = vec![1_u64; GIB / 8];
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let turn = || {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for part in words.chunks(words.len().div_ceil(threads)) {
+                scope.spawn(move || std::hint::black_box(part.iter().fold(0, |sum: u64, word| sum ^ word)));
+            }
+        });
+        GIB as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..TURNS).map(|_| turn()).fold(0.0, f64::max)
+}
+
+fn thousand_checkpoints(folder: &Path) -> PathBuf {
+    let run = folder.join("run");
+    let store = Store::open(Local::create(&run).expect("a run"), Settings::new()).expect("a store");
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("w", &[1.0_f32; 100][..]).expect("a tensor").metric("loss", 0.5).expect("a metric");
+    snapshot.progress(Progress::new(1));
+    store.save(&snapshot).expect("a save");
+    // Copies under other names: a thousand durable saves would measure the disk.
+    let first = run.join("0001-0000000001.tkeep");
+    (2..=1000).for_each(|step| drop(std::fs::copy(&first, run.join(format!("0001-{step:010}.tkeep")))));
+    run
+}
+
+fn many_tensors(folder: &Path) -> PathBuf {
+    // Each its own memory: the same memory would be one tensor with 100,000 names.
+    let values = vec![0.5_f32; 6_400_000];
+    let mut snapshot = Snapshot::new();
+    for (i, values) in values.chunks(64).enumerate() {
+        let name = format!("model.layers.{}.block.{}.weight", i / 100, i % 100);
+        snapshot.tensor(name, (&[8, 8][..], values)).expect("a tensor");
+    }
+    let path = folder.join("many.tkeep");
+    snapshot.save(&path).expect("a save");
+    path
+}
+
+fn large(folder: &Path, name: &str, shift: f32) -> PathBuf {
+    let values: Vec<f32> = (0..GIB / 4 / 16).map(|i| (i % 1013) as f32 * 0.001 - 0.5 + shift).collect();
+    let all: Vec<Vec<f32>> = (0..16).map(|_| values.clone()).collect();
+    let mut snapshot = Snapshot::new();
+    all.iter().enumerate().for_each(|(i, values)| drop(snapshot.tensor(format!("t{i}"), values).map(drop)));
+    let path = folder.join(name);
+    snapshot.save(&path).expect("a save");
+    path
+}

@@ -1,0 +1,126 @@
+//! The page of a run: well-formed, self-contained, small, and safe against hostile names.
+
+use std::path::PathBuf;
+use tensorkeep::engine::Local;
+use tensorkeep::{Keep, Mode, Progress, Reader, Settings, Snapshot, Store};
+use tensorkeep_cli::report::{self, Options};
+
+const HOSTILE: &str = "</script><script>alert(1)</script><img src=x onerror=\"alert(2)\">";
+
+struct Run(PathBuf);
+
+impl Run {
+    /// Two attempts, hostile names everywhere, a NaN, and a damaged newest.
+    fn new(checkpoints: u64) -> Self {
+        let nonce = u128::from_le_bytes(tensorkeep::engine::fresh_nonce());
+        let folder = std::env::temp_dir().join(format!("tensorkeep-report-{nonce:032x}"));
+        let weights: Vec<f32> = (0..3000).map(|i| if i == 77 { f32::NAN } else { i as f32 }).collect();
+        let keep = Keep::all().and_best("loss", Mode::Min, 1);
+        for attempt in 0..2 {
+            let store = Store::open(Local::create(&folder).unwrap(), Settings::new().keep(keep.clone())).unwrap();
+            store.resume().unwrap();
+            for i in 1..=checkpoints / 2 {
+                let mut snapshot = Snapshot::new();
+                for layer in 0..20 {
+                    snapshot.tensor(format!("layer.{layer}.weight"), &weights).unwrap();
+                }
+                snapshot.tensor(HOSTILE, &weights[..10]).unwrap();
+                snapshot.record(HOSTILE, &(HOSTILE, attempt)).unwrap().metadata("k", HOSTILE).unwrap();
+                snapshot.metric("loss", 1.0 / (i + attempt * 10) as f64).unwrap().metric(HOSTILE, i as f64).unwrap();
+                snapshot.progress(Progress::new(attempt * checkpoints / 2 + i));
+                store.save(&snapshot).unwrap();
+            }
+        }
+        Self(folder)
+    }
+
+    fn page(&self) -> String {
+        report::html(&Reader::new(Local::open(&self.0).unwrap()), &Options::titled(HOSTILE)).unwrap()
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Every tag is closed in its turn, every attribute is quoted, and which elements and attributes there are.
+fn parse(page: &str) -> (Vec<String>, Vec<(String, String)>) {
+    let (mut open, mut elements, mut attributes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rest = page.strip_prefix("<!DOCTYPE html>").expect("a doctype");
+    while let Some(at) = rest.find('<') {
+        rest = &rest[at + 1..];
+        let end = rest.find('>').expect("a tag that ends");
+        let tag = &rest[..end];
+        rest = &rest[end + 1..];
+        if let Some(name) = tag.strip_prefix('/') {
+            assert_eq!(open.pop().as_deref(), Some(name), "closed out of turn");
+            continue;
+        }
+        let (tag, closed) = tag.strip_suffix('/').map_or((tag, false), |tag| (tag, true));
+        let (name, mut attrs) = tag.split_once(char::is_whitespace).unwrap_or((tag, ""));
+        while let Some((key, value)) = attrs.trim_start().split_once("=\"") {
+            let (value, next) = value.split_once('"').expect("a quoted value");
+            attributes.push((key.to_owned(), value.to_owned()));
+            attrs = next;
+        }
+        elements.push(name.to_owned());
+        if closed {
+            continue;
+        }
+        open.push(name.to_owned());
+        if name == "script" || name == "style" {
+            rest = &rest[rest.find(&format!("</{name}>")).expect("an end of it")..];
+        }
+    }
+    assert!(open.is_empty(), "left open: {open:?}");
+    (elements, attributes)
+}
+
+#[test]
+fn the_page_is_well_formed_and_loads_nothing() {
+    let run = Run::new(6);
+    let page = run.page();
+    let (elements, attributes) = parse(&page);
+    assert_eq!(elements.iter().filter(|name| *name == "script").count(), 1);
+    for name in ["img", "link", "iframe", "object", "embed", "base"] {
+        assert!(!elements.iter().any(|element| element == name), "{name}");
+    }
+    for (key, value) in &attributes {
+        assert!(!["src", "href", "action", "srcset"].contains(&key.as_str()) && !key.starts_with("on"), "{key}={value}");
+    }
+    assert!(!page.contains("http") && !page.contains("url(") && !page.contains("@import"));
+    assert!(page.contains("&lt;script&gt;alert(1)"), "the hostile name is shown as text");
+}
+
+#[test]
+fn the_page_says_what_a_person_looks_for() {
+    let run = Run::new(6);
+    let page = run.page();
+    for expected in ["Yes, from step 6.", "tensors hold NaN", "attempt 2", "best 0.", "Where the bytes are", "From 0001-0000000001 to 0002-0000000006", "attempt 1 → 2"] {
+        assert!(page.contains(expected), "{expected:?} is not on the page");
+    }
+    let path = run.0.join("0002-0000000006.tkeep");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096 + 5] ^= 1;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    let page = run.page();
+    parse(&page);
+    assert!(page.contains("Yes, from step 5, with a loss.") && page.contains("checksum of chunk 0"));
+}
+
+#[test]
+fn fifty_checkpoints_are_below_a_megabyte() {
+    let page = Run::new(50).page();
+    assert!(page.len() < 1_000_000, "{} bytes", page.len());
+}
+
+#[test]
+fn an_empty_run_has_a_page_too() {
+    let run = Run::new(0);
+    let page = run.page();
+    parse(&page);
+    assert!(page.contains("No checkpoints yet"));
+}
