@@ -99,7 +99,10 @@ fn arrays_that_numpy_saved_are_read_in_every_dtype_order_and_compression() {
         let flags: Vec<bool> = values("bool", 4).iter().map(|&value| value > 0).collect();
         assert_eq!(npz.tensor("bool").unwrap().elements::<bool>().unwrap(), flags);
         assert_eq!(npz.tensor("u64").unwrap().elements::<u64>().unwrap(), [0, 1, 2]);
-        assert_eq!(npz.tensor("f64").unwrap().elements::<f64>().unwrap(), values("f64", 5).iter().map(|&v| v as f64).collect::<Vec<_>>());
+        assert_eq!(
+            npz.tensor("f64").unwrap().elements::<f64>().unwrap(),
+            values("f64", 5).iter().map(|&v| v as f64).collect::<Vec<_>>()
+        );
         let c64: Vec<[f32; 2]> = values("c64", 3).iter().map(|&value| [value as f32, 0.0]).collect();
         assert_eq!(npz.tensor("c64").unwrap().elements::<[f32; 2]>().unwrap(), c64);
         assert_eq!((npz.tensor("scalar").unwrap().shape().len(), f32s(&npz, "scalar")), (0, vec![1.5]));
@@ -194,8 +197,13 @@ fn an_index_of_shards_opens_as_one_model() {
     assert_eq!(f32s(&model, "f32"), as_f32(&values("f32", 15)));
     let scratch = Scratch::new();
     let index = |text: &str| Foreign::open(scratch.write("i.json", text.as_bytes()));
-    assert!(index(r#"{"weight_map": {"a": "../../etc/passwd"}}"#).unwrap_err().to_string().contains("beside"));
-    assert_eq!(index(r#"{"weight_map": {"a": "gone.safetensors"}}"#).unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(
+        index(r#"{"weight_map": {"a": "../../etc/passwd"}}"#).unwrap_err().to_string().contains("beside")
+    );
+    assert_eq!(
+        index(r#"{"weight_map": {"a": "gone.safetensors"}}"#).unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
     assert_eq!(index(r#"{"some": "json"}"#).unwrap_err().kind(), ErrorKind::Foreign);
     std::fs::copy(fixture("model-1-of-2.safetensors"), scratch.0.join("s")).unwrap();
     let error = index(r#"{"weight_map": {"f32": "s", "missing": "s"}}"#).unwrap_err();
@@ -243,7 +251,10 @@ fn what_is_exported_as_safetensors_the_crate_reads_and_comes_back_whole() {
     let foreign = Foreign::open(&path).unwrap();
     assert_eq!(convert::differences(&checkpoint, &foreign).unwrap(), Vec::<String>::new());
     assert_eq!(foreign.records()["adam"], checkpoint.record_value("adam").unwrap());
-    assert_eq!((foreign.metadata()["note"].as_str(), foreign.metadata()["tensorkeep.step"].as_str()), ("é\"", "7"));
+    assert_eq!(
+        (foreign.metadata()["note"].as_str(), foreign.metadata()["tensorkeep.step"].as_str()),
+        ("é\"", "7")
+    );
 }
 
 #[test]
@@ -252,9 +263,13 @@ fn what_is_exported_as_npz_comes_back_and_what_is_lost_is_listed() {
     let checkpoint = training_checkpoint(&scratch);
     let path = scratch.0.join("out.npz");
     let export = convert::export(&checkpoint, &path, Format::Npz).unwrap();
-    let lost: Vec<&str> = export.notes.iter().filter(|note| note.loss).map(|note| note.name.as_str()).collect();
+    let lost: Vec<&str> =
+        export.notes.iter().filter(|note| note.loss).map(|note| note.name.as_str()).collect();
     assert_eq!(lost, ["adam", "tensorkeep.metadata", "tensorkeep.metrics", "tensorkeep.progress"]);
-    assert_eq!(convert::differences(&checkpoint, &Foreign::open(&path).unwrap()).unwrap(), Vec::<String>::new());
+    assert_eq!(
+        convert::differences(&checkpoint, &Foreign::open(&path).unwrap()).unwrap(),
+        Vec::<String>::new()
+    );
     let error = convert::export(&checkpoint, &scratch.0.join("x.npy"), Format::Npy).unwrap_err();
     assert_eq!((error.kind(), scratch.0.join("x.npy").exists()), (ErrorKind::Invalid, false));
     let error = convert::export(&checkpoint, &scratch.0.join("x.pt"), Format::Torch).unwrap_err();
@@ -325,7 +340,12 @@ fn lies_about_lengths_are_refused_before_memory_is_taken() {
     refused("overflowing shape", &tensor("[18446744073709551615,18446744073709551615]", "4"));
     refused("end beyond the file", &tensor("[1099511627776]", "4398046511104"));
     refused("hole", &safetensors(r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[5,5]}}"#));
-    refused("twice", &safetensors(r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#));
+    refused(
+        "twice",
+        &safetensors(
+            r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#,
+        ),
+    );
     refused("nesting", &safetensors(&format!("{{\"a\":{}", "[".repeat(100_000))));
     let mut npy = b"\x93NUMPY\x01\x00".to_vec();
     let header = "{'descr': '<f8', 'fortran_order': True, 'shape': (9223372036854775807, 2), }";
@@ -338,8 +358,11 @@ fn lies_about_lengths_are_refused_before_memory_is_taken() {
     refused("gguf counts", &gguf(u64::MAX, 0, b""));
     refused("gguf pairs", &gguf(0, u64::MAX, b""));
     refused("gguf text", &gguf(0, 1, &[0xFF; 64]));
-    let nested: Vec<u8> = [&[0; 8][..], &9_u32.to_le_bytes()].concat().into_iter().chain(
-        (0..1000).flat_map(|_| [&9_u32.to_le_bytes()[..], &1_u64.to_le_bytes()].concat())).collect();
+    let nested: Vec<u8> = [&[0; 8][..], &9_u32.to_le_bytes()]
+        .concat()
+        .into_iter()
+        .chain((0..1000).flat_map(|_| [&9_u32.to_le_bytes()[..], &1_u64.to_le_bytes()].concat()))
+        .collect();
     refused("gguf nesting", &gguf(0, 1, &nested));
 }
 
@@ -354,7 +377,12 @@ fn a_pickle_that_names_itself_again_and_again_ends() {
     let scratch = Scratch::new();
     let path = scratch.0.join("bomb.pt");
     let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
-    archive.start_file("a/data.pkl", zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored)).unwrap();
+    archive
+        .start_file(
+            "a/data.pkl",
+            zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored),
+        )
+        .unwrap();
     std::io::Write::write_all(&mut archive, &pickle).unwrap();
     archive.finish().unwrap();
     let error = Foreign::open(path).unwrap_err();

@@ -45,7 +45,8 @@ impl Checkpoint {
 
     fn copy_record(&self, name: &str, snapshot: &mut Snapshot<'_>) -> Result<()> {
         let bytes = self.record_bytes(name)?;
-        crate::format::records::check(&bytes).map_err(|error| error.in_record(name).in_object(self.name()))?;
+        crate::format::records::check(&bytes)
+            .map_err(|error| error.in_record(name).in_object(self.name()))?;
         snapshot.records.insert(name.to_owned(), bytes.to_vec());
         Ok(())
     }
@@ -93,7 +94,10 @@ mod tests {
             assert_eq!(first.info(name).unwrap().alias_of, second.info(name).unwrap().alias_of);
         }
         assert_eq!(first.records().collect::<Vec<_>>(), second.records().collect::<Vec<_>>());
-        assert_eq!((second.progress().unwrap(), second.record::<f32>("lr").unwrap()), (Some(Progress::new(7)), 0.1));
+        assert_eq!(
+            (second.progress().unwrap(), second.record::<f32>("lr").unwrap()),
+            (Some(Progress::new(7)), 0.1)
+        );
         // Raw again, the two files are the same to the byte.
         let again = second.to_snapshot().unwrap().to_bytes(&WriteOptions::new()).unwrap();
         assert!(again == bytes());
@@ -125,11 +129,13 @@ mod tests {
             assert_eq!((chunks.len(), checkpoint.info("t").unwrap().chunks), (7, 7));
             assert_eq!(chunks.iter().map(|chunk| chunk.raw_len).sum::<u32>(), 400_000);
             let mut seen = vec![];
-            let mut visit = |range| checkpoint.visit_chunks("t", range, |start, bytes| {
-                assert_eq!(start, seen.len() as u64);
-                seen.extend_from_slice(bytes);
-                Ok(())
-            });
+            let mut visit = |range| {
+                checkpoint.visit_chunks("t", range, |start, bytes| {
+                    assert_eq!(start, seen.len() as u64);
+                    seen.extend_from_slice(bytes);
+                    Ok(())
+                })
+            };
             visit(0..3).unwrap();
             visit(3..7).unwrap();
             assert!(seen == checkpoint.tensor("t").unwrap().bytes());

@@ -145,7 +145,8 @@ mod tests {
         let infos = reader.list().unwrap();
         let recorded = infos[2].state.as_ref().unwrap().keep.clone();
         assert_eq!(recorded.map(|keep| keep.to_string()).as_deref(), Some("last 2, 1 best loss (min)"));
-        let steps = |keep: &Keep| reader.kept(keep, 0).unwrap().keys().map(|name| name.step).collect::<Vec<_>>();
+        let steps =
+            |keep: &Keep| reader.kept(keep, 0).unwrap().keys().map(|name| name.step).collect::<Vec<_>>();
         assert_eq!(steps(&keep), [1, 2, 3]);
         assert_eq!(steps(&Keep::last(1)), [3]);
         let name = reader.find(2).unwrap();

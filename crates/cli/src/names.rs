@@ -1,8 +1,6 @@
 //! Names of tensors: shell patterns, and the order people expect: `layer.2` before `layer.10`.
 
 use std::cmp::Ordering;
-use std::iter::Peekable;
-use std::str::Chars;
 
 /// Whether a name fits a pattern in which `*` is any text and `?` any one character.
 pub fn matches(pattern: &str, name: &str) -> bool {
@@ -38,18 +36,18 @@ pub fn wanted(only: Option<&str>, name: &str) -> bool {
     only.is_none_or(|pattern| matches(pattern, name))
 }
 
-/// Numbers within names by value, everything else by character.
+/// Numbers within names by value, everything else by byte. Allocates nothing: it sorts hundreds of thousands.
 pub fn natural(a: &str, b: &str) -> Ordering {
-    let (mut left, mut right) = (a.chars().peekable(), b.chars().peekable());
+    let (mut left, mut right) = (a.as_bytes(), b.as_bytes());
     loop {
-        let (Some(&x), Some(&y)) = (left.peek(), right.peek()) else {
-            return left.peek().is_some().cmp(&right.peek().is_some()).then_with(|| a.cmp(b));
+        let (Some(&x), Some(&y)) = (left.first(), right.first()) else {
+            return left.len().cmp(&right.len()).then_with(|| a.cmp(b));
         };
         let order = if x.is_ascii_digit() && y.is_ascii_digit() {
-            digits(&mut left).cmp(&digits(&mut right))
+            let (mine, theirs) = (number(&mut left), number(&mut right));
+            mine.len().cmp(&theirs.len()).then_with(|| mine.cmp(theirs))
         } else {
-            left.next();
-            right.next();
+            (left, right) = (&left[1..], &right[1..]);
             x.cmp(&y)
         };
         if order.is_ne() {
@@ -58,15 +56,12 @@ pub fn natural(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// A run of digits as (how many, which), without leading zeros: numbers of any length in the order of their values.
-fn digits(chars: &mut Peekable<Chars<'_>>) -> (usize, String) {
-    let mut digits = String::new();
-    while let Some(digit) = chars.next_if(char::is_ascii_digit) {
-        if !(digits.is_empty() && digit == '0') {
-            digits.push(digit);
-        }
-    }
-    (digits.len(), digits)
+/// Takes a run of digits off the front, and gives it without leading zeros: then the longer is the larger.
+fn number<'t>(text: &mut &'t [u8]) -> &'t [u8] {
+    let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, rest) = text.split_at(end);
+    *text = rest;
+    &digits[digits.iter().position(|&digit| digit != b'0').unwrap_or(end)..]
 }
 
 #[cfg(test)]

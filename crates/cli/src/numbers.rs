@@ -20,7 +20,9 @@ impl Kind {
     pub fn of(dtype: Dtype) -> Option<Self> {
         match dtype {
             Dtype::Opaque => None,
-            Dtype::U32 | Dtype::I32 | Dtype::U64 | Dtype::I64 | Dtype::F64 | Dtype::C128 => Some(Self::Double(dtype)),
+            Dtype::U32 | Dtype::I32 | Dtype::U64 | Dtype::I64 | Dtype::F64 | Dtype::C128 => {
+                Some(Self::Double(dtype))
+            }
             _ => Some(Self::Single(dtype)),
         }
     }
@@ -111,8 +113,12 @@ fn each<const N: usize, T>(bytes: &[u8], out: &mut [T], number: impl Fn([u8; N])
 pub fn one(dtype: Dtype, bytes: &[u8]) -> String {
     let text = |value: f64| format!("{value}");
     match (dtype, Kind::of(dtype)) {
-        (Dtype::U64, _) if bytes.len() == 8 => u64::from_le_bytes(bytes.try_into().unwrap_or_default()).to_string(),
-        (Dtype::I64, _) if bytes.len() == 8 => i64::from_le_bytes(bytes.try_into().unwrap_or_default()).to_string(),
+        (Dtype::U64, _) if bytes.len() == 8 => {
+            u64::from_le_bytes(bytes.try_into().unwrap_or_default()).to_string()
+        }
+        (Dtype::I64, _) if bytes.len() == 8 => {
+            i64::from_le_bytes(bytes.try_into().unwrap_or_default()).to_string()
+        }
         (Dtype::Bool, _) => (bytes != [0]).to_string(),
         (Dtype::C64 | Dtype::C128, _) => {
             let (real, imaginary) = bytes.split_at(bytes.len() / 2);

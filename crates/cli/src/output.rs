@@ -69,7 +69,8 @@ fn line(row: &[String], widths: &[usize], right: &[usize], limit: usize) -> Stri
         let cell = middle(cell, wide);
         let space = " ".repeat(wide - width(&cell).min(wide));
         let gap = if number == 0 { "" } else { "  " };
-        let (before, after) = if right.contains(&number) { (space, String::new()) } else { (String::new(), space) };
+        let (before, after) =
+            if right.contains(&number) { (space, String::new()) } else { (String::new(), space) };
         line.push_str(&format!("{gap}{before}{cell}{after}"));
     }
     cut(line.trim_end(), limit)
@@ -108,11 +109,15 @@ pub fn columns() -> Option<usize> {
 
 /// Text from a file, safe for a terminal: control characters are shown, not sent.
 pub fn clean(text: &str) -> String {
-    let unsafe_here = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
+    let unsafe_here = |c: char| {
+        c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c)
+    };
     if !text.chars().any(unsafe_here) {
         return text.to_owned();
     }
-    text.chars().flat_map(|c| if unsafe_here(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| if unsafe_here(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
 }
 
 /// Bold on a terminal, unless NO_COLOR is set.
@@ -148,7 +153,8 @@ pub fn check_free(path: &Path, force: bool) -> Result<(), Error> {
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if folder.is_some_and(|folder| !folder.is_dir()) {
-        return Err(Error::new(ErrorKind::NotFound, "the folder to write to does not exist").in_object(path.display()));
+        return Err(Error::new(ErrorKind::NotFound, "the folder to write to does not exist")
+            .in_object(path.display()));
     }
     Ok(())
 }
@@ -164,7 +170,9 @@ pub fn sparkline(counts: &[u32]) -> String {
 pub fn sparkline_of(values: &[f64]) -> String {
     let finite = || values.iter().copied().filter(|value| value.is_finite());
     let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
-    let scaled = |value: &f64| if value.is_finite() && high > low { ((value - low) / (high - low) * 700.0) as u32 } else { 0 };
+    let scaled = |value: &f64| {
+        if value.is_finite() && high > low { ((value - low) / (high - low) * 700.0) as u32 } else { 0 }
+    };
     let bars: Vec<u32> = values.iter().map(scaled).collect();
     const TOP: u32 = 700;
     bars.iter().map(|&bar| sparkline(&[bar, TOP]).chars().next().unwrap_or(' ')).collect()
@@ -253,7 +261,10 @@ mod tests {
     fn tables_give_way_in_the_middle_of_names() {
         assert_eq!(middle("encoder.layers.10.weight", 13), "encode…weight");
         assert_eq!(cut("abcdef", 4), "abc…");
-        assert_eq!([0.0, 0.25, 1234.5, 1e-9, -2e7].map(number), ["0", "0.25", "1234.5", "1.0000e-9", "-2.0000e7"]);
+        assert_eq!(
+            [0.0, 0.25, 1234.5, 1e-9, -2e7].map(number),
+            ["0", "0.25", "1234.5", "1.0000e-9", "-2.0000e7"]
+        );
         assert_eq!(sparkline(&[0, 1, 8]), "▁▂█");
         assert_eq!(sparkline_of(&[1.0, f64::NAN, 2.0]), "▁▁█");
     }

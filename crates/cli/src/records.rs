@@ -53,7 +53,8 @@ fn compare(path: &str, left: Option<&Value>, right: Option<&Value>, found: &mut 
     let under = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match (left, right) {
         (Some(Value::Map(a)), Some(Value::Map(b))) => {
-            let mut keys: Vec<&String> = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))).collect();
+            let mut keys: Vec<&String> =
+                a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))).collect();
             keys.sort();
             keys.into_iter().for_each(|key| compare(&under(key), a.get(key), b.get(key), found));
         }
@@ -77,13 +78,20 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn map(pairs: &[(&str, Value)]) -> Value {
-        Value::Map(pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect::<BTreeMap<_, _>>())
+        Value::Map(
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect::<BTreeMap<_, _>>(),
+        )
     }
 
     #[test]
     fn changes_have_their_paths() {
-        let left = map(&[("lr", Value::Float(0.1)), ("betas", Value::List(vec![Value::Int(1)])), ("gone", Value::Null)]);
-        let right = map(&[("lr", Value::Float(0.2)), ("betas", Value::List(vec![Value::Int(1), Value::Int(2)]))]);
+        let left = map(&[
+            ("lr", Value::Float(0.1)),
+            ("betas", Value::List(vec![Value::Int(1)])),
+            ("gone", Value::Null),
+        ]);
+        let right =
+            map(&[("lr", Value::Float(0.2)), ("betas", Value::List(vec![Value::Int(1), Value::Int(2)]))]);
         let found = changes(&[("adam".to_owned(), left)], &[("adam".to_owned(), right)]);
         let paths: Vec<&str> = found.iter().map(|change| change.path.as_str()).collect();
         assert_eq!(paths, ["adam.betas.1", "adam.gone", "adam.lr"]);

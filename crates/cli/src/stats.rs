@@ -81,13 +81,17 @@ impl Stats {
 
     /// One block, whose first element has the index `start`.
     fn block<N: Number>(&mut self, start: u64, numbers: &[N]) {
-        let block = fast(numbers).unwrap_or_else(|| careful(start, numbers));
-        self.merge(&block);
+        let (rows, rest) = numbers.as_chunks::<LANES>();
+        let in_rows = numbers.len() - rest.len();
+        self.merge(&fast(rows).unwrap_or_else(|| careful(start, &numbers[..in_rows])));
+        self.merge(&careful(start + in_rows as u64, rest));
     }
 }
 
 /// f32 or f64, as blocks need them.
-trait Number: Copy + PartialOrd + std::ops::Add<Output = Self> + std::ops::Sub<Output = Self> + std::ops::Mul<Output = Self> {
+trait Number:
+    Copy + PartialOrd + std::ops::Add<Output = Self> + std::ops::Sub<Output = Self> + std::ops::Mul<Output = Self>
+{
     const ZERO: Self;
     fn wide(self) -> f64;
     fn narrow(value: f64) -> Self;
@@ -114,51 +118,48 @@ impl Number for f64 {
 }
 
 /// A block in lanes; None when anything in it, or a sum of it, is not finite.
-fn fast<N: Number>(numbers: &[N]) -> Option<Stats> {
-    let first = *numbers.first()?;
-    let (mut sums, mut low, mut high) = ([N::ZERO; LANES], [first; LANES], [first; LANES]);
-    let mut zeros = [0_u32; LANES];
-    let (rows, rest) = numbers.as_chunks::<LANES>();
-    for row in rows {
-        for lane in 0..LANES {
-            let x = row[lane];
-            sums[lane] = sums[lane] + x;
-            low[lane] = if x < low[lane] { x } else { low[lane] };
-            high[lane] = if x > high[lane] { x } else { high[lane] };
-            zeros[lane] += u32::from(x == N::ZERO);
-        }
-    }
-    for (lane, &x) in rest.iter().enumerate() {
-        sums[lane] = sums[lane] + x;
-        low[lane] = if x < low[lane] { x } else { low[lane] };
-        high[lane] = if x > high[lane] { x } else { high[lane] };
-        zeros[lane] += u32::from(x == N::ZERO);
-    }
-    let sum: f64 = sums.iter().map(|lane| lane.wide()).sum();
-    let mean = sum / numbers.len() as f64;
+fn fast<N: Number>(rows: &[[N; LANES]]) -> Option<Stats> {
+    let first = [rows.first()?[0]; LANES];
+    let count = (rows.len() * LANES) as u64;
+    let sum: f64 = reduce(rows, [N::ZERO; LANES], |sum, x| sum + x).map(N::wide).iter().sum();
+    let low = reduce(rows, first, |low, x| if x < low { x } else { low }).map(N::wide);
+    let high = reduce(rows, first, |high, x| if x > high { x } else { high }).map(N::wide);
+    let zeros = reduce(rows, [0_u32; LANES], |zeros, x| zeros + u32::from(x == N::ZERO));
+    let mean = sum / count as f64;
     let center = N::narrow(mean);
-    let mut squares = [N::ZERO; LANES];
-    for row in rows {
-        for lane in 0..LANES {
-            let d = row[lane] - center;
-            squares[lane] = squares[lane] + d * d;
-        }
-    }
-    for (lane, &x) in rest.iter().enumerate() {
-        let d = x - center;
-        squares[lane] = squares[lane] + d * d;
-    }
-    let squares: f64 = squares.iter().map(|lane| lane.wide()).sum();
+    let square = |squares, x: N| squares + (x - center) * (x - center);
+    let squares: f64 = reduce(rows, [N::ZERO; LANES], square).map(N::wide).iter().sum();
     (sum.is_finite() && squares.is_finite()).then(|| Stats {
-        count: numbers.len() as u64,
-        finite: numbers.len() as u64,
+        count,
+        finite: count,
         zeros: zeros.iter().map(|&lane| u64::from(lane)).sum(),
-        min: low.iter().map(|lane| lane.wide()).fold(f64::INFINITY, f64::min),
-        max: high.iter().map(|lane| lane.wide()).fold(f64::NEG_INFINITY, f64::max),
+        min: low.into_iter().fold(f64::INFINITY, f64::min),
+        max: high.into_iter().fold(f64::NEG_INFINITY, f64::max),
         mean,
         squares,
         ..Stats::default()
     })
+}
+
+/// The sum of squares of a block; not finite when anything in it, or the sum, is not.
+pub fn square_sum(numbers: &[f32]) -> f64 {
+    let (rows, rest) = numbers.as_chunks::<LANES>();
+    let lanes = reduce(rows, [0.0; LANES], |sum, x: f32| sum + x * x).map(f64::from);
+    lanes.iter().sum::<f64>() + rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()
+}
+
+/// One accumulator in lanes over rows that are in the cache. One at a time, and not inlined: together with other
+/// accumulators, or with what is done with the lanes afterwards, the compiler shuffles rows about (measured: 1.5 GB/s on
+/// one core, against 8).
+#[inline(never)]
+fn reduce<N: Copy, A: Copy>(rows: &[[N; LANES]], start: [A; LANES], step: impl Fn(A, N) -> A) -> [A; LANES] {
+    let mut lanes = start;
+    for row in rows {
+        for lane in 0..LANES {
+            lanes[lane] = step(lanes[lane], row[lane]);
+        }
+    }
+    lanes
 }
 
 fn careful<N: Number>(start: u64, numbers: &[N]) -> Stats {

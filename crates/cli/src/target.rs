@@ -1,8 +1,8 @@
 //! What the user points at: a file, or a run with a selector. Owns: telling them apart, and opening them.
 
+use crate::opened::Opened;
 use std::path::{Path, PathBuf};
 use tensorkeep::engine::Local;
-use crate::opened::Opened;
 use tensorkeep::{Checkpoint, Error, ErrorKind, Mode, Name, Reader, Result};
 
 /// A target of the command line.

@@ -74,7 +74,12 @@ impl<'m> Node<'m> {
     fn collect(&self, label: &str, depth: usize, lines: &mut Vec<Line<'m>>) {
         let indent = "  ".repeat(depth.saturating_sub(1));
         if let Some(leaf) = self.leaf {
-            lines.push(Line { label: format!("{indent}{label}"), leaf: Some(leaf), bytes: self.bytes, tensors: 1 });
+            lines.push(Line {
+                label: format!("{indent}{label}"),
+                leaf: Some(leaf),
+                bytes: self.bytes,
+                tensors: 1,
+            });
         } else if depth > 0 {
             if let Some((part, only)) = self.below.first_key_value().filter(|_| self.below.len() == 1) {
                 return only.collect(&format!("{label}.{}", part.0), depth, lines);
@@ -108,7 +113,8 @@ mod tests {
         };
         let metas = ["layer.10.w", "layer.2.w", "layer.2.b", "head.w", "layer"].map(meta);
         let root = Node::of(&metas);
-        let lines: Vec<(String, u64)> = root.lines().into_iter().map(|line| (line.label, line.bytes)).collect();
+        let lines: Vec<(String, u64)> =
+            root.lines().into_iter().map(|line| (line.label, line.bytes)).collect();
         let expected = [("head.w", 4), ("layer", 16), ("  2", 8), ("    b", 4), ("    w", 4), ("  10.w", 4)];
         assert_eq!(lines, expected.map(|(label, bytes)| (label.to_owned(), bytes)));
         assert_eq!(Node::of(&[meta(&".".repeat(100_000))]).lines().len(), 1);

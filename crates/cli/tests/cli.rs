@@ -206,13 +206,20 @@ fn every_verb_has_json_with_a_schema_name() {
         let output = tensorkeep(&[args, &["--json"][..]].concat());
         assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
         let first = text(&output).lines().next().unwrap().to_owned();
-        let document: Json = serde_json::from_str(&first).unwrap_or_else(|error| panic!("{args:?}: {error}: {first}"));
+        let document: Json =
+            serde_json::from_str(&first).unwrap_or_else(|error| panic!("{args:?}: {error}: {first}"));
         assert_eq!(document["schema"], format!("tensorkeep.{schema}.v1"), "{args:?}");
         assert!(output.stderr.is_empty(), "{args:?}: {output:?}");
     }
     let doctor = json(&["doctor", &run.path("run"), "--json"]);
     assert_eq!(doctor["schema"], "tensorkeep.doctor.v1");
-    assert!(!Path::new(&run.path("run")).read_dir().unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().contains("doctor")));
+    assert!(
+        !Path::new(&run.path("run")).read_dir().unwrap().any(|entry| entry
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .contains("doctor"))
+    );
 }
 
 #[test]
@@ -225,7 +232,10 @@ fn stats_and_deep_verify_find_nan_and_where_it_is() {
     snapshot.save(run.folder.join("nan.tkeep")).unwrap();
     let stats = json(&["stats", &run.path("nan.tkeep"), "--json"]);
     let (bad, good) = (&stats["tensors"][0], &stats["tensors"][1]);
-    assert_eq!((&bad["name"], &bad["nans"], &bad["infs"], &bad["zeros"]), (&"b".into(), &1.into(), &1.into(), &1.into()));
+    assert_eq!(
+        (&bad["name"], &bad["nans"], &bad["infs"], &bad["zeros"]),
+        (&"b".into(), &1.into(), &1.into(), &1.into())
+    );
     assert_eq!((&bad["first_bad"], &bad["min"], &bad["max"]), (&600_001.into(), &0.0.into(), &0.5.into()));
     assert_eq!((&good["min"], &good["max"]), (&1.0.into(), &4.0.into()));
     assert!((good["mean"].as_f64().unwrap() - 7.0 / 3.0).abs() < 1e-6);
@@ -246,18 +256,56 @@ fn diff_tells_equal_close_far_and_missing_apart() {
         snapshot.save(run.folder.join(name)).unwrap();
     };
     let near = 1.0_f32.next_up();
-    save("a", &[("equal", &[1.0, 2.0]), ("close", &[1.0, 2.0]), ("far", &[1.0, 2.0]), ("left", &[1.0]), ("shape", &[1.0])], 0.1);
-    save("b", &[("equal", &[1.0, 2.0]), ("close", &[near, 2.0]), ("far", &[1.0, 5.0]), ("right", &[1.0]), ("shape", &[1.0, 2.0])], 0.2);
+    save(
+        "a",
+        &[
+            ("equal", &[1.0, 2.0]),
+            ("close", &[1.0, 2.0]),
+            ("far", &[1.0, 2.0]),
+            ("left", &[1.0]),
+            ("shape", &[1.0]),
+        ],
+        0.1,
+    );
+    save(
+        "b",
+        &[
+            ("equal", &[1.0, 2.0]),
+            ("close", &[near, 2.0]),
+            ("far", &[1.0, 5.0]),
+            ("right", &[1.0]),
+            ("shape", &[1.0, 2.0]),
+        ],
+        0.2,
+    );
     let output = tensorkeep(&["diff", &run.path("a"), &run.path("b"), "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let diff: Json = serde_json::from_slice(&output.stdout).unwrap();
-    let verdict = |name: &str| diff["tensors"].as_array().unwrap().iter().find(|tensor| tensor["name"] == name).unwrap().clone();
-    for (name, expected) in [("equal", "equal"), ("close", "close"), ("far", "differ"), ("left", "only left"), ("right", "only right"), ("shape", "incompatible")] {
+    let verdict = |name: &str| {
+        diff["tensors"].as_array().unwrap().iter().find(|tensor| tensor["name"] == name).unwrap().clone()
+    };
+    for (name, expected) in [
+        ("equal", "equal"),
+        ("close", "close"),
+        ("far", "differ"),
+        ("left", "only left"),
+        ("right", "only right"),
+        ("shape", "incompatible"),
+    ] {
         assert_eq!(verdict(name)["verdict"], expected, "{name}");
     }
-    assert_eq!((&verdict("far")["max"], &verdict("far")["max_at"], &verdict("close")["ulp"]), (&3.0.into(), &1.into(), &1.into()));
-    assert_eq!((&diff["records"][0]["path"], &diff["records"][0]["right"]), (&"adam.lr".into(), &"0.2".into()));
-    assert_eq!(tensorkeep(&["diff", &run.path("a"), &run.path("b"), "--only", "equal"]).status.code(), Some(0));
+    assert_eq!(
+        (&verdict("far")["max"], &verdict("far")["max_at"], &verdict("close")["ulp"]),
+        (&3.0.into(), &1.into(), &1.into())
+    );
+    assert_eq!(
+        (&diff["records"][0]["path"], &diff["records"][0]["right"]),
+        (&"adam.lr".into(), &"0.2".into())
+    );
+    assert_eq!(
+        tensorkeep(&["diff", &run.path("a"), &run.path("b"), "--only", "equal"]).status.code(),
+        Some(0)
+    );
     assert_eq!(tensorkeep(&["diff", &run.path("a"), &run.path("a")]).status.code(), Some(0));
 }
 
@@ -317,7 +365,10 @@ fn outputs_that_exist_are_refused_and_untouched_unless_forced() {
     }
     assert!(tensorkeep(&["get", &file, "fc.weight[1:3]", "-o", &npy, "--force"]).status.success());
     let shown = json(&["show", &npy, "--json"]);
-    assert_eq!((&shown["format"], &shown["tensors"][0]["shape"]), (&"npy".into(), &serde_json::json!([2, 10])));
+    assert_eq!(
+        (&shown["format"], &shown["tensors"][0]["shape"]),
+        (&"npy".into(), &serde_json::json!([2, 10]))
+    );
     assert_eq!(refused(&["repack", &file, "-o", &run.path("no/such/folder")]).0, 3);
 }
 
@@ -355,8 +406,11 @@ fn what_is_lost_by_an_export_is_listed_and_the_answer_is_no_unless_allowed() {
 #[test]
 fn a_terminal_of_40_columns_gets_lines_of_40() {
     let run = Run::new("narrow");
-    for args in [["ls", &run.path("run")], ["show", &run.path("file.tkeep")], ["stats", &run.path("file.tkeep")]] {
-        let output = Command::new(env!("CARGO_BIN_EXE_tensorkeep")).args(args).env("COLUMNS", "40").output().unwrap();
+    for args in
+        [["ls", &run.path("run")], ["show", &run.path("file.tkeep")], ["stats", &run.path("file.tkeep")]]
+    {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_tensorkeep")).args(args).env("COLUMNS", "40").output().unwrap();
         assert!(output.status.success());
         let table: Vec<String> = text(&output).lines().skip(4).take(3).map(str::to_owned).collect();
         assert!(table.iter().all(|line| line.chars().count() <= 40), "{args:?}: {table:?}");
@@ -365,7 +419,9 @@ fn a_terminal_of_40_columns_gets_lines_of_40() {
 
 #[test]
 fn completions_and_the_man_page_name_every_verb() {
-    for (args, word) in [(&["completions", "bash"][..], "salvage"), (&["man"], "tensorkeep"), (&["man"], "REPACK")] {
+    for (args, word) in
+        [(&["completions", "bash"][..], "salvage"), (&["man"], "tensorkeep"), (&["man"], "REPACK")]
+    {
         let output = tensorkeep(args);
         assert!(output.status.success() && text(&output).contains(word), "{args:?}");
     }

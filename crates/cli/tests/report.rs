@@ -17,7 +17,8 @@ impl Run {
         let weights: Vec<f32> = (0..3000).map(|i| if i == 77 { f32::NAN } else { i as f32 }).collect();
         let keep = Keep::all().and_best("loss", Mode::Min, 1);
         for attempt in 0..2 {
-            let store = Store::open(Local::create(&folder).unwrap(), Settings::new().keep(keep.clone())).unwrap();
+            let store =
+                Store::open(Local::create(&folder).unwrap(), Settings::new().keep(keep.clone())).unwrap();
             store.resume().unwrap();
             for i in 1..=checkpoints / 2 {
                 let mut snapshot = Snapshot::new();
@@ -26,7 +27,11 @@ impl Run {
                 }
                 snapshot.tensor(HOSTILE, &weights[..10]).unwrap();
                 snapshot.record(HOSTILE, &(HOSTILE, attempt)).unwrap().metadata("k", HOSTILE).unwrap();
-                snapshot.metric("loss", 1.0 / (i + attempt * 10) as f64).unwrap().metric(HOSTILE, i as f64).unwrap();
+                snapshot
+                    .metric("loss", 1.0 / (i + attempt * 10) as f64)
+                    .unwrap()
+                    .metric(HOSTILE, i as f64)
+                    .unwrap();
                 snapshot.progress(Progress::new(attempt * checkpoints / 2 + i));
                 store.save(&snapshot).unwrap();
             }
@@ -88,7 +93,10 @@ fn the_page_is_well_formed_and_loads_nothing() {
         assert!(!elements.iter().any(|element| element == name), "{name}");
     }
     for (key, value) in &attributes {
-        assert!(!["src", "href", "action", "srcset"].contains(&key.as_str()) && !key.starts_with("on"), "{key}={value}");
+        assert!(
+            !["src", "href", "action", "srcset"].contains(&key.as_str()) && !key.starts_with("on"),
+            "{key}={value}"
+        );
     }
     assert!(!page.contains("http") && !page.contains("url(") && !page.contains("@import"));
     assert!(page.contains("&lt;script&gt;alert(1)"), "the hostile name is shown as text");
@@ -98,7 +106,15 @@ fn the_page_is_well_formed_and_loads_nothing() {
 fn the_page_says_what_a_person_looks_for() {
     let run = Run::new(6);
     let page = run.page();
-    for expected in ["Yes, from step 6.", "tensors hold NaN", "attempt 2", "best 0.", "Where the bytes are", "From 0001-0000000001 to 0002-0000000006", "attempt 1 → 2"] {
+    for expected in [
+        "Yes, from step 6.",
+        "tensors hold NaN",
+        "attempt 2",
+        "best 0.",
+        "Where the bytes are",
+        "From 0001-0000000001 to 0002-0000000006",
+        "attempt 1 → 2",
+    ] {
         assert!(page.contains(expected), "{expected:?} is not on the page");
     }
     let path = run.0.join("0002-0000000006.tkeep");

@@ -17,9 +17,14 @@ pub fn cost(run: &Run, options: &Options) -> String {
         facts.push(("free", output::size(free)));
         facts.push(("the disk is full", full(run, rate, free)));
     }
-    let facts: String =
-        facts.iter().map(|(what, value)| format!("<div class=\"fact\"><span class=\"dim\">{what}</span><b>{}</b></div>", escape(value))).collect();
-    let stall = "<p class=\"dim\">How long each save held training up is not recorded in the checkpoints.</p>";
+    let facts: String = facts
+        .iter()
+        .map(|(what, value)| {
+            format!("<div class=\"fact\"><span class=\"dim\">{what}</span><b>{}</b></div>", escape(value))
+        })
+        .collect();
+    let stall =
+        "<p class=\"dim\">How long each save held training up is not recorded in the checkpoints.</p>";
     section("cost", "Cost", &format!("<div class=\"facts\">{facts}</div>{stall}"))
 }
 

@@ -125,8 +125,8 @@ fn changes(reader: &Reader, infos: &[Info]) -> Vec<(u32, u32, Vec<Change>)> {
         records.into_iter().filter_map(|(name, value)| Some((name, value.ok()?))).collect()
     };
     let names: Vec<Name> = lasts.into_values().collect();
-    let pairs = names.windows(2).map(|pair| {
-        (pair[0].attempt, pair[1].attempt, records::changes(&own(pair[0]), &own(pair[1])))
-    });
+    let pairs = names
+        .windows(2)
+        .map(|pair| (pair[0].attempt, pair[1].attempt, records::changes(&own(pair[0]), &own(pair[1]))));
     pairs.collect()
 }

@@ -44,7 +44,11 @@ pub fn html(reader: &Reader, options: &Options) -> Result<String> {
     let mut page = String::with_capacity(256 << 10);
     page.push_str("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n");
     page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n");
-    page.push_str(&format!("<title>{}</title>\n<style>{}</style>\n</head>\n<body>\n", escape(&options.title), STYLE));
+    page.push_str(&format!(
+        "<title>{}</title>\n<style>{}</style>\n</head>\n<body>\n",
+        escape(&options.title),
+        STYLE
+    ));
     page.push_str("<header><h1>");
     page.push_str(&escape(&options.title));
     page.push_str("</h1><button id=\"theme\" type=\"button\">theme</button></header>\n<main>\n");
@@ -145,9 +149,6 @@ mod tests {
 
     #[test]
     fn hostile_text_stays_text() {
-        assert_eq!(
-            escape("</script><b a='\"&\x1b"),
-            "&lt;/script&gt;&lt;b a=&#39;&quot;&amp;\\u{1b}"
-        );
+        assert_eq!(escape("</script><b a='\"&\x1b"), "&lt;/script&gt;&lt;b a=&#39;&quot;&amp;\\u{1b}");
     }
 }

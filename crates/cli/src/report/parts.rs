@@ -12,7 +12,10 @@ pub fn resume(run: &Run) -> String {
         (_, 0) => "<p class=\"verdict warn\">No checkpoints yet: a start begins from nothing.</p>".to_owned(),
         (None, _) => "<p class=\"verdict wrong\">No: none of the checkpoints verifies.</p>".to_owned(),
         (Some((name, _)), _) if damaged == 0 => {
-            format!("<p class=\"verdict good\">Yes, from step {}.</p><p>{name} is the newest, and every byte of it verifies.</p>", name.step)
+            format!(
+                "<p class=\"verdict good\">Yes, from step {}.</p><p>{name} is the newest, and every byte of it verifies.</p>",
+                name.step
+            )
         }
         (Some((name, _)), _) => format!(
             "<p class=\"verdict warn\">Yes, from step {}, with a loss.</p><p>{damaged} newer than {name} cannot be used and will be set aside; {name} verifies.</p>",
@@ -34,8 +37,11 @@ pub fn diff(run: &Run) -> String {
     let mut counts: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
     pair.verdicts.values().for_each(|verdict| *counts.entry(verdict.word()).or_default() += 1);
     let counts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
-    let mut differing: Vec<_> = pair.verdicts.iter().filter(|(_, verdict)| verdict.word() != "equal").collect();
-    let relative = |verdict: &crate::compare::Verdict| verdict.distance().map_or(f64::MAX, |distance| distance.relative());
+    let mut differing: Vec<_> =
+        pair.verdicts.iter().filter(|(_, verdict)| verdict.word() != "equal").collect();
+    let relative = |verdict: &crate::compare::Verdict| {
+        verdict.distance().map_or(f64::MAX, |distance| distance.relative())
+    };
     differing.sort_by(|(_, a), (_, b)| relative(b).total_cmp(&relative(a)));
     let rows: Vec<Vec<Cell>> = differing
         .iter()
@@ -43,7 +49,10 @@ pub fn diff(run: &Run) -> String {
         .map(|(name, verdict)| {
             let mut row = vec![Cell::text(name), Cell::text(verdict.word())];
             if let Some(distance) = verdict.distance() {
-                row.extend([distance.max, distance.relative(), distance.cosine()].map(|value| Cell::number(&output::number(value), value)));
+                row.extend(
+                    [distance.max, distance.relative(), distance.cosine()]
+                        .map(|value| Cell::number(&output::number(value), value)),
+                );
                 row.push(Cell::number(&distance.ulp.to_string(), distance.ulp as f64));
             }
             row
@@ -55,7 +64,11 @@ pub fn diff(run: &Run) -> String {
     };
     let title = format!("From {} to {}", pair.left, pair.right);
     let records = changes(&pair.changes);
-    section("diff", &title, &format!("<p>{}</p>{tensors}<h3>records</h3>{records}", escape(&counts.join(", "))))
+    section(
+        "diff",
+        &title,
+        &format!("<p>{}</p>{tensors}<h3>records</h3>{records}", escape(&counts.join(", "))),
+    )
 }
 
 fn changes(changes: &[Change]) -> String {
@@ -63,8 +76,11 @@ fn changes(changes: &[Change]) -> String {
         return "<p class=\"dim\">No record differs.</p>".to_owned();
     }
     let side = |side: &Option<String>| Cell::text(side.as_deref().unwrap_or("–"));
-    let rows: Vec<Vec<Cell>> =
-        changes.iter().take(200).map(|change| vec![Cell::text(&change.path), side(&change.left), side(&change.right)]).collect();
+    let rows: Vec<Vec<Cell>> = changes
+        .iter()
+        .take(200)
+        .map(|change| vec![Cell::text(&change.path), side(&change.left), side(&change.right)])
+        .collect();
     table(&["place", "before", "after"], &rows)
 }
 
@@ -107,9 +123,16 @@ fn map(damaged: &Damaged) -> String {
             bad[cell] |= is_bad;
         }
     }
-    damaged.errors.iter().filter_map(tensorkeep::Error::byte).for_each(|byte| bad[cell_of(byte).min(CELLS)] = true);
+    damaged
+        .errors
+        .iter()
+        .filter_map(tensorkeep::Error::byte)
+        .for_each(|byte| bad[cell_of(byte).min(CELLS)] = true);
     let path = |wanted: &dyn Fn(usize) -> bool| -> String {
-        (0..CELLS).filter(|&cell| wanted(cell)).map(|cell| format!("M{} 0h2v22h-2z", cell as f64 * 2.5)).collect()
+        (0..CELLS)
+            .filter(|&cell| wanted(cell))
+            .map(|cell| format!("M{} 0h2v22h-2z", cell as f64 * 2.5))
+            .collect()
     };
     format!(
         "<svg viewBox=\"0 0 1100 22\" width=\"100%\"><path fill=\"var(--line)\" d=\"{}\"/><path fill=\"var(--accent)\" d=\"{}\"/><path fill=\"var(--bad)\" d=\"{}\"/></svg>",
@@ -146,7 +169,12 @@ pub fn checkpoints(run: &Run) -> String {
         .map(|info| {
             let kept = run.kept.get(&info.name).map(|why| why.iter().cloned().collect::<Vec<_>>().join(", "));
             let (age, metrics, why, state) = match &info.state {
-                Ok(state) => (state.saved_at, ls::metrics(state), state.why.clone(), if info.pinned { "pinned" } else { "ok" }),
+                Ok(state) => (
+                    state.saved_at,
+                    ls::metrics(state),
+                    state.why.clone(),
+                    if info.pinned { "pinned" } else { "ok" },
+                ),
                 Err(error) => (0, String::new(), String::new(), error.kind().as_str()),
             };
             vec![

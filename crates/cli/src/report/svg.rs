@@ -45,7 +45,9 @@ pub fn histogram(bins: &[u32]) -> String {
         })
         .collect();
     let width = bins.len() * 5;
-    format!("<svg width=\"{width}\" height=\"16\" viewBox=\"0 0 {width} 16\"><path class=\"hist\" d=\"{path}\"/></svg>")
+    format!(
+        "<svg width=\"{width}\" height=\"16\" viewBox=\"0 0 {width} 16\"><path class=\"hist\" d=\"{path}\"/></svg>"
+    )
 }
 
 /// One curve over steps. `best` is marked; a point is (attempt, step, value), and a new attempt begins a new line.
@@ -63,7 +65,12 @@ pub fn curve(title: &str, points: &[(u32, u64, f64)], best: &[(usize, &str)]) ->
         .iter()
         .map(|&(attempt, step, value)| {
             let what = format!("step {step}, attempt {attempt}: {}", crate::output::number(value));
-            format!("<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.5\"><title>{}</title></circle>", x.at(step as f64), y.at(value), escape(&what))
+            format!(
+                "<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.5\"><title>{}</title></circle>",
+                x.at(step as f64),
+                y.at(value),
+                escape(&what)
+            )
         })
         .collect();
     let marks: String = best

@@ -16,7 +16,8 @@ type Area = (f64, f64, f64, f64);
 
 pub fn treemap(run: &Run) -> String {
     let Some((_, tensors)) = &run.newest else { return String::new() };
-    let mut metas: Vec<&Meta> = tensors.iter().map(|(meta, _)| meta).filter(|meta| meta.byte_len > 0).collect();
+    let mut metas: Vec<&Meta> =
+        tensors.iter().map(|(meta, _)| meta).filter(|meta| meta.byte_len > 0).collect();
     metas.sort_by_key(|meta| std::cmp::Reverse(meta.byte_len));
     if metas.is_empty() {
         return String::new();
@@ -33,9 +34,12 @@ pub fn treemap(run: &Run) -> String {
     let legend: String = colours
         .iter()
         .filter(|(_, colour)| **colour < 7)
-        .map(|(group, colour)| format!("<span style=\"color:var(--c{colour})\">■</span> {} &nbsp; ", escape(group)))
+        .map(|(group, colour)| {
+            format!("<span style=\"color:var(--c{colour})\">■</span> {} &nbsp; ", escape(group))
+        })
         .collect();
-    let more = if left_out > 0 { format!("{left_out} smaller tensors are not drawn.") } else { String::new() };
+    let more =
+        if left_out > 0 { format!("{left_out} smaller tensors are not drawn.") } else { String::new() };
     section("sizes", "Where the bytes are", &format!("{svg}<p class=\"dim\">{legend}{more}</p>"))
 }
 
@@ -54,7 +58,8 @@ fn colours<'m>(metas: &[&'m Meta]) -> BTreeMap<&'m str, usize> {
 }
 
 fn rectangle(meta: &Meta, (x, y, width, height): Area, colour: usize) -> String {
-    let what = format!("{} {} {}, {}", meta.name, meta.dtype_text(), meta.shape_text(), output::size(meta.byte_len));
+    let what =
+        format!("{} {} {}, {}", meta.name, meta.dtype_text(), meta.shape_text(), output::size(meta.byte_len));
     let letters = ((width - 8.0).max(0.0) / 6.9) as usize;
     let name: String = match meta.name.chars().count() {
         count if count > letters => meta.name.chars().skip(count - letters.saturating_sub(1)).collect(),
@@ -129,13 +134,21 @@ pub fn table(run: &Run) -> String {
     let left_out = rows.len().saturating_sub(ROWS);
     rows.truncate(ROWS);
     let cells: Vec<Vec<Cell>> = rows.iter().map(|(meta, stats)| row(meta, stats.as_ref())).collect();
-    let header = ["tensor", "values", "dtype", "shape", "size", "NaN/Inf", "min", "max", "mean", "std", "norm", "zeros"];
+    let header = [
+        "tensor", "values", "dtype", "shape", "size", "NaN/Inf", "min", "max", "mean", "std", "norm", "zeros",
+    ];
     let broken = tensors.iter().filter(|(_, stats)| bad(stats) > 0).count();
     let verdict = match broken {
         0 => "<p class=\"good\">No NaN and no infinity.</p>".to_owned(),
         count => format!("<p class=\"wrong\">{count} tensors hold NaN or infinities.</p>"),
     };
-    let more = if left_out > 0 { format!("<p class=\"dim\">{left_out} smaller tensors are not listed; <code>tensorkeep stats</code> lists all.</p>") } else { String::new() };
+    let more = if left_out > 0 {
+        format!(
+            "<p class=\"dim\">{left_out} smaller tensors are not listed; <code>tensorkeep stats</code> lists all.</p>"
+        )
+    } else {
+        String::new()
+    };
     let title = format!("Tensors of {name}");
     section("tensors", &title, &format!("{verdict}{}{more}", super::table(&header, &cells)))
 }

@@ -41,7 +41,7 @@ pub fn timeline(run: &Run) -> String {
 }
 
 const LEGEND: &str = "<p class=\"dim\"><span style=\"color:var(--accent)\">●</span> kept &nbsp; <span style=\"color:var(--good)\">●</span> pinned &nbsp; \
-    <span style=\"color:var(--bad)\">●</span> cannot be read &nbsp; ○ resumed from, deleted since &nbsp; \
+    <span style=\"color:var(--bad)\">●</span> damaged &nbsp; ○ resumed from, deleted since &nbsp; \
     <span style=\"color:var(--bad)\">✕</span> the attempt ended: killed or stopped</p>";
 
 /// Where each attempt resumed, as its checkpoints say.
@@ -73,9 +73,13 @@ impl Picture<'_> {
     /// From the checkpoint that was resumed from down to the lane that went on from it.
     fn link(&self, lane: usize) -> String {
         let Some(origin) = self.origins.get(&self.lanes[lane]) else { return String::new() };
-        let Some(from) = self.lanes.iter().position(|&attempt| attempt == origin.attempt) else { return String::new() };
+        let Some(from) = self.lanes.iter().position(|&attempt| attempt == origin.attempt) else {
+            return String::new();
+        };
         let (x, top, bottom) = (self.step(origin.step), Self::y(from), Self::y(lane));
-        format!("<path fill=\"none\" stroke=\"var(--dim)\" stroke-dasharray=\"2 3\" d=\"M{x:.1} {top}V{bottom}\"/>")
+        format!(
+            "<path fill=\"none\" stroke=\"var(--dim)\" stroke-dasharray=\"2 3\" d=\"M{x:.1} {top}V{bottom}\"/>"
+        )
     }
 
     fn lane(&self, lane: usize) -> String {
@@ -89,10 +93,19 @@ impl Picture<'_> {
             .copied()
             .collect();
         let steps = of_attempt.iter().map(|info| info.name.step).chain(gone.iter().map(|name| name.step));
-        let end = steps.map(|step| self.step(step)).fold(None, |most: Option<f64>, x| Some(most.map_or(x, |most| most.max(x))));
-        let mut svg = format!("<g><title>{}</title><text x=\"0\" y=\"{:.1}\">attempt {attempt}</text></g>", escape(&self.who(attempt)), y + 4.0);
+        let end = steps
+            .map(|step| self.step(step))
+            .fold(None, |most: Option<f64>, x| Some(most.map_or(x, |most| most.max(x))));
+        let mut svg = format!(
+            "<g><title>{}</title><text x=\"0\" y=\"{:.1}\">attempt {attempt}</text></g>",
+            escape(&self.who(attempt)),
+            y + 4.0
+        );
         let Some(end) = end else {
-            svg.push_str(&format!("<text class=\"dim\" x=\"150\" y=\"{:.1}\">nothing that it saved is left</text>", y + 4.0));
+            svg.push_str(&format!(
+                "<text class=\"dim\" x=\"150\" y=\"{:.1}\">nothing that it saved is left</text>",
+                y + 4.0
+            ));
             return svg;
         };
         let start = self.step(self.origins.get(&attempt).map_or(0, |name| name.step));
@@ -117,18 +130,27 @@ impl Picture<'_> {
     }
 
     fn checkpoint(&self, info: &tensorkeep::Info, y: f64) -> String {
-        let fill = match (&info.state, info.pinned) {
-            (Err(_), _) => "var(--bad)",
+        let damaged = info.state.is_err() || self.run.damaged.iter().any(|damaged| damaged.name == info.key);
+        let fill = match (damaged, info.pinned) {
+            (true, _) => "var(--bad)",
             (_, true) => "var(--good)",
             _ => "var(--accent)",
         };
         let why = self.run.kept.get(&info.name).map(|why| why.iter().cloned().collect::<Vec<_>>().join(", "));
         let what = match &info.state {
-            Ok(state) => format!("{}: saved: {}; kept: {}", info.name, state.why, why.as_deref().unwrap_or("no longer")),
+            Ok(state) => format!(
+                "{}: saved: {}; kept: {}",
+                info.name,
+                state.why,
+                why.as_deref().unwrap_or("no longer")
+            ),
             Err(error) => format!("{}: {error}", info.name),
         };
         let x = self.step(info.name.step);
-        format!("<circle cx=\"{x:.1}\" cy=\"{y}\" r=\"5\" fill=\"{fill}\"><title>{}</title></circle>", escape(&what))
+        format!(
+            "<circle cx=\"{x:.1}\" cy=\"{y}\" r=\"5\" fill=\"{fill}\"><title>{}</title></circle>",
+            escape(&what)
+        )
     }
 }
 

@@ -31,9 +31,16 @@ pub fn cp(source: &str, target: &Path, force: bool, json: bool) -> Done {
     let bytes = copied.iter().map(|(_, bytes)| bytes).sum();
     if json {
         let names: Vec<&str> = copied.iter().map(|(name, _)| name.as_str()).collect();
-        output::print_json("cp", json!({ "source": source, "target": target.display().to_string(), "copied": names, "bytes": bytes }))?;
+        output::print_json(
+            "cp",
+            json!({ "source": source, "target": target.display().to_string(), "copied": names, "bytes": bytes }),
+        )?;
     } else {
-        let what = if copied.len() == 1 { "1 checkpoint".to_owned() } else { format!("{} checkpoints", copied.len()) };
+        let what = if copied.len() == 1 {
+            "1 checkpoint".to_owned()
+        } else {
+            format!("{} checkpoints", copied.len())
+        };
         output::print(format!("{}: {what}, {}, verified", target.display(), output::size(bytes)))?;
     }
     Ok(Exit::Ok)
@@ -70,7 +77,9 @@ fn pieces(blob: &FileBlob, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<
     let mut at = 0;
     while at < blob.1 {
         let len = (blob.1 - at).min(PIECE as u64) as usize;
-        blob.0.read_exact_at(&mut piece[..len], at).map_err(|error| Error::io("reading", error).in_object(&blob.2))?;
+        blob.0
+            .read_exact_at(&mut piece[..len], at)
+            .map_err(|error| Error::io("reading", error).in_object(&blob.2))?;
         take(&piece[..len])?;
         at += len as u64;
     }
@@ -85,7 +94,8 @@ fn copy_run(source: &Path, target: &Path) -> Result<Vec<(String, u64)>> {
     let mut copied = Vec::new();
     for info in &infos {
         let blob = from.open(&info.key)?;
-        let checkpoint = Checkpoint::from_blob(Arc::clone(&blob), from.describe(&info.key), OpenOptions::new())?;
+        let checkpoint =
+            Checkpoint::from_blob(Arc::clone(&blob), from.describe(&info.key), OpenOptions::new())?;
         checkpoint.verify()?;
         if !is_there(&to, info.name, &info.key, checkpoint.file_id())? {
             copy_object(&*blob, &to, &info.key, checkpoint.file_id())?;
@@ -108,7 +118,8 @@ fn is_there(to: &Local, name: Name, key: &str, file_id: [u8; 16]) -> Result<bool
     if there.file_id() == file_id {
         return Ok(true);
     }
-    Err(Error::new(ErrorKind::AlreadyExists, format!("another checkpoint is named {name}")).in_object(to.describe(key)))
+    Err(Error::new(ErrorKind::AlreadyExists, format!("another checkpoint is named {name}"))
+        .in_object(to.describe(key)))
 }
 
 fn copy_object(blob: &dyn Blob, to: &Local, key: &str, nonce: [u8; 16]) -> Result<()> {
@@ -132,7 +143,8 @@ pub fn parse_codec(text: &str) -> Result<Codec> {
         Some(("zstd", level)) => level.parse().ok(),
         _ => None,
     };
-    let wrong = || Error::new(ErrorKind::Invalid, format!("codec {text:?}")).expected("raw, zstd or zstd:LEVEL");
+    let wrong =
+        || Error::new(ErrorKind::Invalid, format!("codec {text:?}")).expected("raw, zstd or zstd:LEVEL");
     level.map(Codec::Zstd).ok_or_else(wrong)
 }
 
@@ -146,7 +158,10 @@ pub fn repack(target: &str, output: &Output, codec: &str, json: bool) -> Done {
     let (before, after) = (checkpoint.len_bytes(), written.len);
     if json {
         let path = output.output.display().to_string();
-        output::print_json("repack", json!({ "source": checkpoint.name(), "output": path, "bytes_before": before, "bytes": after }))?;
+        output::print_json(
+            "repack",
+            json!({ "source": checkpoint.name(), "output": path, "bytes_before": before, "bytes": after }),
+        )?;
     } else {
         let share = 100.0 * after as f64 / before as f64;
         output::print(format!(
@@ -169,7 +184,9 @@ fn same_bytes(left: &Checkpoint, right: &Checkpoint) -> Result<()> {
             Ok(())
         })?;
         if !same {
-            return Err(Error::new(ErrorKind::Damaged, "what was written differs").in_tensor(info.name).in_object(right.name()));
+            return Err(Error::new(ErrorKind::Damaged, "what was written differs")
+                .in_tensor(info.name)
+                .in_object(right.name()));
         }
     }
     Ok(())
@@ -184,7 +201,10 @@ pub fn salvage(target: &str, output: &Output, json: bool) -> Done {
     if json {
         let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
         let path = output.output.display().to_string();
-        output::print_json("salvage", json!({ "output": path, "tensors": written.tensors, "bytes": written.len, "lost": lost }))?;
+        output::print_json(
+            "salvage",
+            json!({ "output": path, "tensors": written.tensors, "bytes": written.len, "lost": lost }),
+        )?;
     } else {
         let mut lines = vec![format!("{}: {} tensors saved", output.output.display(), written.tensors)];
         lines.extend(lost.iter().map(|error| output::clean(&format!("lost: {error}"))));

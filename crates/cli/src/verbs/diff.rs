@@ -41,8 +41,13 @@ pub fn counts(verdicts: &BTreeMap<String, Verdict>) -> BTreeMap<&'static str, us
     counts
 }
 
-fn print(verdicts: &BTreeMap<String, Verdict>, changes: &[Change], all: bool) -> Result<(), tensorkeep::Error> {
-    let counts: Vec<String> = counts(verdicts).iter().map(|(word, count)| format!("{count} {word}")).collect();
+fn print(
+    verdicts: &BTreeMap<String, Verdict>,
+    changes: &[Change],
+    all: bool,
+) -> Result<(), tensorkeep::Error> {
+    let counts: Vec<String> =
+        counts(verdicts).iter().map(|(word, count)| format!("{count} {word}")).collect();
     let mut text = if counts.is_empty() { "no tensors".to_owned() } else { counts.join(", ") };
     let mut shown: Vec<_> =
         verdicts.iter().filter(|(_, verdict)| all || !matches!(verdict, Verdict::Equal)).collect();
@@ -55,7 +60,8 @@ fn print(verdicts: &BTreeMap<String, Verdict>, changes: &[Change], all: bool) ->
     }
     if !changes.is_empty() {
         let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "-".to_owned());
-        let rows = changes.iter().map(|change| vec![change.path.clone(), side(&change.left), side(&change.right)]);
+        let rows =
+            changes.iter().map(|change| vec![change.path.clone(), side(&change.left), side(&change.right)]);
         text.push_str("\n\n");
         text.push_str(&output::table(&["record", "left", "right"], &[], rows));
     }

@@ -56,18 +56,27 @@ pub fn run(dir: &Path, json: bool) -> Done {
     if !dir.is_dir() {
         return Err(Error::new(ErrorKind::NotFound, "no such folder").in_object(dir.display()));
     }
-    let scratch = Scratch(dir.join(format!(".tensorkeep-doctor-{:032x}", u128::from_le_bytes(fresh_nonce()))));
-    fs::create_dir(&scratch.0).map_err(|error| Error::io("creating a folder", error).in_object(dir.display()))?;
+    let scratch =
+        Scratch(dir.join(format!(".tensorkeep-doctor-{:032x}", u128::from_le_bytes(fresh_nonce()))));
+    fs::create_dir(&scratch.0)
+        .map_err(|error| Error::io("creating a folder", error).in_object(dir.display()))?;
     let findings = findings(dir, &scratch.0).map_err(|error| error.in_object(dir.display()))?;
     drop(scratch);
     let fine = findings.iter().all(|finding| finding.fine);
     if json {
         let of = |finding: &Finding| json!({ "what": finding.what, "answer": finding.answer, "fine": finding.fine });
         let findings: Vec<Json> = findings.iter().map(of).collect();
-        output::print_json("doctor", json!({ "dir": dir.display().to_string(), "fine": fine, "findings": findings }))?;
+        output::print_json(
+            "doctor",
+            json!({ "dir": dir.display().to_string(), "fine": fine, "findings": findings }),
+        )?;
     } else {
         let rows = findings.iter().map(|finding| {
-            vec![finding.what.to_owned(), finding.answer.clone(), if finding.fine { "" } else { "← look here" }.to_owned()]
+            vec![
+                finding.what.to_owned(),
+                finding.answer.clone(),
+                if finding.fine { "" } else { "← look here" }.to_owned(),
+            ]
         });
         output::print(output::table(&["what", "answer", ""], &[], rows))?;
     }
@@ -78,7 +87,11 @@ fn findings(dir: &Path, scratch: &Path) -> Result<Vec<Finding>> {
     let mut findings = file_system(dir)?;
     let engine = Local::create(scratch)?;
     let caps = engine.caps();
-    let yes = |what, answer: bool| Finding { what, answer: if answer { "yes" } else { "no" }.to_owned(), fine: answer };
+    let yes = |what, answer: bool| Finding {
+        what,
+        answer: if answer { "yes" } else { "no" }.to_owned(),
+        fine: answer,
+    };
     findings.push(yes("a name is never published twice (renameat2 or link)", caps.create_only));
     findings.push(yes("rename", fs_works(scratch, |a, b| fs::rename(a, b))));
     findings.push(yes("hard link", fs_works(scratch, |a, b| fs::hard_link(a, b))));
@@ -94,7 +107,8 @@ fn file_system(dir: &Path) -> Result<Vec<Finding>> {
     // OK to cast: the field's type differs between targets, its value is a u32.
     let magic = stat.f_type as u64 & 0xFFFF_FFFF;
     let known = KINDS.iter().find(|(known, ..)| *known == magic);
-    let (kind, network) = known.map_or((format!("unknown ({magic:#x})"), false), |&(_, kind, network)| (kind.to_owned(), network));
+    let (kind, network) = known
+        .map_or((format!("unknown ({magic:#x})"), false), |&(_, kind, network)| (kind.to_owned(), network));
     let volatile = magic == 0x0102_1994;
     let (free, all) = (stat.f_bavail * stat.f_bsize as u64, stat.f_blocks * stat.f_bsize as u64);
     let space = format!("{} of {}", output::size(free), output::size(all));
@@ -114,7 +128,8 @@ fn file_system(dir: &Path) -> Result<Vec<Finding>> {
 
 fn fs_works(scratch: &Path, call: impl Fn(&Path, &Path) -> std::io::Result<()>) -> bool {
     let (a, b) = (scratch.join("a"), scratch.join("b"));
-    let worked = fs::write(&a, b"x").is_ok() && call(&a, &b).is_ok() && fs::read(&b).is_ok_and(|bytes| bytes == b"x");
+    let worked =
+        fs::write(&a, b"x").is_ok() && call(&a, &b).is_ok() && fs::read(&b).is_ok_and(|bytes| bytes == b"x");
     let _ = (fs::remove_file(&a), fs::remove_file(&b));
     worked
 }

@@ -32,7 +32,13 @@ pub fn export(target: &str, output: &Output, allow_loss: bool, json: bool) -> Do
     let foreign = Foreign::open(&output.output)?;
     let mut differences = convert::differences(&checkpoint, &foreign)?;
     // The only tensor of a .npy file has no name there; what was dropped is listed already.
-    differences.retain(|what| format != Format::Npy && !export.notes.iter().any(|note| note.loss && what.starts_with(&format!("{}: missing", note.name))));
+    differences.retain(|what| {
+        format != Format::Npy
+            && !export
+                .notes
+                .iter()
+                .any(|note| note.loss && what.starts_with(&format!("{}: missing", note.name)))
+    });
     compared(differences, &output.output)?;
     done("export", output, export.tensors, &export.notes, allow_loss, json)
 }
@@ -40,9 +46,12 @@ pub fn export(target: &str, output: &Output, allow_loss: bool, json: bool) -> Do
 fn compared(differences: Vec<String>, path: &std::path::Path) -> Result<()> {
     match differences.first() {
         None => Ok(()),
-        Some(first) => Err(Error::new(ErrorKind::Damaged, format!("what was written differs in {} tensors, {first}", differences.len()))
-            .in_object(path.display())
-            .help("this is a bug of tensorkeep: keep both files and report it")),
+        Some(first) => Err(Error::new(
+            ErrorKind::Damaged,
+            format!("what was written differs in {} tensors, {first}", differences.len()),
+        )
+        .in_object(path.display())
+        .help("this is a bug of tensorkeep: keep both files and report it")),
     }
 }
 
@@ -52,13 +61,22 @@ fn done(verb: &str, output: &Output, tensors: usize, notes: &[Note], allow_loss:
     if json {
         let note = |note: &Note| json!({ "name": note.name, "what": note.what, "loss": note.loss });
         let notes: Vec<_> = notes.iter().map(note).collect();
-        output::print_json(verb, json!({ "output": path, "tensors": tensors, "notes": notes, "lost": lost, "compared": true }))?;
+        output::print_json(
+            verb,
+            json!({ "output": path, "tensors": tensors, "notes": notes, "lost": lost, "compared": true }),
+        )?;
     } else {
         for note in notes {
             let word = if note.loss { "lost" } else { "note" };
-            let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{word}: {}\n", output::clean(&format!("{}: {}", note.name, note.what))));
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("{word}: {}\n", output::clean(&format!("{}: {}", note.name, note.what))),
+            );
         }
-        output::print(format!("{path}: {tensors} tensors, compared bit for bit{}", if lost > 0 { format!(", {lost} things lost") } else { String::new() }))?;
+        output::print(format!(
+            "{path}: {tensors} tensors, compared bit for bit{}",
+            if lost > 0 { format!(", {lost} things lost") } else { String::new() }
+        ))?;
     }
     if lost > 0 && !allow_loss {
         output::warn("something was lost; --allow-loss makes that a success");

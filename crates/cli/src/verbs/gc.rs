@@ -83,15 +83,18 @@ const SIZES: &[(&str, u64)] =
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Result<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let unit = units.iter().find(|(unit, _)| *unit == text[digits..].trim());
-    let value = text[..digits].parse::<u64>().ok().zip(unit).and_then(|(value, (_, unit))| value.checked_mul(*unit));
+    let value =
+        text[..digits].parse::<u64>().ok().zip(unit).and_then(|(value, (_, unit))| value.checked_mul(*unit));
     value.ok_or_else(|| {
         let units: Vec<&str> = units.iter().map(|(unit, _)| *unit).filter(|unit| !unit.is_empty()).collect();
-        Error::new(ErrorKind::Invalid, format!("{text:?} is no number with a unit")).expected(units.join(", "))
+        Error::new(ErrorKind::Invalid, format!("{text:?} is no number with a unit"))
+            .expected(units.join(", "))
     })
 }
 
 fn parse_best(text: &str) -> Result<(String, Mode, usize)> {
-    let wrong = || Error::new(ErrorKind::Invalid, format!("{text:?} names no best")).expected("METRIC:min|max[:N]");
+    let wrong =
+        || Error::new(ErrorKind::Invalid, format!("{text:?} names no best")).expected("METRIC:min|max[:N]");
     let (rest, count) = match text.rsplit_once(':') {
         Some((rest, count)) if count.parse::<usize>().is_ok() => (rest, count.parse().unwrap_or(1)),
         _ => (text, 1),

@@ -80,7 +80,9 @@ fn cut_out<'o>(opened: &'o Opened, text: &str) -> Result<(Tensor<'o>, String)> {
 
 /// `3`, `-1`, `2:5`, `:`, by commas.
 fn parse(text: &str, shape: &[usize]) -> Result<Vec<Cut>> {
-    let wrong = |what: String| Error::new(ErrorKind::Invalid, what).expected(format!("within {shape:?}, as 3 or 0:10 by commas"));
+    let wrong = |what: String| {
+        Error::new(ErrorKind::Invalid, what).expected(format!("within {shape:?}, as 3 or 0:10 by commas"))
+    };
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
     if parts.len() > shape.len() {
         return Err(wrong(format!("{} axes are cut", parts.len())));
@@ -96,7 +98,9 @@ fn parse(text: &str, shape: &[usize]) -> Result<Vec<Cut>> {
             }
         };
         let cut = match part.split_once(':') {
-            Some((start, end)) => place(start, 0).zip(place(end, len)).map(|(start, end)| Cut::Range(start..end)),
+            Some((start, end)) => {
+                place(start, 0).zip(place(end, len)).map(|(start, end)| Cut::Range(start..end))
+            }
             None => place(part, usize::MAX).map(Cut::Index),
         };
         let fits = |cut: &Cut| match cut {

@@ -21,7 +21,8 @@ struct Point {
 pub fn run(args: &History, json: bool) -> Done {
     let reader = Reader::new(Local::open(&args.run)?);
     let infos = reader.list()?;
-    let states: Vec<_> = infos.iter().filter_map(|info| Some((info.name, info.state.as_ref().ok()?))).collect();
+    let states: Vec<_> =
+        infos.iter().filter_map(|info| Some((info.name, info.state.as_ref().ok()?))).collect();
     let mut metrics: BTreeSet<&str> =
         states.iter().flat_map(|(_, state)| state.metrics.keys().map(String::as_str)).collect();
     if let Some(only) = &args.metric {
@@ -45,22 +46,39 @@ pub fn run(args: &History, json: bool) -> Done {
                     "tensor": points.get(name).map(point_as_json) })
             })
             .collect();
-        output::print_json("history", json!({ "run": args.run, "tensor": args.tensor, "checkpoints": checkpoints }))?;
+        output::print_json(
+            "history",
+            json!({ "run": args.run, "tensor": args.tensor, "checkpoints": checkpoints }),
+        )?;
         return Ok(Exit::Ok);
     }
     let mut header = vec!["step", "attempt"];
     header.extend(&metrics);
     header.extend(args.tensor.iter().flat_map(|_| ["mean", "std", "norm", "NaN/Inf", "change"]));
-    let rows = states.iter().map(|(name, state)| {
-        let mut row = vec![name.step.to_string(), name.attempt.to_string()];
-        row.extend(metrics.iter().map(|metric| state.metrics.get(*metric).map_or("-".to_owned(), |value| output::number(*value))));
-        row.extend(points.get(name).into_iter().flat_map(point_as_row));
-        row
-    });
+    let rows =
+        states.iter().map(|(name, state)| {
+            let mut row = vec![name.step.to_string(), name.attempt.to_string()];
+            row.extend(metrics.iter().map(|metric| {
+                state.metrics.get(*metric).map_or("-".to_owned(), |value| output::number(*value))
+            }));
+            row.extend(points.get(name).into_iter().flat_map(point_as_row));
+            row
+        });
     let right: Vec<usize> = (0..header.len()).collect();
-    let mut text = output::table(&header.iter().map(|title| output::clean(title)).collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>(), &right, rows);
+    let mut text = output::table(
+        &header
+            .iter()
+            .map(|title| output::clean(title))
+            .collect::<Vec<_>>()
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>(),
+        &right,
+        rows,
+    );
     for metric in &metrics {
-        let values: Vec<f64> = states.iter().filter_map(|(_, state)| state.metrics.get(*metric).copied()).collect();
+        let values: Vec<f64> =
+            states.iter().filter_map(|(_, state)| state.metrics.get(*metric).copied()).collect();
         let from = values.len().saturating_sub(80);
         text.push_str(&format!("\n{} {}", output::clean(metric), output::sparkline_of(&values[from..])));
     }

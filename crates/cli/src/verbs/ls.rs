@@ -40,7 +40,8 @@ pub fn run(run: &str, json: bool) -> Done {
         }
         row
     });
-    let header = ["step", "attempt", "epoch", "age", "size", "metrics", "saved because", "kept because", "state"];
+    let header =
+        ["step", "attempt", "epoch", "age", "size", "metrics", "saved because", "kept because", "state"];
     output::print(output::table(&header, &[0, 1, 2, 3, 4], rows))?;
     for info in &infos {
         if let Err(error) = &info.state {

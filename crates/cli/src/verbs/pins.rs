@@ -9,7 +9,11 @@ use tensorkeep::engine::Local;
 pub fn run(target: &str, pin: bool, json: bool) -> Done {
     let (path, _, name) = Target::parse(target)?.in_run()?;
     let engine = Local::open(path)?;
-    if pin { name.pin(&engine)? } else { name.unpin(&engine)? }
+    if pin {
+        name.pin(&engine)?
+    } else {
+        name.unpin(&engine)?
+    }
     let verb = if pin { "pin" } else { "unpin" };
     match json {
         true => output::print_json(verb, json!({ "name": name.to_string(), "pinned": pin }))?,

@@ -41,7 +41,9 @@ pub fn run(args: &Show, json: bool) -> Done {
 fn sort(metas: &mut [Meta], by: Sort) {
     match by {
         Sort::Name => metas.sort_by(|a, b| natural(&a.name, &b.name)),
-        Sort::Size => metas.sort_by(|a, b| b.byte_len.cmp(&a.byte_len).then_with(|| natural(&a.name, &b.name))),
+        Sort::Size => {
+            metas.sort_by(|a, b| b.byte_len.cmp(&a.byte_len).then_with(|| natural(&a.name, &b.name)))
+        }
         Sort::Dtype => {
             let key = |meta: &Meta| meta.dtype_text();
             metas.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| natural(&a.name, &b.name)));
@@ -125,7 +127,12 @@ fn values<'m>(opened: &Opened, metas: &'m [Meta], count: usize) -> Result<HashMa
     Ok(found)
 }
 
-fn as_json(opened: &Opened, metas: &[Meta], records: &[(String, Value)], count: usize) -> Result<serde_json::Value> {
+fn as_json(
+    opened: &Opened,
+    metas: &[Meta],
+    records: &[(String, Value)],
+    count: usize,
+) -> Result<serde_json::Value> {
     let values = values(opened, metas, count)?;
     let tensor = |meta: &Meta| {
         json!({
@@ -154,7 +161,9 @@ fn as_json(opened: &Opened, metas: &[Meta], records: &[(String, Value)], count: 
             "write_version": checkpoint.write_version(),
             "index_damage": checkpoint.index_damage().map(ToString::to_string),
         }),
-        Opened::Foreign(foreign) => json!({ "format": foreign.format().as_str(), "notes": opened.warnings() }),
+        Opened::Foreign(foreign) => {
+            json!({ "format": foreign.format().as_str(), "notes": opened.warnings() })
+        }
     };
     if let (Some(object), serde_json::Value::Object(more)) = (document.as_object_mut(), more) {
         object.extend(more);

@@ -23,8 +23,20 @@ pub fn run(args: &Selected, json: bool) -> Done {
         return Ok(Exit::Ok);
     }
     opened.warnings().iter().for_each(output::warn);
-    let header =
-        ["tensor", "dtype", "shape", "min", "max", "mean", "std", "norm", "zeros", "NaN/Inf", "first", "histogram"];
+    let header = [
+        "tensor",
+        "dtype",
+        "shape",
+        "min",
+        "max",
+        "mean",
+        "std",
+        "norm",
+        "zeros",
+        "NaN/Inf",
+        "first",
+        "histogram",
+    ];
     let rows = pairs.iter().map(|(meta, stats)| row(meta, stats.as_ref()));
     output::print(output::table(&header, &[3, 4, 5, 6, 7, 8, 9, 10], rows))?;
     Ok(Exit::Ok)
@@ -46,7 +58,8 @@ fn row(meta: &Meta, stats: Option<&Stats>) -> Vec<String> {
 pub fn as_json(meta: &Meta, stats: Option<&Stats>) -> serde_json::Value {
     let mut object = json!({ "name": meta.name, "dtype": meta.dtype_text(), "shape": meta.shape });
     if let (Some(object), Some(stats)) = (object.as_object_mut(), stats) {
-        let some = |value: f64| if stats.finite > 0 { output::json_number(value) } else { serde_json::Value::Null };
+        let some =
+            |value: f64| if stats.finite > 0 { output::json_number(value) } else { serde_json::Value::Null };
         let more = json!({
             "count": stats.count,
             "min": some(stats.min),

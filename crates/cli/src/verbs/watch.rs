@@ -10,9 +10,10 @@ use tensorkeep::engine::Local;
 use tensorkeep::{Error, ErrorKind, Info, Name, Reader};
 
 pub fn run(run: &str, interval: f64, count: Option<u64>, json: bool) -> Done {
-    let pause = Duration::try_from_secs_f64(interval).ok().filter(|pause| !pause.is_zero()).ok_or_else(|| {
-        Error::new(ErrorKind::Invalid, "interval").expected("seconds above 0").found(interval)
-    })?;
+    let pause =
+        Duration::try_from_secs_f64(interval).ok().filter(|pause| !pause.is_zero()).ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, "interval").expected("seconds above 0").found(interval)
+        })?;
     // One reader for all looks: it remembers what immutable checkpoints said.
     let reader = Reader::new(Local::open(run)?);
     let mut before: BTreeMap<Name, Info> = BTreeMap::new();

@@ -45,12 +45,15 @@ pub fn run(target: &str, json: bool) -> Done {
 /// Why it stays, or when it goes.
 fn fate(keep: Option<&Keep>, why: &[String], newer: usize) -> String {
     let Some(keep) = keep else {
-        let known = if why.is_empty() { "none of newest, pinned, resumed from".to_owned() } else { why.join(", ") };
+        let known =
+            if why.is_empty() { "none of newest, pinned, resumed from".to_owned() } else { why.join(", ") };
         return format!("kept: the run does not say its policy; whatever that is: {known}");
     };
     match why {
         [] => format!("goes with the next save: the policy ({keep}) does not protect it"),
-        [only] if only == "newest" => format!("kept: newest; goes when a newer one is durable (policy: {keep})"),
+        [only] if only == "newest" => {
+            format!("kept: newest; goes when a newer one is durable (policy: {keep})")
+        }
         why => format!("kept: {}; {newer} are newer (policy: {keep})", why.join(", ")),
     }
 }
@@ -67,7 +70,9 @@ fn resume(reader: &Reader, infos: &[Info], name: tensorkeep::Name) -> Result<Str
             Ok(()) if info.name == name => {
                 return Ok(format!("resume: chooses it; newer ones do not verify: {}", wrong.join("; ")));
             }
-            Ok(()) if wrong.is_empty() => return Ok(format!("resume: chooses {}, which is newer", info.name)),
+            Ok(()) if wrong.is_empty() => {
+                return Ok(format!("resume: chooses {}, which is newer", info.name));
+            }
             Ok(()) => return Ok(format!("resume: chooses {}; passed over: {}", info.name, wrong.join("; "))),
             Err(error) => wrong.push(format!("{}: {error}", info.name)),
         }
