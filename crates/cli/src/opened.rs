@@ -148,7 +148,7 @@ fn own(checkpoint: &Checkpoint) -> Vec<Meta> {
     let meta = |info: tensorkeep::TensorInfo<'_>| Meta {
         name: info.name.to_owned(),
         dtype: info.dtype,
-        shape: info.shape,
+        shape: info.shape.to_vec(),
         byte_len: info.byte_len,
         stored_len: info.stored_len,
         chunks: info.chunks,
