@@ -7,6 +7,7 @@ use tensorkeep::{Checkpoint, Dtype, Error, Result, Tensor, Value};
 
 /// An open file.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a handful exist at a time")]
 pub enum Opened {
     Own(Checkpoint),
     Foreign(Foreign),

@@ -33,7 +33,7 @@ pub struct Run {
     pub keep: Option<Keep>,
     pub kept: Kept,
     /// The newest that verifies, and its tensors.
-    pub newest: Option<(Name, Vec<(Meta, Option<Stats>)>)>,
+    pub newest: Option<(Name, Tensors)>,
     pub damaged: Vec<Damaged>,
     pub pair: Option<Pair>,
     /// Each attempt's last records against those of the attempt before.
@@ -61,7 +61,8 @@ impl Run {
     }
 }
 
-type Tensors = Vec<(Meta, Option<Stats>)>;
+/// Tensors with their numbers.
+pub type Tensors = Vec<(Meta, Option<Stats>)>;
 
 fn newest(reader: &Reader, infos: &[Info], damaged: &mut Vec<Damaged>) -> Result<Option<(Name, Tensors)>> {
     for info in infos.iter().rev() {
