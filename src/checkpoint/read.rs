@@ -37,27 +37,26 @@ pub struct TensorInfo<'c> {
     pub alias_of: Option<&'c str>,
 }
 
-/// Lengths of the axes, as a slice. Up to 5 of them lie in place, so that listing 100,000 tensors allocates nothing.
-#[derive(Clone, Default)]
-pub struct Dims {
-    few: [u64; 5],
-    few_len: usize,
-    many: Vec<u64>,
+/// Lengths of the axes, as a slice. Up to 4 of them lie in place, so that listing 100,000 tensors allocates nothing.
+#[derive(Clone)]
+pub struct Dims(Lengths);
+
+#[derive(Clone)]
+enum Lengths {
+    Few([u64; 4], u8),
+    Many(Box<[u64]>),
 }
 
 impl<I: ExactSizeIterator<Item = u64>> From<I> for Dims {
     #[inline]
     fn from(dims: I) -> Self {
-        let mut collected = Self::default();
-        if dims.len() > collected.few.len() {
-            collected.many = dims.collect();
-            return collected;
+        let len = dims.len();
+        if len > 4 {
+            return Self(Lengths::Many(dims.collect()));
         }
-        for (place, dim) in collected.few.iter_mut().zip(dims) {
-            *place = dim;
-            collected.few_len += 1;
-        }
-        collected
+        let mut few = [0; 4];
+        few.iter_mut().zip(dims).for_each(|(place, dim)| *place = dim);
+        Self(Lengths::Few(few, len as u8))
     }
 }
 
@@ -66,7 +65,10 @@ impl Deref for Dims {
 
     #[inline]
     fn deref(&self) -> &[u64] {
-        if self.many.is_empty() { &self.few[..self.few_len] } else { &self.many }
+        match &self.0 {
+            Lengths::Few(few, len) => &few[..usize::from(*len)],
+            Lengths::Many(many) => many,
+        }
     }
 }
 
@@ -391,7 +393,7 @@ pub(super) fn check_crc(number: usize, chunk: &Chunk, stored: &[u8]) -> Result<(
         .help("the bytes changed after they were written: resume from an older checkpoint"))
 }
 
-#[inline]
+#[inline(always)] // the fields that a caller does not look at are then never read
 fn describe<'c>(table: Columns<'c>, name: &'c str, i: usize, alias_of: Option<&'c str>) -> TensorInfo<'c> {
     TensorInfo {
         name,
