@@ -208,6 +208,32 @@ fn saves_in_flight_are_bounded_and_a_full_house_waits_skips_or_fails_as_told() {
     });
 }
 
+#[test]
+fn a_save_that_could_not_be_staged_gives_its_place_to_whoever_waits() {
+    let store = Arc::new(Store::open(Memory::new(), Settings::new().in_flight(1, WhenFull::Wait)).unwrap());
+    let (fail, told) = std::sync::mpsc::channel();
+    let told = Mutex::new(told);
+    let failing = {
+        let store = Arc::clone(&store);
+        std::thread::spawn(move || {
+            let mut bad = Snapshot::new();
+            let deferred = Deferred::new(Dtype::F32, &[1], move || -> Result<Tensor<'static>> {
+                told.lock().unwrap().recv().unwrap();
+                Err(Error::new(ErrorKind::Io, "on purpose"))
+            });
+            bad.tensor("bad", deferred).unwrap().progress(Progress::new(1));
+            store.stage(&bad).map(drop).unwrap_err().kind()
+        })
+    };
+    std::thread::sleep(Duration::from_millis(50));
+    let (done, waited) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(store.stage(&snapshot(&[1.0], 2)).map(drop)));
+    std::thread::sleep(Duration::from_millis(50));
+    fail.send(()).unwrap();
+    assert_eq!(failing.join().unwrap(), ErrorKind::Io);
+    waited.recv_timeout(Duration::from_secs(10)).expect("the place was never given on").unwrap();
+}
+
 // P7
 #[test]
 fn saves_and_their_rotations_share_one_order() {

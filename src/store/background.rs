@@ -117,6 +117,8 @@ impl Background {
         });
         if let Err(error) = sent {
             lock(&self.shared.state).in_flight -= 1;
+            // Its place is free for whoever waits for one.
+            self.shared.changed.notify_all();
             return Err(error);
         }
         Ok(Some(pending))
