@@ -5,7 +5,7 @@
 //! the disk works while the next block is being filled, and the fsync has little left to do.
 
 use crate::buffer::Buffer;
-use crate::engine::vfs::VfsFile;
+use crate::engine::vfs::{VfsFile, write_all_at};
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -164,25 +164,17 @@ fn write_blocks(
 
 /// Writes a whole block. A short direct write can end where the next one may not begin, and some file systems refuse
 /// direct writes only when they come: the rest then goes through the page cache.
-fn write_block(file: &dyn VfsFile, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match file.write_at(offset, bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                offset += written as u64;
-                bytes = bytes.get(written..).unwrap_or_default();
-                if !written.is_multiple_of(ALIGN) {
-                    file.set_direct(false)?;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput && file.set_direct(false).is_ok() => {
-                return crate::engine::vfs::write_all_at(file, offset, bytes);
-            }
-            Err(error) => return Err(error),
-        }
+fn write_block(file: &dyn VfsFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let written = match file.write_at(offset, bytes) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::InvalidInput) => 0,
+        written => written?,
+    };
+    let rest = bytes.get(written..).unwrap_or_default();
+    if !rest.is_empty() {
+        // Refused where writing was never direct: then there is nothing to change.
+        let _ = file.set_direct(false);
     }
-    Ok(())
+    write_all_at(file, offset + written as u64, rest)
 }
 
 fn threads_died() -> io::Error {

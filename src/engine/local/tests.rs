@@ -253,12 +253,16 @@ fn save_in_pieces(local: &Local, key: &str, bytes: &[u8]) -> Result<(), CommitEr
 fn a_large_file_is_written_in_blocks_and_comes_back_bit_for_bit_also_where_direct_io_is_refused() {
     let bytes = large();
     type Refuse = fn(&Faults);
-    let refusals: [(&str, Refuse); 5] = [
+    let refusals: [(&str, Refuse); 6] = [
         ("nothing refused", |_| {}),
         ("when it is asked for", |faults| faults.fail_named("fcntl", 0, 1, Fault::Errno(EINVAL))),
         ("at the first write", |faults| faults.fail_named("write", 0, 1, Fault::Errno(EINVAL))),
         ("at a later write", |faults| faults.fail_named("write", 2, 1, Fault::Errno(EINVAL))),
         ("short writes", |faults| faults.fail_named("write", 1, 2, Fault::Short)),
+        ("every change of directness, and writes fall short", |faults| {
+            faults.fail_named("fcntl", 0, usize::MAX, Fault::Errno(EINVAL));
+            faults.fail_named("write", 0, 2, Fault::Short);
+        }),
     ];
     for (what, refuse) in refusals {
         let folder = Folder::new("large");
