@@ -5,11 +5,12 @@
 #[path = "common/build.rs"]
 mod build;
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
 use build::{Container, Stored, dtype_id};
 use common::TempFolder;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use counting::peak_of;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -19,44 +20,6 @@ use tensorkeep::engine::Local;
 use tensorkeep::{Checkpoint, ErrorKind, Keep, OpenOptions, Progress, Settings, Snapshot, Store};
 
 const MIB: usize = 1 << 20;
-
-/// Counts the most that this thread held at once.
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(change: isize) {
-    HELD.set(HELD.get() + change);
-    PEAK.set(PEAK.get().max(HELD.get()));
-}
-
-// SAFETY: every call is handed to the system's allocator as it came; counting neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promise, handed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promise, handed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn peak_of<T>(run: impl FnOnce() -> T) -> (T, usize) {
-    let before = HELD.get();
-    PEAK.set(before);
-    let result = run();
-    (result, (PEAK.get() - before) as usize)
-}
 
 fn write(folder: &TempFolder, bytes: &[u8]) -> std::path::PathBuf {
     let path = folder.path().join("hostile.tkeep");
