@@ -44,6 +44,8 @@ pub enum ErrorKind {
     Unknown,
     /// The engine met a failure after which it must not write: reopen it.
     Poisoned,
+    /// What was saved is durable in the local tier, and not yet in the remote one: log it and go on.
+    NotPromoted,
     /// All places for saves in flight are taken and the caller asked not to wait.
     Busy,
 }
@@ -67,6 +69,7 @@ impl ErrorKind {
             Self::Io => "io",
             Self::Unknown => "unknown-outcome",
             Self::Poisoned => "poisoned",
+            Self::NotPromoted => "not-promoted",
             Self::Busy => "busy",
         }
     }

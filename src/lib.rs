@@ -34,8 +34,8 @@ pub use model::{LoadOptions, LoadReport, MODEL_GROUP, Mismatched, Model, Registr
 pub use snapshot::{Deferred, IntoSource, Progress, RESERVED_PREFIX, Snapshot, Source};
 pub use state_dict::{IntoTensorMut, StateDict, StateDictMut, Stateful, TensorMut};
 pub use store::{
-    AttemptInfo, Every, Info, Keep, Mode, Name, Pending, Reader, Resumed, Saved, Settings, Skipped, State,
-    Store, WhenFull, Why,
+    AttemptInfo, Copied, Every, Info, Keep, Mode, Name, Pending, Reader, Resumed, Saved, Settings, Skipped,
+    State, Store, Tier, WhenFull, Why,
 };
 pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
 pub use writer::{WriteOptions, Written};

@@ -8,7 +8,7 @@ use crate::format::records;
 use serde::{Deserialize, Serialize};
 
 /// Who wrote: the content of an attempt's object.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Writer {
     pub host: String,
     pub pid: u32,
@@ -44,27 +44,29 @@ pub(super) struct Attempt {
 impl Attempt {
     /// Takes the next number after every one seen in `attempts/` and in the names of checkpoints.
     pub(super) fn take(engine: &dyn Engine, names: &[Name], writer: &Writer) -> Result<Self> {
-        let content = records::encode(writer)?;
         loop {
-            let newest = newest(engine)?.max(names.iter().map(|name| name.attempt).max().unwrap_or(0));
-            let number = newest.checked_add(1).ok_or_else(|| {
-                Error::new(ErrorKind::LimitExceeded, "no attempt number is left")
-                    .in_object(engine.describe(ATTEMPTS))
-            })?;
-            let nonce = fresh_nonce();
-            let committed =
-                engine.create(&attempt_key(number), Some(content.len() as u64)).and_then(|mut upload| {
-                    upload.append(&content)?;
-                    Ok(upload.commit(nonce))
-                });
-            match committed {
-                Ok(Ok(())) => return Ok(Self { number, nonce }),
-                // Somebody was faster: the next number.
-                Ok(Err(CommitError::Conflict(_))) => {}
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Ok(Err(error)) => return Err(error.into()),
-                Err(error) => return Err(error),
+            let number = next(newest(engine)?, names, engine)?;
+            if let Some(attempt) = Self::take_number(engine, number, writer)? {
+                return Ok(attempt);
             }
+        }
+    }
+
+    /// Takes exactly this number. None when somebody was faster.
+    pub(super) fn take_number(engine: &dyn Engine, number: u32, writer: &Writer) -> Result<Option<Self>> {
+        let content = records::encode(writer)?;
+        let nonce = fresh_nonce();
+        let committed =
+            engine.create(&attempt_key(number), Some(content.len() as u64)).and_then(|mut upload| {
+                upload.append(&content)?;
+                Ok(upload.commit(nonce))
+            });
+        match committed {
+            Ok(Ok(())) => Ok(Some(Self { number, nonce })),
+            Ok(Err(CommitError::Conflict(_))) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+            Ok(Err(error)) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 
@@ -89,7 +91,33 @@ impl Attempt {
     }
 }
 
-fn newest(engine: &dyn Engine) -> Result<u32> {
+/// The number after `newest` and after those in the names.
+pub(super) fn next(newest: u32, names: &[Name], engine: &dyn Engine) -> Result<u32> {
+    let newest = names.iter().map(|name| name.attempt).fold(newest, u32::max);
+    newest.checked_add(1).ok_or_else(|| {
+        Error::new(ErrorKind::LimitExceeded, "no attempt number is left").in_object(engine.describe(ATTEMPTS))
+    })
+}
+
+/// The newest number that was taken, 0 when none was.
+pub(super) fn newest(engine: &dyn Engine) -> Result<u32> {
     let attempts = engine.list(ATTEMPTS)?;
     Ok(attempts.iter().filter_map(|entry| attempt_of_key(&entry.key)).max().unwrap_or(0))
+}
+
+/// Whether two engines have the very same attempt of a number: taken by one writer in both.
+pub(super) fn is_same(number: u32, left: &dyn Engine, right: &dyn Engine) -> Result<bool> {
+    /// An attempt's object is a hostname and two numbers.
+    const LONGEST: u64 = 64 << 10;
+    let content = |engine: &dyn Engine| {
+        let blob = engine.open(&attempt_key(number))?;
+        let mut bytes = vec![0; blob.len().min(LONGEST) as usize];
+        blob.read_at(0, &mut bytes)?;
+        Ok::<_, Error>(bytes)
+    };
+    match (content(left), content(right)) {
+        (Ok(left), Ok(right)) => Ok(left == right),
+        (Err(error), _) | (_, Err(error)) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(false),
+    }
 }

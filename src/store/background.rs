@@ -185,9 +185,9 @@ impl State {
     }
 }
 
-/// An error that its [`Pending`] keeps, too.
+/// An error that others keep, too.
 #[derive(Debug)]
-struct Cause(Arc<Error>);
+pub(super) struct Cause(pub Arc<Error>);
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -236,7 +236,7 @@ impl Drop for Background {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Whatever panicked while holding it left whole values: each change is one assignment.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -43,6 +43,8 @@ pub struct State {
     pub resumed_from: Option<String>,
     /// The retention policy of its writer, if it says so: what the next save of the same program would delete.
     pub keep: Option<Keep>,
+    /// The same of the remote tier, of a run in two tiers.
+    pub keep_remote: Option<Keep>,
     /// Tensors, ties counted each.
     pub tensors: usize,
 }
@@ -194,6 +196,21 @@ impl Reader {
         })
     }
 
+    /// Deletes a checkpoint, durably, unless it is pinned or the only one.
+    pub(super) fn delete(&self, name: Name) -> Result<()> {
+        let infos = self.list()?;
+        let refuse = |what: &'static str, help: &'static str| {
+            Err(Error::invalid(what).in_object(self.engine.describe(&name.key())).help(help))
+        };
+        if infos.iter().any(|info| info.name == name && info.pinned) {
+            return refuse("is pinned", "unpin it first");
+        }
+        if infos.iter().all(|info| info.name == name || info.state.is_err()) {
+            return refuse("is the only checkpoint that can be read", "save a newer one first");
+        }
+        self.engine.delete(&name.key())
+    }
+
     fn state(&self, name: Name) -> Result<State> {
         let key = name.key();
         if let Some(state) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
@@ -208,6 +225,7 @@ impl Reader {
             why: save.why,
             resumed_from: save.resumed_from,
             keep: save.keep,
+            keep_remote: save.keep_remote,
             tensors: checkpoint.names().count(),
         };
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, state.clone());

@@ -1,102 +1,47 @@
-//! The checkpoints of one run over one engine. Owns: [`Store`], its settings, the writer's lock and attempt, pins and
+//! The checkpoints of one run over one engine, or over two tiers. Owns: [`Store`], the writer's lock and attempt, and
 //! deletion. Knows engines by their contract and containers by their reader and writer, never a file or a byte of either.
 
 mod attempt;
 mod background;
 mod catalog;
+mod copy;
 mod keep;
 mod naming;
 mod pins;
+mod promote;
 mod resume;
 mod save;
 mod schedule;
+mod settings;
 mod signals;
 mod staging;
+mod tiers;
 
 pub use background::{Pending, WhenFull};
 pub use catalog::{Info, Reader, State};
+pub use copy::Copied;
 pub use keep::{Keep, Mode};
 pub use naming::Name;
 pub use pins::AttemptInfo;
 pub use resume::{Resumed, Skipped};
 pub use save::Saved;
 pub use schedule::{Every, Why};
+pub use settings::Settings;
+pub use tiers::Tier;
 
-use crate::checkpoint::{Checkpoint, OpenOptions};
-use crate::engine::{Engine, Lock, Unchanging};
+use crate::checkpoint::Checkpoint;
+use crate::engine::{Engine, Lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{Progress, Snapshot};
-use crate::writer::WriteOptions;
 use attempt::{Attempt, Writer};
 use background::Background;
+use promote::Promoter;
 use schedule::Schedule;
 use staging::Staging;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
-
-/// How a store works: plain data.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    every: Every,
-    keep: Keep,
-    write: WriteOptions,
-    open: OpenOptions,
-    map: Option<Unchanging>,
-    in_flight: (usize, WhenFull),
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        let (write, open) = Default::default();
-        Self {
-            every: Every::never(),
-            keep: Keep::all(),
-            write,
-            open,
-            map: None,
-            in_flight: (1, WhenFull::Wait),
-        }
-    }
-}
-
-impl Settings {
-    /// Saves when asked, keeps everything.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// When [`Store::due`] says that a save is due.
-    pub fn save(self, every: Every) -> Self {
-        Self { every, ..self }
-    }
-
-    /// What rotation protects.
-    pub fn keep(self, keep: Keep) -> Self {
-        Self { keep, ..self }
-    }
-
-    /// How checkpoints are written.
-    pub fn write(self, write: WriteOptions) -> Self {
-        Self { write, ..self }
-    }
-
-    /// How checkpoints are opened.
-    pub fn open(self, open: OpenOptions) -> Self {
-        Self { open, ..self }
-    }
-
-    /// How many saves may be in the background at a time, at least 1, and what one more does. Staged memory is as many
-    /// times the state.
-    pub fn in_flight(self, saves: usize, when_full: WhenFull) -> Self {
-        Self { in_flight: (saves, when_full), ..self }
-    }
-
-    /// Checkpoints are mapped, under the promise that nobody changes the run's files in place.
-    pub fn map(self, promise: Unchanging) -> Self {
-        Self { map: Some(promise), ..self }
-    }
-}
+use tiers::Remote;
 
 /// The one writer of a run's checkpoints, and a reader of them. For reading beside a writer there is [`Reader`].
 ///
@@ -104,6 +49,8 @@ impl Settings {
 #[derive(Debug)]
 pub struct Store {
     background: Background,
+    /// Ends behind the saves: their checkpoints are promoted, too.
+    promoter: Option<Promoter>,
     staging: Staging,
     core: Arc<Core>,
 }
@@ -118,6 +65,7 @@ struct Core {
     resumed_from: Mutex<Option<Name>>,
     /// None on an engine without locks: there the attempt alone fences.
     lock: Option<Box<dyn Lock>>,
+    remote: Option<Remote>,
 }
 
 impl Store {
@@ -136,30 +84,31 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_shared(engine: Arc<dyn Engine>, settings: Settings) -> Result<Self> {
-        settings.keep.check()?;
-        if settings.in_flight.0 == 0 {
-            return Err(Error::invalid("saves in flight").expected("at least 1").found(0));
-        }
+        Self::open_on(engine, None, settings)
+    }
+
+    fn open_on(engine: Arc<dyn Engine>, remote: Option<Arc<dyn Engine>>, settings: Settings) -> Result<Self> {
+        settings.check()?;
         let mut schedule = Schedule::start(settings.every.clone(), Instant::now())?;
         let writer = Writer::this_process(seconds_since_1970());
-        let lock = match engine.lock(&writer.describe()) {
-            Err(error) if error.kind() == ErrorKind::Unsupported => {
-                check_fencing(&*engine)?;
-                None
-            }
-            locked => Some(locked?),
-        };
+        let lock = lock_or_fence(&*engine, &writer)?;
         let reader = Reader::on(engine, settings.open, settings.map);
         let infos = reader.list()?;
-        infos
-            .iter()
+        let remote = remote.map(|engine| Remote::contact(engine, &settings, &writer, &infos)).transpose()?;
+        let there = remote.as_ref().map(Remote::there).unwrap_or_default();
+        let all = || infos.iter().chain(&there);
+        all()
             .filter_map(|info| info.state.as_ref().ok())
             .for_each(|state| schedule.remember(&state.metrics));
-        let names: Vec<Name> = infos.iter().map(|info| info.name).collect();
-        let attempt = Attempt::take(reader.engine(), &names, &writer)?;
+        let names: Vec<Name> = all().map(|info| info.name).collect();
+        let attempt = match &remote {
+            None => Attempt::take(reader.engine(), &names, &writer)?,
+            Some(remote) => remote.take_attempt(&reader, &infos, &names)?,
+        };
         let (schedule, resumed_from) = (Mutex::new(schedule), Mutex::default());
-        let core = Arc::new(Core { reader, settings, attempt, schedule, resumed_from, lock });
-        Ok(Self { background: Background::new(Arc::clone(&core)), staging: Staging::default(), core })
+        let core = Arc::new(Core { reader, settings, attempt, schedule, resumed_from, lock, remote });
+        let background = Background::new(Arc::clone(&core));
+        Ok(Self { background, promoter: None, staging: Staging::default(), core })
     }
 
     /// This writer's attempt number.
@@ -197,12 +146,12 @@ impl Store {
     /// the background are waited for first.
     ///
     /// # Errors
-    /// First of all, the error of a save in the background that no call has returned yet. `Fenced` when a newer attempt
+    /// First of all, the error of a save in the background or a promotion that no call has returned yet. `Fenced` when a newer attempt
     /// has taken over; `AlreadyExists` for a step that this attempt has saved; `Unknown` when the checkpoint is there
     /// and its durability could not be had; `NoSpace`, `Io`, `Poisoned`. On every error all earlier checkpoints are
     /// untouched.
     pub fn save(&self, snapshot: &Snapshot<'_>) -> Result<Saved> {
-        self.background.settle()?;
+        self.settle()?;
         self.core.save(snapshot)
     }
 
@@ -222,7 +171,7 @@ impl Store {
     ///
     /// Returns what `work` returned, and what [`Store::save`] would have.
     pub fn save_during<R>(&self, snapshot: &Snapshot<'_>, work: impl FnOnce() -> R) -> (R, Result<Saved>) {
-        if let Err(error) = self.background.settle() {
+        if let Err(error) = self.settle() {
             return (work(), Err(error));
         }
         std::thread::scope(|scope| {
@@ -240,7 +189,7 @@ impl Store {
     /// # Errors
     /// First of all, the error of an earlier save in the background that no call has returned yet; `Busy`.
     pub fn save_async(&self, snapshot: Snapshot<'static>) -> Result<Option<Pending>> {
-        self.check_progress(&snapshot)?;
+        self.check(&snapshot)?;
         self.background.submit(|| Ok(snapshot))
     }
 
@@ -250,12 +199,19 @@ impl Store {
     /// # Errors
     /// As [`Store::save_async`]; `LimitExceeded` when there is no memory for the copy.
     pub fn stage(&self, snapshot: &Snapshot<'_>) -> Result<Option<Pending>> {
-        self.check_progress(snapshot)?;
+        self.check(snapshot)?;
         self.background.submit(|| self.staging.copy(snapshot))
     }
 
-    fn check_progress(&self, snapshot: &Snapshot<'_>) -> Result<()> {
+    fn check(&self, snapshot: &Snapshot<'_>) -> Result<()> {
+        self.core.check_promotions()?;
         save::progress_of(snapshot).map(drop)
+    }
+
+    /// Waits for saves in the background, and returns an error that is due.
+    fn settle(&self) -> Result<()> {
+        self.core.check_promotions()?;
+        self.background.settle()
     }
 
     /// Waits for all saves in the background.
@@ -263,7 +219,7 @@ impl Store {
     /// # Errors
     /// The error of one that no call has returned yet.
     pub fn wait(&self) -> Result<()> {
-        self.background.settle()
+        self.settle()
     }
 
     /// Opens the newest checkpoint that verifies, every byte of it. Damaged newer ones are set aside under `damaged/`
@@ -274,7 +230,7 @@ impl Store {
     /// when the newest was written by a newer version. What the operating system refuses.
     pub fn resume(&self) -> Result<Resumed> {
         self.background.settle()?;
-        self.core.resume()
+        self.core.resume().inspect(|_| self.core.wake_promoter())
     }
 
     /// Resumes from a given step, whatever was saved after it: a rollback. What follows is a new attempt, and newer
@@ -284,7 +240,7 @@ impl Store {
     /// `NotFound`; `Invalid` when this store has saved already; and as [`Store::resume`].
     pub fn resume_at(&self, step: u64) -> Result<Resumed> {
         self.background.settle()?;
-        self.core.resume_at(step)
+        self.core.resume_at(step).inspect(|_| self.core.wake_promoter())
     }
 
     /// Why each checkpoint stays, in words: `last 3`, `best val_loss`, `pinned`, … One that is not in the answer goes
@@ -328,13 +284,12 @@ impl Store {
         self.core.reader.open(step)
     }
 
-    /// Protects a step's checkpoint from rotation and from [`Store::delete`], also after a restart.
+    /// Protects a step's checkpoint from rotation and from [`Store::delete`], also after a restart; with tiers, in both.
     ///
     /// # Errors
     /// `NotFound`, and whatever the engine says.
     pub fn pin(&self, step: u64) -> Result<()> {
-        let name = self.core.reader.find(step)?;
-        name.pin(self.core.reader.engine())
+        self.core.in_each_tier(step, |reader, name| name.pin(reader.engine()))
     }
 
     /// Takes a pin away. Nothing is deleted by that before the next save.
@@ -342,42 +297,57 @@ impl Store {
     /// # Errors
     /// `NotFound`, and whatever the engine says.
     pub fn unpin(&self, step: u64) -> Result<()> {
-        self.core.reader.find(step)?.unpin(self.core.reader.engine())
+        self.core.in_each_tier(step, |reader, name| name.unpin(reader.engine()))
     }
 
-    /// Deletes a step's checkpoint, durably.
+    /// Deletes a step's checkpoint, durably; with tiers, in both.
     ///
     /// # Errors
     /// `NotFound`; `Invalid` for a pinned one and for the only one there is; `Fenced`; whatever the engine says.
     pub fn delete(&self, step: u64) -> Result<()> {
-        let name = self.core.reader.find(step)?;
-        let engine = self.core.reader.engine();
-        self.core.attempt.check_newest(engine)?;
-        let infos = self.core.reader.list()?;
-        let refuse = |what: &'static str, help: &'static str| {
-            Err(Error::invalid(what).in_object(engine.describe(&name.key())).help(help))
-        };
-        if infos.iter().any(|info| info.name == name && info.pinned) {
-            return refuse("is pinned", "unpin it first");
-        }
-        if infos.iter().all(|info| info.name == name || info.state.is_err()) {
-            return refuse("is the only checkpoint that can be read", "save a newer one first");
-        }
-        engine.delete(&name.key())
+        self.core.in_each_tier(step, |reader, name| {
+            self.core.attempt.check_newest(reader.engine())?;
+            reader.delete(name)
+        })
     }
 
-    /// Ends writing: waits for saves in the background, then frees the lock. Dropping does the same without a chance to hear of an error.
+    /// Ends writing: waits for saves in the background and, with tiers, until all is promoted, then frees the lock.
+    /// Dropping does the same without a chance to hear of an error.
     ///
     /// # Errors
-    /// The error of a save in the background that no call has returned yet.
+    /// The error of a save in the background or a promotion that no call has returned yet.
     pub fn close(self) -> Result<()> {
-        self.background.settle()
+        self.wait_for(if self.core.remote.is_some() { Tier::Remote } else { Tier::Local })
     }
 }
 
 impl Core {
     fn lock_schedule(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something to a step's checkpoint in each tier that has it.
+    fn in_each_tier(&self, step: u64, act: impl Fn(&Reader, Name) -> Result<()>) -> Result<()> {
+        let Some(remote) = &self.remote else { return act(&self.reader, self.reader.find(step)?) };
+        let here = self.reader.find(step);
+        let there = match remote.unreachable() {
+            Some(error) => Err(error),
+            None => remote.reader.find(step),
+        };
+        let is_missing = |found: &Result<Name>| matches!(found, Err(e) if e.kind() == ErrorKind::NotFound);
+        if is_missing(&here) || !is_missing(&there) {
+            act(&remote.reader, there?)?;
+        }
+        if is_missing(&here) { Ok(()) } else { act(&self.reader, here?) }
+    }
+
+    fn wake_promoter(&self) {
+        self.remote.iter().for_each(|remote| remote.queue.wake());
+    }
+
+    /// Returns a failed promotion that is due.
+    fn check_promotions(&self) -> Result<()> {
+        self.remote.as_ref().map_or(Ok(()), |remote| remote.queue.report())
     }
 
     fn resumed_from(&self) -> Option<Name> {
@@ -389,10 +359,14 @@ impl Core {
     }
 }
 
-/// Without a lock two writers can only be told apart by the storage itself.
-fn check_fencing(engine: &dyn Engine) -> Result<()> {
+/// The writer's lock; None on an engine without locks, where two writers can only be told apart by the storage itself.
+fn lock_or_fence(engine: &dyn Engine, writer: &Writer) -> Result<Option<Box<dyn Lock>>> {
+    match engine.lock(&writer.describe()) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {}
+        locked => return locked.map(Some),
+    }
     if engine.caps().create_only {
-        return Ok(());
+        return Ok(None);
     }
     Err(Error::new(ErrorKind::Unsupported, "this engine has neither a lock nor create-only commits")
         .in_object(engine.describe(""))

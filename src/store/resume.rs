@@ -1,13 +1,15 @@
-//! Resuming: the newest checkpoint that verifies, byte for byte. Owns: walking back past damaged ones, setting them
+//! Resuming: the newest checkpoint that verifies, byte for byte, from either tier. Owns: walking back past damaged ones, setting them
 //! aside (never deleting), and saying so.
 
 use super::Core;
-use super::catalog::is_damage;
-use super::naming::{DAMAGED, Name, damaged_key, damaged_mark_key};
+use super::catalog::{Reader, is_damage};
+use super::naming::{Name, damaged_key, damaged_mark_key};
+use super::tiers::{Remote, Tier};
 use crate::checkpoint::Checkpoint;
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Progress;
+use std::cmp::Reverse;
 
 /// Where training goes on.
 #[derive(Debug)]
@@ -17,10 +19,14 @@ pub struct Resumed {
     pub checkpoint: Option<Checkpoint>,
     /// Its name.
     pub name: Option<Name>,
+    /// The tier it was found in. One of the remote tier was fetched to the local one, if there was room.
+    pub tier: Option<Tier>,
     /// Completed steps and epochs; zeros when the run starts from nothing.
     pub progress: Progress,
     /// Newer checkpoints that do not verify, newest first.
     pub skipped: Vec<Skipped>,
+    /// Why the remote tier was not looked at, where there is one: it may have had a newer checkpoint.
+    pub remote_error: Option<Error>,
 }
 
 impl Resumed {
@@ -41,6 +47,8 @@ impl Resumed {
 pub struct Skipped {
     /// Attempt and step.
     pub name: Name,
+    /// Where it is.
+    pub tier: Tier,
     /// What is wrong with it.
     pub error: Error,
     /// Where it was put, or why it could not be put anywhere; None when it was left where it is because the device, not
@@ -48,55 +56,100 @@ pub struct Skipped {
     pub set_aside: Option<Result<String>>,
 }
 
+/// A checkpoint in one of the tiers.
+type Place = (Name, Tier);
+
 impl Core {
     pub(super) fn resume(&self) -> Result<Resumed> {
-        let mut names = self.reader.names()?;
-        names.reverse();
-        self.resume_first_of(&names)
+        let (places, remote_error) = self.places()?;
+        self.resume_first_of(&places, remote_error)
     }
 
     pub(super) fn resume_at(&self, step: u64) -> Result<Resumed> {
-        let names = self.reader.names()?;
-        if names.iter().any(|name| name.attempt == self.attempt.number) {
+        let (mut places, remote_error) = self.places()?;
+        if places.iter().any(|(name, _)| name.attempt == self.attempt.number) {
             return Err(Error::invalid(
                 "this attempt has saved already: what it saves after going back would be older",
             )
             .in_object(self.reader.engine().describe(""))
             .help("open the store again, then go back"));
         }
-        self.resume_first_of(&[self.reader.find(step)?])
+        let newest = places.iter().find(|(name, _)| name.step == step).map(|(name, _)| *name);
+        let name = newest.map_or_else(|| self.reader.find(step), Ok)?;
+        places.retain(|(there, _)| *there == name);
+        self.resume_first_of(&places, remote_error)
     }
 
-    fn resume_first_of(&self, newest_first: &[Name]) -> Result<Resumed> {
+    /// All checkpoints, newest first, of each the local one first; and why the remote tier was not asked.
+    fn places(&self) -> Result<(Vec<Place>, Option<Error>)> {
+        let mut places: Vec<Place> =
+            self.reader.names()?.into_iter().map(|name| (name, Tier::Local)).collect();
+        let remote_error = self.remote.as_ref().and_then(Remote::unreachable);
+        if let Some(remote) = self.remote.as_ref().filter(|_| remote_error.is_none()) {
+            places.extend(remote.reader.names()?.into_iter().map(|name| (name, Tier::Remote)));
+        }
+        places.sort_by_key(|&(name, tier)| (Reverse(name), tier));
+        Ok((places, remote_error))
+    }
+
+    fn resume_first_of(&self, newest_first: &[Place], remote_error: Option<Error>) -> Result<Resumed> {
         let mut skipped = Vec::new();
-        for &name in newest_first {
-            match self.reader.open_name(name).and_then(verified) {
+        for &(name, tier) in newest_first {
+            match self.open_in(tier, name).and_then(verified) {
                 Ok((checkpoint, progress)) => {
                     let progress = progress.unwrap_or(Progress::new(name.step));
                     self.set_resumed_from(name);
                     self.resumed_to(progress);
-                    return Ok(Resumed { checkpoint: Some(checkpoint), name: Some(name), progress, skipped });
+                    let (checkpoint, name, tier) = (Some(checkpoint), Some(name), Some(tier));
+                    return Ok(Resumed { checkpoint, name, tier, progress, skipped, remote_error });
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if is_damage(&error) => {
-                    let set_aside = (error.kind() != ErrorKind::Io).then(|| self.set_aside(name));
-                    skipped.push(Skipped { name, error, set_aside });
+                    let set_aside = (error.kind() != ErrorKind::Io).then(|| self.set_aside(name, tier));
+                    skipped.push(Skipped { name, tier, error, set_aside });
                 }
                 Err(error) => return Err(error),
             }
         }
-        let engine = self.reader.engine();
         // Also when all were set aside by an earlier start: a supervisor that starts us again must not thereby begin
         // the run from nothing.
-        if !skipped.is_empty() || !engine.list(DAMAGED)?.is_empty() {
-            return Err(nothing_verifies(engine, skipped));
+        for tier in [Tier::Local, Tier::Remote] {
+            let Some(reader) = self.reader_of(tier) else { continue };
+            if skipped.iter().any(|skipped| skipped.tier == tier) || !reader.set_aside()?.is_empty() {
+                return Err(nothing_verifies(reader.engine(), skipped));
+            }
         }
-        Ok(Resumed { checkpoint: None, name: None, progress: Progress::default(), skipped })
+        let progress = Progress::default();
+        Ok(Resumed { checkpoint: None, name: None, tier: None, progress, skipped, remote_error })
+    }
+
+    /// The reader of a tier that can be asked.
+    fn reader_of(&self, tier: Tier) -> Option<&Reader> {
+        match tier {
+            Tier::Local => Some(&self.reader),
+            Tier::Remote => {
+                self.remote.as_ref().filter(|remote| remote.unreachable().is_none()).map(|it| &it.reader)
+            }
+        }
+    }
+
+    /// Opens a checkpoint where it is. One that only the remote tier has is fetched to the local one on the way: reading
+    /// it once over the network is enough.
+    fn open_in(&self, tier: Tier, name: Name) -> Result<Checkpoint> {
+        let Some(remote) = self.reader_of(tier).filter(|_| tier == Tier::Remote) else {
+            return self.reader.open_name(name);
+        };
+        match remote.copy_to(name, &self.reader) {
+            Ok(_) => self.reader.open_name(name),
+            Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => Err(error),
+            // Where there is no room for it here, it is read from there.
+            Err(_) => remote.open_name(name),
+        }
     }
 
     /// Renames a damaged checkpoint out of the way, or marks it where the engine cannot rename.
-    fn set_aside(&self, name: Name) -> Result<String> {
-        let engine = self.reader.engine();
+    fn set_aside(&self, name: Name, tier: Tier) -> Result<String> {
+        let engine = self.reader_of(tier).unwrap_or(&self.reader).engine();
         for copy in 0..1000 {
             let key = damaged_key(name, copy);
             match engine.rename(&name.key(), &key) {

@@ -27,6 +27,9 @@ pub(super) struct SaveRecord {
     /// The retention policy at work, so that tools can say what will go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<super::Keep>,
+    /// The same of the remote tier, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_remote: Option<super::Keep>,
 }
 
 /// What a save did.
@@ -73,6 +76,7 @@ impl Core {
         let mut saved =
             Saved { name, len: written.len, deleted: vec![], not_deleted: vec![], rotation_error: None };
         saved.rotation_error = self.rotate(&mut saved).err();
+        self.wake_promoter();
         Ok(saved)
     }
 
@@ -84,6 +88,7 @@ impl Core {
             why: why.to_owned(),
             resumed_from: self.resumed_from().map(|name| name.to_string()),
             keep: Some(self.settings.keep.clone()),
+            keep_remote: self.remote.as_ref().map(|remote| remote.keep().clone()),
         };
         let extra = [(SAVE, records::encode(&record)?)];
         let nonce = self.attempt.nonce(name.step);
@@ -129,7 +134,14 @@ impl Core {
 
     fn select(&self, infos: &[super::Info]) -> Kept {
         let candidates: Vec<_> = infos.iter().map(super::Info::candidate).collect();
-        keep::select(&self.settings.keep, &candidates, self.resumed_from(), super::seconds_since_1970())
+        let mut kept =
+            keep::select(&self.settings.keep, &candidates, self.resumed_from(), super::seconds_since_1970());
+        if let Some(remote) = &self.remote {
+            for name in remote.unpromoted(self, infos) {
+                kept.entry(name).or_default().insert("not promoted yet".to_owned());
+            }
+        }
+        kept
     }
 
     pub(super) fn kept(

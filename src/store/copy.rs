@@ -1,0 +1,74 @@
+//! Copying a checkpoint from one engine to another: what the promotion between tiers and tools share. Owns: that what
+//! arrives was verified on the way, that nothing is overwritten, and that what is there already is left alone. Bounded
+//! memory, whatever the checkpoint's length.
+
+use super::catalog::{Reader, is_damage};
+use super::naming::Name;
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What copying one checkpoint did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// So many bytes were written.
+    Written(u64),
+    /// The very same checkpoint was there.
+    AlreadyThere,
+}
+
+impl Reader {
+    /// Copies a checkpoint, byte for byte and under its name, to another run. Every byte is verified on its way, and
+    /// nothing becomes visible before the last one is; then the copy is opened. How much of it is read back say `to`'s
+    /// own options: with [`Verify::AtOpen`](crate::Verify::AtOpen) everything, else header, footer and index, which hold
+    /// every checksum. The same checkpoint found there is left alone, so that copying a run again goes on where it was
+    /// interrupted.
+    ///
+    /// # Errors
+    /// `NotFound`; `Damaged` when the source is, and then nothing was published; `AlreadyExists` when something else has
+    /// that name there: it is never overwritten; what both engines say.
+    pub fn copy_to(&self, name: Name, to: &Self) -> Result<Copied> {
+        let source = self.open_name(name)?;
+        if is_there(&source, name, to)? {
+            return Ok(Copied::AlreadyThere);
+        }
+        let at = to.engine().describe(&name.key());
+        let mut upload = match to.engine().create(&name.key(), Some(source.len_bytes())) {
+            // Committed between the look and now.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(&source, name, to)? => {
+                return Ok(Copied::AlreadyThere);
+            }
+            upload => upload?,
+        };
+        source.copy_into(&mut *upload)?;
+        match upload.commit(source.file_id()).map_err(Error::from) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(&source, name, to)? => {
+                return Ok(Copied::AlreadyThere);
+            }
+            committed => committed.map_err(|error| error.in_object(&at))?,
+        }
+        let unlike = |error: Error| {
+            Error::new(ErrorKind::Io, "the copy does not read back as it was written").in_object(&at).because(error)
+        };
+        match to.open_name(name).map_err(unlike)?.is_copy_of(&source) {
+            true => Ok(Copied::Written(source.len_bytes())),
+            false => Err(unlike(other_object(name, to))),
+        }
+    }
+}
+
+/// Whether the very same checkpoint is there. Something else under its name is an error.
+fn is_there(source: &Checkpoint, name: Name, to: &Reader) -> Result<bool> {
+    match to.open_name(name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) if is_damage(&error) => Err(other_object(name, to).because(error)),
+        Err(error) => Err(error),
+        Ok(there) if there.is_copy_of(source) => Ok(true),
+        Ok(_) => Err(other_object(name, to)),
+    }
+}
+
+fn other_object(name: Name, to: &Reader) -> Error {
+    Error::new(ErrorKind::AlreadyExists, "what has this name there is not a copy of this checkpoint")
+        .in_object(to.engine().describe(&name.key()))
+        .help("it is never overwritten: look at it, and delete it if it is of no use")
+}

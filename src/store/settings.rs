@@ -1,0 +1,87 @@
+//! How a store works, as a value. Owns: defaults, and what means nothing.
+
+use super::{Every, Keep, WhenFull};
+use crate::checkpoint::OpenOptions;
+use crate::engine::Unchanging;
+use crate::error::{Error, Result};
+use crate::writer::WriteOptions;
+
+/// How a store works: plain data.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub(super) every: Every,
+    pub(super) keep: Keep,
+    pub(super) keep_remote: Option<Keep>,
+    pub(super) write: WriteOptions,
+    pub(super) open: OpenOptions,
+    pub(super) map: Option<Unchanging>,
+    pub(super) in_flight: (usize, WhenFull),
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (write, open) = Default::default();
+        Self {
+            every: Every::never(),
+            keep: Keep::all(),
+            keep_remote: None,
+            write,
+            open,
+            map: None,
+            in_flight: (1, WhenFull::Wait),
+        }
+    }
+}
+
+impl Settings {
+    /// Saves when asked, keeps everything.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// When [`Store::due`](super::Store::due) says that a save is due.
+    pub fn save(self, every: Every) -> Self {
+        Self { every, ..self }
+    }
+
+    /// What rotation protects.
+    pub fn keep(self, keep: Keep) -> Self {
+        Self { keep, ..self }
+    }
+
+    /// What rotation protects in the remote tier of [`Store::open_tiered`](super::Store::open_tiered), and thereby
+    /// what is promoted there; without it the same as [`Settings::keep`].
+    pub fn keep_remote(self, keep: Keep) -> Self {
+        Self { keep_remote: Some(keep), ..self }
+    }
+
+    /// How checkpoints are written.
+    pub fn write(self, write: WriteOptions) -> Self {
+        Self { write, ..self }
+    }
+
+    /// How checkpoints are opened.
+    pub fn open(self, open: OpenOptions) -> Self {
+        Self { open, ..self }
+    }
+
+    /// How many saves may be in the background at a time, at least 1, and what one more does. Staged memory is as many
+    /// times the state.
+    pub fn in_flight(self, saves: usize, when_full: WhenFull) -> Self {
+        Self { in_flight: (saves, when_full), ..self }
+    }
+
+    /// Checkpoints are mapped, under the promise that nobody changes the run's files in place.
+    pub fn map(self, promise: Unchanging) -> Self {
+        Self { map: Some(promise), ..self }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        self.keep.check()?;
+        self.keep_remote.as_ref().map_or(Ok(()), Keep::check)?;
+        match self.in_flight.0 {
+            0 => Err(Error::invalid("saves in flight").expected("at least 1").found(0)),
+            _ => Ok(()),
+        }
+    }
+}
