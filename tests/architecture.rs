@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The rows of ARCHITECTURE.md, lowest first.
 const ROWS: &[&[&str]] = &[
@@ -123,5 +124,21 @@ fn every_file_says_first_what_it_owns_and_stays_readable() {
         assert!(text.starts_with("//!"), "src/{file} does not begin with what it owns");
         let lines = code(&text).lines().count();
         assert!(lines <= 450, "src/{file} has {lines} lines of code: two rooms in one?");
+    }
+}
+
+/// `cargo tree` from the dependency up to this package, everything that testing builds included.
+fn ways_to(dependency: &str) -> String {
+    let arguments = ["tree", "--offline", "--all-features", "-e", "all", "--invert", dependency];
+    let tree = Command::new(env!("CARGO")).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    String::from_utf8(tree.unwrap().stdout).unwrap()
+}
+
+#[test]
+fn testing_this_package_compiles_neither_tokio_nor_pyo3() {
+    assert!(ways_to("serde").contains("tensorkeep"), "the test sees nothing");
+    for heavy in ["tokio", "pyo3"] {
+        let ways = ways_to(heavy);
+        assert!(ways.is_empty(), "heavy dependencies are for members: {ways}");
     }
 }

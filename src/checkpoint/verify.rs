@@ -62,11 +62,11 @@ impl Checkpoint {
     }
 
     /// Appends the whole file as it lies to an upload, each byte verified before it is passed on. Memory is a few MiB, or
-    /// one chunk where that is more. The upload is to be dropped when this fails.
+    /// one chunk where that is more. `moved` hears of each piece's length. The upload is to be dropped when this fails.
     ///
     /// # Errors
     /// `Damaged` with the first damage, `Io`, and what `upload` says.
-    pub fn copy_into(&self, upload: &mut dyn Upload) -> Result<()> {
+    pub fn copy_into(&self, upload: &mut dyn Upload, mut moved: impl FnMut(u64)) -> Result<()> {
         let mut window = Window::default();
         let damaged = |error: Error| error.in_object(self.name());
         let header = self.bytes(0..header::LEN as u64, &mut window).map_err(damaged)?;
@@ -81,7 +81,11 @@ impl Checkpoint {
             if matches!(stretch.must_be, MustBe::Index(_)) && stretch.range.start == self.footer.index_offset {
                 upload.begin_tail();
             }
-            upload.append(bytes)
+            moved(bytes.len() as u64);
+            match stretch.must_be {
+                MustBe::Chunk { chunk, .. } => upload.append_with_crc(bytes, chunk.crc),
+                _ => upload.append(bytes),
+            }
         })?;
         let end = self.len_bytes();
         let bytes = self.bytes(end - footer::LEN as u64..end, &mut window).map_err(damaged)?;

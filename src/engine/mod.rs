@@ -109,6 +109,37 @@ pub trait Engine: Send + Sync + fmt::Debug {
     fn describe(&self, key: &str) -> String;
 }
 
+/// Whoever shares an engine can hand it on as one.
+impl<E: Engine + ?Sized> Engine for Arc<E> {
+    fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
+        (**self).create(key, size_hint)
+    }
+    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
+        (**self).open(key)
+    }
+    fn map(&self, key: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+        (**self).map(key, promise)
+    }
+    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
+        (**self).list(folder)
+    }
+    fn delete(&self, key: &str) -> Result<()> {
+        (**self).delete(key)
+    }
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        (**self).rename(from, to)
+    }
+    fn lock(&self, holder: &str) -> Result<Box<dyn Lock>> {
+        (**self).lock(holder)
+    }
+    fn caps(&self) -> Caps {
+        (**self).caps()
+    }
+    fn describe(&self, key: &str) -> String {
+        (**self).describe(key)
+    }
+}
+
 /// One committed object in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
@@ -126,6 +157,15 @@ pub trait Upload: Send {
     /// # Errors
     /// After an error the upload is dead: every later call fails too, and it can only be dropped.
     fn append(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// As [`Upload::append`], of bytes whose CRC-32 is known: an engine that needs one of the whole object can combine it
+    /// with this instead of reading all bytes once more.
+    ///
+    /// # Errors
+    /// As [`Upload::append`].
+    fn append_with_crc(&mut self, bytes: &[u8], _crc32: u32) -> Result<()> {
+        self.append(bytes)
+    }
 
     /// Says that what is appended from here to the end is what readers need first: an engine for which every read is a
     /// round trip may keep it where opening finds it. Changes nothing of the object.

@@ -21,12 +21,12 @@ impl Reader {
     /// nothing becomes visible before the last one is; then the copy is opened. How much of it is read back say `to`'s
     /// own options: with [`Verify::AtOpen`](crate::Verify::AtOpen) everything, else header, footer and index, which hold
     /// every checksum. The same checkpoint found there is left alone, so that copying a run again goes on where it was
-    /// interrupted.
+    /// interrupted. `moved` hears of each piece's length, for those who watch.
     ///
     /// # Errors
     /// `NotFound`; `Damaged` when the source is, and then nothing was published; `AlreadyExists` when something else has
     /// that name there: it is never overwritten; what both engines say.
-    pub fn copy_to(&self, name: Name, to: &Self) -> Result<Copied> {
+    pub fn copy_to(&self, name: Name, to: &Self, moved: impl FnMut(u64)) -> Result<Copied> {
         let source = self.open_name(name)?;
         if is_there(&source, name, to)? {
             return Ok(Copied::AlreadyThere);
@@ -39,7 +39,7 @@ impl Reader {
             }
             upload => upload?,
         };
-        source.copy_into(&mut *upload)?;
+        source.copy_into(&mut *upload, moved)?;
         match upload.commit(source.file_id()).map_err(Error::from) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(&source, name, to)? => {
                 return Ok(Copied::AlreadyThere);

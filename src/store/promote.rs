@@ -164,7 +164,7 @@ impl Remote {
 
     fn promote(&self, core: &Core, name: Name) -> Result<()> {
         core.attempt.check_newest(self.reader.engine())?;
-        match core.reader.copy_to(name, &self.reader) {
+        match core.reader.copy_to(name, &self.reader, |_| ()) {
             // Rotated away meanwhile: a newer one has made it superfluous.
             Err(error) if error.kind() == ErrorKind::NotFound && !core.reader.names()?.contains(&name) => {
                 return Ok(());

@@ -139,7 +139,7 @@ impl Core {
         let Some(remote) = self.reader_of(tier).filter(|_| tier == Tier::Remote) else {
             return self.reader.open_name(name);
         };
-        match remote.copy_to(name, &self.reader) {
+        match remote.copy_to(name, &self.reader, |_| ()) {
             Ok(_) => self.reader.open_name(name),
             Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => Err(error),
             // Where there is no room for it here, it is read from there.

@@ -84,19 +84,7 @@ impl Store {
         remote: impl Engine + 'static,
         settings: Settings,
     ) -> Result<Self> {
-        Self::open_tiered_shared(Arc::new(local), Arc::new(remote), settings)
-    }
-
-    /// As [`Store::open_tiered`], for engines whose types are not known.
-    ///
-    /// # Errors
-    /// As [`Store::open_tiered`].
-    pub fn open_tiered_shared(
-        local: Arc<dyn Engine>,
-        remote: Arc<dyn Engine>,
-        settings: Settings,
-    ) -> Result<Self> {
-        let mut store = Self::open_on(local, Some(remote), settings)?;
+        let mut store = Self::open_on(Arc::new(local), Some(Arc::new(remote)), settings)?;
         store.promoter = Promoter::start(Arc::clone(&store.core))?;
         Ok(store)
     }

@@ -133,6 +133,8 @@ impl<'u> Emitter<'u> {
         let table = usize::from(self.tables[1].len() > 0);
         self.tables[table].push_chunk(stored.codec, stored.filter, bytes.len() as u32, stored.crc);
         self.left = self.left.saturating_sub(job.piece.bytes().len() as u64);
-        self.out.append(bytes)
+        self.out.upload.append_with_crc(bytes, stored.crc)?;
+        self.out.position += bytes.len() as u64;
+        Ok(())
     }
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 /// Look at, compare, verify and convert tensorkeep checkpoints.
 ///
-/// A TARGET is a checkpoint file, or a run's folder with an optional selector: RUN, RUN@latest, RUN@1200 (a step),
+/// A TARGET is a checkpoint file, or a run (a folder, or a URL: s3://bucket/run, gs://bucket/run, az://container/run,
+/// with the usual environment variables) with an optional selector: RUN, RUN@latest, RUN@1200 (a step),
 /// RUN@0003-0000001200 (attempt and step), RUN@best:val_loss:min. Verbs that only look also take safetensors (and
 /// their index files), .npy, .npz, .pt and GGUF files.
 #[derive(Parser, Debug)]
@@ -23,7 +24,7 @@ pub struct Args {
 pub enum Verb {
     /// The checkpoints of a run: step, age, size, metrics, why saved, why kept, state
     Ls {
-        /// The run's folder
+        /// The run's folder or URL
         run: String,
     },
     /// One checkpoint: its tensors as a tree, and its records
@@ -59,8 +60,8 @@ pub enum Verb {
     Cp {
         /// A file, a RUN (all its checkpoints) or RUN@… (one)
         source: String,
-        /// A file for a file, a folder for a run
-        target: PathBuf,
+        /// A file for a file, a run (a folder or a URL) for a run or one of its checkpoints
+        target: String,
         /// Replace a file that exists
         #[arg(long)]
         force: bool,
@@ -80,10 +81,10 @@ pub enum Verb {
         #[command(flatten)]
         output: Output,
     },
-    /// What a folder's file system can do, and how fast
+    /// What a folder's file system, or the store at a URL, can do, and how fast
     Doctor {
-        /// An existing folder
-        dir: PathBuf,
+        /// An existing folder, or a URL
+        dir: String,
     },
     /// A run as it grows: a line for each new checkpoint
     Watch {

@@ -10,6 +10,7 @@ mod numbers;
 mod opened;
 mod output;
 mod parallel;
+mod place;
 mod records;
 pub mod report;
 mod stats;

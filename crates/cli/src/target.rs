@@ -1,8 +1,9 @@
-//! What the user points at: a file, or a run with a selector. Owns: telling them apart, and opening them.
+//! What the user points at: a file, or a run in a folder or at a URL, with a selector. Owns: telling them apart, and
+//! opening them.
 
 use crate::opened::Opened;
+use crate::place::Place;
 use std::path::{Path, PathBuf};
-use tensorkeep::engine::Local;
 use tensorkeep::{Checkpoint, Error, ErrorKind, Mode, Name, Reader, Result};
 
 /// A target of the command line.
@@ -11,7 +12,7 @@ pub enum Target {
     /// A checkpoint file.
     File(PathBuf),
     /// A run, and which of its checkpoints, if one was named.
-    Run(PathBuf, Option<Which>),
+    Run(Place, Option<Which>),
 }
 
 /// Which checkpoint of a run.
@@ -28,11 +29,16 @@ pub enum Which {
 }
 
 impl Target {
-    /// Reads a target. A path that exists is itself, also when there is an `@` in it.
+    /// Reads a target. A path that exists is itself, also when there is an `@` in it. Whether there is something at a URL
+    /// is not asked yet.
     ///
     /// # Errors
     /// `NotFound` when there is no such path, `Invalid` for a selector that is none.
     pub fn parse(text: &str) -> Result<Self> {
+        if Place::new(text).is_url() {
+            return Self::of_url(text);
+        }
+        let text = text.strip_prefix("file://").unwrap_or(text);
         if let Some(target) = Self::of_path(Path::new(text), None) {
             return Ok(target);
         }
@@ -48,9 +54,26 @@ impl Target {
         }
     }
 
+    /// A run at a URL, or one of its checkpoints by its object's own URL.
+    fn of_url(url: &str) -> Result<Self> {
+        // An account may stand before the host, with an @ between; a selector has no slash.
+        let run_and_selector = url.rsplit_once('@').filter(|(_, selector)| !selector.contains('/'));
+        if let Some((run, selector)) = run_and_selector {
+            return Ok(Self::Run(Place::new(run), Some(Which::parse(selector)?)));
+        }
+        let object = url.rsplit_once('/').and_then(|(run, name)| Some((run, name.strip_suffix(".tkeep")?)));
+        Ok(match object.and_then(|(run, name)| Some((run, name.parse().ok()?))) {
+            Some((run, name)) => Self::Run(Place::new(run), Some(Which::Name(name))),
+            None => Self::Run(Place::new(url), None),
+        })
+    }
+
     fn of_path(path: &Path, which: Option<Which>) -> Option<Self> {
         let metadata = path.metadata().ok()?;
-        Some(if metadata.is_dir() { Self::Run(path.to_owned(), which) } else { Self::File(path.to_owned()) })
+        Some(match metadata.is_dir() {
+            true => Self::Run(Place::new(path.to_str()?), which),
+            false => Self::File(path.to_owned()),
+        })
     }
 
     /// Opens the one checkpoint that is meant: of a run without a selector the newest.
@@ -60,7 +83,7 @@ impl Target {
     pub fn open(&self) -> Result<Checkpoint> {
         match self {
             Self::File(path) => Checkpoint::open(path),
-            Self::Run(path, which) => open_in(path, which.as_ref().unwrap_or(&Which::Latest)),
+            Self::Run(place, which) => open_in(place, which.as_ref().unwrap_or(&Which::Latest)),
         }
     }
 
@@ -79,14 +102,14 @@ impl Target {
     ///
     /// # Errors
     /// `Invalid` for a file, `NotFound`.
-    pub fn in_run(&self) -> Result<(PathBuf, Reader, Name)> {
-        let (path, which) = match self {
-            Self::Run(path, which) => (path, which.as_ref().unwrap_or(&Which::Latest)),
+    pub fn in_run(&self) -> Result<(Place, Reader, Name)> {
+        let (place, which) = match self {
+            Self::Run(place, which) => (place, which.as_ref().unwrap_or(&Which::Latest)),
             Self::File(path) => {
                 return Err(Error::new(ErrorKind::Invalid, "is a file, not a run").in_object(path.display()));
             }
         };
-        let reader = Reader::new(Local::open(path)?);
+        let reader = place.reader()?;
         let name = match which {
             Which::Latest => reader.names()?.last().copied(),
             Which::Step(step) => Some(reader.find(*step)?),
@@ -96,13 +119,13 @@ impl Target {
                 best.and_then(|best| Path::new(best.name()).file_stem()?.to_str()?.parse().ok())
             }
         };
-        let name = name.ok_or_else(|| none_of(path, which))?;
-        Ok((path.clone(), reader, name))
+        let name = name.ok_or_else(|| none_of(place, which))?;
+        Ok((place.clone(), reader, name))
     }
 }
 
-fn open_in(run: &Path, which: &Which) -> Result<Checkpoint> {
-    let reader = Reader::new(Local::open(run)?);
+fn open_in(run: &Place, which: &Which) -> Result<Checkpoint> {
+    let reader = run.reader()?;
     let found = match which {
         Which::Latest => reader.latest()?,
         Which::Step(step) => return reader.open(*step),
@@ -112,13 +135,13 @@ fn open_in(run: &Path, which: &Which) -> Result<Checkpoint> {
     found.ok_or_else(|| none_of(run, which))
 }
 
-fn none_of(run: &Path, which: &Which) -> Error {
+fn none_of(run: &Place, which: &Which) -> Error {
     let what = match which {
         Which::Best(metric, _) => format!("no checkpoint of this run has the metric {metric:?}"),
         Which::Name(name) => format!("no checkpoint {name}"),
         _ => "the run has no checkpoints".to_owned(),
     };
-    Error::new(ErrorKind::NotFound, what).in_object(run.display()).help("list it with `tensorkeep ls`")
+    Error::new(ErrorKind::NotFound, what).in_object(run).help("list it with `tensorkeep ls`")
 }
 
 impl Which {
@@ -146,6 +169,24 @@ impl Which {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn urls_have_selectors_and_objects_of_their_own() {
+        let name = Name { attempt: 3, step: 1200 };
+        for (url, run, which) in [
+            ("s3://bucket/run", "s3://bucket/run", None),
+            ("s3://bucket/run@latest", "s3://bucket/run", Some(Which::Latest)),
+            ("gs://bucket/run@1200", "gs://bucket/run", Some(Which::Step(1200))),
+            ("s3://bucket/run/0003-0000001200.tkeep", "s3://bucket/run", Some(Which::Name(name))),
+            ("abfs://box@account.dfs.core.windows.net/run", "abfs://box@account.dfs.core.windows.net/run", None),
+        ] {
+            match Target::parse(url).unwrap() {
+                Target::Run(place, found) => assert_eq!((place, found), (Place::new(run), which), "{url}"),
+                file => panic!("{url}: {file:?}"),
+            }
+        }
+        assert_eq!(Target::parse("s3://bucket/run@newest").unwrap_err().kind(), ErrorKind::Invalid);
+    }
 
     #[test]
     fn selectors_are_told_apart() {

@@ -18,6 +18,8 @@ pub enum Fault {
     Conflict,
     /// 403 `RequestTimeTooSkewed`, and nothing is done.
     ClockSkew,
+    /// 403 `SignatureDoesNotMatch`, and nothing is done: the key's secret is wrong.
+    WrongSecret,
     /// It is done, and the answer comes in drops.
     Trickle,
     /// The whole server is killed before it does it: nothing answers until it is started again.

@@ -186,6 +186,7 @@ fn serve(
             Some(Fault::SlowDown) => Some(s3::error(503, "SlowDown")),
             Some(Fault::Conflict) => Some(s3::error(409, "ConditionalRequestConflict")),
             Some(Fault::ClockSkew) => Some(s3::error(403, "RequestTimeTooSkewed")),
+            Some(Fault::WrongSecret) => Some(s3::error(403, "SignatureDoesNotMatch")),
             Some(Fault::ResetBefore) => return Ok(()),
             Some(Fault::KilledBefore) => {
                 life.kill(address);

@@ -66,7 +66,7 @@ impl ObjectStoreEngine {
     ) -> Result<Self> {
         let options: Vec<_> = options.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         let place = url::Place::parse(url)?;
-        let store = url::open(url, &place, &options)?;
+        let store = url::store_of(url, &place, &options)?;
         Self::on(store, url.trim_end_matches('/').to_owned(), place.prefix)
     }
 

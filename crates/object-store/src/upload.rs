@@ -5,7 +5,7 @@ use crate::commit::Outcome;
 use crate::error::explain;
 use crate::pointer::{Pointer, hex, looks_like_pointer};
 use crate::remote::{DATA, Remote};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use object_store::path::Path;
 use object_store::{Error as StoreError, MultipartUpload, ObjectStoreExt, PutMultipartOptions, PutPayload};
 use std::collections::VecDeque;
@@ -29,6 +29,8 @@ const HEAD_COPY: usize = 4096;
 const SHORT_TAIL: usize = 64 << 10;
 /// A longer tail, the index of a million tensors, is not copied.
 const LONGEST_TAIL: usize = 64 << 20;
+/// From this length on, a known checksum is combined and not computed again.
+const COMBINE_FROM: usize = 64 << 10;
 /// How long an abort may take before the upload is left to the store's own clean-up.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -38,7 +40,7 @@ pub(crate) struct ObjectUpload {
     key: String,
     part_len: usize,
     /// The part being filled.
-    buffer: Vec<u8>,
+    buffer: BytesMut,
     crc: crc32fast::Hasher,
     len: u64,
     head: Vec<u8>,
@@ -59,7 +61,7 @@ impl ObjectUpload {
             remote,
             key: key.to_owned(),
             part_len,
-            buffer: Vec::with_capacity(first),
+            buffer: BytesMut::with_capacity(first),
             crc: crc32fast::Hasher::new(),
             len: 0,
             head: Vec::new(),
@@ -70,6 +72,22 @@ impl ObjectUpload {
         }
     }
 
+    /// Appends bytes that the checksum has.
+    fn append_summed(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.failed {
+            return Err(Error::new(ErrorKind::Io, "the upload has failed before"));
+        }
+        self.len += bytes.len() as u64;
+        let appended = self.append_parts(bytes);
+        self.failed = appended.is_err();
+        // One byte more than is copied says that it is too long, and takes no more memory.
+        if let Some(tail) = &mut self.tail {
+            let room = (LONGEST_TAIL + 1).saturating_sub(tail.len());
+            tail.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+        appended
+    }
+
     fn append_parts(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             // Sent when more comes and not when it is full: an object of exactly one part is a plain one.
@@ -78,7 +96,6 @@ impl ObjectUpload {
             }
             let (now, later) = bytes.split_at(bytes.len().min(self.part_len - self.buffer.len()));
             self.buffer.extend_from_slice(now);
-            self.crc.update(now);
             bytes = later;
         }
         Ok(())
@@ -92,8 +109,9 @@ impl ObjectUpload {
                 self.parts.insert(Parts::start(&self.remote, &self.key)?)
             }
         };
-        let next = Vec::with_capacity(self.part_len);
-        self.last_part = std::mem::replace(&mut self.buffer, next).into();
+        // Memory that was used before is warm: the kernel clears every page of new memory first.
+        let next = parts.free.take().unwrap_or_else(|| BytesMut::with_capacity(self.part_len));
+        self.last_part = std::mem::replace(&mut self.buffer, next).freeze();
         parts.send(self.last_part.clone())
     }
 
@@ -116,7 +134,7 @@ impl ObjectUpload {
         }
         let small = self.parts.is_none() && self.buffer.len() <= LARGEST_PLAIN;
         if small && !looks_like_pointer(&self.buffer) {
-            return Ok(std::mem::take(&mut self.buffer).into());
+            return Ok(std::mem::take(&mut self.buffer).freeze());
         }
         let tail = self.tail();
         let crc = std::mem::take(&mut self.crc).finalize();
@@ -129,18 +147,17 @@ impl ObjectUpload {
 
 impl Upload for ObjectUpload {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.failed {
-            return Err(Error::new(ErrorKind::Io, "the upload has failed before"));
+        self.crc.update(bytes);
+        self.append_summed(bytes)
+    }
+
+    fn append_with_crc(&mut self, bytes: &[u8], crc32: u32) -> Result<()> {
+        // Combining costs as much as reading a few KiB.
+        if bytes.len() < COMBINE_FROM {
+            return self.append(bytes);
         }
-        self.len += bytes.len() as u64;
-        let appended = self.append_parts(bytes);
-        self.failed = appended.is_err();
-        // One byte more than is copied says that it is too long, and takes no more memory.
-        if let Some(tail) = &mut self.tail {
-            let room = (LONGEST_TAIL + 1).saturating_sub(tail.len());
-            tail.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        }
-        appended
+        self.crc.combine(&crc32fast::Hasher::new_with_initial_len(crc32, bytes.len() as u64));
+        self.append_summed(bytes)
     }
 
     fn begin_tail(&mut self) {
@@ -179,7 +196,9 @@ struct Parts {
     path: Path,
     /// None while a request holds it.
     upload: Option<Box<dyn MultipartUpload>>,
-    in_flight: VecDeque<JoinHandle<Result<(), StoreError>>>,
+    in_flight: VecDeque<(JoinHandle<Result<(), StoreError>>, Bytes)>,
+    /// Memory of a part that has arrived.
+    free: Option<BytesMut>,
     sent: u64,
     completed: bool,
     /// The commit object names it, or may name it.
@@ -195,7 +214,8 @@ impl Parts {
             store.put_multipart_opts(&to, PutMultipartOptions::default()).await
         })?;
         let (remote, upload, in_flight) = (Arc::clone(remote), Some(upload), VecDeque::new());
-        Ok(Self { remote, target, path, upload, in_flight, sent: 0, completed: false, done: false })
+        let (free, sent, completed, done) = (None, 0, false, false);
+        Ok(Self { remote, target, path, upload, in_flight, free, sent, completed, done })
     }
 
     /// Puts a part on its way; waits while too many are.
@@ -211,16 +231,22 @@ impl Parts {
         let Some(upload) = &mut self.upload else {
             return Err(Error::new(ErrorKind::Io, "the upload is gone"));
         };
-        let request = upload.put_part(PutPayload::from(part));
-        self.in_flight.push_back(self.remote.io.handle().spawn(request));
+        let request = upload.put_part(PutPayload::from(part.clone()));
+        self.in_flight.push_back((self.remote.io.handle().spawn(request), part));
         self.sent += 1;
         Ok(())
     }
 
     fn finish_oldest(&mut self) -> Result<()> {
-        let Some(oldest) = self.in_flight.pop_front() else { return Ok(()) };
+        let Some((oldest, part)) = self.in_flight.pop_front() else { return Ok(()) };
         let answer = async { oldest.await.unwrap_or_else(|died| Err(died.into())) };
-        self.remote.run("uploading a part", &self.target, answer)
+        self.remote.run("uploading a part", &self.target, answer)?;
+        // Given back unless somebody still looks at it.
+        self.free = part.try_into_mut().ok().map(|mut part| {
+            part.clear();
+            part
+        });
+        Ok(())
     }
 
     /// Makes the parts one object, under its own name. Named by nobody, it is not visible.
@@ -253,7 +279,7 @@ impl Drop for Parts {
         if self.done {
             return;
         }
-        self.in_flight.iter().for_each(JoinHandle::abort);
+        self.in_flight.iter().for_each(|(request, _)| request.abort());
         let (store, path, upload) = (Arc::clone(&self.remote.store), self.path.clone(), self.upload.take());
         let completed = self.completed;
         let abort = async move {

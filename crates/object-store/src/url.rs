@@ -1,7 +1,9 @@
 //! URLs to stores. Owns: schemes, and the settings that differ from the `object_store` crate's own.
 
+use crate::ObjectStoreEngine;
 use object_store::ObjectStore;
 use std::sync::Arc;
+use tensorkeep::engine::{Engine, Local};
 use tensorkeep::{Error, ErrorKind, Result};
 
 /// A place as a URL says it: `scheme://bucket/prefix`.
@@ -23,7 +25,7 @@ impl<'u> Place<'u> {
             "memory" => Ok(Self { bucket: "", prefix: rest.trim_matches('/'), ..place }),
             "file" => Err(Error::new(ErrorKind::Unsupported, "a folder is not an object store")
                 .in_object(url)
-                .help("use tensorkeep::engine::Local, which syncs what it commits")),
+                .help("use tensorkeep_object_store::open_url, which opens it by tensorkeep::engine::Local")),
             "s3" | "s3a" | "gs" | "az" | "azure" | "abfs" | "abfss" if bucket.is_empty() => {
                 Err(unknown(url, "no bucket"))
             }
@@ -52,8 +54,19 @@ fn all_options(variables: &str, options: &[(String, String)]) -> Options {
     variables.chain(options).collect()
 }
 
+/// The engine at any URL: `file://` is a folder, whose engine is the library's own, which syncs what it commits.
+///
+/// # Errors
+/// As [`ObjectStoreEngine::from_url`], and as [`Local::create`].
+pub fn open(url: &str) -> Result<Arc<dyn Engine>> {
+    match url.strip_prefix("file://") {
+        Some(folder) => Ok(Arc::new(Local::create(folder)?)),
+        None => Ok(Arc::new(ObjectStoreEngine::from_url(url)?)),
+    }
+}
+
 /// The store of a place.
-pub(crate) fn open(
+pub(crate) fn store_of(
     url: &str,
     place: &Place<'_>,
     options: &[(String, String)],

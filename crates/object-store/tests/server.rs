@@ -214,6 +214,12 @@ fn bad_input_names_the_object_and_what_to_do() {
     let skewed = at("s3://bucket/run", &[]).unwrap_err().to_string();
     assert!(skewed.contains("s3://bucket/run") && skewed.contains("clock"), "{skewed}");
     server.faults().heal();
+    server.faults().fail_after(0, 1000, Fault::WrongSecret);
+    let wrong = at("s3://bucket/run", &[]).unwrap_err().to_string();
+    assert!(wrong.contains("s3://bucket/run") && wrong.contains("AWS_SECRET_ACCESS_KEY"), "{wrong}");
+    server.faults().heal();
+    let unknown = at("ftp://bucket/run", &[]).unwrap_err().to_string();
+    assert!(unknown.contains("ftp://bucket/run") && unknown.contains("expected s3://"), "{unknown}");
     let http = at("s3://bucket/run", &[("allow_http", "false")]).unwrap_err().to_string();
     assert!(http.contains("AWS_ALLOW_HTTP"), "{http}");
 }

@@ -1,7 +1,10 @@
-//! `doctor DIR`: what the file system under a folder can do, and what durability costs there. Works in a folder of its own
-//! inside it, which is gone afterwards.
+//! `doctor RUN`: what the file system under a folder can do, or the store at a URL, and what durability costs there. Works
+//! in a folder of its own inside it, which is gone afterwards.
+
+mod network;
 
 use crate::exit::Exit;
+use crate::place::Place;
 use crate::{Done, output};
 use rustix::fs::{Advice, fadvise, statfs};
 use serde_json::{Value as Json, json};
@@ -52,24 +55,23 @@ struct Finding {
     fine: bool,
 }
 
-pub fn run(dir: &Path, json: bool) -> Done {
-    if !dir.is_dir() {
-        return Err(Error::new(ErrorKind::NotFound, "no such folder").in_object(dir.display()));
+impl Finding {
+    fn yes(what: &'static str, answer: bool) -> Self {
+        Self { what, answer: if answer { "yes" } else { "no" }.to_owned(), fine: answer }
     }
-    let scratch =
-        Scratch(dir.join(format!(".tensorkeep-doctor-{:032x}", u128::from_le_bytes(fresh_nonce()))));
-    fs::create_dir(&scratch.0)
-        .map_err(|error| Error::io("creating a folder", error).in_object(dir.display()))?;
-    let findings = findings(dir, &scratch.0).map_err(|error| error.in_object(dir.display()))?;
-    drop(scratch);
+}
+
+pub fn run(target: &str, json: bool) -> Done {
+    let place = Place::new(target);
+    let findings = match place.folder() {
+        Some(folder) => of_folder(folder)?,
+        None => network::findings(&*place.open()?)?,
+    };
     let fine = findings.iter().all(|finding| finding.fine);
     if json {
         let of = |finding: &Finding| json!({ "what": finding.what, "answer": finding.answer, "fine": finding.fine });
         let findings: Vec<Json> = findings.iter().map(of).collect();
-        output::print_json(
-            "doctor",
-            json!({ "dir": dir.display().to_string(), "fine": fine, "findings": findings }),
-        )?;
+        output::print_json("doctor", json!({ "dir": target, "fine": fine, "findings": findings }))?;
     } else {
         let rows = findings.iter().map(|finding| {
             vec![
@@ -83,20 +85,26 @@ pub fn run(dir: &Path, json: bool) -> Done {
     Ok(if fine { Exit::Ok } else { Exit::No })
 }
 
+fn of_folder(dir: &Path) -> Result<Vec<Finding>> {
+    if !dir.is_dir() {
+        return Err(Error::new(ErrorKind::NotFound, "no such folder").in_object(dir.display()));
+    }
+    let scratch =
+        Scratch(dir.join(format!(".tensorkeep-doctor-{:032x}", u128::from_le_bytes(fresh_nonce()))));
+    fs::create_dir(&scratch.0)
+        .map_err(|error| Error::io("creating a folder", error).in_object(dir.display()))?;
+    findings(dir, &scratch.0).map_err(|error| error.in_object(dir.display()))
+}
+
 fn findings(dir: &Path, scratch: &Path) -> Result<Vec<Finding>> {
     let mut findings = file_system(dir)?;
     let engine = Local::create(scratch)?;
     let caps = engine.caps();
-    let yes = |what, answer: bool| Finding {
-        what,
-        answer: if answer { "yes" } else { "no" }.to_owned(),
-        fine: answer,
-    };
-    findings.push(yes("a name is never published twice (renameat2 or link)", caps.create_only));
-    findings.push(yes("rename", fs_works(scratch, |a, b| fs::rename(a, b))));
-    findings.push(yes("hard link", fs_works(scratch, |a, b| fs::hard_link(a, b))));
-    findings.push(yes("locks exclude each other", locks(scratch)?));
-    findings.push(yes("files can be mapped", caps.map));
+    findings.push(Finding::yes("a name is never published twice (renameat2 or link)", caps.create_only));
+    findings.push(Finding::yes("rename", fs_works(scratch, |a, b| fs::rename(a, b))));
+    findings.push(Finding::yes("hard link", fs_works(scratch, |a, b| fs::hard_link(a, b))));
+    findings.push(Finding::yes("locks exclude each other", locks(scratch)?));
+    findings.push(Finding::yes("files can be mapped", caps.map));
     findings.extend(syncs(scratch).map_err(|error| Error::io("measuring fsync", error))?);
     findings.extend(speeds(scratch).map_err(|error| Error::io("measuring speeds", error))?);
     Ok(findings)

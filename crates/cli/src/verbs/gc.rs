@@ -3,25 +3,30 @@
 
 use crate::args::Gc;
 use crate::exit::Exit;
-use crate::verbs::ls;
+use crate::place::Place;
 use crate::{Done, output};
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Duration;
-use tensorkeep::engine::{Engine, Local};
 use tensorkeep::{Error, ErrorKind, Info, Keep, Mode, Reader, Result};
 
 pub fn run(args: &Gc, json: bool) -> Done {
-    let engine = Local::open(&args.run)?;
-    let reader = Reader::new(Local::open(&args.run)?);
+    let place = Place::new(&args.run);
+    let engine = place.open()?;
+    let reader = Reader::new(Arc::clone(&engine));
     // Taken before listing: what is listed is what is there when it is deleted.
     let lock = match args.dry_run {
         true => None,
-        false => Some(engine.lock(&format!("tensorkeep gc, process {}", std::process::id()))?),
+        // Where nothing locks, a writer beside it may delete the same, and no save of its makes less go.
+        false => match engine.lock(&format!("tensorkeep gc, process {}", std::process::id())) {
+            Err(error) if error.kind() == ErrorKind::Unsupported => None,
+            locked => Some(locked?),
+        },
     };
     let infos = reader.list()?;
     let keep = match policy(args)? {
         Some(keep) => keep,
-        None => ls::kept(&reader, &infos)?.0.ok_or_else(|| {
+        None => recorded(&place, &infos).ok_or_else(|| {
             Error::new(ErrorKind::Invalid, "the run does not say its policy")
                 .in_object(&args.run)
                 .help("give one: --keep-last 3 --keep-best val_loss:min")
@@ -30,7 +35,12 @@ pub fn run(args: &Gc, json: bool) -> Done {
     let kept = reader.kept(&keep, output::now())?;
     let going: Vec<&Info> = infos.iter().filter(|info| !kept.contains_key(&info.name)).collect();
     if !args.dry_run {
-        going.iter().try_for_each(|info| engine.delete(&info.key))?;
+        for info in &going {
+            match engine.delete(&info.key) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                deleted => deleted?,
+            }
+        }
     }
     drop(lock);
     let bytes = going.iter().map(|info| info.len).sum();
@@ -55,6 +65,17 @@ pub fn run(args: &Gc, json: bool) -> Done {
     lines.push(format!("{verb} {} of {}, {}", going.len(), infos.len(), output::size(bytes)));
     output::print(lines.join("\n"))?;
     Ok(Exit::Ok)
+}
+
+/// The policy that the newest checkpoint recorded. One of a run in two tiers has one for each: at a URL it is the remote
+/// tier's; a folder may be either, and there what one of them keeps stays.
+fn recorded(place: &Place, infos: &[Info]) -> Option<Keep> {
+    let newest = infos.iter().rev().find_map(|info| info.state.as_ref().ok())?;
+    match (newest.keep.clone()?, newest.keep_remote.clone()) {
+        (keep, None) => Some(keep),
+        (_, Some(remote)) if place.is_url() => Some(remote),
+        (keep, Some(remote)) => Some(keep.or(remote)),
+    }
 }
 
 /// The policy that the flags say; None without any.

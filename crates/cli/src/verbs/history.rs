@@ -3,12 +3,12 @@
 use crate::args::History;
 use crate::compare::{self, Tolerance};
 use crate::exit::Exit;
+use crate::place::Place;
 use crate::opened::Opened;
 use crate::stats::Stats;
 use crate::{Done, output, stats};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use tensorkeep::engine::Local;
 use tensorkeep::{Error, ErrorKind, Name, Reader, Result};
 
 /// A tensor in one checkpoint.
@@ -19,7 +19,7 @@ struct Point {
 }
 
 pub fn run(args: &History, json: bool) -> Done {
-    let reader = Reader::new(Local::open(&args.run)?);
+    let reader = Place::new(&args.run).reader()?;
     let infos = reader.list()?;
     let states: Vec<_> =
         infos.iter().filter_map(|info| Some((info.name, info.state.as_ref().ok()?))).collect();

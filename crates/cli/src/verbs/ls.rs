@@ -1,10 +1,10 @@
 //! `ls RUN`: its checkpoints, oldest first, why each is kept, and which one a resume would try first.
 
 use crate::exit::Exit;
+use crate::place::Place;
 use crate::{Done, output};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use tensorkeep::engine::Local;
 use tensorkeep::{Info, Keep, Name, Reader, Result, State};
 
 /// Lists a run.
@@ -12,7 +12,7 @@ use tensorkeep::{Info, Keep, Name, Reader, Result, State};
 /// # Errors
 /// `NotFound` when there is no such folder.
 pub fn run(run: &str, json: bool) -> Done {
-    let reader = Reader::new(Local::open(run)?);
+    let reader = Place::new(run).reader()?;
     let infos = reader.list()?;
     let (keep, kept) = kept(&reader, &infos)?;
     let resumes = infos.iter().rev().find(|info| info.state.is_ok()).map(|info| info.name);

@@ -1,6 +1,7 @@
 //! One file for each verb, or few. Owns: which verb is done where.
 
 mod copy;
+mod cp;
 mod diff;
 mod doctor;
 mod foreign;
@@ -38,7 +39,7 @@ pub fn run(args: &Args) -> Done {
         Verb::Pin { target } => pins::run(target, true, json),
         Verb::Unpin { target } => pins::run(target, false, json),
         Verb::Get(args) => get::run(args, json),
-        Verb::Cp { source, target, force } => copy::cp(source, target, *force, json),
+        Verb::Cp { source, target, force } => cp::run(source, target, *force, json),
         Verb::Repack { target, output, codec } => copy::repack(target, output, codec, json),
         Verb::Salvage { target, output } => copy::salvage(target, output, json),
         Verb::Doctor { dir } => doctor::run(dir, json),

@@ -4,11 +4,10 @@ use crate::exit::Exit;
 use crate::target::Target;
 use crate::{Done, output};
 use serde_json::json;
-use tensorkeep::engine::Local;
 
 pub fn run(target: &str, pin: bool, json: bool) -> Done {
-    let (path, _, name) = Target::parse(target)?.in_run()?;
-    let engine = Local::open(path)?;
+    let (place, _, name) = Target::parse(target)?.in_run()?;
+    let engine = place.open()?;
     if pin {
         name.pin(&engine)?
     } else {

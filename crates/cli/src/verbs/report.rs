@@ -2,15 +2,17 @@
 
 use crate::args::Output;
 use crate::exit::Exit;
+use crate::place::Place;
 use crate::{Done, output, report};
 use serde_json::json;
-use tensorkeep::engine::{Local, replace_file};
-use tensorkeep::{Error, ErrorKind, Reader};
+use tensorkeep::engine::replace_file;
+use tensorkeep::{Error, ErrorKind};
 
 pub fn run(run: &str, output: &Output, diff: Option<&str>, json: bool) -> Done {
     output::check_free(&output.output, output.force)?;
     let mut options = report::Options::titled(run);
-    if let Ok(stat) = rustix::fs::statvfs(run) {
+    let place = Place::new(run);
+    if let Some(Ok(stat)) = place.folder().map(rustix::fs::statvfs) {
         options = options.free_bytes(stat.f_bavail.saturating_mul(stat.f_frsize));
     }
     if let Some(diff) = diff {
@@ -19,7 +21,7 @@ pub fn run(run: &str, output: &Output, diff: Option<&str>, json: bool) -> Done {
             Error::new(ErrorKind::Invalid, format!("{diff:?} names no two steps")).expected("as 100:200")
         })?);
     }
-    let html = report::html(&Reader::new(Local::open(run)?), &options)?;
+    let html = report::html(&place.reader()?, &options)?;
     replace_file(&output.output, Some(html.len() as u64), |upload| upload.append(html.as_bytes()))?;
     let path = output.output.display().to_string();
     match json {

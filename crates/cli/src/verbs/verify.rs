@@ -4,11 +4,10 @@
 use crate::args;
 use crate::exit::Exit;
 use crate::opened::{Meta, Opened};
+use crate::place::Place;
 use crate::target::Target;
 use crate::{Done, output, stats};
 use serde_json::json;
-use std::path::Path;
-use tensorkeep::engine::Local;
 use tensorkeep::{Checkpoint, Error, ErrorKind, Reader, Report, Result};
 
 /// How thoroughly.
@@ -34,7 +33,7 @@ pub fn run(args: &args::Verify, json: bool) -> Done {
     };
     let target = &args.target;
     let verified = match Target::parse(target)? {
-        Target::Run(path, None) => verify_run(&path, depth)?,
+        Target::Run(place, None) => verify_run(&place, depth)?,
         one => vec![Verified::of(target.to_owned(), one.open(), depth)?],
     };
     if verified.is_empty() {
@@ -185,11 +184,11 @@ fn non_finite(checkpoint: Checkpoint) -> Result<Vec<(String, u64, u64)>> {
     Ok(metas.iter().zip(&all).filter_map(bad).collect())
 }
 
-fn verify_run(path: &Path, depth: Depth) -> Result<Vec<Verified>> {
-    let reader = Reader::new(Local::open(path)?);
+fn verify_run(place: &Place, depth: Depth) -> Result<Vec<Verified>> {
+    let reader = place.reader()?;
     let mut verified = Vec::new();
     for name in reader.names()? {
-        let path = path.join(format!("{name}.tkeep")).display().to_string();
+        let path = format!("{place}/{name}.tkeep");
         match Verified::of(path, reader.open_name(name), depth) {
             // Rotated away by the run's writer since it was listed.
             Err(error) if error.kind() == ErrorKind::NotFound => {}

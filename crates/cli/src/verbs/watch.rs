@@ -1,12 +1,12 @@
 //! `watch RUN`: a line for each checkpoint as it appears or goes, until interrupted or until nobody reads on.
 
 use crate::exit::Exit;
+use crate::place::Place;
 use crate::verbs::ls;
 use crate::{Done, output};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tensorkeep::engine::Local;
 use tensorkeep::{Error, ErrorKind, Info, Name, Reader};
 
 pub fn run(run: &str, interval: f64, count: Option<u64>, json: bool) -> Done {
@@ -15,7 +15,7 @@ pub fn run(run: &str, interval: f64, count: Option<u64>, json: bool) -> Done {
             Error::new(ErrorKind::Invalid, "interval").expected("seconds above 0").found(interval)
         })?;
     // One reader for all looks: it remembers what immutable checkpoints said.
-    let reader = Reader::new(Local::open(run)?);
+    let reader = Place::new(run).reader()?;
     let mut before: BTreeMap<Name, Info> = BTreeMap::new();
     let mut looks = 0;
     loop {

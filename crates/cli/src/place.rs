@@ -1,0 +1,107 @@
+//! Where a run is: a folder, or a URL of an object store. Owns: telling them apart, and engines for both. All other files
+//! know engines only.
+
+use std::path::Path;
+use std::sync::Arc;
+use tensorkeep::engine::{Engine, Local};
+use tensorkeep::{OpenOptions, Reader, Result, Verify};
+
+/// A run's folder or URL, as the user wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place(String);
+
+impl Place {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Whether it is over the network.
+    pub fn is_url(&self) -> bool {
+        self.0.contains("://") && self.folder().is_none()
+    }
+
+    /// The folder, where it is one: a path, or a URL of one.
+    pub fn folder(&self) -> Option<&Path> {
+        match self.0.split_once("://") {
+            None => Some(Path::new(&self.0)),
+            Some(("file", path)) => Some(Path::new(path)),
+            Some(_) => None,
+        }
+    }
+
+    /// The run that is there.
+    ///
+    /// # Errors
+    /// `NotFound` for a folder that does not exist; `Invalid` and `Unsupported` for a URL of no store.
+    pub fn open(&self) -> Result<Arc<dyn Engine>> {
+        match self.folder() {
+            Some(folder) => Ok(Arc::new(Local::open(folder)?)),
+            None => over_the_network(&self.0),
+        }
+    }
+
+    /// The run that is there or will be.
+    ///
+    /// # Errors
+    /// As [`Local::create`], and as [`Place::open`].
+    pub fn create(&self) -> Result<Arc<dyn Engine>> {
+        match self.folder() {
+            Some(folder) => Ok(Arc::new(Local::create(folder)?)),
+            None => over_the_network(&self.0),
+        }
+    }
+
+    /// Its checkpoints.
+    ///
+    /// # Errors
+    /// As [`Place::open`].
+    pub fn reader(&self) -> Result<Reader> {
+        self.open().map(Reader::new)
+    }
+
+    /// As a target of copies, which are read back whole where that costs no network.
+    pub fn reader_of_copies(&self, engine: Arc<dyn Engine>) -> Reader {
+        let verify = if self.is_url() { Verify::OnTouch } else { Verify::AtOpen };
+        Reader::with(engine, OpenOptions::new().verify(verify), None)
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.trim_end_matches('/'))
+    }
+}
+
+#[cfg(feature = "object-store")]
+fn over_the_network(url: &str) -> Result<Arc<dyn Engine>> {
+    if url.starts_with("memory://") {
+        return Err(tensorkeep::Error::new(tensorkeep::ErrorKind::Invalid, "memory ends with this process")
+            .in_object(url)
+            .help("there is nothing in it to look at: name a folder or a URL of a store"));
+    }
+    tensorkeep_object_store::open_url(url)
+}
+
+#[cfg(not(feature = "object-store"))]
+fn over_the_network(url: &str) -> Result<Arc<dyn Engine>> {
+    Err(tensorkeep::Error::new(tensorkeep::ErrorKind::Unsupported, "this build knows folders only")
+        .in_object(url)
+        .help("build tensorkeep-cli with the feature object-store"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_and_urls_are_told_apart() {
+        for (text, folder) in [
+            ("runs/lenet", Some("runs/lenet")),
+            ("file:///data/runs/lenet", Some("/data/runs/lenet")),
+            ("s3://bucket/runs/lenet", None),
+        ] {
+            let place = Place::new(text);
+            assert_eq!((place.folder(), place.is_url()), (folder.map(Path::new), folder.is_none()), "{text}");
+        }
+    }
+}

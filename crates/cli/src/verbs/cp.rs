@@ -1,0 +1,128 @@
+//! `cp`: a checkpoint, or a whole run, from anywhere to anywhere, byte for byte. What arrives was verified on its way;
+//! what is there already is left alone, so that the same line goes on where it was interrupted; nothing is overwritten.
+
+use crate::exit::Exit;
+use crate::parallel;
+use crate::place::Place;
+use crate::target::Target;
+use crate::{Done, output};
+use serde_json::json;
+use std::path::Path;
+use std::sync::Arc;
+use tensorkeep::engine::replace_file;
+use tensorkeep::{Checkpoint, Copied, Error, ErrorKind, Name, Result};
+
+/// What was done.
+#[derive(Default)]
+struct Outcome {
+    copied: Vec<String>,
+    there_already: Vec<String>,
+    /// What does not verify at its source, and was left there.
+    damaged: Vec<(String, Error)>,
+    bytes: u64,
+}
+
+pub fn run(source: &str, target: &str, force: bool, json: bool) -> Done {
+    let done = copy(&Target::parse(source)?, target, force)?;
+    if json {
+        let damaged: Vec<_> = done.damaged.iter().map(|(name, error)| json!({ "name": name, "error": error.to_string() }));
+        let document = json!({
+            "source": source, "target": target, "copied": done.copied, "there_already": done.there_already,
+            "damaged": damaged.collect::<Vec<_>>(), "bytes": done.bytes,
+        });
+        output::print_json("cp", document)?;
+    } else {
+        let count = |count: usize| if count == 1 { "1 checkpoint".to_owned() } else { format!("{count} checkpoints") };
+        let before = match done.there_already.len() {
+            0 => String::new(),
+            already => format!("; {} there already", count(already)),
+        };
+        let copied = count(done.copied.len());
+        output::print(format!("{target}: {copied}, {}, verified{before}", output::size(done.bytes)))?;
+        done.damaged.iter().for_each(|(_, error)| output::warn(format!("not copied: {error}")));
+    }
+    Ok(if done.damaged.is_empty() { Exit::Ok } else { Exit::Damaged })
+}
+
+fn copy(source: &Target, target: &str, force: bool) -> Result<Outcome> {
+    let to = Place::new(target);
+    let is_run = to.is_url() || to.folder().is_some_and(Path::is_dir);
+    match source {
+        Target::Run(place, None) => copy_run(place, &to),
+        Target::Run(..) if is_run => {
+            let (place, _, name) = source.in_run()?;
+            copy_some(&place, &to, |names| names.retain(|there| *there == name))
+        }
+        Target::File(path) if is_run => {
+            let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".tkeep")?.parse::<Name>().ok());
+            let name = name.ok_or_else(|| {
+                Error::new(ErrorKind::Invalid, "a run's checkpoints are named after attempt and step")
+                    .in_object(path.display())
+                    .expected("a file such as 0003-0000001200.tkeep")
+            })?;
+            let folder = path.parent().and_then(Path::to_str).filter(|folder| !folder.is_empty()).unwrap_or(".");
+            copy_some(&Place::new(folder), &to, |names| names.retain(|there| *there == name))
+        }
+        one => copy_to_file(&one.open()?, Path::new(target.trim_start_matches("file://")), force),
+    }
+}
+
+/// One checkpoint as a file of any name.
+fn copy_to_file(source: &Checkpoint, target: &Path, force: bool) -> Result<Outcome> {
+    output::check_free(target, force)?;
+    let bar = parallel::bar("copying", source.len_bytes());
+    replace_file(target, Some(source.len_bytes()), |upload| {
+        source.copy_into(upload, |bytes| bar.inc(bytes))
+    })?;
+    bar.finish_and_clear();
+    let copy = Checkpoint::open(target)?;
+    copy.verify()?;
+    let copied = vec![target.display().to_string()];
+    Ok(Outcome { copied, bytes: copy.len_bytes(), ..Outcome::default() })
+}
+
+/// All checkpoints, oldest first: what is interrupted is a run as it was earlier.
+fn copy_run(from: &Place, to: &Place) -> Result<Outcome> {
+    copy_some(from, to, |_| {})
+}
+
+/// Some of a run's checkpoints, with their pins, under the target's lock where it has one.
+fn copy_some(from: &Place, to: &Place, choose: impl FnOnce(&mut Vec<Name>)) -> Result<Outcome> {
+    let reader = from.reader()?;
+    let infos = reader.list()?;
+    let mut names: Vec<Name> = infos.iter().map(|info| info.name).collect();
+    choose(&mut names);
+    let wanted = || infos.iter().filter(|info| names.contains(&info.name));
+    let bar = parallel::bar("copying", wanted().map(|info| info.len).sum());
+    let engine = to.create()?;
+    let _lock = match engine.lock(&format!("tensorkeep cp, process {}", std::process::id())) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => None,
+        locked => Some(locked?),
+    };
+    let target = to.reader_of_copies(Arc::clone(&engine));
+    let mut done = Outcome::default();
+    for info in wanted() {
+        match reader.copy_to(info.name, &target, |bytes| bar.inc(bytes)) {
+            Ok(Copied::Written(bytes)) => {
+                done.copied.push(info.name.to_string());
+                done.bytes += bytes;
+            }
+            Ok(Copied::AlreadyThere) => {
+                bar.inc(info.len);
+                done.there_already.push(info.name.to_string());
+            }
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                done.damaged.push((info.name.to_string(), error));
+                continue;
+            }
+            // Rotated away by the run's writer since it was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound && !reader.names()?.contains(&info.name) => continue,
+            Err(error) => return Err(error),
+        }
+        if info.pinned {
+            info.name.pin(&*engine)?;
+        }
+    }
+    bar.finish_and_clear();
+    Ok(done)
+}

@@ -1,0 +1,133 @@
+//! A remote engine for tests: memory behind a network that can be slow, down, or fail at a given call. Without locks and
+//! renames, as object stores are.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use tensorkeep::engine::{Blob, Caps, CommitError, Engine, Entry, Lock, Memory, Nonce, Upload};
+use tensorkeep::{Error, ErrorKind, Result};
+
+/// Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Wire {
+    /// What is stored, reached without the network.
+    pub memory: Memory,
+    state: Arc<(Mutex<State>, Condvar)>,
+    uploads: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    down: bool,
+    slow: bool,
+    /// Calls that still succeed, and then as many that fail.
+    fails: Option<(u64, u64)>,
+    failures: u64,
+}
+
+impl Wire {
+    /// Whether every call fails.
+    pub fn set_down(&self, down: bool) {
+        self.change(|state| state.down = down);
+    }
+
+    /// Whether uploads of checkpoints wait.
+    pub fn set_slow(&self, slow: bool) {
+        self.change(|state| state.slow = slow);
+    }
+
+    /// After `pass` more calls `count` fail.
+    pub fn fail_after(&self, pass: u64, count: u64) {
+        self.change(|state| state.fails = Some((pass, count)));
+    }
+
+    /// Waits until a call has failed.
+    pub fn wait_for_failure(&self) {
+        let state = self.state.0.lock().unwrap();
+        drop(self.state.1.wait_while(state, |state| state.failures == 0).unwrap());
+    }
+
+    /// Uploads of checkpoints that were begun.
+    pub fn uploads(&self) -> u64 {
+        self.uploads.load(Ordering::SeqCst)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.0.lock().unwrap());
+        self.state.1.notify_all();
+    }
+
+    fn call(&self) -> Result<()> {
+        let mut state = self.state.0.lock().unwrap();
+        let fails = match &mut state.fails {
+            Some((0, left)) if *left > 0 => {
+                *left -= 1;
+                true
+            }
+            Some((pass, _)) => {
+                *pass = pass.saturating_sub(1);
+                false
+            }
+            None => false,
+        };
+        if state.down || fails {
+            state.failures += 1;
+            drop(state);
+            self.state.1.notify_all();
+            return Err(Error::new(ErrorKind::Io, "the network is down").in_object("wire:"));
+        }
+        Ok(())
+    }
+}
+
+impl Engine for Wire {
+    fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
+        self.call()?;
+        if key.ends_with(".tkeep") {
+            let state = self.state.0.lock().unwrap();
+            drop(self.state.1.wait_while(state, |state| state.slow).unwrap());
+            self.uploads.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(Box::new(WireUpload(self.clone(), self.memory.create(key, size_hint)?)))
+    }
+    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
+        self.call()?;
+        self.memory.open(key)
+    }
+    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
+        self.call()?;
+        self.memory.list(folder)
+    }
+    fn delete(&self, key: &str) -> Result<()> {
+        self.call()?;
+        self.memory.delete(key)
+    }
+    fn rename(&self, _: &str, _: &str) -> Result<()> {
+        Err(Error::new(ErrorKind::Unsupported, "no renames"))
+    }
+    fn lock(&self, _: &str) -> Result<Box<dyn Lock>> {
+        Err(Error::new(ErrorKind::Unsupported, "no locks"))
+    }
+    fn caps(&self) -> Caps {
+        let mut caps = Caps::NONE;
+        caps.create_only = true;
+        caps
+    }
+    fn describe(&self, key: &str) -> String {
+        format!("wire:{key}")
+    }
+}
+
+struct WireUpload(Wire, Box<dyn Upload>);
+
+impl Upload for WireUpload {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.1.append(bytes)
+    }
+
+    fn commit(self: Box<Self>, nonce: Nonce) -> Result<(), CommitError> {
+        self.0.call().map_err(CommitError::NotCommitted)?;
+        self.1.commit(nonce)?;
+        // A lost reply: it was done.
+        self.0.call().map_err(CommitError::Unknown)
+    }
+}
