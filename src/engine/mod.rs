@@ -110,7 +110,7 @@ pub trait Engine: Send + Sync + fmt::Debug {
 }
 
 /// One committed object in a listing.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entry {
     /// The whole key, with its folder.
     pub key: String,

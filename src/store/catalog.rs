@@ -67,7 +67,7 @@ impl Reader {
         Self::on(Arc::new(engine), open, map)
     }
 
-    pub(super) fn on(engine: Arc<dyn Engine>, open: OpenOptions, map: Option<Unchanging>) -> Self {
+    pub(crate) fn on(engine: Arc<dyn Engine>, open: OpenOptions, map: Option<Unchanging>) -> Self {
         Self { engine, open, map, known: Arc::default() }
     }
 
