@@ -179,9 +179,13 @@ impl State {
             return Ok(());
         }
         let error = self.unreported.remove(0);
-        Err(Error::new(error.kind(), "a save in the background failed")
-            .help("it is not durable; everything saved before it is")
-            .because(Cause(error)))
+        let failed = Error::new(error.kind(), "a save in the background failed")
+            .help("it is not durable; everything saved before it is");
+        let failed = match error.step() {
+            Some(step) => failed.in_save_of_step(step),
+            None => failed,
+        };
+        Err(failed.because(Cause(error)))
     }
 }
 

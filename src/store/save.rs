@@ -56,9 +56,13 @@ impl Core {
         Ok(saved)
     }
 
-    /// Commits, then rotates.
+    /// Commits, then rotates. An error says which step it was.
     pub(super) fn save_because(&self, snapshot: &Snapshot<'_>, why: &str) -> Result<Saved> {
         let name = Name { attempt: self.attempt.number, step: progress_of(snapshot)?.step };
+        self.save_as(name, snapshot, why).map_err(|error| error.in_save_of_step(name.step))
+    }
+
+    fn save_as(&self, name: Name, snapshot: &Snapshot<'_>, why: &str) -> Result<Saved> {
         let written = self.commit(snapshot, name, why)?;
         if self.lock.is_none() {
             // A newer attempt may have been taken between the check before the commit and the commit, and its writer may
