@@ -144,6 +144,13 @@ impl Error {
         self
     }
 
+    /// Names the object and the step that `other` names.
+    pub(crate) fn of_the_same_save_as(mut self, other: &Self) -> Self {
+        self.0.object.clone_from(&other.0.object);
+        self.0.step = other.0.step;
+        self
+    }
+
     /// Names the tensor unless a layer below already did.
     pub fn in_tensor(mut self, name: impl fmt::Display) -> Self {
         self.0.entry.get_or_insert_with(|| ("tensor", name.to_string()));

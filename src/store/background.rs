@@ -181,11 +181,7 @@ impl State {
         let error = self.unreported.remove(0);
         let failed = Error::new(error.kind(), "a save in the background failed")
             .help("it is not durable; everything saved before it is");
-        let failed = match error.step() {
-            Some(step) => failed.in_save_of_step(step),
-            None => failed,
-        };
-        Err(failed.because(Cause(error)))
+        Err(failed.of_the_same_save_as(&error).because(Cause(error)))
     }
 }
 

@@ -11,7 +11,7 @@ mod promises;
 mod replay;
 mod wrong;
 
-pub use programs::{Event, Program, goes_back, reader, writer};
+pub use programs::{Event, Program, goes_back, reader, saves_twice, writer};
 pub use promises::Broken;
 pub use wrong::WrongProtocol;
 

@@ -80,6 +80,18 @@ pub fn goes_back(step: u64, saves: u64) -> Program {
     })
 }
 
+/// As [`writer`], but saves one step, and then the same step again.
+pub fn saves_twice() -> Program {
+    Program::new("writer that saves a step twice", move |engine, say| {
+        let store = Store::open_shared(engine, Settings::new().keep(Keep::last(1)))?;
+        say(Event::Opened(store.attempt()));
+        let resumed = store.resume()?;
+        say(Event::Resumed(resumed.name));
+        save(&store, resumed.next_step(), 1, say)?;
+        save(&store, resumed.next_step(), 1, say)
+    })
+}
+
 fn save(store: &Store, done: u64, saves: u64, say: &dyn Fn(Event)) -> Result<()> {
     for step in done + 1..=done + saves {
         say(Event::Saving);

@@ -102,10 +102,11 @@ impl Search<'_> {
     /// What a call breaks by being made in this world.
     pub(super) fn breaks(&self, world: &World, process: usize, call: &Call) -> Option<Found> {
         let fenced = world.fenced & (1 << process) != 0;
+        let is_there = |key: &String| world.objects.contains_key(key);
         let found = |broken, key: &String| Some((broken, format!("process {process}, {key}")));
         match call {
-            Call::Commit(key, _) if self.replaces(key) && world.objects.contains_key(key) => {
-                found(Broken::NameIsReplaced, key).filter(|_| name(key).is_some())
+            Call::Commit(key, _) if name(key).is_some() && self.replaces(key) && is_there(key) => {
+                found(Broken::NameIsReplaced, key)
             }
             Call::Commit(key, _) if fenced && name(key).is_some() => found(Broken::FencedCommits, key),
             Call::Delete(key) if fenced => found(Broken::FencedDeletes, key),

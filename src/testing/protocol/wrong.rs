@@ -12,7 +12,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum WrongProtocol {
-    /// A commit replaces what has the name already.
+    /// The commit of a checkpoint replaces what has the name already.
     CommitReplaces,
     /// Taking an attempt number is no create-once: the last one to write it has it, and so has the first.
     AttemptsAreShared,
@@ -56,7 +56,7 @@ impl Search<'_> {
     /// Whether a commit to a taken key replaces what is there.
     pub(super) fn replaces(&self, key: &str) -> bool {
         match self.wrong {
-            Some(WrongProtocol::CommitReplaces) => true,
+            Some(WrongProtocol::CommitReplaces) => promises::name(key).is_some(),
             Some(WrongProtocol::AttemptsAreShared) => key.starts_with("attempts/"),
             _ => false,
         }
