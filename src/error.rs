@@ -309,7 +309,8 @@ mod tests {
 
     #[test]
     fn a_failed_save_says_which_step_and_which_call() {
-        let error = Error::io("fsync", io::Error::from_raw_os_error(5)).in_save_of_step(1200).in_object("run");
+        let error =
+            Error::io("fsync", io::Error::from_raw_os_error(5)).in_save_of_step(1200).in_object("run");
         assert_eq!(error.to_string(), "run: saving step 1200: fsync");
         assert_eq!((error.step(), error.raw_os_error()), (Some(1200), Some(5)));
     }

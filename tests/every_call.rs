@@ -189,7 +189,11 @@ fn every_call_of_a_life_with_large_files_or_in_the_background_fails_once() {
 fn from_every_call_of_a_life_on_everything_fails_until_it_heals() {
     let _alone = alone();
     for errno in [EIO, EACCES, EMFILE, ENOSPC, EROFS, EDQUOT] {
-        count_through(if errno == ENOSPC { Way::Reserved } else { Way::Small }, usize::MAX, Fault::Errno(errno));
+        count_through(
+            if errno == ENOSPC { Way::Reserved } else { Way::Small },
+            usize::MAX,
+            Fault::Errno(errno),
+        );
     }
 }
 

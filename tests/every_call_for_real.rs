@@ -164,7 +164,8 @@ fn count_through(way: Way, call: &str, fault: &str) -> Option<usize> {
         let run = new_run(&folder);
         let what = format!("{way:?}: {call} {number} with {fault}");
         let injected = format!("inject={call}:{fault}:when={number}");
-        let output = child_under_strace(&run, way, call, &["-o/dev/null", "-e", &injected].map(str::to_owned))?;
+        let output =
+            child_under_strace(&run, way, call, &["-o/dev/null", "-e", &injected].map(str::to_owned))?;
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
         ended += usize::from(!words.contains("@done"));
         check_words(&words, &what);

@@ -238,7 +238,10 @@ fn thousands_of_lives_lose_nothing() {
         in_saves += run_of_many_lives(WAYS[round % WAYS.len()], 1000 + round as u64, LIVES_OF_A_RUN);
     }
     let (lives, seconds) = (runs * LIVES_OF_A_RUN, start.elapsed().as_secs_f64());
-    println!("{lives} lives in {runs} runs, {in_saves} killed in a save; {:.0} a minute", lives as f64 / seconds * 60.0);
+    println!(
+        "{lives} lives in {runs} runs, {in_saves} killed in a save; {:.0} a minute",
+        lives as f64 / seconds * 60.0
+    );
 }
 
 // G1
@@ -254,7 +257,10 @@ fn a_killed_plain_save_leaves_the_old_file_or_the_new_one_and_the_next_save_clea
         let checkpoint = Checkpoint::open(&path).unwrap();
         checkpoint.verify().unwrap();
         let step = checkpoint.progress().unwrap().unwrap().step;
-        assert!(Some(step) >= last(&events, "saved") && Some(step) <= last(&events, "saving"), "{step}: {events:?}");
+        assert!(
+            Some(step) >= last(&events, "saved") && Some(step) <= last(&events, "saving"),
+            "{step}: {events:?}"
+        );
         left_something += leftovers(folder.path()).len();
         assert!(leftovers(folder.path()).len() <= 1, "leftovers add up: {:?}", leftovers(folder.path()));
     }

@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 use tensorkeep::testing::protocol::{
-    Broken, Case, Counterexample, Explored, Locks, Program, WrongProtocol, check, goes_back, reader, saves_twice,
-    writer,
+    Broken, Case, Counterexample, Explored, Locks, Program, WrongProtocol, check, goes_back, reader,
+    saves_twice, writer,
 };
 
 fn case(locks: Locks, processes: Vec<Program>) -> Case {
@@ -82,7 +82,8 @@ const KILLED: [(WrongProtocol, &str, Broken); 7] = {
 fn every_wrong_protocol_breaks_a_promise() {
     assert!(WrongProtocol::ALL.iter().all(|wrong| KILLED.iter().any(|(listed, ..)| listed == wrong)));
     for (wrong, in_case, broken) in KILLED {
-        let killer = cases().into_iter().find_map(|(what, case)| Some((what, check(&case, Some(wrong)).err()?)));
+        let killer =
+            cases().into_iter().find_map(|(what, case)| Some((what, check(&case, Some(wrong)).err()?)));
         let (what, found) = killer.unwrap_or_else(|| panic!("{wrong:?} lives"));
         println!("{wrong:?}, {what}: {}", in_words(&found));
         assert_eq!((what, found.broken), (in_case, broken), "{wrong:?}: {}", in_words(&found));

@@ -51,7 +51,10 @@ mod tests {
         for local in [ext4, xfs, btrfs, tmpfs, overlay, zfs] {
             assert_eq!(name(local), None, "{local:x}");
         }
-        assert_eq!((name(0x6969), name(0x6573_5546), name(0xFF53_4D42)), (Some("NFS"), Some("FUSE"), Some("CIFS")));
+        assert_eq!(
+            (name(0x6969), name(0x6573_5546), name(0xFF53_4D42)),
+            (Some("NFS"), Some("FUSE"), Some("CIFS"))
+        );
     }
 
     #[test]

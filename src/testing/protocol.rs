@@ -184,7 +184,12 @@ impl<'c> Search<'c> {
     }
 
     /// The worlds behind the next call of a process, and what doing it breaks by itself.
-    fn steps(&mut self, world: &World, process: usize, faults: bool) -> Vec<(World, Option<promises::Found>)> {
+    fn steps(
+        &mut self,
+        world: &World,
+        process: usize,
+        faults: bool,
+    ) -> Vec<(World, Option<promises::Found>)> {
         let Some(call) = self.next_call(world, process) else { return vec![] };
         let broken = self.breaks(world, process, &call);
         let mut answers = vec![self.answer(world, process, &call)];
@@ -224,7 +229,8 @@ impl<'c> Search<'c> {
         detail: String,
     ) -> Box<Counterexample> {
         let mut path = vec![at];
-        while let Some(&from) = path.last().map(|&at| &self.came_from[at]).filter(|from| !path.contains(from)) {
+        while let Some(&from) = path.last().map(|&at| &self.came_from[at]).filter(|from| !path.contains(from))
+        {
             path.push(from);
         }
         let mut way: Vec<&World> = path.iter().rev().map(|&at| &*self.worlds[at]).collect();

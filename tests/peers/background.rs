@@ -1,8 +1,8 @@
 //! What peers do wrong behind training's back, and with what they should have kept.
 
+use crate::common::TempFolder;
 use crate::gated::Gated;
 use crate::{open, process, save, steps};
-use crate::common::TempFolder;
 use std::path::Path;
 use tensorkeep::{ErrorKind, Keep, Mode, Progress, Settings, Snapshot, Store, WhenFull};
 

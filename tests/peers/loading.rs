@@ -118,7 +118,9 @@ fn p19_the_optimizers_state_is_saved_and_makes_the_same_next_step() {
     let checkpoint = common::open(&bytes(&trainer), true).unwrap();
     let moments: Vec<&str> = checkpoint.names().filter(|name| name.starts_with("optimizer/")).collect();
     assert!(moments.len() >= 2, "{moments:?}");
-    assert!(moments.iter().any(|name| checkpoint.tensor(name).unwrap().bytes().iter().any(|&byte| byte != 0)));
+    assert!(
+        moments.iter().any(|name| checkpoint.tensor(name).unwrap().bytes().iter().any(|&byte| byte != 0))
+    );
     let mut resumed = Trainer::restore(&checkpoint, training).unwrap();
     (0..3).for_each(|_| drop((trainer.step(&samples), resumed.step(&samples))));
     assert!(bytes(&trainer) == bytes(&resumed), "the resumed run went another way");

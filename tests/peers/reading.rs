@@ -180,7 +180,8 @@ fn p22_depth_bombs_duplicate_keys_and_trailing_bytes_are_refused() {
     bomb.push(0xC0);
     let duplicate = [&[0x82][..], b"\xA1a\x01", b"\xA1a\x02"].concat();
     let trailing = vec![0x01, 0x02];
-    for (what, bytes) in [("a depth bomb", bomb), ("duplicate keys", duplicate), ("trailing bytes", trailing)] {
+    for (what, bytes) in [("a depth bomb", bomb), ("duplicate keys", duplicate), ("trailing bytes", trailing)]
+    {
         let mut container = Container::new();
         container.record("hostile", &bytes, serde_json::Value::Null);
         let file = container.finish();

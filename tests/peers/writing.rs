@@ -8,7 +8,8 @@ use std::path::Path;
 use tensorkeep::engine::Local;
 use tensorkeep::testing::{Fault, Faults, failing_local};
 use tensorkeep::{
-    Checkpoint, Deferred, Dtype, Error, ErrorKind, Keep, Mode, Progress, Reader, Settings, Snapshot, Store, Tensor,
+    Checkpoint, Deferred, Dtype, Error, ErrorKind, Keep, Mode, Progress, Reader, Settings, Snapshot, Store,
+    Tensor,
 };
 
 const EIO: i32 = 5;
@@ -65,7 +66,11 @@ fn killed(name: &str) -> (TempFolder, std::path::PathBuf) {
     let output = process("dies-in-a-save", &run, "");
     assert_eq!(output.status.signal(), Some(9), "{output:?}");
     let left = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name());
-    assert_eq!(left.filter(|name| name.to_string_lossy().starts_with(".tmp-")).count(), 1, "a leftover is there");
+    assert_eq!(
+        left.filter(|name| name.to_string_lossy().starts_with(".tmp-")).count(),
+        1,
+        "a leftover is there"
+    );
     (folder, run)
 }
 

@@ -275,8 +275,7 @@ pub(super) fn replace_on(
             .help("name a file in it"));
     }
     let mut attempt = || -> Result<TempFile> {
-        let mut replacement =
-            Replacement(TempFile::create_again(Arc::clone(&vfs), path, size_hint)?);
+        let mut replacement = Replacement(TempFile::create_again(Arc::clone(&vfs), path, size_hint)?);
         write(&mut replacement)?;
         replacement.0.complete()?;
         Ok(replacement.0)

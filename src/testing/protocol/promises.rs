@@ -72,7 +72,9 @@ impl Search<'_> {
             })?;
             let needs_it = newest_attempt(world) == Some(attempt) && self.is_writing(world, process);
             let gone = resumed.filter(|name| needs_it && !there.contains(name));
-            ensure(gone.is_none(), Broken::ResumedFromIsGone, || format!("process {process} needs {gone:?}"))?;
+            ensure(gone.is_none(), Broken::ResumedFromIsGone, || {
+                format!("process {process} needs {gone:?}")
+            })?;
         }
         Ok(())
     }
