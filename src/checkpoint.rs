@@ -126,7 +126,9 @@ impl Checkpoint {
         Self::from_blob(local::open_file(path)?, path.display().to_string(), options)
     }
 
-    /// Maps a file: raw tensors are used where they lie, without a copy.
+    /// Maps a file: raw tensors are used where they lie, without a copy. On a network file system (NFS, SMB, 9p, FUSE,
+    /// Lustre, Ceph, …) it is opened for reading instead, as by [`Checkpoint::open`]: a file that another machine cuts
+    /// would end a process that maps it.
     ///
     /// # Safety
     /// No process writes to or truncates the file while this checkpoint, or any tensor or view of it, lives; see

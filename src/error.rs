@@ -77,13 +77,14 @@ impl ErrorKind {
 
 /// An error with its facts.
 ///
-/// `Display` prints one level: object, tensor, what is wrong, where, expected and found, what to do. The cause from
+/// `Display` prints one level: object, step, tensor, what is wrong, where, expected and found, what to do. The cause from
 /// below, if there is one, is the [`source`](StdError::source).
 pub struct Error(Box<Facts>);
 
 struct Facts {
     kind: ErrorKind,
     object: Option<String>,
+    step: Option<u64>,
     entry: Option<(&'static str, String)>,
     what: Cow<'static, str>,
     byte: Option<u64>,
@@ -99,6 +100,7 @@ impl Error {
         Self(Box::new(Facts {
             kind,
             object: None,
+            step: None,
             entry: None,
             what: what.into(),
             byte: None,
@@ -136,6 +138,19 @@ impl Error {
     /// Names the object (a path, a URL) unless a layer below already did.
     pub fn in_object(mut self, object: impl fmt::Display) -> Self {
         self.0.object.get_or_insert_with(|| object.to_string());
+        self
+    }
+
+    /// Names the step whose save it was.
+    pub fn in_save_of_step(mut self, step: u64) -> Self {
+        self.0.step.get_or_insert(step);
+        self
+    }
+
+    /// Names the object and the step that `other` names.
+    pub(crate) fn of_the_same_save_as(mut self, other: &Self) -> Self {
+        self.0.object.clone_from(&other.0.object);
+        self.0.step = other.0.step;
         self
     }
 
@@ -197,6 +212,11 @@ impl Error {
         self.0.object.as_deref()
     }
 
+    /// The completed steps of the snapshot whose save failed, if it is about a save of a store.
+    pub fn step(&self) -> Option<u64> {
+        self.0.step
+    }
+
     /// The tensor concerned, if it is about one.
     pub fn tensor(&self) -> Option<&str> {
         self.0.entry.as_ref().filter(|(what, _)| *what == "tensor").map(|(_, name)| name.as_str())
@@ -218,6 +238,9 @@ impl fmt::Display for Error {
         let facts = &*self.0;
         if let Some(object) = &facts.object {
             write!(f, "{object}: ")?;
+        }
+        if let Some(step) = facts.step {
+            write!(f, "saving step {step}: ")?;
         }
         if let Some((what, name)) = &facts.entry {
             write!(f, "{what} {name}: ")?;
@@ -285,6 +308,14 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::NoSpace);
         assert_eq!(error.raw_os_error(), Some(28));
         assert!(!error.to_string().contains("os error"), "the source is not printed twice: {error}");
+    }
+
+    #[test]
+    fn a_failed_save_says_which_step_and_which_call() {
+        let error =
+            Error::io("fsync", io::Error::from_raw_os_error(5)).in_save_of_step(1200).in_object("run");
+        assert_eq!(error.to_string(), "run: saving step 1200: fsync");
+        assert_eq!((error.step(), error.raw_os_error()), (Some(1200), Some(5)));
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl WriteOptions {
 impl Snapshot<'_> {
     /// Saves to one file, atomically and durably: after a crash at any moment `path` is the old file or the new one,
     /// whole, and when this returns Ok it is the new one, also after a power cut. A new file gets the mode that the
-    /// umask says. What a kill can leave is a file named `.tmp-…` beside it, never a half `path`.
+    /// umask says. What a kill can leave is a file named `.tmp-~…` beside it, never a half `path`; the next save to `path` takes
+    /// it away. Two processes that save to one path at a time disturb each other's files in no way; the last rename wins.
     ///
     /// # Errors
     /// `NoSpace`, `Io` and what deferred tensors say: then `path` is what it was. `Unknown` when the new file is there

@@ -13,9 +13,30 @@ use tensorkeep::engine::Local;
 use tensorkeep::testing::{Fault, Faults, failing_local};
 use tensorkeep::{Error, ErrorKind, Keep, Progress, Result, Saved, Settings, Snapshot, Store};
 
-/// More than is gathered before it is written, so that writing fails before the commit, too.
-const LARGE: usize = 300_000;
+/// How a life saves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// One write.
+    Small,
+    /// Its space is reserved first.
+    Reserved,
+    /// In blocks past the page cache, by threads.
+    Large,
+    /// Staged, by another thread.
+    Staged,
+}
 
+impl Way {
+    fn elements(self) -> usize {
+        match self {
+            Self::Small | Self::Staged => 100,
+            Self::Reserved => 300_000,
+            Self::Large => 1_100_000,
+        }
+    }
+}
+
+const EINTR: i32 = 4;
 const EIO: i32 = 5;
 const EACCES: i32 = 13;
 const EMFILE: i32 = 24;
@@ -41,6 +62,14 @@ fn save(store: &Store, step: u64, elements: usize) -> Result<Saved> {
     store.save(&snapshot)
 }
 
+fn stage(store: &Store, step: u64, elements: usize) -> Result<()> {
+    let weights = vec![step as f32; elements];
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("weight", &weights)?;
+    snapshot.progress(Progress::new(step));
+    store.stage(&snapshot).map(drop)
+}
+
 fn open(folder: &Path, keep: usize) -> Result<Store> {
     Store::open(Local::create(folder)?, Settings::new().keep(Keep::last(keep)))
 }
@@ -52,14 +81,18 @@ fn leftovers(folder: &Path) -> Vec<String> {
 }
 
 /// A whole life on a file system with faults: what was saved last, and the first error.
-fn life(folder: &Path, faults: &Faults, elements: usize) -> (Option<u64>, Option<Error>) {
+fn life(folder: &Path, faults: &Faults, way: Way) -> (Option<u64>, Option<Error>) {
     let mut saved = None;
     let mut run = || -> Result<()> {
         let store = Store::open(failing_local(folder, faults)?, Settings::new().keep(Keep::last(2)))?;
         let mut step = store.resume()?.next_step().max(200);
         for _ in 0..2 {
             step += 100;
-            save(&store, step, elements)?;
+            let outcome = match way {
+                Way::Staged => stage(&store, step, way.elements()).and_then(|()| store.wait()),
+                _ => save(&store, step, way.elements()).map(drop),
+            };
+            outcome.inspect_err(|error| assert_eq!(error.step(), Some(step), "no step in {error}"))?;
             saved = Some(step);
         }
         store.close()
@@ -69,7 +102,7 @@ fn life(folder: &Path, faults: &Faults, elements: usize) -> (Option<u64>, Option
 }
 
 /// Lets the calls from `step` on fail `times` times; false when the life ended before any did.
-fn life_with_faults(step: usize, times: usize, fault: Fault) -> bool {
+fn life_with_faults(way: Way, step: usize, times: usize, fault: Fault) -> bool {
     let folder = Fast::new();
     let store = open(&folder.0, 2).unwrap();
     for step in [100, 200] {
@@ -79,7 +112,7 @@ fn life_with_faults(step: usize, times: usize, fault: Fault) -> bool {
     let before = descriptors();
     let faults = Faults::new();
     faults.fail_after(step, times, fault);
-    let (saved, error) = life(&folder.0, &faults, if fault == Fault::Errno(ENOSPC) { LARGE } else { 100 });
+    let (saved, error) = life(&folder.0, &faults, way);
     let failed = faults.take_calls().get(step).cloned();
     assert_eq!(descriptors(), before, "{failed:?} leaks a descriptor");
     if let Some(error) = &error {
@@ -122,9 +155,9 @@ impl Drop for Fast {
     }
 }
 
-fn count_through(times: usize, fault: Fault) {
+fn count_through(way: Way, times: usize, fault: Fault) {
     let mut step = 0;
-    while life_with_faults(step, times, fault) {
+    while life_with_faults(way, step, times, fault) {
         step += 1;
     }
     assert!(step > 40, "{fault:?}: only {step} calls were seen");
@@ -135,10 +168,20 @@ fn count_through(times: usize, fault: Fault) {
 fn every_call_of_a_life_fails_once() {
     let _alone = alone();
     for errno in [EIO, EACCES, EMFILE, ENOSPC, EROFS, EDQUOT] {
-        count_through(1, Fault::Errno(errno));
+        count_through(if errno == ENOSPC { Way::Reserved } else { Way::Small }, 1, Fault::Errno(errno));
     }
-    count_through(1, Fault::Short);
-    count_through(1, Fault::DoneButErrno(EIO));
+    count_through(Way::Small, 1, Fault::Short);
+    count_through(Way::Small, 1, Fault::DoneButErrno(EIO));
+}
+
+// G1 G2 G3 G7
+#[test]
+fn every_call_of_a_life_with_large_files_or_in_the_background_fails_once() {
+    let _alone = alone();
+    for fault in [Fault::Errno(EIO), Fault::Errno(ENOSPC), Fault::Errno(EINTR), Fault::Short] {
+        count_through(Way::Large, 1, fault);
+        count_through(Way::Staged, 1, fault);
+    }
 }
 
 // G1 G2 G3
@@ -146,7 +189,11 @@ fn every_call_of_a_life_fails_once() {
 fn from_every_call_of_a_life_on_everything_fails_until_it_heals() {
     let _alone = alone();
     for errno in [EIO, EACCES, EMFILE, ENOSPC, EROFS, EDQUOT] {
-        count_through(usize::MAX, Fault::Errno(errno));
+        count_through(
+            if errno == ENOSPC { Way::Reserved } else { Way::Small },
+            usize::MAX,
+            Fault::Errno(errno),
+        );
     }
 }
 

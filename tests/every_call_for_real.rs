@@ -1,18 +1,23 @@
 //! The kernel's own calls fail, or kill the process, one after the other: a trainer runs under `strace`, which injects the
-//! fault at the N-th call of a name, for N = 1, 2, … until a run is clean. Skipped, with a word, where strace is missing.
+//! fault at the N-th call of a name, for N = 1, 2, … until a run is clean. It saves small files, large ones (in blocks,
+//! directly), in the background, and mapped. Skipped, with a word, where strace is missing.
 //!
-//! The trainer is this test's own binary, started again with an environment variable.
+//! The trainer is this test's own binary, started again with environment variables.
+#![expect(unsafe_code, reason = "mapping takes a promise, which these tests keep")]
 
 mod common;
 
 use common::TempFolder;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
-use tensorkeep::engine::Local;
+use std::sync::Mutex;
+use tensorkeep::engine::{Local, Unchanging};
 use tensorkeep::{Keep, Progress, Result, Settings, Snapshot, Store};
 
 const CHILD: &str = "TENSORKEEP_REAL_FAULTS_RUN";
+const WAY: &str = "TENSORKEEP_REAL_FAULTS_WAY";
 /// Calls of a life, by the names that the kernel has for them.
 const CALLS: [&str; 10] = [
     "openat",
@@ -26,19 +31,50 @@ const CALLS: [&str; 10] = [
     "flock",
     "mkdir",
 ];
+/// Calls of a save in a life that has the others' calls as well.
+const CALLS_OF_A_SAVE: [&str; 6] = ["pwrite64", "fsync", "renameat2", "ftruncate", "fallocate", "fchmod"];
+const ERRORS: [&str; 7] = ["EIO", "ENOSPC", "EDQUOT", "EINTR", "EACCES", "EROFS", "EMFILE"];
 /// More calls of one name than a life has: a loop that never ends is a mistake here.
 const MOST_CALLS: usize = 150;
 
-fn open(run: &Path) -> Result<Store> {
-    Store::open(Local::create(run)?, Settings::new().keep(Keep::last(1)))
+/// How the child saves, and reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// One write.
+    Small,
+    /// Blocks of 4 MiB past the page cache, by threads.
+    Large,
+    /// Staged, saved by another thread.
+    Background,
+    /// On a file system that refuses renames without replacing: by link and unlink.
+    Linked,
+    /// Resumed from a mapped file.
+    Mapped,
 }
 
-fn save(store: &Store, step: u64) -> Result<()> {
-    // Large enough to be preallocated.
-    let weights = vec![step as f32; 80_000];
+const WAYS: [Way; 5] = [Way::Small, Way::Large, Way::Background, Way::Linked, Way::Mapped];
+
+fn open(run: &Path) -> Result<Store> {
+    open_in(Way::Small, run)
+}
+
+fn open_in(way: Way, run: &Path) -> Result<Store> {
+    let settings = Settings::new().keep(Keep::last(1));
+    // SAFETY: nobody changes the files of a run in place.
+    let mapped = || settings.clone().map(unsafe { Unchanging::assume() });
+    Store::open(Local::create(run)?, if way == Way::Mapped { mapped() } else { settings })
+}
+
+fn save(store: &Store, step: u64, way: Way) -> Result<()> {
+    // Large enough to be preallocated, or to be written in blocks.
+    let weights = vec![step as f32; if way == Way::Large { 1_300_000 } else { 80_000 }];
     let mut snapshot = Snapshot::new();
     snapshot.tensor("weight", &weights)?;
     snapshot.progress(Progress::new(step));
+    if way == Way::Background {
+        store.stage(&snapshot)?;
+        return store.wait();
+    }
     store.save(&snapshot).map(drop)
 }
 
@@ -46,17 +82,19 @@ fn save(store: &Store, step: u64) -> Result<()> {
 #[test]
 fn child_whose_calls_fail() {
     let Some(run) = std::env::var_os(CHILD) else { return };
+    let way = std::env::var(WAY).unwrap();
+    let way = WAYS.into_iter().find(|known| format!("{known:?}") == way).unwrap();
     let say = |words: &str| {
         let mut out = std::io::stderr().lock();
         let _ = writeln!(out, "{words}").and_then(|()| out.flush());
     };
     let train = || -> Result<()> {
-        let store = open(Path::new(&run))?;
+        let store = open_in(way, Path::new(&run))?;
         say("@opened");
         let mut step = store.resume()?.next_step();
         for _ in 0..2 {
             step += 1;
-            save(&store, step)?;
+            save(&store, step, way).inspect_err(|error| say(&format!("@failed {step} {error}")))?;
             say(&format!("@saved {step}"));
         }
         store.close()
@@ -70,23 +108,20 @@ fn child_whose_calls_fail() {
     }
 }
 
-fn child_under_strace(run: &Path, injected: &str) -> Option<Output> {
-    let name = injected.split(':').next().unwrap();
-    let output = Command::new("strace")
-        .args([
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            &format!("trace={name}"),
-            "-e",
-            &format!("inject={injected}"),
-        ])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "child_whose_calls_fail", "--nocapture", "--test-threads=1"])
-        .env(CHILD, run)
-        .output();
+/// A life under strace with these arguments.
+fn child_under_strace(run: &Path, way: Way, call: &str, arguments: &[String]) -> Option<Output> {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-e", &format!("trace=renameat2,{call}")]);
+    if way == Way::Linked {
+        strace.args(["-e", "inject=renameat2:error=EINVAL"]);
+    }
+    if call == "mmap" {
+        // Only of this file: memory is mapped, too.
+        strace.arg("-P").arg(run.join("0001-0000000010.tkeep"));
+    }
+    strace.args(arguments).arg(std::env::current_exe().unwrap());
+    strace.args(["--exact", "child_whose_calls_fail", "--nocapture", "--test-threads=1"]);
+    let output = strace.env(CHILD, run).env(WAY, format!("{way:?}")).output();
     output.map_err(|error| println!("skipped: no strace ({error})")).ok()
 }
 
@@ -97,87 +132,131 @@ fn check(run: &Path, words: &str, what: &str) {
     let resumed = store.resume().unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(resumed.skipped.is_empty(), "{what}: {:?}", resumed.skipped);
     assert!(resumed.next_step() >= saved.unwrap_or(10), "{what} lost step {saved:?}: {words}");
-    save(&store, resumed.next_step() + 1).unwrap_or_else(|error| panic!("{what}: {error}"));
+    save(&store, resumed.next_step() + 1, Way::Small).unwrap_or_else(|error| panic!("{what}: {error}"));
     let names = std::fs::read_dir(run).unwrap().map(|entry| entry.unwrap().file_name());
     let left: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with(".tmp")).collect();
     assert!(left.is_empty(), "{what} left {left:?}");
 }
 
-/// The fault at the first, second, … call of this name, until one life is clean. Returns how many calls were hit.
-fn count_through(call: &str, fault: &str) -> Option<usize> {
-    let mut hit_in_life = 0;
+/// An error says which file and which step.
+fn check_words(words: &str, what: &str) {
+    if let Some(error) = words.lines().find_map(|line| line.strip_prefix("@error ")) {
+        assert!(error.contains("run"), "{what}: no path in {error:?}");
+    }
+    for failed in words.lines().filter_map(|line| line.strip_prefix("@failed ")) {
+        let (step, error) = failed.split_once(' ').unwrap();
+        assert!(error.contains(&format!("saving step {step}: ")), "{what}: no step in {error:?}");
+    }
+}
+
+fn new_run(folder: &TempFolder) -> std::path::PathBuf {
+    let run = folder.path().join("run");
+    save(&open(&run).unwrap(), 10, Way::Small).unwrap();
+    run
+}
+
+/// The fault at the first, second, … call of this name, until one life is clean. Returns how many lives it ended.
+fn count_through(way: Way, call: &str, fault: &str) -> Option<usize> {
+    let mut ended = 0;
+    let calls = calls_of_a_clean_life(way, call)?;
     for number in 1..MOST_CALLS {
         let folder = TempFolder::new("real");
-        let run = folder.path().join("run");
-        let store = open(&run).unwrap();
-        save(&store, 10).unwrap();
-        drop(store);
-        let what = format!("{call} {number} with {fault}");
-        let output = child_under_strace(&run, &format!("{call}:{fault}:when={number}"))?;
+        let run = new_run(&folder);
+        let what = format!("{way:?}: {call} {number} with {fault}");
+        let injected = format!("inject={call}:{fault}:when={number}");
+        let output =
+            child_under_strace(&run, way, call, &["-o/dev/null", "-e", &injected].map(str::to_owned))?;
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
-        if words.contains("ptrace") || words.contains("strace: ") {
-            println!("skipped: strace cannot trace here: {words}");
-            return None;
-        }
-        hit_in_life += usize::from(!words.contains("@done"));
-        if let Some(error) = words.lines().find_map(|line| line.strip_prefix("@error ")) {
-            assert!(error.contains("run"), "{what}: no path in {error:?}");
-        }
+        ended += usize::from(!words.contains("@done"));
+        check_words(&words, &what);
         check(&run, &words, &what);
-        if words.contains("@done") && number > calls_of_a_clean_life(call) {
-            return Some(hit_in_life);
+        if words.contains("@done") && number > calls {
+            return Some(ended);
         }
     }
     panic!("{call}: a life has no more than {MOST_CALLS} calls of a name");
 }
 
-/// Counted once with nothing injected that could matter.
-fn calls_of_a_clean_life(call: &str) -> usize {
-    use std::collections::BTreeMap;
-    use std::sync::Mutex;
-    static COUNTED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
-    let mut counted = COUNTED.lock().unwrap();
-    *counted.entry(call.to_owned()).or_insert_with(|| {
-        let folder = TempFolder::new("real-count");
-        let (run, log) = (folder.path().join("run"), folder.path().join("log"));
-        save(&open(&run).unwrap(), 10).unwrap();
-        let status = Command::new("strace")
-            .args(["-f", "-qq", "-e", &format!("trace={call}"), "-o"])
-            .arg(&log)
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "child_whose_calls_fail", "--nocapture", "--test-threads=1"])
-            .env(CHILD, &run)
-            .output()
-            .unwrap();
-        assert!(status.status.success(), "{status:?}");
-        std::fs::read_to_string(&log).unwrap().lines().filter(|line| line.contains(call)).count()
-    })
+/// Counted once, with nothing injected that could matter.
+fn calls_of_a_clean_life(way: Way, call: &str) -> Option<usize> {
+    static COUNTED: Mutex<BTreeMap<(Way, String), usize>> = Mutex::new(BTreeMap::new());
+    if let Some(&counted) = COUNTED.lock().unwrap().get(&(way, call.to_owned())) {
+        return Some(counted);
+    }
+    let folder = TempFolder::new("real-count");
+    let (run, log) = (new_run(&folder), folder.path().join("log"));
+    let output = child_under_strace(&run, way, call, &[format!("-o{}", log.display())])?;
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    if words.contains("ptrace") || words.contains("strace: ") {
+        println!("skipped: strace cannot trace here: {words}");
+        return None;
+    }
+    assert!(output.status.success(), "{output:?}");
+    let log = std::fs::read_to_string(&log).unwrap();
+    let counted = log.lines().filter(|line| line.contains(&format!("{call}("))).count();
+    assert!(counted > 0, "{way:?}: {call} is never called");
+    COUNTED.lock().unwrap().insert((way, call.to_owned()), counted);
+    Some(counted)
+}
+
+fn each(way: Way, calls: &[&str], fault: &str) {
+    for call in calls {
+        let Some(ended) = count_through(way, call, fault) else { return };
+        println!("{way:?}, {call}, {fault}: {ended} lives ended by it");
+    }
 }
 
 // G1 G2 G3
 #[test]
 fn every_call_of_the_kernel_fails_once() {
-    for (fault, calls) in [("error=EIO", &CALLS[..]), ("error=ENOSPC", &CALLS[..4])] {
-        for call in calls {
-            let Some(hits) = count_through(call, fault) else { return };
-            println!("{call} {fault}: {hits} lives ended by it");
-        }
+    each(Way::Small, &CALLS, "error=EIO");
+    each(Way::Small, &CALLS[..4], "error=ENOSPC");
+}
+
+// G1 G2 G3
+#[test]
+fn every_call_of_a_large_a_background_a_linked_and_a_mapped_life_fails_once() {
+    each(Way::Large, &["pwrite64", "fsync", "fcntl"], "error=EIO");
+    each(Way::Background, &["pwrite64", "fsync"], "error=ENOSPC");
+    each(Way::Linked, &["linkat"], "error=EIO");
+    each(Way::Mapped, &["mmap"], "error=ENOMEM");
+}
+
+// G1 G2 G3
+#[test]
+#[ignore = "a quarter of an hour: cargo test --all-features --test every_call_for_real -- --ignored --nocapture"]
+fn every_call_fails_with_every_error_in_every_way() {
+    for error in ERRORS {
+        let fault = format!("error={error}");
+        each(Way::Small, &CALLS, &fault);
+        each(Way::Large, &CALLS_OF_A_SAVE, &fault);
+        each(Way::Background, &CALLS_OF_A_SAVE, &fault);
+        each(Way::Linked, &["linkat", "unlink", "fsync"], &fault);
+        each(Way::Mapped, &["mmap", "openat"], &fault);
     }
+    each(Way::Large, &CALLS_OF_A_SAVE, "signal=SIGKILL");
+    each(Way::Background, &CALLS_OF_A_SAVE, "signal=SIGKILL");
+    each(Way::Linked, &["linkat", "unlink", "fsync"], "signal=SIGKILL");
 }
 
 // G1 G2 G3
 #[test]
 fn the_process_is_killed_at_every_call_of_the_save_path() {
-    for call in ["pwrite64", "fsync", "renameat2", "unlink", "ftruncate", "fallocate", "fchmod", "mkdir"] {
-        let Some(hits) = count_through(call, "signal=SIGKILL") else { return };
-        println!("{call} SIGKILL: {hits} lives ended by it");
-        assert!(hits > 0 || call == "mkdir", "{call} was never called");
+    for call in ["pwrite64", "fsync", "renameat2", "unlink", "ftruncate", "fallocate", "fchmod"] {
+        let Some(ended) = count_through(Way::Small, call, "signal=SIGKILL") else { return };
+        assert!(ended > 0, "{call} was never called");
     }
+    each(Way::Small, &["mkdir"], "signal=SIGKILL");
+    each(Way::Large, &["pwrite64", "fcntl"], "signal=SIGKILL");
+    each(Way::Background, &["fsync", "renameat2"], "signal=SIGKILL");
+    each(Way::Linked, &["linkat"], "signal=SIGKILL");
 }
 
 // G2: interrupted calls are made again.
 #[test]
 fn interrupted_writes_are_made_again() {
-    let Some(hits) = count_through("pwrite64", "error=EINTR") else { return };
-    assert_eq!(hits, 0, "an interrupted write ended a life");
+    for way in [Way::Small, Way::Large, Way::Background] {
+        let Some(ended) = count_through(way, "pwrite64", "error=EINTR") else { return };
+        assert_eq!(ended, 0, "{way:?}: an interrupted write ended a life");
+    }
 }

@@ -190,7 +190,10 @@ fn run_with_fault(step: usize, fault: Fault) -> Option<()> {
     assert!(there.ends_with(&[200]) || there.ends_with(&[200, 300]), "{failed:?}: {there:?}");
     match outcome {
         Ok(_) => assert_eq!(store.resume().unwrap().next_step(), 300, "{failed:?}"),
-        Err(error) => assert!(error.object().is_some(), "{failed:?}: no path in {error}"),
+        Err(error) => {
+            assert!(error.object().is_some(), "{failed:?}: no path in {error}");
+            assert_eq!(error.step(), Some(300), "{failed:?}: no step in {error}");
+        }
     }
     assert!(save(&store, 400, 0.5).is_ok(), "{failed:?}: the next save must succeed");
     drop(store);

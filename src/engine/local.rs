@@ -24,7 +24,8 @@ const TEMP_PREFIX: &str = ".tmp-";
 /// gone or lies, and every further save would be a promise without a disk behind it.
 const FAILED_SYNCS_TO_POISON: u32 = 2;
 
-/// Objects as files under one folder; `a/b` is the file `b` in the folder `a`.
+/// Objects as files under one folder; `a/b` is the file `b` in the folder `a`. On a network file system nothing is mapped,
+/// also where mapping is asked for: see [`Unchanging`].
 #[derive(Clone)]
 pub struct Local(Arc<Shared>);
 
@@ -109,7 +110,7 @@ impl Engine for Local {
     }
 
     fn map(&self, key: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
-        self.0.vfs.map(&self.0.path(key)?, promise)
+        map_on(&*self.0.vfs, &self.0.path(key)?, promise)
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Entry>> {
@@ -163,15 +164,13 @@ impl Engine for Local {
     }
 
     fn caps(&self) -> Caps {
+        let map = self.0.vfs.network(&self.0.root).is_none();
         match self.0.probed() {
-            Ok(publish) => Caps {
-                durable: true,
-                create_only: publish != Publish::RenameUnderLock,
-                lock: true,
-                map: true,
-            },
+            Ok(publish) => {
+                Caps { durable: true, create_only: publish != Publish::RenameUnderLock, lock: true, map }
+            }
             // Nothing can be written here: a folder to read from.
-            Err(_) => Caps { map: true, ..Caps::NONE },
+            Err(_) => Caps { map, ..Caps::NONE },
         }
     }
 
@@ -353,13 +352,20 @@ pub(crate) fn open_file(path: &Path) -> Result<Arc<dyn Blob>> {
     open_on(&Os, path)
 }
 
-/// Maps one file.
+/// Maps one file; on a network file system it is opened for reading instead.
 ///
 /// # Errors
 /// As [`open_file`].
 pub(crate) fn map_file(path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
-    open_file(path)?;
-    Os.map(path, promise)
+    map_on(&Os, path, promise)
+}
+
+fn map_on(vfs: &dyn Vfs, path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+    let readable = open_on(vfs, path)?;
+    if vfs.network(path).is_some() {
+        return Ok(readable);
+    }
+    vfs.map(path, promise)
 }
 
 fn open_on(vfs: &dyn Vfs, path: &Path) -> Result<Arc<dyn Blob>> {

@@ -14,7 +14,9 @@ use std::fs::File;
 /// The store's own protocol keeps it: checkpoints are published read-only, never written again, and deleted by unlink,
 /// which leaves a mapping intact. What can break it is somebody else: truncating a mapped file makes the next touch of
 /// the lost pages a `SIGBUS` that ends the process, and overwriting it in place changes bytes under a `&[u8]`, which
-/// is undefined behaviour. Where others may do that (network file systems, shared folders), open for reading instead.
+/// is undefined behaviour. Where others may do that (shared folders), open for reading
+/// instead. On network file systems (NFS, SMB, 9p, FUSE, Lustre, Ceph, GPFS, AFS and others, told by `statfs`) nothing is
+/// mapped whatever was promised: files are read there, and a file that was cut is an error.
 #[derive(Clone, Copy, Debug)]
 pub struct Unchanging(());
 

@@ -19,6 +19,7 @@
 pub(crate) mod local;
 pub(crate) mod map;
 pub(crate) mod memory;
+mod network;
 pub(crate) mod vfs;
 
 pub use local::{Local, replace_file};
@@ -66,7 +67,8 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// `NotFound`, and whatever the storage says.
     fn open(&self, key: &str) -> Result<Arc<dyn Blob>>;
 
-    /// As [`Engine::open`], mapped into memory where the engine can.
+    /// As [`Engine::open`], mapped into memory where the engine can, and read where it can but should not: [`Local`] does
+    /// so on network file systems.
     ///
     /// # Errors
     /// As [`Engine::open`], and `Unsupported` where the engine has nothing to map.
@@ -141,7 +143,7 @@ impl<E: Engine + ?Sized> Engine for Arc<E> {
 }
 
 /// One committed object in a listing.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entry {
     /// The whole key, with its folder.
     pub key: String,
@@ -242,7 +244,7 @@ pub struct Caps {
     pub create_only: bool,
     /// [`Engine::lock`] works.
     pub lock: bool,
-    /// [`Engine::map`] works.
+    /// [`Engine::map`] works, and maps.
     pub map: bool,
 }
 

@@ -36,6 +36,10 @@ pub(crate) trait Vfs: Send + Sync + fmt::Debug {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>>;
     /// `open` for reading, then `mmap`.
     fn map(&self, path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>>;
+    /// The name of the network file system that holds `path`, if one does, by `statfs`.
+    fn network(&self, _path: &Path) -> Option<&'static str> {
+        None
+    }
     /// `lstat`.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
     /// `renameat2(RENAME_NOREPLACE)`: fails with `AlreadyExists` instead of replacing.
@@ -46,6 +50,10 @@ pub(crate) trait Vfs: Send + Sync + fmt::Debug {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// `unlink`.
     fn unlink(&self, path: &Path) -> io::Result<()>;
+    /// `unlink` of a file whose writer is dead: nobody [holds](VfsFile::hold) it. Does nothing else.
+    fn unlink_if_dead(&self, _path: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// `mkdir`.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// `fsync` of a directory: its entries.
@@ -77,6 +85,10 @@ pub(crate) trait VfsFile: Send + Sync + fmt::Debug {
     fn set_read_only(&self) -> io::Result<()>;
     /// `fsync`.
     fn sync(&self) -> io::Result<()>;
+    /// `flock` without waiting, until the file is closed: says to [`Vfs::unlink_if_dead`] that its writer lives.
+    fn hold(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// What `stat` says.
@@ -114,6 +126,12 @@ impl Vfs for Os {
         Ok(Arc::new(MappedFile::new(&file, name, promise)?))
     }
 
+    #[cfg(target_os = "linux")]
+    fn network(&self, path: &Path) -> Option<&'static str> {
+        // Some file systems have magics with the highest bit set: the type's width and sign differ by machine.
+        super::network::name(rustix::fs::statfs(path).ok()?.f_type as u32)
+    }
+
     fn stat(&self, path: &Path) -> io::Result<Stat> {
         path.symlink_metadata().map(|metadata| Stat::of(&metadata))
     }
@@ -132,6 +150,16 @@ impl Vfs for Os {
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn unlink_if_dead(&self, path: &Path) -> io::Result<()> {
+        // Not followed and not waited for: anything may have this name.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+        file.try_lock()?;
+        // Held from here on: whoever creates this name now and cannot hold it takes another name.
+        let (held, named) = (Stat::of(&file.metadata()?), self.stat(path)?);
+        if held.is_file && held.id == named.id { self.unlink(path) } else { Ok(()) }
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -236,6 +264,10 @@ impl VfsFile for OsFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_all()
+    }
+
+    fn hold(&self) -> io::Result<()> {
+        Ok(self.0.try_lock()?)
     }
 }
 

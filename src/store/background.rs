@@ -179,9 +179,9 @@ impl State {
             return Ok(());
         }
         let error = self.unreported.remove(0);
-        Err(Error::new(error.kind(), "a save in the background failed")
-            .help("it is not durable; everything saved before it is")
-            .because(Cause(error)))
+        let failed = Error::new(error.kind(), "a save in the background failed")
+            .help("it is not durable; everything saved before it is");
+        Err(failed.of_the_same_save_as(&error).because(Cause(error)))
     }
 }
 

@@ -11,6 +11,9 @@ use crate::snapshot::Progress;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// How often a reader that finds a listing outdated lists again. Each time a writer has saved and rotated meanwhile.
+const MOST_LISTINGS: usize = 100;
+
 /// What a listing says of one checkpoint.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -69,7 +72,7 @@ impl Reader {
         Self::on(Arc::new(engine), open, map)
     }
 
-    pub(super) fn on(engine: Arc<dyn Engine>, open: OpenOptions, map: Option<Unchanging>) -> Self {
+    pub(crate) fn on(engine: Arc<dyn Engine>, open: OpenOptions, map: Option<Unchanging>) -> Self {
         Self { engine, open, map, known: Arc::default() }
     }
 
@@ -122,7 +125,7 @@ impl Reader {
     /// # Errors
     /// Whatever listing says; `Damaged` when there are checkpoints and none opens.
     pub fn latest(&self) -> Result<Option<Checkpoint>> {
-        self.first_that_opens(self.names()?.into_iter().rev())
+        self.first_that_opens(|| Ok(self.names()?.into_iter().rev().collect()))
     }
 
     /// The best checkpoint by a metric that opens, if any has that metric. Of equal ones the newest.
@@ -130,29 +133,39 @@ impl Reader {
     /// # Errors
     /// As [`Reader::latest`].
     pub fn best(&self, metric: &str, mode: Mode) -> Result<Option<Checkpoint>> {
-        let mut ranked: Vec<(f64, Name)> = self
-            .list()?
-            .into_iter()
-            .filter_map(|info| Some((*info.state.ok()?.metrics.get(metric)?, info.name)))
-            .collect();
-        ranked.sort_by(|(a, name_a), (b, name_b)| {
-            let by_value = if mode == Mode::Min { a.total_cmp(b) } else { b.total_cmp(a) };
-            by_value.then(name_b.cmp(name_a))
-        });
-        self.first_that_opens(ranked.into_iter().map(|(_, name)| name))
+        self.first_that_opens(|| {
+            let mut ranked: Vec<(f64, Name)> = self
+                .list()?
+                .into_iter()
+                .filter_map(|info| Some((*info.state.ok()?.metrics.get(metric)?, info.name)))
+                .collect();
+            ranked.sort_by(|(a, name_a), (b, name_b)| {
+                let by_value = if mode == Mode::Min { a.total_cmp(b) } else { b.total_cmp(a) };
+                by_value.then(name_b.cmp(name_a))
+            });
+            Ok(ranked.into_iter().map(|(_, name)| name).collect())
+        })
     }
 
-    fn first_that_opens(&self, names: impl Iterator<Item = Name>) -> Result<Option<Checkpoint>> {
-        let mut damage = None;
-        for name in names {
-            match self.open_name(name) {
-                Ok(checkpoint) => return Ok(Some(checkpoint)),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) if is_damage(&error) => damage = damage.or(Some(error)),
-                Err(error) => return Err(error),
+    /// What is gone since it was listed was deleted behind the commit of a newer one, which an old listing does not
+    /// have: then everything is listed again.
+    fn first_that_opens(&self, list: impl Fn() -> Result<Vec<Name>>) -> Result<Option<Checkpoint>> {
+        'listing: for listing in 1..=MOST_LISTINGS {
+            let mut damage = None;
+            for name in list()? {
+                match self.open_name(name) {
+                    Ok(checkpoint) => return Ok(Some(checkpoint)),
+                    Err(error) if error.kind() == ErrorKind::NotFound && listing < MOST_LISTINGS => {
+                        continue 'listing;
+                    }
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) if is_damage(&error) => damage = damage.or(Some(error)),
+                    Err(error) => return Err(error),
+                }
             }
+            return damage.map_or(Ok(None), Err);
         }
-        damage.map_or(Ok(None), Err)
+        Ok(None)
     }
 
     /// The checkpoint of a step; where several attempts have it, the newest attempt's.

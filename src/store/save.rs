@@ -59,19 +59,22 @@ impl Core {
         Ok(saved)
     }
 
-    /// Commits, then rotates.
+    /// Commits, then rotates. An error says which step it was.
     pub(super) fn save_because(&self, snapshot: &Snapshot<'_>, why: &str) -> Result<Saved> {
         let name = Name { attempt: self.attempt.number, step: progress_of(snapshot)?.step };
+        self.save_as(name, snapshot, why).map_err(|error| error.in_save_of_step(name.step))
+    }
+
+    fn save_as(&self, name: Name, snapshot: &Snapshot<'_>, why: &str) -> Result<Saved> {
         let written = self.commit(snapshot, name, why)?;
-        if self.lock.is_none() {
-            // A newer attempt may have been taken between the check before the commit and the commit, and its writer may
-            // have looked for checkpoints before ours was there. Without a newer attempt now, every later one finds it:
-            // what is acknowledged is never passed over.
-            self.attempt.check_newest(self.reader.engine()).map_err(|error| match error.kind() {
-                ErrorKind::Fenced => error,
-                // It is there; only whether it counts could not be had.
-                _ => error.with_kind(ErrorKind::Unknown),
-            })?;
+        // A newer attempt may have been taken between the check before the commit and the commit, and its writer may have
+        // looked for checkpoints before ours was there. Without a newer attempt now, every later one finds it: what is
+        // acknowledged is never passed over. Also under a lock, which somebody may have taken away while we stood still.
+        match self.attempt.check_newest(self.reader.engine()) {
+            Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
+            // It is there; only whether it counts could not be had.
+            Err(error) if self.lock.is_none() => return Err(error.with_kind(ErrorKind::Unknown)),
+            _ => {}
         }
         let mut saved =
             Saved { name, len: written.len, deleted: vec![], not_deleted: vec![], rotation_error: None };
@@ -121,6 +124,10 @@ impl Core {
     /// Deletes what no rule protects. Runs only behind a durable commit.
     fn rotate(&self, saved: &mut Saved) -> Result<()> {
         let infos = self.reader.list()?;
+        // A newer writer's checkpoint: what it resumed from is for it to keep, and may be anything here.
+        if infos.last().is_some_and(|newest| newest.name.attempt > self.attempt.number) {
+            return self.attempt.check_newest(self.reader.engine());
+        }
         let kept = self.select(&infos);
         for info in infos.iter().filter(|info| !kept.contains_key(&info.name)) {
             match self.reader.engine().delete(&info.key) {

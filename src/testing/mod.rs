@@ -1,9 +1,10 @@
 //! For engine authors and for tests of trainers: the engine contract and the store's promises as executable suites, a
-//! local engine whose calls fail on demand, and a simulated disk that loses power. Behind the feature `testing`;
+//! local engine whose calls fail on demand, a simulated disk that loses power, and a model check of the commit protocol. Behind the feature `testing`;
 //! nothing of it is in a trainer's binary.
 
 pub mod conformance;
 pub mod crash;
+pub mod protocol;
 pub mod store_suite;
 
 pub use crate::engine::vfs::failing::{Call, Fault, Faults};

@@ -236,6 +236,47 @@ fn a_plain_file_is_replaced_whole_or_not_at_all_whatever_call_fails() {
     }
 }
 
+#[test]
+fn what_a_killed_plain_save_left_goes_with_the_next_save_to_the_same_path() {
+    let folder = Folder::new("killed-replace");
+    let path = folder.0.join("lenet.tkeep");
+    let left = folder.0.join(format!("{TEMP_PREFIX}~lenet.tkeep"));
+    let other = folder.0.join(format!("{TEMP_PREFIX}~other.tkeep"));
+    for file in [&left, &other] {
+        std::fs::write(file, b"half").unwrap();
+    }
+    let replace = |byte: u8| replace_file(&path, None, |upload| upload.append(&[byte; 1000]));
+    replace(1).unwrap();
+    assert_eq!(folder.names(), [".tmp-~other.tkeep", "lenet.tkeep"], "another path's is left alone");
+    // A live writer's is left alone, too, and is in nobody's way.
+    let live = std::fs::File::create(&left).unwrap();
+    live.lock().unwrap();
+    replace(2).unwrap();
+    assert_eq!((left.exists(), std::fs::read(&path).unwrap()), (true, vec![2; 1000]));
+    drop(live);
+    replace(3).unwrap();
+    assert!(!left.exists());
+}
+
+#[test]
+fn plain_saves_to_one_path_at_a_time_disturb_each_other_in_no_way() {
+    let folder = Folder::new("racing-replace");
+    let path = folder.0.join("lenet.tkeep");
+    std::thread::scope(|scope| {
+        for byte in 0..4_u8 {
+            let path = &path;
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    replace_file(path, None, |upload| upload.append(&[byte; 5000])).unwrap();
+                    let now = std::fs::read(path).unwrap();
+                    assert!(now.len() == 5000 && now.iter().all(|&there| there == now[0]));
+                }
+            });
+        }
+    });
+    assert_eq!(folder.names(), ["lenet.tkeep"]);
+}
+
 /// Long enough for several blocks and a last one that is neither whole nor aligned.
 fn large() -> Vec<u8> {
     (0..(13 << 20) + 777_usize).map(|i| (i.wrapping_mul(2_654_435_761) >> 11) as u8).collect()

@@ -35,13 +35,43 @@ enum Content {
 impl TempFile {
     /// Creates it beside `target`: a rename cannot cross file systems.
     fn create(vfs: Arc<dyn Vfs>, target: &Path, size_hint: Option<u64>, spare: Spare) -> Result<Self> {
-        let leaf = target.file_name().and_then(|name| name.to_str()).unwrap_or("file");
-        // Names may be 255 bytes; the nonce alone makes it unique.
-        let leaf: String = leaf.chars().take(40).collect();
-        let path = parent(target).join(format!("{TEMP_PREFIX}{leaf}-{}", hex(fresh_nonce())));
+        let path = parent(target).join(format!("{TEMP_PREFIX}{}-{}", leaf(target), hex(fresh_nonce())));
         let created = vfs.create_new(&path);
         let file = created
             .map_err(|error| Error::io("creating the temporary file", error).in_object(path.display()))?;
+        Self::of(vfs, file, path, size_hint, spare)
+    }
+
+    /// As [`TempFile::create`], for a plain path, whose folder nobody sweeps: the name is the same every time, so that
+    /// what a killed save left goes with the next one. A live writer holds its file; then the name is a fresh one.
+    fn create_again(vfs: Arc<dyn Vfs>, target: &Path, size_hint: Option<u64>) -> Result<Self> {
+        // No key of an engine has a tilde: this is no upload of a store in the same folder.
+        let path = parent(target).join(format!("{TEMP_PREFIX}~{}", leaf(target)));
+        // What cannot be removed is in nobody's way.
+        let _ = vfs.unlink_if_dead(&path);
+        if let Ok(file) = vfs.create_new(&path) {
+            let is_ours = match file.hold() {
+                // Between creating and holding it another save may have taken it for a dead one's.
+                Ok(()) => is_at(&*vfs, &path, &*file),
+                // Where nobody can hold a file, nobody takes one for dead.
+                Err(error) => error.kind() == io::ErrorKind::Unsupported,
+            };
+            if is_ours {
+                return Self::of(vfs, file, path, size_hint, Spare::default());
+            }
+            drop(file);
+            let _ = vfs.unlink_if_dead(&path);
+        }
+        Self::create(vfs, target, size_hint, Spare::default())
+    }
+
+    fn of(
+        vfs: Arc<dyn Vfs>,
+        file: Arc<dyn VfsFile>,
+        path: PathBuf,
+        size_hint: Option<u64>,
+        spare: Spare,
+    ) -> Result<Self> {
         let content = Content::Gathered(Vec::new());
         let mut temp = Self { vfs, file, path, published: false, content, reserved: 0, spare };
         if let Some(len) = size_hint.filter(|&len| len >= PREALLOCATE_FROM) {
@@ -130,6 +160,17 @@ impl Drop for TempFile {
     }
 }
 
+/// What a temporary name says of its target. Names may be 255 bytes.
+fn leaf(target: &Path) -> String {
+    let leaf = target.file_name().and_then(|name| name.to_str()).unwrap_or("file");
+    leaf.chars().take(40).collect()
+}
+
+/// Whether a path names this very file.
+fn is_at(vfs: &dyn Vfs, path: &Path, file: &dyn VfsFile) -> bool {
+    matches!((vfs.stat(path), file.stat()), (Ok(there), Ok(ours)) if there.id == ours.id)
+}
+
 /// File systems that do not know a call say so in one of these ways.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput)
@@ -170,9 +211,7 @@ impl LocalUpload {
 
     /// Whether the target is the very file that was written here, whatever a call said.
     fn is_published(&self) -> bool {
-        let target = self.shared.vfs.stat(&self.target);
-        let ours = self.temp.file.stat();
-        matches!((target, ours), (Ok(target), Ok(ours)) if target.id == ours.id)
+        is_at(&*self.shared.vfs, &self.target, &*self.temp.file)
     }
 }
 
@@ -236,8 +275,7 @@ pub(super) fn replace_on(
             .help("name a file in it"));
     }
     let mut attempt = || -> Result<TempFile> {
-        let mut replacement =
-            Replacement(TempFile::create(Arc::clone(&vfs), path, size_hint, Spare::default())?);
+        let mut replacement = Replacement(TempFile::create_again(Arc::clone(&vfs), path, size_hint)?);
         write(&mut replacement)?;
         replacement.0.complete()?;
         Ok(replacement.0)

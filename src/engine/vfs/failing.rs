@@ -16,6 +16,7 @@ pub struct Faults(Arc<Mutex<Plan>>);
 struct Plan {
     calls: Vec<Call>,
     rules: Vec<Rule>,
+    network: Option<&'static str>,
 }
 
 /// One call that reached the file system: its name as the manual pages have it, and the file's last name.
@@ -66,6 +67,11 @@ impl Faults {
     /// As [`Faults::fail_after`], counting only calls of this name.
     pub fn fail_named(&self, name: &'static str, skip: usize, times: usize, fault: Fault) {
         self.plan().rules.push(Rule { name: Some(name), skip, times, fault });
+    }
+
+    /// From now on files seem to lie on this network file system.
+    pub fn seem_to_be_on(&self, network: &'static str) {
+        self.plan().network = Some(network);
     }
 
     /// Nothing fails any more.
@@ -128,6 +134,10 @@ impl Vfs for FailingVfs {
         Os.map(path, promise)
     }
 
+    fn network(&self, path: &Path) -> Option<&'static str> {
+        self.0.plan().network.or_else(|| Os.network(path))
+    }
+
     fn stat(&self, path: &Path) -> io::Result<Stat> {
         self.0.run("stat", path, || Os.stat(path))
     }
@@ -146,6 +156,10 @@ impl Vfs for FailingVfs {
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.0.run("unlink", path, || Os.unlink(path))
+    }
+
+    fn unlink_if_dead(&self, path: &Path) -> io::Result<()> {
+        self.0.run("unlink-dead", path, || Os.unlink_if_dead(path))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -210,5 +224,9 @@ impl VfsFile for FailingFile {
 
     fn sync(&self) -> io::Result<()> {
         self.faults.run("fsync", &self.path, || self.file.sync())
+    }
+
+    fn hold(&self) -> io::Result<()> {
+        self.faults.run("flock", &self.path, || self.file.hold())
     }
 }

@@ -1,0 +1,66 @@
+//! File systems whose files others may change unseen. Owns: one table, and nothing else.
+//!
+//! A mapped file that is cut by another machine ends this process with `SIGBUS` at the next touch of the lost pages, and
+//! so does a server that is gone; a read is an error instead. On these file systems files are read where mapping was
+//! asked for.
+
+/// Names by the `f_type` of `statfs`, from the kernel's `magic.h`, coreutils' `stat` and the file systems' own sources.
+/// FUSE is here as a whole: what is behind it (sshfs, s3fs, gcsfuse, a local disk) cannot be told.
+const NETWORK: [(u32, &str); 25] = [
+    (0x0000_6969, "NFS"),
+    (0xFF53_4D42, "CIFS"),
+    (0xFE53_4D42, "SMB2"),
+    (0x0000_517B, "SMB"),
+    (0x0102_1997, "9p"),
+    (0x6573_5546, "FUSE"),
+    (0x0BD0_0BD0, "Lustre"),
+    (0x00C3_6400, "Ceph"),
+    (0x4750_4653, "GPFS"),
+    (0x5346_414F, "OpenAFS"),
+    (0x6B41_4653, "AFS"),
+    (0x7375_7245, "Coda"),
+    (0x0000_564C, "NCP"),
+    (0x1983_0326, "BeeGFS"),
+    (0xAAD7_AAEA, "PanFS"),
+    (0x2003_0528, "OrangeFS"),
+    (0x0116_1970, "GFS2"),
+    (0x7461_636F, "OCFS2"),
+    (0x6163_6673, "ACFS"),
+    (0x1366_1366, "IBRIX"),
+    (0xBEEF_DEAD, "StorNext"),
+    (0xA501_FCF5, "VxFS"),
+    (0x786F_4256, "VirtualBox's shared folder"),
+    (0xBACB_ACBC, "VMware's shared folder"),
+    (0x7C7C_6673, "Parallels' shared folder"),
+];
+
+/// The name of a network file system, or None for any other.
+pub(super) fn name(f_type: u32) -> Option<&'static str> {
+    NETWORK.iter().find(|(magic, _)| *magic == f_type).map(|(_, name)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn local_disks_are_mapped_and_what_is_across_a_wire_is_not() {
+        let (ext4, xfs, btrfs, tmpfs, overlay, zfs) =
+            (0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0x794C_7630, 0x2FC1_2FC1);
+        for local in [ext4, xfs, btrfs, tmpfs, overlay, zfs] {
+            assert_eq!(name(local), None, "{local:x}");
+        }
+        assert_eq!(
+            (name(0x6969), name(0x6573_5546), name(0xFF53_4D42)),
+            (Some("NFS"), Some("FUSE"), Some("CIFS"))
+        );
+    }
+
+    #[test]
+    fn each_file_system_stands_once_in_the_table() {
+        let magics: BTreeSet<u32> = NETWORK.iter().map(|(magic, _)| *magic).collect();
+        let names: BTreeSet<&str> = NETWORK.iter().map(|(_, name)| *name).collect();
+        assert_eq!((magics.len(), names.len()), (NETWORK.len(), NETWORK.len()));
+    }
+}

@@ -1,0 +1,89 @@
+//! Where files are read though mapping was asked for: file systems on the other side of a network. Pretended through the
+//! seam, and on a real FUSE mount where there is one to be had.
+#![expect(unsafe_code, reason = "mapping takes a promise; here it is kept, or not needed")]
+
+mod common;
+
+use common::TempFolder;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tensorkeep::engine::{Engine, Local, Unchanging};
+use tensorkeep::testing::{Faults, failing_local};
+use tensorkeep::{Checkpoint, ErrorKind, Progress, Settings, Snapshot, Store};
+
+/// SAFETY: the files of these tests are cut only where nothing is mapped.
+fn promise() -> Unchanging {
+    unsafe { Unchanging::assume() }
+}
+
+fn snapshot(weights: &[f32]) -> Snapshot<'_> {
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("weight", weights).unwrap().progress(Progress::new(1));
+    snapshot
+}
+
+fn save(engine: Local, weights: &[f32]) {
+    Store::open(engine, Settings::new()).unwrap().save(&snapshot(weights)).unwrap();
+}
+
+const KEY: &str = "0001-0000000001.tkeep";
+
+#[test]
+fn on_a_network_file_system_files_are_read_where_mapping_was_asked_for() {
+    let folder = TempFolder::new("network");
+    let weights = common::wave(50_000);
+    for (network, maps) in [(None, true), (Some("NFS"), false)] {
+        let run = folder.path().join(network.unwrap_or("disk"));
+        let faults = Faults::new();
+        network.into_iter().for_each(|name| faults.seem_to_be_on(name));
+        let local = failing_local(&run, &faults).unwrap();
+        save(local.clone(), &weights);
+        assert_eq!(local.caps().map, maps, "{network:?}");
+        let blob = local.map(KEY, promise()).unwrap();
+        assert_eq!(blob.as_bytes().is_some(), maps, "{network:?}");
+        let store = Store::open(local, Settings::new().map(promise())).unwrap();
+        let resumed = store.resume().unwrap().checkpoint.unwrap();
+        assert_eq!(resumed.tensor("weight").unwrap().elements::<f32>().unwrap(), weights);
+    }
+}
+
+/// A folder seen through FUSE, if this machine can.
+struct Fuse(PathBuf);
+
+impl Fuse {
+    fn over(folder: &Path, point: &Path) -> Option<Self> {
+        std::fs::create_dir(point).unwrap();
+        match Command::new("bindfs").arg("--no-allow-other").args([folder, point]).output() {
+            Ok(output) if output.status.success() => Some(Self(point.to_owned())),
+            outcome => {
+                println!("skipped: no FUSE mount without bindfs and /dev/fuse ({outcome:?})");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+// A mapped file that is cut ends the process: see `tests/hostile.rs`.
+#[test]
+fn a_file_on_a_real_fuse_mount_is_read_and_cutting_it_is_an_error() {
+    let folder = TempFolder::new("fuse");
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let Some(fuse) = Fuse::over(&disk, &folder.path().join("mounted")) else { return };
+    let weights = common::wave(50_000);
+    let local = Local::create(fuse.0.join("run")).unwrap();
+    save(local.clone(), &weights);
+    assert!(!local.caps().map && local.caps().lock && local.caps().create_only, "{:?}", local.caps());
+    let path = fuse.0.join("run").join(KEY);
+    // SAFETY: nothing is mapped there, which is what is tested.
+    let checkpoint = unsafe { Checkpoint::map(&path) }.unwrap();
+    assert_eq!(checkpoint.tensor("weight").unwrap().elements::<f32>().unwrap(), weights);
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    assert_eq!(checkpoint.tensor("weight").unwrap_err().kind(), ErrorKind::Damaged);
+}

@@ -1,0 +1,199 @@
+//! What peers give out as data.
+
+use crate::build::Container;
+use crate::common::{self, Zoo};
+use crate::{holding, save};
+use std::sync::Arc;
+use tensorkeep::engine::{Engine, Memory};
+use tensorkeep::{Checkpoint, Codec, ErrorKind, Settings, Store, Value, WriteOptions};
+
+const FIRST: &str = "0001-0000000001.tkeep";
+const SECOND: &str = "0001-0000000002.tkeep";
+
+/// The bytes of a run of two checkpoints.
+fn two_checkpoints() -> [Vec<u8>; 2] {
+    let memory = Memory::new();
+    let store = Store::open(memory.clone(), Settings::new()).unwrap();
+    [1, 2].map(|step| save(&store, step, 0.5).unwrap());
+    [FIRST, SECOND].map(|key| memory.open(key).unwrap().as_bytes().unwrap().to_vec())
+}
+
+/// Positions that follow from a seed.
+fn positions(seed: u64, below: usize) -> impl Iterator<Item = usize> {
+    (0..).scan(seed, move |state, _: u64| {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        Some((*state >> 16) as usize % below)
+    })
+}
+
+fn values(checkpoint: &Checkpoint) -> tensorkeep::Result<Vec<Vec<u8>>> {
+    let names: Vec<String> = checkpoint.names().map(str::to_owned).collect();
+    names.iter().map(|name| Ok(checkpoint.tensor(name)?.bytes().to_vec())).collect()
+}
+
+/// torch, DCP, safetensors, GGUF, HDF5: 200 of 200 flipped bits are returned as data.
+/// Here: each is an error or changes nothing, read, mapped, compressed, and through resume.
+#[test]
+fn p3_no_flipped_bit_is_returned_as_data() {
+    let zoo = Zoo::new();
+    let mut noticed = 0;
+    for codec in [Codec::Raw, Codec::Zstd(3)] {
+        let right = zoo.snapshot().to_bytes(&WriteOptions::new().codec(codec)).unwrap();
+        let expected = values(&common::open(&right, true).unwrap()).unwrap();
+        for (flip, bit) in positions(3, right.len() * 8).take(200).enumerate() {
+            let mut flipped = right.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            match common::open(&flipped, flip % 2 == 0).and_then(|checkpoint| values(&checkpoint)) {
+                Ok(values) => assert!(values == expected, "bit {bit} came through"),
+                Err(error) => noticed += usize::from(error.kind() == ErrorKind::Damaged),
+            }
+        }
+    }
+    assert!(noticed > 300, "only {noticed} of 400 flips were noticed: too many hit nothing");
+    let [first, second] = two_checkpoints();
+    for bit in positions(4, second.len() * 8).take(200) {
+        let mut flipped = second.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let store = Store::open_shared(holding(&[(FIRST, &first), (SECOND, &flipped)]), Settings::new());
+        let resumed = store.unwrap().resume().unwrap();
+        let step = resumed.next_step();
+        assert_eq!(step + resumed.skipped.len() as u64, 2, "bit {bit}");
+        let a = resumed.checkpoint.unwrap().tensor("a").unwrap().elements::<f32>().unwrap().to_vec();
+        assert_eq!(a, vec![step as f32; 1000], "bit {bit}");
+    }
+}
+
+/// Orbax: 40 of 40 flipped bits are restored silently, and a newest checkpoint that is damaged raises although older ones
+/// are whole. Here: resume goes back past it, sets it aside, and says which, why and where it is.
+#[test]
+fn p4_resume_goes_back_past_damage_and_says_so() {
+    let [first, second] = two_checkpoints();
+    for position in positions(5, 4000).take(40) {
+        let mut flipped = second.clone();
+        flipped[4096 + position] ^= 1; // the 4,000 bytes of tensor "a"
+        let engine = holding(&[(FIRST, &first), (SECOND, &flipped)]);
+        let resumed = Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap().resume().unwrap();
+        let [skipped] = &resumed.skipped[..] else { panic!("{:?}", resumed.skipped) };
+        assert_eq!((resumed.next_step(), skipped.name.step), (1, 2));
+        assert_eq!((skipped.error.kind(), skipped.error.tensor()), (ErrorKind::Damaged, Some("a")));
+        assert!(skipped.set_aside.as_ref().unwrap().as_ref().unwrap().contains("damaged/"), "{skipped:?}");
+        assert_eq!(engine.list("damaged").unwrap().len(), 1, "moved, not deleted");
+    }
+}
+
+/// safetensors, in a build with overflow checks: a header of 600 bytes with huge shapes panics.
+/// Here: shapes are multiplied with checks, in our files and in theirs.
+#[test]
+fn p16_huge_shapes_are_refused_without_a_panic() {
+    if cfg!(debug_assertions) {
+        let overflows = std::panic::catch_unwind(|| std::hint::black_box(u64::MAX) + std::hint::black_box(1));
+        assert!(overflows.is_err(), "this build would not notice an overflow");
+    }
+    for shape in [&[u64::MAX][..], &[1 << 32, 1 << 32], &[u64::MAX, 2, 0], &[1 << 63, 2], &[3; 64]] {
+        for byte_len in [0, 8, u64::MAX] {
+            let mut container = Container::new();
+            container.unreadable("huge", crate::build::dtype_id("f64"), shape, byte_len, &[]);
+            let bytes = container.finish();
+            let outcome = common::open(&bytes, true).and_then(|checkpoint| values(&checkpoint));
+            // Zero elements in a huge shape are a valid tensor.
+            assert!(outcome.is_err() || shape.contains(&0), "{shape:?}, {byte_len}");
+        }
+    }
+}
+
+#[cfg(feature = "convert")]
+#[test]
+fn p16_huge_shapes_in_a_safetensors_header_are_refused_without_a_panic() {
+    let folder = common::TempFolder::new("p16");
+    let path = folder.path().join("huge.safetensors");
+    for shape in ["18446744073709551615", "4294967296,4294967296", "9223372036854775807,2,2"] {
+        let entry = format!(r#""dtype":"F64","shape":[{shape}],"data_offsets":[0,8]"#);
+        let tensors: Vec<String> = (0..6).map(|number| format!(r#""t{number}":{{{entry}}}"#)).collect();
+        let header = format!("{{{}}}", tensors.join(","));
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.bytes().chain([0; 8]));
+        std::fs::write(&path, bytes).unwrap();
+        tensorkeep::convert::Foreign::open(&path).map(drop).unwrap_err();
+    }
+}
+
+#[cfg(feature = "convert")]
+mod foreign {
+    use super::*;
+    use std::io::Write;
+    use std::path::Path;
+    use tensorkeep::convert::Foreign;
+
+    /// DCP's `.metadata`, torch: a pickle, and a crafted file runs a command of the shell when it is loaded.
+    /// Here: our own files hold no code, and of a foreign pickle nothing is ever called.
+    #[test]
+    fn p14_loading_runs_no_code() {
+        let folder = common::TempFolder::new("p14");
+        let (marker, path) = (folder.path().join("ran"), folder.path().join("evil.pt"));
+        let command = format!("touch {}", marker.display());
+        for module in ["posix\nsystem", "os\nsystem", "builtins\neval", "torch._utils\n_rebuild_tensor_v2"] {
+            let mut pickle = format!("\x02c{module}\nX").into_bytes();
+            pickle.insert(0, 0x80);
+            pickle.extend((command.len() as u32).to_le_bytes());
+            pickle.extend(command.bytes().chain(*b"\x85R."));
+            let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+            let stored =
+                zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+            archive.start_file("a/data.pkl", stored).unwrap();
+            archive.write_all(&pickle).unwrap();
+            archive.finish().unwrap();
+            if let Ok(foreign) = Foreign::open(&path) {
+                assert!(foreign.tensors().is_empty() && !foreign.notes().is_empty(), "{module}");
+            }
+            assert!(!marker.exists(), "{module} was called");
+        }
+    }
+
+    /// torch's zip: a CRC-32 of every member is written, and never compared.
+    /// Here: it is, and our own checksums are, by default.
+    #[test]
+    fn p21_checksums_are_compared_and_not_only_written() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/convert/state_dict.pt");
+        let right = std::fs::read(&fixture).unwrap();
+        let weight = Foreign::open(&fixture).unwrap().tensor("fc.weight").unwrap().bytes().to_vec();
+        let at = right.windows(weight.len()).position(|window| window == weight).unwrap();
+        let folder = common::TempFolder::new("p21");
+        let path = folder.path().join("flipped.pt");
+        for byte in 0..weight.len() {
+            let mut flipped = right.clone();
+            flipped[at + byte] ^= 0x40;
+            std::fs::write(&path, flipped).unwrap();
+            let error = Foreign::open(&path).and_then(|foreign| foreign.tensor("fc.weight").map(drop));
+            assert_eq!(error.unwrap_err().kind(), ErrorKind::Damaged, "byte {byte}");
+        }
+        let [_, mut ours] = two_checkpoints();
+        ours[4096] ^= 0x40;
+        assert_eq!(common::open(&ours, true).unwrap().tensor("a").unwrap_err().kind(), ErrorKind::Damaged);
+    }
+}
+
+/// rmp-serde by itself: 1,024 nested lists overflow a stack of 2 MiB, and trailing bytes and duplicate keys pass.
+/// Here: one door looks at the bytes first, without recursion.
+#[test]
+fn p22_depth_bombs_duplicate_keys_and_trailing_bytes_are_refused() {
+    let mut bomb = vec![0x91; 1 << 20];
+    bomb.push(0xC0);
+    let duplicate = [&[0x82][..], b"\xA1a\x01", b"\xA1a\x02"].concat();
+    let trailing = vec![0x01, 0x02];
+    for (what, bytes) in [("a depth bomb", bomb), ("duplicate keys", duplicate), ("trailing bytes", trailing)]
+    {
+        let mut container = Container::new();
+        container.record("hostile", &bytes, serde_json::Value::Null);
+        let file = container.finish();
+        // On a thread with a small stack, as the peer's was.
+        let small = std::thread::Builder::new().stack_size(256 << 10);
+        let kinds = small.spawn(move || {
+            let checkpoint = common::open(&file, true).unwrap();
+            [
+                checkpoint.record_value("hostile").map(drop).unwrap_err().kind(),
+                checkpoint.record::<Value>("hostile").map(drop).unwrap_err().kind(),
+            ]
+        });
+        assert_eq!(kinds.unwrap().join().unwrap(), [ErrorKind::Damaged; 2], "{what}");
+    }
+}
