@@ -1,17 +1,17 @@
 //! Every call of a life fails: opening, resuming, saving, rotating, closing. Once, or from some call on for ever. Then the
-//! fault is gone, and nothing that was promised is lost, nothing is left, and saving works. A full disk for real, too.
+//! fault is gone, and nothing that was promised is lost, nothing is left, and saving works.
 //!
-//! Faults that hit one call of one save are in `store.rs`; the same through the kernel is in `every_call_for_real.rs`.
+//! Faults that hit one call of one save are in `store.rs`; the same through the kernel is in `every_call_for_real.rs`, and
+//! disks that are full, over quota or read-only for real are in `real_disks.rs`.
 
 mod common;
 
 use common::TempFolder;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tensorkeep::engine::Local;
 use tensorkeep::testing::{Fault, Faults, failing_local};
-use tensorkeep::{Error, ErrorKind, Keep, Progress, Result, Saved, Settings, Snapshot, Store};
+use tensorkeep::{Error, Keep, Progress, Result, Saved, Settings, Snapshot, Store};
 
 /// How a life saves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,104 +194,6 @@ fn from_every_call_of_a_life_on_everything_fails_until_it_heals() {
             usize::MAX,
             Fault::Errno(errno),
         );
-    }
-}
-
-/// A small file system of its own, if this process may mount one.
-struct Mounted(PathBuf, TempFolder);
-
-impl Mounted {
-    fn new(name: &str, arguments: &[&str]) -> Option<Self> {
-        let folder = TempFolder::new(name);
-        let point = folder.path().join("mounted");
-        std::fs::create_dir(&point).unwrap();
-        let mounted = Command::new("mount").args(arguments).arg(&point).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self(point, folder)),
-            outcome => {
-                println!("skipped {name}: mounting needs root and loop devices ({outcome:?})");
-                None
-            }
-        }
-    }
-
-    fn tmpfs() -> Option<Self> {
-        Self::new("tmpfs", &["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
-    }
-
-    fn ext4() -> Option<Self> {
-        let folder = TempFolder::new("image");
-        let image = folder.path().join("image");
-        std::fs::File::create(&image).unwrap().set_len(4 << 20).unwrap();
-        let formatted = Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image).output();
-        if !formatted.is_ok_and(|output| output.status.success()) {
-            println!("skipped ext4: there is no mkfs.ext4");
-            return None;
-        }
-        // The loop device keeps the image, which has no name any more when the folder is gone.
-        Self::new("ext4", &["-o", "loop", image.to_str().unwrap()])
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // Lazily: a test that fails may still hold a file open, and the loop device goes with the last one.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-        let _ = self.1.path();
-    }
-}
-
-/// Takes all space but `left` bytes.
-fn fill(folder: &Path, left: u64) -> PathBuf {
-    let filler = folder.join("filler");
-    let block = vec![1_u8; 4096];
-    let mut file = std::fs::File::create(&filler).unwrap();
-    while std::io::Write::write_all(&mut file, &block).is_ok() {}
-    let len = file.metadata().unwrap().len();
-    file.set_len(len.saturating_sub(left)).unwrap();
-    file.sync_all().unwrap();
-    filler
-}
-
-// G1 G3
-#[test]
-fn a_disk_that_is_really_full_loses_nothing_and_saves_again_when_there_is_space() {
-    let _alone = alone();
-    for disk in [Mounted::tmpfs(), Mounted::ext4()].into_iter().flatten() {
-        let run = disk.0.join("run");
-        let store = open(&run, 2).unwrap();
-        // 400 KB each: announced by preallocation; then 100 KB: found out while writing.
-        for elements in [100_000, 25_000] {
-            let first = 1 + store.list().unwrap().last().map_or(0, |info| info.name.step);
-            save(&store, first, 1000).unwrap();
-            let filler = fill(&disk.0, 50_000);
-            for round in 0..3 {
-                let error = save(&store, first + 1 + round, elements).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
-                assert!(error.object().is_some_and(|object| object.contains("run")), "{error}");
-                assert_eq!(store.resume().unwrap().next_step(), first);
-                assert!(leftovers(&run).is_empty(), "{:?}", leftovers(&run));
-            }
-            std::fs::remove_file(filler).unwrap();
-            save(&store, first + 10, elements).unwrap();
-        }
-        store.close().unwrap();
-    }
-}
-
-// G3
-#[test]
-fn a_disk_with_room_for_one_more_than_is_kept_saves_for_ever() {
-    let _alone = alone();
-    for disk in [Mounted::tmpfs(), Mounted::ext4()].into_iter().flatten() {
-        let store = open(&disk.0.join("run"), 1).unwrap();
-        save(&store, 1, 50_000).unwrap();
-        fill(&disk.0, 300_000);
-        for step in 2..30 {
-            let saved = save(&store, step, 50_000).unwrap_or_else(|error| panic!("step {step}: {error}"));
-            assert!(saved.rotation_error.is_none() && saved.not_deleted.is_empty(), "{saved:?}");
-        }
-        assert_eq!(store.list().unwrap().len(), 1);
     }
 }
 

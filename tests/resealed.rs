@@ -11,7 +11,7 @@ mod edits;
 mod reseal;
 
 use counting::peak_of;
-use edits::{Outcome, STEP, edited, read_everything, read_record, record_template, seeds};
+use edits::{Outcome, STEP, bomb, edited, read_everything, read_record, record_template, seeds};
 use reseal::{Pieces, reseal, with_record};
 use std::collections::BTreeSet;
 use tensorkeep::{ErrorKind, Value};
@@ -55,7 +55,7 @@ fn a_container_taken_apart_and_put_together_is_the_same() {
     }
     // The writer's own bytes, not only ours.
     let zoo = common::Zoo::new();
-    for codec in [tensorkeep::Codec::Raw, tensorkeep::Codec::Zstd(1)] {
+    for &codec in common::CODECS {
         let bytes = zoo.snapshot().to_bytes(&tensorkeep::WriteOptions::new().codec(codec)).unwrap();
         assert!(Pieces::of(&bytes).unwrap().join() == bytes);
     }
@@ -124,6 +124,64 @@ fn records_of_random_bytes_are_refused_or_read_without_a_panic() {
     }
     assert!(values > 200, "{values} records were values");
     assert_eq!(mismatched, 0, "what the door lets in is a value");
+}
+
+/// A program of one step that puts a bomb into a chunk.
+fn bombed(chunk: u16) -> [u8; STEP] {
+    let [low, high] = chunk.to_le_bytes();
+    [17, 0, low, high, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+#[test]
+fn a_bomb_in_the_place_of_any_chunk_is_refused_within_the_memory_of_that_chunk() {
+    let frame = bomb(3000);
+    assert_eq!(frame.len(), 3000);
+    assert_eq!(zstd::bulk::decompress(&frame, 200 << 20).unwrap().len(), 747 * (128 << 10) + 3);
+    let mut refusals = 0;
+    for seed in seeds() {
+        let chunks = reseal::chunks(&seed.join());
+        let coded = chunks.iter().filter(|chunk| chunk.codec != 0).count() as u16;
+        for chunk in 0..coded {
+            let whole = read_everything(&seed.join(), true);
+            let Outcome::Opened { refused: before, .. } = whole else { panic!("{whole:?}") };
+            let bytes = edited(&seed, &bombed(chunk));
+            let Outcome::Opened { refused, .. } = read_within_proportion(&bytes) else {
+                panic!("a table is whole")
+            };
+            refusals += usize::from(refused > before);
+        }
+    }
+    assert!(refusals > 3, "only {refusals} chunks with a bomb in them were refused");
+}
+
+#[test]
+fn records_that_lie_about_counts_and_depth_are_refused_without_believing_them() {
+    let template = record_template();
+    let nested = |marker: &[u8], depth: usize| [marker.repeat(depth), vec![1]].concat();
+    let refused = [
+        // 4 Gi elements of a list, entries of a map, bytes of text, of bin, of an extension.
+        vec![0xDD, 0xFF, 0xFF, 0xFF, 0xFF, 1],
+        vec![0xDF, 0xFF, 0xFF, 0xFF, 0xFF, 1, 1],
+        vec![0xDB, 0xFF, 0xFF, 0xFF, 0xFF, b'x'],
+        vec![0xC6, 0xFF, 0xFF, 0xFF, 0xFF, 1],
+        vec![0xC9, 0xFF, 0xFF, 0xFF, 0xFF, 5, 1],
+        // Lists in lists, and maps in maps, deeper than any stack.
+        nested(&[0x91], 33),
+        nested(&[0x91], 1_000_000),
+        nested(&[0x81, 1], 1_000_000),
+        // Lists of lists, each of which announces more than there is.
+        nested(&[0xDC, 0xFF, 0xFF], 30),
+        // One key twice.
+        vec![0x82, 1, 1, 1, 2],
+    ];
+    for record in refused {
+        let bytes = with_record(&template, &record);
+        let (outcome, peak) = peak_of(|| read_record(&bytes, true));
+        let error = outcome.expect_err("a lie");
+        assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+        assert!(peak <= 8 * bytes.len() + (1 << 20), "{peak} bytes held for {}", bytes.len());
+    }
+    assert!(read_record(&with_record(&template, &nested(&[0x91], 32)), true).is_ok());
 }
 
 #[test]

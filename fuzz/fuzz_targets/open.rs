@@ -3,14 +3,11 @@
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
+#[path = "../../tests/common/edits.rs"]
+mod edits;
+#[path = "../../tests/common/reseal.rs"]
+mod reseal;
+#[path = "../../tests/common/targets.rs"]
+mod targets;
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| {
-    for mapped in [false, true] {
-        match common::open(bytes, mapped) {
-            Ok(checkpoint) => drop(format!("{checkpoint:?}")),
-            Err(error) => drop(format!("{error}{error:?}")),
-        }
-    }
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| targets::open(input));

@@ -2,8 +2,8 @@
 //! the seeds that are worth editing, and reading everything of whatever came out.
 #![allow(dead_code, reason = "each test and each fuzz target uses its part")]
 
-use super::common::{open_with, wave};
-use super::reseal::{Pieces, columns, reseal, table};
+use super::common::{CODECS, open_with, wave};
+use super::reseal::{Pieces, chunks, columns, reseal, table};
 use tensorkeep::{
     Checkpoint, Codec, Dtype, ErrorKind, OpenOptions, Result, Snapshot, Tensor, Value, Verify, WriteOptions,
 };
@@ -31,15 +31,10 @@ pub fn seeds() -> Vec<Pieces> {
     let bytes = |snapshot: &Snapshot<'_>, codec| {
         snapshot.to_bytes(&WriteOptions::new().codec(codec).chunk_log2(16).workers(1)).unwrap()
     };
-    [
-        bytes(&full, Codec::Zstd(1)),
-        bytes(&small, Codec::Raw),
-        bytes(&full, Codec::Raw),
-        bytes(&Snapshot::new(), Codec::Raw),
-    ]
-    .iter()
-    .map(|bytes| Pieces::of(bytes).unwrap())
-    .collect()
+    let all = CODECS.iter().map(|&codec| bytes(&full, codec));
+    all.chain([bytes(&small, Codec::Raw), bytes(&Snapshot::new(), Codec::Raw)])
+        .map(|bytes| Pieces::of(&bytes).unwrap())
+        .collect()
 }
 
 /// What `reseal::with_record` puts records into.
@@ -61,6 +56,23 @@ pub fn edited(seed: &Pieces, program: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Kinds of steps.
+const WHATS: u8 = 20;
+
+/// Names that somebody may take for a path, for markup, or for another name.
+const NAMES: [&str; 10] = [
+    "",
+    ".",
+    "../../../etc/passwd",
+    "/etc/passwd",
+    "C:\\nul",
+    "a\0b",
+    "a\u{202e}b",
+    "<script>",
+    "a.bias",
+    "tied",
+];
+
 struct Step {
     what: u8,
     which: usize,
@@ -72,7 +84,7 @@ impl Step {
     fn of(bytes: &[u8; STEP]) -> Self {
         let [what, which, low, high, value @ ..] = *bytes;
         let value = u64::from_le_bytes(value);
-        Self { what: what % 16, which: which.into(), place: u16::from_le_bytes([low, high]).into(), value }
+        Self { what: what % WHATS, which: which.into(), place: u16::from_le_bytes([low, high]).into(), value }
     }
 
     fn edit(&self, pieces: &mut Pieces) {
@@ -93,6 +105,7 @@ impl Step {
             7 => drop(pieces.sections.remove(section)),
             8 => pieces.sections.swap(section, self.place % count),
             9 => pieces.sections[section].0 = self.number(u64::from(pieces.sections[section].0)) as u32,
+            17 => {}
             _ => self.edit_column(payload),
         }
     }
@@ -108,8 +121,11 @@ impl Step {
             "name_ends" | "dim_ends" | "chunk_ends" | "chunk_stored" | "chunk_crcs" | "targets" => 4,
             _ => 8,
         };
-        if self.what < 15 {
-            return self.set(&mut payload[range.clone()], width);
+        match self.what {
+            15 => {}
+            16 => return self.repeat(&mut payload[range.clone()], width),
+            18 => return self.rename(payload),
+            _ => return self.set(&mut payload[range.clone()], width),
         }
         // A column of another length: elements go or come.
         let mut owned: Vec<_> =
@@ -123,6 +139,45 @@ impl Step {
         *payload = table(&owned);
     }
 
+    /// Gives one element the value of another: extents that overlap, names and targets that are there twice.
+    fn repeat(&self, bytes: &mut [u8], width: usize) {
+        let count = bytes.len() / width;
+        let Some(from) = self.place.checked_rem(count) else { return };
+        let to = self.value as usize % count;
+        bytes.copy_within(from * width..(from + 1) * width, to * width);
+    }
+
+    /// Gives one entry another's name or a hostile one. Half of all tables are sorted again, as names must be.
+    fn rename(&self, payload: &mut Vec<u8>) {
+        let mut owned: Vec<_> =
+            columns(payload).into_iter().map(|(name, range)| (name, payload[range].to_vec())).collect();
+        let column = |name| owned.iter().position(|(found, _)| found == name);
+        let (Some(names), Some(ends)) = (column("names"), column("name_ends")) else { return };
+        let mut start = 0;
+        let mut all = Vec::new();
+        for end in owned[ends].1.as_chunks::<4>().0 {
+            let end = u32::from_le_bytes(*end) as usize;
+            all.push(owned[names].1.get(start..end).unwrap_or_default().to_vec());
+            start = end;
+        }
+        let Some(which) = self.place.checked_rem(all.len()) else { return };
+        all[which] = match self.value as usize % (NAMES.len() + 2) {
+            0 => all[(self.value >> 8) as usize % all.len()].clone(),
+            1 => vec![b'x'; 1020 + (self.value >> 8) as usize % 8],
+            number => NAMES[number - 2].into(),
+        };
+        if self.value >> 63 == 1 {
+            all.sort();
+        }
+        let ends_of = all.iter().scan(0, |end, name| {
+            *end += name.len() as u32;
+            Some(end.to_le_bytes())
+        });
+        owned[ends].1 = ends_of.flatten().collect();
+        owned[names].1 = all.concat();
+        *payload = table(&owned);
+    }
+
     /// Footer, and the frames of the index, which only exist once the pieces are joined.
     fn edit_joined(&self, bytes: &mut [u8]) {
         let len = bytes.len();
@@ -130,6 +185,13 @@ impl Step {
             (0, 1) => self.set(&mut bytes[len - 128..], 8),
             (0, 2) => self.set(&mut bytes[len - 128..], 1),
             (1, 1) => self.set(&mut bytes[len - 1024..], 1),
+            (17, _) => {
+                let chunks: Vec<_> = chunks(bytes).into_iter().filter(|chunk| chunk.codec != 0).collect();
+                if let Some(which) = self.place.checked_rem(chunks.len()) {
+                    let stored = chunks[which].stored.clone();
+                    bytes[stored.clone()].copy_from_slice(&bomb(stored.len()));
+                }
+            }
             _ => {}
         }
     }
@@ -166,6 +228,18 @@ impl Step {
         let new = &self.value.to_le_bytes()[..(self.value >> 60) as usize % 9];
         payload.splice(start..end, new.iter().copied());
     }
+}
+
+/// A zstd frame of exactly this length that decodes to 128 KiB for every four of its bytes; noise where there is no room.
+pub fn bomb(len: usize) -> Vec<u8> {
+    const HEAD: [u8; 6] = [0x28, 0xB5, 0x2F, 0xFD, 0, 7 << 3];
+    const REPEAT: [u8; 4] = [2, 0, 0x10, 0x55];
+    let Some(room) = len.checked_sub(HEAD.len() + 3) else { return vec![0x55; len] };
+    let mut frame = HEAD.to_vec();
+    frame.extend(REPEAT.repeat(room / 4));
+    frame.extend([1 | (room as u8 % 4) << 3, 0, 0]);
+    frame.resize(len, 0x55);
+    frame
 }
 
 /// What reading everything of some bytes came to.

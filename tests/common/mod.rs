@@ -5,8 +5,11 @@
 use std::sync::Arc;
 use tensorkeep::engine::Blob;
 use tensorkeep::{
-    Buffer, Checkpoint, Dtype, Error, ErrorKind, OpenOptions, Progress, Result, Snapshot, Tensor,
+    Buffer, Checkpoint, Codec, Dtype, Error, ErrorKind, OpenOptions, Progress, Result, Snapshot, Tensor,
 };
+
+/// Every way to store chunks: what tests and fuzzers do to one, they do to all. A new codec is one more line here.
+pub const CODECS: &[Codec] = &[Codec::Raw, Codec::Zstd(-5), Codec::Zstd(1), Codec::Zstd(9)];
 
 /// Bytes as an object: `mapped` decides whether they are handed out in place.
 #[derive(Debug)]

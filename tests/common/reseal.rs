@@ -81,8 +81,11 @@ pub fn reseal(bytes: &mut [u8]) {
     if let Some(index) = region_of(bytes, footer) {
         for (at, payload) in frames(&bytes[index.clone()]) {
             let (at, payload) = (index.start + at, index.start + payload.start..index.start + payload.end);
-            if kind(bytes, at).is_some_and(|kind| kind == 1 || kind == 2) {
-                seal_chunks(bytes, payload.clone());
+            if is_table(bytes, at) {
+                for chunk in chunks_of(bytes, payload.clone()) {
+                    let crc = crc32fast::hash(&bytes[chunk.stored]);
+                    put(bytes, chunk.crc_at, 4, crc.into());
+                }
             }
             let crc = crc32fast::hash(&bytes[payload]);
             put(bytes, at + 16, 4, crc.into());
@@ -126,36 +129,58 @@ fn kind(bytes: &[u8], at: usize) -> Option<u32> {
     number(bytes, at, 4).map(|kind| kind as u32)
 }
 
-/// Makes the checksums of the chunks that a table says lie within the file.
-fn seal_chunks(bytes: &mut [u8], payload: Range<usize>) {
+/// A chunk that a table speaks of: what lies where, and where its checksum is.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    pub codec: u64,
+    pub stored: Range<usize>,
+    crc_at: usize,
+}
+
+/// All chunks of a container that lie within it.
+pub fn chunks(bytes: &[u8]) -> Vec<Chunk> {
+    let footer = bytes.len().saturating_sub(FOOTER_LEN);
+    let Some(index) = region_of(bytes, footer) else { return Vec::new() };
+    let tables =
+        frames(&bytes[index.clone()]).into_iter().filter(|(at, _)| is_table(bytes, index.start + at));
+    tables
+        .flat_map(|(_, range)| chunks_of(bytes, index.start + range.start..index.start + range.end))
+        .collect()
+}
+
+fn is_table(bytes: &[u8], at: usize) -> bool {
+    kind(bytes, at).is_some_and(|kind| kind == 1 || kind == 2)
+}
+
+/// The chunks of one table.
+fn chunks_of(bytes: &[u8], payload: Range<usize>) -> Vec<Chunk> {
     let columns = columns(&bytes[payload.clone()]);
     let column = |name: &str| {
         let found = columns.iter().find(|(found, _)| found == name);
         found.map_or(0..0, |(_, range)| payload.start + range.start..payload.start + range.end)
     };
-    let at = |bytes: &[u8], name: &str, width: usize, i: usize| {
-        let column = column(name);
-        number(&bytes[column], i * width, width)
-    };
+    let at = |name: &str, width: usize, i: usize| number(&bytes[column(name)], i * width, width);
     let crcs = column("chunk_crcs");
     let coded = !column("chunk_codecs").is_empty();
-    let mut number = 0;
+    let (mut number, mut found) = (0, Vec::new());
     for i in 0..column("offsets").len() / 8 {
-        let field = |name, width| at(bytes, name, width, i).unwrap_or(0);
+        let field = |name, width| at(name, width, i).unwrap_or(0);
         let chunk_len = 1_u64.checked_shl(field("chunk_log2", 1) as u32).unwrap_or(0);
         let (mut offset, mut left) = (field("offsets", 8), field("byte_lens", 8));
         let end = field("chunk_ends", 4).min(crcs.len() as u64 / 4) as usize;
         for number in number..end {
             let raw = left.min(chunk_len);
-            let stored = if coded { at(bytes, "chunk_stored", 4, number).unwrap_or(0) } else { raw };
-            let range = offset as usize..offset.saturating_add(stored) as usize;
-            if let Some(crc) = bytes.get(range).map(crc32fast::hash) {
-                put(bytes, crcs.start + number * 4, 4, crc.into());
+            let len = if coded { at("chunk_stored", 4, number).unwrap_or(0) } else { raw };
+            let stored = offset as usize..offset.saturating_add(len) as usize;
+            if bytes.get(stored.clone()).is_some() {
+                let codec = at("chunk_codecs", 1, number).unwrap_or(0);
+                found.push(Chunk { codec, stored, crc_at: crcs.start + number * 4 });
             }
-            (left, offset) = (left - raw, offset.saturating_add(stored));
+            (left, offset) = (left - raw, offset.saturating_add(len));
         }
         number = end;
     }
+    found
 }
 
 /// The binary strings of a table's payload, by the name of their column.

@@ -1,30 +1,42 @@
-//! Power cuts on a real file system: a trainer saves in a loop-mounted image, the power goes at a random moment, the
-//! image is mounted again and the oracle asked whether everything that the trainer was told is true.
+//! Power cuts on a real file system: a trainer saves, the power goes, the disk is mounted again and the oracle asked
+//! whether everything that the trainer was told is true. Three ways for the power to go:
 //!
-//! `powercut --fs ext4 --cuts 100 --json report.json` exits 1 when a promise was broken, and 0 with `"skipped"` in the
-//! report where it cannot run: it needs root, loop devices and the file system's `mkfs`.
+//! * `powercut --fs ext4 --cuts 100`: a live file system is cut at a random moment ([`cuts`]);
+//! * `powercut replay --fs ext4 --states 1000`: every block write is logged, and disks that a cut may have left are built
+//!   from the log ([`blocks::replay`]);
+//! * `powercut eio --fs ext4 --faults 100`: one block write fails, and the power stays ([`blocks::eio`]).
+//!
+//! Exits 1 when a promise was broken, and 0 with `"skipped"` in the report where it cannot run: it needs root, loop
+//! devices, the file system's `mkfs`, and FUSE for the last two.
 
-mod disk;
-mod run;
-mod shutdown;
+mod blocks;
+mod cuts;
+mod mounting;
+mod random;
 mod subject;
+mod tally;
+mod trainer;
 
 use clap::{Parser, ValueEnum};
+use mounting::Fs;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use subject::Subject;
+use subject::{Life, Subject};
 
-/// What is cut, and how often.
+/// What is done to whom, and how often.
 #[derive(Clone, Debug, Parser)]
 #[command(about)]
 struct Options {
-    /// File system of the image.
+    /// What happens to the disk.
+    #[arg(value_enum, default_value = "cuts")]
+    what: What,
+    /// File system of the disk.
     #[arg(long, value_enum, default_value = "ext4")]
     fs: Fs,
-    /// How many cuts.
-    #[arg(long, default_value_t = 100)]
-    cuts: u64,
+    /// How many cuts, states or faults.
+    #[arg(long = "cuts", visible_aliases = ["states", "faults"], default_value_t = 100)]
+    count: u64,
     /// Options of mount, such as data=writeback,nobarrier.
     #[arg(long, default_value = "")]
     mount_options: String,
@@ -34,6 +46,9 @@ struct Options {
     /// Who saves.
     #[arg(long, value_enum, default_value = "tensorkeep")]
     subject: Subject,
+    /// Fails unless a promise is broken: for subjects that are wrong.
+    #[arg(long)]
+    expect_broken: bool,
     /// Where the report goes, besides standard output.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -43,26 +58,25 @@ struct Options {
     /// The latest moment of a cut, in milliseconds after the trainer was started.
     #[arg(long, default_value_t = 60)]
     max_ms: u64,
+    /// States that are built from the log of one trainer; 0 for every prefix and as many others.
+    #[arg(long, default_value_t = 100)]
+    per_life: usize,
     /// Trains in this folder, as the process that is cut.
     #[arg(long, hide = true)]
     train: Option<PathBuf>,
+    /// Ends after so many saves, and goes on behind one that fails.
+    #[arg(long, hide = true)]
+    saves: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Fs {
-    Ext4,
-    Xfs,
-    Btrfs,
-}
-
-impl Fs {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Ext4 => "ext4",
-            Self::Xfs => "xfs",
-            Self::Btrfs => "btrfs",
-        }
-    }
+enum What {
+    /// A live file system is cut at a random moment.
+    Cuts,
+    /// Disks are built from a log of block writes.
+    Replay,
+    /// One block write fails.
+    Eio,
 }
 
 /// Errors of the harness itself, for people: it is a program for developers.
@@ -71,23 +85,29 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 fn main() -> ExitCode {
     let options = Options::parse();
     if let Some(folder) = &options.train {
-        return match options.subject.train(folder) {
+        let life = options.saves.map_or(Life::UntilThePowerGoes, Life::Saves);
+        return match options.subject.train(folder, life) {
             Ok(()) => ExitCode::SUCCESS,
             // The power went: what a trainer sees of that is an error.
             Err(_) => ExitCode::from(3),
         };
     }
-    let report = match disk::why_not(options.fs) {
-        Some(reason) => json!({ "fs": options.fs.name(), "skipped": reason }),
-        None => match run::run(&options) {
-            Ok(report) => report,
-            Err(error) => {
-                eprintln!("powercut: {error}");
-                return ExitCode::from(2);
-            }
-        },
+    let needs_blocks = options.what != What::Cuts;
+    let skipped = mounting::why_not(options.fs, options.what == What::Cuts)
+        .or_else(|| needs_blocks.then(blocks::device::why_not).flatten());
+    let outcome = match (skipped, options.what) {
+        (Some(reason), _) => Ok(json!({ "fs": options.fs.name(), "skipped": reason })),
+        (None, What::Cuts) => cuts::run(&options),
+        (None, What::Replay) => blocks::replay::run(&options),
+        (None, What::Eio) => blocks::eio::run(&options),
     };
-    finish(&options, &report)
+    match outcome {
+        Ok(report) => finish(&options, &report),
+        Err(error) => {
+            eprintln!("powercut: {error}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 fn finish(options: &Options, report: &Value) -> ExitCode {
@@ -98,7 +118,8 @@ fn finish(options: &Options, report: &Value) -> ExitCode {
         eprintln!("powercut: {}: {error}", path.display());
         return ExitCode::from(2);
     }
-    let broken = report["broken"].as_u64().unwrap_or(0) > 0;
-    // A peer that loses data is a row of a table; tensorkeep that does is a failure.
-    if broken && options.subject == Subject::Tensorkeep { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let Some(broken) = report["broken"].as_u64() else { return ExitCode::SUCCESS };
+    // A peer that loses data is a row of a table; a protocol that claims to be right and does is a failure.
+    let failed = if options.expect_broken { broken == 0 } else { broken > 0 && options.subject.must_hold() };
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -1,35 +1,10 @@
 //! A file system in an image, to be cut and mounted again. Owns: the image, the loop device, the mount, and their end.
 
-use crate::shutdown::{Flush, shut_down};
-use crate::{Fs, Options, Result};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use std::ffi::CString;
+use super::shutdown::{Flush, shut_down};
+use crate::mounting::{self, Fs};
+use crate::{Options, Result};
 use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
-
-/// Why this cannot run here, if it cannot.
-pub fn why_not(fs: Fs) -> Option<String> {
-    if !rustix::process::geteuid().is_root() {
-        return Some("mounting needs root".to_owned());
-    }
-    if !Path::new("/dev/loop-control").exists() {
-        return Some("there are no loop devices".to_owned());
-    }
-    let needed = if fs == Fs::Btrfs { &["btrfs", "xfs"][..] } else { &[fs.name()] };
-    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    for name in needed {
-        if !known.split_whitespace().any(|known| known == *name) {
-            return Some(format!("the kernel has no {name}"));
-        }
-        let mut mkfs = Command::new(format!("mkfs.{name}"));
-        if mkfs.arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-            return Some(format!("there is no mkfs.{name}"));
-        }
-    }
-    None
-}
+use std::path::PathBuf;
 
 /// How the power goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,22 +43,25 @@ pub struct Disk {
 impl Disk {
     /// A new image in a new folder, formatted and mounted.
     pub fn create(options: &Options, seed: u64) -> Result<Self> {
-        let shm = Path::new("/dev/shm");
-        let temp = std::env::temp_dir();
-        let scratch = options.scratch.as_deref().unwrap_or(if shm.is_dir() { shm } else { &temp });
-        let folder = scratch.join(format!("powercut-{}-{seed:x}", std::process::id()));
-        std::fs::create_dir(&folder)?;
+        let folder = mounting::new_folder(options.scratch.as_deref(), seed)?;
         // Btrfs has no shutdown: its image is cloned, on a file system that shares blocks.
         if options.fs == Fs::Btrfs {
             let outer =
                 Self::make(Fs::Xfs, 1500, "", folder.clone(), folder.join("outer.img"), "outer", None)?;
             let image = outer.mount_point.join("disk.img");
             let outer = Some(Box::new(outer));
-            return Self::make(options.fs, 256, &options.mount_options, folder, image, "disk", outer);
+            return Self::make(
+                options.fs,
+                options.fs.mib(),
+                &options.mount_options,
+                folder,
+                image,
+                "disk",
+                outer,
+            );
         }
-        let mib = if options.fs == Fs::Xfs { 320 } else { 64 };
         let image = folder.join("disk.img");
-        Self::make(options.fs, mib, &options.mount_options, folder, image, "disk", None)
+        Self::make(options.fs, options.fs.mib(), &options.mount_options, folder, image, "disk", None)
     }
 
     fn make(
@@ -101,50 +79,29 @@ impl Disk {
         let mut disk =
             Self { fs, mount_options, image, device: None, mounted: false, mount_point, outer, folder };
         File::create(&disk.image)?.set_len(mib << 20)?;
-        disk.format()?;
+        mounting::format(fs, &disk.image)?;
         disk.up()?;
         Ok(disk)
     }
 
-    fn format(&self) -> Result<()> {
-        let force = if self.fs == Fs::Ext4 { "-F" } else { "-f" };
-        let mkfs = format!("mkfs.{}", self.fs.name());
-        run(Command::new(mkfs).args(["-q", force]).arg(&self.image)).map(drop)
-    }
-
     fn up(&mut self) -> Result<()> {
         if self.device.is_none() {
-            let device = run(Command::new("losetup").args(["--find", "--show"]).arg(&self.image))?;
-            self.device = Some(device.trim().to_owned());
+            self.device = Some(mounting::attach(&self.image)?);
         }
-        let options = CString::new(self.mount_options.as_str())?;
         let device = self.device.as_deref().unwrap_or_default();
-        let (fs, flags) = (self.fs.name(), MountFlags::empty());
-        mount(device, &self.mount_point, fs, flags, Some(options.as_c_str()))
-            .map_err(|error| format!("mount of {device} ({fs}, {:?}): {error}", self.mount_options))?;
+        mounting::mount(device, &self.mount_point, self.fs, &self.mount_options)?;
         self.mounted = true;
         Ok(())
     }
 
     fn down(&mut self) -> Result<()> {
-        for _ in 0..400 {
-            match unmount(&self.mount_point, UnmountFlags::empty()) {
-                Ok(()) => {
-                    self.mounted = false;
-                    return Ok(());
-                }
-                Err(rustix::io::Errno::BUSY) => std::thread::sleep(Duration::from_millis(5)),
-                Err(error) => return Err(format!("unmount: {error}").into()),
-            }
-        }
-        Err("unmount: busy for two seconds".into())
+        mounting::unmount(&self.mount_point)?;
+        self.mounted = false;
+        Ok(())
     }
 
     fn detach(&mut self) -> Result<()> {
-        match self.device.take() {
-            Some(device) => run(Command::new("losetup").args(["-d", &device])).map(drop),
-            None => Ok(()),
-        }
+        self.device.take().map_or(Ok(()), |device| mounting::detach(&device))
     }
 
     /// The power goes. What the process does afterwards is in vain.
@@ -177,7 +134,7 @@ impl Disk {
     pub fn reset(&mut self) -> Result<()> {
         self.down()?;
         self.detach()?;
-        self.format()?;
+        mounting::format(self.fs, &self.image)?;
         self.up()
     }
 }
@@ -195,12 +152,4 @@ impl Drop for Disk {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
-}
-
-fn run(command: &mut Command) -> Result<String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
 }

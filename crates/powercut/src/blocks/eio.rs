@@ -1,0 +1,78 @@
+//! One block write fails, once, and the device is whole again. Owns: which write.
+//!
+//! The write that fails is the first of a life in the first round, the second in the second, … until a life has no more
+//! of them; then from the beginning. Linux drops the pages of a failed write and reports it to one fsync: whoever calls
+//! fsync again is told that all is well.
+
+use super::device::Device;
+use crate::random;
+use crate::subject::Promise;
+use crate::tally::Tally;
+use crate::trainer::{Trainer, Word};
+use crate::{Options, Result};
+use serde_json::Value;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Saves of a life.
+const SAVES: u64 = 5;
+/// How long a life may take: a disk that fails must not be waited for without end.
+const END: Duration = Duration::from_secs(20);
+
+/// Fails as many writes as asked, and reports.
+pub fn run(options: &Options) -> Result<Value> {
+    let seed = random::seed(options);
+    let mut device = Device::create(options, seed)?;
+    let mut tally = Tally::new(seed);
+    let formatted = device.image();
+    let mut promise = Promise::default();
+    let (mut writes, mut errors) = (0, 0);
+    while tally.count() < options.count {
+        device.mount()?;
+        device.fail_after(writes);
+        let (words, by_itself) = live(options, &device)?;
+        let hit = device.heal();
+        device.unmount()?;
+        // Mounted again, so that nothing is read from the page cache, which still holds what the disk does not.
+        device.mount()?;
+        for word in &words {
+            match word {
+                Word::Saved(step) => promise.saved(*step),
+                Word::Failed(_) => errors += 1,
+                Word::Broken(_) => {}
+            }
+        }
+        tally.saved += words.iter().filter(|word| matches!(word, Word::Saved(_))).count() as u64;
+        let broken =
+            words.iter().find_map(|word| if let Word::Broken(words) = word { Some(words) } else { None });
+        let whole = match broken {
+            _ if !by_itself => tally.record("hung", Err(format!("the trainer hangs, write {writes} failed"))),
+            Some(words) => {
+                tally.record("seen by the trainer", Err(format!("{words}; write {writes} failed")))
+            }
+            None => {
+                let kind = if hit { "one write failed" } else { "no write failed: a life has no more" };
+                tally.judge(options, &device.mount_point, kind, promise)
+            }
+        };
+        device.unmount()?;
+        if !whole {
+            device.load(formatted.clone());
+            promise = Promise::default();
+        }
+        writes = if hit { writes + 1 } else { 0 };
+    }
+    Ok(tally.report(options, "faults", &[("saves_failed", errors)]))
+}
+
+/// A life, and whether it ended by itself.
+fn live(options: &Options, device: &Device) -> Result<(Vec<Word>, bool)> {
+    let words = Arc::new(Mutex::new(Vec::new()));
+    let hear = {
+        let words = Arc::clone(&words);
+        move |word| words.lock().unwrap_or_else(PoisonError::into_inner).push(word)
+    };
+    let by_itself = Trainer::start(options, &device.mount_point, Some(SAVES), hear)?.end(END)?;
+    let words = words.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Ok((words, by_itself))
+}

@@ -1,0 +1,220 @@
+//! Disks that a power cut may have left, built from the log of what a drive was told. Owns: which writes are kept.
+//!
+//! A drive keeps what it was told before a flush. Of what it was told since, it may have kept a prefix, or any part in
+//! any order, the last of it torn between two sectors. Each such disk is mounted, and the oracle asked exactly as after a
+//! real cut. The next trainer goes on from one of them.
+
+use super::device::{Device, Event};
+use super::image::Image;
+use crate::random::{self, Random};
+use crate::subject::Promise;
+use crate::tally::Tally;
+use crate::trainer::{Trainer, Word};
+use crate::{Options, Result};
+use serde_json::Value;
+use std::time::Duration;
+
+const SECTOR: u64 = 512;
+
+/// One disk that may have been left: the log up to and with an event, and what is kept of the end of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Cut {
+    event: usize,
+    kind: Kind,
+    seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// All writes in their order, the last one whole.
+    Prefix,
+    /// All writes in their order, the last one torn.
+    Torn,
+    /// Any of the writes since the last flush, some of them torn.
+    Subset,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Prefix => "prefix",
+            Self::Torn => "prefix, the last write torn",
+            Self::Subset => "subset of what was not flushed",
+        }
+    }
+}
+
+/// Lives and replays until there were as many states as asked, and reports.
+pub fn run(options: &Options) -> Result<Value> {
+    let seed = random::seed(options);
+    let mut random = Random(seed);
+    let mut device = Device::create(options, seed)?;
+    let mut tally = Tally::new(seed);
+    let formatted = device.image();
+    let (mut start, mut promise) = (formatted.clone(), Promise::default());
+    let (mut lives, mut writes, mut flushes) = (0, 0, 0);
+    while tally.count() < options.count {
+        device.load(start.clone());
+        let log = live(options, &mut device, &mut random)?;
+        lives += 1;
+        writes += log.iter().filter(|event| matches!(event, Event::Write { .. })).count() as u64;
+        flushes += log.iter().filter(|event| matches!(event, Event::Flush)).count() as u64;
+        tally.saved += said(&log, Promise::default())?.count;
+        let left = (options.count - tally.count()) as usize;
+        let cuts = plan(&log, options.per_life.min(left), &mut random);
+        let mut disk = Disk::new(start.clone(), promise);
+        for cut in &cuts {
+            disk.advance(&log, cut.event)?;
+            device.load(disk.after(&log, *cut));
+            device.mount()?;
+            let whole = tally.judge(options, &device.mount_point, cut.kind.name(), disk.promise);
+            device.unmount()?;
+            (start, promise) =
+                if whole { (device.image(), disk.promise) } else { (formatted.clone(), Promise::default()) };
+        }
+    }
+    Ok(tally.report(options, "states", &[("lives", lives), ("block_writes", writes), ("flushes", flushes)]))
+}
+
+/// A trainer's life on the device, and what the device was told meanwhile.
+fn live(options: &Options, device: &mut Device, random: &mut Random) -> Result<Vec<Event>> {
+    // Mounting writes, too.
+    let hear = device.record();
+    device.mount()?;
+    let mut trainer = Trainer::start(options, &device.mount_point, None, hear)?;
+    // Longer than to a cut: a log has all the moments of a life.
+    std::thread::sleep(Duration::from_micros(5_000 + random.below(options.max_ms.max(6) * 4000)));
+    trainer.kill()?;
+    trainer.end(Duration::ZERO)?;
+    let log = device.recorded();
+    device.unmount()?;
+    Ok(log)
+}
+
+/// What was said in a log, on top of what was said before.
+fn said(log: &[Event], mut promise: Promise) -> Result<Promise> {
+    for event in log {
+        match event {
+            Event::Said(Word::Saved(step)) => promise.saved(*step),
+            Event::Said(Word::Broken(words)) => return Err(format!("the trainer says: {words}").into()),
+            _ => {}
+        }
+    }
+    Ok(promise)
+}
+
+/// Where to cut: half of it prefixes, each write once if there are no more of them; half of it subsets.
+fn plan(log: &[Event], count: usize, random: &mut Random) -> Vec<Cut> {
+    let mut places: Vec<usize> =
+        (0..log.len()).filter(|&at| matches!(log[at], Event::Write { .. })).collect();
+    let subsets = if count == 0 { places.len() } else { count / 2 };
+    let mut cuts = Vec::new();
+    for _ in 0..subsets.min(places.len() * 4) {
+        let event = places[random.below(places.len() as u64) as usize];
+        cuts.push(Cut { event, kind: Kind::Subset, seed: random.below(u64::MAX) });
+    }
+    while count > 0 && places.len() > count - subsets {
+        places.swap_remove(random.below(places.len() as u64) as usize);
+    }
+    cuts.extend(places.into_iter().map(|event| {
+        let kind = if random.below(4) == 0 { Kind::Torn } else { Kind::Prefix };
+        Cut { event, kind, seed: random.below(u64::MAX) }
+    }));
+    cuts.sort();
+    cuts
+}
+
+/// What is on the disk for certain, as the log goes on.
+struct Disk {
+    kept: Image,
+    /// Events of the log that are in `kept`: all up to a flush.
+    flushed: usize,
+    /// Events whose words are in `promise`.
+    heard: usize,
+    promise: Promise,
+}
+
+impl Disk {
+    fn new(kept: Image, promise: Promise) -> Self {
+        Self { kept, flushed: 0, heard: 0, promise }
+    }
+
+    /// Takes in everything that an event of the log has made certain.
+    fn advance(&mut self, log: &[Event], event: usize) -> Result<()> {
+        if let Some(flush) = (self.flushed..event).rev().find(|&at| matches!(log[at], Event::Flush)) {
+            for event in &log[self.flushed..flush] {
+                if let Event::Write { offset, bytes } = event {
+                    self.kept.write_at(*offset, bytes);
+                }
+            }
+            self.flushed = flush + 1;
+        }
+        self.promise = said(&log[self.heard..=event], self.promise)?;
+        self.heard = event + 1;
+        Ok(())
+    }
+
+    /// The disk after a cut behind the last flush.
+    fn after(&self, log: &[Event], cut: Cut) -> Image {
+        let mut random = Random(cut.seed);
+        let likely = random.below(1000);
+        let mut image = self.kept.clone();
+        for (at, event) in log.iter().enumerate().take(cut.event + 1).skip(self.flushed) {
+            let Event::Write { offset, bytes } = event else { continue };
+            let (kept, torn) = match cut.kind {
+                Kind::Prefix => (true, false),
+                Kind::Torn => (true, at == cut.event),
+                Kind::Subset => (random.below(1000) < likely, random.below(10) == 0),
+            };
+            let sectors = bytes.len() as u64 / SECTOR;
+            let len = if torn { random.below(sectors + 1) * SECTOR } else { bytes.len() as u64 };
+            if kept {
+                image.write_at(*offset, &bytes[..len as usize]);
+            }
+        }
+        image
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(offset: u64, byte: u8) -> Event {
+        Event::Write { offset, bytes: vec![byte; 1024] }
+    }
+
+    #[test]
+    fn what_was_flushed_is_kept_and_of_the_rest_any_part() {
+        let path = std::env::temp_dir().join(format!("powercut-image-{}", std::process::id()));
+        std::fs::write(&path, vec![0; 8192]).unwrap();
+        let empty = Image::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let log = [write(0, 1), Event::Flush, Event::Said(Word::Saved(7)), write(1024, 2), write(2048, 3)];
+        let mut disk = Disk::new(empty, Promise::default());
+        disk.advance(&log, 4).unwrap();
+        assert_eq!(disk.promise, Promise { newest: 7, count: 1 });
+        let (mut seconds, mut torn) = (0, 0);
+        for seed in 0..200 {
+            let left = disk.after(&log, Cut { event: 4, kind: Kind::Subset, seed });
+            assert_eq!(left.read_at(0, 1024), [1; 1024], "flushed");
+            seconds += u64::from(left.read_at(1024, 1) == [0] && left.read_at(2048, 1) == [3]);
+            torn += u64::from(left.read_at(2048, 1024) == [[3; 512], [0; 512]].concat());
+        }
+        assert!(seconds > 10 && torn > 2, "{seconds} without the first, {torn} torn");
+        let prefix = disk.after(&log, Cut { event: 4, kind: Kind::Prefix, seed: 0 });
+        assert_eq!(prefix.read_at(1024, 2048), [[2; 1024], [3; 1024]].concat());
+    }
+
+    #[test]
+    fn every_prefix_is_in_a_plan_that_has_room_for_it() {
+        let log = [write(0, 1), Event::Flush, write(0, 2), write(0, 3)];
+        for count in [0, 6, 100] {
+            let cuts = plan(&log, count, &mut Random(1));
+            let prefixes: Vec<_> =
+                cuts.iter().filter(|cut| cut.kind != Kind::Subset).map(|cut| cut.event).collect();
+            assert_eq!(prefixes, [0, 2, 3]);
+            assert!(cuts.is_sorted() && cuts.iter().any(|cut| cut.kind == Kind::Subset));
+        }
+    }
+}

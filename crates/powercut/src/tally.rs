@@ -1,0 +1,85 @@
+//! What came of it in all. Owns: the counts and the report.
+
+use crate::subject::Promise;
+use crate::{Options, Result};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+const EXAMPLES: usize = 5;
+
+pub struct Tally {
+    start: Instant,
+    seed: u64,
+    count: u64,
+    kinds: BTreeMap<&'static str, u64>,
+    broken: u64,
+    set_aside: u64,
+    examples: Vec<Value>,
+    /// Saves that returned Ok.
+    pub saved: u64,
+}
+
+impl Tally {
+    pub fn new(seed: u64) -> Self {
+        let (kinds, examples) = (BTreeMap::new(), Vec::new());
+        Self { start: Instant::now(), seed, count: 0, kinds, broken: 0, set_aside: 0, examples, saved: 0 }
+    }
+
+    /// How many disks were judged.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Asks the oracle about a disk that is mounted at the folder. False when the promise is broken.
+    pub fn judge(
+        &mut self,
+        options: &Options,
+        folder: &std::path::Path,
+        kind: &'static str,
+        promise: Promise,
+    ) -> bool {
+        let outcome = options.subject.check(folder, promise);
+        if let Ok(found) = &outcome {
+            self.set_aside += found.set_aside;
+        }
+        self.record(kind, outcome.map(drop))
+    }
+
+    /// Counts a disk that was judged.
+    pub fn record(&mut self, kind: &'static str, outcome: Result<(), String>) -> bool {
+        let number = self.count;
+        self.count += 1;
+        *self.kinds.entry(kind).or_default() += 1;
+        let Err(promise) = outcome else { return true };
+        self.broken += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(json!({ "number": number, "kind": kind, "promise": promise }));
+        }
+        false
+    }
+
+    /// The report, with what only this kind of run counts.
+    pub fn report(&self, options: &Options, unit: &str, more: &[(&str, u64)]) -> Value {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let tenths = |number: f64| (number * 10.0).round() / 10.0;
+        let mut report = json!({
+            "subject": options.subject.name(),
+            "fs": options.fs.name(),
+            "mount_options": options.mount_options,
+            "seed": self.seed,
+            unit: self.count,
+            "kinds": self.kinds,
+            "saves_acknowledged": self.saved,
+            "broken": self.broken,
+            "set_aside": self.set_aside,
+            "examples": self.examples,
+            "seconds": tenths(seconds),
+            format!("{unit}_per_second"): tenths(self.count as f64 / seconds),
+        });
+        for (name, number) in more {
+            report[*name] = (*number).into();
+        }
+        report
+    }
+}

@@ -1,0 +1,195 @@
+//! What the fuzz targets do with an input, one function each. fuzz/ calls them on nightly with whatever a fuzzer thinks of;
+//! `fuzz_corpus.rs` calls them on every compiler with the inputs that were worth keeping.
+#![allow(dead_code, reason = "each fuzz target uses one function")]
+
+use super::common::{self, CODECS, wave};
+use super::{edits, reseal};
+use arbitrary::{Arbitrary, Unstructured};
+use std::sync::LazyLock;
+use tensorkeep::{Dtype, ErrorKind, Progress, Snapshot, Tensor, WriteOptions};
+
+/// Each target by the name of its file in fuzz/.
+pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+    ("open", open),
+    ("read_all", read_all),
+    ("resealed", resealed),
+    ("records", records),
+    ("roundtrip", roundtrip),
+];
+
+/// Any bytes at all: opening them gives a checkpoint or an error.
+pub fn open(bytes: &[u8]) {
+    for mapped in [false, true] {
+        match common::open(bytes, mapped) {
+            Ok(checkpoint) => drop(format!("{checkpoint:?}")),
+            Err(error) => drop(format!("{error}{error:?}")),
+        }
+    }
+}
+
+/// Overwrites of a whole container: where from its end, how much, with what.
+#[derive(Arbitrary, Debug)]
+struct Damage {
+    codec: u8,
+    mapped: bool,
+    overwrites: Vec<(u32, u16, u8)>,
+}
+
+static CONTAINERS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let (elements, constant) = (wave(17_000), vec![0.25_f64; 9000]);
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("weight", &elements).unwrap().tensor("bias", &elements[..9]).unwrap();
+    snapshot.tensor("constant", &constant).unwrap().tie("tied", "bias").unwrap();
+    snapshot.record("optimizer", &("adam", 0.001, vec![0.9, 0.999])).unwrap().metric("loss", 0.5).unwrap();
+    let bytes =
+        |&codec| snapshot.to_bytes(&WriteOptions::new().codec(codec).chunk_log2(16).workers(1)).unwrap();
+    CODECS.iter().map(bytes).collect()
+});
+
+/// A damaged container, its checksums as they were: whatever can still be read is what was written. The target builds the
+/// container itself, so that no corpus is needed to get past the magic.
+pub fn read_all(input: &[u8]) {
+    let Ok(damage) = Damage::arbitrary_take_rest(Unstructured::new(input)) else { return };
+    let whole = &CONTAINERS[usize::from(damage.codec) % CONTAINERS.len()];
+    let mut damaged = whole.clone();
+    for (start, len, value) in damage.overwrites {
+        // From the end: footer, mirror and index are there.
+        let end = whole.len() - start as usize % whole.len();
+        let start = end.saturating_sub(1 + usize::from(len));
+        damaged[start..end].fill(value);
+    }
+    let original = common::open(whole, true).unwrap();
+    let Ok(checkpoint) = common::open(&damaged, damage.mapped) else { return };
+    assert!(checkpoint.names().eq(original.names()));
+    for name in original.names() {
+        if let Ok(tensor) = checkpoint.tensor(name) {
+            let expected = original.tensor(name).unwrap();
+            assert_eq!((tensor.dtype(), tensor.shape()), (expected.dtype(), expected.shape()));
+            assert!(tensor.bytes() == expected.bytes(), "{name} is wrong");
+        }
+    }
+    for name in original.records() {
+        if let Ok(value) = checkpoint.record_value(name) {
+            assert_eq!(value, original.record_value(name).unwrap());
+        }
+    }
+    assert_eq!(checkpoint.verify().is_ok(), &damaged == whole);
+}
+
+/// Lies with valid checksums: the input is a program that edits a container, whose checksums are then made again.
+pub fn resealed(input: &[u8]) {
+    static SEEDS: LazyLock<Vec<reseal::Pieces>> = LazyLock::new(edits::seeds);
+    let [which, program @ ..] = input else { return };
+    let bytes = edits::edited(&SEEDS[usize::from(*which) % SEEDS.len()], program);
+    for mapped in [false, true] {
+        edits::read_everything(&bytes, mapped);
+    }
+}
+
+/// Any bytes as a record: the door of MessagePack lets a value in or refuses it, and what it lets in can be written and
+/// read again.
+pub fn records(record: &[u8]) {
+    static TEMPLATE: LazyLock<reseal::Pieces> = LazyLock::new(edits::record_template);
+    let bytes = reseal::with_record(&TEMPLATE, record);
+    let value = match edits::read_record(&bytes, record.len().is_multiple_of(2)) {
+        Ok(value) => value,
+        Err(error) => return assert_eq!(error.kind(), ErrorKind::Damaged, "{error}"),
+    };
+    let mut snapshot = Snapshot::new();
+    // A map whose keys differ in their bytes and not in their value (1 in one byte and in two) cannot be written again.
+    if snapshot.record("r", &value).is_err() {
+        return;
+    }
+    let again = common::open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap();
+    // As text, because NaN is not equal to itself.
+    assert_eq!(again.record_value("r").unwrap().to_string(), value.to_string());
+}
+
+type Record = Vec<Option<(String, i64)>>;
+
+/// A tensor before its numbers are brought into bounds.
+#[derive(Arbitrary, Debug)]
+struct Announced {
+    name: String,
+    dtype: u8,
+    shape: Vec<u8>,
+    stretch: u8,
+    pattern: Vec<u8>,
+}
+
+#[derive(Arbitrary, Debug)]
+struct Anything {
+    tensors: Vec<Announced>,
+    ties: Vec<(String, String)>,
+    records: Vec<(String, Record)>,
+    metrics: Vec<(String, f64)>,
+    metadata: Vec<(String, String)>,
+    progress: Option<(u64, u64)>,
+    codec: u8,
+    chunk_log2: u8,
+    workers: u8,
+    mapped: bool,
+}
+
+/// A tensor's bytes: a pattern, repeated.
+fn repeated(len: usize, pattern: &[u8]) -> Vec<u8> {
+    pattern.iter().chain([&7]).cycle().take(len).copied().collect()
+}
+
+/// Any snapshot: either it is refused when it is made, or it comes back the same.
+pub fn roundtrip(input: &[u8]) {
+    let Ok(input) = Anything::arbitrary_take_rest(Unstructured::new(input)) else { return };
+    let tensors: Vec<_> = input
+        .tensors
+        .iter()
+        .map(|Announced { name, dtype, shape, stretch, pattern }| {
+            let dtype = Dtype::ALL[usize::from(*dtype) % Dtype::ALL.len()];
+            let mut shape: Vec<usize> = shape.iter().take(5).map(|dim| usize::from(*dim % 8)).collect();
+            shape.extend((*stretch > 200).then_some(usize::from(*stretch)));
+            let len = shape.iter().product::<usize>() * dtype.size();
+            (name, dtype, shape, repeated(len, pattern))
+        })
+        .collect();
+    let mut snapshot = Snapshot::new();
+    let mut kept = std::collections::BTreeMap::new();
+    for (name, dtype, shape, bytes) in &tensors {
+        if snapshot.tensor(name.as_str(), Tensor::new(*dtype, shape, bytes).unwrap()).is_ok() {
+            kept.insert(name.as_str(), (*dtype, shape, bytes));
+        }
+    }
+    for (name, target) in &input.ties {
+        if snapshot.tie(name.as_str(), target).is_ok() {
+            kept.insert(name, kept[target.as_str()]);
+        }
+    }
+    let records: Vec<_> =
+        input.records.iter().filter(|(name, value)| snapshot.record(name.as_str(), value).is_ok()).collect();
+    // What is refused, a bad name or a NaN, is not in the snapshot and must not be in the file.
+    for (name, value) in &input.metrics {
+        let _ = snapshot.metric(name.as_str(), *value);
+    }
+    for (key, value) in &input.metadata {
+        let _ = snapshot.metadata(key.as_str(), value.as_str());
+    }
+    if let Some((step, epoch)) = input.progress {
+        snapshot.progress(Progress::new(step).epoch(epoch));
+    }
+    let options = WriteOptions::new()
+        .codec(CODECS[usize::from(input.codec) % CODECS.len()])
+        .chunk_log2(16 + input.chunk_log2 % 3)
+        .workers(1 + usize::from(input.workers) % 2);
+    let written = snapshot.to_bytes(&options).unwrap();
+
+    let checkpoint = common::open(&written, input.mapped).unwrap();
+    assert_eq!(checkpoint.names().count(), kept.len());
+    for (name, (dtype, shape, bytes)) in kept {
+        let tensor = checkpoint.tensor(name).unwrap();
+        assert_eq!((tensor.dtype(), tensor.shape(), tensor.bytes()), (dtype, &shape[..], &bytes[..]));
+    }
+    for (name, value) in records {
+        assert_eq!(&checkpoint.record::<Record>(name).unwrap(), value);
+    }
+    assert_eq!(checkpoint.metrics().unwrap(), *snapshot.get_metrics());
+    assert_eq!(checkpoint.progress().unwrap(), snapshot.get_progress());
+    checkpoint.verify().unwrap();
+}

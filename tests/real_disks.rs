@@ -1,0 +1,223 @@
+//! Disks that are full, over quota, or read-only, for real: small file systems of these tests' own, mounted by root and
+//! skipped without. Nothing that was promised is lost, nothing is left, and saving works again when the disk does.
+//!
+//! A single block that fails is in `crates/powercut`, below real file systems as well.
+
+mod common;
+
+use common::TempFolder;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tensorkeep::engine::Local;
+use tensorkeep::{ErrorKind, Keep, Progress, Result, Saved, Settings, Snapshot, Store};
+
+fn save(store: &Store, step: u64, elements: usize) -> Result<Saved> {
+    let weights = vec![step as f32; elements];
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("weight", &weights)?;
+    snapshot.progress(Progress::new(step));
+    store.save(&snapshot)
+}
+
+fn open(folder: &Path, keep: usize) -> Result<Store> {
+    Store::open(Local::create(folder)?, Settings::new().keep(Keep::last(keep)))
+}
+
+fn leftovers(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let names = names.map(|name| name.into_string().unwrap());
+    names.filter(|name| name.starts_with(".tmp")).collect()
+}
+
+/// A small file system of its own, if this process may mount one.
+struct Mounted {
+    point: PathBuf,
+    arguments: Vec<String>,
+    _folders: [TempFolder; 2],
+}
+
+impl Mounted {
+    fn tmpfs() -> Option<Self> {
+        Self::new(TempFolder::new("no-image"), &["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+    }
+
+    fn ext4() -> Option<Self> {
+        Self::formatted("ext4", 4 << 20, &["-F", "-m", "0"], "loop")
+    }
+
+    /// With quotas, which the kernel enforces for everybody but root.
+    fn xfs() -> Option<Self> {
+        Self::formatted("xfs", 320 << 20, &["-f"], "loop,uquota")
+    }
+
+    fn formatted(fs: &str, len: u64, arguments: &[&str], options: &str) -> Option<Self> {
+        let folder = TempFolder::new("image");
+        let image = folder.path().join("image");
+        std::fs::File::create(&image).unwrap().set_len(len).unwrap();
+        let mkfs = format!("mkfs.{fs}");
+        let formatted = Command::new(&mkfs).arg("-q").args(arguments).arg(&image).output();
+        if !formatted.is_ok_and(|output| output.status.success()) {
+            println!("skipped {fs}: {mkfs} is missing or fails");
+            return None;
+        }
+        Self::new(folder, &["-o", options, image.to_str().unwrap()])
+    }
+
+    fn new(image: TempFolder, arguments: &[&str]) -> Option<Self> {
+        let folder = TempFolder::new("mounted");
+        let point = folder.path().join("point");
+        std::fs::create_dir(&point).unwrap();
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let mounted = Self { point, arguments, _folders: [folder, image] };
+        mounted.mount().then_some(mounted)
+    }
+
+    fn mount(&self) -> bool {
+        let outcome = Command::new("mount").args(&self.arguments).arg(&self.point).output();
+        let mounted = outcome.as_ref().is_ok_and(|output| output.status.success());
+        if !mounted {
+            println!("skipped: mounting needs root, loop devices and the file system ({outcome:?})");
+        }
+        mounted
+    }
+
+    /// As if the machine had been started again. Nothing may be open.
+    fn start_again(&self) {
+        assert!(Command::new("umount").arg(&self.point).status().unwrap().success());
+        assert!(self.mount());
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily: a test that fails may still hold a file open, and the loop device goes with the last one.
+        let _ = Command::new("umount").arg("-l").arg(&self.point).output();
+    }
+}
+
+/// Takes all space but `left` bytes.
+fn fill(folder: &Path, left: u64) -> PathBuf {
+    let filler = folder.join("filler");
+    let block = vec![1_u8; 4096];
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut file, &block).is_ok() {}
+    let len = file.metadata().unwrap().len();
+    file.set_len(len.saturating_sub(left)).unwrap();
+    file.sync_all().unwrap();
+    filler
+}
+
+/// A save with too little space fails as it should, whatever is tried; with space, it works.
+fn without_space_and_with_it(run: &Path, take: impl Fn(), give_back: impl Fn()) {
+    let store = open(run, 2).unwrap();
+    // 400 KB each: announced by preallocation; then 100 KB: found out while writing.
+    for elements in [100_000, 25_000] {
+        let first = 1 + store.list().unwrap().last().map_or(0, |info| info.name.step);
+        save(&store, first, 1000).unwrap();
+        take();
+        for round in 0..3 {
+            let error = save(&store, first + 1 + round, elements).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+            assert!(error.object().is_some_and(|object| object.contains("run")), "{error}");
+            assert_eq!(store.resume().unwrap().next_step(), first);
+            assert!(leftovers(run).is_empty(), "{:?}", leftovers(run));
+        }
+        give_back();
+        save(&store, first + 10, elements).unwrap();
+    }
+    store.close().unwrap();
+}
+
+// G1 G3
+#[test]
+fn a_disk_that_is_really_full_loses_nothing_and_saves_again_when_there_is_space() {
+    for disk in [Mounted::tmpfs(), Mounted::ext4()].into_iter().flatten() {
+        let filler = disk.point.join("filler");
+        without_space_and_with_it(
+            &disk.point.join("run"),
+            || drop(fill(&disk.point, 50_000)),
+            || std::fs::remove_file(&filler).unwrap(),
+        );
+    }
+}
+
+// G3
+#[test]
+fn a_disk_with_room_for_one_more_than_is_kept_saves_for_ever() {
+    for disk in [Mounted::tmpfs(), Mounted::ext4()].into_iter().flatten() {
+        let store = open(&disk.point.join("run"), 1).unwrap();
+        save(&store, 1, 50_000).unwrap();
+        fill(&disk.point, 300_000);
+        for step in 2..30 {
+            let saved = save(&store, step, 50_000).unwrap_or_else(|error| panic!("step {step}: {error}"));
+            assert!(saved.rotation_error.is_none() && saved.not_deleted.is_empty(), "{saved:?}");
+        }
+        assert_eq!(store.list().unwrap().len(), 1);
+    }
+}
+
+const QUOTA_FOLDER: &str = "TENSORKEEP_QUOTA_FOLDER";
+const NOBODY: u32 = 65534;
+
+/// What runs as a user with a quota: at once over when it was not started so.
+#[test]
+fn child_with_a_quota() {
+    let Some(folder) = std::env::var_os(QUOTA_FOLDER) else { return };
+    let folder = PathBuf::from(folder);
+    // The quota is 1 MiB: the user's own file takes it up.
+    without_space_and_with_it(
+        &folder.join("run"),
+        || drop(fill(&folder, 50_000)),
+        || std::fs::remove_file(folder.join("filler")).unwrap(),
+    );
+}
+
+// G1 G3
+#[test]
+fn a_user_over_quota_loses_nothing_and_saves_again_when_there_is_space() {
+    let Some(disk) = Mounted::xfs() else { return };
+    let limit = Command::new("xfs_quota")
+        .args(["-x", "-c", &format!("limit bhard=1m {NOBODY}")])
+        .arg(&disk.point)
+        .output();
+    if !limit.as_ref().is_ok_and(|output| output.status.success()) {
+        return println!("skipped: no quota can be set ({limit:?})");
+    }
+    std::fs::set_permissions(&disk.point, std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::set_permissions(disk.point.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "child_with_a_quota", "--nocapture"]).env(QUOTA_FOLDER, &disk.point);
+    match child.uid(NOBODY).gid(NOBODY).output() {
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+        Err(error) => println!("skipped: another user may not run {child:?} ({error})"),
+    }
+}
+
+// G1 G3: what ext4 does when its journal fails, `errors=remount-ro`.
+#[test]
+fn a_disk_that_becomes_read_only_under_a_store_keeps_its_checkpoints_and_the_next_start_goes_on() {
+    let Some(disk) = Mounted::ext4() else { return };
+    let run = disk.point.join("run");
+    let store = open(&run, 2).unwrap();
+    for step in [1, 2] {
+        save(&store, step, 1000).unwrap();
+    }
+    let aborted = Command::new("mount").args(["-o", "remount,abort"]).arg(&disk.point).status().unwrap();
+    assert!(aborted.success());
+    for step in [3, 4] {
+        let error = save(&store, step, 1000).unwrap_err();
+        assert!(error.object().is_some_and(|object| object.contains("run")), "{error}");
+    }
+    // A reader sees what it saw before.
+    assert_eq!(store.list().unwrap().len(), 2);
+    assert_eq!(store.latest().unwrap().unwrap().progress().unwrap().map(|progress| progress.step), Some(2));
+    drop(store);
+    disk.start_again();
+    let store = open(&run, 2).unwrap();
+    let resumed = store.resume().unwrap();
+    assert_eq!((resumed.next_step(), resumed.skipped.len()), (2, 0));
+    save(&store, 3, 1000).unwrap();
+    assert!(leftovers(&run).is_empty(), "{:?}", leftovers(&run));
+}
