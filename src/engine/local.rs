@@ -8,7 +8,9 @@ mod upload;
 pub use upload::replace_file;
 
 use super::vfs::{self, Os, Stat, Vfs, VfsFile};
-use super::{Blob, Caps, Engine, Entry, Lock, Unchanging, Upload, check_key, ends_early, fresh_nonce};
+use super::{
+    Blob, Caps, Engine, Entry, Lock, PrivateMap, Unchanging, Upload, check_key, ends_early, fresh_nonce,
+};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashSet;
 use std::fmt;
@@ -366,6 +368,15 @@ fn map_on(vfs: &dyn Vfs, path: &Path, promise: Unchanging) -> Result<Arc<dyn Blo
         return Ok(readable);
     }
     vfs.map(path, promise)
+}
+
+/// Maps one file to read, and once more copy-on-write.
+///
+/// # Errors
+/// As [`open_file`].
+pub(crate) fn map_copy_of_file(path: &Path, promise: Unchanging) -> Result<(Arc<dyn Blob>, PrivateMap)> {
+    open_file(path)?;
+    vfs::map_twice(path, promise)
 }
 
 fn open_on(vfs: &dyn Vfs, path: &Path) -> Result<Arc<dyn Blob>> {

@@ -23,6 +23,7 @@ mod network;
 pub(crate) mod vfs;
 
 pub use local::{Local, replace_file};
+pub(crate) use map::PrivateMap;
 pub use map::Unchanging;
 pub use memory::Memory;
 

@@ -8,6 +8,7 @@ mod copy;
 mod keep;
 mod naming;
 mod pins;
+mod priority;
 mod promote;
 mod resume;
 mod save;
@@ -97,9 +98,7 @@ impl Store {
         let remote = remote.map(|engine| Remote::contact(engine, &settings, &writer, &infos)).transpose()?;
         let there = remote.as_ref().map(Remote::there).unwrap_or_default();
         let all = || infos.iter().chain(&there);
-        all()
-            .filter_map(|info| info.state.as_ref().ok())
-            .for_each(|state| schedule.remember(&state.metrics));
+        all().filter_map(|info| info.state.as_ref().ok()).for_each(|state| schedule.remember(&state.metrics));
         let names: Vec<Name> = all().map(|info| info.name).collect();
         let attempt = match &remote {
             None => Attempt::take(reader.engine(), &names, &writer)?,
@@ -175,7 +174,10 @@ impl Store {
             return (work(), Err(error));
         }
         std::thread::scope(|scope| {
-            let saving = scope.spawn(|| self.core.save(snapshot));
+            let saving = scope.spawn(|| {
+                priority::step_back(self.core.settings.background_nice);
+                self.core.save(snapshot)
+            });
             let result = work();
             let panicked = |_| Err(Error::new(ErrorKind::Io, "the save panicked; look for its message"));
             (result, saving.join().unwrap_or_else(panicked))

@@ -1,6 +1,6 @@
 //! How a store works, as a value. Owns: defaults, and what means nothing.
 
-use super::{Every, Keep, WhenFull};
+use super::{Every, Keep, WhenFull, priority};
 use crate::checkpoint::OpenOptions;
 use crate::engine::Unchanging;
 use crate::error::{Error, Result};
@@ -16,6 +16,7 @@ pub struct Settings {
     pub(super) open: OpenOptions,
     pub(super) map: Option<Unchanging>,
     pub(super) in_flight: (usize, WhenFull),
+    pub(super) background_nice: u8,
 }
 
 impl Default for Settings {
@@ -29,6 +30,7 @@ impl Default for Settings {
             open,
             map: None,
             in_flight: (1, WhenFull::Wait),
+            background_nice: 0,
         }
     }
 }
@@ -71,6 +73,15 @@ impl Settings {
         Self { in_flight: (saves, when_full), ..self }
     }
 
+    /// How many steps nicer than the thread that asks for it a save beside training runs
+    /// ([`Store::stage`](super::Store::stage), [`Store::save_async`](super::Store::save_async),
+    /// [`Store::save_during`](super::Store::save_during)), with every thread that it starts: 0 to 19, 0 unless it is set.
+    /// Where training keeps all cores busy, 10 leaves it almost all of them, and the save takes longer. Linux only:
+    /// elsewhere niceness is not a thread's own, and nothing happens.
+    pub fn background_nice(self, steps: u8) -> Self {
+        Self { background_nice: steps, ..self }
+    }
+
     /// Checkpoints are mapped, under the promise that nobody changes the run's files in place.
     pub fn map(self, promise: Unchanging) -> Self {
         Self { map: Some(promise), ..self }
@@ -79,9 +90,14 @@ impl Settings {
     pub(super) fn check(&self) -> Result<()> {
         self.keep.check()?;
         self.keep_remote.as_ref().map_or(Ok(()), Keep::check)?;
-        match self.in_flight.0 {
-            0 => Err(Error::invalid("saves in flight").expected("at least 1").found(0)),
-            _ => Ok(()),
+        if self.in_flight.0 == 0 {
+            return Err(Error::invalid("saves in flight").expected("at least 1").found(0));
         }
+        if self.background_nice > priority::NICEST {
+            return Err(Error::invalid("niceness of saves in the background")
+                .expected(format!("0 to {}", priority::NICEST))
+                .found(self.background_nice));
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,159 @@
+//! A file between header and footer, stretch by stretch in order and without a gap: chunks, padding, index and mirror.
+//! Owns: what the bytes of each must be. What verifying a file and passing it on have in common.
+
+use super::read::Entry;
+use super::{Checkpoint, header};
+use crate::engine::{Blob, ends_early};
+use crate::error::{Error, Result};
+use crate::format::footer::Footer;
+use crate::format::table::Chunk;
+use crate::format::{checksum_error, crc32};
+use std::ops::Range;
+
+/// How much is read at a time: small neighbours together.
+const WINDOW: u64 = 4 << 20;
+
+/// A stretch of the file, and what its bytes must be.
+pub(super) struct Stretch<'c> {
+    pub range: Range<u64>,
+    pub must_be: MustBe<'c>,
+}
+
+pub(super) enum MustBe<'c> {
+    Zeros,
+    Chunk { entry: Entry<'c>, is_tensor: bool, number: usize, chunk: Chunk },
+    Index,
+    Mirror,
+}
+
+impl Checkpoint {
+    /// Every stretch of the file, in order.
+    pub(super) fn stretches(&self) -> impl Iterator<Item = Stretch<'_>> + Send {
+        let tensors = (0..self.index.tensors.len()).map(|i| (self.tensor_entry(i), true));
+        let records = (0..self.index.records.len()).map(|i| (self.record_entry(i), false));
+        let mut end = header::LEN as u64;
+        let entries = tensors.chain(records).flat_map(move |(entry, is_tensor)| {
+            let start = entry.table.offset(entry.number);
+            let padding = (entry.table.byte_len(entry.number) > 0).then(|| {
+                let range = end..start;
+                end = start + entry.table.stored_len(entry.number);
+                Stretch { range, must_be: MustBe::Zeros }
+            });
+            let chunks = entry.table.chunks(entry.number).enumerate();
+            let chunks = chunks.map(move |(number, chunk)| Stretch {
+                range: chunk.offset..chunk.offset + u64::from(chunk.stored_len),
+                must_be: MustBe::Chunk { entry, is_tensor, number, chunk },
+            });
+            padding.into_iter().chain(chunks)
+        });
+        entries.chain(self.tail())
+    }
+
+    /// What lies behind the last extent.
+    fn tail(&self) -> impl Iterator<Item = Stretch<'_>> {
+        let Footer { index_offset, index_len, mirror_offset, .. } = self.footer;
+        let last = self.index.records.data_end();
+        let mirror = mirror_offset.map(|mirror| (mirror..mirror + index_len, MustBe::Mirror));
+        let tail = [
+            Some((last..index_offset, MustBe::Zeros)),
+            Some((index_offset..index_offset + index_len, MustBe::Index)),
+            Some((self.footer.padding(), MustBe::Zeros)),
+            mirror,
+        ];
+        tail.into_iter().flatten().map(|(range, must_be)| Stretch { range, must_be })
+    }
+
+    /// A stretch's bytes, once they are what they must be.
+    ///
+    /// # Errors
+    /// `Damaged`, `Io`, with the tensor or record that it is in.
+    pub(super) fn verified_bytes<'s>(
+        &'s self,
+        stretch: &Stretch<'_>,
+        window: &'s mut Window,
+    ) -> Result<&'s [u8]> {
+        let bytes = self.bytes_at(stretch.range.clone(), window);
+        let checked = bytes.and_then(|bytes| self.check_stretch(stretch, bytes).map(|()| bytes));
+        checked
+            .map_err(|error| match stretch.must_be {
+                MustBe::Chunk { entry, is_tensor: true, .. } => {
+                    error.in_tensor(entry.table.name(entry.number))
+                }
+                MustBe::Chunk { entry, is_tensor: false, .. } => {
+                    error.in_record(entry.table.name(entry.number))
+                }
+                _ => error,
+            })
+            .map_err(|error| error.in_object(self.name()))
+    }
+
+    fn check_stretch(&self, stretch: &Stretch<'_>, bytes: &[u8]) -> Result<()> {
+        let start = stretch.range.start;
+        match &stretch.must_be {
+            MustBe::Chunk { entry, number, chunk, .. } => self.check_again(*entry, *number, chunk, bytes),
+            MustBe::Zeros => match bytes.iter().position(|&byte| byte != 0) {
+                None => Ok(()),
+                Some(at) => Err(Error::damaged("padding")
+                    .at_byte(start + at as u64)
+                    .expected(0)
+                    .found(bytes[at])
+                    .help("no tensor is affected")),
+            },
+            MustBe::Index => self.check_index("checksum of the index", start, bytes),
+            MustBe::Mirror => self.check_index("checksum of the index's mirror", start, bytes),
+        }
+    }
+
+    fn check_index(&self, what: &'static str, start: u64, bytes: &[u8]) -> Result<()> {
+        let (expected, found) = (self.footer.index_crc, crc32(bytes));
+        if found == expected {
+            return Ok(());
+        }
+        Err(checksum_error(what, expected, found)
+            .at_byte(start)
+            .help("its other copy is intact and no tensor is affected; save the checkpoint again"))
+    }
+
+    /// Bytes of the file as they are.
+    pub(super) fn bytes_at<'s>(&'s self, range: Range<u64>, window: &'s mut Window) -> Result<&'s [u8]> {
+        // OK to cast: chunks are at most 64 MiB, padding less than a page, and an index was in memory already.
+        if let Some(all) = self.blob.as_bytes() {
+            let bytes = all.get(range.start as usize..range.end as usize);
+            return bytes.ok_or_else(|| ends_early(range.start, 0, all.len() as u64));
+        }
+        window.get(&*self.blob, range)
+    }
+}
+
+/// Bytes of the file that are here.
+#[derive(Default)]
+pub(super) struct Window {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    fn get(&mut self, blob: &dyn Blob, range: Range<u64>) -> Result<&[u8]> {
+        let len = (range.end - range.start) as usize;
+        let here = range.start >= self.start && range.end <= self.start + self.bytes.len() as u64;
+        if !here {
+            let longer = len.max(WINDOW.min(blob.len() - range.start) as usize);
+            // What lies behind may be what cannot be read: then this range alone counts.
+            if self.read(blob, range.start, longer).is_err() {
+                self.read(blob, range.start, len)?;
+            }
+        }
+        let from = (range.start - self.start) as usize;
+        Ok(&self.bytes[from..from + len])
+    }
+
+    fn read(&mut self, blob: &dyn Blob, start: u64, len: usize) -> Result<()> {
+        self.start = start;
+        self.bytes.resize(len, 0);
+        let read = blob.read_at(start, &mut self.bytes);
+        if read.is_err() {
+            self.bytes.clear();
+        }
+        read
+    }
+}
