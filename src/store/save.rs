@@ -2,7 +2,7 @@
 //! when, why and in which attempt a checkpoint was saved.
 
 use super::Core;
-use super::keep::{self, Kept};
+use super::keep::{self, Candidate, Kept};
 use super::naming::Name;
 use crate::engine::CommitError;
 use crate::error::{Error, ErrorKind, Result};
@@ -120,27 +120,27 @@ impl Core {
 
     /// Deletes what no rule protects. Runs only behind a durable commit.
     fn rotate(&self, saved: &mut Saved) -> Result<()> {
-        let infos = self.reader.list()?;
-        let kept = self.select(&infos);
-        for info in infos.iter().filter(|info| !kept.contains_key(&info.name)) {
-            match self.reader.engine().delete(&info.key) {
-                Ok(()) => saved.deleted.push(info.name),
+        let candidates = self.reader.candidates()?;
+        let kept = self.select(&candidates);
+        let names = candidates.iter().map(|candidate| candidate.name);
+        for name in names.filter(|name| !kept.contains_key(name)) {
+            match self.reader.engine().delete(&name.key()) {
+                Ok(()) => saved.deleted.push(name),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => saved.not_deleted.push((info.name, error)),
+                Err(error) => saved.not_deleted.push((name, error)),
             }
         }
         Ok(())
     }
 
-    fn select(&self, infos: &[super::Info]) -> Kept {
-        let candidates: Vec<_> = infos.iter().map(super::Info::candidate).collect();
-        keep::select(&self.settings.keep, &candidates, self.resumed_from(), super::seconds_since_1970())
+    fn select(&self, candidates: &[Candidate]) -> Kept {
+        keep::select(&self.settings.keep, candidates, self.resumed_from(), super::seconds_since_1970())
     }
 
     pub(super) fn kept(
         &self,
     ) -> Result<std::collections::BTreeMap<Name, std::collections::BTreeSet<String>>> {
-        Ok(self.select(&self.reader.list()?))
+        Ok(self.select(&self.reader.candidates()?))
     }
 
     pub(super) fn resumed_to(&self, progress: Progress) {

@@ -42,7 +42,9 @@ impl TempFile {
         let created = vfs.create_new(&path);
         let file = created
             .map_err(|error| Error::io("creating the temporary file", error).in_object(path.display()))?;
-        let content = Content::Gathered(Vec::new());
+        // Grown step by step, a small file would be copied as often as it doubles.
+        let expected = size_hint.map_or(0, |len| len.min(BLOCKS_FROM as u64) as usize);
+        let content = Content::Gathered(Vec::with_capacity(expected));
         let mut temp = Self { vfs, file, path, published: false, content, reserved: 0, spare };
         if let Some(len) = size_hint.filter(|&len| len >= PREALLOCATE_FROM) {
             temp.preallocate(len)?;
