@@ -108,8 +108,8 @@ fn damage_is_found_in_the_order_of_the_file_whoever_finds_it_first() {
     save(&model, &file, Codec::Raw);
     let place = |name: &str| file.open(false, OpenOptions::new()).unwrap().info(name).unwrap().offset;
     let (first, third, sixth) = (place("layer0.weight"), place("layer2.weight"), place("layer5.weight"));
-    // The last chunk of the first tensor, padding behind it, two further tensors.
-    let damaged = [first + 19_999_999, first + 20_000_010, third + 5, sixth + 1_500_000];
+    // The last chunk of the first tensor, the padding before the third, the third, a later one.
+    let damaged = [first + 19_999_999, third - 5, third + 5, sixth + 1_500_000];
     damaged.into_iter().for_each(|byte| file.flip(byte));
     let expected = [Some("layer0.weight"), None, Some("layer2.weight"), Some("layer5.weight")];
     for (workers, mapped) in [(1, false), (2, true), (4, false), (4, true)] {
