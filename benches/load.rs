@@ -5,7 +5,8 @@
 #[path = "common/weights.rs"]
 mod weights;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,6 +33,8 @@ fn open(path: &Path, mapped: bool, verify: Verify) -> Checkpoint {
     let promise = unsafe { Unchanging::assume() };
     Checkpoint::map_with(path, options, promise).unwrap()
 }
+
+type Group<'g> = BenchmarkGroup<'g, WallTime>;
 
 const WAYS: [(&str, bool); 2] = [("read", false), ("mapped", true)];
 
@@ -108,7 +111,34 @@ fn large_tensors(c: &mut Criterion) {
             assert!(arrays[15][..4] == model[15].elements[0].to_le_bytes());
         });
     });
+    resume(&mut group, &path, &model, &mut arrays);
     group.finish();
+}
+
+/// What the next start of a run pays, on one thread and on two.
+fn resume(group: &mut Group<'_>, path: &Path, model: &Model, arrays: &mut [Vec<u8>]) {
+    let names = || model.iter().map(|weights| weights.name.as_str());
+    for workers in [1, 2] {
+        let options = OpenOptions::new().workers(workers);
+        group.bench_function(BenchmarkId::new("verify the whole file", workers), |b| {
+            b.iter(|| Checkpoint::open_with(path, options).unwrap().verify().unwrap());
+        });
+        group.bench_function(BenchmarkId::new("load all at once", workers), |b| {
+            b.iter(|| Checkpoint::open_with(path, options).unwrap().load(names()).unwrap().len());
+        });
+        group.bench_function(BenchmarkId::new("load all into arrays that are there", workers), |b| {
+            b.iter(|| {
+                let checkpoint = Checkpoint::open_with(path, options).unwrap();
+                checkpoint.load_all_into(names().zip(arrays.iter_mut().map(|array| &mut **array))).unwrap();
+            });
+        });
+        group.bench_function(BenchmarkId::new("map copy-on-write", workers), |b| {
+            // SAFETY: as in `open`.
+            let promise = unsafe { Unchanging::assume() };
+            b.iter(|| Checkpoint::map_copy_with(path, options, promise).unwrap().tensors_mut().len());
+        });
+    }
+    group.bench_function("a plain read into a fresh Vec", |b| b.iter(|| std::fs::read(path).unwrap().len()));
 }
 
 criterion_group! {

@@ -1,13 +1,14 @@
-//! Saving: bytes made in memory, raw and compressed, and files saved, which includes whatever durability costs on the
-//! disk under the target folder.
+//! Saving: bytes made in memory, raw and compressed, files saved, which includes whatever durability costs on the disk
+//! under the target folder, what a trainer waits for when it is saved beside training, and what many checkpoints cost.
 
 #[path = "common/weights.rs"]
 mod weights;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::path::Path;
-use std::time::Duration;
-use tensorkeep::{Codec, Snapshot, WriteOptions};
+use std::time::{Duration, Instant};
+use tensorkeep::engine::Memory;
+use tensorkeep::{Codec, Keep, Mode, Progress, Settings, Snapshot, Store, WriteOptions};
 use weights::{Model, Optimizer, payload};
 
 fn snapshot(model: &Model) -> Snapshot<'_> {
@@ -56,12 +57,70 @@ fn to_files(c: &mut Criterion) {
     }
 }
 
+/// What the trainer waits for when it goes on before the save is done, against the copy that it cannot do without.
+fn stall(c: &mut Criterion) {
+    let model = weights::model(&[("w".to_owned(), vec![1024, 2048])], Optimizer::Adam);
+    let mut group = c.benchmark_group("24 MiB staged");
+    group.throughput(Throughput::Bytes(payload(&model)));
+    let store = Store::open(Memory::new(), Settings::new().keep(Keep::last(1))).unwrap();
+    let mut step = 0;
+    group.bench_function("stage", |b| {
+        b.iter_custom(|count| {
+            let mut stalled = Duration::ZERO;
+            for _ in 0..count {
+                step += 1;
+                let mut snapshot = snapshot(&model);
+                snapshot.progress(Progress::new(step));
+                let start = Instant::now();
+                let pending = store.stage(&snapshot).unwrap().unwrap();
+                stalled += start.elapsed();
+                pending.wait().unwrap();
+            }
+            stalled
+        });
+    });
+    let mut warm: Vec<Vec<f32>> = model.iter().map(|weights| weights.elements.clone()).collect();
+    group.bench_function("copied into warm memory on two threads", |b| {
+        b.iter(|| {
+            std::thread::scope(|scope| {
+                for (to, weights) in warm.iter_mut().zip(&model) {
+                    let half = to.len() / 2;
+                    let (to, from) = (to.split_at_mut(half), weights.elements.split_at(half));
+                    scope.spawn(move || to.1.copy_from_slice(from.1));
+                    to.0.copy_from_slice(from.0);
+                }
+            });
+        });
+    });
+    group.finish();
+}
+
+/// What one more save costs where there are many checkpoints already: listing and retention, without a disk.
+fn many_checkpoints(c: &mut Criterion) {
+    let weights = [0.5_f32; 64];
+    let mut group = c.benchmark_group("one more checkpoint");
+    for count in [10, 10_000] {
+        let keep = Keep::all().and_best("loss", Mode::Min, 3);
+        let store = Store::open(Memory::new(), Settings::new().keep(keep)).unwrap();
+        let mut step = 0;
+        let mut save = || {
+            step += 1;
+            let mut snapshot = Snapshot::new();
+            snapshot.tensor("w", &weights[..]).unwrap().metric("loss", 1.0 / step as f64).unwrap();
+            store.save(snapshot.progress(Progress::new(step))).unwrap();
+        };
+        (0..count).for_each(|_| save());
+        group.bench_function(format!("beside {count}"), |b| b.iter(&mut save));
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(3));
-    targets = in_memory, to_files
+    targets = in_memory, to_files, stall, many_checkpoints
 }
 criterion_main!(benches);

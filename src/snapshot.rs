@@ -6,8 +6,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{records, table};
 use crate::tensor::{SharedBytes, Tensor, byte_len};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -65,8 +65,14 @@ impl<'a> Snapshot<'a> {
     pub fn tensor(&mut self, name: impl Into<String>, source: impl IntoSource<'a>) -> Result<&mut Self> {
         let name = name.into();
         let source = source.into_source().map_err(|error| error.in_tensor(&name))?;
-        self.check_new_name(&name)?;
-        self.tensors.insert(name, source);
+        table::check_name(&name)?;
+        if self.ties.contains_key(&name) {
+            return Err(taken(&name));
+        }
+        match self.tensors.entry(name) {
+            Entry::Occupied(there) => return Err(taken(there.key())),
+            Entry::Vacant(free) => free.insert(source),
+        };
         Ok(self)
     }
 
@@ -76,7 +82,10 @@ impl<'a> Snapshot<'a> {
     /// `Invalid` for a bad or taken name, `NotFound` when there is no tensor `existing` yet.
     pub fn tie(&mut self, name: impl Into<String>, existing: &str) -> Result<&mut Self> {
         let name = name.into();
-        self.check_new_name(&name)?;
+        table::check_name(&name)?;
+        if self.tensors.contains_key(&name) || self.ties.contains_key(&name) {
+            return Err(taken(&name));
+        }
         if !self.tensors.contains_key(existing) {
             return Err(
                 Error::new(ErrorKind::NotFound, format!("no tensor {existing:?} to tie to")).in_tensor(name)
@@ -179,13 +188,28 @@ impl<'a> Snapshot<'a> {
         Ok(all)
     }
 
+    /// For each tensor, in order, the number of the first one with the same memory, dtype and shape: its own number,
+    /// unless it is tied to one before.
+    pub(crate) fn firsts(&self) -> Vec<usize> {
+        let identities: Vec<_> = self.tensors.values().map(Source::identity).collect();
+        let address =
+            |(i, identity): (usize, &Option<(usize, Dtype, &[usize])>)| Some((identity.as_ref()?.0, i));
+        let mut by_address: Vec<(usize, usize)> = identities.iter().enumerate().filter_map(address).collect();
+        by_address.sort_unstable();
+        let mut firsts: Vec<usize> = (0..identities.len()).collect();
+        for same_address in by_address.chunk_by(|(a, _), (b, _)| a == b).filter(|same| same.len() > 1) {
+            for &(_, i) in same_address {
+                let first = same_address.iter().find(|&&(_, other)| identities[other] == identities[i]);
+                firsts[i] = first.map_or(i, |&(_, first)| first);
+            }
+        }
+        firsts
+    }
+
     /// Every tensor by its first name, drawn if it was deferred, ties left out.
     pub(crate) fn distinct_tensors(&self) -> Result<Vec<(&str, Tensor<'a>)>> {
-        let mut seen = HashSet::new();
-        let distinct = self.tensors.iter().filter(|(_, source)| {
-            source.identity().is_none_or(|(start, dtype, shape)| seen.insert((start, dtype, shape.to_vec())))
-        });
-        let drawn = distinct.map(|(name, source)| {
+        let distinct = self.tensors.iter().zip(self.firsts()).enumerate();
+        let drawn = distinct.filter(|(i, (_, first))| i == first).map(|(_, ((name, source), _))| {
             Ok((name.as_str(), source.produce().map_err(|error| error.in_tensor(name))?))
         });
         drawn.collect()
@@ -193,14 +217,10 @@ impl<'a> Snapshot<'a> {
 
     /// The same snapshot with other tensors in the place of the distinct ones: what was tied stays tied.
     pub(crate) fn with_tensors<'b>(&self, tensors: BTreeMap<String, Source<'b>>) -> Snapshot<'b> {
-        let mut first = HashMap::new();
+        let names: Vec<&String> = self.tensors.keys().collect();
         let mut ties = self.ties.clone();
-        for (name, source) in &self.tensors {
-            let Some(identity) = source.identity() else { continue };
-            let existing = *first.entry(identity).or_insert(name);
-            if existing != name {
-                ties.insert(name.clone(), existing.clone());
-            }
+        for (i, first) in self.firsts().into_iter().enumerate().filter(|(i, first)| i != first) {
+            ties.insert(names[i].clone(), names[first].clone());
         }
         // A tie to a name that has become a tie itself follows it.
         let resolved = ties
@@ -215,14 +235,10 @@ impl<'a> Snapshot<'a> {
             progress: self.progress,
         }
     }
+}
 
-    fn check_new_name(&self, name: &str) -> Result<()> {
-        table::check_name(name)?;
-        if self.tensors.contains_key(name) || self.ties.contains_key(name) {
-            return Err(Error::invalid("a tensor of this name is there already").in_tensor(name));
-        }
-        Ok(())
-    }
+fn taken(name: &str) -> Error {
+    Error::invalid("a tensor of this name is there already").in_tensor(name)
 }
 
 impl fmt::Debug for Snapshot<'_> {
@@ -237,17 +253,12 @@ impl fmt::Debug for Snapshot<'_> {
 
 /// A tensor on its way into a checkpoint: there already, or produced when it is written.
 #[derive(Clone)]
-pub struct Source<'a> {
-    dtype: Dtype,
-    shape: Box<[usize]>,
-    len: usize,
-    payload: Payload<'a>,
-}
+pub struct Source<'a>(Payload<'a>);
 
 #[derive(Clone)]
 enum Payload<'a> {
     Ready(Tensor<'a>),
-    Deferred(Produce<'a>),
+    Deferred { dtype: Dtype, shape: Box<[usize]>, len: usize, produce: Produce<'a> },
 }
 
 type Produce<'a> = Arc<dyn Fn() -> Result<Tensor<'a>> + Send + Sync + 'a>;
@@ -255,27 +266,40 @@ type Produce<'a> = Arc<dyn Fn() -> Result<Tensor<'a>> + Send + Sync + 'a>;
 impl<'a> Source<'a> {
     /// Element type.
     pub fn dtype(&self) -> Dtype {
-        self.dtype
+        match &self.0 {
+            Payload::Ready(tensor) => tensor.dtype(),
+            Payload::Deferred { dtype, .. } => *dtype,
+        }
     }
 
     /// Lengths of the axes.
     pub fn shape(&self) -> &[usize] {
-        &self.shape
+        match &self.0 {
+            Payload::Ready(tensor) => tensor.shape(),
+            Payload::Deferred { shape, .. } => shape,
+        }
     }
 
     /// Length in bytes.
     pub fn byte_len(&self) -> usize {
-        self.len
+        match &self.0 {
+            Payload::Ready(tensor) => tensor.bytes().len(),
+            Payload::Deferred { len, .. } => *len,
+        }
+    }
+
+    /// The bytes of a tensor that is there and borrowed.
+    pub(crate) fn borrowed(&self) -> Option<&'a [u8]> {
+        match &self.0 {
+            Payload::Ready(tensor) => tensor.borrowed(),
+            Payload::Deferred { .. } => None,
+        }
     }
 
     /// Memory, dtype and shape of a borrowed tensor with bytes: equal ones are tied.
-    pub(crate) fn identity(&self) -> Option<(usize, Dtype, &[usize])> {
-        match &self.payload {
-            Payload::Ready(tensor) if self.len > 0 => {
-                tensor.borrowed().map(|bytes| (bytes.as_ptr() as usize, self.dtype, &*self.shape))
-            }
-            _ => None,
-        }
+    fn identity(&self) -> Option<(usize, Dtype, &[usize])> {
+        let bytes = self.borrowed().filter(|bytes| !bytes.is_empty())?;
+        Some((bytes.as_ptr() as usize, self.dtype(), self.shape()))
     }
 
     /// The tensor, produced now if it was deferred.
@@ -283,16 +307,16 @@ impl<'a> Source<'a> {
     /// # Errors
     /// Whatever producing it says; `Invalid` when what was produced is not what was announced.
     pub fn produce(&self) -> Result<Tensor<'a>> {
-        let produce = match &self.payload {
+        let produce = match &self.0 {
             Payload::Ready(tensor) => return Ok(tensor.clone()),
-            Payload::Deferred(produce) => produce,
+            Payload::Deferred { produce, .. } => produce,
         };
         let tensor = produce()?;
-        if tensor.dtype() == self.dtype && tensor.shape() == &*self.shape {
+        if tensor.dtype() == self.dtype() && tensor.shape() == self.shape() {
             return Ok(tensor);
         }
         Err(Error::invalid("a deferred tensor is not what was announced")
-            .expected(format!("{} {:?}", self.dtype, self.shape))
+            .expected(format!("{} {:?}", self.dtype(), self.shape()))
             .found(format!("{} {:?}", tensor.dtype(), tensor.shape())))
     }
 }
@@ -334,15 +358,15 @@ impl<'a> IntoSource<'a> for Source<'a> {
 
 impl<'a> IntoSource<'a> for Tensor<'a> {
     fn into_source(self) -> Result<Source<'a>> {
-        let (dtype, shape, len) = (self.dtype(), self.shape().into(), self.bytes().len());
-        Ok(Source { dtype, shape, len, payload: Payload::Ready(self) })
+        Ok(Source(Payload::Ready(self)))
     }
 }
 
 impl<'a> IntoSource<'a> for Deferred<'a> {
     fn into_source(self) -> Result<Source<'a>> {
-        let len = byte_len(self.dtype, &self.shape)?;
-        Ok(Source { dtype: self.dtype, shape: self.shape, len, payload: Payload::Deferred(self.produce) })
+        let Deferred { dtype, shape, produce } = self;
+        let len = byte_len(dtype, &shape)?;
+        Ok(Source(Payload::Deferred { dtype, shape, len, produce }))
     }
 }
 

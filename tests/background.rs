@@ -204,3 +204,67 @@ fn no_places_at_all_is_refused() {
     let error = Store::open(Memory::new(), Settings::new().in_flight(0, WhenFull::Wait)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
+
+/// The niceness of the calling thread, and of others by the start of their name, as the kernel tells it.
+#[cfg(target_os = "linux")]
+fn niceness(of: &str) -> Vec<i32> {
+    let nice = |stat: std::io::Result<String>| {
+        // Behind the name, which is in parentheses, niceness is the 17th field.
+        stat.ok()?.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok()
+    };
+    if of.is_empty() {
+        return nice(std::fs::read_to_string("/proc/thread-self/stat")).into_iter().collect();
+    }
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let named = |task: &std::path::PathBuf| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with(of))
+    };
+    tasks.filter(named).filter_map(|task| nice(std::fs::read_to_string(task.join("stat")))).collect()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn saves_beside_training_and_all_their_threads_are_as_nice_as_told_and_training_is_not() {
+    let folder = std::env::temp_dir().join(format!("tensorkeep-nice-{}", std::process::id()));
+    let local = tensorkeep::engine::Local::create(&folder).unwrap();
+    let write = tensorkeep::WriteOptions::new().codec(tensorkeep::Codec::Zstd(1)).workers(2);
+    let store = Store::open(local, Settings::new().background_nice(7).write(write)).unwrap();
+    let here = niceness("")[0];
+    let mix = |i: u32| (i ^ (i >> 15)).wrapping_mul(0x2c1b_3c6d).rotate_left(13).wrapping_mul(0x297a_2d39);
+    let live: Vec<u32> = (0..8_000_000_u32).map(|i| mix(mix(i.wrapping_mul(2_654_435_761)))).collect();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let snapshot = |step| {
+        let (seen, live) = (Arc::clone(&seen), live.clone());
+        let mut snapshot = Snapshot::new();
+        snapshot.tensor("a.large", ndarray::ArcArray::from_vec(live)).unwrap();
+        // Drawn by the saving thread behind 32 MB that do not shrink: encoders and block writers are at work.
+        let look = Deferred::new(Dtype::U8, &[1], move || {
+            let threads = ["", "tensorkeep-enc", "tensorkeep-wri"].map(niceness);
+            seen.lock().unwrap().push(threads);
+            Tensor::owned(Dtype::U8, &[1], tensorkeep::Buffer::copy_of(&[1])?)
+        });
+        snapshot.tensor("b.look", look).unwrap().progress(Progress::new(step));
+        snapshot
+    };
+    store.save_async(snapshot(1)).unwrap().unwrap().wait().unwrap();
+    let (_, saved) = store.save_during(&snapshot(2), || niceness("")[0]);
+    saved.unwrap();
+    assert_eq!(niceness("")[0], here, "the trainer's own thread was made nicer");
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
+    assert_eq!(seen.len(), 2);
+    for [saving, encoding, writing] in seen {
+        let nicer = (here + 7).min(19);
+        assert_eq!(saving, [nicer]);
+        assert_eq!((encoding.len(), writing.len()), (2, 2));
+        assert!(encoding.iter().chain(&writing).all(|&nice| nice == nicer), "{encoding:?} {writing:?}");
+    }
+    store.close().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn niceness_beyond_the_nicest_is_refused() {
+    let error = Store::open(Memory::new(), Settings::new().background_nice(20)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("expected 0 to 19, found 20"), "{error}");
+}

@@ -341,3 +341,25 @@ fn a_save_that_was_overtaken_during_its_commit_is_not_acknowledged() {
     let store = Store::open(Overtaken(Memory::new()), Settings::new()).unwrap();
     assert_eq!(save(&store, 1, 0.5).unwrap_err().kind(), ErrorKind::Fenced);
 }
+
+#[test]
+fn a_save_makes_the_same_calls_whether_there_are_few_checkpoints_or_many() {
+    let (folder, faults) = (TempFolder::new("flat"), Faults::new());
+    let engine: Arc<dyn Engine> = Arc::new(failing_local(folder.path(), &faults).unwrap());
+    let keep = Keep::all().and_best("loss", tensorkeep::Mode::Min, 2);
+    let store = open(&engine, Settings::new().keep(keep.clone()));
+    let calls_of = |store: &Store, step| {
+        faults.take_calls();
+        save(store, step, 1.0 / step as f64).unwrap();
+        faults.take_calls().iter().map(|call| call.name).collect::<Vec<_>>()
+    };
+    save(&store, 1, 1.0).unwrap();
+    let few = calls_of(&store, 2);
+    let many = (3..=250).map(|step| calls_of(&store, step)).last().unwrap();
+    assert_eq!(few, many);
+    // Opening reads each checkpoint once; what is known of it is not asked again.
+    drop(store);
+    let store = open(&engine, Settings::new().keep(keep));
+    assert_eq!(calls_of(&store, 251), few);
+    assert_eq!(store.list().unwrap().len(), 251);
+}

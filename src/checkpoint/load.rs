@@ -108,7 +108,8 @@ impl Checkpoint {
         if bytes < THREADS_FROM { 1 } else { self.options.workers.unwrap_or_else(pipeline::cores) }
     }
 
-    fn verify_in_place(&self, entries: Vec<Entry<'_>>) -> Result<()> {
+    /// Verifies raw entries where they lie in memory.
+    pub(super) fn verify_in_place(&self, entries: Vec<Entry<'_>>) -> Result<()> {
         let len = |entry: &Entry<'_>| entry.table.byte_len(entry.number);
         let workers = self.workers_for(entries.iter().map(len).sum());
         let groups = entries.iter().flat_map(|&entry| {

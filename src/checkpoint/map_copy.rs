@@ -1,6 +1,6 @@
 //! A checkpoint mapped copy-on-write, to train on. Owns: [`MappedCopy`], and that no two of its mutable tensors overlap.
 
-use super::{Checkpoint, OpenOptions, Verify};
+use super::{Checkpoint, OpenOptions};
 use crate::buffer::Buffer;
 use crate::engine::{PrivateMap, Unchanging, local};
 use crate::error::Result;
@@ -52,7 +52,7 @@ impl Checkpoint {
     /// As [`Checkpoint::map_copy`], with options, under a promise given before.
     ///
     /// # Errors
-    /// As [`Checkpoint::open`]; `Damaged` for any tensor, unless the options say [`Verify::Never`]; `Unsupported` for a
+    /// As [`Checkpoint::open`]; `Damaged` for any tensor, unless the options say [`Verify::Never`](super::Verify::Never); `Unsupported` for a
     /// dtype or codec that this version does not know; `LimitExceeded` for a tensor to be decoded beyond the budget.
     pub fn map_copy_with(
         path: impl AsRef<Path>,
@@ -65,9 +65,8 @@ impl Checkpoint {
         let table = checkpoint.index.tensors.columns();
         // Verified where the file itself is mapped: those are the pages that the copy shares until it changes them. From
         // then on their checksums mean nothing, so it is now or never.
-        if options.verify == Verify::OnTouch {
-            drop(checkpoint.load(table.names())?);
-        }
+        let raw = (0..table.len()).map(|i| checkpoint.tensor_entry(i));
+        checkpoint.verify_in_place(raw.filter(|entry| checkpoint.raw_bytes(*entry).is_some()).collect())?;
         let mut buffers = Vec::new();
         for i in 0..table.len() {
             let (_, dtype, shape) = checkpoint.find_tensor(table.name(i))?;

@@ -1,7 +1,7 @@
 //! The checkpoints of a run, to read: listing, finding, opening. Owns: [`Reader`], and a memory of what immutable
 //! objects said of themselves. Takes no lock and writes nothing.
 
-use super::keep::{Candidate, Facts, Keep, Mode};
+use super::keep::{Candidate, Keep, Mode};
 use super::naming::{DAMAGED, Name, PINS, damaged_mark_key};
 use super::save::{SAVE, SaveRecord};
 use crate::checkpoint::{Checkpoint, OpenOptions};
@@ -9,7 +9,7 @@ use crate::engine::{Engine, Unchanging};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Progress;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How often a reader that finds a listing outdated lists again. Each time a writer has saved and rotated meanwhile.
 const MOST_LISTINGS: usize = 100;
@@ -31,7 +31,7 @@ pub struct Info {
 }
 
 /// What a checkpoint says of itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct State {
     /// Completed steps and epochs.
@@ -58,7 +58,7 @@ pub struct Reader {
     engine: Arc<dyn Engine>,
     open: OpenOptions,
     map: Option<Unchanging>,
-    known: Arc<Mutex<BTreeMap<String, State>>>,
+    known: Arc<Mutex<BTreeMap<Name, Arc<State>>>>,
 }
 
 impl Reader {
@@ -95,7 +95,9 @@ impl Reader {
         // Where the engine cannot rename, damaged checkpoints are marked instead of moved.
         let marked: BTreeSet<String> =
             self.engine.list(DAMAGED)?.into_iter().map(|entry| entry.key).collect();
-        found.retain(|(name, _)| !marked.contains(&damaged_mark_key(*name)));
+        if !marked.is_empty() {
+            found.retain(|(name, _)| !marked.contains(&damaged_mark_key(*name)));
+        }
         found.sort_unstable();
         Ok(found)
     }
@@ -106,18 +108,36 @@ impl Reader {
     /// # Errors
     /// Whatever listing says.
     pub fn list(&self) -> Result<Vec<Info>> {
+        let info = |found: Found| {
+            let Found { name, len, pinned, state } = found;
+            Info { name, key: name.key(), len, pinned, state: state.map(|state| (*state).clone()) }
+        };
+        Ok(self.find_all()?.into_iter().map(info).collect())
+    }
+
+    /// What selecting looks at: as [`Reader::list`], without a copy of what is known of each.
+    pub(super) fn candidates(&self) -> Result<Vec<Candidate>> {
+        let candidate = |found: Found| {
+            let Found { name, len, pinned, state } = found;
+            Candidate { name, len, pinned, state: state.ok() }
+        };
+        Ok(self.find_all()?.into_iter().map(candidate).collect())
+    }
+
+    fn find_all(&self) -> Result<Vec<Found>> {
         let pins: BTreeSet<String> = self.engine.list(PINS)?.into_iter().map(|entry| entry.key).collect();
-        let mut infos = Vec::new();
+        let mut all = Vec::new();
         for (name, len) in self.entries()? {
             let state = match self.state(name) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 state => state.map_err(Arc::new),
             };
-            infos.push(Info { name, key: name.key(), len, pinned: pins.contains(&name.pin_key()), state });
+            let pinned = !pins.is_empty() && pins.contains(&name.pin_key());
+            all.push(Found { name, len, pinned, state });
         }
-        let there: BTreeSet<String> = infos.iter().map(|info| info.key.clone()).collect();
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| there.contains(key));
-        Ok(infos)
+        // Sorted by name. What is gone need not be remembered.
+        self.known().retain(|name, _| all.binary_search_by_key(name, |found| found.name).is_ok());
+        Ok(all)
     }
 
     /// The newest checkpoint that opens, if there is one. Its tensors are verified on touch.
@@ -224,14 +244,13 @@ impl Reader {
         self.engine.delete(&name.key())
     }
 
-    fn state(&self, name: Name) -> Result<State> {
-        let key = name.key();
-        if let Some(state) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(state.clone());
+    fn state(&self, name: Name) -> Result<Arc<State>> {
+        if let Some(state) = self.known().get(&name) {
+            return Ok(Arc::clone(state));
         }
         let checkpoint = self.open_name(name)?;
         let save: SaveRecord = checkpoint.optional_record(SAVE)?.unwrap_or_default();
-        let state = State {
+        let state = Arc::new(State {
             progress: checkpoint.progress()?.unwrap_or(Progress::new(name.step)),
             metrics: checkpoint.metrics()?,
             saved_at: save.saved_at,
@@ -240,21 +259,22 @@ impl Reader {
             keep: save.keep,
             keep_remote: save.keep_remote,
             tensors: checkpoint.names().count(),
-        };
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, state.clone());
+        });
+        self.known().insert(name, Arc::clone(&state));
         Ok(state)
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<Name, Arc<State>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Info {
-    pub(super) fn candidate(&self) -> Candidate {
-        let facts = self.state.as_ref().ok().map(|state| Facts {
-            epoch: state.progress.epoch,
-            metrics: state.metrics.clone(),
-            saved_at: state.saved_at,
-        });
-        Candidate { name: self.name, len: self.len, pinned: self.pinned, facts }
-    }
+/// A listed checkpoint, and what is known of it.
+struct Found {
+    name: Name,
+    len: u64,
+    pinned: bool,
+    state: Result<Arc<State>, Arc<Error>>,
 }
 
 /// Whether the object itself is at fault, so that an older one may do: its bytes lie, or the device cannot read them.

@@ -1,10 +1,12 @@
 //! Retention: which checkpoints may go. Owns: the policy as a value, and one pure function that selects. Deletes
 //! nothing and knows no engine.
 
+use super::catalog::State;
 use super::naming::Name;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Which direction of a metric is better.
@@ -131,21 +133,13 @@ impl std::fmt::Display for Keep {
     }
 }
 
-/// What selecting looks at. `facts` is None when the checkpoint could not be read: it is left alone.
+/// What selecting looks at. `state` is None when the checkpoint could not be read: it is left alone.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Candidate {
     pub name: Name,
     pub len: u64,
     pub pinned: bool,
-    pub facts: Option<Facts>,
-}
-
-/// What a checkpoint says of itself.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Facts {
-    pub epoch: u64,
-    pub metrics: BTreeMap<String, f64>,
-    pub saved_at: u64,
+    pub state: Option<Arc<State>>,
 }
 
 /// Why each checkpoint stays: the words of [`Info::kept`](super::Info::kept).
@@ -163,7 +157,7 @@ pub(super) fn select(keep: &Keep, candidates: &[Candidate], resumed_from: Option
         if candidate.pinned {
             protect(candidate, "pinned");
         }
-        if candidate.facts.is_none() {
+        if candidate.state.is_none() {
             protect(candidate, "unreadable");
         }
         if Some(candidate.name) == resumed_from {
@@ -171,8 +165,8 @@ pub(super) fn select(keep: &Keep, candidates: &[Candidate], resumed_from: Option
         }
     }
     // Newest means: the newest that can be read. An unreadable one protects nothing.
-    let readable: Vec<(&Candidate, &Facts)> =
-        sorted.iter().filter_map(|candidate| Some((*candidate, candidate.facts.as_ref()?))).collect();
+    let readable: Vec<(&Candidate, &State)> =
+        sorted.iter().filter_map(|candidate| Some((*candidate, &**candidate.state.as_ref()?))).collect();
     if let Some((newest, _)) = readable.last() {
         protect(newest, "newest");
     }
@@ -184,7 +178,7 @@ pub(super) fn select(keep: &Keep, candidates: &[Candidate], resumed_from: Option
 
 fn apply(
     rule: &Rule,
-    readable: &[(&Candidate, &Facts)],
+    readable: &[(&Candidate, &State)],
     now: u64,
     protect: &mut impl FnMut(&Candidate, &str),
 ) {
@@ -201,7 +195,7 @@ fn apply(
             let mut ranked: Vec<(f64, &Candidate)> = readable
                 .iter()
                 .rev()
-                .filter_map(|(candidate, facts)| Some((*facts.metrics.get(metric)?, *candidate)))
+                .filter_map(|(candidate, state)| Some((*state.metrics.get(metric)?, *candidate)))
                 .collect();
             // Stable, and newest first before: of equal values the newer comes first.
             ranked.sort_by(|(a, _), (b, _)| match mode {
@@ -218,14 +212,14 @@ fn apply(
                 .for_each(|candidate| protect(candidate, &format!("every {every} steps")));
         }
         Rule::EveryEpochs(every) => {
-            firsts(readable, *every, |_, facts| facts.epoch)
+            firsts(readable, *every, |_, state| state.progress.epoch)
                 .for_each(|candidate| protect(candidate, &format!("every {every} epochs")));
         }
         Rule::YoungerThan(age) => {
-            let young = |facts: &Facts| now.saturating_sub(facts.saved_at) < age.as_secs();
+            let young = |state: &State| now.saturating_sub(state.saved_at) < age.as_secs();
             readable
                 .iter()
-                .filter(|(_, facts)| young(facts))
+                .filter(|(_, state)| young(state))
                 .for_each(|(candidate, _)| protect(candidate, "young"));
         }
         Rule::NewestWithinBytes(bytes) => {
@@ -241,13 +235,13 @@ fn apply(
 
 /// The first of each bucket of `every`, in the order of writing. It stays the first, because it is protected.
 fn firsts<'c>(
-    readable: &'c [(&'c Candidate, &'c Facts)],
+    readable: &'c [(&'c Candidate, &'c State)],
     every: u64,
-    position: impl Fn(&Candidate, &Facts) -> u64 + 'c,
+    position: impl Fn(&Candidate, &State) -> u64 + 'c,
 ) -> impl Iterator<Item = &'c Candidate> {
     let mut seen = BTreeSet::new();
-    readable.iter().filter_map(move |(candidate, facts)| {
-        let bucket = position(candidate, facts) / every.max(1);
+    readable.iter().filter_map(move |(candidate, state)| {
+        let bucket = position(candidate, state) / every.max(1);
         (bucket > 0 && seen.insert((candidate.name.attempt, bucket))).then_some(*candidate)
     })
 }
@@ -255,12 +249,14 @@ fn firsts<'c>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::Progress;
     use proptest::prelude::*;
 
     fn candidate(attempt: u32, step: u64, loss: f64) -> Candidate {
         let metrics = BTreeMap::from([("loss".to_owned(), loss)]);
-        let facts = Facts { epoch: step / 100, metrics, saved_at: step };
-        Candidate { name: Name { attempt, step }, len: 10, pinned: false, facts: Some(facts) }
+        let progress = Progress::new(step).epoch(step / 100);
+        let state = State { progress, metrics, saved_at: step, ..State::default() };
+        Candidate { name: Name { attempt, step }, len: 10, pinned: false, state: Some(Arc::new(state)) }
     }
 
     /// Steps 100, 200, … 1000 with losses that are best in the middle.
@@ -300,7 +296,7 @@ mod tests {
     fn pinned_resumed_from_and_unreadable_stay_whatever_the_rules() {
         let mut run = run();
         run[0].pinned = true;
-        run[2].facts = None;
+        run[2].state = None;
         let kept = select(&Keep::last(1), &run, Some(run[1].name), 1000);
         let words: Vec<_> = kept.values().flatten().map(String::as_str).collect();
         assert_eq!(words, ["pinned", "resumed from", "unreadable", "last 1", "newest"]);
@@ -309,7 +305,7 @@ mod tests {
     #[test]
     fn an_unreadable_newest_does_not_stand_in_for_the_newest() {
         let mut run = run();
-        run[9].facts = None;
+        run[9].state = None;
         assert_eq!(steps(&Keep::last(1), &run), [900, 1000]);
     }
 
@@ -341,7 +337,7 @@ mod tests {
             prop_assert_eq!(&select(&keep, &left, None, 0), &first);
             prop_assert!(first.len() >= run.len().min(last.max(1)));
             let best_loss = losses.iter().min().copied().map(f64::from);
-            prop_assert!(left.iter().any(|c| c.facts.as_ref().map(|f| f.metrics["loss"]) == best_loss));
+            prop_assert!(left.iter().any(|c| c.state.as_ref().map(|state| state.metrics["loss"]) == best_loss));
         }
     }
 }

@@ -94,15 +94,18 @@ impl Store {
         let writer = Writer::this_process(seconds_since_1970());
         let lock = lock_or_fence(&*engine, &writer)?;
         let reader = Reader::on(engine, settings.open, settings.map);
-        let infos = reader.list()?;
-        let remote = remote.map(|engine| Remote::contact(engine, &settings, &writer, &infos)).transpose()?;
+        let candidates = reader.candidates()?;
+        let remote =
+            remote.map(|engine| Remote::contact(engine, &settings, &writer, &candidates)).transpose()?;
         let there = remote.as_ref().map(Remote::there).unwrap_or_default();
-        let all = || infos.iter().chain(&there);
-        all().filter_map(|info| info.state.as_ref().ok()).for_each(|state| schedule.remember(&state.metrics));
-        let names: Vec<Name> = all().map(|info| info.name).collect();
+        let all = || candidates.iter().chain(&there);
+        all()
+            .filter_map(|candidate| candidate.state.as_ref())
+            .for_each(|state| schedule.remember(&state.metrics));
+        let names: Vec<Name> = all().map(|candidate| candidate.name).collect();
         let attempt = match &remote {
             None => Attempt::take(reader.engine(), &names, &writer)?,
-            Some(remote) => remote.take_attempt(&reader, &infos, &names)?,
+            Some(remote) => remote.take_attempt(&reader, &candidates, &names)?,
         };
         let (schedule, resumed_from) = (Mutex::new(schedule), Mutex::default());
         let core = Arc::new(Core { reader, settings, attempt, schedule, resumed_from, lock, remote });

@@ -116,10 +116,9 @@ impl Reader {
     /// `Invalid` for a policy that means nothing; whatever listing says.
     pub fn kept(&self, keep: &Keep, now: u64) -> Result<BTreeMap<Name, BTreeSet<String>>> {
         keep.check()?;
-        let infos = self.list()?;
-        let newest = infos.iter().rev().find_map(|info| info.state.as_ref().ok());
+        let candidates = self.candidates()?;
+        let newest = candidates.iter().rev().find_map(|candidate| candidate.state.as_ref());
         let resumed_from = newest.and_then(|state| state.resumed_from.as_ref()?.parse().ok());
-        let candidates: Vec<_> = infos.iter().map(super::Info::candidate).collect();
         Ok(keep::select(keep, &candidates, resumed_from, now))
     }
 }

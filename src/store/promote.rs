@@ -143,13 +143,13 @@ impl Remote {
     /// Promotes, newest first, until nothing is left to promote. What cannot be promoted ever is reported once and then
     /// `hopeless`: it stays in the local tier.
     fn pass(&self, core: &Core, hopeless: &mut BTreeSet<Name>) -> Result<()> {
-        if self.unpromoted(core, &core.reader.list()?).iter().all(|name| hopeless.contains(name)) {
+        if self.unpromoted(core, &core.reader.candidates()?).iter().all(|name| hopeless.contains(name)) {
             return Ok(());
         }
         self.reach(core)?;
         let mut failed = Ok(());
         loop {
-            let unpromoted = self.unpromoted(core, &core.reader.list()?);
+            let unpromoted = self.unpromoted(core, &core.reader.candidates()?);
             let Some(&name) = unpromoted.iter().find(|name| !hopeless.contains(name)) else { return failed };
             if let Err(error) = self.promote(core, name) {
                 let for_ever = matches!(error.kind(), ErrorKind::Damaged | ErrorKind::AlreadyExists);
@@ -173,7 +173,7 @@ impl Remote {
         };
         // A newer writer may have looked for checkpoints before this one was there: what it passed over is not promoted.
         core.attempt.check_newest(self.reader.engine())?;
-        if core.reader.list()?.iter().any(|info| info.name == name && info.pinned) {
+        if core.reader.candidates()?.iter().any(|info| info.name == name && info.pinned) {
             name.pin(self.reader.engine())?;
         }
         self.rotate(core)
@@ -183,9 +183,9 @@ impl Remote {
     /// again behind the next one.
     fn rotate(&self, core: &Core) -> Result<()> {
         let there = self.look()?;
-        let kept = self.select(core, there.iter().map(super::Info::candidate).collect());
-        for info in there.iter().filter(|info| !kept.contains_key(&info.name)) {
-            let _ = self.reader.engine().delete(&info.key);
+        let kept = self.select(core, &there);
+        for name in there.iter().map(|candidate| candidate.name).filter(|name| !kept.contains_key(name)) {
+            let _ = self.reader.engine().delete(&name.key());
         }
         self.look().map(drop)
     }

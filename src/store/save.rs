@@ -2,7 +2,7 @@
 //! when, why and in which attempt a checkpoint was saved.
 
 use super::Core;
-use super::keep::{self, Kept};
+use super::keep::{self, Candidate, Kept};
 use super::naming::Name;
 use crate::engine::CommitError;
 use crate::error::{Error, ErrorKind, Result};
@@ -128,28 +128,28 @@ impl Core {
 
     /// Deletes what no rule protects. Runs only behind a durable commit.
     fn rotate(&self, saved: &mut Saved) -> Result<()> {
-        let infos = self.reader.list()?;
+        let candidates = self.reader.candidates()?;
         // A newer writer's checkpoint: what it resumed from is for it to keep, and may be anything here.
-        if infos.last().is_some_and(|newest| newest.name.attempt > self.attempt.number) {
+        if candidates.last().is_some_and(|newest| newest.name.attempt > self.attempt.number) {
             return self.attempt.check_newest(self.reader.engine());
         }
-        let kept = self.select(&infos);
-        for info in infos.iter().filter(|info| !kept.contains_key(&info.name)) {
-            match self.reader.engine().delete(&info.key) {
-                Ok(()) => saved.deleted.push(info.name),
+        let kept = self.select(&candidates);
+        let names = candidates.iter().map(|candidate| candidate.name);
+        for name in names.filter(|name| !kept.contains_key(name)) {
+            match self.reader.engine().delete(&name.key()) {
+                Ok(()) => saved.deleted.push(name),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => saved.not_deleted.push((info.name, error)),
+                Err(error) => saved.not_deleted.push((name, error)),
             }
         }
         Ok(())
     }
 
-    fn select(&self, infos: &[super::Info]) -> Kept {
-        let candidates: Vec<_> = infos.iter().map(super::Info::candidate).collect();
-        let mut kept =
-            keep::select(&self.settings.keep, &candidates, self.resumed_from(), super::seconds_since_1970());
+    fn select(&self, candidates: &[Candidate]) -> Kept {
+        let now = super::seconds_since_1970();
+        let mut kept = keep::select(&self.settings.keep, candidates, self.resumed_from(), now);
         if let Some(remote) = &self.remote {
-            for name in remote.unpromoted(self, infos) {
+            for name in remote.unpromoted(self, candidates) {
                 kept.entry(name).or_default().insert("not promoted yet".to_owned());
             }
         }
@@ -159,7 +159,7 @@ impl Core {
     pub(super) fn kept(
         &self,
     ) -> Result<std::collections::BTreeMap<Name, std::collections::BTreeSet<String>>> {
-        Ok(self.select(&self.reader.list()?))
+        Ok(self.select(&self.reader.candidates()?))
     }
 
     pub(super) fn resumed_to(&self, progress: Progress) {

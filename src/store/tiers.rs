@@ -8,7 +8,7 @@
 
 use super::attempt::{self, Attempt, Writer};
 use super::background::Cause;
-use super::catalog::{Info, Reader};
+use super::catalog::Reader;
 use super::keep::{self, Candidate};
 use super::naming::Name;
 use super::promote::{Promoter, Queue};
@@ -41,7 +41,7 @@ pub(super) struct Remote {
 #[derive(Debug)]
 enum Contact {
     /// This store's attempt is taken there.
-    Held { _lock: Option<Box<dyn Lock>>, there: Vec<Info> },
+    Held { _lock: Option<Box<dyn Lock>>, there: Vec<Candidate> },
     /// It could not be reached when the run was opened, and not since.
     Unreachable(Arc<Error>),
 }
@@ -111,7 +111,7 @@ impl Store {
     /// Whatever listing the local tier says.
     pub fn unpromoted(&self) -> Result<Vec<Name>> {
         let remote = self.core.remote.as_ref();
-        remote.map_or(Ok(vec![]), |remote| Ok(remote.unpromoted(&self.core, &self.core.reader.list()?)))
+        remote.map_or(Ok(vec![]), |remote| Ok(remote.unpromoted(&self.core, &self.core.reader.candidates()?)))
     }
 
     /// A reader of the remote tier, if there is one.
@@ -126,7 +126,7 @@ impl Remote {
         engine: Arc<dyn Engine>,
         settings: &Settings,
         writer: &Writer,
-        local: &[Info],
+        local: &[Candidate],
     ) -> Result<Self> {
         let reader = Reader::on(engine, settings.open, None);
         let contact = match hold(&reader, writer) {
@@ -139,7 +139,12 @@ impl Remote {
     }
 
     /// Takes one attempt number in both tiers, newer than all in either.
-    pub(super) fn take_attempt(&self, local: &Reader, infos: &[Info], names: &[Name]) -> Result<Attempt> {
+    pub(super) fn take_attempt(
+        &self,
+        local: &Reader,
+        candidates: &[Candidate],
+        names: &[Name],
+    ) -> Result<Attempt> {
         let engine = self.reader.engine();
         loop {
             let newest = match self.unreachable() {
@@ -149,7 +154,7 @@ impl Remote {
             let newest = match newest {
                 Ok(newest) => newest,
                 Err(error) => {
-                    *self.lock() = unreachable(engine, error, infos)?;
+                    *self.lock() = unreachable(engine, error, candidates)?;
                     continue;
                 }
             };
@@ -161,7 +166,7 @@ impl Remote {
             match Attempt::take_number(engine, number, &self.writer) {
                 Ok(Some(_)) => return Ok(taken),
                 Ok(None) => {}
-                Err(error) => *self.lock() = unreachable(engine, error, infos)?,
+                Err(error) => *self.lock() = unreachable(engine, error, candidates)?,
             }
         }
     }
@@ -205,7 +210,7 @@ impl Remote {
     }
 
     /// What is there, as far as is known without asking.
-    pub(super) fn there(&self) -> Vec<Info> {
+    pub(super) fn there(&self) -> Vec<Candidate> {
         match &*self.lock() {
             Contact::Held { there, .. } => there.clone(),
             Contact::Unreachable(_) => vec![],
@@ -213,8 +218,8 @@ impl Remote {
     }
 
     /// Looks what is there now.
-    pub(super) fn look(&self) -> Result<Vec<Info>> {
-        let now = self.reader.list()?;
+    pub(super) fn look(&self) -> Result<Vec<Candidate>> {
+        let now = self.reader.candidates()?;
         if let Contact::Held { there, .. } = &mut *self.lock() {
             there.clone_from(&now);
         }
@@ -222,19 +227,19 @@ impl Remote {
     }
 
     /// Local checkpoints that belong in the remote tier and are not there, newest first.
-    pub(super) fn unpromoted(&self, core: &Core, local: &[Info]) -> Vec<Name> {
+    pub(super) fn unpromoted(&self, core: &Core, local: &[Candidate]) -> Vec<Name> {
         let there = self.there();
         let promoted: BTreeSet<Name> = there.iter().map(|info| info.name).collect();
         let here = local.iter().filter(|info| !promoted.contains(&info.name));
-        let kept = self.select(core, here.clone().chain(&there).map(Info::candidate).collect());
+        let kept = self.select(core, &here.clone().chain(&there).cloned().collect::<Vec<_>>());
         // What cannot be read is protected where it is and cannot be promoted.
-        let wanted = here.rev().filter(|info| info.state.is_ok() && kept.contains_key(&info.name));
+        let wanted = here.rev().filter(|info| info.state.is_some() && kept.contains_key(&info.name));
         wanted.map(|info| info.name).collect()
     }
 
     /// Why each of the candidates stays in the remote tier.
-    pub(super) fn select(&self, core: &Core, candidates: Vec<Candidate>) -> keep::Kept {
-        keep::select(&self.keep, &candidates, core.resumed_from(), super::seconds_since_1970())
+    pub(super) fn select(&self, core: &Core, candidates: &[Candidate]) -> keep::Kept {
+        keep::select(&self.keep, candidates, core.resumed_from(), super::seconds_since_1970())
     }
 
     /// The retention that checkpoints record.
@@ -250,17 +255,17 @@ impl Remote {
 
 fn hold(reader: &Reader, writer: &Writer) -> Result<Contact> {
     let lock = lock_or_fence(reader.engine(), writer)?;
-    Ok(Contact::Held { _lock: lock, there: reader.list()? })
+    Ok(Contact::Held { _lock: lock, there: reader.candidates()? })
 }
 
 /// A run that has local checkpoints goes on without the remote tier, loudly. What would not change by itself, such as a
 /// lock or a store without conditional puts, is an error all the same.
-fn unreachable(engine: &dyn Engine, error: Error, local: &[Info]) -> Result<Contact> {
+fn unreachable(engine: &dyn Engine, error: Error, local: &[Candidate]) -> Result<Contact> {
     let settled = matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Locked | ErrorKind::Invalid);
     if settled {
         return Err(error);
     }
-    if local.iter().all(|info| info.state.is_err()) {
+    if local.iter().all(|info| info.state.is_none()) {
         return Err(Error::new(
             error.kind(),
             "the remote tier cannot be reached, and no local checkpoint is there",

@@ -63,6 +63,16 @@ enum Bytes<'s, 'a> {
     Held(Arc<Tensor<'a>>),
 }
 
+impl Bytes<'_, '_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Record(bytes) => bytes.len(),
+            Self::Borrowed(bytes) => bytes.len(),
+            Self::Held(tensor) => tensor.bytes().len(),
+        }
+    }
+}
+
 impl<'s, 'a: 's> Jobs<'s, 'a> {
     pub(super) fn new(
         tensors: &'s [(&'s str, &'s Source<'a>)],
@@ -74,13 +84,12 @@ impl<'s, 'a: 's> Jobs<'s, 'a> {
 
     fn next_entry(&mut self) -> Result<Option<Current<'s, 'a>>> {
         if let Some(&(name, source)) = self.tensors.next() {
-            let tensor = source.produce().map_err(|error| error.in_tensor(name))?;
-            let (dtype, len) = (tensor.dtype(), tensor.bytes().len());
-            let start = Start { table: 0, shape: Cow::Borrowed(source.shape()), byte_len: len as u64 };
-            let bytes = match tensor.borrowed() {
+            let bytes = match source.borrowed() {
                 Some(bytes) => Bytes::Borrowed(bytes),
-                None => Bytes::Held(Arc::new(tensor)),
+                None => Bytes::Held(Arc::new(source.produce().map_err(|error| error.in_tensor(name))?)),
             };
+            let (dtype, len) = (source.dtype(), bytes.len());
+            let start = Start { table: 0, shape: Cow::Borrowed(source.shape()), byte_len: len as u64 };
             return Ok(Some(Current { name, dtype, bytes, len, at: 0, start: Some(start) }));
         }
         Ok(self.records.next().map(|(name, bytes)| {

@@ -14,7 +14,7 @@ use crate::format::{self, crc32, extent_align};
 use crate::pipeline::{self, Output};
 use crate::snapshot::{Snapshot, Source};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// Names, order and ties of one file, within the limits. Everything is decided here; the rest only follows.
 pub(crate) struct Plan<'s, 'a> {
@@ -40,14 +40,18 @@ impl<'s, 'a> Plan<'s, 'a> {
         records.extend(extra.iter().map(|(name, bytes)| (*name, Cow::from(bytes))));
         let mut tensors: Vec<(&str, &Source<'a>)> = Vec::with_capacity(snapshot.tensors.len());
         let mut aliases = Aliases::new();
-        let mut seen = HashMap::with_capacity(snapshot.tensors.len());
-        for (name, source) in &snapshot.tensors {
-            let next = tensors.len() as u32;
-            match source.identity().map(|identity| *seen.entry(identity).or_insert(next)) {
-                Some(first) if first != next => {
-                    aliases.insert(name.clone(), first);
+        // The place of each tensor in the file, or of the one that it is tied to.
+        let mut places = Vec::with_capacity(snapshot.tensors.len());
+        for ((name, source), first) in snapshot.tensors.iter().zip(snapshot.firsts()) {
+            match places.get(first) {
+                Some(&place) => {
+                    aliases.insert(name.clone(), place);
+                    places.push(place);
                 }
-                _ => tensors.push((name, source)),
+                None => {
+                    places.push(tensors.len() as u32);
+                    tensors.push((name, source));
+                }
             }
         }
         for (name, existing) in &snapshot.ties {

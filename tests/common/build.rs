@@ -285,17 +285,23 @@ impl Container {
             mirror_offset = bytes.len() as u64;
             bytes.extend_from_slice(region);
         }
+        let footer = self.footer(region, index_offset, mirror_offset, bytes.len() as u64);
+        bytes.extend_from_slice(&footer);
+        bytes
+    }
+
+    /// The footer at byte `at`.
+    pub fn footer(&self, region: &[u8], index_offset: u64, mirror_offset: u64, at: u64) -> Vec<u8> {
         let mut footer = vec![0; 128];
         footer[0..8].copy_from_slice(&index_offset.to_le_bytes());
         footer[8..16].copy_from_slice(&(region.len() as u64).to_le_bytes());
         footer[16..20].copy_from_slice(&crc32(region).to_le_bytes());
         footer[24..32].copy_from_slice(&mirror_offset.to_le_bytes());
-        footer[32..40].copy_from_slice(&(bytes.len() as u64 + 128).to_le_bytes());
+        footer[32..40].copy_from_slice(&(at + 128).to_le_bytes());
         footer[64..80].copy_from_slice(&self.file_id);
         footer[120..].copy_from_slice(&[0x0A, 0x1A, 0x0A, 0x0D, 0x50, 0x4B, 0x54, 0x89]);
-        bytes.extend_from_slice(&footer);
-        seal_footer(&mut bytes);
-        bytes
+        seal_footer(&mut footer);
+        footer
     }
 }
 

@@ -347,6 +347,40 @@ fn each_call_of_a_large_file_that_fails_loses_nothing_and_the_next_save_succeeds
 }
 
 #[test]
+fn a_writing_thread_that_panics_fails_the_save_and_nothing_else() {
+    let bytes = large();
+    // Every write of the file: the first, those between, the last one of the padded rest; then all of them.
+    for (skip, times) in [(0, 1), (1, 1), (2, 1), (3, 1), (0, usize::MAX), (1, usize::MAX)] {
+        let folder = Folder::new("thread-panics");
+        let (local, faults) = failing(&folder);
+        save(&local, "first", b"committed before").unwrap();
+        faults.fail_named("write", skip, times, Fault::Panic);
+        let Err(CommitError::NotCommitted(error)) = save_in_pieces(&local, "second", &bytes) else {
+            panic!("write {skip} panicked and the save went through")
+        };
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(format!("{error:?}").contains("writing thread died"), "{error:?}");
+        faults.heal();
+        assert_eq!(content(&local, "first"), b"committed before");
+        assert_eq!(folder.names(), ["first"], "write {skip} left something behind");
+        save_in_pieces(&local, "second", &bytes).unwrap();
+        assert!(content(&local, "second") == bytes);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_system_in_memory_which_knows_no_direct_io_takes_the_same_save() {
+    // Whether it refuses O_DIRECT depends on the kernel (6.6 and later take it and do nothing): it must work either way.
+    let folder = Folder(PathBuf::from(format!("/dev/shm/tensorkeep-{}", hex(fresh_nonce()))));
+    std::fs::create_dir(&folder.0).unwrap();
+    let (local, bytes) = (Local::create(&folder.0).unwrap(), large());
+    save_in_pieces(&local, "object", &bytes).unwrap();
+    assert!(content(&local, "object") == bytes);
+    assert_eq!(folder.names(), ["object"]);
+}
+
+#[test]
 fn an_upload_that_is_dropped_half_way_leaves_no_file_and_no_thread() {
     let folder = Folder::new("dropped");
     let (local, _) = failing(&folder);

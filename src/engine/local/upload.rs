@@ -72,7 +72,9 @@ impl TempFile {
         size_hint: Option<u64>,
         spare: Spare,
     ) -> Result<Self> {
-        let content = Content::Gathered(Vec::new());
+        // Grown step by step, a small file would be copied as often as it doubles.
+        let expected = size_hint.map_or(0, |len| len.min(BLOCKS_FROM as u64) as usize);
+        let content = Content::Gathered(Vec::with_capacity(expected));
         let mut temp = Self { vfs, file, path, published: false, content, reserved: 0, spare };
         if let Some(len) = size_hint.filter(|&len| len >= PREALLOCATE_FROM) {
             temp.preallocate(len)?;

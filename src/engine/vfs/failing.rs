@@ -47,6 +47,8 @@ pub enum Fault {
     Short,
     /// The call is done, and reported as failed with this errno.
     DoneButErrno(i32),
+    /// The thread that called panics.
+    Panic,
 }
 
 impl Faults {
@@ -104,6 +106,7 @@ impl Faults {
         match self.next(name, path) {
             Some(Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
             Some(Fault::DoneButErrno(errno)) => call().and(Err(io::Error::from_raw_os_error(errno))),
+            Some(Fault::Panic) => panic!("{name} panics on purpose"),
             Some(Fault::Short) | None => call(),
         }
     }
@@ -202,6 +205,7 @@ impl VfsFile for FailingFile {
             Some(Fault::DoneButErrno(errno)) => {
                 self.file.write_at(offset, bytes).and(Err(io::Error::from_raw_os_error(errno)))
             }
+            Some(Fault::Panic) => panic!("a write panics on purpose"),
             None => self.file.write_at(offset, bytes),
         }
     }
