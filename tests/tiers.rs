@@ -76,7 +76,8 @@ fn a_save_is_durable_near_at_once_and_far_when_waiting_says_so() {
     });
     assert_eq!(steps(&remote.memory), [1, 2]);
     assert!(store.unpromoted().unwrap().is_empty());
-    let (here, there) = (store.latest().unwrap().unwrap(), store.remote_reader().unwrap().latest().unwrap().unwrap());
+    let (here, there) =
+        (store.latest().unwrap().unwrap(), store.remote_reader().unwrap().latest().unwrap().unwrap());
     assert!(there.is_copy_of(&here));
     there.verify().unwrap();
 }
@@ -127,9 +128,7 @@ fn a_new_machine_goes_on_from_the_remote_tier_and_has_it_locally_from_then_on() 
 #[test]
 fn a_checkpoint_damaged_here_is_taken_from_there_and_one_damaged_in_both_is_passed_over() {
     let (folder, there) = (TempFolder::new("tiers"), TempFolder::new("tiers-remote"));
-    let open = || {
-        Store::open_tiered(folder.path().shared(), there.path().shared(), Settings::new()).unwrap()
-    };
+    let open = || Store::open_tiered(folder.path().shared(), there.path().shared(), Settings::new()).unwrap();
     let store = open();
     (1..=3).for_each(|step| drop(save(&store, step).unwrap()));
     store.close().unwrap();

@@ -78,7 +78,8 @@ impl Checkpoint {
             let checked = self.bytes(stretch.range.clone(), &mut window);
             let checked = checked.and_then(|bytes| self.check_stretch(&stretch, bytes).map(|()| bytes));
             let bytes = checked.map_err(|error| self.placed(&stretch, error))?;
-            if matches!(stretch.must_be, MustBe::Index(_)) && stretch.range.start == self.footer.index_offset {
+            if matches!(stretch.must_be, MustBe::Index(_)) && stretch.range.start == self.footer.index_offset
+            {
                 upload.begin_tail();
             }
             moved(bytes.len() as u64);
@@ -118,7 +119,8 @@ impl Checkpoint {
         }
         let Footer { index_offset, index_len, mirror_offset, .. } = self.footer;
         visit(Stretch { range: end..index_offset, must_be: MustBe::Zeros })?;
-        let index = |start: u64, what| Stretch { range: start..start + index_len, must_be: MustBe::Index(what) };
+        let index =
+            |start: u64, what| Stretch { range: start..start + index_len, must_be: MustBe::Index(what) };
         visit(index(index_offset, "checksum of the index"))?;
         visit(Stretch { range: self.footer.padding(), must_be: MustBe::Zeros })?;
         mirror_offset.map_or(Ok(()), |mirror| visit(index(mirror, "checksum of the index's mirror")))
@@ -141,9 +143,9 @@ impl Checkpoint {
                 if found == expected {
                     return Ok(());
                 }
-                Err(checksum_error(what, expected, found).at_byte(start).help(
-                    "its other copy is intact and no tensor is affected; save the checkpoint again",
-                ))
+                Err(checksum_error(what, expected, found)
+                    .at_byte(start)
+                    .help("its other copy is intact and no tensor is affected; save the checkpoint again"))
             }
         }
     }
@@ -176,7 +178,12 @@ struct Stretch<'c> {
 
 enum MustBe<'c> {
     Zeros,
-    Chunk { entry: Entry<'c>, is_tensor: bool, number: usize, chunk: Chunk },
+    Chunk {
+        entry: Entry<'c>,
+        is_tensor: bool,
+        number: usize,
+        chunk: Chunk,
+    },
     /// The index or its mirror: which checksum it is.
     Index(&'static str),
 }

@@ -47,7 +47,9 @@ impl Reader {
             committed => committed.map_err(|error| error.in_object(&at))?,
         }
         let unlike = |error: Error| {
-            Error::new(ErrorKind::Io, "the copy does not read back as it was written").in_object(&at).because(error)
+            Error::new(ErrorKind::Io, "the copy does not read back as it was written")
+                .in_object(&at)
+                .because(error)
         };
         match to.open_name(name).map_err(unlike)?.is_copy_of(&source) {
             true => Ok(Copied::Written(source.len_bytes())),

@@ -97,9 +97,7 @@ impl Store {
         let remote = remote.map(|engine| Remote::contact(engine, &settings, &writer, &infos)).transpose()?;
         let there = remote.as_ref().map(Remote::there).unwrap_or_default();
         let all = || infos.iter().chain(&there);
-        all()
-            .filter_map(|info| info.state.as_ref().ok())
-            .for_each(|state| schedule.remember(&state.metrics));
+        all().filter_map(|info| info.state.as_ref().ok()).for_each(|state| schedule.remember(&state.metrics));
         let names: Vec<Name> = all().map(|info| info.name).collect();
         let attempt = match &remote {
             None => Attempt::take(reader.engine(), &names, &writer)?,

@@ -100,9 +100,8 @@ impl Store {
         match (tier, &self.core.remote) {
             (Tier::Local, _) => Ok(()),
             (Tier::Remote, Some(remote)) => remote.queue.settle(),
-            (Tier::Remote, None) => {
-                Err(Error::new(ErrorKind::Unsupported, "this store has no remote tier").help("use Store::open_tiered"))
-            }
+            (Tier::Remote, None) => Err(Error::new(ErrorKind::Unsupported, "this store has no remote tier")
+                .help("use Store::open_tiered")),
         }
     }
 
@@ -154,8 +153,7 @@ impl Remote {
                     continue;
                 }
             };
-            let number =
-                attempt::next(newest.max(attempt::newest(local.engine())?), names, local.engine())?;
+            let number = attempt::next(newest.max(attempt::newest(local.engine())?), names, local.engine())?;
             let Some(taken) = Attempt::take_number(local.engine(), number, &self.writer)? else { continue };
             if self.unreachable().is_some() {
                 return Ok(taken);
@@ -182,10 +180,13 @@ impl Remote {
         let taken = newest == core.attempt.number && ours;
         let free = ours && newest.max(in_names) < core.attempt.number;
         if !taken && !(free && Attempt::take_number(engine, core.attempt.number, &self.writer)?.is_some()) {
-            return Err(Error::new(ErrorKind::Fenced, "another writer took over while this tier could not be reached")
-                .in_object(engine.describe(""))
-                .found(format!("attempt {newest}"))
-                .help("this process must stop; opened again, the run goes on from the newest of both"));
+            return Err(Error::new(
+                ErrorKind::Fenced,
+                "another writer took over while this tier could not be reached",
+            )
+            .in_object(engine.describe(""))
+            .found(format!("attempt {newest}"))
+            .help("this process must stop; opened again, the run goes on from the newest of both"));
         }
         *self.lock() = held;
         Ok(())
@@ -196,7 +197,8 @@ impl Remote {
         match &*self.lock() {
             Contact::Held { .. } => None,
             Contact::Unreachable(error) => {
-                let told = Error::new(error.kind(), "the remote tier could not be reached when the run was opened");
+                let told =
+                    Error::new(error.kind(), "the remote tier could not be reached when the run was opened");
                 Some(told.in_object(self.reader.engine().describe("")).because(Cause(Arc::clone(error))))
             }
         }
@@ -259,10 +261,13 @@ fn unreachable(engine: &dyn Engine, error: Error, local: &[Info]) -> Result<Cont
         return Err(error);
     }
     if local.iter().all(|info| info.state.is_err()) {
-        return Err(Error::new(error.kind(), "the remote tier cannot be reached, and no local checkpoint is there")
-            .in_object(engine.describe(""))
-            .help("whether there is a run to resume is not known: try again when it answers")
-            .because(error));
+        return Err(Error::new(
+            error.kind(),
+            "the remote tier cannot be reached, and no local checkpoint is there",
+        )
+        .in_object(engine.describe(""))
+        .help("whether there is a run to resume is not known: try again when it answers")
+        .because(error));
     }
     eprintln!(
         "tensorkeep: WARNING: {} cannot be reached: {error:?}. The run goes on with its local checkpoints alone; \

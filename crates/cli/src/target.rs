@@ -178,7 +178,11 @@ mod tests {
             ("s3://bucket/run@latest", "s3://bucket/run", Some(Which::Latest)),
             ("gs://bucket/run@1200", "gs://bucket/run", Some(Which::Step(1200))),
             ("s3://bucket/run/0003-0000001200.tkeep", "s3://bucket/run", Some(Which::Name(name))),
-            ("abfs://box@account.dfs.core.windows.net/run", "abfs://box@account.dfs.core.windows.net/run", None),
+            (
+                "abfs://box@account.dfs.core.windows.net/run",
+                "abfs://box@account.dfs.core.windows.net/run",
+                None,
+            ),
         ] {
             match Target::parse(url).unwrap() {
                 Target::Run(place, found) => assert_eq!((place, found), (Place::new(run), which), "{url}"),

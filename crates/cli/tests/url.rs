@@ -104,7 +104,11 @@ fn a_run_is_copied_there_and_back_bit_for_bit_and_a_second_time_nothing_moves() 
     let one = place.path("one.tkeep");
     place.ok(&["cp", &format!("{RUN}@2"), &one]);
     place.ok(&["verify", &one]);
-    place.ok(&["cp", &format!("{RUN}/0001-0000000003.tkeep"), &format!("file://{}", place.path("three.tkeep"))]);
+    place.ok(&[
+        "cp",
+        &format!("{RUN}/0001-0000000003.tkeep"),
+        &format!("file://{}", place.path("three.tkeep")),
+    ]);
     place.ok(&["verify", &place.path("three.tkeep")]);
     // And one into another run at a URL.
     place.ok(&["cp", &format!("{run_text}/0001-0000000001.tkeep"), "s3://bucket/other"]);
@@ -165,7 +169,8 @@ fn gc_without_rules_takes_the_policy_of_the_tier_that_it_is_pointed_at() {
     let remote = tensorkeep_object_store::ObjectStoreEngine::from_url_with(RUN, options).unwrap();
     use tensorkeep::Keep;
     let settings = Settings::new().keep(Keep::last(1)).keep_remote(Keep::last(2));
-    let store = Store::open_tiered(Local::create(place.folder.join("run")).unwrap(), remote, settings).unwrap();
+    let store =
+        Store::open_tiered(Local::create(place.folder.join("run")).unwrap(), remote, settings).unwrap();
     for step in 1..=4 {
         let mut snapshot = Snapshot::new();
         snapshot.progress(Progress::new(step));
@@ -242,8 +247,9 @@ fn getting_one_tensor_reads_its_ranges_only() {
     let place = Place::new("get");
     let run = place.folder.join("wide");
     let store = Store::open(Local::create(&run).unwrap(), Settings::new()).unwrap();
-    let tensors: Vec<Vec<u32>> =
-        (0..24_u32).map(|seed| (0..250_000_u32).map(|i| (i ^ seed).wrapping_mul(0x9e37_79b9)).collect()).collect();
+    let tensors: Vec<Vec<u32>> = (0..24_u32)
+        .map(|seed| (0..250_000_u32).map(|i| (i ^ seed).wrapping_mul(0x9e37_79b9)).collect())
+        .collect();
     let mut snapshot = Snapshot::new();
     for (number, tensor) in tensors.iter().enumerate() {
         snapshot.tensor(format!("layer.{number:02}.weight"), tensor).unwrap();

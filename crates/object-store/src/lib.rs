@@ -49,5 +49,5 @@ mod upload;
 mod url;
 
 pub use engine::ObjectStoreEngine;
-pub use url::open as open_url;
 pub use object_store;
+pub use url::open as open_url;

@@ -25,14 +25,17 @@ struct Outcome {
 pub fn run(source: &str, target: &str, force: bool, json: bool) -> Done {
     let done = copy(&Target::parse(source)?, target, force)?;
     if json {
-        let damaged: Vec<_> = done.damaged.iter().map(|(name, error)| json!({ "name": name, "error": error.to_string() }));
+        let told = |(name, error): &(String, Error)| json!({ "name": name, "error": error.to_string() });
+        let damaged: Vec<_> = done.damaged.iter().map(told).collect();
         let document = json!({
             "source": source, "target": target, "copied": done.copied, "there_already": done.there_already,
-            "damaged": damaged.collect::<Vec<_>>(), "bytes": done.bytes,
+            "damaged": damaged, "bytes": done.bytes,
         });
         output::print_json("cp", document)?;
     } else {
-        let count = |count: usize| if count == 1 { "1 checkpoint".to_owned() } else { format!("{count} checkpoints") };
+        let count = |count: usize| {
+            if count == 1 { "1 checkpoint".to_owned() } else { format!("{count} checkpoints") }
+        };
         let before = match done.there_already.len() {
             0 => String::new(),
             already => format!("; {} there already", count(already)),
@@ -54,13 +57,15 @@ fn copy(source: &Target, target: &str, force: bool) -> Result<Outcome> {
             copy_some(&place, &to, |names| names.retain(|there| *there == name))
         }
         Target::File(path) if is_run => {
-            let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".tkeep")?.parse::<Name>().ok());
+            let name =
+                path.file_name().and_then(|name| name.to_str()?.strip_suffix(".tkeep")?.parse::<Name>().ok());
             let name = name.ok_or_else(|| {
                 Error::new(ErrorKind::Invalid, "a run's checkpoints are named after attempt and step")
                     .in_object(path.display())
                     .expected("a file such as 0003-0000001200.tkeep")
             })?;
-            let folder = path.parent().and_then(Path::to_str).filter(|folder| !folder.is_empty()).unwrap_or(".");
+            let folder =
+                path.parent().and_then(Path::to_str).filter(|folder| !folder.is_empty()).unwrap_or(".");
             copy_some(&Place::new(folder), &to, |names| names.retain(|there| *there == name))
         }
         one => copy_to_file(&one.open()?, Path::new(target.trim_start_matches("file://")), force),
@@ -116,7 +121,9 @@ fn copy_some(from: &Place, to: &Place, choose: impl FnOnce(&mut Vec<Name>)) -> R
                 continue;
             }
             // Rotated away by the run's writer since it was listed.
-            Err(error) if error.kind() == ErrorKind::NotFound && !reader.names()?.contains(&info.name) => continue,
+            Err(error) if error.kind() == ErrorKind::NotFound && !reader.names()?.contains(&info.name) => {
+                continue;
+            }
             Err(error) => return Err(error),
         }
         if info.pinned {

@@ -3,8 +3,8 @@
 use crate::args::History;
 use crate::compare::{self, Tolerance};
 use crate::exit::Exit;
-use crate::place::Place;
 use crate::opened::Opened;
+use crate::place::Place;
 use crate::stats::Stats;
 use crate::{Done, output, stats};
 use serde_json::json;

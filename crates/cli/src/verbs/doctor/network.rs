@@ -16,7 +16,10 @@ pub(super) fn findings(engine: &dyn Engine) -> Result<Vec<Finding>> {
     // Fails where the store cannot be reached at all.
     engine.list("")?;
     let caps = engine.caps();
-    let mut findings = vec![Finding::yes("conditional put: of two writers one is refused, also in a race", caps.create_only)];
+    let mut findings = vec![Finding::yes(
+        "conditional put: of two writers one is refused, also in a race",
+        caps.create_only,
+    )];
     if !caps.create_only {
         let reason = engine.create(&key(), None).err().map_or_else(String::new, |error| error.to_string());
         findings.push(Finding { what: "why not", answer: reason, fine: false });
@@ -31,10 +34,10 @@ pub(super) fn findings(engine: &dyn Engine) -> Result<Vec<Finding>> {
     let answer = format!("{:.1} ms", commit.as_secs_f64() * 1e3);
     findings.push(Finding { what: "a small commit", answer, fine: commit < Duration::from_secs(2) });
     // Not all the same, for what compresses on the way.
-    let bytes: Vec<u8> = (0..SPEED_BYTES as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
-    let (write, read) = commit_and_delete(engine, &bytes, |key| {
-        engine.open(key)?.read_at(0, &mut vec![0; SPEED_BYTES])
-    })?;
+    let bytes: Vec<u8> =
+        (0..SPEED_BYTES as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+    let (write, read) =
+        commit_and_delete(engine, &bytes, |key| engine.open(key)?.read_at(0, &mut vec![0; SPEED_BYTES]))?;
     let speed = |what, took: Duration| {
         let answer = format!("{:.0} MB/s", SPEED_BYTES as f64 / took.as_secs_f64() / 1e6);
         Finding { what, answer, fine: true }
