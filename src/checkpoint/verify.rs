@@ -188,39 +188,49 @@ enum MustBe<'c> {
     Index(&'static str),
 }
 
-/// How much is read at a time: small neighbours together.
-const WINDOW: u64 = 4 << 20;
+/// How much is read at a time: small neighbours together, and what still fits a core's cache.
+const WINDOW: u64 = 1 << 20;
 
-/// Bytes of the file that are here.
+/// Bytes of the file that are here, read in order and each once.
 #[derive(Default)]
 struct Window {
     start: u64,
-    bytes: Vec<u8>,
+    /// As many of the buffer's bytes are of the file.
+    len: usize,
+    buffer: Vec<u8>,
 }
 
 impl Window {
     fn get(&mut self, blob: &dyn Blob, range: Range<u64>) -> Result<&[u8]> {
-        let len = (range.end - range.start) as usize;
-        let here = range.start >= self.start && range.end <= self.start + self.bytes.len() as u64;
-        if !here {
-            let longer = len.max(WINDOW.min(blob.len() - range.start) as usize);
+        // OK to cast, here and below: within the buffer, or a chunk's length.
+        let wanted = (range.end - range.start) as usize;
+        let end = self.start + self.len as u64;
+        if range.start < self.start || range.start > end {
+            (self.start, self.len) = (range.start, 0);
+        } else if range.end > end {
+            // What is here of it moves to the front.
+            let kept = (end - range.start) as usize;
+            self.buffer.copy_within(self.len - kept..self.len, 0);
+            (self.start, self.len) = (range.start, kept);
+        }
+        if range.end > self.start + self.len as u64 {
+            let longer = (blob.len() - self.start).min(self.len as u64 + WINDOW) as usize;
             // What lies behind may be what cannot be read: then this range alone counts.
-            if self.read(blob, range.start, longer).is_err() {
-                self.read(blob, range.start, len)?;
+            if longer <= wanted || self.fill(blob, longer).is_err() {
+                self.fill(blob, wanted)?;
             }
         }
         let from = (range.start - self.start) as usize;
-        Ok(&self.bytes[from..from + len])
+        Ok(&self.buffer[from..from + wanted])
     }
 
-    fn read(&mut self, blob: &dyn Blob, start: u64, len: usize) -> Result<()> {
-        self.start = start;
-        self.bytes.resize(len, 0);
-        let read = blob.read_at(start, &mut self.bytes);
-        if read.is_err() {
-            self.bytes.clear();
+    fn fill(&mut self, blob: &dyn Blob, len: usize) -> Result<()> {
+        if self.buffer.len() < len {
+            self.buffer.resize(len, 0);
         }
-        read
+        blob.read_at(self.start + self.len as u64, &mut self.buffer[self.len..len])?;
+        self.len = len;
+        Ok(())
     }
 }
 

@@ -45,7 +45,7 @@ use tiers::Remote;
 
 /// The one writer of a run's checkpoints, and a reader of them. For reading beside a writer there is [`Reader`].
 ///
-/// Dropping it waits for saves in the background, and says on stderr what nobody asked for; [`Store::close`] returns it.
+/// Dropping it waits for saves in the background and for promotions, and says on stderr what nobody asked for; [`Store::close`] returns it.
 #[derive(Debug)]
 pub struct Store {
     background: Background,
