@@ -10,8 +10,8 @@ use crate::format::table::Chunk;
 use crate::format::{checksum_error, crc32};
 use std::ops::Range;
 
-/// How much is read at a time: small neighbours together.
-const WINDOW: u64 = 4 << 20;
+/// How much is read at a time: small neighbours together, and what still fits a core's cache.
+const WINDOW: u64 = 1 << 20;
 
 /// A stretch of the file, and what its bytes must be.
 pub(super) struct Stretch<'c> {
@@ -125,35 +125,53 @@ impl Checkpoint {
     }
 }
 
-/// Bytes of the file that are here.
-#[derive(Default)]
+/// Bytes of the file that are here, read in order and each once.
 pub(super) struct Window {
+    /// Nothing behind this is read ahead: it is somebody else's.
+    pub ahead_to: u64,
     start: u64,
-    bytes: Vec<u8>,
+    /// As many of the buffer's bytes are of the file.
+    len: usize,
+    buffer: Vec<u8>,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { ahead_to: u64::MAX, start: 0, len: 0, buffer: Vec::new() }
+    }
 }
 
 impl Window {
     fn get(&mut self, blob: &dyn Blob, range: Range<u64>) -> Result<&[u8]> {
-        let len = (range.end - range.start) as usize;
-        let here = range.start >= self.start && range.end <= self.start + self.bytes.len() as u64;
-        if !here {
-            let longer = len.max(WINDOW.min(blob.len() - range.start) as usize);
+        // OK to cast, here and below: within the buffer, or a chunk's length.
+        let wanted = (range.end - range.start) as usize;
+        let end = self.start + self.len as u64;
+        if range.start < self.start || range.start > end {
+            (self.start, self.len) = (range.start, 0);
+        } else if range.end > end {
+            // What is here of it moves to the front.
+            let kept = (end - range.start) as usize;
+            self.buffer.copy_within(self.len - kept..self.len, 0);
+            (self.start, self.len) = (range.start, kept);
+        }
+        if range.end > self.start + self.len as u64 {
+            let to = blob.len().min(self.ahead_to).saturating_sub(self.start);
+            let longer = to.min(self.len as u64 + WINDOW) as usize;
             // What lies behind may be what cannot be read: then this range alone counts.
-            if self.read(blob, range.start, longer).is_err() {
-                self.read(blob, range.start, len)?;
+            if longer <= wanted || self.fill(blob, longer).is_err() {
+                self.fill(blob, wanted)?;
             }
         }
         let from = (range.start - self.start) as usize;
-        Ok(&self.bytes[from..from + len])
+        Ok(&self.buffer[from..from + wanted])
     }
 
-    fn read(&mut self, blob: &dyn Blob, start: u64, len: usize) -> Result<()> {
-        self.start = start;
-        self.bytes.resize(len, 0);
-        let read = blob.read_at(start, &mut self.bytes);
-        if read.is_err() {
-            self.bytes.clear();
+    fn fill(&mut self, blob: &dyn Blob, len: usize) -> Result<()> {
+        if self.buffer.len() < len {
+            self.buffer.resize(len, 0);
         }
-        read
+        blob.read_at(self.start + self.len as u64, &mut self.buffer[self.len..len])?;
+        self.len = len;
+        Ok(())
     }
 }

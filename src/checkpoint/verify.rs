@@ -48,6 +48,7 @@ impl Checkpoint {
             batches,
             Window::default,
             |window, (batch, all)| {
+                window.ahead_to = all.last().map_or(0, |last| last.range.end);
                 all.into_iter().try_for_each(|stretch| match self.verified_bytes(&stretch, window) {
                     Err(error) if error.kind() == ErrorKind::Damaged => {
                         damage.lock().unwrap_or_else(PoisonError::into_inner).push((batch, error));

@@ -8,12 +8,15 @@ use crate::format::records;
 use serde::{Deserialize, Serialize};
 
 /// Who wrote: the content of an attempt's object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Writer {
     pub host: String,
     pub pid: u32,
     /// Seconds since 1970.
     pub started_at: u64,
+    /// Tells this opening of the run from every other.
+    #[serde(default)]
+    pub id: Nonce,
 }
 
 impl Writer {
@@ -21,11 +24,11 @@ impl Writer {
         // A simulated run has the same bytes on every machine.
         #[cfg(feature = "testing")]
         if crate::engine::vfs::scripted::seconds().is_some() {
-            return Self { host: "simulated".to_owned(), pid: 1, started_at: now };
+            return Self { host: "simulated".to_owned(), pid: 1, started_at: now, id: fresh_nonce() };
         }
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = if host.trim().is_empty() { "an unnamed host" } else { host.trim() };
-        Self { host: host.to_owned(), pid: std::process::id(), started_at: now }
+        Self { host: host.to_owned(), pid: std::process::id(), started_at: now, id: fresh_nonce() }
     }
 
     /// For the lock file.

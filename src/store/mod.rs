@@ -46,7 +46,7 @@ use tiers::Remote;
 
 /// The one writer of a run's checkpoints, and a reader of them. For reading beside a writer there is [`Reader`].
 ///
-/// Dropping it waits for saves in the background, and says on stderr what nobody asked for; [`Store::close`] returns it.
+/// Dropping it waits for saves in the background and for promotions, and says on stderr what nobody asked for; [`Store::close`] returns it.
 #[derive(Debug)]
 pub struct Store {
     background: Background,
@@ -235,7 +235,7 @@ impl Store {
     /// when the newest was written by a newer version. What the operating system refuses.
     pub fn resume(&self) -> Result<Resumed> {
         self.background.settle()?;
-        self.core.resume().inspect(|_| self.core.wake_promoter())
+        self.core.resume().inspect(|resumed| self.core.resumed(resumed))
     }
 
     /// Resumes from a given step, whatever was saved after it: a rollback. What follows is a new attempt, and newer
@@ -245,7 +245,7 @@ impl Store {
     /// `NotFound`; `Invalid` when this store has saved already; and as [`Store::resume`].
     pub fn resume_at(&self, step: u64) -> Result<Resumed> {
         self.background.settle()?;
-        self.core.resume_at(step).inspect(|_| self.core.wake_promoter())
+        self.core.resume_at(step).inspect(|resumed| self.core.resumed(resumed))
     }
 
     /// Why each checkpoint stays, in words: `last 3`, `best val_loss`, `pinned`, … One that is not in the answer goes
@@ -334,20 +334,30 @@ impl Core {
     /// Does something to a step's checkpoint in each tier that has it.
     fn in_each_tier(&self, step: u64, act: impl Fn(&Reader, Name) -> Result<()>) -> Result<()> {
         let Some(remote) = &self.remote else { return act(&self.reader, self.reader.find(step)?) };
-        let here = self.reader.find(step);
-        let there = match remote.unreachable() {
-            Some(error) => Err(error),
-            None => remote.reader.find(step),
-        };
-        let is_missing = |found: &Result<Name>| matches!(found, Err(e) if e.kind() == ErrorKind::NotFound);
-        if is_missing(&here) || !is_missing(&there) {
-            act(&remote.reader, there?)?;
+        if let Some(error) = remote.unreachable() {
+            return Err(error);
         }
-        if is_missing(&here) { Ok(()) } else { act(&self.reader, here?) }
+        // Here first: what is promoted from now on goes with it.
+        let is_here = match self.reader.find(step) {
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            found => act(&self.reader, found?).map(|()| true)?,
+        };
+        match remote.reader.find(step) {
+            Err(error) if error.kind() == ErrorKind::NotFound && is_here => Ok(()),
+            found => act(&remote.reader, found?),
+        }
     }
 
     fn wake_promoter(&self) {
         self.remote.iter().for_each(|remote| remote.queue.wake());
+    }
+
+    /// What was damaged is out of the way: what an earlier process left is promoted now.
+    fn resumed(&self, resumed: &Resumed) {
+        // Whoever was just told that the remote tier does not answer need not hear it again from the next call.
+        if resumed.remote_error.is_none() {
+            self.wake_promoter();
+        }
     }
 
     /// Returns a failed promotion that is due.

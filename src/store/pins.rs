@@ -70,8 +70,7 @@ impl Reader {
         Ok(numbers
             .into_iter()
             .map(|number| {
-                let writer =
-                    self.writer(number).unwrap_or(Writer { host: String::new(), pid: 0, started_at: 0 });
+                let writer = self.writer(number).unwrap_or_default();
                 AttemptInfo { number, host: writer.host, pid: writer.pid, started_at: writer.started_at }
             })
             .collect())

@@ -130,7 +130,7 @@ fn every_verb_takes_a_url() {
         (&["verify", &at("1"), "--deep"], "ok"),
         (&["diff", &at("1"), &at("1")], ""),
         (&["history", RUN], "loss"),
-        (&["history", RUN, "--tensor", "layer.0.weight"], "layer"),
+        (&["history", RUN, "--tensor", "layer.0.weight"], "norm"),
         (&["why", &at("2")], "resume"),
         (&["pin", &at("1")], "pinned"),
         (&["gc", RUN, "--dry-run", "--keep-last", "1"], "would delete 0001-0000000002"),

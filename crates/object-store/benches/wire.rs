@@ -1,8 +1,9 @@
-//! Saving and loading over loopback, beside what the `object_store` crate does with the same bytes: a plain multipart
-//! put, and ranges fetched in parallel. One process, one run, taking turns; medians.
+//! Saving and loading over loopback, beside what the `object_store` crate does with the same bytes (a plain multipart
+//! put, and ranges fetched in parallel), and beside Python's way (`peer.py`: safetensors and boto3) where `PYTHON` names
+//! an interpreter that has both. One server, one run, taking turns; medians.
 //!
 //! ```text
-//! cargo bench -p tensorkeep-object-store --bench wire [MEBIBYTES]
+//! PYTHON=python3 cargo bench -p tensorkeep-object-store --bench wire [MEBIBYTES]
 //! ```
 
 use bytes::Bytes;
@@ -11,9 +12,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
-use tensorkeep::{Checkpoint, Progress, Settings, Snapshot, Store};
+use tensorkeep::{Checkpoint, Codec, Progress, Settings, Snapshot, Store, WriteOptions};
 use tensorkeep_object_store::{ObjectStoreEngine, object_store};
 
 const ROUNDS: u64 = 7;
@@ -36,28 +39,91 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let engine = ObjectStoreEngine::new(Arc::clone(&s3), "run").expect("an engine");
-    let store = Store::open(engine, Settings::new()).expect("a store");
-    let file = Bytes::from(snapshot(&tensors, 0).to_bytes(&Default::default()).expect("its bytes"));
+    // As it is in memory, so that all move the same bytes.
+    let raw = WriteOptions::new().codec(Codec::Raw);
+    let store = Store::open(engine, Settings::new().write(raw.clone())).expect("a store");
+    let file = Bytes::from(snapshot(&tensors, 0).to_bytes(&raw).expect("its bytes"));
+    let mut peer = Peer::start(&server, mebibytes);
 
-    let mut times: [Vec<f64>; 4] = Default::default();
+    let mut times: [Vec<f64>; 6] = Default::default();
     for round in 1..=ROUNDS {
         let path = Path::from("plain");
         times[0].push(seconds(|| drop(store.save(&snapshot(&tensors, round)).expect("a save"))));
         times[1].push(seconds(|| runtime.block_on(plain_put(&*s3, &path, &file))));
         times[2].push(seconds(|| load(&store.latest().expect("listing").expect("a checkpoint"))));
         times[3].push(seconds(|| runtime.block_on(plain_get(&s3, &path, file.len() as u64))));
+        if let Some(peer) = &mut peer {
+            times[4].push(peer.seconds("save"));
+            times[5].push(peer.seconds("load"));
+        }
         runtime.block_on(s3.delete(&path)).expect("deleting");
         if round > 1 {
             store.delete(round - 1).expect("deleting");
         }
     }
-    let [save, put, load, get] = times.map(|mut times| {
+    let [save, put, load, get, python_save, python_load] = times.map(|mut times| {
         times.sort_by(f64::total_cmp);
-        file.len() as f64 / times[times.len() / 2] / 1e6
+        times.get(times.len() / 2).map_or(f64::NAN, |median| file.len() as f64 / median / 1e6)
     });
     println!("{} MB, {ROUNDS} rounds, medians", file.len() / 1_000_000);
     println!("save: tensorkeep {save:6.0} MB/s, plain multipart put  {put:6.0} MB/s: {:.2} x", save / put);
     println!("load: tensorkeep {load:6.0} MB/s, parallel range gets  {get:6.0} MB/s: {:.2} x", load / get);
+    if peer.is_some() {
+        let words = "safetensors and boto3";
+        println!(
+            "save: tensorkeep {save:6.0} MB/s, {words} {python_save:6.0} MB/s: {:.2} x",
+            save / python_save
+        );
+        println!(
+            "load: tensorkeep {load:6.0} MB/s, {words} {python_load:6.0} MB/s: {:.2} x",
+            load / python_load
+        );
+    }
+}
+
+/// Python's way, in a process of its own that waits for its turns.
+struct Peer {
+    process: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    fn start(server: &Server, mebibytes: usize) -> Option<Self> {
+        let Ok(python) = std::env::var("PYTHON") else {
+            println!("without Python's way: PYTHON names no interpreter");
+            return None;
+        };
+        let mut process = Command::new(python)
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer.py"))
+            .args([server.endpoint(), server.bucket().to_owned(), mebibytes.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("an interpreter");
+        let commands = process.stdin.take().expect("its input");
+        let mut peer =
+            Self { answers: BufReader::new(process.stdout.take().expect("its output")), process, commands };
+        assert_eq!(peer.answer(), "ready", "does it have boto3, numpy and safetensors?");
+        Some(peer)
+    }
+
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("an answer");
+        line.trim().to_owned()
+    }
+
+    fn seconds(&mut self, command: &str) -> f64 {
+        writeln!(self.commands, "{command}").and_then(|()| self.commands.flush()).expect("a command");
+        self.answer().parse().expect("seconds")
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.process.kill().and_then(|()| self.process.wait().map(drop));
+    }
 }
 
 fn noise(count: usize, seed: u64) -> Vec<f32> {

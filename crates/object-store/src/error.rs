@@ -16,10 +16,7 @@ const CAUSES: &[(&[&str], &str)] = &[
         &["RequestTimeTooSkewed", "Request date header too old", "time too skewed"],
         "this machine's clock is wrong: the store refuses signatures that are minutes off; set the clock (NTP)",
     ),
-    (
-        &["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"],
-        "there is no such bucket: create it, or correct the URL and the region",
-    ),
+    (NO_BUCKET, "there is no such bucket: create it, or correct the URL and the region"),
     (
         &["NoSuchUpload"],
         "the upload was ended by the store: is there a life cycle rule that ends uploads after a short time?",
@@ -48,6 +45,8 @@ const CAUSES: &[(&[&str], &str)] = &[
     ),
 ];
 
+const NO_BUCKET: &[&str] = &["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
+
 const NO_RIGHTS: &str =
     "the credentials do not allow this: reading, writing, listing and deleting are needed";
 
@@ -58,6 +57,7 @@ pub(crate) fn explain(what: &'static str, object: &str, error: StoreError) -> Er
         // Not the object is missing but what was uploaded of it: a new upload can succeed.
         StoreError::NotFound { .. } if words.contains("NoSuchUpload") => ErrorKind::Io,
         StoreError::NotFound { .. } => ErrorKind::NotFound,
+        _ if NO_BUCKET.iter().any(|sign| words.contains(sign)) => ErrorKind::NotFound,
         StoreError::AlreadyExists { .. } => ErrorKind::AlreadyExists,
         StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => ErrorKind::Unsupported,
         StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => ErrorKind::Invalid,

@@ -1,11 +1,12 @@
 //! The engine against a server that others wrote: `TENSORKEEP_JUDGE_URL` names an empty place, such as
 //! `s3://bucket/judge`, and the usual variables its endpoint and credentials. Without it nothing is judged. `judge.sh`
-//! starts moto's server and calls this.
+//! starts the servers and calls the tests that fit each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tensorkeep::engine::Engine;
 use tensorkeep::testing::{conformance, store_suite};
+use tensorkeep::{ErrorKind, Settings, Store};
 use tensorkeep_object_store::ObjectStoreEngine;
 
 const URL: &str = "TENSORKEEP_JUDGE_URL";
@@ -13,7 +14,10 @@ const URL: &str = "TENSORKEEP_JUDGE_URL";
 /// Engines each in an empty place of their own; None when there is no judge.
 fn places() -> Option<impl FnMut() -> Arc<dyn Engine>> {
     static PLACE: AtomicU32 = AtomicU32::new(0);
-    let url = std::env::var(URL).ok()?;
+    let Ok(url) = std::env::var(URL) else {
+        eprintln!("skipped: {URL} is not set");
+        return None;
+    };
     let run = std::process::id();
     Some(move || -> Arc<dyn Engine> {
         let place = PLACE.fetch_add(1, Ordering::Relaxed);
@@ -23,16 +27,29 @@ fn places() -> Option<impl FnMut() -> Arc<dyn Engine>> {
 
 #[test]
 fn the_engine_keeps_the_contract_on_the_judges_server() {
-    match places() {
-        Some(places) => conformance::run(places).unwrap(),
-        None => eprintln!("skipped: {URL} is not set"),
+    if let Some(places) = places() {
+        conformance::run(places).unwrap();
     }
 }
 
 #[test]
 fn a_store_keeps_its_promises_on_the_judges_server() {
-    match places() {
-        Some(places) => store_suite::run(places),
-        None => eprintln!("skipped: {URL} is not set"),
+    if let Some(places) = places() {
+        store_suite::run(places);
+    }
+}
+
+/// For a judge without conditional puts: called by name only.
+#[test]
+#[ignore = "only a server without conditional puts is refused"]
+fn a_judge_without_conditional_puts_is_refused_and_told_why() {
+    if let Some(mut places) = places() {
+        let engine = places();
+        let error = Store::open(Arc::clone(&engine), Settings::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+        assert!(error.to_string().contains("overwrite each other"), "{error}");
+        let why = engine.create("object", None).err().unwrap().to_string();
+        assert!(why.contains("conditional put"), "{why}");
+        eprintln!("refused: {why}");
     }
 }

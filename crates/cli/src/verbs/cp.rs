@@ -25,11 +25,11 @@ struct Outcome {
 pub fn run(source: &str, target: &str, force: bool, json: bool) -> Done {
     let done = copy(&Target::parse(source)?, target, force)?;
     if json {
-        let damaged: Vec<_> =
-            done.damaged.iter().map(|(name, error)| json!({ "name": name, "error": error.to_string() }));
+        let told = |(name, error): &(String, Error)| json!({ "name": name, "error": error.to_string() });
+        let damaged: Vec<_> = done.damaged.iter().map(told).collect();
         let document = json!({
             "source": source, "target": target, "copied": done.copied, "there_already": done.there_already,
-            "damaged": damaged.collect::<Vec<_>>(), "bytes": done.bytes,
+            "damaged": damaged, "bytes": done.bytes,
         });
         output::print_json("cp", document)?;
     } else {

@@ -8,7 +8,7 @@ use crate::place::Place;
 use crate::target::Target;
 use crate::{Done, output, stats};
 use serde_json::json;
-use tensorkeep::{Checkpoint, Error, ErrorKind, Reader, Report, Result};
+use tensorkeep::{Checkpoint, Error, ErrorKind, Report, Result};
 
 /// How thoroughly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use crate::{Done, output};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tensorkeep::{Error, ErrorKind, Info, Name, Reader};
+use tensorkeep::{Error, ErrorKind, Info, Name};
 
 pub fn run(run: &str, interval: f64, count: Option<u64>, json: bool) -> Done {
     let pause =

@@ -1,0 +1,108 @@
+//! Copying a checkpoint: the same bytes arrive, read or mapped, and no damaged byte passes.
+
+mod common;
+
+use common::{Zoo, open};
+use tensorkeep::engine::{CommitError, Engine, Memory, Nonce, Upload};
+use tensorkeep::{
+    Codec, Copied, ErrorKind, Progress, Reader, Result, Settings, Snapshot, Store, WriteOptions,
+};
+
+/// Bytes as they come, and where the tail begins.
+#[derive(Default)]
+struct Taken {
+    bytes: Vec<u8>,
+    tail: usize,
+}
+
+impl Upload for Taken {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+    fn append_with_crc(&mut self, bytes: &[u8], crc32: u32) -> Result<()> {
+        assert_eq!(crc32fast::hash(bytes), crc32, "an engine would combine a wrong checksum");
+        self.append(bytes)
+    }
+    fn begin_tail(&mut self) {
+        self.tail = self.bytes.len();
+    }
+    fn commit(self: Box<Self>, _: Nonce) -> Result<(), CommitError> {
+        Ok(())
+    }
+}
+
+fn containers() -> Vec<Vec<u8>> {
+    let zoo = Zoo::new();
+    let mut many = Snapshot::new();
+    let values: Vec<u64> = (0..40_000).collect();
+    for (number, values) in values.chunks(20).enumerate() {
+        many.tensor(format!("layer.{number}"), values).unwrap();
+    }
+    [
+        zoo.snapshot().to_bytes(&WriteOptions::new().codec(Codec::Raw)),
+        zoo.snapshot().to_bytes(&WriteOptions::new().codec(Codec::Zstd(3)).chunk_log2(16)),
+        many.to_bytes(&WriteOptions::new()),
+        Snapshot::new().to_bytes(&WriteOptions::new()),
+    ]
+    .map(Result::unwrap)
+    .into()
+}
+
+#[test]
+fn the_same_bytes_arrive_and_the_tail_is_told_to_the_engine() {
+    for bytes in containers() {
+        for mapped in [false, true] {
+            let (mut taken, mut moved) = (Taken::default(), 0);
+            open(&bytes, mapped).unwrap().copy_into(&mut taken, |piece| moved += piece).unwrap();
+            assert!(taken.bytes == bytes);
+            assert!(moved > 0 && moved < bytes.len() as u64, "header and footer are not told");
+            assert!(taken.tail > 0 && bytes.len() - taken.tail >= 200, "the tail begins at {}", taken.tail);
+        }
+    }
+}
+
+#[test]
+fn no_damaged_byte_passes() {
+    let bytes = &containers()[1];
+    let mut refused = 0;
+    for at in (0..bytes.len()).step_by(97) {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x10;
+        let mut taken = Taken::default();
+        let copied = open(&flipped, false).and_then(|checkpoint| checkpoint.copy_into(&mut taken, |_| ()));
+        assert!(copied.is_err(), "byte {at} passed");
+        refused += 1;
+    }
+    assert!(refused > 1000);
+}
+
+#[test]
+fn a_copy_is_made_once_and_never_over_something_else() {
+    let save = |engine: &Memory, value: f32| {
+        let store = Store::open(engine.clone(), Settings::new()).unwrap();
+        let weights = [value; 3000];
+        let mut snapshot = Snapshot::new();
+        snapshot.tensor("weights", &weights[..]).unwrap().progress(Progress::new(1));
+        store.save(&snapshot).unwrap().name
+    };
+    let (from, to, other) = (Memory::new(), Memory::new(), Memory::new());
+    let name = save(&from, 1.0);
+    let (from, target) = (Reader::new(from), Reader::new(to.clone()));
+    let len = from.open_name(name).unwrap().len_bytes();
+    assert_eq!(from.copy_to(name, &target, |_| ()).unwrap(), Copied::Written(len));
+    assert_eq!(from.copy_to(name, &target, |_| ()).unwrap(), Copied::AlreadyThere);
+    save(&other, 2.0);
+    let error = from.copy_to(name, &Reader::new(other.clone()), |_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert!(error.to_string().contains("0001-0000000001.tkeep"), "{error}");
+    let theirs = Reader::new(other).open_name(name).unwrap();
+    assert_eq!(theirs.tensor("weights").unwrap().elements::<f32>().unwrap()[0], 2.0);
+    // Nothing at all under a checkpoint's name is not a copy either.
+    let junk = Memory::new();
+    let mut upload = junk.create("0001-0000000001.tkeep", None).unwrap();
+    upload.append(b"junk").unwrap();
+    upload.commit([1; 16]).unwrap();
+    let error = from.copy_to(name, &Reader::new(junk), |_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+}
