@@ -1,0 +1,4 @@
+//! placeholder
+pub fn page(_: &crate::row::Found) -> crate::Outcome<String> {
+    Ok(String::new())
+}
