@@ -75,7 +75,7 @@ pub struct Values {
     manifest: PathBuf,
     pub payload: u64,
     pub tensors: usize,
-    /// What loading everything must give; see [`State::sum`].
+    /// What loading everything must give; see [`sum`].
     pub sum: u64,
 }
 
@@ -144,22 +144,12 @@ impl State {
         &self.memory
     }
 
-    /// Every tensor's bytes, in the order of names.
-    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
-        self.tensors.iter().map(|entry| self.bytes(entry))
-    }
-
     pub fn payload(&self) -> u64 {
         self.tensors.iter().map(|entry| entry.len as u64).sum()
     }
 
     pub fn elements(&self) -> u64 {
         self.payload() / 4
-    }
-
-    /// What reading all of it must give.
-    pub fn sum(&self) -> u64 {
-        sum(self.parts())
     }
 }
 
@@ -187,7 +177,7 @@ mod tests {
         let values = Values::share(Workload::Small.model(true), manifest.clone()).unwrap();
         let state = State::open(&manifest).unwrap();
         assert_eq!((state.payload(), state.tensors.len()), (weights::payload(&model), model.len()));
-        assert_eq!(state.sum(), values.sum);
+        assert_eq!(sum(state.tensors.iter().map(|entry| state.bytes(entry))), values.sum);
         assert!(state.tensors.is_sorted_by(|one, other| one.name < other.name));
         for weights in &model {
             let entry = state.tensors.iter().find(|entry| entry.name == weights.name).unwrap();

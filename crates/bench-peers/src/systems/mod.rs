@@ -4,6 +4,8 @@
 mod burn;
 mod safetensors;
 mod tensorkeep;
+#[cfg(test)]
+mod tests;
 mod ztensor;
 
 use crate::ops::{Call, Found, Op};
