@@ -4,10 +4,13 @@
 
 mod again;
 mod chunks;
+mod load;
+mod map_copy;
 mod read;
 mod verify;
 
 pub use chunks::ChunkInfo;
+pub use map_copy::MappedCopy;
 pub use read::{Dims, TensorInfo};
 pub use verify::Report;
 
@@ -45,11 +48,12 @@ pub enum Verify {
 pub struct OpenOptions {
     verify: Verify,
     budget: u64,
+    workers: Option<usize>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { verify: Verify::OnTouch, budget: u64::MAX }
+        Self { verify: Verify::OnTouch, budget: u64::MAX, workers: None }
     }
 }
 
@@ -65,9 +69,22 @@ impl OpenOptions {
     }
 
     /// The most bytes that one tensor or record, or the index, may take in memory. Mapped raw tensors take none. A
-    /// chunk of up to 1 MiB, the default size, may be held beside it while it is verified or decoded.
+    /// chunk of up to 1 MiB, the default size, may be held beside it by each thread while it is verified or decoded.
     pub fn budget(self, budget: u64) -> Self {
         Self { budget, ..self }
+    }
+
+    /// Threads that read, verify and decode, from 8 MiB on: at least 1, the calling thread; as many as there are cores
+    /// unless it is set. They live as long as the call.
+    pub fn workers(self, workers: usize) -> Self {
+        Self { workers: Some(workers), ..self }
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.workers {
+            Some(0) => Err(Error::invalid("number of workers").expected("at least 1").found(0)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -150,6 +167,21 @@ impl Checkpoint {
         Self::from_blob(local::map_file(path, promise)?, path.display().to_string(), options)
     }
 
+    /// Maps a file copy-on-write: its tensors can be changed where they lie, and training goes on in the mapped file
+    /// itself, which never changes. See [`MappedCopy`].
+    ///
+    /// # Safety
+    /// As [`Checkpoint::map`]: no *other* writer changes the file. What is changed through the mapping does not count.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::map_copy_with`].
+    #[expect(unsafe_code, reason = "hands the promise on; the mapping itself is in engine/map.rs")]
+    pub unsafe fn map_copy(path: impl AsRef<Path>) -> Result<MappedCopy> {
+        // SAFETY: the caller of this function gives exactly the promise that `assume` asks for.
+        let promise = unsafe { Unchanging::assume() };
+        Self::map_copy_with(path, OpenOptions::new(), promise)
+    }
+
     /// Opens a container that is in memory: for tests, and for what came over a wire. The bytes are copied once, into
     /// aligned memory; tensors stored raw are then borrowed.
     ///
@@ -170,6 +202,7 @@ impl Checkpoint {
     }
 
     fn parse(blob: Arc<dyn Blob>, name: &str, options: OpenOptions) -> Result<Self> {
+        options.check()?;
         let len = blob.len();
         let (head, tail) = read_ends(&*blob)?;
         let header = Header::decode(&head)?;

@@ -24,7 +24,7 @@ pub mod testing;
 mod writer;
 
 pub use buffer::Buffer;
-pub use checkpoint::{Checkpoint, ChunkInfo, Dims, OpenOptions, Report, TensorInfo, Verify};
+pub use checkpoint::{Checkpoint, ChunkInfo, Dims, MappedCopy, OpenOptions, Report, TensorInfo, Verify};
 pub use codec::Codec;
 pub use dtype::{Dtype, Element};
 pub use error::{Error, ErrorKind, Result};
@@ -38,7 +38,7 @@ pub use store::{
     Store, WhenFull, Why,
 };
 pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
-pub use writer::{WriteOptions, Written};
+pub use writer::{Timings, WriteOptions, Written};
 
 /// The byte layouts, for the test that compares SPEC.md with them.
 #[cfg(feature = "testing")]

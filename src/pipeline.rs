@@ -1,11 +1,14 @@
-//! Work in parallel, results in order, memory bounded. Owns: threads that live for one call. Knows nothing of files.
+//! Work in parallel, results in order, memory bounded. Owns: threads that live for one call, and that a thread which
+//! panics is an error and not the trainer's end. Knows nothing of files.
 //! A library inside a trainer must not take over a global thread pool, so it brings its own.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::{Builder, ScopedJoinHandle};
 
 /// Jobs in flight per worker: enough that none waits, few enough that memory stays at a few chunks a thread.
 const IN_FLIGHT_PER_WORKER: usize = 3;
@@ -40,14 +43,75 @@ pub(crate) fn ordered<J: Send, W, S: Send>(
     let receive_job = Mutex::new(receive_job);
     std::thread::scope(|scope| {
         let (receive_job, make_worker, work) = (&receive_job, &make_worker, &work);
-        for _ in 0..workers {
-            scope.spawn(move || run_worker(receive_job, make_worker, work));
-        }
-        let result = feed(workers, jobs, &send_job, &mut consume);
-        // Before the scope joins its threads: without a sender they run out of jobs, also after an error.
+        let start = |_| {
+            let named = Builder::new().name("tensorkeep-encode".to_owned());
+            named.spawn_scoped(scope, move || run_worker(receive_job, make_worker, work))
+        };
+        let threads = (0..workers).map(start).collect::<io::Result<Vec<_>>>();
+        let result = match &threads {
+            Ok(_) => feed(workers, jobs, &send_job, &mut consume),
+            Err(error) => Err(Error::io("starting an encoding thread", io::Error::from(error.kind()))),
+        };
+        // Before the threads are joined: without a sender they run out of jobs, also after an error.
         drop(send_job);
-        result
+        result.and(threads.map_or(Ok(()), join))
     })
+}
+
+/// Joined here and not by the scope, which would hand a thread's panic on to whoever saves.
+fn join(threads: Vec<ScopedJoinHandle<'_, ()>>) -> Result<()> {
+    threads.into_iter().fold(Ok(()), |all, thread| all.and(thread.join().map_err(|_| worker_died())))
+}
+
+/// Works on items as they are drawn, in no order, on up to `workers` threads of which the calling one is the first.
+/// The first item's error that fails ends everything and is returned. Each thread makes itself a `scratch`.
+pub(crate) fn each<T, S>(
+    workers: usize,
+    items: impl Iterator<Item = T> + Send,
+    scratch: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, T) -> Result<()> + Sync,
+) -> Result<()> {
+    if workers <= 1 {
+        let mut scratch = scratch();
+        return items.into_iter().try_for_each(|item| work(&mut scratch, item));
+    }
+    let items = Mutex::new(Some(items.enumerate()));
+    let failed: Mutex<Option<(usize, Error)>> = Mutex::default();
+    let run = || {
+        let mut scratch = scratch();
+        loop {
+            let next = lock(&items).as_mut().and_then(Iterator::next);
+            let Some((number, item)) = next else { return };
+            let Err(error) = work(&mut scratch, item) else { continue };
+            *lock(&items) = None;
+            // Items are drawn in order, so the first that fails is being worked on when any later one fails.
+            let mut failed = lock(&failed);
+            if failed.as_ref().is_none_or(|(earlier, _)| number < *earlier) {
+                *failed = Some((number, error));
+            }
+        }
+    };
+    let joined = std::thread::scope(|scope| {
+        let start = |_| Builder::new().name("tensorkeep-load".to_owned()).spawn_scoped(scope, run);
+        // Threads that are not to be had are done without: this one does all the work if it must.
+        let threads = (1..workers).map_while(|i| start(i).ok()).collect();
+        run();
+        join(threads)
+    });
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some((_, error)) => Err(error),
+        None => joined,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The machine's cores that this process may use. Asked once: the answer takes the kernel longer than opening a file.
+pub(crate) fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 fn feed<J, S>(
@@ -86,7 +150,7 @@ fn run_worker<J, W, S>(
 ) {
     let mut worker = None;
     loop {
-        let next = jobs.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
+        let next = lock(jobs).recv();
         let Ok(Ticket { job, done }) = next else { return };
         let made = match worker.take() {
             Some(worker) => Ok(worker),
@@ -112,7 +176,7 @@ fn finish_oldest<J, S>(
 }
 
 fn worker_died() -> Error {
-    Error::new(ErrorKind::Io, "an encoding thread died")
+    Error::new(ErrorKind::Io, "a working thread died")
         .help("look for its panic message; nothing was published")
 }
 
@@ -155,5 +219,58 @@ mod tests {
                 assert_eq!(error.to_string(), "this one fails");
             }
         }
+    }
+
+    #[test]
+    fn a_thread_that_panics_is_an_error_and_neither_a_hang_nor_a_panic_of_the_caller() {
+        for workers in [1, 2, 3] {
+            let jobs = (0..100).map(Ok);
+            let dies = ordered(
+                workers,
+                jobs,
+                || Ok(()),
+                |(), &job: &u64| {
+                    assert!(job != 7, "on purpose");
+                    Ok(Output { summary: job, bytes: Cow::Borrowed(&[]) })
+                },
+                |_, _| Ok(()),
+            );
+            let error = dies.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io);
+            assert!(error.to_string().contains("died"), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_works_on_every_item_once_and_returns_the_first_items_error() {
+        for workers in [1, 2, 5] {
+            let seen = Mutex::new(Vec::new());
+            let count = |sum: &mut u64, item| {
+                *sum += item;
+                seen.lock().unwrap().push(item);
+                Ok(())
+            };
+            each(workers, 0..1000, || 0, count).unwrap();
+            let mut seen = seen.into_inner().unwrap();
+            seen.sort_unstable();
+            assert!(seen.into_iter().eq(0..1000));
+            let fails = |(): &mut (), item: u64| match item {
+                0..20 => Ok(()),
+                late => {
+                    // The first that fails takes longest to do so.
+                    std::thread::sleep(std::time::Duration::from_millis(if late == 20 { 20 } else { 1 }));
+                    Err(Error::invalid(format!("item {late}")))
+                }
+            };
+            assert_eq!(each(workers, 0..1000, || (), fails).unwrap_err().to_string(), "item 20");
+        }
+        // Each of the two threads has an item when the one that was started here dies.
+        let both = std::sync::Barrier::new(2);
+        let dies = |(): &mut (), _: u64| {
+            both.wait();
+            assert!(std::thread::current().name() != Some("tensorkeep-load"), "on purpose");
+            Ok(())
+        };
+        assert!(each(2, 0..2, || (), dies).unwrap_err().to_string().contains("died"));
     }
 }

@@ -129,9 +129,14 @@ enum Target<'a> {
 }
 
 #[cfg(feature = "ndarray")]
-type Scatter<'a> = Box<dyn FnMut(&[u8]) + 'a>;
+type Scatter<'a> = Box<dyn FnMut(&[u8]) + Send + 'a>;
 
-impl TensorMut<'_> {
+impl<'a> TensorMut<'a> {
+    /// A target of bytes in row-major order, whose length is `shape × dtype`.
+    pub(crate) fn over(dtype: Dtype, shape: Box<[usize]>, bytes: &'a mut [u8]) -> Self {
+        Self { dtype, shape, target: Target::Contiguous(bytes) }
+    }
+
     /// Element type.
     pub fn dtype(&self) -> Dtype {
         self.dtype
@@ -140,6 +145,43 @@ impl TensorMut<'_> {
     /// Lengths of the axes.
     pub fn shape(&self) -> &[usize] {
         &self.shape
+    }
+
+    /// The bytes, little-endian, row-major; None where elements lie apart (an ndarray in another memory order).
+    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        match &mut self.target {
+            Target::Contiguous(bytes) => Some(bytes),
+            #[cfg(feature = "ndarray")]
+            Target::Scattered(_) => None,
+        }
+    }
+
+    /// The elements, row-major, for as long as what they lie in is borrowed.
+    ///
+    /// # Errors
+    /// `Mismatch` when the dtype is not `T`'s; `Unsupported` where elements lie apart.
+    pub fn into_elements<T: Element + bytemuck::AnyBitPattern>(self) -> Result<&'a mut [T]> {
+        if self.dtype != T::DTYPE {
+            return Err(Error::new(crate::ErrorKind::Mismatch, "dtype").expected(T::DTYPE).found(self.dtype));
+        }
+        let refused = |what: &'static str| Error::new(crate::ErrorKind::Unsupported, what);
+        match self.target {
+            Target::Contiguous(bytes) => bytemuck::try_cast_slice_mut(bytes)
+                .map_err(|_| refused("the bytes are not aligned for their elements")),
+            #[cfg(feature = "ndarray")]
+            Target::Scattered(_) => Err(refused("the elements do not lie one behind the other")),
+        }
+    }
+
+    /// A mutable ndarray view of the elements.
+    ///
+    /// # Errors
+    /// As [`TensorMut::into_elements`].
+    #[cfg(feature = "ndarray")]
+    pub fn into_view<T: Element + bytemuck::AnyBitPattern>(self) -> Result<ndarray::ArrayViewMutD<'a, T>> {
+        let shape = self.shape.to_vec();
+        ndarray::ArrayViewMutD::from_shape(shape, self.into_elements()?)
+            .map_err(|error| Error::invalid("shape").because(error))
     }
 
     /// Overwrites all elements.

@@ -5,8 +5,10 @@
 mod chunks;
 mod emit;
 mod plan;
+mod timings;
 
 pub(crate) use plan::Plan;
+pub use timings::Timings;
 
 use crate::codec::Codec;
 use crate::engine::{CommitError, Nonce, Upload, local};
@@ -15,6 +17,7 @@ use crate::format;
 use crate::format::limits::Limits;
 use crate::snapshot::Snapshot;
 use std::path::Path;
+use std::time::Instant;
 
 /// How a container is written.
 #[derive(Clone, Debug)]
@@ -27,7 +30,7 @@ pub struct WriteOptions {
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = crate::pipeline::cores();
         Self { codec: Codec::Raw, chunk_log2: format::DEFAULT_CHUNK_LOG2, workers, file_id: None }
     }
 }
@@ -90,15 +93,18 @@ impl Snapshot<'_> {
     /// # Errors
     /// As [`Snapshot::save`], and `Invalid` for bad options.
     pub fn save_with(&self, path: impl AsRef<Path>, options: &WriteOptions) -> Result<Written> {
+        let started = Instant::now();
         let path = path.as_ref();
         let plan = Plan::of(self, &[], options)?;
-        let mut written = None;
+        let (mut written, mut appended) = (None, started);
         local::replace_file(path, Some(plan.size_bound()), |upload| {
             written = Some(plan.write(upload)?);
+            appended = Instant::now();
             Ok(())
         })
         .map_err(|error| error.in_object(path.display()))?;
-        written.ok_or_else(|| Error::invalid("nothing was written"))
+        let written = written.ok_or_else(|| Error::invalid("nothing was written"))?;
+        Ok(written.committed(started, appended))
     }
 
     /// Writes the container's bytes to memory: for tests, and for sending it elsewhere.
@@ -125,10 +131,22 @@ impl Snapshot<'_> {
 }
 
 /// What was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Written {
     /// Length of the file in bytes.
     pub len: u64,
     /// Tensors stored, ties counted once.
     pub tensors: usize,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+impl Written {
+    /// With what followed the last appended byte.
+    pub(crate) fn committed(mut self, started: Instant, appended: Instant) -> Self {
+        self.timings.commit = appended.elapsed();
+        self.timings.total = started.elapsed();
+        self
+    }
 }

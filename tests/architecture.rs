@@ -11,7 +11,8 @@ const ROWS: &[&[&str]] = &[
     &["tensor"],
     &["format"],
     &["codec", "engine", "snapshot"],
-    &["state_dict", "writer", "checkpoint"],
+    &["state_dict"],
+    &["writer", "checkpoint"],
     &["model", "store"],
     &["convert", "testing"],
 ];

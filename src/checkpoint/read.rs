@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::ops::{Deref, Range};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the index says of one tensor, without touching its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +98,26 @@ pub(super) struct Entry<'c> {
     pub table: Columns<'c>,
     pub number: usize,
     pub first_bit: usize,
+}
+
+/// One chunk of an entry: its number within the entry, itself, raw bytes before it.
+pub(super) type Part = (usize, Chunk, u64);
+
+/// Some chunks of an entry, and where `range` of its raw bytes goes, which they hold.
+pub(super) struct Piece<'c, 't> {
+    pub entry: Entry<'c>,
+    pub dtype: Dtype,
+    pub range: Range<u64>,
+    pub chunks: Vec<Part>,
+    pub target: &'t mut [u8],
+}
+
+/// Memory that reading chunks uses again.
+#[derive(Default)]
+pub(super) struct Scratch {
+    decoder: Decoder,
+    stored: Vec<u8>,
+    decoded: Vec<u8>,
 }
 
 impl Checkpoint {
@@ -198,25 +218,6 @@ impl Checkpoint {
         })
     }
 
-    /// Fills `target` with a tensor's bytes, without memory in between where it is stored raw: the fastest way to load
-    /// into arrays that are there already. On an error `target` holds a mixture; to load a whole model all or nothing,
-    /// use [`load_state_dict`](Checkpoint::load_state_dict).
-    ///
-    /// # Errors
-    /// As [`Checkpoint::tensor`], and `Mismatch` when `target` is not the tensor's length in bytes.
-    pub fn load_into(&self, name: &str, target: &mut [u8]) -> Result<()> {
-        let (entry, dtype, _) = self.find_tensor(name)?;
-        self.at_place(name, || {
-            let len = entry.table.byte_len(entry.number);
-            if len != target.len() as u64 {
-                return Err(Error::new(ErrorKind::Mismatch, "bytes to load into")
-                    .expected(len)
-                    .found(target.len()));
-            }
-            self.read_into(entry, dtype, 0..len, target)
-        })
-    }
-
     /// The bytes of a record, verified.
     pub(super) fn record_bytes(&self, name: &str) -> Result<Buffer> {
         let number = self.index.records.find(name).ok_or_else(|| {
@@ -280,7 +281,7 @@ impl Checkpoint {
     }
 
     /// The bytes of a raw entry where they lie, not verified.
-    fn raw_bytes(&self, entry: Entry<'_>) -> Option<&[u8]> {
+    pub(super) fn raw_bytes(&self, entry: Entry<'_>) -> Option<&[u8]> {
         let bytes = self.blob.as_bytes().filter(|_| entry.table.is_raw(entry.number))?;
         // OK to cast: the extent lies within the bytes, which are in memory.
         let start = entry.table.offset(entry.number) as usize;
@@ -294,20 +295,12 @@ impl Checkpoint {
         Ok(Some(bytes))
     }
 
-    /// Verifies the chunks of a raw entry in memory that overlap `range`.
-    fn verify_range(&self, entry: Entry<'_>, range: Range<u64>) -> Result<()> {
-        self.chunks_within(entry, range).try_for_each(|(number, chunk, _)| {
-            let stored = self.stored_in_memory(&chunk).unwrap_or_default();
-            self.check(entry, number, &chunk, stored)
-        })
-    }
-
     /// Chunks that overlap `range` of raw bytes: number within the entry, chunk, raw bytes before it.
-    fn chunks_within<'c>(
-        &'c self,
+    pub(super) fn chunks_within<'c>(
+        &self,
         entry: Entry<'c>,
         range: Range<u64>,
-    ) -> impl Iterator<Item = (usize, Chunk, u64)> + 'c {
+    ) -> impl Iterator<Item = Part> + use<'c> {
         let chunk_len = entry.table.chunk_len(entry.number);
         entry
             .table
@@ -329,23 +322,39 @@ impl Checkpoint {
         if self.options.verify == Verify::Never {
             return Ok(());
         }
-        let bit = entry.first_bit + entry.table.chunk_numbers(entry.number).start + number;
-        let (word, mask) = (self.verified.get(bit / 64), 1 << (bit % 64));
+        let (word, mask) = self.memory_of(entry, number);
         if word.is_some_and(|word| word.load(Ordering::Relaxed) & mask != 0) {
             return Ok(());
         }
+        self.check_again(entry, number, chunk, stored)
+    }
+
+    /// Verifies one chunk's stored bytes, whatever was verified before.
+    pub(super) fn check_again(
+        &self,
+        entry: Entry<'_>,
+        number: usize,
+        chunk: &Chunk,
+        stored: &[u8],
+    ) -> Result<()> {
         check_crc(number, chunk, stored)?;
-        if let Some(word) = word {
+        if let (Some(word), mask) = self.memory_of(entry, number) {
             word.fetch_or(mask, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Fills `target` with `range` of an entry's raw bytes.
-    fn read_into(&self, entry: Entry<'_>, dtype: Dtype, range: Range<u64>, target: &mut [u8]) -> Result<()> {
-        let mut decoder = Decoder::default();
-        let (mut stored, mut decoded) = (Vec::new(), Vec::new());
-        for (number, chunk, start) in self.chunks_within(entry, range.clone()) {
+    /// The bit that remembers a chunk as verified, where bytes are in memory.
+    fn memory_of(&self, entry: Entry<'_>, number: usize) -> (Option<&AtomicU64>, u64) {
+        let bit = entry.first_bit + entry.table.chunk_numbers(entry.number).start + number;
+        (self.verified.get(bit / 64), 1 << (bit % 64))
+    }
+
+    /// Fills a piece's target.
+    pub(super) fn read_piece(&self, scratch: &mut Scratch, piece: Piece<'_, '_>) -> Result<()> {
+        let Scratch { decoder, stored, decoded } = scratch;
+        let Piece { entry, dtype, range, chunks, target } = piece;
+        for (number, chunk, start) in chunks {
             // The part of this chunk that is wanted, relative to the chunk, and where it goes.
             let from = range.start.saturating_sub(start) as usize;
             let to = (range.end - start).min(u64::from(chunk.raw_len)) as usize;
@@ -364,8 +373,8 @@ impl Checkpoint {
                 Some(bytes) => bytes,
                 None => {
                     stored.resize(chunk.stored_len as usize, 0);
-                    self.blob.read_at(chunk.offset, &mut stored)?;
-                    &stored
+                    self.blob.read_at(chunk.offset, stored)?;
+                    &*stored
                 }
             };
             self.check(entry, number, &chunk, bytes)?;
@@ -374,7 +383,7 @@ impl Checkpoint {
                 decoder.decode(chunk.codec, chunk.filter, bytes, target, dtype).map_err(at_chunk)?;
             } else {
                 decoded.resize(chunk.raw_len as usize, 0);
-                decoder.decode(chunk.codec, chunk.filter, bytes, &mut decoded, dtype).map_err(at_chunk)?;
+                decoder.decode(chunk.codec, chunk.filter, bytes, decoded, dtype).map_err(at_chunk)?;
                 target.copy_from_slice(&decoded[from..to]);
             }
         }

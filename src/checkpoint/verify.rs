@@ -1,11 +1,23 @@
 //! Verifying a whole file: every chunk, every byte of padding, the mirror. With header, footer and index, which opening
 //! verifies, no byte of the file is left out.
 
-use super::read::{Entry, check_crc};
+use super::read::Entry;
 use super::{Checkpoint, header};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::table::Chunk;
 use crate::format::{checksum_error, crc32};
+use crate::pipeline;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+/// Bytes and number of checks that a thread draws at a time.
+const BATCH: (u64, usize) = (4 << 20, 1024);
+
+/// Something of the file to verify.
+enum Check<'c> {
+    Padding(Range<u64>),
+    Chunk { entry: Entry<'c>, is_tensor: bool, number: usize, chunk: Chunk },
+}
 
 /// What verifying a whole file found.
 #[derive(Debug, Default)]
@@ -38,50 +50,68 @@ impl Checkpoint {
     /// # Errors
     /// `Io`.
     pub fn report(&self) -> Result<Report> {
-        let mut report = Report { bytes: self.len_bytes(), ..Report::default() };
-        let mut scratch = Vec::new();
-        let mut padding_start = header::LEN as u64;
+        let damage = Mutex::new(Vec::new());
+        let batches = batches(self.checks()).enumerate();
+        pipeline::each(self.workers_for(self.len_bytes()), batches, Vec::new, |scratch, (batch, checks)| {
+            checks.into_iter().try_for_each(|check| {
+                let Some(error) = self.damage_of(self.check_one(check, scratch))? else { return Ok(()) };
+                damage.lock().unwrap_or_else(PoisonError::into_inner).push((batch, error));
+                Ok(())
+            })
+        })?;
+        let mut damage = damage.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Stable: within a batch one thread went through the file in order.
+        damage.sort_by_key(|(batch, _)| *batch);
+        let mut damage: Vec<Error> = damage.into_iter().map(|(_, error)| error).collect();
+        damage.extend(self.damage_of(self.check_index_and_mirror(&mut Vec::new()))?);
+        Ok(Report {
+            tensors: self.index.tensors.len(),
+            records: self.index.records.len(),
+            chunks: self.index.tensors.chunk_count() + self.index.records.chunk_count(),
+            bytes: self.len_bytes(),
+            damage,
+        })
+    }
+
+    /// Every chunk, and the padding before each extent and behind the last, in the order of the file.
+    fn checks(&self) -> impl Iterator<Item = Check<'_>> {
         let tensors = (0..self.index.tensors.len()).map(|i| (self.tensor_entry(i), true));
         let records = (0..self.index.records.len()).map(|i| (self.record_entry(i), false));
-        for (entry, is_tensor) in tensors.chain(records) {
-            let name = entry.table.name(entry.number);
-            let placed = |error: Error| if is_tensor { error.in_tensor(name) } else { error.in_record(name) };
-            *(if is_tensor { &mut report.tensors } else { &mut report.records }) += 1;
-            if entry.table.byte_len(entry.number) > 0 {
-                let start = entry.table.offset(entry.number);
-                self.collect(&mut report, self.check_zeros(padding_start..start, &mut scratch))?;
-                padding_start = start + entry.table.stored_len(entry.number);
+        let mut padding_start = header::LEN as u64;
+        let entries = tensors.chain(records).flat_map(move |(entry, is_tensor)| {
+            let start = entry.table.offset(entry.number);
+            let padding = (entry.table.byte_len(entry.number) > 0).then(|| {
+                let end = start + entry.table.stored_len(entry.number);
+                Check::Padding(std::mem::replace(&mut padding_start, end)..start)
+            });
+            let chunks = entry.table.chunks(entry.number).enumerate();
+            let chunks = chunks.map(move |(number, chunk)| Check::Chunk { entry, is_tensor, number, chunk });
+            padding.into_iter().chain(chunks)
+        });
+        let last = self.index.records.data_end()..self.footer.index_offset;
+        entries.chain(std::iter::once(Check::Padding(last)))
+    }
+
+    fn check_one(&self, check: Check<'_>, scratch: &mut Vec<u8>) -> Result<()> {
+        match check {
+            Check::Padding(range) => self.check_zeros(range, scratch),
+            Check::Chunk { entry, is_tensor, number, chunk } => {
+                let range = chunk.offset..chunk.offset + u64::from(chunk.stored_len);
+                let checked = self
+                    .bytes(range, scratch)
+                    .and_then(|stored| self.check_again(entry, number, &chunk, stored));
+                let name = entry.table.name(entry.number);
+                checked.map_err(|error| if is_tensor { error.in_tensor(name) } else { error.in_record(name) })
             }
-            self.check_entry(entry, &mut report, &mut scratch, placed)?;
         }
-        self.collect(&mut report, self.check_zeros(padding_start..self.footer.index_offset, &mut scratch))?;
-        self.collect(&mut report, self.check_index_and_mirror(&mut scratch))?;
-        Ok(report)
     }
 
-    fn check_entry(
-        &self,
-        entry: Entry<'_>,
-        report: &mut Report,
-        scratch: &mut Vec<u8>,
-        placed: impl Fn(Error) -> Error,
-    ) -> Result<()> {
-        for (number, chunk) in entry.table.chunks(entry.number).enumerate() {
-            let range = chunk.offset..chunk.offset + u64::from(chunk.stored_len);
-            let checked = self.bytes(range, scratch).and_then(|stored| check_crc(number, &chunk, stored));
-            self.collect(report, checked.map_err(&placed))?;
-            report.chunks += 1;
-        }
-        Ok(())
-    }
-
-    /// Keeps damage, returns any other error.
-    fn collect(&self, report: &mut Report, checked: Result<()>) -> Result<()> {
+    /// Damage as a value, any other error as an error.
+    fn damage_of(&self, checked: Result<()>) -> Result<Option<Error>> {
         match checked.map_err(|error| error.in_object(self.name())) {
-            Err(error) if error.kind() == ErrorKind::Damaged => report.damage.push(error),
-            other => return other,
+            Err(error) if error.kind() == ErrorKind::Damaged => Ok(Some(error)),
+            other => other.map(|()| None),
         }
-        Ok(())
     }
 
     fn bytes<'s>(&'s self, range: Range<u64>, scratch: &'s mut Vec<u8>) -> Result<&'s [u8]> {
@@ -122,4 +152,22 @@ impl Checkpoint {
         }
         self.check_zeros(self.footer.padding(), scratch)
     }
+}
+
+/// Successive checks, some at a time.
+fn batches<'c>(mut checks: impl Iterator<Item = Check<'c>>) -> impl Iterator<Item = Vec<Check<'c>>> {
+    std::iter::from_fn(move || {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while bytes < BATCH.0
+            && batch.len() < BATCH.1
+            && let Some(check) = checks.next()
+        {
+            bytes += match &check {
+                Check::Padding(range) => range.end - range.start,
+                Check::Chunk { chunk, .. } => u64::from(chunk.stored_len),
+            };
+            batch.push(check);
+        }
+        (!batch.is_empty()).then_some(batch)
+    })
 }

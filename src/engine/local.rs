@@ -8,7 +8,9 @@ mod upload;
 pub use upload::replace_file;
 
 use super::vfs::{self, Os, Stat, Vfs, VfsFile};
-use super::{Blob, Caps, Engine, Entry, Lock, Unchanging, Upload, check_key, ends_early, fresh_nonce};
+use super::{
+    Blob, Caps, Engine, Entry, Lock, PrivateMap, Unchanging, Upload, check_key, ends_early, fresh_nonce,
+};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashSet;
 use std::fmt;
@@ -360,6 +362,15 @@ pub(crate) fn open_file(path: &Path) -> Result<Arc<dyn Blob>> {
 pub(crate) fn map_file(path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
     open_file(path)?;
     Os.map(path, promise)
+}
+
+/// Maps one file to read, and once more copy-on-write.
+///
+/// # Errors
+/// As [`open_file`].
+pub(crate) fn map_copy_of_file(path: &Path, promise: Unchanging) -> Result<(Arc<dyn Blob>, PrivateMap)> {
+    open_file(path)?;
+    vfs::map_twice(path, promise)
 }
 
 fn open_on(vfs: &dyn Vfs, path: &Path) -> Result<Arc<dyn Blob>> {

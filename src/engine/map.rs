@@ -1,5 +1,5 @@
-//! Mapping a file into memory. Owns: the one unsafe block of this crate, and the promise that it rests on. Knows
-//! nothing of containers.
+//! Mapping a file into memory, shared and read-only or private and copy-on-write. Owns: the unsafe blocks of this crate,
+//! and the promise that they rest on. Knows nothing of containers.
 #![expect(
     unsafe_code,
     reason = "mapping a file is sound only under a promise that the caller gives; see `Unchanging`"
@@ -8,6 +8,7 @@
 use super::Blob;
 use crate::error::{Error, Result};
 use std::fs::File;
+use std::ops::{Deref, DerefMut};
 
 /// The promise that mapped files stay as they are while they are mapped.
 ///
@@ -48,6 +49,41 @@ impl MappedFile {
             Error::io("mapping the file failed", error).in_object(&path).help("open it for reading instead")
         })?;
         Ok(Self { map, path })
+    }
+}
+
+/// A whole file, mapped privately: changes stay in this process's memory, and the file is what it was.
+#[derive(Debug)]
+pub(crate) struct PrivateMap(memmap2::MmapMut);
+
+impl PrivateMap {
+    /// Maps `file`, whose path is for messages.
+    pub(crate) fn new(file: &File, path: &str, _promise: Unchanging) -> Result<Self> {
+        // SAFETY: `map_copy` is unsafe because pages that were not yet written to are the file's own: whoever changes or
+        // truncates the file changes them under a `&mut [u8]`. `_promise` exists only where a caller of
+        // `Unchanging::assume` took it upon them that nobody does. Writes through this mapping never reach the file
+        // (MAP_PRIVATE), so they break no promise given for another mapping of it. The mapping is owned by this struct,
+        // and every slice of it borrows from it, mutably once or shared.
+        let map = unsafe { memmap2::MmapOptions::new().map_copy(file) };
+        map.map(Self).map_err(|error| {
+            Error::io("mapping the file copy-on-write failed", error)
+                .in_object(path)
+                .help("load it into memory instead")
+        })
+    }
+}
+
+impl Deref for PrivateMap {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for PrivateMap {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) mod memory;
 pub(crate) mod vfs;
 
 pub use local::{Local, replace_file};
+pub(crate) use map::PrivateMap;
 pub use map::Unchanging;
 pub use memory::Memory;
 

@@ -14,7 +14,7 @@ pub(crate) mod simulated;
 #[cfg(feature = "testing")]
 pub(crate) mod wrong;
 
-use super::map::MappedFile;
+use super::map::{MappedFile, PrivateMap};
 use super::{Blob, Lock, Unchanging};
 use crate::error::Result;
 use rustix::fs::{CWD, OFlags, RenameFlags};
@@ -108,9 +108,7 @@ impl Vfs for Os {
     }
 
     fn map(&self, path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
-        let name = path.display().to_string();
-        let opened = open_without_waiting(path);
-        let file = opened.map_err(|error| crate::Error::io("opening for mapping", error).in_object(&name))?;
+        let (file, name) = open_to_map(path)?;
         Ok(Arc::new(MappedFile::new(&file, name, promise)?))
     }
 
@@ -179,6 +177,20 @@ impl Vfs for Os {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+/// One and the same file, mapped to read and mapped to change privately.
+pub(crate) fn map_twice(path: &Path, promise: Unchanging) -> Result<(Arc<dyn Blob>, PrivateMap)> {
+    let (file, name) = open_to_map(path)?;
+    let private = PrivateMap::new(&file, &name, promise)?;
+    Ok((Arc::new(MappedFile::new(&file, name, promise)?), private))
+}
+
+fn open_to_map(path: &Path) -> Result<(File, String)> {
+    let name = path.display().to_string();
+    let opened = open_without_waiting(path);
+    let file = opened.map_err(|error| crate::Error::io("opening for mapping", error).in_object(&name))?;
+    Ok((file, name))
 }
 
 /// A pipe would be waited for, for ever; a regular file knows no waiting.

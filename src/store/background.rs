@@ -202,6 +202,7 @@ impl std::error::Error for Cause {
 }
 
 fn save_all(core: &Core, shared: &Shared, queue: &Receiver<Job>) {
+    super::priority::step_back(core.settings.background_nice);
     for Job { snapshot, why, pending } in queue {
         // A deferred tensor's closure is the trainer's code: its panic is this save's failure, not the thread's end.
         let saved =

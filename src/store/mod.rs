@@ -7,6 +7,7 @@ mod catalog;
 mod keep;
 mod naming;
 mod pins;
+mod priority;
 mod resume;
 mod save;
 mod schedule;
@@ -44,6 +45,7 @@ pub struct Settings {
     open: OpenOptions,
     map: Option<Unchanging>,
     in_flight: (usize, WhenFull),
+    background_nice: u8,
 }
 
 impl Default for Settings {
@@ -56,6 +58,7 @@ impl Default for Settings {
             open,
             map: None,
             in_flight: (1, WhenFull::Wait),
+            background_nice: 0,
         }
     }
 }
@@ -90,6 +93,14 @@ impl Settings {
     /// times the state.
     pub fn in_flight(self, saves: usize, when_full: WhenFull) -> Self {
         Self { in_flight: (saves, when_full), ..self }
+    }
+
+    /// How many steps nicer than the thread that asks for it a save beside training runs ([`Store::stage`],
+    /// [`Store::save_async`], [`Store::save_during`]), with every thread that it starts: 0 to 19, 0 unless it is set.
+    /// Where training keeps all cores busy, 10 leaves it almost all of them, and the save takes longer. Linux only:
+    /// elsewhere niceness is not a thread's own, and nothing happens.
+    pub fn background_nice(self, steps: u8) -> Self {
+        Self { background_nice: steps, ..self }
     }
 
     /// Checkpoints are mapped, under the promise that nobody changes the run's files in place.
@@ -139,6 +150,11 @@ impl Store {
         settings.keep.check()?;
         if settings.in_flight.0 == 0 {
             return Err(Error::invalid("saves in flight").expected("at least 1").found(0));
+        }
+        if settings.background_nice > priority::NICEST {
+            return Err(Error::invalid("niceness of saves in the background")
+                .expected(format!("0 to {}", priority::NICEST))
+                .found(settings.background_nice));
         }
         let mut schedule = Schedule::start(settings.every.clone(), Instant::now())?;
         let writer = Writer::this_process(seconds_since_1970());
@@ -226,7 +242,10 @@ impl Store {
             return (work(), Err(error));
         }
         std::thread::scope(|scope| {
-            let saving = scope.spawn(|| self.core.save(snapshot));
+            let saving = scope.spawn(|| {
+                priority::step_back(self.core.settings.background_nice);
+                self.core.save(snapshot)
+            });
             let result = work();
             let panicked = |_| Err(Error::new(ErrorKind::Io, "the save panicked; look for its message"));
             (result, saving.join().unwrap_or_else(panicked))

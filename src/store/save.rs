@@ -8,7 +8,7 @@ use crate::engine::CommitError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
 use crate::snapshot::{Progress, Snapshot};
-use crate::writer::{Plan, Written};
+use crate::writer::{Plan, Timings, Written};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -37,6 +37,8 @@ pub struct Saved {
     pub name: Name,
     /// Length of the checkpoint in bytes.
     pub len: u64,
+    /// Where the time went, rotation left out.
+    pub timings: Timings,
     /// Checkpoints that rotation deleted.
     pub deleted: Vec<Name>,
     /// Checkpoints that rotation should have deleted and could not. The save is durable all the same, and the next one
@@ -70,8 +72,9 @@ impl Core {
                 _ => error.with_kind(ErrorKind::Unknown),
             })?;
         }
+        let Written { len, timings, .. } = written;
         let mut saved =
-            Saved { name, len: written.len, deleted: vec![], not_deleted: vec![], rotation_error: None };
+            Saved { name, len, timings, deleted: vec![], not_deleted: vec![], rotation_error: None };
         saved.rotation_error = self.rotate(&mut saved).err();
         Ok(saved)
     }
@@ -99,6 +102,7 @@ impl Core {
     }
 
     fn upload(&self, plan: &Plan<'_, '_>, name: Name) -> Result<Written, CommitError> {
+        let started = Instant::now();
         let engine = self.reader.engine();
         let write = || {
             self.attempt.check_newest(engine)?;
@@ -109,8 +113,9 @@ impl Core {
             Ok((upload, written))
         };
         let (upload, written) = write().map_err(CommitError::NotCommitted)?;
+        let appended = Instant::now();
         upload.commit(plan.file_id())?;
-        Ok(written)
+        Ok(written.committed(started, appended))
     }
 
     /// Deletes what no rule protects. Runs only behind a durable commit.

@@ -2,18 +2,22 @@
 //! lands, and the tables that say so.
 
 use super::chunks::Job;
+use super::timings::{Stopwatch, Timings};
 use crate::engine::Upload;
 use crate::error::{Error, Result};
 use crate::format::footer::Footer;
 use crate::format::header::Header;
 use crate::format::table::TableBuilder;
 use crate::format::{self, Flags, INDEX_ALIGN, MIRROR_ALIGN, MIRROR_UP_TO, align_up, crc32, extent_align};
+use std::time::Duration;
 
 /// How a chunk was stored.
 pub(super) struct Stored {
     pub codec: u8,
     pub filter: u8,
     pub crc: u32,
+    pub encode: Duration,
+    pub checksum: Duration,
 }
 
 /// The bytes so far.
@@ -69,6 +73,7 @@ pub(super) struct Emitter<'u> {
     tables: [TableBuilder; 2],
     /// Raw bytes of the current entry still to come.
     left: u64,
+    timings: Timings,
 }
 
 impl<'u> Emitter<'u> {
@@ -76,7 +81,8 @@ impl<'u> Emitter<'u> {
     pub(super) fn begin(upload: &'u mut dyn Upload, file_id: [u8; 16]) -> Result<Self> {
         let mut out = Out { upload, position: 0 };
         out.append(&Header::new(file_id).encode())?;
-        Ok(Self { out, tables: [TableBuilder::default(), TableBuilder::default()], left: 0 })
+        let (tables, timings) = Default::default();
+        Ok(Self { out, tables, left: 0, timings })
     }
 
     /// Entries in each table, and the bytes that the last one still lacks.
@@ -90,9 +96,9 @@ impl<'u> Emitter<'u> {
     }
 
     /// Writes everything behind the extents; returns the file's length in bytes.
-    pub(super) fn finish(mut self, region: &[u8], file_id: [u8; 16]) -> Result<u64> {
+    pub(super) fn finish(mut self, region: &[u8], file_id: [u8; 16]) -> Result<(u64, Timings)> {
         self.out.write_tail(region, file_id)?;
-        Ok(self.out.position)
+        Ok((self.out.position, self.timings))
     }
 
     /// Appends the next chunk.
@@ -133,6 +139,11 @@ impl<'u> Emitter<'u> {
         let table = usize::from(self.tables[1].len() > 0);
         self.tables[table].push_chunk(stored.codec, stored.filter, bytes.len() as u32, stored.crc);
         self.left = self.left.saturating_sub(job.piece.bytes().len() as u64);
-        self.out.append(bytes)
+        let mut stopwatch = Stopwatch::start(bytes.len());
+        self.out.append(bytes)?;
+        self.timings.encode += stored.encode;
+        self.timings.checksum += stored.checksum;
+        self.timings.write += stopwatch.lap();
+        Ok(())
     }
 }

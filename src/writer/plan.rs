@@ -2,8 +2,9 @@
 
 use super::chunks::{Job, Jobs};
 use super::emit::{Emitter, Stored};
+use super::timings::Stopwatch;
 use super::{WriteOptions, Written};
-use crate::codec::{Codec, Encoder};
+use crate::codec::{Codec, Encoded, Encoder};
 use crate::engine::Upload;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::aliases::{self, Aliases};
@@ -145,8 +146,8 @@ impl<'s, 'a> Plan<'s, 'a> {
                 .expected(format!("at most {}", Limits::V1.index_bytes))
                 .found(region.len()));
         }
-        let len = emitter.finish(&region, self.file_id)?;
-        Ok(Written { len, tensors: self.tensors.len() })
+        let (len, timings) = emitter.finish(&region, self.file_id)?;
+        Ok(Written { len, tensors: self.tensors.len(), timings })
     }
 
     fn write_chunks(&self, emitter: &mut Emitter<'_>) -> Result<()> {
@@ -159,10 +160,12 @@ impl<'s, 'a> Plan<'s, 'a> {
             jobs,
             || Encoder::new(options.codec),
             |encoder, job: &Job<'_, '_>| {
-                let encoded = encoder.encode(job.piece.bytes(), job.dtype)?;
-                let summary =
-                    Stored { codec: encoded.codec, filter: encoded.filter, crc: crc32(encoded.bytes) };
-                Ok(Output { summary, bytes: encoded.bytes.into() })
+                let mut stopwatch = Stopwatch::start(job.piece.bytes().len());
+                let Encoded { codec, filter, bytes } = encoder.encode(job.piece.bytes(), job.dtype)?;
+                let encode = stopwatch.lap();
+                let crc = crc32(bytes);
+                let summary = Stored { codec, filter, crc, encode, checksum: stopwatch.lap() };
+                Ok(Output { summary, bytes: bytes.into() })
             },
             |job, Output { summary, bytes }| emitter.emit(job, options.chunk_log2, summary, &bytes),
         )

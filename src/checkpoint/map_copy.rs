@@ -1,0 +1,155 @@
+//! A checkpoint mapped copy-on-write, to train on. Owns: [`MappedCopy`], and that no two of its mutable tensors overlap.
+
+use super::{Checkpoint, OpenOptions, Verify};
+use crate::buffer::Buffer;
+use crate::engine::{PrivateMap, Unchanging, local};
+use crate::error::Result;
+use crate::state_dict::TensorMut;
+use crate::tensor::Tensor;
+use std::fmt;
+use std::path::Path;
+
+/// A checkpoint whose tensors can be changed where they lie: a private, copy-on-write mapping of its file. A resume
+/// reads nothing and copies nothing at first; a page is copied by the kernel when it is first written to, and what is
+/// never changed (frozen layers) stays shared with the page cache. The file never changes.
+///
+/// Every byte was verified when it was made, on several threads. Tensors that are not stored raw are decoded into
+/// memory of their own.
+///
+/// ```
+/// # use tensorkeep::{Checkpoint, Snapshot};
+/// # let path = std::env::temp_dir().join(format!("tensorkeep-doc-map-copy-{}.tkeep", std::process::id()));
+/// # let mut snapshot = Snapshot::new();
+/// # snapshot.tensor("w", &[1.0_f32, 2.0][..])?.tensor("w.grad", &[0.5_f32, 0.5][..])?;
+/// # snapshot.save(&path)?;
+/// // SAFETY: checkpoints are never written again once they are published, and nobody else writes to this folder.
+/// let mut resumed = unsafe { Checkpoint::map_copy(&path) }?;
+/// let mut tensors = resumed.tensors_mut().into_iter();
+/// let (Some((_, weights)), Some((_, gradient))) = (tensors.next(), tensors.next()) else { unreachable!() };
+/// let (mut weights, gradient) = (weights.into_view::<f32>()?, gradient.into_view::<f32>()?);
+/// weights.scaled_add(-0.1, &gradient); // a step of SGD, in the mapping
+/// assert_eq!(resumed.tensors()[0].1.elements::<f32>()?, [0.95, 1.95]);
+/// assert_eq!(resumed.checkpoint().tensor("w")?.elements::<f32>()?, [1.0, 2.0]); // the file is what it was
+/// # std::fs::remove_file(&path).unwrap();
+/// # Ok::<(), tensorkeep::Error>(())
+/// ```
+pub struct MappedCopy {
+    checkpoint: Checkpoint,
+    memory: PrivateMap,
+    /// Tensors with bytes that are not stored raw, in the order of the table.
+    decoded: Vec<Buffer>,
+}
+
+/// Where a tensor's present bytes lie.
+#[derive(Clone, Copy)]
+enum Place {
+    Nowhere,
+    Mapped { start: usize, len: usize },
+    Decoded,
+}
+
+impl Checkpoint {
+    /// As [`Checkpoint::map_copy`], with options, under a promise given before.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; `Damaged` for any tensor, unless the options say [`Verify::Never`]; `Unsupported` for a
+    /// dtype or codec that this version does not know; `LimitExceeded` for a tensor to be decoded beyond the budget.
+    pub fn map_copy_with(
+        path: impl AsRef<Path>,
+        options: OpenOptions,
+        promise: Unchanging,
+    ) -> Result<MappedCopy> {
+        let path = path.as_ref();
+        let (blob, memory) = local::map_copy_of_file(path, promise)?;
+        let checkpoint = Self::from_blob(blob, path.display().to_string(), options)?;
+        let table = checkpoint.index.tensors.columns();
+        // Verified where the file itself is mapped: those are the pages that the copy shares until it changes them. From
+        // then on their checksums mean nothing, so it is now or never.
+        if options.verify == Verify::OnTouch {
+            drop(checkpoint.load(table.names())?);
+        }
+        let mut buffers = Vec::new();
+        for i in 0..table.len() {
+            let (_, dtype, shape) = checkpoint.find_tensor(table.name(i))?;
+            if matches!(checkpoint.place(i), Place::Decoded) {
+                let len = crate::tensor::byte_len(dtype, &shape)?;
+                buffers.push((i, Buffer::zeroed(checkpoint.within_budget(len as u64)?)?));
+            }
+        }
+        checkpoint.load_all_into(buffers.iter_mut().map(|(i, buffer)| (table.name(*i), &mut **buffer)))?;
+        let decoded = buffers.into_iter().map(|(_, buffer)| buffer).collect();
+        Ok(MappedCopy { checkpoint, memory, decoded })
+    }
+
+    fn place(&self, number: usize) -> Place {
+        let table = self.index.tensors.columns();
+        match table.byte_len(number) {
+            0 => Place::Nowhere,
+            // OK to cast: the extent lies within the file, which is mapped.
+            len if table.is_raw(number) => {
+                Place::Mapped { start: table.offset(number) as usize, len: len as usize }
+            }
+            _ => Place::Decoded,
+        }
+    }
+}
+
+impl MappedCopy {
+    /// The checkpoint as it is in the file: records, progress, and tensors as they were saved.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// All tensors to change, sorted by name, none of them overlapping another. Tied tensors come once, under their
+    /// first name; [`TensorInfo::alias_of`](super::TensorInfo::alias_of) says which others they have.
+    pub fn tensors_mut(&mut self) -> Vec<(&str, TensorMut<'_>)> {
+        let table = self.checkpoint.index.tensors.columns();
+        let (mut rest, mut rest_start) = (&mut *self.memory, 0);
+        let mut decoded = self.decoded.iter_mut();
+        let mut bytes_of = |place| match place {
+            Place::Nowhere => Some(<&mut [u8]>::default()),
+            Place::Decoded => decoded.next().map(|buffer| &mut **buffer),
+            Place::Mapped { start, len } => {
+                // Extents lie one behind the other in the order of the table: the index was checked for that.
+                let (_, from_start) = std::mem::take(&mut rest).split_at_mut_checked(start - rest_start)?;
+                let (bytes, later) = from_start.split_at_mut_checked(len)?;
+                (rest, rest_start) = (later, start + len);
+                Some(bytes)
+            }
+        };
+        let tensor = |i| {
+            let bytes = bytes_of(self.checkpoint.place(i))?;
+            // OK because all dtypes were seen to be known when this was made.
+            let dtype = table.dtype(i).ok()?;
+            let shape = table.dims(i).map(|dim| dim as usize).collect();
+            Some((table.name(i), TensorMut::over(dtype, shape, bytes)))
+        };
+        (0..table.len()).filter_map(tensor).collect()
+    }
+
+    /// All tensors as they are now, further names of tied ones last: to make the next snapshot of.
+    pub fn tensors(&self) -> Vec<(&str, Tensor<'_>)> {
+        let table = self.checkpoint.index.tensors.columns();
+        let mut decoded = self.decoded.iter();
+        let tensor = |i| {
+            let bytes = match self.checkpoint.place(i) {
+                Place::Nowhere => &[],
+                Place::Decoded => &**decoded.next()?,
+                Place::Mapped { start, len } => self.memory.get(start..start + len)?,
+            };
+            let shape: Vec<usize> = table.dims(i).map(|dim| dim as usize).collect();
+            Tensor::new(table.dtype(i).ok()?, &shape, bytes).ok()
+        };
+        let own: Vec<Option<Tensor<'_>>> = (0..table.len()).map(tensor).collect();
+        let aliases = self.checkpoint.index.aliases.iter();
+        let further = aliases.map(|(name, &target)| (name.as_str(), own.get(target as usize)));
+        let named = table.names().zip(own.iter().map(Some)).chain(further);
+        named.filter_map(|(name, tensor)| Some((name, tensor?.clone()?))).collect()
+    }
+}
+
+impl fmt::Debug for MappedCopy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MappedCopy").field(&self.checkpoint).finish()
+    }
+}
