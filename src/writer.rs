@@ -3,6 +3,7 @@
 //! Knows an [`Upload`] to append to, and nothing of stores.
 
 mod chunks;
+mod codecs;
 mod emit;
 mod plan;
 
@@ -14,12 +15,13 @@ use crate::error::{Error, Result};
 use crate::format;
 use crate::format::limits::Limits;
 use crate::snapshot::Snapshot;
+use codecs::Codecs;
 use std::path::Path;
 
 /// How a container is written.
 #[derive(Clone, Debug)]
 pub struct WriteOptions {
-    codec: Codec,
+    codecs: Codecs,
     chunk_log2: u8,
     workers: usize,
     file_id: Option<[u8; 16]>,
@@ -28,7 +30,8 @@ pub struct WriteOptions {
 impl Default for WriteOptions {
     fn default() -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { codec: Codec::Raw, chunk_log2: format::DEFAULT_CHUNK_LOG2, workers, file_id: None }
+        let (codecs, chunk_log2) = (Codecs::default(), format::DEFAULT_CHUNK_LOG2);
+        Self { codecs, chunk_log2, workers, file_id: None }
     }
 }
 
@@ -38,9 +41,31 @@ impl WriteOptions {
         Self::default()
     }
 
-    /// How tensors and records are stored.
-    pub fn codec(self, codec: Codec) -> Self {
-        Self { codec, ..self }
+    /// How tensors and records are stored for which no [`codec_for`](WriteOptions::codec_for) says otherwise. Without
+    /// this it is [`Codec::Raw`] for files, in memory and on a local disk, and [`Codec::Balanced`] for stores on an engine
+    /// whose bytes travel over a network ([`Caps::over_network`](crate::engine::Caps::over_network)).
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codecs.otherwise = Some(codec);
+        self
+    }
+
+    /// How tensors and records are stored whose name fits `pattern`, in which `*` is any text and `?` any one character
+    /// ([`name_matches`](crate::name_matches)). Where several fit, the one given last decides.
+    ///
+    /// ```
+    /// # use tensorkeep::{Codec, WriteOptions};
+    /// // Weights mapped, optimizer state small, except the step counts.
+    /// let options = WriteOptions::new().codec_for("optimizer.*", Codec::Balanced).codec_for("*.step", Codec::Raw);
+    /// ```
+    pub fn codec_for(mut self, pattern: impl Into<String>, codec: Codec) -> Self {
+        self.codecs.rules.push((pattern.into(), codec));
+        self
+    }
+
+    /// The codec where the caller chose none.
+    pub(crate) fn codec_unless_set(mut self, codec: Codec) -> Self {
+        self.codecs.otherwise.get_or_insert(codec);
+        self
     }
 
     /// Raw bytes of a chunk as a power of two, 16 to 26: the unit of checksums, of compression and of partial reads.
@@ -48,7 +73,7 @@ impl WriteOptions {
         Self { chunk_log2, ..self }
     }
 
-    /// Threads that encode. With 1, or with [`Codec::Raw`], the calling thread does it.
+    /// Threads that encode. With 1, or where everything is [`Codec::Raw`], the calling thread does it.
     pub fn workers(self, workers: usize) -> Self {
         Self { workers, ..self }
     }

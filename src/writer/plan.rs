@@ -3,7 +3,7 @@
 use super::chunks::{Job, Jobs};
 use super::emit::{Emitter, Stored};
 use super::{WriteOptions, Written};
-use crate::codec::{Codec, Encoder};
+use crate::codec::Encoder;
 use crate::engine::Upload;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::aliases::{self, Aliases};
@@ -151,15 +151,16 @@ impl<'s, 'a> Plan<'s, 'a> {
 
     fn write_chunks(&self, emitter: &mut Emitter<'_>) -> Result<()> {
         let options = &self.options;
-        let inline = options.codec == Codec::Raw || options.workers == 1;
+        let inline = options.codecs.are_raw() || options.workers == 1;
         let workers = if inline { 0 } else { options.workers };
         let jobs = Jobs::new(&self.tensors, &self.records, options.chunk_log2);
         pipeline::ordered(
             workers,
             jobs,
-            || Encoder::new(options.codec),
+            || Ok(Encoder::default()),
             |encoder, job: &Job<'_, '_>| {
-                let encoded = encoder.encode(job.piece.bytes(), job.dtype)?;
+                let codec = options.codecs.of(job.name);
+                let encoded = encoder.encode(job.piece.bytes(), job.dtype, codec)?;
                 let summary =
                     Stored { codec: encoded.codec, filter: encoded.filter, crc: crc32(encoded.bytes) };
                 Ok(Output { summary, bytes: encoded.bytes.into() })
