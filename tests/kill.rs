@@ -55,7 +55,7 @@ impl State {
 
 fn train(run: &Path, say: impl Fn(&str, u64)) -> Result<()> {
     // Compressed, so that saving takes a while and is hit often.
-    let write = WriteOptions::new().codec(Codec::Zstd(3)).chunk_log2(16);
+    let write = WriteOptions::new().codec(Codec::Balanced).chunk_log2(16);
     let settings = Settings::new().save(Every::steps(2)).keep(Keep::last(2)).write(write);
     let store = Store::open(Local::create(run)?, settings)?;
     let resumed = store.resume()?;

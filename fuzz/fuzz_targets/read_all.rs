@@ -17,7 +17,7 @@ static CONTAINERS: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
     snapshot.tensor("weight", &elements).unwrap().tensor("bias", &elements[..9]).unwrap();
     snapshot.tensor("constant", &constant).unwrap().tie("tied", "bias").unwrap();
     snapshot.record("optimizer", &("adam", 0.001, vec![0.9, 0.999])).unwrap().metric("loss", 0.5).unwrap();
-    [Codec::Raw, Codec::Zstd(1)]
+    [Codec::Raw, Codec::Balanced]
         .map(|codec| snapshot.to_bytes(&WriteOptions::new().codec(codec).chunk_log2(16).workers(1)).unwrap())
 });
 

@@ -28,7 +28,7 @@ struct Input {
     metrics: Vec<(String, f64)>,
     metadata: Vec<(String, String)>,
     progress: Option<(u64, u64)>,
-    level: i8,
+    codec: u8,
     chunk_log2: u8,
     workers: u8,
     mapped: bool,
@@ -75,7 +75,7 @@ fuzz_target!(|input: Input| {
     if let Some((step, epoch)) = input.progress {
         snapshot.progress(Progress::new(step).epoch(epoch));
     }
-    let codec = if input.level < -9 { Codec::Raw } else { Codec::Zstd(i32::from(input.level) % 10) };
+    let codec = [Codec::Raw, Codec::Balanced, Codec::Max][usize::from(input.codec) % 3];
     let options = WriteOptions::new()
         .codec(codec)
         .chunk_log2(16 + input.chunk_log2 % 3)

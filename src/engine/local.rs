@@ -171,6 +171,7 @@ impl Engine for Local {
                 create_only: publish != Publish::RenameUnderLock,
                 lock: true,
                 map: true,
+                over_network: false,
             },
             // Nothing can be written here: a folder to read from.
             Err(_) => Caps { map: true, ..Caps::NONE },

@@ -24,6 +24,7 @@ pub use save::Saved;
 pub use schedule::{Every, Why};
 
 use crate::checkpoint::{Checkpoint, OpenOptions};
+use crate::codec::Codec;
 use crate::engine::{Engine, Lock, Unchanging};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{Progress, Snapshot};
@@ -79,7 +80,8 @@ impl Settings {
         Self { keep, ..self }
     }
 
-    /// How checkpoints are written.
+    /// How checkpoints are written. Without a codec, [`Codec::Balanced`] where bytes travel over a network and
+    /// [`Codec::Raw`] otherwise.
     pub fn write(self, write: WriteOptions) -> Self {
         Self { write, ..self }
     }
@@ -146,7 +148,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub fn open_shared(engine: Arc<dyn Engine>, settings: Settings) -> Result<Self> {
+    pub fn open_shared(engine: Arc<dyn Engine>, mut settings: Settings) -> Result<Self> {
         settings.keep.check()?;
         if settings.in_flight.0 == 0 {
             return Err(Error::invalid("saves in flight").expected("at least 1").found(0));
@@ -165,6 +167,7 @@ impl Store {
             }
             locked => Some(locked?),
         };
+        settings.write = settings.write.codec_unless_set(default_codec(&*engine));
         let reader = Reader::on(engine, settings.open, settings.map);
         let infos = reader.list()?;
         infos
@@ -406,6 +409,11 @@ impl Core {
     fn set_resumed_from(&self, name: Name) {
         *self.resumed_from.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
     }
+}
+
+/// What nobody chose: raw tensors are mapped where they lie, and bytes that travel are worth making fewer.
+fn default_codec(engine: &dyn Engine) -> Codec {
+    if engine.caps().over_network { Codec::Balanced } else { Codec::Raw }
 }
 
 /// Without a lock two writers can only be told apart by the storage itself.

@@ -32,7 +32,7 @@ pub fn seeds() -> Vec<Pieces> {
         snapshot.to_bytes(&WriteOptions::new().codec(codec).chunk_log2(16).workers(1)).unwrap()
     };
     [
-        bytes(&full, Codec::Zstd(1)),
+        bytes(&full, Codec::Balanced),
         bytes(&small, Codec::Raw),
         bytes(&full, Codec::Raw),
         bytes(&Snapshot::new(), Codec::Raw),
