@@ -117,10 +117,10 @@ fn stalls(rows: &Rows<'_>, say: &mut Say<'_>) {
     say("save_during (l): stall, of a copy by two threads", during, Bound::AtMost(5.0), " %");
     for system in [OURS, "tensorkeep, nice'd"] {
         for cores in [1, 2] {
-            let step = |what: &str| rows.median("l", &format!("step {what}, {cores} of 2 cores"), system);
+            let step = |what: &str| rows.median("l", &format!("step {what}, {cores} busy"), system);
             let longer =
                 step("beside a save").zip(step("alone")).map(|(with, alone)| 100.0 * (with / alone - 1.0));
-            let what = format!("step on {cores} of 2 cores beside a save (l), {system}: longer");
+            let what = format!("step with {cores} busy beside a save (l), {system}: longer");
             say(&what, longer, Bound::AtMost(15.0), " %");
         }
     }

@@ -46,6 +46,8 @@ fn a_quick_run_measures_every_operation_of_the_small_workloads() {
         "touch_once",
         "load_fresh",
         "load_into",
+        "map_copy",
+        "save: commit",
         "size",
     ] {
         assert!(has("s", op, "tensorkeep") && has("n", op, "tensorkeep"), "{op}");

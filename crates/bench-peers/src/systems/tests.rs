@@ -50,7 +50,8 @@ fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-const LOADS: [Op; 6] = [Op::Open, Op::TouchAll, Op::TouchOnce, Op::LoadFresh, Op::LoadInto, Op::LoadCold];
+const LOADS: [Op; 7] =
+    [Op::Open, Op::TouchAll, Op::TouchOnce, Op::LoadFresh, Op::LoadInto, Op::MapCopy, Op::LoadCold];
 
 #[test]
 fn every_system_restores_what_it_saved() {
@@ -105,12 +106,14 @@ fn a_wrong_byte_in_a_file_gives_no_figure() {
 fn what_a_trainer_feels_is_measured_for_every_way_to_save_in_the_background() {
     let bench = Bench::new("stall");
     let ours = find("tensorkeep").unwrap();
+    let stages = bench.run(ours.as_ref(), Op::SaveStages).unwrap();
+    assert_eq!(stages.seconds.len(), 2 * 5, "{stages:?}");
     for op in [Op::Stage, Op::SaveAsync, Op::SaveDuring] {
         let reply = bench.run(ours.as_ref(), op).unwrap();
         assert!(reply.seconds.iter().all(|(name, seconds)| name == op.name() && *seconds > 0.0), "{reply:?}");
     }
     let steps = bench.run(ours.as_ref(), Op::StepTime).unwrap();
-    for name in ["step alone, 1 of 2 cores", "step alone, 2 of 2 cores", "step beside a save, 2 of 2 cores"] {
+    for name in ["step alone, 1 busy", "step alone, 2 busy", "step beside a save, 2 busy"] {
         assert!(steps.seconds.iter().any(|(of, _)| of == name), "{name}");
     }
 }

@@ -10,8 +10,9 @@ use crate::workloads::{State, mix, sum};
 use crate::{Outcome, memory};
 use std::hint::black_box;
 use std::path::Path;
+use std::time::Duration;
 use tensorkeep::engine::Unchanging;
-use tensorkeep::{Checkpoint, Codec, OpenOptions, Snapshot, Verify, WriteOptions};
+use tensorkeep::{Checkpoint, Codec, MappedCopy, OpenOptions, Snapshot, Timings, Verify, WriteOptions};
 
 /// One configuration.
 #[derive(Clone, Copy)]
@@ -22,6 +23,8 @@ struct Tensorkeep {
     verify: Verify,
     /// Whether it loads by mapping where it has the choice.
     map: bool,
+    /// How far the threads of a save in the background give way.
+    nice: u8,
     ops: &'static [Op],
 }
 
@@ -33,8 +36,10 @@ pub fn all() -> Vec<Box<dyn System>> {
         codec: Codec::Raw,
         verify: Verify::OnTouch,
         map: true,
+        nice: 0,
         ops: &[
             SaveDurable,
+            SaveStages,
             Stage,
             SaveAsync,
             SaveDuring,
@@ -44,6 +49,7 @@ pub fn all() -> Vec<Box<dyn System>> {
             TouchOnce,
             LoadFresh,
             LoadInto,
+            MapCopy,
             LoadCold,
             OneTensor,
         ],
@@ -60,12 +66,13 @@ pub fn all() -> Vec<Box<dyn System>> {
         name,
         extension,
         codec,
-        ops: &[SaveDurable, LoadFresh, LoadInto],
+        ops: &[SaveDurable, SaveStages, LoadFresh, LoadInto],
         ..plain
     };
-    let balanced = coded("tensorkeep, balanced", "tkeep-balanced", Codec::Zstd(1));
-    let max = coded("tensorkeep, max", "tkeep-max", Codec::Zstd(19));
-    [plain, unverified, read, balanced, max].map(|one| Box::new(one) as Box<dyn System>).into()
+    let balanced = coded("tensorkeep, balanced", "tkeep-balanced", Codec::Balanced);
+    let max = coded("tensorkeep, max", "tkeep-max", Codec::Max);
+    let niced = Tensorkeep { name: "tensorkeep, nice'd", nice: 10, ops: &[StepTime, SaveDuring], ..plain };
+    [plain, unverified, read, balanced, max, niced].map(|one| Box::new(one) as Box<dyn System>).into()
 }
 
 /// What a trainer would build: every tensor borrowed.
@@ -78,6 +85,12 @@ fn snapshot(state: &State) -> Outcome<Snapshot<'_>> {
     Ok(snapshot)
 }
 
+fn promise() -> Unchanging {
+    // SAFETY: the file is in this program's own folder. It is replaced by rename when it is saved again, and never
+    // written to or truncated while it is mapped.
+    unsafe { Unchanging::assume() }
+}
+
 impl Tensorkeep {
     fn options(&self) -> OpenOptions {
         OpenOptions::new().verify(self.verify)
@@ -88,14 +101,44 @@ impl Tensorkeep {
         Ok(Found::Nothing)
     }
 
+    /// Where the time of a save goes. Stages of several threads are summed, so that the rest may be less than nothing.
+    fn save_stages(&self, state: &State, path: &Path) -> Outcome<Found> {
+        let written = snapshot(state)?.save_with(path, &WriteOptions::new().codec(self.codec))?;
+        let Timings { encode, checksum, write, commit, total, .. } = written.timings;
+        let other = total.saturating_sub(encode + checksum + write + commit);
+        let stages = [
+            ("encode", encode),
+            ("checksum", checksum),
+            ("write", write),
+            ("commit", commit),
+            ("other", other),
+        ];
+        let row = |(stage, time): (&str, Duration)| (format!("save: {stage}"), time.as_secs_f64());
+        Ok(Found::Times(stages.map(row).into()))
+    }
+
     fn open(&self, path: &Path) -> Outcome<Checkpoint> {
         if !self.map {
             return Ok(Checkpoint::open_with(path, self.options())?);
         }
-        // SAFETY: the file is in this program's own folder. It is replaced by rename when it is saved again, and never
-        // written to or truncated while it is mapped.
-        let promise = unsafe { Unchanging::assume() };
-        Ok(Checkpoint::map_with(path, self.options(), promise)?)
+        Ok(Checkpoint::map_with(path, self.options(), promise())?)
+    }
+
+    /// Mapped privately, and one element of every tensor written: what a resume that trains on the mapping does first.
+    fn map_copy(&self, path: &Path) -> Outcome<Found> {
+        let resume = || {
+            let mut copy = Checkpoint::map_copy_with(path, self.options(), promise())?;
+            for (_, tensor) in copy.tensors_mut() {
+                if let Some(first) = tensor.into_elements::<f32>()?.first_mut() {
+                    *first = black_box(*first);
+                }
+            }
+            Ok(copy)
+        };
+        let all = |copy: &MappedCopy| {
+            copy.tensors().into_iter().fold(0, |total, (_, tensor)| mix(total, tensor.bytes()))
+        };
+        Found::loaded(resume, all)
     }
 
     fn list(&self, path: &Path) -> Outcome<Found> {
@@ -151,15 +194,17 @@ impl System for Tensorkeep {
         let (Work { state, file }, this) = (work.clone(), *self);
         Ok(match op {
             Op::SaveDurable => Call::new(move || this.save(&state, &file)),
+            Op::SaveStages => Call::new(move || this.save_stages(&state, &file)),
             Op::Stage => stall::stage(work)?,
             Op::SaveAsync => stall::save_async(work)?,
-            Op::SaveDuring => stall::save_during(work)?,
-            Op::StepTime => stall::step_time(work)?,
+            Op::SaveDuring => stall::save_during(work, this.nice)?,
+            Op::StepTime => stall::step_time(work, this.nice)?,
             Op::Open => Call::new(move || this.list(&file)),
             Op::TouchAll => Call::new(move || this.touch(&file)),
             Op::TouchOnce => Call::new(move || this.verify_all(&file)),
             Op::LoadFresh => Call::new(move || this.load_fresh(&file)),
             Op::LoadInto => super::into_existing(work, move |existing| this.load_into(&file, existing)),
+            Op::MapCopy => Call::new(move || this.map_copy(&file)),
             Op::LoadCold => {
                 let evicted = file.clone();
                 Call::new(move || if this.map { this.touch(&file) } else { this.load_fresh(&file) })

@@ -60,8 +60,8 @@ pub fn save_async(work: &Work) -> Outcome<Call> {
 
 /// The closure is a trainer's forward and backward pass, again and again for twice as long as a save takes; what counts is
 /// how much later than it `save_during` returns.
-pub fn save_during(work: &Work) -> Outcome<Call> {
-    let run = Run::open(work, Settings::new())?;
+pub fn save_during(work: &Work, nice: u8) -> Outcome<Call> {
+    let run = Run::open(work, Settings::new().background_nice(nice))?;
     let state = Arc::clone(&work.state);
     let (trainer, data) = (Trainer::new(Training::default()), drawn()?);
     let start = Instant::now();
@@ -87,14 +87,14 @@ pub fn save_during(work: &Work) -> Outcome<Call> {
 }
 
 /// Steps of one trainer, and of two on two threads, which leave no core to the save.
-pub fn step_time(work: &Work) -> Outcome<Call> {
-    let run = Run::open(work, Settings::new())?;
+pub fn step_time(work: &Work, nice: u8) -> Outcome<Call> {
+    let run = Run::open(work, Settings::new().background_nice(nice))?;
     let (state, data) = (Arc::clone(&work.state), drawn()?);
     Ok(Call::new(move || {
         let mut times = Vec::new();
         for threads in [1, 2] {
             let mut record = |what: &str, steps: Vec<Duration>| {
-                let name = format!("step {what}, {threads} of 2 cores");
+                let name = format!("step {what}, {threads} busy");
                 times.extend(steps.iter().map(|step| (name.clone(), step.as_secs_f64())));
             };
             record("alone", steps(threads, &data, |done| done >= ALONE));
