@@ -41,7 +41,7 @@ impl Plan {
             name: system.name().to_owned(),
             extension: system.extension().to_owned(),
             ops: system.ops().to_vec(),
-            workloads: Workload::ALL.map(Workload::name).concat(),
+            workloads: system.workloads().to_owned(),
             once: false,
             program: program.clone(),
         });
@@ -72,8 +72,7 @@ impl Plan {
             let effort = op.effort(workload, self.quick);
             rows.extend(self.rounds(op, workload, &able, effort, &values, &mut skipped));
         }
-        rows.extend(self.sizes(workload, &peers)?);
-        self.clean(workload, &peers);
+        peers.iter().for_each(|peer| self.clean(workload, peer));
         Ok((rows, skipped, values))
     }
 
@@ -87,7 +86,7 @@ impl Plan {
         skipped: &mut Vec<String>,
     ) -> Vec<Row> {
         let mut replies: Vec<Vec<Reply>> = vec![Vec::new(); peers.len()];
-        let mut failed = vec![false; peers.len()];
+        let (mut failed, mut sizes) = (vec![false; peers.len()], vec![None; peers.len()]);
         for round in 0..effort.rounds {
             for turn in 0..peers.len() {
                 let turn = (turn + round) % peers.len();
@@ -96,20 +95,29 @@ impl Plan {
                 }
                 let task = self.task(op, workload, peers[turn], values, effort);
                 match task.run(&peers[turn].program) {
-                    Ok(reply) => replies[turn].push(reply),
+                    Ok(reply) => {
+                        replies[turn].push(reply);
+                        sizes[turn] = length(&task.file).ok();
+                    }
                     Err(error) => {
                         failed[turn] = true;
                         skipped.push(format!("{}: {error}", workload.name()));
                     }
                 }
+                if !self.loads() {
+                    self.clean(workload, peers[turn]);
+                }
             }
         }
         let payload = if op.moves_payload() { values.payload } else { 0 };
-        peers
-            .iter()
-            .zip(replies)
-            .flat_map(|(peer, replies)| rows_of(workload, peer, &replies, payload))
-            .collect()
+        let measured = peers.iter().zip(replies);
+        let mut rows: Vec<Row> =
+            measured.flat_map(|(peer, replies)| rows_of(workload, peer, &replies, payload)).collect();
+        if op == Op::SaveDurable {
+            let saved = peers.iter().zip(sizes).filter(|(peer, _)| peer.extension != "raw");
+            rows.extend(saved.filter_map(|(peer, len)| Some(size_row(workload, peer, len?))));
+        }
+        rows
     }
 
     fn task(&self, op: Op, workload: Workload, peer: &Peer, values: &Values, effort: Effort) -> Task {
@@ -142,33 +150,29 @@ impl Plan {
         saved.map_err(|error| skipped.push(format!("{}: {error}", workload.name()))).is_ok()
     }
 
-    fn sizes(&self, workload: Workload, peers: &[Peer]) -> Outcome<Vec<Row>> {
-        let mut rows = Vec::new();
-        for peer in peers.iter().filter(|peer| peer.ops.contains(&Op::SaveDurable)) {
-            let file = self.file(workload, peer);
-            if !file.exists() || peer.extension == "raw" {
-                continue;
-            }
-            rows.push(Row {
-                workload: workload.name().to_owned(),
-                op: "size".to_owned(),
-                system: peer.name.clone(),
-                seconds: Seconds::default(),
-                bytes: length(&file)?,
-                peak_rss: 0,
-                x: None,
-            });
-        }
-        Ok(rows)
+    /// Whether files are read after they were saved. Else each goes at once: all of them together are many times the
+    /// state.
+    fn loads(&self) -> bool {
+        self.groups.iter().any(|group| matches!(group, Group::Load | Group::Cold))
     }
 
-    fn clean(&self, workload: Workload, peers: &[Peer]) {
-        for peer in peers {
-            let file = self.file(workload, peer);
-            for path in [file.with_extension("run"), file.with_extension("unpublished"), file] {
-                let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            }
+    fn clean(&self, workload: Workload, peer: &Peer) {
+        let file = self.file(workload, peer);
+        for path in [file.with_extension("run"), file.with_extension("unpublished"), file] {
+            let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         }
+    }
+}
+
+fn size_row(workload: Workload, peer: &Peer, bytes: u64) -> Row {
+    Row {
+        workload: workload.name().to_owned(),
+        op: "size".to_owned(),
+        system: peer.name.clone(),
+        seconds: Seconds::default(),
+        bytes,
+        peak_rss: 0,
+        x: None,
     }
 }
 

@@ -25,6 +25,10 @@ pub trait System {
     fn extension(&self) -> &'static str;
     /// What it can do.
     fn ops(&self) -> &'static [Op];
+    /// Letters of the workloads that it can do in reasonable time.
+    fn workloads(&self) -> &'static str {
+        "smln"
+    }
     /// One of these operations, ready to be timed.
     ///
     /// # Errors

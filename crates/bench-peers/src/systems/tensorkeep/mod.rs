@@ -190,6 +190,11 @@ impl System for Tensorkeep {
         self.ops
     }
 
+    fn workloads(&self) -> &'static str {
+        // zstd at level 19 writes a few megabytes a second.
+        if self.codec == Codec::Max { "sn" } else { "smln" }
+    }
+
     fn call(&self, op: Op, work: &Work) -> Outcome<Call> {
         let (Work { state, file }, this) = (work.clone(), *self);
         Ok(match op {
