@@ -3,6 +3,7 @@
 //! Knows an [`Upload`] to append to, and nothing of stores.
 
 mod chunks;
+mod codecs;
 mod emit;
 mod plan;
 mod timings;
@@ -16,13 +17,14 @@ use crate::error::{Error, Result};
 use crate::format;
 use crate::format::limits::Limits;
 use crate::snapshot::Snapshot;
+use codecs::Codecs;
 use std::path::Path;
 use std::time::Instant;
 
 /// How a container is written.
 #[derive(Clone, Debug)]
 pub struct WriteOptions {
-    codec: Codec,
+    codecs: Codecs,
     chunk_log2: u8,
     workers: usize,
     file_id: Option<[u8; 16]>,
@@ -31,7 +33,8 @@ pub struct WriteOptions {
 impl Default for WriteOptions {
     fn default() -> Self {
         let workers = crate::pipeline::cores();
-        Self { codec: Codec::Raw, chunk_log2: format::DEFAULT_CHUNK_LOG2, workers, file_id: None }
+        let (codecs, chunk_log2) = (Codecs::default(), format::DEFAULT_CHUNK_LOG2);
+        Self { codecs, chunk_log2, workers, file_id: None }
     }
 }
 
@@ -41,9 +44,31 @@ impl WriteOptions {
         Self::default()
     }
 
-    /// How tensors and records are stored.
-    pub fn codec(self, codec: Codec) -> Self {
-        Self { codec, ..self }
+    /// How tensors and records are stored for which no [`codec_for`](WriteOptions::codec_for) says otherwise. Without
+    /// this it is [`Codec::Raw`] for files, in memory and on a local disk, and [`Codec::Balanced`] for stores on an engine
+    /// whose bytes travel over a network ([`Caps::over_network`](crate::engine::Caps::over_network)).
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codecs.otherwise = Some(codec);
+        self
+    }
+
+    /// How tensors and records are stored whose name fits `pattern`, in which `*` is any text and `?` any one character
+    /// ([`name_matches`](crate::name_matches)). Where several fit, the one given last decides.
+    ///
+    /// ```
+    /// # use tensorkeep::{Codec, WriteOptions};
+    /// // Weights mapped, optimizer state small, except the step counts.
+    /// let options = WriteOptions::new().codec_for("optimizer.*", Codec::Balanced).codec_for("*.step", Codec::Raw);
+    /// ```
+    pub fn codec_for(mut self, pattern: impl Into<String>, codec: Codec) -> Self {
+        self.codecs.rules.push((pattern.into(), codec));
+        self
+    }
+
+    /// The codec where the caller chose none.
+    pub(crate) fn codec_unless_set(mut self, codec: Codec) -> Self {
+        self.codecs.otherwise.get_or_insert(codec);
+        self
     }
 
     /// Raw bytes of a chunk as a power of two, 16 to 26: the unit of checksums, of compression and of partial reads.
@@ -51,7 +76,7 @@ impl WriteOptions {
         Self { chunk_log2, ..self }
     }
 
-    /// Threads that encode. With 1, or with [`Codec::Raw`], the calling thread does it.
+    /// Threads that encode. With 1, or where everything is [`Codec::Raw`], the calling thread does it.
     pub fn workers(self, workers: usize) -> Self {
         Self { workers, ..self }
     }

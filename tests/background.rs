@@ -227,7 +227,7 @@ fn niceness(of: &str) -> Vec<i32> {
 fn saves_beside_training_and_all_their_threads_are_as_nice_as_told_and_training_is_not() {
     let folder = std::env::temp_dir().join(format!("tensorkeep-nice-{}", std::process::id()));
     let local = tensorkeep::engine::Local::create(&folder).unwrap();
-    let write = tensorkeep::WriteOptions::new().codec(tensorkeep::Codec::Zstd(1)).workers(2);
+    let write = tensorkeep::WriteOptions::new().codec(tensorkeep::Codec::Balanced).workers(2);
     let store = Store::open(local, Settings::new().background_nice(7).write(write)).unwrap();
     let here = niceness("")[0];
     let mix = |i: u32| (i ^ (i >> 15)).wrapping_mul(0x2c1b_3c6d).rotate_left(13).wrapping_mul(0x297a_2d39);

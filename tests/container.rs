@@ -10,7 +10,7 @@ use tensorkeep::{
     Checkpoint, Codec, Deferred, Dtype, ErrorKind, OpenOptions, Snapshot, Tensor, Verify, WriteOptions,
 };
 
-const CODECS: [Codec; 2] = [Codec::Raw, Codec::Zstd(3)];
+const CODECS: [Codec; 2] = [Codec::Raw, Codec::Balanced];
 
 fn bytes_of(snapshot: &Snapshot<'_>, codec: Codec) -> Vec<u8> {
     snapshot.to_bytes(&WriteOptions::new().codec(codec).workers(2)).unwrap()
@@ -54,7 +54,7 @@ fn raw_tensors_of_a_mapped_file_are_borrowed_and_others_say_why_not() {
     assert_eq!(elements.as_ptr() as usize % 64, 0);
     let error = open(&raw, false).unwrap().require_mapped("large").unwrap_err();
     assert!(error.to_string().contains("not mapped"), "{error}");
-    let compressed = open(&bytes_of(&zoo.snapshot(), Codec::Zstd(3)), true).unwrap();
+    let compressed = open(&bytes_of(&zoo.snapshot(), Codec::Balanced), true).unwrap();
     let error = compressed.require_mapped("large").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("compressed"), "{error}");
@@ -296,7 +296,7 @@ proptest! {
 
     #[test]
     fn a_run_of_other_bytes_anywhere_is_detected_or_harmless(at in any::<prop::sample::Index>(), len in 1..9000_usize, value: u8, mapped: bool) {
-        let bytes = small_zoo(Codec::Zstd(1));
+        let bytes = small_zoo(Codec::Balanced);
         let mut damaged = bytes.clone();
         let start = at.index(bytes.len());
         let end = (start + len).min(bytes.len());
@@ -355,7 +355,7 @@ proptest! {
 fn a_record_that_unfolds_into_many_values_stays_within_the_budget() {
     let mut snapshot = Snapshot::new();
     snapshot.record("ones", &vec![1_u8 as i64; 3_000_000]).unwrap();
-    let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Zstd(3))).unwrap();
+    let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Balanced)).unwrap();
     assert!(bytes.len() < 20_000);
     let checkpoint = common::open_with(&bytes, true, OpenOptions::new().budget(8 << 20)).unwrap();
     assert_eq!(checkpoint.record_value("ones").unwrap_err().kind(), ErrorKind::LimitExceeded);
@@ -405,7 +405,7 @@ fn a_slice_out_of_a_large_compressed_chunk_stays_within_the_budget() {
     let zeros = vec![0_u8; 64 << 20];
     let mut snapshot = Snapshot::new();
     snapshot.tensor("w", (&[16_384, 4096][..], &zeros[..])).unwrap();
-    let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Zstd(3)).chunk_log2(26)).unwrap();
+    let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Balanced).chunk_log2(26)).unwrap();
     let slice = |budget| {
         let checkpoint = common::open_with(&bytes, true, OpenOptions::new().budget(budget)).unwrap();
         checkpoint.slice("w", 0..1).map(|tensor| tensor.bytes().len())

@@ -41,7 +41,7 @@ fn containers() -> Vec<Vec<u8>> {
     }
     [
         zoo.snapshot().to_bytes(&WriteOptions::new().codec(Codec::Raw)),
-        zoo.snapshot().to_bytes(&WriteOptions::new().codec(Codec::Zstd(3)).chunk_log2(16)),
+        zoo.snapshot().to_bytes(&WriteOptions::new().codec(Codec::Balanced).chunk_log2(16)),
         many.to_bytes(&WriteOptions::new()),
         Snapshot::new().to_bytes(&WriteOptions::new()),
     ]

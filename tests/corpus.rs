@@ -8,6 +8,8 @@ mod common;
 mod accepted;
 #[path = "common/build.rs"]
 mod build;
+#[path = "corpus/cases/floats.rs"]
+mod floats;
 #[path = "corpus/cases/refused.rs"]
 mod refused;
 
@@ -61,7 +63,9 @@ fn folder() -> PathBuf {
 }
 
 fn cases() -> Vec<Case> {
-    accepted::cases().into_iter().chain(refused::cases()).collect()
+    let first = accepted::cases().into_iter().chain(refused::cases());
+    // Later cases stand behind, so that the manifest only grows.
+    first.chain(floats::cases()).collect()
 }
 
 fn manifest() -> Vec<Value> {

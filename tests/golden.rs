@@ -1,5 +1,6 @@
 //! Golden files of format version 1: written once by the version that introduced the format, and read by every one since.
-//! Values stand here, not in another file. Raw ones are also written again, byte for byte.
+//! Values stand here, not in another file. Raw ones are also written again, byte for byte; what compressed ones were made
+//! by may change, what they decode to may not.
 #![cfg(feature = "ndarray")]
 
 mod common;
@@ -218,22 +219,77 @@ fn compressed_tensors_and_records_are_read() {
     }
 }
 
+/// Floats of many exponents and dense mantissas, in whole numbers: the same everywhere.
+fn dense(count: u64) -> impl Iterator<Item = i64> {
+    (0..count).map(|i| {
+        let mixed = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ i << 17;
+        // Squared, as second moments are, so that small ones are many; the sign is the lowest bit's.
+        let value = (mixed >> 40) as i64;
+        (value * value >> 8) * if mixed & 1 == 0 { 1 } else { -1 }
+    })
+}
+
+/// Each float dtype, integers and text, large enough to be coded.
+fn balanced() -> Snapshot<'static> {
+    let mut snapshot = Snapshot::new();
+    let mut add = |name: &str, dtype, bytes: Vec<u8>| {
+        let shape = [bytes.len() / Dtype::size(dtype)];
+        let tensor = Tensor::shared(dtype, &shape, std::sync::Arc::new(bytes)).unwrap();
+        snapshot.tensor(name, tensor).unwrap();
+    };
+    let scaled = |count| dense(count).map(|value| value as f64 / (1_u64 << 40) as f64);
+    let bytes_32 = || scaled(40_000).flat_map(|value| (value as f32).to_le_bytes()).collect::<Vec<u8>>();
+    let bytes_64 = || scaled(10_000).flat_map(f64::to_le_bytes).collect::<Vec<u8>>();
+    add("bf16", Dtype::Bf16, bytes_32().as_chunks::<4>().0.iter().flat_map(|b| [b[2], b[3]]).collect());
+    add("c128", Dtype::C128, bytes_64());
+    add("c64", Dtype::C64, bytes_32());
+    add(
+        "f16",
+        Dtype::F16,
+        dense(4096).flat_map(|value| ((value >> 30 & 0x7FFF) as u16 / 3).to_le_bytes()).collect(),
+    );
+    add("f32", Dtype::F32, bytes_32());
+    add("f64", Dtype::F64, bytes_64());
+    add("f8", Dtype::F8E4M3Fn, dense(20_000).map(|value| (value >> 34 & 0x3F) as u8).collect());
+    add("ids", Dtype::I64, (0..9000_i64).flat_map(|id| (id * 7 % 5021).to_le_bytes()).collect());
+    add("text", Dtype::Opaque, b"one line of a log\n".repeat(400));
+    add("tokens", Dtype::U16, (0..9000_u16).flat_map(|id| (id * 7 % 251).to_le_bytes()).collect());
+    snapshot
+}
+
+#[test]
+fn tensors_of_every_codec_are_read() {
+    // [R129] [R130] [R131] [R132]
+    let expected = Checkpoint::from_bytes(&balanced().to_bytes(&WriteOptions::new()).unwrap()).unwrap();
+    for checkpoint in read_and_mapped(&fs::read(path("balanced")).unwrap()) {
+        assert!(checkpoint.names().eq(expected.names()));
+        for name in expected.names() {
+            let (found, expected) = (checkpoint.tensor(name).unwrap(), expected.tensor(name).unwrap());
+            assert_eq!((found.dtype(), found.shape()), (expected.dtype(), expected.shape()), "{name}");
+            assert!(found.bytes() == expected.bytes(), "{name}");
+        }
+        let codec = |name: &str| checkpoint.chunks(name).unwrap()[0].codec;
+        for name in ["bf16", "c128", "c64", "f16", "f32", "f64"] {
+            assert_eq!(codec(name), "float-planes", "{name}");
+        }
+        for name in ["f8", "ids", "text", "tokens"] {
+            assert_eq!(codec(name), "zstd", "{name}");
+        }
+    }
+}
+
 #[test]
 #[ignore = "writes into the source tree, once for every version of the format"]
 fn make_the_golden_files() {
     let net = linear();
     let mut model = Snapshot::new();
     model.model(&net).unwrap();
-    let (ramp, zeros) = (ramp(), vec![0.0_f64; 1000]);
-    let history: Vec<u32> = (0..5000).collect();
-    let mut coded = Snapshot::new();
-    coded.tensor("ramp", (&[200, 200][..], ramp.as_slice())).unwrap().tensor("zeros", &zeros).unwrap();
-    coded.tensor("small", &[1_u8, 2, 3][..]).unwrap().record("history", &history).unwrap();
     make("plain", &plain(), &WriteOptions::new());
     make("ties-and-records", &ties_and_records(), &WriteOptions::new());
     make("model", &model, &WriteOptions::new());
     make("progress-and-metrics", &progress_and_metrics(), &WriteOptions::new());
-    make("zstd", &coded, &WriteOptions::new().codec(Codec::Zstd(3)).chunk_log2(16));
+    // `zstd` is of an earlier writer, which put floats through the filter of planes and zstd at level 3.
+    make("balanced", &balanced(), &WriteOptions::new().codec(Codec::Balanced).chunk_log2(16));
 }
 
 /// Golden files are never regenerated: a file that is there stays what it is.

@@ -43,6 +43,21 @@ fn a_frame_that_inflates_to_256_mib_is_refused_within_the_memory_of_its_chunk() 
 }
 
 #[test]
+fn a_plane_that_inflates_to_256_mib_is_refused_within_the_memory_of_its_chunk() {
+    let bomb = zstd::bulk::compress(&vec![0; 256 * MIB], 3).unwrap();
+    let raw: Vec<u8> = (0..MIB as u32).map(|i| (i.wrapping_mul(0x9E37_79B1) >> 24) as u8).collect();
+    let planes = build::float_planes(&raw, 4, |plane, _| (plane == 2).then(|| bomb.clone()));
+    let mut container = Container::new();
+    let chunk = Stored { codec: 4, filter: 0, bytes: planes };
+    container.unreadable("bomb", dtype_id("f32"), &[MIB as u64 / 4], MIB as u64, &[chunk]);
+    let folder = TempFolder::new("bomb-plane");
+    let path = write(&folder, &container.finish());
+    let (outcome, peak) = peak_of(|| Checkpoint::open(&path).unwrap().tensor("bomb").map(drop));
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Damaged);
+    assert!(peak < 4 * MIB, "{peak} bytes were held");
+}
+
+#[test]
 fn a_small_file_of_a_huge_tensor_takes_no_more_than_the_budget() {
     let chunk = Stored { codec: 2, filter: 0, bytes: vec![7] };
     let mut container = Container::new();

@@ -84,7 +84,7 @@ fn leftovers(folder: &Path) -> Vec<String> {
 
 fn train(run: &Path, way: &str, say: impl Fn(&str, u64)) -> Result<()> {
     // Compressed, so that saving takes a while and is hit often; large ones are raw, so that they are large.
-    let codec = if way == "large" { Codec::Raw } else { Codec::Zstd(3) };
+    let codec = if way == "large" { Codec::Raw } else { Codec::Balanced };
     let write = WriteOptions::new().codec(codec).chunk_log2(16);
     let settings = Settings::new().save(Every::steps(2)).keep(Keep::last(2)).write(write);
     let store = Store::open(Local::create(run)?, settings.in_flight(2, WhenFull::Wait))?;

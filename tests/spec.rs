@@ -66,9 +66,13 @@ fn documented(name: &str) -> Layout {
 
 #[test]
 fn every_byte_of_a_layout_is_in_one_field() {
-    for (name, len) in
-        [("layout: header", 4096), ("layout: footer", 128), ("layout: preamble", 32), ("layout: section", 32)]
-    {
+    for (name, len) in [
+        ("layout: header", 4096),
+        ("layout: footer", 128),
+        ("layout: preamble", 32),
+        ("layout: section", 32),
+        ("layout: plane header", 5),
+    ] {
         let mut at = 0;
         for (field, start, end) in documented(name) {
             assert_eq!(start, at, "{name}: {field}");
@@ -123,8 +127,8 @@ fn limits_and_dtypes_are_those_of_the_code() {
 #[test]
 fn ids_and_columns_are_those_that_the_tests_build_with() {
     assert_eq!(column("table: kinds", 0), ["1", "2", "3"]);
-    assert_eq!(column("table: codecs", 1), ["raw", "zstd", "fill"]);
-    assert_eq!(column("table: codecs", 0), ["0", "1", "2"]);
+    assert_eq!(column("table: codecs", 1), ["raw", "zstd", "fill", "float-planes"]);
+    assert_eq!(column("table: codecs", 0), ["0", "1", "2", "4"]);
     assert_eq!(column("table: filters", 1), ["none", "planes"]);
     assert_eq!(column("table: filters", 0), ["0", "1"]);
     let names = |columns: Columns| columns.0.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
@@ -168,7 +172,7 @@ fn a_writer_that_follows_this_document_gives_the_librarys_bytes() {
     });
     snapshot.tensor("d.zeros", &zeros).unwrap();
     // Constant chunks become a fill; other chunks as small as these stay raw.
-    let options = WriteOptions::new().codec(Codec::Zstd(3)).chunk_log2(16);
+    let options = WriteOptions::new().codec(Codec::Balanced).chunk_log2(16);
     let fill =
         |size: usize| move |chunk: &[u8]| Stored { codec: 2, filter: 0, bytes: chunk[..size].to_vec() };
     let raw = |chunk: &[u8]| Stored { codec: 0, filter: 0, bytes: chunk.to_vec() };
@@ -276,17 +280,24 @@ fn the_checksum_is_the_documented_one() {
 
 #[test]
 fn coded_chunks_decode_to_the_documented_bytes() {
-    // [R68] [R66] [R63]
+    // [R68] [R66] [R63] [R129] [R130] [R132]
     let vectors = vectors();
+    let coded = build::float_planes(&vectors["float-planes raw"], 2, |plane, bytes| {
+        (plane == 1).then(|| zstd::bulk::compress(bytes, 3).unwrap())
+    });
+    assert_eq!(coded, vectors["float-planes stored"]);
     assert_eq!(build::planes(&vectors["planes raw"], 4), vectors["planes filtered"]);
     let filtered = zstd::bulk::decompress(&vectors["zstd stored"], 64).unwrap();
     assert_eq!(build::planes(&vectors["zstd raw"], 4), filtered);
-    for (name, codec, filter) in [("zstd", 1, 1), ("fill", 2, 0)] {
+    for (name, dtype, codec, filter) in
+        [("zstd", "f32", 1, 1), ("fill", "f32", 2, 0), ("float-planes", "bf16", 4, 0)]
+    {
         let raw = &vectors[&format!("{name} raw")];
         let stored = &vectors[&format!("{name} stored")];
         let mut container = Container::new();
         let store = |_: &[u8]| Stored { codec, filter, bytes: stored.clone() };
-        container.tensor_in("w", "f32", &[raw.len() as u64 / 4], raw, 20, store);
+        let size = if dtype == "bf16" { 2 } else { 4 };
+        container.tensor_in("w", dtype, &[raw.len() as u64 / size], raw, 20, store);
         let bytes = container.finish();
         for mapped in [false, true] {
             assert_eq!(open(&bytes, mapped).unwrap().tensor("w").unwrap().bytes(), raw, "{name}");
@@ -330,6 +341,11 @@ fn print_the_test_vectors() {
     let raw: Vec<u8> = (0..16).flat_map(|i| (1.0 + i as f32 / 65536.0).to_le_bytes()).collect();
     show("zstd raw", &raw);
     show("zstd stored", &zstd::bulk::compress(&build::planes(&raw, 4), 3).unwrap());
+    // From 1/4 to just below 2, the sign in turns.
+    let raw: Vec<u8> = (0..64_u16).flat_map(|i| (0x3E80 + i * 6 | i % 2 << 15).to_le_bytes()).collect();
+    show("float-planes raw", &raw);
+    let frame = |plane, bytes: &[u8]| (plane == 1).then(|| zstd::bulk::compress(bytes, 3).unwrap());
+    show("float-planes stored", &build::float_planes(&raw, 2, frame));
     let bytes = minimal();
     println!("{} bytes", bytes.len());
     // Runs of bytes between runs of at least 32 zeros, from and to multiples of 16.

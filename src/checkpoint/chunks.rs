@@ -6,7 +6,7 @@ use super::read::Entry;
 use crate::codec::Decoder;
 use crate::dtype::Dtype;
 use crate::error::Result;
-use crate::format::table::{CODEC_FILL, CODEC_RAW, CODEC_ZSTD};
+use crate::format::table::{CODEC_FILL, CODEC_FLOATS, CODEC_RAW, CODEC_ZSTD};
 use std::ops::Range;
 
 /// Where one chunk of a tensor or record lies, and how it is stored.
@@ -95,6 +95,7 @@ fn describe(chunk: crate::format::table::Chunk) -> ChunkInfo {
         CODEC_RAW => "raw",
         CODEC_ZSTD => "zstd",
         CODEC_FILL => "fill",
+        CODEC_FLOATS => "float-planes",
         _ => "unknown",
     };
     let crate::format::table::Chunk { offset, stored_len, raw_len, crc, .. } = chunk;

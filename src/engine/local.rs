@@ -168,9 +168,13 @@ impl Engine for Local {
     fn caps(&self) -> Caps {
         let map = self.0.vfs.network(&self.0.root).is_none();
         match self.0.probed() {
-            Ok(publish) => {
-                Caps { durable: true, create_only: publish != Publish::RenameUnderLock, lock: true, map }
-            }
+            Ok(publish) => Caps {
+                durable: true,
+                create_only: publish != Publish::RenameUnderLock,
+                lock: true,
+                map,
+                over_network: false,
+            },
             // Nothing can be written here: a folder to read from.
             Err(_) => Caps { map, ..Caps::NONE },
         }

@@ -104,7 +104,7 @@ impl Engine for Memory {
     }
 
     fn caps(&self) -> Caps {
-        Caps { durable: false, create_only: true, lock: true, map: true }
+        Caps { create_only: true, lock: true, map: true, ..Caps::NONE }
     }
 
     fn describe(&self, key: &str) -> String {

@@ -247,11 +247,14 @@ pub struct Caps {
     pub lock: bool,
     /// [`Engine::map`] works, and maps.
     pub map: bool,
+    /// Bytes travel over a network: fewer of them are worth some computing.
+    pub over_network: bool,
 }
 
 impl Caps {
     /// An engine that can do nothing yet; set what it can.
-    pub const NONE: Self = Self { durable: false, create_only: false, lock: false, map: false };
+    pub const NONE: Self =
+        Self { durable: false, create_only: false, lock: false, map: false, over_network: false };
 }
 
 /// Checks a key against the contract's grammar.

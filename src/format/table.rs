@@ -22,6 +22,9 @@ pub const CODEC_RAW: u8 = 0;
 pub const CODEC_ZSTD: u8 = 1;
 /// One element, repeated.
 pub const CODEC_FILL: u8 = 2;
+/// Byte planes of rotated words, each coded by itself. Between it and the others is an id that is never given out: the
+/// corpus holds readers to not knowing it.
+pub const CODEC_FLOATS: u8 = 4;
 
 /// The columns as they stand in the file, and reading them. All integers are little-endian and unaligned.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

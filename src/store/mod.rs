@@ -31,6 +31,7 @@ pub use settings::Settings;
 pub use tiers::Tier;
 
 use crate::checkpoint::Checkpoint;
+use crate::codec::Codec;
 use crate::engine::{Engine, Lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{Progress, Snapshot};
@@ -88,8 +89,9 @@ impl Store {
         Self::open_on(engine, None, settings)
     }
 
-    fn open_on(engine: Arc<dyn Engine>, remote: Option<Arc<dyn Engine>>, settings: Settings) -> Result<Self> {
+    fn open_on(engine: Arc<dyn Engine>, remote: Option<Arc<dyn Engine>>, mut settings: Settings) -> Result<Self> {
         settings.check()?;
+        settings.write = settings.write.codec_unless_set(default_codec(&*engine));
         let mut schedule = Schedule::start(settings.every.clone(), Instant::now())?;
         let writer = Writer::this_process(seconds_since_1970());
         let lock = lock_or_fence(&*engine, &writer)?;
@@ -372,6 +374,11 @@ impl Core {
     fn set_resumed_from(&self, name: Name) {
         *self.resumed_from.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
     }
+}
+
+/// What nobody chose: raw tensors are mapped where they lie, and bytes that travel are worth making fewer.
+fn default_codec(engine: &dyn Engine) -> Codec {
+    if engine.caps().over_network { Codec::Balanced } else { Codec::Raw }
 }
 
 /// The writer's lock; None on an engine without locks, where two writers can only be told apart by the storage itself.

@@ -57,7 +57,8 @@ impl Settings {
         Self { keep_remote: Some(keep), ..self }
     }
 
-    /// How checkpoints are written.
+    /// How checkpoints are written. Without a codec, [`Codec::Balanced`](crate::Codec::Balanced) where bytes travel over a
+    /// network and [`Codec::Raw`](crate::Codec::Raw) otherwise.
     pub fn write(self, write: WriteOptions) -> Self {
         Self { write, ..self }
     }

@@ -4,7 +4,7 @@ use super::chunks::{Job, Jobs};
 use super::emit::{Emitter, Stored};
 use super::timings::Stopwatch;
 use super::{WriteOptions, Written};
-use crate::codec::{Codec, Encoded, Encoder};
+use crate::codec::{Encoded, Encoder};
 use crate::engine::Upload;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::aliases::{self, Aliases};
@@ -156,16 +156,18 @@ impl<'s, 'a> Plan<'s, 'a> {
 
     fn write_chunks(&self, emitter: &mut Emitter<'_>) -> Result<()> {
         let options = &self.options;
-        let inline = options.codec == Codec::Raw || options.workers == 1;
+        let inline = options.codecs.are_raw() || options.workers == 1;
         let workers = if inline { 0 } else { options.workers };
         let jobs = Jobs::new(&self.tensors, &self.records, options.chunk_log2);
         pipeline::ordered(
             workers,
             jobs,
-            || Encoder::new(options.codec),
+            || Ok(Encoder::default()),
             |encoder, job: &Job<'_, '_>| {
                 let mut stopwatch = Stopwatch::start(job.piece.bytes().len());
-                let Encoded { codec, filter, bytes } = encoder.encode(job.piece.bytes(), job.dtype)?;
+                let codec = options.codecs.of(job.name);
+                let Encoded { codec, filter, bytes } =
+                    encoder.encode(job.piece.bytes(), job.dtype, codec)?;
                 let encode = stopwatch.lap();
                 let crc = crc32(bytes);
                 let summary = Stored { codec, filter, crc, encode, checksum: stopwatch.lap() };

@@ -114,6 +114,30 @@ pub fn planes(raw: &[u8], size: usize) -> Vec<u8> {
     filtered
 }
 
+/// Codec 4 of SPEC.md, section 22, for words of `word` bytes: each plane as it is, or the frame that `code` gives for
+/// its number and its bytes.
+pub fn float_planes(raw: &[u8], word: usize, code: impl Fn(usize, &[u8]) -> Option<Vec<u8>>) -> Vec<u8> {
+    let count = raw.len() / word;
+    let rotated: Vec<u8> = raw[..count * word]
+        .chunks(word)
+        .flat_map(|bytes| {
+            let value = bytes.iter().rev().fold(0_u64, |value, &byte| value << 8 | u64::from(byte));
+            let bits = 8 * word as u32;
+            (value << 1 | value >> (bits - 1)).to_le_bytes()[..word].to_vec()
+        })
+        .collect();
+    let planes = planes(&rotated, word);
+    let (mut headers, mut stored) = (Vec::new(), Vec::new());
+    for (number, plane) in planes.chunks(count).enumerate() {
+        let frame = code(number, plane);
+        let bytes = frame.as_deref().unwrap_or(plane);
+        headers.push(u8::from(frame.is_some()));
+        headers.extend((bytes.len() as u32).to_le_bytes());
+        stored.extend_from_slice(bytes);
+    }
+    [&headers, &stored, &raw[count * word..]].concat()
+}
+
 /// Name, id and bytes per element, written down a second time.
 pub const DTYPES: [(&str, u16, u64); 24] = [
     ("bool", 1, 1),

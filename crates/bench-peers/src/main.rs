@@ -1,70 +1,44 @@
-//! tensorkeep beside other tensor formats: one process, one run, warm page cache, the same work for everybody.
-//!
-//! `cargo run --release -p bench-peers -- --workload s,m,l,n [--quick] [--json FILE] [--dir FOLDER] [--check]`
+//! tensorkeep beside other tensor formats and beside the machine's limits, in one run. What is measured and how is in
+//! README.md; this file owns the order of things.
 
-mod measure;
+mod arguments;
+mod child;
+mod curves;
+mod machine;
+mod memory;
+mod ops;
+mod python;
+mod raw;
+mod report;
+mod rounds;
+mod row;
+mod statistics;
 mod systems;
 mod verdict;
 #[path = "../../../benches/common/weights.rs"]
 mod weights;
+mod workloads;
 
-use measure::Row;
-use std::path::PathBuf;
+use arguments::Arguments;
+use machine::Machine;
+use python::Python;
+use report::table;
+use row::Found;
+use std::error::Error;
 use std::process::ExitCode;
-use systems::Outcome;
 
-const USAGE: &str = "\
-usage: bench-peers --workload s,m,l,n [--quick] [--json FILE] [--dir FOLDER] [--check]
-
-  s  LeNet-5 and Adam, 0.74 MB
-  m  ResNet-50 and momentum, 204 MB
-  l  GPT-2 of medium width with 8 layers, and Adam, 1.84 GB (with --quick 1 layer, 0.78 GB)
-  n  100,000 tensors of 64 floats, 25.6 MB
-
-  --quick   3 rounds instead of 5 to 51
-  --json    writes the rows to a file
-  --dir     where the files go (target/bench-peers); the disk under it is what saving measures
-  --check   ends with 1 when a target is missed";
-
-struct Arguments {
-    workloads: Vec<String>,
-    quick: bool,
-    check: bool,
-    json: Option<PathBuf>,
-    dir: PathBuf,
-}
-
-impl Arguments {
-    fn parse(mut from: impl Iterator<Item = String>) -> Outcome<Self> {
-        let mut parsed = Self {
-            workloads: Vec::new(),
-            quick: false,
-            check: false,
-            json: None,
-            dir: "target/bench-peers".into(),
-        };
-        while let Some(argument) = from.next() {
-            let mut value = || from.next().ok_or(format!("{argument} needs a value\n\n{USAGE}"));
-            match argument.as_str() {
-                "--workload" => parsed.workloads = value()?.split(',').map(str::to_owned).collect(),
-                "--json" => parsed.json = Some(value()?.into()),
-                "--dir" => parsed.dir = value()?.into(),
-                "--quick" => parsed.quick = true,
-                "--check" => parsed.check = true,
-                _ => return Err(format!("unknown argument {argument}\n\n{USAGE}").into()),
-            }
-        }
-        if parsed.workloads.is_empty() {
-            return Err(USAGE.into());
-        }
-        Ok(parsed)
-    }
-}
+/// Whatever a system says when it fails.
+pub type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    match Arguments::parse(std::env::args().skip(1)).and_then(|arguments| run(&arguments)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+    let mut arguments = std::env::args().skip(1).peekable();
+    let outcome = if arguments.next_if(|first| first == child::CHILD).is_some() {
+        child::answer(&arguments.next().unwrap_or_default())
+    } else {
+        Arguments::parse(arguments).and_then(|arguments| run(&arguments))
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::from(2)
@@ -72,63 +46,37 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether every target was met, or nobody asked.
-fn run(arguments: &Arguments) -> Outcome<bool> {
+fn run(arguments: &Arguments) -> Outcome<()> {
     std::fs::create_dir_all(&arguments.dir)?;
-    let mut rows = Vec::new();
-    for workload in &arguments.workloads {
-        let (mut model, rounds) = match workload.as_str() {
-            "s" => (weights::lenet(), 51),
-            "m" => (weights::resnet50(), 9),
-            "l" => (weights::gpt2(if arguments.quick { 1 } else { 8 }), 5),
-            "n" => (weights::many(100_000), 9),
-            _ => return Err(format!("unknown workload {workload}\n\n{USAGE}").into()),
-        };
-        // ztensor's canonical form wants ascending names; the others do not mind.
-        model.sort_by(|one, other| one.name.cmp(&other.name));
-        let rounds = if arguments.quick { 3 } else { rounds };
-        let found = measure::run(workload, &model, &systems::all(), rounds, &arguments.dir)?;
-        print(workload, &found, weights::payload(&model), model.len(), rounds);
-        rows.extend(found);
-    }
-    if let Some(path) = &arguments.json {
-        std::fs::write(path, serde_json::to_string_pretty(&rows)? + "\n")?;
-    }
-    let verdicts = verdict::on(&rows);
-    verdicts.iter().for_each(|verdict| println!("{verdict}"));
-    Ok(!arguments.check || verdicts.iter().all(verdict::Verdict::is_met))
-}
-
-fn print(workload: &str, rows: &[Row], payload: u64, tensors: usize, rounds: usize) {
-    println!(
-        "workload {workload}: {tensors} tensors, {:.2} MB, median of {rounds} rounds",
-        payload as f64 / 1e6
-    );
-    println!(
-        "  {:<15} {:<23} {:>11} {:>11} {:>11} {:>10} {:>10}",
-        "op", "system", "median ms", "min", "max", "GB/s", "peak MB"
-    );
-    for row in rows {
-        if row.op == "size" {
-            println!("  {:<15} {:<23} {:>+10.3} %", row.op, row.system, verdict::overhead(row, payload));
-            continue;
+    let (python, absent) = Python::find(arguments.python.clone());
+    let mut found = Found { machine: Machine::here(&arguments.dir), skipped: absent, ..Found::default() };
+    println!("{}\n", found.machine.describe());
+    for earlier in &arguments.with {
+        let earlier = Found::read(earlier)?;
+        if earlier.machine != found.machine {
+            return Err(format!("rows of another machine: {}", earlier.machine.describe()).into());
         }
-        let ms = |seconds: f64| format!("{:.3}", seconds * 1e3);
-        let speed = if row.bytes == 0 {
-            String::new()
-        } else {
-            format!("{:.2}", row.bytes as f64 / row.seconds.median / 1e9)
-        };
-        println!(
-            "  {:<15} {:<23} {:>11} {:>11} {:>11} {:>10} {:>10.1}",
-            row.op,
-            row.system,
-            ms(row.seconds.median),
-            ms(row.seconds.min),
-            ms(row.seconds.max),
-            speed,
-            row.peak_rss as f64 / 1e6
-        );
+        found.add(earlier.rows);
     }
-    println!();
+    let plan = arguments.plan(python);
+    for &workload in &arguments.workloads {
+        let (rows, skipped, values) = plan.run(workload)?;
+        table::print(workload, &rows, &values);
+        found.add(rows);
+        found.skipped.extend(skipped);
+    }
+    if arguments.curves {
+        let rows = curves::run(&arguments.dir, arguments.quick)?;
+        table::print_curves(&rows);
+        found.add(rows);
+    }
+    verdict::on(&found).iter().for_each(|verdict| println!("{verdict}"));
+    found.skipped.iter().for_each(|words| println!("not measured  {words}"));
+    if let Some(path) = &arguments.json {
+        found.write(path)?;
+    }
+    if let Some(path) = &arguments.report {
+        std::fs::write(path, report::html::page(&found)?)?;
+    }
+    Ok(())
 }

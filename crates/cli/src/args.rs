@@ -71,9 +71,9 @@ pub enum Verb {
         target: String,
         #[command(flatten)]
         output: Output,
-        /// raw, or zstd with a level
-        #[arg(long, default_value = "zstd:3", value_name = "raw|zstd[:LEVEL]")]
-        codec: String,
+        /// How tensors and records are stored
+        #[arg(long, value_enum, default_value_t = CodecName::Balanced)]
+        codec: CodecName,
     },
     /// Every intact tensor and record out of a damaged file
     Salvage {
@@ -114,9 +114,9 @@ pub enum Verb {
         /// Succeed although something cannot be carried over
         #[arg(long)]
         allow_loss: bool,
-        /// raw, or zstd with a level
-        #[arg(long, default_value = "raw", value_name = "raw|zstd[:LEVEL]")]
-        codec: String,
+        /// How tensors and records are stored
+        #[arg(long, value_enum, default_value_t = CodecName::Raw)]
+        codec: CodecName,
     },
     /// A checkpoint as safetensors, .npz or .npy, by the output's extension
     Export {
@@ -171,6 +171,27 @@ pub enum Sort {
     Name,
     Size,
     Dtype,
+}
+
+/// [`tensorkeep::Codec`], as it is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CodecName {
+    /// As they are, to be mapped
+    Raw,
+    /// Smaller at little cost
+    Balanced,
+    /// As small as can be had, slow to write
+    Max,
+}
+
+impl From<CodecName> for tensorkeep::Codec {
+    fn from(name: CodecName) -> Self {
+        match name {
+            CodecName::Raw => Self::Raw,
+            CodecName::Balanced => Self::Balanced,
+            CodecName::Max => Self::Max,
+        }
+    }
 }
 
 #[derive(Group, Debug)]

@@ -1,39 +1,10 @@
-//! Names of tensors: shell patterns, and the order people expect: `layer.2` before `layer.10`.
+//! Names of tensors: which are wanted, and the order people expect: `layer.2` before `layer.10`.
 
 use std::cmp::Ordering;
 
-/// Whether a name fits a pattern in which `*` is any text and `?` any one character.
-pub fn matches(pattern: &str, name: &str) -> bool {
-    // Greedy with one point to come back to: linear in memory, quadratic in time at worst, whatever the pattern.
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    let (mut p, mut n) = (0, 0);
-    let mut star = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(&c) if c == '?' || c == name[n] => {
-                p += 1;
-                n += 1;
-            }
-            _ => match star {
-                Some((at, from)) => {
-                    star = Some((at, from + 1));
-                    p = at + 1;
-                    n = from + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|&c| c == '*')
-}
-
 /// Whether a name is wanted: all are, without a pattern.
 pub fn wanted(only: Option<&str>, name: &str) -> bool {
-    only.is_none_or(|pattern| matches(pattern, name))
+    only.is_none_or(|pattern| tensorkeep::name_matches(pattern, name))
 }
 
 /// Numbers within names by value, everything else by byte. Allocates nothing: it sorts hundreds of thousands.
@@ -67,24 +38,6 @@ fn number<'t>(text: &mut &'t [u8]) -> &'t [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_match_as_in_a_shell() {
-        for (pattern, name, expected) in [
-            ("*", "", true),
-            ("*.weight", "conv1.weight", true),
-            ("*.weight", "conv1.bias", false),
-            ("conv?.*", "conv1.bias", true),
-            ("conv?", "conv10", false),
-            ("a*b*c", "a-b-b-c", true),
-            ("a*b*c", "a-b-b", false),
-            ("fc", "fc", true),
-        ] {
-            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
-        }
-        let hard = format!("{}b", "a*".repeat(40));
-        assert!(!matches(&hard, &"a".repeat(2000)));
-    }
 
     #[test]
     fn numbers_in_names_are_sorted_by_value() {

@@ -142,6 +142,7 @@ impl Engine for ObjectStoreEngine {
         let mut caps = Caps::NONE;
         caps.create_only = self.0.probe().is_ok();
         caps.durable = true;
+        caps.over_network = true;
         caps
     }
 

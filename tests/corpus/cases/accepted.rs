@@ -18,7 +18,7 @@ pub fn zstd_chunk(filter: u8, filtered: &[u8]) -> Stored {
     Stored { codec: 1, filter, bytes: zstd::bulk::compress(filtered, 3).unwrap() }
 }
 
-fn ok(file: &str, rules: &[&'static str], what: &'static str, container: &Container) -> Case {
+pub fn ok(file: &str, rules: &[&'static str], what: &'static str, container: &Container) -> Case {
     with_bytes(file, rules, what, container, container.finish())
 }
 

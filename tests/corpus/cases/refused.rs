@@ -5,7 +5,7 @@ use super::accepted::{base, pattern, raw_chunk, with_flags, zstd_chunk};
 use super::build::{Columns, Container, Stored, bin, region, seal, seal_footer, seal_header};
 use serde_json::{Value, json};
 
-fn reject(
+pub fn reject(
     file: &str,
     rules: &[&'static str],
     (expect, at): (&'static str, &'static str),
@@ -23,10 +23,10 @@ fn reject(
     }
 }
 
-const DAMAGED: (&str, &str) = ("damaged", "open");
+pub const DAMAGED: (&str, &str) = ("damaged", "open");
 const FOREIGN: (&str, &str) = ("foreign", "open");
 const NEWER: (&str, &str) = ("newer-version", "open");
-const READ: (&str, &str) = ("damaged", "read");
+pub const READ: (&str, &str) = ("damaged", "read");
 const VERIFY: (&str, &str) = ("damaged", "verify");
 
 pub fn cases() -> Vec<Case> {
@@ -435,7 +435,7 @@ fn with_payload(edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 /// One tensor `a` that lies from its first column on.
-fn one(edit: impl FnOnce(&mut Container)) -> Vec<u8> {
+pub fn one(edit: impl FnOnce(&mut Container)) -> Vec<u8> {
     let mut container = Container::new();
     edit(&mut container);
     container.finish()

@@ -7,21 +7,7 @@ use crate::{Done, output};
 use serde_json::json;
 use tensorkeep::{Checkpoint, Codec, Error, ErrorKind, Result, WriteOptions};
 
-/// `raw`, `zstd` or `zstd:LEVEL`.
-pub fn parse_codec(text: &str) -> Result<Codec> {
-    let level = match text.split_once(':') {
-        None if text == "raw" => return Ok(Codec::Raw),
-        None if text == "zstd" => Some(3),
-        Some(("zstd", level)) => level.parse().ok(),
-        _ => None,
-    };
-    let wrong =
-        || Error::new(ErrorKind::Invalid, format!("codec {text:?}")).expected("raw, zstd or zstd:LEVEL");
-    level.map(Codec::Zstd).ok_or_else(wrong)
-}
-
-pub fn repack(target: &str, output: &Output, codec: &str, json: bool) -> Done {
-    let codec = parse_codec(codec)?;
+pub fn repack(target: &str, output: &Output, codec: Codec, json: bool) -> Done {
     output::check_free(&output.output, output.force)?;
     let checkpoint = Target::parse(target)?.open()?;
     let written = checkpoint.to_snapshot()?.save_with(&output.output, &WriteOptions::new().codec(codec))?;

@@ -4,14 +4,12 @@
 use crate::args::Output;
 use crate::exit::Exit;
 use crate::target::Target;
-use crate::verbs::copy::parse_codec;
 use crate::{Done, output};
 use serde_json::json;
 use tensorkeep::convert::{self, Foreign, Format, Note};
-use tensorkeep::{Checkpoint, Error, ErrorKind, Result, WriteOptions};
+use tensorkeep::{Checkpoint, Codec, Error, ErrorKind, Result, WriteOptions};
 
-pub fn import(source: &str, output: &Output, allow_loss: bool, codec: &str, json: bool) -> Done {
-    let codec = parse_codec(codec)?;
+pub fn import(source: &str, output: &Output, allow_loss: bool, codec: Codec, json: bool) -> Done {
     output::check_free(&output.output, output.force)?;
     let foreign = Foreign::open(source)?;
     foreign.snapshot()?.save_with(&output.output, &WriteOptions::new().codec(codec))?;

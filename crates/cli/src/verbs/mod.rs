@@ -40,13 +40,13 @@ pub fn run(args: &Args) -> Done {
         Verb::Unpin { target } => pins::run(target, false, json),
         Verb::Get(args) => get::run(args, json),
         Verb::Cp { source, target, force } => cp::run(source, target, *force, json),
-        Verb::Repack { target, output, codec } => copy::repack(target, output, codec, json),
+        Verb::Repack { target, output, codec } => copy::repack(target, output, (*codec).into(), json),
         Verb::Salvage { target, output } => copy::salvage(target, output, json),
         Verb::Doctor { dir } => doctor::run(dir, json),
         Verb::Watch { run, interval, count } => watch::run(run, *interval, *count, json),
         Verb::Report { run, output, diff } => report::run(run, output, diff.as_deref(), json),
         Verb::Import { source, output, allow_loss, codec } => {
-            foreign::import(source, output, *allow_loss, codec, json)
+            foreign::import(source, output, *allow_loss, (*codec).into(), json)
         }
         Verb::Export { target, output, allow_loss } => foreign::export(target, output, *allow_loss, json),
         Verb::Completions { shell } => meta::completions(*shell),

@@ -1,0 +1,229 @@
+//! What is measured. Owns: the operations, their names in the rows, how often each is repeated, and [`Call`]: one
+//! operation of one system, ready to be timed. Knows no system.
+
+use crate::Outcome;
+use crate::workloads::Workload;
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+/// An operation that several systems can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// From memory to a file that a power cut does not take away.
+    SaveDurable,
+    /// As its documentation says, durable or not.
+    SaveAsCalled,
+    /// Where a durable save's time goes; one row for each stage.
+    SaveStages,
+    /// How long the trainer stands still until it may change what it saves: a copy is made.
+    Stage,
+    /// How long it stands still to hand over what is shared.
+    SaveAsync,
+    /// How much longer a closure takes that a save runs beside, when the closure is longer than the save.
+    SaveDuring,
+    /// A trainer's step, alone and beside a save in the background; one row for each.
+    StepTime,
+    /// Opening, and looking at every name and shape.
+    Open,
+    /// Mapping, and reading every byte in a loop of one's own; whoever verifies has read it before: two passes.
+    TouchAll,
+    /// Mapping, and reading every byte once: whoever verifies does just that.
+    TouchOnce,
+    /// Into memory that is allocated for it.
+    LoadFresh,
+    /// Into memory that is there and warm: a resume.
+    LoadInto,
+    /// A private mapping that can be written to, every tensor written to in one place.
+    MapCopy,
+    /// All bytes in memory, from a file that is not in the page cache.
+    LoadCold,
+    /// One tensor from the middle, after opening.
+    OneTensor,
+}
+
+/// Operations that are asked for together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    Save,
+    Stall,
+    Load,
+    Cold,
+}
+
+impl Group {
+    pub const ALL: [Self; 4] = [Self::Save, Self::Stall, Self::Load, Self::Cold];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Save => "save",
+            Self::Stall => "stall",
+            Self::Load => "load",
+            Self::Cold => "cold",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|group| group.name() == name)
+    }
+}
+
+/// How often an operation is repeated: so many processes, and in each so many times after so many to get warm.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    pub rounds: usize,
+    pub warm: usize,
+    pub times: usize,
+}
+
+impl Op {
+    /// In the order in which they are measured: saving makes the files that the others read.
+    pub const ALL: [Self; 15] = [
+        Self::SaveDurable,
+        Self::SaveAsCalled,
+        Self::SaveStages,
+        Self::Stage,
+        Self::SaveAsync,
+        Self::SaveDuring,
+        Self::StepTime,
+        Self::Open,
+        Self::TouchAll,
+        Self::TouchOnce,
+        Self::LoadFresh,
+        Self::LoadInto,
+        Self::MapCopy,
+        Self::LoadCold,
+        Self::OneTensor,
+    ];
+
+    /// As in the rows.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SaveDurable => "save_durable",
+            Self::SaveAsCalled => "save_as_called",
+            Self::SaveStages => "save_stages",
+            Self::Stage => "stage",
+            Self::SaveAsync => "save_async",
+            Self::SaveDuring => "save_during",
+            Self::StepTime => "step_time",
+            Self::Open => "open",
+            Self::TouchAll => "touch_all",
+            Self::TouchOnce => "touch_once",
+            Self::LoadFresh => "load_fresh",
+            Self::LoadInto => "load_into",
+            Self::MapCopy => "map_copy",
+            Self::LoadCold => "load_cold",
+            Self::OneTensor => "one_tensor",
+        }
+    }
+
+    pub fn group(self) -> Group {
+        match self {
+            Self::SaveDurable | Self::SaveAsCalled | Self::SaveStages => Group::Save,
+            Self::Stage | Self::SaveAsync | Self::SaveDuring | Self::StepTime => Group::Stall,
+            Self::LoadCold => Group::Cold,
+            _ => Group::Load,
+        }
+    }
+
+    /// Whether all of the payload goes by, so that its bytes over the time are a speed.
+    pub fn moves_payload(self) -> bool {
+        !matches!(self, Self::Open | Self::OneTensor | Self::StepTime | Self::SaveDuring | Self::SaveAsync)
+    }
+
+    /// Whether it is of interest for a workload: what takes microseconds is none of a stall, and what fits in a cache
+    /// is not read cold.
+    pub fn suits(self, workload: Workload) -> bool {
+        let large = matches!(workload, Workload::Medium | Workload::Large);
+        match self {
+            Self::StepTime | Self::SaveDuring => large,
+            Self::OneTensor => workload == Workload::Numerous,
+            Self::LoadCold => workload != Workload::Small,
+            _ => true,
+        }
+    }
+
+    /// How often, for this workload. A save of gigabytes is seconds, one of a LeNet a millisecond.
+    pub fn effort(self, workload: Workload, quick: bool) -> Effort {
+        let large = Effort { rounds: 3, warm: usize::from(self != Self::SaveDurable), times: 2 };
+        let full = match (workload, self) {
+            (Workload::Large, Self::LoadCold | Self::SaveAsCalled | Self::SaveStages) => {
+                Effort { rounds: 3, warm: 0, times: 1 }
+            }
+            (Workload::Large, Self::Open) => Effort { rounds: 3, warm: 2, times: 11 },
+            (Workload::Large, _) => large,
+            (Workload::Medium, _) => Effort { rounds: 3, warm: 1, times: 5 },
+            (Workload::Numerous, Self::OneTensor) => Effort { rounds: 3, warm: 3, times: 31 },
+            (Workload::Numerous, _) => Effort { rounds: 3, warm: 1, times: 5 },
+            (Workload::Small, _) => Effort { rounds: 5, warm: 3, times: 31 },
+        };
+        if quick { Effort { rounds: 1, warm: full.warm.min(1), times: full.times.min(3) } } else { full }
+    }
+}
+
+/// What a measured call gives back, to be compared with what it should be.
+pub enum Found {
+    /// There is nothing to look at here: what a save wrote is seen when it is loaded.
+    Nothing,
+    /// Elements of all tensors that were listed.
+    Elements(u64),
+    /// The [`sum`](crate::workloads::sum) of what was read.
+    Sum(u64),
+    /// Memory was filled in these seconds, and has this sum.
+    Loaded { seconds: f64, sum: u64 },
+    /// It kept the time itself, in seconds, perhaps of several things by name.
+    Times(Vec<(String, f64)>),
+}
+
+impl Found {
+    /// Times `load` alone: summing what was loaded, and freeing it, comes after.
+    pub fn loaded<T>(load: impl FnOnce() -> Outcome<T>, sum: impl FnOnce(&T) -> u64) -> Outcome<Self> {
+        let start = Instant::now();
+        let memory = load()?;
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(Self::Loaded { seconds, sum: sum(&memory) })
+    }
+}
+
+type Step<T> = Box<dyn FnMut() -> Outcome<T>>;
+
+/// One operation of one system, ready to be timed.
+pub struct Call {
+    /// Not timed.
+    pub before: Step<()>,
+    pub measured: Step<Found>,
+    /// Not timed.
+    pub after: Step<()>,
+}
+
+impl Call {
+    pub fn new(measured: impl FnMut() -> Outcome<Found> + 'static) -> Self {
+        Self { before: Box::new(|| Ok(())), measured: Box::new(measured), after: Box::new(|| Ok(())) }
+    }
+
+    /// Done before each time.
+    pub fn before(self, before: impl FnMut() -> Outcome<()> + 'static) -> Self {
+        Self { before: Box::new(before), ..self }
+    }
+
+    /// Done after each time.
+    pub fn after(self, after: impl FnMut() -> Outcome<()> + 'static) -> Self {
+        Self { after: Box::new(after), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_is_measured_somewhere_and_quick_is_less() {
+        for op in Op::ALL {
+            assert!(Workload::ALL.into_iter().any(|workload| op.suits(workload)), "{op:?}");
+            for workload in Workload::ALL {
+                let (full, quick) = (op.effort(workload, false), op.effort(workload, true));
+                assert!(quick.rounds * quick.times <= full.rounds * full.times && quick.times > 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Writing a file durably: written under another name, fsync, rename, fsync of the folder. The ways differ in how the bytes
+//! get to the disk.
+#![expect(unsafe_code, reason = "sync_file_range has no safe wrapper; see SAFETY")]
+
+use super::{EXTENSION, PAGE, PIECE};
+use crate::Outcome;
+use crate::ops::{Call, Found, Op};
+use crate::systems::{System, Work, publish, rename, unpublished};
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::io::{ReadWriteFlags, pwritev2};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+#[derive(Clone, Copy)]
+pub enum Way {
+    /// Through the page cache, then fsync: what everybody writes first.
+    Buffered,
+    /// As before, but the kernel is told to start with each piece at once.
+    EarlyWriteback,
+    /// Through the page cache and out of it again, since Linux 6.14.
+    DontCache,
+    /// Past the page cache, into reserved space, straight from the state's own pages.
+    Direct { threads: usize },
+}
+
+impl Way {
+    pub const ALL: [Self; 5] = [
+        Self::Direct { threads: 1 },
+        Self::Direct { threads: 2 },
+        Self::Buffered,
+        Self::EarlyWriteback,
+        Self::DontCache,
+    ];
+
+    fn save(self, bytes: &[u8], path: &Path) -> Outcome<Found> {
+        let written = unpublished(path);
+        match self {
+            Self::Buffered => {
+                in_pieces(&File::create(&written)?, bytes, |file, at, piece| file.write_all_at(piece, at))?;
+            }
+            Self::EarlyWriteback => in_pieces(&File::create(&written)?, bytes, write_and_start)?,
+            Self::DontCache => in_pieces(&File::create(&written)?, bytes, write_uncached)?,
+            Self::Direct { threads } => {
+                // Truncated here already: replacing a file's length later would be an fsync of its own.
+                let file = direct(&written, bytes, threads)?;
+                file.sync_all()?;
+                rename(&written, path)?;
+                return Ok(Found::Nothing);
+            }
+        }
+        publish(&written, path)?;
+        Ok(Found::Nothing)
+    }
+}
+
+fn in_pieces(
+    file: &File,
+    bytes: &[u8],
+    mut write: impl FnMut(&File, u64, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut pieces = bytes.chunks(PIECE).enumerate();
+    pieces.try_for_each(|(i, piece)| write(file, (i * PIECE) as u64, piece))
+}
+
+fn write_and_start(file: &File, at: u64, piece: &[u8]) -> io::Result<()> {
+    file.write_all_at(piece, at)?;
+    let (at, len) = (at as i64, piece.len() as i64);
+    // SAFETY: a call on numbers only; the descriptor is open for as long as `file` is borrowed.
+    let failed = unsafe { libc::sync_file_range(file.as_raw_fd(), at, len, libc::SYNC_FILE_RANGE_WRITE) };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn write_uncached(file: &File, mut at: u64, mut piece: &[u8]) -> io::Result<()> {
+    // RWF_DONTCACHE, which has no name in rustix yet.
+    let flags = ReadWriteFlags::from_bits_retain(0x80);
+    while !piece.is_empty() {
+        let written = pwritev2(file, &[IoSlice::new(piece)], at, flags)?;
+        at += written as u64;
+        piece = &piece[written..];
+    }
+    Ok(())
+}
+
+fn direct(path: &Path, bytes: &[u8], threads: usize) -> Outcome<File> {
+    let flags = OFlags::DIRECT.bits() as i32;
+    let file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(path)?;
+    fallocate(&file, FallocateFlags::empty(), 0, bytes.len().next_multiple_of(PAGE) as u64)?;
+    let (whole, rest) = bytes.split_at(bytes.len() / PAGE * PAGE);
+    // Thread by thread every so manieth piece: all are busy until the end.
+    let write = |thread: usize| {
+        let mut own = whole.chunks(PIECE).enumerate().skip(thread).step_by(threads);
+        own.try_for_each(|(i, piece)| file.write_all_at(piece, (i * PIECE) as u64))
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || write(thread))).collect();
+        let own = write(0);
+        others.into_iter().fold(own, |all, other| {
+            all.and(other.join().unwrap_or_else(|_| Err(io::Error::other("a thread died"))))
+        })
+    })?;
+    if !rest.is_empty() {
+        // An anonymous mapping is a page that is aligned and zero.
+        let mut page = memmap2::MmapMut::map_anon(PAGE)?;
+        page[..rest.len()].copy_from_slice(rest);
+        file.write_all_at(&page, whole.len() as u64)?;
+    }
+    file.set_len(bytes.len() as u64)?;
+    Ok(file)
+}
+
+impl System for Way {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Buffered => "raw: write + fsync",
+            Self::EarlyWriteback => "raw: write, early writeback",
+            Self::DontCache => "raw: write, DONTCACHE",
+            Self::Direct { threads: 1 } => "raw: O_DIRECT, 1 thread",
+            Self::Direct { .. } => "raw: O_DIRECT, 2 threads",
+        }
+    }
+
+    fn extension(&self) -> &'static str {
+        EXTENSION
+    }
+
+    fn ops(&self) -> &'static [Op] {
+        &[Op::SaveDurable]
+    }
+
+    fn call(&self, _: Op, work: &Work) -> Outcome<Call> {
+        let (Work { state, file }, way) = (work.clone(), *self);
+        Ok(Call::new(move || way.save(state.all(), &file)))
+    }
+}

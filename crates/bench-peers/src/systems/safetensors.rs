@@ -1,0 +1,106 @@
+//! The `safetensors` crate: a JSON header, then the tensors. It has no checksums, and leaves mapping and durability to its
+//! user.
+#![expect(unsafe_code, reason = "mapping rests on a promise; see SAFETY")]
+
+use super::{System, Work, cannot, publish, unpublished};
+use crate::ops::{Call, Found, Op};
+use crate::workloads::{State, sum};
+use crate::{Outcome, memory};
+use memmap2::Mmap;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+use std::fs::File;
+use std::hint::black_box;
+use std::path::Path;
+
+pub struct Safetensors;
+
+fn save(state: &State, path: &Path) -> Outcome<()> {
+    let views = state.tensors.iter().map(|entry| {
+        let view = TensorView::new(Dtype::F32, entry.shape.clone(), state.bytes(entry))?;
+        Ok((&entry.name, view))
+    });
+    Ok(serialize_to_file(views.collect::<Outcome<Vec<_>>>()?, None, path)?)
+}
+
+fn map(path: &Path) -> Outcome<Mmap> {
+    let file = File::open(path)?;
+    // SAFETY: the file is in this program's own folder. It is replaced by rename when it is saved again, and never
+    // written to or truncated while it is mapped.
+    Ok(unsafe { Mmap::map(&file) }?)
+}
+
+fn touch(path: &Path) -> Outcome<Found> {
+    let map = map(path)?;
+    let tensors = SafeTensors::deserialize(&map)?;
+    Ok(Found::Sum(sum(tensors.iter().map(|(_, view)| view.data()))))
+}
+
+fn open(path: &Path) -> Outcome<Found> {
+    let map = map(path)?;
+    let tensors = SafeTensors::deserialize(&map)?;
+    let shapes =
+        tensors.iter().map(|(name, view)| black_box((name, view)).1.shape().iter().product::<usize>());
+    Ok(Found::Elements(shapes.map(|count| count as u64).sum()))
+}
+
+fn load_fresh(path: &Path) -> Outcome<Found> {
+    let load = || {
+        let map = map(path)?;
+        let tensors = SafeTensors::deserialize(&map)?;
+        Ok(tensors.iter().map(|(_, view)| view.data().to_vec()).collect())
+    };
+    Found::loaded(load, |owned: &Vec<Vec<u8>>| sum(owned))
+}
+
+fn load_into(path: &Path, existing: &mut [Vec<u8>]) -> Outcome<()> {
+    let map = map(path)?;
+    let tensors = SafeTensors::deserialize(&map)?;
+    for ((_, view), target) in tensors.iter().zip(existing) {
+        target.copy_from_slice(view.data());
+    }
+    Ok(())
+}
+
+impl System for Safetensors {
+    fn name(&self) -> &'static str {
+        "safetensors"
+    }
+
+    fn extension(&self) -> &'static str {
+        "safetensors"
+    }
+
+    fn ops(&self) -> &'static [Op] {
+        use Op::*;
+        &[SaveDurable, SaveAsCalled, Open, TouchAll, LoadFresh, LoadInto, LoadCold, OneTensor]
+    }
+
+    fn call(&self, op: Op, work: &Work) -> Outcome<Call> {
+        let Work { state, file } = work.clone();
+        Ok(match op {
+            Op::SaveDurable => Call::new(move || {
+                let written = unpublished(&file);
+                save(&state, &written)?;
+                publish(&written, &file)?;
+                Ok(Found::Nothing)
+            }),
+            Op::SaveAsCalled => Call::new(move || save(&state, &file).map(|()| Found::Nothing)),
+            Op::Open => Call::new(move || open(&file)),
+            Op::TouchAll => Call::new(move || touch(&file)),
+            Op::LoadCold => {
+                let evicted = file.clone();
+                Call::new(move || touch(&file)).before(move || memory::make_cold(&evicted))
+            }
+            Op::LoadFresh => Call::new(move || load_fresh(&file)),
+            Op::LoadInto => super::into_existing(work, move |existing| load_into(&file, existing)),
+            Op::OneTensor => {
+                let (work, middle) = (work.clone(), work.middle());
+                // The parsed header borrows the mapping, which therefore stays until the process ends.
+                let open = move || Ok(SafeTensors::deserialize(Box::leak(Box::new(map(&file)?)))?);
+                super::one_after_opening(open, move |tensors| work.is_middle(tensors.tensor(&middle)?.data()))
+            }
+            _ => return cannot(self, op),
+        })
+    }
+}

@@ -1,0 +1,226 @@
+//! tensorkeep itself: verified as it is by default, unverified where that is a question, and with its codecs. Saving and
+//! loading are here, what a trainer feels of a save in `stall.rs`.
+#![expect(unsafe_code, reason = "mapping rests on a promise; see SAFETY")]
+
+mod stall;
+
+use super::{System, Work, cannot};
+use crate::ops::{Call, Found, Op};
+use crate::workloads::{State, mix, sum};
+use crate::{Outcome, memory};
+use std::hint::black_box;
+use std::path::Path;
+use std::time::Duration;
+use tensorkeep::engine::Unchanging;
+use tensorkeep::{Checkpoint, Codec, MappedCopy, OpenOptions, Snapshot, Timings, Verify, WriteOptions};
+
+/// One configuration.
+#[derive(Clone, Copy)]
+struct Tensorkeep {
+    name: &'static str,
+    extension: &'static str,
+    codec: Codec,
+    verify: Verify,
+    /// Whether it loads by mapping where it has the choice.
+    map: bool,
+    /// How far the threads of a save in the background give way.
+    nice: u8,
+    ops: &'static [Op],
+}
+
+pub fn all() -> Vec<Box<dyn System>> {
+    use Op::*;
+    let plain = Tensorkeep {
+        name: "tensorkeep",
+        extension: "tkeep",
+        codec: Codec::Raw,
+        verify: Verify::OnTouch,
+        map: true,
+        nice: 0,
+        ops: &[
+            SaveDurable,
+            SaveStages,
+            Stage,
+            SaveAsync,
+            SaveDuring,
+            StepTime,
+            Open,
+            TouchAll,
+            TouchOnce,
+            LoadFresh,
+            LoadInto,
+            MapCopy,
+            LoadCold,
+            OneTensor,
+        ],
+    };
+    let unverified = Tensorkeep {
+        name: "tensorkeep, unverified",
+        verify: Verify::Never,
+        ops: &[TouchAll, LoadFresh, LoadInto, LoadCold],
+        ..plain
+    };
+    let read =
+        Tensorkeep { name: "tensorkeep, read", map: false, ops: &[Open, LoadCold, OneTensor], ..plain };
+    let coded = |name, extension, codec| Tensorkeep {
+        name,
+        extension,
+        codec,
+        ops: &[SaveDurable, SaveStages, LoadFresh, LoadInto],
+        ..plain
+    };
+    let balanced = coded("tensorkeep, balanced", "tkeep-balanced", Codec::Balanced);
+    let max = coded("tensorkeep, max", "tkeep-max", Codec::Max);
+    let niced = Tensorkeep { name: "tensorkeep, nice'd", nice: 10, ops: &[StepTime, SaveDuring], ..plain };
+    [plain, unverified, read, balanced, max, niced].map(|one| Box::new(one) as Box<dyn System>).into()
+}
+
+/// What a trainer would build: every tensor borrowed.
+fn snapshot(state: &State) -> Outcome<Snapshot<'_>> {
+    let mut snapshot = Snapshot::new();
+    for entry in &state.tensors {
+        let elements: &[f32] = bytemuck::cast_slice(state.bytes(entry));
+        snapshot.tensor(&entry.name, (&entry.shape[..], elements))?;
+    }
+    Ok(snapshot)
+}
+
+fn promise() -> Unchanging {
+    // SAFETY: the file is in this program's own folder. It is replaced by rename when it is saved again, and never
+    // written to or truncated while it is mapped.
+    unsafe { Unchanging::assume() }
+}
+
+impl Tensorkeep {
+    fn options(&self) -> OpenOptions {
+        OpenOptions::new().verify(self.verify)
+    }
+
+    fn save(&self, state: &State, path: &Path) -> Outcome<Found> {
+        snapshot(state)?.save_with(path, &WriteOptions::new().codec(self.codec))?;
+        Ok(Found::Nothing)
+    }
+
+    /// Where the time of a save goes. Stages of several threads are summed, so that the rest may be less than nothing.
+    fn save_stages(&self, state: &State, path: &Path) -> Outcome<Found> {
+        let written = snapshot(state)?.save_with(path, &WriteOptions::new().codec(self.codec))?;
+        let Timings { encode, checksum, write, commit, total, .. } = written.timings;
+        let other = total.saturating_sub(encode + checksum + write + commit);
+        let stages = [
+            ("encode", encode),
+            ("checksum", checksum),
+            ("write", write),
+            ("commit", commit),
+            ("other", other),
+        ];
+        let row = |(stage, time): (&str, Duration)| (format!("save: {stage}"), time.as_secs_f64());
+        Ok(Found::Times(stages.map(row).into()))
+    }
+
+    fn open(&self, path: &Path) -> Outcome<Checkpoint> {
+        if !self.map {
+            return Ok(Checkpoint::open_with(path, self.options())?);
+        }
+        Ok(Checkpoint::map_with(path, self.options(), promise())?)
+    }
+
+    /// Mapped privately, and one element of every tensor written: what a resume that trains on the mapping does first.
+    fn map_copy(&self, path: &Path) -> Outcome<Found> {
+        let resume = || {
+            let mut copy = Checkpoint::map_copy_with(path, self.options(), promise())?;
+            for (_, tensor) in copy.tensors_mut() {
+                if let Some(first) = tensor.into_elements::<f32>()?.first_mut() {
+                    *first = black_box(*first);
+                }
+            }
+            Ok(copy)
+        };
+        let all = |copy: &MappedCopy| {
+            copy.tensors().into_iter().fold(0, |total, (_, tensor)| mix(total, tensor.bytes()))
+        };
+        Found::loaded(resume, all)
+    }
+
+    fn list(&self, path: &Path) -> Outcome<Found> {
+        let checkpoint = self.open(path)?;
+        let shapes = checkpoint.tensors().map(|info| black_box((info.name, info.shape)).1);
+        Ok(Found::Elements(shapes.map(|shape| shape.iter().product::<u64>()).sum()))
+    }
+
+    fn touch(&self, path: &Path) -> Outcome<Found> {
+        let checkpoint = self.open(path)?;
+        let total = checkpoint
+            .names()
+            .try_fold(0, |total, name| Outcome::Ok(mix(total, checkpoint.require_mapped(name)?.bytes())));
+        Ok(Found::Sum(total?))
+    }
+
+    fn verify_all(&self, path: &Path) -> Outcome<Found> {
+        self.open(path)?.verify()?;
+        Ok(Found::Nothing)
+    }
+
+    fn load_fresh(&self, path: &Path) -> Outcome<Found> {
+        // Opened for reading: a mapped tensor would be borrowed. Kept open until the tensors are summed.
+        let checkpoint = Checkpoint::open_with(path, self.options())?;
+        let load =
+            || Ok(checkpoint.names().map(|name| checkpoint.tensor(name)).collect::<Result<Vec<_>, _>>()?);
+        Found::loaded(load, |tensors| sum(tensors.iter().map(|tensor| tensor.bytes())))
+    }
+
+    fn load_into(&self, path: &Path, existing: &mut [Vec<u8>]) -> Outcome<()> {
+        let checkpoint = Checkpoint::open_with(path, self.options())?;
+        for (name, target) in checkpoint.names().zip(existing) {
+            checkpoint.load_into(name, target)?;
+        }
+        Ok(())
+    }
+}
+
+impl System for Tensorkeep {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn extension(&self) -> &'static str {
+        self.extension
+    }
+
+    fn ops(&self) -> &'static [Op] {
+        self.ops
+    }
+
+    fn workloads(&self) -> &'static str {
+        // zstd at level 19 writes a few megabytes a second.
+        if self.codec == Codec::Max { "sn" } else { "smln" }
+    }
+
+    fn call(&self, op: Op, work: &Work) -> Outcome<Call> {
+        let (Work { state, file }, this) = (work.clone(), *self);
+        Ok(match op {
+            Op::SaveDurable => Call::new(move || this.save(&state, &file)),
+            Op::SaveStages => Call::new(move || this.save_stages(&state, &file)),
+            Op::Stage => stall::stage(work)?,
+            Op::SaveAsync => stall::save_async(work)?,
+            Op::SaveDuring => stall::save_during(work, this.nice)?,
+            Op::StepTime => stall::step_time(work, this.nice)?,
+            Op::Open => Call::new(move || this.list(&file)),
+            Op::TouchAll => Call::new(move || this.touch(&file)),
+            Op::TouchOnce => Call::new(move || this.verify_all(&file)),
+            Op::LoadFresh => Call::new(move || this.load_fresh(&file)),
+            Op::LoadInto => super::into_existing(work, move |existing| this.load_into(&file, existing)),
+            Op::MapCopy => Call::new(move || this.map_copy(&file)),
+            Op::LoadCold => {
+                let evicted = file.clone();
+                Call::new(move || if this.map { this.touch(&file) } else { this.load_fresh(&file) })
+                    .before(move || memory::make_cold(&evicted))
+            }
+            Op::OneTensor => {
+                let (work, middle) = (work.clone(), work.middle());
+                let look = move |checkpoint: &Checkpoint| work.is_middle(checkpoint.tensor(&middle)?.bytes());
+                super::one_after_opening(move || this.open(&file), look)
+            }
+            _ => return cannot(self, op),
+        })
+    }
+}

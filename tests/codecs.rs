@@ -1,0 +1,134 @@
+//! Which codec is chosen: by the caller, by a name's pattern, by the engine. And that what is written does not depend on
+//! who writes it.
+
+mod common;
+
+use common::{Zoo, open, wave};
+use std::sync::Arc;
+use tensorkeep::engine::{Blob, Caps, Engine, Entry, Lock, Memory, Upload};
+use tensorkeep::{Checkpoint, Codec, Progress, Result, Settings, Snapshot, Store, WriteOptions};
+
+/// Memory that says where its bytes go.
+#[derive(Debug)]
+struct Remote(Memory, bool);
+
+impl Engine for Remote {
+    fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
+        self.0.create(key, size_hint)
+    }
+
+    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
+        self.0.open(key)
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
+        self.0.list(folder)
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        self.0.delete(key)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn lock(&self, holder: &str) -> Result<Box<dyn Lock>> {
+        self.0.lock(holder)
+    }
+
+    fn caps(&self) -> Caps {
+        let mut caps = self.0.caps();
+        caps.over_network = self.1;
+        caps
+    }
+
+    fn describe(&self, key: &str) -> String {
+        self.0.describe(key)
+    }
+}
+
+/// The codec of the tensor's first chunk.
+fn codec_of(checkpoint: &Checkpoint, name: &str) -> &'static str {
+    checkpoint.chunks(name).unwrap()[0].codec
+}
+
+#[test]
+fn a_store_compresses_by_itself_only_what_travels() {
+    let weights = wave(10_000);
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("w", &weights).unwrap().progress(Progress::new(1));
+    let chosen = WriteOptions::new().codec(Codec::Raw);
+    for (over_network, write, expected) in [
+        (false, WriteOptions::new(), "raw"),
+        (true, WriteOptions::new(), "float-planes"),
+        (true, WriteOptions::new().codec_for("bias*", Codec::Raw), "float-planes"),
+        (true, WriteOptions::new().codec_for("w*", Codec::Raw), "raw"),
+        (true, chosen, "raw"),
+        (false, WriteOptions::new().codec(Codec::Balanced), "float-planes"),
+    ] {
+        let engine = Remote(Memory::new(), over_network);
+        let store = Store::open(engine, Settings::new().write(write)).unwrap();
+        store.save(&snapshot).unwrap();
+        let checkpoint = store.latest().unwrap().unwrap();
+        assert_eq!(codec_of(&checkpoint, "w"), expected);
+        assert_eq!(checkpoint.tensor("w").unwrap().elements::<f32>().unwrap(), weights);
+    }
+    assert!(!Caps::NONE.over_network);
+    assert_eq!(codec_of(&open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap(), "w"), "raw");
+}
+
+#[test]
+fn patterns_choose_the_codec_of_tensors_and_records_and_the_last_one_decides() {
+    let (weights, ids) = (wave(10_000), (0..10_000_i64).collect::<Vec<_>>());
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("model/fc.weight", &weights).unwrap();
+    snapshot.tensor("optimizer/exp_avg.fc.weight", (&[5000, 2][..], &weights[..])).unwrap();
+    snapshot.tensor("optimizer/ids", &ids).unwrap();
+    snapshot.record("history", &weights).unwrap();
+    let options = WriteOptions::new()
+        .codec_for("optimizer/*", Codec::Balanced)
+        .codec_for("*/ids", Codec::Raw)
+        .codec_for("history", Codec::Max);
+    let checkpoint = open(&snapshot.to_bytes(&options).unwrap(), false).unwrap();
+    assert_eq!(codec_of(&checkpoint, "model/fc.weight"), "raw");
+    assert_eq!(codec_of(&checkpoint, "optimizer/exp_avg.fc.weight"), "float-planes");
+    assert_eq!(codec_of(&checkpoint, "optimizer/ids"), "raw");
+    let plain = open(&snapshot.to_bytes(&options.codec_for("history", Codec::Raw)).unwrap(), false).unwrap();
+    assert!(checkpoint.len_bytes() < plain.len_bytes(), "records have names too");
+    assert_eq!(checkpoint.record::<Vec<f32>>("history").unwrap(), weights);
+}
+
+// [R127]
+#[test]
+fn the_bytes_of_every_codec_do_not_depend_on_the_number_of_workers() {
+    let zoo = Zoo::new();
+    for codec in [Codec::Balanced, Codec::Max] {
+        let options = WriteOptions::new().codec(codec).chunk_log2(16);
+        let bytes = |workers| zoo.snapshot().to_bytes(&options.clone().workers(workers)).unwrap();
+        let expected = bytes(1);
+        for workers in [2, 3, 7] {
+            assert!(bytes(workers) == expected, "{codec:?} by {workers}");
+        }
+    }
+}
+
+#[test]
+fn a_slice_and_a_whole_tensor_of_float_planes_are_the_same_bytes() {
+    let weights = wave(100_000);
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("w", (&[1000, 100][..], &weights[..])).unwrap();
+    let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Balanced).chunk_log2(16)).unwrap();
+    for mapped in [false, true] {
+        let checkpoint = open(&bytes, mapped).unwrap();
+        assert_eq!(codec_of(&checkpoint, "w"), "float-planes");
+        assert_eq!(checkpoint.tensor("w").unwrap().elements::<f32>().unwrap(), weights);
+        for rows in [0..1, 160..170, 0..1000, 999..1000] {
+            let slice = checkpoint.slice("w", rows.clone()).unwrap();
+            assert_eq!(slice.elements::<f32>().unwrap(), &weights[rows.start * 100..rows.end * 100]);
+        }
+        let mut target = vec![0; 400_000];
+        checkpoint.load_into("w", &mut target).unwrap();
+        assert!(target == *checkpoint.tensor("w").unwrap().bytes());
+    }
+}
