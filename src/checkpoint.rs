@@ -4,6 +4,7 @@
 
 mod again;
 mod chunks;
+mod fill;
 mod read;
 mod verify;
 

@@ -4,8 +4,8 @@
 use crate::error::{Error, ErrorKind, Result};
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Jobs in flight per worker: enough that none waits, few enough that memory stays at a few chunks a thread.
 const IN_FLIGHT_PER_WORKER: usize = 3;
@@ -112,8 +112,41 @@ fn finish_oldest<J, S>(
 }
 
 fn worker_died() -> Error {
-    Error::new(ErrorKind::Io, "an encoding thread died")
+    Error::new(ErrorKind::Io, "a worker thread died")
         .help("look for its panic message; nothing was published")
+}
+
+/// Cores of this machine, asked once: asking reads the control group's files.
+pub(crate) fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Does jobs that depend on nothing and return nothing, in this thread and in `workers - 1` others, in no particular
+/// order. After an error no further job begins; the error returned is one of those that happened.
+pub(crate) fn unordered<J, W: Default>(
+    workers: usize,
+    jobs: impl Iterator<Item = J> + Send,
+    work: impl Fn(&mut W, J) -> Result<()> + Sync,
+) -> Result<()> {
+    let jobs = Mutex::new(Some(jobs));
+    let run = || {
+        let mut worker = W::default();
+        loop {
+            let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(Iterator::next);
+            let Some(job) = next else { return Ok(()) };
+            if let Err(error) = work(&mut worker, job) {
+                *jobs.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                return Err(error);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(&run)).collect();
+        let own = run();
+        let joined = others.into_iter().map(|other| other.join().unwrap_or_else(|_| Err(worker_died())));
+        joined.fold(own, Result::and)
+    })
 }
 
 #[cfg(test)]
@@ -144,6 +177,24 @@ mod tests {
         let expected: Vec<u64> = (0..500).map(|job| job * job).collect();
         for workers in [0, 1, 2, 7] {
             assert_eq!(squares(workers, 500, None).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn jobs_without_an_order_are_each_done_once_until_one_fails() {
+        for workers in [1, 2, 5] {
+            let mut targets = vec![0; 300];
+            let fill = |_: &mut (), (i, target): (usize, &mut usize)| {
+                *target += i;
+                Ok(())
+            };
+            unordered(workers, targets.iter_mut().enumerate(), fill).unwrap();
+            assert!(targets.into_iter().eq(0..300));
+            let error = unordered(workers, 0..100, |(): &mut (), job| match job {
+                7 => Err(Error::invalid("this one fails")),
+                _ => Ok(()),
+            });
+            assert_eq!(error.unwrap_err().to_string(), "this one fails");
         }
     }
 

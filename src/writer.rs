@@ -14,6 +14,7 @@ use crate::engine::{CommitError, Nonce, Upload, local};
 use crate::error::{Error, Result};
 use crate::format;
 use crate::format::limits::Limits;
+use crate::pipeline;
 use crate::snapshot::Snapshot;
 use codecs::Codecs;
 use std::path::Path;
@@ -29,7 +30,7 @@ pub struct WriteOptions {
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = pipeline::cores();
         let (codecs, chunk_log2) = (Codecs::default(), format::DEFAULT_CHUNK_LOG2);
         Self { codecs, chunk_log2, workers, file_id: None }
     }

@@ -2,11 +2,10 @@
 
 use super::{Checkpoint, Verify};
 use crate::buffer::Buffer;
-use crate::codec::Decoder;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::table::{Chunk, Columns};
-use crate::format::{DEFAULT_CHUNK_LOG2, checksum_error, crc32};
+use crate::format::{checksum_error, crc32};
 use crate::tensor::Tensor;
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -303,7 +302,7 @@ impl Checkpoint {
     }
 
     /// Chunks that overlap `range` of raw bytes: number within the entry, chunk, raw bytes before it.
-    fn chunks_within<'c>(
+    pub(super) fn chunks_within<'c>(
         &'c self,
         entry: Entry<'c>,
         range: Range<u64>,
@@ -337,46 +336,6 @@ impl Checkpoint {
         check_crc(number, chunk, stored)?;
         if let Some(word) = word {
             word.fetch_or(mask, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Fills `target` with `range` of an entry's raw bytes.
-    fn read_into(&self, entry: Entry<'_>, dtype: Dtype, range: Range<u64>, target: &mut [u8]) -> Result<()> {
-        let mut decoder = Decoder::default();
-        let (mut stored, mut decoded) = (Vec::new(), Vec::new());
-        for (number, chunk, start) in self.chunks_within(entry, range.clone()) {
-            // The part of this chunk that is wanted, relative to the chunk, and where it goes.
-            let from = range.start.saturating_sub(start) as usize;
-            let to = (range.end - start).min(u64::from(chunk.raw_len)) as usize;
-            let place = (start + from as u64 - range.start) as usize;
-            let target = &mut target[place..place + (to - from)];
-            let whole = target.len() == chunk.raw_len as usize;
-            if chunk.codec == crate::format::table::CODEC_RAW && whole && !self.is_mapped() {
-                self.blob.read_at(chunk.offset, target)?;
-                self.check(entry, number, &chunk, target)?;
-                continue;
-            }
-            if !whole && chunk.raw_len > 1 << DEFAULT_CHUNK_LOG2 {
-                self.within_budget(u64::from(chunk.raw_len))?;
-            }
-            let bytes = match self.stored_in_memory(&chunk) {
-                Some(bytes) => bytes,
-                None => {
-                    stored.resize(chunk.stored_len as usize, 0);
-                    self.blob.read_at(chunk.offset, &mut stored)?;
-                    &stored
-                }
-            };
-            self.check(entry, number, &chunk, bytes)?;
-            let at_chunk = |error: Error| error.at_byte(chunk.offset);
-            if whole {
-                decoder.decode(chunk.codec, chunk.filter, bytes, target, dtype).map_err(at_chunk)?;
-            } else {
-                decoded.resize(chunk.raw_len as usize, 0);
-                decoder.decode(chunk.codec, chunk.filter, bytes, &mut decoded, dtype).map_err(at_chunk)?;
-                target.copy_from_slice(&decoded[from..to]);
-            }
         }
         Ok(())
     }
