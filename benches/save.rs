@@ -26,8 +26,8 @@ fn in_memory(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(payload(&model)));
     for (name, codec, workers) in [
         ("raw", Codec::Raw, 1),
-        ("zstd 3, 1 worker", Codec::Zstd(3), 1),
-        ("zstd 3, 2 workers", Codec::Zstd(3), 2),
+        ("balanced, 1 worker", Codec::Balanced, 1),
+        ("balanced, 2 workers", Codec::Balanced, 2),
     ] {
         let options = WriteOptions::new().codec(codec).workers(workers);
         let least = if codec == Codec::Raw { payload(&model) } else { payload(&model) * 3 / 4 };

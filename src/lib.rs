@@ -41,6 +41,13 @@ pub use store::{
 pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
 pub use writer::{Timings, WriteOptions, Written};
 
+/// One chunk's coding without a file around it, for the benchmark that measures it.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod chunks {
+    pub use crate::codec::{Decoder, Encoded, Encoder};
+}
+
 /// The byte layouts, for the test that compares SPEC.md with them.
 #[cfg(feature = "testing")]
 #[doc(hidden)]

@@ -16,6 +16,7 @@ use crate::engine::{CommitError, Nonce, Upload, local};
 use crate::error::{Error, Result};
 use crate::format;
 use crate::format::limits::Limits;
+use crate::pipeline;
 use crate::snapshot::Snapshot;
 use codecs::Codecs;
 use std::path::Path;
@@ -32,7 +33,7 @@ pub struct WriteOptions {
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        let workers = crate::pipeline::cores();
+        let workers = pipeline::cores();
         let (codecs, chunk_log2) = (Codecs::default(), format::DEFAULT_CHUNK_LOG2);
         Self { codecs, chunk_log2, workers, file_id: None }
     }

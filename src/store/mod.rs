@@ -89,7 +89,11 @@ impl Store {
         Self::open_on(engine, None, settings)
     }
 
-    fn open_on(engine: Arc<dyn Engine>, remote: Option<Arc<dyn Engine>>, mut settings: Settings) -> Result<Self> {
+    fn open_on(
+        engine: Arc<dyn Engine>,
+        remote: Option<Arc<dyn Engine>>,
+        mut settings: Settings,
+    ) -> Result<Self> {
         settings.check()?;
         settings.write = settings.write.codec_unless_set(default_codec(&*engine));
         let mut schedule = Schedule::start(settings.every.clone(), Instant::now())?;

@@ -166,8 +166,7 @@ impl<'s, 'a> Plan<'s, 'a> {
             |encoder, job: &Job<'_, '_>| {
                 let mut stopwatch = Stopwatch::start(job.piece.bytes().len());
                 let codec = options.codecs.of(job.name);
-                let Encoded { codec, filter, bytes } =
-                    encoder.encode(job.piece.bytes(), job.dtype, codec)?;
+                let Encoded { codec, filter, bytes } = encoder.encode(job.piece.bytes(), job.dtype, codec)?;
                 let encode = stopwatch.lap();
                 let crc = crc32(bytes);
                 let summary = Stored { codec, filter, crc, encode, checksum: stopwatch.lap() };
