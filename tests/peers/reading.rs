@@ -14,7 +14,9 @@ const SECOND: &str = "0001-0000000002.tkeep";
 fn two_checkpoints() -> [Vec<u8>; 2] {
     let memory = Memory::new();
     let store = Store::open(memory.clone(), Settings::new()).unwrap();
-    [1, 2].map(|step| save(&store, step, 0.5).unwrap());
+    for step in [1, 2] {
+        save(&store, step, 0.5).unwrap();
+    }
     [FIRST, SECOND].map(|key| memory.open(key).unwrap().as_bytes().unwrap().to_vec())
 }
 
@@ -186,7 +188,7 @@ fn p22_depth_bombs_duplicate_keys_and_trailing_bytes_are_refused() {
         container.record("hostile", &bytes, serde_json::Value::Null);
         let file = container.finish();
         // On a thread with a small stack, as the peer's was.
-        let small = std::thread::Builder::new().stack_size(256 << 10);
+        let small = std::thread::Builder::new().stack_size(512 << 10);
         let kinds = small.spawn(move || {
             let checkpoint = common::open(&file, true).unwrap();
             [
