@@ -194,7 +194,8 @@ fn calls_of_a_clean_life(way: Way, call: &str) -> Option<usize> {
     assert!(output.status.success(), "{output:?}");
     let log = std::fs::read_to_string(&log).unwrap();
     let counted = log.lines().filter(|line| line.contains(&format!("{call}("))).count();
-    assert!(counted > 0, "{way:?}: {call} is never called");
+    // The folders of a run are made in its first life.
+    assert!(counted > 0 || call == "mkdir", "{way:?}: {call} is never called");
     COUNTED.lock().unwrap().insert((way, call.to_owned()), counted);
     Some(counted)
 }

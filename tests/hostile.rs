@@ -16,7 +16,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tensorkeep::engine::Local;
+use tensorkeep::engine::{Engine, Local};
 use tensorkeep::{Checkpoint, ErrorKind, Keep, OpenOptions, Progress, Settings, Snapshot, Store};
 
 const MIB: usize = 1 << 20;
@@ -194,6 +194,9 @@ fn cut_while_open(mapped: bool) -> std::process::ExitStatus {
 #[test]
 fn a_mapped_file_that_somebody_cuts_ends_the_process_and_a_read_one_is_an_error() {
     const SIGBUS: i32 = 7;
-    assert_eq!(cut_while_open(true).signal(), Some(SIGBUS));
+    // Where temporary files are on a network file system nothing is mapped.
+    if Local::create(std::env::temp_dir()).unwrap().caps().map {
+        assert_eq!(cut_while_open(true).signal(), Some(SIGBUS));
+    }
     assert_eq!(cut_while_open(false).code(), Some(33));
 }

@@ -11,8 +11,8 @@ use tensorkeep::engine::{Engine, Local, Unchanging};
 use tensorkeep::testing::{Faults, failing_local};
 use tensorkeep::{Checkpoint, ErrorKind, Progress, Settings, Snapshot, Store};
 
-/// SAFETY: the files of these tests are cut only where nothing is mapped.
 fn promise() -> Unchanging {
+    // SAFETY: the files of these tests are cut only where nothing is mapped.
     unsafe { Unchanging::assume() }
 }
 

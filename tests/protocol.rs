@@ -73,7 +73,7 @@ const KILLED: [(WrongProtocol, &str, Broken); 7] = {
         (WrongProtocol::NoCheckBeforeCommit, without, FencedCommits),
         (WrongProtocol::NoCheckAfterCommit, without, SavedIsPassedOver),
         (WrongProtocol::DeleteBeforeCommit, without, NoneIsLeft),
-        (WrongProtocol::ReserveName, without, HalfIsVisible),
+        (WrongProtocol::ReserveKey, without, HalfIsVisible),
         (WrongProtocol::LockForEverybody, deaths, TwoWriters),
     ]
 };

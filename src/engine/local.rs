@@ -22,6 +22,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 const LOCK: &str = "LOCK";
 /// What is not published yet. Never listed, never opened, swept under the lock.
 const TEMP_PREFIX: &str = ".tmp-";
+/// As above, of plain files. No key of an engine has a tilde: it is no upload of a store.
+const PLAIN_TEMP_PREFIX: &str = ".tmp-~";
 /// After so many files in a row whose fsync failed, nothing is written until the engine is opened again: the device is
 /// gone or lies, and every further save would be a promise without a disk behind it.
 const FAILED_SYNCS_TO_POISON: u32 = 2;
@@ -263,6 +265,10 @@ impl Shared {
             for (name, stat) in self.vfs.list(&folder).unwrap_or_default() {
                 let path = folder.join(&name);
                 match stat {
+                    // A plain file on its way: no lock of a store says that its writer is dead.
+                    Stat { is_file: true, .. } if name.starts_with(PLAIN_TEMP_PREFIX) => {
+                        let _ = self.vfs.unlink_if_dead(&path);
+                    }
                     Stat { is_file: true, .. } if name.starts_with(TEMP_PREFIX) => {
                         let _ = self.vfs.unlink(&path);
                     }

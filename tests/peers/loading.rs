@@ -114,7 +114,9 @@ fn p19_the_optimizers_state_is_saved_and_makes_the_same_next_step() {
     let training = Training { batch_size: 16, epochs: 2, ..Training::default() };
     let bytes = |trainer: &Trainer| trainer.snapshot().unwrap().to_bytes(&WriteOptions::new()).unwrap();
     let mut trainer = Trainer::new(training.clone());
-    (0..3).for_each(|_| drop(trainer.step(&samples)));
+    for _ in 0..3 {
+        trainer.step(&samples);
+    }
     let checkpoint = common::open(&bytes(&trainer), true).unwrap();
     let moments: Vec<&str> = checkpoint.names().filter(|name| name.starts_with("optimizer/")).collect();
     assert!(moments.len() >= 2, "{moments:?}");
@@ -122,6 +124,9 @@ fn p19_the_optimizers_state_is_saved_and_makes_the_same_next_step() {
         moments.iter().any(|name| checkpoint.tensor(name).unwrap().bytes().iter().any(|&byte| byte != 0))
     );
     let mut resumed = Trainer::restore(&checkpoint, training).unwrap();
-    (0..3).for_each(|_| drop((trainer.step(&samples), resumed.step(&samples))));
+    for _ in 0..3 {
+        trainer.step(&samples);
+        resumed.step(&samples);
+    }
     assert!(bytes(&trainer) == bytes(&resumed), "the resumed run went another way");
 }

@@ -240,8 +240,8 @@ fn a_plain_file_is_replaced_whole_or_not_at_all_whatever_call_fails() {
 fn what_a_killed_plain_save_left_goes_with_the_next_save_to_the_same_path() {
     let folder = Folder::new("killed-replace");
     let path = folder.0.join("lenet.tkeep");
-    let left = folder.0.join(format!("{TEMP_PREFIX}~lenet.tkeep"));
-    let other = folder.0.join(format!("{TEMP_PREFIX}~other.tkeep"));
+    let [left, other] =
+        ["lenet", "other"].map(|name| folder.0.join(format!("{PLAIN_TEMP_PREFIX}{name}.tkeep")));
     for file in [&left, &other] {
         std::fs::write(file, b"half").unwrap();
     }
@@ -252,7 +252,9 @@ fn what_a_killed_plain_save_left_goes_with_the_next_save_to_the_same_path() {
     let live = std::fs::File::create(&left).unwrap();
     live.lock().unwrap();
     replace(2).unwrap();
+    drop(Local::create(&folder.0).unwrap().lock("a store in the same folder").unwrap());
     assert_eq!((left.exists(), std::fs::read(&path).unwrap()), (true, vec![2; 1000]));
+    assert!(!other.exists(), "a dead one's is swept");
     drop(live);
     replace(3).unwrap();
     assert!(!left.exists());

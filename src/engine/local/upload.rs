@@ -2,7 +2,7 @@
 //! a key of the engine (never replaced) and for a plain path (replaced whole). Knows nothing of what is in the file.
 
 use super::blocks::{BlockWriter, Spare};
-use super::{Publish, Shared, TEMP_PREFIX, already_there, hex, parent};
+use super::{PLAIN_TEMP_PREFIX, Publish, Shared, TEMP_PREFIX, already_there, hex, parent};
 use crate::engine::vfs::{self, Os, Vfs, VfsFile};
 use crate::engine::{CommitError, Nonce, Upload, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
@@ -45,8 +45,7 @@ impl TempFile {
     /// As [`TempFile::create`], for a plain path, whose folder nobody sweeps: the name is the same every time, so that
     /// what a killed save left goes with the next one. A live writer holds its file; then the name is a fresh one.
     fn create_again(vfs: Arc<dyn Vfs>, target: &Path, size_hint: Option<u64>) -> Result<Self> {
-        // No key of an engine has a tilde: this is no upload of a store in the same folder.
-        let path = parent(target).join(format!("{TEMP_PREFIX}~{}", leaf(target)));
+        let path = parent(target).join(format!("{PLAIN_TEMP_PREFIX}{}", leaf(target)));
         // What cannot be removed is in nobody's way.
         let _ = vfs.unlink_if_dead(&path);
         if let Ok(file) = vfs.create_new(&path) {

@@ -23,7 +23,7 @@ pub enum WrongProtocol {
     /// The old checkpoints are deleted before the new one is committed.
     DeleteBeforeCommit,
     /// The name is taken by an empty object while the content is being written.
-    ReserveName,
+    ReserveKey,
     /// The lock is given to everybody.
     LockForEverybody,
 }
@@ -36,7 +36,7 @@ impl WrongProtocol {
         Self::NoCheckBeforeCommit,
         Self::NoCheckAfterCommit,
         Self::DeleteBeforeCommit,
-        Self::ReserveName,
+        Self::ReserveKey,
         Self::LockForEverybody,
     ];
 }
@@ -79,7 +79,7 @@ impl Search<'_> {
                 Some(WrongProtocol::DeleteBeforeCommit) if promises::name(key).is_some() => {
                     changed(&|objects| objects.retain(|key, _| promises::name(key).is_none()))
                 }
-                Some(WrongProtocol::ReserveName) => {
+                Some(WrongProtocol::ReserveKey) => {
                     changed(&|objects| drop(objects.insert(key.clone(), Content(Arc::default()))))
                 }
                 _ => unchanged(Reply::Done),
