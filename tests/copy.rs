@@ -34,8 +34,8 @@ impl Upload for Taken {
 
 fn containers() -> Vec<Vec<u8>> {
     let zoo = Zoo::new();
-    let mut many = Snapshot::new();
     let values: Vec<u64> = (0..40_000).collect();
+    let mut many = Snapshot::new();
     for (number, values) in values.chunks(20).enumerate() {
         many.tensor(format!("layer.{number}"), values).unwrap();
     }
