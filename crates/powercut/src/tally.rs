@@ -3,13 +3,17 @@
 use crate::subject::Promise;
 use crate::{Options, Result};
 use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 const EXAMPLES: usize = 5;
 
 pub struct Tally {
     start: Instant,
+    interrupted: Arc<AtomicBool>,
     seed: u64,
     count: u64,
     kinds: BTreeMap<&'static str, u64>,
@@ -21,14 +25,28 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub fn new(seed: u64) -> Self {
-        let (kinds, examples) = (BTreeMap::new(), Vec::new());
-        Self { start: Instant::now(), seed, count: 0, kinds, broken: 0, set_aside: 0, examples, saved: 0 }
+    pub fn new(seed: u64) -> Result<Self> {
+        let interrupted = Arc::default();
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+        }
+        Ok(Self {
+            start: Instant::now(),
+            interrupted,
+            seed,
+            count: 0,
+            kinds: BTreeMap::new(),
+            broken: 0,
+            set_aside: 0,
+            examples: Vec::new(),
+            saved: 0,
+        })
     }
 
-    /// How many disks were judged.
-    pub fn count(&self) -> u64 {
-        self.count
+    /// How many disks may still be judged: none once somebody wants this process to end. It must unmount before it does,
+    /// because nobody serves its drive afterwards.
+    pub fn left(&self, options: &Options) -> u64 {
+        if self.interrupted.load(Ordering::Relaxed) { 0 } else { options.count.saturating_sub(self.count) }
     }
 
     /// Asks the oracle about a disk that is mounted at the folder. False when the promise is broken.

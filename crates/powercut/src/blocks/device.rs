@@ -87,7 +87,12 @@ impl Device {
         std::fs::remove_file(&formatted)?;
         let files = Files(Arc::clone(&device.shared));
         device.session = Some(fuser::spawn_mount(files, &fuse, &Config::default())?);
-        device.loop_device = Some(mounting::attach(&fuse.join(FILE))?);
+        let name = mounting::attach(&fuse.join(FILE))?;
+        device.loop_device = Some(name.clone());
+        // FUSE splits larger requests, and where a later part fails, the loop device takes the short write for a whole
+        // one (Linux 6.18): a drive that lies, which is another fault than the one that is asked for.
+        let limit = format!("/sys/block/{}/queue/max_sectors_kb", name.trim_start_matches("/dev/"));
+        std::fs::write(limit, MOST_KIB)?;
         Ok(device)
     }
 
@@ -162,6 +167,8 @@ impl Drop for Device {
 }
 
 const FILE: &str = "blocks";
+/// KiB of one request.
+const MOST_KIB: &str = "128";
 const NUMBER: INodeNo = INodeNo(2);
 /// Nothing changes but the bytes, which nobody but the loop device reads.
 const FOR_EVER: Duration = Duration::from_secs(3600);

@@ -23,11 +23,11 @@ const END: Duration = Duration::from_secs(20);
 pub fn run(options: &Options) -> Result<Value> {
     let seed = random::seed(options);
     let mut device = Device::create(options, seed)?;
-    let mut tally = Tally::new(seed);
+    let mut tally = Tally::new(seed)?;
     let formatted = device.image();
     let mut promise = Promise::default();
     let (mut writes, mut errors) = (0, 0);
-    while tally.count() < options.count {
+    while tally.left(options) > 0 {
         device.mount()?;
         device.fail_after(writes);
         let (words, by_itself) = live(options, &device)?;

@@ -49,21 +49,24 @@ pub fn run(options: &Options) -> Result<Value> {
     let seed = random::seed(options);
     let mut random = Random(seed);
     let mut device = Device::create(options, seed)?;
-    let mut tally = Tally::new(seed);
+    let mut tally = Tally::new(seed)?;
     let formatted = device.image();
     let (mut start, mut promise) = (formatted.clone(), Promise::default());
     let (mut lives, mut writes, mut flushes) = (0, 0, 0);
-    while tally.count() < options.count {
+    while tally.left(options) > 0 {
         device.load(start.clone());
         let log = live(options, &mut device, &mut random)?;
         lives += 1;
         writes += log.iter().filter(|event| matches!(event, Event::Write { .. })).count() as u64;
         flushes += log.iter().filter(|event| matches!(event, Event::Flush)).count() as u64;
         tally.saved += said(&log, Promise::default())?.count;
-        let left = (options.count - tally.count()) as usize;
+        let left = tally.left(options) as usize;
         let cuts = plan(&log, options.per_life.min(left), &mut random);
         let mut disk = Disk::new(start.clone(), promise);
         for cut in &cuts {
+            if tally.left(options) == 0 {
+                break;
+            }
             disk.advance(&log, cut.event)?;
             device.load(disk.after(&log, *cut));
             device.mount()?;

@@ -23,9 +23,9 @@ pub fn run(options: &Options) -> Result<Value> {
     let seed = random::seed(options);
     let mut random = Random(seed);
     let mut disk = Disk::create(options, seed)?;
-    let mut tally = Tally::new(seed);
+    let mut tally = Tally::new(seed)?;
     let mut promise = Promise::default();
-    while tally.count() < options.count {
+    while tally.left(options) > 0 {
         let cut = pick(options.fs, &mut random);
         let delay = Duration::from_micros(5_000 + random.below(options.max_ms.max(6) * 1000 - 5_000));
         let saved = live_and_cut(options, &disk, cut, delay)?;

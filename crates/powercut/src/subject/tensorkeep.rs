@@ -75,6 +75,21 @@ fn writes_work(folder: &Path) -> bool {
     probe().is_ok()
 }
 
+/// A checkpoint verifies, and holds its own step's bytes.
+fn check_one(store: &Store, name: tensorkeep::Name) -> Result<(), String> {
+    let check = || -> tensorkeep::Result<bool> {
+        let checkpoint = store.reader().open_name(name)?;
+        checkpoint.verify()?;
+        let tensor = checkpoint.tensor("weights")?;
+        Ok(tensor.elements::<f32>()?[..] == weights(name.step))
+    };
+    match check() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("holds another step's bytes".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 pub fn check(folder: &Path, promise: Promise) -> Result<Found, String> {
     let words = |what: &str, error: tensorkeep::Error| format!("{what}: {error}");
     let store = open(folder).map_err(|error| words("cannot be opened", error))?;
@@ -86,17 +101,18 @@ pub fn check(folder: &Path, promise: Promise) -> Result<Found, String> {
             promise.newest, resumed.skipped
         ));
     }
-    let mut whole = 0;
+    let (mut whole, mut damaged) = (0, Vec::new());
     for info in store.list().map_err(|error| words("cannot be listed", error))? {
-        let step = info.name.step;
-        let checkpoint = store.reader().open_name(info.name).map_err(|error| words("is half", error))?;
-        checkpoint.verify().map_err(|error| words("does not verify", error))?;
-        let tensor = checkpoint.tensor("weights").map_err(|error| words("has no tensor", error))?;
-        let elements = tensor.elements::<f32>().map_err(|error| words("has another tensor", error))?;
-        if elements[..] != weights(step) {
-            return Err(format!("{} holds another step's bytes", info.key));
+        match check_one(&store, info.name) {
+            Ok(()) => whole += 1,
+            Err(error) => damaged.push(format!("{}: {error}", info.key)),
         }
-        whole += 1;
+    }
+    if !damaged.is_empty() {
+        return Err(format!(
+            "{damaged:?} are visible and not whole, {whole} others are whole; {} was saved last, {step} is resumed",
+            promise.newest
+        ));
     }
     if whole < promise.count.min(KEEP as u64) {
         return Err(format!(
