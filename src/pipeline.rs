@@ -142,7 +142,7 @@ pub(crate) fn unordered<J, W: Default>(
         }
     };
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..workers).map(|_| scope.spawn(&run)).collect();
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(run)).collect();
         let own = run();
         let joined = others.into_iter().map(|other| other.join().unwrap_or_else(|_| Err(worker_died())));
         joined.fold(own, Result::and)
