@@ -40,7 +40,7 @@ fn log2(x: u32) -> u64 {
     let Some(whole) = x.checked_ilog2() else { return 0 };
     let mut mantissa = u64::from(x) << (31 - whole);
     (0..8).fold(whole.into(), |digits, _| {
-        mantissa = mantissa * mantissa >> 31;
+        mantissa = (mantissa * mantissa) >> 31;
         let digit = mantissa >> 32;
         mantissa >>= digit;
         digits << 1 | digit
