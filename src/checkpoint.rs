@@ -7,7 +7,7 @@ mod chunks;
 mod read;
 mod verify;
 
-pub use chunks::ChunkInfo;
+pub use chunks::{ChunkInfo, Scratch};
 pub use read::{Dims, TensorInfo};
 pub use verify::Report;
 

@@ -26,3 +26,25 @@ for (const table of document.querySelectorAll("table.sortable")) {
     body.append(...rows);
   }));
 }
+const diff = document.getElementById("diff");
+if (diff) {
+  const [from, to] = diff.querySelectorAll("select");
+  const dots = [...document.querySelectorAll("circle.pick")];
+  const show = () => {
+    // A pair is compared one way; the other way is the same pair.
+    const either = [`${from.value} ${to.value}`, `${to.value} ${from.value}`];
+    for (const pair of diff.querySelectorAll(".pair")) pair.hidden = !either.includes(pair.dataset.pair);
+    diff.querySelector(".same").hidden = from.value !== to.value;
+    for (const dot of dots) dot.classList.toggle("picked", [from.value, to.value].includes(dot.dataset.name));
+  };
+  [from, to].forEach((select) => select.addEventListener("change", show));
+  let next = from;
+  for (const dot of dots) {
+    dot.addEventListener("click", () => {
+      next.value = dot.dataset.name;
+      next = next === from ? to : from;
+      show();
+    });
+  }
+  show();
+}

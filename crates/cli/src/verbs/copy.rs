@@ -3,7 +3,7 @@
 use crate::args::Output;
 use crate::exit::Exit;
 use crate::target::Target;
-use crate::{Done, output};
+use crate::{Done, output, parallel};
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ const PIECE: usize = 4 << 20;
 /// Copies byte for byte; nothing that does not verify is published under a checkpoint's name.
 pub fn cp(source: &str, target: &Path, force: bool, json: bool) -> Done {
     let parsed = Target::parse(source)?;
+    let busy = parallel::busy("copying", true);
     let copied = match &parsed {
         Target::File(path) => vec![copy_file(path, target, force)?],
         Target::Run(path, None) => copy_run(path, target)?,
@@ -28,6 +29,7 @@ pub fn cp(source: &str, target: &Path, force: bool, json: bool) -> Done {
             }
         }
     };
+    drop(busy);
     let bytes = copied.iter().map(|(_, bytes)| bytes).sum();
     if json {
         let names: Vec<&str> = copied.iter().map(|(name, _)| name.as_str()).collect();
@@ -151,10 +153,12 @@ pub fn parse_codec(text: &str) -> Result<Codec> {
 pub fn repack(target: &str, output: &Output, codec: &str, json: bool) -> Done {
     let codec = parse_codec(codec)?;
     output::check_free(&output.output, output.force)?;
+    let busy = parallel::busy("repacking", true);
     let checkpoint = Target::parse(target)?.open()?;
     let written = checkpoint.to_snapshot()?.save_with(&output.output, &WriteOptions::new().codec(codec))?;
     let again = Checkpoint::open(&output.output)?;
     same_bytes(&checkpoint, &again)?;
+    drop(busy);
     let (before, after) = (checkpoint.len_bytes(), written.len);
     if json {
         let path = output.output.display().to_string();
@@ -195,9 +199,11 @@ fn same_bytes(left: &Checkpoint, right: &Checkpoint) -> Result<()> {
 /// Exit code 0 when all was intact, 1 when something was lost.
 pub fn salvage(target: &str, output: &Output, json: bool) -> Done {
     output::check_free(&output.output, output.force)?;
+    let busy = parallel::busy("salvaging", true);
     let checkpoint = Target::parse(target)?.open()?;
     let (snapshot, lost) = checkpoint.salvage()?;
     let written = snapshot.save(&output.output)?;
+    drop(busy);
     if json {
         let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
         let path = output.output.display().to_string();

@@ -5,7 +5,7 @@ use crate::args::Output;
 use crate::exit::Exit;
 use crate::target::Target;
 use crate::verbs::copy::parse_codec;
-use crate::{Done, output};
+use crate::{Done, output, parallel};
 use serde_json::json;
 use tensorkeep::convert::{self, Foreign, Format, Note};
 use tensorkeep::{Checkpoint, Error, ErrorKind, Result, WriteOptions};
@@ -13,10 +13,12 @@ use tensorkeep::{Checkpoint, Error, ErrorKind, Result, WriteOptions};
 pub fn import(source: &str, output: &Output, allow_loss: bool, codec: &str, json: bool) -> Done {
     let codec = parse_codec(codec)?;
     output::check_free(&output.output, output.force)?;
+    let busy = parallel::busy("importing", true);
     let foreign = Foreign::open(source)?;
     foreign.snapshot()?.save_with(&output.output, &WriteOptions::new().codec(codec))?;
     let checkpoint = Checkpoint::open(&output.output)?;
     compared(convert::differences(&checkpoint, &foreign)?, &output.output)?;
+    drop(busy);
     done("import", output, foreign.tensors().len(), foreign.notes(), allow_loss, json)
 }
 
@@ -27,6 +29,7 @@ pub fn export(target: &str, output: &Output, allow_loss: bool, json: bool) -> Do
             .expected(".safetensors, .npz or .npy")
     })?;
     output::check_free(&output.output, output.force)?;
+    let busy = parallel::busy("exporting", true);
     let checkpoint = Target::parse(target)?.open()?;
     let export = convert::export(&checkpoint, &output.output, format)?;
     let foreign = Foreign::open(&output.output)?;
@@ -40,6 +43,7 @@ pub fn export(target: &str, output: &Output, allow_loss: bool, json: bool) -> Do
                 .any(|note| note.loss && what.starts_with(&format!("{}: missing", note.name)))
     });
     compared(differences, &output.output)?;
+    drop(busy);
     done("export", output, export.tensors, &export.notes, allow_loss, json)
 }
 
@@ -68,14 +72,12 @@ fn done(verb: &str, output: &Output, tensors: usize, notes: &[Note], allow_loss:
     } else {
         for note in notes {
             let word = if note.loss { "lost" } else { "note" };
-            let _ = std::io::Write::write_fmt(
-                &mut std::io::stderr(),
-                format_args!("{word}: {}\n", output::clean(&format!("{}: {}", note.name, note.what))),
-            );
+            output::tell(format_args!("{word}: {}: {}", note.name, note.what));
         }
         output::print(format!(
-            "{path}: {tensors} tensors, compared bit for bit{}",
-            if lost > 0 { format!(", {lost} things lost") } else { String::new() }
+            "{path}: {}, compared bit for bit{}",
+            output::count(tensors, "tensor"),
+            if lost > 0 { format!(", {} lost", output::count(lost, "thing")) } else { String::new() }
         ))?;
     }
     if lost > 0 && !allow_loss {
