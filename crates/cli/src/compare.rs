@@ -366,7 +366,8 @@ mod tests {
             "{what}"
         );
         let close = |a: f64, b: f64| a == b || (a - b).abs() <= 1e-12 * b.abs().max(plain.aa.max(plain.bb));
-        for (a, b) in [(found.aa, plain.aa), (found.bb, plain.bb), (found.ab, plain.ab), (found.dd, plain.dd)] {
+        for (a, b) in [(found.aa, plain.aa), (found.bb, plain.bb), (found.ab, plain.ab), (found.dd, plain.dd)]
+        {
             assert!(close(a, b), "{what}: {found:?} {plain:?}");
         }
     }
@@ -379,7 +380,8 @@ mod tests {
             for seed in 0..24 {
                 let value = |i: usize, salt: usize| {
                     let draw = (i * 7919 + seed * 104_729 + salt).wrapping_mul(2_654_435_761) >> 7;
-                    let special = (seed % 3 == 0 && draw % 31 == 0).then(|| special[draw / 31 % special.len()]);
+                    let special =
+                        (seed % 3 == 0 && draw % 31 == 0).then(|| special[draw / 31 % special.len()]);
                     special.unwrap_or((draw % 10_007) as f32 * 1e-3 - 2.0)
                 };
                 let a: Vec<f32> = (0..count).map(|i| value(i, 0)).collect();
@@ -394,7 +396,8 @@ mod tests {
                 let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
                 let plain = plain(&wide(&a), &wide(&b), tolerance);
                 agrees(&format!("{count} of seed {seed}"), &distance(&a, &b), &plain);
-                let bytes = |values: &[f32]| wide(values).iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+                let bytes =
+                    |values: &[f32]| wide(values).iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
                 let mut found = Distance::default();
                 compare(&mut found, Ok(Dtype::F64), 0, &bytes(&a), &bytes(&b), tolerance);
                 agrees(&format!("{count} f64 of seed {seed}"), &found, &plain);

@@ -84,7 +84,8 @@ pub fn busy(what: &'static str, wanted: bool) -> Busy {
         false => ProgressBar::hidden(),
     };
     let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed}");
-    let spinner = spinner.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner())).with_prefix(what);
+    let spinner =
+        spinner.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner())).with_prefix(what);
     if !spinner.is_hidden() {
         spinner.enable_steady_tick(std::time::Duration::from_millis(120));
     }

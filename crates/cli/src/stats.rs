@@ -179,7 +179,12 @@ mod tests {
         let mean = finite().sum::<f64>() / count.max(1.0);
         let squares = finite().map(|value| (value - mean).powi(2)).sum::<f64>();
         let zeros = values.iter().filter(|&&value| value == 0.0).count() as u64;
-        (zeros, mean, (squares / count.max(1.0)).sqrt(), finite().map(|value| value * value).sum::<f64>().sqrt())
+        (
+            zeros,
+            mean,
+            (squares / count.max(1.0)).sqrt(),
+            finite().map(|value| value * value).sum::<f64>().sqrt(),
+        )
     }
 
     fn of_bytes(dtype: Dtype, bytes: &[u8]) -> Stats {
@@ -278,7 +283,8 @@ mod tests {
         }
         use half::{bf16, f16};
         let halves = [f16::ZERO, f16::NEG_ZERO, f16::MAX, f16::from_bits(1), f16::from_f32(-1.5), f16::NAN];
-        let brains = [bf16::ZERO, bf16::MIN, bf16::from_bits(1), bf16::from_f32(0.1), bf16::INFINITY, bf16::NAN];
+        let brains =
+            [bf16::ZERO, bf16::MIN, bf16::from_bits(1), bf16::from_f32(0.1), bf16::INFINITY, bf16::NAN];
         let cases = [
             case(Dtype::F16, &halves, |x| x.to_le_bytes(), f64::from),
             case(Dtype::Bf16, &brains, |x| x.to_le_bytes(), f64::from),
@@ -292,11 +298,22 @@ mod tests {
             case(Dtype::I64, &[-(1_i64 << 53), 0, 3, 1 << 53], |x| x.to_le_bytes(), |x| x as f64),
             case(Dtype::U64, &[0, 3, 1_u64 << 53], |x| x.to_le_bytes(), |x| x as f64),
             case(Dtype::C128, &[0.0, -2.5, 1e100, f64::NAN], f64::to_le_bytes, |x| x),
-            case(Dtype::F8E5M2, &[0_u8, 0x3C, 0xBC, 0x7C], |x| [x], |x| match x {
-                0 => 0.0,
-                0x7C => f64::INFINITY,
-                _ => if x == 0x3C { 1.0 } else { -1.0 },
-            }),
+            case(
+                Dtype::F8E5M2,
+                &[0_u8, 0x3C, 0xBC, 0x7C],
+                |x| [x],
+                |x| match x {
+                    0 => 0.0,
+                    0x7C => f64::INFINITY,
+                    _ => {
+                        if x == 0x3C {
+                            1.0
+                        } else {
+                            -1.0
+                        }
+                    }
+                },
+            ),
         ];
         for (dtype, bytes, wide) in cases {
             agrees(&dtype.to_string(), &of_bytes(dtype, &bytes), &wide);
@@ -305,7 +322,8 @@ mod tests {
 
     #[test]
     fn sums_of_squares_beyond_f64_are_infinite_and_never_a_wrong_number() {
-        let bytes: Vec<u8> = [1e200, -1e200, 3.0].iter().flat_map(|value: &f64| value.to_le_bytes()).collect();
+        let bytes: Vec<u8> =
+            [1e200, -1e200, 3.0].iter().flat_map(|value: &f64| value.to_le_bytes()).collect();
         let found = of_bytes(Dtype::F64, &bytes);
         assert_eq!((found.min, found.max, found.finite, found.bad()), (-1e200, 1e200, 3, 0));
         assert_eq!((found.std(), found.norm()), (f64::INFINITY, f64::INFINITY));

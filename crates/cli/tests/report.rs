@@ -62,7 +62,7 @@ fn the_page_says_what_a_person_looks_for() {
     let page = run.page();
     for expected in [
         "Yes, from step 6.",
-        "tensors hold NaN",
+        "NaN or infinities in 1 tensor",
         "attempt 2",
         "best 0.",
         "Where the bytes are",

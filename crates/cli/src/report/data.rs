@@ -42,7 +42,10 @@ impl Run {
         for key in reader.set_aside()?.iter().filter(|key| key.contains(".tkeep")) {
             damaged.push(look(key, reader.open_set_aside(key)));
         }
-        let pairs = super::pairs::compare(reader, &infos, &kept, options)?;
+        let is_damaged = |info: &Info| damaged.iter().any(|damaged| damaged.name == info.key);
+        let intact: Vec<&Info> =
+            infos.iter().filter(|info| info.state.is_ok() && !is_damaged(info)).collect();
+        let pairs = super::pairs::compare(reader, &intact, &kept, options)?;
         let changes = changes(reader, &infos);
         let attempts = reader.attempts()?;
         Ok(Self { infos, attempts, keep, kept, newest, damaged, pairs, changes })

@@ -27,12 +27,12 @@ pub struct Pair {
 }
 
 /// Every two of the checkpoints that are worth it; first the two that were asked for, else the oldest and the newest.
-pub fn compare(reader: &Reader, infos: &[Info], kept: &Kept, options: &Options) -> Result<Vec<Pair>> {
+pub fn compare(reader: &Reader, intact: &[&Info], kept: &Kept, options: &Options) -> Result<Vec<Pair>> {
     let asked = match options.diff {
         Some((left, right)) => Some((reader.find(left)?, reader.find(right)?)),
         None => None,
     };
-    let names = choose(infos, kept, asked);
+    let names = choose(intact, kept, asked);
     let older = |i: usize, j: usize| (names[i].min(names[j]), names[i].max(names[j]));
     let all = (0..names.len()).flat_map(|j| (0..j).map(move |i| (i, j)));
     let mut pairs = Vec::new();
@@ -50,22 +50,24 @@ pub fn compare(reader: &Reader, infos: &[Info], kept: &Kept, options: &Options) 
 }
 
 /// Those that were asked for, the oldest and the newest, those that are kept for a reason of their own, and newer ones first.
-fn choose(infos: &[Info], kept: &Kept, asked: Option<(Name, Name)>) -> Vec<Name> {
-    let readable = || infos.iter().filter(|info| info.state.is_ok()).map(|info| info.name);
+fn choose(intact: &[&Info], kept: &Kept, asked: Option<(Name, Name)>) -> Vec<Name> {
+    let readable = || intact.iter().map(|info| info.name);
     let special = |name: &Name| {
-        kept.get(name).is_some_and(|why| why.iter().any(|why| why.starts_with("best") || why.starts_with("resumed")))
+        kept.get(name)
+            .is_some_and(|why| why.iter().any(|why| why.starts_with("best") || why.starts_with("resumed")))
     };
     let order = asked.into_iter().flat_map(|(left, right)| [left, right]);
     let order = order.chain(readable().next()).chain(readable().next_back());
     let order = order.chain(readable().rev().filter(special)).chain(readable().rev());
     let mut chosen: Vec<Name> = Vec::new();
-    let len = |name: &Name| infos.iter().find(|info| info.name == *name).map_or(0, |info| info.len);
+    let len = |name: &Name| intact.iter().find(|info| info.name == *name).map_or(0, |info| info.len);
     for name in order {
         if chosen.contains(&name) {
             continue;
         }
         let sum: u64 = chosen.iter().chain([&name]).map(len).sum();
-        if chosen.len() >= 2 && (chosen.len() == MOST || sum.saturating_mul(chosen.len() as u64) > READ_UP_TO) {
+        if chosen.len() >= 2 && (chosen.len() == MOST || sum.saturating_mul(chosen.len() as u64) > READ_UP_TO)
+        {
             break;
         }
         chosen.push(name);

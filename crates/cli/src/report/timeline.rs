@@ -37,7 +37,7 @@ pub fn timeline(run: &Run) -> String {
         0 => String::new(),
         left_out => format!("<p class=\"dim\">{left_out} earlier attempts are not drawn.</p>"),
     };
-    section("timeline", "What happened", &format!("{svg}{LEGEND}{more}"))
+    section("timeline", "What happened", &format!("<div class=\"wide\">{svg}</div>{LEGEND}{more}"))
 }
 
 const LEGEND: &str = "<p class=\"dim\"><span style=\"color:var(--accent)\">●</span> kept &nbsp; <span style=\"color:var(--good)\">●</span> pinned &nbsp; \

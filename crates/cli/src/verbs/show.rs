@@ -104,7 +104,7 @@ fn tensors(opened: &Opened, metas: &[Meta], args: &Show) -> Result<String> {
         None => vec![
             line.label,
             String::new(),
-            format!("{} tensors", line.tensors),
+            output::count(line.tensors, "tensor"),
             output::size(line.bytes),
             share(line.bytes),
         ],

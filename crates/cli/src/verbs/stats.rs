@@ -25,7 +25,18 @@ pub fn run(args: &Selected, json: bool) -> Done {
     opened.warnings().iter().for_each(output::warn);
     // What matters most comes first: a narrow terminal cuts the ends of lines.
     let header = [
-        "tensor", "NaN/Inf", "first", "histogram", "mean", "std", "min", "max", "norm", "zeros", "dtype", "shape",
+        "tensor",
+        "NaN/Inf",
+        "first",
+        "histogram",
+        "mean",
+        "std",
+        "min",
+        "max",
+        "norm",
+        "zeros",
+        "dtype",
+        "shape",
     ];
     let rows = pairs.iter().map(|(meta, stats)| row(meta, stats.as_ref()));
     output::print(output::table(&header, &[1, 2, 4, 5, 6, 7, 8, 9], rows))?;

@@ -121,7 +121,9 @@ impl Verified {
             (None, _) => format!("{}: does not open", self.name),
         };
         if let Some(format) = self.foreign {
-            text.push_str(&format!("\n  format {format}: read, not verified; only tensorkeep's own have checksums that are"));
+            text.push_str(&format!(
+                "\n  format {format}: read, not verified; only tensorkeep's own have checksums that are"
+            ));
         }
         for error in &self.damage {
             text.push_str(&format!("\n  {error}"));

@@ -40,7 +40,9 @@ impl Chromium {
     /// None where there is none.
     pub fn start() -> Option<Self> {
         let path = std::env::var_os("PATH")?;
-        let found = NAMES.iter().find(|name| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()))?;
+        let found = NAMES
+            .iter()
+            .find(|name| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()))?;
         let nonce = u128::from_le_bytes(tensorkeep::engine::fresh_nonce());
         let profile = std::env::temp_dir().join(format!("tensorkeep-chromium-{nonce:032x}"));
         // The browser listens on descriptor 3 and answers on 4.

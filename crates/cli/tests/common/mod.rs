@@ -25,18 +25,26 @@ impl Run {
             store.resume().unwrap();
             for i in 1..=checkpoints / 2 {
                 let step = attempt * checkpoints / 2 + i;
-                let mut snapshot = Snapshot::new();
                 // Each its own memory and length: the same memory would be one tensor with many names.
                 let weights: Vec<Vec<f32>> = (0..layers)
-                    .map(|layer| (0..1000 + 10 * (layer % 200)).map(|i| ((i + layer) as f32).sin() + step as f32 * 1e-3).collect())
+                    .map(|layer| {
+                        (0..40 + layer % 200)
+                            .map(|i| ((i + layer) as f32).sin() + step as f32 * 1e-3)
+                            .collect()
+                    })
                     .collect();
+                let broken: Vec<f32> = (0..300).map(|i| if i == 77 { f32::NAN } else { i as f32 }).collect();
+                let mut snapshot = Snapshot::new();
                 for (layer, values) in weights.iter().enumerate() {
                     snapshot.tensor(format!("layer.{layer}.weight"), values).unwrap();
                 }
-                let broken: Vec<f32> = (0..300).map(|i| if i == 77 { f32::NAN } else { i as f32 }).collect();
                 snapshot.tensor("broken.weight", &broken).unwrap().tensor(HOSTILE, &broken[..10]).unwrap();
                 snapshot.record(HOSTILE, &(HOSTILE, attempt)).unwrap().metadata("k", HOSTILE).unwrap();
-                snapshot.metric("loss", 1.0 / (i + attempt * 10) as f64).unwrap().metric(HOSTILE, i as f64).unwrap();
+                snapshot
+                    .metric("loss", 1.0 / (i + attempt * 10) as f64)
+                    .unwrap()
+                    .metric(HOSTILE, i as f64)
+                    .unwrap();
                 snapshot.progress(Progress::new(step));
                 store.save(&snapshot).unwrap();
             }
