@@ -3,6 +3,7 @@
 
 use super::Checkpoint;
 use super::read::Entry;
+use crate::buffer::Buffer;
 use crate::codec::Decoder;
 use crate::dtype::Dtype;
 use crate::error::Result;
@@ -29,13 +30,13 @@ pub struct ChunkInfo {
 #[derive(Default)]
 pub struct Scratch {
     decoder: Decoder,
-    pub(crate) stored: Vec<u8>,
+    pub(crate) stored: Buffer,
     decoded: Vec<u8>,
 }
 
 impl std::fmt::Debug for Scratch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Scratch({} bytes)", self.stored.capacity() + self.decoded.capacity())
+        write!(f, "Scratch({} bytes)", self.stored.len() + self.decoded.len())
     }
 }
 
@@ -95,9 +96,9 @@ impl Checkpoint {
             let bytes = match self.stored_in_memory(&chunk) {
                 Some(bytes) => bytes,
                 None => {
-                    stored.resize(chunk.stored_len as usize, 0);
+                    let stored = stored.room(chunk.stored_len as usize)?;
                     self.blob.read_at(chunk.offset, stored)?;
-                    stored.as_slice()
+                    &*stored
                 }
             };
             self.check(entry, number, &chunk, bytes)?;

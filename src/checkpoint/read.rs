@@ -344,7 +344,7 @@ impl Checkpoint {
     /// Fills `target` with `range` of an entry's raw bytes.
     fn read_into(&self, entry: Entry<'_>, dtype: Dtype, range: Range<u64>, target: &mut [u8]) -> Result<()> {
         let mut decoder = Decoder::default();
-        let (mut stored, mut decoded) = (Vec::new(), Vec::new());
+        let (mut stored, mut decoded) = (Buffer::default(), Vec::new());
         for (number, chunk, start) in self.chunks_within(entry, range.clone()) {
             // The part of this chunk that is wanted, relative to the chunk, and where it goes.
             let from = range.start.saturating_sub(start) as usize;
@@ -363,9 +363,9 @@ impl Checkpoint {
             let bytes = match self.stored_in_memory(&chunk) {
                 Some(bytes) => bytes,
                 None => {
-                    stored.resize(chunk.stored_len as usize, 0);
-                    self.blob.read_at(chunk.offset, &mut stored)?;
-                    &stored
+                    let stored = stored.room(chunk.stored_len as usize)?;
+                    self.blob.read_at(chunk.offset, stored)?;
+                    &*stored
                 }
             };
             self.check(entry, number, &chunk, bytes)?;

@@ -3,6 +3,7 @@
 
 use super::read::{Entry, check_crc};
 use super::{Checkpoint, header};
+use crate::buffer::Buffer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{checksum_error, crc32};
 use std::ops::Range;
@@ -39,7 +40,7 @@ impl Checkpoint {
     /// `Io`.
     pub fn report(&self) -> Result<Report> {
         let mut report = Report { bytes: self.len_bytes(), ..Report::default() };
-        let mut scratch = Vec::new();
+        let mut scratch = Buffer::default();
         let mut padding_start = header::LEN as u64;
         let tensors = (0..self.index.tensors.len()).map(|i| (self.tensor_entry(i), true));
         let records = (0..self.index.records.len()).map(|i| (self.record_entry(i), false));
@@ -63,7 +64,7 @@ impl Checkpoint {
         &self,
         entry: Entry<'_>,
         report: &mut Report,
-        scratch: &mut Vec<u8>,
+        scratch: &mut Buffer,
         placed: impl Fn(Error) -> Error,
     ) -> Result<()> {
         for (number, chunk) in entry.table.chunks(entry.number).enumerate() {
@@ -84,18 +85,18 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn bytes<'s>(&'s self, range: Range<u64>, scratch: &'s mut Vec<u8>) -> Result<&'s [u8]> {
+    fn bytes<'s>(&'s self, range: Range<u64>, scratch: &'s mut Buffer) -> Result<&'s [u8]> {
         // OK to cast: chunks are at most 64 MiB, padding less than a page, a mirrored index at most 1 MiB.
         if let Some(all) = self.blob.as_bytes() {
             let bytes = all.get(range.start as usize..range.end as usize);
             return bytes.ok_or_else(|| crate::engine::ends_early(range.start, 0, all.len() as u64));
         }
-        scratch.resize((range.end - range.start) as usize, 0);
+        let scratch = scratch.room((range.end - range.start) as usize)?;
         self.blob.read_at(range.start, scratch)?;
         Ok(scratch)
     }
 
-    fn check_zeros(&self, range: Range<u64>, scratch: &mut Vec<u8>) -> Result<()> {
+    fn check_zeros(&self, range: Range<u64>, scratch: &mut Buffer) -> Result<()> {
         let bytes = self.bytes(range.clone(), scratch)?;
         match bytes.iter().position(|&byte| byte != 0) {
             None => Ok(()),
@@ -107,7 +108,7 @@ impl Checkpoint {
         }
     }
 
-    fn check_index_and_mirror(&self, scratch: &mut Vec<u8>) -> Result<()> {
+    fn check_index_and_mirror(&self, scratch: &mut Buffer) -> Result<()> {
         let copies = [Some(self.footer.index_offset), self.footer.mirror_offset];
         for (offset, what) in
             copies.into_iter().zip(["checksum of the index", "checksum of the index's mirror"])

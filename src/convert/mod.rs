@@ -367,8 +367,7 @@ impl Foreign {
         };
         for number in chunks.start..chunks.end.min(tensor.chunks()) {
             let start = number * PIECE;
-            let piece = &mut scratch.stored;
-            piece.resize(PIECE.min(tensor.byte_len - start), 0);
+            let piece = scratch.stored.room(PIECE.min(tensor.byte_len - start))?;
             blob.read_at(offset + start as u64, piece)
                 .map_err(|error| error.in_tensor(name).in_object(&self.name))?;
             visit(start as u64, piece)?;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{HOSTILE, Run};
+use common::Run;
 
 /// Every tag is closed in its turn, every attribute is quoted, and which elements and attributes there are.
 fn parse(page: &str) -> (Vec<String>, Vec<(String, String)>) {

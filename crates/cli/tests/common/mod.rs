@@ -1,5 +1,4 @@
 //! A run to make pages of: two attempts, hostile names everywhere, a NaN, many checkpoints.
-#![expect(dead_code, reason = "each test binary uses its part")]
 
 use std::path::PathBuf;
 use tensorkeep::engine::Local;
