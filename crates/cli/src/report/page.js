@@ -5,6 +5,8 @@ document.getElementById("theme").addEventListener("click", () => {
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
 });
+// On a narrow screen the newest is what is seen.
+for (const wide of document.querySelectorAll("#timeline .wide")) wide.scrollLeft = wide.scrollWidth;
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.querySelectorAll("th")];
   heads.forEach((head, column) => head.addEventListener("click", () => {
