@@ -61,26 +61,26 @@ fn sums<N: Number, const MASKED: bool>(numbers: &[N], pivot: N) -> Block {
     // What is less than a row is filled up with the pivot, whose deviation is 0.
     let mut row = [pivot; LANES];
     row[..rest.len()].copy_from_slice(rest);
-    let padding = (LANES - rest.len()) as u64;
-    let arch = Arch::new();
-    // What is done with the lanes must not decide how rows are loaded: the compiler would shuffle them about.
-    let [all, last] = black_box([rows, &[row]].map(|rows| arch.dispatch(Sums::<N, MASKED> { rows, pivot })));
-    let wide = |lanes: [u32; PAIR]| lanes.iter().map(|&lane| u64::from(lane)).sum::<u64>();
-    let finite = numbers.len() as u64 - wide(all.bad) - wide(last.bad);
-    let zeros = wide(all.zeros) + wide(last.zeros) - padding * u64::from(pivot == N::default());
-    let lows = all.min.into_iter().chain(last.min);
-    let highs = all.max.into_iter().chain(last.max);
-    let sum: f64 = all.sum.iter().chain(&last.sum).sum();
-    let squares: f64 = all.squares.iter().chain(&last.squares).sum();
-    let shift = sum / finite as f64;
-    Block {
-        finite,
-        zeros,
-        min: lows.map(Into::into).fold(f64::INFINITY, f64::min),
-        max: highs.map(Into::into).fold(f64::NEG_INFINITY, f64::max),
-        mean: pivot.into() + shift,
-        squares: about_mean(squares, sum * shift),
+    let padding = if rest.is_empty() { 0 } else { LANES - rest.len() };
+    let wide = |lanes: &[u32; PAIR]| lanes.iter().map(|&lane| u64::from(lane)).sum::<u64>();
+    let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
+    let (mut bad, mut zeros, mut sum, mut squares) = (0, 0, 0.0, 0.0);
+    for rows in [rows, &[row][..usize::from(padding > 0)]].into_iter().filter(|rows| !rows.is_empty()) {
+        // What is done with the lanes must not decide how rows are loaded: the compiler would shuffle them about.
+        let lanes = black_box(Arch::new().dispatch(Sums::<N, MASKED> { rows, pivot }));
+        (bad, zeros) = (bad + wide(&lanes.bad), zeros + wide(&lanes.zeros));
+        min = lanes.min.map(Into::into).into_iter().fold(min, f64::min);
+        max = lanes.max.map(Into::into).into_iter().fold(max, f64::max);
+        sum += lanes.sum.iter().sum::<f64>();
+        squares += lanes.squares.iter().sum::<f64>();
     }
+    if pivot == N::default() {
+        zeros -= padding as u64;
+    }
+    let finite = numbers.len() as u64 - bad;
+    let shift = sum / finite as f64;
+    let squares = about_mean(squares, sum * shift);
+    Block { finite, zeros, min, max, mean: pivot.into() + shift, squares }
 }
 
 /// Squared deviations about the mean of those about the pivot; infinite when they are beyond f64.
@@ -170,24 +170,25 @@ pub fn apart<N: Number>(a: &[N], b: &[N], rtol: f64, atol: f64) -> Apart {
 
 fn pairs<N: Number, const MASKED: bool>(a: &[N], b: &[N], rtol: f64, atol: f64) -> Apart {
     let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<PAIR>(), b.as_chunks::<PAIR>());
+    // Zeros beside zeros add nothing.
     let filled = |rest: &[N]| {
         let mut row = [N::default(); PAIR];
         row[..rest.len()].copy_from_slice(rest);
         [row]
     };
     let (last_a, last_b) = (filled(rest_a), filled(rest_b));
-    let arch = Arch::new();
-    let sides = [(a, b), (&last_a[..], &last_b[..])];
-    let found = black_box(sides.map(|(a, b)| arch.dispatch(Pairs::<N, MASKED> { a, b, rtol, atol })));
-    let sum = |of: fn(&PairLanes) -> &[f64; PAIR]| found.iter().flat_map(of).sum::<f64>();
-    Apart {
-        far: found.iter().flat_map(|found| &found.far).sum(),
-        max: found.iter().flat_map(|found| found.max).fold(0.0, f64::max),
-        dd: sum(|found| &found.dd),
-        aa: sum(|found| &found.aa),
-        bb: sum(|found| &found.bb),
-        ab: sum(|found| &found.ab),
+    let mut found = Apart::default();
+    let sum = |lanes: &[f64; PAIR]| lanes.iter().sum::<f64>();
+    for (a, b) in [(a, b), (&last_a[..], &last_b[..])] {
+        let lanes = black_box(Arch::new().dispatch(Pairs::<N, MASKED> { a, b, rtol, atol }));
+        found.far += lanes.far.iter().sum::<u64>();
+        found.max = lanes.max.into_iter().fold(found.max, f64::max);
+        found.dd += sum(&lanes.dd);
+        found.aa += sum(&lanes.aa);
+        found.bb += sum(&lanes.bb);
+        found.ab += sum(&lanes.ab);
     }
+    found
 }
 
 /// Rows of two blocks.

@@ -4,7 +4,7 @@
 use tensorkeep::Dtype;
 
 /// Elements in a block: its numbers stay in the first-level cache from being made to being summed.
-pub const BLOCK: usize = 1024;
+pub const BLOCK: usize = 2048;
 
 /// How elements become numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
