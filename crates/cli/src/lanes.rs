@@ -4,6 +4,10 @@
 //! Owns the arithmetic and its precision. Numbers are widened to f64 before anything is summed, so a sum is as exact as
 //! a plain loop in f64 that adds in another order. Squared deviations are about a number of the block itself: then the
 //! deviation of that number is in the sum, and what cancels is at most as many ulps as the block has numbers.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "lanes of several arrays side by side, by one number that is a constant"
+)]
 
 use pulp::{Arch, NullaryFnOnce};
 use std::hint::black_box;
@@ -16,6 +20,7 @@ const PAIR: usize = 8;
 /// f32 or f64.
 pub trait Number: Copy + Default + PartialOrd + Into<f64> + std::ops::Sub<Output = Self> {
     /// Whether it is neither NaN nor infinite: `x - x` is 0 for those only.
+    #[expect(clippy::eq_op, reason = "NaN and infinities are what it tells apart")]
     #[inline(always)]
     fn is_finite(self) -> bool {
         self - self == Self::default()
