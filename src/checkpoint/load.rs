@@ -2,7 +2,8 @@
 //! pieces that threads draw. What becomes of a chunk is in `read.rs`.
 
 use super::Checkpoint;
-use super::read::{Entry, Part, Piece, Scratch};
+use super::chunks::Scratch;
+use super::read::{Entry, Part, Piece};
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};

@@ -1,8 +1,8 @@
 //! Tensors and record bytes out of an open checkpoint: borrowed where they lie, or read, verified and decoded.
 
+use super::chunks::Scratch;
 use super::{Checkpoint, Verify};
 use crate::buffer::Buffer;
-use crate::codec::Decoder;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::table::{Chunk, Columns};
@@ -110,14 +110,6 @@ pub(super) struct Piece<'c, 't> {
     pub range: Range<u64>,
     pub chunks: Vec<Part>,
     pub target: &'t mut [u8],
-}
-
-/// Memory that reading chunks uses again.
-#[derive(Default)]
-pub(super) struct Scratch {
-    decoder: Decoder,
-    stored: Vec<u8>,
-    decoded: Vec<u8>,
 }
 
 impl Checkpoint {
@@ -372,7 +364,7 @@ impl Checkpoint {
             let bytes = match self.stored_in_memory(&chunk) {
                 Some(bytes) => bytes,
                 None => {
-                    stored.resize(chunk.stored_len as usize, 0);
+                    let stored = stored.room(chunk.stored_len as usize)?;
                     self.blob.read_at(chunk.offset, stored)?;
                     &*stored
                 }

@@ -3,6 +3,7 @@
 
 use super::read::Entry;
 use super::{Checkpoint, header};
+use crate::buffer::Buffer;
 use crate::engine::{Blob, ends_early};
 use crate::error::{Error, Result};
 use crate::format::footer::Footer;
@@ -132,12 +133,12 @@ pub(super) struct Window {
     start: u64,
     /// As many of the buffer's bytes are of the file.
     len: usize,
-    buffer: Vec<u8>,
+    buffer: Buffer,
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Self { ahead_to: u64::MAX, start: 0, len: 0, buffer: Vec::new() }
+        Self { ahead_to: u64::MAX, start: 0, len: 0, buffer: Buffer::default() }
     }
 }
 
@@ -168,7 +169,9 @@ impl Window {
 
     fn fill(&mut self, blob: &dyn Blob, len: usize) -> Result<()> {
         if self.buffer.len() < len {
-            self.buffer.resize(len, 0);
+            let mut larger = Buffer::zeroed(len)?;
+            larger[..self.len].copy_from_slice(&self.buffer[..self.len]);
+            self.buffer = larger;
         }
         blob.read_at(self.start + self.len as u64, &mut self.buffer[self.len..len])?;
         self.len = len;

@@ -17,6 +17,7 @@ mod torch;
 pub use export::{Export, differences, export, npy_bytes};
 
 use crate::buffer::Buffer;
+use crate::checkpoint::Scratch;
 use crate::dtype::Dtype;
 use crate::engine::{Blob, local};
 use crate::error::{Error, ErrorKind, Result};
@@ -341,6 +342,20 @@ impl Foreign {
         &self,
         name: &str,
         chunks: Range<usize>,
+        visit: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.visit_chunks_with(name, chunks, &mut Scratch::default(), visit)
+    }
+
+    /// As [`Foreign::visit_chunks`], in memory that was there before.
+    ///
+    /// # Errors
+    /// As [`Foreign::visit_chunks`].
+    pub fn visit_chunks_with(
+        &self,
+        name: &str,
+        chunks: Range<usize>,
+        scratch: &mut Scratch,
         mut visit: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let tensor = self.find(name)?;
@@ -350,10 +365,9 @@ impl Foreign {
             }
             return visit(0, self.load(tensor)?.bytes());
         };
-        let mut piece = vec![0; tensor.byte_len.min(PIECE)];
         for number in chunks.start..chunks.end.min(tensor.chunks()) {
             let start = number * PIECE;
-            let piece = &mut piece[..PIECE.min(tensor.byte_len - start)];
+            let piece = scratch.stored.room(PIECE.min(tensor.byte_len - start))?;
             blob.read_at(offset + start as u64, piece)
                 .map_err(|error| error.in_tensor(name).in_object(&self.name))?;
             visit(start as u64, piece)?;

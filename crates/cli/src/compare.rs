@@ -1,13 +1,11 @@
 //! Two tensors of the same dtype and shape, compared. Owns: [`Distance`], filled block by block and merged.
 
+use crate::lanes;
 use crate::numbers::{self, BLOCK, Kind};
 use crate::opened::{Meta, Opened};
 use crate::parallel::{self, Task};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-use tensorkeep::{Dtype, Result};
-
-const LANES: usize = 8;
+use tensorkeep::{Dtype, Result, Scratch};
 
 /// What makes two numbers close: `|a - b| <= atol + rtol * |b|`.
 #[derive(Clone, Copy, Debug)]
@@ -146,12 +144,12 @@ fn distances(
     let alike = |(a, b): &(Meta, Meta)| a.chunks == b.chunks;
     let cut = |pair: &(Meta, Meta)| (pair.0.byte_len, if alike(pair) { pair.0.chunks } else { 1 });
     let tasks = parallel::tasks(pairs.iter().map(cut));
-    let work = |task: &Task| {
+    let work = |task: &Task, scratch: &mut [Scratch; 2]| {
         let pair = &pairs[task.number];
         if alike(pair) {
-            by_chunks(left, right, &pair.0, task, tolerance)
+            by_chunks(left, right, &pair.0, task, scratch, tolerance)
         } else {
-            whole(left, right, &pair.0, tolerance)
+            whole(left, right, &pair.0, &mut scratch[0], tolerance)
         }
     };
     parallel::run("comparing", &tasks, work, |task, distance| all[task.number].merge(&distance))?;
@@ -164,12 +162,13 @@ fn by_chunks(
     right: &Opened,
     meta: &Meta,
     task: &Task,
+    [ours, theirs]: &mut [Scratch; 2],
     tolerance: Tolerance,
 ) -> Result<Distance> {
     let mut found = Distance::default();
     let mut number = task.chunks.start;
-    left.visit(&meta.name, task.chunks.clone(), |offset, ours| {
-        right.visit(&meta.name, number..number + 1, |_, theirs| {
+    left.visit(&meta.name, task.chunks.clone(), ours, |offset, ours| {
+        right.visit(&meta.name, number..number + 1, theirs, |_, theirs| {
             compare(&mut found, meta.dtype, offset, ours, theirs, tolerance);
             Ok(())
         })?;
@@ -179,25 +178,25 @@ fn by_chunks(
     Ok(found)
 }
 
-fn whole(left: &Opened, right: &Opened, meta: &Meta, tolerance: Tolerance) -> Result<Distance> {
-    let found = Mutex::new(Distance::default());
+fn whole(
+    left: &Opened,
+    right: &Opened,
+    meta: &Meta,
+    scratch: &mut Scratch,
+    tolerance: Tolerance,
+) -> Result<Distance> {
+    let mut found = Distance::default();
     let theirs = right.tensor(&meta.name)?;
-    left.visit(&meta.name, 0..usize::MAX, |offset, ours| {
+    left.visit(&meta.name, 0..usize::MAX, scratch, |offset, ours| {
         let start = offset as usize;
         let theirs = theirs.bytes().get(start..start + ours.len()).unwrap_or_default();
-        compare(
-            &mut found.lock().unwrap_or_else(PoisonError::into_inner),
-            meta.dtype,
-            offset,
-            ours,
-            theirs,
-            tolerance,
-        );
+        compare(&mut found, meta.dtype, offset, ours, theirs, tolerance);
         Ok(())
     })?;
-    Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(found)
 }
 
+/// Takes in some bytes of both sides, of which the first has the offset `offset` in the tensor.
 fn compare(
     into: &mut Distance,
     dtype: Result<Dtype, u16>,
@@ -208,140 +207,84 @@ fn compare(
 ) {
     let differs = ours != theirs;
     into.differs |= differs;
-    if !differs {
-        // Equal so far: the norms are needed only if another chunk differs, and are summed by the quick way.
-        return norms(into, dtype, ours);
-    }
     let Some((dtype, kind)) = dtype.ok().and_then(|dtype| Some((dtype, Kind::of(dtype)?))) else { return };
-    let table = numbers::table(dtype);
-    let (mut a, mut b) = ([0_f32; BLOCK], [0_f32; BLOCK]);
-    let (mut wide_a, mut wide_b) = ([0_f64; BLOCK], [0_f64; BLOCK]);
-    let width = kind.width();
+    let (table, width) = (numbers::table(dtype), kind.width());
+    let mut room = Room::default();
     for (i, (ours, theirs)) in ours.chunks(BLOCK * width).zip(theirs.chunks(BLOCK * width)).enumerate() {
+        // Equal so far, or here: the norms are needed all the same, if another block differs.
+        let twin = (differs && ours != theirs).then_some(theirs);
         let start = offset / width as u64 + (i * BLOCK) as u64;
-        let count = ours.len() / width;
-        let mut block = match kind {
-            Kind::Single(dtype) => {
-                numbers::singles(dtype, table.as_deref(), ours, &mut a[..count]);
-                numbers::singles(dtype, table.as_deref(), theirs, &mut b[..count]);
-                // What is less than a row of lanes is done one by one.
-                let rows = count - count % LANES;
-                let fast = singles(&a[..rows], &b[..rows], tolerance);
-                let mut block = fast.unwrap_or_else(|| careful(start, &a[..rows], &b[..rows], tolerance));
-                let rest = careful(start + rows as u64, &a[rows..count], &b[rows..count], tolerance);
-                if block.max == 0.0 {
-                    block.max_at = start;
-                }
-                block.merge(&rest);
-                block
-            }
-            Kind::Double(dtype) => {
-                numbers::doubles(dtype, ours, &mut wide_a[..count]);
-                numbers::doubles(dtype, theirs, &mut wide_b[..count]);
-                careful(start, &wide_a[..count], &wide_b[..count], tolerance)
-            }
-        };
-        if block.max > into.max && block.max_at == u64::MAX {
-            let place =
-                a[..count].iter().zip(&b[..count]).position(|(a, b)| f64::from((a - b).abs()) == block.max);
-            block.max_at = start + place.unwrap_or(0) as u64;
-        }
-        if differs && block.max > 0.0 {
+        let mut block = room.block(kind, table.as_deref(), start, (ours, twin), (into.max, tolerance));
+        if block.max > 0.0 {
             block.ulp = ulp(dtype, ours, theirs);
         }
         into.merge(&block);
     }
 }
 
-/// The sums of a chunk that is equal on both sides.
-fn norms(into: &mut Distance, dtype: Result<Dtype, u16>, bytes: &[u8]) {
-    let Some((dtype, kind)) = dtype.ok().and_then(|dtype| Some((dtype, Kind::of(dtype)?))) else { return };
-    let table = numbers::table(dtype);
-    let (mut single, mut double) = ([0_f32; BLOCK], [0_f64; BLOCK]);
-    for bytes in bytes.chunks(BLOCK * kind.width()) {
-        let count = bytes.len() / kind.width();
-        let sum: f64 = match kind {
+/// Where elements become numbers.
+struct Room {
+    singles: [[f32; BLOCK]; 2],
+    doubles: [[f64; BLOCK]; 2],
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { singles: [[0.0; BLOCK]; 2], doubles: [[0.0; BLOCK]; 2] }
+    }
+}
+
+impl Room {
+    /// One block, and its twin where that differs. The place of the largest difference is looked for only if that is
+    /// more than what was `found` before.
+    fn block(
+        &mut self,
+        kind: Kind,
+        table: Option<&[f32; 256]>,
+        start: u64,
+        (ours, theirs): (&[u8], Option<&[u8]>),
+        found: (f64, Tolerance),
+    ) -> Distance {
+        match kind {
             Kind::Single(dtype) => {
-                numbers::singles(dtype, table.as_deref(), bytes, &mut single[..count]);
-                let fast = crate::stats::square_sum(&single[..count]);
-                if fast.is_finite() {
-                    fast
-                } else {
-                    finite_squares(single[..count].iter().map(|&x| f64::from(x)))
-                }
+                let [a, b] = &mut self.singles;
+                let ours = numbers::single_block(dtype, table, ours, a);
+                let theirs = theirs.map(|theirs| numbers::single_block(dtype, table, theirs, b));
+                side_by_side(start, ours, theirs, found)
             }
             Kind::Double(dtype) => {
-                numbers::doubles(dtype, bytes, &mut double[..count]);
-                finite_squares(double[..count].iter().copied())
+                let [a, b] = &mut self.doubles;
+                let ours = numbers::double_block(dtype, ours, a);
+                let theirs = theirs.map(|theirs| numbers::double_block(dtype, theirs, b));
+                side_by_side(start, ours, theirs, found)
             }
+        }
+    }
+}
+
+fn side_by_side<N: lanes::Number>(
+    start: u64,
+    a: &[N],
+    b: Option<&[N]>,
+    (most, tolerance): (f64, Tolerance),
+) -> Distance {
+    let Some(b) = b else {
+        let energy = lanes::block(a).energy();
+        return Distance { max_at: u64::MAX, aa: energy, bb: energy, ab: energy, ..Distance::default() };
+    };
+    let lanes::Apart { far, max, dd, aa, bb, ab } = lanes::apart(a, b, tolerance.rtol, tolerance.atol);
+    // Not the first place of it: that was found before.
+    let mut max_at = u64::MAX;
+    if max > most {
+        let is_it = |(a, b): (&N, &N)| {
+            let (a, b): (f64, f64) = ((*a).into(), (*b).into());
+            // Infinite is the distance of what has none.
+            let d = (a - b).abs();
+            d == max || (max == f64::INFINITY && a != b && !d.is_finite() && !(a.is_nan() && b.is_nan()))
         };
-        (into.aa, into.bb, into.ab) = (into.aa + sum, into.bb + sum, into.ab + sum);
+        max_at = start + a.iter().zip(b).position(is_it).unwrap_or(0) as u64;
     }
-}
-
-fn finite_squares(values: impl Iterator<Item = f64>) -> f64 {
-    values.filter(|value| value.is_finite()).map(|value| value * value).sum()
-}
-
-/// A block in lanes; None when anything is not finite. Where the largest difference lies is left open.
-fn singles(a: &[f32], b: &[f32], tolerance: Tolerance) -> Option<Distance> {
-    let (rtol, atol) = (tolerance.rtol as f32, tolerance.atol as f32);
-    let mut max = [0_f32; LANES];
-    let (mut dd, mut aa, mut bb, mut ab) = ([0_f32; LANES], [0_f32; LANES], [0_f32; LANES], [0_f32; LANES]);
-    let mut far = [0_u32; LANES];
-    for (x, y) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
-        // Lanes are indexed by constants only: one index that varies, and the sums would live in memory.
-        for lane in 0..LANES {
-            let (x, y) = (x[lane], y[lane]);
-            let d = (x - y).abs();
-            max[lane] = if d > max[lane] { d } else { max[lane] };
-            far[lane] += u32::from(d > atol + rtol * y.abs());
-            dd[lane] += d * d;
-            aa[lane] += x * x;
-            bb[lane] += y * y;
-            ab[lane] += x * y;
-        }
-    }
-    // The sums over lanes must not decide how rows are loaded; see `stats`.
-    let (max, far, dd, aa, bb, ab) = std::hint::black_box((max, far, dd, aa, bb, ab));
-    let sum = |lanes: [f32; LANES]| lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
-    let (dd, aa, bb, ab) = (sum(dd), sum(aa), sum(bb), sum(ab));
-    (dd + aa + bb).is_finite().then(|| Distance {
-        max: max.iter().map(|&lane| f64::from(lane)).fold(0.0, f64::max),
-        max_at: u64::MAX,
-        far: far.iter().map(|&lane| u64::from(lane)).sum(),
-        dd,
-        aa,
-        bb,
-        ab,
-        ..Distance::default()
-    })
-}
-
-/// One number at a time: equal NaNs and infinities are no difference, a NaN beside a number is an infinite one.
-fn careful<N: Copy + Into<f64>>(start: u64, a: &[N], b: &[N], tolerance: Tolerance) -> Distance {
-    let mut found = Distance { max_at: start, ..Distance::default() };
-    for (i, (&a, &b)) in a.iter().zip(b).enumerate() {
-        let (a, b): (f64, f64) = (a.into(), b.into());
-        if a == b || (a.is_nan() && b.is_nan()) {
-            if a.is_finite() {
-                (found.aa, found.bb, found.ab) = (found.aa + a * a, found.bb + b * b, found.ab + a * b);
-            }
-            continue;
-        }
-        let distance = (a - b).abs();
-        let distance = if distance.is_nan() { f64::INFINITY } else { distance };
-        found.far +=
-            u64::from(distance > tolerance.atol + tolerance.rtol * b.abs() || distance.is_infinite());
-        if distance > found.max {
-            (found.max, found.max_at) = (distance, start + i as u64);
-        }
-        found.dd += distance * distance;
-        if a.is_finite() && b.is_finite() {
-            (found.aa, found.bb, found.ab) = (found.aa + a * a, found.bb + b * b, found.ab + a * b);
-        }
-    }
-    found
+    Distance { differs: true, far, max, max_at, dd, aa, bb, ab, ulp: 0 }
 }
 
 /// The most units in the last place between floats; 0 for other dtypes.
@@ -349,28 +292,25 @@ fn ulp(dtype: Dtype, ours: &[u8], theirs: &[u8]) -> u64 {
     // Sign and magnitude to a line of integers, on which neighbours are 1 apart.
     match dtype {
         Dtype::F32 | Dtype::C64 => {
-            let place = |bytes: &[u8; 4]| {
-                let bits = i32::from_le_bytes(*bytes);
+            let place = |bytes| {
+                let bits = i32::from_le_bytes(bytes);
                 if bits < 0 { i32::MIN.wrapping_sub(bits) } else { bits }
             };
-            let (a, b) = (ours.as_chunks::<4>().0, theirs.as_chunks::<4>().0);
-            a.iter().zip(b).fold(0, |most, (a, b)| most.max(place(a).abs_diff(place(b)))).into()
+            lanes::most_ulps(ours, theirs, |a, b| place(a).abs_diff(place(b)), 0_u32)
         }
         Dtype::F64 | Dtype::C128 => {
-            let place = |bytes: &[u8; 8]| {
-                let bits = i64::from_le_bytes(*bytes);
+            let place = |bytes| {
+                let bits = i64::from_le_bytes(bytes);
                 if bits < 0 { i64::MIN.wrapping_sub(bits) } else { bits }
             };
-            let (a, b) = (ours.as_chunks::<8>().0, theirs.as_chunks::<8>().0);
-            a.iter().zip(b).map(|(a, b)| place(a).abs_diff(place(b))).max().unwrap_or(0)
+            lanes::most_ulps(ours, theirs, |a, b| place(a).abs_diff(place(b)), 0_u64)
         }
         Dtype::F16 | Dtype::Bf16 => {
-            let place = |bytes: &[u8; 2]| {
-                let bits = i16::from_le_bytes(*bytes);
+            let place = |bytes| {
+                let bits = i16::from_le_bytes(bytes);
                 if bits < 0 { i16::MIN.wrapping_sub(bits) } else { bits }
             };
-            let (a, b) = (ours.as_chunks::<2>().0, theirs.as_chunks::<2>().0);
-            a.iter().zip(b).fold(0, |most, (a, b)| most.max(place(a).abs_diff(place(b)))).into()
+            lanes::most_ulps(ours, theirs, |a, b| place(a).abs_diff(place(b)), 0_u16)
         }
         _ => 0,
     }
@@ -397,6 +337,84 @@ mod tests {
         assert_eq!((found.max, found.max_at, found.far), (1.5, 2047, 2));
         assert!(found.cosine() > 0.999 && found.relative() < 1e-3);
         assert!(!distance(&a, &a).differs);
+    }
+
+    /// What the definition says, one pair at a time in f64.
+    fn plain(a: &[f64], b: &[f64], tolerance: Tolerance) -> Distance {
+        let mut found = Distance::default();
+        for (i, (&a, &b)) in a.iter().zip(b).enumerate() {
+            let same = a == b || (a.is_nan() && b.is_nan());
+            let distance = if same { 0.0 } else { (a - b).abs() };
+            let distance = if distance.is_nan() { f64::INFINITY } else { distance };
+            let far = distance > tolerance.atol + tolerance.rtol * b.abs() || distance.is_infinite();
+            found.far += u64::from(far);
+            if distance > found.max {
+                (found.max, found.max_at) = (distance, i as u64);
+            }
+            found.dd += distance * distance;
+            if a.is_finite() && b.is_finite() {
+                (found.aa, found.bb, found.ab) = (found.aa + a * a, found.bb + b * b, found.ab + a * b);
+            }
+        }
+        found
+    }
+
+    fn agrees(what: &str, found: &Distance, plain: &Distance) {
+        assert_eq!(
+            (found.far, found.max, found.max_at),
+            (plain.far, plain.max, if plain.max > 0.0 { plain.max_at } else { found.max_at }),
+            "{what}"
+        );
+        let close = |a: f64, b: f64| a == b || (a - b).abs() <= 1e-12 * b.abs().max(plain.aa.max(plain.bb));
+        for (a, b) in [(found.aa, plain.aa), (found.bb, plain.bb), (found.ab, plain.ab), (found.dd, plain.dd)]
+        {
+            assert!(close(a, b), "{what}: {found:?} {plain:?}");
+        }
+    }
+
+    #[test]
+    fn distances_are_those_of_a_plain_loop_in_f64_whatever_the_length_and_the_values() {
+        let tolerance = Tolerance { rtol: 1e-5, atol: 1e-8 };
+        let special = [0.0, -0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1e-42, -1e-42, 1.0];
+        for count in [1_usize, 7, 8, 9, 63, 1023, 1024, 1025, 4000] {
+            for seed in 0..24 {
+                let value = |i: usize, salt: usize| {
+                    let draw = (i * 7919 + seed * 104_729 + salt).wrapping_mul(2_654_435_761) >> 7;
+                    let special =
+                        (seed % 3 == 0 && draw % 31 == 0).then(|| special[draw / 31 % special.len()]);
+                    special.unwrap_or((draw % 10_007) as f32 * 1e-3 - 2.0)
+                };
+                let a: Vec<f32> = (0..count).map(|i| value(i, 0)).collect();
+                // Mostly the same, in places near, and in places another number.
+                let b: Vec<f32> = (0..count)
+                    .map(|i| match (i + seed) % 11 {
+                        0 => value(i, 13),
+                        1 => a[i] * (1.0 + 1e-7),
+                        _ => a[i],
+                    })
+                    .collect();
+                let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+                let plain = plain(&wide(&a), &wide(&b), tolerance);
+                agrees(&format!("{count} of seed {seed}"), &distance(&a, &b), &plain);
+                let bytes =
+                    |values: &[f32]| wide(values).iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+                let mut found = Distance::default();
+                compare(&mut found, Ok(Dtype::F64), 0, &bytes(&a), &bytes(&b), tolerance);
+                agrees(&format!("{count} f64 of seed {seed}"), &found, &plain);
+            }
+        }
+    }
+
+    #[test]
+    fn parts_that_are_done_in_any_order_find_the_first_of_the_largest() {
+        let far = distance(&[1.0, 9.0, 9.0], &[1.0, 1.0, 1.0]);
+        let mut later = far.clone();
+        later.max_at += 1000;
+        let mut merged = later.clone();
+        merged.merge(&far);
+        assert_eq!((merged.max, merged.max_at), (8.0, 1));
+        merged.merge(&later);
+        assert_eq!(merged.max_at, 1);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod args;
 mod compare;
 mod exit;
+mod lanes;
 mod names;
 mod numbers;
 mod opened;

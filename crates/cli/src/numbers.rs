@@ -3,8 +3,8 @@
 
 use tensorkeep::Dtype;
 
-/// Elements in a block: 4 KiB of f32 stays in the first-level cache for two passes.
-pub const BLOCK: usize = 1024;
+/// Elements in a block: its numbers stay in the first-level cache from being made to being summed.
+pub const BLOCK: usize = 2048;
 
 /// How elements become numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,31 @@ fn float8(byte: u8, mantissa: u32, bias: i32, is_nan: fn(u8) -> bool, is_inf: fn
         0 => sign * fraction * ((1 - bias) as f32).exp2(),
         _ => sign * (1.0 + fraction) * ((exponent - bias) as f32).exp2(),
     }
+}
+
+/// The numbers of at most a block of bytes: where they lie, if they are f32 already, else in `room`.
+pub fn single_block<'b>(
+    dtype: Dtype,
+    table: Option<&[f32; 256]>,
+    bytes: &'b [u8],
+    room: &'b mut [f32; BLOCK],
+) -> &'b [f32] {
+    if let (Dtype::F32 | Dtype::C64, Ok(numbers)) = (dtype, bytemuck::try_cast_slice(bytes)) {
+        return numbers;
+    }
+    let room = &mut room[..bytes.len() / Kind::Single(dtype).width()];
+    singles(dtype, table, bytes, room);
+    room
+}
+
+/// As [`single_block`], for the wide dtypes.
+pub fn double_block<'b>(dtype: Dtype, bytes: &'b [u8], room: &'b mut [f64; BLOCK]) -> &'b [f64] {
+    if let (Dtype::F64 | Dtype::C128, Ok(numbers)) = (dtype, bytemuck::try_cast_slice(bytes)) {
+        return numbers;
+    }
+    let room = &mut room[..bytes.len() / Kind::Double(dtype).width()];
+    doubles(dtype, bytes, room);
+    room
 }
 
 /// Fills `out` with the numbers of `bytes`; both are of the same number of elements.

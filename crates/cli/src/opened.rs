@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 use tensorkeep::convert::Foreign;
-use tensorkeep::{Checkpoint, Dtype, Error, Result, Tensor, Value};
+use tensorkeep::{Checkpoint, Dtype, Error, Result, Scratch, Tensor, Value};
 
 /// An open file.
 #[derive(Debug)]
@@ -89,16 +89,17 @@ impl Opened {
         metas
     }
 
-    /// As [`Checkpoint::visit_chunks`].
+    /// As [`Checkpoint::visit_chunks_with`].
     pub fn visit(
         &self,
         name: &str,
         chunks: Range<usize>,
+        scratch: &mut Scratch,
         visit: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
         match self {
-            Self::Own(checkpoint) => checkpoint.visit_chunks(name, chunks, visit),
-            Self::Foreign(foreign) => foreign.visit_chunks(name, chunks, visit),
+            Self::Own(checkpoint) => checkpoint.visit_chunks_with(name, chunks, scratch, visit),
+            Self::Foreign(foreign) => foreign.visit_chunks_with(name, chunks, scratch, visit),
         }
     }
 

@@ -136,9 +136,19 @@ fn paint(text: &str, code: &str) -> String {
     if plain || !io::stdout().is_terminal() { text.to_owned() } else { format!("\x1b[{code}m{text}\x1b[0m") }
 }
 
-/// Tells something that is not the answer.
+/// Tells something that is not the answer. Nowhere is left to say that stderr is closed.
+pub fn tell(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{}", clean(&text.to_string()));
+}
+
+/// Tells something that the user should look at.
 pub fn warn(text: impl Display) {
-    let _ = writeln!(io::stderr(), "warning: {}", clean(&text.to_string()));
+    tell(format_args!("warning: {text}"));
+}
+
+/// `1 tensor`, `2 tensors`.
+pub fn count(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Refuses an output path that is taken.
@@ -254,6 +264,7 @@ mod tests {
         assert_eq!([0, 1023, 1024, 1_572_864].map(size), ["0 B", "1023 B", "1.0 KiB", "1.5 MiB"]);
         assert_eq!(age(100, 130), "30 s");
         assert_eq!(age(100, 100 + 3 * 86_400), "3 d");
+        assert_eq!([0, 1, 2].map(|number| count(number, "tensor")), ["0 tensors", "1 tensor", "2 tensors"]);
         assert_eq!((age(0, 5), age(9, 5)), ("?".to_owned(), "in the future".to_owned()));
     }
 

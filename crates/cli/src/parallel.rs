@@ -34,14 +34,14 @@ pub fn tasks(tensors: impl IntoIterator<Item = (u64, usize)>) -> Vec<Task> {
     tasks
 }
 
-/// Runs all tasks; `done` gets their results in any order, one at a time.
+/// Runs all tasks, each thread with memory `S` of its own; `done` gets their results in any order, one at a time.
 ///
 /// # Errors
 /// The first error of a task; the others are no longer started then.
-pub fn run<R: Send>(
+pub fn run<S: Default, R: Send>(
     what: &'static str,
     tasks: &[Task],
-    work: impl Fn(&Task) -> Result<R> + Sync,
+    work: impl Fn(&Task, &mut S) -> Result<R> + Sync,
     done: impl FnMut(&Task, R) + Send,
 ) -> Result<()> {
     let bar = bar(what, tasks.iter().map(|task| task.bytes).sum());
@@ -49,9 +49,10 @@ pub fn run<R: Send>(
     let done = Mutex::new(done);
     let error: Mutex<Option<Error>> = Mutex::new(None);
     let turn = || {
+        let mut memory = S::default();
         while !failed.load(Ordering::Relaxed) {
             let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-            match work(task) {
+            match work(task, &mut memory) {
                 Ok(result) => done.lock().unwrap_or_else(PoisonError::into_inner)(task, result),
                 Err(new) => {
                     failed.store(true, Ordering::Relaxed);
@@ -71,6 +72,29 @@ pub fn run<R: Send>(
     match error.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
         None => Ok(()),
+    }
+}
+
+/// A sign of life on stderr, if that is a terminal, for work whose length is not known; it goes when this is dropped.
+pub struct Busy(ProgressBar);
+
+pub fn busy(what: &'static str, wanted: bool) -> Busy {
+    let spinner = match wanted && std::io::stderr().is_terminal() {
+        true => ProgressBar::new_spinner(),
+        false => ProgressBar::hidden(),
+    };
+    let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed}");
+    let spinner =
+        spinner.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner())).with_prefix(what);
+    if !spinner.is_hidden() {
+        spinner.enable_steady_tick(std::time::Duration::from_millis(120));
+    }
+    Busy(spinner)
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 
@@ -100,9 +124,9 @@ mod tests {
     fn the_first_error_ends_the_work() {
         let tasks: Vec<Task> = (0..1000).map(|number| Task { number, chunks: 0..1, bytes: 1 }).collect();
         let mut count = 0;
-        run("", &tasks, |_| Ok(()), |_, ()| count += 1).unwrap();
+        run("", &tasks, |_, (): &mut ()| Ok(()), |_, ()| count += 1).unwrap();
         assert_eq!(count, 1000);
-        let fail = |task: &Task| match task.number {
+        let fail = |task: &Task, (): &mut ()| match task.number {
             3 => Err(Error::new(tensorkeep::ErrorKind::Damaged, "x")),
             _ => Ok(()),
         };

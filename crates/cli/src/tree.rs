@@ -1,4 +1,4 @@
-//! Tensors as a tree of their names' parts. Owns: grouping by dots, natural order, and sizes of groups.
+//! Tensors as a tree of their names' parts. Owns: grouping by dots and slashes, natural order, and sizes of groups.
 
 use crate::names::natural;
 use crate::opened::Meta;
@@ -23,6 +23,8 @@ impl Ord for Part {
 /// A group of tensors, or one, or both.
 #[derive(Debug, Default)]
 pub struct Node<'m> {
+    /// What parts it from the name before: a dot or a slash.
+    joint: &'m str,
     leaf: Option<&'m Meta>,
     below: BTreeMap<Part, Node<'m>>,
     bytes: u64,
@@ -50,9 +52,13 @@ impl<'m> Node<'m> {
             let mut node = &mut root;
             node.count(bytes);
             // A name of thousands of dots must not be a tree that overflows the stack.
-            for part in meta.name.splitn(MOST_PARTS, '.') {
+            let (mut joint, mut end) = ("", 0);
+            for part in meta.name.splitn(MOST_PARTS, ['.', '/']) {
                 node = node.below.entry(Part(part.to_owned())).or_default();
+                node.joint = joint;
                 node.count(bytes);
+                end += joint.len() + part.len();
+                joint = meta.name.get(end..end + 1).unwrap_or_default();
             }
             node.leaf = Some(meta);
         }
@@ -82,7 +88,7 @@ impl<'m> Node<'m> {
             });
         } else if depth > 0 {
             if let Some((part, only)) = self.below.first_key_value().filter(|_| self.below.len() == 1) {
-                return only.collect(&format!("{label}.{}", part.0), depth, lines);
+                return only.collect(&format!("{label}{}{}", only.joint, part.0), depth, lines);
             }
             let label = format!("{indent}{label}");
             lines.push(Line { label, leaf: None, bytes: self.bytes, tensors: self.tensors });
@@ -111,6 +117,9 @@ mod tests {
             raw: true,
             alias_of: None,
         };
+        let slashes = ["adam/m/fc.w", "adam/m/fc.b", "adam/step"].map(meta);
+        let labels: Vec<String> = Node::of(&slashes).lines().into_iter().map(|line| line.label).collect();
+        assert_eq!(labels, ["adam", "  m/fc", "    b", "    w", "  step"]);
         let metas = ["layer.10.w", "layer.2.w", "layer.2.b", "head.w", "layer"].map(meta);
         let root = Node::of(&metas);
         let lines: Vec<(String, u64)> =

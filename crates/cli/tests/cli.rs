@@ -418,6 +418,22 @@ fn a_terminal_of_40_columns_gets_lines_of_40() {
 }
 
 #[test]
+fn in_40_columns_states_and_nan_are_still_seen() {
+    let run = Run::new("narrow-state");
+    run.damage("run/0001-0000000200.tkeep", 5);
+    let values = [1.0, f32::NAN, 2.0];
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("decoder.layers.31.mlp.experts.7.down_proj.weight", &values[..]).unwrap();
+    snapshot.save(run.folder.join("nan.tkeep")).unwrap();
+    for (args, word) in [(["ls", &run.path("run")], "damaged"), (["stats", &run.path("nan.tkeep")], "1/0")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tensorkeep"));
+        let output = command.args(args).env("COLUMNS", "40").output().unwrap();
+        assert!(text(&output).contains(word), "{args:?}: {}", text(&output));
+        assert!(text(&output).lines().all(|line| line.chars().count() <= 40), "{}", text(&output));
+    }
+}
+
+#[test]
 fn completions_and_the_man_page_name_every_verb() {
     for (args, word) in
         [(&["completions", "bash"][..], "salvage"), (&["man"], "tensorkeep"), (&["man"], "REPACK")]

@@ -1,54 +1,8 @@
 //! The page of a run: well-formed, self-contained, small, and safe against hostile names.
 
-use std::path::PathBuf;
-use tensorkeep::engine::Local;
-use tensorkeep::{Keep, Mode, Progress, Reader, Settings, Snapshot, Store};
-use tensorkeep_cli::report::{self, Options};
+mod common;
 
-const HOSTILE: &str = "</script><script>alert(1)</script><img src=x onerror=\"alert(2)\">";
-
-struct Run(PathBuf);
-
-impl Run {
-    /// Two attempts, hostile names everywhere, a NaN, and a damaged newest.
-    fn new(checkpoints: u64) -> Self {
-        let nonce = u128::from_le_bytes(tensorkeep::engine::fresh_nonce());
-        let folder = std::env::temp_dir().join(format!("tensorkeep-report-{nonce:032x}"));
-        let weights: Vec<f32> = (0..3000).map(|i| if i == 77 { f32::NAN } else { i as f32 }).collect();
-        let keep = Keep::all().and_best("loss", Mode::Min, 1);
-        for attempt in 0..2 {
-            let store =
-                Store::open(Local::create(&folder).unwrap(), Settings::new().keep(keep.clone())).unwrap();
-            store.resume().unwrap();
-            for i in 1..=checkpoints / 2 {
-                let mut snapshot = Snapshot::new();
-                for layer in 0..20 {
-                    snapshot.tensor(format!("layer.{layer}.weight"), &weights).unwrap();
-                }
-                snapshot.tensor(HOSTILE, &weights[..10]).unwrap();
-                snapshot.record(HOSTILE, &(HOSTILE, attempt)).unwrap().metadata("k", HOSTILE).unwrap();
-                snapshot
-                    .metric("loss", 1.0 / (i + attempt * 10) as f64)
-                    .unwrap()
-                    .metric(HOSTILE, i as f64)
-                    .unwrap();
-                snapshot.progress(Progress::new(attempt * checkpoints / 2 + i));
-                store.save(&snapshot).unwrap();
-            }
-        }
-        Self(folder)
-    }
-
-    fn page(&self) -> String {
-        report::html(&Reader::new(Local::open(&self.0).unwrap()), &Options::titled(HOSTILE)).unwrap()
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use common::Run;
 
 /// Every tag is closed in its turn, every attribute is quoted, and which elements and attributes there are.
 fn parse(page: &str) -> (Vec<String>, Vec<(String, String)>) {
@@ -108,7 +62,7 @@ fn the_page_says_what_a_person_looks_for() {
     let page = run.page();
     for expected in [
         "Yes, from step 6.",
-        "tensors hold NaN",
+        "NaN or infinities in 1 tensor",
         "attempt 2",
         "best 0.",
         "Where the bytes are",
@@ -117,11 +71,7 @@ fn the_page_says_what_a_person_looks_for() {
     ] {
         assert!(page.contains(expected), "{expected:?} is not on the page");
     }
-    let path = run.0.join("0002-0000000006.tkeep");
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[4096 + 5] ^= 1;
-    std::fs::remove_file(&path).unwrap();
-    std::fs::write(&path, bytes).unwrap();
+    run.damage("0002-0000000006.tkeep");
     let page = run.page();
     parse(&page);
     assert!(page.contains("Yes, from step 5, with a loss.") && page.contains("checksum of chunk 0"));
@@ -129,8 +79,9 @@ fn the_page_says_what_a_person_looks_for() {
 
 #[test]
 fn fifty_checkpoints_are_below_a_megabyte() {
-    let page = Run::new(50).page();
+    let page = Run::with(50, 1200).page();
     assert!(page.len() < 1_000_000, "{} bytes", page.len());
+    assert_eq!(page.matches("class=\"pair\"").count(), 15, "every two of six");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the page is made of. Owns: reading all of it from a run, once.
 
 use super::Options;
-use crate::compare::{self, Tolerance, Verdict};
+use super::pairs::Pair;
 use crate::opened::{Meta, Opened};
 use crate::records::{self, Change};
 use crate::stats::{self, Stats};
@@ -18,14 +18,6 @@ pub struct Damaged {
     pub errors: Vec<Error>,
 }
 
-/// Two checkpoints, compared.
-pub struct Pair {
-    pub left: Name,
-    pub right: Name,
-    pub verdicts: BTreeMap<String, Verdict>,
-    pub changes: Vec<Change>,
-}
-
 /// Everything.
 pub struct Run {
     pub infos: Vec<Info>,
@@ -35,7 +27,8 @@ pub struct Run {
     /// The newest that verifies, and its tensors.
     pub newest: Option<(Name, Tensors)>,
     pub damaged: Vec<Damaged>,
-    pub pair: Option<Pair>,
+    /// Every two of a few checkpoints, the first of them shown first.
+    pub pairs: Vec<Pair>,
     /// Each attempt's last records against those of the attempt before.
     pub changes: Vec<(u32, u32, Vec<Change>)>,
 }
@@ -49,10 +42,13 @@ impl Run {
         for key in reader.set_aside()?.iter().filter(|key| key.contains(".tkeep")) {
             damaged.push(look(key, reader.open_set_aside(key)));
         }
-        let pair = pair(reader, &infos, options)?;
+        let is_damaged = |info: &Info| damaged.iter().any(|damaged| damaged.name == info.key);
+        let intact: Vec<&Info> =
+            infos.iter().filter(|info| info.state.is_ok() && !is_damaged(info)).collect();
+        let pairs = super::pairs::compare(reader, &intact, &kept, options)?;
         let changes = changes(reader, &infos);
         let attempts = reader.attempts()?;
-        Ok(Self { infos, attempts, keep, kept, newest, damaged, pair, changes })
+        Ok(Self { infos, attempts, keep, kept, newest, damaged, pairs, changes })
     }
 
     /// Checkpoints that say something of themselves.
@@ -94,26 +90,6 @@ fn look(name: &str, opened: Result<Checkpoint>) -> Damaged {
     let chunks = tensors.iter().flat_map(|name| checkpoint.chunks(name).unwrap_or_default());
     let chunks = chunks.map(|chunk| (chunk.offset, chunk.stored_len)).collect();
     Damaged { name, len: checkpoint.len_bytes(), chunks, errors }
-}
-
-fn pair(reader: &Reader, infos: &[Info], options: &Options) -> Result<Option<Pair>> {
-    let readable: Vec<Name> = infos.iter().filter(|info| info.state.is_ok()).map(|info| info.name).collect();
-    let (left, right) = match (options.diff, readable.first(), readable.last()) {
-        (Some((left, right)), ..) => (reader.find(left)?, reader.find(right)?),
-        (None, Some(&left), Some(&right)) if left != right => (left, right),
-        _ => return Ok(None),
-    };
-    let compared = || -> Result<Pair> {
-        let (a, b) = (Opened::Own(reader.open_name(left)?), Opened::Own(reader.open_name(right)?));
-        let verdicts = compare::all(&a, &b, None, Tolerance { rtol: 1e-5, atol: 1e-8 })?;
-        let changes = records::changes(&a.readable_records()?, &b.readable_records()?);
-        Ok(Pair { left, right, verdicts, changes })
-    };
-    match compared() {
-        // Not the page's end: the damage is shown, and the pair is not.
-        Err(_) if options.diff.is_none() => Ok(None),
-        pair => pair.map(Some),
-    }
 }
 
 fn changes(reader: &Reader, infos: &[Info]) -> Vec<(u32, u32, Vec<Change>)> {

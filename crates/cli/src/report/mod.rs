@@ -1,9 +1,10 @@
 //! A run as one HTML page: can it be resumed, what happened, how the metrics went, what is in the newest checkpoint. Owns:
-//! the order of the page's parts. The page is self-contained: inline SVG, CSS and a few lines of JavaScript for sorting
-//! and the theme; nothing is fetched. Every text from a file is escaped: names are hostile.
+//! the order of the page's parts. The page is self-contained: inline SVG, CSS and a few lines of JavaScript for sorting,
+//! for picking what is compared, and for the theme; nothing is fetched. Every text from a file is escaped: names are hostile.
 
 mod cost;
 mod data;
+mod pairs;
 mod parts;
 mod svg;
 mod tensors;
@@ -17,7 +18,7 @@ use tensorkeep::{Reader, Result};
 pub struct Options {
     /// The page's title.
     pub title: String,
-    /// Two steps to compare; without them, the oldest and the newest.
+    /// Two steps to compare first; without them, the oldest and the newest.
     pub diff: Option<(u64, u64)>,
     /// Free bytes where the run lies, for saying when the disk is full.
     pub free_bytes: Option<u64>,
@@ -58,7 +59,7 @@ pub fn html(reader: &Reader, options: &Options) -> Result<String> {
         timeline::metrics(&run),
         tensors::treemap(&run),
         tensors::table(&run),
-        parts::diff(&run),
+        pairs::diff(&run),
         parts::damage(&run),
         parts::records(&run),
         cost::cost(&run, options),
@@ -96,7 +97,11 @@ fn section(id: &str, title: &str, body: &str) -> String {
 /// A table; a cell is HTML already, with an optional value to sort by.
 fn table(header: &[&str], rows: &[Vec<Cell>]) -> String {
     let mut html = String::from("<div class=\"scroll\"><table class=\"sortable\"><thead><tr>");
-    header.iter().for_each(|title| html.push_str(&format!("<th scope=\"col\">{}</th>", escape(title))));
+    for (column, title) in header.iter().enumerate() {
+        let numbers = rows.iter().any(|row| row.get(column).is_some_and(|cell| cell.key.is_some()));
+        let class = if numbers { " class=\"n\"" } else { "" };
+        html.push_str(&format!("<th scope=\"col\"{class}>{}</th>", escape(title)));
+    }
     html.push_str("</tr></thead><tbody>\n");
     for row in rows {
         let bad = row.iter().any(|cell| cell.bad);

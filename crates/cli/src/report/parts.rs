@@ -1,9 +1,9 @@
 //! The page's plain parts: can it be resumed, what differs, what is damaged, what changed, the list.
 
 use super::data::{Damaged, Run};
+use super::pairs::changed;
 use super::{Cell, escape, section, table};
 use crate::output;
-use crate::records::Change;
 use crate::verbs::ls;
 
 pub fn resume(run: &Run) -> String {
@@ -27,61 +27,6 @@ pub fn resume(run: &Run) -> String {
         None => "<p class=\"dim\">The run does not say its retention policy.</p>".to_owned(),
     };
     section("resume", "Can it be resumed?", &format!("{verdict}{policy}"))
-}
-
-/// Differing tensors listed.
-const DIFFERENT: usize = 300;
-
-pub fn diff(run: &Run) -> String {
-    let Some(pair) = &run.pair else { return String::new() };
-    let mut counts: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
-    pair.verdicts.values().for_each(|verdict| *counts.entry(verdict.word()).or_default() += 1);
-    let counts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
-    let mut differing: Vec<_> =
-        pair.verdicts.iter().filter(|(_, verdict)| verdict.word() != "equal").collect();
-    let relative = |verdict: &crate::compare::Verdict| {
-        verdict.distance().map_or(f64::MAX, |distance| distance.relative())
-    };
-    differing.sort_by(|(_, a), (_, b)| relative(b).total_cmp(&relative(a)));
-    let rows: Vec<Vec<Cell>> = differing
-        .iter()
-        .take(DIFFERENT)
-        .map(|(name, verdict)| {
-            let mut row = vec![Cell::text(name), Cell::text(verdict.word())];
-            if let Some(distance) = verdict.distance() {
-                row.extend(
-                    [distance.max, distance.relative(), distance.cosine()]
-                        .map(|value| Cell::number(&output::number(value), value)),
-                );
-                row.push(Cell::number(&distance.ulp.to_string(), distance.ulp as f64));
-            }
-            row
-        })
-        .collect();
-    let tensors = match rows.is_empty() {
-        true => String::new(),
-        false => table(&["tensor", "verdict", "max |d|", "relative L2", "cosine", "ulp"], &rows),
-    };
-    let title = format!("From {} to {}", pair.left, pair.right);
-    let records = changes(&pair.changes);
-    section(
-        "diff",
-        &title,
-        &format!("<p>{}</p>{tensors}<h3>records</h3>{records}", escape(&counts.join(", "))),
-    )
-}
-
-fn changes(changes: &[Change]) -> String {
-    if changes.is_empty() {
-        return "<p class=\"dim\">No record differs.</p>".to_owned();
-    }
-    let side = |side: &Option<String>| Cell::text(side.as_deref().unwrap_or("–"));
-    let rows: Vec<Vec<Cell>> = changes
-        .iter()
-        .take(200)
-        .map(|change| vec![Cell::text(&change.path), side(&change.left), side(&change.right)])
-        .collect();
-    table(&["place", "before", "after"], &rows)
 }
 
 /// Cells of a chunk map.
@@ -148,7 +93,7 @@ pub fn records(run: &Run) -> String {
         .iter()
         .rev()
         .take(10)
-        .map(|(before, after, list)| format!("<h3>attempt {before} → {after}</h3>{}", changes(list)))
+        .map(|(before, after, list)| format!("<h3>attempt {before} → {after}</h3>{}", changed(list, 200)))
         .collect();
     match body.is_empty() {
         true => String::new(),

@@ -40,7 +40,11 @@ pub fn treemap(run: &Run) -> String {
         .collect();
     let more =
         if left_out > 0 { format!("{left_out} smaller tensors are not drawn.") } else { String::new() };
-    section("sizes", "Where the bytes are", &format!("{svg}<p class=\"dim\">{legend}{more}</p>"))
+    section(
+        "sizes",
+        "Where the bytes are",
+        &format!("<div class=\"wide\">{svg}</div><p class=\"dim\">{legend}{more}</p>"),
+    )
 }
 
 /// The name up to its last dot but one: a layer, or a group of them.
@@ -140,7 +144,7 @@ pub fn table(run: &Run) -> String {
     let broken = tensors.iter().filter(|(_, stats)| bad(stats) > 0).count();
     let verdict = match broken {
         0 => "<p class=\"good\">No NaN and no infinity.</p>".to_owned(),
-        count => format!("<p class=\"wrong\">{count} tensors hold NaN or infinities.</p>"),
+        count => format!("<p class=\"wrong\">NaN or infinities in {}.</p>", output::count(count, "tensor")),
     };
     let more = if left_out > 0 {
         format!(

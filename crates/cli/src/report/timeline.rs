@@ -25,7 +25,7 @@ pub fn timeline(run: &Run) -> String {
     let x = Scale::new(steps.map(|step| step as f64), 150.0, 1060.0);
     let height = LANE * numbers.len() as f64 + 28.0;
     let mut svg = format!("<svg viewBox=\"0 0 1100 {height}\" width=\"100%\" role=\"img\">");
-    let picture = Picture { run, x, origins, there, lanes: numbers };
+    let picture = Picture { run, x, origins, there, lanes: numbers, comparable: super::pairs::names(run) };
     (0..picture.lanes.len()).for_each(|lane| svg.push_str(&picture.link(lane)));
     (0..picture.lanes.len()).for_each(|lane| svg.push_str(&picture.lane(lane)));
     let end = x.ends().1;
@@ -37,7 +37,7 @@ pub fn timeline(run: &Run) -> String {
         0 => String::new(),
         left_out => format!("<p class=\"dim\">{left_out} earlier attempts are not drawn.</p>"),
     };
-    section("timeline", "What happened", &format!("{svg}{LEGEND}{more}"))
+    section("timeline", "What happened", &format!("<div class=\"wide\">{svg}</div>{LEGEND}{more}"))
 }
 
 const LEGEND: &str = "<p class=\"dim\"><span style=\"color:var(--accent)\">●</span> kept &nbsp; <span style=\"color:var(--good)\">●</span> pinned &nbsp; \
@@ -59,6 +59,8 @@ struct Picture<'r> {
     origins: BTreeMap<u32, Name>,
     there: BTreeSet<Name>,
     lanes: Vec<u32>,
+    /// What can be picked for comparing.
+    comparable: Vec<Name>,
 }
 
 impl Picture<'_> {
@@ -147,8 +149,12 @@ impl Picture<'_> {
             Err(error) => format!("{}: {error}", info.name),
         };
         let x = self.step(info.name.step);
+        let pick = match self.comparable.contains(&info.name) {
+            true => format!(" class=\"pick\" data-name=\"{}\"", info.name),
+            false => String::new(),
+        };
         format!(
-            "<circle cx=\"{x:.1}\" cy=\"{y}\" r=\"5\" fill=\"{fill}\"><title>{}</title></circle>",
+            "<circle cx=\"{x:.1}\" cy=\"{y}\" r=\"5\" fill=\"{fill}\"{pick}><title>{}</title></circle>",
             escape(&what)
         )
     }

@@ -3,16 +3,18 @@
 use crate::args::Output;
 use crate::exit::Exit;
 use crate::target::Target;
-use crate::{Done, output};
+use crate::{Done, output, parallel};
 use serde_json::json;
 use tensorkeep::{Checkpoint, Codec, Error, ErrorKind, Result, WriteOptions};
 
 pub fn repack(target: &str, output: &Output, codec: Codec, json: bool) -> Done {
     output::check_free(&output.output, output.force)?;
+    let busy = parallel::busy("repacking", true);
     let checkpoint = Target::parse(target)?.open()?;
     let written = checkpoint.to_snapshot()?.save_with(&output.output, &WriteOptions::new().codec(codec))?;
     let again = Checkpoint::open(&output.output)?;
     same_bytes(&checkpoint, &again)?;
+    drop(busy);
     let (before, after) = (checkpoint.len_bytes(), written.len);
     if json {
         let path = output.output.display().to_string();
@@ -53,9 +55,11 @@ fn same_bytes(left: &Checkpoint, right: &Checkpoint) -> Result<()> {
 /// Exit code 0 when all was intact, 1 when something was lost.
 pub fn salvage(target: &str, output: &Output, json: bool) -> Done {
     output::check_free(&output.output, output.force)?;
+    let busy = parallel::busy("salvaging", true);
     let checkpoint = Target::parse(target)?.open()?;
     let (snapshot, lost) = checkpoint.salvage()?;
     let written = snapshot.save(&output.output)?;
+    drop(busy);
     if json {
         let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
         let path = output.output.display().to_string();

@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Engine, Local, fresh_nonce};
-use tensorkeep::{Error, ErrorKind, Result};
+use tensorkeep::{Checkpoint, Error, ErrorKind, Result, Snapshot};
 
 /// Syncs measured; the median is told.
 const SYNCS: usize = 15;
@@ -107,6 +107,7 @@ fn findings(dir: &Path, scratch: &Path) -> Result<Vec<Finding>> {
     findings.push(Finding::yes("files can be mapped", caps.map));
     findings.extend(syncs(scratch).map_err(|error| Error::io("measuring fsync", error))?);
     findings.extend(speeds(scratch).map_err(|error| Error::io("measuring speeds", error))?);
+    findings.extend(loads(scratch)?);
     Ok(findings)
 }
 
@@ -179,13 +180,44 @@ fn syncs(scratch: &Path) -> std::io::Result<Vec<Finding>> {
     Ok(vec![cost("fsync of a new 4 KiB file", files), cost("fsync of the folder", folders)])
 }
 
+fn speed(what: &'static str, time: Duration) -> Finding {
+    let answer = format!("{}/s", output::size((SPEED_BYTES as f64 / time.as_secs_f64()) as u64));
+    Finding { what, answer, fine: true }
+}
+
+/// A checkpoint as a trainer saves and loads it: read, and mapped.
+#[expect(unsafe_code, reason = "mapping is what is measured, of a file that only this function knows of")]
+fn loads(scratch: &Path) -> Result<Vec<Finding>> {
+    let path = scratch.join("load.tkeep");
+    let values = vec![0.5_f32; SPEED_BYTES / size_of::<f32>()];
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("t", &values)?;
+    let start = Instant::now();
+    snapshot.save(&path)?;
+    let saved = start.elapsed();
+    // The fastest of three: the first touch of fresh memory is another thing to measure.
+    let fastest = |load: &dyn Fn() -> Result<()>| -> Result<Duration> {
+        let mut best = Duration::MAX;
+        for _ in 0..3 {
+            let start = Instant::now();
+            load()?;
+            best = best.min(start.elapsed());
+        }
+        Ok(best)
+    };
+    let read = fastest(&|| Checkpoint::open(&path)?.tensor("t").map(drop))?;
+    // SAFETY: the file lies in a folder that was made for this, under a name that nobody was told; it is not changed.
+    let mapped = fastest(&|| unsafe { Checkpoint::map(&path) }?.tensor("t").map(drop))?;
+    Ok(vec![
+        speed("save a checkpoint durably, 64 MiB", saved),
+        speed("load it by reading, verified, cached", read),
+        speed("load it by mapping, verified, cached", mapped),
+    ])
+}
+
 fn speeds(scratch: &Path) -> std::io::Result<Vec<Finding>> {
     let path = scratch.join("speed");
     let data: Vec<u8> = (0..SPEED_BYTES).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let speed = |what, time: Duration| {
-        let answer = format!("{}/s", output::size((SPEED_BYTES as f64 / time.as_secs_f64()) as u64));
-        Finding { what, answer, fine: true }
-    };
     let start = Instant::now();
     let mut file = File::create(&path)?;
     file.write_all(&data)?;

@@ -4,17 +4,19 @@
 use crate::args::Output;
 use crate::exit::Exit;
 use crate::target::Target;
-use crate::{Done, output};
+use crate::{Done, output, parallel};
 use serde_json::json;
 use tensorkeep::convert::{self, Foreign, Format, Note};
 use tensorkeep::{Checkpoint, Codec, Error, ErrorKind, Result, WriteOptions};
 
 pub fn import(source: &str, output: &Output, allow_loss: bool, codec: Codec, json: bool) -> Done {
     output::check_free(&output.output, output.force)?;
+    let busy = parallel::busy("importing", true);
     let foreign = Foreign::open(source)?;
     foreign.snapshot()?.save_with(&output.output, &WriteOptions::new().codec(codec))?;
     let checkpoint = Checkpoint::open(&output.output)?;
     compared(convert::differences(&checkpoint, &foreign)?, &output.output)?;
+    drop(busy);
     done("import", output, foreign.tensors().len(), foreign.notes(), allow_loss, json)
 }
 
@@ -25,6 +27,7 @@ pub fn export(target: &str, output: &Output, allow_loss: bool, json: bool) -> Do
             .expected(".safetensors, .npz or .npy")
     })?;
     output::check_free(&output.output, output.force)?;
+    let busy = parallel::busy("exporting", true);
     let checkpoint = Target::parse(target)?.open()?;
     let export = convert::export(&checkpoint, &output.output, format)?;
     let foreign = Foreign::open(&output.output)?;
@@ -38,6 +41,7 @@ pub fn export(target: &str, output: &Output, allow_loss: bool, json: bool) -> Do
                 .any(|note| note.loss && what.starts_with(&format!("{}: missing", note.name)))
     });
     compared(differences, &output.output)?;
+    drop(busy);
     done("export", output, export.tensors, &export.notes, allow_loss, json)
 }
 
@@ -66,14 +70,12 @@ fn done(verb: &str, output: &Output, tensors: usize, notes: &[Note], allow_loss:
     } else {
         for note in notes {
             let word = if note.loss { "lost" } else { "note" };
-            let _ = std::io::Write::write_fmt(
-                &mut std::io::stderr(),
-                format_args!("{word}: {}\n", output::clean(&format!("{}: {}", note.name, note.what))),
-            );
+            output::tell(format_args!("{word}: {}: {}", note.name, note.what));
         }
         output::print(format!(
-            "{path}: {tensors} tensors, compared bit for bit{}",
-            if lost > 0 { format!(", {lost} things lost") } else { String::new() }
+            "{path}: {}, compared bit for bit{}",
+            output::count(tensors, "tensor"),
+            if lost > 0 { format!(", {} lost", output::count(lost, "thing")) } else { String::new() }
         ))?;
     }
     if lost > 0 && !allow_loss {

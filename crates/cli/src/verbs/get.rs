@@ -9,7 +9,7 @@ use serde_json::json;
 use std::ops::Range;
 use tensorkeep::convert::npy_bytes;
 use tensorkeep::engine::replace_file;
-use tensorkeep::{Error, ErrorKind, Result, Tensor};
+use tensorkeep::{Dtype, Error, ErrorKind, Result, Tensor};
 
 /// One axis: a range, or one index, which takes the axis away.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +44,7 @@ pub fn run(args: &Get, json: bool) -> Done {
             "dtype": tensor.dtype().name(),
             "shape": tensor.shape(),
             "output": args.output.as_ref().map(|path| path.display().to_string()),
-            "values": if args.output.is_some() { None } else { Some(values) },
+            "values": args.output.is_none().then(|| values.iter().map(|text| as_json(tensor.dtype(), text)).collect::<Vec<_>>()),
             "cut_short": args.output.is_none() && tensor.len() > PRINTED,
         });
         output::print_json("get", document)?;
@@ -54,7 +54,7 @@ pub fn run(args: &Get, json: bool) -> Done {
     match &args.output {
         Some(path) => output::print(format!("{}: {what}", path.display()))?,
         None => {
-            eprintln!("{what}");
+            output::tell(what);
             output::print(values.join("\n"))?;
             if tensor.len() > PRINTED {
                 output::warn(format!("{} more values; -o writes them all", tensor.len() - PRINTED));
@@ -62,6 +62,12 @@ pub fn run(args: &Get, json: bool) -> Done {
         }
     }
     Ok(exit)
+}
+
+/// A number or a truth where JSON has it; NaN, infinities, complex numbers and bytes are text.
+fn as_json(dtype: Dtype, text: &str) -> serde_json::Value {
+    let value = serde_json::from_str(text).ok().filter(|_| dtype != Dtype::Opaque);
+    value.unwrap_or_else(|| text.into())
 }
 
 /// The tensor that is named, or the slice of it. A name with brackets in it is a name first.

@@ -26,11 +26,12 @@ pub fn run(args: &History, json: bool) -> Done {
     let mut metrics: BTreeSet<&str> =
         states.iter().flat_map(|(_, state)| state.metrics.keys().map(String::as_str)).collect();
     if let Some(only) = &args.metric {
-        metrics.retain(|metric| metric == only);
-        if metrics.is_empty() {
+        if !metrics.contains(only.as_str()) {
+            let known: Vec<&str> = metrics.into_iter().collect();
             let error = Error::new(ErrorKind::NotFound, format!("no checkpoint has the metric {only:?}"));
-            return Err(error.in_object(&args.run));
+            return Err(error.in_object(&args.run).expected(format!("one of {known:?}")));
         }
+        metrics.retain(|metric| metric == only);
     }
     let names: Vec<Name> = states.iter().map(|(name, _)| *name).collect();
     let points = match &args.tensor {

@@ -40,9 +40,10 @@ pub fn run(run: &str, json: bool) -> Done {
         }
         row
     });
+    // What matters most comes first: a narrow terminal cuts the ends of lines.
     let header =
-        ["step", "attempt", "epoch", "age", "size", "metrics", "saved because", "kept because", "state"];
-    output::print(output::table(&header, &[0, 1, 2, 3, 4], rows))?;
+        ["step", "state", "age", "size", "attempt", "epoch", "metrics", "kept because", "saved because"];
+    output::print(output::table(&header, &[0, 2, 3, 4, 5], rows))?;
     for info in &infos {
         if let Err(error) = &info.state {
             output::warn(error);
@@ -67,26 +68,22 @@ pub fn kept(reader: &Reader, infos: &[Info]) -> Result<(Option<Keep>, Kept)> {
 }
 
 fn row(info: &Info, now: u64, kept: Option<&BTreeSet<String>>) -> Vec<String> {
-    let mut row = vec![info.name.step.to_string(), info.name.attempt.to_string()];
-    let len = output::size(info.len);
+    let unknown = || ("?".to_owned(), "?".to_owned(), String::new(), String::new());
+    let (age, epoch, metrics, why) = info.state.as_ref().map_or_else(
+        |_| unknown(),
+        |state| {
+            let age = output::age(state.saved_at, now);
+            (age, state.progress.epoch.to_string(), metrics(state), output::clean(&state.why))
+        },
+    );
+    let state = match &info.state {
+        Ok(_) if info.pinned => "pinned".to_owned(),
+        Ok(_) => "ok".to_owned(),
+        Err(error) => output::red(error.kind().as_str()),
+    };
     let kept = kept.map(|why| why.iter().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default();
-    let kept = output::clean(&kept);
-    match &info.state {
-        Ok(state) => row.extend([
-            state.progress.epoch.to_string(),
-            output::age(state.saved_at, now),
-            len,
-            metrics(state),
-            output::clean(&state.why),
-            kept,
-            if info.pinned { "pinned" } else { "ok" }.to_owned(),
-        ]),
-        Err(error) => {
-            let unknown = ["?".to_owned(), "?".to_owned(), len, String::new(), String::new(), kept];
-            row.extend(unknown.into_iter().chain([output::red(error.kind().as_str())]));
-        }
-    }
-    row
+    let (step, attempt) = (info.name.step.to_string(), info.name.attempt.to_string());
+    vec![step, state, age, output::size(info.len), attempt, epoch, metrics, output::clean(&kept), why]
 }
 
 pub fn metrics(state: &State) -> String {

@@ -9,7 +9,7 @@ use crate::tree::Node;
 use crate::{Done, numbers, output, records};
 use serde_json::json;
 use std::collections::HashMap;
-use tensorkeep::{Result, Value};
+use tensorkeep::{Result, Scratch, Value};
 
 /// Shows one checkpoint.
 ///
@@ -59,10 +59,11 @@ fn total(metas: &[Meta]) -> u64 {
 fn summary(opened: &Opened, metas: &[Meta], records: &[(String, Value)]) -> String {
     let mut lines = vec![output::bold(&output::clean(opened.name()))];
     if let Opened::Foreign(foreign) = opened {
-        lines.push(format!("a {} file", foreign.format()));
+        lines.push(format!("format {}", foreign.format()));
     }
     let (values, len) = (output::size(total(metas)), output::size(opened.len_bytes()));
-    lines.push(format!("{} tensors, {values} of values in {len}", metas.len()));
+    let tensors = output::count(metas.len(), "tensor");
+    lines.push(format!("{tensors}, {values} of values in {len}"));
     let field = |record: &str, field: &str| {
         let (_, value) = records.iter().find(|(name, _)| name == record)?;
         let Value::Map(map) = value else { return None };
@@ -103,7 +104,7 @@ fn tensors(opened: &Opened, metas: &[Meta], args: &Show) -> Result<String> {
         None => vec![
             line.label,
             String::new(),
-            format!("{} tensors", line.tensors),
+            output::count(line.tensors, "tensor"),
             output::size(line.bytes),
             share(line.bytes),
         ],
@@ -113,11 +114,11 @@ fn tensors(opened: &Opened, metas: &[Meta], args: &Show) -> Result<String> {
 
 /// The first values of each tensor; only the first chunk is read.
 fn values<'m>(opened: &Opened, metas: &'m [Meta], count: usize) -> Result<HashMap<&'m str, String>> {
-    let mut found = HashMap::new();
+    let (mut found, mut scratch) = (HashMap::new(), Scratch::default());
     for meta in metas.iter().filter(|_| count > 0) {
         let Ok(dtype) = meta.dtype else { continue };
         let mut text = Vec::new();
-        opened.visit(&meta.name, 0..1, |_, bytes| {
+        opened.visit(&meta.name, 0..1, &mut scratch, |_, bytes| {
             text.extend(bytes.chunks_exact(dtype.size()).take(count).map(|bytes| numbers::one(dtype, bytes)));
             Ok(())
         })?;

@@ -23,34 +23,40 @@ pub fn run(args: &Selected, json: bool) -> Done {
         return Ok(Exit::Ok);
     }
     opened.warnings().iter().for_each(output::warn);
+    // What matters most comes first: a narrow terminal cuts the ends of lines.
     let header = [
         "tensor",
-        "dtype",
-        "shape",
-        "min",
-        "max",
-        "mean",
-        "std",
-        "norm",
-        "zeros",
         "NaN/Inf",
         "first",
         "histogram",
+        "mean",
+        "std",
+        "min",
+        "max",
+        "norm",
+        "zeros",
+        "dtype",
+        "shape",
     ];
     let rows = pairs.iter().map(|(meta, stats)| row(meta, stats.as_ref()));
-    output::print(output::table(&header, &[3, 4, 5, 6, 7, 8, 9, 10], rows))?;
+    output::print(output::table(&header, &[1, 2, 4, 5, 6, 7, 8, 9], rows))?;
     Ok(Exit::Ok)
 }
 
 fn row(meta: &Meta, stats: Option<&Stats>) -> Vec<String> {
-    let mut row = vec![meta.name.clone(), meta.dtype_text(), meta.shape_text()];
-    let Some(stats) = stats.filter(|stats| stats.count > 0) else { return row };
-    let some = |value: f64| if stats.finite > 0 { output::number(value) } else { "-".to_owned() };
-    row.extend([stats.min, stats.max, stats.mean, stats.std(), stats.norm()].map(some));
-    row.push(format!("{:.1} %", 100.0 * stats.zeros as f64 / stats.count as f64));
-    row.push(if stats.bad() > 0 { format!("{}/{}", stats.nans, stats.infs) } else { "0".to_owned() });
-    row.push(stats.first_bad.map(|index| index.to_string()).unwrap_or_default());
-    row.push(output::sparkline(&stats.histogram()));
+    let mut row = vec![meta.name.clone()];
+    match stats.filter(|stats| stats.count > 0) {
+        Some(stats) => {
+            let some = |value: f64| if stats.finite > 0 { output::number(value) } else { "-".to_owned() };
+            row.push(if stats.bad() > 0 { format!("{}/{}", stats.nans, stats.infs) } else { "0".to_owned() });
+            row.push(stats.first_bad.map(|index| index.to_string()).unwrap_or_default());
+            row.push(output::sparkline(&stats.histogram()));
+            row.extend([stats.mean, stats.std(), stats.min, stats.max, stats.norm()].map(some));
+            row.push(format!("{:.1} %", 100.0 * stats.zeros as f64 / stats.count as f64));
+        }
+        None => row.resize(10, String::new()),
+    }
+    row.extend([meta.dtype_text(), meta.shape_text()]);
     row
 }
 

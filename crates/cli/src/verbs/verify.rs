@@ -6,9 +6,10 @@ use crate::exit::Exit;
 use crate::opened::{Meta, Opened};
 use crate::place::Place;
 use crate::target::Target;
-use crate::{Done, output, stats};
+use crate::{Done, output, parallel, stats};
 use serde_json::json;
-use tensorkeep::{Checkpoint, Error, ErrorKind, Report, Result};
+use tensorkeep::convert::Format;
+use tensorkeep::{Checkpoint, Error, ErrorKind, Report, Result, Scratch};
 
 /// How thoroughly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub fn run(args: &args::Verify, json: bool) -> Done {
     let target = &args.target;
     let verified = match Target::parse(target)? {
         Target::Run(place, None) => verify_run(&place, depth)?,
-        one => vec![Verified::of(target.to_owned(), one.open(), depth)?],
+        one => vec![Verified::of(target.to_owned(), one.look(), depth)?],
     };
     if verified.is_empty() {
         return Err(Error::new(ErrorKind::NotFound, "the run has no checkpoints to verify").in_object(target));
@@ -67,6 +68,8 @@ fn answer(verified: &[Verified]) -> Exit {
 /// One checkpoint's answer.
 struct Verified {
     name: String,
+    /// Of a foreign file, whose bytes are read and have no checksums that could be verified.
+    foreign: Option<Format>,
     report: Option<Report>,
     /// Tensors with NaN or Inf: name, how many, the first index.
     bad: Vec<(String, u64, u64)>,
@@ -76,43 +79,51 @@ struct Verified {
 impl Verified {
     /// # Errors
     /// What is not about the checkpoint's bytes.
-    fn of(name: String, opened: Result<Checkpoint>, depth: Depth) -> Result<Self> {
-        let checkpoint = match opened {
-            Ok(checkpoint) => checkpoint,
+    fn of(name: String, opened: Result<Opened>, depth: Depth) -> Result<Self> {
+        let busy = parallel::busy("verifying", depth != Depth::Quick);
+        let opened = match opened {
+            Ok(opened) => opened,
             Err(error) if is_answer(&error) => {
-                return Ok(Self { name, report: None, bad: vec![], damage: vec![error] });
+                return Ok(Self { name, foreign: None, report: None, bad: vec![], damage: vec![error] });
             }
             Err(error) => return Err(error),
         };
-        let mut report = match depth {
-            Depth::Quick => quick(&checkpoint),
-            _ => checkpoint.report()?,
+        let (foreign, mut report) = match &opened {
+            Opened::Foreign(foreign) => (Some(foreign.format()), read_all(&opened, depth)?),
+            Opened::Own(checkpoint) if depth == Depth::Quick => (None, quick(checkpoint)),
+            Opened::Own(checkpoint) => (None, checkpoint.report()?),
         };
         let mut damage = std::mem::take(&mut report.damage);
+        drop(busy);
         let mut bad = vec![];
         if depth == Depth::Deep && damage.is_empty() {
-            match non_finite(checkpoint) {
+            match non_finite(&opened) {
                 Ok(found) => bad = found,
                 Err(error) if is_answer(&error) => damage.push(error),
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { name, report: Some(report), bad, damage })
+        Ok(Self { name, foreign, report: Some(report), bad, damage })
     }
 
     fn as_text(&self) -> String {
         let mut text = match (&self.report, self.damage.len()) {
             (Some(report), 0) => format!(
-                "{}: ok, {} tensors, {} records, {} chunks, {}",
+                "{}: ok, {}, {}, {}, {}",
                 self.name,
-                report.tensors,
-                report.records,
-                report.chunks,
+                output::count(report.tensors, "tensor"),
+                output::count(report.records, "record"),
+                output::count(report.chunks, "chunk"),
                 output::size(report.bytes)
             ),
-            (Some(_), count) => format!("{}: DAMAGED in {count} places", self.name),
+            (Some(_), places) => format!("{}: DAMAGED in {}", self.name, output::count(places, "place")),
             (None, _) => format!("{}: does not open", self.name),
         };
+        if let Some(format) = self.foreign {
+            text.push_str(&format!(
+                "\n  format {format}: read, not verified; only tensorkeep's own have checksums that are"
+            ));
+        }
         for error in &self.damage {
             text.push_str(&format!("\n  {error}"));
         }
@@ -134,6 +145,7 @@ impl Verified {
         let bad = |(tensor, count, first): &(String, u64, u64)| json!({ "tensor": tensor, "count": count, "first": first });
         json!({
             "name": self.name,
+            "format": self.foreign.map_or("tensorkeep", Format::as_str),
             "ok": self.damage.is_empty(),
             "opens": self.report.is_some(),
             "tensors": self.report.as_ref().map(|report| report.tensors),
@@ -168,14 +180,29 @@ fn quick(checkpoint: &Checkpoint) -> Report {
     report
 }
 
-fn non_finite(checkpoint: Checkpoint) -> Result<Vec<(String, u64, u64)>> {
-    let opened = Opened::Own(checkpoint);
+/// Every byte of a foreign file, so far as it is asked for; what cannot be read is its damage.
+fn read_all(opened: &Opened, depth: Depth) -> Result<Report> {
+    let (mut report, mut scratch) = (Report::default(), Scratch::default());
+    let metas = opened.tensors(None);
+    (report.bytes, report.tensors) = (opened.len_bytes(), metas.len());
+    (report.records, report.chunks) = (opened.records().len(), metas.iter().map(|meta| meta.chunks).sum());
+    for meta in metas.iter().filter(|_| depth != Depth::Quick) {
+        match opened.visit(&meta.name, 0..meta.chunks, &mut scratch, |_, _| Ok(())) {
+            Err(error) if is_answer(&error) => report.damage.push(error),
+            read => read?,
+        }
+    }
+    Ok(report)
+}
+
+fn non_finite(opened: &Opened) -> Result<Vec<(String, u64, u64)>> {
     let mut metas: Vec<Meta> = opened.tensors(None);
     metas.retain(|meta| meta.alias_of.is_none());
-    let all = stats::of(&opened, &metas)?;
+    let all = stats::of(opened, &metas)?;
+    let mut scratch = Scratch::default();
     // What has no numbers is decoded all the same.
     for (meta, _) in metas.iter().zip(&all).filter(|(_, stats)| stats.is_none()) {
-        opened.visit(&meta.name, 0..meta.chunks, |_, _| Ok(()))?;
+        opened.visit(&meta.name, 0..meta.chunks, &mut scratch, |_, _| Ok(()))?;
     }
     let bad = |(meta, stats): (&Meta, &Option<stats::Stats>)| {
         let stats = stats.as_ref()?;
@@ -189,7 +216,7 @@ fn verify_run(place: &Place, depth: Depth) -> Result<Vec<Verified>> {
     let mut verified = Vec::new();
     for name in reader.names()? {
         let path = format!("{place}/{name}.tkeep");
-        match Verified::of(path, reader.open_name(name), depth) {
+        match Verified::of(path, reader.open_name(name).map(Opened::Own), depth) {
             // Rotated away by the run's writer since it was listed.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             one => verified.push(one?),

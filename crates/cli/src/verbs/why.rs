@@ -3,7 +3,7 @@
 use crate::exit::Exit;
 use crate::target::Target;
 use crate::verbs::ls;
-use crate::{Done, output};
+use crate::{Done, output, parallel};
 use serde_json::json;
 use tensorkeep::{Info, Keep, Reader, Result};
 
@@ -54,12 +54,29 @@ fn fate(keep: Option<&Keep>, why: &[String], newer: usize) -> String {
         [only] if only == "newest" => {
             format!("kept: newest; goes when a newer one is durable (policy: {keep})")
         }
-        why => format!("kept: {}; {newer} are newer (policy: {keep})", why.join(", ")),
+        why => {
+            let goes = saves_left(why, newer).map_or(String::new(), |saves| match saves {
+                1 => "; goes with the next save".to_owned(),
+                saves => format!("; goes when {saves} newer ones are saved"),
+            });
+            format!("kept: {}{goes} (policy: {keep})", why.join(", "))
+        }
     }
+}
+
+/// Saves until it goes, where only its place among the newest keeps it.
+fn saves_left(why: &[String], newer: usize) -> Option<usize> {
+    let place = |why: &String| match why.as_str() {
+        "newest" => Some(1),
+        why => why.strip_prefix("last ")?.parse::<usize>().ok(),
+    };
+    let last = why.iter().map(place).try_fold(0, |most, place| Some(most.max(place?)))?;
+    last.checked_sub(newer).filter(|&saves| saves > 0)
 }
 
 /// What a resume would do about it.
 fn resume(reader: &Reader, infos: &[Info], name: tensorkeep::Name) -> Result<String> {
+    let _busy = parallel::busy("verifying", true);
     let mut wrong = Vec::new();
     for info in infos.iter().rev() {
         let verified = reader.open_name(info.name).and_then(|checkpoint| checkpoint.verify().map(drop));
@@ -78,4 +95,18 @@ fn resume(reader: &Reader, infos: &[Info], name: tensorkeep::Name) -> Result<Str
         }
     }
     Ok(format!("resume: fails, none verifies: {}", wrong.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_its_age_keeps_goes_after_so_many_saves() {
+        let why = |why: &[&str]| why.iter().map(|why| (*why).to_owned()).collect::<Vec<_>>();
+        assert_eq!(saves_left(&why(&["last 3", "newest"]), 0), Some(3));
+        assert_eq!(saves_left(&why(&["last 3"]), 2), Some(1));
+        assert_eq!(saves_left(&why(&["last 3", "best loss"]), 2), None);
+        assert_eq!(saves_left(&why(&["pinned"]), 2), None);
+    }
 }

@@ -1,0 +1,278 @@
+//! The inner loops of `stats` and `diff`: a block of numbers, or two side by side, in lanes that the compiler makes vector
+//! instructions of. pulp compiles each loop twice, for every x86-64 and for AVX2, and takes the one that the processor has.
+//!
+//! Owns the arithmetic and its precision. Numbers are widened to f64 before anything is summed, so a sum is as exact as
+//! a plain loop in f64 that adds in another order. Squared deviations are about a number of the block itself: then the
+//! deviation of that number is in the sum, and what cancels is at most as many ulps as the block has numbers.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "lanes of several arrays side by side, by one number that is a constant"
+)]
+
+use pulp::{Arch, NullaryFnOnce};
+use std::hint::black_box;
+
+/// Numbers in a row.
+pub const LANES: usize = 16;
+/// Two rows side by side need twice the registers, so rows are shorter there.
+const PAIR: usize = 8;
+
+/// f32 or f64.
+pub trait Number: Copy + Default + PartialOrd + Into<f64> + std::ops::Sub<Output = Self> {
+    /// Whether it is neither NaN nor infinite: `x - x` is 0 for those only.
+    #[expect(clippy::eq_op, reason = "NaN and infinities are what it tells apart")]
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        self - self == Self::default()
+    }
+}
+
+impl Number for f32 {}
+impl Number for f64 {}
+
+/// What there is to say of a block's finite numbers; all 0 where there are none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Block {
+    pub finite: u64,
+    pub zeros: u64,
+    pub min: f64,
+    pub max: f64,
+    pub mean: f64,
+    /// Squared deviations from the mean.
+    pub squares: f64,
+}
+
+impl Block {
+    /// The sum of squares: about zero, not about the mean.
+    pub fn energy(&self) -> f64 {
+        self.squares + self.finite as f64 * self.mean * self.mean
+    }
+}
+
+/// One block.
+pub fn block<N: Number>(numbers: &[N]) -> Block {
+    let Some(&first) = numbers.first() else { return Block::default() };
+    let found = sums::<N, false>(numbers, first);
+    if found.squares.is_finite() {
+        return found;
+    }
+    // Something is not finite, or a sum of squares is beyond f64.
+    let pivot = numbers.iter().copied().find(|number| number.is_finite());
+    pivot.map_or_else(Block::default, |pivot| sums::<N, true>(numbers, pivot))
+}
+
+fn sums<N: Number, const MASKED: bool>(numbers: &[N], pivot: N) -> Block {
+    let (rows, rest) = numbers.as_chunks::<LANES>();
+    // What is less than a row is filled up with the pivot, whose deviation is 0.
+    let mut row = [pivot; LANES];
+    row[..rest.len()].copy_from_slice(rest);
+    let padding = if rest.is_empty() { 0 } else { LANES - rest.len() };
+    let wide = |lanes: &[u32; PAIR]| lanes.iter().map(|&lane| u64::from(lane)).sum::<u64>();
+    let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
+    let (mut bad, mut zeros, mut sum, mut squares) = (0, 0, 0.0, 0.0);
+    for rows in [rows, &[row][..usize::from(padding > 0)]].into_iter().filter(|rows| !rows.is_empty()) {
+        // What is done with the lanes must not decide how rows are loaded: the compiler would shuffle them about.
+        let lanes = black_box(Arch::new().dispatch(Sums::<N, MASKED> { rows, pivot }));
+        (bad, zeros) = (bad + wide(&lanes.bad), zeros + wide(&lanes.zeros));
+        min = lanes.min.map(Into::into).into_iter().fold(min, f64::min);
+        max = lanes.max.map(Into::into).into_iter().fold(max, f64::max);
+        sum += lanes.sum.iter().sum::<f64>();
+        squares += lanes.squares.iter().sum::<f64>();
+    }
+    if pivot == N::default() {
+        zeros -= padding as u64;
+    }
+    let finite = numbers.len() as u64 - bad;
+    let shift = sum / finite as f64;
+    let squares = about_mean(squares, sum * shift);
+    Block { finite, zeros, min, max, mean: pivot.into() + shift, squares }
+}
+
+/// Squared deviations about the mean of those about the pivot; infinite when they are beyond f64.
+fn about_mean(squares: f64, correction: f64) -> f64 {
+    if squares.is_finite() { (squares - correction).max(0.0) } else { f64::INFINITY }
+}
+
+/// Rows of one block. With `MASKED`, what is not finite is counted and stands as the pivot.
+struct Sums<'n, N, const MASKED: bool> {
+    rows: &'n [[N; LANES]],
+    pivot: N,
+}
+
+struct Lanes<N> {
+    min: [N; LANES],
+    max: [N; LANES],
+    zeros: [u32; PAIR],
+    bad: [u32; PAIR],
+    sum: [f64; LANES],
+    squares: [f64; LANES],
+}
+
+impl<N: Number, const MASKED: bool> NullaryFnOnce for Sums<'_, N, MASKED> {
+    type Output = Lanes<N>;
+
+    #[inline(always)]
+    fn call(self) -> Lanes<N> {
+        let (pivot, center): (N, f64) = (self.pivot, self.pivot.into());
+        let (min, max) = ([pivot; LANES], [pivot; LANES]);
+        let (zeros, bad) = ([0; PAIR], [0; PAIR]);
+        let (sum, squares) = ([0.0; LANES], [0.0; LANES]);
+        let mut found = Lanes { min, max, zeros, bad, sum, squares };
+        for row in self.rows {
+            let mut row = *row;
+            if MASKED {
+                for lane in 0..LANES {
+                    found.bad[lane % PAIR] += u32::from(!row[lane].is_finite());
+                    row[lane] = if row[lane].is_finite() { row[lane] } else { pivot };
+                }
+            }
+            for lane in 0..LANES {
+                found.min[lane] = if row[lane] < found.min[lane] { row[lane] } else { found.min[lane] };
+            }
+            for lane in 0..LANES {
+                found.max[lane] = if row[lane] > found.max[lane] { row[lane] } else { found.max[lane] };
+            }
+            for lane in 0..PAIR {
+                let zero = |lane: usize| u32::from(row[lane] == N::default());
+                found.zeros[lane] += zero(lane) + zero(lane + PAIR);
+            }
+            for lane in 0..LANES {
+                let deviation = row[lane].into() - center;
+                found.sum[lane] += deviation;
+                found.squares[lane] += deviation * deviation;
+            }
+        }
+        if MASKED && pivot == N::default() {
+            // The pivots that stand for what is not finite are no zeros.
+            for lane in 0..PAIR {
+                found.zeros[lane] -= found.bad[lane];
+            }
+        }
+        found
+    }
+}
+
+/// How far two blocks are apart; equal NaNs and infinities are no difference, a NaN beside a number is an infinite one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Apart {
+    /// Pairs farther apart than the tolerance.
+    pub far: u64,
+    /// The largest difference.
+    pub max: f64,
+    /// Sums of squared differences, of squares, and of products; the last three of pairs that are finite.
+    pub dd: f64,
+    pub aa: f64,
+    pub bb: f64,
+    pub ab: f64,
+}
+
+/// Two blocks of the same length. Far is `|a - b| > atol + rtol * |b|`.
+pub fn apart<N: Number>(a: &[N], b: &[N], rtol: f64, atol: f64) -> Apart {
+    let found = pairs::<N, false>(a, b, rtol, atol);
+    // A NaN or an infinity on either side makes its square one; so does a sum of squares beyond f64.
+    if (found.aa + found.bb).is_finite() { found } else { pairs::<N, true>(a, b, rtol, atol) }
+}
+
+fn pairs<N: Number, const MASKED: bool>(a: &[N], b: &[N], rtol: f64, atol: f64) -> Apart {
+    let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<PAIR>(), b.as_chunks::<PAIR>());
+    // Zeros beside zeros add nothing.
+    let filled = |rest: &[N]| {
+        let mut row = [N::default(); PAIR];
+        row[..rest.len()].copy_from_slice(rest);
+        [row]
+    };
+    let (last_a, last_b) = (filled(rest_a), filled(rest_b));
+    let mut found = Apart::default();
+    let sum = |lanes: &[f64; PAIR]| lanes.iter().sum::<f64>();
+    for (a, b) in [(a, b), (&last_a[..], &last_b[..])] {
+        let lanes = black_box(Arch::new().dispatch(Pairs::<N, MASKED> { a, b, rtol, atol }));
+        found.far += lanes.far.iter().sum::<u64>();
+        found.max = lanes.max.into_iter().fold(found.max, f64::max);
+        found.dd += sum(&lanes.dd);
+        found.aa += sum(&lanes.aa);
+        found.bb += sum(&lanes.bb);
+        found.ab += sum(&lanes.ab);
+    }
+    found
+}
+
+/// Rows of two blocks.
+struct Pairs<'n, N, const MASKED: bool> {
+    a: &'n [[N; PAIR]],
+    b: &'n [[N; PAIR]],
+    rtol: f64,
+    atol: f64,
+}
+
+#[derive(Default)]
+struct PairLanes {
+    far: [u64; PAIR],
+    max: [f64; PAIR],
+    dd: [f64; PAIR],
+    aa: [f64; PAIR],
+    bb: [f64; PAIR],
+    ab: [f64; PAIR],
+}
+
+impl<N: Number, const MASKED: bool> NullaryFnOnce for Pairs<'_, N, MASKED> {
+    type Output = PairLanes;
+
+    #[inline(always)]
+    fn call(self) -> PairLanes {
+        let mut found = PairLanes::default();
+        // Twice over what is in the cache: all six sums at once are more than there are registers.
+        for (a, b) in self.a.iter().zip(self.b) {
+            for lane in 0..PAIR {
+                let (x, y): (f64, f64) = (a[lane].into(), b[lane].into());
+                let counts = !MASKED || (a[lane].is_finite() && b[lane].is_finite());
+                let (x, y) = if counts { (x, y) } else { (0.0, 0.0) };
+                found.aa[lane] += x * x;
+                found.bb[lane] += y * y;
+                found.ab[lane] += x * y;
+            }
+        }
+        for (a, b) in self.a.iter().zip(self.b) {
+            for lane in 0..PAIR {
+                let (x, y): (f64, f64) = (a[lane].into(), b[lane].into());
+                let mut d = (x - y).abs();
+                if MASKED {
+                    let same = x == y || (x.is_nan() && y.is_nan());
+                    d = if same { 0.0 } else { d };
+                    d = if d.is_nan() { f64::INFINITY } else { d };
+                }
+                let beyond = d > self.atol + self.rtol * y.abs() || (MASKED && d == f64::INFINITY);
+                found.far[lane] += u64::from(beyond);
+                found.max[lane] = if d > found.max[lane] { d } else { found.max[lane] };
+                found.dd[lane] += d * d;
+            }
+        }
+        found
+    }
+}
+
+/// The most units in the last place between two blocks of floats, as `apart` counts them for each pair.
+pub fn most_ulps<const N: usize, P: Into<u64> + Ord + Copy>(
+    a: &[u8],
+    b: &[u8],
+    apart: impl Fn([u8; N], [u8; N]) -> P,
+    none: P,
+) -> u64 {
+    let (a, b) = (a.as_chunks::<N>().0, b.as_chunks::<N>().0);
+    Arch::new().dispatch(Ulps { a, b, apart, none }).into()
+}
+
+struct Ulps<'n, F, P, const N: usize> {
+    a: &'n [[u8; N]],
+    b: &'n [[u8; N]],
+    apart: F,
+    none: P,
+}
+
+impl<F: Fn([u8; N], [u8; N]) -> P, P: Ord + Copy, const N: usize> NullaryFnOnce for Ulps<'_, F, P, N> {
+    type Output = P;
+
+    #[inline(always)]
+    fn call(self) -> P {
+        self.a.iter().zip(self.b).fold(self.none, |most, (a, b)| most.max((self.apart)(*a, *b)))
+    }
+}
