@@ -2,7 +2,7 @@
 //! fault is gone, and nothing that was promised is lost, nothing is left, and saving works.
 //!
 //! Faults that hit one call of one save are in `store.rs`; the same through the kernel is in `every_call_for_real.rs`, and
-//! disks that are full, over quota or read-only for real are in `real_disks.rs`.
+//! disks that are full or read-only for real are in `real_disks.rs`.
 
 mod common;
 

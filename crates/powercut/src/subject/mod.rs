@@ -84,9 +84,9 @@ impl Subject {
             Self::ObjectStore => single::train(folder, life, Writer::ObjectStore { fsync: false }),
             Self::ObjectStoreFsync => single::train(folder, life, Writer::ObjectStore { fsync: true }),
             Self::Plain => plain::train(folder, life, None),
-            Self::NoFileSync => plain::train(folder, life, Some(Mistake::NoFileSync)),
-            Self::NoFolderSync => plain::train(folder, life, Some(Mistake::NoFolderSync)),
-            Self::RetrySync => plain::train(folder, life, Some(Mistake::RetrySync)),
+            Self::NoFileSync => plain::train(folder, life, Some(Mistake::FileNotSynced)),
+            Self::NoFolderSync => plain::train(folder, life, Some(Mistake::FolderNotSynced)),
+            Self::RetrySync => plain::train(folder, life, Some(Mistake::FailureIgnored)),
         }
     }
 

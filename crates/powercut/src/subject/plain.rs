@@ -13,10 +13,10 @@ const PREFIX: &str = "step-";
 /// What is done wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mistake {
-    NoFileSync,
-    NoFolderSync,
+    FileNotSynced,
+    FolderNotSynced,
     /// The kernel has dropped the error and the pages: the second fsync returns Ok, and the data is lost.
-    RetrySync,
+    FailureIgnored,
 }
 
 pub fn train(folder: &Path, life: Life, mistake: Option<Mistake>) -> Result<()> {
@@ -38,15 +38,15 @@ fn save(folder: &Path, step: u64, mistake: Option<Mistake>) -> Result<()> {
     let mut file = File::create_new(&temporary)?;
     file.write_all(&weight_bytes(step))?;
     match mistake {
-        Some(Mistake::NoFileSync) => {}
-        Some(Mistake::RetrySync) => file.sync_all().or_else(|_| file.sync_all())?,
+        Some(Mistake::FileNotSynced) => {}
+        Some(Mistake::FailureIgnored) => file.sync_all().or_else(|_| file.sync_all())?,
         _ => file.sync_all()?,
     }
     std::fs::rename(&temporary, folder.join(format!("{PREFIX}{step}")))?;
-    if mistake != Some(Mistake::NoFolderSync) {
+    if mistake != Some(Mistake::FolderNotSynced) {
         File::open(folder)?.sync_all()?;
         // XFS reports a rename that is lost here, and not above.
-        if mistake != Some(Mistake::NoFileSync) {
+        if mistake != Some(Mistake::FileNotSynced) {
             file.sync_all()?;
         }
     }
