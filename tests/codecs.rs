@@ -74,7 +74,6 @@ fn a_store_compresses_by_itself_only_what_travels() {
         assert_eq!(codec_of(&checkpoint, "w"), expected);
         assert_eq!(checkpoint.tensor("w").unwrap().elements::<f32>().unwrap(), weights);
     }
-    assert!(!Caps::NONE.over_network);
     assert_eq!(codec_of(&open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap(), "w"), "raw");
 }
 

@@ -342,7 +342,7 @@ fn print_the_test_vectors() {
     show("zstd raw", &raw);
     show("zstd stored", &zstd::bulk::compress(&build::planes(&raw, 4), 3).unwrap());
     // From 1/4 to just below 2, the sign in turns.
-    let raw: Vec<u8> = (0..64_u16).flat_map(|i| (0x3E80 + i * 6 | ((i % 2) << 15)).to_le_bytes()).collect();
+    let raw: Vec<u8> = (0..64_u16).flat_map(|i| ((0x3E80 + i * 6) | ((i % 2) << 15)).to_le_bytes()).collect();
     show("float-planes raw", &raw);
     let frame = |plane, bytes: &[u8]| (plane == 1).then(|| zstd::bulk::compress(bytes, 3).unwrap());
     show("float-planes stored", &build::float_planes(&raw, 2, frame));
