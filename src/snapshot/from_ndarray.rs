@@ -1,0 +1,67 @@
+//! ndarrays as tensors of a snapshot: borrowed in any memory order, moved in, or shared. Owns: gathering elements that lie
+//! apart when they are written.
+
+use super::*;
+use ndarray::{ArcArray, Array, ArrayBase, ArrayView, Data, Dimension};
+
+/// Borrowed, in any memory order: what is not contiguous in C order is gathered when it is written.
+impl<'a, S, T, D> IntoSource<'a> for &'a ArrayBase<S, D>
+where
+    S: Data<Elem = T>,
+    T: Element,
+    D: Dimension,
+{
+    fn into_source(self) -> Result<Source<'a>> {
+        self.view().into_source()
+    }
+}
+
+impl<'a, T: Element, D: Dimension> IntoSource<'a> for ArrayView<'a, T, D> {
+    fn into_source(self) -> Result<Source<'a>> {
+        let view = self.into_dyn();
+        match view.to_slice() {
+            Some(elements) => Tensor::from_elements(view.shape(), elements)?.into_source(),
+            None => {
+                let shape = view.shape().to_vec();
+                Deferred::new(T::DTYPE, &shape, move || gather(&view)).into_source()
+            }
+        }
+    }
+}
+
+fn gather<T: Element>(view: &ndarray::ArrayViewD<'_, T>) -> Result<Tensor<'static>> {
+    let mut buffer = crate::Buffer::zeroed(byte_len(T::DTYPE, view.shape())?)?;
+    let width = size_of::<T>();
+    for (out, element) in buffer.chunks_exact_mut(width).zip(view) {
+        out.copy_from_slice(bytemuck::bytes_of(element));
+    }
+    Tensor::owned(T::DTYPE, view.shape(), buffer)
+}
+
+/// Moved in: the snapshot keeps it alive.
+impl<'a, T: Element, D: Dimension> IntoSource<'a> for Array<T, D> {
+    fn into_source(self) -> Result<Source<'a>> {
+        self.into_shared().into_source()
+    }
+}
+
+/// Shared with the trainer, not copied.
+impl<'a, T: Element, D: Dimension> IntoSource<'a> for ArcArray<T, D> {
+    fn into_source(self) -> Result<Source<'a>> {
+        let array = self.into_dyn();
+        if array.as_slice().is_none() {
+            return gather(&array.view())?.into_source();
+        }
+        let shape = array.shape().to_vec();
+        Tensor::shared(T::DTYPE, &shape, Arc::new(Contiguous(array)))?.into_source()
+    }
+}
+
+/// A shared array that was seen to be contiguous in C order.
+struct Contiguous<T>(ArcArray<T, ndarray::IxDyn>);
+
+impl<T: Element> AsRef<[u8]> for Contiguous<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(self.0.as_slice().unwrap_or_default())
+    }
+}
