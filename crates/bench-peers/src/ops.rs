@@ -128,7 +128,15 @@ impl Op {
 
     /// Whether all of the payload goes by, so that its bytes over the time are a speed.
     pub fn moves_payload(self) -> bool {
-        !matches!(self, Self::Open | Self::OneTensor | Self::StepTime | Self::SaveDuring | Self::SaveAsync)
+        !matches!(
+            self,
+            Self::Open
+                | Self::OneTensor
+                | Self::StepTime
+                | Self::SaveDuring
+                | Self::SaveAsync
+                | Self::SaveStages
+        )
     }
 
     /// Whether it is of interest for a workload: what takes microseconds is none of a stall, and what fits in a cache

@@ -113,6 +113,9 @@ impl Plan {
         let measured = peers.iter().zip(replies);
         let mut rows: Vec<Row> =
             measured.flat_map(|(peer, replies)| rows_of(workload, peer, &replies, payload)).collect();
+        // Rows of several names stand together by name, as those of one do.
+        let names: Vec<String> = rows.iter().map(|row| row.op.clone()).collect();
+        rows.sort_by_key(|row| names.iter().position(|name| *name == row.op));
         if op == Op::SaveDurable {
             let saved = peers.iter().zip(sizes).filter(|(peer, _)| peer.extension != "raw");
             rows.extend(saved.filter_map(|(peer, len)| Some(size_row(workload, peer, len?))));

@@ -4,7 +4,7 @@
 
 use super::{System, Work, cannot, publish, unpublished};
 use crate::ops::{Call, Found, Op};
-use crate::workloads::{State, sum};
+use crate::workloads::{State, mix, sum};
 use crate::{Outcome, memory};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
@@ -30,10 +30,16 @@ fn map(path: &Path) -> Outcome<Mmap> {
     Ok(unsafe { Mmap::map(&file) }?)
 }
 
-fn touch(path: &Path) -> Outcome<Found> {
+/// Every tensor's bytes, looked up by name as its users do: the crate's own iterator has no order.
+fn parts<'t>(tensors: &'t SafeTensors<'_>, state: &'t State) -> impl Iterator<Item = Outcome<&'t [u8]>> {
+    state.tensors.iter().map(|entry| Ok(tensors.tensor(&entry.name)?.data()))
+}
+
+fn touch(state: &State, path: &Path) -> Outcome<Found> {
     let map = map(path)?;
     let tensors = SafeTensors::deserialize(&map)?;
-    Ok(Found::Sum(sum(tensors.iter().map(|(_, view)| view.data()))))
+    let total = parts(&tensors, state).try_fold(0, |total, part| Outcome::Ok(mix(total, part?)));
+    Ok(Found::Sum(total?))
 }
 
 fn open(path: &Path) -> Outcome<Found> {
@@ -44,20 +50,20 @@ fn open(path: &Path) -> Outcome<Found> {
     Ok(Found::Elements(shapes.map(|count| count as u64).sum()))
 }
 
-fn load_fresh(path: &Path) -> Outcome<Found> {
+fn load_fresh(state: &State, path: &Path) -> Outcome<Found> {
     let load = || {
         let map = map(path)?;
         let tensors = SafeTensors::deserialize(&map)?;
-        Ok(tensors.iter().map(|(_, view)| view.data().to_vec()).collect())
+        parts(&tensors, state).map(|part| Ok(part?.to_vec())).collect()
     };
     Found::loaded(load, |owned: &Vec<Vec<u8>>| sum(owned))
 }
 
-fn load_into(path: &Path, existing: &mut [Vec<u8>]) -> Outcome<()> {
+fn load_into(state: &State, path: &Path, existing: &mut [Vec<u8>]) -> Outcome<()> {
     let map = map(path)?;
     let tensors = SafeTensors::deserialize(&map)?;
-    for ((_, view), target) in tensors.iter().zip(existing) {
-        target.copy_from_slice(view.data());
+    for (part, target) in parts(&tensors, state).zip(existing) {
+        target.copy_from_slice(part?);
     }
     Ok(())
 }
@@ -87,13 +93,13 @@ impl System for Safetensors {
             }),
             Op::SaveAsCalled => Call::new(move || save(&state, &file).map(|()| Found::Nothing)),
             Op::Open => Call::new(move || open(&file)),
-            Op::TouchAll => Call::new(move || touch(&file)),
+            Op::TouchAll => Call::new(move || touch(&state, &file)),
             Op::LoadCold => {
                 let evicted = file.clone();
-                Call::new(move || touch(&file)).before(move || memory::make_cold(&evicted))
+                Call::new(move || touch(&state, &file)).before(move || memory::make_cold(&evicted))
             }
-            Op::LoadFresh => Call::new(move || load_fresh(&file)),
-            Op::LoadInto => super::into_existing(work, move |existing| load_into(&file, existing)),
+            Op::LoadFresh => Call::new(move || load_fresh(&state, &file)),
+            Op::LoadInto => super::into_existing(work, move |existing| load_into(&state, &file, existing)),
             Op::OneTensor => {
                 let (work, middle) = (work.clone(), work.middle());
                 // The parsed header borrows the mapping, which therefore stays until the process ends.
