@@ -8,8 +8,10 @@ use arbitrary::{Arbitrary, Unstructured};
 use std::sync::LazyLock;
 use tensorkeep::{Dtype, ErrorKind, Progress, Snapshot, Tensor, WriteOptions};
 
+pub type Target = fn(&[u8]);
+
 /// Each target by the name of its file in fuzz/.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("open", open),
     ("read_all", read_all),
     ("resealed", resealed),
