@@ -277,6 +277,26 @@ fn what_is_exported_as_npz_comes_back_and_what_is_lost_is_listed() {
 }
 
 #[test]
+fn a_name_that_leads_out_of_a_folder_goes_into_no_archive() {
+    let scratch = Scratch::new();
+    let path = scratch.0.join("out.npz");
+    for name in ["../../x", "a/../../x", "/x", "..\\x", "\\x", "C:x", "..", "layers.0/w", "a..b", "x.."] {
+        let mut snapshot = Snapshot::new();
+        snapshot.tensor(name, &[1.0_f32][..]).unwrap();
+        let file = scratch.write("out.tkeep", &snapshot.to_bytes(&WriteOptions::new()).unwrap());
+        let outcome = convert::export(&Checkpoint::open(&file).unwrap(), &path, Format::Npz);
+        match name {
+            "layers.0/w" | "a..b" | "x.." => assert!(Foreign::open(&path).unwrap().tensor(name).is_ok()),
+            _ => {
+                let error = outcome.unwrap_err();
+                assert_eq!((error.kind(), error.tensor()), (ErrorKind::Unsupported, Some(name)));
+                assert!(!path.exists(), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
 fn other_bytes_are_seen_by_the_comparison() {
     let scratch = Scratch::new();
     let checkpoint = training_checkpoint(&scratch);

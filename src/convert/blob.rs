@@ -1,15 +1,19 @@
 //! A blob as `Read + Seek`, for the zip reader, and the members of an archive. Owns: reading members within bounds: what
-//! a member says of its own length is believed only as far as its stored bytes can make true.
+//! a member says of its own length is believed only as far as its stored bytes can make true, and none of its bytes is
+//! handed out before its checksum was compared.
 
 use crate::buffer::Buffer;
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::checksum_error;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use zip::{CompressionMethod, ZipArchive};
 
 /// The deflate format cannot do better: 258 bytes by 2 bits.
 const DEFLATE_AT_BEST: u64 = 1032;
+/// Bytes that are read at once to compare a checksum.
+const STRETCH: u64 = 1 << 20;
 
 #[derive(Clone)]
 pub struct Cursor {
@@ -54,6 +58,10 @@ fn damaged(what: &'static str, error: impl std::error::Error + Send + Sync + 'st
     Error::damaged(what).because(error)
 }
 
+fn unreadable(name: &str, error: impl Into<io::Error>) -> Error {
+    Error::damaged(format!("archive member {name:?} cannot be read")).because(error.into())
+}
+
 /// The names of all members.
 ///
 /// # Errors
@@ -66,10 +74,58 @@ pub fn names(archive: &Archive) -> Result<Vec<String>> {
     archive.file_names().map(name).collect()
 }
 
-/// One member: where it lies when it is stored as it is, and how long it is.
+/// One member: its bytes when it is stored as it is, and how long it is.
 pub struct Member {
-    pub stored_at: Option<u64>,
+    pub stored: Option<Arc<dyn Blob>>,
     pub len: u64,
+}
+
+/// The bytes of a member that lies in the file as it is. The first who reads any of them has the checksum of all
+/// compared; a member is not read again for that.
+#[derive(Debug)]
+struct Stored {
+    file: Arc<dyn Blob>,
+    name: String,
+    start: u64,
+    len: u64,
+    crc32: u32,
+    compared: Mutex<bool>,
+}
+
+impl Stored {
+    fn compare(&self) -> Result<()> {
+        // Whoever comes meanwhile waits for the answer.
+        let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        if *compared {
+            return Ok(());
+        }
+        let (mut crc32, mut at) = (crc32fast::Hasher::new(), 0);
+        let mut buffer = Buffer::zeroed(self.len.min(STRETCH) as usize)?;
+        while at < self.len {
+            let stretch = &mut buffer[..(self.len - at).min(STRETCH) as usize];
+            self.file.read_at(self.start + at, stretch)?;
+            crc32.update(stretch);
+            at += stretch.len() as u64;
+        }
+        let found = crc32.finalize();
+        if found != self.crc32 {
+            let what = format!("checksum of archive member {:?}", self.name);
+            return Err(checksum_error(what, self.crc32, found).at_byte(self.start));
+        }
+        *compared = true;
+        Ok(())
+    }
+}
+
+impl Blob for Stored {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.compare()?;
+        self.file.read_at(self.start.saturating_add(offset), buffer)
+    }
 }
 
 /// What the archive says of a member.
@@ -77,8 +133,9 @@ pub struct Member {
 /// # Errors
 /// `Damaged` when its length cannot be true, `Unsupported` for compression that NumPy and torch do not use.
 pub fn member(archive: &mut Archive, name: &str) -> Result<Member> {
-    let file_len = archive.clone().into_inner().blob.len();
-    let file = archive.by_name(name).map_err(|error| damaged("an archive member cannot be read", error))?;
+    let blob = archive.clone().into_inner().blob;
+    let file_len = blob.len();
+    let file = archive.by_name(name).map_err(|error| unreadable(name, error))?;
     let (len, stored_len) = (file.size(), file.compressed_size());
     let start = file.data_start().unwrap_or(u64::MAX);
     let possible = match file.compression() {
@@ -96,25 +153,25 @@ pub fn member(archive: &mut Archive, name: &str) -> Result<Member> {
         return Err(Error::damaged(format!("archive member {name:?} cannot be {len} bytes"))
             .found(format!("{stored_len} stored bytes in a file of {file_len}")));
     }
-    let stored_at = (file.compression() == CompressionMethod::Stored).then_some(start);
-    Ok(Member { stored_at, len })
+    let stored = (file.compression() == CompressionMethod::Stored).then(|| -> Arc<dyn Blob> {
+        let (name, crc32, compared) = (name.to_owned(), file.crc32(), Mutex::default());
+        Arc::new(Stored { file: blob, name, start, len, crc32, compared })
+    });
+    Ok(Member { stored, len })
 }
 
 /// The first bytes of a member, as many as there are up to `most`.
 pub fn head(archive: &mut Archive, name: &str, most: usize) -> Result<Vec<u8>> {
-    let file = archive.by_name(name).map_err(|error| damaged("an archive member cannot be read", error))?;
+    let file = archive.by_name(name).map_err(|error| unreadable(name, error))?;
     let mut head = Vec::new();
-    file.take(most as u64)
-        .read_to_end(&mut head)
-        .map_err(|error| damaged("an archive member cannot be read", error))?;
+    file.take(most as u64).read_to_end(&mut head).map_err(|error| unreadable(name, error))?;
     Ok(head)
 }
 
-/// `len` bytes of a member from `skip` on, its zip checksum verified when it is read to the end.
+/// `len` bytes of a member from `skip` on, its checksum compared.
 pub fn read(archive: &mut Archive, name: &str, skip: u64, len: usize) -> Result<Buffer> {
-    let wrong = |error| damaged("an archive member cannot be read", error);
-    let mut file =
-        archive.by_name(name).map_err(|error| damaged("an archive member cannot be read", error))?;
+    let wrong = |error| unreadable(name, error);
+    let mut file = archive.by_name(name).map_err(|error| unreadable(name, error))?;
     io::copy(&mut (&mut file).take(skip), &mut io::sink()).map_err(wrong)?;
     let mut buffer = Buffer::zeroed(len)?;
     file.read_exact(&mut buffer).map_err(wrong)?;

@@ -36,7 +36,7 @@ struct Item<'c> {
 /// Writes a checkpoint in another format, replacing `path` atomically.
 ///
 /// # Errors
-/// `Unsupported` for formats that are only read; `Invalid` when a `.npy` would have to hold more than one tensor; what
+/// `Unsupported` for formats that are only read, and for a name that the format cannot have; `Invalid` when a `.npy` would have to hold more than one tensor; what
 /// reading and writing say. On every error `path` is what it was.
 pub fn export(checkpoint: &Checkpoint, path: &Path, format: Format) -> Result<Export> {
     let mut notes = Vec::new();
@@ -51,6 +51,7 @@ pub fn export(checkpoint: &Checkpoint, path: &Path, format: Format) -> Result<Ex
             Ok(Export { tensors: items.len(), notes })
         }
         Format::Npz => {
+            items.iter().try_for_each(|item| check_member_name(item.info.name))?;
             drop_records(checkpoint, &mut notes);
             let headers = npy_headers(&items, &mut notes)?;
             replace_file(path, None, |upload| write_npz(checkpoint, &items, &headers, upload))?;
@@ -204,6 +205,20 @@ fn drop_records(checkpoint: &Checkpoint, notes: &mut Vec<Note>) {
     // When and why it was saved says nothing about the model.
     let dropped = checkpoint.records().filter(|name| *name != "tensorkeep.save");
     notes.extend(dropped.map(|name| Note::lost(name, "record dropped: NumPy's files hold arrays only")));
+}
+
+/// An archive's names are paths to whoever unpacks it, on any system: none may lead out of the folder it is unpacked in.
+fn check_member_name(name: &str) -> Result<()> {
+    let mut parts = name.split(['/', '\\']);
+    let is_drive = name.as_bytes().get(1) == Some(&b':');
+    if !is_drive && !name.starts_with(['/', '\\']) && parts.all(|part| part != "..") {
+        return Ok(());
+    }
+    let error = Error::new(ErrorKind::Unsupported, "a tensor cannot have this name in an .npz archive");
+    Err(error
+        .in_tensor(name)
+        .found("a path that leads out of the folder into which the archive is unpacked")
+        .help("export to safetensors, whose names are not paths"))
 }
 
 fn npy_headers(items: &[Item<'_>], notes: &mut Vec<Note>) -> Result<Vec<Vec<u8>>> {

@@ -318,7 +318,7 @@ impl Foreign {
         })
     }
 
-    /// Reads one tensor.
+    /// Reads one tensor. The checksum of the zip member that holds it is compared, if there is one.
     ///
     /// # Errors
     /// `NotFound` with the nearest name, `Damaged`, `LimitExceeded`, `Io`.
@@ -333,8 +333,8 @@ impl Foreign {
         Tensor::owned(tensor.dtype, &tensor.shape, bytes).map_err(|error| place(lie(error)))
     }
 
-    /// As [`Checkpoint::visit_chunks`](crate::Checkpoint::visit_chunks), over [`ForeignTensor::chunks`] pieces. There
-    /// are no checksums to verify.
+    /// As [`Checkpoint::visit_chunks`](crate::Checkpoint::visit_chunks), over [`ForeignTensor::chunks`] pieces. The
+    /// only checksums are a zip archive's (`.npz`, `.pt`): a member's is compared before its first piece is visited.
     ///
     /// # Errors
     /// As [`Foreign::tensor`], and what `visit` returns.

@@ -11,7 +11,7 @@ pub fn open(blob: &Arc<dyn Blob>, mut archive: Archive) -> Result<Foreign> {
     let names: Vec<String> = blob::names(&archive)?;
     for member in &names {
         match member.strip_suffix(".npy") {
-            Some(name) => push(&mut foreign, blob, &mut archive, member, name)?,
+            Some(name) => push(&mut foreign, &mut archive, member, name)?,
             None => foreign.notes.push(Note::lost(member, "dropped: not an array")),
         }
     }
@@ -23,18 +23,14 @@ pub fn open(blob: &Arc<dyn Blob>, mut archive: Archive) -> Result<Foreign> {
     Ok(foreign)
 }
 
-fn push(
-    foreign: &mut Foreign,
-    blob: &Arc<dyn Blob>,
-    archive: &mut Archive,
-    member: &str,
-    name: &str,
-) -> Result<()> {
+fn push(foreign: &mut Foreign, archive: &mut Archive, member: &str, name: &str) -> Result<()> {
     let place = |error: Error| error.in_tensor(name);
     let facts = blob::member(archive, member).map_err(place)?;
     let head = blob::head(archive, member, npy::LONGEST_HEADER + 12).map_err(place)?;
     let header = match npy::parse(&head) {
         Err(error) if error.kind() == ErrorKind::Unsupported => {
+            // Nobody will read it: whether it is an array of objects or a damaged one is told here.
+            blob::read(archive, member, 0, 0).map_err(place)?;
             foreign.notes.push(Note::lost(name, format!("dropped: {error}")));
             return Ok(());
         }
@@ -46,12 +42,15 @@ fn push(
             Error::damaged("length of the array").expected(format!("{start} + {len}")).found(facts.len),
         ));
     }
+    if len == 0 {
+        blob::read(archive, member, 0, 0).map_err(place)?;
+    }
     let (dtype, shape) = (header.dtype, header.shape.clone());
     if !header.is_plain() {
         foreign.notes.push(npy::order_note(name, &header));
     }
-    let place = match facts.stored_at {
-        Some(at) if header.is_plain() => Place::At(Arc::clone(blob), at + start),
+    let place = match facts.stored {
+        Some(stored) if header.is_plain() => Place::At(stored, start),
         _ => {
             let (archive, member) = (archive.clone(), member.to_owned());
             Place::Made(Arc::new(move || {

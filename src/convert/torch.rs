@@ -85,7 +85,7 @@ pub fn open(blob: &Arc<dyn Blob>, mut archive: Archive, pickle: &str) -> Result<
     let graph = pickle::read(&bytes)?;
     let (members, seen) = Default::default();
     let foreign = Foreign::empty(Format::Torch, blob.len());
-    let mut reader = Reader { blob, archive, prefix, graph, foreign, members, seen, visits: 0 };
+    let mut reader = Reader { archive, prefix, graph, foreign, members, seen, visits: 0 };
     reader.take_root()?;
     Ok(reader.foreign)
 }
@@ -93,8 +93,7 @@ pub fn open(blob: &Arc<dyn Blob>, mut archive: Archive, pickle: &str) -> Result<
 /// Storage, offset, dtype, shape and strides: equal ones are one tensor.
 type Identity = (String, usize, Dtype, Vec<usize>, Vec<usize>);
 
-struct Reader<'b> {
-    blob: &'b Arc<dyn Blob>,
+struct Reader {
     archive: Archive,
     prefix: String,
     graph: Graph,
@@ -104,7 +103,7 @@ struct Reader<'b> {
     visits: usize,
 }
 
-impl Reader<'_> {
+impl Reader {
     /// Top-level keys become records of their own.
     fn take_root(&mut self) -> Result<()> {
         let root = self.graph.root;
@@ -330,8 +329,8 @@ impl Reader<'_> {
                 .notes
                 .push(Note::kept(path, format!("strides {strides:?} brought into row-major order")));
         }
-        let place = match member.stored_at {
-            Some(at) if plain => Place::At(Arc::clone(self.blob), at + start as u64),
+        let place = match &member.stored {
+            Some(stored) if plain => Place::At(Arc::clone(stored), start as u64),
             _ => {
                 let member = format!("{}data/{key}", self.prefix);
                 let (archive, shape) = (self.archive.clone(), shape.clone());

@@ -4,7 +4,8 @@
 //! so does a server that is gone; a read is an error instead. On these file systems files are read where mapping was
 //! asked for.
 
-/// Names by the `f_type` of `statfs`, from the kernel's `magic.h`, coreutils' `stat` and the file systems' own sources.
+/// Names by the `f_type` of `statfs`. The kernel's `linux/magic.h` has NFS, CIFS, SMB2, SMB, 9p, FUSE, Ceph, both AFS,
+/// Coda, NCP and OCFS2; OrangeFS is from its own sources (`PVFS2_SUPER_MAGIC`); the others are those that coreutils' `stat` calls remote.
 /// FUSE is here as a whole: what is behind it (sshfs, s3fs, gcsfuse, a local disk) cannot be told.
 const NETWORK: [(u32, &str); 25] = [
     (0x0000_6969, "NFS"),
@@ -26,7 +27,7 @@ const NETWORK: [(u32, &str); 25] = [
     (0x0116_1970, "GFS2"),
     (0x7461_636F, "OCFS2"),
     (0x6163_6673, "ACFS"),
-    (0x1366_1366, "IBRIX"),
+    (0x0131_11A8, "IBRIX"),
     (0xBEEF_DEAD, "StorNext"),
     (0xA501_FCF5, "VxFS"),
     (0x786F_4256, "VirtualBox's shared folder"),

@@ -5,7 +5,7 @@ use crate::common::{self, Zoo};
 use crate::{holding, save};
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Memory};
-use tensorkeep::{Checkpoint, Codec, ErrorKind, Settings, Store, Value, WriteOptions};
+use tensorkeep::{Checkpoint, Codec, ErrorKind, Settings, Snapshot, Store, Value, WriteOptions};
 
 const FIRST: &str = "0001-0000000001.tkeep";
 const SECOND: &str = "0001-0000000002.tkeep";
@@ -164,6 +164,74 @@ fn p21_checksums_are_compared_and_not_only_written() {
             assert_eq!(error.kind(), ErrorKind::Damaged, "byte {byte}");
         }
     }
+}
+
+/// The member's name, where its bytes begin, and how many there are, of every stored member of a zip archive.
+#[cfg(feature = "convert")]
+fn stored_members(path: &std::path::Path) -> Vec<(String, usize, usize)> {
+    let mut archive = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
+    let count = archive.len();
+    let member = |number| {
+        let file = archive.by_index(number).unwrap();
+        assert_eq!(file.compression(), zip::CompressionMethod::Stored);
+        (file.name().unwrap().into_owned(), file.data_start().unwrap() as usize, file.size() as usize)
+    };
+    (0..count).map(member).collect()
+}
+
+/// The same of what torch and NumPy wrote, and of an archive larger than what is read at once: each flipped byte of an
+/// array is an error that names file and member, read whole, read in pieces, and imported.
+#[cfg(feature = "convert")]
+#[test]
+fn p21_checksums_of_foreign_zip_archives_are_compared() {
+    let folder = common::TempFolder::new("p21");
+    let made = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/convert");
+    let large = folder.path().join("large.npz");
+    let values: Vec<f64> = (0..300_000).map(f64::from).collect();
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("values", &values).unwrap();
+    let checkpoint = common::open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap();
+    tensorkeep::convert::export(&checkpoint, &large, tensorkeep::convert::Format::Npz).unwrap();
+    let (pt, npz) = (made.join("state_dict.pt"), made.join("stored.npz"));
+    assert!(flips_noticed(&pt, &folder.path().join("a.pt"), "state_dict/data/", 5) > 15);
+    assert!(flips_noticed(&large, &folder.path().join("b.npz"), "", 300_007) > 7);
+    // So small that the whole member is read, and compared, with its header.
+    assert_eq!(flips_noticed(&npz, &folder.path().join("c.npz"), "", 50), 0);
+}
+
+/// Flips each `stride`th byte of an archive's arrays: reading fails. How often expected and found were told.
+#[cfg(feature = "convert")]
+fn flips_noticed(right: &std::path::Path, path: &std::path::Path, arrays: &str, stride: usize) -> usize {
+    use tensorkeep::convert::Foreign;
+    let (bytes, mut noticed) = (std::fs::read(right).unwrap(), 0);
+    for (member, start, len) in stored_members(right).iter().filter(|member| member.0.starts_with(arrays)) {
+        for byte in (*start..start + len).rev().step_by(stride) {
+            let mut flipped = bytes.clone();
+            flipped[byte] ^= 0x40;
+            std::fs::write(path, flipped).unwrap();
+            let foreign = match Foreign::open(path) {
+                Ok(foreign) => foreign,
+                Err(error) => {
+                    assert!(error.kind() == ErrorKind::Damaged, "{member}, byte {byte}: {error:?}");
+                    continue;
+                }
+            };
+            let names: Vec<&str> = foreign.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
+            let whole: Vec<_> = names.iter().filter_map(|name| foreign.tensor(name).err()).collect();
+            let again = Foreign::open(path).unwrap();
+            let visited = |name: &&str| again.visit_chunks(name, 0..1, |_, _| Ok(())).err();
+            let pieces: Vec<_> = names.iter().filter_map(visited).collect();
+            assert!(!whole.is_empty() && whole.len() == pieces.len(), "{member}, byte {byte} came through");
+            for error in whole.iter().chain(&pieces) {
+                let text = format!("{error:?}");
+                assert_eq!(error.kind(), ErrorKind::Damaged, "{text}");
+                assert!(text.contains(member) && text.contains(&path.display().to_string()), "{text}");
+                noticed += usize::from(text.contains("expected ") && text.contains(", found "));
+            }
+            again.snapshot().unwrap().to_bytes(&WriteOptions::new()).unwrap_err();
+        }
+    }
+    noticed
 }
 
 /// rmp-serde by itself: 1,024 nested lists overflow a stack of 2 MiB, and trailing bytes and duplicate keys pass.

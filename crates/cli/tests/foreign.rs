@@ -79,6 +79,17 @@ fn a_foreign_file_is_read_to_its_end_and_searched_for_nan_by_verify() {
     let output = tensorkeep(&["verify", &file]);
     assert_eq!(output.status.code(), Some(4), "{output:?}");
 
+    // One bit of a stored array, which is read where it lies.
+    let file = folder.path("flipped.pt");
+    let mut bytes = std::fs::read(made("state_dict.pt")).unwrap();
+    let one = 1.0_f32.to_le_bytes();
+    let at = bytes.windows(4).position(|window| window == one).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let output = tensorkeep(&["verify", &file]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(4) && text.contains("checksum of archive member"), "{text}");
+
     // A safetensors file by hand: 8 bytes of length, a JSON header, the values.
     let header = br#"{"w":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#;
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();

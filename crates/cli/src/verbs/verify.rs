@@ -120,9 +120,7 @@ impl Verified {
             (None, _) => format!("{}: does not open", self.name),
         };
         if let Some(format) = self.foreign {
-            text.push_str(&format!(
-                "\n  format {format}: read, not verified; only tensorkeep's own have checksums that are"
-            ));
+            text.push_str(&format!("\n  format {format}: {}", what_a_read_shows(format)));
         }
         for error in &self.damage {
             text.push_str(&format!("\n  {error}"));
@@ -155,6 +153,14 @@ impl Verified {
             "damage": self.damage.iter().map(damage).collect::<Vec<_>>(),
             "non_finite": self.bad.iter().map(bad).collect::<Vec<_>>(),
         })
+    }
+}
+
+/// What it means that a foreign file could be read.
+fn what_a_read_shows(format: Format) -> &'static str {
+    match format {
+        Format::Npz | Format::Torch => "read, and the checksums of its zip archive compared",
+        _ => "read, not verified; it has no checksums",
     }
 }
 
