@@ -60,7 +60,8 @@ pub(crate) fn ordered<J: Send, W, S: Send>(
 
 /// Joined here and not by the scope, which would hand a thread's panic on to whoever saves.
 fn join(threads: Vec<ScopedJoinHandle<'_, ()>>) -> Result<()> {
-    threads.into_iter().fold(Ok(()), |all, thread| all.and(thread.join().map_err(|_| worker_died())))
+    let joined: Vec<_> = threads.into_iter().map(|thread| thread.join().map_err(|_| worker_died())).collect();
+    joined.into_iter().collect()
 }
 
 /// Works on items as they are drawn, in no order, on up to `workers` threads of which the calling one is the first.

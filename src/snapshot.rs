@@ -195,9 +195,9 @@ impl<'a> Snapshot<'a> {
     /// unless it is tied to one before.
     pub(crate) fn firsts(&self) -> Vec<usize> {
         let identities: Vec<_> = self.tensors.values().map(Source::identity).collect();
-        let address =
-            |(i, identity): (usize, &Option<(usize, Dtype, &[usize])>)| Some((identity.as_ref()?.0, i));
-        let mut by_address: Vec<(usize, usize)> = identities.iter().enumerate().filter_map(address).collect();
+        let numbered = identities.iter().enumerate();
+        let mut by_address: Vec<(usize, usize)> =
+            numbered.filter_map(|(i, identity)| Some((identity.as_ref()?.0, i))).collect();
         by_address.sort_unstable();
         let mut firsts: Vec<usize> = (0..identities.len()).collect();
         for same_address in by_address.chunk_by(|(a, _), (b, _)| a == b).filter(|same| same.len() > 1) {

@@ -24,8 +24,7 @@ use std::path::Path;
 /// # snapshot.save(&path)?;
 /// // SAFETY: checkpoints are never written again once they are published, and nobody else writes to this folder.
 /// let mut resumed = unsafe { Checkpoint::map_copy(&path) }?;
-/// let mut tensors = resumed.tensors_mut().into_iter();
-/// let (Some((_, weights)), Some((_, gradient))) = (tensors.next(), tensors.next()) else { unreachable!() };
+/// let Ok([(_, weights), (_, gradient)]) = <[_; 2]>::try_from(resumed.tensors_mut()) else { unreachable!() };
 /// let (mut weights, gradient) = (weights.into_view::<f32>()?, gradient.into_view::<f32>()?);
 /// weights.scaled_add(-0.1, &gradient); // a step of SGD, in the mapping
 /// assert_eq!(resumed.tensors()[0].1.elements::<f32>()?, [0.95, 1.95]);

@@ -15,21 +15,27 @@ use std::ops::Range;
 const WINDOW: u64 = 1 << 20;
 
 /// A stretch of the file, and what its bytes must be.
-pub(super) struct Stretch<'c> {
+pub(super) struct Stretch {
     pub range: Range<u64>,
-    pub must_be: MustBe<'c>,
+    pub must_be: MustBe,
 }
 
-pub(super) enum MustBe<'c> {
+pub(super) enum MustBe {
     Zeros,
-    Chunk { entry: Entry<'c>, is_tensor: bool, number: usize, chunk: Chunk },
+    /// A chunk of the tensor or record of this number.
+    Chunk {
+        is_tensor: bool,
+        of: usize,
+        number: usize,
+        chunk: Chunk,
+    },
     Index,
     Mirror,
 }
 
 impl Checkpoint {
     /// Every stretch of the file, in order.
-    pub(super) fn stretches(&self) -> impl Iterator<Item = Stretch<'_>> + Send {
+    pub(super) fn stretches(&self) -> impl Iterator<Item = Stretch> + Send {
         let tensors = (0..self.index.tensors.len()).map(|i| (self.tensor_entry(i), true));
         let records = (0..self.index.records.len()).map(|i| (self.record_entry(i), false));
         let mut end = header::LEN as u64;
@@ -43,7 +49,7 @@ impl Checkpoint {
             let chunks = entry.table.chunks(entry.number).enumerate();
             let chunks = chunks.map(move |(number, chunk)| Stretch {
                 range: chunk.offset..chunk.offset + u64::from(chunk.stored_len),
-                must_be: MustBe::Chunk { entry, is_tensor, number, chunk },
+                must_be: MustBe::Chunk { is_tensor, of: entry.number, number, chunk },
             });
             padding.into_iter().chain(chunks)
         });
@@ -51,7 +57,7 @@ impl Checkpoint {
     }
 
     /// What lies behind the last extent.
-    fn tail(&self) -> impl Iterator<Item = Stretch<'_>> {
+    fn tail(&self) -> impl Iterator<Item = Stretch> {
         let Footer { index_offset, index_len, mirror_offset, .. } = self.footer;
         let last = self.index.records.data_end();
         let mirror = mirror_offset.map(|mirror| (mirror..mirror + index_len, MustBe::Mirror));
@@ -70,28 +76,34 @@ impl Checkpoint {
     /// `Damaged`, `Io`, with the tensor or record that it is in.
     pub(super) fn verified_bytes<'s>(
         &'s self,
-        stretch: &Stretch<'_>,
+        stretch: &Stretch,
         window: &'s mut Window,
     ) -> Result<&'s [u8]> {
         let bytes = self.bytes_at(stretch.range.clone(), window);
         let checked = bytes.and_then(|bytes| self.check_stretch(stretch, bytes).map(|()| bytes));
         checked
             .map_err(|error| match stretch.must_be {
-                MustBe::Chunk { entry, is_tensor: true, .. } => {
-                    error.in_tensor(entry.table.name(entry.number))
+                MustBe::Chunk { is_tensor: true, of, .. } => {
+                    error.in_tensor(self.index.tensors.columns().name(of))
                 }
-                MustBe::Chunk { entry, is_tensor: false, .. } => {
-                    error.in_record(entry.table.name(entry.number))
+                MustBe::Chunk { is_tensor: false, of, .. } => {
+                    error.in_record(self.index.records.columns().name(of))
                 }
                 _ => error,
             })
             .map_err(|error| error.in_object(self.name()))
     }
 
-    fn check_stretch(&self, stretch: &Stretch<'_>, bytes: &[u8]) -> Result<()> {
+    fn entry(&self, is_tensor: bool, of: usize) -> Entry<'_> {
+        if is_tensor { self.tensor_entry(of) } else { self.record_entry(of) }
+    }
+
+    fn check_stretch(&self, stretch: &Stretch, bytes: &[u8]) -> Result<()> {
         let start = stretch.range.start;
         match &stretch.must_be {
-            MustBe::Chunk { entry, number, chunk, .. } => self.check_again(*entry, *number, chunk, bytes),
+            MustBe::Chunk { is_tensor, of, number, chunk } => {
+                self.check_again(self.entry(*is_tensor, *of), *number, chunk, bytes)
+            }
             MustBe::Zeros => match bytes.iter().position(|&byte| byte != 0) {
                 None => Ok(()),
                 Some(at) => Err(Error::damaged("padding")

@@ -72,7 +72,7 @@ impl Checkpoint {
 }
 
 /// Successive stretches, some at a time.
-fn batches<'c>(mut stretches: impl Iterator<Item = Stretch<'c>>) -> impl Iterator<Item = Vec<Stretch<'c>>> {
+fn batches(mut stretches: impl Iterator<Item = Stretch>) -> impl Iterator<Item = Vec<Stretch>> {
     std::iter::from_fn(move || {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while bytes < BATCH.0

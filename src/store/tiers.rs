@@ -182,9 +182,11 @@ impl Remote {
         let in_names = self.reader.names()?.last().map_or(0, |name| name.attempt);
         // Whoever took a number there that is not one of this local tier's has gone on with the run elsewhere.
         let ours = newest == 0 || attempt::is_same(newest, engine, core.reader.engine())?;
-        let taken = newest == core.attempt.number && ours;
-        let free = ours && newest.max(in_names) < core.attempt.number;
-        if !taken && !(free && Attempt::take_number(engine, core.attempt.number, &self.writer)?.is_some()) {
+        let mut taken = ours && newest == core.attempt.number;
+        if ours && newest.max(in_names) < core.attempt.number {
+            taken = Attempt::take_number(engine, core.attempt.number, &self.writer)?.is_some();
+        }
+        if !taken {
             return Err(Error::new(
                 ErrorKind::Fenced,
                 "another writer took over while this tier could not be reached",
