@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tensorkeep::engine::Memory;
 use tensorkeep::{
-    Checkpoint, Deferred, Dtype, Error, ErrorKind, Every, Keep, Progress, Result, Settings, Snapshot, Store,
-    Tensor, WhenFull, Why,
+    Checkpoint, Cost, Deferred, Dtype, Error, ErrorKind, Every, Keep, Progress, Result, Settings, Snapshot,
+    Store, Tensor, WhenFull, Why,
 };
 
 fn gated(settings: Settings) -> (Gated, Store) {
@@ -267,4 +267,55 @@ fn niceness_beyond_the_nicest_is_refused() {
     let error = Store::open(Memory::new(), Settings::new().background_nice(20)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("expected 0 to 19, found 20"), "{error}");
+}
+
+/// What the newest checkpoint says of the save before it.
+fn previous(store: &Store) -> Option<Cost> {
+    store.list().unwrap().pop().unwrap().state.unwrap().previous
+}
+
+#[test]
+fn each_save_records_what_the_one_before_it_cost_and_the_first_of_an_attempt_has_none_to_tell_of() {
+    let engine = Memory::new();
+    for _attempt in 0..2 {
+        let store = Store::open(engine.clone(), Settings::new()).unwrap();
+        let step = store.list().unwrap().len() as u64;
+        let took = store.save(&snapshot(&[1.0], step + 1)).unwrap().timings.total;
+        assert_eq!(previous(&store), None);
+        store.save(&snapshot(&[1.0], step + 2)).unwrap();
+        let cost = previous(&store).unwrap();
+        assert_eq!(cost.step, step + 1);
+        // A save in the foreground holds training up for all of it. In microseconds, so they may be equal.
+        assert!(cost.took + Duration::from_micros(1) >= took && cost.stall >= cost.took, "{cost:?}");
+    }
+}
+
+#[test]
+fn training_stands_still_for_the_call_and_not_for_what_is_written_beside_it() {
+    const LONG: Duration = Duration::from_millis(300);
+    let (engine, store) = gated(Settings::new());
+    engine.set(|gate| gate.closed = true);
+    store.stage(&snapshot(&[1.0], 1)).unwrap();
+    std::thread::sleep(LONG);
+    engine.set(|gate| gate.closed = false);
+    store.wait().unwrap();
+    let (_, saved) = store.save_during(&snapshot(&[1.0], 2), || std::thread::sleep(LONG));
+    saved.unwrap();
+    let staged = previous(&store).unwrap();
+    assert!((staged.step, staged.took >= LONG / 2, staged.stall < LONG / 2) == (1, true, true), "{staged:?}");
+
+    // The work is over long before the save is.
+    std::thread::scope(|scope| {
+        engine.set(|gate| gate.closed = true);
+        scope.spawn(|| {
+            std::thread::sleep(LONG);
+            engine.set(|gate| gate.closed = false);
+        });
+        store.save_during(&snapshot(&[1.0], 3), || ()).1.unwrap();
+    });
+    let beside = previous(&store).unwrap();
+    assert!((beside.step, beside.stall < LONG) == (2, true), "{beside:?}");
+    store.save(&snapshot(&[1.0], 4)).unwrap();
+    let waited = previous(&store).unwrap();
+    assert!((waited.step, waited.stall >= LONG / 2) == (3, true), "{waited:?}");
 }

@@ -3,6 +3,8 @@
 //! [`Pending`]. Foreground and background saves, and the rotation behind each, run one after the other.
 
 use super::Core;
+use super::clock::Timer;
+use super::cost::Stall;
 use super::save::Saved;
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Snapshot;
@@ -64,6 +66,7 @@ impl Pending {
 struct Job {
     snapshot: Snapshot<'static>,
     why: String,
+    stall: Stall,
     pending: Pending,
 }
 
@@ -102,6 +105,7 @@ impl Background {
     /// Makes and queues a save, or says by None that there is no room for it. It is made only once there is room: memory
     /// is bounded by the places.
     pub(super) fn submit(&self, make: impl FnOnce() -> Result<Snapshot<'static>>) -> Result<Option<Pending>> {
+        let (call, stall) = (Timer::start(), Stall::default());
         if !self.make_room()? {
             return Ok(None);
         }
@@ -112,7 +116,7 @@ impl Background {
             let jobs = self.start_worker()?;
             let why = self.core.lock_schedule().reason();
             self.core.lock_schedule().saved(progress, &metrics, Instant::now());
-            let job = Job { snapshot, why, pending: pending.clone() };
+            let job = Job { snapshot, why, stall: stall.clone(), pending: pending.clone() };
             jobs.send(job).map_err(|_| Error::new(ErrorKind::Io, "the saving thread is gone"))
         });
         if let Err(error) = sent {
@@ -121,6 +125,7 @@ impl Background {
             self.shared.changed.notify_all();
             return Err(error);
         }
+        stall.was(call.elapsed());
         Ok(Some(pending))
     }
 
@@ -203,10 +208,11 @@ impl std::error::Error for Cause {
 
 fn save_all(core: &Core, shared: &Shared, queue: &Receiver<Job>) {
     super::priority::step_back(core.settings.background_nice);
-    for Job { snapshot, why, pending } in queue {
+    for Job { snapshot, why, stall, pending } in queue {
         // A deferred tensor's closure is the trainer's code: its panic is this save's failure, not the thread's end.
-        let saved =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| core.save_because(&snapshot, &why)));
+        let saved = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            core.save_because(&snapshot, &why, &stall)
+        }));
         let panicked = |_| Err(Error::new(ErrorKind::Io, "the save panicked; look for its message"));
         let outcome = saved.unwrap_or_else(panicked).map(Arc::new).map_err(Arc::new);
         // Staged memory is free again before anyone who waited for a place goes on.

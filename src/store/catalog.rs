@@ -1,6 +1,7 @@
 //! The checkpoints of a run, to read: listing, finding, opening. Owns: [`Reader`], and a memory of what immutable
 //! objects said of themselves. Takes no lock and writes nothing.
 
+use super::cost::Cost;
 use super::keep::{Candidate, Keep, Mode};
 use super::naming::{DAMAGED, Name, PINS, damaged_mark_key};
 use super::save::{SAVE, SaveRecord};
@@ -48,6 +49,8 @@ pub struct State {
     pub keep: Option<Keep>,
     /// The same of the remote tier, of a run in two tiers.
     pub keep_remote: Option<Keep>,
+    /// What the save before this one cost, if the same attempt made one: a save does not know its own cost yet.
+    pub previous: Option<Cost>,
     /// Tensors, ties counted each.
     pub tensors: usize,
 }
@@ -258,6 +261,7 @@ impl Reader {
             resumed_from: save.resumed_from,
             keep: save.keep,
             keep_remote: save.keep_remote,
+            previous: save.previous,
             tensors: checkpoint.names().count(),
         });
         self.known().insert(name, Arc::clone(&state));

@@ -4,7 +4,9 @@
 mod attempt;
 mod background;
 mod catalog;
+mod clock;
 mod copy;
+mod cost;
 mod keep;
 mod naming;
 mod pins;
@@ -21,6 +23,7 @@ mod tiers;
 pub use background::{Pending, WhenFull};
 pub use catalog::{Info, Reader, State};
 pub use copy::Copied;
+pub use cost::Cost;
 pub use keep::{Keep, Mode};
 pub use naming::Name;
 pub use pins::AttemptInfo;
@@ -37,12 +40,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{Progress, Snapshot};
 use attempt::{Attempt, Writer};
 use background::Background;
+use clock::{Timer, seconds_since_1970};
+use cost::{LastSave, Stall};
 use promote::Promoter;
 use schedule::Schedule;
 use staging::Staging;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 use tiers::Remote;
 
 /// The one writer of a run's checkpoints, and a reader of them. For reading beside a writer there is [`Reader`].
@@ -65,6 +70,7 @@ struct Core {
     attempt: Attempt,
     schedule: Mutex<Schedule>,
     resumed_from: Mutex<Option<Name>>,
+    last_save: Mutex<Option<LastSave>>,
     /// None on an engine without locks: there the attempt alone fences.
     lock: Option<Box<dyn Lock>>,
     remote: Option<Remote>,
@@ -113,8 +119,10 @@ impl Store {
             None => Attempt::take(reader.engine(), &names, &writer)?,
             Some(remote) => remote.take_attempt(&reader, &candidates, &names)?,
         };
-        let (schedule, resumed_from) = (Mutex::new(schedule), Mutex::default());
-        let core = Arc::new(Core { reader, settings, attempt, schedule, resumed_from, lock, remote });
+        let schedule = Mutex::new(schedule);
+        let (resumed_from, last_save) = Default::default();
+        let core =
+            Arc::new(Core { reader, settings, attempt, schedule, resumed_from, last_save, lock, remote });
         let background = Background::new(Arc::clone(&core));
         Ok(Self { background, promoter: None, staging: Staging::default(), core })
     }
@@ -159,8 +167,11 @@ impl Store {
     /// and its durability could not be had; `NoSpace`, `Io`, `Poisoned`. On every error all earlier checkpoints are
     /// untouched.
     pub fn save(&self, snapshot: &Snapshot<'_>) -> Result<Saved> {
+        let (call, stall) = (Timer::start(), Stall::default());
         self.settle()?;
-        self.core.save(snapshot)
+        let saved = self.core.save(snapshot, &stall);
+        stall.was(call.elapsed());
+        saved
     }
 
     /// Saves while `work` runs, straight from the live tensors: nothing is copied. Sound because the snapshot borrows
@@ -179,17 +190,22 @@ impl Store {
     ///
     /// Returns what `work` returned, and what [`Store::save`] would have.
     pub fn save_during<R>(&self, snapshot: &Snapshot<'_>, work: impl FnOnce() -> R) -> (R, Result<Saved>) {
+        let (call, stall) = (Timer::start(), Stall::default());
         if let Err(error) = self.settle() {
             return (work(), Err(error));
         }
         std::thread::scope(|scope| {
             let saving = scope.spawn(|| {
                 priority::step_back(self.core.settings.background_nice);
-                self.core.save(snapshot)
+                self.core.save(snapshot, &stall)
             });
+            let working = Timer::start();
             let result = work();
+            let worked = working.elapsed();
             let panicked = |_| Err(Error::new(ErrorKind::Io, "the save panicked; look for its message"));
-            (result, saving.join().unwrap_or_else(panicked))
+            let saved = saving.join().unwrap_or_else(panicked);
+            stall.was(call.elapsed().saturating_sub(worked));
+            (result, saved)
         })
     }
 
@@ -397,12 +413,4 @@ fn lock_or_fence(engine: &dyn Engine, writer: &Writer) -> Result<Option<Box<dyn 
     Err(Error::new(ErrorKind::Unsupported, "this engine has neither a lock nor create-only commits")
         .in_object(engine.describe(""))
         .help("two writers would overwrite each other unseen; use storage that has one of the two"))
-}
-
-fn seconds_since_1970() -> u64 {
-    #[cfg(feature = "testing")]
-    if let Some(seconds) = crate::engine::vfs::scripted::seconds() {
-        return seconds;
-    }
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -2,6 +2,9 @@
 //! when, why and in which attempt a checkpoint was saved.
 
 use super::Core;
+use super::background::lock;
+use super::clock::{Timer, seconds_since_1970};
+use super::cost::{Cost, LastSave, Stall};
 use super::keep::{self, Candidate, Kept};
 use super::naming::Name;
 use crate::engine::CommitError;
@@ -30,6 +33,9 @@ pub(super) struct SaveRecord {
     /// The same of the remote tier, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_remote: Option<super::Keep>,
+    /// What the save before this one cost, if this attempt made one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Cost>,
 }
 
 /// What a save did.
@@ -53,22 +59,25 @@ pub struct Saved {
 
 impl Core {
     /// Saves and tells the schedule.
-    pub(super) fn save(&self, snapshot: &Snapshot<'_>) -> Result<Saved> {
+    pub(super) fn save(&self, snapshot: &Snapshot<'_>, stall: &Stall) -> Result<Saved> {
         let progress = progress_of(snapshot)?;
         let why = self.lock_schedule().reason();
-        let saved = self.save_because(snapshot, &why)?;
+        let saved = self.save_because(snapshot, &why, stall)?;
         self.lock_schedule().saved(progress, snapshot.get_metrics(), Instant::now());
         Ok(saved)
     }
 
     /// Commits, then rotates. An error says which step it was.
-    pub(super) fn save_because(&self, snapshot: &Snapshot<'_>, why: &str) -> Result<Saved> {
+    pub(super) fn save_because(&self, snapshot: &Snapshot<'_>, why: &str, stall: &Stall) -> Result<Saved> {
         let name = Name { attempt: self.attempt.number, step: progress_of(snapshot)?.step };
-        self.save_as(name, snapshot, why).map_err(|error| error.in_save_of_step(name.step))
+        self.save_as(name, snapshot, why, stall).map_err(|error| error.in_save_of_step(name.step))
     }
 
-    fn save_as(&self, name: Name, snapshot: &Snapshot<'_>, why: &str) -> Result<Saved> {
+    fn save_as(&self, name: Name, snapshot: &Snapshot<'_>, why: &str, stall: &Stall) -> Result<Saved> {
+        let committing = Timer::start();
         let written = self.commit(snapshot, name, why)?;
+        let (step, took, stall) = (name.step, committing.elapsed(), stall.clone());
+        *lock(&self.last_save) = Some(LastSave { step, took, stall });
         // A newer attempt may have been taken between the check before the commit and the commit, and its writer may have
         // looked for checkpoints before ours was there. Without a newer attempt now, every later one finds it: what is
         // acknowledged is never passed over. Also under a lock, which somebody may have taken away while we stood still.
@@ -90,11 +99,12 @@ impl Core {
         let record = SaveRecord {
             attempt: name.attempt,
             step: name.step,
-            saved_at: super::seconds_since_1970(),
+            saved_at: seconds_since_1970(),
             why: why.to_owned(),
             resumed_from: self.resumed_from().map(|name| name.to_string()),
             keep: Some(self.settings.keep.clone()),
             keep_remote: self.remote.as_ref().map(|remote| remote.keep().clone()),
+            previous: lock(&self.last_save).as_ref().and_then(LastSave::cost),
         };
         let extra = [(SAVE, records::encode(&record)?)];
         let nonce = self.attempt.nonce(name.step);
@@ -146,7 +156,7 @@ impl Core {
     }
 
     fn select(&self, candidates: &[Candidate]) -> Kept {
-        let now = super::seconds_since_1970();
+        let now = seconds_since_1970();
         let mut kept = keep::select(&self.settings.keep, candidates, self.resumed_from(), now);
         if let Some(remote) = &self.remote {
             for name in remote.unpromoted(self, candidates) {

@@ -241,7 +241,7 @@ impl Remote {
 
     /// Why each of the candidates stays in the remote tier.
     pub(super) fn select(&self, core: &Core, candidates: &[Candidate]) -> keep::Kept {
-        keep::select(&self.keep, candidates, core.resumed_from(), super::seconds_since_1970())
+        keep::select(&self.keep, candidates, core.resumed_from(), super::clock::seconds_since_1970())
     }
 
     /// The retention that checkpoints record.

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tensorkeep::{Error, ErrorKind, Value};
 
 /// Prints one line, or several, to stdout.
@@ -238,6 +238,19 @@ pub fn age(saved_at: u64, now: u64) -> String {
     }
 }
 
+/// 12.3 ms: three digits, in the unit that fits.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    let (value, unit) = match seconds {
+        0.0..1e-3 => (seconds * 1e6, "µs"),
+        1e-3..1.0 => (seconds * 1e3, "ms"),
+        1.0..120.0 => (seconds, "s"),
+        _ => (seconds / 60.0, "min"),
+    };
+    let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    format!("{value:.digits$} {unit}")
+}
+
 /// A record as JSON: bytes as their hex digits, floats that JSON cannot have as text, keys as text.
 pub fn json_of(value: &Value) -> Json {
     match value {
@@ -260,11 +273,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_ages_are_short() {
+    fn sizes_ages_and_durations_are_short() {
         assert_eq!([0, 1023, 1024, 1_572_864].map(size), ["0 B", "1023 B", "1.0 KiB", "1.5 MiB"]);
         assert_eq!(age(100, 130), "30 s");
         assert_eq!(age(100, 100 + 3 * 86_400), "3 d");
         assert_eq!([0, 1, 2].map(|number| count(number, "tensor")), ["0 tensors", "1 tensor", "2 tensors"]);
+        let durations =
+            [0, 950, 1_500, 23_400, 2_000_000, 300_000_000].map(Duration::from_micros).map(duration);
+        assert_eq!(durations, ["0.00 µs", "950 µs", "1.50 ms", "23.4 ms", "2.00 s", "5.00 min"]);
         assert_eq!((age(0, 5), age(9, 5)), ("?".to_owned(), "in the future".to_owned()));
     }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Local};
-use tensorkeep::{OpenOptions, Reader, Result, Verify};
+use tensorkeep::{Error, ErrorKind, OpenOptions, Reader, Result, Verify};
 
 /// A run's folder or URL, as the user wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +32,10 @@ impl Place {
     /// The run that is there.
     ///
     /// # Errors
-    /// `NotFound` for a folder that does not exist; `Invalid` and `Unsupported` for a URL of no store.
+    /// `NotFound` for a folder that does not exist; `Invalid` for a file; `Invalid` and `Unsupported` for a URL of no store.
     pub fn open(&self) -> Result<Arc<dyn Engine>> {
         match self.folder() {
+            Some(file) if file.is_file() => Err(self.is_a_file()),
             Some(folder) => Ok(Arc::new(Local::open(folder)?)),
             None => over_the_network(&self.0),
         }
@@ -59,6 +60,25 @@ impl Place {
         self.open().map(Reader::new)
     }
 
+    /// Says `NotFound` where a URL has nothing of a run: unlike a folder, a prefix with nothing under it does not exist.
+    ///
+    /// # Errors
+    /// That, and whatever listing says.
+    pub fn check_exists(&self, reader: &Reader) -> Result<()> {
+        if !self.is_url() || !reader.names()?.is_empty() || !reader.attempts()?.is_empty() {
+            return Ok(());
+        }
+        let error = Error::new(ErrorKind::NotFound, "there is no such run").in_object(self);
+        Err(error
+            .help("nothing is stored under this URL: look at the name of the bucket and what follows it"))
+    }
+
+    /// What is said where a run is needed.
+    pub fn is_a_file(&self) -> Error {
+        let error = Error::new(ErrorKind::Invalid, "is a file, not a run").in_object(self);
+        error.help(format!("look into it with `tensorkeep show {self}`"))
+    }
+
     /// As a target of copies, which are read back whole where that costs no network.
     pub fn reader_of_copies(&self, engine: Arc<dyn Engine>) -> Reader {
         let verify = if self.is_url() { Verify::OnTouch } else { Verify::AtOpen };
@@ -75,7 +95,7 @@ impl std::fmt::Display for Place {
 #[cfg(feature = "object-store")]
 fn over_the_network(url: &str) -> Result<Arc<dyn Engine>> {
     if url.starts_with("memory://") {
-        return Err(tensorkeep::Error::new(tensorkeep::ErrorKind::Invalid, "memory ends with this process")
+        return Err(Error::new(ErrorKind::Invalid, "memory ends with this process")
             .in_object(url)
             .help("there is nothing in it to look at: name a folder or a URL of a store"));
     }
@@ -84,7 +104,7 @@ fn over_the_network(url: &str) -> Result<Arc<dyn Engine>> {
 
 #[cfg(not(feature = "object-store"))]
 fn over_the_network(url: &str) -> Result<Arc<dyn Engine>> {
-    Err(tensorkeep::Error::new(tensorkeep::ErrorKind::Unsupported, "this build knows folders only")
+    Err(Error::new(ErrorKind::Unsupported, "this build knows folders only")
         .in_object(url)
         .help("build tensorkeep-cli with the feature object-store"))
 }

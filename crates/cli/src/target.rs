@@ -106,7 +106,7 @@ impl Target {
         let (place, which) = match self {
             Self::Run(place, which) => (place, which.as_ref().unwrap_or(&Which::Latest)),
             Self::File(path) => {
-                return Err(Error::new(ErrorKind::Invalid, "is a file, not a run").in_object(path.display()));
+                return Err(Place::new(path.display().to_string()).is_a_file());
             }
         };
         let reader = place.reader()?;
@@ -119,8 +119,10 @@ impl Target {
                 best.and_then(|best| Path::new(best.name()).file_stem()?.to_str()?.parse().ok())
             }
         };
-        let name = name.ok_or_else(|| none_of(place, which))?;
-        Ok((place.clone(), reader, name))
+        match name {
+            Some(name) => Ok((place.clone(), reader, name)),
+            None => Err(none_of(place, &reader, which)),
+        }
     }
 }
 
@@ -132,10 +134,13 @@ fn open_in(run: &Place, which: &Which) -> Result<Checkpoint> {
         Which::Name(name) => return reader.open_name(*name),
         Which::Best(metric, mode) => reader.best(metric, *mode)?,
     };
-    found.ok_or_else(|| none_of(run, which))
+    found.ok_or_else(|| none_of(run, &reader, which))
 }
 
-fn none_of(run: &Place, which: &Which) -> Error {
+fn none_of(run: &Place, reader: &Reader, which: &Which) -> Error {
+    if let Err(error) = run.check_exists(reader) {
+        return error;
+    }
     let what = match which {
         Which::Best(metric, _) => format!("no checkpoint of this run has the metric {metric:?}"),
         Which::Name(name) => format!("no checkpoint {name}"),

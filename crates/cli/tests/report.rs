@@ -68,6 +68,9 @@ fn the_page_says_what_a_person_looks_for() {
         "Where the bytes are",
         "From 0001-0000000001 to 0002-0000000006",
         "attempt 1 → 2",
+        "training stands still for a save, median",
+        "at worst",
+        "Times are those of 4 saves",
     ] {
         assert!(page.contains(expected), "{expected:?} is not on the page");
     }
@@ -90,4 +93,5 @@ fn an_empty_run_has_a_page_too() {
     let page = run.page();
     parse(&page);
     assert!(page.contains("No checkpoints yet"));
+    assert!(page.contains("from an attempt's second save on"));
 }

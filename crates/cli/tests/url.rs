@@ -283,12 +283,31 @@ fn bad_urls_are_told_with_what_to_do() {
         ("memory://run", 2, "ends with this process"),
         ("s3://bucket/run@newest", 2, "selects no checkpoint"),
         ("s3://nowhere/run", 3, "no such bucket"),
-        ("s3://bucket/nothing@latest", 3, "no checkpoints"),
+        ("s3://bucket/nothing@latest", 3, "no such run"),
     ] {
         let output = place.run(&["show", url]);
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(code) && words.contains(word), "{url}: {output:?}");
     }
+    // A prefix with nothing under it is no run, whatever is asked of it.
+    let (page, copy) = (place.path("report.html"), place.path("copy"));
+    let nothing = "s3://bucket/nothing";
+    for args in [
+        &["ls", nothing][..],
+        &["show", nothing],
+        &["verify", nothing],
+        &["history", nothing],
+        &["why", nothing],
+        &["gc", nothing, "--keep-last", "1"],
+        &["cp", nothing, &copy],
+        &["report", nothing, "-o", &page],
+    ] {
+        let output = place.run(args);
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(3) && output.stdout.is_empty(), "{args:?}: {output:?}");
+        assert!(words.contains("there is no such run") && words.contains(nothing), "{args:?}: {words}");
+    }
+    assert!(!Path::new(&copy).exists() && !Path::new(&page).exists());
     place.server.faults().fail_after(0, 1000, Fault::WrongSecret);
     let output = place.run(&["ls", RUN]);
     let words = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,8 +1,10 @@
-//! What the checkpoints cost: bytes, bytes per hour, and when the disk is full.
+//! What the checkpoints cost: bytes, bytes per hour, when the disk is full, and how long training stood still for them.
 
 use super::data::Run;
 use super::{Options, escape, section};
 use crate::output;
+use std::time::Duration;
+use tensorkeep::Cost;
 
 pub fn cost(run: &Run, options: &Options) -> String {
     let total: u64 = run.infos.iter().map(|info| info.len).sum();
@@ -17,15 +19,39 @@ pub fn cost(run: &Run, options: &Options) -> String {
         facts.push(("free", output::size(free)));
         facts.push(("the disk is full", full(run, rate, free)));
     }
+    let costs: Vec<&Cost> = run.states().filter_map(|(_, state)| state.previous.as_ref()).collect();
+    facts.extend(times(&costs));
     let facts: String = facts
         .iter()
         .map(|(what, value)| {
             format!("<div class=\"fact\"><span class=\"dim\">{what}</span><b>{}</b></div>", escape(value))
         })
         .collect();
-    let stall =
-        "<p class=\"dim\">How long each save held training up is not recorded in the checkpoints.</p>";
-    section("cost", "Cost", &format!("<div class=\"facts\">{facts}</div>{stall}"))
+    let note = if costs.is_empty() {
+        "<p class=\"dim\">How long training stood still is known from an attempt's second save on.</p>"
+            .to_owned()
+    } else {
+        let saves = output::count(costs.len(), "save");
+        format!(
+            "<p class=\"dim\">Times are those of {saves}: each checkpoint tells of the save before it.</p>"
+        )
+    };
+    section("cost", "Cost", &format!("<div class=\"facts\">{facts}</div>{note}"))
+}
+
+/// How long the saves took and how long training stood still for them, as the checkpoints after them tell.
+fn times(costs: &[&Cost]) -> Vec<(&'static str, String)> {
+    let Some(worst) = costs.iter().max_by_key(|cost| cost.stall) else { return vec![] };
+    let median = |time: fn(&Cost) -> Duration| {
+        let mut times: Vec<Duration> = costs.iter().map(|cost| time(cost)).collect();
+        times.sort_unstable();
+        output::duration(times[times.len() / 2])
+    };
+    vec![
+        ("training stands still for a save, median", median(|cost| cost.stall)),
+        ("at worst", format!("{}, for step {}", output::duration(worst.stall), worst.step)),
+        ("a save takes until it is durable, median", median(|cost| cost.took)),
+    ]
 }
 
 /// Bytes per hour of the newest attempt that saved more than once: its saves, those deleted since included, are at

@@ -22,6 +22,24 @@ struct Outcome {
     bytes: u64,
 }
 
+impl Outcome {
+    fn in_words(&self) -> String {
+        let count = |names: &[String]| output::count(names.len(), "checkpoint");
+        match (self.copied.as_slice(), self.there_already.as_slice()) {
+            ([], []) => "nothing was copied".to_owned(),
+            ([], [only]) => format!("nothing to copy: {only} is there already"),
+            ([], all) => format!("nothing to copy: all {} are there already", count(all)),
+            (copied, []) => format!("{}, {}, verified", count(copied), output::size(self.bytes)),
+            (copied, before) => format!(
+                "{}, {}, verified; {} there already",
+                count(copied),
+                output::size(self.bytes),
+                count(before)
+            ),
+        }
+    }
+}
+
 pub fn run(source: &str, target: &str, force: bool, json: bool) -> Done {
     let done = copy(&Target::parse(source)?, target, force)?;
     if json {
@@ -33,15 +51,7 @@ pub fn run(source: &str, target: &str, force: bool, json: bool) -> Done {
         });
         output::print_json("cp", document)?;
     } else {
-        let count = |count: usize| {
-            if count == 1 { "1 checkpoint".to_owned() } else { format!("{count} checkpoints") }
-        };
-        let before = match done.there_already.len() {
-            0 => String::new(),
-            already => format!("; {} there already", count(already)),
-        };
-        let copied = count(done.copied.len());
-        output::print(format!("{target}: {copied}, {}, verified{before}", output::size(done.bytes)))?;
+        output::print(format!("{target}: {}", done.in_words()))?;
         done.damaged.iter().for_each(|(_, error)| output::warn(format!("not copied: {error}")));
     }
     Ok(if done.damaged.is_empty() { Exit::Ok } else { Exit::Damaged })
@@ -95,6 +105,9 @@ fn copy_run(from: &Place, to: &Place) -> Result<Outcome> {
 fn copy_some(from: &Place, to: &Place, choose: impl FnOnce(&mut Vec<Name>)) -> Result<Outcome> {
     let reader = from.reader()?;
     let infos = reader.list()?;
+    if infos.is_empty() {
+        from.check_exists(&reader)?;
+    }
     let mut names: Vec<Name> = infos.iter().map(|info| info.name).collect();
     choose(&mut names);
     let wanted = || infos.iter().filter(|info| names.contains(&info.name));

@@ -24,6 +24,9 @@ pub fn run(args: &Gc, json: bool) -> Done {
         },
     };
     let infos = reader.list()?;
+    if infos.is_empty() {
+        place.check_exists(&reader)?;
+    }
     let keep = match policy(args)? {
         Some(keep) => keep,
         None => recorded(&place, &infos).ok_or_else(|| {

@@ -19,8 +19,12 @@ struct Point {
 }
 
 pub fn run(args: &History, json: bool) -> Done {
-    let reader = Place::new(&args.run).reader()?;
+    let place = Place::new(&args.run);
+    let reader = place.reader()?;
     let infos = reader.list()?;
+    if infos.is_empty() {
+        place.check_exists(&reader)?;
+    }
     let states: Vec<_> =
         infos.iter().filter_map(|info| Some((info.name, info.state.as_ref().ok()?))).collect();
     let mut metrics: BTreeSet<&str> =

@@ -5,15 +5,19 @@ use crate::place::Place;
 use crate::{Done, output};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use tensorkeep::{Info, Keep, Name, Reader, Result, State};
+use tensorkeep::{Cost, Info, Keep, Name, Reader, Result, State};
 
 /// Lists a run.
 ///
 /// # Errors
-/// `NotFound` when there is no such folder.
+/// `NotFound` when there is no such folder, and nothing at the URL.
 pub fn run(run: &str, json: bool) -> Done {
-    let reader = Place::new(run).reader()?;
+    let place = Place::new(run);
+    let reader = place.reader()?;
     let infos = reader.list()?;
+    if infos.is_empty() {
+        place.check_exists(&reader)?;
+    }
     let (keep, kept) = kept(&reader, &infos)?;
     let resumes = infos.iter().rev().find(|info| info.state.is_ok()).map(|info| info.name);
     if json {
@@ -91,6 +95,14 @@ pub fn metrics(state: &State) -> String {
     state.metrics.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
+fn cost_as_json(cost: &Cost) -> serde_json::Value {
+    json!({
+        "step": cost.step,
+        "took_us": cost.took.as_micros() as u64,
+        "stall_us": cost.stall.as_micros() as u64,
+    })
+}
+
 pub fn as_json(info: &Info, kept: Option<&BTreeSet<String>>) -> serde_json::Value {
     let mut object = json!({
         "name": info.name.to_string(),
@@ -109,6 +121,7 @@ pub fn as_json(info: &Info, kept: Option<&BTreeSet<String>>) -> serde_json::Valu
             "why": state.why,
             "resumed_from": state.resumed_from,
             "tensors": state.tensors,
+            "previous": state.previous.as_ref().map(cost_as_json),
         }),
         Err(error) => json!({ "state": error.kind().as_str(), "error": error.to_string() }),
     };

@@ -21,7 +21,9 @@ pub fn run(run: &str, output: &Output, diff: Option<&str>, json: bool) -> Done {
             Error::new(ErrorKind::Invalid, format!("{diff:?} names no two steps")).expected("as 100:200")
         })?);
     }
-    let html = report::html(&place.reader()?, &options)?;
+    let reader = place.reader()?;
+    place.check_exists(&reader)?;
+    let html = report::html(&reader, &options)?;
     replace_file(&output.output, Some(html.len() as u64), |upload| upload.append(html.as_bytes()))?;
     let path = output.output.display().to_string();
     match json {

@@ -228,5 +228,8 @@ fn verify_run(place: &Place, depth: Depth) -> Result<Vec<Verified>> {
             one => verified.push(one?),
         }
     }
+    if verified.is_empty() {
+        place.check_exists(&reader)?;
+    }
     Ok(verified)
 }

@@ -1,0 +1,177 @@
+//! Verbs that look: what they find, and that they leave everything as it is.
+
+use super::{Run, json, tensorkeep, text};
+use serde_json::Value as Json;
+use std::path::Path;
+use tensorkeep::engine::Local;
+use tensorkeep::{Settings, Snapshot, Store};
+
+#[test]
+fn ls_lists_a_run_and_marks_what_a_resume_would_use() {
+    let run = Run::new("ls");
+    let output = tensorkeep(&["ls", &run.path("run")]);
+    let lines: Vec<String> = text(&output).lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[2].contains("→ 200") && lines[2].contains("loss 0.50000"), "{lines:?}");
+    let listed = json(&["ls", &run.path("run"), "--json"]);
+    assert_eq!(listed["schema"], "tensorkeep.ls.v1");
+    assert_eq!(listed["resumes_from"], "0001-0000000200");
+    assert_eq!(listed["checkpoints"][0]["metrics"]["loss"], 0.25);
+    assert_eq!(listed["checkpoints"][0]["epoch"], 1);
+    // The first save of an attempt has no other to tell of.
+    assert_eq!(listed["checkpoints"][0]["previous"], Json::Null);
+    let cost = &listed["checkpoints"][1]["previous"];
+    assert!(cost["step"] == 100 && cost["took_us"].as_u64() <= cost["stall_us"].as_u64(), "{cost}");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_listed_as_such_and_not_resumed_from() {
+    let run = Run::new("ls-damaged");
+    run.damage("run/0001-0000000200.tkeep", 5);
+    let listed = json(&["--json", "ls", &run.path("run")]);
+    assert_eq!(listed["checkpoints"][1]["state"], "damaged");
+    assert_eq!(listed["resumes_from"], "0001-0000000100");
+}
+
+#[test]
+fn listing_beside_a_writer_takes_no_lock() {
+    let run = Run::new("beside");
+    let _writer = Store::open(Local::create(run.folder.join("run")).unwrap(), Settings::new()).unwrap();
+    assert!(tensorkeep(&["ls", &run.path("run")]).status.success());
+    assert!(Path::new(&run.path("run")).join("LOCK").is_file());
+}
+
+#[test]
+fn show_shows_tensors_and_records_of_files_and_of_every_selector() {
+    let run = Run::new("show");
+    let shown = text(&tensorkeep(&["show", &run.path("file.tkeep")]));
+    for expected in
+        ["fc.weight", "f32", "[30, 10]", "= fc.weight", "optimizer", "[\"adam\", 0.001]", "step 200"]
+    {
+        assert!(shown.contains(expected), "{expected} is not in {shown}");
+    }
+    for (selector, step) in [
+        ("", 200),
+        ("@latest", 200),
+        ("@100", 100),
+        ("@0001-0000000100", 100),
+        ("@best:loss:min", 100),
+        ("@best:loss:max", 200),
+    ] {
+        let shown = json(&["show", &format!("{}{selector}", run.path("run")), "--json"]);
+        assert_eq!(shown["records"]["tensorkeep.progress"]["step"], step, "{selector}");
+        assert_eq!(shown["tensors"][1]["alias_of"], "fc.weight");
+    }
+}
+
+#[test]
+fn verify_says_yes_by_0_and_no_by_4_with_every_damaged_place() {
+    let run = Run::new("verify");
+    let output = tensorkeep(&["verify", &run.path("run")]);
+    assert_eq!((output.status.code(), text(&output).lines().count()), (Some(0), 2));
+    run.damage("run/0001-0000000100.tkeep", 4096 + 10);
+    let output = tensorkeep(&["verify", &run.path("run")]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(text(&output).contains("tensor fc.weight"), "{}", text(&output));
+    assert_eq!(tensorkeep(&["verify", &format!("{}@200", run.path("run"))]).status.code(), Some(0));
+    let verified = json(&["verify", &format!("{}@100", run.path("run")), "--json"]);
+    assert_eq!(
+        (&verified["ok"], &verified["checkpoints"][0]["damage"][0]["tensor"]),
+        (&Json::Bool(false), &"fc.weight".into())
+    );
+}
+
+#[test]
+fn stats_and_deep_verify_find_nan_and_where_it_is() {
+    let run = Run::new("nan");
+    let mut weights = vec![0.5_f32; 700_000];
+    (weights[600_001], weights[650_000], weights[3]) = (f32::NAN, f32::INFINITY, 0.0);
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("a", &[1.0_f32, 2.0, 4.0][..]).unwrap().tensor("b", &weights).unwrap();
+    snapshot.save(run.folder.join("nan.tkeep")).unwrap();
+    let stats = json(&["stats", &run.path("nan.tkeep"), "--json"]);
+    let (bad, good) = (&stats["tensors"][0], &stats["tensors"][1]);
+    assert_eq!(
+        (&bad["name"], &bad["nans"], &bad["infs"], &bad["zeros"]),
+        (&"b".into(), &1.into(), &1.into(), &1.into())
+    );
+    assert_eq!((&bad["first_bad"], &bad["min"], &bad["max"]), (&600_001.into(), &0.0.into(), &0.5.into()));
+    assert_eq!((&good["min"], &good["max"]), (&1.0.into(), &4.0.into()));
+    assert!((good["mean"].as_f64().unwrap() - 7.0 / 3.0).abs() < 1e-6);
+    assert!((good["norm"].as_f64().unwrap() - 21_f64.sqrt()).abs() < 1e-6);
+    let output = tensorkeep(&["verify", "--deep", &run.path("nan.tkeep")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("b: 2 NaN or Inf, the first at 600001"), "{output:?}");
+    assert_eq!(tensorkeep(&["verify", &run.path("nan.tkeep")]).status.code(), Some(0));
+}
+
+#[test]
+fn diff_tells_equal_close_far_and_missing_apart() {
+    let run = Run::new("diff");
+    let save = |name: &str, tensors: &[(&str, &[f32])], lr: f64| {
+        let mut snapshot = Snapshot::new();
+        tensors.iter().for_each(|(name, values)| drop(snapshot.tensor(*name, *values).map(drop)));
+        snapshot.record("adam", &std::collections::BTreeMap::from([("lr", lr)])).unwrap();
+        snapshot.save(run.folder.join(name)).unwrap();
+    };
+    let near = 1.0_f32.next_up();
+    save(
+        "a",
+        &[
+            ("equal", &[1.0, 2.0]),
+            ("close", &[1.0, 2.0]),
+            ("far", &[1.0, 2.0]),
+            ("left", &[1.0]),
+            ("shape", &[1.0]),
+        ],
+        0.1,
+    );
+    save(
+        "b",
+        &[
+            ("equal", &[1.0, 2.0]),
+            ("close", &[near, 2.0]),
+            ("far", &[1.0, 5.0]),
+            ("right", &[1.0]),
+            ("shape", &[1.0, 2.0]),
+        ],
+        0.2,
+    );
+    let output = tensorkeep(&["diff", &run.path("a"), &run.path("b"), "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let diff: Json = serde_json::from_slice(&output.stdout).unwrap();
+    let verdict = |name: &str| {
+        diff["tensors"].as_array().unwrap().iter().find(|tensor| tensor["name"] == name).unwrap().clone()
+    };
+    for (name, expected) in [
+        ("equal", "equal"),
+        ("close", "close"),
+        ("far", "differ"),
+        ("left", "only left"),
+        ("right", "only right"),
+        ("shape", "incompatible"),
+    ] {
+        assert_eq!(verdict(name)["verdict"], expected, "{name}");
+    }
+    assert_eq!(
+        (&verdict("far")["max"], &verdict("far")["max_at"], &verdict("close")["ulp"]),
+        (&3.0.into(), &1.into(), &1.into())
+    );
+    assert_eq!(
+        (&diff["records"][0]["path"], &diff["records"][0]["right"]),
+        (&"adam.lr".into(), &"0.2".into())
+    );
+    assert_eq!(
+        tensorkeep(&["diff", &run.path("a"), &run.path("b"), "--only", "equal"]).status.code(),
+        Some(0)
+    );
+    assert_eq!(tensorkeep(&["diff", &run.path("a"), &run.path("a")]).status.code(), Some(0));
+}
+
+#[test]
+fn why_says_what_resume_passes_over() {
+    let run = Run::new("why");
+    run.damage("run/0001-0000000200.tkeep", 4096 + 10);
+    let why = text(&tensorkeep(&["why", &format!("{}@100", run.path("run"))]));
+    assert!(why.contains("resume: chooses it; newer ones do not verify: 0001-0000000200"), "{why}");
+}

@@ -1,0 +1,115 @@
+//! Verbs that write or delete: what they make, and what they refuse to.
+
+use super::{Run, json, refused, tensorkeep, text};
+use serde_json::Value as Json;
+use tensorkeep::engine::Local;
+use tensorkeep::{Settings, Snapshot, Store};
+
+#[test]
+fn gc_says_what_would_go_and_deletes_it_under_the_lock() {
+    let run = Run::new("gc");
+    let folder = run.path("run");
+    let gc = ["gc", &folder, "--keep-last", "1"];
+    let dry = text(&tensorkeep(&[&gc[..], &["--dry-run"]].concat()));
+    assert!(dry.contains("would delete 0001-0000000100"), "{dry}");
+    assert_eq!(json(&["ls", &folder, "--json"])["checkpoints"].as_array().unwrap().len(), 2);
+    assert!(tensorkeep(&["pin", &format!("{folder}@100")]).status.success());
+    assert_eq!(json(&[&gc[..], &["--json"]].concat())["deleted"], serde_json::json!([]));
+    assert!(tensorkeep(&["unpin", &format!("{folder}@100")]).status.success());
+    let writer = Store::open(Local::create(run.folder.join("run")).unwrap(), Settings::new()).unwrap();
+    assert_eq!(refused(&gc).0, 5);
+    drop(writer);
+    assert!(tensorkeep(&gc).status.success());
+    assert_eq!(json(&["ls", &folder, "--json"])["checkpoints"].as_array().unwrap().len(), 1);
+    let why = text(&tensorkeep(&["why", &folder]));
+    assert!(why.contains("kept: ") && why.contains("resume: chooses it"), "{why}");
+    assert_eq!(refused(&["gc", &folder, "--keep-best", "loss"]).0, 2);
+}
+
+#[test]
+fn outputs_that_exist_are_refused_and_untouched_unless_forced() {
+    let run = Run::new("exists");
+    let (file, out) = (run.path("file.tkeep"), run.path("taken"));
+    let folder = run.path("run");
+    std::fs::write(run.folder.join("taken.npy"), b"mine").unwrap();
+    std::fs::write(run.folder.join("taken"), b"mine").unwrap();
+    std::fs::write(run.folder.join("taken.npz"), b"mine").unwrap();
+    let (npy, npz) = (run.path("taken.npy"), run.path("taken.npz"));
+    for args in [
+        &["get", &file, "fc.weight", "-o", &npy][..],
+        &["repack", &file, "-o", &out],
+        &["salvage", &file, "-o", &out],
+        &["report", &folder, "-o", &out],
+        &["export", &file, "-o", &npz],
+        &["import", &npz, "-o", &out],
+        &["cp", &file, &out],
+    ] {
+        let (code, message) = refused(args);
+        assert_eq!(code, 1, "{args:?}: {message}");
+        assert!(message.contains("--force"), "{message}");
+    }
+    for name in ["taken", "taken.npy", "taken.npz"] {
+        assert_eq!(std::fs::read(run.folder.join(name)).unwrap(), b"mine");
+    }
+    assert!(tensorkeep(&["get", &file, "fc.weight[1:3]", "-o", &npy, "--force"]).status.success());
+    let shown = json(&["show", &npy, "--json"]);
+    assert_eq!(
+        (&shown["format"], &shown["tensors"][0]["shape"]),
+        (&"npy".into(), &serde_json::json!([2, 10]))
+    );
+    assert_eq!(refused(&["repack", &file, "-o", &run.path("no/such/folder")]).0, 3);
+}
+
+#[test]
+fn a_damaged_file_gives_its_intact_tensors() {
+    let run = Run::new("salvage");
+    let (first, second) = (vec![1.0_f32; 5000], vec![2.0_f32; 5000]);
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("a", &first).unwrap().tensor("b", &second).unwrap();
+    snapshot.save(run.folder.join("d.tkeep")).unwrap();
+    run.damage("d.tkeep", 4096 + 100);
+    let output = tensorkeep(&["salvage", &run.path("d.tkeep"), "-o", &run.path("s.tkeep"), "--json"]);
+    let saved: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &saved["tensors"]), (Some(1), &1.into()));
+    assert!(saved["lost"][0].as_str().unwrap().contains("tensor a"));
+    assert_eq!(tensorkeep(&["verify", &run.path("s.tkeep")]).status.code(), Some(0));
+    assert_eq!(refused(&["repack", &run.path("d.tkeep"), "-o", &run.path("r.tkeep")]).0, 4);
+    assert!(!run.folder.join("r.tkeep").exists());
+}
+
+#[test]
+fn what_is_lost_by_an_export_is_listed_and_the_answer_is_no_unless_allowed() {
+    let run = Run::new("loss");
+    let (file, out) = (run.path("file.tkeep"), run.path("out.npz"));
+    let output = tensorkeep(&["export", &file, "-o", &out]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("lost: optimizer: "), "{output:?}");
+    let output = tensorkeep(&["export", &file, "-o", &out, "--force", "--allow-loss"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(json(&["diff", &file, &out, "--json"])["same"], true);
+    assert_eq!(refused(&["export", &file, "-o", &run.path("x.bin")]).0, 2);
+    assert_eq!(refused(&["import", &file, "-o", &run.path("y.tkeep")]).0, 4);
+}
+
+#[test]
+fn a_copy_that_is_up_to_date_is_told_from_one_of_nothing() {
+    let run = Run::new("cp");
+    let (folder, copy) = (run.path("run"), run.path("copy"));
+    let copied = text(&tensorkeep(&["cp", &folder, &copy]));
+    assert!(copied.contains("2 checkpoints, ") && copied.contains("verified"), "{copied}");
+    let again = text(&tensorkeep(&["cp", &folder, &copy]));
+    assert!(again.contains("nothing to copy: all 2 checkpoints are there already"), "{again}");
+    let one = text(&tensorkeep(&["cp", &format!("{folder}@100"), &copy]));
+    assert!(one.contains("0001-0000000100 is there already"), "{one}");
+    std::fs::create_dir(run.path("empty")).unwrap();
+    let nothing = text(&tensorkeep(&["cp", &run.path("empty"), &copy]));
+    assert!(nothing.contains("nothing was copied"), "{nothing}");
+}
+
+#[test]
+fn a_report_of_a_file_points_to_show() {
+    let run = Run::new("report-file");
+    let (code, message) = refused(&["report", &run.path("file.tkeep"), "-o", &run.path("r.html")]);
+    assert!(code == 2 && message.contains("tensorkeep show"), "{message}");
+    assert!(!run.folder.join("r.html").exists());
+}
