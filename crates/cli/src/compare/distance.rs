@@ -239,8 +239,8 @@ mod tests {
             for seed in 0..24 {
                 let value = |i: usize, salt: usize| {
                     let draw = (i * 7919 + seed * 104_729 + salt).wrapping_mul(2_654_435_761) >> 7;
-                    let special =
-                        (seed % 3 == 0 && draw % 31 == 0).then(|| special[draw / 31 % special.len()]);
+                    let special = (seed % 3 == 0 && draw.is_multiple_of(31))
+                        .then(|| special[draw / 31 % special.len()]);
                     special.unwrap_or((draw % 10_007) as f32 * 1e-3 - 2.0)
                 };
                 let a: Vec<f32> = (0..count).map(|i| value(i, 0)).collect();

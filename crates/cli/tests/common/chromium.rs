@@ -54,7 +54,8 @@ impl Chromium {
             .stdout(Stdio::piped())
             .spawn()
             .expect("a shell");
-        let (to, from) = (child.stdin.take()?, BufReader::new(child.stdout.take()?));
+        let to = child.stdin.take().expect("a pipe");
+        let from = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut browser = Self { child, to, from, profile, session: None, calls: 0, events: Vec::new() };
         let target = browser.call("Target.createTarget", json!({ "url": "about:blank" }));
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
