@@ -88,9 +88,9 @@ fn opening_a_file_of_100_gib_costs_no_more_than_its_index() {
     for mapped in [false, true] {
         let (checkpoint, peak) = peak_of(|| match mapped {
             false => Checkpoint::open(&path).unwrap(),
-            // SAFETY: the file is this test's own and is not changed any more.
             true => {
                 #[expect(unsafe_code, reason = "mapping rests on a promise")]
+                // SAFETY: the file is this test's own and is not changed any more.
                 let promise = unsafe { Unchanging::assume() };
                 Checkpoint::map_with(&path, OpenOptions::new(), promise).unwrap()
             }

@@ -84,6 +84,9 @@ fn a_file_on_a_real_fuse_mount_is_read_and_cutting_it_is_an_error() {
     // SAFETY: nothing is mapped there, which is what is tested.
     let checkpoint = unsafe { Checkpoint::map(&path) }.unwrap();
     assert_eq!(checkpoint.tensor("weight").unwrap().elements::<f32>().unwrap(), weights);
+    // SAFETY: as above.
+    let refused = unsafe { Checkpoint::map_copy(&path) }.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
     std::fs::File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
     assert_eq!(checkpoint.tensor("weight").unwrap_err().kind(), ErrorKind::Damaged);
 }

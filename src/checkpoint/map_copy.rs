@@ -52,7 +52,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::open`]; `Damaged` for any tensor, unless the options say [`Verify::Never`](super::Verify::Never); `Unsupported` for a
-    /// dtype or codec that this version does not know; `LimitExceeded` for a tensor to be decoded beyond the budget.
+    /// dtype or codec that this version does not know, and on a network file system, where nothing is mapped; `LimitExceeded` for a tensor to be decoded beyond the budget.
     pub fn map_copy_with(
         path: impl AsRef<Path>,
         options: OpenOptions,

@@ -373,19 +373,20 @@ pub(crate) fn map_file(path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>
 }
 
 fn map_on(vfs: &dyn Vfs, path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
-    let readable = open_on(vfs, path)?;
-    if vfs.network(path).is_some() {
-        return Ok(readable);
-    }
-    vfs.map(path, promise)
+    if vfs.network(path).is_some() { open_on(vfs, path) } else { vfs.map(path, promise) }
 }
 
 /// Maps one file to read, and once more copy-on-write.
 ///
 /// # Errors
-/// As [`open_file`].
+/// As [`open_file`]; `Unsupported` on a network file system, where nothing is mapped.
 pub(crate) fn map_copy_of_file(path: &Path, promise: Unchanging) -> Result<(Arc<dyn Blob>, PrivateMap)> {
-    open_file(path)?;
+    if let Some(network) = Os.network(path) {
+        return Err(Error::new(ErrorKind::Unsupported, "files of a network file system are not mapped")
+            .in_object(path.display())
+            .found(network)
+            .help("open it for reading, and load its tensors"));
+    }
     vfs::map_twice(path, promise)
 }
 
@@ -393,15 +394,7 @@ fn open_on(vfs: &dyn Vfs, path: &Path) -> Result<Arc<dyn Blob>> {
     let failed = |error| Error::io("opening for reading", error).in_object(path.display());
     let file = vfs.open(path).map_err(failed)?;
     let stat = file.stat().map_err(failed)?;
-    if stat.is_dir {
-        return Err(Error::invalid("is a folder where a checkpoint file is needed")
-            .in_object(path.display())
-            .help("name a file in it, or open the folder as a store"));
-    }
-    if !stat.is_file {
-        return Err(Error::invalid("is a pipe or a device where a checkpoint file is needed")
-            .in_object(path.display()));
-    }
+    stat.check_is_file(path)?;
     Ok(Arc::new(FileBlob { file, len: stat.len, name: path.display().to_string() }))
 }
 

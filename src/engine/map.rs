@@ -17,8 +17,8 @@ use std::ops::{Deref, DerefMut};
 /// the lost pages a `SIGBUS` that ends the process, and overwriting it in place changes bytes under a `&[u8]`, which
 /// is undefined behaviour. Where others may do that (shared folders), open for reading
 /// instead. On network file systems (NFS, SMB, 9p, FUSE, Lustre, Ceph, GPFS, AFS and others, told by `statfs`) nothing is
-/// mapped whatever was promised: files are read there, and a file that was cut is an error. Only `Checkpoint::map_copy`,
-/// whose memory is the mapping, maps there as well.
+/// mapped whatever was promised: files are read there, and a file that was cut is an error. `Checkpoint::map_copy`,
+/// whose memory is the mapping, is refused there.
 #[derive(Clone, Copy, Debug)]
 pub struct Unchanging(());
 

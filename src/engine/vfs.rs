@@ -217,7 +217,9 @@ pub(crate) fn map_twice(path: &Path, promise: Unchanging) -> Result<(Arc<dyn Blo
 fn open_to_map(path: &Path) -> Result<(File, String)> {
     let name = path.display().to_string();
     let opened = open_without_waiting(path);
-    let file = opened.map_err(|error| crate::Error::io("opening for mapping", error).in_object(&name))?;
+    let failed = |error| crate::Error::io("opening for mapping", error).in_object(&name);
+    let file = opened.map_err(failed)?;
+    Stat::of(&file.metadata().map_err(failed)?).check_is_file(path)?;
     Ok((file, name))
 }
 
@@ -227,6 +229,21 @@ fn open_without_waiting(path: &Path) -> io::Result<File> {
 }
 
 impl Stat {
+    /// # Errors
+    /// `Invalid` for a folder, a pipe, a device.
+    pub(crate) fn check_is_file(&self, path: &Path) -> Result<()> {
+        if self.is_dir {
+            return Err(crate::Error::invalid("is a folder where a checkpoint file is needed")
+                .in_object(path.display())
+                .help("name a file in it, or open the folder as a store"));
+        }
+        if !self.is_file {
+            return Err(crate::Error::invalid("is a pipe or a device where a checkpoint file is needed")
+                .in_object(path.display()));
+        }
+        Ok(())
+    }
+
     fn of(metadata: &std::fs::Metadata) -> Self {
         Self {
             is_file: metadata.is_file(),
