@@ -1,9 +1,12 @@
 //! The inner loops of `stats` and `diff`: a block of numbers, or two side by side, in lanes that the compiler makes vector
-//! instructions of. pulp compiles each loop twice, for every x86-64 and for AVX2, and takes the one that the processor has.
+//! instructions of. pulp compiles each loop twice, for every x86-64 and for AVX2 with fused multiplication, and takes the
+//! one that the processor has.
 //!
 //! Owns the arithmetic and its precision. Numbers are widened to f64 before anything is summed, so a sum is as exact as
-//! a plain loop in f64 that adds in another order. Squared deviations are about a number of the block itself: then the
-//! deviation of that number is in the sum, and what cancels is at most as many ulps as the block has numbers.
+//! a plain loop in f64 that adds in another order. Squares are summed about zero, which is the fewest instructions, and the
+//! deviations' follow from them. Where little would be left of their digits, the block is summed again about a number of
+//! its own: then the deviation of that number is in the sum, and what cancels is at most as many ulps as the block has
+//! numbers.
 #![expect(
     clippy::needless_range_loop,
     reason = "lanes of several arrays side by side, by one number that is a constant"
@@ -14,8 +17,10 @@ use std::hint::black_box;
 
 /// Numbers in a row.
 pub const LANES: usize = 16;
-/// Two rows side by side need twice the registers, so rows are shorter there.
-const PAIR: usize = 8;
+/// Counters of a row.
+const COUNTS: usize = LANES / 2;
+/// Two rows side by side have six sums a lane, and all of them stay in registers.
+const PAIR: usize = 4;
 
 /// f32 or f64.
 pub trait Number: Copy + Default + PartialOrd + Into<f64> + std::ops::Sub<Output = Self> {
@@ -53,77 +58,88 @@ impl Block {
 pub fn block<N: Number>(numbers: &[N]) -> Block {
     let Some(&first) = numbers.first() else { return Block::default() };
     let found = sums::<N, false>(numbers, first);
-    if found.squares.is_finite() {
+    if found.squares.is_finite() && found.squares * MOST_CANCELLED >= found.energy() {
         return found;
     }
-    // Something is not finite, or a sum of squares is beyond f64.
-    let pivot = numbers.iter().copied().find(|number| number.is_finite());
-    pivot.map_or_else(Block::default, |pivot| sums::<N, true>(numbers, pivot))
+    // Something is not finite, a sum of squares is beyond f64, or the numbers are so close to each other that of their
+    // squares' digits too few are left.
+    let finite = numbers.iter().copied().find(|number| number.is_finite());
+    finite.map_or_else(Block::default, |finite| sums::<N, true>(numbers, finite))
 }
 
-fn sums<N: Number, const MASKED: bool>(numbers: &[N], pivot: N) -> Block {
+/// Squares about zero may be so many times those about the mean: three digits of sixteen, of which the sums of a block
+/// cost two.
+const MOST_CANCELLED: f64 = 1024.0;
+
+/// `first` is one of the numbers, and finite if `CAREFUL`.
+fn sums<N: Number, const CAREFUL: bool>(numbers: &[N], first: N) -> Block {
     let (rows, rest) = numbers.as_chunks::<LANES>();
-    // What is less than a row is filled up with the pivot, whose deviation is 0.
-    let mut row = [pivot; LANES];
+    // What is less than a row is filled up with a number that is there, which is taken out of the sums again.
+    let mut row = [first; LANES];
     row[..rest.len()].copy_from_slice(rest);
     let padding = if rest.is_empty() { 0 } else { LANES - rest.len() };
-    let wide = |lanes: &[u32; PAIR]| lanes.iter().map(|&lane| u64::from(lane)).sum::<u64>();
+    let wide = |lanes: &[u32; COUNTS]| lanes.iter().map(|&lane| u64::from(lane)).sum::<u64>();
     let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
     let (mut bad, mut zeros, mut sum, mut squares) = (0, 0, 0.0, 0.0);
     for rows in [rows, &[row][..usize::from(padding > 0)]].into_iter().filter(|rows| !rows.is_empty()) {
         // What is done with the lanes must not decide how rows are loaded: the compiler would shuffle them about.
-        let lanes = black_box(Arch::new().dispatch(Sums::<N, MASKED> { rows, pivot }));
+        let lanes = black_box(run(Sums::<N, CAREFUL> { rows, first }));
         (bad, zeros) = (bad + wide(&lanes.bad), zeros + wide(&lanes.zeros));
         min = lanes.min.map(Into::into).into_iter().fold(min, f64::min);
         max = lanes.max.map(Into::into).into_iter().fold(max, f64::max);
         sum += lanes.sum.iter().sum::<f64>();
         squares += lanes.squares.iter().sum::<f64>();
     }
-    if pivot == N::default() {
+    let center = if CAREFUL { first.into() } else { 0.0 };
+    let (padded, deviation) = (padding as f64, first.into() - center);
+    (sum, squares) = (sum - padded * deviation, squares - padded * deviation * deviation);
+    if first == N::default() {
         zeros -= padding as u64;
     }
     let finite = numbers.len() as u64 - bad;
     let shift = sum / finite as f64;
     let squares = about_mean(squares, sum * shift);
-    Block { finite, zeros, min, max, mean: pivot.into() + shift, squares }
+    Block { finite, zeros, min, max, mean: center + shift, squares }
 }
 
-/// Squared deviations about the mean of those about the pivot; infinite when they are beyond f64.
+/// Squared deviations about the mean of those about the center; infinite when they are beyond f64.
 fn about_mean(squares: f64, correction: f64) -> f64 {
     if squares.is_finite() { (squares - correction).max(0.0) } else { f64::INFINITY }
 }
 
-/// Rows of one block. With `MASKED`, what is not finite is counted and stands as the pivot.
-struct Sums<'n, N, const MASKED: bool> {
+/// Rows of one block. With `CAREFUL`, deviations are about the first number, as which stands what is not finite, and that
+/// is counted.
+struct Sums<'n, N, const CAREFUL: bool> {
     rows: &'n [[N; LANES]],
-    pivot: N,
+    first: N,
 }
 
 struct Lanes<N> {
     min: [N; LANES],
     max: [N; LANES],
-    zeros: [u32; PAIR],
-    bad: [u32; PAIR],
+    zeros: [u32; COUNTS],
+    bad: [u32; COUNTS],
     sum: [f64; LANES],
     squares: [f64; LANES],
 }
 
-impl<N: Number, const MASKED: bool> NullaryFnOnce for Sums<'_, N, MASKED> {
+impl<N: Number, const CAREFUL: bool> Loop for Sums<'_, N, CAREFUL> {
     type Output = Lanes<N>;
 
     #[inline(always)]
-    fn call(self) -> Lanes<N> {
-        let (pivot, center): (N, f64) = (self.pivot, self.pivot.into());
-        let (min, max) = ([pivot; LANES], [pivot; LANES]);
-        let (zeros, bad) = ([0; PAIR], [0; PAIR]);
+    fn run<const FUSED: bool>(self) -> Lanes<N> {
+        let first = self.first;
+        let center = if CAREFUL { first.into() } else { 0.0 };
+        let (min, max) = ([first; LANES], [first; LANES]);
+        let (zeros, bad) = ([0; COUNTS], [0; COUNTS]);
         let (sum, squares) = ([0.0; LANES], [0.0; LANES]);
         let mut found = Lanes { min, max, zeros, bad, sum, squares };
         for row in self.rows {
             let mut row = *row;
-            if MASKED {
+            if CAREFUL {
                 for lane in 0..LANES {
-                    found.bad[lane % PAIR] += u32::from(!row[lane].is_finite());
-                    row[lane] = if row[lane].is_finite() { row[lane] } else { pivot };
+                    found.bad[lane % COUNTS] += u32::from(!row[lane].is_finite());
+                    row[lane] = if row[lane].is_finite() { row[lane] } else { first };
                 }
             }
             for lane in 0..LANES {
@@ -132,24 +148,57 @@ impl<N: Number, const MASKED: bool> NullaryFnOnce for Sums<'_, N, MASKED> {
             for lane in 0..LANES {
                 found.max[lane] = if row[lane] > found.max[lane] { row[lane] } else { found.max[lane] };
             }
-            for lane in 0..PAIR {
+            for lane in 0..COUNTS {
                 let zero = |lane: usize| u32::from(row[lane] == N::default());
-                found.zeros[lane] += zero(lane) + zero(lane + PAIR);
+                found.zeros[lane] += zero(lane) + zero(lane + COUNTS);
             }
             for lane in 0..LANES {
                 let deviation = row[lane].into() - center;
                 found.sum[lane] += deviation;
-                found.squares[lane] += deviation * deviation;
+                found.squares[lane] = fused::<FUSED>(deviation, deviation, found.squares[lane]);
             }
         }
-        if MASKED && pivot == N::default() {
-            // The pivots that stand for what is not finite are no zeros.
-            for lane in 0..PAIR {
+        if CAREFUL && first == N::default() {
+            // What stands for what is not finite is no zero.
+            for lane in 0..COUNTS {
                 found.zeros[lane] -= found.bad[lane];
             }
         }
         found
     }
+}
+
+/// A loop that is compiled for several processors.
+trait Loop: Sized {
+    type Output;
+
+    /// With `FUSED`, the processor multiplies and adds in one instruction.
+    fn run<const FUSED: bool>(self) -> Self::Output;
+}
+
+/// Runs the loop that is compiled for this processor.
+fn run<L: Loop>(of: L) -> L::Output {
+    struct Compiled<L, const FUSED: bool>(L);
+
+    impl<L: Loop, const FUSED: bool> NullaryFnOnce for Compiled<L, FUSED> {
+        type Output = L::Output;
+
+        #[inline(always)]
+        fn call(self) -> L::Output {
+            self.0.run::<FUSED>()
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(v3) = pulp::x86::V3::try_new() {
+        return v3.vectorize(Compiled::<L, true>(of));
+    }
+    Arch::new().dispatch(Compiled::<L, false>(of))
+}
+
+/// `a * b + c`, by an instruction where there is one: in software it would be slow.
+#[inline(always)]
+fn fused<const FUSED: bool>(a: f64, b: f64, c: f64) -> f64 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// How far two blocks are apart; equal NaNs and infinities are no difference, a NaN beside a number is an infinite one.
@@ -173,7 +222,7 @@ pub fn apart<N: Number>(a: &[N], b: &[N], rtol: f64, atol: f64) -> Apart {
     if (found.aa + found.bb).is_finite() { found } else { pairs::<N, true>(a, b, rtol, atol) }
 }
 
-fn pairs<N: Number, const MASKED: bool>(a: &[N], b: &[N], rtol: f64, atol: f64) -> Apart {
+fn pairs<N: Number, const CAREFUL: bool>(a: &[N], b: &[N], rtol: f64, atol: f64) -> Apart {
     let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<PAIR>(), b.as_chunks::<PAIR>());
     // Zeros beside zeros add nothing.
     let filled = |rest: &[N]| {
@@ -185,7 +234,7 @@ fn pairs<N: Number, const MASKED: bool>(a: &[N], b: &[N], rtol: f64, atol: f64) 
     let mut found = Apart::default();
     let sum = |lanes: &[f64; PAIR]| lanes.iter().sum::<f64>();
     for (a, b) in [(a, b), (&last_a[..], &last_b[..])] {
-        let lanes = black_box(Arch::new().dispatch(Pairs::<N, MASKED> { a, b, rtol, atol }));
+        let lanes = black_box(run(Pairs::<N, CAREFUL> { a, b, rtol, atol }));
         found.far += lanes.far.iter().sum::<u64>();
         found.max = lanes.max.into_iter().fold(found.max, f64::max);
         found.dd += sum(&lanes.dd);
@@ -196,8 +245,8 @@ fn pairs<N: Number, const MASKED: bool>(a: &[N], b: &[N], rtol: f64, atol: f64) 
     found
 }
 
-/// Rows of two blocks.
-struct Pairs<'n, N, const MASKED: bool> {
+/// Rows of two blocks. With `CAREFUL`, pairs that are not finite are told apart, and count in no sum of squares or products.
+struct Pairs<'n, N, const CAREFUL: bool> {
     a: &'n [[N; PAIR]],
     b: &'n [[N; PAIR]],
     rtol: f64,
@@ -214,36 +263,30 @@ struct PairLanes {
     ab: [f64; PAIR],
 }
 
-impl<N: Number, const MASKED: bool> NullaryFnOnce for Pairs<'_, N, MASKED> {
+impl<N: Number, const CAREFUL: bool> Loop for Pairs<'_, N, CAREFUL> {
     type Output = PairLanes;
 
     #[inline(always)]
-    fn call(self) -> PairLanes {
+    fn run<const FUSED: bool>(self) -> PairLanes {
         let mut found = PairLanes::default();
-        // Twice over what is in the cache: all six sums at once are more than there are registers.
-        for (a, b) in self.a.iter().zip(self.b) {
-            for lane in 0..PAIR {
-                let (x, y): (f64, f64) = (a[lane].into(), b[lane].into());
-                let counts = !MASKED || (a[lane].is_finite() && b[lane].is_finite());
-                let (x, y) = if counts { (x, y) } else { (0.0, 0.0) };
-                found.aa[lane] += x * x;
-                found.bb[lane] += y * y;
-                found.ab[lane] += x * y;
-            }
-        }
         for (a, b) in self.a.iter().zip(self.b) {
             for lane in 0..PAIR {
                 let (x, y): (f64, f64) = (a[lane].into(), b[lane].into());
                 let mut d = (x - y).abs();
-                if MASKED {
+                if CAREFUL {
                     let same = x == y || (x.is_nan() && y.is_nan());
                     d = if same { 0.0 } else { d };
                     d = if d.is_nan() { f64::INFINITY } else { d };
                 }
-                let beyond = d > self.atol + self.rtol * y.abs() || (MASKED && d == f64::INFINITY);
+                let beyond = d > self.atol + self.rtol * y.abs() || (CAREFUL && d == f64::INFINITY);
                 found.far[lane] += u64::from(beyond);
                 found.max[lane] = if d > found.max[lane] { d } else { found.max[lane] };
-                found.dd[lane] += d * d;
+                found.dd[lane] = fused::<FUSED>(d, d, found.dd[lane]);
+                let counts = !CAREFUL || (a[lane].is_finite() && b[lane].is_finite());
+                let (x, y) = if counts { (x, y) } else { (0.0, 0.0) };
+                found.aa[lane] = fused::<FUSED>(x, x, found.aa[lane]);
+                found.bb[lane] = fused::<FUSED>(y, y, found.bb[lane]);
+                found.ab[lane] = fused::<FUSED>(x, y, found.ab[lane]);
             }
         }
         found
@@ -258,7 +301,7 @@ pub fn most_ulps<const N: usize, P: Into<u64> + Ord + Copy>(
     none: P,
 ) -> u64 {
     let (a, b) = (a.as_chunks::<N>().0, b.as_chunks::<N>().0);
-    Arch::new().dispatch(Ulps { a, b, apart, none }).into()
+    run(Ulps { a, b, apart, none }).into()
 }
 
 struct Ulps<'n, F, P, const N: usize> {
@@ -268,11 +311,11 @@ struct Ulps<'n, F, P, const N: usize> {
     none: P,
 }
 
-impl<F: Fn([u8; N], [u8; N]) -> P, P: Ord + Copy, const N: usize> NullaryFnOnce for Ulps<'_, F, P, N> {
+impl<F: Fn([u8; N], [u8; N]) -> P, P: Ord + Copy, const N: usize> Loop for Ulps<'_, F, P, N> {
     type Output = P;
 
     #[inline(always)]
-    fn call(self) -> P {
+    fn run<const FUSED: bool>(self) -> P {
         self.a.iter().zip(self.b).fold(self.none, |most, (a, b)| most.max((self.apart)(*a, *b)))
     }
 }

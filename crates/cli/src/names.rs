@@ -10,6 +10,10 @@ pub fn wanted(only: Option<&str>, name: &str) -> bool {
 /// Numbers within names by value, everything else by byte. Allocates nothing: it sorts hundreds of thousands.
 pub fn natural(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (a.as_bytes(), b.as_bytes());
+    // What both begin with says nothing, but for the number that goes on where they part.
+    let common = left.iter().zip(right).position(|(x, y)| x != y).unwrap_or(left.len().min(right.len()));
+    let digits = left[..common].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    (left, right) = (&left[common - digits..], &right[common - digits..]);
     loop {
         let (Some(&x), Some(&y)) = (left.first(), right.first()) else {
             return left.len().cmp(&right.len()).then_with(|| a.cmp(b));
@@ -44,5 +48,10 @@ mod tests {
         let mut names = vec!["layer.10.w", "layer.2.w", "layer.02.w", "layer.2.b", "layer", "m9", "m10"];
         names.sort_by(|a, b| natural(a, b));
         assert_eq!(names, ["layer", "layer.2.b", "layer.02.w", "layer.2.w", "layer.10.w", "m9", "m10"]);
+        // Where names part within a number, the whole number counts.
+        for (less, more) in [("a19.x", "a100.x"), ("a1", "a10"), ("a10b", "a10c"), ("a01", "a1"), ("1", "x")]
+        {
+            assert_eq!((natural(less, more), natural(more, less)), (Ordering::Less, Ordering::Greater));
+        }
     }
 }

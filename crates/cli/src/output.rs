@@ -2,6 +2,7 @@
 
 use crate::exit::Exit;
 use serde_json::Value as Json;
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,8 +14,15 @@ use tensorkeep::{Error, ErrorKind, Value};
 /// # Errors
 /// What writing to stdout says, but not that the reader went away.
 pub fn print(text: impl Display) -> Result<(), Error> {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    emit(|out| write!(out, "{text}"))
+}
+
+/// Prints what `write` writes, and an end of line. What stdout itself holds back is 1 KiB: many small writes, and as many
+/// system calls.
+fn emit(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+    let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let written = write(&mut out).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    match written {
         // `head` has seen enough: end quietly, as any tool in a pipe does.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         written => written.map_err(|error| Error::io("writing to stdout", error)),
@@ -29,7 +37,7 @@ pub fn print_json(schema: &str, mut document: Json) -> Result<(), Error> {
     if let Some(object) = document.as_object_mut() {
         object.insert("schema".to_owned(), format!("tensorkeep.{schema}.v1").into());
     }
-    print(document)
+    emit(|out| Ok(serde_json::to_writer(out, &document)?))
 }
 
 /// Tells an error, with all its causes, and its exit code.
@@ -60,20 +68,27 @@ pub fn table(header: &[&str], right: &[usize], rows: impl IntoIterator<Item = Ve
     }
     let titles: Vec<String> = header.iter().map(|title| (*title).to_owned()).collect();
     let lines = std::iter::once(&titles).chain(&rows);
-    lines.map(|row| line(row, &widths, right, limit)).collect::<Vec<_>>().join("\n")
+    let (mut text, mut room) = (String::new(), String::new());
+    for (number, row) in lines.enumerate() {
+        text.push_str(if number == 0 { "" } else { "\n" });
+        line(row, &widths, right, &mut room);
+        text.push_str(&cut(room.trim_end(), limit));
+    }
+    text
 }
 
-fn line(row: &[String], widths: &[usize], right: &[usize], limit: usize) -> String {
-    let mut line = String::new();
+/// Into memory that is used again: there may be hundreds of thousands of lines.
+fn line(row: &[String], widths: &[usize], right: &[usize], line: &mut String) {
+    line.clear();
     for (number, (cell, &wide)) in row.iter().zip(widths).enumerate() {
         let cell = middle(cell, wide);
-        let space = " ".repeat(wide - width(&cell).min(wide));
-        let gap = if number == 0 { "" } else { "  " };
-        let (before, after) =
-            if right.contains(&number) { (space, String::new()) } else { (String::new(), space) };
-        line.push_str(&format!("{gap}{before}{cell}{after}"));
+        let space = wide.saturating_sub(width(&cell));
+        let (before, after) = if right.contains(&number) { (space, 0) } else { (0, space) };
+        line.push_str(if number == 0 { "" } else { "  " });
+        line.extend(std::iter::repeat_n(' ', before));
+        line.push_str(&cell);
+        line.extend(std::iter::repeat_n(' ', after));
     }
-    cut(line.trim_end(), limit)
 }
 
 /// Characters, which is columns for all but wide scripts.
@@ -81,18 +96,18 @@ fn width(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { text.chars().count() }
 }
 
-fn cut(text: &str, most: usize) -> String {
+fn cut(text: &str, most: usize) -> Cow<'_, str> {
     if width(text) <= most {
-        return text.to_owned();
+        return text.into();
     }
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// Beginning and end: what tells names apart is in their ends.
-fn middle(text: &str, most: usize) -> String {
+fn middle(text: &str, most: usize) -> Cow<'_, str> {
     let len = width(text);
     if len <= most {
-        return text.to_owned();
+        return text.into();
     }
     let (head, tail) = ((most.saturating_sub(1)) / 2, most.saturating_sub(1) - (most.saturating_sub(1)) / 2);
     text.chars().take(head).chain(['…']).chain(text.chars().skip(len - tail)).collect()

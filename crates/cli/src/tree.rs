@@ -6,17 +6,17 @@ use std::collections::BTreeMap;
 
 /// A part of a name, compared the natural way.
 #[derive(Debug, PartialEq, Eq)]
-struct Part(String);
+struct Part<'m>(&'m str);
 
-impl PartialOrd for Part {
+impl PartialOrd for Part<'_> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Part {
+impl Ord for Part<'_> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        natural(&self.0, &other.0)
+        natural(self.0, other.0)
     }
 }
 
@@ -26,7 +26,7 @@ pub struct Node<'m> {
     /// What parts it from the name before: a dot or a slash.
     joint: &'m str,
     leaf: Option<&'m Meta>,
-    below: BTreeMap<Part, Node<'m>>,
+    below: BTreeMap<Part<'m>, Node<'m>>,
     bytes: u64,
     tensors: usize,
 }
@@ -54,7 +54,7 @@ impl<'m> Node<'m> {
             // A name of thousands of dots must not be a tree that overflows the stack.
             let (mut joint, mut end) = ("", 0);
             for part in meta.name.splitn(MOST_PARTS, ['.', '/']) {
-                node = node.below.entry(Part(part.to_owned())).or_default();
+                node = node.below.entry(Part(part)).or_default();
                 node.joint = joint;
                 node.count(bytes);
                 end += joint.len() + part.len();
@@ -93,7 +93,7 @@ impl<'m> Node<'m> {
             let label = format!("{indent}{label}");
             lines.push(Line { label, leaf: None, bytes: self.bytes, tensors: self.tensors });
         }
-        self.below.iter().for_each(|(part, node)| node.collect(&part.0, depth + 1, lines));
+        self.below.iter().for_each(|(part, node)| node.collect(part.0, depth + 1, lines));
     }
 }
 
