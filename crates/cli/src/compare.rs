@@ -95,6 +95,7 @@ fn distances(
     tolerance: Tolerance,
 ) -> Result<Vec<Distance>> {
     let mut all = vec![Distance::default(); pairs.len()];
+    let mut same = Vec::new();
     // Chunks of both sides side by side, where both are cut alike. Otherwise the tensor is one piece.
     let alike = |(a, b): &(Meta, Meta)| a.chunks == b.chunks;
     let cut = |pair: &(Meta, Meta)| (pair.0.byte_len, if alike(pair) { pair.0.chunks } else { 1 });
@@ -104,14 +105,29 @@ fn distances(
         if alike(pair) {
             by_chunks(left, right, &pair.0, task, scratch, tolerance)
         } else {
-            whole(left, right, &pair.0, &mut scratch[0], tolerance)
+            Ok((whole(left, right, &pair.0, &mut scratch[0], tolerance)?, Vec::new()))
         }
     };
-    parallel::run("comparing", &tasks, work, |task, distance| all[task.number].merge(&distance))?;
+    parallel::run("comparing", &tasks, work, |task, (distance, equal)| {
+        all[task.number].merge(&distance);
+        same.extend(equal);
+    })?;
+    // What differs somewhere is measured against all of it.
+    same.retain(|task: &Task| all[task.number].differs);
+    let norms = |task: &Task, scratch: &mut Scratch| {
+        let (meta, mut found) = (&pairs[task.number].0, Distance::default());
+        left.visit(&meta.name, task.chunks.clone(), scratch, |offset, bytes| {
+            found.take_in(meta.dtype, offset, (bytes, bytes), tolerance);
+            Ok(())
+        })?;
+        Ok(found)
+    };
+    parallel::run("measuring", &same, norms, |task, norms| all[task.number].merge(&norms))?;
     Ok(all)
 }
 
-/// Pairs of chunks held at a time: a chunk is left in the processor's cache until its twin is read.
+/// Chunks whose bytes differ are compared; those that do not are named, for most often nothing else of their tensor
+/// differs either, and then nobody asks for their numbers. A chunk is left in the processor's cache until its twin is read.
 fn by_chunks(
     left: &Opened,
     right: &Opened,
@@ -119,18 +135,26 @@ fn by_chunks(
     task: &Task,
     [ours, theirs]: &mut [Scratch; 2],
     tolerance: Tolerance,
-) -> Result<Distance> {
-    let mut found = Distance::default();
+) -> Result<(Distance, Vec<Task>)> {
+    let (mut found, mut equal) = (Distance::default(), Vec::new());
     let mut number = task.chunks.start;
     left.visit(&meta.name, task.chunks.clone(), ours, |offset, ours| {
         right.visit(&meta.name, number..number + 1, theirs, |_, theirs| {
-            found.take_in(meta.dtype, offset, (ours, theirs), tolerance);
+            if ours == theirs {
+                equal.push(Task {
+                    number: task.number,
+                    chunks: number..number + 1,
+                    bytes: ours.len() as u64,
+                });
+            } else {
+                found.take_in(meta.dtype, offset, (ours, theirs), tolerance);
+            }
             Ok(())
         })?;
         number += 1;
         Ok(())
     })?;
-    Ok(found)
+    Ok((found, equal))
 }
 
 fn whole(
@@ -149,4 +173,40 @@ fn whole(
         Ok(())
     })?;
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tensorkeep::{Checkpoint, Snapshot};
+
+    fn opened(values: &[f32]) -> Opened {
+        let mut snapshot = Snapshot::new();
+        snapshot.tensor("t", values).unwrap();
+        let nonce = u128::from_le_bytes(tensorkeep::engine::fresh_nonce());
+        let path = std::env::temp_dir().join(format!("tensorkeep-compare-{nonce:032x}.tkeep"));
+        snapshot.save(&path).unwrap();
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        Opened::Own(checkpoint)
+    }
+
+    #[test]
+    fn a_difference_in_one_chunk_is_measured_against_the_whole_tensor() {
+        let a: Vec<f32> = (0..800_000).map(|i| (i % 1013) as f32 * 1e-3).collect();
+        let mut b = a.clone();
+        b[500_000] += 3.0;
+        let tolerance = Tolerance { rtol: 1e-5, atol: 1e-8 };
+        let verdicts = all(&opened(&a), &opened(&b), None, tolerance).unwrap();
+        let Verdict::Differ(found) = &verdicts["t"] else { panic!("{verdicts:?}") };
+        let sum =
+            |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+        let (aa, bb, ab) = (sum(&a, &a), sum(&b, &b), sum(&a, &b));
+        let d = f64::from(b[500_000]) - f64::from(a[500_000]);
+        assert_eq!((found.far, found.max, found.max_at), (1, d, 500_000));
+        assert!((found.relative() - d / aa.sqrt()).abs() < 1e-12, "{found:?}");
+        assert!((found.cosine() - ab / (aa * bb).sqrt()).abs() < 1e-12, "{found:?}");
+        let verdicts = all(&opened(&a), &opened(&a), None, tolerance).unwrap();
+        assert!(matches!(verdicts["t"], Verdict::Equal), "{verdicts:?}");
+    }
 }

@@ -236,7 +236,8 @@ mod tests {
         (0..count).map(|_| value(next(), next())).collect()
     }
 
-    const COUNTS: [usize; 12] = [0, 1, 7, 15, 16, 17, 255, 1023, 1024, 1025, 2048, 5000];
+    const COUNTS: [usize; 14] =
+        [0, 1, 7, 15, 16, 17, 255, 1023, 2048, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 904];
 
     #[test]
     fn sums_are_those_of_a_plain_loop_in_f64_whatever_the_length_and_the_values() {
@@ -262,11 +263,16 @@ mod tests {
     #[test]
     fn a_mean_far_from_zero_costs_the_deviation_nothing() {
         for far in [1e4_f64, -3e6, 1e8] {
-            let wide: Vec<f64> = (0..5000).map(|i| far + f64::from((i * 37) % 101) * 1e-4).collect();
+            let wide: Vec<f64> = (0..9000).map(|i| far + f64::from((i * 37) % 101) * 1e-4).collect();
             let bytes: Vec<u8> = wide.iter().flat_map(|value| value.to_le_bytes()).collect();
             // The plain loop loses the deviation in the mean's rounding: it is given the distances from `far`.
             let near: Vec<f64> = wide.iter().map(|value| value - far).collect();
             let (found, (_, _, std, _)) = (of_bytes(Dtype::F64, &bytes), plain(&near));
+            assert!((found.std() - std).abs() <= 1e-9 * std, "{far}: {} {std}", found.std());
+            // As f32 they are few values, or one: its deviation is none at all.
+            let narrow: Vec<f32> = wide.iter().map(|&value| value as f32).collect();
+            let near: Vec<f64> = narrow.iter().map(|&value| f64::from(value) - far).collect();
+            let (found, (_, _, std, _)) = (stats(&narrow), plain(&near));
             assert!((found.std() - std).abs() <= 1e-9 * std, "{far}: {} {std}", found.std());
         }
     }
@@ -280,7 +286,7 @@ mod tests {
             bytes: fn(T) -> [u8; N],
             wide: fn(T) -> f64,
         ) -> Case {
-            let all = || values.iter().copied().cycle().take(3000);
+            let all = || values.iter().copied().cycle().take(9000);
             (dtype, all().flat_map(bytes).collect(), all().map(wide).collect())
         }
         use half::{bf16, f16};
@@ -333,10 +339,10 @@ mod tests {
 
     #[test]
     fn nan_and_inf_are_counted_and_the_first_is_found() {
-        let mut values = vec![1.0_f32; 3000];
-        (values[2000], values[2500], values[7]) = (f32::NAN, f32::NEG_INFINITY, 0.0);
+        let mut values = vec![1.0_f32; 9000];
+        (values[5000], values[8500], values[7]) = (f32::NAN, f32::NEG_INFINITY, 0.0);
         let found = stats(&values);
-        assert_eq!((found.nans, found.infs, found.first_bad, found.zeros), (1, 1, Some(2000), 1));
+        assert_eq!((found.nans, found.infs, found.first_bad, found.zeros), (1, 1, Some(5000), 1));
         assert_eq!((found.min, found.max, found.finite), (0.0, 1.0, 2998));
     }
 
