@@ -332,3 +332,24 @@ impl<F: Fn([u8; N], [u8; N]) -> P, P: Ord + Copy, const N: usize> Loop for Ulps<
         self.a.iter().zip(self.b).fold(self.none, |most, (a, b)| most.max((self.apart)(*a, *b)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_finds_the_same_whatever_processor_it_is_compiled_for() {
+        // Their products are exact, so that fusing or not is no difference.
+        let numbers =
+            |salt: usize| (0..256).map(|i| ((i * 37 + salt) % 101) as f32 / 8.0 - 6.0).collect::<Vec<_>>();
+        let (a, b) = (numbers(0), numbers(5));
+        let of = || Sums::<f32, false> { rows: a.as_chunks().0, first: a[0] };
+        let (any, this) = (of().run::<false>(), run(of()));
+        assert_eq!((any.min, any.max, any.zeros, any.bad), (this.min, this.max, this.zeros, this.bad));
+        assert_eq!((any.sum, any.squares), (this.sum, this.squares));
+        let of = || Pairs::<f32, false> { a: a.as_chunks().0, b: b.as_chunks().0, rtol: 0.5, atol: 0.125 };
+        let (any, this) = (of().run::<false>(), run(of()));
+        assert_eq!((any.far, any.max, any.dd), (this.far, this.max, this.dd));
+        assert_eq!((any.aa, any.bb, any.ab), (this.aa, this.bb, this.ab));
+    }
+}

@@ -10,8 +10,11 @@ pub fn wanted(only: Option<&str>, name: &str) -> bool {
 /// Numbers within names by value, everything else by byte. Allocates nothing: it sorts hundreds of thousands.
 pub fn natural(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (a.as_bytes(), b.as_bytes());
-    // What both begin with says nothing, but for the number that goes on where they part.
-    let common = left.iter().zip(right).position(|(x, y)| x != y).unwrap_or(left.len().min(right.len()));
+    // What both begin with says nothing, but for the number that goes on where they part. Eight bytes at a time.
+    let words = left.as_chunks::<8>().0.iter().zip(right.as_chunks::<8>().0).take_while(|(x, y)| x == y);
+    let words = 8 * words.count();
+    let rest = left[words..].iter().zip(&right[words..]);
+    let common = words + rest.take_while(|(x, y)| x == y).count();
     let digits = left[..common].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     (left, right) = (&left[common - digits..], &right[common - digits..]);
     loop {
