@@ -20,12 +20,14 @@ pub(crate) struct Output<'e, S> {
 }
 
 /// Draws jobs, works on them on `workers` threads (0: in this one, without a copy), and hands job and output to
-/// `consume` in the order of the jobs. The first error ends everything and is returned.
+/// `consume` in the order of the jobs. The first error ends everything and is returned. Jobs that are `light`, less work
+/// than it is to hand them over, are done by the calling thread.
 ///
 /// At most `workers × 3` jobs and their outputs are held at a time.
 pub(crate) fn ordered<J: Send, W, S: Send>(
     workers: usize,
     jobs: impl Iterator<Item = Result<J>>,
+    light: impl Fn(&J) -> bool,
     make_worker: impl Fn() -> Result<W> + Sync,
     work: impl for<'e> Fn(&'e mut W, &'e J) -> Result<Output<'e, S>> + Sync,
     mut consume: impl FnMut(&J, Output<'_, S>) -> Result<()>,
@@ -49,7 +51,14 @@ pub(crate) fn ordered<J: Send, W, S: Send>(
         };
         let threads = (0..workers).map(start).collect::<io::Result<Vec<_>>>();
         let result = match &threads {
-            Ok(_) => feed(workers, jobs, &send_job, &mut consume),
+            Ok(_) => {
+                let mut own = None;
+                let mut here = |job: J| -> Done<J, S> {
+                    let result = work_on(&mut own, make_worker, work, &job);
+                    (job, result)
+                };
+                feed(workers * IN_FLIGHT_PER_WORKER, jobs, light, &mut here, &send_job, &mut consume)
+            }
             Err(error) => Err(Error::io("starting an encoding thread", io::Error::from(error.kind()))),
         };
         // Before the threads are joined: without a sender they run out of jobs, also after an error.
@@ -115,18 +124,31 @@ pub(crate) fn cores() -> usize {
     *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
+/// Jobs in their order, the oldest first.
+enum InFlight<J, S> {
+    Elsewhere(Receiver<Done<J, S>>),
+    Here(Done<J, S>),
+}
+
 fn feed<J, S>(
-    workers: usize,
+    most: usize,
     jobs: impl Iterator<Item = Result<J>>,
+    light: impl Fn(&J) -> bool,
+    here: &mut impl FnMut(J) -> Done<J, S>,
     send_job: &SyncSender<Ticket<J, S>>,
     consume: &mut impl FnMut(&J, Output<'_, S>) -> Result<()>,
 ) -> Result<()> {
     let mut in_flight = VecDeque::new();
     for job in jobs {
-        let (done, receive_done) = sync_channel(1);
-        send_job.send(Ticket { job: job?, done }).map_err(|_| worker_died())?;
-        in_flight.push_back(receive_done);
-        if in_flight.len() >= workers * IN_FLIGHT_PER_WORKER {
+        let job = job?;
+        if light(&job) {
+            in_flight.push_back(InFlight::Here(here(job)));
+        } else {
+            let (done, receive_done) = sync_channel(1);
+            send_job.send(Ticket { job, done }).map_err(|_| worker_died())?;
+            in_flight.push_back(InFlight::Elsewhere(receive_done));
+        }
+        while in_flight.len() >= most || matches!(in_flight.front(), Some(InFlight::Here(_))) {
             finish_oldest(&mut in_flight, consume)?;
         }
     }
@@ -153,26 +175,36 @@ fn run_worker<J, W, S>(
     loop {
         let next = lock(jobs).recv();
         let Ok(Ticket { job, done }) = next else { return };
-        let made = match worker.take() {
-            Some(worker) => Ok(worker),
-            None => make_worker(),
-        };
-        let result = made.and_then(|made| {
-            let made = worker.insert(made);
-            let Output { summary, bytes } = work(made, &job)?;
-            Ok(Output { summary, bytes: Cow::Owned(bytes.into_owned()) })
-        });
+        let result = work_on(&mut worker, make_worker, work, &job);
         // Nobody receives only when another job failed and everything ends.
         let _ = done.send((job, result));
     }
 }
 
+/// One job's output, in memory of its own. The worker is made when it is first needed.
+fn work_on<J, W, S>(
+    worker: &mut Option<W>,
+    make_worker: &impl Fn() -> Result<W>,
+    work: &impl for<'e> Fn(&'e mut W, &'e J) -> Result<Output<'e, S>>,
+    job: &J,
+) -> Result<Output<'static, S>> {
+    let made = match worker.take() {
+        Some(made) => made,
+        None => make_worker()?,
+    };
+    let Output { summary, bytes } = work(worker.insert(made), job)?;
+    Ok(Output { summary, bytes: Cow::Owned(bytes.into_owned()) })
+}
+
 fn finish_oldest<J, S>(
-    in_flight: &mut VecDeque<Receiver<Done<J, S>>>,
+    in_flight: &mut VecDeque<InFlight<J, S>>,
     consume: &mut impl FnMut(&J, Output<'_, S>) -> Result<()>,
 ) -> Result<()> {
-    let Some(done) = in_flight.pop_front() else { return Ok(()) };
-    let (job, result) = done.recv().map_err(|_| worker_died())?;
+    let (job, result) = match in_flight.pop_front() {
+        Some(InFlight::Elsewhere(done)) => done.recv().map_err(|_| worker_died())?,
+        Some(InFlight::Here(done)) => done,
+        None => return Ok(()),
+    };
     consume(&job, result?)
 }
 
@@ -190,6 +222,7 @@ mod tests {
         ordered(
             workers,
             (0..count).map(Ok),
+            |job| job % 3 == 1,
             || Ok(()),
             |(), &job| match fail_at {
                 Some(at) if at == job => Err(Error::invalid("this one fails")),
@@ -229,6 +262,7 @@ mod tests {
             let dies = ordered(
                 workers,
                 jobs,
+                |_| false,
                 || Ok(()),
                 |(), &job: &u64| {
                     assert!(job != 7, "on purpose");

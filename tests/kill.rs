@@ -119,15 +119,16 @@ fn train(run: &Path, way: &str, say: impl Fn(&str, u64)) -> Result<()> {
     Ok(())
 }
 
+/// Tells the parent. Straight to the descriptor, because the harness captures what `print` prints, and in one write, so
+/// that a kill leaves no half of a line.
+fn say(event: &str, step: u64) {
+    let _ = std::io::stderr().write_all(format!("{event} {step}\n").as_bytes());
+}
+
 /// What a killed child is: not a test of its own, and at once over when it was not started as a child.
 #[test]
 fn child_that_is_killed() {
     let Some(run) = std::env::var_os(CHILD) else { return };
-    let say = |event: &str, step: u64| {
-        // Straight to the descriptor: the harness captures what `print` prints.
-        let mut out = std::io::stderr().lock();
-        let _ = writeln!(out, "{event} {step}").and_then(|()| out.flush());
-    };
     train(Path::new(&run), &std::env::var(WAY).unwrap(), say).unwrap();
 }
 
@@ -138,9 +139,9 @@ fn child_that_saves_plain_files() {
     let mut state = State::new("large");
     for step in 1.. {
         state.step = step;
-        writeln!(std::io::stderr(), "saving {step}").unwrap();
+        say("saving", step);
         state.snapshot().unwrap().save(Path::new(&path)).unwrap();
-        writeln!(std::io::stderr(), "saved {step}").unwrap();
+        say("saved", step);
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::Outcome;
 use crate::workloads::Workload;
 use serde::{Deserialize, Serialize};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// An operation that several systems can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,8 +153,9 @@ impl Op {
 
     /// How often, for this workload. A save of gigabytes is seconds, one of a LeNet a millisecond.
     pub fn effort(self, workload: Workload, quick: bool) -> Effort {
-        let large = Effort { rounds: 3, warm: usize::from(self != Self::SaveDurable), times: 2 };
+        let large = Effort { rounds: 3, warm: 1, times: 2 };
         let full = match (workload, self) {
+            (Workload::Large, Self::SaveDurable) => Effort { rounds: 5, warm: 0, times: 1 },
             (Workload::Large, Self::LoadCold | Self::SaveAsCalled | Self::SaveStages) => {
                 Effort { rounds: 3, warm: 0, times: 1 }
             }
@@ -166,6 +167,17 @@ impl Op {
             (Workload::Small, _) => Effort { rounds: 5, warm: 3, times: 31 },
         };
         if quick { Effort { rounds: 1, warm: full.warm.min(1), times: full.times.min(3) } } else { full }
+    }
+
+    /// How long the disk rests before. Those of clouds are metered: what one system wrote or read at full speed is taken
+    /// off what the next one gets.
+    pub fn rest(self, workload: Workload, quick: bool) -> Duration {
+        Duration::from_secs(match (workload, self.group()) {
+            _ if quick => 0,
+            (Workload::Large, Group::Save | Group::Cold) => 6,
+            (Workload::Medium, Group::Save | Group::Cold) => 1,
+            _ => 0,
+        })
     }
 }
 

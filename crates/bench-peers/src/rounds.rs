@@ -94,6 +94,7 @@ impl Plan {
                     continue;
                 }
                 let task = self.task(op, workload, peers[turn], values, effort);
+                std::thread::sleep(op.rest(workload, self.quick));
                 match task.run(&peers[turn].program) {
                     Ok(reply) => {
                         replies[turn].push(reply);

@@ -27,15 +27,18 @@ impl Validator<'_> {
         self.check_names()?;
         let columns = self.columns;
         let (mut dims_start, mut chunk_start, mut data_end) = (0, 0, data_start);
-        let rows = columns.dim_ends.chunks_exact(4).zip(columns.chunk_ends.chunks_exact(4)).enumerate();
-        for (i, (dim_end, chunk_end)) in rows {
-            let dim_end = le::u32(dim_end, 0..4) as usize;
-            let chunk_end = le::u32(chunk_end, 0..4) as usize;
+        // Whole words of columns whose lengths were checked: no look at a bound for each.
+        let words = columns.dim_ends.as_chunks().0.iter().zip(columns.chunk_ends.as_chunks().0);
+        let lengths = columns.byte_lens.as_chunks().0.iter().zip(columns.offsets.as_chunks().0);
+        let small = columns.dtypes.as_chunks().0.iter().zip(columns.chunk_log2);
+        for (i, ((ends, lengths), small)) in words.zip(lengths).zip(small).enumerate() {
+            let dim_end = u32::from_le_bytes(*ends.0) as usize;
+            let chunk_end = u32::from_le_bytes(*ends.1) as usize;
             let row = Row {
-                dtype: le::u16(columns.dtypes, i * 2..i * 2 + 2),
-                byte_len: le::u64(columns.byte_lens, i * 8..i * 8 + 8),
-                offset: le::u64(columns.offsets, i * 8..i * 8 + 8),
-                chunk_log2: columns.chunk_log2[i],
+                dtype: u16::from_le_bytes(*small.0),
+                byte_len: u64::from_le_bytes(*lengths.0),
+                offset: u64::from_le_bytes(*lengths.1),
+                chunk_log2: *small.1,
             };
             let checked = self
                 .check_shape(&row, dims_start, dim_end)
@@ -106,8 +109,8 @@ impl Validator<'_> {
         let limit = Limits::V1.name_bytes as usize;
         let mut start = 0;
         let mut previous = "";
-        for end in self.columns.name_ends.chunks_exact(4) {
-            let end = le::u32(end, 0..4) as usize;
+        for end in self.columns.name_ends.as_chunks().0 {
+            let end = u32::from_le_bytes(*end) as usize;
             let name = names.get(start..end).ok_or_else(|| {
                 Error::damaged("place of a name")
                     .expected("ends in ascending order")
@@ -149,7 +152,7 @@ impl Validator<'_> {
                     .expected(format!("at most {} axes", Limits::V1.rank))
                     .found(format!("{start}..{end}"))
             })?;
-        let dims = || dims.chunks_exact(8).map(|dim| le::u64(dim, 0..8));
+        let dims = || dims.as_chunks().0.iter().map(|dim| u64::from_le_bytes(*dim));
         if row.byte_len > Limits::V1.tensor_bytes {
             return Err(Error::damaged("raw length")
                 .expected(format!("at most {}", Limits::V1.tensor_bytes))
@@ -163,8 +166,9 @@ impl Validator<'_> {
         }
         // The length of an unknown dtype cannot be checked; such a tensor is listed and cannot be read.
         let Some(dtype) = Dtype::from_id(row.dtype) else { return Ok(()) };
+        // An axis of no elements makes it none, however long the others are.
         let elements =
-            if dims().any(|dim| dim == 0) { Some(0) } else { dims().try_fold(1_u64, u64::checked_mul) };
+            dims().try_fold(1_u64, u64::checked_mul).or_else(|| dims().any(|dim| dim == 0).then_some(0));
         let bytes = elements.and_then(|elements| elements.checked_mul(dtype.size() as u64));
         if bytes == Some(row.byte_len) {
             return Ok(());
@@ -182,7 +186,8 @@ impl Validator<'_> {
         }
         let chunk_len = 1_u64 << log2;
         let chunk_total = self.columns.chunk_crcs.len() / 4;
-        let count = row.byte_len.div_ceil(chunk_len);
+        // As `div_ceil`, without the division.
+        let count = (row.byte_len >> log2) + u64::from(row.byte_len & (chunk_len - 1) != 0);
         if end > chunk_total || end.checked_sub(start).is_none_or(|chunks| chunks as u64 != count) {
             return Err(Error::damaged("number of chunks")
                 .expected(count)
