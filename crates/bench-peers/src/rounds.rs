@@ -3,6 +3,7 @@
 
 use crate::child::{Reply, Task};
 use crate::ops::{Effort, Group, Op};
+use crate::peer::Peer;
 use crate::python::Python;
 use crate::row::Row;
 use crate::statistics::Seconds;
@@ -19,19 +20,6 @@ pub struct Plan {
     pub quick: bool,
     pub dir: PathBuf,
     pub python: Option<Python>,
-}
-
-/// A system as the parent sees it: what to start, and what it can.
-#[derive(Clone)]
-pub struct Peer {
-    pub name: String,
-    pub extension: String,
-    pub ops: Vec<Op>,
-    /// Letters of the workloads that it does.
-    pub workloads: String,
-    /// Whether one round is enough: starting it takes long.
-    pub once: bool,
-    pub program: Vec<PathBuf>,
 }
 
 impl Plan {

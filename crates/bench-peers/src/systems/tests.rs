@@ -1,9 +1,13 @@
 //! Every system restores what it saved, and notices when it does not.
 
-use super::*;
+use super::{all, find};
 use crate::child::{self, Task};
-use crate::weights;
+use crate::ops::Op;
+use crate::system::System;
 use crate::workloads::{Values, Workload};
+use crate::{Outcome, weights};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// A folder, values in it, and a task for each system and operation.
 struct Bench {
