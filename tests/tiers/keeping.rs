@@ -30,7 +30,7 @@ fn each_tier_has_its_own_retention_and_what_is_not_there_yet_is_not_deleted_here
 #[test]
 fn a_slow_line_skips_what_is_overtaken_and_never_the_newest() {
     let settings = Settings::new().keep(Keep::last(1));
-    let (local, remote, store) = run(settings);
+    let (_, remote, store) = run(settings);
     remote.set_slow(true);
     (1..=6).for_each(|step| drop(save(&store, step).unwrap()));
     // The one that waits at the gate may be any; the others are overtaken.

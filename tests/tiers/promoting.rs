@@ -72,7 +72,7 @@ fn waiting_for_a_remote_tier_that_is_none_is_refused() {
 
 #[test]
 fn a_failed_promotion_is_returned_by_the_next_call_exactly_once_and_made_good_by_the_next_save() {
-    let (local, remote, store) = run(Settings::new());
+    let (_, remote, store) = run(Settings::new());
     save(&store, 1).unwrap();
     store.wait_for(Tier::Remote).unwrap();
     remote.set_down(true);
