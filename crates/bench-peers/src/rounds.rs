@@ -18,6 +18,8 @@ pub struct Plan {
     /// Empty for all; else the names must contain one of these.
     pub systems: Vec<String>,
     pub quick: bool,
+    /// Tensors of the numerous workload.
+    pub tensors: usize,
     pub dir: PathBuf,
     pub python: Option<Python>,
 }
@@ -48,7 +50,7 @@ impl Plan {
     /// What keeps all of it from being measured.
     pub fn run(&self, workload: Workload) -> Outcome<(Vec<Row>, Vec<String>, Values)> {
         let manifest = self.dir.join(format!("{}.values.json", workload.name()));
-        let values = Values::share(workload.model(self.quick), manifest)?;
+        let values = Values::share(workload.model(self.quick, self.tensors), manifest)?;
         let suits = |peer: &Peer| self.wants(peer) && peer.workloads.contains(workload.name());
         let peers: Vec<Peer> = self.peers()?.into_iter().filter(suits).collect();
         let (mut rows, mut skipped) = (Vec::new(), Vec::new());
