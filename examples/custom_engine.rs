@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use tensorkeep::engine::{Blob, Caps, CommitError, Engine, Entry, Lock, Memory, Nonce, Upload};
+use tensorkeep::engine::{CommitError, Decorator, Engine, Memory, Nonce, Upload};
 use tensorkeep::{Keep, Progress, Result, Settings, Snapshot, Store};
 
 /// Counts what goes through it.
@@ -24,36 +24,22 @@ struct Counts {
     deleted: AtomicU64,
 }
 
-impl<E: Engine> Engine for Metered<E> {
+impl<E: Engine> Decorator for Metered<E> {
+    type Inner = E;
+
+    fn inner(&self) -> &E {
+        &self.inner
+    }
+
     fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
         let inner = self.inner.create(key, size_hint)?;
         Ok(Box::new(MeteredUpload { inner, counts: Arc::clone(&self.counts) }))
-    }
-
-    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
-        self.inner.open(key)
-    }
-
-    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
-        self.inner.list(folder)
     }
 
     fn delete(&self, key: &str) -> Result<()> {
         self.inner.delete(key)?;
         self.counts.deleted.fetch_add(1, Relaxed);
         Ok(())
-    }
-
-    fn rename(&self, from: &str, to: &str) -> Result<()> {
-        self.inner.rename(from, to)
-    }
-
-    fn lock(&self, holder: &str) -> Result<Box<dyn Lock>> {
-        self.inner.lock(holder)
-    }
-
-    fn caps(&self) -> Caps {
-        self.inner.caps()
     }
 
     fn describe(&self, key: &str) -> String {

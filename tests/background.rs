@@ -290,9 +290,23 @@ fn each_save_records_what_the_one_before_it_cost_and_the_first_of_an_attempt_has
     }
 }
 
+/// Long enough to tell a wait from none on a busy machine.
+const LONG: Duration = Duration::from_millis(300);
+
+/// Does something while the gate is closed, and opens it after a while.
+fn while_closed(engine: &Gated, act: impl FnOnce()) {
+    std::thread::scope(|scope| {
+        engine.set(|gate| gate.closed = true);
+        scope.spawn(|| {
+            std::thread::sleep(LONG);
+            engine.set(|gate| gate.closed = false);
+        });
+        act();
+    });
+}
+
 #[test]
 fn training_stands_still_for_the_call_and_not_for_what_is_written_beside_it() {
-    const LONG: Duration = Duration::from_millis(300);
     let (engine, store) = gated(Settings::new());
     engine.set(|gate| gate.closed = true);
     store.stage(&snapshot(&[1.0], 1)).unwrap();
@@ -305,17 +319,53 @@ fn training_stands_still_for_the_call_and_not_for_what_is_written_beside_it() {
     assert!((staged.step, staged.took >= LONG / 2, staged.stall < LONG / 2) == (1, true, true), "{staged:?}");
 
     // The work is over long before the save is.
-    std::thread::scope(|scope| {
-        engine.set(|gate| gate.closed = true);
-        scope.spawn(|| {
-            std::thread::sleep(LONG);
-            engine.set(|gate| gate.closed = false);
-        });
-        store.save_during(&snapshot(&[1.0], 3), || ()).1.unwrap();
-    });
+    while_closed(&engine, || drop(store.save_during(&snapshot(&[1.0], 3), || ()).1.unwrap()));
     let beside = previous(&store).unwrap();
     assert!((beside.step, beside.stall < LONG) == (2, true), "{beside:?}");
     store.save(&snapshot(&[1.0], 4)).unwrap();
     let waited = previous(&store).unwrap();
     assert!((waited.step, waited.stall >= LONG / 2) == (3, true), "{waited:?}");
+}
+
+#[test]
+fn waiting_for_an_earlier_save_is_part_of_what_a_save_cost() {
+    let (engine, store) = gated(Settings::new().in_flight(1, WhenFull::Wait));
+    let after_a_staged_one = |step: u64, save: &dyn Fn(&Snapshot<'_>)| {
+        while_closed(&engine, || {
+            store.stage(&snapshot(&[1.0], step)).unwrap();
+            save(&snapshot(&[1.0], step + 1));
+        });
+        store.save(&snapshot(&[1.0], step + 2)).unwrap();
+        let cost = previous(&store).unwrap();
+        assert!(
+            (cost.step, cost.stall >= LONG / 2, cost.took < LONG / 2) == (step + 1, true, true),
+            "{cost:?}"
+        );
+    };
+    after_a_staged_one(1, &|snapshot| drop(store.save(snapshot).unwrap()));
+    after_a_staged_one(11, &|snapshot| drop(store.save_during(snapshot, || ()).1.unwrap()));
+    after_a_staged_one(21, &|snapshot| drop(store.stage(snapshot).unwrap()));
+}
+
+#[test]
+fn deleting_what_is_replaced_is_in_the_stall_and_not_in_how_long_a_save_took() {
+    let (engine, store) = gated(Settings::new().keep(Keep::last(1)));
+    store.save(&snapshot(&[1.0], 1)).unwrap();
+    engine.set(|gate| gate.deleting = LONG);
+    store.save(&snapshot(&[1.0], 2)).unwrap();
+    engine.set(|gate| gate.deleting = Duration::ZERO);
+    store.save(&snapshot(&[1.0], 3)).unwrap();
+    let cost = previous(&store).unwrap();
+    assert!((cost.step, cost.took < LONG / 2, cost.stall >= LONG) == (2, true, true), "{cost:?}");
+}
+
+#[test]
+fn a_save_that_failed_cost_nothing_that_is_told() {
+    let (engine, store) = gated(Settings::new());
+    store.save(&snapshot(&[1.0], 1)).unwrap();
+    engine.set(|gate| gate.fails = true);
+    store.save(&snapshot(&[1.0], 2)).unwrap_err();
+    engine.set(|gate| gate.fails = false);
+    store.save(&snapshot(&[1.0], 3)).unwrap();
+    assert_eq!(previous(&store).unwrap().step, 1, "the last one that became durable");
 }

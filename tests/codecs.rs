@@ -4,47 +4,24 @@
 mod common;
 
 use common::{Zoo, open, wave};
-use std::sync::Arc;
-use tensorkeep::engine::{Blob, Caps, Engine, Entry, Lock, Memory, Upload};
-use tensorkeep::{Checkpoint, Codec, Progress, Result, Settings, Snapshot, Store, WriteOptions};
+use tensorkeep::engine::{Caps, Decorator, Engine as _, Memory};
+use tensorkeep::{Checkpoint, Codec, Progress, Settings, Snapshot, Store, WriteOptions};
 
 /// Memory that says where its bytes go.
 #[derive(Debug)]
 struct Remote(Memory, bool);
 
-impl Engine for Remote {
-    fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
-        self.0.create(key, size_hint)
-    }
+impl Decorator for Remote {
+    type Inner = Memory;
 
-    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
-        self.0.open(key)
-    }
-
-    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
-        self.0.list(folder)
-    }
-
-    fn delete(&self, key: &str) -> Result<()> {
-        self.0.delete(key)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn lock(&self, holder: &str) -> Result<Box<dyn Lock>> {
-        self.0.lock(holder)
+    fn inner(&self) -> &Memory {
+        &self.0
     }
 
     fn caps(&self) -> Caps {
         let mut caps = self.0.caps();
         caps.over_network = self.1;
         caps
-    }
-
-    fn describe(&self, key: &str) -> String {
-        self.0.describe(key)
     }
 }
 

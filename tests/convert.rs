@@ -1,6 +1,9 @@
 //! Foreign formats in and out, against files that the formats' own libraries made (tests/convert/make.py) and against
 //! the safetensors crate. Then the same files cut, flipped and lied in: an error, never a panic.
 
+mod common;
+
+use common::TempFolder;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 use tensorkeep::convert::{self, Foreign, Format};
@@ -28,28 +31,10 @@ fn open(name: &str) -> Foreign {
     Foreign::open(fixture(name)).unwrap_or_else(|error| panic!("{name}: {error:?}"))
 }
 
-/// A folder that is gone afterwards.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Self {
-        let nonce = u128::from_le_bytes(tensorkeep::engine::fresh_nonce());
-        let path = std::env::temp_dir().join(format!("tensorkeep-convert-{nonce:032x}"));
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, bytes).unwrap();
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+fn write(folder: &TempFolder, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path
 }
 
 /// What make.py says element i of a tensor is.
@@ -80,8 +65,8 @@ fn files_are_told_apart_by_their_content() {
             _ => Format::Safetensors,
         };
         assert_eq!(open(name).format(), expected, "{name}");
-        let scratch = Scratch::new();
-        let renamed = scratch.write("weights.bin", &std::fs::read(fixture(name)).unwrap());
+        let folder = TempFolder::new("convert");
+        let renamed = write(&folder, "weights.bin", &std::fs::read(fixture(name)).unwrap());
         assert_eq!(Foreign::open(renamed).unwrap().format(), expected, "{name}");
     }
 }
@@ -195,8 +180,8 @@ fn an_index_of_shards_opens_as_one_model() {
     let model = open("model.safetensors.index.json");
     assert_eq!(model.tensors().len(), 4);
     assert_eq!(f32s(&model, "f32"), as_f32(&values("f32", 15)));
-    let scratch = Scratch::new();
-    let index = |text: &str| Foreign::open(scratch.write("i.json", text.as_bytes()));
+    let folder = TempFolder::new("convert");
+    let index = |text: &str| Foreign::open(write(&folder, "i.json", text.as_bytes()));
     assert!(
         index(r#"{"weight_map": {"a": "../../etc/passwd"}}"#).unwrap_err().to_string().contains("beside")
     );
@@ -205,7 +190,7 @@ fn an_index_of_shards_opens_as_one_model() {
         ErrorKind::NotFound
     );
     assert_eq!(index(r#"{"some": "json"}"#).unwrap_err().kind(), ErrorKind::Foreign);
-    std::fs::copy(fixture("model-1-of-2.safetensors"), scratch.0.join("s")).unwrap();
+    std::fs::copy(fixture("model-1-of-2.safetensors"), folder.path().join("s")).unwrap();
     let error = index(r#"{"weight_map": {"f32": "s", "missing": "s"}}"#).unwrap_err();
     assert_eq!((error.kind(), error.tensor()), (ErrorKind::Damaged, Some("missing")));
 }
@@ -221,7 +206,7 @@ fn every_file_becomes_a_checkpoint_with_the_same_bits() {
     }
 }
 
-fn training_checkpoint(scratch: &Scratch) -> Checkpoint {
+fn training_checkpoint(folder: &TempFolder) -> Checkpoint {
     let weights: Vec<f32> = (0..600_000).map(|i| i as f32).collect();
     let (small, flags) = ([1.0_f64, 2.0], [true, false, true]);
     let mut snapshot = Snapshot::new();
@@ -229,16 +214,16 @@ fn training_checkpoint(scratch: &Scratch) -> Checkpoint {
     snapshot.tensor("b", &small[..]).unwrap().tensor("flags", &flags[..]).unwrap().tie("tied", "b").unwrap();
     snapshot.record("adam", &("adam", 0.1)).unwrap().metadata("note", "é\"").unwrap();
     snapshot.metric("loss", 0.5).unwrap().progress(Progress::new(7));
-    let path = scratch.0.join("source.tkeep");
+    let path = folder.path().join("source.tkeep");
     snapshot.save(&path).unwrap();
     Checkpoint::open(path).unwrap()
 }
 
 #[test]
 fn what_is_exported_as_safetensors_the_crate_reads_and_comes_back_whole() {
-    let scratch = Scratch::new();
-    let checkpoint = training_checkpoint(&scratch);
-    let path = scratch.0.join("out.safetensors");
+    let folder = TempFolder::new("convert");
+    let checkpoint = training_checkpoint(&folder);
+    let path = folder.path().join("out.safetensors");
     let export = convert::export(&checkpoint, &path, Format::Safetensors).unwrap();
     assert!(export.notes.iter().all(|note| !note.loss), "{:?}", export.notes);
     let bytes = std::fs::read(&path).unwrap();
@@ -259,9 +244,9 @@ fn what_is_exported_as_safetensors_the_crate_reads_and_comes_back_whole() {
 
 #[test]
 fn what_is_exported_as_npz_comes_back_and_what_is_lost_is_listed() {
-    let scratch = Scratch::new();
-    let checkpoint = training_checkpoint(&scratch);
-    let path = scratch.0.join("out.npz");
+    let folder = TempFolder::new("convert");
+    let checkpoint = training_checkpoint(&folder);
+    let path = folder.path().join("out.npz");
     let export = convert::export(&checkpoint, &path, Format::Npz).unwrap();
     let lost: Vec<&str> =
         export.notes.iter().filter(|note| note.loss).map(|note| note.name.as_str()).collect();
@@ -270,20 +255,20 @@ fn what_is_exported_as_npz_comes_back_and_what_is_lost_is_listed() {
         convert::differences(&checkpoint, &Foreign::open(&path).unwrap()).unwrap(),
         Vec::<String>::new()
     );
-    let error = convert::export(&checkpoint, &scratch.0.join("x.npy"), Format::Npy).unwrap_err();
-    assert_eq!((error.kind(), scratch.0.join("x.npy").exists()), (ErrorKind::Invalid, false));
-    let error = convert::export(&checkpoint, &scratch.0.join("x.pt"), Format::Torch).unwrap_err();
+    let error = convert::export(&checkpoint, &folder.path().join("x.npy"), Format::Npy).unwrap_err();
+    assert_eq!((error.kind(), folder.path().join("x.npy").exists()), (ErrorKind::Invalid, false));
+    let error = convert::export(&checkpoint, &folder.path().join("x.pt"), Format::Torch).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
 #[test]
 fn a_name_that_leads_out_of_a_folder_goes_into_no_archive() {
-    let scratch = Scratch::new();
-    let path = scratch.0.join("out.npz");
+    let folder = TempFolder::new("convert");
+    let path = folder.path().join("out.npz");
     for name in ["../../x", "a/../../x", "/x", "..\\x", "\\x", "C:x", "..", "layers.0/w", "a..b", "x.."] {
         let mut snapshot = Snapshot::new();
         snapshot.tensor(name, &[1.0_f32][..]).unwrap();
-        let file = scratch.write("out.tkeep", &snapshot.to_bytes(&WriteOptions::new()).unwrap());
+        let file = write(&folder, "out.tkeep", &snapshot.to_bytes(&WriteOptions::new()).unwrap());
         let outcome = convert::export(&Checkpoint::open(&file).unwrap(), &path, Format::Npz);
         match name {
             "layers.0/w" | "a..b" | "x.." => assert!(Foreign::open(&path).unwrap().tensor(name).is_ok()),
@@ -298,14 +283,14 @@ fn a_name_that_leads_out_of_a_folder_goes_into_no_archive() {
 
 #[test]
 fn other_bytes_are_seen_by_the_comparison() {
-    let scratch = Scratch::new();
-    let checkpoint = training_checkpoint(&scratch);
-    let path = scratch.0.join("out.safetensors");
+    let folder = TempFolder::new("convert");
+    let checkpoint = training_checkpoint(&folder);
+    let path = folder.path().join("out.safetensors");
     convert::export(&checkpoint, &path, Format::Safetensors).unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
-    let changed = Foreign::open(scratch.write("changed", &bytes)).unwrap();
+    let changed = Foreign::open(write(&folder, "changed", &bytes)).unwrap();
     assert_eq!(convert::differences(&checkpoint, &changed).unwrap(), ["flags: other bytes"]);
 }
 
@@ -314,7 +299,8 @@ fn read_all(path: &Path) {
     let Ok(foreign) = Foreign::open(path) else { return };
     for tensor in foreign.tensors() {
         let _ = foreign.tensor(&tensor.name);
-        let _ = foreign.visit_chunks(&tensor.name, 0..2, |_, _| Ok(()));
+        let mut buffers = tensorkeep::Scratch::default();
+        let _ = foreign.visit_chunks_with(&tensor.name, 0..2, &mut buffers, |_, _| Ok(()));
     }
     if let Ok(snapshot) = foreign.snapshot() {
         let _ = snapshot.to_bytes(&WriteOptions::new());
@@ -323,33 +309,33 @@ fn read_all(path: &Path) {
 
 #[test]
 fn every_cut_of_every_file_is_an_error_or_less_and_no_panic() {
-    let scratch = Scratch::new();
+    let folder = TempFolder::new("convert");
     for name in FILES {
         let whole = std::fs::read(fixture(name)).unwrap();
         for len in (0..whole.len()).step_by(3) {
-            read_all(&scratch.write("cut", &whole[..len]));
+            read_all(&write(&folder, "cut", &whole[..len]));
         }
     }
 }
 
 #[test]
 fn every_flipped_byte_of_every_file_is_an_error_or_other_data_and_no_panic() {
-    let scratch = Scratch::new();
+    let folder = TempFolder::new("convert");
     for name in FILES {
         let whole = std::fs::read(fixture(name)).unwrap();
         for at in 0..whole.len() {
             let mut bytes = whole.clone();
             bytes[at] ^= [0x01, 0x80, 0xFF][at % 3];
-            read_all(&scratch.write("flipped", &bytes));
+            read_all(&write(&folder, "flipped", &bytes));
         }
     }
 }
 
 #[test]
 fn lies_about_lengths_are_refused_before_memory_is_taken() {
-    let scratch = Scratch::new();
+    let folder = TempFolder::new("convert");
     let refused = |what: &str, bytes: &[u8]| {
-        let error = Foreign::open(scratch.write("lie", bytes)).unwrap_err();
+        let error = Foreign::open(write(&folder, "lie", bytes)).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign), "{what}: {error:?}");
     };
     let safetensors = |json: &str| [&(json.len() as u64).to_le_bytes(), json.as_bytes()].concat();
@@ -394,8 +380,8 @@ fn a_pickle_that_names_itself_again_and_again_ends() {
         pickle.extend([b']', b'q', level + 1, b'h', level, b'a', b'h', level, b'a']);
     }
     pickle.push(b'.');
-    let scratch = Scratch::new();
-    let path = scratch.0.join("bomb.pt");
+    let folder = TempFolder::new("convert");
+    let path = folder.path().join("bomb.pt");
     let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
     archive
         .start_file(

@@ -10,7 +10,7 @@ mod accepted;
 mod build;
 #[path = "corpus/cases/floats.rs"]
 mod floats;
-#[path = "corpus/cases/refused.rs"]
+#[path = "corpus/cases/refused/mod.rs"]
 mod refused;
 
 use common::open_with;

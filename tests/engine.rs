@@ -24,36 +24,19 @@ fn the_local_engine_keeps_the_contract() {
 
 #[test]
 fn an_engine_that_overwrites_is_found_out() {
-    use tensorkeep::engine::{Blob, Caps, CommitError, Entry, Lock, Nonce, Upload};
+    use tensorkeep::engine::{CommitError, Decorator, Nonce, Upload};
     /// Last writer wins.
     #[derive(Debug)]
     struct Overwriting(Memory);
     struct Replace(Memory, String, Vec<u8>);
-    impl Engine for Overwriting {
+    impl Decorator for Overwriting {
+        type Inner = Memory;
+        fn inner(&self) -> &Memory {
+            &self.0
+        }
         fn create(&self, key: &str, _: Option<u64>) -> tensorkeep::Result<Box<dyn Upload>> {
             tensorkeep::engine::check_key(key)?;
             Ok(Box::new(Replace(self.0.clone(), key.to_owned(), Vec::new())))
-        }
-        fn open(&self, key: &str) -> tensorkeep::Result<Arc<dyn Blob>> {
-            self.0.open(key)
-        }
-        fn list(&self, folder: &str) -> tensorkeep::Result<Vec<Entry>> {
-            self.0.list(folder)
-        }
-        fn delete(&self, key: &str) -> tensorkeep::Result<()> {
-            self.0.delete(key)
-        }
-        fn rename(&self, from: &str, to: &str) -> tensorkeep::Result<()> {
-            self.0.rename(from, to)
-        }
-        fn lock(&self, holder: &str) -> tensorkeep::Result<Box<dyn Lock>> {
-            self.0.lock(holder)
-        }
-        fn caps(&self) -> Caps {
-            self.0.caps()
-        }
-        fn describe(&self, key: &str) -> String {
-            self.0.describe(key)
         }
     }
     impl Upload for Replace {

@@ -6,7 +6,7 @@ mod common;
 use common::TempFolder;
 use std::sync::Arc;
 use std::time::Duration;
-use tensorkeep::engine::{Blob, Caps, CommitError, Engine, Entry, Local, Lock, Memory, Nonce, Upload};
+use tensorkeep::engine::{Caps, CommitError, Decorator, Engine, Local, Lock, Memory, Nonce, Upload};
 use tensorkeep::testing::{Fault, Faults, failing_local, store_suite};
 use tensorkeep::{
     Error, ErrorKind, Every, Keep, Progress, Reader, Result, Saved, Settings, Snapshot, Store, Why,
@@ -299,25 +299,15 @@ impl Upload for OvertakenUpload {
     }
 }
 
-impl Engine for Overtaken {
+impl Decorator for Overtaken {
+    type Inner = Memory;
+
+    fn inner(&self) -> &Memory {
+        &self.0
+    }
+
     fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
         Ok(Box::new(OvertakenUpload(self.0.clone(), key.to_owned(), self.0.create(key, size_hint)?)))
-    }
-
-    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
-        self.0.open(key)
-    }
-
-    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
-        self.0.list(folder)
-    }
-
-    fn delete(&self, key: &str) -> Result<()> {
-        self.0.delete(key)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> Result<()> {
-        self.0.rename(from, to)
     }
 
     fn lock(&self, _: &str) -> Result<Box<dyn Lock>> {
@@ -328,10 +318,6 @@ impl Engine for Overtaken {
         let mut caps = self.0.caps();
         caps.lock = false;
         caps
-    }
-
-    fn describe(&self, key: &str) -> String {
-        self.0.describe(key)
     }
 }
 

@@ -2,7 +2,8 @@
 //! quantised ones are kept as opaque bytes with their ggml type beside them.
 
 use super::blob::Cursor;
-use super::{Foreign, ForeignTensor, Format, Note, Place};
+use super::tensor::Place;
+use super::{Foreign, ForeignTensor, Format, Note};
 use crate::dtype::Dtype;
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};

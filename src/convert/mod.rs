@@ -12,23 +12,24 @@ mod npz;
 mod pickle;
 mod safetensors;
 mod strided;
+mod tensor;
 mod torch;
 
 pub use export::{Export, differences, export, npy_bytes};
+pub use tensor::ForeignTensor;
 
-use crate::buffer::Buffer;
 use crate::checkpoint::Scratch;
-use crate::dtype::Dtype;
 use crate::engine::{Blob, local};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::value::Value;
 use crate::snapshot::{Deferred, Snapshot};
-use crate::tensor::{Tensor, byte_len};
+use crate::tensor::Tensor;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use tensor::{PIECE, Place};
 
 /// A format that is not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,88 +97,6 @@ impl Note {
 
     fn lost(name: impl Into<String>, what: impl Into<String>) -> Self {
         Self { name: name.into(), what: what.into(), loss: true }
-    }
-}
-
-/// What a foreign file says of one tensor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ForeignTensor {
-    /// Name, valid in a checkpoint.
-    pub name: String,
-    /// Element type.
-    pub dtype: Dtype,
-    /// Lengths of the axes.
-    pub shape: Vec<usize>,
-    /// Length in bytes.
-    pub byte_len: usize,
-    /// The earlier tensor whose bytes these are.
-    pub alias_of: Option<String>,
-    place: Place,
-}
-
-/// Where a tensor's little-endian, row-major bytes come from.
-#[derive(Clone)]
-enum Place {
-    /// They lie there as they are.
-    At(Arc<dyn Blob>, u64),
-    /// They have to be made: inflated, gathered, swapped.
-    Made(Arc<dyn Fn() -> Result<Buffer> + Send + Sync>),
-}
-
-impl fmt::Debug for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::At(_, offset) => write!(f, "At({offset})"),
-            Self::Made(_) => f.write_str("Made"),
-        }
-    }
-}
-
-impl PartialEq for Place {
-    fn eq(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::At(_, a), Self::At(_, b)) if a == b)
-    }
-}
-
-impl Eq for Place {}
-
-/// A piece of [`Foreign::visit_chunks`].
-const PIECE: usize = 1 << 20;
-
-impl ForeignTensor {
-    fn new(name: String, dtype: Dtype, shape: Vec<usize>, place: Place) -> Result<Self> {
-        let byte_len = byte_len(dtype, &shape).map_err(|error| lie(error).in_tensor(&name))?;
-        if let Place::At(blob, offset) = &place {
-            let end = offset.checked_add(byte_len as u64);
-            if end.is_none_or(|end| end > blob.len()) {
-                return Err(Error::damaged("the tensor's bytes go beyond the end of the file")
-                    .in_tensor(name)
-                    .at_byte(*offset)
-                    .expected(format!("{byte_len} bytes"))
-                    .found(format!("{} in the file", blob.len())));
-            }
-        }
-        Ok(Self { name, dtype, shape, byte_len, alias_of: None, place })
-    }
-
-    /// Pieces for [`Foreign::visit_chunks`]: of 1 MiB where the bytes lie in the file as they are, else one.
-    pub fn chunks(&self) -> usize {
-        match self.place {
-            Place::At(..) => self.byte_len.div_ceil(PIECE),
-            Place::Made(_) => usize::from(self.byte_len > 0),
-        }
-    }
-
-    fn load(&self) -> Result<Buffer> {
-        match &self.place {
-            Place::At(blob, offset) => {
-                let mut buffer = Buffer::zeroed(self.byte_len)?;
-                blob.read_at(*offset, &mut buffer)?;
-                Ok(buffer)
-            }
-            Place::Made(make) => make(),
-        }
     }
 }
 
@@ -333,24 +252,11 @@ impl Foreign {
         Tensor::owned(tensor.dtype, &tensor.shape, bytes).map_err(|error| place(lie(error)))
     }
 
-    /// As [`Checkpoint::visit_chunks`](crate::Checkpoint::visit_chunks), over [`ForeignTensor::chunks`] pieces. The
-    /// only checksums are a zip archive's (`.npz`, `.pt`): a member's is compared before its first piece is visited.
+    /// As [`Checkpoint::visit_chunks_with`](crate::Checkpoint::visit_chunks_with), over [`ForeignTensor::chunks`] pieces.
+    /// The only checksums are a zip archive's (`.npz`, `.pt`): a member's is compared before its first piece is visited.
     ///
     /// # Errors
     /// As [`Foreign::tensor`], and what `visit` returns.
-    pub fn visit_chunks(
-        &self,
-        name: &str,
-        chunks: Range<usize>,
-        visit: impl FnMut(u64, &[u8]) -> Result<()>,
-    ) -> Result<()> {
-        self.visit_chunks_with(name, chunks, &mut Scratch::default(), visit)
-    }
-
-    /// As [`Foreign::visit_chunks`], in memory that was there before.
-    ///
-    /// # Errors
-    /// As [`Foreign::visit_chunks`].
     pub fn visit_chunks_with(
         &self,
         name: &str,

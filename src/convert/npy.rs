@@ -1,7 +1,8 @@
 //! NumPy's `.npy`: a magic, a Python dict as text, bytes. Owns: reading and writing that header, and which descriptions
 //! are which dtypes.
 
-use super::{Foreign, ForeignTensor, Format, Note, Place, strided};
+use super::tensor::Place;
+use super::{Foreign, ForeignTensor, Format, Note, strided};
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::engine::Blob;

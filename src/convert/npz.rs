@@ -1,7 +1,8 @@
 //! NumPy's `.npz`, in: a zip archive of `.npy` files, stored or deflated.
 
 use super::blob::{self, Archive};
-use super::{Foreign, ForeignTensor, Format, Note, Place, npy};
+use super::tensor::Place;
+use super::{Foreign, ForeignTensor, Format, Note, npy};
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;

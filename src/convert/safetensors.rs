@@ -1,7 +1,8 @@
 //! safetensors, in: 8 bytes of header length, a JSON header, bytes. Owns: its rules (no holes, no overlaps, all bytes
 //! covered) and the index files of sharded models.
 
-use super::{Foreign, ForeignTensor, Format, Note, Place, lie};
+use super::tensor::Place;
+use super::{Foreign, ForeignTensor, Format, Note, lie};
 use crate::dtype::Dtype;
 use crate::engine::{Blob, local};
 use crate::error::{Error, ErrorKind, Result};

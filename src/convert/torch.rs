@@ -4,7 +4,8 @@
 
 use super::blob::{self, Archive, Member};
 use super::pickle::{Graph, Id, Node};
-use super::{Foreign, ForeignTensor, Format, Note, Place, pickle, strided};
+use super::tensor::Place;
+use super::{Foreign, ForeignTensor, Format, Note, pickle, strided};
 use crate::dtype::Dtype;
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};

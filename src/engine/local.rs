@@ -3,15 +3,15 @@
 //! `local/upload.rs`.
 
 mod blocks;
+mod publish;
 mod upload;
 
 pub use upload::replace_file;
 
 use super::vfs::{self, Os, Stat, Vfs, VfsFile};
-use super::{
-    Blob, Caps, Engine, Entry, Lock, PrivateMap, Unchanging, Upload, check_key, ends_early, fresh_nonce,
-};
+use super::{Blob, Caps, Engine, Entry, Lock, PrivateMap, Unchanging, Upload, check_key, ends_early};
 use crate::error::{Error, ErrorKind, Result};
+use publish::Publish;
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
@@ -41,16 +41,6 @@ struct Shared {
     spare: blocks::Spare,
     /// Folders that this engine has made durable.
     folders: Mutex<HashSet<PathBuf>>,
-}
-
-/// How a finished file gets its name without replacing another, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Publish {
-    RenameNoReplace,
-    /// `link` fails where the name exists; then the temporary name goes.
-    LinkUnlink,
-    /// Neither is to be had: looked up first, then renamed. Safe under the lock only.
-    RenameUnderLock,
 }
 
 impl Local {
@@ -219,7 +209,7 @@ impl Shared {
         if let Some(&publish) = self.publish.get() {
             return Ok(publish);
         }
-        let publish = self.probe().map_err(|error| {
+        let publish = Publish::probe(&*self.vfs, &self.root).map_err(|error| {
             Error::io(
                 "this folder cannot hold checkpoints: the probe of write, fsync and rename failed",
                 error,
@@ -228,33 +218,6 @@ impl Shared {
             .help("check that the path is right, writable and not full")
         })?;
         Ok(*self.publish.get_or_init(|| publish))
-    }
-
-    fn probe(&self) -> io::Result<Publish> {
-        let nonce = hex(fresh_nonce());
-        let [from, to] =
-            ["from", "to"].map(|end| self.root.join(format!("{TEMP_PREFIX}probe-{end}-{nonce}")));
-        let file = self.vfs.create_new(&from)?;
-        let published = (|| {
-            vfs::write_all_at(&*file, 0, b"probe")?;
-            file.sync()?;
-            let mut refused = None;
-            for publish in [Publish::RenameNoReplace, Publish::LinkUnlink, Publish::RenameUnderLock] {
-                match publish.run(&*self.vfs, &from, &to) {
-                    Ok(()) => return Ok(publish),
-                    Err(error) => refused = Some(error),
-                }
-            }
-            Err(refused.unwrap_or_else(|| io::ErrorKind::Unsupported.into()))
-        })();
-        // The two names are tried for both outcomes: what is not there any more need not be removed.
-        let removed = [&from, &to].map(|path| self.vfs.unlink(path));
-        let publish = published?;
-        if removed.iter().all(Result::is_err) {
-            removed.into_iter().next().unwrap_or(Ok(()))?;
-        }
-        self.vfs.sync_dir(&self.root)?;
-        Ok(publish)
     }
 
     /// Removes what killed uploads left. Only under the lock: then nobody is uploading. Never fails: junk that cannot
@@ -313,25 +276,6 @@ impl Shared {
         let folder = parent(path);
         let synced = self.vfs.sync_dir(folder);
         synced.map_err(|error| Error::io("fsync of the folder", error).in_object(folder.display()))
-    }
-}
-
-impl Publish {
-    /// Gives `from` the name `to`, or fails with `AlreadyExists`.
-    fn run(self, vfs: &dyn Vfs, from: &Path, to: &Path) -> io::Result<()> {
-        match self {
-            Self::RenameNoReplace => vfs.rename_noreplace(from, to),
-            Self::LinkUnlink => {
-                vfs.link(from, to)?;
-                // It has its name; a second one that stays is swept later.
-                let _ = vfs.unlink(from);
-                Ok(())
-            }
-            Self::RenameUnderLock => match vfs.stat(to) {
-                Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-                Err(_) => vfs.rename(from, to),
-            },
-        }
     }
 }
 

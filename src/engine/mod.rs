@@ -16,12 +16,14 @@
 //! * **`lock`** is held by one holder at a time, across processes, and freed by the death of the holder.
 //!   An engine that cannot lock says so in [`Caps::lock`] and refuses.
 
+mod decorator;
 pub(crate) mod local;
 pub(crate) mod map;
 pub(crate) mod memory;
 mod network;
 pub(crate) mod vfs;
 
+pub use decorator::Decorator;
 pub use local::{Local, replace_file};
 pub(crate) use map::PrivateMap;
 pub use map::Unchanging;
@@ -110,37 +112,6 @@ pub trait Engine: Send + Sync + fmt::Debug {
 
     /// The object's name for people: a path or a URL.
     fn describe(&self, key: &str) -> String;
-}
-
-/// Whoever shares an engine can hand it on as one.
-impl<E: Engine + ?Sized> Engine for Arc<E> {
-    fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
-        (**self).create(key, size_hint)
-    }
-    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
-        (**self).open(key)
-    }
-    fn map(&self, key: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
-        (**self).map(key, promise)
-    }
-    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
-        (**self).list(folder)
-    }
-    fn delete(&self, key: &str) -> Result<()> {
-        (**self).delete(key)
-    }
-    fn rename(&self, from: &str, to: &str) -> Result<()> {
-        (**self).rename(from, to)
-    }
-    fn lock(&self, holder: &str) -> Result<Box<dyn Lock>> {
-        (**self).lock(holder)
-    }
-    fn caps(&self) -> Caps {
-        (**self).caps()
-    }
-    fn describe(&self, key: &str) -> String {
-        (**self).describe(key)
-    }
 }
 
 /// One committed object in a listing.

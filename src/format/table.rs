@@ -1,18 +1,18 @@
-//! A table of stored entries (tensors, or records), column by column. Owns: the columns, and reading them in place;
-//! the rooms beside it check (validate.rs) and make (build.rs) them. Knows nothing of where the table lies in the file, or of codecs beyond their ids.
+//! A table of stored entries (tensors, or records), column by column. Owns: a table that was checked, over bytes that it
+//! holds; the rooms beside it read (columns.rs), check (validate.rs) and make (build.rs) the columns. Knows nothing of where
+//! the table lies in the file, or of codecs beyond their ids.
 //!
-//! The columns are binary strings in a small MessagePack map. They are read where they lie: opening a million tensors
-//! validates them and copies nothing.
+//! The columns are read where they lie: opening a million tensors validates them and copies nothing.
 
 mod build;
+mod columns;
 mod validate;
 
 pub use build::TableBuilder;
+pub use columns::{Chunk, Columns};
 pub use validate::check_name;
 
-use crate::dtype::Dtype;
 use crate::error::Result;
-use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// Stored as it is.
@@ -24,67 +24,6 @@ pub const CODEC_FILL: u8 = 2;
 /// Byte planes of rotated words, each coded by itself. Between it and the others is an id that is never given out: the
 /// corpus holds readers to not knowing it.
 pub const CODEC_FLOATS: u8 = 4;
-
-/// The columns as they stand in the file, and reading them. All integers are little-endian and unaligned.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Columns<'a> {
-    /// All names, one after the other, UTF-8, sorted by their bytes, each once.
-    #[serde(borrow, with = "serde_bytes")]
-    names: &'a [u8],
-    /// u32: where each name ends in `names`.
-    #[serde(borrow, with = "serde_bytes")]
-    name_ends: &'a [u8],
-    /// u16: dtype ids.
-    #[serde(borrow, with = "serde_bytes")]
-    dtypes: &'a [u8],
-    /// u32: where each entry's axes end in `dims`.
-    #[serde(borrow, with = "serde_bytes")]
-    dim_ends: &'a [u8],
-    /// u64: lengths of the axes.
-    #[serde(borrow, with = "serde_bytes")]
-    dims: &'a [u8],
-    /// u64: raw length in bytes.
-    #[serde(borrow, with = "serde_bytes")]
-    byte_lens: &'a [u8],
-    /// u64: absolute offset of the extent; 0 for an entry without bytes.
-    #[serde(borrow, with = "serde_bytes")]
-    offsets: &'a [u8],
-    /// u8: raw bytes of a chunk, as a power of two.
-    #[serde(borrow, with = "serde_bytes")]
-    chunk_log2: &'a [u8],
-    /// u32: where each entry's chunks end in the chunk columns.
-    #[serde(borrow, with = "serde_bytes")]
-    chunk_ends: &'a [u8],
-    /// u32: checksum over each chunk's stored bytes.
-    #[serde(borrow, with = "serde_bytes")]
-    chunk_crcs: &'a [u8],
-    /// u8 each, or empty when every chunk is raw.
-    #[serde(borrow, with = "serde_bytes")]
-    chunk_codecs: &'a [u8],
-    /// u8 each, or empty when every chunk is raw.
-    #[serde(borrow, with = "serde_bytes")]
-    chunk_filters: &'a [u8],
-    /// u32 each, stored length, or empty when every chunk is raw.
-    #[serde(borrow, with = "serde_bytes")]
-    chunk_stored: &'a [u8],
-}
-
-/// One chunk of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chunk {
-    /// Absolute offset of the stored bytes.
-    pub offset: u64,
-    /// Stored length in bytes.
-    pub stored_len: u32,
-    /// Raw length in bytes.
-    pub raw_len: u32,
-    /// Codec id.
-    pub codec: u8,
-    /// Filter id.
-    pub filter: u8,
-    /// Checksum over the stored bytes.
-    pub crc: u32,
-}
 
 /// A valid table over bytes that it holds.
 #[derive(Debug)]
@@ -210,149 +149,10 @@ impl<B: AsRef<[u8]>> Table<B> {
     }
 }
 
-// Small and called from iterators that are compiled in the caller's crate: inlined there, a listing is twice as fast.
-impl<'a> Columns<'a> {
-    /// Number of entries.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.name_ends.len() / 4
-    }
-
-    /// The `i`-th range of a column of ends.
-    #[inline]
-    fn span(ends: &[u8], i: usize) -> Range<usize> {
-        let start = if i == 0 { 0 } else { u32_at(ends, i - 1) };
-        start as usize..u32_at(ends, i) as usize
-    }
-
-    #[inline]
-    fn name_bytes(&self, i: usize) -> &'a [u8] {
-        &self.names[Self::span(self.name_ends, i)]
-    }
-
-    /// Names of all entries, in order.
-    #[inline]
-    pub fn names(self) -> impl ExactSizeIterator<Item = &'a str> {
-        // Checked once for all instead of once each.
-        let names = std::str::from_utf8(self.names).unwrap_or_default();
-        (0..self.len()).map(move |i| names.get(Self::span(self.name_ends, i)).unwrap_or_default())
-    }
-
-    /// Name of the `i`-th entry.
-    #[inline]
-    pub fn name(&self, i: usize) -> &'a str {
-        // OK because the whole column was UTF-8 and every name a part of it between character boundaries. A mapped
-        // file that changed in spite of the promise gives an empty name here, not a panic.
-        std::str::from_utf8(self.name_bytes(i)).unwrap_or_default()
-    }
-
-    /// The entry of this name, by binary search.
-    pub fn find(&self, name: &str) -> Option<usize> {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.name_bytes(middle).cmp(name.as_bytes()) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Some(middle),
-            }
-        }
-        None
-    }
-
-    /// Dtype id of the `i`-th entry, `Err` with the id when this version does not know it.
-    #[inline]
-    pub fn dtype(&self, i: usize) -> Result<Dtype, u16> {
-        let id = self.dtypes.as_chunks().0.get(i).map_or(0, |id| u16::from_le_bytes(*id));
-        Dtype::from_id(id).ok_or(id)
-    }
-
-    /// Lengths of the axes of the `i`-th entry.
-    #[inline]
-    pub fn dims(&self, i: usize) -> impl ExactSizeIterator<Item = u64> + use<'a> {
-        let dims = self.dims;
-        Self::span(self.dim_ends, i).map(move |axis| u64_at(dims, axis))
-    }
-
-    /// Raw length of the `i`-th entry in bytes.
-    #[inline]
-    pub fn byte_len(&self, i: usize) -> u64 {
-        u64_at(self.byte_lens, i)
-    }
-
-    /// Absolute offset of the extent of the `i`-th entry.
-    #[inline]
-    pub fn offset(&self, i: usize) -> u64 {
-        u64_at(self.offsets, i)
-    }
-
-    /// Raw bytes of a full chunk of the `i`-th entry.
-    #[inline]
-    pub fn chunk_len(&self, i: usize) -> u64 {
-        1 << self.chunk_log2.get(i).map_or(0, |log2| log2 & 63)
-    }
-
-    /// Numbers of the chunks of the `i`-th entry among all chunks of the table.
-    #[inline]
-    pub fn chunk_numbers(&self, i: usize) -> Range<usize> {
-        Self::span(self.chunk_ends, i)
-    }
-
-    /// The chunks of the `i`-th entry, in order.
-    #[inline]
-    pub fn chunks(self, i: usize) -> impl Iterator<Item = Chunk> + use<'a> {
-        let (mut offset, mut left) = (self.offset(i), self.byte_len(i));
-        let chunk_len = self.chunk_len(i);
-        let coded = !self.chunk_codecs.is_empty();
-        self.chunk_numbers(i).map(move |number| {
-            let raw_len = left.min(chunk_len) as u32;
-            let chunk = Chunk {
-                offset,
-                raw_len,
-                stored_len: if coded { u32_at(self.chunk_stored, number) } else { raw_len },
-                codec: if coded { self.chunk_codecs[number] } else { CODEC_RAW },
-                filter: if coded { self.chunk_filters[number] } else { 0 },
-                crc: u32_at(self.chunk_crcs, number),
-            };
-            left -= u64::from(raw_len);
-            offset += u64::from(chunk.stored_len);
-            chunk
-        })
-    }
-
-    /// Whether the `i`-th entry is stored as it is: one contiguous extent that can be mapped.
-    #[inline]
-    pub fn is_raw(&self, i: usize) -> bool {
-        self.chunk_codecs.is_empty()
-            || self.chunk_codecs[self.chunk_numbers(i)].iter().all(|&codec| codec == CODEC_RAW)
-    }
-
-    /// Stored bytes of the `i`-th entry.
-    #[inline]
-    pub fn stored_len(&self, i: usize) -> u64 {
-        if self.chunk_codecs.is_empty() {
-            return self.byte_len(i);
-        }
-        self.chunk_numbers(i).map(|number| u64::from(u32_at(self.chunk_stored, number))).sum()
-    }
-}
-
-// Nothing that can panic, so that of a description whose caller wants only the name, the rest is never read. The columns
-// are whole when they are validated; those of a mapped file that was cut in spite of the promise read as zeros.
-
-#[inline]
-fn u32_at(column: &[u8], i: usize) -> u32 {
-    column.as_chunks().0.get(i).map_or(0, |word| u32::from_le_bytes(*word))
-}
-
-#[inline]
-fn u64_at(column: &[u8], i: usize) -> u64 {
-    column.as_chunks().0.get(i).map_or(0, |word| u64::from_le_bytes(*word))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dtype::Dtype;
     use crate::error::ErrorKind;
 
     fn two() -> TableBuilder {

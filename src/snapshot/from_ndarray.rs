@@ -1,8 +1,12 @@
 //! ndarrays as tensors of a snapshot: borrowed in any memory order, moved in, or shared. Owns: gathering elements that lie
 //! apart when they are written.
 
-use super::*;
+use super::{Deferred, IntoSource, Source};
+use crate::dtype::Element;
+use crate::error::Result;
+use crate::tensor::{Tensor, byte_len};
 use ndarray::{ArcArray, Array, ArrayBase, ArrayView, Data, Dimension};
+use std::sync::Arc;
 
 /// Borrowed, in any memory order: what is not contiguous in C order is gathered when it is written.
 impl<'a, S, T, D> IntoSource<'a> for &'a ArrayBase<S, D>

@@ -2,7 +2,7 @@
 //! which the caller knows. Both are known only when its own record is written, so the next save of the attempt tells it.
 
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// What a save cost.
@@ -33,19 +33,24 @@ impl Stall {
     }
 }
 
-/// The last save that became durable.
-#[derive(Debug)]
-pub(super) struct LastSave {
-    pub step: u64,
-    pub took: Duration,
-    pub stall: Stall,
-}
+/// The last save that became durable: its step, how long it took, and how long it held its caller up.
+#[derive(Debug, Default)]
+pub(super) struct LastSave(Mutex<Option<(u64, Duration, Stall)>>);
 
 impl LastSave {
-    /// None while its caller is still held up: another thread saves already.
+    pub(super) fn was(&self, step: u64, took: Duration, stall: &Stall) {
+        *self.lock() = Some((step, took, stall.clone()));
+    }
+
+    /// None before there was one, and while its caller is still held up: another thread saves already.
     pub(super) fn cost(&self) -> Option<Cost> {
-        let stall = *self.stall.0.get()?;
-        Some(Cost { step: self.step, took: self.took, stall })
+        let (step, took, Stall(stall)) = self.lock().clone()?;
+        Some(Cost { step, took, stall: *stall.get()? })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(u64, Duration, Stall)>> {
+        // Held for one assignment or one copy.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -70,7 +70,7 @@ struct Core {
     attempt: Attempt,
     schedule: Mutex<Schedule>,
     resumed_from: Mutex<Option<Name>>,
-    last_save: Mutex<Option<LastSave>>,
+    last_save: LastSave,
     /// None on an engine without locks: there the attempt alone fences.
     lock: Option<Box<dyn Lock>>,
     remote: Option<Remote>,

@@ -2,9 +2,8 @@
 //! when, why and in which attempt a checkpoint was saved.
 
 use super::Core;
-use super::background::lock;
 use super::clock::{Timer, seconds_since_1970};
-use super::cost::{Cost, LastSave, Stall};
+use super::cost::{Cost, Stall};
 use super::keep::{self, Candidate, Kept};
 use super::naming::Name;
 use crate::engine::CommitError;
@@ -76,8 +75,7 @@ impl Core {
     fn save_as(&self, name: Name, snapshot: &Snapshot<'_>, why: &str, stall: &Stall) -> Result<Saved> {
         let committing = Timer::start();
         let written = self.commit(snapshot, name, why)?;
-        let (step, took, stall) = (name.step, committing.elapsed(), stall.clone());
-        *lock(&self.last_save) = Some(LastSave { step, took, stall });
+        self.last_save.was(name.step, committing.elapsed(), stall);
         // A newer attempt may have been taken between the check before the commit and the commit, and its writer may have
         // looked for checkpoints before ours was there. Without a newer attempt now, every later one finds it: what is
         // acknowledged is never passed over. Also under a lock, which somebody may have taken away while we stood still.
@@ -104,7 +102,7 @@ impl Core {
             resumed_from: self.resumed_from().map(|name| name.to_string()),
             keep: Some(self.settings.keep.clone()),
             keep_remote: self.remote.as_ref().map(|remote| remote.keep().clone()),
-            previous: lock(&self.last_save).as_ref().and_then(LastSave::cost),
+            previous: self.last_save.cost(),
         };
         let extra = [(SAVE, records::encode(&record)?)];
         let nonce = self.attempt.nonce(name.step);

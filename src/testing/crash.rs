@@ -9,8 +9,8 @@ mod trainer;
 
 pub use crate::engine::vfs::power_cut::Names;
 pub use crate::engine::vfs::wrong::Wrong;
-pub use oracle::{Broken, Promise};
-pub use trainer::{Disk, History, Life};
+pub use oracle::Broken;
+pub use trainer::{Disk, History, Life, Promise};
 
 use crate::engine::vfs::power_cut::{AtRest, Image};
 use crate::engine::vfs::scripted::{Random, mix};

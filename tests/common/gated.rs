@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use tensorkeep::engine::{Blob, Caps, Engine, Entry, Lock, Memory, Upload};
+use std::time::Duration;
+use tensorkeep::engine::{Decorator, Engine as _, Memory, Upload};
 use tensorkeep::{Error, ErrorKind, Result};
 
 /// Memory whose uploads wait at a gate, and can be made to fail.
@@ -17,6 +18,8 @@ pub struct Gated {
 pub struct Gate {
     pub closed: bool,
     pub fails: bool,
+    /// How long a deletion takes.
+    pub deleting: Duration,
 }
 
 impl Gated {
@@ -26,7 +29,13 @@ impl Gated {
     }
 }
 
-impl Engine for Gated {
+impl Decorator for Gated {
+    type Inner = Memory;
+
+    fn inner(&self) -> &Memory {
+        &self.inner
+    }
+
     fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
         if key.ends_with(".tkeep") {
             let open = |gate: &mut Gate| gate.closed;
@@ -38,25 +47,10 @@ impl Engine for Gated {
         }
         self.inner.create(key, size_hint)
     }
-    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
-        self.inner.open(key)
-    }
-    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
-        self.inner.list(folder)
-    }
+
     fn delete(&self, key: &str) -> Result<()> {
+        let deleting = self.gate.0.lock().unwrap().deleting;
+        std::thread::sleep(deleting);
         self.inner.delete(key)
-    }
-    fn rename(&self, from: &str, to: &str) -> Result<()> {
-        self.inner.rename(from, to)
-    }
-    fn lock(&self, holder: &str) -> Result<Box<dyn Lock>> {
-        self.inner.lock(holder)
-    }
-    fn caps(&self) -> Caps {
-        self.inner.caps()
-    }
-    fn describe(&self, key: &str) -> String {
-        self.inner.describe(key)
     }
 }

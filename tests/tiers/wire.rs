@@ -22,6 +22,8 @@ struct State {
     /// Calls that still succeed, and then as many that fail.
     fails: Option<(u64, u64)>,
     failures: u64,
+    /// Uploads that have reached the gate.
+    arrived: u64,
 }
 
 impl Wire {
@@ -44,6 +46,12 @@ impl Wire {
     pub fn wait_for_failure(&self) {
         let state = self.state.0.lock().unwrap();
         drop(self.state.1.wait_while(state, |state| state.failures == 0).unwrap());
+    }
+
+    /// Waits until an upload is at the gate, or through it.
+    pub fn wait_for_upload(&self) {
+        let state = self.state.0.lock().unwrap();
+        drop(self.state.1.wait_while(state, |state| state.arrived == 0).unwrap());
     }
 
     /// Uploads of checkpoints that were begun.
@@ -83,6 +91,7 @@ impl Engine for Wire {
     fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
         self.call()?;
         if key.ends_with(".tkeep") {
+            self.change(|state| state.arrived += 1);
             let state = self.state.0.lock().unwrap();
             drop(self.state.1.wait_while(state, |state| state.slow).unwrap());
             self.uploads.fetch_add(1, Ordering::SeqCst);

@@ -4,7 +4,7 @@ use crate::Outcome;
 use crate::ops::Group;
 use crate::python::Python;
 use crate::rounds::Plan;
-use crate::workloads::Workload;
+use crate::workloads::{NUMEROUS, Workload};
 use std::path::PathBuf;
 
 const USAGE: &str = "\
@@ -19,6 +19,7 @@ usage: bench-peers --workload s,m,l,n [--curves] [--quick] [--json FILE] [--repo
   --systems A,B                only systems whose names contain one of these
   --curves                     what a byte, a tensor and a checkpoint cost the more of them there are
   --quick                      one round and few repetitions; curves end early
+  --tensors N                  so many in n
   --json FILE                  writes the rows to a file
   --with FILE                  takes the rows of an earlier run of the same machine into verdict and report
   --report FILE.html           rows, verdict and curves as a page
@@ -31,6 +32,7 @@ pub struct Arguments {
     pub systems: Vec<String>,
     pub curves: bool,
     pub quick: bool,
+    pub tensors: usize,
     pub json: Option<PathBuf>,
     pub with: Vec<PathBuf>,
     pub report: Option<PathBuf>,
@@ -48,6 +50,7 @@ impl Arguments {
             systems: Vec::new(),
             curves: false,
             quick: false,
+            tensors: NUMEROUS,
             json: None,
             with: Vec::new(),
             report: None,
@@ -67,6 +70,7 @@ impl Arguments {
                 "--python" => parsed.python = value()?.into(),
                 "--curves" => parsed.curves = true,
                 "--quick" => parsed.quick = true,
+                "--tensors" => parsed.tensors = count(&value()?)?,
                 _ => return Err(format!("unknown argument {argument}\n\n{USAGE}").into()),
             }
         }
@@ -78,8 +82,13 @@ impl Arguments {
 
     pub fn plan(&self, python: Option<Python>) -> Plan {
         let (groups, systems) = (self.groups.clone(), self.systems.clone());
-        Plan { groups, systems, quick: self.quick, dir: self.dir.clone(), python }
+        Plan { groups, systems, quick: self.quick, tensors: self.tensors, dir: self.dir.clone(), python }
     }
+}
+
+fn count(number: &str) -> Outcome<usize> {
+    let parsed = number.parse().ok().filter(|&count| count > 0);
+    parsed.ok_or(format!("{number} is no number of tensors\n\n{USAGE}").into())
 }
 
 fn each<T>(list: &str, what: &str, parse: impl Fn(&str) -> Option<T>) -> Outcome<Vec<T>> {
@@ -101,7 +110,9 @@ mod tests {
         assert_eq!((all.workloads, all.groups.len(), all.quick), (Workload::ALL.to_vec(), 4, true));
         let part = parse("--workload l --ops save,cold --with a.json --with b.json").unwrap();
         assert_eq!((part.groups, part.with.len()), (vec![Group::Save, Group::Cold], 2));
-        for wrong in ["", "--quick", "--workload x", "--workload s --ops x", "--json", "s"] {
+        for wrong in
+            ["", "--quick", "--workload x", "--workload s --ops x", "--json", "--workload n --tensors 0", "s"]
+        {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }

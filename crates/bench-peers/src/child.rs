@@ -3,7 +3,8 @@
 //! program again, or `python/peers.py`, which speaks the same.
 
 use crate::ops::{Found, Op};
-use crate::systems::{self, Work};
+use crate::system::Work;
+use crate::systems;
 use crate::workloads::State;
 use crate::{Outcome, memory};
 use serde::{Deserialize, Serialize};

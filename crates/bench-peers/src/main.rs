@@ -7,12 +7,14 @@ mod curves;
 mod machine;
 mod memory;
 mod ops;
+mod peer;
 mod python;
 mod raw;
 mod report;
 mod rounds;
 mod row;
 mod statistics;
+mod system;
 mod systems;
 mod verdict;
 #[path = "../../../benches/common/weights.rs"]

@@ -2,7 +2,7 @@
 
 use crate::Outcome;
 use crate::ops::Op;
-use crate::rounds::Peer;
+use crate::peer::Peer;
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::process::Command;

@@ -3,6 +3,7 @@
 
 use crate::child::{Reply, Task};
 use crate::ops::{Effort, Group, Op};
+use crate::peer::Peer;
 use crate::python::Python;
 use crate::row::Row;
 use crate::statistics::Seconds;
@@ -17,21 +18,10 @@ pub struct Plan {
     /// Empty for all; else the names must contain one of these.
     pub systems: Vec<String>,
     pub quick: bool,
+    /// Tensors of the numerous workload.
+    pub tensors: usize,
     pub dir: PathBuf,
     pub python: Option<Python>,
-}
-
-/// A system as the parent sees it: what to start, and what it can.
-#[derive(Clone)]
-pub struct Peer {
-    pub name: String,
-    pub extension: String,
-    pub ops: Vec<Op>,
-    /// Letters of the workloads that it does.
-    pub workloads: String,
-    /// Whether one round is enough: starting it takes long.
-    pub once: bool,
-    pub program: Vec<PathBuf>,
 }
 
 impl Plan {
@@ -60,7 +50,7 @@ impl Plan {
     /// What keeps all of it from being measured.
     pub fn run(&self, workload: Workload) -> Outcome<(Vec<Row>, Vec<String>, Values)> {
         let manifest = self.dir.join(format!("{}.values.json", workload.name()));
-        let values = Values::share(workload.model(self.quick), manifest)?;
+        let values = Values::share(workload.model(self.quick, self.tensors), manifest)?;
         let suits = |peer: &Peer| self.wants(peer) && peer.workloads.contains(workload.name());
         let peers: Vec<Peer> = self.peers()?.into_iter().filter(suits).collect();
         let (mut rows, mut skipped) = (Vec::new(), Vec::new());

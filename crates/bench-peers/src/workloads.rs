@@ -20,9 +20,12 @@ pub enum Workload {
     Medium,
     /// GPT-2 of medium width and Adam, 1.84 GB.
     Large,
-    /// 100,000 tensors of 64 floats.
+    /// Many tensors of 64 floats, [`NUMEROUS`] unless said otherwise.
     Numerous,
 }
+
+/// Tensors of [`Workload::Numerous`].
+pub const NUMEROUS: usize = 100_000;
 
 impl Workload {
     pub const ALL: [Self; 4] = [Self::Small, Self::Medium, Self::Large, Self::Numerous];
@@ -41,13 +44,13 @@ impl Workload {
         Self::ALL.into_iter().find(|workload| workload.name() == name)
     }
 
-    /// Its tensors; `quick` makes the large one smaller.
-    pub fn model(self, quick: bool) -> Model {
+    /// Its tensors; `quick` makes the large one smaller, and there are `numerous` of the numerous.
+    pub fn model(self, quick: bool, numerous: usize) -> Model {
         match self {
             Self::Small => weights::lenet(),
             Self::Medium => weights::resnet50(),
             Self::Large => weights::gpt2(if quick { 1 } else { 8 }),
-            Self::Numerous => weights::many(100_000),
+            Self::Numerous => weights::many(numerous),
         }
     }
 }
@@ -172,9 +175,9 @@ mod tests {
 
     #[test]
     fn shared_values_are_the_model_in_the_order_of_names() {
-        let model = Workload::Small.model(true);
+        let model = Workload::Small.model(true, NUMEROUS);
         let manifest = std::env::temp_dir().join(format!("bench-peers-values-{}.json", std::process::id()));
-        let values = Values::share(Workload::Small.model(true), manifest.clone()).unwrap();
+        let values = Values::share(Workload::Small.model(true, NUMEROUS), manifest.clone()).unwrap();
         let state = State::open(&manifest).unwrap();
         assert_eq!((state.payload(), state.tensors.len()), (weights::payload(&model), model.len()));
         assert_eq!(sum(state.tensors.iter().map(|entry| state.bytes(entry))), values.sum);
@@ -201,7 +204,7 @@ mod tests {
     #[test]
     fn no_workload_is_of_zeros() {
         for workload in [Workload::Small, Workload::Numerous] {
-            let model = workload.model(true);
+            let model = workload.model(true, NUMEROUS);
             let zeros = model.iter().flat_map(|weights| &weights.elements).filter(|&&x| x == 0.0).count();
             assert!(zeros * 1000 < weights::payload(&model) as usize / 4, "{zeros} zeros");
         }

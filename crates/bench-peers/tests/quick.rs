@@ -11,7 +11,8 @@ fn a_quick_run_measures_every_operation_of_the_small_workloads() {
     let (json, page) = (dir.join("rows.json"), dir.join("report.html"));
     let out = Command::new(env!("CARGO_BIN_EXE_bench-peers"))
         // Python's peers take minutes to start, and are another machine's matter.
-        .args(["--workload", "s,n", "--curves", "--quick", "--python", "no-such-python", "--dir"])
+        .args(["--workload", "s,n", "--tensors", "5000", "--curves", "--quick"])
+        .args(["--python", "no-such-python", "--dir"])
         .arg(&dir)
         .arg("--json")
         .arg(&json)

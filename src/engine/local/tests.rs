@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::vfs::failing::{FailingVfs, Fault, Faults};
-use crate::engine::{CommitError, Engine};
+use crate::engine::{CommitError, Engine, fresh_nonce};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;

@@ -1,7 +1,7 @@
 //! What must be true of every disk after a power cut. Owns: the promises as checks, each with a name of its own, so that
 //! a wrong protocol is known by the promise it breaks.
 
-use super::trainer::{Disk, Life, Lived, Log, Recorded, weights};
+use super::trainer::{Disk, Life, Lived, Log, Promise, Recorded, weights};
 use super::{Image, Violation, Wrong};
 use crate::checkpoint::Checkpoint;
 use crate::engine::vfs::scripted::Script;
@@ -40,26 +40,6 @@ pub enum Broken {
     NameIsReplaced,
     /// Two writers at a time.
     TwoWriters,
-}
-
-/// What a trainer was promised when the power went.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Promise {
-    pub(super) keep: usize,
-    /// Saves that began: what may be visible.
-    pub(super) started: BTreeSet<Name>,
-    /// Saves that returned Ok.
-    pub(super) saved: BTreeSet<Name>,
-    pub(super) pinned: BTreeSet<Name>,
-    pub(super) deleted: BTreeSet<Name>,
-    pub(super) resumed_from: Option<Name>,
-}
-
-impl Promise {
-    pub(super) fn nothing(keep: usize) -> Self {
-        let (started, saved, pinned, deleted) = Default::default();
-        Self { keep, started, saved, pinned, deleted, resumed_from: None }
-    }
 }
 
 type Check<T> = std::result::Result<T, (Broken, String)>;

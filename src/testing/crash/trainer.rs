@@ -1,6 +1,5 @@
 //! A trainer on a simulated disk. Owns: what it does (lives of a few saves), what it was told, and a record of both.
 
-use super::oracle::Promise;
 use super::{Names, Nodes, Wrong};
 use crate::engine::Local;
 use crate::engine::vfs::Vfs;
@@ -10,6 +9,7 @@ use crate::engine::vfs::wrong::WrongVfs;
 use crate::error::{Error, Result};
 use crate::snapshot::{Progress, Snapshot};
 use crate::store::{Keep, Name, Settings, Store};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -50,6 +50,26 @@ impl History {
         let mut lives = vec![life(), life(), life()];
         lives.truncate(1 + random.below(3));
         Self { keep: 1 + random.below(3), lives }
+    }
+}
+
+/// What a trainer was promised when the power went.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Promise {
+    pub(super) keep: usize,
+    /// Saves that began: what may be visible.
+    pub(super) started: BTreeSet<Name>,
+    /// Saves that returned Ok.
+    pub(super) saved: BTreeSet<Name>,
+    pub(super) pinned: BTreeSet<Name>,
+    pub(super) deleted: BTreeSet<Name>,
+    pub(super) resumed_from: Option<Name>,
+}
+
+impl Promise {
+    pub(super) fn nothing(keep: usize) -> Self {
+        let (started, saved, pinned, deleted) = Default::default();
+        Self { keep, started, saved, pinned, deleted, resumed_from: None }
     }
 }
 

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tensorkeep::engine::{Blob, Caps, CommitError, Engine, Entry, Local, Lock, Nonce, Upload};
+use tensorkeep::engine::{Caps, CommitError, Decorator, Engine as _, Local, Nonce, Upload};
 use tensorkeep::{
     Deferred, Dtype, Error, ErrorKind, Progress, Result, Settings, SharedBytes, Snapshot, Store, Tensor,
 };
@@ -46,7 +46,13 @@ fn point(run: &Path, bytes: u64) -> Outcome<Row> {
 #[derive(Debug)]
 struct Sparse(Local);
 
-impl Engine for Sparse {
+impl Decorator for Sparse {
+    type Inner = Local;
+
+    fn inner(&self) -> &Local {
+        &self.0
+    }
+
     fn create(&self, key: &str, _: Option<u64>) -> Result<Box<dyn Upload>> {
         let path = self.0.root().join(key);
         let create = || {
@@ -57,34 +63,10 @@ impl Engine for Sparse {
         Ok(Box::new(Holes { file, len: 0, path: Some(path) }))
     }
 
-    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
-        self.0.open(key)
-    }
-
-    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
-        self.0.list(folder)
-    }
-
-    fn delete(&self, key: &str) -> Result<()> {
-        self.0.delete(key)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn lock(&self, holder: &str) -> Result<Box<dyn Lock>> {
-        self.0.lock(holder)
-    }
-
     fn caps(&self) -> Caps {
         let mut caps = self.0.caps();
         caps.durable = false;
         caps
-    }
-
-    fn describe(&self, key: &str) -> String {
-        self.0.describe(key)
     }
 }
 

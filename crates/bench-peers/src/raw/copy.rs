@@ -3,7 +3,7 @@
 use super::EXTENSION;
 use crate::Outcome;
 use crate::ops::{Call, Found, Op};
-use crate::systems::{System, Work};
+use crate::system::{System, Work};
 
 /// So many threads.
 #[derive(Clone, Copy)]

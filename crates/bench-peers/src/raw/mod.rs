@@ -5,7 +5,7 @@ mod copy;
 mod read;
 mod write;
 
-use crate::systems::System;
+use crate::system::System;
 
 /// All of them.
 pub fn all() -> Vec<Box<dyn System>> {

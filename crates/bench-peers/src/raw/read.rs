@@ -2,10 +2,10 @@
 #![expect(unsafe_code, reason = "mapping rests on a promise; see SAFETY")]
 
 use super::{EXTENSION, PAGE, PIECE};
+use crate::Outcome;
 use crate::ops::{Call, Found, Op};
-use crate::systems::{System, Work, into_existing};
+use crate::system::{System, Work, cold, into_existing};
 use crate::workloads::{State, sum};
-use crate::{Outcome, memory};
 use memmap2::{Advice, Mmap, MmapMut};
 use rustix::fs::OFlags;
 use std::fs::{self, File, OpenOptions};
@@ -134,10 +134,7 @@ impl System for Way {
                 let state = Arc::clone(&state);
                 into_existing(work, move |existing| into(&state, &file, existing))
             }
-            Op::LoadCold => {
-                let evicted = file.clone();
-                Call::new(move || way.load(&state, &file)).before(move || memory::make_cold(&evicted))
-            }
+            Op::LoadCold => cold(work, Call::new(move || way.load(&state, &file))),
             _ => Call::new(move || way.load(&state, &file)),
         })
     }

@@ -5,7 +5,7 @@
 use super::{EXTENSION, PAGE, PIECE};
 use crate::Outcome;
 use crate::ops::{Call, Found, Op};
-use crate::systems::{System, Work, publish, rename, unpublished};
+use crate::system::{System, Work, publish, rename, unpublished};
 use io_uring::{IoUring, opcode, types};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::{ReadWriteFlags, pwritev2};

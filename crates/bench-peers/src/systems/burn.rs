@@ -2,10 +2,10 @@
 //! folder by itself; there are no checksums.
 #![expect(unsafe_code, reason = "mapping rests on a promise; see SAFETY")]
 
-use super::{System, Work, cannot};
+use crate::Outcome;
 use crate::ops::{Call, Found, Op};
+use crate::system::{System, Work, cannot, cold, one_after_opening};
 use crate::workloads::{State, sum};
-use crate::{Outcome, memory};
 use burn_pack::{Bytes, DType, Reader, Tensor, Writer};
 use cubecl_environment::bytes::AllocationProperty;
 use std::fs::File;
@@ -101,14 +101,11 @@ impl System for BurnPack {
             Op::Open => Call::new(move || open(&file)),
             Op::TouchAll => Call::new(move || Ok(Found::Sum(sum(bytes_of(&mapped(&file)?))))),
             Op::LoadFresh => Call::new(move || load_fresh(&file)),
-            Op::LoadCold => {
-                let evicted = file.clone();
-                Call::new(move || load_fresh(&file)).before(move || memory::make_cold(&evicted))
-            }
+            Op::LoadCold => cold(work, Call::new(move || load_fresh(&file))),
             Op::OneTensor => {
                 let (work, middle) = (work.clone(), work.middle());
                 let open = move || Ok(Reader::from_file(&file)?);
-                super::one_after_opening(open, move |reader| work.is_middle(&reader.tensor_data(&middle)?))
+                one_after_opening(open, move |reader| work.is_middle(&reader.tensor_data(&middle)?))
             }
             _ => return cannot(self, op),
         })

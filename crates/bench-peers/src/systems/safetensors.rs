@@ -2,10 +2,10 @@
 //! user.
 #![expect(unsafe_code, reason = "mapping rests on a promise; see SAFETY")]
 
-use super::{System, Work, cannot, publish, unpublished};
+use crate::Outcome;
 use crate::ops::{Call, Found, Op};
+use crate::system::{System, Work, cannot, cold, into_existing, one_after_opening, save_and_publish};
 use crate::workloads::{State, mix, sum};
-use crate::{Outcome, memory};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
@@ -85,26 +85,18 @@ impl System for Safetensors {
     fn call(&self, op: Op, work: &Work) -> Outcome<Call> {
         let Work { state, file } = work.clone();
         Ok(match op {
-            Op::SaveDurable => Call::new(move || {
-                let written = unpublished(&file);
-                save(&state, &written)?;
-                publish(&written, &file)?;
-                Ok(Found::Nothing)
-            }),
+            Op::SaveDurable => save_and_publish(work, save),
             Op::SaveAsCalled => Call::new(move || save(&state, &file).map(|()| Found::Nothing)),
             Op::Open => Call::new(move || open(&file)),
             Op::TouchAll => Call::new(move || touch(&state, &file)),
-            Op::LoadCold => {
-                let evicted = file.clone();
-                Call::new(move || touch(&state, &file)).before(move || memory::make_cold(&evicted))
-            }
+            Op::LoadCold => cold(work, Call::new(move || touch(&state, &file))),
             Op::LoadFresh => Call::new(move || load_fresh(&state, &file)),
-            Op::LoadInto => super::into_existing(work, move |existing| load_into(&state, &file, existing)),
+            Op::LoadInto => into_existing(work, move |existing| load_into(&state, &file, existing)),
             Op::OneTensor => {
                 let (work, middle) = (work.clone(), work.middle());
                 // The parsed header borrows the mapping, which therefore stays until the process ends.
                 let open = move || Ok(SafeTensors::deserialize(Box::leak(Box::new(map(&file)?)))?);
-                super::one_after_opening(open, move |tensors| work.is_middle(tensors.tensor(&middle)?.data()))
+                one_after_opening(open, move |tensors| work.is_middle(tensors.tensor(&middle)?.data()))
             }
             _ => return cannot(self, op),
         })

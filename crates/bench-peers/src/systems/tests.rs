@@ -1,9 +1,13 @@
 //! Every system restores what it saved, and notices when it does not.
 
-use super::*;
+use super::{all, find};
 use crate::child::{self, Task};
-use crate::weights;
-use crate::workloads::{Values, Workload};
+use crate::ops::Op;
+use crate::system::System;
+use crate::workloads::{State, Values, Workload};
+use crate::{Outcome, weights};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// A folder, values in it, and a task for each system and operation.
 struct Bench {
@@ -17,7 +21,7 @@ impl Bench {
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench-peers-tests");
         let dir = target.join(format!("{name}-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
-        let mut model = Workload::Small.model(true);
+        let mut model = Workload::Small.model(true, 0);
         // One whose bytes fill no word.
         model.push(weights::Weights { name: "odd".into(), shape: vec![3], elements: vec![1.5, -2.5, 3.5] });
         let values = Values::share(model, dir.join("values.json")).unwrap();

@@ -1,9 +1,9 @@
 //! The `ztensor` crate: aligned tensors with digests, which are verified when that is asked for.
 
-use super::{System, Work, cannot, publish, unpublished};
+use crate::Outcome;
 use crate::ops::{Call, Found, Op};
+use crate::system::{System, Work, cannot, cold, one_after_opening, save_and_publish};
 use crate::workloads::{State, mix, sum};
-use crate::{Outcome, memory};
 use std::hint::black_box;
 use std::path::Path;
 use ztensor::{DType, Source, Tensor, Writer};
@@ -93,20 +93,12 @@ impl System for Ztensor {
     fn call(&self, op: Op, work: &Work) -> Outcome<Call> {
         let (Work { state, file }, this) = (work.clone(), *self);
         Ok(match op {
-            Op::SaveDurable => Call::new(move || {
-                let written = unpublished(&file);
-                save(&state, &written)?;
-                publish(&written, &file)?;
-                Ok(Found::Nothing)
-            }),
+            Op::SaveDurable => save_and_publish(work, save),
             Op::SaveAsCalled => Call::new(move || save(&state, &file).map(|()| Found::Nothing)),
             Op::Open => Call::new(move || open(&file)),
             Op::TouchAll => Call::new(move || this.touch(&file)),
             Op::TouchOnce => Call::new(move || this.verify_all(&file)),
-            Op::LoadCold => {
-                let evicted = file.clone();
-                Call::new(move || this.touch(&file)).before(move || memory::make_cold(&evicted))
-            }
+            Op::LoadCold => cold(work, Call::new(move || this.touch(&file))),
             Op::LoadFresh => Call::new(move || this.load_fresh(&file)),
             Op::OneTensor => {
                 let (work, middle) = (work.clone(), work.middle());
@@ -115,7 +107,7 @@ impl System for Ztensor {
                     this.check(&tensor)?;
                     work.is_middle(tensor.data()?.map()?)
                 };
-                super::one_after_opening(move || Ok(Source::open(&file)?), look)
+                one_after_opening(move || Ok(Source::open(&file)?), look)
             }
             _ => return cannot(self, op),
         })

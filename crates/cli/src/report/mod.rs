@@ -59,7 +59,7 @@ pub fn html(reader: &Reader, options: &Options) -> Result<String> {
         timeline::metrics(&run),
         tensors::treemap(&run),
         tensors::table(&run),
-        pairs::diff(&run),
+        pairs::diff(&run.pairs),
         parts::damage(&run),
         parts::records(&run),
         cost::cost(&run, options),

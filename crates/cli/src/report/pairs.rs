@@ -1,7 +1,6 @@
 //! Checkpoints side by side. Owns: which ones can be compared on the page, and the picker of two of them. The page computes
 //! nothing: every two of the few are compared here, and the page shows the pair that is picked.
 
-use super::data::Run;
 use super::{Cell, Options, escape, section, table};
 use crate::compare::{self, Tolerance, Verdict};
 use crate::opened::Opened;
@@ -83,16 +82,16 @@ fn pair(reader: &Reader, left: Name, right: Name) -> Result<Pair> {
 }
 
 /// The names that can be picked, oldest first.
-pub fn names(run: &Run) -> Vec<Name> {
-    let mut names: Vec<Name> = run.pairs.iter().flat_map(|pair| [pair.left, pair.right]).collect();
+pub fn names(pairs: &[Pair]) -> Vec<Name> {
+    let mut names: Vec<Name> = pairs.iter().flat_map(|pair| [pair.left, pair.right]).collect();
     names.sort_unstable();
     names.dedup();
     names
 }
 
-pub fn diff(run: &Run) -> String {
-    let Some(first) = run.pairs.first() else { return String::new() };
-    let names = names(run);
+pub fn diff(pairs: &[Pair]) -> String {
+    let Some(first) = pairs.first() else { return String::new() };
+    let names = names(pairs);
     let picker = |label: &str, picked: Name| {
         let options: String = names
             .iter()
@@ -109,8 +108,8 @@ pub fn diff(run: &Run) -> String {
         body.push_str("<span class=\"dim\">or click two ringed checkpoints above</span>");
     }
     body.push_str("</p><p class=\"same dim\" hidden=\"\">Pick two that are not the same.</p>");
-    let rows = ROWS / run.pairs.len();
-    run.pairs.iter().enumerate().for_each(|(number, pair)| body.push_str(&block(pair, rows, number > 0)));
+    let rows = ROWS / pairs.len();
+    pairs.iter().enumerate().for_each(|(number, pair)| body.push_str(&block(pair, rows, number > 0)));
     section("diff", "Two checkpoints side by side", &body)
 }
 

@@ -25,7 +25,8 @@ pub fn timeline(run: &Run) -> String {
     let x = Scale::new(steps.map(|step| step as f64), 150.0, 1060.0);
     let height = LANE * numbers.len() as f64 + 28.0;
     let mut svg = format!("<svg viewBox=\"0 0 1100 {height}\" width=\"100%\" role=\"img\">");
-    let picture = Picture { run, x, origins, there, lanes: numbers, comparable: super::pairs::names(run) };
+    let picture =
+        Picture { run, x, origins, there, lanes: numbers, comparable: super::pairs::names(&run.pairs) };
     (0..picture.lanes.len()).for_each(|lane| svg.push_str(&picture.link(lane)));
     (0..picture.lanes.len()).for_each(|lane| svg.push_str(&picture.lane(lane)));
     let end = x.ends().1;

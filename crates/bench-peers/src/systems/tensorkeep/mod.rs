@@ -4,10 +4,10 @@
 
 mod stall;
 
-use super::{System, Work, cannot};
+use crate::Outcome;
 use crate::ops::{Call, Found, Op};
+use crate::system::{System, Work, cannot, cold, into_existing, one_after_opening};
 use crate::workloads::{State, mix, sum};
-use crate::{Outcome, memory};
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -211,17 +211,16 @@ impl System for Tensorkeep {
             Op::TouchAll => Call::new(move || this.touch(&file)),
             Op::TouchOnce => Call::new(move || this.verify_all(&file)),
             Op::LoadFresh => Call::new(move || this.load_fresh(&file)),
-            Op::LoadInto => super::into_existing(work, move |existing| this.load_into(&file, existing)),
+            Op::LoadInto => into_existing(work, move |existing| this.load_into(&file, existing)),
             Op::MapCopy => Call::new(move || this.map_copy(&file)),
-            Op::LoadCold => {
-                let evicted = file.clone();
-                Call::new(move || if this.map { this.touch(&file) } else { this.load_fresh(&file) })
-                    .before(move || memory::make_cold(&evicted))
-            }
+            Op::LoadCold => cold(
+                work,
+                Call::new(move || if this.map { this.touch(&file) } else { this.load_fresh(&file) }),
+            ),
             Op::OneTensor => {
                 let (work, middle) = (work.clone(), work.middle());
                 let look = move |checkpoint: &Checkpoint| work.is_middle(checkpoint.tensor(&middle)?.bytes());
-                super::one_after_opening(move || this.open(&file), look)
+                one_after_opening(move || this.open(&file), look)
             }
             _ => return cannot(self, op),
         })

@@ -1,8 +1,10 @@
 //! What a trainer feels of a save: how long it stands still, and how much slower its steps are meanwhile. Owns: the store
 //! that saves, and the trainer whose steps are timed, the LeNet of the examples.
 
-use super::{Outcome, Work, snapshot};
+use super::snapshot;
+use crate::Outcome;
 use crate::ops::{Call, Found};
+use crate::system::Work;
 use crate::workloads::State;
 use lenet::data::{self, Dataset};
 use lenet::{Settings as Training, Trainer};

@@ -1,0 +1,92 @@
+//! Engines around engines: counting, slow, failing, or with other capabilities. Owns: that what a decorator does not
+//! change is the inner engine's, mapping included.
+
+use super::{Blob, Caps, Engine, Entry, Lock, Unchanging, Upload};
+use crate::error::Result;
+use std::fmt;
+use std::sync::Arc;
+
+/// An [`Engine`] around another one: what is not written here is what the inner engine does.
+/// `examples/custom_engine.rs` counts what goes through one.
+pub trait Decorator: Send + Sync + fmt::Debug {
+    /// What is decorated.
+    type Inner: Engine + ?Sized;
+
+    /// What is decorated.
+    fn inner(&self) -> &Self::Inner;
+
+    /// As [`Engine::create`].
+    fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
+        self.inner().create(key, size_hint)
+    }
+    /// As [`Engine::open`].
+    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
+        self.inner().open(key)
+    }
+    /// As [`Engine::map`].
+    fn map(&self, key: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+        self.inner().map(key, promise)
+    }
+    /// As [`Engine::list`].
+    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
+        self.inner().list(folder)
+    }
+    /// As [`Engine::delete`].
+    fn delete(&self, key: &str) -> Result<()> {
+        self.inner().delete(key)
+    }
+    /// As [`Engine::rename`].
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.inner().rename(from, to)
+    }
+    /// As [`Engine::lock`].
+    fn lock(&self, holder: &str) -> Result<Box<dyn Lock>> {
+        self.inner().lock(holder)
+    }
+    /// As [`Engine::caps`].
+    fn caps(&self) -> Caps {
+        self.inner().caps()
+    }
+    /// As [`Engine::describe`].
+    fn describe(&self, key: &str) -> String {
+        self.inner().describe(key)
+    }
+}
+
+impl<D: Decorator> Engine for D {
+    fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
+        Decorator::create(self, key, size_hint)
+    }
+    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
+        Decorator::open(self, key)
+    }
+    fn map(&self, key: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+        Decorator::map(self, key, promise)
+    }
+    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
+        Decorator::list(self, folder)
+    }
+    fn delete(&self, key: &str) -> Result<()> {
+        Decorator::delete(self, key)
+    }
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        Decorator::rename(self, from, to)
+    }
+    fn lock(&self, holder: &str) -> Result<Box<dyn Lock>> {
+        Decorator::lock(self, holder)
+    }
+    fn caps(&self) -> Caps {
+        Decorator::caps(self)
+    }
+    fn describe(&self, key: &str) -> String {
+        Decorator::describe(self, key)
+    }
+}
+
+/// Whoever shares an engine can hand it on as one.
+impl<E: Engine + ?Sized> Decorator for Arc<E> {
+    type Inner = E;
+    fn inner(&self) -> &E {
+        self
+    }
+}

@@ -1,0 +1,60 @@
+//! One writer at a time is the newest in both tiers.
+
+use crate::{open, run, save, steps};
+use tensorkeep::engine::Memory;
+use tensorkeep::{ErrorKind, Settings, Tier};
+
+#[test]
+fn whoever_opens_the_run_elsewhere_fences_the_one_before() {
+    let (first_disk, remote, first) = run(Settings::new());
+    save(&first, 1).unwrap();
+    first.wait_for(Tier::Remote).unwrap();
+    let second = open(&Memory::new(), &remote, Settings::new());
+    assert_eq!((second.attempt(), second.resume().unwrap().next_step()), (2, 1));
+    // The first one still has its own disk and its own lock; only the remote tier can tell it.
+    save(&first, 2).unwrap();
+    let error = first.wait_for(Tier::Remote).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced);
+    assert_eq!(save(&first, 3).unwrap_err().kind(), ErrorKind::Fenced, "for ever, and not once");
+    assert_eq!(first.close().unwrap_err().kind(), ErrorKind::Fenced);
+    save(&second, 2).unwrap();
+    second.close().unwrap();
+    assert_eq!(steps(&remote.memory), [1, 2], "the zombie's step 2 is not there");
+    // The zombie's disk is no trap: its newest is an older attempt than the remote tier's.
+    let again = open(&first_disk, &remote, Settings::new());
+    assert_eq!(again.attempt(), 3);
+    let resumed = again.resume().unwrap();
+    assert_eq!((resumed.name.unwrap().attempt, resumed.tier), (2, Some(Tier::Remote)));
+}
+
+#[test]
+fn a_run_taken_over_while_a_checkpoint_is_on_its_way_is_fenced_behind_it() {
+    let (_, remote, first) = run(Settings::new());
+    remote.set_slow(true);
+    save(&first, 1).unwrap();
+    remote.wait_for_upload();
+    // Whoever takes over now looks for checkpoints before this one is there.
+    let second = open(&Memory::new(), &remote, Settings::new());
+    assert_eq!(second.resume().unwrap().next_step(), 0);
+    remote.set_slow(false);
+    assert_eq!(first.wait_for(Tier::Remote).unwrap_err().kind(), ErrorKind::Fenced);
+}
+
+#[test]
+fn a_run_taken_over_while_the_remote_tier_was_away_is_fenced_when_it_is_back() {
+    let (first_disk, remote, first) = run(Settings::new());
+    save(&first, 1).unwrap();
+    first.close().unwrap();
+    remote.set_down(true);
+    let first = open(&first_disk, &remote, Settings::new());
+    assert_eq!(first.attempt(), 2);
+    remote.set_down(false);
+    // The same number, taken by somebody else.
+    let second = open(&Memory::new(), &remote, Settings::new());
+    assert_eq!(second.attempt(), 2);
+    save(&second, 5).unwrap();
+    save(&first, 9).unwrap();
+    assert_eq!(first.wait_for(Tier::Remote).unwrap_err().kind(), ErrorKind::Fenced);
+    second.close().unwrap();
+    assert_eq!(steps(&remote.memory), [1, 5]);
+}

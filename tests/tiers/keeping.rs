@@ -1,0 +1,69 @@
+//! What each tier keeps, and what is promoted for that.
+
+use crate::{run, save, steps};
+use tensorkeep::{ErrorKind, Keep, Mode, Settings, Tier};
+
+#[test]
+fn each_tier_has_its_own_retention_and_what_is_not_there_yet_is_not_deleted_here() {
+    let settings = Settings::new().keep(Keep::last(1)).keep_remote(Keep::last(2).and_every_steps(10));
+    let (local, remote, store) = run(settings);
+    remote.set_down(true);
+    for step in 9..=13 {
+        while save(&store, step).is_err() {}
+    }
+    // 10 is on the grid, 12 and 13 are the last two: none of them is anywhere else.
+    assert_eq!(steps(&local), [10, 12, 13], "in neither tier would be lost");
+    let kept = store.kept().unwrap();
+    assert!(kept.iter().any(|(name, why)| name.step == 10 && why.contains("not promoted yet")), "{kept:?}");
+    remote.set_down(false);
+    while store.wait_for(Tier::Remote).is_err() {}
+    assert_eq!(steps(&remote.memory), [10, 12, 13]);
+    save(&store, 14).unwrap();
+    store.wait_for(Tier::Remote).unwrap();
+    save(&store, 15).unwrap();
+    store.wait_for(Tier::Remote).unwrap();
+    assert_eq!(steps(&remote.memory), [10, 14, 15]);
+    save(&store, 16).unwrap();
+    assert_eq!(steps(&local), [16], "all the others are there");
+}
+
+#[test]
+fn a_slow_line_skips_what_is_overtaken_and_never_the_newest() {
+    let settings = Settings::new().keep(Keep::last(1));
+    let (_, remote, store) = run(settings);
+    remote.set_slow(true);
+    (1..=6).for_each(|step| drop(save(&store, step).unwrap()));
+    // The one that waits at the gate may be any; the others are overtaken.
+    remote.set_slow(false);
+    store.wait_for(Tier::Remote).unwrap();
+    assert_eq!(steps(&remote.memory), [6]);
+    assert!(remote.uploads() <= 3, "{} were uploaded and only the newest counts", remote.uploads());
+    store.close().unwrap();
+}
+
+#[test]
+fn the_best_of_a_metric_is_promoted_also_when_it_is_old() {
+    let keep = Keep::last(1).and_best("loss", Mode::Max, 1);
+    let (_, remote, store) = run(Settings::new().keep(Keep::last(1)).keep_remote(keep));
+    (1..=4).for_each(|step| drop(save(&store, step).unwrap()));
+    store.close().unwrap();
+    assert_eq!(steps(&remote.memory), [1, 4]);
+}
+
+#[test]
+fn pins_and_deletions_are_in_both_tiers() {
+    let (local, remote, store) = run(Settings::new().keep(Keep::last(1)));
+    save(&store, 1).unwrap();
+    store.wait_for(Tier::Remote).unwrap();
+    store.pin(1).unwrap();
+    save(&store, 2).unwrap();
+    store.pin(2).unwrap(); // perhaps before it is promoted
+    save(&store, 3).unwrap();
+    store.wait_for(Tier::Remote).unwrap();
+    assert_eq!((steps(&local), steps(&remote.memory)), (vec![1, 2, 3], vec![1, 2, 3]));
+    assert_eq!(store.delete(2).unwrap_err().kind(), ErrorKind::Invalid);
+    store.unpin(2).unwrap();
+    store.delete(2).unwrap();
+    assert_eq!((steps(&local), steps(&remote.memory)), (vec![1, 3], vec![1, 3]));
+    assert_eq!(store.delete(2).unwrap_err().kind(), ErrorKind::NotFound);
+}

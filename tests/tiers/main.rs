@@ -1,0 +1,75 @@
+//! Two tiers: what is promoted and when, that neither tier ever loses its newest, that no error is lost, that a new
+//! machine and a dead network are survived, and that one writer at a time is the newest in both.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod fencing;
+mod keeping;
+mod promoting;
+mod resuming;
+mod wire;
+
+use std::path::Path;
+use std::sync::Arc;
+use tensorkeep::engine::{Engine, Local, Memory};
+use tensorkeep::{Checkpoint, Progress, Reader, Result, Saved, Settings, Snapshot, Store};
+use wire::Wire;
+
+fn open(local: &(impl Shared + ?Sized), remote: &Wire, settings: Settings) -> Store {
+    Store::open_tiered(local.shared(), remote.clone(), settings).unwrap()
+}
+
+/// A run in two tiers.
+fn run(settings: Settings) -> (Memory, Wire, Store) {
+    let (local, remote) = (Memory::new(), Wire::default());
+    let store = open(&local, &remote, settings);
+    (local, remote, store)
+}
+
+/// An engine that another store may open again.
+trait Shared {
+    fn shared(&self) -> Arc<dyn Engine>;
+}
+
+impl Shared for Memory {
+    fn shared(&self) -> Arc<dyn Engine> {
+        Arc::new(self.clone())
+    }
+}
+
+impl Shared for Path {
+    fn shared(&self) -> Arc<dyn Engine> {
+        Arc::new(Local::create(self).unwrap())
+    }
+}
+
+fn save(store: &Store, step: u64) -> Result<Saved> {
+    let weights = vec![step as f32; 5000];
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("weights", &weights)?.metric("loss", 1.0 / step as f64)?;
+    snapshot.progress(Progress::new(step));
+    store.save(&snapshot)
+}
+
+fn weight(checkpoint: &Checkpoint) -> f32 {
+    checkpoint.tensor("weights").unwrap().elements::<f32>().unwrap()[4999]
+}
+
+fn steps(engine: &(impl Engine + Clone + 'static)) -> Vec<u64> {
+    Reader::new(engine.clone()).names().unwrap().iter().map(|name| name.step).collect()
+}
+
+/// Flips a bit of a checkpoint of the first attempt on disk.
+fn damage(folder: &Path, step: u64) {
+    let path = folder.join(format!("0001-{step:010}.tkeep"));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[5000] ^= 1;
+    // Published files are read-only.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+}
+
+fn steps_of(store: &Store) -> Vec<u64> {
+    store.list().unwrap().iter().map(|info| info.name.step).collect()
+}

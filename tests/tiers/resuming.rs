@@ -1,0 +1,137 @@
+//! Resuming from either tier, and from whatever was lost of one.
+
+use crate::common::TempFolder;
+use crate::wire::Wire;
+use crate::{Shared, damage, open, run, save, steps, steps_of, weight};
+use tensorkeep::engine::Memory;
+use tensorkeep::{ErrorKind, Keep, Resumed, Settings, Store, Tier};
+
+fn skipped(resumed: &Resumed) -> Vec<(u64, Tier)> {
+    resumed.skipped.iter().map(|skipped| (skipped.name.step, skipped.tier)).collect()
+}
+
+#[test]
+fn a_new_machine_goes_on_from_the_remote_tier_and_has_it_locally_from_then_on() {
+    let (_lost, remote, store) = run(Settings::new());
+    save(&store, 1).unwrap();
+    save(&store, 2).unwrap();
+    store.close().unwrap();
+    let new = Memory::new();
+    let store = open(&new, &remote, Settings::new().keep(Keep::last(1)));
+    assert_eq!(store.attempt(), 2, "newer than all in the remote tier");
+    let resumed = store.resume().unwrap();
+    assert_eq!((resumed.next_step(), resumed.tier), (2, Some(Tier::Remote)));
+    assert_eq!(weight(&resumed.checkpoint.unwrap()), 2.0);
+    assert_eq!(steps(&new), [2]);
+    save(&store, 3).unwrap();
+    store.close().unwrap();
+    assert_eq!(
+        steps(&remote.memory),
+        [2, 3],
+        "resumed from, and the newest: the retention of one is that of both"
+    );
+}
+
+#[test]
+fn a_checkpoint_damaged_here_is_taken_from_there_and_one_damaged_in_both_is_passed_over() {
+    let (folder, there) = (TempFolder::new("tiers"), TempFolder::new("tiers-remote"));
+    let open = || Store::open_tiered(folder.path().shared(), there.path().shared(), Settings::new()).unwrap();
+    let store = open();
+    (1..=3).for_each(|step| drop(save(&store, step).unwrap()));
+    store.close().unwrap();
+    damage(folder.path(), 3);
+    let store = open();
+    let resumed = store.resume().unwrap();
+    assert_eq!((resumed.next_step(), resumed.tier), (3, Some(Tier::Remote)));
+    assert_eq!(skipped(&resumed), [(3, Tier::Local)]);
+    assert_eq!(steps_of(&store), [1, 2, 3], "the good copy is in the place of the damaged one");
+    store.close().unwrap();
+    damage(folder.path(), 3);
+    damage(there.path(), 3);
+    let store = open();
+    let resumed = store.resume().unwrap();
+    assert_eq!((resumed.next_step(), resumed.tier), (2, Some(Tier::Local)));
+    assert_eq!(skipped(&resumed), [(3, Tier::Local), (3, Tier::Remote)]);
+    store.close().unwrap();
+}
+
+#[test]
+fn a_run_goes_on_without_the_remote_tier_says_so_and_promotes_when_it_answers() {
+    let (local, remote, store) = run(Settings::new());
+    save(&store, 1).unwrap();
+    store.close().unwrap();
+    remote.set_down(true);
+    let store = open(&local, &remote, Settings::new());
+    let resumed = store.resume().unwrap();
+    assert_eq!((resumed.next_step(), resumed.tier), (1, Some(Tier::Local)));
+    let told = resumed.remote_error.expect("the trainer must hear of it");
+    assert!(told.to_string().starts_with("wire:"), "{told}");
+    save(&store, 2).unwrap();
+    // Once: then the trainer, which was told, goes on saving.
+    let error = store.wait_for(Tier::Remote).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotPromoted);
+    remote.set_down(false);
+    save(&store, 3).unwrap();
+    store.wait_for(Tier::Remote).unwrap();
+    assert_eq!(steps(&remote.memory), [1, 2, 3]);
+    let attempts = store.remote_reader().unwrap().attempts().unwrap();
+    assert_eq!(attempts.last().unwrap().number, store.attempt(), "the attempt is taken there, too");
+    store.close().unwrap();
+}
+
+#[test]
+fn without_a_local_checkpoint_a_remote_tier_that_is_down_is_an_error_and_no_fresh_start() {
+    let remote = Wire::default();
+    remote.set_down(true);
+    let opened = Store::open_tiered(Memory::new(), remote.clone(), Settings::new());
+    let error = opened.unwrap_err().to_string();
+    assert!(error.starts_with("wire:") && error.contains("not known"), "{error}");
+}
+
+#[test]
+fn what_was_not_promoted_by_one_process_is_promoted_by_the_next() {
+    let (local, remote, store) = run(Settings::new());
+    save(&store, 1).unwrap();
+    store.wait_for(Tier::Remote).unwrap();
+    remote.set_down(true);
+    save(&store, 2).unwrap();
+    drop(store);
+    remote.set_down(false);
+    let store = open(&local, &remote, Settings::new());
+    assert_eq!(store.resume().unwrap().next_step(), 2);
+    store.wait_for(Tier::Remote).unwrap();
+    assert_eq!(steps(&remote.memory), [1, 2]);
+}
+
+#[test]
+fn a_thousand_seeded_outages_lose_nothing_that_was_promised() {
+    let (local, remote) = (Memory::new(), Wire::default());
+    let (mut disk, mut seed, mut promised, mut step) = (local, 7_u64, 0, 0);
+    let mut draw = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let settings = || Settings::new().keep(Keep::last(2)).keep_remote(Keep::last(3));
+    for life in 0..200 {
+        remote.set_down(false);
+        let store = open(&disk, &remote, settings());
+        let resumed = store.resume().unwrap();
+        assert!(resumed.next_step() >= promised, "life {life}: {} is lost", promised);
+        step = resumed.next_step();
+        for _ in 0..1 + draw(5) {
+            remote.fail_after(draw(12), 1 + draw(4));
+            step += 1;
+            if save(&store, step).is_ok() && draw(2) == 0 && store.wait_for(Tier::Remote).is_ok() {
+                promised = step;
+            }
+        }
+        drop(store);
+        remote.fail_after(u64::MAX, 0);
+        // The machine is lost with its disk: what was promised in the remote tier must be there.
+        if draw(3) == 0 {
+            disk = Memory::new();
+        }
+    }
+    assert!(promised > 50, "only {promised} steps were promised");
+    assert!(step >= promised);
+}
