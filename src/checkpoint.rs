@@ -106,7 +106,7 @@ pub struct Checkpoint {
     verified: Vec<AtomicU64>,
 }
 
-/// The bytes of the index region: in place where the object is in memory, else a copy.
+/// The bytes of the index region: a copy where it is short or was read, else in place in memory.
 #[derive(Clone)]
 enum Region {
     InPlace { blob: Arc<dyn Blob>, start: usize, end: usize },
@@ -334,8 +334,7 @@ fn read_ends(blob: &dyn Blob) -> Result<(Vec<u8>, Vec<u8>)> {
     let len = blob.len();
     // OK to cast: both are at most 64 KiB.
     let mut head = vec![0; len.min(header::LEN as u64) as usize];
-    let mut tail =
-        vec![0; len.min(if blob.as_bytes().is_some() { footer::LEN as u64 } else { TAIL }) as usize];
+    let mut tail = vec![0; len.min(TAIL) as usize];
     let tail_start = len - tail.len() as u64;
     blob.read_ranges(&mut [(0, &mut head), (tail_start, &mut tail)])?;
     Ok((head, tail))
@@ -369,14 +368,14 @@ fn open_index(blob: &Arc<dyn Blob>, footer: &Footer, tail: &[u8]) -> Result<(Ind
 fn index_region(blob: &Arc<dyn Blob>, offset: u64, len: u64, tail: &[u8]) -> Result<Region> {
     let too_large = |_| Error::new(ErrorKind::LimitExceeded, "the index does not fit this machine's memory");
     let len_here = usize::try_from(len).map_err(too_large)?;
-    if blob.as_bytes().is_some() {
-        let start = usize::try_from(offset).map_err(too_large)?;
-        return Ok(Region::InPlace { blob: Arc::clone(blob), start, end: start + len_here });
-    }
     let tail_start = blob.len() - tail.len() as u64;
     if offset >= tail_start {
         let start = (offset - tail_start) as usize;
         return Ok(Region::Copied(Arc::new(tail[start..start + len_here].to_vec())));
+    }
+    if blob.as_bytes().is_some() {
+        let start = usize::try_from(offset).map_err(too_large)?;
+        return Ok(Region::InPlace { blob: Arc::clone(blob), start, end: start + len_here });
     }
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(len_here).map_err(|error| {

@@ -9,6 +9,7 @@ use super::Blob;
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::FileExt;
 
 /// The promise that mapped files stay as they are while they are mapped.
 ///
@@ -33,25 +34,27 @@ impl Unchanging {
     }
 }
 
-/// A whole file, mapped.
+/// A whole file, mapped, and open: what is small is read, because touching a page that is not mapped yet costs more than
+/// reading a few.
 #[derive(Debug)]
 pub(crate) struct MappedFile {
     map: memmap2::Mmap,
+    file: File,
     path: String,
 }
 
 impl MappedFile {
     /// Maps `file`, whose path is for messages.
-    pub(crate) fn new(file: &File, path: String, _promise: Unchanging) -> Result<Self> {
+    pub(crate) fn new(file: File, path: String, _promise: Unchanging) -> Result<Self> {
         // SAFETY: `Mmap::map` is unsafe because the file may be changed or truncated by anyone while the map lives.
         // `_promise` exists only where a caller of `Unchanging::assume` took it upon them, in an unsafe block of
         // their own, that nobody does. The mapping is private to this struct, read-only, and lives as long as every
         // `&[u8]` given out, because those borrow from it. Empty files are mapped as an empty slice by memmap2.
-        let map = unsafe { memmap2::Mmap::map(file) };
+        let map = unsafe { memmap2::Mmap::map(&file) };
         let map = map.map_err(|error| {
             Error::io("mapping the file failed", error).in_object(&path).help("open it for reading instead")
         })?;
-        Ok(Self { map, path })
+        Ok(Self { map, file, path })
     }
 }
 
@@ -96,12 +99,11 @@ impl Blob for MappedFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let bytes = usize::try_from(offset)
-            .ok()
-            .and_then(|start| self.map.get(start..start.checked_add(buffer.len())?))
-            .ok_or_else(|| super::ends_early(offset, buffer.len(), self.len()).in_object(&self.path))?;
-        buffer.copy_from_slice(bytes);
-        Ok(())
+        if offset.checked_add(buffer.len() as u64).is_none_or(|end| end > self.len()) {
+            return Err(super::ends_early(offset, buffer.len(), self.len()).in_object(&self.path));
+        }
+        let read = self.file.read_exact_at(buffer, offset);
+        read.map_err(|error| Error::io("reading", error).at_byte(offset).in_object(&self.path))
     }
 
     fn as_bytes(&self) -> Option<&[u8]> {

@@ -121,7 +121,7 @@ impl Vfs for Os {
 
     fn map(&self, path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
         let (file, name) = open_to_map(path)?;
-        Ok(Arc::new(MappedFile::new(&file, name, promise)?))
+        Ok(Arc::new(MappedFile::new(file, name, promise)?))
     }
 
     #[cfg(target_os = "linux")]
@@ -211,7 +211,7 @@ impl Vfs for Os {
 pub(crate) fn map_twice(path: &Path, promise: Unchanging) -> Result<(Arc<dyn Blob>, PrivateMap)> {
     let (file, name) = open_to_map(path)?;
     let private = PrivateMap::new(&file, &name, promise)?;
-    Ok((Arc::new(MappedFile::new(&file, name, promise)?), private))
+    Ok((Arc::new(MappedFile::new(file, name, promise)?), private))
 }
 
 fn open_to_map(path: &Path) -> Result<(File, String)> {
