@@ -2,15 +2,17 @@
 //! what each failure means; the lock file; folders. The calls themselves are in `vfs.rs`, writing one file in
 //! `local/upload.rs`.
 
+mod blob;
 mod blocks;
 mod publish;
 mod upload;
 
 pub use upload::replace_file;
 
-use super::vfs::{self, Os, Stat, Vfs, VfsFile};
-use super::{Blob, Caps, Engine, Entry, Lock, PrivateMap, Unchanging, Upload, check_key, ends_early};
+use super::vfs::{self, Os, Stat, Vfs};
+use super::{Blob, Caps, Engine, Entry, Lock, PrivateMap, Unchanging, Upload, check_key};
 use crate::error::{Error, ErrorKind, Result};
+use blob::FileBlob;
 use publish::Publish;
 use std::collections::HashSet;
 use std::fmt;
@@ -340,32 +342,6 @@ fn open_on(vfs: &dyn Vfs, path: &Path) -> Result<Arc<dyn Blob>> {
     let stat = file.stat().map_err(failed)?;
     stat.check_is_file(path)?;
     Ok(Arc::new(FileBlob { file, len: stat.len, name: path.display().to_string() }))
-}
-
-#[derive(Debug)]
-struct FileBlob {
-    file: Arc<dyn VfsFile>,
-    len: u64,
-    name: String,
-}
-
-impl Blob for FileBlob {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        if offset.checked_add(buffer.len() as u64).is_none_or(|end| end > self.len) {
-            return Err(ends_early(offset, buffer.len(), self.len).in_object(&self.name));
-        }
-        let read = vfs::read_full_at(&*self.file, offset, buffer);
-        let filled =
-            read.map_err(|error| Error::io("reading", error).at_byte(offset).in_object(&self.name))?;
-        if filled == buffer.len() {
-            return Ok(());
-        }
-        Err(ends_early(offset, buffer.len(), self.len).in_object(&self.name))
-    }
 }
 
 #[cfg(test)]
