@@ -89,22 +89,13 @@ impl<'s, 'a> Plan<'s, 'a> {
         Ok(())
     }
 
-    /// A hash with 128 bits over what the plan says: the same plan gives the same bytes, another one another id. It is
-    /// FNV-1a's step, on 8 bytes at a time: a multiplication for each byte of 100,000 names is a tenth of their save.
+    /// FNV-1a with 128 bits over what the plan says: the same plan gives the same bytes, another one another id.
     fn derived_id(&self) -> [u8; 16] {
         let mut hash = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
         let mut add = |bytes: &[u8]| {
-            let mut step = |word: u64| {
-                hash = (hash ^ u128::from(word)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013B);
-                // What the product moved up must reach the low half again, where the next word comes.
-                hash ^= hash >> 64;
-            };
-            let (words, rest) = bytes.as_chunks();
-            words.iter().for_each(|word| step(u64::from_le_bytes(*word)));
-            let mut last = [0; 8];
-            last[..rest.len()].copy_from_slice(rest);
-            step(u64::from_le_bytes(last));
-            step(bytes.len() as u64);
+            for &byte in bytes {
+                hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013B);
+            }
         };
         for (name, source) in &self.tensors {
             add(name.as_bytes());

@@ -19,8 +19,9 @@ pub struct Request {
 }
 
 impl Request {
-    /// The next request of a connection; None when it was closed.
-    pub fn read(from: &mut impl BufRead) -> io::Result<Option<Self>> {
+    /// The next request of a connection; None when it was closed. A client that asks whether to go on with its body is
+    /// told so `to` it: boto3 would wait a second for that.
+    pub fn read(from: &mut impl BufRead, to: &mut impl Write) -> io::Result<Option<Self>> {
         let mut line = String::new();
         if from.read_line(&mut line)? == 0 {
             return Ok(None);
@@ -37,6 +38,9 @@ impl Request {
             request.headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
         let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        if request.header("expect").is_some_and(|expected| expected.eq_ignore_ascii_case("100-continue")) {
+            to.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
         request.body = Vec::with_capacity(length);
         if from.take(length as u64).read_to_end(&mut request.body)? < length {
             return Err(io::ErrorKind::UnexpectedEof.into());

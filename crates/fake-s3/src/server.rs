@@ -173,7 +173,7 @@ fn serve(
     address: SocketAddr,
 ) -> io::Result<()> {
     let (mut reader, mut writer) = (BufReader::with_capacity(256 << 10, connection), connection.try_clone()?);
-    while let Some(mut request) = Request::read(&mut reader)? {
+    while let Some(mut request) = Request::read(&mut reader, &mut writer)? {
         if life.dead.load(Ordering::SeqCst) {
             return Ok(());
         }
