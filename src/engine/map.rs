@@ -34,6 +34,9 @@ impl Unchanging {
     }
 }
 
+/// What the kernel reads, and maps where it can, at once when it is told to.
+const HUGE_PAGE: usize = 2 << 20;
+
 /// A whole file, mapped, and open: what is small is read, because touching a page that is not mapped yet costs more than
 /// reading a few.
 #[derive(Debug)]
@@ -54,6 +57,10 @@ impl MappedFile {
         let map = map.map_err(|error| {
             Error::io("mapping the file failed", error).in_object(&path).help("open it for reading instead")
         })?;
+        if map.len() >= HUGE_PAGE {
+            // Advice only: the kernel then reads 2 MiB at a fault instead of 128 KiB.
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
         Ok(Self { map, file, path })
     }
 }
