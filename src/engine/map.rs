@@ -5,9 +5,10 @@
     reason = "mapping a file is sound only under a promise that the caller gives; see `Unchanging`"
 )]
 
-use super::Blob;
+use super::{Blob, read_within};
 use crate::error::{Error, Result};
 use std::fs::File;
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::FileExt;
 
@@ -106,14 +107,39 @@ impl Blob for MappedFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        if offset.checked_add(buffer.len() as u64).is_none_or(|end| end > self.len()) {
-            return Err(super::ends_early(offset, buffer.len(), self.len()).in_object(&self.path));
-        }
-        let read = self.file.read_exact_at(buffer, offset);
-        read.map_err(|error| Error::io("reading", error).at_byte(offset).in_object(&self.path))
+        let read = |buffer: &mut [u8]| match self.file.read_exact_at(buffer, offset) {
+            // Cut in spite of the promise.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            read => read.map(|()| buffer.len()),
+        };
+        read_within(self.len(), offset, buffer, read).map_err(|error| error.in_object(&self.path))
     }
 
     fn as_bytes(&self) -> Option<&[u8]> {
         Some(&self.map)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn what_is_read_past_the_end_is_damage_also_of_a_mapped_file_that_was_cut() {
+        let path = std::env::temp_dir().join(format!("tensorkeep-map-{:?}", super::super::fresh_nonce()));
+        std::fs::write(&path, [7; 8192]).unwrap();
+        // SAFETY: the file is this test's own. It is cut below, and no byte of the mapping is looked at.
+        let promise = unsafe { Unchanging::assume() };
+        let name = path.display().to_string();
+        let mapped = MappedFile::new(File::open(&path).unwrap(), name, promise).unwrap();
+        let mut buffer = [0; 4096];
+        mapped.read_at(4096, &mut buffer).unwrap();
+        assert_eq!(buffer, [7; 4096]);
+        assert_eq!(mapped.read_at(4097, &mut buffer).unwrap_err().kind(), ErrorKind::Damaged);
+        File::options().write(true).open(&path).unwrap().set_len(5000).unwrap();
+        let error = mapped.read_at(4096, &mut buffer).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+        std::fs::remove_file(&path).unwrap();
     }
 }

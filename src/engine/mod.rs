@@ -32,6 +32,7 @@ pub use memory::Memory;
 use crate::error::{Error, Result};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -244,6 +245,22 @@ pub fn check_key(key: &str) -> Result<()> {
     }
     Err(Error::invalid(format!("object key {key:?}"))
         .expected("1 to 4 segments of letters, digits, dot, dash and underscore, none starting with a dot"))
+}
+
+/// Fills `buffer` from `offset` of a file of `len` bytes by `read`, which says how many bytes there were.
+pub(crate) fn read_within(
+    len: u64,
+    offset: u64,
+    buffer: &mut [u8],
+    read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+) -> Result<()> {
+    if offset.checked_add(buffer.len() as u64).is_some_and(|end| end <= len) {
+        let filled = read(buffer).map_err(|error| Error::io("reading", error).at_byte(offset))?;
+        if filled == buffer.len() {
+            return Ok(());
+        }
+    }
+    Err(ends_early(offset, buffer.len(), len))
 }
 
 /// The error of a read past the end.

@@ -1,8 +1,8 @@
 //! A file that is open for reading. Owns: reading at the speed that the kernel has, into memory of any alignment.
 
 use crate::engine::vfs::{self, VfsFile};
-use crate::engine::{Blob, ends_early};
-use crate::error::{Error, Result};
+use crate::engine::{Blob, read_within};
+use crate::error::Result;
 use std::io;
 use std::sync::Arc;
 
@@ -19,20 +19,14 @@ impl Blob for FileBlob {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        if offset.checked_add(buffer.len() as u64).is_none_or(|end| end > self.len) {
-            return Err(ends_early(offset, buffer.len(), self.len).in_object(&self.name));
-        }
-        let read = if is_copied_slowly(offset, buffer) {
-            read_by_way_of_a_page(&*self.file, offset, buffer)
-        } else {
-            vfs::read_full_at(&*self.file, offset, buffer)
+        let read = |buffer: &mut [u8]| {
+            if is_copied_slowly(offset, buffer) {
+                read_by_way_of_a_page(&*self.file, offset, buffer)
+            } else {
+                vfs::read_full_at(&*self.file, offset, buffer)
+            }
         };
-        let filled =
-            read.map_err(|error| Error::io("reading", error).at_byte(offset).in_object(&self.name))?;
-        if filled == buffer.len() {
-            return Ok(());
-        }
-        Err(ends_early(offset, buffer.len(), self.len).in_object(&self.name))
+        read_within(self.len, offset, buffer, read).map_err(|error| error.in_object(&self.name))
     }
 }
 
@@ -44,7 +38,7 @@ const PAGE: usize = 4096;
 /// tensors at the beginning of one.
 fn is_copied_slowly(offset: u64, target: &[u8]) -> bool {
     // OK to cast: only the place within a page counts.
-    let ahead = (target.as_ptr().addr()).wrapping_sub(offset as usize) % PAGE;
+    let ahead = target.as_ptr().addr().wrapping_sub(offset as usize) % PAGE;
     target.len() >= BY_WAY_OF / 4 && (1..64).contains(&ahead)
 }
 
