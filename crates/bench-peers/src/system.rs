@@ -61,11 +61,6 @@ pub fn cannot(system: &dyn System, op: Op) -> Outcome<Call> {
 /// Fsyncs a written file, gives it its name, fsyncs the folder: what most peers leave to their users.
 pub fn publish(written: &Path, path: &Path) -> Outcome<()> {
     File::options().write(true).open(written)?.sync_all()?;
-    rename(written, path)
-}
-
-/// Gives a durable file its name, durably.
-pub fn rename(written: &Path, path: &Path) -> Outcome<()> {
     fs::rename(written, path)?;
     Ok(File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?)
 }

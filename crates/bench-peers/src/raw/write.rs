@@ -5,7 +5,7 @@
 use super::{EXTENSION, PAGE, PIECE};
 use crate::Outcome;
 use crate::ops::{Call, Found, Op};
-use crate::system::{System, Work, publish, rename, unpublished};
+use crate::system::{System, Work, publish, unpublished};
 use io_uring::{IoUring, opcode, types};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::{ReadWriteFlags, pwritev2};
@@ -53,14 +53,8 @@ impl Way {
             Self::DontCache => in_pieces(&File::create(&written)?, bytes, write_uncached)?,
             Self::Direct { threads } => {
                 direct(&written, bytes, |file, whole| by_threads(file, whole, threads))?;
-                rename(&written, path)?;
-                return Ok(Found::Nothing);
             }
-            Self::Ring => {
-                direct(&written, bytes, by_ring)?;
-                rename(&written, path)?;
-                return Ok(Found::Nothing);
-            }
+            Self::Ring => direct(&written, bytes, by_ring)?,
         }
         publish(&written, path)?;
         Ok(Found::Nothing)
@@ -95,7 +89,7 @@ fn write_uncached(file: &File, mut at: u64, mut piece: &[u8]) -> io::Result<()> 
     Ok(())
 }
 
-/// Whole pages by `write`, then the rest, then fsync.
+/// Whole pages by `write`, then the rest.
 fn direct(path: &Path, bytes: &[u8], write: impl FnOnce(&File, &[u8]) -> Outcome<()>) -> Outcome<()> {
     let flags = OFlags::DIRECT.bits() as i32;
     let file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(path)?;
@@ -108,9 +102,8 @@ fn direct(path: &Path, bytes: &[u8], write: impl FnOnce(&File, &[u8]) -> Outcome
         page[..rest.len()].copy_from_slice(rest);
         file.write_all_at(&page, whole.len() as u64)?;
     }
-    // Truncated here already: replacing a file's length later would be an fsync of its own.
-    file.set_len(bytes.len() as u64)?;
-    Ok(file.sync_all()?)
+    // Truncated before the fsync: replacing a file's length later would be one of its own.
+    Ok(file.set_len(bytes.len() as u64)?)
 }
 
 fn by_threads(file: &File, whole: &[u8], threads: usize) -> Outcome<()> {
@@ -139,9 +132,9 @@ fn by_ring(file: &File, whole: &[u8]) -> Outcome<()> {
         {
             let write = opcode::Write::new(types::Fd(file.as_raw_fd()), piece.as_ptr(), piece.len() as u32);
             let write = write.offset((i * RING_PIECE) as u64).build().user_data(piece.len() as u64);
-            // SAFETY: the bytes are the state's, whose mapping is never written to and lives to the end of this child
-            // process, also when an error leaves writes in flight; the descriptor is open until they are done, because
-            // `direct` returns its error only after the ring is closed.
+            // SAFETY: the kernel only reads these bytes. They are borrowed until this returns, and it returns Ok when no
+            // write is left. What an error leaves in flight was submitted, and the kernel holds the file, and the pages
+            // of a direct write, by itself from then on.
             unsafe { ring.submission().push(&write) }?;
             in_flight += 1;
         }
