@@ -145,3 +145,19 @@ impl Response {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_asks_whether_to_go_on_is_told_so_before_its_body_is_read() {
+        let head = "PUT /bucket/key HTTP/1.1\r\nContent-Length: 4\r\n";
+        for (expect, told) in [("Expect: 100-Continue\r\n", "HTTP/1.1 100 Continue\r\n\r\n"), ("", "")] {
+            let (bytes, mut to) = (format!("{head}{expect}\r\nbody"), Vec::new());
+            let request = Request::read(&mut bytes.as_bytes(), &mut to).unwrap().unwrap();
+            assert_eq!((request.path.as_str(), &request.body[..]), ("/bucket/key", &b"body"[..]));
+            assert_eq!(to, told.as_bytes());
+        }
+    }
+}
