@@ -3,6 +3,7 @@
 //! and nothing of stores.
 
 mod again;
+mod batch;
 mod chunks;
 mod load;
 mod map_copy;
@@ -23,8 +24,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::footer::{self, Footer};
 use crate::format::header::{self, Header};
 use crate::format::index::Index;
+use crate::format::records;
 use crate::format::value::Value;
-use crate::format::{self, records};
 use crate::snapshot::{METADATA, METRICS, PROGRESS, Progress};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -110,7 +111,7 @@ pub struct Checkpoint {
 #[derive(Clone)]
 enum Region {
     InPlace { blob: Arc<dyn Blob>, start: usize, end: usize },
-    Copied(Arc<Vec<u8>>),
+    Copied(Arc<Buffer>),
 }
 
 impl AsRef<[u8]> for Region {
@@ -345,13 +346,7 @@ fn open_index(blob: &Arc<dyn Blob>, footer: &Footer, tail: &[u8]) -> Result<(Ind
     let data = header::LEN as u64..footer.index_offset;
     let open = |offset: u64| {
         let region = index_region(blob, offset, footer.index_len, tail)?;
-        let found = format::crc32(region.as_ref());
-        if found != footer.index_crc {
-            return Err(
-                format::checksum_error("checksum of the index", footer.index_crc, found).at_byte(offset)
-            );
-        }
-        Index::decode(region, data.clone()).map_err(|error| error.at_byte(offset))
+        Index::decode(region, footer.index_crc, data.clone()).map_err(|error| error.at_byte(offset))
     };
     let damage = match open(footer.index_offset) {
         Ok(index) => return Ok((index, None)),
@@ -371,17 +366,13 @@ fn index_region(blob: &Arc<dyn Blob>, offset: u64, len: u64, tail: &[u8]) -> Res
     let tail_start = blob.len() - tail.len() as u64;
     if offset >= tail_start {
         let start = (offset - tail_start) as usize;
-        return Ok(Region::Copied(Arc::new(tail[start..start + len_here].to_vec())));
+        return Ok(Region::Copied(Arc::new(Buffer::copy_of(&tail[start..start + len_here])?)));
     }
     if blob.as_bytes().is_some() {
         let start = usize::try_from(offset).map_err(too_large)?;
         return Ok(Region::InPlace { blob: Arc::clone(blob), start, end: start + len_here });
     }
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len_here).map_err(|error| {
-        Error::new(ErrorKind::LimitExceeded, format!("no memory for an index of {len} bytes")).because(error)
-    })?;
-    bytes.resize(len_here, 0);
+    let mut bytes = Buffer::zeroed(len_here)?;
     blob.read_at(offset, &mut bytes)?;
     Ok(Region::Copied(Arc::new(bytes)))
 }

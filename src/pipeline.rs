@@ -13,6 +13,9 @@ use std::thread::{Builder, ScopedJoinHandle};
 /// Jobs in flight per worker: enough that none waits, few enough that memory stays at a few chunks a thread.
 const IN_FLIGHT_PER_WORKER: usize = 3;
 
+/// Items that a thread draws at a time, however short.
+const MOST_ITEMS: usize = 1024;
+
 /// What a job became: a summary, and bytes that may still lie in the job or the worker.
 pub(crate) struct Output<'e, S> {
     pub summary: S,
@@ -112,6 +115,25 @@ pub(crate) fn each<T, S>(
         Some((_, error)) => Err(error),
         None => joined,
     }
+}
+
+/// Successive items, some at a time: so many that they are `bytes` together, and no more than a thread should draw.
+pub(crate) fn batches<T>(
+    mut items: impl Iterator<Item = T>,
+    bytes: u64,
+    len: impl Fn(&T) -> u64,
+) -> impl Iterator<Item = Vec<T>> {
+    std::iter::from_fn(move || {
+        let (mut batch, mut total) = (Vec::new(), 0);
+        while total < bytes
+            && batch.len() < MOST_ITEMS
+            && let Some(item) = items.next()
+        {
+            total += len(&item);
+            batch.push(item);
+        }
+        (!batch.is_empty()).then_some(batch)
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

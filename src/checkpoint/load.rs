@@ -2,8 +2,9 @@
 //! pieces that threads draw. What becomes of a chunk is in `read.rs`.
 
 use super::Checkpoint;
+use super::batch::{Failed, Part};
 use super::chunks::Scratch;
-use super::read::{Entry, Part, Piece};
+use super::read::{Entry, Numbered};
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
@@ -11,8 +12,9 @@ use crate::pipeline;
 use crate::tensor::Tensor;
 use std::ops::Range;
 
-/// Raw bytes that a thread draws at a time: enough that drawing costs nothing, few enough that no thread is left over.
-const PIECE: u64 = 4 << 20;
+/// Raw bytes that a thread draws at a time: enough that drawing costs nothing, and what still fits a core's cache between
+/// reading and verifying.
+const BATCH: u64 = 1 << 20;
 /// From so many bytes on it is worth starting a thread.
 const THREADS_FROM: u64 = 8 << 20;
 
@@ -93,15 +95,15 @@ impl Checkpoint {
         target: &mut [u8],
     ) -> Result<()> {
         let workers = self.workers_for(target.len() as u64);
-        let pieces = self.pieces(Wanted { entry, dtype, range, target });
-        pipeline::each(workers, pieces, Scratch::default, |scratch, piece| self.read_piece(scratch, piece))
+        let parts = self.parts(Wanted { entry, dtype, range, target });
+        self.read_parts(workers, parts, |(_, error)| error)
     }
 
     /// Verifies the chunks of a raw entry in memory that overlap `range`.
     pub(super) fn verify_range(&self, entry: Entry<'_>, range: Range<u64>) -> Result<()> {
-        let groups = groups(self.chunks_within(entry, range.clone()));
         let workers = self.workers_for(range.end - range.start);
-        pipeline::each(workers, groups, || (), |(), group| self.verify_group(entry, group))
+        let chunks = self.chunks_within(entry, range).map(|chunk| (entry, chunk));
+        self.verify_chunks(workers, chunks, |(_, error)| error)
     }
 
     /// Threads for so many bytes.
@@ -113,58 +115,57 @@ impl Checkpoint {
     pub(super) fn verify_in_place(&self, entries: Vec<Entry<'_>>) -> Result<()> {
         let len = |entry: &Entry<'_>| entry.table.byte_len(entry.number);
         let workers = self.workers_for(entries.iter().map(len).sum());
-        let groups = entries.iter().flat_map(|&entry| {
-            groups(self.chunks_within(entry, 0..len(&entry))).map(move |group| (entry, group))
-        });
-        pipeline::each(
-            workers,
-            groups,
-            || (),
-            |(), (entry, group)| {
-                self.at_place(entry.table.name(entry.number), || self.verify_group(entry, group))
-            },
-        )
+        let chunks = |&entry| self.chunks_within(entry, 0..len(&entry)).map(move |chunk| (entry, chunk));
+        self.verify_chunks(workers, entries.iter().flat_map(chunks), |failed| self.named(failed))
     }
 
-    fn verify_group(&self, entry: Entry<'_>, group: Vec<Part>) -> Result<()> {
-        group.into_iter().try_for_each(|(number, chunk, _)| {
+    fn verify_chunks<'c>(
+        &self,
+        workers: usize,
+        chunks: impl Iterator<Item = (Entry<'c>, Numbered)> + Send,
+        named: impl Fn(Failed<'c>) -> Error + Sync,
+    ) -> Result<()> {
+        let batches = pipeline::batches(chunks, BATCH, |(_, (_, chunk, _))| u64::from(chunk.raw_len));
+        let verify = |(entry, (number, chunk, _)): (Entry<'c>, Numbered)| {
             let stored = self.stored_in_memory(&chunk).unwrap_or_default();
-            self.check(entry, number, &chunk, stored)
-        })
+            self.check(entry, number, &chunk, stored).map_err(|error| named((entry, error)))
+        };
+        pipeline::each(workers, batches, || (), |(), batch| batch.into_iter().try_for_each(verify))
     }
 
-    fn fill(&self, wanted: Vec<Wanted<'_, '_>>) -> Result<()> {
+    fn fill(&self, mut wanted: Vec<Wanted<'_, '_>>) -> Result<()> {
+        // In the order of the file, in which neighbours are fetched together.
+        wanted.sort_by_key(|wanted| wanted.entry.table.offset(wanted.entry.number));
         let workers = self.workers_for(wanted.iter().map(|wanted| wanted.target.len() as u64).sum());
-        let pieces = wanted.into_iter().flat_map(|wanted| self.pieces(wanted));
-        pipeline::each(workers, pieces, Scratch::default, |scratch, piece| {
-            let name = piece.entry.table.name(piece.entry.number);
-            self.at_place(name, || self.read_piece(scratch, piece))
+        let parts = wanted.into_iter().flat_map(|wanted| self.parts(wanted));
+        self.read_parts(workers, parts, |failed| self.named(failed))
+    }
+
+    fn read_parts<'c, 't>(
+        &self,
+        workers: usize,
+        parts: impl Iterator<Item = Part<'c, 't>> + Send,
+        named: impl Fn(Failed<'c>) -> Error + Sync,
+    ) -> Result<()> {
+        let batches = pipeline::batches(parts, BATCH, |part| part.target.len() as u64);
+        pipeline::each(workers, batches, Scratch::default, |scratch, batch| {
+            self.read_batch(scratch, batch).map_err(&named)
         })
     }
 
-    fn pieces<'c, 't>(&self, wanted: Wanted<'c, 't>) -> impl Iterator<Item = Piece<'c, 't>> + use<'c, 't> {
+    fn named(&self, (entry, error): Failed<'_>) -> Error {
+        error.in_tensor(entry.table.name(entry.number)).in_object(self.name())
+    }
+
+    fn parts<'c, 't>(&self, wanted: Wanted<'c, 't>) -> impl Iterator<Item = Part<'c, 't>> + use<'c, 't> {
         let Wanted { entry, dtype, range, target: mut rest } = wanted;
-        groups(self.chunks_within(entry, range.clone())).map(move |chunks| {
-            let end = chunks.last().map_or(0, |(_, chunk, start)| start + u64::from(chunk.raw_len));
-            let from = chunks.first().map_or(0, |(_, _, start)| *start).max(range.start);
-            let range = from..end.min(range.end);
-            let (target, later) = std::mem::take(&mut rest).split_at_mut((range.end - range.start) as usize);
+        self.chunks_within(entry, range.clone()).map(move |(number, chunk, start)| {
+            // OK to cast: within a chunk.
+            let from = range.start.saturating_sub(start) as usize;
+            let to = (range.end - start).min(u64::from(chunk.raw_len)) as usize;
+            let (target, later) = std::mem::take(&mut rest).split_at_mut(to - from);
             rest = later;
-            Piece { entry, dtype, range, chunks, target }
+            Part { entry, dtype, number, chunk, from, target }
         })
     }
-}
-
-/// Groups of successive chunks.
-fn groups(mut chunks: impl Iterator<Item = Part>) -> impl Iterator<Item = Vec<Part>> {
-    std::iter::from_fn(move || {
-        let (mut group, mut bytes) = (Vec::new(), 0);
-        while bytes < PIECE
-            && let Some(part) = chunks.next()
-        {
-            bytes += u64::from(part.1.raw_len);
-            group.push(part);
-        }
-        (!group.is_empty()).then_some(group)
-    })
 }

@@ -1,12 +1,11 @@
 //! Tensors and record bytes out of an open checkpoint: borrowed where they lie, or read, verified and decoded.
 
-use super::chunks::Scratch;
 use super::{Checkpoint, Verify};
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::table::{Chunk, Columns};
-use crate::format::{DEFAULT_CHUNK_LOG2, checksum_error, crc32};
+use crate::format::{checksum_error, crc32};
 use crate::tensor::Tensor;
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -101,26 +100,19 @@ pub(super) struct Entry<'c> {
 }
 
 /// One chunk of an entry: its number within the entry, itself, raw bytes before it.
-pub(super) type Part = (usize, Chunk, u64);
-
-/// Some chunks of an entry, and where `range` of its raw bytes goes, which they hold.
-pub(super) struct Piece<'c, 't> {
-    pub entry: Entry<'c>,
-    pub dtype: Dtype,
-    pub range: Range<u64>,
-    pub chunks: Vec<Part>,
-    pub target: &'t mut [u8],
-}
+pub(super) type Numbered = (usize, Chunk, u64);
 
 impl Checkpoint {
     /// All tensors sorted by name, then further names of tied ones.
+    #[inline]
     pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'_>> {
         let columns = self.index.tensors.columns();
-        let own = columns.names().enumerate().map(move |(i, name)| describe(columns, name, i, None));
-        own.chain(self.index.aliases.iter().map(move |(name, &target)| {
-            let i = target as usize;
-            describe(columns, name, i, Some(columns.name(i)))
-        }))
+        Own { columns, names: columns.names().enumerate() }.chain(self.index.aliases.iter().map(
+            move |(name, &target)| {
+                let i = target as usize;
+                describe(columns, name, i, Some(columns.name(i)))
+            },
+        ))
     }
 
     /// Names of all tensors, further names of tied ones last.
@@ -292,7 +284,7 @@ impl Checkpoint {
         &self,
         entry: Entry<'c>,
         range: Range<u64>,
-    ) -> impl Iterator<Item = Part> + use<'c> {
+    ) -> impl Iterator<Item = Numbered> + use<'c> {
         let chunk_len = entry.table.chunk_len(entry.number);
         entry
             .table
@@ -341,46 +333,6 @@ impl Checkpoint {
         let bit = entry.first_bit + entry.table.chunk_numbers(entry.number).start + number;
         (self.verified.get(bit / 64), 1 << (bit % 64))
     }
-
-    /// Fills a piece's target.
-    pub(super) fn read_piece(&self, scratch: &mut Scratch, piece: Piece<'_, '_>) -> Result<()> {
-        let Scratch { decoder, stored, decoded } = scratch;
-        let Piece { entry, dtype, range, chunks, target } = piece;
-        for (number, chunk, start) in chunks {
-            // The part of this chunk that is wanted, relative to the chunk, and where it goes.
-            let from = range.start.saturating_sub(start) as usize;
-            let to = (range.end - start).min(u64::from(chunk.raw_len)) as usize;
-            let place = (start + from as u64 - range.start) as usize;
-            let target = &mut target[place..place + (to - from)];
-            let whole = target.len() == chunk.raw_len as usize;
-            if chunk.codec == crate::format::table::CODEC_RAW && whole && !self.is_mapped() {
-                self.blob.read_at(chunk.offset, target)?;
-                self.check(entry, number, &chunk, target)?;
-                continue;
-            }
-            if !whole && chunk.raw_len > 1 << DEFAULT_CHUNK_LOG2 {
-                self.within_budget(u64::from(chunk.raw_len))?;
-            }
-            let bytes = match self.stored_in_memory(&chunk) {
-                Some(bytes) => bytes,
-                None => {
-                    let stored = stored.room(chunk.stored_len as usize)?;
-                    self.blob.read_at(chunk.offset, stored)?;
-                    &*stored
-                }
-            };
-            self.check(entry, number, &chunk, bytes)?;
-            let at_chunk = |error: Error| error.at_byte(chunk.offset);
-            if whole {
-                decoder.decode(chunk.codec, chunk.filter, bytes, target, dtype).map_err(at_chunk)?;
-            } else {
-                decoded.resize(chunk.raw_len as usize, 0);
-                decoder.decode(chunk.codec, chunk.filter, bytes, decoded, dtype).map_err(at_chunk)?;
-                target.copy_from_slice(&decoded[from..to]);
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Compares one chunk's stored bytes with the index.
@@ -394,7 +346,28 @@ pub(super) fn check_crc(number: usize, chunk: &Chunk, stored: &[u8]) -> Result<(
         .help("the bytes changed after they were written: resume from an older checkpoint"))
 }
 
-#[inline(always)] // the fields that a caller does not look at are then never read
+/// The tensors of a table. Not a closure in a `map`, because of which no compiler can be made to inline the loop: then the
+/// fields that a caller does not look at are never read.
+struct Own<'c, N> {
+    columns: Columns<'c>,
+    names: N,
+}
+
+impl<'c, N: Iterator<Item = (usize, &'c str)>> Iterator for Own<'c, N> {
+    type Item = TensorInfo<'c>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<TensorInfo<'c>> {
+        let (i, name) = self.names.next()?;
+        Some(describe(self.columns, name, i, None))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.names.size_hint()
+    }
+}
+
+#[inline(always)]
 fn describe<'c>(table: Columns<'c>, name: &'c str, i: usize, alias_of: Option<&'c str>) -> TensorInfo<'c> {
     TensorInfo {
         name,

@@ -7,8 +7,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline;
 use std::sync::{Mutex, PoisonError};
 
-/// Bytes and number of stretches that a thread draws at a time.
-const BATCH: (u64, usize) = (4 << 20, 1024);
+/// Bytes that a thread draws at a time.
+const BATCH: u64 = 4 << 20;
 
 /// What verifying a whole file found.
 #[derive(Debug, Default)]
@@ -42,7 +42,8 @@ impl Checkpoint {
     /// `Io`.
     pub fn report(&self) -> Result<Report> {
         let damage = Mutex::new(Vec::new());
-        let batches = batches(self.stretches()).enumerate();
+        let len = |stretch: &Stretch| stretch.range.end - stretch.range.start;
+        let batches = pipeline::batches(self.stretches(), BATCH, len).enumerate();
         pipeline::each(
             self.workers_for(self.len_bytes()),
             batches,
@@ -69,19 +70,4 @@ impl Checkpoint {
             damage: damage.into_iter().map(|(_, error)| error).collect(),
         })
     }
-}
-
-/// Successive stretches, some at a time.
-fn batches(mut stretches: impl Iterator<Item = Stretch>) -> impl Iterator<Item = Vec<Stretch>> {
-    std::iter::from_fn(move || {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while bytes < BATCH.0
-            && batch.len() < BATCH.1
-            && let Some(stretch) = stretches.next()
-        {
-            bytes += stretch.range.end - stretch.range.start;
-            batch.push(stretch);
-        }
-        (!batch.is_empty()).then_some(batch)
-    })
 }

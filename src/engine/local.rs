@@ -341,7 +341,7 @@ fn open_on(vfs: &dyn Vfs, path: &Path) -> Result<Arc<dyn Blob>> {
     let file = vfs.open(path).map_err(failed)?;
     let stat = file.stat().map_err(failed)?;
     stat.check_is_file(path)?;
-    Ok(Arc::new(FileBlob { file, len: stat.len, name: path.display().to_string() }))
+    Ok(Arc::new(FileBlob::new(file, stat.len, path.display().to_string())))
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ use rustix::fs::{CWD, OFlags, RenameFlags};
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+#[cfg(target_os = "linux")]
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -71,6 +74,12 @@ pub(crate) trait VfsFile: Send + Sync + fmt::Debug {
     fn stat(&self) -> io::Result<Stat>;
     /// `pread`, once: may fill less than `buffer`.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// `preadv2(RWF_NOWAIT)`: the first bytes that are in the page cache. Where that cannot be told, it is none.
+    fn read_cached_at(&self, _offset: u64, _buffer: &mut [u8]) -> usize {
+        0
+    }
+    /// `posix_fadvise(WILLNEED)`: `range` will be read. Only advice.
+    fn read_ahead(&self, _range: Range<u64>) {}
     /// `pwrite`, once: may write less than `bytes`.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
     /// `fcntl(O_DIRECT)`: further writes pass the page cache by, and must be aligned. May be refused.
@@ -264,6 +273,18 @@ impl VfsFile for OsFile {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read_at(buffer, offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_cached_at(&self, offset: u64, buffer: &mut [u8]) -> usize {
+        let no_wait = rustix::io::ReadWriteFlags::NOWAIT;
+        rustix::io::preadv2(&self.0, &mut [io::IoSliceMut::new(buffer)], offset, no_wait).unwrap_or(0)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_ahead(&self, range: Range<u64>) {
+        let Some(len) = NonZeroU64::new(range.end.saturating_sub(range.start)) else { return };
+        let _ = rustix::fs::fadvise(&self.0, range.start, Some(len), rustix::fs::Advice::WillNeed);
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {

@@ -6,6 +6,7 @@ use super::limits::Limits;
 use super::table::{Kind, Table};
 use super::{INDEX_ALIGN, INDEX_MAGIC, align_up, checksum_error, crc32, le};
 use crate::error::{Error, Result};
+use crc32fast::Hasher;
 use std::ops::Range;
 
 /// The tensors' table.
@@ -121,13 +122,13 @@ pub struct Index<B> {
 }
 
 impl<B: AsRef<[u8]> + Clone> Index<B> {
-    /// Decodes and validates a region, whose checksum in the footer was verified, of a file whose extents lie in
+    /// Decodes and validates a region, of which the footer has the checksum `crc`, of a file whose extents lie in
     /// `data`: they must fill it but for padding.
     ///
     /// # Errors
     /// `Damaged`.
-    pub fn decode(region: B, data: Range<u64>) -> Result<Self> {
-        let sections = sections(region.as_ref())?;
+    pub fn decode(region: B, crc: u32, data: Range<u64>) -> Result<Self> {
+        let sections = verified_sections(region.as_ref(), crc)?;
         let find =
             |kind: u32| sections.iter().find(|(found, _)| *found == kind).map(|(_, payload)| payload.clone());
         let required = |kind: u32, what: &'static str| {
@@ -156,8 +157,19 @@ impl<B: AsRef<[u8]> + Clone> Index<B> {
     }
 }
 
-/// Kinds and payload ranges of the sections of a region; unknown kinds are checked and kept.
-fn sections(region: &[u8]) -> Result<Vec<(u32, Range<usize>)>> {
+/// Kinds and payload ranges of the sections of a region, whose own checksum is `crc`.
+fn verified_sections(region: &[u8], crc: u32) -> Result<Vec<(u32, Range<usize>)>> {
+    let unlike = |found| checksum_error("checksum of the index", crc, found);
+    match sections(region) {
+        Ok((sections, found)) if found == crc => Ok(sections),
+        Ok((_, found)) => Err(unlike(found)),
+        // What a region says that is not the one that was written means nothing.
+        Err(error) => Err(Some(crc32(region)).filter(|found| *found != crc).map_or(error, unlike)),
+    }
+}
+
+/// Kinds and payload ranges of the sections of a region, and its checksum; unknown kinds are checked and kept.
+fn sections(region: &[u8]) -> Result<(Vec<(u32, Range<usize>)>, u32)> {
     let preamble = region.get(..preamble::LEN).ok_or_else(|| ends_early(region))?;
     let (region_len, count) = preamble::decode(preamble)?;
     if region_len != region.len() as u64 || u64::from(count) > Limits::V1.sections {
@@ -165,13 +177,21 @@ fn sections(region: &[u8]) -> Result<Vec<(u32, Range<usize>)>> {
     }
     let mut at = preamble::LEN;
     let mut sections: Vec<(u32, Range<usize>)> = Vec::new();
+    // Every byte goes by once: the payloads' checksums are parts of the region's.
+    let mut whole = Hasher::new();
+    let mut hashed = 0;
     for _ in 0..count {
         let header = region.get(at..at + section::LEN).ok_or_else(|| ends_early(region))?;
         let (kind, len, crc) = section::decode(header)?;
         let start = at + section::LEN;
         let end = usize::try_from(len).ok().and_then(|len| start.checked_add(len));
         let payload = end.and_then(|end| region.get(start..end)).ok_or_else(|| ends_early(region))?;
-        let found = crc32(payload);
+        let mut payload_crc = Hasher::new();
+        payload_crc.update(payload);
+        whole.update(&region[hashed..start]);
+        whole.combine(&payload_crc);
+        hashed = start + payload.len();
+        let found = payload_crc.finalize();
         if found != crc {
             return Err(checksum_error(format!("checksum of the index section of kind {kind}"), crc, found));
         }
@@ -187,7 +207,8 @@ fn sections(region: &[u8]) -> Result<Vec<(u32, Range<usize>)>> {
         return Err(Error::damaged("bytes after the last section of the index"));
     }
     check_zeros(&region[at..])?;
-    Ok(sections)
+    whole.update(&region[hashed..]);
+    Ok((sections, whole.finalize()))
 }
 
 fn check_zeros(padding: &[u8]) -> Result<()> {
@@ -224,11 +245,30 @@ mod tests {
         ])
     }
 
+    /// With the checksum that it has.
+    fn decode(region: &[u8], data: Range<u64>) -> Result<Index<&[u8]>> {
+        Index::decode(region, crc32(region), data)
+    }
+
+    #[test]
+    fn a_region_that_is_not_the_footers_is_refused_for_its_checksum_whatever_else_is_wrong() {
+        let region = region();
+        let crc = crc32(&region);
+        Index::decode(region.as_slice(), crc, 4096..4160).unwrap();
+        for bit in 0..region.len() * 8 {
+            let mut region = region.clone();
+            region[bit / 8] ^= 1 << (bit % 8);
+            let error = Index::decode(region.as_slice(), crc, 4096..4160).unwrap_err().to_string();
+            assert!(error.contains("checksum of the index:"), "bit {bit}: {error}");
+        }
+        assert!(Index::decode(region.as_slice(), !crc, 4096..4160).is_err());
+    }
+
     #[test]
     fn an_index_survives_the_round_trip_and_unknown_sections_are_skipped() {
         let region = region();
         assert!(region.len().is_multiple_of(64));
-        let index = Index::decode(region.as_slice(), 4096..4160).unwrap();
+        let index = decode(&region, 4096..4160).unwrap();
         assert_eq!((index.tensors.len(), index.records.len(), index.aliases["v"]), (1, 1, 0));
     }
 
@@ -238,18 +278,18 @@ mod tests {
         for bit in 0..region.len() * 8 {
             let mut region = region.clone();
             region[bit / 8] ^= 1 << (bit % 8);
-            assert!(Index::decode(region.as_slice(), 4096..4160).is_err(), "bit {bit}");
+            assert!(decode(&region, 4096..4160).is_err(), "bit {bit}");
         }
         for len in 0..region.len() {
-            assert!(Index::decode(&region[..len], 4096..4160).is_err(), "cut to {len}");
+            assert!(decode(&region[..len], 4096..4160).is_err(), "cut to {len}");
         }
     }
 
     #[test]
     fn data_that_no_entry_claims_is_refused() {
         let region = region();
-        assert!(Index::decode(region.as_slice(), 4096..4224).is_err());
-        assert!(Index::decode(region.as_slice(), 4096..4112).is_err());
+        assert!(decode(&region, 4096..4224).is_err());
+        assert!(decode(&region, 4096..4112).is_err());
     }
 
     #[test]
@@ -264,9 +304,9 @@ mod tests {
                 (SECTION_RECORDS, empty.clone()),
             ],
         ] {
-            assert!(Index::decode(encode(&sections).as_slice(), 4096..4096).is_err());
+            assert!(decode(&encode(&sections), 4096..4096).is_err());
         }
         let both = [(SECTION_TENSORS, empty.clone()), (SECTION_RECORDS, empty)];
-        assert!(Index::decode(encode(&both).as_slice(), 4096..4096).is_ok());
+        assert!(decode(&encode(&both), 4096..4096).is_ok());
     }
 }

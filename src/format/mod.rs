@@ -71,7 +71,14 @@ pub(crate) use layout;
 /// The alignment of an extent of a tensor of `byte_len` raw bytes: a page from 64 KiB on, else the next power of two
 /// in 8..=64.
 pub fn extent_align(byte_len: u64) -> u64 {
-    if byte_len >= PAGE_ALIGNED_FROM { PAGE } else { byte_len.next_power_of_two().clamp(8, 64) }
+    // Next power of two, at least 8 and at most 64, by comparisons: an index of millions is validated by this.
+    match byte_len {
+        PAGE_ALIGNED_FROM.. => PAGE,
+        33.. => 64,
+        17.. => 32,
+        9.. => 16,
+        _ => 8,
+    }
 }
 
 /// The next multiple of a power of two; the largest representable one where that would overflow.

@@ -4,13 +4,17 @@ use crate::engine::vfs::{self, VfsFile};
 use crate::engine::{Blob, read_within};
 use crate::error::Result;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Debug)]
 pub(super) struct FileBlob {
-    pub file: Arc<dyn VfsFile>,
-    pub len: u64,
-    pub name: String,
+    file: Arc<dyn VfsFile>,
+    len: u64,
+    name: String,
+    /// Where that ends which the kernel was last asked to read ahead.
+    asked: AtomicU64,
 }
 
 impl Blob for FileBlob {
@@ -21,16 +25,47 @@ impl Blob for FileBlob {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let read = |buffer: &mut [u8]| {
             if is_copied_slowly(offset, buffer) {
-                read_by_way_of_a_page(&*self.file, offset, buffer)
+                self.read_by_way_of_a_page(offset, buffer)
             } else {
-                vfs::read_full_at(&*self.file, offset, buffer)
+                self.read_straight(offset, buffer)
             }
         };
         read_within(self.len, offset, buffer, read).map_err(|error| error.in_object(&self.name))
     }
+
+    fn read_ranges(&self, ranges: &mut [(u64, &mut [u8])]) -> Result<()> {
+        let mut rest = ranges;
+        while !rest.is_empty() {
+            let (together, later) = rest.split_at_mut(neighbours(rest));
+            match together {
+                [(offset, buffer)] => self.read_at(*offset, buffer)?,
+                several => self.read_together(several)?,
+            }
+            rest = later;
+        }
+        Ok(())
+    }
 }
 
 const PAGE: usize = 4096;
+
+/// Bytes that are read at a time by way of other memory: what stays in a core's cache.
+const BY_WAY_OF: usize = 64 << 10;
+
+/// Memory to read by way of, and a place in it for whatever place within a page.
+#[repr(align(4096))]
+struct Pages([u8; 2 * PAGE + BY_WAY_OF]);
+
+impl Pages {
+    const ZEROED: Self = Self([0; 2 * PAGE + BY_WAY_OF]);
+
+    /// Room for `len` bytes from `offset` of a file, further into a page than those by more than a cache line, and than
+    /// where the kernel would copy them slowly by almost one page.
+    fn room(&mut self, offset: u64, len: usize) -> &mut [u8] {
+        // OK to cast: only the place within a page counts.
+        &mut self.0[offset as usize % PAGE + 128..][..len]
+    }
+}
 
 /// Whether the kernel would copy these bytes at a sixth of its speed: it does where the target lies up to a cache line
 /// further into its page than the file's bytes into theirs (1.8 instead of 11 GB/s on AMD's Zen 3, whose `rep movsb` takes
@@ -42,32 +77,97 @@ fn is_copied_slowly(offset: u64, target: &[u8]) -> bool {
     target.len() >= BY_WAY_OF / 4 && (1..64).contains(&ahead)
 }
 
-/// Bytes that are read at a time by way of other memory: what stays in a core's cache.
-const BY_WAY_OF: usize = 64 << 10;
+/// How many of the first ranges, at least one, lie so close behind each other that one call reads them all.
+fn neighbours(ranges: &[(u64, &mut [u8])]) -> usize {
+    let end = |(offset, buffer): &(u64, &mut [u8])| offset.checked_add(buffer.len() as u64);
+    let Some(first) = ranges.first().map(|(offset, _)| *offset) else { return 0 };
+    let is_next = |pair: &&[(u64, &mut [u8])]| {
+        let [before, next] = pair else { return false };
+        let gap = end(before).and_then(|end| next.0.checked_sub(end));
+        let reach = end(next).and_then(|end| end.checked_sub(first));
+        gap.is_some_and(|gap| gap < PAGE as u64) && reach.is_some_and(|reach| reach <= BY_WAY_OF as u64)
+    };
+    1 + ranges.windows(2).take_while(is_next).count()
+}
 
-fn read_by_way_of_a_page(file: &dyn VfsFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    #[repr(align(4096))]
-    struct Pages([u8; 2 * PAGE + BY_WAY_OF]);
-    let mut pages = Pages([0; 2 * PAGE + BY_WAY_OF]);
-    // Further into a page than the file's bytes by more than a cache line, and than the target by almost one page.
-    let start = offset as usize % PAGE + 128;
-    let mut filled = 0;
-    for part in buffer.chunks_mut(BY_WAY_OF) {
-        let pages = &mut pages.0[start..][..part.len()];
-        let read = vfs::read_full_at(file, offset + filled as u64, pages)?;
-        part[..read].copy_from_slice(&pages[..read]);
-        filled += read;
-        if read < part.len() {
-            break;
-        }
+/// From so many bytes on it is asked what of them is in the page cache.
+const AHEAD_FROM: usize = 16 << 10;
+/// How far ahead of a reader is read.
+const AHEAD: u64 = 8 << 20;
+/// Far from everything.
+const NEVER: u64 = u64::MAX;
+
+impl FileBlob {
+    pub fn new(file: Arc<dyn VfsFile>, len: u64, name: String) -> Self {
+        Self { file, len, name, asked: AtomicU64::new(NEVER) }
     }
-    Ok(filled)
+
+    fn read_straight(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut here = 0;
+        if buffer.len() >= AHEAD_FROM {
+            here = self.file.read_cached_at(offset, buffer);
+            if here == buffer.len() {
+                return Ok(here);
+            }
+            self.read_ahead(offset + here as u64..offset + buffer.len() as u64);
+        }
+        Ok(here + vfs::read_full_at(&*self.file, offset + here as u64, &mut buffer[here..])?)
+    }
+
+    /// Asks the kernel for what is not in the page cache, and for what follows if that is near what was asked for before.
+    /// The kernel would see for itself that a file is read in order, but not by several threads (1.84 GB by two: 3.2 s,
+    /// and 1.6 to 2.3 when asked); and asking for what is here already costs half as much as reading it.
+    ///
+    /// `wanted` lies within the file.
+    fn read_ahead(&self, wanted: Range<u64>) {
+        let asked = self.asked.load(Ordering::Relaxed);
+        let ask = match asked.abs_diff(wanted.start) <= 2 * AHEAD {
+            true if asked >= self.len.min(wanted.end + AHEAD / 2) => return,
+            true => asked.max(wanted.start)..self.len.min(wanted.end + AHEAD),
+            false => wanted,
+        };
+        // Threads that ask at the same time ask for the same, or twice for a little.
+        self.asked.store(ask.end, Ordering::Relaxed);
+        self.file.read_ahead(ask);
+    }
+
+    fn read_by_way_of_a_page(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut pages = Pages::ZEROED;
+        let mut filled = 0;
+        for part in buffer.chunks_mut(BY_WAY_OF) {
+            let room = pages.room(offset, part.len());
+            let read = self.read_straight(offset + filled as u64, room)?;
+            part[..read].copy_from_slice(&room[..read]);
+            filled += read;
+            if read < part.len() {
+                break;
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Neighbours, in one call.
+    fn read_together(&self, ranges: &mut [(u64, &mut [u8])]) -> Result<()> {
+        let (Some(first), Some((last, buffer))) = (ranges.first().map(|range| range.0), ranges.last()) else {
+            return Ok(());
+        };
+        let mut pages = Pages::ZEROED;
+        // OK to cast, here and below: neighbours reach no farther than the room.
+        let room = pages.room(first, (last - first) as usize + buffer.len());
+        let read = |room: &mut [u8]| self.read_straight(first, room);
+        read_within(self.len, first, room, read).map_err(|error| error.in_object(&self.name))?;
+        for (offset, buffer) in ranges {
+            buffer.copy_from_slice(&room[(*offset - first) as usize..][..buffer.len()]);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::vfs::{Os, Vfs};
+    use std::sync::Mutex;
 
     #[test]
     fn reading_gives_the_files_bytes_wherever_they_lie_and_wherever_they_go() {
@@ -75,7 +175,7 @@ mod tests {
         let bytes: Vec<u8> = (0..300_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         std::fs::write(&path, &bytes).unwrap();
         let (file, name) = (Os.open(&path).unwrap(), path.display().to_string());
-        let blob = FileBlob { file, len: bytes.len() as u64, name };
+        let blob = FileBlob::new(file, bytes.len() as u64, name);
         let mut memory = vec![0; bytes.len() + 2 * PAGE];
         let page = memory.as_ptr().align_offset(PAGE);
         let mut slow = 0;
@@ -97,5 +197,112 @@ mod tests {
             assert!(blob.read_at(100_352, target).unwrap_err().to_string().contains("ends before"));
         }
         std::fs::remove_file(&path).unwrap();
+    }
+
+    /// A file of zeros to which some is in the page cache, and what was asked of it.
+    #[derive(Debug, Default)]
+    struct Asked {
+        cached_to: u64,
+        reads: Mutex<Vec<(u64, usize)>>,
+        ahead: Mutex<Vec<Range<u64>>>,
+    }
+
+    impl VfsFile for Asked {
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+            self.reads.lock().unwrap().push((offset, buffer.len()));
+            let numbered = buffer.iter_mut().zip(offset..);
+            numbered.for_each(|(byte, at)| *byte = (at % 251) as u8);
+            Ok(buffer.len())
+        }
+
+        fn read_cached_at(&self, offset: u64, buffer: &mut [u8]) -> usize {
+            let here = self.cached_to.saturating_sub(offset).min(buffer.len() as u64) as usize;
+            buffer[..here].iter_mut().zip(offset..).for_each(|(byte, at)| *byte = (at % 251) as u8);
+            here
+        }
+
+        fn read_ahead(&self, range: Range<u64>) {
+            self.ahead.lock().unwrap().push(range);
+        }
+
+        fn stat(&self) -> io::Result<vfs::Stat> {
+            unimplemented!()
+        }
+        fn write_at(&self, _: u64, _: &[u8]) -> io::Result<usize> {
+            unimplemented!()
+        }
+        fn preallocate(&self, _: u64) -> io::Result<()> {
+            unimplemented!()
+        }
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            unimplemented!()
+        }
+        fn set_read_only(&self) -> io::Result<()> {
+            unimplemented!()
+        }
+        fn sync(&self) -> io::Result<()> {
+            unimplemented!()
+        }
+    }
+
+    fn asked(cached_to: u64, len: u64) -> (Arc<Asked>, FileBlob) {
+        let file = Arc::new(Asked { cached_to, ..Asked::default() });
+        (Arc::clone(&file), FileBlob::new(file, len, "asked".to_owned()))
+    }
+
+    #[test]
+    fn neighbours_are_read_in_one_call_and_nothing_else_is() {
+        let (file, blob) = asked(0, 10 << 20);
+        let apart = 64;
+        let near: Vec<(u64, usize)> = (0..1000).map(|i| (4096 + i * (256 + apart), 256)).collect();
+        let far = [(2 << 20, 100), ((2 << 20) + 100 + PAGE as u64, 100), (1 << 20, 100), (3 << 20, 70_000)];
+        let wanted: Vec<(u64, usize)> = near.iter().copied().chain(far).collect();
+        let mut memory: Vec<Vec<u8>> = wanted.iter().map(|&(_, len)| vec![0; len]).collect();
+        let mut ranges: Vec<(u64, &mut [u8])> =
+            wanted.iter().zip(&mut memory).map(|(&(offset, _), memory)| (offset, &mut memory[..])).collect();
+        blob.read_ranges(&mut ranges).unwrap();
+        for ((offset, _), memory) in wanted.iter().zip(&memory) {
+            assert!(memory.iter().zip(*offset..).all(|(&byte, at)| u64::from(byte) == at % 251), "{offset}");
+        }
+        let reads = std::mem::take(&mut *file.reads.lock().unwrap());
+        // 320,000 bytes by windows of 64 KiB, and each of the others by itself.
+        assert_eq!(reads.len(), 5 + far.len(), "{reads:?}");
+        assert_eq!(&reads[5..], &far);
+        assert_eq!(neighbours(&[]), 0);
+        let (mut a, mut b) = ([0; 8], [0; 8]);
+        assert!(blob.read_ranges(&mut [((10 << 20) - 8, &mut a), ((10 << 20) - 4, &mut b)]).is_err());
+        assert!(blob.read_ranges(&mut [(u64::MAX - 16, &mut a), (u64::MAX - 8, &mut b)]).is_err());
+    }
+
+    #[test]
+    fn a_reader_in_order_has_read_ahead_what_is_not_here_and_one_that_jumps_does_not() {
+        const MIB: u64 = 1 << 20;
+        let len = 64 * MIB;
+        let mut buffer = vec![0; MIB as usize];
+        let mut read = |blob: &FileBlob, at: u64| {
+            blob.read_at(at, &mut buffer).unwrap();
+            assert!(buffer.iter().zip(at..).all(|(&byte, at)| u64::from(byte) == at % 251), "{at}");
+        };
+        let (file, blob) = asked(len, len);
+        (0..64).for_each(|i| read(&blob, i * MIB));
+        assert!(file.ahead.lock().unwrap().is_empty() && file.reads.lock().unwrap().is_empty());
+
+        let (file, blob) = asked(MIB + MIB / 2, len);
+        // As two threads draw them.
+        for i in 0..32 {
+            read(&blob, (2 * i + 1) * MIB);
+            read(&blob, 2 * i * MIB);
+        }
+        let ahead = file.ahead.lock().unwrap();
+        assert!(ahead.len() < 20, "{ahead:?}");
+        // The first is no order yet. From then on each begins where the one before ends, to the end of the file.
+        assert_eq!(ahead[..2], [MIB + MIB / 2..2 * MIB, 3 * MIB..12 * MIB]);
+        assert!(ahead[1..].windows(2).all(|pair| pair[1].start == pair[0].end), "{ahead:?}");
+        assert_eq!(ahead.last().map(|last| last.end), Some(len));
+
+        let (file, blob) = asked(0, len);
+        [40, 20, 60, 10].iter().for_each(|&at| read(&blob, at * MIB));
+        let only = [40, 20, 60, 10].map(|at| at * MIB..(at + 1) * MIB);
+        assert_eq!(*file.ahead.lock().unwrap(), only);
     }
 }

@@ -119,7 +119,7 @@ impl<'a> Columns<'a> {
     }
 
     /// Dtype id of the `i`-th entry, `Err` with the id when this version does not know it.
-    #[inline]
+    #[inline(always)] // a listing that does not look at it then does not read it
     pub fn dtype(&self, i: usize) -> Result<Dtype, u16> {
         let id = self.dtypes.as_chunks().0.get(i).map_or(0, |id| u16::from_le_bytes(*id));
         Dtype::from_id(id).ok_or(id)

@@ -25,29 +25,35 @@ impl Validator<'_> {
     fn run(&self, data_start: u64) -> Result<u64> {
         self.check_lengths()?;
         self.check_names()?;
+        let mut at = Reached { dims: 0, chunks: 0, data: data_start };
+        for (i, row) in self.rows().enumerate() {
+            at = self.check(&row, at).map_err(|broken| self.explain(broken, i, &row, at))?;
+        }
+        Ok(at.data)
+    }
+
+    /// Whole words of columns whose lengths were checked: no look at a bound for each.
+    fn rows(&self) -> impl Iterator<Item = Row> {
         let columns = self.columns;
-        let (mut dims_start, mut chunk_start, mut data_end) = (0, 0, data_start);
-        // Whole words of columns whose lengths were checked: no look at a bound for each.
-        let words = columns.dim_ends.as_chunks().0.iter().zip(columns.chunk_ends.as_chunks().0);
+        let ends = columns.dim_ends.as_chunks().0.iter().zip(columns.chunk_ends.as_chunks().0);
         let lengths = columns.byte_lens.as_chunks().0.iter().zip(columns.offsets.as_chunks().0);
         let small = columns.dtypes.as_chunks().0.iter().zip(columns.chunk_log2);
-        for (i, ((ends, lengths), small)) in words.zip(lengths).zip(small).enumerate() {
-            let dim_end = u32::from_le_bytes(*ends.0) as usize;
-            let chunk_end = u32::from_le_bytes(*ends.1) as usize;
-            let row = Row {
-                dtype: u16::from_le_bytes(*small.0),
-                byte_len: u64::from_le_bytes(*lengths.0),
-                offset: u64::from_le_bytes(*lengths.1),
-                chunk_log2: *small.1,
-            };
-            let checked = self
-                .check_shape(&row, dims_start, dim_end)
-                .and_then(|()| self.check_chunks(&row, chunk_start, chunk_end))
-                .and_then(|stored| self.check_extent(&row, stored, data_end));
-            data_end = checked.map_err(|error| self.name_entry(error, i))?;
-            (dims_start, chunk_start) = (dim_end, chunk_end);
-        }
-        Ok(data_end)
+        ends.zip(lengths).zip(small).map(|((ends, lengths), small)| Row {
+            dim_end: u32::from_le_bytes(*ends.0) as usize,
+            chunk_end: u32::from_le_bytes(*ends.1) as usize,
+            byte_len: u64::from_le_bytes(*lengths.0),
+            offset: u64::from_le_bytes(*lengths.1),
+            dtype: u16::from_le_bytes(*small.0),
+            chunk_log2: *small.1,
+        })
+    }
+
+    #[inline(always)] // once for each entry of millions
+    fn check(&self, row: &Row, at: Reached) -> Result<Reached, Broken> {
+        self.check_shape(row, at.dims)?;
+        let stored = self.check_chunks(row, at.chunks)?;
+        let data = self.check_extent(row, stored, at.data)?;
+        Ok(Reached { dims: row.dim_end, chunks: row.chunk_end, data })
     }
 
     /// Every column has the length that the number of entries, axes and chunks asks for.
@@ -107,102 +113,75 @@ impl Validator<'_> {
         let is_control = |found: bool, &byte: &u8| found | (byte < 0x20) | (byte == 0x7F);
         let plain = !self.columns.names.chunks(4096).any(|block| block.iter().fold(false, is_control));
         let limit = Limits::V1.name_bytes as usize;
-        let mut start = 0;
-        let mut previous = "";
+        let (mut start, mut previous) = (0, "");
         for end in self.columns.name_ends.as_chunks().0 {
             let end = u32::from_le_bytes(*end) as usize;
-            let name = names.get(start..end).ok_or_else(|| {
-                Error::damaged("place of a name")
-                    .expected("ends in ascending order")
-                    .found(format!("{start}..{end}"))
-            })?;
+            let name = names.get(start..end).ok_or_else(|| place_of_a_name(start, end))?;
             if !plain || name.is_empty() || name.len() > limit {
                 check_name(name).map_err(|error| error.with_kind(ErrorKind::Damaged))?;
             }
             // An empty name was refused, so the first one is greater than "".
             if name <= previous {
-                return Err(Error::damaged("names are not sorted, or one stands twice")
-                    .expected(format!("a name after {previous:?}"))
-                    .found(format!("{name:?}")));
+                return Err(not_sorted(previous, name));
             }
             (start, previous) = (end, name);
         }
         Ok(())
     }
 
-    fn name_entry(&self, error: Error, i: usize) -> Error {
-        let ends = self.columns.name_ends;
-        let start = if i == 0 { 0 } else { le::u32(ends, i * 4 - 4..i * 4) as usize };
-        let name =
-            String::from_utf8_lossy(&self.columns.names[start..le::u32(ends, i * 4..i * 4 + 4) as usize]);
-        match self.kind {
-            Kind::Tensors => error.in_tensor(name),
-            Kind::Records => error.in_record(name),
-        }
-    }
-
     /// Axes in their column, and shape × dtype is the raw length.
-    fn check_shape(&self, row: &Row, start: usize, end: usize) -> Result<()> {
-        let dims = end
-            .checked_sub(start)
-            .filter(|&rank| rank as u64 <= Limits::V1.rank)
-            .and_then(|_| self.columns.dims.get(start * 8..end * 8))
-            .ok_or_else(|| {
-                Error::damaged("place of the axes")
-                    .expected(format!("at most {} axes", Limits::V1.rank))
-                    .found(format!("{start}..{end}"))
-            })?;
-        let dims = || dims.as_chunks().0.iter().map(|dim| u64::from_le_bytes(*dim));
+    #[inline(always)]
+    fn check_shape(&self, row: &Row, start: usize) -> Result<(), Broken> {
+        let rank = row.dim_end.wrapping_sub(start) as u64;
+        let dims = self.dims(start, row.dim_end).filter(|_| rank <= Limits::V1.rank).ok_or(Broken::Axes)?;
         if row.byte_len > Limits::V1.tensor_bytes {
-            return Err(Error::damaged("raw length")
-                .expected(format!("at most {}", Limits::V1.tensor_bytes))
-                .found(row.byte_len));
+            return Err(Broken::TooLong);
         }
         if self.kind == Kind::Records
-            && (row.dtype != Dtype::Opaque.id() || end - start != 1 || row.byte_len > Limits::V1.record_bytes)
+            && (row.dtype != Dtype::Opaque.id() || rank != 1 || row.byte_len > Limits::V1.record_bytes)
         {
-            return Err(Error::damaged("shape of a record")
-                .expected(format!("one axis of at most {} opaque bytes", Limits::V1.record_bytes)));
+            return Err(Broken::RecordShape);
         }
         // The length of an unknown dtype cannot be checked; such a tensor is listed and cannot be read.
         let Some(dtype) = Dtype::from_id(row.dtype) else { return Ok(()) };
+        let mut dims = dims.iter().map(|dim| u64::from_le_bytes(*dim));
+        let bytes = dims.clone().try_fold(dtype.size() as u64, u64::checked_mul);
         // An axis of no elements makes it none, however long the others are.
-        let elements =
-            dims().try_fold(1_u64, u64::checked_mul).or_else(|| dims().any(|dim| dim == 0).then_some(0));
-        let bytes = elements.and_then(|elements| elements.checked_mul(dtype.size() as u64));
-        if bytes == Some(row.byte_len) {
-            return Ok(());
-        }
-        Err(Error::damaged("raw length")
-            .expected(format!("{dtype} {:?}", dims().collect::<Vec<_>>()))
-            .found(format!("{} bytes", row.byte_len)))
+        let bytes = bytes.or_else(|| dims.any(|dim| dim == 0).then_some(0));
+        if bytes == Some(row.byte_len) { Ok(()) } else { Err(Broken::RawLength(dtype)) }
+    }
+
+    fn dims(&self, start: usize, end: usize) -> Option<&[[u8; 8]]> {
+        self.columns.dims.as_chunks().0.get(start..end)
     }
 
     /// As many chunks as the raw length asks for, each within its bounds. Returns the stored length.
-    fn check_chunks(&self, row: &Row, start: usize, end: usize) -> Result<u64> {
+    #[inline(always)]
+    fn check_chunks(&self, row: &Row, start: usize) -> Result<u64, Broken> {
         let log2 = u64::from(row.chunk_log2);
         if !(Limits::V1.chunk_log2_min..=Limits::V1.chunk_log2_max).contains(&log2) {
-            return Err(Error::damaged("chunk size").expected("2^16 to 2^26").found(format!("2^{log2}")));
+            return Err(Broken::ChunkSize);
         }
-        let chunk_len = 1_u64 << log2;
-        let chunk_total = self.columns.chunk_crcs.len() / 4;
-        // As `div_ceil`, without the division.
-        let count = (row.byte_len >> log2) + u64::from(row.byte_len & (chunk_len - 1) != 0);
-        if end > chunk_total || end.checked_sub(start).is_none_or(|chunks| chunks as u64 != count) {
-            return Err(Error::damaged("number of chunks")
-                .expected(count)
-                .found(format!("{start}..{end} of {chunk_total}")));
+        let count = row.chunk_count();
+        if row.chunk_end > self.chunk_total()
+            || (row.chunk_end as u64).checked_sub(count) != Some(start as u64)
+        {
+            return Err(Broken::ChunkCount);
         }
-        if self.columns.chunk_codecs.is_empty() {
-            return Ok(row.byte_len);
-        }
+        if self.columns.chunk_codecs.is_empty() { Ok(row.byte_len) } else { self.check_coded(row, start) }
+    }
+
+    fn chunk_total(&self) -> usize {
+        self.columns.chunk_crcs.len() / 4
+    }
+
+    fn check_coded(&self, row: &Row, start: usize) -> Result<u64, Broken> {
         let element = Dtype::from_id(row.dtype).map(|dtype| dtype.size() as u64);
         let mut left = row.byte_len;
         let mut total = 0_u64;
-        for number in start..end {
-            let raw_len = left.min(chunk_len);
-            let stored = u64::from(le::u32(self.columns.chunk_stored, number * 4..number * 4 + 4));
-            let (codec, filter) = (self.columns.chunk_codecs[number], self.columns.chunk_filters[number]);
+        for number in start..row.chunk_end {
+            let raw_len = left.min(1 << row.chunk_log2);
+            let (stored, codec, filter) = self.coded(number);
             let valid = match codec {
                 CODEC_RAW => stored == raw_len && filter == 0,
                 CODEC_FILL => {
@@ -213,8 +192,7 @@ impl Validator<'_> {
                 _ => stored >= 1 && stored < raw_len,
             };
             if !valid {
-                return Err(Error::damaged(format!("stored length of chunk {}", number - start))
-                    .found(format!("{stored} of {raw_len} raw bytes by codec {codec}, filter {filter}")));
+                return Err(Broken::StoredLength { number, raw_len });
             }
             left -= raw_len;
             total += stored;
@@ -222,43 +200,130 @@ impl Validator<'_> {
         Ok(total)
     }
 
+    /// Stored length, codec and filter of a chunk.
+    fn coded(&self, number: usize) -> (u64, u8, u8) {
+        let columns = self.columns;
+        let stored = le::u32(columns.chunk_stored, number * 4..number * 4 + 4);
+        (u64::from(stored), columns.chunk_codecs[number], columns.chunk_filters[number])
+    }
+
     /// The extent begins where its alignment says after the one before, and ends before the index. Returns its end.
-    fn check_extent(&self, row: &Row, stored: u64, data_end: u64) -> Result<u64> {
+    #[inline(always)]
+    fn check_extent(&self, row: &Row, stored: u64, data_end: u64) -> Result<u64, Broken> {
         if row.byte_len == 0 {
-            return match row.offset {
-                0 => Ok(data_end),
-                offset => Err(Error::damaged("offset of an entry without bytes").expected(0).found(offset)),
-            };
+            return if row.offset == 0 { Ok(data_end) } else { Err(Broken::OffsetOfNothing) };
         }
-        let align = extent_align(row.byte_len);
         let end = row.offset.checked_add(stored).filter(|&end| end <= self.data_limit);
+        // A power of two: a mask is several times as fast as a division.
+        let aligned = row.offset & (extent_align(row.byte_len) - 1) == 0;
         match end {
-            Some(end)
-                if row.offset >= data_end
-                    && row.offset - data_end < PAGE
-                    // A power of two: a mask is several times as fast as a division.
-                    && row.offset & (align - 1) == 0 =>
-            {
-                Ok(end)
+            Some(end) if row.offset >= data_end && row.offset - data_end < PAGE && aligned => Ok(end),
+            _ => Err(Broken::Extent { stored }),
+        }
+    }
+
+    /// The error of the `i`-th entry, which breaks a rule. Apart from the rules, so that the loop over them is short.
+    #[cold]
+    fn explain(&self, broken: Broken, i: usize, row: &Row, at: Reached) -> Error {
+        let error = match broken {
+            Broken::Axes => Error::damaged("place of the axes")
+                .expected(format!("at most {} axes", Limits::V1.rank))
+                .found(format!("{}..{}", at.dims, row.dim_end)),
+            Broken::TooLong => Error::damaged("raw length")
+                .expected(format!("at most {}", Limits::V1.tensor_bytes))
+                .found(row.byte_len),
+            Broken::RecordShape => Error::damaged("shape of a record")
+                .expected(format!("one axis of at most {} opaque bytes", Limits::V1.record_bytes)),
+            Broken::RawLength(dtype) => {
+                let dims = self.dims(at.dims, row.dim_end).unwrap_or_default().iter();
+                let dims: Vec<_> = dims.map(|dim| u64::from_le_bytes(*dim)).collect();
+                Error::damaged("raw length")
+                    .expected(format!("{dtype} {dims:?}"))
+                    .found(format!("{} bytes", row.byte_len))
             }
-            _ => Err(Error::damaged("place of the extent")
+            Broken::ChunkSize => {
+                Error::damaged("chunk size").expected("2^16 to 2^26").found(format!("2^{}", row.chunk_log2))
+            }
+            Broken::ChunkCount => Error::damaged("number of chunks")
+                .expected(row.chunk_count())
+                .found(format!("{}..{} of {}", at.chunks, row.chunk_end, self.chunk_total())),
+            Broken::StoredLength { number, raw_len } => {
+                let (stored, codec, filter) = self.coded(number);
+                Error::damaged(format!("stored length of chunk {}", number - at.chunks))
+                    .found(format!("{stored} of {raw_len} raw bytes by codec {codec}, filter {filter}"))
+            }
+            Broken::OffsetOfNothing => {
+                Error::damaged("offset of an entry without bytes").expected(0).found(row.offset)
+            }
+            Broken::Extent { stored } => Error::damaged("place of the extent")
                 .expected(format!(
-                    "a multiple of {align} within a page after {data_end}, ending by {}",
+                    "a multiple of {} within a page after {}, ending by {}",
+                    extent_align(row.byte_len),
+                    at.data,
                     self.data_limit
                 ))
-                .found(format!("{}+{stored}", row.offset))),
+                .found(format!("{}+{stored}", row.offset)),
+        };
+        let name = String::from_utf8_lossy(self.columns.name_bytes(i));
+        match self.kind {
+            Kind::Tensors => error.in_tensor(name),
+            Kind::Records => error.in_record(name),
         }
     }
 }
 
 /// The fixed-width fields of one entry.
 struct Row {
-    dtype: u16,
+    dim_end: usize,
+    chunk_end: usize,
     byte_len: u64,
     offset: u64,
+    dtype: u16,
     chunk_log2: u8,
 }
 
+impl Row {
+    /// How many chunks the raw length asks for: `div_ceil`, without the division.
+    fn chunk_count(&self) -> u64 {
+        let partial = self.byte_len & ((1 << self.chunk_log2) - 1) != 0;
+        (self.byte_len >> self.chunk_log2) + u64::from(partial)
+    }
+}
+
+/// How far the entries before one reach in the columns of axes and chunks, and in the file.
+#[derive(Clone, Copy)]
+struct Reached {
+    dims: usize,
+    chunks: usize,
+    data: u64,
+}
+
+/// The rule that an entry breaks.
+enum Broken {
+    Axes,
+    TooLong,
+    RecordShape,
+    RawLength(Dtype),
+    ChunkSize,
+    ChunkCount,
+    StoredLength { number: usize, raw_len: u64 },
+    OffsetOfNothing,
+    Extent { stored: u64 },
+}
+
+#[cold]
+fn place_of_a_name(start: usize, end: usize) -> Error {
+    Error::damaged("place of a name").expected("ends in ascending order").found(format!("{start}..{end}"))
+}
+
+#[cold]
+fn not_sorted(previous: &str, name: &str) -> Error {
+    Error::damaged("names are not sorted, or one stands twice")
+        .expected(format!("a name after {previous:?}"))
+        .found(format!("{name:?}"))
+}
+
+#[cold]
 fn column_length(name: &str, expected: usize, found: usize) -> Error {
     Error::damaged(format!("length of column {name}")).expected(expected).found(found)
 }

@@ -165,18 +165,14 @@ impl Tensorkeep {
         let start = Instant::now();
         // Opened for reading: a mapped tensor would be borrowed.
         let checkpoint = Checkpoint::open_with(path, self.options())?;
-        let tensors =
-            checkpoint.names().map(|name| checkpoint.tensor(name)).collect::<Result<Vec<_>, _>>()?;
+        let tensors = checkpoint.load(checkpoint.names())?;
         let seconds = start.elapsed().as_secs_f64();
         Ok(Found::Loaded { seconds, sum: sum(tensors.iter().map(|tensor| tensor.bytes())) })
     }
 
     fn load_into(&self, path: &Path, existing: &mut [Vec<u8>]) -> Outcome<()> {
         let checkpoint = Checkpoint::open_with(path, self.options())?;
-        for (name, target) in checkpoint.names().zip(existing) {
-            checkpoint.load_into(name, target)?;
-        }
-        Ok(())
+        Ok(checkpoint.load_all_into(checkpoint.names().zip(existing.iter_mut().map(Vec::as_mut_slice)))?)
     }
 }
 

@@ -1,0 +1,219 @@
+//! Some chunks at once, of one entry or of several: fetched in one call, verified, and decoded where they go. Knows nothing of
+//! threads.
+
+use super::Checkpoint;
+use super::chunks::Scratch;
+use super::read::Entry;
+use crate::buffer::Buffer;
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+use crate::format::DEFAULT_CHUNK_LOG2;
+use crate::format::table::{CODEC_RAW, Chunk};
+
+/// A chunk of an entry, and where what is wanted of it goes.
+pub(super) struct Part<'c, 't> {
+    pub entry: Entry<'c>,
+    pub dtype: Dtype,
+    /// Its number within the entry.
+    pub number: usize,
+    pub chunk: Chunk,
+    /// What comes before the wanted bytes in the raw chunk.
+    pub from: usize,
+    pub target: &'t mut [u8],
+}
+
+impl Part<'_, '_> {
+    fn is_whole(&self) -> bool {
+        self.target.len() == self.chunk.raw_len as usize
+    }
+
+    /// Whether the stored bytes are what is wanted, and are fetched to where they go.
+    fn goes_straight(&self) -> bool {
+        self.chunk.codec == CODEC_RAW && self.is_whole()
+    }
+
+    /// Stored bytes that are fetched to other memory.
+    fn detour(&self) -> usize {
+        if self.goes_straight() { 0 } else { self.chunk.stored_len as usize }
+    }
+}
+
+/// What failed, and at which entry.
+pub(super) type Failed<'c> = (Entry<'c>, Error);
+
+impl Checkpoint {
+    /// Fills the targets of all parts. In an error some are filled.
+    pub(super) fn read_batch<'c>(
+        &self,
+        Scratch { decoder, stored, decoded }: &mut Scratch,
+        mut parts: Vec<Part<'c, '_>>,
+    ) -> Result<(), Failed<'c>> {
+        parts.iter().try_for_each(|part| self.check_budget(part).map_err(|error| (part.entry, error)))?;
+        if !self.is_mapped() {
+            self.fetch(stored, &mut parts)?;
+        }
+        let mut fetched = &**stored;
+        for part in parts {
+            let detour =
+                if self.is_mapped() { &[] } else { fetched.split_off(..part.detour()).unwrap_or_default() };
+            let entry = part.entry;
+            self.finish(decoder, decoded, part, detour).map_err(|error| (entry, error))?;
+        }
+        Ok(())
+    }
+
+    /// A chunk of which only a part is wanted is held whole; one of up to the default size may be.
+    fn check_budget(&self, part: &Part<'_, '_>) -> Result<()> {
+        if part.is_whole() || part.chunk.raw_len <= 1 << DEFAULT_CHUNK_LOG2 {
+            return Ok(());
+        }
+        self.within_budget(u64::from(part.chunk.raw_len)).map(drop)
+    }
+
+    /// Fetches the stored bytes of all parts in one call: to where they go, or one behind the other to `stored`.
+    fn fetch<'c>(&self, stored: &mut Buffer, parts: &mut [Part<'c, '_>]) -> Result<(), Failed<'c>> {
+        let Some(first) = parts.first().map(|part| part.entry) else { return Ok(()) };
+        let mut room = stored.room(parts.iter().map(Part::detour).sum()).map_err(|error| (first, error))?;
+        let entries: Vec<_> = parts.iter().map(|part| part.entry).collect();
+        let mut ranges: Vec<(u64, &mut [u8])> = Vec::with_capacity(parts.len());
+        for part in parts {
+            let place = match part.detour() {
+                0 => &mut *part.target,
+                detour => room.split_off_mut(..detour).unwrap_or_default(),
+            };
+            ranges.push((part.chunk.offset, place));
+        }
+        if self.blob.read_ranges(&mut ranges).is_ok() {
+            return Ok(());
+        }
+        // One at a time: what cannot be read is perhaps a neighbour's, or nobody's.
+        let one = |(entry, (offset, place)): (Entry<'c>, (u64, &mut [u8]))| {
+            self.blob.read_at(offset, place).map_err(|error| (entry, error))
+        };
+        entries.into_iter().zip(ranges).try_for_each(one)
+    }
+
+    /// Verifies a part's stored bytes and puts what is wanted of them where it goes, if it is not there already.
+    fn finish(
+        &self,
+        decoder: &mut crate::codec::Decoder,
+        decoded: &mut Vec<u8>,
+        part: Part<'_, '_>,
+        detour: &[u8],
+    ) -> Result<()> {
+        let whole = part.is_whole();
+        let Part { entry, dtype, number, chunk, from, target } = part;
+        let in_memory = self.stored_in_memory(&chunk);
+        if in_memory.is_none() && chunk.codec == CODEC_RAW && whole {
+            return self.check(entry, number, &chunk, target);
+        }
+        let bytes = in_memory.unwrap_or(detour);
+        self.check(entry, number, &chunk, bytes)?;
+        let at_chunk = |error: Error| error.at_byte(chunk.offset);
+        if whole {
+            return decoder.decode(chunk.codec, chunk.filter, bytes, target, dtype).map_err(at_chunk);
+        }
+        decoded.resize(chunk.raw_len as usize, 0);
+        decoder.decode(chunk.codec, chunk.filter, bytes, decoded, dtype).map_err(at_chunk)?;
+        target.copy_from_slice(&decoded[from..from + target.len()]);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::Blob;
+    use crate::{Checkpoint, Codec, Error, ErrorKind, OpenOptions, Result, Snapshot, WriteOptions};
+    use std::ops::Range;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Bytes of which some cannot be read.
+    #[derive(Debug)]
+    struct BadSector {
+        bytes: Vec<u8>,
+        bad: Range<u64>,
+        calls: AtomicUsize,
+    }
+
+    impl Blob for BadSector {
+        fn len(&self) -> u64 {
+            self.bytes.len() as u64
+        }
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+            self.read_ranges(&mut [(offset, buffer)])
+        }
+
+        fn read_ranges(&self, ranges: &mut [(u64, &mut [u8])]) -> Result<()> {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            for (offset, buffer) in ranges {
+                let end = *offset + buffer.len() as u64;
+                if *offset < self.bad.end && end > self.bad.start {
+                    return Err(Error::io("reading", std::io::Error::other("bad sector")));
+                }
+                buffer.copy_from_slice(&self.bytes[*offset as usize..end as usize]);
+            }
+            Ok(())
+        }
+    }
+
+    fn opened(codec: Codec, bad: impl FnOnce(&Checkpoint) -> Range<u64>) -> (Arc<BadSector>, Checkpoint) {
+        let numbers: Vec<f32> = (0..2_200_000).map(|i| (i as f32 * 0.37).sin() * 0.02).collect();
+        let mut snapshot = Snapshot::new();
+        for i in 0..200_usize {
+            // Mostly of a few bytes, some of tens of kilobytes, one of hundreds.
+            let len = if i == 77 { 200_000 } else { 1 + i % 7 + 9000 * usize::from(i % 9 == 0) };
+            // Each its own memory: the same would be one tensor with several names.
+            snapshot.tensor(format!("t{i:03}"), (&[len][..], &numbers[i * 10_000..][..len])).unwrap();
+        }
+        let bytes = snapshot.to_bytes(&WriteOptions::new().codec(codec)).unwrap();
+        let bad = bad(&Checkpoint::from_bytes(&bytes).unwrap());
+        let blob = Arc::new(BadSector { bytes, bad, calls: AtomicUsize::new(0) });
+        let checkpoint = Checkpoint::from_blob(Arc::clone(&blob) as _, "bad", OpenOptions::new()).unwrap();
+        blob.calls.store(0, Ordering::Relaxed);
+        (blob, checkpoint)
+    }
+
+    #[test]
+    fn many_small_tensors_are_fetched_in_few_calls_whatever_their_codec() {
+        for codec in [Codec::Raw, Codec::Balanced] {
+            let (blob, checkpoint) = opened(codec, |_| 0..0);
+            let whole = Checkpoint::from_bytes(&blob.bytes).unwrap();
+            let loaded = checkpoint.load(checkpoint.names()).unwrap();
+            assert!(blob.calls.load(Ordering::Relaxed) < 10, "{:?}", blob.calls);
+            for (name, loaded) in checkpoint.names().zip(&loaded) {
+                assert_eq!(loaded.bytes(), whole.tensor(name).unwrap().bytes(), "{name}, {codec:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_the_tensor_that_it_is_in_and_not_its_neighbours() {
+        for codec in [Codec::Raw, Codec::Balanced] {
+            let mut place = 0..0;
+            let (_, checkpoint) = opened(codec, |whole| {
+                let info = whole.info("t100").unwrap();
+                place = info.offset..info.offset + info.stored_len;
+                place.clone()
+            });
+            let failed = checkpoint.load(checkpoint.names()).unwrap_err();
+            assert_eq!(failed.kind(), ErrorKind::Io);
+            assert!(failed.to_string().contains("t100"), "{failed}");
+            let others = checkpoint.names().filter(|&name| name != "t100");
+            assert_eq!(checkpoint.load(others).unwrap().len(), 199);
+        }
+    }
+
+    #[test]
+    fn damage_among_many_is_the_damaged_tensors() {
+        let (blob, whole) = opened(Codec::Raw, |_| 0..0);
+        let mut bytes = blob.bytes.clone();
+        bytes[whole.info("t150").unwrap().offset as usize] ^= 1;
+        let blob = BadSector { bytes, bad: 0..0, calls: AtomicUsize::new(0) };
+        let checkpoint = Checkpoint::from_blob(Arc::new(blob), "damaged", OpenOptions::new()).unwrap();
+        let failed = checkpoint.load(checkpoint.names()).unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::Damaged);
+        assert!(failed.to_string().contains("t150"), "{failed}");
+    }
+}
