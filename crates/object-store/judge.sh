@@ -38,7 +38,9 @@ listening() {
 judge() {
   echo "$1:"
   shift
-  $bound cargo test --quiet --all-features --test judge -- --nocapture --test-threads=1 "$@"
+  # Chosen as all members' tests are, so that nothing is built again behind them.
+  $bound cargo test --quiet --workspace --exclude tensorkeep --all-features --test judge -- \
+    --nocapture --test-threads=1 "$@"
 }
 
 # A command of an npm package, installed if need be.

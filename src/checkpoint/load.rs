@@ -133,9 +133,7 @@ impl Checkpoint {
         pipeline::each(workers, batches, || (), |(), batch| batch.into_iter().try_for_each(verify))
     }
 
-    fn fill(&self, mut wanted: Vec<Wanted<'_, '_>>) -> Result<()> {
-        // In the order of the file, in which neighbours are fetched together.
-        wanted.sort_by_key(|wanted| wanted.entry.table.offset(wanted.entry.number));
+    fn fill(&self, wanted: Vec<Wanted<'_, '_>>) -> Result<()> {
         let workers = self.workers_for(wanted.iter().map(|wanted| wanted.target.len() as u64).sum());
         let parts = wanted.into_iter().flat_map(|wanted| self.parts(wanted));
         self.read_parts(workers, parts, |failed| self.named(failed))

@@ -26,17 +26,19 @@ fn main() {
     let many = many_tensors(&folder);
     println!("show of 100,000 tensors: {:.0} ms", 1e3 * time(&["show", &text(&many)]));
     println!("show --json of 100,000 tensors: {:.0} ms", 1e3 * time(&["show", "--json", &text(&many)]));
-    let (a, b) = (large(&folder, "a.tkeep", 0.0), large(&folder, "b.tkeep", 1e-3));
-    // Another file: the same one's bytes would be in the processor's cache already.
-    let equal = folder.join("equal.tkeep");
-    std::fs::copy(&a, &equal).expect("a copy");
+    let (run, [a, b, equal]) = large_run(&folder);
     let reading = read_bandwidth(&a);
     println!("the same bytes, read from the cached file by all threads: {:.1} GB/s", reading / 1e9);
-    let (a, b, equal) = (text(&a), text(&b), text(&equal));
+    let step = |step: u64| format!("{}@{step}", text(&run));
+    let (a, b, equal, first, second, third) = (text(&a), text(&b), text(&equal), step(1), step(2), step(3));
+    // Checkpoints of a run are mapped, files by their own paths are read.
     for (what, args, bytes) in [
-        ("stats of 1 GiB of f32", &["stats", &a][..], GIB),
-        ("diff of 2 x 1 GiB, all different", &["diff", &a, &b], 2 * GIB),
-        ("diff of 2 x 1 GiB, equal", &["diff", &a, &equal], 2 * GIB),
+        ("stats of 1 GiB of f32 of a run", &["stats", &first][..], GIB),
+        ("diff of 2 x 1 GiB of a run, all different", &["diff", &first, &second], 2 * GIB),
+        ("diff of 2 x 1 GiB of a run, equal", &["diff", &first, &third], 2 * GIB),
+        ("stats of the file", &["stats", &a], GIB),
+        ("diff of the files, all different", &["diff", &a, &b], 2 * GIB),
+        ("diff of the files, equal", &["diff", &a, &equal], 2 * GIB),
         ("verify of 1 GiB", &["verify", &a], GIB),
     ] {
         let rate = bytes as f64 / time(args);
@@ -124,12 +126,22 @@ fn many_tensors(folder: &Path) -> PathBuf {
     path
 }
 
-fn large(folder: &Path, name: &str, shift: f32) -> PathBuf {
-    let values: Vec<f32> = (0..GIB / 4 / 16).map(|i| (i % 1013) as f32 * 0.001 - 0.5 + shift).collect();
-    let all: Vec<Vec<f32>> = (0..16).map(|_| values.clone()).collect();
-    let mut snapshot = Snapshot::new();
-    all.iter().enumerate().for_each(|(i, values)| drop(snapshot.tensor(format!("t{i}"), values).map(drop)));
-    let path = folder.join(name);
-    snapshot.save(&path).expect("a save");
-    path
+/// A run of three checkpoints of 1 GiB, and their files: no number of the second is the first's, the third is the first
+/// again. Another file: the same one's bytes would be in the processor's cache already.
+fn large_run(folder: &Path) -> (PathBuf, [PathBuf; 3]) {
+    let run = folder.join("large");
+    let store = Store::open(Local::create(&run).expect("a run"), Settings::new()).expect("a store");
+    let file = |step: u64| run.join(format!("0001-{step:010}.tkeep"));
+    for (step, shift) in [(1, 0.0), (2, 1e-3)] {
+        let values: Vec<f32> = (0..GIB / 4 / 16).map(|i| (i % 1013) as f32 * 0.001 - 0.5 + shift).collect();
+        let all: Vec<Vec<f32>> = (0..16).map(|_| values.clone()).collect();
+        let mut snapshot = Snapshot::new();
+        let add = |(i, values)| drop(snapshot.tensor(format!("t{i}"), values).map(drop));
+        all.iter().enumerate().for_each(add);
+        snapshot.progress(Progress::new(step));
+        store.save(&snapshot).expect("a save");
+    }
+    std::fs::copy(file(1), file(3)).expect("a copy");
+    let files = [1, 2, 3].map(file);
+    (run, files)
 }

@@ -6,6 +6,7 @@ mod args;
 mod compare;
 mod exit;
 mod lanes;
+mod mapped;
 mod names;
 mod numbers;
 mod opened;

@@ -11,7 +11,7 @@ use crate::parallel;
 use tensorkeep::{Dtype, Result, Scratch};
 
 /// Elements of the histogram's sample, about.
-const SAMPLE: u64 = 65_536;
+const SAMPLE: u64 = 16_384;
 /// Bars of the histogram.
 pub const BARS: usize = 16;
 
@@ -98,7 +98,8 @@ impl Stats {
 /// Takes in the bytes of some elements, of which the first has the index `start` (counted in numbers).
 fn take(stats: &mut Stats, kind: Kind, table: Option<&[f32; 256]>, start: u64, bytes: &[u8]) {
     let (mut single, mut double) = ([0_f32; BLOCK], [0_f64; BLOCK]);
-    for (i, bytes) in bytes.chunks(BLOCK * kind.width()).enumerate() {
+    // From the end: that is what verifying has left in the processor's nearest cache.
+    for (i, bytes) in bytes.chunks(BLOCK * kind.width()).enumerate().rev() {
         let start = start + (i * BLOCK) as u64;
         match kind {
             Kind::Single(dtype) => {

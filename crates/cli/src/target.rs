@@ -1,6 +1,7 @@
 //! What the user points at: a file, or a run in a folder or at a URL, with a selector. Owns: telling them apart, and
 //! opening them.
 
+use crate::mapped;
 use crate::opened::Opened;
 use crate::place::Place;
 use std::path::{Path, PathBuf};
@@ -83,7 +84,7 @@ impl Target {
     pub fn open(&self) -> Result<Checkpoint> {
         match self {
             Self::File(path) => Checkpoint::open(path),
-            Self::Run(place, which) => open_in(place, which.as_ref().unwrap_or(&Which::Latest)),
+            Self::Run(place, which) => open_in(place, &place.reader()?, which.as_ref()),
         }
     }
 
@@ -95,6 +96,19 @@ impl Target {
         match self {
             Self::File(path) => Opened::file(path),
             Self::Run(..) => self.open().map(Opened::Own),
+        }
+    }
+
+    /// As [`Target::look`], for verbs that look at every byte and need not go on where a disk fails.
+    ///
+    /// # Errors
+    /// As [`Target::look`].
+    pub fn look_at_all(&self) -> Result<Opened> {
+        match self {
+            Self::File(path) => Opened::file(path),
+            Self::Run(place, which) => {
+                open_in(place, &mapped::reader(place)?, which.as_ref()).map(Opened::Own)
+            }
         }
     }
 
@@ -126,15 +140,15 @@ impl Target {
     }
 }
 
-fn open_in(run: &Place, which: &Which) -> Result<Checkpoint> {
-    let reader = run.reader()?;
+fn open_in(run: &Place, reader: &Reader, which: Option<&Which>) -> Result<Checkpoint> {
+    let which = which.unwrap_or(&Which::Latest);
     let found = match which {
         Which::Latest => reader.latest()?,
         Which::Step(step) => return reader.open(*step),
         Which::Name(name) => return reader.open_name(*name),
         Which::Best(metric, mode) => reader.best(metric, *mode)?,
     };
-    found.ok_or_else(|| none_of(run, &reader, which))
+    found.ok_or_else(|| none_of(run, reader, which))
 }
 
 fn none_of(run: &Place, reader: &Reader, which: &Which) -> Error {

@@ -12,7 +12,8 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 pub fn run(args: &Diff, json: bool) -> Done {
-    let (left, right) = (Target::parse(&args.left)?.look()?, Target::parse(&args.right)?.look()?);
+    let (left, right) =
+        (Target::parse(&args.left)?.look_at_all()?, Target::parse(&args.right)?.look_at_all()?);
     let tolerance = Tolerance { rtol: args.rtol, atol: args.atol };
     let verdicts = compare::all(&left, &right, args.only.as_deref(), tolerance)?;
     let changes = records::changes(&left.readable_records()?, &right.readable_records()?);

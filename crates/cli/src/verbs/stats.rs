@@ -10,7 +10,7 @@ use crate::{Done, output, stats};
 use serde_json::json;
 
 pub fn run(args: &Selected, json: bool) -> Done {
-    let opened = Target::parse(&args.target)?.look()?;
+    let opened = Target::parse(&args.target)?.look_at_all()?;
     let mut metas = opened.tensors(args.only.as_deref());
     metas.retain(|meta| meta.alias_of.is_none());
     metas.sort_by(|a, b| natural(&a.name, &b.name));
