@@ -5,6 +5,7 @@ use super::Checkpoint;
 use super::chunks::Scratch;
 use super::read::Entry;
 use crate::buffer::Buffer;
+use crate::codec::Decoder;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::format::DEFAULT_CHUNK_LOG2;
@@ -54,10 +55,13 @@ impl Checkpoint {
         }
         let mut fetched = &**stored;
         for part in parts {
-            let detour =
-                if self.is_mapped() { &[] } else { fetched.split_off(..part.detour()).unwrap_or_default() };
+            let elsewhere = match self.stored_in_memory(&part.chunk) {
+                None if part.goes_straight() => None,
+                None => Some(fetched.split_off(..part.detour()).unwrap_or_default()),
+                in_memory => in_memory,
+            };
             let entry = part.entry;
-            self.finish(decoder, decoded, part, detour).map_err(|error| (entry, error))?;
+            self.finish(decoder, decoded, part, elsewhere).map_err(|error| (entry, error))?;
         }
         Ok(())
     }
@@ -93,28 +97,25 @@ impl Checkpoint {
         entries.into_iter().zip(ranges).try_for_each(one)
     }
 
-    /// Verifies a part's stored bytes and puts what is wanted of them where it goes, if it is not there already.
+    /// Verifies a part's stored bytes; those that are `elsewhere` than where they go are decoded, and what is wanted of
+    /// them goes there.
     fn finish(
         &self,
-        decoder: &mut crate::codec::Decoder,
+        decoder: &mut Decoder,
         decoded: &mut Vec<u8>,
         part: Part<'_, '_>,
-        detour: &[u8],
+        elsewhere: Option<&[u8]>,
     ) -> Result<()> {
         let whole = part.is_whole();
         let Part { entry, dtype, number, chunk, from, target } = part;
-        let in_memory = self.stored_in_memory(&chunk);
-        if in_memory.is_none() && chunk.codec == CODEC_RAW && whole {
-            return self.check(entry, number, &chunk, target);
-        }
-        let bytes = in_memory.unwrap_or(detour);
-        self.check(entry, number, &chunk, bytes)?;
+        let Some(stored) = elsewhere else { return self.check(entry, number, &chunk, target) };
+        self.check(entry, number, &chunk, stored)?;
         let at_chunk = |error: Error| error.at_byte(chunk.offset);
         if whole {
-            return decoder.decode(chunk.codec, chunk.filter, bytes, target, dtype).map_err(at_chunk);
+            return decoder.decode(chunk.codec, chunk.filter, stored, target, dtype).map_err(at_chunk);
         }
         decoded.resize(chunk.raw_len as usize, 0);
-        decoder.decode(chunk.codec, chunk.filter, bytes, decoded, dtype).map_err(at_chunk)?;
+        decoder.decode(chunk.codec, chunk.filter, stored, decoded, dtype).map_err(at_chunk)?;
         target.copy_from_slice(&decoded[from..from + target.len()]);
         Ok(())
     }

@@ -296,9 +296,12 @@ impl Checkpoint {
             })
     }
 
+    /// A chunk's stored bytes where they lie in memory, to be looked at now.
     pub(super) fn stored_in_memory(&self, chunk: &Chunk) -> Option<&[u8]> {
         let start = chunk.offset as usize;
-        self.blob.as_bytes()?.get(start..start + chunk.stored_len as usize)
+        let stored = self.blob.as_bytes()?.get(start..start + chunk.stored_len as usize)?;
+        self.blob.expect(chunk.offset..chunk.offset + u64::from(chunk.stored_len));
+        Some(stored)
     }
 
     /// Verifies one chunk's stored bytes unless that was done before, or is not wanted.

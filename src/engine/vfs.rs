@@ -15,14 +15,12 @@ pub(crate) mod simulated;
 pub(crate) mod wrong;
 
 use super::map::{MappedFile, PrivateMap};
-use super::{Blob, Lock, Unchanging};
+use super::{Blob, Lock, Unchanging, ahead};
 use crate::error::Result;
 use rustix::fs::{CWD, OFlags, RenameFlags};
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-#[cfg(target_os = "linux")]
-use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -275,16 +273,12 @@ impl VfsFile for OsFile {
         self.0.read_at(buffer, offset)
     }
 
-    #[cfg(target_os = "linux")]
     fn read_cached_at(&self, offset: u64, buffer: &mut [u8]) -> usize {
-        let no_wait = rustix::io::ReadWriteFlags::NOWAIT;
-        rustix::io::preadv2(&self.0, &mut [io::IoSliceMut::new(buffer)], offset, no_wait).unwrap_or(0)
+        ahead::read_cached_at(&self.0, offset, buffer)
     }
 
-    #[cfg(target_os = "linux")]
     fn read_ahead(&self, range: Range<u64>) {
-        let Some(len) = NonZeroU64::new(range.end.saturating_sub(range.start)) else { return };
-        let _ = rustix::fs::fadvise(&self.0, range.start, Some(len), rustix::fs::Advice::WillNeed);
+        ahead::read_ahead(&self.0, range);
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {

@@ -65,7 +65,7 @@ impl Blob for ObjectBlob {
         match &mut missing[..] {
             [] => Ok(()),
             [(offset, buffer)] => self.read_one(*offset, buffer),
-            several => self.fetch_into(several),
+            several => self.read_several(several),
         }
     }
 }
@@ -117,6 +117,19 @@ impl ObjectBlob {
         // Another reader of this object was between: it reads elsewhere.
         drop(ahead);
         self.fetch_into(&mut [&mut (offset, buffer)])
+    }
+
+    /// Ranges that are near each other are read as one, of which more may be here already or come with it.
+    fn read_several(&self, wanted: &mut [&mut (u64, &mut [u8])]) -> Result<()> {
+        let ranges = wanted.iter().map(|(offset, buffer)| *offset..*offset + buffer.len() as u64);
+        let [Range { start, end }] = merge(ranges.collect())[..] else { return self.fetch_into(wanted) };
+        // OK to cast: as long as the buffers, and what lies between them.
+        let mut together = vec![0; (end - start) as usize];
+        self.read_one(start, &mut together)?;
+        for (offset, buffer) in wanted {
+            buffer.copy_from_slice(&together[(*offset - start) as usize..][..buffer.len()]);
+        }
+        Ok(())
     }
 
     fn lock_ahead(&self) -> MutexGuard<'_, Ahead> {
