@@ -12,9 +12,12 @@ use crate::pipeline;
 use crate::tensor::Tensor;
 use std::ops::Range;
 
-/// Raw bytes that a thread draws at a time: enough that drawing costs nothing, and what still fits a core's cache between
-/// reading and verifying.
-const BATCH: u64 = 1 << 20;
+/// Raw bytes that a thread draws at a time to read them: enough that drawing costs nothing, and what still fits a core's
+/// cache between reading and verifying.
+const READ_BATCH: u64 = 1 << 20;
+/// The same to verify them in memory: two of the huge pages that the kernel reads at a fault of a mapping. Threads that meet
+/// in one wait for each other (1.84 GB cold: 1.4 to 1.5 s, and 1.8 to 2.1 by one megabyte at a time).
+const VERIFY_BATCH: u64 = 4 << 20;
 /// From so many bytes on it is worth starting a thread.
 const THREADS_FROM: u64 = 8 << 20;
 
@@ -125,7 +128,7 @@ impl Checkpoint {
         chunks: impl Iterator<Item = (Entry<'c>, Numbered)> + Send,
         named: impl Fn(Failed<'c>) -> Error + Sync,
     ) -> Result<()> {
-        let batches = pipeline::batches(chunks, BATCH, |(_, (_, chunk, _))| u64::from(chunk.raw_len));
+        let batches = pipeline::batches(chunks, VERIFY_BATCH, |(_, (_, chunk, _))| u64::from(chunk.raw_len));
         let verify = |(entry, (number, chunk, _)): (Entry<'c>, Numbered)| {
             let stored = self.stored_in_memory(&chunk).unwrap_or_default();
             self.check(entry, number, &chunk, stored).map_err(|error| named((entry, error)))
@@ -145,7 +148,7 @@ impl Checkpoint {
         parts: impl Iterator<Item = Part<'c, 't>> + Send,
         named: impl Fn(Failed<'c>) -> Error + Sync,
     ) -> Result<()> {
-        let batches = pipeline::batches(parts, BATCH, |part| part.target.len() as u64);
+        let batches = pipeline::batches(parts, READ_BATCH, |part| part.target.len() as u64);
         pipeline::each(workers, batches, Scratch::default, |scratch, batch| {
             self.read_batch(scratch, batch).map_err(&named)
         })

@@ -131,7 +131,6 @@ impl Checkpoint {
     pub(super) fn bytes_at<'s>(&'s self, range: Range<u64>, window: &'s mut Window) -> Result<&'s [u8]> {
         // OK to cast: chunks are at most 64 MiB, padding less than a page, and an index was in memory already.
         if let Some(all) = self.blob.as_bytes() {
-            self.blob.expect(range.clone());
             let bytes = all.get(range.start as usize..range.end as usize);
             return bytes.ok_or_else(|| ends_early(range.start, 0, all.len() as u64));
         }

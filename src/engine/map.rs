@@ -5,12 +5,11 @@
     reason = "mapping a file is sound only under a promise that the caller gives; see `Unchanging`"
 )]
 
-use super::ahead::{self, AHEAD_FROM, Ahead};
 use super::{Blob, read_within};
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io;
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::FileExt;
 
 /// The promise that mapped files stay as they are while they are mapped.
@@ -46,7 +45,6 @@ pub(crate) struct MappedFile {
     map: memmap2::Mmap,
     file: File,
     path: String,
-    ahead: Ahead,
 }
 
 impl MappedFile {
@@ -64,7 +62,7 @@ impl MappedFile {
             // Advice only: the kernel then reads 2 MiB at a fault instead of 128 KiB.
             let _ = map.advise(memmap2::Advice::HugePage);
         }
-        Ok(Self { map, file, path, ahead: Ahead::default() })
+        Ok(Self { map, file, path })
     }
 }
 
@@ -119,17 +117,6 @@ impl Blob for MappedFile {
 
     fn as_bytes(&self) -> Option<&[u8]> {
         Some(&self.map)
-    }
-
-    fn expect(&self, range: Range<u64>) {
-        // Its first and its last byte tell for all between them, nearly always.
-        let is_here = |at: u64| ahead::read_cached_at(&self.file, at, &mut [0]) == 1;
-        if range.end.saturating_sub(range.start) < AHEAD_FROM as u64
-            || is_here(range.start) && is_here(range.end - 1)
-        {
-            return;
-        }
-        self.ahead.ask(range, self.len()).into_iter().for_each(|range| ahead::read_ahead(&self.file, range));
     }
 }
 

@@ -34,7 +34,6 @@ use crate::error::{Error, Result};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -199,10 +198,6 @@ pub trait Blob: Send + Sync + fmt::Debug {
     fn read_ranges(&self, ranges: &mut [(u64, &mut [u8])]) -> Result<()> {
         ranges.iter_mut().try_for_each(|(offset, buffer)| self.read_at(*offset, buffer))
     }
-
-    /// Bytes of [`as_bytes`](Blob::as_bytes) that will be looked at next: what of a mapping is not in memory yet may be brought
-    /// there. Only advice.
-    fn expect(&self, _range: Range<u64>) {}
 
     /// All bytes, where they are in memory already: mapped, or an engine that lives in memory.
     fn as_bytes(&self) -> Option<&[u8]> {
