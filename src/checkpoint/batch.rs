@@ -23,7 +23,11 @@ pub(super) struct Part<'c, 't> {
     pub target: &'t mut [u8],
 }
 
-impl Part<'_, '_> {
+impl<'c> Part<'c, '_> {
+    fn name(&self) -> &'c str {
+        self.entry.table.name(self.entry.number)
+    }
+
     fn is_whole(&self) -> bool {
         self.target.len() == self.chunk.raw_len as usize
     }
@@ -39,8 +43,8 @@ impl Part<'_, '_> {
     }
 }
 
-/// What failed, and at which entry.
-pub(super) type Failed<'c> = (Entry<'c>, Error);
+/// The entry at which something failed, and what.
+pub(super) type Failed<'c> = (&'c str, Error);
 
 impl Checkpoint {
     /// Fills the targets of all parts. In an error some are filled.
@@ -49,7 +53,7 @@ impl Checkpoint {
         Scratch { decoder, stored, decoded }: &mut Scratch,
         mut parts: Vec<Part<'c, '_>>,
     ) -> Result<(), Failed<'c>> {
-        parts.iter().try_for_each(|part| self.check_budget(part).map_err(|error| (part.entry, error)))?;
+        parts.iter().try_for_each(|part| self.check_budget(part).map_err(|error| (part.name(), error)))?;
         if !self.is_mapped() {
             self.fetch(stored, &mut parts)?;
         }
@@ -60,8 +64,8 @@ impl Checkpoint {
                 None => Some(fetched.split_off(..part.detour()).unwrap_or_default()),
                 in_memory => in_memory,
             };
-            let entry = part.entry;
-            self.finish(decoder, decoded, part, elsewhere).map_err(|error| (entry, error))?;
+            let name = part.name();
+            self.finish(decoder, decoded, part, elsewhere).map_err(|error| (name, error))?;
         }
         Ok(())
     }
@@ -76,9 +80,9 @@ impl Checkpoint {
 
     /// Fetches the stored bytes of all parts in one call: to where they go, or one behind the other to `stored`.
     fn fetch<'c>(&self, stored: &mut Buffer, parts: &mut [Part<'c, '_>]) -> Result<(), Failed<'c>> {
-        let Some(first) = parts.first().map(|part| part.entry) else { return Ok(()) };
-        let mut room = stored.room(parts.iter().map(Part::detour).sum()).map_err(|error| (first, error))?;
-        let entries: Vec<_> = parts.iter().map(|part| part.entry).collect();
+        let names: Vec<&str> = parts.iter().map(Part::name).collect();
+        let Some(first) = names.first() else { return Ok(()) };
+        let mut room = stored.room(parts.iter().map(Part::detour).sum()).map_err(|error| (*first, error))?;
         let mut ranges: Vec<(u64, &mut [u8])> = Vec::with_capacity(parts.len());
         for part in parts {
             let place = match part.detour() {
@@ -91,10 +95,10 @@ impl Checkpoint {
             return Ok(());
         }
         // One at a time: what cannot be read is perhaps a neighbour's, or nobody's.
-        let one = |(entry, (offset, place)): (Entry<'c>, (u64, &mut [u8]))| {
-            self.blob.read_at(offset, place).map_err(|error| (entry, error))
+        let one = |(name, (offset, place)): (&'c str, (u64, &mut [u8]))| {
+            self.blob.read_at(offset, place).map_err(|error| (name, error))
         };
-        entries.into_iter().zip(ranges).try_for_each(one)
+        names.into_iter().zip(ranges).try_for_each(one)
     }
 
     /// Verifies a part's stored bytes; those that are `elsewhere` than where they go are decoded, and what is wanted of

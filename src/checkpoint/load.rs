@@ -131,7 +131,8 @@ impl Checkpoint {
         let batches = pipeline::batches(chunks, VERIFY_BATCH, |(_, (_, chunk, _))| u64::from(chunk.raw_len));
         let verify = |(entry, (number, chunk, _)): (Entry<'c>, Numbered)| {
             let stored = self.stored_in_memory(&chunk).unwrap_or_default();
-            self.check(entry, number, &chunk, stored).map_err(|error| named((entry, error)))
+            let checked = self.check(entry, number, &chunk, stored);
+            checked.map_err(|error| named((entry.table.name(entry.number), error)))
         };
         pipeline::each(workers, batches, || (), |(), batch| batch.into_iter().try_for_each(verify))
     }
@@ -154,8 +155,8 @@ impl Checkpoint {
         })
     }
 
-    fn named(&self, (entry, error): Failed<'_>) -> Error {
-        error.in_tensor(entry.table.name(entry.number)).in_object(self.name())
+    fn named(&self, (name, error): Failed<'_>) -> Error {
+        error.in_tensor(name).in_object(self.name())
     }
 
     fn parts<'c, 't>(&self, wanted: Wanted<'c, 't>) -> impl Iterator<Item = Part<'c, 't>> + use<'c, 't> {

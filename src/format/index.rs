@@ -157,8 +157,11 @@ impl<B: AsRef<[u8]> + Clone> Index<B> {
     }
 }
 
-/// Kinds and payload ranges of the sections of a region, whose own checksum is `crc`.
-fn verified_sections(region: &[u8], crc: u32) -> Result<Vec<(u32, Range<usize>)>> {
+/// Kinds and payload ranges.
+type Sections = Vec<(u32, Range<usize>)>;
+
+/// The sections of a region, whose own checksum is `crc`.
+fn verified_sections(region: &[u8], crc: u32) -> Result<Sections> {
     let unlike = |found| checksum_error("checksum of the index", crc, found);
     match sections(region) {
         Ok((sections, found)) if found == crc => Ok(sections),
@@ -168,15 +171,15 @@ fn verified_sections(region: &[u8], crc: u32) -> Result<Vec<(u32, Range<usize>)>
     }
 }
 
-/// Kinds and payload ranges of the sections of a region, and its checksum; unknown kinds are checked and kept.
-fn sections(region: &[u8]) -> Result<(Vec<(u32, Range<usize>)>, u32)> {
+/// The sections of a region, and its checksum; unknown kinds are checked and kept.
+fn sections(region: &[u8]) -> Result<(Sections, u32)> {
     let preamble = region.get(..preamble::LEN).ok_or_else(|| ends_early(region))?;
     let (region_len, count) = preamble::decode(preamble)?;
     if region_len != region.len() as u64 || u64::from(count) > Limits::V1.sections {
         return Err(Error::damaged("length of the index region").expected(region_len).found(region.len()));
     }
     let mut at = preamble::LEN;
-    let mut sections: Vec<(u32, Range<usize>)> = Vec::new();
+    let mut sections = Sections::new();
     // Every byte goes by once: the payloads' checksums are parts of the region's.
     let mut whole = Hasher::new();
     let mut hashed = 0;
