@@ -77,8 +77,8 @@ impl OpenOptions {
         Self { budget, ..self }
     }
 
-    /// Threads that read, verify and decode, from 8 MiB on: at least 1, the calling thread; as many as there are cores
-    /// unless it is set. They live as long as the call.
+    /// Threads that read, verify and decode, from 8 MiB on, and validate an index, from 65,536 entries on: at least 1, the
+    /// calling thread; as many as there are cores unless it is set. They live as long as the call.
     pub fn workers(self, workers: usize) -> Self {
         Self { workers: Some(workers), ..self }
     }
@@ -225,7 +225,8 @@ impl Checkpoint {
                 .expected(format!("at most the budget of {}", options.budget))
                 .found(footer.index_len));
         }
-        let (index, index_damage) = open_index(&blob, &footer, &tail)?;
+        let workers = options.workers.unwrap_or_else(crate::pipeline::cores);
+        let (index, index_damage) = open_index(&blob, &footer, &tail, workers)?;
         let chunks = index.tensors.chunk_count() + index.records.chunk_count();
         let remembered = if blob.as_bytes().is_some() { chunks.div_ceil(64) } else { 0 };
         let verified = std::iter::repeat_with(|| AtomicU64::new(0)).take(remembered).collect();
@@ -342,11 +343,16 @@ fn read_ends(blob: &dyn Blob) -> Result<(Vec<u8>, Vec<u8>)> {
 }
 
 /// The index, or its mirror and what is wrong with the index.
-fn open_index(blob: &Arc<dyn Blob>, footer: &Footer, tail: &[u8]) -> Result<(Index<Region>, Option<Error>)> {
+fn open_index(
+    blob: &Arc<dyn Blob>,
+    footer: &Footer,
+    tail: &[u8],
+    workers: usize,
+) -> Result<(Index<Region>, Option<Error>)> {
     let data = header::LEN as u64..footer.index_offset;
     let open = |offset: u64| {
         let region = index_region(blob, offset, footer.index_len, tail)?;
-        Index::decode(region, footer.index_crc, data.clone()).map_err(|error| error.at_byte(offset))
+        Index::decode(region, footer.index_crc, data.clone(), workers).map_err(|error| error.at_byte(offset))
     };
     let damage = match open(footer.index_offset) {
         Ok(index) => return Ok((index, None)),

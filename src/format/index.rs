@@ -123,11 +123,11 @@ pub struct Index<B> {
 
 impl<B: AsRef<[u8]> + Clone> Index<B> {
     /// Decodes and validates a region, of which the footer has the checksum `crc`, of a file whose extents lie in
-    /// `data`: they must fill it but for padding.
+    /// `data`: they must fill it but for padding. A long one is validated on up to `workers` threads.
     ///
     /// # Errors
     /// `Damaged`.
-    pub fn decode(region: B, crc: u32, data: Range<u64>) -> Result<Self> {
+    pub fn decode(region: B, crc: u32, data: Range<u64>, workers: usize) -> Result<Self> {
         let sections = verified_sections(region.as_ref(), crc)?;
         let find =
             |kind: u32| sections.iter().find(|(found, _)| *found == kind).map(|(_, payload)| payload.clone());
@@ -137,9 +137,10 @@ impl<B: AsRef<[u8]> + Clone> Index<B> {
             })
         };
         let tensors = required(SECTION_TENSORS, "tensors")?;
-        let tensors = Table::parse(region.clone(), tensors, Kind::Tensors, data.start, data.end)?;
+        let tensors = Table::parse(region.clone(), tensors, Kind::Tensors, data.start, data.end, workers)?;
         let records = required(SECTION_RECORDS, "records")?;
-        let records = Table::parse(region.clone(), records, Kind::Records, tensors.data_end(), data.end)?;
+        let records =
+            Table::parse(region.clone(), records, Kind::Records, tensors.data_end(), data.end, workers)?;
         let aliases = match find(SECTION_ALIASES) {
             Some(payload) => aliases::decode(&region.as_ref()[payload], tensors.len(), |name| {
                 tensors.find(name).is_some()
@@ -250,21 +251,21 @@ mod tests {
 
     /// With the checksum that it has.
     fn decode(region: &[u8], data: Range<u64>) -> Result<Index<&[u8]>> {
-        Index::decode(region, crc32(region), data)
+        Index::decode(region, crc32(region), data, 1)
     }
 
     #[test]
     fn a_region_that_is_not_the_footers_is_refused_for_its_checksum_whatever_else_is_wrong() {
         let region = region();
         let crc = crc32(&region);
-        Index::decode(region.as_slice(), crc, 4096..4160).unwrap();
+        Index::decode(region.as_slice(), crc, 4096..4160, 1).unwrap();
         for bit in 0..region.len() * 8 {
             let mut region = region.clone();
             region[bit / 8] ^= 1 << (bit % 8);
-            let error = Index::decode(region.as_slice(), crc, 4096..4160).unwrap_err().to_string();
+            let error = Index::decode(region.as_slice(), crc, 4096..4160, 1).unwrap_err().to_string();
             assert!(error.contains("checksum of the index:"), "bit {bit}: {error}");
         }
-        assert!(Index::decode(region.as_slice(), !crc, 4096..4160).is_err());
+        assert!(Index::decode(region.as_slice(), !crc, 4096..4160, 1).is_err());
     }
 
     #[test]

@@ -63,7 +63,8 @@ pub enum Kind {
 
 impl<B: AsRef<[u8]>> Table<B> {
     /// Parses and validates the table that is `payload` within `bytes`. Its extents must lie one behind the other, with
-    /// nothing but padding between, from `data_start` on and before `data_limit`.
+    /// nothing but padding between, from `data_start` on and before `data_limit`. A long table is checked on up to `workers`
+    /// threads.
     ///
     /// # Errors
     /// `Damaged`, with the entry's name where there is one.
@@ -73,6 +74,7 @@ impl<B: AsRef<[u8]>> Table<B> {
         kind: Kind,
         data_start: u64,
         data_limit: u64,
+        workers: usize,
     ) -> Result<Self> {
         let base = bytes.as_ref().as_ptr() as usize;
         let columns: Columns<'_> = super::records::decode_columns(&bytes.as_ref()[payload])?;
@@ -81,7 +83,7 @@ impl<B: AsRef<[u8]>> Table<B> {
             0 => 0..0,
             len => column.as_ptr() as usize - base..column.as_ptr() as usize - base + len,
         };
-        let data_end = validate::run(&columns, kind, data_start, data_limit)?;
+        let data_end = validate::run(&columns, kind, data_start, data_limit, workers)?;
         let columns = Ranges {
             names: range(columns.names),
             name_ends: range(columns.name_ends),
@@ -168,7 +170,7 @@ mod tests {
     fn parse(builder: &TableBuilder) -> Result<Table<Vec<u8>>> {
         let bytes = builder.encode();
         let len = bytes.len();
-        Table::parse(bytes, 0..len, Kind::Tensors, 4096, 8192)
+        Table::parse(bytes, 0..len, Kind::Tensors, 4096, 8192, 1)
     }
 
     #[test]
@@ -220,6 +222,35 @@ mod tests {
             let error = parse(&table).map(|_| ()).expect_err(expected);
             assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
             assert!(error.to_string().contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_long_table_is_checked_the_same_on_any_number_of_threads() {
+        let long = |broken: Option<usize>| {
+            let mut table = TableBuilder::default();
+            for i in 0..70_000 {
+                let name = format!("{:05}", if broken == Some(i) { 3 } else { i });
+                table.push(&name, Dtype::F32, &[2], 8, 4096 + i as u64 * 8, 20);
+                table.push_chunk(CODEC_RAW, 0, 8, 0);
+            }
+            table
+        };
+        let parse = |table: &TableBuilder, workers| {
+            let bytes = table.encode();
+            let len = bytes.len();
+            Table::parse(bytes, 0..len, Kind::Tensors, 4096, u64::MAX, workers).map(|table| table.data_end())
+        };
+        let (good, unsorted, mut both, mut row) = (long(None), long(Some(60_000)), long(Some(9)), long(None));
+        for table in [&mut both, &mut row] {
+            table.byte_lens[0] = 9;
+        }
+        for workers in [1, 2, 5] {
+            assert_eq!(parse(&good, workers).unwrap(), 4096 + 70_000 * 8);
+            let failed = |table| parse(table, workers).unwrap_err().to_string();
+            assert!(failed(&unsorted).contains("names are not sorted"));
+            assert!(failed(&both).contains("names are not sorted"), "names come first");
+            assert!(failed(&row).contains("raw length"));
         }
     }
 

@@ -5,15 +5,26 @@ use super::super::{PAGE, extent_align, le};
 use super::{CODEC_FILL, CODEC_RAW, Columns, Kind};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The largest element: complex of two binary64.
 const FILL_MAX: u64 = 16;
 
 /// Validates the columns of a table whose extents lie from `data_start` on and before `data_limit`. Returns one past the
-/// last stored byte.
-pub(super) fn run(columns: &Columns<'_>, kind: Kind, data_start: u64, data_limit: u64) -> Result<u64> {
-    Validator { columns, kind, data_limit }.run(data_start)
+/// last stored byte. Uses up to `workers` threads where there is enough to do.
+pub(super) fn run(
+    columns: &Columns<'_>,
+    kind: Kind,
+    data_start: u64,
+    data_limit: u64,
+    workers: usize,
+) -> Result<u64> {
+    Validator { columns, kind, data_limit }.run(data_start, workers)
 }
+
+/// From so many entries on, names are checked beside everything else: a thread costs what a thousand of them do.
+const THREADS_FROM: usize = 1 << 16;
 
 struct Validator<'a> {
     columns: &'a Columns<'a>,
@@ -22,9 +33,19 @@ struct Validator<'a> {
 }
 
 impl Validator<'_> {
-    fn run(&self, data_start: u64) -> Result<u64> {
+    fn run(&self, data_start: u64, workers: usize) -> Result<u64> {
         self.check_lengths()?;
-        self.check_names()?;
+        let data_end = AtomicU64::new(data_start);
+        let check = |(): &mut (), names: bool| match names {
+            true => self.check_names(),
+            false => self.check_rows(data_start).map(|end| data_end.store(end, Ordering::Relaxed)),
+        };
+        let workers = if self.columns.len() < THREADS_FROM { 1 } else { workers };
+        pipeline::each(workers, [true, false].into_iter(), || (), check)?;
+        Ok(data_end.into_inner())
+    }
+
+    fn check_rows(&self, data_start: u64) -> Result<u64> {
         let mut at = Reached { dims: 0, chunks: 0, data: data_start };
         for (i, row) in self.rows().enumerate() {
             at = self.check(&row, at).map_err(|broken| self.explain(broken, i, &row, at))?;
