@@ -1,5 +1,5 @@
 //! Many bytes at once: filling memory that is there, loading and verifying on several threads. Owns: cutting the work into
-//! pieces that threads draw. What becomes of a chunk is in `read.rs`.
+//! batches that threads draw. What becomes of a chunk is in `batch.rs`.
 
 use super::Checkpoint;
 use super::batch::{Failed, Part};
@@ -16,7 +16,7 @@ use std::ops::Range;
 /// cache between reading and verifying.
 const READ_BATCH: u64 = 1 << 20;
 /// The same to verify them in memory: two of the huge pages that the kernel reads at a fault of a mapping. Threads that meet
-/// in one wait for each other (1.84 GB cold: 1.4 to 1.5 s, and 1.8 to 2.1 by one megabyte at a time).
+/// in one wait for each other.
 const VERIFY_BATCH: u64 = 4 << 20;
 /// From so many bytes on it is worth starting a thread.
 const THREADS_FROM: u64 = 8 << 20;

@@ -242,7 +242,10 @@ mod tests {
             Table::parse(bytes, 0..len, Kind::Tensors, 4096, u64::MAX, workers).map(|table| table.data_end())
         };
         let (good, unsorted, mut both, mut row) = (long(None), long(Some(60_000)), long(Some(9)), long(None));
-        for table in [&mut both, &mut row] {
+        // A row to be named by a name that lies nowhere.
+        let mut astray = long(None);
+        astray.name_ends[0..4].fill(0xFF);
+        for table in [&mut both, &mut row, &mut astray] {
             table.byte_lens[0] = 9;
         }
         for workers in [1, 2, 5] {
@@ -251,6 +254,7 @@ mod tests {
             assert!(failed(&unsorted).contains("names are not sorted"));
             assert!(failed(&both).contains("names are not sorted"), "names come first");
             assert!(failed(&row).contains("raw length"));
+            assert!(failed(&astray).contains("place of a name"));
         }
     }
 

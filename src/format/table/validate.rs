@@ -285,7 +285,9 @@ impl Validator<'_> {
                 ))
                 .found(format!("{}+{stored}", row.offset)),
         };
-        let name = String::from_utf8_lossy(self.columns.name_bytes(i));
+        // On another thread the names may still be checked: nothing says yet that they lie where their ends say.
+        let name = self.columns.names.get(Columns::span(self.columns.name_ends, i)).unwrap_or_default();
+        let name = String::from_utf8_lossy(name);
         match self.kind {
             Kind::Tensors => error.in_tensor(name),
             Kind::Records => error.in_record(name),
