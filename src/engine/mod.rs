@@ -16,7 +16,6 @@
 //! * **`lock`** is held by one holder at a time, across processes, and freed by the death of the holder.
 //!   An engine that cannot lock says so in [`Caps::lock`] and refuses.
 
-mod ahead;
 mod decorator;
 pub(crate) mod local;
 pub(crate) mod map;

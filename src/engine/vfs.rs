@@ -15,12 +15,13 @@ pub(crate) mod simulated;
 pub(crate) mod wrong;
 
 use super::map::{MappedFile, PrivateMap};
-use super::{Blob, Lock, Unchanging, ahead};
+use super::{Blob, Lock, Unchanging};
 use crate::error::Result;
 use rustix::fs::{CWD, OFlags, RenameFlags};
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -273,12 +274,15 @@ impl VfsFile for OsFile {
         self.0.read_at(buffer, offset)
     }
 
+    #[cfg(target_os = "linux")]
     fn read_cached_at(&self, offset: u64, buffer: &mut [u8]) -> usize {
-        ahead::read_cached_at(&self.0, offset, buffer)
+        let no_wait = rustix::io::ReadWriteFlags::NOWAIT;
+        rustix::io::preadv2(&self.0, &mut [io::IoSliceMut::new(buffer)], offset, no_wait).unwrap_or(0)
     }
 
     fn read_ahead(&self, range: Range<u64>) {
-        ahead::read_ahead(&self.0, range);
+        let Some(len) = NonZeroU64::new(range.end.saturating_sub(range.start)) else { return };
+        let _ = rustix::fs::fadvise(&self.0, range.start, Some(len), rustix::fs::Advice::WillNeed);
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {

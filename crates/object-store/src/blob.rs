@@ -121,8 +121,7 @@ impl ObjectBlob {
 
     /// Ranges that are near each other are read as one, of which more may be here already or come with it.
     fn read_several(&self, wanted: &mut [&mut (u64, &mut [u8])]) -> Result<()> {
-        let ranges = wanted.iter().map(|(offset, buffer)| *offset..*offset + buffer.len() as u64);
-        let [Range { start, end }] = merge(ranges.collect())[..] else { return self.fetch_into(wanted) };
+        let [Range { start, end }] = merged(wanted)[..] else { return self.fetch_into(wanted) };
         // OK to cast: as long as the buffers, and what lies between them.
         let mut together = vec![0; (end - start) as usize];
         self.read_one(start, &mut together)?;
@@ -139,8 +138,7 @@ impl ObjectBlob {
 
     /// Fetches what the buffers want and nothing that is far from it.
     fn fetch_into(&self, wanted: &mut [&mut (u64, &mut [u8])]) -> Result<()> {
-        let ranges = wanted.iter().map(|(offset, buffer)| *offset..*offset + buffer.len() as u64);
-        let cuts: Vec<Range<u64>> = merge(ranges.collect()).into_iter().flat_map(cut).collect();
+        let cuts: Vec<Range<u64>> = merged(wanted).into_iter().flat_map(cut).collect();
         let fetched = self.fetch(cuts.clone())?;
         for (offset, buffer) in wanted {
             let end = *offset + buffer.len() as u64;
@@ -255,6 +253,11 @@ fn copy_from(start: u64, bytes: &Bytes, offset: u64, buffer: &mut [u8]) -> bool 
     let from = offset.checked_sub(start).and_then(|from| usize::try_from(from).ok());
     let found = from.and_then(|from| bytes.get(from..from.checked_add(buffer.len())?));
     found.map(|found| buffer.copy_from_slice(found)).is_some()
+}
+
+/// What buffers want, in order, near ranges as one.
+fn merged(wanted: &[&mut (u64, &mut [u8])]) -> Vec<Range<u64>> {
+    merge(wanted.iter().map(|(offset, buffer)| *offset..*offset + buffer.len() as u64).collect())
 }
 
 /// Ranges in order, near ones as one.

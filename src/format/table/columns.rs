@@ -85,7 +85,7 @@ impl<'a> Columns<'a> {
 
     #[inline]
     pub(super) fn name_bytes(&self, i: usize) -> &'a [u8] {
-        &self.names[Self::span(self.name_ends, i)]
+        self.names.get(Self::span(self.name_ends, i)).unwrap_or_default()
     }
 
     /// Names of all entries, in order.
@@ -147,7 +147,7 @@ impl<'a> Columns<'a> {
     /// Raw bytes of a full chunk of the `i`-th entry.
     #[inline]
     pub fn chunk_len(&self, i: usize) -> u64 {
-        1 << self.chunk_log2.get(i).map_or(0, |log2| log2 & 63)
+        1 << (u8_at(self.chunk_log2, i) & 63)
     }
 
     /// Numbers of the chunks of the `i`-th entry among all chunks of the table.
@@ -168,8 +168,8 @@ impl<'a> Columns<'a> {
                 offset,
                 raw_len,
                 stored_len: if coded { u32_at(self.chunk_stored, number) } else { raw_len },
-                codec: if coded { self.chunk_codecs[number] } else { CODEC_RAW },
-                filter: if coded { self.chunk_filters[number] } else { 0 },
+                codec: if coded { u8_at(self.chunk_codecs, number) } else { CODEC_RAW },
+                filter: if coded { u8_at(self.chunk_filters, number) } else { 0 },
                 crc: u32_at(self.chunk_crcs, number),
             };
             left -= u64::from(raw_len);
@@ -181,8 +181,8 @@ impl<'a> Columns<'a> {
     /// Whether the `i`-th entry is stored as it is: one contiguous extent that can be mapped.
     #[inline]
     pub fn is_raw(&self, i: usize) -> bool {
-        self.chunk_codecs.is_empty()
-            || self.chunk_codecs[self.chunk_numbers(i)].iter().all(|&codec| codec == CODEC_RAW)
+        let codecs = self.chunk_codecs.get(self.chunk_numbers(i)).unwrap_or_default();
+        codecs.iter().all(|&codec| codec == CODEC_RAW)
     }
 
     /// Stored bytes of the `i`-th entry.
@@ -197,6 +197,11 @@ impl<'a> Columns<'a> {
 
 // Nothing that can panic, so that of a description whose caller wants only the name, the rest is never read. The columns
 // are whole when they are validated; those of a mapped file that was cut in spite of the promise read as zeros.
+
+#[inline]
+fn u8_at(column: &[u8], i: usize) -> u8 {
+    column.get(i).copied().unwrap_or_default()
+}
 
 #[inline]
 fn u32_at(column: &[u8], i: usize) -> u32 {

@@ -286,8 +286,7 @@ impl Validator<'_> {
                 .found(format!("{}+{stored}", row.offset)),
         };
         // On another thread the names may still be checked: nothing says yet that they lie where their ends say.
-        let name = self.columns.names.get(Columns::span(self.columns.name_ends, i)).unwrap_or_default();
-        let name = String::from_utf8_lossy(name);
+        let name = String::from_utf8_lossy(self.columns.name_bytes(i));
         match self.kind {
             Kind::Tensors => error.in_tensor(name),
             Kind::Records => error.in_record(name),
@@ -372,5 +371,33 @@ pub fn check_name(name: &str) -> Result<()> {
         None => Ok(()),
         Some(position) => Err(Error::invalid(format!("a control character in the name {name:?}"))
             .found(format!("byte {position}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::TableBuilder;
+    use super::*;
+
+    /// The thread that checks names may be behind the one that checks rows.
+    #[test]
+    fn a_broken_row_is_explained_also_where_its_name_lies_nowhere() {
+        // The name of the second row ends past all names, begins there, and ends before it begins.
+        for (end, at) in [(u32::MAX, 1), (u32::MAX, 0), (3, 0)] {
+            let mut table = TableBuilder::default();
+            for (i, name) in ["a", "b", "c"].into_iter().enumerate() {
+                table.push(name, Dtype::F32, &[2], 8, 4096 + i as u64 * 8, 20);
+                table.push_chunk(CODEC_RAW, 0, 8, 0);
+            }
+            table.byte_lens[8] = 9;
+            table.name_ends[at * 4..][..4].copy_from_slice(&end.to_le_bytes());
+            let bytes = table.encode();
+            let columns: Columns<'_> = super::super::super::records::decode_columns(&bytes).unwrap();
+            let validator = Validator { columns: &columns, kind: Kind::Tensors, data_limit: u64::MAX };
+            validator.check_lengths().unwrap();
+            let error = validator.check_rows(4096).unwrap_err().to_string();
+            assert!(error.contains("raw length") && error.contains("9 bytes"), "{error}");
+            assert!(validator.check_names().unwrap_err().to_string().contains("place of a name"));
+        }
     }
 }

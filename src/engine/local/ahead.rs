@@ -1,12 +1,11 @@
-//! What a kernel is asked to read before it is wanted. Owns: what was asked for, what is to be asked next, and the two calls.
+//! What the kernel is asked to read before it is wanted. Owns: what was asked for, and what is to be asked next. Knows no
+//! file.
 
-use std::fs::File;
-use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// From so many bytes on it is asked what of them is in the page cache.
-pub(crate) const AHEAD_FROM: usize = 16 << 10;
+pub(super) const AHEAD_FROM: usize = 16 << 10;
 /// How far ahead of a reader is read.
 const AHEAD: u64 = 8 << 20;
 /// Far from everything.
@@ -18,7 +17,7 @@ const NEVER: u64 = u64::MAX;
 /// that is used again: 3.2 s, and 1.6 to 2.3 when asked). And asking for what is here already costs half as much as
 /// reading it: so this is for what is not.
 #[derive(Debug)]
-pub(crate) struct Ahead {
+pub(super) struct Ahead {
     /// Where that ends which was asked for last.
     asked: AtomicU64,
 }
@@ -44,24 +43,6 @@ impl Ahead {
         self.asked.store(ask.end, Ordering::Relaxed);
         Some(ask)
     }
-}
-
-/// `preadv2(RWF_NOWAIT)`: the first bytes that are in the page cache. Where that cannot be told, it is none.
-#[cfg(target_os = "linux")]
-pub(crate) fn read_cached_at(file: &File, offset: u64, buffer: &mut [u8]) -> usize {
-    let no_wait = rustix::io::ReadWriteFlags::NOWAIT;
-    rustix::io::preadv2(file, &mut [std::io::IoSliceMut::new(buffer)], offset, no_wait).unwrap_or(0)
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn read_cached_at(_file: &File, _offset: u64, _buffer: &mut [u8]) -> usize {
-    0
-}
-
-/// `posix_fadvise(WILLNEED)`: `range` will be read. Only advice.
-pub(crate) fn read_ahead(file: &File, range: Range<u64>) {
-    let Some(len) = NonZeroU64::new(range.end.saturating_sub(range.start)) else { return };
-    let _ = rustix::fs::fadvise(file, range.start, Some(len), rustix::fs::Advice::WillNeed);
 }
 
 #[cfg(test)]
