@@ -1,25 +1,25 @@
-//! What the codec saves and costs, on one core, chunk by chunk into memory that is there: on weights and moments of a net
-//! that is trained here, because random numbers have other exponents and zeros compress like no weights do.
+//! What the codec saves and costs, on one core, chunk by chunk into memory that is there: on weights and moments of nets
+//! that are trained here, because random numbers have other exponents and zeros compress like no weights do.
 //!
 //! Beside it stand zstd as it is mostly used (level 3 on the bytes as they are, and on byte planes) and the ceiling: the
 //! entropy of each plane's bytes, which no coder of single bytes can beat. A search for matches can, where units of the net
 //! are dead and their moments are runs of zeros: by 1 %, and many times as slowly.
 //!
-//! `cargo bench --features testing --bench codec`; with `-- --max` also [`Codec::Max`], which takes minutes.
+//! `cargo bench --features testing --bench codec`; with `-- --max` also [`Codec::Max`], which takes minutes. Where `PYTHON`
+//! names an interpreter that has ZipNN, that stands beside it too, in the same run.
 
-use lenet::data::{self, Dataset};
-use lenet::net::{Config, LeNet};
-use lenet::optim::{Optimizer, OptimizerKind};
+mod nets;
+
 use lenet::rng::Rng;
+use nets::Trained;
 use std::hint::black_box;
+use std::process::Command;
 use std::time::Instant;
 use tensorkeep::chunks::{Decoder, Encoder};
-use tensorkeep::{Checkpoint, Codec, Dtype, Snapshot, Stateful, WriteOptions};
+use tensorkeep::{Codec, Dtype};
 
 /// The format's default.
 const CHUNK: usize = 1 << 20;
-const STEPS: usize = 400;
-const BATCH: usize = 32;
 const PASSES: usize = 15;
 
 /// One kind of values: name, dtype, bytes.
@@ -29,52 +29,33 @@ fn bytes<T: bytemuck::NoUninit>(values: &[T]) -> Vec<u8> {
     bytemuck::cast_slice(values).to_vec()
 }
 
-/// A LeNet of 1.4 million parameters and Adam, after 400 updates on drawn digits.
-fn trained() -> Vec<Row> {
-    let start = Instant::now();
-    let config = Config { conv: [16, 32], hidden: [1024, 512], ..Config::default() };
-    let mut rng = Rng::new(1);
-    let mut net = LeNet::new(config, &mut rng).unwrap();
-    let mut optimizer = Optimizer::new(OptimizerKind::ADAM, 1e-3, net.parameters());
-    let digits: Dataset = data::drawn(1, 0..(STEPS * BATCH) as u64).unwrap();
-    let mut losses = Vec::new();
-    for step in 0..STEPS {
-        let indices: Vec<u32> = (0..BATCH as u32).map(|i| (step * BATCH) as u32 + i).collect();
-        let (images, labels) = digits.batch(&indices);
-        let (loss, gradients) = net.loss_and_gradient(images.view(), &labels);
-        optimizer.step(1e-3, net.parameters_mut(), gradients.parameters());
-        losses.push(loss);
-    }
-    let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len() as f32;
-    let (first, last) = (mean(&losses[..20]), mean(&losses[STEPS - 20..]));
-    assert!(last < first / 4.0, "nothing was learned: loss {first} to {last}");
-    println!("trained {STEPS} steps in {:.1?}: loss {first:.2} to {last:.3}", start.elapsed());
-
-    let weights: Vec<f32> = net.parameters().iter().flat_map(|(_, values)| values.iter().copied()).collect();
+/// A net's weights in two dtypes, and its moments.
+fn of_a_net(names: [&'static str; 4], Trained { weights, m, v }: &Trained) -> [Row; 4] {
     let halves: Vec<half::bf16> = weights.iter().map(|&value| half::bf16::from_f32(value)).collect();
-    let mut snapshot = Snapshot::new();
-    snapshot.state_dict("optimizer", optimizer.state_dict().unwrap()).unwrap();
-    let state = Checkpoint::from_bytes(&snapshot.to_bytes(&WriteOptions::new()).unwrap()).unwrap();
-    let moments = |kind: &str| {
-        let wanted = state.names().filter(|name| name.contains(kind));
-        wanted.flat_map(|name| state.tensor(name).unwrap().bytes().to_vec()).collect::<Vec<u8>>()
-    };
+    let [bf16, f32, of_m, of_v] = names;
+    [
+        (bf16, Dtype::Bf16, bytes(&halves)),
+        (f32, Dtype::F32, bytes(weights)),
+        (of_m, Dtype::F32, m.clone()),
+        (of_v, Dtype::F32, v.clone()),
+    ]
+}
+
+fn rows() -> Vec<Row> {
+    let (model, lenet) = (nets::language_model(), nets::lenet());
+    let doubles: Vec<f64> =
+        lenet.weights.iter().map(|&value| f64::from(value) * std::f64::consts::PI).collect();
     // Token ids as text has them: the n-th most frequent of 50,257 is drawn about 1/n as often as the first.
+    let mut rng = Rng::new(1);
     let ids: Vec<i64> = (0..500_000).map(|_| 50_257_f64.powf(rng.uniform_f64()) as i64 - 1).collect();
     let tokens: Vec<u16> = ids.iter().map(|&id| id as u16).collect();
-    vec![
-        ("bf16 weights", Dtype::Bf16, bytes(&halves)),
-        ("f32 weights", Dtype::F32, bytes(&weights)),
-        ("Adam m", Dtype::F32, moments("exp_avg.")),
-        ("Adam v", Dtype::F32, moments("exp_avg_sq.")),
-        (
-            "f64 weights",
-            Dtype::F64,
-            bytes(&weights.iter().map(|&value| f64::from(value) * std::f64::consts::PI).collect::<Vec<_>>()),
-        ),
-        ("i64 ids", Dtype::I64, bytes(&ids)),
-        ("u16 tokens", Dtype::U16, bytes(&tokens)),
-    ]
+    let mut rows = Vec::new();
+    rows.extend(of_a_net(["bf16 weights", "f32 weights", "Adam m", "Adam v"], &model));
+    rows.extend(of_a_net(["LeNet: bf16", "LeNet: f32", "LeNet: Adam m", "LeNet: Adam v"], &lenet));
+    rows.push(("f64 weights", Dtype::F64, bytes(&doubles)));
+    rows.push(("i64 ids", Dtype::I64, bytes(&ids)));
+    rows.push(("u16 tokens", Dtype::U16, bytes(&tokens)));
+    rows
 }
 
 /// How a chunk was stored: codec, filter, bytes.
@@ -207,9 +188,30 @@ fn measure(system: &mut dyn System, dtype: Dtype, raw: &[u8]) -> [f64; 3] {
     [raw.len() as f64 / len as f64, gigabytes / encoding, gigabytes / decoding]
 }
 
+/// What ZipNN, called from Python, makes of bf16 or f32: as [`measure`] has it.
+fn zipnn(dtype: Dtype, raw: &[u8]) -> Option<[f64; 3]> {
+    let python = std::env::var("PYTHON").ok()?;
+    let dtype = match dtype {
+        Dtype::Bf16 => "bfloat16",
+        Dtype::F32 => "float32",
+        _ => return None,
+    };
+    let path = std::env::temp_dir().join(format!("tensorkeep-codec-{}", std::process::id()));
+    std::fs::write(&path, raw).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/codec/peer.py");
+    let mut command = Command::new(python);
+    let output = command.arg(script).arg(dtype).arg(&path).arg(PASSES.to_string()).output().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let words =
+        String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
+    let figures: Vec<f64> = words.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    let figures = figures.try_into();
+    figures.inspect_err(|_| println!("{:14}{}", "", words.trim())).ok()
+}
+
 fn main() {
     let max = std::env::args().any(|argument| argument == "--max");
-    let rows = trained();
+    let rows = rows();
     println!("ratio @ GB/s in / out, one core, chunks of 1 MiB, medians of {PASSES}");
     println!("{:14}{:>24}{:>24}{:>24}{:>10}", "", "balanced", "zstd 3", "zstd 3 on planes", "entropy");
     for (name, dtype, raw) in &rows {
@@ -220,6 +222,9 @@ fn main() {
         let ceiling = ceiling(raw, dtype.size());
         let cell = |[ratio, encoded, decoded]: [f64; 3]| format!("{ratio:.3} @ {encoded:.2} / {decoded:.2}");
         println!("{name:14}{:>24}{:>24}{:>24}{ceiling:>10.3}", cell(this), cell(plain), cell(planes));
+        if let Some(zipnn) = zipnn(*dtype, raw) {
+            println!("{:14}{:>24}", "  ZipNN", cell(zipnn));
+        }
         if max {
             let mut max = This(Codec::Max, Encoder::default(), Decoder::default());
             println!(
