@@ -4,7 +4,7 @@ use super::{Checkpoint, Verify};
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::table::{Chunk, Columns};
+use crate::format::table::{Chunk, Columns, Row};
 use crate::format::{checksum_error, crc32};
 use crate::tensor::Tensor;
 use serde::{Serialize, Serializer};
@@ -107,12 +107,11 @@ impl Checkpoint {
     #[inline]
     pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'_>> {
         let columns = self.index.tensors.columns();
-        Own { columns, names: columns.names().enumerate() }.chain(self.index.aliases.iter().map(
-            move |(name, &target)| {
-                let i = target as usize;
-                describe(columns, name, i, Some(columns.name(i)))
-            },
-        ))
+        let own = Own { columns, names: columns.joined_names(), rows: columns.rows() };
+        own.chain(self.index.aliases.iter().map(move |(name, &target)| {
+            let i = target as usize;
+            describe(columns, name, columns.row(i), Some(columns.name(i)))
+        }))
     }
 
     /// Names of all tensors, further names of tied ones last.
@@ -132,7 +131,8 @@ impl Checkpoint {
             Some((alias, _)) => (alias.as_str(), Some(own)),
             None => (own, None),
         };
-        Ok(describe(self.index.tensors.columns(), name, i, alias_of))
+        let columns = self.index.tensors.columns();
+        Ok(describe(columns, name, columns.row(i), alias_of))
     }
 
     /// A tensor: borrowed when the file is mapped and it is stored raw, else read or decoded into its own memory.
@@ -348,36 +348,38 @@ pub(super) fn check_crc(number: usize, chunk: &Chunk, stored: &[u8]) -> Result<(
 
 /// The tensors of a table. Not a closure in a `map`, because of which no compiler can be made to inline the loop: then the
 /// fields that a caller does not look at are never read.
-struct Own<'c, N> {
+struct Own<'c, R> {
     columns: Columns<'c>,
-    names: N,
+    names: &'c str,
+    rows: R,
 }
 
-impl<'c, N: Iterator<Item = (usize, &'c str)>> Iterator for Own<'c, N> {
+impl<'c, R: Iterator<Item = Row>> Iterator for Own<'c, R> {
     type Item = TensorInfo<'c>;
 
     #[inline(always)]
     fn next(&mut self) -> Option<TensorInfo<'c>> {
-        let (i, name) = self.names.next()?;
-        Some(describe(self.columns, name, i, None))
+        let row = self.rows.next()?;
+        let name = self.names.get(row.name.clone()).unwrap_or_default();
+        Some(describe(self.columns, name, row, None))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.names.size_hint()
+        self.rows.size_hint()
     }
 }
 
 #[inline(always)]
-fn describe<'c>(table: Columns<'c>, name: &'c str, i: usize, alias_of: Option<&'c str>) -> TensorInfo<'c> {
+fn describe<'c>(table: Columns<'c>, name: &'c str, row: Row, alias_of: Option<&'c str>) -> TensorInfo<'c> {
     TensorInfo {
         name,
-        dtype: table.dtype(i),
-        shape: table.dims(i).into(),
-        byte_len: table.byte_len(i),
-        stored_len: table.stored_len(i),
-        offset: table.offset(i),
-        chunks: table.chunk_numbers(i).len(),
-        raw: table.is_raw(i),
+        dtype: Dtype::from_id(row.dtype).ok_or(row.dtype),
+        byte_len: row.byte_len,
+        stored_len: table.stored_len(&row),
+        offset: row.offset,
+        chunks: row.chunks.len(),
+        raw: table.are_raw(row.chunks),
+        shape: table.axes(row.dims).into(),
         alias_of,
     }
 }

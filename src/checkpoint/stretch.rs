@@ -43,7 +43,7 @@ impl Checkpoint {
             let start = entry.table.offset(entry.number);
             let padding = (entry.table.byte_len(entry.number) > 0).then(|| {
                 let range = end..start;
-                end = start + entry.table.stored_len(entry.number);
+                end = start + entry.table.stored_len(&entry.table.row(entry.number));
                 Stretch { range, must_be: MustBe::Zeros }
             });
             let chunks = entry.table.chunks(entry.number).enumerate();

@@ -6,6 +6,7 @@ use super::limits::Limits;
 use super::table::{Kind, Table};
 use super::{INDEX_ALIGN, INDEX_MAGIC, align_up, checksum_error, crc32, le};
 use crate::error::{Error, Result};
+use crate::pipeline;
 use crc32fast::Hasher;
 use std::ops::Range;
 
@@ -128,7 +129,7 @@ impl<B: AsRef<[u8]> + Clone> Index<B> {
     /// # Errors
     /// `Damaged`.
     pub fn decode(region: B, crc: u32, data: Range<u64>, workers: usize) -> Result<Self> {
-        let sections = verified_sections(region.as_ref(), crc)?;
+        let sections = verified_sections(region.as_ref(), crc, workers)?;
         let find =
             |kind: u32| sections.iter().find(|(found, _)| *found == kind).map(|(_, payload)| payload.clone());
         let required = |kind: u32, what: &'static str| {
@@ -162,9 +163,9 @@ impl<B: AsRef<[u8]> + Clone> Index<B> {
 type Sections = Vec<(u32, Range<usize>)>;
 
 /// The sections of a region, whose own checksum is `crc`.
-fn verified_sections(region: &[u8], crc: u32) -> Result<Sections> {
+fn verified_sections(region: &[u8], crc: u32, workers: usize) -> Result<Sections> {
     let unlike = |found| checksum_error("checksum of the index", crc, found);
-    match sections(region) {
+    match sections(region, workers) {
         Ok((sections, found)) if found == crc => Ok(sections),
         Ok((_, found)) => Err(unlike(found)),
         // What a region says that is not the one that was written means nothing.
@@ -173,7 +174,7 @@ fn verified_sections(region: &[u8], crc: u32) -> Result<Sections> {
 }
 
 /// The sections of a region, and its checksum; unknown kinds are checked and kept.
-fn sections(region: &[u8]) -> Result<(Sections, u32)> {
+fn sections(region: &[u8], workers: usize) -> Result<(Sections, u32)> {
     let preamble = region.get(..preamble::LEN).ok_or_else(|| ends_early(region))?;
     let (region_len, count) = preamble::decode(preamble)?;
     if region_len != region.len() as u64 || u64::from(count) > Limits::V1.sections {
@@ -190,8 +191,7 @@ fn sections(region: &[u8]) -> Result<(Sections, u32)> {
         let start = at + section::LEN;
         let end = usize::try_from(len).ok().and_then(|len| start.checked_add(len));
         let payload = end.and_then(|end| region.get(start..end)).ok_or_else(|| ends_early(region))?;
-        let mut payload_crc = Hasher::new();
-        payload_crc.update(payload);
+        let payload_crc = checksum(payload, workers)?;
         whole.update(&region[hashed..start]);
         whole.combine(&payload_crc);
         hashed = start + payload.len();
@@ -213,6 +213,26 @@ fn sections(region: &[u8]) -> Result<(Sections, u32)> {
     check_zeros(&region[at..])?;
     whole.update(&region[hashed..]);
     Ok((sections, whole.finalize()))
+}
+
+/// Bytes that a thread checksums at a time: so many that a thread is worth its start, where there are several.
+const PART: usize = 2 << 20;
+
+fn checksum(bytes: &[u8], workers: usize) -> Result<Hasher> {
+    let mut parts: Vec<_> = bytes.chunks(PART).map(|part| (Hasher::new(), part)).collect();
+    let workers = workers.min(parts.len());
+    pipeline::each(
+        workers,
+        parts.iter_mut(),
+        || (),
+        |(), (hasher, part)| {
+            hasher.update(part);
+            Ok(())
+        },
+    )?;
+    let mut whole = Hasher::new();
+    parts.iter().for_each(|(hasher, _)| whole.combine(hasher));
+    Ok(whole)
 }
 
 fn check_zeros(padding: &[u8]) -> Result<()> {
@@ -266,6 +286,29 @@ mod tests {
             assert!(error.contains("checksum of the index:"), "bit {bit}: {error}");
         }
         assert!(Index::decode(region.as_slice(), !crc, 4096..4160, 1).is_err());
+    }
+
+    #[test]
+    fn a_long_region_is_checksummed_the_same_on_any_number_of_threads() {
+        let long: Vec<u8> =
+            (0..2 * PART as u32 + 100).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        for bytes in [&long[..], &long[..PART], &long[..PART + 1], &[]] {
+            for workers in [1, 2, 5] {
+                assert_eq!(checksum(bytes, workers).unwrap().finalize(), crc32(bytes), "{}", bytes.len());
+            }
+        }
+        let region = encode(&[(999, long)]);
+        let crc = crc32(&region);
+        for workers in [1, 2, 5] {
+            assert!(verified_sections(&region, crc, workers).is_ok());
+            // In each part, and in what lies between them.
+            for at in [0, 40, 100, PART, PART + 100, 2 * PART + 100, region.len() - 1] {
+                let mut region = region.clone();
+                region[at] ^= 1;
+                let error = verified_sections(&region, crc, workers).unwrap_err().to_string();
+                assert!(error.contains("checksum of the index:"), "byte {at}: {error}");
+            }
+        }
     }
 
     #[test]

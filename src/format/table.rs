@@ -9,7 +9,7 @@ mod columns;
 mod validate;
 
 pub use build::TableBuilder;
-pub use columns::{Chunk, Columns};
+pub use columns::{Chunk, Columns, Row};
 pub use validate::check_name;
 
 use crate::error::Result;
@@ -268,6 +268,7 @@ mod tests {
         let table = parse(&table).unwrap();
         assert_eq!(table.columns().dtype(0), Err(999));
         assert!(!table.columns().is_raw(0));
-        assert_eq!(table.columns().stored_len(0), 20);
+        let columns = table.columns();
+        assert_eq!(columns.stored_len(&columns.row(0)), 20);
     }
 }

@@ -68,6 +68,62 @@ pub struct Chunk {
     pub crc: u32,
 }
 
+/// One entry: its fixed-width fields, and where its variable ones stand.
+pub struct Row {
+    /// In the column of names.
+    pub name: Range<usize>,
+    /// In the column of axes.
+    pub dims: Range<usize>,
+    /// Numbers of its chunks among all chunks of the table.
+    pub chunks: Range<usize>,
+    /// Raw length in bytes.
+    pub byte_len: u64,
+    /// Absolute offset of the extent.
+    pub offset: u64,
+    /// Dtype id.
+    pub dtype: u16,
+    /// Raw bytes of a full chunk, as a power of two.
+    pub chunk_log2: u8,
+}
+
+/// Entries in order. What ends one begins the next, and columns that are read side by side need no look at a bound for
+/// each: several times as fast as [`Columns::row`].
+pub struct Rows<I> {
+    fields: I,
+    name: usize,
+    dim: usize,
+    chunk: usize,
+}
+
+type Ends<'a> = ((&'a [u8; 4], &'a [u8; 4]), &'a [u8; 4]);
+type Fields<'a> = (Ends<'a>, ((&'a [u8; 8], &'a [u8; 8]), (&'a [u8; 2], &'a u8)));
+
+impl<'a, I: Iterator<Item = Fields<'a>>> Iterator for Rows<I> {
+    type Item = Row;
+
+    #[inline(always)] // the fields that a caller does not look at are then never read
+    fn next(&mut self) -> Option<Row> {
+        let (((name, dim), chunk), ((byte_len, offset), (dtype, chunk_log2))) = self.fields.next()?;
+        let up_to = |start: &mut usize, end: &[u8; 4]| {
+            let end = u32::from_le_bytes(*end) as usize;
+            std::mem::replace(start, end)..end
+        };
+        Some(Row {
+            name: up_to(&mut self.name, name),
+            dims: up_to(&mut self.dim, dim),
+            chunks: up_to(&mut self.chunk, chunk),
+            byte_len: u64::from_le_bytes(*byte_len),
+            offset: u64::from_le_bytes(*offset),
+            dtype: u16::from_le_bytes(*dtype),
+            chunk_log2: *chunk_log2,
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.fields.size_hint()
+    }
+}
+
 // Small and called from iterators that are compiled in the caller's crate: inlined there, a listing is twice as fast.
 impl<'a> Columns<'a> {
     /// Number of entries.
@@ -88,11 +144,40 @@ impl<'a> Columns<'a> {
         self.names.get(Self::span(self.name_ends, i)).unwrap_or_default()
     }
 
+    /// All entries, in order.
+    #[inline]
+    pub fn rows(self) -> Rows<impl Iterator<Item = Fields<'a>>> {
+        let ends = self.name_ends.as_chunks().0.iter().zip(self.dim_ends.as_chunks().0);
+        let ends = ends.zip(self.chunk_ends.as_chunks().0);
+        let lengths = self.byte_lens.as_chunks().0.iter().zip(self.offsets.as_chunks().0);
+        let small = self.dtypes.as_chunks().0.iter().zip(self.chunk_log2);
+        Rows { fields: ends.zip(lengths.zip(small)), name: 0, dim: 0, chunk: 0 }
+    }
+
+    /// The `i`-th entry.
+    #[inline]
+    pub fn row(&self, i: usize) -> Row {
+        Row {
+            name: Self::span(self.name_ends, i),
+            dims: Self::span(self.dim_ends, i),
+            chunks: self.chunk_numbers(i),
+            byte_len: self.byte_len(i),
+            offset: self.offset(i),
+            dtype: self.dtypes.as_chunks().0.get(i).map_or(0, |id| u16::from_le_bytes(*id)),
+            chunk_log2: u8_at(self.chunk_log2, i),
+        }
+    }
+
+    /// All names, one after the other: checked once for all instead of once each.
+    #[inline]
+    pub fn joined_names(&self) -> &'a str {
+        std::str::from_utf8(self.names).unwrap_or_default()
+    }
+
     /// Names of all entries, in order.
     #[inline]
     pub fn names(self) -> impl ExactSizeIterator<Item = &'a str> {
-        // Checked once for all instead of once each.
-        let names = std::str::from_utf8(self.names).unwrap_or_default();
+        let names = self.joined_names();
         (0..self.len()).map(move |i| names.get(Self::span(self.name_ends, i)).unwrap_or_default())
     }
 
@@ -119,17 +204,23 @@ impl<'a> Columns<'a> {
     }
 
     /// Dtype id of the `i`-th entry, `Err` with the id when this version does not know it.
-    #[inline(always)] // a listing that does not look at it then does not read it
+    #[inline]
     pub fn dtype(&self, i: usize) -> Result<Dtype, u16> {
-        let id = self.dtypes.as_chunks().0.get(i).map_or(0, |id| u16::from_le_bytes(*id));
+        let id = self.row(i).dtype;
         Dtype::from_id(id).ok_or(id)
     }
 
     /// Lengths of the axes of the `i`-th entry.
     #[inline]
     pub fn dims(&self, i: usize) -> impl ExactSizeIterator<Item = u64> + use<'a> {
+        self.axes(Self::span(self.dim_ends, i))
+    }
+
+    /// Lengths of these axes.
+    #[inline]
+    pub fn axes(&self, axes: Range<usize>) -> impl ExactSizeIterator<Item = u64> + use<'a> {
         let dims = self.dims;
-        Self::span(self.dim_ends, i).map(move |axis| u64_at(dims, axis))
+        axes.map(move |axis| u64_at(dims, axis))
     }
 
     /// Raw length of the `i`-th entry in bytes.
@@ -181,17 +272,23 @@ impl<'a> Columns<'a> {
     /// Whether the `i`-th entry is stored as it is: one contiguous extent that can be mapped.
     #[inline]
     pub fn is_raw(&self, i: usize) -> bool {
-        let codecs = self.chunk_codecs.get(self.chunk_numbers(i)).unwrap_or_default();
+        self.are_raw(self.chunk_numbers(i))
+    }
+
+    /// Whether these chunks are stored as they are.
+    #[inline]
+    pub fn are_raw(&self, chunks: Range<usize>) -> bool {
+        let codecs = self.chunk_codecs.get(chunks).unwrap_or_default();
         codecs.iter().all(|&codec| codec == CODEC_RAW)
     }
 
-    /// Stored bytes of the `i`-th entry.
+    /// Stored bytes of an entry.
     #[inline]
-    pub fn stored_len(&self, i: usize) -> u64 {
+    pub fn stored_len(&self, row: &Row) -> u64 {
         if self.chunk_codecs.is_empty() {
-            return self.byte_len(i);
+            return row.byte_len;
         }
-        self.chunk_numbers(i).map(|number| u64::from(u32_at(self.chunk_stored, number))).sum()
+        row.chunks.clone().map(|number| u64::from(u32_at(self.chunk_stored, number))).sum()
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::super::limits::Limits;
 use super::super::{PAGE, extent_align, le};
-use super::{CODEC_FILL, CODEC_RAW, Columns, Kind};
+use super::{CODEC_FILL, CODEC_RAW, Columns, Kind, Row};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The largest element: complex of two binary64.
@@ -46,35 +47,19 @@ impl Validator<'_> {
     }
 
     fn check_rows(&self, data_start: u64) -> Result<u64> {
-        let mut at = Reached { dims: 0, chunks: 0, data: data_start };
-        for (i, row) in self.rows().enumerate() {
-            at = self.check(&row, at).map_err(|broken| self.explain(broken, i, &row, at))?;
+        let mut data_end = data_start;
+        for (i, row) in self.columns.rows().enumerate() {
+            data_end =
+                self.check(&row, data_end).map_err(|broken| self.explain(broken, i, &row, data_end))?;
         }
-        Ok(at.data)
-    }
-
-    /// Whole words of columns whose lengths were checked: no look at a bound for each.
-    fn rows(&self) -> impl Iterator<Item = Row> {
-        let columns = self.columns;
-        let ends = columns.dim_ends.as_chunks().0.iter().zip(columns.chunk_ends.as_chunks().0);
-        let lengths = columns.byte_lens.as_chunks().0.iter().zip(columns.offsets.as_chunks().0);
-        let small = columns.dtypes.as_chunks().0.iter().zip(columns.chunk_log2);
-        ends.zip(lengths).zip(small).map(|((ends, lengths), small)| Row {
-            dim_end: u32::from_le_bytes(*ends.0) as usize,
-            chunk_end: u32::from_le_bytes(*ends.1) as usize,
-            byte_len: u64::from_le_bytes(*lengths.0),
-            offset: u64::from_le_bytes(*lengths.1),
-            dtype: u16::from_le_bytes(*small.0),
-            chunk_log2: *small.1,
-        })
+        Ok(data_end)
     }
 
     #[inline(always)] // once for each entry of millions
-    fn check(&self, row: &Row, at: Reached) -> Result<Reached, Broken> {
-        self.check_shape(row, at.dims)?;
-        let stored = self.check_chunks(row, at.chunks)?;
-        let data = self.check_extent(row, stored, at.data)?;
-        Ok(Reached { dims: row.dim_end, chunks: row.chunk_end, data })
+    fn check(&self, row: &Row, data_end: u64) -> Result<u64, Broken> {
+        self.check_shape(row)?;
+        let stored = self.check_chunks(row)?;
+        self.check_extent(row, stored, data_end)
     }
 
     /// Every column has the length that the number of entries, axes and chunks asks for.
@@ -152,9 +137,9 @@ impl Validator<'_> {
 
     /// Axes in their column, and shape × dtype is the raw length.
     #[inline(always)]
-    fn check_shape(&self, row: &Row, start: usize) -> Result<(), Broken> {
-        let rank = row.dim_end.wrapping_sub(start) as u64;
-        let dims = self.dims(start, row.dim_end).filter(|_| rank <= Limits::V1.rank).ok_or(Broken::Axes)?;
+    fn check_shape(&self, row: &Row) -> Result<(), Broken> {
+        let rank = row.dims.end.wrapping_sub(row.dims.start) as u64;
+        let dims = self.dims(row).filter(|_| rank <= Limits::V1.rank).ok_or(Broken::Axes)?;
         if row.byte_len > Limits::V1.tensor_bytes {
             return Err(Broken::TooLong);
         }
@@ -172,35 +157,33 @@ impl Validator<'_> {
         if bytes == Some(row.byte_len) { Ok(()) } else { Err(Broken::RawLength(dtype)) }
     }
 
-    fn dims(&self, start: usize, end: usize) -> Option<&[[u8; 8]]> {
-        self.columns.dims.as_chunks().0.get(start..end)
+    fn dims(&self, row: &Row) -> Option<&[[u8; 8]]> {
+        self.columns.dims.as_chunks().0.get(row.dims.clone())
     }
 
     /// As many chunks as the raw length asks for, each within its bounds. Returns the stored length.
     #[inline(always)]
-    fn check_chunks(&self, row: &Row, start: usize) -> Result<u64, Broken> {
+    fn check_chunks(&self, row: &Row) -> Result<u64, Broken> {
         let log2 = u64::from(row.chunk_log2);
         if !(Limits::V1.chunk_log2_min..=Limits::V1.chunk_log2_max).contains(&log2) {
             return Err(Broken::ChunkSize);
         }
-        let count = row.chunk_count();
-        if row.chunk_end > self.chunk_total()
-            || (row.chunk_end as u64).checked_sub(count) != Some(start as u64)
-        {
+        let Range { start, end } = row.chunks;
+        if end > self.chunk_total() || (end as u64).checked_sub(chunk_count(row)) != Some(start as u64) {
             return Err(Broken::ChunkCount);
         }
-        if self.columns.chunk_codecs.is_empty() { Ok(row.byte_len) } else { self.check_coded(row, start) }
+        if self.columns.chunk_codecs.is_empty() { Ok(row.byte_len) } else { self.check_coded(row) }
     }
 
     fn chunk_total(&self) -> usize {
         self.columns.chunk_crcs.len() / 4
     }
 
-    fn check_coded(&self, row: &Row, start: usize) -> Result<u64, Broken> {
+    fn check_coded(&self, row: &Row) -> Result<u64, Broken> {
         let element = Dtype::from_id(row.dtype).map(|dtype| dtype.size() as u64);
         let mut left = row.byte_len;
         let mut total = 0_u64;
-        for number in start..row.chunk_end {
+        for number in row.chunks.clone() {
             let raw_len = left.min(1 << row.chunk_log2);
             let (stored, codec, filter) = self.coded(number);
             let valid = match codec {
@@ -245,18 +228,18 @@ impl Validator<'_> {
 
     /// The error of the `i`-th entry, which breaks a rule. Apart from the rules, so that the loop over them is short.
     #[cold]
-    fn explain(&self, broken: Broken, i: usize, row: &Row, at: Reached) -> Error {
+    fn explain(&self, broken: Broken, i: usize, row: &Row, data_end: u64) -> Error {
         let error = match broken {
             Broken::Axes => Error::damaged("place of the axes")
                 .expected(format!("at most {} axes", Limits::V1.rank))
-                .found(format!("{}..{}", at.dims, row.dim_end)),
+                .found(format!("{:?}", row.dims)),
             Broken::TooLong => Error::damaged("raw length")
                 .expected(format!("at most {}", Limits::V1.tensor_bytes))
                 .found(row.byte_len),
             Broken::RecordShape => Error::damaged("shape of a record")
                 .expected(format!("one axis of at most {} opaque bytes", Limits::V1.record_bytes)),
             Broken::RawLength(dtype) => {
-                let dims = self.dims(at.dims, row.dim_end).unwrap_or_default().iter();
+                let dims = self.dims(row).unwrap_or_default().iter();
                 let dims: Vec<_> = dims.map(|dim| u64::from_le_bytes(*dim)).collect();
                 Error::damaged("raw length")
                     .expected(format!("{dtype} {dims:?}"))
@@ -266,11 +249,11 @@ impl Validator<'_> {
                 Error::damaged("chunk size").expected("2^16 to 2^26").found(format!("2^{}", row.chunk_log2))
             }
             Broken::ChunkCount => Error::damaged("number of chunks")
-                .expected(row.chunk_count())
-                .found(format!("{}..{} of {}", at.chunks, row.chunk_end, self.chunk_total())),
+                .expected(chunk_count(row))
+                .found(format!("{:?} of {}", row.chunks, self.chunk_total())),
             Broken::StoredLength { number, raw_len } => {
                 let (stored, codec, filter) = self.coded(number);
-                Error::damaged(format!("stored length of chunk {}", number - at.chunks))
+                Error::damaged(format!("stored length of chunk {}", number - row.chunks.start))
                     .found(format!("{stored} of {raw_len} raw bytes by codec {codec}, filter {filter}"))
             }
             Broken::OffsetOfNothing => {
@@ -280,7 +263,7 @@ impl Validator<'_> {
                 .expected(format!(
                     "a multiple of {} within a page after {}, ending by {}",
                     extent_align(row.byte_len),
-                    at.data,
+                    data_end,
                     self.data_limit
                 ))
                 .found(format!("{}+{stored}", row.offset)),
@@ -294,30 +277,10 @@ impl Validator<'_> {
     }
 }
 
-/// The fixed-width fields of one entry.
-struct Row {
-    dim_end: usize,
-    chunk_end: usize,
-    byte_len: u64,
-    offset: u64,
-    dtype: u16,
-    chunk_log2: u8,
-}
-
-impl Row {
-    /// How many chunks the raw length asks for: `div_ceil`, without the division.
-    fn chunk_count(&self) -> u64 {
-        let partial = self.byte_len & ((1 << self.chunk_log2) - 1) != 0;
-        (self.byte_len >> self.chunk_log2) + u64::from(partial)
-    }
-}
-
-/// How far the entries before one reach in the columns of axes and chunks, and in the file.
-#[derive(Clone, Copy)]
-struct Reached {
-    dims: usize,
-    chunks: usize,
-    data: u64,
+/// How many chunks the raw length asks for: `div_ceil`, without the division.
+fn chunk_count(row: &Row) -> u64 {
+    let partial = row.byte_len & ((1 << row.chunk_log2) - 1) != 0;
+    (row.byte_len >> row.chunk_log2) + u64::from(partial)
 }
 
 /// The rule that an entry breaks.
