@@ -28,7 +28,13 @@ macro_rules! dtypes {
             /// The dtype of an id on disk, `None` for ids this version does not know.
             #[inline]
             pub const fn from_id(id: u16) -> Option<Self> {
-                match id { $($id => Some(Self::$variant),)* _ => None }
+                // A look into a table: as a `match` it is a jump, for each entry of a listing.
+                const BY_ID: [Option<Dtype>; 256] = {
+                    let mut by_id = [None; 256];
+                    $(by_id[$id] = Some(Dtype::$variant);)*
+                    by_id
+                };
+                if id < 256 { BY_ID[id as usize] } else { None }
             }
 
             /// The name: `f32`, `bf16`, `f8e4m3fn`.

@@ -49,8 +49,7 @@ impl Validator<'_> {
     fn check_rows(&self, data_start: u64) -> Result<u64> {
         let mut data_end = data_start;
         for (i, row) in self.columns.rows().enumerate() {
-            data_end =
-                self.check(&row, data_end).map_err(|broken| self.explain(broken, i, &row, data_end))?;
+            data_end = self.check(&row, data_end).map_err(|broken| self.explain(broken, i, data_end))?;
         }
         Ok(data_end)
     }
@@ -228,7 +227,8 @@ impl Validator<'_> {
 
     /// The error of the `i`-th entry, which breaks a rule. Apart from the rules, so that the loop over them is short.
     #[cold]
-    fn explain(&self, broken: Broken, i: usize, row: &Row, data_end: u64) -> Error {
+    fn explain(&self, broken: Broken, i: usize, data_end: u64) -> Error {
+        let row = &self.columns.row(i);
         let error = match broken {
             Broken::Axes => Error::damaged("place of the axes")
                 .expected(format!("at most {} axes", Limits::V1.rank))
