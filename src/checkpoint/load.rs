@@ -171,3 +171,66 @@ impl Checkpoint {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::Blob;
+    use crate::{Checkpoint, OpenOptions, Result, Snapshot, Tensor, WriteOptions};
+    use std::collections::BTreeSet;
+    use std::ops::Range;
+    use std::sync::{Arc, Mutex};
+
+    /// Bytes as if they were mapped, and what was said to be looked at next.
+    #[derive(Debug)]
+    struct Announced {
+        bytes: Vec<u8>,
+        announced: Mutex<BTreeSet<(u64, u64)>>,
+    }
+
+    impl Blob for Announced {
+        fn len(&self) -> u64 {
+            self.bytes.len() as u64
+        }
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+            buffer.copy_from_slice(&self.bytes[offset as usize..][..buffer.len()]);
+            Ok(())
+        }
+
+        fn as_bytes(&self) -> Option<&[u8]> {
+            Some(&self.bytes)
+        }
+
+        fn will_need(&self, range: Range<u64>) {
+            self.announced.lock().unwrap().insert((range.start, range.end));
+        }
+    }
+
+    #[test]
+    fn mapped_chunks_are_announced_whichever_way_they_are_looked_at() {
+        let mut snapshot = Snapshot::new();
+        let values: Vec<f32> = (0..1_000_000).map(|i| i as f32).collect();
+        snapshot.tensor("w", Tensor::from_elements(&[1000, 1000], &values).unwrap()).unwrap();
+        let bytes = snapshot.to_bytes(&WriteOptions::new()).unwrap();
+        type Look = fn(&Checkpoint) -> Result<()>;
+        let looks: [(&str, Look); 5] = [
+            ("tensor", |checkpoint| checkpoint.tensor("w").map(drop)),
+            ("load", |checkpoint| checkpoint.load(["w"]).map(drop)),
+            ("load_into", |checkpoint| checkpoint.load_into("w", &mut vec![0; 4_000_000])),
+            ("visit_chunks", |checkpoint| checkpoint.visit_chunks("w", 0..4, |_, _| Ok(()))),
+            ("verify", |checkpoint| checkpoint.verify().map(drop)),
+        ];
+        for (what, look) in looks {
+            let blob = Arc::new(Announced { bytes: bytes.to_vec(), announced: Mutex::default() });
+            let same = Arc::clone(&blob) as Arc<dyn Blob>;
+            let checkpoint = Checkpoint::from_blob(same, "announced".to_owned(), OpenOptions::new()).unwrap();
+            assert!(blob.announced.lock().unwrap().is_empty(), "opening looks at the ends only");
+            look(&checkpoint).unwrap();
+            let announced = blob.announced.lock().unwrap();
+            for chunk in checkpoint.chunks("w").unwrap() {
+                let range = (chunk.offset, chunk.offset + u64::from(chunk.stored_len));
+                assert!(announced.contains(&range), "{what}: {range:?} of {announced:?}");
+            }
+        }
+    }
+}

@@ -296,9 +296,17 @@ impl Checkpoint {
             })
     }
 
+    /// The stored bytes of a chunk where they lie, to be looked at now.
     pub(super) fn stored_in_memory(&self, chunk: &Chunk) -> Option<&[u8]> {
-        let start = chunk.offset as usize;
-        self.blob.as_bytes()?.get(start..start + chunk.stored_len as usize)
+        self.in_memory(chunk.offset..chunk.offset + u64::from(chunk.stored_len))
+    }
+
+    /// Bytes of the file where they lie, to be looked at now.
+    pub(super) fn in_memory(&self, range: Range<u64>) -> Option<&[u8]> {
+        let bytes = self.blob.as_bytes()?;
+        self.blob.will_need(range.clone());
+        // OK to cast: what is not within the bytes is not found in them.
+        bytes.get(range.start as usize..range.end as usize)
     }
 
     /// Verifies one chunk's stored bytes unless that was done before, or is not wanted.

@@ -130,9 +130,9 @@ impl Checkpoint {
     /// Bytes of the file as they are.
     pub(super) fn bytes_at<'s>(&'s self, range: Range<u64>, window: &'s mut Window) -> Result<&'s [u8]> {
         // OK to cast: chunks are at most 64 MiB, padding less than a page, and an index was in memory already.
-        if let Some(all) = self.blob.as_bytes() {
-            let bytes = all.get(range.start as usize..range.end as usize);
-            return bytes.ok_or_else(|| ends_early(range.start, 0, all.len() as u64));
+        if self.is_mapped() {
+            let bytes = self.in_memory(range.clone());
+            return bytes.ok_or_else(|| ends_early(range.start, 0, self.blob.len()));
         }
         window.get(&*self.blob, range)
     }

@@ -5,12 +5,12 @@
     reason = "mapping a file is sound only under a promise that the caller gives; see `Unchanging`"
 )]
 
+use super::ahead::Ahead;
+use super::vfs::{self, OsFile};
 use super::{Blob, read_within};
 use crate::error::{Error, Result};
 use std::fs::File;
-use std::io;
-use std::ops::{Deref, DerefMut};
-use std::os::unix::fs::FileExt;
+use std::ops::{Deref, DerefMut, Range};
 
 /// The promise that mapped files stay as they are while they are mapped.
 ///
@@ -43,7 +43,8 @@ const HUGE_PAGE: usize = 2 << 20;
 #[derive(Debug)]
 pub(crate) struct MappedFile {
     map: memmap2::Mmap,
-    file: File,
+    file: OsFile,
+    ahead: Ahead,
     path: String,
 }
 
@@ -62,7 +63,7 @@ impl MappedFile {
             // Advice only: the kernel then reads 2 MiB at a fault instead of 128 KiB.
             let _ = map.advise(memmap2::Advice::HugePage);
         }
-        Ok(Self { map, file, path })
+        Ok(Self { map, file: OsFile(file), ahead: Ahead::default(), path })
     }
 }
 
@@ -107,16 +108,17 @@ impl Blob for MappedFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let read = |buffer: &mut [u8]| match self.file.read_exact_at(buffer, offset) {
-            // Cut in spite of the promise.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-            read => read.map(|()| buffer.len()),
-        };
+        // Fewer than wanted where it was cut in spite of the promise.
+        let read = |buffer: &mut [u8]| vfs::read_full_at(&self.file, offset, buffer);
         read_within(self.len(), offset, buffer, read).map_err(|error| error.in_object(&self.path))
     }
 
     fn as_bytes(&self) -> Option<&[u8]> {
         Some(&self.map)
+    }
+
+    fn will_need(&self, range: Range<u64>) {
+        self.ahead.prepare(&self.file, range, self.len());
     }
 }
 

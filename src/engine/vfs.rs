@@ -262,8 +262,9 @@ impl Stat {
     }
 }
 
+/// An open file of the operating system.
 #[derive(Debug)]
-struct OsFile(File);
+pub(super) struct OsFile(pub File);
 
 impl VfsFile for OsFile {
     fn stat(&self) -> io::Result<Stat> {

@@ -1,6 +1,6 @@
 //! A file that is open for reading. Owns: reading at the speed that the kernel has, into memory of any alignment.
 
-use super::ahead::{AHEAD_FROM, Ahead};
+use crate::engine::ahead::Ahead;
 use crate::engine::vfs::{self, VfsFile};
 use crate::engine::{Blob, read_within};
 use crate::error::Result;
@@ -94,16 +94,8 @@ impl FileBlob {
     }
 
     fn read_straight(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut here = 0;
-        if buffer.len() >= AHEAD_FROM {
-            here = self.file.read_cached_at(offset, buffer);
-            if here == buffer.len() {
-                return Ok(here);
-            }
-            let missing = offset + here as u64..offset + buffer.len() as u64;
-            self.ahead.ask(missing, self.len).into_iter().for_each(|range| self.file.read_ahead(range));
-        }
-        Ok(here + vfs::read_full_at(&*self.file, offset + here as u64, &mut buffer[here..])?)
+        self.ahead.prepare(&*self.file, offset..offset + buffer.len() as u64, self.len);
+        vfs::read_full_at(&*self.file, offset, buffer)
     }
 
     fn read_by_way_of_a_page(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -251,28 +243,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_here_is_taken_and_what_is_not_is_asked_for_before_it_is_read() {
+    fn what_is_not_here_is_asked_for_before_it_is_read_once_and_what_is_here_is_not() {
         const MIB: u64 = 1 << 20;
-        let len = 64 * MIB;
+        let len = 128 * MIB;
         // At the beginning of a page, as the file's bytes are: read straight.
         let mut memory = vec![0; MIB as usize + PAGE];
         let page = memory.as_ptr().align_offset(PAGE);
         let buffer = &mut memory[page..][..MIB as usize];
-        let mut read = |blob: &FileBlob, at: u64| {
-            blob.read_at(at, buffer).unwrap();
-            assert!(buffer.iter().zip(at..).all(|(&byte, at)| u64::from(byte) == at % 251), "{at}");
+        let mut read_all = |cached_to: u64| {
+            let (file, blob) = asked(cached_to, len);
+            for at in (0..128).map(|i| i * MIB) {
+                blob.read_at(at, buffer).unwrap();
+                assert!(buffer.iter().zip(at..).all(|(&byte, at)| u64::from(byte) == at % 251), "{at}");
+            }
+            assert_eq!(file.reads.lock().unwrap().len(), 128);
+            std::mem::take(&mut *file.ahead.lock().unwrap())
         };
-        let (file, blob) = asked(len, len);
-        (0..64).for_each(|i| read(&blob, i * MIB));
-        assert!(file.ahead.lock().unwrap().is_empty() && file.reads.lock().unwrap().is_empty());
-
-        let (file, blob) = asked(MIB + MIB / 2, len);
-        (0..64).for_each(|i| read(&blob, i * MIB));
-        // What was here was not asked for; the rest was, once.
-        let ahead = std::mem::take(&mut *file.ahead.lock().unwrap());
-        assert_eq!(ahead[0], MIB + MIB / 2..2 * MIB);
+        assert!(read_all(len).is_empty());
+        let ahead = read_all(40 * MIB);
+        assert!(ahead.len() < 20, "{ahead:?}");
+        assert!(ahead[0].start > 16 * MIB && ahead[0].end <= 40 * MIB, "{ahead:?}");
         assert!(ahead.windows(2).all(|pair| pair[1].start == pair[0].end), "{ahead:?}");
         assert_eq!(ahead.last().map(|last| last.end), Some(len));
-        assert_eq!(file.reads.lock().unwrap()[0], (MIB + MIB / 2, MIB as usize / 2));
     }
 }
