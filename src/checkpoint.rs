@@ -77,8 +77,8 @@ impl OpenOptions {
         Self { budget, ..self }
     }
 
-    /// Threads that read, verify and decode, from 8 MiB on, and validate an index, from 65,536 entries on: at least 1, the
-    /// calling thread; as many as there are cores unless it is set. They live as long as the call.
+    /// Threads that read, verify and decode, from 8 MiB on, checksum an index, from 2 MiB on, and validate it, from 65,536
+    /// entries on: at least 1, the calling thread; as many as there are cores unless it is set. They live as long as the call.
     pub fn workers(self, workers: usize) -> Self {
         Self { workers: Some(workers), ..self }
     }
