@@ -133,6 +133,14 @@ struct Anything {
     mapped: bool,
 }
 
+/// Bytes that all tensors of a snapshot have together, at most: far below what fuzz/run lets a target ask for at once, so
+/// that what it catches is the library's asking.
+const ROOM: usize = 8 << 20;
+
+fn bytes_of(shape: &[usize], dtype: Dtype) -> usize {
+    shape.iter().product::<usize>() * dtype.size()
+}
+
 /// A tensor's bytes: a pattern, repeated.
 fn repeated(len: usize, pattern: &[u8]) -> Vec<u8> {
     pattern.iter().chain([&7]).cycle().take(len).copied().collect()
@@ -141,6 +149,7 @@ fn repeated(len: usize, pattern: &[u8]) -> Vec<u8> {
 /// Any snapshot: either it is refused when it is made, or it comes back the same.
 pub fn roundtrip(input: &[u8]) {
     let Ok(input) = Anything::arbitrary_take_rest(Unstructured::new(input)) else { return };
+    let mut room = ROOM;
     let tensors: Vec<_> = input
         .tensors
         .iter()
@@ -148,7 +157,11 @@ pub fn roundtrip(input: &[u8]) {
             let dtype = Dtype::ALL[usize::from(*dtype) % Dtype::ALL.len()];
             let mut shape: Vec<usize> = shape.iter().take(5).map(|dim| usize::from(*dim % 8)).collect();
             shape.extend((*stretch > 200).then_some(usize::from(*stretch)));
-            let len = shape.iter().product::<usize>() * dtype.size();
+            if bytes_of(&shape, dtype) > room {
+                shape = vec![0];
+            }
+            let len = bytes_of(&shape, dtype);
+            room -= len;
             (name, dtype, shape, repeated(len, pattern))
         })
         .collect();
