@@ -1,10 +1,10 @@
 //! Many bytes at once: filling memory that is there, loading and verifying on several threads. Owns: cutting the work into
 //! batches that threads draw. What becomes of a chunk is in `batch.rs`.
 
+use super::Checkpoint;
 use super::batch::{Failed, Part};
 use super::chunks::Scratch;
 use super::read::{Entry, Numbered};
-use super::{Checkpoint, Verify};
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
@@ -128,9 +128,6 @@ impl Checkpoint {
         chunks: impl Iterator<Item = (Entry<'c>, Numbered)> + Send,
         named: impl Fn(Failed<'c>) -> Error + Sync,
     ) -> Result<()> {
-        if self.options.verify == Verify::Never {
-            return Ok(()); // and nothing is read for it
-        }
         let batches = pipeline::batches(chunks, VERIFY_BATCH, |(_, (_, chunk, _))| u64::from(chunk.raw_len));
         let verify = |(entry, (number, chunk, _)): (Entry<'c>, Numbered)| {
             let stored = self.stored_in_memory(&chunk).unwrap_or_default();
@@ -172,75 +169,5 @@ impl Checkpoint {
             rest = later;
             Part { entry, dtype, number, chunk, from, target }
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::engine::Blob;
-    use crate::{Checkpoint, OpenOptions, Result, Snapshot, Tensor, Verify, WriteOptions};
-    use std::collections::BTreeSet;
-    use std::ops::Range;
-    use std::sync::{Arc, Mutex};
-
-    /// Bytes as if they were mapped, and what was said to be looked at next.
-    #[derive(Debug)]
-    struct Announced {
-        bytes: Vec<u8>,
-        announced: Mutex<BTreeSet<(u64, u64)>>,
-    }
-
-    impl Blob for Announced {
-        fn len(&self) -> u64 {
-            self.bytes.len() as u64
-        }
-
-        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-            buffer.copy_from_slice(&self.bytes[offset as usize..][..buffer.len()]);
-            Ok(())
-        }
-
-        fn as_bytes(&self) -> Option<&[u8]> {
-            Some(&self.bytes)
-        }
-
-        fn will_need(&self, range: Range<u64>) {
-            self.announced.lock().unwrap().insert((range.start, range.end));
-        }
-    }
-
-    #[test]
-    fn mapped_chunks_are_announced_whichever_way_they_are_looked_at() {
-        let values: Vec<f32> = (0..1_000_000).map(|i| i as f32).collect();
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("w", Tensor::from_elements(&[1000, 1000], &values).unwrap()).unwrap();
-        let bytes = snapshot.to_bytes(&WriteOptions::new()).unwrap();
-        type Look = fn(&Checkpoint) -> Result<()>;
-        let looks: [(&str, Look); 5] = [
-            ("tensor", |checkpoint| checkpoint.tensor("w").map(drop)),
-            ("load", |checkpoint| checkpoint.load(["w"]).map(drop)),
-            ("load_into", |checkpoint| checkpoint.load_into("w", &mut vec![0; 4_000_000])),
-            ("visit_chunks", |checkpoint| checkpoint.visit_chunks("w", 0..4, |_, _| Ok(()))),
-            ("verify", |checkpoint| checkpoint.verify().map(drop)),
-        ];
-        let open = |options| {
-            let blob = Arc::new(Announced { bytes: bytes.to_vec(), announced: Mutex::default() });
-            let same = Arc::clone(&blob) as Arc<dyn Blob>;
-            (blob, Checkpoint::from_blob(same, "announced".to_owned(), options).unwrap())
-        };
-        for (what, look) in looks {
-            let (blob, checkpoint) = open(OpenOptions::new());
-            assert!(blob.announced.lock().unwrap().is_empty(), "opening looks at the ends only");
-            look(&checkpoint).unwrap();
-            let announced = blob.announced.lock().unwrap();
-            for chunk in checkpoint.chunks("w").unwrap() {
-                let range = (chunk.offset, chunk.offset + u64::from(chunk.stored_len));
-                assert!(announced.contains(&range), "{what}: {range:?} of {announced:?}");
-            }
-        }
-        // Nobody looks at what is handed out as it is.
-        let (blob, checkpoint) = open(OpenOptions::new().verify(Verify::Never));
-        assert_eq!(checkpoint.tensor("w").unwrap().bytes().len(), 4_000_000);
-        assert!(blob.announced.lock().unwrap().is_empty());
     }
 }

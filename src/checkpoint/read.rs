@@ -296,15 +296,14 @@ impl Checkpoint {
             })
     }
 
-    /// The stored bytes of a chunk where they lie, to be looked at now.
+    /// The stored bytes of a chunk where they lie.
     pub(super) fn stored_in_memory(&self, chunk: &Chunk) -> Option<&[u8]> {
         self.in_memory(chunk.offset..chunk.offset + u64::from(chunk.stored_len))
     }
 
-    /// Bytes of the file where they lie, to be looked at now.
+    /// Bytes of the file where they lie.
     pub(super) fn in_memory(&self, range: Range<u64>) -> Option<&[u8]> {
         let bytes = self.blob.as_bytes()?;
-        self.blob.will_need(range.clone());
         // OK to cast: what is not within the bytes is not found in them.
         bytes.get(range.start as usize..range.end as usize)
     }

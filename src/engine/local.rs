@@ -2,6 +2,7 @@
 //! what each failure means; the lock file; folders. The calls themselves are in `vfs.rs`, writing one file in
 //! `local/upload.rs`.
 
+mod ahead;
 mod blob;
 mod blocks;
 mod publish;

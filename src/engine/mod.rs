@@ -16,7 +16,6 @@
 //! * **`lock`** is held by one holder at a time, across processes, and freed by the death of the holder.
 //!   An engine that cannot lock says so in [`Caps::lock`] and refuses.
 
-mod ahead;
 mod decorator;
 pub(crate) mod local;
 pub(crate) mod map;
@@ -34,7 +33,6 @@ use crate::error::{Error, Result};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -204,9 +202,6 @@ pub trait Blob: Send + Sync + fmt::Debug {
     fn as_bytes(&self) -> Option<&[u8]> {
         None
     }
-
-    /// Advice: these of [`Blob::as_bytes`] are looked at next. Mapped bytes may not be in memory yet.
-    fn will_need(&self, _range: Range<u64>) {}
 }
 
 /// The exclusive writer lock; dropping it frees it.

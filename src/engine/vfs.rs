@@ -262,6 +262,9 @@ impl Stat {
     }
 }
 
+/// As much as the kernel reads for one request where nobody set another bound. What is beyond it, it leaves out.
+const READ_AHEAD: usize = 128 << 10;
+
 /// An open file of the operating system.
 #[derive(Debug)]
 pub(super) struct OsFile(pub File);
@@ -282,8 +285,10 @@ impl VfsFile for OsFile {
     }
 
     fn read_ahead(&self, range: Range<u64>) {
-        let Some(len) = NonZeroU64::new(range.end.saturating_sub(range.start)) else { return };
-        let _ = rustix::fs::fadvise(&self.0, range.start, Some(len), rustix::fs::Advice::WillNeed);
+        for start in range.clone().step_by(READ_AHEAD) {
+            let len = NonZeroU64::new((READ_AHEAD as u64).min(range.end - start));
+            let _ = rustix::fs::fadvise(&self.0, start, len, rustix::fs::Advice::WillNeed);
+        }
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {

@@ -155,8 +155,8 @@ impl Op {
     pub fn effort(self, workload: Workload, quick: bool) -> Effort {
         let large = Effort { rounds: 3, warm: 1, times: 2 };
         let full = match (workload, self) {
-            (Workload::Large, Self::SaveDurable) => Effort { rounds: 5, warm: 0, times: 1 },
-            (Workload::Large, Self::LoadCold | Self::SaveAsCalled | Self::SaveStages) => {
+            (Workload::Large, Self::SaveDurable | Self::LoadCold) => Effort { rounds: 5, warm: 0, times: 1 },
+            (Workload::Large, Self::SaveAsCalled | Self::SaveStages) => {
                 Effort { rounds: 3, warm: 0, times: 1 }
             }
             (Workload::Large, Self::Open) => Effort { rounds: 3, warm: 2, times: 11 },
@@ -174,7 +174,8 @@ impl Op {
     pub fn rest(self, workload: Workload, quick: bool) -> Duration {
         Duration::from_secs(match (workload, self.group()) {
             _ if quick => 0,
-            (Workload::Large, Group::Save | Group::Cold) => 6,
+            (Workload::Large, Group::Save) => 6,
+            (Workload::Large, Group::Cold) => 12,
             (Workload::Medium, Group::Save | Group::Cold) => 1,
             _ => 0,
         })

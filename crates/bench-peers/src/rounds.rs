@@ -8,7 +8,7 @@ use crate::python::Python;
 use crate::row::Row;
 use crate::statistics::Seconds;
 use crate::workloads::{Values, Workload};
-use crate::{Outcome, systems};
+use crate::{Outcome, memory, systems};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -84,6 +84,11 @@ impl Plan {
                     continue;
                 }
                 let task = self.task(op, workload, peers[turn], values, effort);
+                if op == Op::LoadCold
+                    && let Err(error) = memory::settle(&task.file)
+                {
+                    skipped.push(format!("{}: {error}", workload.name()));
+                }
                 std::thread::sleep(op.rest(workload, self.quick));
                 match task.run(&peers[turn].program) {
                     Ok(reply) => {

@@ -161,10 +161,10 @@ impl Tensorkeep {
         Ok(Found::Nothing)
     }
 
-    fn load_fresh(&self, path: &Path) -> Outcome<Found> {
+    /// All tensors: of a mapped file they are borrowed, and what verified them has read every byte.
+    fn load(&self, path: &Path) -> Outcome<Found> {
         let start = Instant::now();
-        // Opened for reading: a mapped tensor would be borrowed.
-        let checkpoint = Checkpoint::open_with(path, self.options())?;
+        let checkpoint = self.open(path)?;
         let tensors = checkpoint.load(checkpoint.names())?;
         let seconds = start.elapsed().as_secs_f64();
         Ok(Found::Loaded { seconds, sum: sum(tensors.iter().map(|tensor| tensor.bytes())) })
@@ -206,13 +206,12 @@ impl System for Tensorkeep {
             Op::Open => Call::new(move || this.list(&file)),
             Op::TouchAll => Call::new(move || this.touch(&file)),
             Op::TouchOnce => Call::new(move || this.verify_all(&file)),
-            Op::LoadFresh => Call::new(move || this.load_fresh(&file)),
+            // Opened for reading: a mapped tensor would be borrowed.
+            Op::LoadFresh => Call::new(move || Self { map: false, ..this }.load(&file)),
             Op::LoadInto => into_existing(work, move |existing| this.load_into(&file, existing)),
             Op::MapCopy => Call::new(move || this.map_copy(&file)),
-            Op::LoadCold => cold(
-                work,
-                Call::new(move || if this.map { this.touch(&file) } else { this.load_fresh(&file) }),
-            ),
+            Op::LoadCold if this.verify == Verify::Never => cold(work, Call::new(move || this.touch(&file))),
+            Op::LoadCold => cold(work, Call::new(move || this.load(&file))),
             Op::OneTensor => {
                 let (work, middle) = (work.clone(), work.middle());
                 let look = move |checkpoint: &Checkpoint| work.is_middle(checkpoint.tensor(&middle)?.bytes());
