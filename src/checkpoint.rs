@@ -127,6 +127,8 @@ impl AsRef<[u8]> for Region {
 
 /// How much of the end is read at first: footer and index of most files, in one round trip.
 const TAIL: u64 = 64 << 10;
+/// The same where the bytes are in memory: the rest of an index needs no trip, and copying it would be most of opening.
+const TAIL_IN_MEMORY: u64 = 16 << 10;
 
 impl Checkpoint {
     /// Opens a file for reading.
@@ -336,7 +338,8 @@ fn read_ends(blob: &dyn Blob) -> Result<(Vec<u8>, Vec<u8>)> {
     let len = blob.len();
     // OK to cast: both are at most 64 KiB.
     let mut head = vec![0; len.min(header::LEN as u64) as usize];
-    let mut tail = vec![0; len.min(TAIL) as usize];
+    let most = if blob.as_bytes().is_some() { TAIL_IN_MEMORY } else { TAIL };
+    let mut tail = vec![0; len.min(most) as usize];
     let tail_start = len - tail.len() as u64;
     blob.read_ranges(&mut [(0, &mut head), (tail_start, &mut tail)])?;
     Ok((head, tail))

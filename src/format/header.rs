@@ -102,7 +102,10 @@ impl Header {
                 return Err(Error::damaged(what).at_byte(start).expected(expected).found(found));
             }
         }
-        if let Some(position) = bytes[ZEROS].iter().position(|&byte| byte != 0) {
+        // All together first: one after the other they took a tenth of opening a small file.
+        let zeros = &bytes[ZEROS];
+        if zeros.iter().fold(0, |all, byte| all | byte) != 0 {
+            let position = zeros.iter().take_while(|byte| **byte == 0).count();
             return Err(Error::damaged("reserved byte of the header")
                 .at_byte((ZEROS.start + position) as u64)
                 .expected(0)
