@@ -1,8 +1,8 @@
-//! Attempts: one number per opening writer. Owns: taking a new number by create-once, and telling whether a newer one
-//! has been taken since. Where two writers meet without a lock, the older one is fenced by this.
+//! Attempts: one number per opening writer. Owns: the writer's lock where there is one, taking a new number by create-once,
+//! and telling whether a newer one has been taken since. Where two writers meet without a lock, the older one is fenced by this.
 
 use super::naming::{ATTEMPTS, Name, attempt_key, attempt_of_key};
-use crate::engine::{CommitError, Engine, Nonce, fresh_nonce};
+use crate::engine::{CommitError, Engine, Lock, Nonce, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
 use serde::{Deserialize, Serialize};
@@ -123,4 +123,18 @@ pub(super) fn is_same(number: u32, left: &dyn Engine, right: &dyn Engine) -> Res
         (Err(error), _) | (_, Err(error)) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(false),
     }
+}
+
+/// The writer's lock; None on an engine without locks, where two writers can only be told apart by the storage itself.
+pub(super) fn lock_or_fence(engine: &dyn Engine, writer: &Writer) -> Result<Option<Box<dyn Lock>>> {
+    match engine.lock(&writer.describe()) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {}
+        locked => return locked.map(Some),
+    }
+    if engine.caps().create_only {
+        return Ok(None);
+    }
+    Err(Error::new(ErrorKind::Unsupported, "this engine has neither a lock nor create-only commits")
+        .in_object(engine.describe(""))
+        .help("two writers would overwrite each other unseen; use storage that has one of the two"))
 }

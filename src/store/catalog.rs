@@ -1,14 +1,13 @@
 //! The checkpoints of a run, to read: listing, finding, opening. Owns: [`Reader`], and a memory of what immutable
 //! objects said of themselves. Takes no lock and writes nothing.
 
-use super::cost::Cost;
-use super::keep::{Candidate, Keep, Mode};
+use super::keep::Mode;
 use super::naming::{DAMAGED, Name, PINS, damaged_mark_key};
-use super::save::{SAVE, SaveRecord};
+use super::record::State;
+use super::retention::Candidate;
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::engine::{Engine, Unchanging};
 use crate::error::{Error, ErrorKind, Result};
-use crate::snapshot::Progress;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,30 +28,6 @@ pub struct Info {
     pub pinned: bool,
     /// What it says of itself, or why it cannot be read.
     pub state: Result<State, Arc<Error>>,
-}
-
-/// What a checkpoint says of itself.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct State {
-    /// Completed steps and epochs.
-    pub progress: Progress,
-    /// Metrics by name.
-    pub metrics: BTreeMap<String, f64>,
-    /// When it was saved, in seconds since 1970, by the writer's clock.
-    pub saved_at: u64,
-    /// Why it was saved.
-    pub why: String,
-    /// The checkpoint that its attempt had resumed from.
-    pub resumed_from: Option<String>,
-    /// The retention policy of its writer, if it says so: what the next save of the same program would delete.
-    pub keep: Option<Keep>,
-    /// The same of the remote tier, of a run in two tiers.
-    pub keep_remote: Option<Keep>,
-    /// What the save before this one cost, if the same attempt made one: a save does not know its own cost yet.
-    pub previous: Option<Cost>,
-    /// Tensors, ties counted each.
-    pub tensors: usize,
 }
 
 /// The checkpoints of a run, for reading beside a writer.
@@ -252,18 +227,7 @@ impl Reader {
             return Ok(Arc::clone(state));
         }
         let checkpoint = self.open_name(name)?;
-        let save: SaveRecord = checkpoint.optional_record(SAVE)?.unwrap_or_default();
-        let state = Arc::new(State {
-            progress: checkpoint.progress()?.unwrap_or(Progress::new(name.step)),
-            metrics: checkpoint.metrics()?,
-            saved_at: save.saved_at,
-            why: save.why,
-            resumed_from: save.resumed_from,
-            keep: save.keep,
-            keep_remote: save.keep_remote,
-            previous: save.previous,
-            tensors: checkpoint.names().count(),
-        });
+        let state = Arc::new(State::of(&checkpoint, name)?);
         self.known().insert(name, Arc::clone(&state));
         Ok(state)
     }

@@ -11,8 +11,9 @@ mod keep;
 mod naming;
 mod pins;
 mod priority;
-mod promote;
+mod record;
 mod resume;
+mod retention;
 mod save;
 mod schedule;
 mod settings;
@@ -21,12 +22,13 @@ mod staging;
 mod tiers;
 
 pub use background::{Pending, WhenFull};
-pub use catalog::{Info, Reader, State};
+pub use catalog::{Info, Reader};
 pub use copy::Copied;
 pub use cost::Cost;
 pub use keep::{Keep, Mode};
 pub use naming::Name;
 pub use pins::AttemptInfo;
+pub use record::State;
 pub use resume::{Resumed, Skipped};
 pub use save::Saved;
 pub use schedule::{Every, Why};
@@ -34,7 +36,6 @@ pub use settings::Settings;
 pub use tiers::Tier;
 
 use crate::checkpoint::Checkpoint;
-use crate::codec::Codec;
 use crate::engine::{Engine, Lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{Progress, Snapshot};
@@ -42,13 +43,12 @@ use attempt::{Attempt, Writer};
 use background::Background;
 use clock::{Timer, seconds_since_1970};
 use cost::{LastSave, Stall};
-use promote::Promoter;
 use schedule::Schedule;
 use staging::Staging;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tiers::Remote;
+use tiers::{Promoter, Remote};
 
 /// The one writer of a run's checkpoints, and a reader of them. For reading beside a writer there is [`Reader`].
 ///
@@ -101,10 +101,10 @@ impl Store {
         mut settings: Settings,
     ) -> Result<Self> {
         settings.check()?;
-        settings.write = settings.write.codec_unless_set(default_codec(&*engine));
+        settings.write = settings.write.codec_unless_set(settings::default_codec(&*engine));
         let mut schedule = Schedule::start(settings.every.clone(), Instant::now())?;
         let writer = Writer::this_process(seconds_since_1970());
-        let lock = lock_or_fence(&*engine, &writer)?;
+        let lock = attempt::lock_or_fence(&*engine, &writer)?;
         let reader = Reader::on(engine, settings.open, settings.map);
         let candidates = reader.candidates()?;
         let remote =
@@ -394,23 +394,4 @@ impl Core {
     fn set_resumed_from(&self, name: Name) {
         *self.resumed_from.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
     }
-}
-
-/// What nobody chose: raw tensors are mapped where they lie, and bytes that travel are worth making fewer.
-fn default_codec(engine: &dyn Engine) -> Codec {
-    if engine.caps().over_network { Codec::Balanced } else { Codec::Raw }
-}
-
-/// The writer's lock; None on an engine without locks, where two writers can only be told apart by the storage itself.
-fn lock_or_fence(engine: &dyn Engine, writer: &Writer) -> Result<Option<Box<dyn Lock>>> {
-    match engine.lock(&writer.describe()) {
-        Err(error) if error.kind() == ErrorKind::Unsupported => {}
-        locked => return locked.map(Some),
-    }
-    if engine.caps().create_only {
-        return Ok(None);
-    }
-    Err(Error::new(ErrorKind::Unsupported, "this engine has neither a lock nor create-only commits")
-        .in_object(engine.describe(""))
-        .help("two writers would overwrite each other unseen; use storage that has one of the two"))
 }

@@ -3,8 +3,9 @@
 
 use super::attempt::Writer;
 use super::catalog::Reader;
-use super::keep::{self, Keep};
+use super::keep::Keep;
 use super::naming::{ATTEMPTS, DAMAGED, Name, attempt_key, attempt_of_key};
+use super::retention;
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
@@ -118,7 +119,7 @@ impl Reader {
         let candidates = self.candidates()?;
         let newest = candidates.iter().rev().find_map(|candidate| candidate.state.as_ref());
         let resumed_from = newest.and_then(|state| state.resumed_from.as_ref()?.parse().ok());
-        Ok(keep::select(keep, &candidates, resumed_from, now))
+        Ok(retention::select(keep, &candidates, resumed_from, now))
     }
 }
 

@@ -1,41 +1,17 @@
-//! One save of a store, and the rotation behind it. Owns: the order commit first, then delete, and the record that says
-//! when, why and in which attempt a checkpoint was saved.
+//! One save of a store, and the rotation behind it. Owns: the order commit first, then delete.
 
 use super::Core;
 use super::clock::{Timer, seconds_since_1970};
-use super::cost::{Cost, Stall};
-use super::keep::{self, Candidate, Kept};
+use super::cost::Stall;
 use super::naming::Name;
+use super::record::{SAVE, SaveRecord};
+use super::retention::{self, Candidate, Kept};
 use crate::engine::CommitError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
 use crate::snapshot::{Progress, Snapshot};
 use crate::writer::{Plan, Timings, Written};
-use serde::{Deserialize, Serialize};
 use std::time::Instant;
-
-/// The store's own record in each of its checkpoints.
-pub(super) const SAVE: &str = "tensorkeep.save";
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct SaveRecord {
-    pub attempt: u32,
-    pub step: u64,
-    /// Seconds since 1970.
-    pub saved_at: u64,
-    pub why: String,
-    pub resumed_from: Option<String>,
-    /// The retention policy at work, so that tools can say what will go.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep: Option<super::Keep>,
-    /// The same of the remote tier, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep_remote: Option<super::Keep>,
-    /// What the save before this one cost, if this attempt made one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub previous: Option<Cost>,
-}
 
 /// What a save did.
 #[derive(Debug)]
@@ -155,7 +131,7 @@ impl Core {
 
     fn select(&self, candidates: &[Candidate]) -> Kept {
         let now = seconds_since_1970();
-        let mut kept = keep::select(&self.settings.keep, candidates, self.resumed_from(), now);
+        let mut kept = retention::select(&self.settings.keep, candidates, self.resumed_from(), now);
         if let Some(remote) = &self.remote {
             for name in remote.unpromoted(self, candidates) {
                 kept.entry(name).or_default().insert("not promoted yet".to_owned());
@@ -164,9 +140,7 @@ impl Core {
         kept
     }
 
-    pub(super) fn kept(
-        &self,
-    ) -> Result<std::collections::BTreeMap<Name, std::collections::BTreeSet<String>>> {
+    pub(super) fn kept(&self) -> Result<Kept> {
         Ok(self.select(&self.reader.candidates()?))
     }
 

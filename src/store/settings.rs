@@ -2,7 +2,8 @@
 
 use super::{Every, Keep, WhenFull, priority};
 use crate::checkpoint::OpenOptions;
-use crate::engine::Unchanging;
+use crate::codec::Codec;
+use crate::engine::{Engine, Unchanging};
 use crate::error::{Error, Result};
 use crate::writer::WriteOptions;
 
@@ -101,4 +102,9 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// What nobody chose: raw tensors are mapped where they lie, and bytes that travel are worth making fewer.
+pub(super) fn default_codec(engine: &dyn Engine) -> Codec {
+    if engine.caps().over_network { Codec::Balanced } else { Codec::Raw }
 }

@@ -1,104 +1,18 @@
-//! The thread that promotes checkpoints to the remote tier. Owns: when it works, and that no error of it is lost. It has
-//! no queue to overflow: each pass compares what is here with what is there, so that what a killed process left is found
-//! like everything else.
+//! The thread that promotes checkpoints to the remote tier. Each pass compares what is here with what is there, so that
+//! what a killed process left is found like everything else.
 
-use super::Core;
-use super::background::{Cause, lock};
-use super::naming::Name;
-use super::tiers::Remote;
+use super::queue::Queue;
+use super::remote::Remote;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::Core;
+use crate::store::naming::Name;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
-
-/// What is asked of the thread, and what it has to say.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Passes asked for and done, as counts: one that begins after it was asked for counts for all before.
-    asked: u64,
-    done: u64,
-    /// A failure that no call has returned yet.
-    unreported: Option<Arc<Error>>,
-    /// A newer writer has taken over: for ever.
-    fenced: Option<Arc<Error>>,
-    ending: bool,
-}
-
-impl Queue {
-    /// Something may have to be promoted.
-    pub(super) fn wake(&self) {
-        lock(&self.state).asked += 1;
-        self.changed.notify_all();
-    }
-
-    /// Returns a failure that is due.
-    pub(super) fn report(&self) -> Result<()> {
-        let mut state = lock(&self.state);
-        let error = state.fenced.clone().or_else(|| state.unreported.take());
-        let Some(error) = error else { return Ok(()) };
-        let told = Error::new(error.kind(), "a promotion to the remote tier failed");
-        Err(match error.kind() {
-            ErrorKind::Fenced => told.help("this process must stop; nothing more is written or deleted by it"),
-            _ => told.with_kind(ErrorKind::NotPromoted).help(
-                "everything that was saved is durable in the local tier; the next save, or waiting for the remote tier, tries again",
-            ),
-        }
-        .because(Cause(error)))
-    }
-
-    /// Waits for a pass that begins now, and returns a failure that is due.
-    pub(super) fn settle(&self) -> Result<()> {
-        self.report()?;
-        let mut state = lock(&self.state);
-        state.asked += 1;
-        let asked = state.asked;
-        self.changed.notify_all();
-        while state.done < asked {
-            state = self.wait(state);
-        }
-        drop(state);
-        self.report()
-    }
-
-    fn wait<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The number of passes asked for, as soon as one is due; None at the end.
-    fn next(&self) -> Option<u64> {
-        let mut state = lock(&self.state);
-        while state.done == state.asked {
-            if state.ending {
-                return None;
-            }
-            state = self.wait(state);
-        }
-        Some(state.asked)
-    }
-
-    fn finish(&self, asked: u64, outcome: Result<()>) {
-        let mut state = lock(&self.state);
-        state.done = asked;
-        if let Err(error) = outcome {
-            let error = Arc::new(error);
-            match error.kind() {
-                ErrorKind::Fenced => state.fenced = Some(error),
-                _ => state.unreported = Some(error),
-            }
-        }
-        self.changed.notify_all();
-    }
-}
 
 /// The thread. Dropping it waits for what is to be promoted.
 #[derive(Debug)]
-pub(super) struct Promoter {
+pub(in crate::store) struct Promoter {
     queue: Arc<Queue>,
     thread: Option<JoinHandle<()>>,
 }
@@ -106,7 +20,7 @@ pub(super) struct Promoter {
 impl Promoter {
     /// Waits to be woken: by a resume, when what was damaged has been set aside, or by a save. What the process before
     /// left is promoted then, too. None when the store has no remote tier.
-    pub(super) fn start(core: Arc<Core>) -> Result<Option<Self>> {
+    pub(in crate::store) fn start(core: Arc<Core>) -> Result<Option<Self>> {
         let Some(remote) = &core.remote else { return Ok(None) };
         let queue = Arc::clone(&remote.queue);
         let thread = std::thread::Builder::new()
@@ -119,10 +33,9 @@ impl Promoter {
 
 impl Drop for Promoter {
     fn drop(&mut self) {
-        lock(&self.queue.state).ending = true;
-        self.queue.changed.notify_all();
+        self.queue.end();
         let _ = self.thread.take().map(JoinHandle::join);
-        if let Some(error) = &lock(&self.queue.state).unreported {
+        if let Some(error) = self.queue.unreported() {
             eprintln!("tensorkeep: a promotion to the remote tier failed and nobody asked: {error:?}");
         }
     }

@@ -1,0 +1,217 @@
+//! Which checkpoints may go: one pure function. Deletes nothing and knows no engine.
+
+use super::keep::{Keep, Mode, Rule};
+use super::naming::Name;
+use super::record::State;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What selecting looks at. `state` is None when the checkpoint could not be read: it is left alone.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Candidate {
+    pub name: Name,
+    pub len: u64,
+    pub pinned: bool,
+    pub state: Option<Arc<State>>,
+}
+
+/// Why each checkpoint stays: the words of [`Info::kept`](super::Info::kept).
+pub(super) type Kept = BTreeMap<Name, BTreeSet<String>>;
+
+/// Why each protected checkpoint is protected; every other candidate may go. `now` in seconds since 1970.
+pub(super) fn select(keep: &Keep, candidates: &[Candidate], resumed_from: Option<Name>, now: u64) -> Kept {
+    let mut sorted: Vec<&Candidate> = candidates.iter().collect();
+    sorted.sort_by_key(|candidate| candidate.name);
+    let mut kept = Kept::new();
+    let mut protect = |candidate: &Candidate, why: &str| {
+        kept.entry(candidate.name).or_default().insert(why.to_owned());
+    };
+    for candidate in &sorted {
+        if candidate.pinned {
+            protect(candidate, "pinned");
+        }
+        if candidate.state.is_none() {
+            protect(candidate, "unreadable");
+        }
+        if Some(candidate.name) == resumed_from {
+            protect(candidate, "resumed from");
+        }
+    }
+    // Newest means: the newest that can be read. An unreadable one protects nothing.
+    let readable: Vec<(&Candidate, &State)> =
+        sorted.iter().filter_map(|candidate| Some((*candidate, &**candidate.state.as_ref()?))).collect();
+    if let Some((newest, _)) = readable.last() {
+        protect(newest, "newest");
+    }
+    for rule in &keep.rules {
+        apply(rule, &readable, now, &mut protect);
+    }
+    kept
+}
+
+fn apply(
+    rule: &Rule,
+    readable: &[(&Candidate, &State)],
+    now: u64,
+    protect: &mut impl FnMut(&Candidate, &str),
+) {
+    match rule {
+        Rule::All => readable.iter().for_each(|(candidate, _)| protect(candidate, "all")),
+        Rule::Last(count) => {
+            readable
+                .iter()
+                .rev()
+                .take(*count)
+                .for_each(|(candidate, _)| protect(candidate, &format!("last {count}")));
+        }
+        Rule::Best { metric, mode, count } => {
+            let mut ranked: Vec<(f64, &Candidate)> = readable
+                .iter()
+                .rev()
+                .filter_map(|(candidate, state)| Some((*state.metrics.get(metric)?, *candidate)))
+                .collect();
+            // Stable, and newest first before: of equal values the newer comes first.
+            ranked.sort_by(|(a, _), (b, _)| match mode {
+                Mode::Min => a.total_cmp(b),
+                Mode::Max => b.total_cmp(a),
+            });
+            ranked
+                .iter()
+                .take(*count)
+                .for_each(|(_, candidate)| protect(candidate, &format!("best {metric}")));
+        }
+        Rule::EverySteps(every) => {
+            firsts(readable, *every, |candidate, _| candidate.name.step)
+                .for_each(|candidate| protect(candidate, &format!("every {every} steps")));
+        }
+        Rule::EveryEpochs(every) => {
+            firsts(readable, *every, |_, state| state.progress.epoch)
+                .for_each(|candidate| protect(candidate, &format!("every {every} epochs")));
+        }
+        Rule::YoungerThan(age) => {
+            let young = |state: &State| now.saturating_sub(state.saved_at) < age.as_secs();
+            readable
+                .iter()
+                .filter(|(_, state)| young(state))
+                .for_each(|(candidate, _)| protect(candidate, "young"));
+        }
+        Rule::NewestWithinBytes(bytes) => {
+            let mut left = *bytes;
+            for (candidate, _) in readable.iter().rev() {
+                let Some(rest) = left.checked_sub(candidate.len) else { break };
+                left = rest;
+                protect(candidate, "within bytes");
+            }
+        }
+    }
+}
+
+/// The first of each bucket of `every`, in the order of writing. It stays the first, because it is protected.
+fn firsts<'c>(
+    readable: &'c [(&'c Candidate, &'c State)],
+    every: u64,
+    position: impl Fn(&Candidate, &State) -> u64 + 'c,
+) -> impl Iterator<Item = &'c Candidate> {
+    let mut seen = BTreeSet::new();
+    readable.iter().filter_map(move |(candidate, state)| {
+        let bucket = position(candidate, state) / every.max(1);
+        (bucket > 0 && seen.insert((candidate.name.attempt, bucket))).then_some(*candidate)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Progress;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn candidate(attempt: u32, step: u64, loss: f64) -> Candidate {
+        let metrics = BTreeMap::from([("loss".to_owned(), loss)]);
+        let progress = Progress::new(step).epoch(step / 100);
+        let state = State { progress, metrics, saved_at: step, ..State::default() };
+        Candidate { name: Name { attempt, step }, len: 10, pinned: false, state: Some(Arc::new(state)) }
+    }
+
+    /// Steps 100, 200, … 1000 with losses that are best in the middle.
+    fn run() -> Vec<Candidate> {
+        (1..=10).map(|i| candidate(1, i * 100, (i as f64 - 5.0).abs())).collect()
+    }
+
+    fn steps(keep: &Keep, candidates: &[Candidate]) -> Vec<u64> {
+        select(keep, candidates, None, 1000).keys().map(|name| name.step).collect()
+    }
+
+    #[test]
+    fn each_rule_protects_what_it_says_and_the_union_is_kept() {
+        let run = run();
+        assert_eq!(steps(&Keep::last(3), &run), [800, 900, 1000]);
+        assert_eq!(steps(&Keep::last(0), &run), [1000], "the newest always stays");
+        assert_eq!(steps(&Keep::all(), &run).len(), 10);
+        assert_eq!(steps(&Keep::last(1).and_best("loss", Mode::Min, 2), &run), [500, 600, 1000]);
+        assert_eq!(steps(&Keep::last(1).and_best("loss", Mode::Max, 1), &run), [1000]);
+        assert_eq!(steps(&Keep::last(1).and_best("other", Mode::Max, 1), &run), [1000]);
+        assert_eq!(steps(&Keep::last(1).and_every_steps(400), &run), [400, 800, 1000]);
+        assert_eq!(steps(&Keep::last(1).and_every_epochs(3), &run), [300, 600, 900, 1000]);
+        let age = Duration::from_secs(250);
+        assert_eq!(steps(&Keep::last(1).and_younger_than(age), &run), [800, 900, 1000]);
+        assert_eq!(steps(&Keep::newest_within_bytes(25), &run), [900, 1000]);
+        let both = Keep::last(2).and_every_steps(500).and_best("loss", Mode::Min, 1);
+        assert_eq!(steps(&both, &run), [500, 900, 1000]);
+    }
+
+    #[test]
+    fn a_checkpoint_off_the_grid_stands_for_its_bucket() {
+        let run: Vec<_> = [90, 130, 170, 230, 310].map(|step| candidate(1, step, 0.0)).into();
+        assert_eq!(steps(&Keep::last(1).and_every_steps(100), &run), [130, 230, 310]);
+    }
+
+    #[test]
+    fn pinned_resumed_from_and_unreadable_stay_whatever_the_rules() {
+        let mut run = run();
+        run[0].pinned = true;
+        run[2].state = None;
+        let kept = select(&Keep::last(1), &run, Some(run[1].name), 1000);
+        let words: Vec<_> = kept.values().flatten().map(String::as_str).collect();
+        assert_eq!(words, ["pinned", "resumed from", "unreadable", "last 1", "newest"]);
+    }
+
+    #[test]
+    fn an_unreadable_newest_does_not_stand_in_for_the_newest() {
+        let mut run = run();
+        run[9].state = None;
+        assert_eq!(steps(&Keep::last(1), &run), [900, 1000]);
+    }
+
+    #[test]
+    fn after_a_rollback_the_new_attempt_is_newest() {
+        let mut run = run();
+        run.push(candidate(2, 400, 9.0));
+        let kept = select(&Keep::last(1), &run, None, 0);
+        assert_eq!(kept.keys().copied().collect::<Vec<_>>(), [Name { attempt: 2, step: 400 }]);
+    }
+
+    #[test]
+    fn a_clock_in_the_future_protects_and_one_in_the_past_deletes_no_newest() {
+        let keep = Keep::last(0).and_younger_than(Duration::from_secs(1));
+        assert_eq!(select(&keep, &run(), None, 0).len(), 10);
+        assert_eq!(select(&keep, &run(), None, u64::MAX).len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn selecting_again_after_deleting_protects_the_same(
+            losses in proptest::collection::vec(0_u8..5, 1..20), last in 0_usize..4, best in 1_usize..3, every in 1_u64..500
+        ) {
+            let run: Vec<_> =
+                losses.iter().zip(1..).map(|(&loss, i)| candidate(1, i * 70, f64::from(loss))).collect();
+            let keep = Keep::last(last).and_best("loss", Mode::Min, best).and_every_steps(every);
+            let first = select(&keep, &run, None, 0);
+            let left: Vec<_> = run.iter().filter(|c| first.contains_key(&c.name)).cloned().collect();
+            prop_assert_eq!(&select(&keep, &left, None, 0), &first);
+            prop_assert!(first.len() >= run.len().min(last.max(1)));
+            let best_loss = losses.iter().min().copied().map(f64::from);
+            prop_assert!(left.iter().any(|c| c.state.as_ref().map(|state| state.metrics["loss"]) == best_loss));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What is asked of the promoting thread, and what it has to say. Owns: that no error of it is lost. There is no queue to
+//! overflow: passes are counted, and each compares what is here with what is there.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::background::{Cause, lock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// What is asked of the thread, and what it has to say.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Passes asked for and done, as counts: one that begins after it was asked for counts for all before.
+    asked: u64,
+    done: u64,
+    /// A failure that no call has returned yet.
+    unreported: Option<Arc<Error>>,
+    /// A newer writer has taken over: for ever.
+    fenced: Option<Arc<Error>>,
+    ending: bool,
+}
+
+impl Queue {
+    /// Something may have to be promoted.
+    pub(in crate::store) fn wake(&self) {
+        lock(&self.state).asked += 1;
+        self.changed.notify_all();
+    }
+
+    /// Returns a failure that is due.
+    pub(in crate::store) fn report(&self) -> Result<()> {
+        let mut state = lock(&self.state);
+        let error = state.fenced.clone().or_else(|| state.unreported.take());
+        let Some(error) = error else { return Ok(()) };
+        let told = Error::new(error.kind(), "a promotion to the remote tier failed");
+        Err(match error.kind() {
+            ErrorKind::Fenced => told.help("this process must stop; nothing more is written or deleted by it"),
+            _ => told.with_kind(ErrorKind::NotPromoted).help(
+                "everything that was saved is durable in the local tier; the next save, or waiting for the remote tier, tries again",
+            ),
+        }
+        .because(Cause(error)))
+    }
+
+    /// Waits for a pass that begins now, and returns a failure that is due.
+    pub(super) fn settle(&self) -> Result<()> {
+        self.report()?;
+        let mut state = lock(&self.state);
+        state.asked += 1;
+        let asked = state.asked;
+        self.changed.notify_all();
+        while state.done < asked {
+            state = self.wait(state);
+        }
+        drop(state);
+        self.report()
+    }
+
+    /// No pass is begun any more once those that were asked for are done.
+    pub(super) fn end(&self) {
+        lock(&self.state).ending = true;
+        self.changed.notify_all();
+    }
+
+    /// A failure that no call has returned.
+    pub(super) fn unreported(&self) -> Option<Arc<Error>> {
+        lock(&self.state).unreported.clone()
+    }
+
+    fn wait<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of passes asked for, as soon as one is due; None at the end.
+    pub(super) fn next(&self) -> Option<u64> {
+        let mut state = lock(&self.state);
+        while state.done == state.asked {
+            if state.ending {
+                return None;
+            }
+            state = self.wait(state);
+        }
+        Some(state.asked)
+    }
+
+    pub(super) fn finish(&self, asked: u64, outcome: Result<()>) {
+        let mut state = lock(&self.state);
+        state.done = asked;
+        if let Err(error) = outcome {
+            let error = Arc::new(error);
+            match error.kind() {
+                ErrorKind::Fenced => state.fenced = Some(error),
+                _ => state.unreported = Some(error),
+            }
+        }
+        self.changed.notify_all();
+    }
+}
