@@ -127,7 +127,8 @@ impl AsRef<[u8]> for Region {
 
 /// How much of the end is read at first: footer and index of most files, in one round trip.
 const TAIL: u64 = 64 << 10;
-/// The same where the bytes are in memory: the rest of an index needs no trip, and copying it would be most of opening.
+/// The same where the bytes are in memory: the rest of an index needs no trip there, and is used where it lies. Copying
+/// 64 KiB took an eighth of opening a LeNet.
 const TAIL_IN_MEMORY: u64 = 16 << 10;
 
 impl Checkpoint {

@@ -266,10 +266,8 @@ impl Checkpoint {
 
     /// The bytes of a raw entry where they lie, not verified.
     pub(super) fn raw_bytes(&self, entry: Entry<'_>) -> Option<&[u8]> {
-        let bytes = self.blob.as_bytes().filter(|_| entry.table.is_raw(entry.number))?;
-        // OK to cast: the extent lies within the bytes, which are in memory.
-        let start = entry.table.offset(entry.number) as usize;
-        bytes.get(start..start + entry.table.byte_len(entry.number) as usize)
+        let start = Some(entry.table.offset(entry.number)).filter(|_| entry.table.is_raw(entry.number))?;
+        self.in_memory(start..start + entry.table.byte_len(entry.number))
     }
 
     /// The bytes of a raw entry where they lie, verified.

@@ -44,11 +44,17 @@ pub fn make_cold(path: &Path) -> Outcome<()> {
 /// taken back by the hypervisor, and what was freed as small pages is found by nobody who asks for large ones.
 pub fn settle(path: &Path) -> Outcome<()> {
     make_cold(path)?;
-    // SAFETY: the file is in this program's own folder, and nothing writes to it while it is loaded.
-    let map = unsafe { memmap2::Mmap::map(&File::open(path)?) }?;
+    let map = map(path)?;
     map.advise(memmap2::Advice::HugePage)?;
     crate::workloads::sum([&map]);
     Ok(())
+}
+
+/// A measured file, mapped.
+pub fn map(path: &Path) -> Outcome<memmap2::Mmap> {
+    // SAFETY: the file is in this program's own folder. It is replaced by rename when it is saved again, and never
+    // written to or truncated while it is mapped.
+    Ok(unsafe { memmap2::Mmap::map(&File::open(path)?) }?)
 }
 
 /// The share of a file's pages that are in the page cache.

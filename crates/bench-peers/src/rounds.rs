@@ -84,13 +84,9 @@ impl Plan {
                     continue;
                 }
                 let task = self.task(op, workload, peers[turn], values, effort);
-                if op == Op::LoadCold
-                    && let Err(error) = memory::settle(&task.file)
-                {
-                    skipped.push(format!("{}: {error}", workload.name()));
-                }
+                let settled = if op == Op::LoadCold { memory::settle(&task.file) } else { Ok(()) };
                 std::thread::sleep(op.rest(workload, self.quick));
-                match task.run(&peers[turn].program) {
+                match settled.and_then(|()| task.run(&peers[turn].program)) {
                     Ok(reply) => {
                         replies[turn].push(reply);
                         sizes[turn] = length(&task.file).ok();

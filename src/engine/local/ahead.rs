@@ -35,8 +35,9 @@ impl Ahead {
             return;
         }
         let Some(ask) = self.next(wanted, len) else { return };
-        // Looking at what is not here makes the kernel read it, one page by itself: so only where all will be asked for.
-        if file.read_cached_at(ask.end.saturating_sub(1), &mut [0]) == 0 {
+        // Looking at what is not here makes the kernel read it, one page by itself: so only where all will be asked for. In the
+        // middle, because opening has read the ends of the file.
+        if file.read_cached_at(ask.start.midpoint(ask.end), &mut [0]) == 0 {
             // Threads that ask at the same time ask for the same, or twice for a little.
             self.asked.store(ask.end, Ordering::Relaxed);
             file.read_ahead(ask);

@@ -167,10 +167,12 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
     }
 
-    /// A file of zeros to which some is in the page cache, and what was asked of it.
+    /// A file of which some is in the page cache, and what was asked of it.
     #[derive(Debug, Default)]
     struct Asked {
         cached_to: u64,
+        /// From here on it is, too: opening reads the end.
+        cached_from: u64,
         reads: Mutex<Vec<(u64, usize)>>,
         ahead: Mutex<Vec<Range<u64>>>,
     }
@@ -184,6 +186,9 @@ mod tests {
         }
 
         fn read_cached_at(&self, offset: u64, buffer: &mut [u8]) -> usize {
+            if offset >= self.cached_from {
+                return buffer.len();
+            }
             let here = self.cached_to.saturating_sub(offset).min(buffer.len() as u64) as usize;
             buffer[..here].iter_mut().zip(offset..).for_each(|(byte, at)| *byte = (at % 251) as u8);
             here
@@ -214,7 +219,7 @@ mod tests {
     }
 
     fn asked(cached_to: u64, len: u64) -> (Arc<Asked>, FileBlob) {
-        let file = Arc::new(Asked { cached_to, ..Asked::default() });
+        let file = Arc::new(Asked { cached_to, cached_from: len - (64 << 10), ..Asked::default() });
         (Arc::clone(&file), FileBlob::new(file, len, "asked".to_owned()))
     }
 

@@ -86,7 +86,7 @@ impl Remote {
     }
 
     /// Makes sure that this store's attempt is taken in the remote tier.
-    pub(in crate::store) fn reach(&self, core: &Core) -> Result<()> {
+    pub(super) fn reach(&self, core: &Core) -> Result<()> {
         if self.unreachable().is_none() {
             return Ok(());
         }
@@ -134,7 +134,7 @@ impl Remote {
     }
 
     /// Looks what is there now.
-    pub(in crate::store) fn look(&self) -> Result<Vec<Candidate>> {
+    pub(super) fn look(&self) -> Result<Vec<Candidate>> {
         let now = self.reader.candidates()?;
         if let Contact::Held { there, .. } = &mut *self.lock() {
             there.clone_from(&now);
@@ -154,7 +154,7 @@ impl Remote {
     }
 
     /// Why each of the candidates stays in the remote tier.
-    pub(in crate::store) fn select(&self, core: &Core, candidates: &[Candidate]) -> retention::Kept {
+    pub(super) fn select(&self, core: &Core, candidates: &[Candidate]) -> retention::Kept {
         retention::select(&self.keep, candidates, core.resumed_from(), seconds_since_1970())
     }
 

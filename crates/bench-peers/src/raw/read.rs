@@ -1,12 +1,11 @@
 //! Getting a file's bytes into memory.
-#![expect(unsafe_code, reason = "mapping rests on a promise; see SAFETY")]
 
 use super::{EXTENSION, PAGE, PIECE};
-use crate::Outcome;
 use crate::ops::{Call, Found, Op};
 use crate::system::{System, Work, cold, into_existing};
 use crate::workloads::{State, sum};
-use memmap2::{Advice, Mmap, MmapMut};
+use crate::{Outcome, memory};
+use memmap2::{Advice, MmapMut};
 use rustix::fs::OFlags;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -53,10 +52,7 @@ fn parts<'a>(state: &'a State, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]
 }
 
 fn touch(state: &State, path: &Path, advice: Option<Advice>) -> Outcome<Found> {
-    let file = File::open(path)?;
-    // SAFETY: the file is in this program's own folder. It is replaced by rename when it is saved again, and never
-    // written to or truncated while it is mapped.
-    let map = unsafe { Mmap::map(&file) }?;
+    let map = memory::map(path)?;
     if let Some(advice) = advice {
         map.advise(advice)?;
     }
