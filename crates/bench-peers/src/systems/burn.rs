@@ -1,14 +1,12 @@
 //! `burn-pack`, the container of the burn framework: CBOR, then tensors at multiples of 256 bytes. Saving fsyncs file and
 //! folder by itself; there are no checksums.
-#![expect(unsafe_code, reason = "mapping rests on a promise; see SAFETY")]
 
-use crate::Outcome;
 use crate::ops::{Call, Found, Op};
 use crate::system::{System, Work, cannot, cold, one_after_opening};
 use crate::workloads::{State, sum};
+use crate::{Outcome, memory};
 use burn_pack::{Bytes, DType, Reader, Tensor, Writer};
 use cubecl_environment::bytes::AllocationProperty;
-use std::fs::File;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,11 +43,7 @@ fn open(path: &Path) -> Outcome<Found> {
 
 /// A reader over a mapping: its tensors are borrowed from it.
 fn mapped(path: &Path) -> Outcome<Vec<Bytes>> {
-    let file = File::open(path)?;
-    // SAFETY: the file is in this program's own folder. It is replaced by rename when it is saved again, and never
-    // written to or truncated while it is mapped.
-    let map = unsafe { memmap2::Mmap::map(&file) }?;
-    let bytes = Bytes::from_shared(bytes::Bytes::from_owner(map), AllocationProperty::File);
+    let bytes = Bytes::from_shared(bytes::Bytes::from_owner(memory::map(path)?), AllocationProperty::File);
     parts(Reader::from_bytes(bytes)?)
 }
 

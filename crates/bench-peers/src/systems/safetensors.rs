@@ -1,15 +1,13 @@
 //! The `safetensors` crate: a JSON header, then the tensors. It has no checksums, and leaves mapping and durability to its
 //! user.
-#![expect(unsafe_code, reason = "mapping rests on a promise; see SAFETY")]
 
 use crate::Outcome;
+use crate::memory::map;
 use crate::ops::{Call, Found, Op};
 use crate::system::{System, Work, cannot, cold, into_existing, one_after_opening, save_and_publish};
 use crate::workloads::{State, mix, sum};
-use memmap2::Mmap;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
-use std::fs::File;
 use std::hint::black_box;
 use std::path::Path;
 
@@ -21,13 +19,6 @@ fn save(state: &State, path: &Path) -> Outcome<()> {
         Ok((&entry.name, view))
     });
     Ok(serialize_to_file(views.collect::<Outcome<Vec<_>>>()?, None, path)?)
-}
-
-fn map(path: &Path) -> Outcome<Mmap> {
-    let file = File::open(path)?;
-    // SAFETY: the file is in this program's own folder. It is replaced by rename when it is saved again, and never
-    // written to or truncated while it is mapped.
-    Ok(unsafe { Mmap::map(&file) }?)
 }
 
 /// Every tensor's bytes, looked up by name as its users do: the crate's own iterator has no order.
