@@ -12,6 +12,7 @@ mod dtype;
 pub mod engine;
 mod error;
 mod format;
+mod memcpy;
 mod model;
 mod names;
 mod pipeline;

@@ -2,6 +2,7 @@
 
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, Result};
+use crate::memcpy::copy;
 use crate::snapshot::{IntoSource, Source};
 use crate::tensor::{Tensor, byte_len};
 
@@ -195,7 +196,7 @@ impl<'a> TensorMut<'a> {
                 .found(format!("{} {:?}", tensor.dtype(), tensor.shape())));
         }
         match &mut self.target {
-            Target::Contiguous(bytes) => bytes.copy_from_slice(tensor.bytes()),
+            Target::Contiguous(bytes) => copy(tensor.bytes(), bytes),
             #[cfg(feature = "ndarray")]
             Target::Scattered(scatter) => scatter(tensor.bytes()),
         }

@@ -10,6 +10,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::format::DEFAULT_CHUNK_LOG2;
 use crate::format::table::{CODEC_RAW, Chunk};
+use crate::memcpy::copy;
 
 /// A chunk of an entry, and where what is wanted of it goes.
 pub(super) struct Part<'c, 't> {
@@ -120,7 +121,7 @@ impl Checkpoint {
         }
         decoded.resize(chunk.raw_len as usize, 0);
         decoder.decode(chunk.codec, chunk.filter, stored, decoded, dtype).map_err(at_chunk)?;
-        target.copy_from_slice(&decoded[from..from + target.len()]);
+        copy(&decoded[from..from + target.len()], target);
         Ok(())
     }
 }

@@ -7,8 +7,9 @@
 use super::at_least;
 use super::frames::{Effort, Frames, Unframer, bound};
 use super::planes::{self, WIDEST};
-use super::probe;
+use super::probe::{self, Look};
 use crate::error::{Error, Result};
+use crate::memcpy::copy;
 
 /// A plane's method (u8) and its stored length in bytes (u32). All headers stand before all planes.
 const HEADER: usize = 5;
@@ -17,15 +18,27 @@ const METHOD_RAW: u8 = 0;
 /// One zstd frame.
 const METHOD_FRAME: u8 = 1;
 
+/// What to try on one byte of every word of floats; nothing on what looks like noise. When `thorough`, everything.
+pub fn efforts(plane: &[u8], thorough: bool) -> &'static [Effort] {
+    if thorough {
+        return &[Effort::Huffman, Effort::Thorough];
+    }
+    match probe::look(plane) {
+        Look::Noise => &[],
+        Look::Uneven => &[Effort::Huffman],
+        Look::Runs => &[Effort::HuffmanAndRuns],
+    }
+}
+
 /// Codes float planes, reusing its buffer.
 #[derive(Default)]
 pub struct FloatEncoder {
-    planes: Vec<u8>,
+    frame: Vec<u8>,
 }
 
 impl FloatEncoder {
-    /// Codes `raw`, words of `word` bytes, to the start of `out`; returns the length. Planes that look like noise are left
-    /// as they are, untried; when `thorough`, everything is tried.
+    /// Codes `raw`, words of `word` bytes, to the start of `out`; returns the length. [`efforts`] says what is tried.
+    /// The planes are cut where they will stand if none is coded.
     ///
     /// # Errors
     /// Whatever zstd says.
@@ -37,33 +50,30 @@ impl FloatEncoder {
         frames: &mut Frames,
         out: &mut Vec<u8>,
     ) -> Result<usize> {
-        let efforts: &[Effort] =
-            if thorough { &[Effort::Huffman, Effort::Thorough] } else { &[Effort::Huffman] };
         let count = raw.len() / word;
-        let planes = at_least(&mut self.planes, raw.len());
+        let (headers, planes) = at_least(out, HEADER * word + raw.len()).split_at_mut(HEADER * word);
         planes::split(raw, word, true, planes);
-        let (headers, out) =
-            at_least(out, HEADER * word + raw.len() + bound(count)).split_at_mut(HEADER * word);
-        let mut at = 0;
+        let mut end = 0;
         for (i, header) in headers.as_chunks_mut::<HEADER>().0.iter_mut().enumerate() {
-            let plane = &planes[i * count..][..count];
-            let mut coded = None;
-            if thorough || !probe::is_noise(plane) {
-                let len = frames.smallest(efforts, plane, &mut out[at..])?;
-                coded = Some(len).filter(|&len| super::pays(len, count));
-            }
-            let (method, len) = coded.map_or((METHOD_RAW, count), |len| (METHOD_FRAME, len));
-            if coded.is_none() {
-                out[at..][..count].copy_from_slice(plane);
-            }
+            let here = i * count..(i + 1) * count;
+            let plane = &planes[here.clone()];
+            let frame = at_least(&mut self.frame, bound(count));
+            let coded = frames.smallest(efforts(plane, thorough), plane, frame)?;
+            let (method, len) = if let Some(len) = coded.filter(|&len| super::pays(len, count)) {
+                copy(&frame[..len], &mut planes[end..][..len]);
+                (METHOD_FRAME, len)
+            } else {
+                // Nothing is moved before a plane was coded: the planes of weights that stay raw are in place.
+                planes.copy_within(here, end);
+                (METHOD_RAW, count)
+            };
             header[0] = method;
             // OK to cast: a plane is part of a chunk, which is at most 64 MiB.
             header[1..].copy_from_slice(&(len as u32).to_le_bytes());
-            at += len;
+            end += len;
         }
-        let tail = &raw[count * word..];
-        out[at..][..tail.len()].copy_from_slice(tail);
-        Ok(HEADER * word + at + tail.len())
+        planes.copy_within(count * word..raw.len(), end);
+        Ok(HEADER * word + end + raw.len() % word)
     }
 }
 

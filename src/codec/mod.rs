@@ -12,6 +12,7 @@ mod probe;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::table::{CODEC_FILL, CODEC_FLOATS, CODEC_RAW, CODEC_ZSTD};
+use crate::memcpy::copy;
 use floats::{FloatDecoder, FloatEncoder};
 use frames::{Effort, Frames, Unframer};
 
@@ -107,8 +108,7 @@ impl Encoder {
                 (CODEC_FLOATS, FILTER_NONE, len)
             }
             // One byte holds the exponent already: there is nothing to rotate or to split.
-            (true, _) if thorough => self.zstd(raw, 1, &[Effort::Huffman, Effort::Thorough])?,
-            (true, _) => self.zstd(raw, 1, &[Effort::Huffman])?,
+            (true, _) => self.zstd(raw, 1, floats::efforts(raw, thorough))?,
             (false, _) if thorough => self.zstd_with_or_without_planes(raw, element)?,
             // Of two bytes neither is like the other's neighbour often enough: planes of u16 are larger than u16.
             (false, 2) => self.zstd(raw, 1, &[Effort::Light])?,
@@ -120,7 +120,7 @@ impl Encoder {
         Ok(Encoded { codec, filter, bytes: &self.coded[..len] })
     }
 
-    /// One zstd frame of the planes of elements of so many bytes.
+    /// One zstd frame of the planes of elements of so many bytes; as long as `raw` without any effort.
     fn zstd(&mut self, raw: &[u8], element: usize, efforts: &[Effort]) -> Result<(u8, u8, usize)> {
         let (filter, filtered) = if element == 1 {
             (FILTER_NONE, raw)
@@ -130,7 +130,8 @@ impl Encoder {
             (FILTER_PLANES, &*planes)
         };
         let out = at_least(&mut self.coded, frames::bound(raw.len()));
-        Ok((CODEC_ZSTD, filter, self.frames.smallest(efforts, filtered, out)?))
+        let len = self.frames.smallest(efforts, filtered, out)?;
+        Ok((CODEC_ZSTD, filter, len.unwrap_or(raw.len())))
     }
 
     fn zstd_with_or_without_planes(&mut self, raw: &[u8], element: usize) -> Result<(u8, u8, usize)> {
@@ -175,7 +176,7 @@ impl Decoder {
         dtype: Dtype,
     ) -> Result<()> {
         match (codec, filter) {
-            (CODEC_RAW, FILTER_NONE) if stored.len() == raw.len() => raw.copy_from_slice(stored),
+            (CODEC_RAW, FILTER_NONE) if stored.len() == raw.len() => copy(stored, raw),
             (CODEC_FILL, FILTER_NONE) if !stored.is_empty() && raw.len().is_multiple_of(stored.len()) => {
                 raw.chunks_exact_mut(stored.len()).for_each(|element| element.copy_from_slice(stored));
             }

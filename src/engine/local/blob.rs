@@ -4,6 +4,7 @@ use super::ahead::Ahead;
 use crate::engine::vfs::{self, VfsFile};
 use crate::engine::{Blob, read_within};
 use crate::error::Result;
+use crate::memcpy;
 use std::io;
 use std::sync::Arc;
 
@@ -65,14 +66,10 @@ impl Pages {
     }
 }
 
-/// Whether the kernel would copy these bytes at a sixth of its speed: it does where the target lies up to a cache line
-/// further into its page than the file's bytes into theirs (1.8 instead of 11 GB/s on AMD's Zen 3, whose `rep movsb` takes
-/// what it has just stored for what it loads next). Large allocations of the C library begin 16 bytes into a page, and
-/// tensors at the beginning of one.
+/// Whether it is worth going by way of other memory.
 fn is_copied_slowly(offset: u64, target: &[u8]) -> bool {
     // OK to cast: only the place within a page counts.
-    let ahead = target.as_ptr().addr().wrapping_sub(offset as usize) % PAGE;
-    target.len() >= BY_WAY_OF / 4 && (1..64).contains(&ahead)
+    target.len() >= BY_WAY_OF / 4 && memcpy::is_slow(offset as usize, target)
 }
 
 /// How many of the first ranges, at least one, lie so close behind each other that one call reads them all.

@@ -6,6 +6,7 @@
 
 use crate::buffer::Buffer;
 use crate::engine::vfs::{VfsFile, write_all_at};
+use crate::memcpy::copy;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,7 +82,7 @@ impl BlockWriter {
     pub(super) fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(BLOCK - self.filled));
-            self.current[self.filled..self.filled + now.len()].copy_from_slice(now);
+            copy(now, &mut self.current[self.filled..][..now.len()]);
             self.filled += now.len();
             bytes = later;
             if self.filled == BLOCK {
