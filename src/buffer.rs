@@ -11,7 +11,7 @@ use std::ops::{Deref, DerefMut};
 const MAPPED_FROM: usize = 1 << 20;
 
 /// Alignment of every buffer: enough for any element type; large ones are page-aligned by being mappings.
-const ALIGN: usize = 64;
+pub(crate) const ALIGN: usize = 64;
 
 /// Zero-initialised owned bytes, aligned to at least 64, and to a page from 1 MiB on.
 pub struct Buffer {

@@ -9,6 +9,7 @@ mod load;
 mod map_copy;
 mod pass_on;
 mod read;
+mod rooms;
 mod stretch;
 mod verify;
 

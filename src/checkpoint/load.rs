@@ -5,12 +5,13 @@ use super::Checkpoint;
 use super::batch::{Failed, Part};
 use super::chunks::Scratch;
 use super::read::{Entry, Numbered};
-use crate::buffer::Buffer;
+use super::rooms::Rooms;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline;
 use crate::tensor::Tensor;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Raw bytes that a thread draws at a time to read them: enough that drawing costs nothing, and what still fits a core's
 /// cache between reading and verifying.
@@ -61,30 +62,37 @@ impl Checkpoint {
     }
 
     /// Several tensors at once, in the order of their names here: each as [`Checkpoint::tensor`] gives it, read, verified
-    /// and decoded on as many threads as [`OpenOptions::workers`](super::OpenOptions::workers) says.
+    /// and decoded on as many threads as [`OpenOptions::workers`](super::OpenOptions::workers) says. Tensors
+    /// of less than 1 MiB that are read share memory: of it up to 4 MiB stays while one of them does.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`].
     pub fn load<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<Vec<Tensor<'_>>> {
-        let mut found = Vec::new();
+        let (mut found, mut mapped, mut read, mut lens) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for name in names {
             let (entry, dtype, shape) = self.find_tensor(name)?;
-            let len = entry.table.byte_len(entry.number);
-            let buffer = match self.raw_bytes(entry) {
-                Some(_) => None,
-                None => Some(self.at_place(name, || Buffer::zeroed(self.within_budget(len)?))?),
-            };
-            found.push((entry, dtype, shape, buffer));
+            let in_place = self.raw_bytes(entry);
+            if in_place.is_some() {
+                mapped.push(entry);
+            } else {
+                read.push((entry, dtype));
+                lens.push(self.at_place(name, || self.within_budget(entry.table.byte_len(entry.number)))?);
+            }
+            found.push((dtype, shape, in_place));
         }
-        self.verify_in_place(found.iter().filter(|found| found.3.is_none()).map(|found| found.0).collect())?;
-        let wanted = found.iter_mut().filter_map(|(entry, dtype, _, buffer)| {
-            let target = &mut **buffer.as_mut()?;
-            Some(Wanted { entry: *entry, dtype: *dtype, range: 0..target.len() as u64, target })
+        self.verify_in_place(mapped)?;
+        let mut rooms = Rooms::new(&lens).map_err(|error| error.in_object(self.name()))?;
+        let wanted = read.into_iter().zip(rooms.targets()).map(|((entry, dtype), target)| Wanted {
+            entry,
+            dtype,
+            range: 0..target.len() as u64,
+            target,
         });
         self.fill(wanted.collect())?;
-        let tensor = |(entry, dtype, shape, buffer): (_, _, Vec<usize>, _)| match buffer {
-            Some(buffer) => Tensor::owned(dtype, &shape, buffer),
-            None => Tensor::new(dtype, &shape, self.raw_bytes(entry).unwrap_or_default()),
+        let mut rooms = rooms.into_bytes();
+        let tensor = |(dtype, shape, in_place): (_, Vec<usize>, _)| match in_place {
+            Some(bytes) => Tensor::new(dtype, &shape, bytes),
+            None => Tensor::shared(dtype, &shape, rooms.next().unwrap_or_else(|| Arc::new([]))),
         };
         found.into_iter().map(tensor).collect()
     }

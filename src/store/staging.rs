@@ -2,7 +2,7 @@
 //! threads. Knows nothing of saving. A fresh allocation costs several times what copying into warm memory does: the
 //! kernel clears every page first.
 
-use crate::buffer::Buffer;
+use crate::buffer::{ALIGN, Buffer};
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::snapshot::{IntoSource, Snapshot, Source};
@@ -10,8 +10,6 @@ use crate::tensor::Tensor;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Each tensor starts at a multiple of this, as in every [`Buffer`].
-const ALIGN: usize = 64;
 /// From this many bytes on, a second thread helps: one core cannot use all of the memory's speed.
 const TWO_THREADS_FROM: usize = 8 << 20;
 
