@@ -1,4 +1,4 @@
-//! Where files are read though mapping was asked for: file systems on the other side of a network. Pretended through the
+//! Where files are mapped, and where they are read though mapping was asked for: engines without, and file systems on the other side of a network. Pretended through the
 //! seam, and on a real FUSE mount where there is one to be had.
 #![expect(unsafe_code, reason = "mapping takes a promise; here it is kept, or not needed")]
 
@@ -7,9 +7,12 @@ mod common;
 use common::TempFolder;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tensorkeep::engine::{Engine, Local, Unchanging};
+use std::sync::Arc;
+use tensorkeep::engine::{Blob, Caps, Decorator, Engine, Local, Unchanging};
 use tensorkeep::testing::{Faults, failing_local};
-use tensorkeep::{Checkpoint, ErrorKind, Progress, Settings, Snapshot, Store};
+use tensorkeep::{
+    Checkpoint, Error, ErrorKind, OpenOptions, Progress, Reader, Result, Settings, Snapshot, Store,
+};
 
 fn promise() -> Unchanging {
     // SAFETY: the files of these tests are cut only where nothing is mapped.
@@ -44,6 +47,40 @@ fn on_a_network_file_system_files_are_read_where_mapping_was_asked_for() {
         let store = Store::open(local, Settings::new().map(promise())).unwrap();
         let resumed = store.resume().unwrap().checkpoint.unwrap();
         assert_eq!(resumed.tensor("weight").unwrap().elements::<f32>().unwrap(), weights);
+    }
+}
+
+/// For reading: what it can be asked for besides would write, or is not there.
+#[derive(Debug)]
+struct ForReading(Local, bool);
+
+impl Decorator for ForReading {
+    type Inner = Local;
+
+    fn inner(&self) -> &Local {
+        &self.0
+    }
+
+    fn map(&self, key: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+        if self.1 { self.0.map(key, promise) } else { Err(Error::new(ErrorKind::Unsupported, "no mappings")) }
+    }
+
+    fn caps(&self) -> Caps {
+        panic!("to find out capabilities, a local engine writes")
+    }
+}
+
+#[test]
+fn a_reader_maps_what_can_be_mapped_and_never_writes_to_find_out() {
+    let folder = TempFolder::new("reader-maps");
+    let weights = common::wave(5_000);
+    save(Local::create(folder.path()).unwrap(), &weights);
+    for maps in [true, false] {
+        let engine = ForReading(Local::open(folder.path()).unwrap(), maps);
+        let checkpoint = Reader::with(engine, OpenOptions::new(), Some(promise())).open(1).unwrap();
+        let tensor = checkpoint.tensor("weight").unwrap();
+        assert_eq!(tensor.borrowed().is_some(), maps);
+        assert_eq!(tensor.elements::<f32>().unwrap(), weights);
     }
 }
 

@@ -180,9 +180,11 @@ impl Reader {
     /// As [`Checkpoint::open`].
     pub fn open_name(&self, name: Name) -> Result<Checkpoint> {
         let key = name.key();
-        let mapped = self.map.filter(|_| self.engine.caps().map);
+        // Tried, not asked for: an engine may have to write to find out its capabilities, and this only reads.
+        let mapped = self.map.map(|promise| self.engine.map(&key, promise));
         let blob = match mapped {
-            Some(promise) => self.engine.map(&key, promise)?,
+            Some(Err(error)) if error.kind() == ErrorKind::Unsupported => self.engine.open(&key)?,
+            Some(mapped) => mapped?,
             None => self.engine.open(&key)?,
         };
         Checkpoint::from_blob(blob, self.engine.describe(&key), self.open)
