@@ -63,8 +63,10 @@ impl FloatEncoder {
                 copy(&frame[..len], &mut planes[end..][..len]);
                 (METHOD_FRAME, len)
             } else {
-                // Nothing is moved before a plane was coded: the planes of weights that stay raw are in place.
-                planes.copy_within(here, end);
+                // Nothing has to move before a plane was coded, as with weights, of which the last one is.
+                if end < here.start {
+                    planes.copy_within(here, end);
+                }
                 (METHOD_RAW, count)
             };
             header[0] = method;

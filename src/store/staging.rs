@@ -5,7 +5,6 @@
 use crate::buffer::{ALIGN, Buffer};
 use crate::dtype::Dtype;
 use crate::error::Result;
-use crate::memcpy::copy;
 use crate::snapshot::{IntoSource, Snapshot, Source};
 use crate::tensor::Tensor;
 use std::ops::Range;
@@ -91,7 +90,7 @@ fn shared(dtype: Dtype, shape: &[usize], part: Arc<Part>) -> Result<Source<'stat
 
 fn copy_all(mut parts: Vec<(&mut [u8], &[u8])>, total: usize) {
     if total < TWO_THREADS_FROM {
-        parts.iter_mut().for_each(|(to, from)| copy(from, to));
+        parts.iter_mut().for_each(|(to, from)| to.copy_from_slice(from));
         return;
     }
     // Halves by bytes: a tensor that straddles the middle is cut in two.
@@ -104,8 +103,8 @@ fn copy_all(mut parts: Vec<(&mut [u8], &[u8])>, total: usize) {
         second.push((to_b, from_b));
     }
     std::thread::scope(|scope| {
-        scope.spawn(|| second.iter_mut().for_each(|(to, from)| copy(from, to)));
-        first.iter_mut().for_each(|(to, from)| copy(from, to));
+        scope.spawn(|| second.iter_mut().for_each(|(to, from)| to.copy_from_slice(from)));
+        first.iter_mut().for_each(|(to, from)| to.copy_from_slice(from));
     });
 }
 

@@ -58,7 +58,7 @@ struct Pages([u8; 2 * PAGE + BY_WAY_OF]);
 impl Pages {
     const ZEROED: Self = Self([0; 2 * PAGE + BY_WAY_OF]);
 
-    /// Room for `len` bytes from `offset` of a file, further into a page than those by more than a cache line, and than
+    /// Room for `len` bytes from `offset` of a file, further into a page than those by two cache lines, and than
     /// where the kernel would copy them slowly by almost one page.
     fn room(&mut self, offset: u64, len: usize) -> &mut [u8] {
         // OK to cast: only the place within a page counts.
