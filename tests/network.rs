@@ -1,5 +1,5 @@
-//! Where files are mapped, and where they are read though mapping was asked for: engines without, and file systems on the other side of a network. Pretended through the
-//! seam, and on a real FUSE mount where there is one to be had.
+//! Where files are mapped, and where they are read though mapping was asked for: engines without mappings, and file systems
+//! on the other side of a network. Pretended through the seam, and on a real FUSE mount where there is one to be had.
 #![expect(unsafe_code, reason = "mapping takes a promise; here it is kept, or not needed")]
 
 mod common;
