@@ -32,6 +32,17 @@ impl Fs {
             Self::Btrfs => 256,
         }
     }
+
+    /// Bytes that it takes for written all or not at all, at multiples of as many: its superblock, under one checksum. A
+    /// drive promises as much of one sector only, and after a cut through the superblock nothing can be mounted to be
+    /// judged ("invalid superblock checksum. Run e2fsck?").
+    pub fn atomic_bytes(self) -> u64 {
+        match self {
+            Self::Xfs => 512,
+            Self::Ext4 => 1024,
+            Self::Btrfs => 4096,
+        }
+    }
 }
 
 /// Why this cannot run here, if it cannot. Cuts of Btrfs also need an XFS, which can clone its image.

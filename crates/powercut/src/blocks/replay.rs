@@ -1,8 +1,8 @@
 //! Disks that a power cut may have left, built from the log of what a drive was told. Owns: which writes are kept.
 //!
 //! A drive keeps what it was told before a flush. Of what it was told since, it may have kept a prefix, or any part in
-//! any order, the last of it torn between two sectors. Each such disk is mounted, and the oracle asked exactly as after a
-//! real cut. The next trainer goes on from one of them.
+//! any order, the last of it torn between two sectors (or larger units, where the file system needs them). Each such disk
+//! is mounted, and the oracle asked exactly as after a real cut. The next trainer goes on from one of them.
 
 use super::device::{Device, Event};
 use super::image::Image;
@@ -12,9 +12,8 @@ use crate::tally::Tally;
 use crate::trainer::{Trainer, Word};
 use crate::{Options, Result};
 use serde_json::Value;
+use std::ops::Range;
 use std::time::Duration;
-
-const SECTOR: u64 = 512;
 
 /// One disk that may have been left: the log up to and with an event, and what is kept of the end of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +67,7 @@ pub fn run(options: &Options) -> Result<Value> {
                 break;
             }
             disk.advance(&log, cut.event)?;
-            device.load(disk.after(&log, *cut));
+            device.load(disk.after(&log, *cut, options.fs.atomic_bytes()));
             device.mount()?;
             let whole = tally.judge(options, &device.mount_point, cut.kind.name(), disk.promise);
             device.unmount()?;
@@ -157,8 +156,8 @@ impl Disk {
         Ok(())
     }
 
-    /// The disk after a cut behind the last flush.
-    fn after(&self, log: &[Event], cut: Cut) -> Image {
+    /// The disk after a cut behind the last flush. Writes are torn at multiples of so many bytes of the disk.
+    fn after(&self, log: &[Event], cut: Cut, atomic_bytes: u64) -> Image {
         let mut random = Random(cut.seed);
         let likely = random.below(1000);
         let mut image = self.kept.clone();
@@ -169,19 +168,29 @@ impl Disk {
                 Kind::Torn => (true, at == cut.event),
                 Kind::Subset => (random.below(1000) < likely, random.below(10) == 0),
             };
-            let sectors = bytes.len() as u64 / SECTOR;
-            let len = if torn { random.below(sectors + 1) * SECTOR } else { bytes.len() as u64 };
+            let end = offset + bytes.len() as u64;
+            let end = if torn { tear(*offset..end, atomic_bytes, &mut random) } else { end };
             if kept {
-                image.write_at(*offset, &bytes[..len as usize]);
+                image.write_at(*offset, &bytes[..(end - offset) as usize]);
             }
         }
         image
     }
 }
 
+/// A multiple of `atomic_bytes` in a write, or one of its ends.
+fn tear(write: Range<u64>, atomic_bytes: u64, random: &mut Random) -> u64 {
+    let inside = (write.end - 1) / atomic_bytes - write.start / atomic_bytes;
+    match random.below(inside + 2) {
+        0 => write.start,
+        nth => write.end.min((write.start / atomic_bytes + nth) * atomic_bytes),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn write(offset: u64, byte: u8) -> Event {
         Event::Write { offset, bytes: vec![byte; 1024] }
@@ -199,14 +208,26 @@ mod tests {
         assert_eq!(disk.promise, Promise { newest: 7, count: 1 });
         let (mut seconds, mut torn) = (0, 0);
         for seed in 0..3000 {
-            let left = disk.after(&log, Cut { event: 4, kind: Kind::Subset, seed });
+            let left = disk.after(&log, Cut { event: 4, kind: Kind::Subset, seed }, 512);
             assert_eq!(left.read_at(0, 1024), [1; 1024], "flushed");
             seconds += u64::from(left.read_at(1024, 1) == [0] && left.read_at(2048, 1) == [3]);
             torn += u64::from(left.read_at(2048, 1024) == [[3; 512], [0; 512]].concat());
         }
         assert!(seconds > 300 && torn > 15, "{seconds} without the first, {torn} torn");
-        let prefix = disk.after(&log, Cut { event: 4, kind: Kind::Prefix, seed: 0 });
+        let prefix = disk.after(&log, Cut { event: 4, kind: Kind::Prefix, seed: 0 }, 512);
         assert_eq!(prefix.read_at(1024, 2048), [[2; 1024], [3; 1024]].concat());
+    }
+
+    #[test]
+    fn a_write_is_torn_between_what_is_atomic_and_nowhere_else() {
+        let mut random = Random(3);
+        let mut tears = |write: Range<u64>, atomic_bytes| -> BTreeSet<u64> {
+            (0..200).map(|_| tear(write.clone(), atomic_bytes, &mut random)).collect()
+        };
+        assert_eq!(tears(1024..2048, 512), BTreeSet::from([1024, 1536, 2048]));
+        assert_eq!(tears(1024..2048, 1024), BTreeSet::from([1024, 2048]), "the superblock of ext4");
+        assert_eq!(tears(0..3072, 1024), BTreeSet::from([0, 1024, 2048, 3072]));
+        assert_eq!(tears(512..5120, 4096), BTreeSet::from([512, 4096, 5120]));
     }
 
     #[test]
