@@ -12,7 +12,6 @@ mod dtype;
 pub mod engine;
 mod error;
 mod format;
-mod memcpy;
 mod model;
 mod names;
 mod pipeline;

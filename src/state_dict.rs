@@ -2,9 +2,9 @@
 
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, Result};
-use crate::memcpy::copy;
 use crate::snapshot::{IntoSource, Source};
 use crate::tensor::{Tensor, byte_len};
+use tensorkeep_memcpy::copy;
 
 /// Something with tensors that can be saved and loaded: a net, an optimizer.
 pub trait Stateful {

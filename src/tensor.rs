@@ -5,10 +5,27 @@ use crate::buffer::Buffer;
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes that tensors may share: an `Arc` of anything that holds them.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// The bytes at `range` of bytes that others share, all of which it keeps alive. Empty where the range is beyond them.
+pub(crate) fn part_of(whole: &SharedBytes, range: Range<usize>) -> SharedBytes {
+    Arc::new(Part { whole: Arc::clone(whole), range })
+}
+
+struct Part {
+    whole: SharedBytes,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        (*self.whole).as_ref().get(self.range.clone()).unwrap_or_default()
+    }
+}
 
 /// Elements in a tensor of this shape; 1 for rank 0.
 ///

@@ -10,7 +10,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::format::DEFAULT_CHUNK_LOG2;
 use crate::format::table::{CODEC_RAW, Chunk};
-use crate::memcpy::copy;
+use tensorkeep_memcpy::copy;
 
 /// A chunk of an entry, and where what is wanted of it goes.
 pub(super) struct Part<'c, 't> {

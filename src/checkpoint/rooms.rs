@@ -3,7 +3,7 @@
 
 use crate::buffer::{ALIGN, Buffer};
 use crate::error::Result;
-use crate::tensor::SharedBytes;
+use crate::tensor::{SharedBytes, part_of};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,18 +17,6 @@ pub(super) struct Rooms {
     buffers: Vec<Buffer>,
     /// For each tensor its buffer, and where in it.
     places: Vec<(usize, Range<usize>)>,
-}
-
-/// One tensor's bytes, and what keeps them.
-struct Room {
-    buffer: Arc<Buffer>,
-    range: Range<usize>,
-}
-
-impl AsRef<[u8]> for Room {
-    fn as_ref(&self) -> &[u8] {
-        &self.buffer[self.range.clone()]
-    }
 }
 
 impl Rooms {
@@ -73,11 +61,9 @@ impl Rooms {
 
     /// Each tensor's bytes, to be kept.
     pub(super) fn into_bytes(self) -> impl Iterator<Item = SharedBytes> {
-        let buffers: Vec<Arc<Buffer>> = self.buffers.into_iter().map(Arc::new).collect();
-        self.places.into_iter().map(move |(buffer, range)| {
-            let room: SharedBytes = Arc::new(Room { buffer: Arc::clone(&buffers[buffer]), range });
-            room
-        })
+        let shared = |buffer| Arc::new(buffer) as SharedBytes;
+        let buffers: Vec<SharedBytes> = self.buffers.into_iter().map(shared).collect();
+        self.places.into_iter().map(move |(buffer, range)| part_of(&buffers[buffer], range))
     }
 }
 

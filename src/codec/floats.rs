@@ -9,7 +9,7 @@ use super::frames::{Effort, Frames, Unframer, bound};
 use super::planes::{self, WIDEST};
 use super::probe::{self, Look};
 use crate::error::{Error, Result};
-use crate::memcpy::copy;
+use tensorkeep_memcpy::copy;
 
 /// A plane's method (u8) and its stored length in bytes (u32). All headers stand before all planes.
 const HEADER: usize = 5;

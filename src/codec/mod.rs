@@ -12,9 +12,9 @@ mod probe;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::table::{CODEC_FILL, CODEC_FLOATS, CODEC_RAW, CODEC_ZSTD};
-use crate::memcpy::copy;
 use floats::{FloatDecoder, FloatEncoder};
 use frames::{Effort, Frames, Unframer};
+use tensorkeep_memcpy::copy;
 
 /// No filter.
 pub const FILTER_NONE: u8 = 0;

@@ -3,14 +3,14 @@
 //! kernel clears every page first.
 
 use crate::buffer::{ALIGN, Buffer};
-use crate::dtype::Dtype;
 use crate::error::Result;
-use crate::snapshot::{IntoSource, Snapshot, Source};
-use crate::tensor::Tensor;
-use std::ops::Range;
+use crate::snapshot::{IntoSource, Snapshot};
+use crate::tensor::{SharedBytes, Tensor, part_of};
 use std::sync::{Arc, Mutex, PoisonError};
+use tensorkeep_memcpy::copy_past_caches;
 
-/// From this many bytes on, a second thread helps: one core cannot use all of the memory's speed.
+/// From this many bytes on, a second thread helps: one core cannot use all of the memory's speed. And the copies need not
+/// push from the caches what the trainer goes on with: nobody reads them before all are there.
 const TWO_THREADS_FROM: usize = 8 << 20;
 
 /// Buffers that are free now.
@@ -29,15 +29,9 @@ impl Drop for Staged {
     }
 }
 
-/// One tensor's bytes.
-struct Part {
-    staged: Arc<Staged>,
-    range: Range<usize>,
-}
-
-impl AsRef<[u8]> for Part {
+impl AsRef<[u8]> for Staged {
     fn as_ref(&self) -> &[u8] {
-        self.staged.buffer.as_deref().map_or(&[], |bytes| &bytes[self.range.clone()])
+        self.buffer.as_deref().unwrap_or_default()
     }
 }
 
@@ -56,14 +50,13 @@ impl Staging {
             rest = later;
         }
         copy_all(parts, total);
-        let staged = Arc::new(Staged { buffer: Some(buffer), free: Arc::clone(&self.0) });
+        let staged: SharedBytes = Arc::new(Staged { buffer: Some(buffer), free: Arc::clone(&self.0) });
         let mut start = 0;
         let sources = drawn.into_iter().map(|(name, tensor)| {
             let range = start..start + tensor.bytes().len();
             start += tensor.bytes().len().next_multiple_of(ALIGN);
-            let part = Arc::new(Part { staged: Arc::clone(&staged), range });
-            let source = shared(tensor.dtype(), tensor.shape(), part)?;
-            Ok((name.to_owned(), source))
+            let copied = Tensor::shared(tensor.dtype(), tensor.shape(), part_of(&staged, range))?;
+            Ok((name.to_owned(), copied.into_source()?))
         });
         let sources = sources.collect::<Result<_>>()?;
         Ok(snapshot.with_tensors(sources))
@@ -84,10 +77,6 @@ impl Staging {
     }
 }
 
-fn shared(dtype: Dtype, shape: &[usize], part: Arc<Part>) -> Result<Source<'static>> {
-    Tensor::shared(dtype, shape, part)?.into_source()
-}
-
 fn copy_all(mut parts: Vec<(&mut [u8], &[u8])>, total: usize) {
     if total < TWO_THREADS_FROM {
         parts.iter_mut().for_each(|(to, from)| to.copy_from_slice(from));
@@ -103,8 +92,8 @@ fn copy_all(mut parts: Vec<(&mut [u8], &[u8])>, total: usize) {
         second.push((to_b, from_b));
     }
     std::thread::scope(|scope| {
-        scope.spawn(|| second.iter_mut().for_each(|(to, from)| to.copy_from_slice(from)));
-        first.iter_mut().for_each(|(to, from)| to.copy_from_slice(from));
+        scope.spawn(|| second.iter_mut().for_each(|(to, from)| copy_past_caches(from, to)));
+        first.iter_mut().for_each(|(to, from)| copy_past_caches(from, to));
     });
 }
 

@@ -4,7 +4,6 @@ use super::ahead::Ahead;
 use crate::engine::vfs::{self, VfsFile};
 use crate::engine::{Blob, read_within};
 use crate::error::Result;
-use crate::memcpy;
 use std::io;
 use std::sync::Arc;
 
@@ -69,7 +68,7 @@ impl Pages {
 /// Whether it is worth going by way of other memory.
 fn is_copied_slowly(offset: u64, target: &[u8]) -> bool {
     // OK to cast: only the place within a page counts.
-    target.len() >= BY_WAY_OF / 4 && memcpy::is_slow(offset as usize, target)
+    target.len() >= BY_WAY_OF / 4 && tensorkeep_memcpy::is_slow(offset as usize, target)
 }
 
 /// How many of the first ranges, at least one, lie so close behind each other that one call reads them all.

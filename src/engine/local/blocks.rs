@@ -6,11 +6,11 @@
 
 use crate::buffer::Buffer;
 use crate::engine::vfs::{VfsFile, write_all_at};
-use crate::memcpy::copy;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use tensorkeep_memcpy::copy;
 
 /// Bytes of a block: large enough for the disk's full rate, small enough that a handful in flight is little memory.
 const BLOCK: usize = 4 << 20;
