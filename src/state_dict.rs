@@ -190,6 +190,11 @@ impl<'a> TensorMut<'a> {
     /// # Errors
     /// `Mismatch` when dtype or shape differ; then nothing was written.
     pub fn assign(&mut self, tensor: &Tensor<'_>) -> Result<()> {
+        self.assign_by(copy, tensor)
+    }
+
+    /// As [`TensorMut::assign`], one of many whose sum decides how bytes are copied.
+    pub(crate) fn assign_by(&mut self, copy: fn(&[u8], &mut [u8]), tensor: &Tensor<'_>) -> Result<()> {
         if tensor.dtype() != self.dtype || tensor.shape() != &*self.shape {
             return Err(Error::new(crate::ErrorKind::Mismatch, "dtype or shape")
                 .expected(format!("{} {:?}", self.dtype, self.shape))

@@ -34,6 +34,13 @@ pub struct Scratch {
     pub(super) decoded: Vec<u8>,
 }
 
+impl Scratch {
+    /// For loading so many raw bytes.
+    pub(super) fn for_total(bytes: u64) -> Self {
+        Self { decoder: Decoder::for_total(bytes), ..Self::default() }
+    }
+}
+
 impl std::fmt::Debug for Scratch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Scratch({} bytes)", self.stored.len() + self.decoded.len())

@@ -105,9 +105,9 @@ impl Checkpoint {
         range: Range<u64>,
         target: &mut [u8],
     ) -> Result<()> {
-        let workers = self.workers_for(target.len() as u64);
+        let total = target.len() as u64;
         let parts = self.parts(Wanted { entry, dtype, range, target });
-        self.read_parts(workers, parts, |(_, error)| error)
+        self.read_parts(total, parts, |(_, error)| error)
     }
 
     /// Verifies the chunks of a raw entry in memory that overlap `range`.
@@ -146,19 +146,20 @@ impl Checkpoint {
     }
 
     fn fill(&self, wanted: Vec<Wanted<'_, '_>>) -> Result<()> {
-        let workers = self.workers_for(wanted.iter().map(|wanted| wanted.target.len() as u64).sum());
+        let total = wanted.iter().map(|wanted| wanted.target.len() as u64).sum();
         let parts = wanted.into_iter().flat_map(|wanted| self.parts(wanted));
-        self.read_parts(workers, parts, |failed| self.named(failed))
+        self.read_parts(total, parts, |failed| self.named(failed))
     }
 
     fn read_parts<'c, 't>(
         &self,
-        workers: usize,
+        total: u64,
         parts: impl Iterator<Item = Part<'c, 't>> + Send,
         named: impl Fn(Failed<'c>) -> Error + Sync,
     ) -> Result<()> {
         let batches = pipeline::batches(parts, READ_BATCH, |part| part.target.len() as u64);
-        pipeline::each(workers, batches, Scratch::default, |scratch, batch| {
+        let scratch = || Scratch::for_total(total);
+        pipeline::each(self.workers_for(total), batches, scratch, |scratch, batch| {
             self.read_batch(scratch, batch).map_err(&named)
         })
     }

@@ -14,7 +14,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::table::{CODEC_FILL, CODEC_FLOATS, CODEC_RAW, CODEC_ZSTD};
 use floats::{FloatDecoder, FloatEncoder};
 use frames::{Effort, Frames, Unframer};
-use tensorkeep_memcpy::copy;
 
 /// No filter.
 pub const FILTER_NONE: u8 = 0;
@@ -154,14 +153,26 @@ fn is_one_element_repeated(raw: &[u8], element: usize) -> bool {
 }
 
 /// Decodes chunks, reusing its buffers.
-#[derive(Default)]
 pub struct Decoder {
+    copy: fn(&[u8], &mut [u8]),
     unframer: Unframer,
     floats: FloatDecoder,
     planes: Vec<u8>,
 }
 
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::for_total(0)
+    }
+}
+
 impl Decoder {
+    /// For chunks of so many raw bytes together, which decides how those are copied that are stored as they are.
+    pub fn for_total(bytes: u64) -> Self {
+        let copy = tensorkeep_memcpy::for_total(bytes);
+        Self { copy, unframer: Unframer::default(), floats: FloatDecoder::default(), planes: Vec::new() }
+    }
+
     /// Fills `raw` from a chunk's stored bytes. Never writes or allocates beyond `raw.len()`.
     ///
     /// # Errors
@@ -176,7 +187,7 @@ impl Decoder {
         dtype: Dtype,
     ) -> Result<()> {
         match (codec, filter) {
-            (CODEC_RAW, FILTER_NONE) if stored.len() == raw.len() => copy(stored, raw),
+            (CODEC_RAW, FILTER_NONE) if stored.len() == raw.len() => (self.copy)(stored, raw),
             (CODEC_FILL, FILTER_NONE) if !stored.is_empty() && raw.len().is_multiple_of(stored.len()) => {
                 raw.chunks_exact_mut(stored.len()).for_each(|element| element.copy_from_slice(stored));
             }

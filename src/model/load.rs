@@ -126,9 +126,15 @@ impl Checkpoint {
         }
         self.load_all_into(direct)?;
         // From here on nothing can fail: shapes and dtypes were compared, bytes verified and decoded.
-        let workers = self.workers_for(tensors.iter().map(|tensor| tensor.bytes().len() as u64).sum());
+        let total = tensors.iter().map(|tensor| tensor.bytes().len() as u64).sum();
+        let (workers, copy) = (self.workers_for(total), tensorkeep_memcpy::for_total(total));
         let assignments = assigned.into_iter().zip(&tensors);
-        pipeline::each(workers, assignments, || (), |(), ((_, target), tensor)| target.assign(tensor))?;
+        pipeline::each(
+            workers,
+            assignments,
+            || (),
+            |(), ((_, target), tensor)| target.assign_by(copy, tensor),
+        )?;
         Ok(report)
     }
 

@@ -41,6 +41,7 @@ impl fmt::Display for Verdict {
 }
 
 const OURS: &str = "tensorkeep";
+const READ: &str = crate::systems::tensorkeep::READ;
 const TIMES: &str = "×";
 
 /// What the verdicts look at.
@@ -144,14 +145,14 @@ fn loads(rows: &Rows<'_>, say: &mut Say<'_>) {
         TIMES,
     );
     let plain = rows.median("l", "load_fresh", "raw: read, fresh Vec");
-    let into = plain.zip(rows.median("l", "load_into", OURS)).map(|(plain, into)| plain / into);
+    let into = plain.zip(rows.median("l", "load_into", READ)).map(|(plain, into)| plain / into);
     say(
-        "load (l) into memory that is there: beside a read into a fresh Vec",
+        "load (l) by reading into memory that is there: beside a read into a fresh Vec",
         into,
         Bound::AtLeast(3.0),
         TIMES,
     );
-    let ours = [OURS, "tensorkeep, read"].iter().filter_map(|ours| rows.median("l", "load_cold", ours));
+    let ours = [OURS, READ].iter().filter_map(|ours| rows.median("l", "load_cold", ours));
     let cold = ours.min_by(f64::total_cmp).zip(rows.best_raw("l", "load_cold")).map(|(ours, raw)| ours / raw);
     say("load (l) cold: beside the best raw path", cold, Bound::AtMost(1.1), TIMES);
     let one = rows.median("n", "one_tensor", OURS).map(|seconds| seconds * 1e6);

@@ -3,7 +3,7 @@
 
 mod burn;
 mod safetensors;
-mod tensorkeep;
+pub mod tensorkeep;
 #[cfg(test)]
 mod tests;
 mod ztensor;

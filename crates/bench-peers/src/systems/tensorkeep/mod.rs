@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 use tensorkeep::engine::Unchanging;
 use tensorkeep::{Checkpoint, Codec, MappedCopy, OpenOptions, Snapshot, Timings, Verify, WriteOptions};
 
+/// The configuration that never maps.
+pub const READ: &str = "tensorkeep, read";
+
 /// One configuration.
 #[derive(Clone, Copy)]
 struct Tensorkeep {
@@ -60,8 +63,7 @@ pub fn all() -> Vec<Box<dyn System>> {
         ops: &[TouchAll, LoadFresh, LoadInto, LoadCold],
         ..plain
     };
-    let read =
-        Tensorkeep { name: "tensorkeep, read", map: false, ops: &[Open, LoadCold, OneTensor], ..plain };
+    let read = Tensorkeep { name: READ, map: false, ops: &[Open, LoadInto, LoadCold, OneTensor], ..plain };
     let coded = |name, extension, codec| Tensorkeep {
         name,
         extension,
@@ -171,7 +173,7 @@ impl Tensorkeep {
     }
 
     fn load_into(&self, path: &Path, existing: &mut [Vec<u8>]) -> Outcome<()> {
-        let checkpoint = Checkpoint::open_with(path, self.options())?;
+        let checkpoint = self.open(path)?;
         Ok(checkpoint.load_all_into(checkpoint.names().zip(existing.iter_mut().map(Vec::as_mut_slice)))?)
     }
 }
