@@ -128,13 +128,8 @@ impl Checkpoint {
         // From here on nothing can fail: shapes and dtypes were compared, bytes verified and decoded.
         let total = tensors.iter().map(|tensor| tensor.bytes().len() as u64).sum();
         let (workers, copy) = (self.workers_for(total), tensorkeep_memcpy::for_total(total));
-        let assignments = assigned.into_iter().zip(&tensors);
-        pipeline::each(
-            workers,
-            assignments,
-            || (),
-            |(), ((_, target), tensor)| target.assign_by(copy, tensor),
-        )?;
+        let assignments = assigned.into_iter().map(|(_, target)| target).zip(&tensors);
+        pipeline::each(workers, assignments, || (), |(), (target, tensor)| target.assign_by(copy, tensor))?;
         Ok(report)
     }
 

@@ -7,10 +7,8 @@ use crate::error::Result;
 use crate::snapshot::{IntoSource, Snapshot};
 use crate::tensor::{SharedBytes, Tensor, part_of};
 use std::sync::{Arc, Mutex, PoisonError};
-use tensorkeep_memcpy::copy_past_caches;
 
-/// From this many bytes on, a second thread helps: one core cannot use all of the memory's speed. And the copies need not
-/// push from the caches what the trainer goes on with: nobody reads them before all are there.
+/// From this many bytes on, a second thread helps: one core cannot use all of the memory's speed.
 const TWO_THREADS_FROM: usize = 8 << 20;
 
 /// Buffers that are free now.
@@ -78,8 +76,9 @@ impl Staging {
 }
 
 fn copy_all(mut parts: Vec<(&mut [u8], &[u8])>, total: usize) {
+    let copy = tensorkeep_memcpy::for_total(total as u64);
     if total < TWO_THREADS_FROM {
-        parts.iter_mut().for_each(|(to, from)| to.copy_from_slice(from));
+        parts.iter_mut().for_each(|(to, from)| copy(from, to));
         return;
     }
     // Halves by bytes: a tensor that straddles the middle is cut in two.
@@ -92,8 +91,8 @@ fn copy_all(mut parts: Vec<(&mut [u8], &[u8])>, total: usize) {
         second.push((to_b, from_b));
     }
     std::thread::scope(|scope| {
-        scope.spawn(|| second.iter_mut().for_each(|(to, from)| copy_past_caches(from, to)));
-        first.iter_mut().for_each(|(to, from)| copy_past_caches(from, to));
+        scope.spawn(|| second.iter_mut().for_each(|(to, from)| copy(from, to)));
+        first.iter_mut().for_each(|(to, from)| copy(from, to));
     });
 }
 

@@ -81,10 +81,12 @@ mod tests {
         // More than the tests beside this one take.
         const LEN: u64 = 512 << 20;
         let before = reset_peak().unwrap();
-        let large = std::hint::black_box(vec![1_u8; LEN as usize]);
-        // Looked at while it is there: a test beside this one may make the process forget what was.
-        assert!(peak().unwrap() >= before + LEN / 2, "{before} {}", peak().unwrap());
-        drop(large);
+        let is_remembered = |_| {
+            drop(std::hint::black_box(vec![1_u8; LEN as usize]));
+            peak().unwrap() >= before + LEN / 2
+        };
+        // More than once: a test beside this one may make the process forget just then.
+        assert!((0..5).any(is_remembered), "{before} {}", peak().unwrap());
         reset_peak().unwrap();
         assert!(peak().unwrap() < before + LEN / 2);
     }

@@ -41,7 +41,7 @@ impl fmt::Display for Verdict {
 }
 
 const OURS: &str = "tensorkeep";
-const READ: &str = crate::systems::tensorkeep::READ;
+const READ: &str = "tensorkeep, read";
 const TIMES: &str = "×";
 
 /// What the verdicts look at.

@@ -34,28 +34,29 @@ pub fn copy(from: &[u8], to: &mut [u8]) {
     }
 }
 
+/// From so many bytes on, what was copied first has left the nearer caches when it is next wanted.
+const FAR: u64 = 8 << 20;
+
+/// How to copy one of several pieces that are so many bytes together: as [`copy`], or, of 8 MiB or more, past the caches. The
+/// latter is a third faster where the target has been written to before, and a fifth slower where the kernel has yet to
+/// clear its pages.
+pub fn for_total(bytes: u64) -> fn(&[u8], &mut [u8]) {
+    if bytes < FAR { copy } else { copy_past_caches }
+}
+
 /// As [`slice::copy_from_slice`], for many megabytes that are not read again soon: stores past the caches on x86-64, so that
 /// no line of the target is read before it is overwritten, and the caches keep what they hold.
 ///
 /// That is a third less traffic: two threads copy 1.8 GB in tensors of 12 MiB at 18 to 20 instead of 12 to 13 GB/s, and
 /// 8 MiB in all at 9 instead of 7.6 (measured on AMD's Zen 3). The C library does the same, but only for one copy of more
 /// than three quarters of what it takes for the last cache: of 192 MiB in a virtual machine that is shown a whole EPYC's.
-pub fn copy_past_caches(from: &[u8], to: &mut [u8]) {
+fn copy_past_caches(from: &[u8], to: &mut [u8]) {
     assert_eq!(from.len(), to.len(), "bytes to copy");
     #[cfg(target_arch = "x86_64")]
     if from.len() >= PAGE {
         return stream::copy(from, to);
     }
     copy(from, to);
-}
-
-/// From so many bytes on, what was copied first has left the nearer caches when it is next wanted.
-const FAR: u64 = 8 << 20;
-
-/// How to copy one of several pieces that are so many bytes together: [`copy`], or [`copy_past_caches`]. The latter is a third
-/// faster where the target has been written to before, and a fifth slower where the kernel has yet to clear its pages.
-pub fn for_total(bytes: u64) -> fn(&[u8], &mut [u8]) {
-    if bytes < FAR { copy } else { copy_past_caches }
 }
 
 #[cfg(target_arch = "x86_64")]

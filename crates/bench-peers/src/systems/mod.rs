@@ -3,7 +3,7 @@
 
 mod burn;
 mod safetensors;
-pub mod tensorkeep;
+mod tensorkeep;
 #[cfg(test)]
 mod tests;
 mod ztensor;

@@ -14,9 +14,6 @@ use std::time::{Duration, Instant};
 use tensorkeep::engine::Unchanging;
 use tensorkeep::{Checkpoint, Codec, MappedCopy, OpenOptions, Snapshot, Timings, Verify, WriteOptions};
 
-/// The configuration that never maps.
-pub const READ: &str = "tensorkeep, read";
-
 /// One configuration.
 #[derive(Clone, Copy)]
 struct Tensorkeep {
@@ -63,7 +60,12 @@ pub fn all() -> Vec<Box<dyn System>> {
         ops: &[TouchAll, LoadFresh, LoadInto, LoadCold],
         ..plain
     };
-    let read = Tensorkeep { name: READ, map: false, ops: &[Open, LoadInto, LoadCold, OneTensor], ..plain };
+    let read = Tensorkeep {
+        name: "tensorkeep, read",
+        map: false,
+        ops: &[Open, LoadInto, LoadCold, OneTensor],
+        ..plain
+    };
     let coded = |name, extension, codec| Tensorkeep {
         name,
         extension,
