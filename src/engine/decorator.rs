@@ -35,6 +35,14 @@ pub trait Decorator: Send + Sync + fmt::Debug {
     fn delete(&self, key: &str) -> Result<()> {
         self.inner().delete(key)
     }
+    /// As [`Engine::mark`].
+    fn mark(&self, key: &str) -> Result<()> {
+        self.inner().mark(key)
+    }
+    /// As [`Engine::unmark`].
+    fn unmark(&self, key: &str) -> Result<()> {
+        self.inner().unmark(key)
+    }
     /// As [`Engine::rename`].
     fn rename(&self, from: &str, to: &str) -> Result<()> {
         self.inner().rename(from, to)
@@ -68,6 +76,12 @@ impl<D: Decorator> Engine for D {
     }
     fn delete(&self, key: &str) -> Result<()> {
         Decorator::delete(self, key)
+    }
+    fn mark(&self, key: &str) -> Result<()> {
+        Decorator::mark(self, key)
+    }
+    fn unmark(&self, key: &str) -> Result<()> {
+        Decorator::unmark(self, key)
     }
     fn rename(&self, from: &str, to: &str) -> Result<()> {
         Decorator::rename(self, from, to)

@@ -130,6 +130,29 @@ impl Engine for Local {
         self.0.sync_parent(&path)
     }
 
+    fn mark(&self, key: &str) -> Result<()> {
+        let path = self.0.path(key)?;
+        let created = match self.0.vfs.create_new(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.0.ensure_folder(parent(&path))?;
+                self.0.vfs.create_new(&path)
+            }
+            created => created,
+        };
+        match created {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(already_there(&path)),
+            created => created
+                .map(drop)
+                .map_err(|error| Error::io("setting a mark", error).in_object(path.display())),
+        }
+    }
+
+    fn unmark(&self, key: &str) -> Result<()> {
+        let path = self.0.path(key)?;
+        let unlinked = self.0.vfs.unlink(&path);
+        unlinked.map_err(|error| Error::io("removing a mark", error).in_object(path.display()))
+    }
+
     fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (self.0.path(from)?, self.0.path(to)?);
         let publish = self.0.probed()?;

@@ -4,7 +4,7 @@
 use super::{Blob, Caps, CommitError, Engine, Entry, Lock, Nonce, Unchanging, Upload, check_key, ends_early};
 use crate::buffer::Buffer;
 use crate::error::{Error, ErrorKind, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Objects in memory. Clones share them, as two processes share a folder.
@@ -79,6 +79,17 @@ impl Engine for Memory {
     fn delete(&self, key: &str) -> Result<()> {
         let removed = self.objects().committed.remove(key);
         removed.map(drop).ok_or_else(|| not_found(key))
+    }
+
+    fn mark(&self, key: &str) -> Result<()> {
+        check_key(key)?;
+        match self.objects().committed.entry(key.to_owned()) {
+            btree_map::Entry::Occupied(_) => Err(already_there(key)),
+            btree_map::Entry::Vacant(free) => {
+                free.insert(Arc::new(MemoryBlob(Buffer::zeroed(0)?)));
+                Ok(())
+            }
+        }
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {

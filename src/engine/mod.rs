@@ -95,6 +95,24 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// `NotFound`, and whatever the storage says; then the object is still whole or gone, never half.
     fn delete(&self, key: &str) -> Result<()>;
 
+    /// Creates an empty object at a key that is free: a mark for others to see. It need not survive a power cut, and an
+    /// engine that can creates it without asking the disk to write: on a full disk, too, as far as an empty file can be
+    /// had there. Listed, and opened as an object of no bytes.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the key is taken, `Unknown` when it may or may not be there, and whatever the storage says.
+    fn mark(&self, key: &str) -> Result<()> {
+        Ok(self.create(key, Some(0))?.commit(fresh_nonce())?)
+    }
+
+    /// Deletes what [`Engine::mark`] created; after a power cut it may be back.
+    ///
+    /// # Errors
+    /// As [`Engine::delete`].
+    fn unmark(&self, key: &str) -> Result<()> {
+        self.delete(key)
+    }
+
     /// Moves a committed object to a key that is free, atomically; durable when it returns Ok. Called under the lock.
     ///
     /// # Errors

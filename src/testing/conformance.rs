@@ -18,6 +18,7 @@ const CHECKS: &[Check] = &[
     ("a large object in odd pieces comes back bit for bit", large_in_pieces),
     ("an open object stays readable after its deletion, or is NotFound", readable_after_delete),
     ("deleting what is not there is NotFound", deletes_once),
+    ("a mark is an empty object, set once and taken back", marks),
     ("a rename moves the whole object and replaces nothing", renames),
     ("the lock has one holder, who is named to others", locks),
     ("keys that could leave the folder are refused", refuses_keys),
@@ -192,6 +193,23 @@ fn deletes_once(engine: &Arc<dyn Engine>) -> Result<()> {
     ensure(keys(engine, "")?.is_empty(), "a deleted object is listed")?;
     ensure_kind(engine.delete("object"), ErrorKind::NotFound, "deleting twice")?;
     put(engine, "object", b"y")
+}
+
+fn marks(engine: &Arc<dyn Engine>) -> Result<()> {
+    let key = "attempts/0002.deletes.0001-0000000003";
+    for _ in 0..2 {
+        engine.mark(key)?;
+        ensure_kind(engine.mark(key), ErrorKind::AlreadyExists, "a second mark")?;
+        ensure(keys(engine, "attempts")? == [key], "a mark is not listed")?;
+        ensure(engine.open(key)?.is_empty(), "a mark has bytes")?;
+        engine.unmark(key)?;
+        ensure(keys(engine, "attempts")?.is_empty(), "a mark that was taken back is listed")?;
+        ensure_kind(engine.unmark(key), ErrorKind::NotFound, "taking back no mark")?;
+    }
+    put(engine, "object", b"x")?;
+    ensure_kind(engine.mark("object"), ErrorKind::AlreadyExists, "a mark over an object")?;
+    ensure(get(engine, "object")? == b"x", "a mark changed an object")?;
+    ensure_kind(engine.mark("../up"), ErrorKind::Invalid, "a mark at a bad key")
 }
 
 fn renames(engine: &Arc<dyn Engine>) -> Result<()> {
