@@ -37,8 +37,8 @@ pub use names::name_matches;
 pub use snapshot::{Deferred, IntoSource, Progress, RESERVED_PREFIX, Snapshot, Source};
 pub use state_dict::{IntoTensorMut, StateDict, StateDictMut, Stateful, TensorMut};
 pub use store::{
-    AttemptInfo, Copied, Cost, Every, Info, Keep, Mode, Name, Pending, Reader, Resumed, Saved, Settings,
-    Skipped, State, Store, Tier, WhenFull, Why,
+    AttemptInfo, Collected, Collection, Copied, Cost, Every, Info, Keep, Mode, Name, Pending, Reader,
+    Resumed, RunId, Saved, Settings, Skipped, State, Store, Tier, WhenFull, Why,
 };
 pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
 pub use writer::{Timings, WriteOptions, Written};

@@ -1,11 +1,22 @@
-//! Attempts: one number per opening writer. Owns: the writer's lock where there is one, taking a new number by create-once,
-//! and telling whether a newer one has been taken since. Where two writers meet without a lock, the older one is fenced by this.
+//! Attempts: one number per opening writer, taken by create-once, and the check whether it still is the run's writer.
+//! Where two writers meet without a lock, the older one is fenced by this; where a run's folder was removed, replaced or
+//! restored under a writer, so is that writer, because the object that it wrote is not there any more.
 
-use super::naming::{ATTEMPTS, Name, attempt_key, attempt_of_key};
+use super::catalog::is_damage;
+use super::clock;
+use super::naming::{
+    ATTEMPTS, Name, attempt_key, attempt_of_key, deletes_of_key, resumed_key, resumed_of_key,
+};
+use super::run_id::RunId;
+use super::tiers::Remote;
 use crate::engine::{CommitError, Engine, Lock, Nonce, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// An attempt's object is a hostname and a few numbers.
+const LONGEST: u64 = 64 << 10;
 
 /// Who wrote: the content of an attempt's object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,23 +28,71 @@ pub(super) struct Writer {
     /// Tells this opening of the run from every other.
     #[serde(default)]
     pub id: Nonce,
+    /// The run that it opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
 }
 
 impl Writer {
     pub(super) fn this_process(now: u64) -> Self {
+        let (id, run) = (fresh_nonce(), None);
         // A simulated run has the same bytes on every machine.
         #[cfg(feature = "testing")]
         if crate::engine::vfs::scripted::seconds().is_some() {
-            return Self { host: "simulated".to_owned(), pid: 1, started_at: now, id: fresh_nonce() };
+            return Self { host: "simulated".to_owned(), pid: 1, started_at: now, id, run };
         }
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = if host.trim().is_empty() { "an unnamed host" } else { host.trim() };
-        Self { host: host.to_owned(), pid: std::process::id(), started_at: now, id: fresh_nonce() }
+        Self { host: host.to_owned(), pid: std::process::id(), started_at: now, id, run }
     }
 
     /// For the lock file.
     pub(super) fn describe(&self) -> String {
-        format!("process {} on {}, since {} s after 1970", self.pid, self.host, self.started_at)
+        format!("process {} on {}, since {}", self.pid, self.host, clock::date(self.started_at))
+    }
+
+    /// What an attempt's object says.
+    pub(super) fn read(engine: &dyn Engine, attempt: u32) -> Result<Self> {
+        records::decode_owned(&content(engine, attempt)?)
+    }
+}
+
+/// What one listing of `attempts/` says.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    /// The newest number that was taken, 0 when none was.
+    pub newest: u32,
+    /// The oldest one that is still listed.
+    pub oldest: Option<u32>,
+    /// Checkpoints that are about to be deleted, and by which attempt or tool.
+    pub deletes: Vec<(String, Name)>,
+    /// Checkpoints that attempts went on from.
+    pub resumed: Vec<(u32, Name)>,
+}
+
+impl Board {
+    pub(super) fn read(engine: &dyn Engine) -> Result<Self> {
+        let mut board = Self::default();
+        for entry in engine.list(ATTEMPTS)? {
+            if let Some(attempt) = attempt_of_key(&entry.key) {
+                board.newest = board.newest.max(attempt);
+                board.oldest = Some(board.oldest.map_or(attempt, |oldest| oldest.min(attempt)));
+            } else if let Some((by, name)) = deletes_of_key(&entry.key) {
+                board.deletes.push((by.to_owned(), name));
+            } else if let Some(mark) = resumed_of_key(&entry.key) {
+                board.resumed.push(mark);
+            }
+        }
+        Ok(board)
+    }
+
+    pub(super) fn is_being_deleted(&self, name: Name) -> bool {
+        self.deletes.iter().any(|(_, there)| *there == name)
+    }
+
+    /// What the newest writer goes on from.
+    pub(super) fn is_resumed_from(&self, name: Name) -> bool {
+        self.resumed.contains(&(self.newest, name))
     }
 }
 
@@ -42,48 +101,126 @@ impl Writer {
 pub(super) struct Attempt {
     pub number: u32,
     nonce: Nonce,
+    /// What its object holds, in every tier.
+    content: Vec<u8>,
+    /// The local tier was full: the object is written before the first checkpoint. The lock is held.
+    pending: AtomicBool,
 }
 
 impl Attempt {
-    /// Takes the next number after every one seen in `attempts/` and in the names of checkpoints.
-    pub(super) fn take(engine: &dyn Engine, names: &[Name], writer: &Writer) -> Result<Self> {
+    /// Takes the next number after every one seen in `attempts/` and in the names of checkpoints, in both tiers. Returned
+    /// with what was seen in the local one.
+    ///
+    /// # Errors
+    /// Whatever the local engine says; `NoSpace` only without a lock.
+    pub(super) fn take(
+        engine: &dyn Engine,
+        remote: Option<&Remote>,
+        names: &[Name],
+        writer: &Writer,
+        is_locked: bool,
+    ) -> Result<(Self, Board)> {
+        let (content, nonce, pending) = (records::encode(writer)?, fresh_nonce(), AtomicBool::new(false));
+        let mut attempt = Self { number: 0, nonce, content, pending };
         loop {
-            let number = next(newest(engine)?, names, engine)?;
-            if let Some(attempt) = Self::take_number(engine, number, writer)? {
-                return Ok(attempt);
+            let there = remote.map_or(Ok(0), Remote::newest_attempt)?;
+            let board = Board::read(engine)?;
+            // A number that was refused is passed over, whatever the listing says of it.
+            attempt.number = next(board.newest.max(there).max(attempt.number), names, engine)?;
+            match attempt.take_in(engine) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) if error.kind() == ErrorKind::NoSpace && is_locked => {
+                    attempt.pending.store(true, Ordering::Release);
+                }
+                Err(error) => return Err(error),
+            }
+            if remote.map_or(Ok(true), |remote| remote.take(&attempt))? {
+                return Ok((attempt, board));
             }
         }
     }
 
-    /// Takes exactly this number. None when somebody was faster.
-    pub(super) fn take_number(engine: &dyn Engine, number: u32, writer: &Writer) -> Result<Option<Self>> {
-        let content = records::encode(writer)?;
-        let nonce = fresh_nonce();
-        let committed =
-            engine.create(&attempt_key(number), Some(content.len() as u64)).and_then(|mut upload| {
-                upload.append(&content)?;
-                Ok(upload.commit(nonce))
-            });
+    /// Takes exactly this number on an engine. False when another writer was faster.
+    pub(super) fn take_in(&self, engine: &dyn Engine) -> Result<bool> {
+        let committed = engine.create(&attempt_key(self.number), Some(self.content.len() as u64)).and_then(
+            |mut upload| {
+                upload.append(&self.content)?;
+                Ok(upload.commit(fresh_nonce()))
+            },
+        );
         match committed {
-            Ok(Ok(())) => Ok(Some(Self { number, nonce })),
-            Ok(Err(CommitError::Conflict(_))) => Ok(None),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(CommitError::Conflict(_))) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             Ok(Err(error)) => Err(error.into()),
             Err(error) => Err(error),
         }
     }
 
-    /// Fails when a newer writer has taken over.
-    pub(super) fn check_newest(&self, engine: &dyn Engine) -> Result<()> {
-        let newest = newest(engine)?;
-        if newest <= self.number {
+    /// Takes the number where a full disk was in the way when the run was opened. Before anything is committed.
+    pub(super) fn take_if_pending(&self, engine: &dyn Engine) -> Result<()> {
+        if !self.pending.load(Ordering::Acquire) {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Fenced, "a newer attempt has taken over this run")
+        if !self.take_in(engine)? {
+            return Err(self.fenced(engine, "another writer took this attempt's number".to_owned()));
+        }
+        self.pending.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Fails when this is not the run's writer any more: a newer attempt was taken, or the object that this attempt wrote
+    /// is gone or another's. What the same listing says besides is the answer.
+    ///
+    /// # Errors
+    /// `Fenced`, and whatever the engine says.
+    pub(super) fn check(&self, engine: &dyn Engine) -> Result<Board> {
+        let board = Board::read(engine)?;
+        if board.newest > self.number {
+            return Err(self.fenced(engine, format!("attempt {}", board.newest)));
+        }
+        match content(engine, self.number) {
+            Ok(there) if there == self.content => Ok(board),
+            Ok(_) => Err(self.fenced(engine, "an attempt of that number by another writer".to_owned())),
+            Err(error) if error.kind() == ErrorKind::NotFound => match self.pending.load(Ordering::Acquire) {
+                true => Ok(board),
+                false => Err(self.fenced(engine, "a run that does not know this attempt".to_owned())),
+            },
+            // A sector of the writer's own note that cannot be read says nothing about other writers.
+            Err(error) if is_damage(&error) => Ok(board),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn fenced(&self, engine: &dyn Engine, found: String) -> Error {
+        let what = "this run has another writer, or its folder was removed, replaced or restored";
+        Error::new(ErrorKind::Fenced, what)
             .in_object(engine.describe(""))
-            .expected(format!("attempt {} to be the newest", self.number))
-            .found(format!("attempt {newest}"))
-            .help("this process must stop; nothing more is written or deleted by it"))
+            .expected(format!("attempt {}, as this writer took it, to be the newest", self.number))
+            .found(found)
+            .help("this process must stop; nothing more is written or deleted by it")
+    }
+
+    /// Says that this attempt goes on from a checkpoint, so that nobody deletes it, and returns whether somebody is about
+    /// to. As with a pin, one of the two sees the other.
+    pub(super) fn go_on_from(&self, name: Name, engine: &dyn Engine) -> Result<bool> {
+        match engine.mark(&resumed_key(self.number, name)) {
+            // A full disk and a folder that cannot be written have no writer beside this one that deletes.
+            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NoSpace) => {}
+            marked => marked?,
+        }
+        Ok(self.check(engine)?.is_being_deleted(name))
+    }
+
+    /// Takes that back.
+    pub(super) fn leave(&self, name: Name, engine: &dyn Engine) {
+        let _ = engine.unmark(&resumed_key(self.number, name));
+    }
+
+    /// What marks of deletion by this attempt are called.
+    pub(super) fn maker(&self) -> String {
+        attempt_key(self.number).split_off(ATTEMPTS.len() + 1)
     }
 
     /// The file id of this attempt's checkpoint at `step`: the same for a second try, and nobody else's.
@@ -95,30 +232,28 @@ impl Attempt {
 }
 
 /// The number after `newest` and after those in the names.
-pub(super) fn next(newest: u32, names: &[Name], engine: &dyn Engine) -> Result<u32> {
+fn next(newest: u32, names: &[Name], engine: &dyn Engine) -> Result<u32> {
     let newest = names.iter().map(|name| name.attempt).fold(newest, u32::max);
     newest.checked_add(1).ok_or_else(|| {
         Error::new(ErrorKind::LimitExceeded, "no attempt number is left").in_object(engine.describe(ATTEMPTS))
     })
 }
 
-/// The newest number that was taken, 0 when none was.
-pub(super) fn newest(engine: &dyn Engine) -> Result<u32> {
-    let attempts = engine.list(ATTEMPTS)?;
-    Ok(attempts.iter().filter_map(|entry| attempt_of_key(&entry.key)).max().unwrap_or(0))
+fn content(engine: &dyn Engine, attempt: u32) -> Result<Vec<u8>> {
+    let key = attempt_key(attempt);
+    let blob = engine.open(&key)?;
+    if blob.len() > LONGEST {
+        let error = Error::damaged("length of an attempt's object").in_object(engine.describe(&key));
+        return Err(error.expected(format!("at most {LONGEST}")).found(blob.len()));
+    }
+    let mut bytes = vec![0; blob.len() as usize];
+    blob.read_at(0, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// Whether two engines have the very same attempt of a number: taken by one writer in both.
 pub(super) fn is_same(number: u32, left: &dyn Engine, right: &dyn Engine) -> Result<bool> {
-    /// An attempt's object is a hostname and two numbers.
-    const LONGEST: u64 = 64 << 10;
-    let content = |engine: &dyn Engine| {
-        let blob = engine.open(&attempt_key(number))?;
-        let mut bytes = vec![0; blob.len().min(LONGEST) as usize];
-        blob.read_at(0, &mut bytes)?;
-        Ok::<_, Error>(bytes)
-    };
-    match (content(left), content(right)) {
+    match (content(left, number), content(right, number)) {
         (Ok(left), Ok(right)) => Ok(left == right),
         (Err(error), _) | (_, Err(error)) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(false),

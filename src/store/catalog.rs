@@ -1,10 +1,12 @@
 //! The checkpoints of a run, to read: listing, finding, opening. Owns: [`Reader`], and a memory of what immutable
 //! objects said of themselves. Takes no lock and writes nothing.
 
+use super::deletion;
 use super::keep::Mode;
-use super::naming::{DAMAGED, Name, PINS, damaged_mark_key};
+use super::naming::{DAMAGED, Name, damaged_mark_key};
 use super::record::State;
 use super::retention::Candidate;
+use super::run_id::{self, RunId};
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::engine::{Engine, Unchanging};
 use crate::error::{Error, ErrorKind, Result};
@@ -103,7 +105,7 @@ impl Reader {
     }
 
     fn find_all(&self) -> Result<Vec<Found>> {
-        let pins: BTreeSet<String> = self.engine.list(PINS)?.into_iter().map(|entry| entry.key).collect();
+        let pins = deletion::pins(&*self.engine)?;
         let mut all = Vec::new();
         for (name, len) in self.entries()? {
             let state = match self.state(name) {
@@ -179,15 +181,26 @@ impl Reader {
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn open_name(&self, name: Name) -> Result<Checkpoint> {
-        let key = name.key();
+        let Some(promise) = self.map else { return self.open_to_read(name) };
         // Tried, not asked for: an engine may have to write to find out its capabilities, and this only reads.
-        let mapped = self.map.map(|promise| self.engine.map(&key, promise));
-        let blob = match mapped {
-            Some(Err(error)) if error.kind() == ErrorKind::Unsupported => self.engine.open(&key)?,
-            Some(mapped) => mapped?,
-            None => self.engine.open(&key)?,
-        };
-        Checkpoint::from_blob(blob, self.engine.describe(&key), self.open)
+        match self.engine.map(&name.key(), promise) {
+            Err(error) if error.kind() == ErrorKind::Unsupported => self.open_to_read(name),
+            mapped => Checkpoint::from_blob(mapped?, self.engine.describe(&name.key()), self.open),
+        }
+    }
+
+    /// As [`Reader::open_name`], never mapped.
+    pub(super) fn open_to_read(&self, name: Name) -> Result<Checkpoint> {
+        let key = name.key();
+        Checkpoint::from_blob(self.engine.open(&key)?, self.engine.describe(&key), self.open)
+    }
+
+    /// A checkpoint that was verified by reading, mapped where this reader maps; nothing is verified twice.
+    pub(super) fn map_verified(&self, read: Checkpoint, name: Name) -> Result<Checkpoint> {
+        if self.map.is_none() || read.name() != self.engine.describe(&name.key()) {
+            return Ok(read);
+        }
+        Ok(self.open_name(name)?)
     }
 
     /// The name of a step's checkpoint; where several attempts have it, the newest attempt's.
@@ -209,19 +222,13 @@ impl Reader {
         })
     }
 
-    /// Deletes a checkpoint, durably, unless it is pinned or the only one.
-    pub(super) fn delete(&self, name: Name) -> Result<()> {
-        let infos = self.list()?;
-        let refuse = |what: &'static str, help: &'static str| {
-            Err(Error::invalid(what).in_object(self.engine.describe(&name.key())).help(help))
-        };
-        if infos.iter().any(|info| info.name == name && info.pinned) {
-            return refuse("is pinned", "unpin it first");
-        }
-        if infos.iter().all(|info| info.name == name || info.state.is_err()) {
-            return refuse("is the only checkpoint that can be read", "save a newer one first");
-        }
-        self.engine.delete(&name.key())
+    /// Which run this is: as its own object says or, where that is lost, its newest checkpoint. None for a run of
+    /// version 0.1 that no later version has opened for writing.
+    ///
+    /// # Errors
+    /// Whatever the engine says.
+    pub fn run_id(&self) -> Result<Option<RunId>> {
+        Ok(run_id::Found::look(&*self.engine, &self.candidates()?)?.id())
     }
 
     fn state(&self, name: Name) -> Result<Arc<State>> {
@@ -247,8 +254,21 @@ struct Found {
     state: Result<Arc<State>, Arc<Error>>,
 }
 
-/// Whether the object itself is at fault, so that an older one may do: its bytes lie, or the device cannot read them.
+/// Whether the object itself is at fault, so that an older one may do: its bytes lie, or what holds them says that it
+/// cannot give them.
 pub(super) fn is_damage(error: &Error) -> bool {
-    const EIO: i32 = 5;
-    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign) || error.raw_os_error() == Some(EIO)
+    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign) || says_rot(error)
+}
+
+/// Whether this is one of the codes by which file systems report rot. Linux: EIO, and of XFS, ext4, Btrfs and what they stand
+/// on EUCLEAN ("structure needs cleaning"), EBADMSG (checksum of metadata), EILSEQ and ENODATA (medium), EREMOTEIO
+/// (target), and of NFS ESTALE.
+fn says_rot(error: &Error) -> bool {
+    use rustix::io::Errno;
+    let Some(code) = error.raw_os_error().map(Errno::from_raw_os_error) else { return false };
+    #[cfg(target_os = "linux")]
+    if matches!(code, Errno::UCLEAN | Errno::REMOTEIO | Errno::NODATA) {
+        return true;
+    }
+    matches!(code, Errno::IO | Errno::BADMSG | Errno::ILSEQ | Errno::STALE)
 }

@@ -11,6 +11,32 @@ pub(super) fn seconds_since_1970() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// Whether this is a simulated run: nothing else happens while it waits.
+pub(super) fn is_scripted() -> bool {
+    #[cfg(feature = "testing")]
+    if crate::engine::vfs::scripted::seconds().is_some() {
+        return true;
+    }
+    false
+}
+
+/// A time as `2026-11-28 20:15:03 UTC`.
+pub(super) fn date(seconds_since_1970: u64) -> String {
+    const DAY: u64 = 86_400;
+    let (days, second) = (seconds_since_1970 / DAY, seconds_since_1970 % DAY);
+    // Years of 365.2425 days that begin with March, so that the leap day is the last: the proleptic Gregorian calendar.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
 /// Measures how long something takes, by a clock that does not jump.
 #[derive(Debug)]
 pub(super) struct Timer(Instant);
@@ -26,5 +52,24 @@ impl Timer {
             return Duration::ZERO;
         }
         self.0.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (seconds, expected) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (951_868_799, "2000-02-29 23:59:59 UTC"),
+            (1_078_012_800, "2004-02-29 00:00:00 UTC"),
+            (1_795_896_903, "2026-11-28 20:15:03 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+        ] {
+            assert_eq!(date(seconds), expected);
+        }
     }
 }

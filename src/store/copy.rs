@@ -5,6 +5,7 @@
 use super::catalog::{Reader, is_damage};
 use super::naming::Name;
 use crate::checkpoint::Checkpoint;
+use crate::engine::{CommitError, Nonce, Upload};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What copying one checkpoint did.
@@ -26,21 +27,38 @@ impl Reader {
     /// # Errors
     /// `NotFound`; `Damaged` when the source is, and then nothing was published; `AlreadyExists` when something else has
     /// that name there: it is never overwritten; what both engines say.
-    pub fn copy_to(&self, name: Name, to: &Self, moved: impl FnMut(u64)) -> Result<Copied> {
+    pub fn copy_to(&self, name: Name, to: &Self, mut moved: impl FnMut(u64)) -> Result<Copied> {
+        self.copy_watched(name, to, &|| Ok(()), &mut moved)
+    }
+
+    /// As [`Reader::copy_to`], given up with the error that `stop` returns, which is asked before each piece.
+    pub(super) fn copy_until(&self, name: Name, to: &Self, stop: &Stop<'_>) -> Result<Copied> {
+        self.copy_watched(name, to, stop, &mut |_| ())
+    }
+
+    fn copy_watched(
+        &self,
+        name: Name,
+        to: &Self,
+        stop: &Stop<'_>,
+        moved: &mut dyn FnMut(u64),
+    ) -> Result<Copied> {
         let source = self.open_name(name)?;
         if is_there(&source, name, to)? {
             return Ok(Copied::AlreadyThere);
         }
         let at = to.engine().describe(&name.key());
-        let mut upload = match to.engine().create(&name.key(), Some(source.len_bytes())) {
+        let upload = match to.engine().create(&name.key(), Some(source.len_bytes())) {
             // Committed between the look and now.
             Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(&source, name, to)? => {
                 return Ok(Copied::AlreadyThere);
             }
             upload => upload?,
         };
-        source.copy_into(&mut *upload, moved)?;
-        match upload.commit(source.file_id()).map_err(Error::from) {
+        let mut watched = Watched { upload, stop };
+        source.copy_into(&mut watched, moved)?;
+        stop()?;
+        match watched.upload.commit(source.file_id()).map_err(Error::from) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(&source, name, to)? => {
                 return Ok(Copied::AlreadyThere);
             }
@@ -55,6 +73,35 @@ impl Reader {
             true => Ok(Copied::Written(source.len_bytes())),
             false => Err(unlike(other_object(name, to))),
         }
+    }
+}
+
+/// Says by an error that a copy is to be given up.
+type Stop<'s> = dyn Fn() -> Result<()> + Sync + 's;
+
+/// An upload that may be given up.
+struct Watched<'s> {
+    upload: Box<dyn Upload>,
+    stop: &'s Stop<'s>,
+}
+
+impl Upload for Watched<'_> {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        (self.stop)()?;
+        self.upload.append(bytes)
+    }
+
+    fn append_with_crc(&mut self, bytes: &[u8], crc32: u32) -> Result<()> {
+        (self.stop)()?;
+        self.upload.append_with_crc(bytes, crc32)
+    }
+
+    fn begin_tail(&mut self) {
+        self.upload.begin_tail();
+    }
+
+    fn commit(self: Box<Self>, nonce: Nonce) -> Result<(), CommitError> {
+        self.upload.commit(nonce)
     }
 }
 

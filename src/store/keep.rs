@@ -23,8 +23,10 @@ impl Mode {
 }
 
 /// A retention policy as a value. Each rule protects checkpoints; what no rule protects is deleted after a newer one is
-/// durable. Whatever the rules, the newest, the best of each metric named here, the pinned and the one that this run
-/// resumed from stay.
+/// durable. Whatever the rules, the newest, the pinned and the one that this run resumed from stay.
+///
+/// The rules speak of the run, however often it was restarted. A rollback ([`Store::resume_at`](super::Store::resume_at))
+/// takes the steps behind it out of `and_every_steps` and `and_every_epochs`; a restart does not.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Keep {
@@ -60,7 +62,7 @@ impl Keep {
 
     /// And the `count` best by a metric. Of equal ones the newer is better.
     pub fn and_best(self, metric: impl Into<String>, mode: Mode, count: usize) -> Self {
-        self.and(Rule::Best { metric: metric.into(), mode, count: count.max(1) })
+        self.and(Rule::Best { metric: metric.into(), mode, count })
     }
 
     /// And the first at or after each multiple of `steps`.
@@ -95,11 +97,18 @@ impl Keep {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let never = |rule: &&Rule| matches!(rule, Rule::EverySteps(0) | Rule::EveryEpochs(0));
-        match self.rules.iter().find(never) {
-            Some(rule) => {
-                Err(Error::invalid(format!("retention rule {rule:?}")).expected("at least 1").found(0))
-            }
+        let means_nothing = |rule: &&Rule| match rule {
+            Rule::All => false,
+            Rule::Last(count) => *count == 0,
+            Rule::Best { metric, count, .. } => metric.is_empty() || *count == 0,
+            Rule::EverySteps(every) | Rule::EveryEpochs(every) => *every == 0,
+            Rule::YoungerThan(age) => age.is_zero(),
+            Rule::NewestWithinBytes(bytes) => *bytes == 0,
+        };
+        match self.rules.iter().find(means_nothing) {
+            Some(rule) => Err(Error::invalid(format!("retention rule {rule:?} protects nothing"))
+                .expected("a metric with a name, and at least 1")
+                .help("leave the rule out; the newest checkpoint always stays")),
             None => Ok(()),
         }
     }

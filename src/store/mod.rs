@@ -6,7 +6,10 @@ mod background;
 mod catalog;
 mod clock;
 mod copy;
+mod core;
 mod cost;
+mod deletion;
+mod gc;
 mod keep;
 mod naming;
 mod pins;
@@ -14,6 +17,7 @@ mod priority;
 mod record;
 mod resume;
 mod retention;
+mod run_id;
 mod save;
 mod schedule;
 mod settings;
@@ -25,30 +29,31 @@ pub use background::{Pending, WhenFull};
 pub use catalog::{Info, Reader};
 pub use copy::Copied;
 pub use cost::Cost;
+pub use gc::{Collected, Collection};
 pub use keep::{Keep, Mode};
 pub use naming::Name;
 pub use pins::AttemptInfo;
 pub use record::State;
 pub use resume::{Resumed, Skipped};
+pub use run_id::RunId;
 pub use save::Saved;
 pub use schedule::{Every, Why};
 pub use settings::Settings;
 pub use tiers::Tier;
 
+use self::core::Core;
 use crate::checkpoint::Checkpoint;
-use crate::engine::{Engine, Lock};
+use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{Progress, Snapshot};
-use attempt::{Attempt, Writer};
 use background::Background;
-use clock::{Timer, seconds_since_1970};
-use cost::{LastSave, Stall};
-use schedule::Schedule;
+use clock::Timer;
+use cost::Stall;
 use staging::Staging;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
-use tiers::{Promoter, Remote};
+use tiers::Promoter;
 
 /// The one writer of a run's checkpoints, and a reader of them. For reading beside a writer there is [`Reader`].
 ///
@@ -60,20 +65,6 @@ pub struct Store {
     promoter: Option<Promoter>,
     staging: Staging,
     core: Arc<Core>,
-}
-
-/// What saves in the foreground and in the background have in common.
-#[derive(Debug)]
-struct Core {
-    reader: Reader,
-    settings: Settings,
-    attempt: Attempt,
-    schedule: Mutex<Schedule>,
-    resumed_from: Mutex<Option<Name>>,
-    last_save: LastSave,
-    /// None on an engine without locks: there the attempt alone fences.
-    lock: Option<Box<dyn Lock>>,
-    remote: Option<Remote>,
 }
 
 impl Store {
@@ -100,29 +91,8 @@ impl Store {
         remote: Option<Arc<dyn Engine>>,
         mut settings: Settings,
     ) -> Result<Self> {
-        settings.check()?;
         settings.write = settings.write.codec_unless_set(settings::default_codec(&*engine));
-        let mut schedule = Schedule::start(settings.every.clone(), Instant::now())?;
-        let writer = Writer::this_process(seconds_since_1970());
-        let lock = attempt::lock_or_fence(&*engine, &writer)?;
-        let reader = Reader::on(engine, settings.open, settings.map);
-        let candidates = reader.candidates()?;
-        let remote =
-            remote.map(|engine| Remote::contact(engine, &settings, &writer, &candidates)).transpose()?;
-        let there = remote.as_ref().map(Remote::there).unwrap_or_default();
-        let all = || candidates.iter().chain(&there);
-        all()
-            .filter_map(|candidate| candidate.state.as_ref())
-            .for_each(|state| schedule.remember(&state.metrics));
-        let names: Vec<Name> = all().map(|candidate| candidate.name).collect();
-        let attempt = match &remote {
-            None => Attempt::take(reader.engine(), &names, &writer)?,
-            Some(remote) => remote.take_attempt(&reader, &candidates, &names)?,
-        };
-        let schedule = Mutex::new(schedule);
-        let (resumed_from, last_save) = Default::default();
-        let core =
-            Arc::new(Core { reader, settings, attempt, schedule, resumed_from, last_save, lock, remote });
+        let core = Arc::new(Core::open(engine, remote, settings)?);
         let background = Background::new(Arc::clone(&core));
         Ok(Self { background, promoter: None, staging: Staging::default(), core })
     }
@@ -264,10 +234,17 @@ impl Store {
     /// than everything before.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` when this store has saved already; and as [`Store::resume`].
+    /// `NotFound`; `Invalid` when this store has saved already; `Busy` while another process deletes that checkpoint; and as
+    /// [`Store::resume`].
     pub fn resume_at(&self, step: u64) -> Result<Resumed> {
         self.background.settle()?;
         self.core.resume_at(step).inspect(|resumed| self.core.resumed(resumed))
+    }
+
+    /// Starts over: the first save may follow on nothing although the run has checkpoints. They are older than it, and
+    /// rotation treats them so. Without this, [`Store::resume`] or [`Store::resume_at`], such a save is refused.
+    pub fn start_over(&self) {
+        self.core.begin();
     }
 
     /// Why each checkpoint stays, in words: `last 3`, `best val_loss`, `pinned`, … One that is not in the answer goes
@@ -327,15 +304,14 @@ impl Store {
         self.core.in_each_tier(step, |reader, name| name.unpin(reader.engine()))
     }
 
-    /// Deletes a step's checkpoint, durably; with tiers, in both.
+    /// Deletes a step's checkpoint, durably; with tiers, in both. A promotion of it that is under way is stopped first.
+    /// Unless this store has just saved or resumed from another one, that other one is read and verified before.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` for a pinned one and for the only one there is; `Fenced`; whatever the engine says.
+    /// `NotFound`; `Invalid` for a pinned one, for the one that this store resumed from, and when no other checkpoint
+    /// verifies; `Fenced`; whatever the engine says.
     pub fn delete(&self, step: u64) -> Result<()> {
-        self.core.in_each_tier(step, |reader, name| {
-            self.core.attempt.check_newest(reader.engine())?;
-            reader.delete(name)
-        })
+        self.core.delete(step)
     }
 
     /// Ends writing: waits for saves in the background and, with tiers, until all is promoted, then frees the lock.
@@ -345,53 +321,5 @@ impl Store {
     /// The error of a save in the background or a promotion that no call has returned yet.
     pub fn close(self) -> Result<()> {
         self.wait_for(if self.core.remote.is_some() { Tier::Remote } else { Tier::Local })
-    }
-}
-
-impl Core {
-    fn lock_schedule(&self) -> MutexGuard<'_, Schedule> {
-        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Does something to a step's checkpoint in each tier that has it.
-    fn in_each_tier(&self, step: u64, act: impl Fn(&Reader, Name) -> Result<()>) -> Result<()> {
-        let Some(remote) = &self.remote else { return act(&self.reader, self.reader.find(step)?) };
-        if let Some(error) = remote.unreachable() {
-            return Err(error);
-        }
-        // Here first: what is promoted from now on goes with it.
-        let is_here = match self.reader.find(step) {
-            Err(error) if error.kind() == ErrorKind::NotFound => false,
-            found => act(&self.reader, found?).map(|()| true)?,
-        };
-        match remote.reader.find(step) {
-            Err(error) if error.kind() == ErrorKind::NotFound && is_here => Ok(()),
-            found => act(&remote.reader, found?),
-        }
-    }
-
-    fn wake_promoter(&self) {
-        self.remote.iter().for_each(|remote| remote.queue.wake());
-    }
-
-    /// What was damaged is out of the way: what an earlier process left is promoted now.
-    fn resumed(&self, resumed: &Resumed) {
-        // Whoever was just told that the remote tier does not answer need not hear it again from the next call.
-        if resumed.remote_error.is_none() {
-            self.wake_promoter();
-        }
-    }
-
-    /// Returns a failed promotion that is due.
-    fn check_promotions(&self) -> Result<()> {
-        self.remote.as_ref().map_or(Ok(()), |remote| remote.queue.report())
-    }
-
-    fn resumed_from(&self) -> Option<Name> {
-        *self.resumed_from.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_resumed_from(&self, name: Name) {
-        *self.resumed_from.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
     }
 }

@@ -9,6 +9,11 @@ use crate::error::{Error, Result};
 pub(super) const ATTEMPTS: &str = "attempts";
 pub(super) const PINS: &str = "pins";
 pub(super) const DAMAGED: &str = "damaged";
+/// The object that holds the run's identity.
+pub(super) const RUN: &str = "RUN";
+/// What stands between an attempt and a checkpoint in the key of a mark.
+const DELETES: &str = ".deletes.";
+const RESUMED: &str = ".resumed.";
 const EXTENSION: &str = ".tkeep";
 const ATTEMPT_DIGITS: usize = 4;
 const STEP_DIGITS: usize = 10;
@@ -78,6 +83,28 @@ pub(super) fn attempt_of_key(key: &str) -> Option<u32> {
     (attempt_key(attempt) == key).then_some(attempt)
 }
 
+/// The key by which `by`, an attempt or a tool, says that it is about to delete a checkpoint.
+pub(super) fn deletes_key(by: &str, name: Name) -> String {
+    format!("{ATTEMPTS}/{by}{DELETES}{name}")
+}
+
+/// The maker and the checkpoint of a listed mark of deletion.
+pub(super) fn deletes_of_key(key: &str) -> Option<(&str, Name)> {
+    let (by, name) = key.strip_prefix(ATTEMPTS)?.strip_prefix('/')?.split_once(DELETES)?;
+    Some((by, name.parse().ok()?))
+}
+
+/// The key by which an attempt says that it goes on from a checkpoint.
+pub(super) fn resumed_key(attempt: u32, name: Name) -> String {
+    format!("{}{RESUMED}{name}", attempt_key(attempt))
+}
+
+/// The attempt and the checkpoint of a listed mark of resuming.
+pub(super) fn resumed_of_key(key: &str) -> Option<(u32, Name)> {
+    let (attempt, name) = key.split_once(RESUMED)?;
+    Some((attempt_of_key(attempt)?, name.parse().ok()?))
+}
+
 /// Where a damaged checkpoint is set aside; `copy` tells several of one name apart.
 pub(super) fn damaged_key(name: Name, copy: u32) -> String {
     if copy == 0 { format!("{DAMAGED}/{}", name.key()) } else { format!("{DAMAGED}/{}.{copy}", name.key()) }
@@ -125,6 +152,13 @@ mod tests {
             let name = Name { attempt, step };
             prop_assert_eq!(Name::of_key(&name.key()), Some(name));
             prop_assert_eq!(attempt_of_key(&attempt_key(attempt)), Some(attempt));
+            let marks = [deletes_key("0007", name), resumed_key(attempt, name)];
+            prop_assert_eq!(deletes_of_key(&marks[0]), Some(("0007", name)));
+            prop_assert_eq!(resumed_of_key(&marks[1]), Some((attempt, name)));
+            for mark in marks {
+                crate::engine::check_key(&mark).unwrap();
+                prop_assert_eq!(attempt_of_key(&mark), None);
+            }
         }
     }
 }

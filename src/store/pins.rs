@@ -3,14 +3,11 @@
 
 use super::attempt::Writer;
 use super::catalog::Reader;
-use super::keep::Keep;
-use super::naming::{ATTEMPTS, DAMAGED, Name, attempt_key, attempt_of_key};
-use super::retention;
+use super::deletion;
+use super::naming::{ATTEMPTS, DAMAGED, Name, attempt_of_key};
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::engine::{Engine, fresh_nonce};
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::records;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::error::{ErrorKind, Result};
 
 /// Who opened a run for writing, and when.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +27,8 @@ impl Name {
     /// Protects this checkpoint from rotation, also beside a running writer. Pinning what is pinned is fine.
     ///
     /// # Errors
-    /// `NotFound` when there is no such checkpoint, or when rotation was faster; whatever the engine says.
+    /// `NotFound` when there is no such checkpoint, or when rotation was faster; `Busy` when its deletion began before and
+    /// does not end; whatever the engine says.
     pub fn pin(self, engine: &dyn Engine) -> Result<()> {
         engine.open(&self.key())?;
         let pinned =
@@ -39,9 +37,14 @@ impl Name {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        // A rotation that had listed the pins before may have deleted it since: then there is nothing to protect.
+        // The pin is written, now it looks: see deletion.rs. It stays where it is when it fails here: another process may
+        // have pinned, too, and seen no deletion.
+        if deletion::is_being_deleted(engine, self)? {
+            return Err(deletion::busy(engine, self));
+        }
         let there = engine.open(&self.key()).map(drop);
-        if there.is_err() {
+        if there.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            // No name comes back: nobody's pin is lost.
             let _ = engine.delete(&self.pin_key());
         }
         there
@@ -71,22 +74,10 @@ impl Reader {
         Ok(numbers
             .into_iter()
             .map(|number| {
-                let writer = self.writer(number).unwrap_or_default();
+                let writer = Writer::read(self.engine(), number).unwrap_or_default();
                 AttemptInfo { number, host: writer.host, pid: writer.pid, started_at: writer.started_at }
             })
             .collect())
-    }
-
-    fn writer(&self, number: u32) -> Result<Writer> {
-        /// An attempt's object is a hostname and two numbers.
-        const LONGEST: u64 = 64 << 10;
-        let blob = self.engine().open(&attempt_key(number))?;
-        if blob.len() > LONGEST {
-            return Err(Error::damaged("an attempt's object is too long").found(blob.len()));
-        }
-        let mut bytes = vec![0; blob.len() as usize];
-        blob.read_at(0, &mut bytes)?;
-        records::decode_owned(&bytes)
     }
 
     /// Keys of what resuming has set aside as damaged.
@@ -107,27 +98,13 @@ impl Reader {
         let blob = self.engine().open(key)?;
         Checkpoint::from_blob(blob, self.engine().describe(key), OpenOptions::new())
     }
-
-    /// Why each checkpoint would stay under a policy, as [`Store::kept`](super::Store::kept) says it; what is not in
-    /// the answer would go. What the newest attempt had resumed from stays, as it does for its writer. `now` in seconds
-    /// since 1970.
-    ///
-    /// # Errors
-    /// `Invalid` for a policy that means nothing; whatever listing says.
-    pub fn kept(&self, keep: &Keep, now: u64) -> Result<BTreeMap<Name, BTreeSet<String>>> {
-        keep.check()?;
-        let candidates = self.candidates()?;
-        let newest = candidates.iter().rev().find_map(|candidate| candidate.state.as_ref());
-        let resumed_from = newest.and_then(|state| state.resumed_from.as_ref()?.parse().ok());
-        Ok(retention::select(keep, &candidates, resumed_from, now))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::Memory;
-    use crate::{Mode, Progress, Settings, Snapshot, Store};
+    use crate::{Keep, Mode, Progress, Settings, Snapshot, Store};
     use std::sync::Arc;
 
     #[test]

@@ -4,6 +4,7 @@
 use super::cost::Cost;
 use super::keep::Keep;
 use super::naming::Name;
+use super::run_id::RunId;
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::snapshot::Progress;
@@ -22,6 +23,9 @@ pub(super) struct SaveRecord {
     pub saved_at: u64,
     pub why: String,
     pub resumed_from: Option<String>,
+    /// The run that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
     /// The retention policy at work, so that tools can say what will go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<Keep>,
@@ -47,6 +51,8 @@ pub struct State {
     pub why: String,
     /// The checkpoint that its attempt had resumed from.
     pub resumed_from: Option<String>,
+    /// The run that it belongs to; None in checkpoints of version 0.1.
+    pub run: Option<RunId>,
     /// The retention policy of its writer, if it says so: what the next save of the same program would delete.
     pub keep: Option<Keep>,
     /// The same of the remote tier, of a run in two tiers.
@@ -67,6 +73,7 @@ impl State {
             saved_at: save.saved_at,
             why: save.why,
             resumed_from: save.resumed_from,
+            run: save.run,
             keep: save.keep,
             keep_remote: save.keep_remote,
             previous: save.previous,

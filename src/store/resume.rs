@@ -1,8 +1,9 @@
 //! Resuming: the newest checkpoint that verifies, byte for byte, from either tier. Owns: walking back past damaged ones, setting them
 //! aside (never deleting), and saying so.
 
-use super::Core;
 use super::catalog::{Reader, is_damage};
+use super::core::Core;
+use super::deletion;
 use super::naming::{Name, damaged_key, damaged_mark_key};
 use super::tiers::{Remote, Tier};
 use crate::checkpoint::Checkpoint;
@@ -10,6 +11,7 @@ use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Progress;
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 
 /// Where training goes on.
 #[derive(Debug)]
@@ -62,7 +64,8 @@ type Place = (Name, Tier);
 impl Core {
     pub(super) fn resume(&self) -> Result<Resumed> {
         let (places, remote_error) = self.places()?;
-        self.resume_first_of(&places, remote_error)
+        // Better than nothing is also what another process is about to delete.
+        self.resume_first_of(places, true, remote_error)
     }
 
     pub(super) fn resume_at(&self, step: u64) -> Result<Resumed> {
@@ -77,7 +80,7 @@ impl Core {
         let newest = places.iter().find(|(name, _)| name.step == step).map(|(name, _)| *name);
         let name = newest.map_or_else(|| self.reader.find(step), Ok)?;
         places.retain(|(there, _)| *there == name);
-        self.resume_first_of(&places, remote_error)
+        self.resume_first_of(places, false, remote_error)
     }
 
     /// All checkpoints, newest first, of each the local one first; and why the remote tier was not asked.
@@ -92,17 +95,42 @@ impl Core {
         Ok((places, remote_error))
     }
 
-    fn resume_first_of(&self, newest_first: &[Place], remote_error: Option<Error>) -> Result<Resumed> {
-        let mut skipped = Vec::new();
-        for &(name, tier) in newest_first {
-            match self.open_in(tier, name).and_then(verified) {
-                Ok((checkpoint, progress)) => {
-                    let progress = progress.unwrap_or(Progress::new(name.step));
-                    self.set_resumed_from(name);
+    /// Which of them nobody is about to delete, and which somebody is.
+    fn apart(&self, places: Vec<Place>) -> Result<(Vec<Place>, Vec<Place>)> {
+        let local = self.attempt.check(self.reader.engine())?;
+        let remote =
+            self.reader_of(Tier::Remote).map(|remote| self.attempt.check(remote.engine())).transpose()?;
+        Ok(places.into_iter().partition(|&(name, tier)| match tier {
+            Tier::Local => !local.is_being_deleted(name),
+            Tier::Remote => !remote.as_ref().is_some_and(|board| board.is_being_deleted(name)),
+        }))
+    }
+
+    /// Resumes from the first that verifies. What is being deleted comes last, or is an error.
+    fn resume_first_of(
+        &self,
+        newest_first: Vec<Place>,
+        takes_condemned: bool,
+        remote_error: Option<Error>,
+    ) -> Result<Resumed> {
+        let (sound, mut condemned) = self.apart(newest_first)?;
+        let (mut queue, mut skipped) = (VecDeque::from(sound), Vec::new());
+        let mut is_last_resort = false;
+        loop {
+            if queue.is_empty() && takes_condemned && !is_last_resort {
+                (queue, is_last_resort) = (std::mem::take(&mut condemned).into(), true);
+            }
+            let Some((name, tier)) = queue.pop_front() else { break };
+            let verified = self.open_in(tier, name).and_then(|checkpoint| self.verified(checkpoint, name));
+            match verified.and_then(|found| Ok((is_last_resort || self.holds(name, tier)?, found))) {
+                Ok((true, (checkpoint, progress))) => {
+                    self.known().resumed_from = Some(name);
+                    self.begin();
                     self.resumed_to(progress);
                     let (checkpoint, name, tier) = (Some(checkpoint), Some(name), Some(tier));
                     return Ok(Resumed { checkpoint, name, tier, progress, skipped, remote_error });
                 }
+                Ok((false, _)) => condemned.push((name, tier)),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if is_damage(&error) => {
                     let set_aside = (error.kind() != ErrorKind::Io).then(|| self.set_aside(name, tier));
@@ -110,6 +138,9 @@ impl Core {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if let Some(&(name, tier)) = condemned.first() {
+            return Err(deletion::busy(self.engine_of(tier), name));
         }
         // Also when all were set aside by an earlier start: a supervisor that starts us again must not thereby begin
         // the run from nothing.
@@ -119,6 +150,7 @@ impl Core {
                 return Err(nothing_verifies(reader.engine(), skipped));
             }
         }
+        self.begin();
         let progress = Progress::default();
         Ok(Resumed { checkpoint: None, name: None, tier: None, progress, skipped, remote_error })
     }
@@ -133,23 +165,46 @@ impl Core {
         }
     }
 
-    /// Opens a checkpoint where it is. One that only the remote tier has is fetched to the local one on the way: reading
-    /// it once over the network is enough.
+    fn engine_of(&self, tier: Tier) -> &dyn Engine {
+        self.reader_of(tier).unwrap_or(&self.reader).engine()
+    }
+
+    /// Makes sure that nobody deletes what this store goes on from; false where somebody is about to. As with a pin, the
+    /// mark is written before it is looked.
+    fn holds(&self, name: Name, tier: Tier) -> Result<bool> {
+        let engine = self.engine_of(tier);
+        if self.attempt.go_on_from(name, engine)? {
+            self.attempt.leave(name, engine);
+            return Ok(false);
+        }
+        engine.open(&name.key()).map(|_| true)
+    }
+
+    /// Opens a checkpoint where it is, to be read. One that only the remote tier has is fetched to the local one on the
+    /// way: reading it once over the network is enough.
     fn open_in(&self, tier: Tier, name: Name) -> Result<Checkpoint> {
         let Some(remote) = self.reader_of(tier).filter(|_| tier == Tier::Remote) else {
-            return self.reader.open_name(name);
+            return self.reader.open_to_read(name);
         };
         match remote.copy_to(name, &self.reader, |_| ()) {
-            Ok(_) => self.reader.open_name(name),
+            Ok(_) => self.reader.open_to_read(name),
             Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => Err(error),
             // Where there is no room for it here, it is read from there.
             Err(_) => remote.open_name(name),
         }
     }
 
+    /// Verifies by reading, also what is then mapped: a bad sector is an error of a read, and the end of the process under a
+    /// mapping.
+    fn verified(&self, read: Checkpoint, name: Name) -> Result<(Checkpoint, Progress)> {
+        read.verify()?;
+        let progress = read.progress()?.unwrap_or(Progress::new(name.step));
+        Ok((self.reader.map_verified(read, name)?, progress))
+    }
+
     /// Renames a damaged checkpoint out of the way, or marks it where the engine cannot rename.
     fn set_aside(&self, name: Name, tier: Tier) -> Result<String> {
-        let engine = self.reader_of(tier).unwrap_or(&self.reader).engine();
+        let engine = self.engine_of(tier);
         for copy in 0..1000 {
             let key = damaged_key(name, copy);
             match engine.rename(&name.key(), &key) {
@@ -165,12 +220,6 @@ impl Core {
         )
         .in_object(engine.describe(&name.key())))
     }
-}
-
-fn verified(checkpoint: Checkpoint) -> Result<(Checkpoint, Option<Progress>)> {
-    checkpoint.verify()?;
-    let progress = checkpoint.progress()?;
-    Ok((checkpoint, progress))
 }
 
 fn mark(engine: &dyn Engine, name: Name) -> Result<String> {

@@ -18,8 +18,11 @@ pub(super) struct Candidate {
 /// Why each checkpoint stays: the words of [`Info::kept`](super::Info::kept).
 pub(super) type Kept = BTreeMap<Name, BTreeSet<String>>;
 
+/// A checkpoint that stays whatever the rules, and why.
+pub(super) type Spared = (Name, &'static str);
+
 /// Why each protected checkpoint is protected; every other candidate may go. `now` in seconds since 1970.
-pub(super) fn select(keep: &Keep, candidates: &[Candidate], resumed_from: Option<Name>, now: u64) -> Kept {
+pub(super) fn select(keep: &Keep, candidates: &[Candidate], spared: &[Spared], now: u64) -> Kept {
     let mut sorted: Vec<&Candidate> = candidates.iter().collect();
     sorted.sort_by_key(|candidate| candidate.name);
     let mut kept = Kept::new();
@@ -33,8 +36,8 @@ pub(super) fn select(keep: &Keep, candidates: &[Candidate], resumed_from: Option
         if candidate.state.is_none() {
             protect(candidate, "unreadable");
         }
-        if Some(candidate.name) == resumed_from {
-            protect(candidate, "resumed from");
+        for (_, why) in spared.iter().filter(|(name, _)| *name == candidate.name) {
+            protect(candidate, why);
         }
     }
     // Newest means: the newest that can be read. An unreadable one protects nothing.
@@ -81,11 +84,11 @@ fn apply(
                 .for_each(|(_, candidate)| protect(candidate, &format!("best {metric}")));
         }
         Rule::EverySteps(every) => {
-            firsts(readable, *every, |candidate, _| candidate.name.step)
+            firsts(&line(readable), *every, |candidate, _| candidate.name.step)
                 .for_each(|candidate| protect(candidate, &format!("every {every} steps")));
         }
         Rule::EveryEpochs(every) => {
-            firsts(readable, *every, |_, state| state.progress.epoch)
+            firsts(&line(readable), *every, |_, state| state.progress.epoch)
                 .for_each(|candidate| protect(candidate, &format!("every {every} epochs")));
         }
         Rule::YoungerThan(age) => {
@@ -106,17 +109,51 @@ fn apply(
     }
 }
 
+/// The checkpoints that led to the newest one, oldest first: what a restart went on from is part of it, what a rollback
+/// went back behind is not.
+fn line<'c>(readable: &[(&'c Candidate, &'c State)]) -> Vec<(&'c Candidate, &'c State)> {
+    let mut line = Vec::new();
+    let mut end = Name { attempt: u32::MAX, step: u64::MAX };
+    let attempts = readable.chunk_by(|(one, _), (other, _)| one.name.attempt == other.name.attempt);
+    for of_attempt in attempts.rev() {
+        let (first, state) = of_attempt[0];
+        if first.name.attempt > end.attempt {
+            continue;
+        }
+        line.extend(of_attempt.iter().rev().filter(|(candidate, _)| candidate.name.step <= end.step));
+        // All checkpoints of an attempt say the same. One that says nothing began from nothing.
+        let Some(start) = state.resumed_from.as_ref().and_then(|name| name.parse::<Name>().ok()) else {
+            break;
+        };
+        end = Name { attempt: start.attempt, step: end.step.min(start.step) };
+    }
+    line.reverse();
+    line
+}
+
 /// The first of each bucket of `every`, in the order of writing. It stays the first, because it is protected.
 fn firsts<'c>(
-    readable: &'c [(&'c Candidate, &'c State)],
+    line: &[(&'c Candidate, &'c State)],
     every: u64,
-    position: impl Fn(&Candidate, &State) -> u64 + 'c,
+    position: impl Fn(&Candidate, &State) -> u64,
 ) -> impl Iterator<Item = &'c Candidate> {
     let mut seen = BTreeSet::new();
-    readable.iter().filter_map(move |(candidate, state)| {
+    line.iter().filter_map(move |(candidate, state)| {
         let bucket = position(candidate, state) / every.max(1);
-        (bucket > 0 && seen.insert((candidate.name.attempt, bucket))).then_some(*candidate)
+        (bucket > 0 && seen.insert(bucket)).then_some(*candidate)
     })
+}
+
+/// Metrics that a policy ranks by and that no checkpoint has.
+pub(super) fn unknown_metrics<'k>(keep: &'k Keep, candidates: &[Candidate]) -> Vec<&'k str> {
+    let has = |candidate: &Candidate, metric: &str| {
+        candidate.state.as_ref().is_some_and(|state| state.metrics.contains_key(metric))
+    };
+    let metrics = keep.rules.iter().filter_map(|rule| match rule {
+        Rule::Best { metric, .. } => Some(metric.as_str()),
+        _ => None,
+    });
+    metrics.filter(|metric| !candidates.iter().any(|candidate| has(candidate, metric))).collect()
 }
 
 #[cfg(test)]
@@ -139,7 +176,7 @@ mod tests {
     }
 
     fn steps(keep: &Keep, candidates: &[Candidate]) -> Vec<u64> {
-        select(keep, candidates, None, 1000).keys().map(|name| name.step).collect()
+        select(keep, candidates, &[], 1000).keys().map(|name| name.step).collect()
     }
 
     #[test]
@@ -166,12 +203,53 @@ mod tests {
         assert_eq!(steps(&Keep::last(1).and_every_steps(100), &run), [130, 230, 310]);
     }
 
+    fn resumed(attempt: u32, step: u64, from: Option<(u32, u64)>) -> Candidate {
+        let resumed_from = from.map(|(attempt, step)| Name { attempt, step }.to_string());
+        let progress = Progress::new(step).epoch(step / 100);
+        let state = State { progress, resumed_from, ..State::default() };
+        Candidate { name: Name { attempt, step }, len: 10, pinned: false, state: Some(Arc::new(state)) }
+    }
+
+    #[test]
+    fn forty_restarts_keep_one_checkpoint_of_a_bucket() {
+        let mut run = vec![resumed(1, 1000, None)];
+        for life in 1..40_u32 {
+            let from = run.last().map(|candidate| (candidate.name.attempt, candidate.name.step));
+            run.push(resumed(life + 1, 1000 + 20 * u64::from(life), from));
+        }
+        for keep in [Keep::last(1).and_every_steps(1000), Keep::last(1).and_every_epochs(10)] {
+            assert_eq!(steps(&keep, &run), [1000, 1780]);
+        }
+    }
+
+    #[test]
+    fn a_rollback_supersedes_the_steps_behind_it() {
+        let keep = Keep::last(1).and_every_steps(100);
+        let mut run: Vec<_> = (1..=4).map(|i| resumed(1, i * 100, None)).collect();
+        run.push(resumed(2, 250, Some((1, 200))));
+        assert_eq!(steps(&keep, &run), [100, 200, 250], "300 and 400 are not on the way to 250");
+        run.push(resumed(2, 310, Some((1, 200))));
+        assert_eq!(steps(&keep, &run), [100, 200, 310]);
+        // From one attempt back into another: what lies between them is not on the way.
+        run.push(resumed(3, 150, Some((1, 100))));
+        assert_eq!(steps(&keep, &run), [100, 150]);
+        run.push(resumed(4, 120, None));
+        assert_eq!(steps(&keep, &run), [120], "from nothing");
+    }
+
+    #[test]
+    fn metrics_that_no_checkpoint_has_are_found() {
+        let keep = Keep::last(1).and_best("loss", Mode::Min, 1).and_best("accuracy", Mode::Max, 1);
+        assert_eq!(unknown_metrics(&keep, &run()), ["accuracy"]);
+        assert_eq!(unknown_metrics(&Keep::all(), &run()), [""; 0]);
+    }
+
     #[test]
     fn pinned_resumed_from_and_unreadable_stay_whatever_the_rules() {
         let mut run = run();
         run[0].pinned = true;
         run[2].state = None;
-        let kept = select(&Keep::last(1), &run, Some(run[1].name), 1000);
+        let kept = select(&Keep::last(1), &run, &[(run[1].name, "resumed from")], 1000);
         let words: Vec<_> = kept.values().flatten().map(String::as_str).collect();
         assert_eq!(words, ["pinned", "resumed from", "unreadable", "last 1", "newest"]);
     }
@@ -187,15 +265,15 @@ mod tests {
     fn after_a_rollback_the_new_attempt_is_newest() {
         let mut run = run();
         run.push(candidate(2, 400, 9.0));
-        let kept = select(&Keep::last(1), &run, None, 0);
+        let kept = select(&Keep::last(1), &run, &[], 0);
         assert_eq!(kept.keys().copied().collect::<Vec<_>>(), [Name { attempt: 2, step: 400 }]);
     }
 
     #[test]
     fn a_clock_in_the_future_protects_and_one_in_the_past_deletes_no_newest() {
         let keep = Keep::last(0).and_younger_than(Duration::from_secs(1));
-        assert_eq!(select(&keep, &run(), None, 0).len(), 10);
-        assert_eq!(select(&keep, &run(), None, u64::MAX).len(), 1);
+        assert_eq!(select(&keep, &run(), &[], 0).len(), 10);
+        assert_eq!(select(&keep, &run(), &[], u64::MAX).len(), 1);
     }
 
     proptest! {
@@ -206,9 +284,9 @@ mod tests {
             let run: Vec<_> =
                 losses.iter().zip(1..).map(|(&loss, i)| candidate(1, i * 70, f64::from(loss))).collect();
             let keep = Keep::last(last).and_best("loss", Mode::Min, best).and_every_steps(every);
-            let first = select(&keep, &run, None, 0);
+            let first = select(&keep, &run, &[], 0);
             let left: Vec<_> = run.iter().filter(|c| first.contains_key(&c.name)).cloned().collect();
-            prop_assert_eq!(&select(&keep, &left, None, 0), &first);
+            prop_assert_eq!(&select(&keep, &left, &[], 0), &first);
             prop_assert!(first.len() >= run.len().min(last.max(1)));
             let best_loss = losses.iter().min().copied().map(f64::from);
             prop_assert!(left.iter().any(|c| c.state.as_ref().map(|state| state.metrics["loss"]) == best_loss));

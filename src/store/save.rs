@@ -1,16 +1,19 @@
-//! One save of a store, and the rotation behind it. Owns: the order commit first, then delete.
+//! One save of a store, and the rotation behind it: commit first, then delete.
 
-use super::Core;
+use super::background::lock;
 use super::clock::{Timer, seconds_since_1970};
+use super::core::Core;
 use super::cost::Stall;
+use super::deletion::{self, By};
 use super::naming::Name;
 use super::record::{SAVE, SaveRecord};
-use super::retention::{self, Candidate, Kept};
+use super::retention::{self, Candidate, Kept, Spared};
 use crate::engine::CommitError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
 use crate::snapshot::{Progress, Snapshot};
 use crate::writer::{Plan, Timings, Written};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// What a save did.
@@ -30,6 +33,8 @@ pub struct Saved {
     pub not_deleted: Vec<(Name, Error)>,
     /// Why rotation did not run at all, if it did not.
     pub rotation_error: Option<Error>,
+    /// What is probably not meant: a policy that ranks by a metric that no checkpoint has.
+    pub warnings: Vec<String>,
 }
 
 impl Core {
@@ -49,24 +54,59 @@ impl Core {
     }
 
     fn save_as(&self, name: Name, snapshot: &Snapshot<'_>, why: &str, stall: &Stall) -> Result<Saved> {
+        let _one_at_a_time = lock(&self.saving);
+        self.check_order(name)?;
         let committing = Timer::start();
         let written = self.commit(snapshot, name, why)?;
+        self.known().saved = Some(name);
         self.last_save.was(name.step, committing.elapsed(), stall);
         // A newer attempt may have been taken between the check before the commit and the commit, and its writer may have
         // looked for checkpoints before ours was there. Without a newer attempt now, every later one finds it: what is
         // acknowledged is never passed over. Also under a lock, which somebody may have taken away while we stood still.
-        match self.attempt.check_newest(self.reader.engine()) {
+        match self.attempt.check(self.reader.engine()) {
             Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
             // It is there; only whether it counts could not be had.
             Err(error) if self.lock.is_none() => return Err(error.with_kind(ErrorKind::Unknown)),
             _ => {}
         }
         let Written { len, timings, .. } = written;
-        let mut saved =
-            Saved { name, len, timings, deleted: vec![], not_deleted: vec![], rotation_error: None };
+        let (deleted, not_deleted, warnings) = Default::default();
+        let mut saved = Saved { name, len, timings, deleted, not_deleted, rotation_error: None, warnings };
         saved.rotation_error = self.rotate(&mut saved).err();
         self.wake_promoter();
         Ok(saved)
+    }
+
+    /// A checkpoint's name says where it stands in the run: one that would not be the newest, or that follows on nothing
+    /// although there is a run, is a mistake, and rotation would act on it.
+    fn check_order(&self, name: Name) -> Result<()> {
+        let here = self.reader.engine().describe("");
+        if !self.has_begun() {
+            return Err(Error::invalid("the run has checkpoints, and this store has not resumed from any")
+                .in_object(here)
+                .help("call resume() or resume_at(step) first, or start_over() to begin the run anew"));
+        }
+        match self.known().saved {
+            Some(newest) if name.step < newest.step => Err(Error::invalid(
+                "an earlier step than the newest saved one",
+            )
+            .in_object(here)
+            .expected(format!("a step after {}", newest.step))
+            .found(format!("step {}", name.step))
+            .help(
+                "count steps over the whole run; to go back, open the store again and call resume_at(step)",
+            )),
+            Some(newest) if name.step == newest.step => Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "this step was saved already, and is never written again",
+            )
+            .in_object(self.reader.engine().describe(&name.key()))
+            .help("save again when a step more is completed")),
+            _ if name.step == u64::MAX => Err(Error::invalid("the progress is no count of completed steps")
+                .found(name.step)
+                .help("it is -1 as an unsigned number")),
+            _ => Ok(()),
+        }
     }
 
     fn commit(&self, snapshot: &Snapshot<'_>, name: Name, why: &str) -> Result<Written> {
@@ -75,7 +115,8 @@ impl Core {
             step: name.step,
             saved_at: seconds_since_1970(),
             why: why.to_owned(),
-            resumed_from: self.resumed_from().map(|name| name.to_string()),
+            resumed_from: self.known().resumed_from.map(|name| name.to_string()),
+            run: Some(self.run),
             keep: Some(self.settings.keep.clone()),
             keep_remote: self.remote.as_ref().map(|remote| remote.keep().clone()),
             previous: self.last_save.cost(),
@@ -97,11 +138,12 @@ impl Core {
         let started = Instant::now();
         let engine = self.reader.engine();
         let write = || {
-            self.attempt.check_newest(engine)?;
+            self.attempt.take_if_pending(engine)?;
+            self.attempt.check(engine)?;
             let mut upload = engine.create(&name.key(), Some(plan.size_bound()))?;
             let written = plan.write(&mut *upload)?;
             // Once more, after the long part: a zombie that woke up must not commit.
-            self.attempt.check_newest(engine)?;
+            self.attempt.check(engine)?;
             Ok((upload, written))
         };
         let (upload, written) = write().map_err(CommitError::NotCommitted)?;
@@ -112,26 +154,33 @@ impl Core {
 
     /// Deletes what no rule protects. Runs only behind a durable commit.
     fn rotate(&self, saved: &mut Saved) -> Result<()> {
+        let _deleting = lock(&self.deleting);
         let candidates = self.reader.candidates()?;
-        // A newer writer's checkpoint: what it resumed from is for it to keep, and may be anything here.
-        if candidates.last().is_some_and(|newest| newest.name.attempt > self.attempt.number) {
-            return self.attempt.check_newest(self.reader.engine());
-        }
-        let kept = self.select(&candidates);
+        let kept = self.select(&candidates, &[(saved.name, "newest")]);
         let names = candidates.iter().map(|candidate| candidate.name);
-        for name in names.filter(|name| !kept.contains_key(name)) {
-            match self.reader.engine().delete(&name.key()) {
-                Ok(()) => saved.deleted.push(name),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => saved.not_deleted.push((name, error)),
-            }
-        }
+        let going: Vec<Name> = names.filter(|name| !kept.contains_key(name)).collect();
+        self.warn_of_metrics(&candidates, saved, !going.is_empty());
+        let done = deletion::delete(self.reader.engine(), By::Writer(&self.attempt), &going)?;
+        (saved.deleted, saved.not_deleted) = (done.deleted, done.failed);
         Ok(())
     }
 
-    fn select(&self, candidates: &[Candidate]) -> Kept {
+    /// A policy whose metric is misspelt keeps nothing by it.
+    fn warn_of_metrics(&self, candidates: &[Candidate], saved: &mut Saved, is_deleting: bool) {
+        for metric in retention::unknown_metrics(&self.settings.keep, candidates) {
+            saved.warnings.push(format!(
+                "the policy keeps the best by {metric:?}, and no checkpoint has that metric: nothing is kept by it"
+            ));
+        }
+        if is_deleting && !saved.warnings.is_empty() && !self.has_warned.swap(true, Ordering::Relaxed) {
+            eprintln!("tensorkeep: WARNING: {}", saved.warnings.join("; "));
+        }
+    }
+
+    fn select(&self, candidates: &[Candidate], spared: &[Spared]) -> Kept {
         let now = seconds_since_1970();
-        let mut kept = retention::select(&self.settings.keep, candidates, self.resumed_from(), now);
+        let spared: Vec<Spared> = self.spared().chain(spared.iter().copied()).collect();
+        let mut kept = retention::select(&self.settings.keep, candidates, &spared, now);
         if let Some(remote) = &self.remote {
             for name in remote.unpromoted(self, candidates) {
                 kept.entry(name).or_default().insert("not promoted yet".to_owned());
@@ -141,7 +190,7 @@ impl Core {
     }
 
     pub(super) fn kept(&self) -> Result<Kept> {
-        Ok(self.select(&self.reader.candidates()?))
+        Ok(self.select(&self.reader.candidates()?, &[]))
     }
 
     pub(super) fn resumed_to(&self, progress: Progress) {

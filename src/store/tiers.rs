@@ -8,6 +8,7 @@
 mod promote;
 mod queue;
 mod remote;
+mod upward;
 
 pub(super) use promote::Promoter;
 pub(super) use remote::Remote;

@@ -5,6 +5,8 @@ use super::queue::Queue;
 use super::remote::Remote;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Core;
+use crate::store::background::lock;
+use crate::store::deletion::{self, By};
 use crate::store::naming::Name;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,7 +37,7 @@ impl Drop for Promoter {
     fn drop(&mut self) {
         self.queue.end();
         let _ = self.thread.take().map(JoinHandle::join);
-        if let Some(error) = self.queue.unreported() {
+        for error in self.queue.unreported() {
             eprintln!("tensorkeep: a promotion to the remote tier failed and nobody asked: {error:?}");
         }
     }
@@ -47,59 +49,86 @@ fn promote_all(core: &Core) {
     while let Some(asked) = remote.queue.next() {
         let pass = || remote.pass(core, &mut hopeless);
         let passed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(pass));
-        let panicked = |_| Err(Error::new(ErrorKind::Io, "the promotion panicked; look for its message"));
+        let panicked = |_| vec![Error::new(ErrorKind::Io, "the promotion panicked; look for its message")];
         remote.queue.finish(asked, passed.unwrap_or_else(panicked));
     }
 }
 
 impl Remote {
-    /// Promotes, newest first, until nothing is left to promote. What cannot be promoted ever is reported once and then
-    /// `hopeless`: it stays in the local tier.
-    fn pass(&self, core: &Core, hopeless: &mut BTreeSet<Name>) -> Result<()> {
-        if self.unpromoted(core, &core.reader.candidates()?).iter().all(|name| hopeless.contains(name)) {
-            return Ok(());
-        }
-        self.reach(core)?;
-        let mut failed = Ok(());
+    /// Promotes, newest first, each checkpoint that belongs there, and none twice. One that can never be promoted is
+    /// reported once and then `hopeless`: it stays in the local tier. Ends at the first error that may pass.
+    pub(in crate::store) fn pass(&self, core: &Core, hopeless: &mut BTreeSet<Name>) -> Vec<Error> {
+        let (mut tried, mut errors) = (BTreeSet::new(), Vec::new());
         loop {
-            let unpromoted = self.unpromoted(core, &core.reader.candidates()?);
-            let Some(&name) = unpromoted.iter().find(|name| !hopeless.contains(name)) else { return failed };
-            if let Err(error) = self.promote(core, name) {
+            let unpromoted = core.reader.candidates().map(|here| self.unpromoted(core, &here));
+            let name = match unpromoted {
+                Ok(names) => names.into_iter().find(|name| !hopeless.contains(name) && !tried.contains(name)),
+                Err(error) => {
+                    errors.push(error);
+                    None
+                }
+            };
+            let Some(name) = name else { return errors };
+            tried.insert(name);
+            if let Err(error) = self.reach(core).and_then(|()| self.promote(core, name)) {
                 let for_ever = matches!(error.kind(), ErrorKind::Damaged | ErrorKind::AlreadyExists);
+                errors.push(error);
                 if !for_ever {
-                    return Err(error);
+                    return errors;
                 }
                 hopeless.insert(name);
-                failed = failed.and(Err(error));
             }
         }
     }
 
     fn promote(&self, core: &Core, name: Name) -> Result<()> {
-        core.attempt.check_newest(self.reader.engine())?;
-        match core.reader.copy_to(name, &self.reader, |_| ()) {
-            // Rotated away meanwhile: a newer one has made it superfluous.
-            Err(error) if error.kind() == ErrorKind::NotFound && !core.reader.names()?.contains(&name) => {
+        let engine = self.reader.engine();
+        let Some(promoting) = self.upward.promote(name) else { return Ok(()) };
+        core.attempt.check(engine)?;
+        let stop = || match promoting.is_stopped() {
+            true => Err(Error::new(ErrorKind::NotFound, "is being deleted")),
+            false => Ok(()),
+        };
+        match core.reader.copy_until(name, &self.reader, &stop) {
+            // Rotated away or deleted meanwhile.
+            Err(error)
+                if error.kind() == ErrorKind::NotFound
+                    && (promoting.is_stopped() || !core.reader.names()?.contains(&name)) =>
+            {
                 return Ok(());
             }
-            copied => copied.map_err(|error| error.in_object(self.reader.engine().describe(&name.key())))?,
+            copied => copied.map_err(|error| error.in_object(engine.describe(&name.key())))?,
         };
         // A newer writer may have looked for checkpoints before this one was there: what it passed over is not promoted.
-        core.attempt.check_newest(self.reader.engine())?;
+        core.attempt.check(engine)?;
         if core.reader.candidates()?.iter().any(|info| info.name == name && info.pinned) {
-            name.pin(self.reader.engine())?;
+            name.pin(engine)?;
         }
-        self.rotate(core)
+        drop(promoting);
+        self.rotate(core, name)
     }
 
-    /// Deletes there what no rule of that tier protects. Runs only behind a promotion; what cannot be deleted is tried
-    /// again behind the next one.
-    fn rotate(&self, core: &Core) -> Result<()> {
+    /// Deletes there what no rule of that tier protects. Runs only behind the promotion of a checkpoint, which stays;
+    /// what cannot be deleted is tried again behind the next one.
+    fn rotate(&self, core: &Core, promoted: Name) -> Result<()> {
+        let _deleting = lock(&self.deleting);
         let there = self.look()?;
-        let kept = self.select(core, &there);
-        for name in there.iter().map(|candidate| candidate.name).filter(|name| !kept.contains_key(name)) {
-            let _ = self.reader.engine().delete(&name.key());
+        if there.iter().all(|candidate| candidate.name != promoted) {
+            return Err(marked(self.reader.engine().describe(&promoted.key())));
         }
+        let kept = self.select(core, &there, &[(promoted, "just promoted")]);
+        let names = there.iter().map(|candidate| candidate.name).filter(|name| !kept.contains_key(name));
+        let going: Vec<Name> = names.collect();
+        if going.is_empty() {
+            return Ok(());
+        }
+        deletion::delete(self.reader.engine(), By::Writer(&core.attempt), &going)?;
         self.look().map(drop)
     }
+}
+
+fn marked(object: String) -> Error {
+    Error::new(ErrorKind::AlreadyExists, "the copy in the remote tier is marked as damaged")
+        .in_object(object)
+        .help("it is never overwritten: delete it and its mark under damaged/ to have it promoted again")
 }

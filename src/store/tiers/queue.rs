@@ -3,6 +3,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::background::{Cause, lock};
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What is asked of the thread, and what it has to say.
@@ -17,8 +18,8 @@ struct State {
     /// Passes asked for and done, as counts: one that begins after it was asked for counts for all before.
     asked: u64,
     done: u64,
-    /// A failure that no call has returned yet.
-    unreported: Option<Arc<Error>>,
+    /// Failures that no call has returned yet, oldest first.
+    unreported: VecDeque<Arc<Error>>,
     /// A newer writer has taken over: for ever.
     fenced: Option<Arc<Error>>,
     ending: bool,
@@ -34,7 +35,7 @@ impl Queue {
     /// Returns a failure that is due.
     pub(in crate::store) fn report(&self) -> Result<()> {
         let mut state = lock(&self.state);
-        let error = state.fenced.clone().or_else(|| state.unreported.take());
+        let error = state.fenced.clone().or_else(|| state.unreported.pop_front());
         let Some(error) = error else { return Ok(()) };
         let told = Error::new(error.kind(), "a promotion to the remote tier failed");
         Err(match error.kind() {
@@ -66,9 +67,9 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// A failure that no call has returned.
-    pub(super) fn unreported(&self) -> Option<Arc<Error>> {
-        lock(&self.state).unreported.clone()
+    /// Failures that no call has returned.
+    pub(super) fn unreported(&self) -> Vec<Arc<Error>> {
+        lock(&self.state).unreported.iter().cloned().collect()
     }
 
     fn wait<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
@@ -87,14 +88,15 @@ impl Queue {
         Some(state.asked)
     }
 
-    pub(super) fn finish(&self, asked: u64, outcome: Result<()>) {
+    pub(super) fn finish(&self, asked: u64, errors: Vec<Error>) {
         let mut state = lock(&self.state);
         state.done = asked;
-        if let Err(error) = outcome {
-            let error = Arc::new(error);
+        for error in errors {
             match error.kind() {
-                ErrorKind::Fenced => state.fenced = Some(error),
-                _ => state.unreported = Some(error),
+                ErrorKind::Fenced => state.fenced = Some(Arc::new(error)),
+                // One outage is told once, however many passes meet it before a call asks.
+                _ if state.unreported.iter().any(|told| told.to_string() == error.to_string()) => {}
+                _ => state.unreported.push_back(Arc::new(error)),
             }
         }
         self.changed.notify_all();

@@ -2,15 +2,18 @@
 //! there.
 
 use super::queue::Queue;
+use super::upward::Upward;
 use crate::engine::{Engine, Lock};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::attempt::{self, Attempt, Writer};
+use crate::store::attempt::{self, Attempt, Board, Writer};
 use crate::store::background::Cause;
 use crate::store::catalog::Reader;
 use crate::store::clock::seconds_since_1970;
+use crate::store::deletion::clear_marks;
 use crate::store::keep::Keep;
 use crate::store::naming::Name;
-use crate::store::retention::{self, Candidate};
+use crate::store::retention::{self, Candidate, Spared};
+use crate::store::run_id::{self, RunId};
 use crate::store::{Core, Settings};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,8 +23,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(in crate::store) struct Remote {
     pub reader: Reader,
     pub queue: Arc<Queue>,
+    /// Which checkpoint is on its way there now.
+    pub upward: Upward,
+    /// Held while it is decided what is deleted there, and until it is.
+    pub deleting: Mutex<()>,
     keep: Keep,
-    writer: Writer,
+    /// Whether a run could go on without it.
+    has_local: bool,
     contact: Mutex<Contact>,
 }
 
@@ -29,9 +37,18 @@ pub(in crate::store) struct Remote {
 #[derive(Debug)]
 enum Contact {
     /// This store's attempt is taken there.
-    Held { _lock: Option<Box<dyn Lock>>, there: Vec<Candidate> },
+    Held { lock: Option<Box<dyn Lock>>, run: run_id::Found, there: Vec<Candidate> },
     /// It could not be reached when the run was opened, and not since.
     Unreachable(Arc<Error>),
+}
+
+impl Contact {
+    fn run(&self) -> run_id::Found {
+        match self {
+            Self::Held { run, .. } => *run,
+            Self::Unreachable(_) => run_id::Found::default(),
+        }
+    }
 }
 
 impl Remote {
@@ -43,46 +60,55 @@ impl Remote {
         local: &[Candidate],
     ) -> Result<Self> {
         let reader = Reader::on(engine, settings.open, None);
+        let has_local = local.iter().any(|info| info.state.is_some());
         let contact = match hold(&reader, writer) {
             Ok(held) => held,
-            Err(error) => unreachable(reader.engine(), error, local)?,
+            Err(error) => unreachable(reader.engine(), error, has_local)?,
         };
         let keep = settings.keep_remote.clone().unwrap_or_else(|| settings.keep.clone());
-        let (contact, writer) = (Mutex::new(contact), writer.clone());
-        Ok(Self { reader, queue: Arc::default(), keep, writer, contact })
+        let (queue, upward, deleting) = Default::default();
+        Ok(Self { reader, queue, upward, deleting, keep, has_local, contact: Mutex::new(contact) })
     }
 
-    /// Takes one attempt number in both tiers, newer than all in either.
-    pub(in crate::store) fn take_attempt(
-        &self,
-        local: &Reader,
-        candidates: &[Candidate],
-        names: &[Name],
-    ) -> Result<Attempt> {
-        let engine = self.reader.engine();
-        loop {
-            let newest = match self.unreachable() {
-                Some(_) => Ok(0),
-                None => attempt::newest(engine),
-            };
-            let newest = match newest {
-                Ok(newest) => newest,
-                Err(error) => {
-                    *self.lock() = unreachable(engine, error, candidates)?;
-                    continue;
-                }
-            };
-            let number = attempt::next(newest.max(attempt::newest(local.engine())?), names, local.engine())?;
-            let Some(taken) = Attempt::take_number(local.engine(), number, &self.writer)? else { continue };
-            if self.unreachable().is_some() {
-                return Ok(taken);
-            }
-            match Attempt::take_number(engine, number, &self.writer) {
-                Ok(Some(_)) => return Ok(taken),
-                Ok(None) => {}
-                Err(error) => *self.lock() = unreachable(engine, error, candidates)?,
-            }
+    /// What the run there says of its identity, as far as it could be reached.
+    pub(in crate::store) fn run(&self) -> run_id::Found {
+        self.lock().run()
+    }
+
+    /// Gives the run there its identity, or finds that it is another run.
+    pub(in crate::store) fn join(&self, run: RunId) -> Result<()> {
+        let there = self.or_unreachable(run, |engine| self.run().establish(engine, run))?;
+        if there == run { Ok(()) } else { Err(other_run(self.reader.engine(), run, there)) }
+    }
+
+    /// The newest attempt that was taken there; 0 while it cannot be reached.
+    pub(in crate::store) fn newest_attempt(&self) -> Result<u32> {
+        self.or_unreachable(0, |engine| Ok(Board::read(engine)?.newest))
+    }
+
+    /// Takes an attempt there, too, if it can be reached. False when another writer was faster.
+    pub(in crate::store) fn take(&self, attempt: &Attempt) -> Result<bool> {
+        self.or_unreachable(true, |engine| attempt.take_in(engine))
+    }
+
+    /// What the remote tier says while a run is being opened, or `otherwise` where it does not answer.
+    fn or_unreachable<T>(&self, otherwise: T, ask: impl FnOnce(&dyn Engine) -> Result<T>) -> Result<T> {
+        if self.unreachable().is_some() {
+            return Ok(otherwise);
         }
+        let engine = self.reader.engine();
+        ask(engine).or_else(|error| {
+            *self.lock() = unreachable(engine, error, self.has_local)?;
+            Ok(otherwise)
+        })
+    }
+
+    /// Takes back what earlier attempts left there.
+    pub(in crate::store) fn clear_marks(&self, attempt: &Attempt) -> Result<()> {
+        let is_locked = matches!(&*self.lock(), Contact::Held { lock: Some(_), .. });
+        let board = self.or_unreachable(Board::default(), Board::read)?;
+        clear_marks(self.reader.engine(), &board, attempt, is_locked);
+        Ok(())
     }
 
     /// Makes sure that this store's attempt is taken in the remote tier.
@@ -91,14 +117,18 @@ impl Remote {
             return Ok(());
         }
         let engine = self.reader.engine();
-        let held = hold(&self.reader, &self.writer)?;
-        let newest = attempt::newest(engine)?;
+        let held = hold(&self.reader, &core.writer)?;
+        let there = held.run().establish(engine, core.run)?;
+        if there != core.run {
+            return Err(other_run(engine, core.run, there));
+        }
+        let newest = Board::read(engine)?.newest;
         let in_names = self.reader.names()?.last().map_or(0, |name| name.attempt);
-        // Whoever took a number there that is not one of this local tier's has gone on with the run elsewhere.
+        // Another process took a number there that is not one of this local tier's: it has gone on with the run elsewhere.
         let ours = newest == 0 || attempt::is_same(newest, engine, core.reader.engine())?;
         let mut taken = ours && newest == core.attempt.number;
         if ours && newest.max(in_names) < core.attempt.number {
-            taken = Attempt::take_number(engine, core.attempt.number, &self.writer)?.is_some();
+            taken = core.attempt.take_in(engine)?;
         }
         if !taken {
             return Err(Error::new(
@@ -110,7 +140,7 @@ impl Remote {
             .help("this process must stop; opened again, the run goes on from the newest of both"));
         }
         *self.lock() = held;
-        Ok(())
+        self.clear_marks(&core.attempt)
     }
 
     /// Why it could not be reached when the run was opened.
@@ -147,15 +177,17 @@ impl Remote {
         let there = self.there();
         let promoted: BTreeSet<Name> = there.iter().map(|info| info.name).collect();
         let here = local.iter().filter(|info| !promoted.contains(&info.name));
-        let kept = self.select(core, &here.clone().chain(&there).cloned().collect::<Vec<_>>());
+        let all: Vec<_> = here.clone().chain(&there).cloned().collect();
+        let kept = self.select(core, &all, &[]);
         // What cannot be read is protected where it is and cannot be promoted.
         let wanted = here.rev().filter(|info| info.state.is_some() && kept.contains_key(&info.name));
         wanted.map(|info| info.name).collect()
     }
 
     /// Why each of the candidates stays in the remote tier.
-    pub(super) fn select(&self, core: &Core, candidates: &[Candidate]) -> retention::Kept {
-        retention::select(&self.keep, candidates, core.resumed_from(), seconds_since_1970())
+    pub(super) fn select(&self, core: &Core, candidates: &[Candidate], spared: &[Spared]) -> retention::Kept {
+        let spared: Vec<Spared> = core.spared().chain(spared.iter().copied()).collect();
+        retention::select(&self.keep, candidates, &spared, seconds_since_1970())
     }
 
     /// The retention that checkpoints record.
@@ -171,17 +203,25 @@ impl Remote {
 
 fn hold(reader: &Reader, writer: &Writer) -> Result<Contact> {
     let lock = attempt::lock_or_fence(reader.engine(), writer)?;
-    Ok(Contact::Held { _lock: lock, there: reader.candidates()? })
+    let there = reader.candidates()?;
+    Ok(Contact::Held { lock, run: run_id::Found::look(reader.engine(), &there)?, there })
+}
+
+fn other_run(engine: &dyn Engine, expected: RunId, found: RunId) -> Error {
+    run_id::other_run(engine.describe(""), expected, found).help(
+        "the two tiers of a store hold one run: give the remote tier a place of its own; if it is the same run, delete the \
+         object RUN there",
+    )
 }
 
 /// A run that has local checkpoints goes on without the remote tier, loudly. What would not change by itself, such as a
 /// lock or a store without conditional puts, is an error all the same.
-fn unreachable(engine: &dyn Engine, error: Error, local: &[Candidate]) -> Result<Contact> {
+fn unreachable(engine: &dyn Engine, error: Error, has_local: bool) -> Result<Contact> {
     let settled = matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Locked | ErrorKind::Invalid);
     if settled {
         return Err(error);
     }
-    if local.iter().all(|info| info.state.is_none()) {
+    if !has_local {
         return Err(Error::new(
             error.kind(),
             "the remote tier cannot be reached, and no local checkpoint is there",

@@ -1,0 +1,170 @@
+//! Deletion of checkpoints: the one place that deletes them, for rotation in both tiers, `delete` and `gc`.
+//!
+//! # The protocol
+//! 1. **Mark**: for each checkpoint an object `attempts/<maker>.deletes.<name>`.
+//! 2. **Look**: at the pins, then at `attempts/`. Whoever is not the run's writer any more takes all marks back. A
+//!    checkpoint that was pinned, or that the newest writer goes on from, loses its mark and stays.
+//! 3. **Delete** the checkpoints that are left.
+//! 4. **Take the marks back.**
+//!
+//! # Why nothing is deleted that somebody was told is safe
+//! Everybody who relies on a checkpoint writes first and looks afterwards, as the deleter does, so that of the two at least one
+//! sees the other. This needs no lock and no clock, only that objects are created atomically and that a listing has
+//! everything that was committed before it.
+//! * **A pin** creates its object, then lists `attempts/`. Either the pin was there before the deleter looked: the
+//!   checkpoint stays. Or the mark was there before the pin looked: the pin fails with `Busy`, and says so.
+//! * **A resume** marks the checkpoint that it goes on from, then lists `attempts/`: the same two cases. A checkpoint that is
+//!   being deleted is not gone on from unless nothing else verifies.
+//! * **A newer writer** takes its attempt before it lists any checkpoint. A deleter that looks behind that withdraws; one
+//!   that looked before had its marks there for the newer writer to see.
+//! * **A zombie** that stood still between looking and deleting deletes only what was marked before it looked: what
+//!   nobody relies on, by the three cases above.
+//! * **A deleter whose run was removed, replaced or restored** finds another attempt's object, or none, where its own was,
+//!   and withdraws.
+//! * **A kill** between two steps leaves marks, and checkpoints that are whole or gone. Under the lock, the next
+//!   writer takes marks back: their maker is dead. Without a lock it may only stand still: its marks stay, and such a
+//!   checkpoint cannot be pinned or gone back to until a rotation or `gc` has deleted it. It is still tried, last, by a resume.
+//! * **A promotion under way** is given up before `delete` deletes; see `tiers/promote.rs`.
+//! * **A power cut** ends all of them. Marks need not survive it, so they cost no fsync.
+//!
+//! A deletion that fails may still happen later (a request that was delayed by the network): its mark stays.
+
+use super::attempt::{Attempt, Board};
+use super::clock;
+use super::naming::{ATTEMPTS, Name, PINS, deletes_key, resumed_key};
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Who deletes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum By<'a> {
+    /// The run's writer.
+    Writer(&'a Attempt),
+    /// A tool, under the lock where there is one. It takes no attempt, which would fence a writer beside it, but withdraws
+    /// when one is taken after it has begun.
+    Tool { maker: &'a str, newest: u32 },
+}
+
+impl By<'_> {
+    fn maker(self) -> String {
+        match self {
+            Self::Writer(attempt) => attempt.maker(),
+            Self::Tool { maker, .. } => maker.to_owned(),
+        }
+    }
+
+    /// What `attempts/` says, as long as nobody has taken over.
+    fn check(self, engine: &dyn Engine) -> Result<Board> {
+        let newest = match self {
+            Self::Writer(attempt) => return attempt.check(engine),
+            Self::Tool { newest, .. } => newest,
+        };
+        let board = Board::read(engine)?;
+        if board.newest == newest {
+            return Ok(board);
+        }
+        Err(Error::new(ErrorKind::Fenced, "a writer has opened this run meanwhile")
+            .in_object(engine.describe(""))
+            .expected(format!("attempt {newest} to be the newest"))
+            .found(format!("attempt {}", board.newest))
+            .help("nothing was deleted; try again"))
+    }
+}
+
+/// What became of the checkpoints that were to be deleted. One that was gone already is in none of these.
+#[derive(Debug, Default)]
+pub(super) struct Deleted {
+    pub deleted: Vec<Name>,
+    /// Pinned, or gone on from, since they were chosen.
+    pub spared: Vec<Name>,
+    pub failed: Vec<(Name, Error)>,
+}
+
+/// Deletes checkpoints by the protocol. Each deletion is durable when this returns.
+///
+/// # Errors
+/// `Fenced`, and what listing says: then nothing was deleted.
+pub(super) fn delete(engine: &dyn Engine, by: By<'_>, names: &[Name]) -> Result<Deleted> {
+    let (maker, mut done, mut marked) = (by.maker(), Deleted::default(), Vec::new());
+    for &name in names {
+        match engine.mark(&deletes_key(&maker, name)) {
+            // Left by a deletion of ours that failed.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => marked.push(name),
+            // A disk so full that it has no place for the name of an empty file must be emptied all the same. What is
+            // left is a look right before the deletion.
+            Err(error) if error.kind() == ErrorKind::NoSpace => marked.push(name),
+            Err(error) => done.failed.push((name, error)),
+            Ok(()) => marked.push(name),
+        }
+    }
+    if marked.is_empty() {
+        return Ok(done);
+    }
+    let take_back = |name| drop(engine.unmark(&deletes_key(&maker, name)));
+    let (pins, board) = match pins(engine).and_then(|pins| Ok((pins, by.check(engine)?))) {
+        Ok(seen) => seen,
+        Err(error) => {
+            marked.into_iter().for_each(take_back);
+            return Err(error);
+        }
+    };
+    for name in marked {
+        if pins.contains(&name.pin_key()) || board.is_resumed_from(name) {
+            done.spared.push(name);
+        } else {
+            match engine.delete(&name.key()) {
+                Ok(()) => done.deleted.push(name),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    done.failed.push((name, error));
+                    continue;
+                }
+            }
+        }
+        take_back(name);
+    }
+    Ok(done)
+}
+
+/// Keys of all pins.
+pub(super) fn pins(engine: &dyn Engine) -> Result<BTreeSet<String>> {
+    Ok(engine.list(PINS)?.into_iter().map(|entry| entry.key).collect())
+}
+
+/// Takes back what earlier attempts left: marks of what they went on from and, where the lock says that their makers are
+/// dead, marks of deletion. What cannot be taken back is in the way of a pin, and of nothing else.
+pub(super) fn clear_marks(engine: &dyn Engine, board: &Board, attempt: &Attempt, is_locked: bool) {
+    for &(older, name) in board.resumed.iter().filter(|(older, _)| *older < attempt.number) {
+        let _ = engine.unmark(&resumed_key(older, name));
+    }
+    for (maker, name) in board.deletes.iter().filter(|_| is_locked) {
+        let _ = engine.unmark(&deletes_key(maker, *name));
+    }
+}
+
+/// Whether a checkpoint is still being deleted after a moment of patience: a deleter that lives is done, or has withdrawn,
+/// within milliseconds.
+pub(super) fn is_being_deleted(engine: &dyn Engine, name: Name) -> Result<bool> {
+    const PAUSES: u32 = 20;
+    for pause in 0..PAUSES {
+        if !Board::read(engine)?.is_being_deleted(name) {
+            return Ok(false);
+        }
+        if clock::is_scripted() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10 + 5 * u64::from(pause)));
+    }
+    Ok(true)
+}
+
+/// What is said of a checkpoint that somebody is about to delete.
+pub(super) fn busy(engine: &dyn Engine, name: Name) -> Error {
+    Error::new(ErrorKind::Busy, "is being deleted by another process")
+        .in_object(engine.describe(&name.key()))
+        .help(format!(
+            "try again; if that process is dead, delete the object {ATTEMPTS}/*.deletes.{name} first"
+        ))
+}

@@ -1,0 +1,175 @@
+//! The identity of a run: 128 random bits, written once, that tell two runs apart whatever their folders are called.
+
+use super::attempt::{Board, Writer};
+use super::catalog::is_damage;
+use super::naming::RUN;
+use super::retention::Candidate;
+use crate::engine::{Engine, Nonce, fresh_nonce};
+use crate::error::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// Which run a checkpoint belongs to. Prints as 32 lowercase hexadecimal digits.
+///
+/// It is created with the run, in an object of its own, and recorded in every checkpoint, so that a copy of a run is
+/// the same run and another run in the same folder is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RunId(Nonce);
+
+impl RunId {
+    pub(super) fn fresh() -> Self {
+        Self(fresh_nonce())
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl FromStr for RunId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let number = (text.len() == 32 && text.bytes().all(is_hex)).then(|| u128::from_str_radix(text, 16));
+        match number {
+            Some(Ok(number)) => Ok(Self(number.to_be_bytes())),
+            _ => Err(Error::damaged("is no identity of a run").expected("32 lowercase hexadecimal digits")),
+        }
+    }
+}
+
+impl TryFrom<String> for RunId {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<RunId> for String {
+    fn from(id: RunId) -> Self {
+        id.to_string()
+    }
+}
+
+/// What a run says of its identity.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Found {
+    /// In its own object.
+    written: Option<RunId>,
+    /// In its newest checkpoint that says one, where the object is lost or damaged.
+    claimed: Option<RunId>,
+}
+
+impl Found {
+    pub(super) fn look(engine: &dyn Engine, candidates: &[Candidate]) -> Result<Self> {
+        let written = match read(engine) {
+            Err(error) if is_damage(&error) => None,
+            written => written?,
+        };
+        let says = |candidate: &Candidate| candidate.state.as_ref()?.run;
+        Ok(Self { written, claimed: candidates.iter().rev().find_map(says) })
+    }
+
+    pub(super) fn id(self) -> Option<RunId> {
+        self.written.or(self.claimed)
+    }
+
+    /// Sees to it that the identity is written, and returns the one that counts from now on: another writer may have been
+    /// faster. A full disk is no reason to refuse: every checkpoint says it, too.
+    pub(super) fn establish(self, engine: &dyn Engine, id: RunId) -> Result<RunId> {
+        self.written.map_or_else(|| write(engine, id), Ok)
+    }
+}
+
+/// An identity for a run of version 0.1, which has none: its oldest attempt's nonce is as unique, and the same in both
+/// tiers. None where there is no attempt, either.
+pub(super) fn of_oldest_attempt(engine: &dyn Engine) -> Result<Option<RunId>> {
+    let Some(oldest) = Board::read(engine)?.oldest else { return Ok(None) };
+    let nonce = Writer::read(engine, oldest).map(|writer| writer.id).unwrap_or_default();
+    Ok((nonce != Nonce::default()).then_some(RunId(nonce)))
+}
+
+fn read(engine: &dyn Engine) -> Result<Option<RunId>> {
+    let blob = match engine.open(RUN) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        blob => blob?,
+    };
+    let named = |error: Error| error.in_object(engine.describe(RUN));
+    let mut bytes = [0; 33];
+    if blob.len() != bytes.len() as u64 {
+        return Err(named(Error::damaged("length of a run's identity").expected(33).found(blob.len())));
+    }
+    blob.read_at(0, &mut bytes).map_err(named)?;
+    let text = std::str::from_utf8(&bytes).ok().and_then(|text| text.strip_suffix('\n')).unwrap_or_default();
+    text.parse().map(Some).map_err(named)
+}
+
+fn write(engine: &dyn Engine, id: RunId) -> Result<RunId> {
+    let content = format!("{id}\n");
+    let written = engine.create(RUN, Some(content.len() as u64)).and_then(|mut upload| {
+        upload.append(content.as_bytes())?;
+        Ok(upload.commit(fresh_nonce())?)
+    });
+    let Err(error) = written else { return Ok(id) };
+    match error.kind() {
+        ErrorKind::NoSpace => Ok(id),
+        // Another writer's, or ours, whose reply was lost.
+        ErrorKind::AlreadyExists | ErrorKind::Unknown => match read(engine) {
+            Err(error) if is_damage(&error) => Ok(id),
+            there => Ok(there?.unwrap_or(id)),
+        },
+        _ => Err(error),
+    }
+}
+
+/// What is said where two runs would become one.
+pub(super) fn other_run(at: String, expected: RunId, found: RunId) -> Error {
+    Error::invalid("holds another run")
+        .in_object(at)
+        .expected(format!("run {expected}"))
+        .found(format!("run {found}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Memory;
+
+    fn id_of(engine: &Memory) -> Option<RunId> {
+        Found::look(engine, &[]).unwrap().id()
+    }
+
+    #[test]
+    fn an_identity_is_written_once_and_read_back() {
+        let (engine, first) = (Memory::new(), RunId::fresh());
+        assert_eq!(id_of(&engine), None);
+        assert_eq!(Found::default().establish(&engine, first).unwrap(), first);
+        assert_eq!(
+            Found::default().establish(&engine, RunId::fresh()).unwrap(),
+            first,
+            "the first one stays"
+        );
+        assert_eq!(id_of(&engine), Some(first));
+        assert_eq!(first.to_string().parse::<RunId>().unwrap(), first);
+    }
+
+    #[test]
+    fn a_damaged_identity_is_no_reason_to_refuse_a_run() {
+        for content in [&b""[..], b"0123", &[0xff; 33], &[b'G'; 33]] {
+            let engine = Memory::new();
+            let mut upload = engine.create(RUN, None).unwrap();
+            upload.append(content).unwrap();
+            upload.commit(fresh_nonce()).unwrap();
+            assert_eq!(read(&engine).unwrap_err().kind(), ErrorKind::Damaged);
+            assert_eq!(id_of(&engine), None);
+            let id = RunId::fresh();
+            assert_eq!(Found::default().establish(&engine, id).unwrap(), id);
+        }
+    }
+}
