@@ -279,6 +279,7 @@ fn each_save_records_what_the_one_before_it_cost_and_the_first_of_an_attempt_has
     let engine = Memory::new();
     for _attempt in 0..2 {
         let store = Store::open(engine.clone(), Settings::new()).unwrap();
+        store.resume().unwrap();
         let step = store.list().unwrap().len() as u64;
         let took = store.save(&snapshot(&[1.0], step + 1)).unwrap().timings.total;
         assert_eq!(previous(&store), None);

@@ -50,8 +50,10 @@ fn every_state_of_two_saves_and_a_rotation() {
     for names in BOTH {
         let (start, explorer) = (Instant::now(), Explorer::new(names, Again::Never));
         holds(explorer.every_state(&History::small(), threads()));
-        let lives = vec![Life { saves: 1, pins: Some(0) }, Life { saves: 2, pins: None }];
+        let lives = vec![Life { pins: Some(0), ..Life::of(1) }, Life::of(2)];
         holds(explorer.every_state(&History { keep: 2, lives }, threads()));
+        let lives = vec![Life { pins: Some(0), deletes: Some(2), ..Life::of(3) }];
+        holds(explorer.every_state(&History { keep: 3, lives }, threads()));
         assert!(report(&format!("every state, {names}"), &explorer, start).distinct > 400);
     }
 }

@@ -15,7 +15,9 @@ use tensorkeep::{ErrorKind, Keep, Progress, Result, Settings, Snapshot, Store};
 const CHILD: &str = "TENSORKEEP_ZOMBIE_RUN";
 
 fn open(run: &Path) -> Result<Store> {
-    Store::open(Local::create(run)?, Settings::new().keep(Keep::last(1)))
+    let store = Store::open(Local::create(run)?, Settings::new().keep(Keep::last(1)))?;
+    store.resume()?;
+    Ok(store)
 }
 
 fn save(store: &Store, step: u64) -> Result<()> {

@@ -76,7 +76,6 @@ impl Checkpoint {
     /// index. For a file that was verified by reading before it is mapped, so that a sector that cannot be read was an
     /// error there and is no signal here. The caller has verified all of `read` and opened both under one name; of another
     /// file nothing is remembered, and its chunks are verified on touch.
-    #[allow(dead_code, reason = "resuming a store whose checkpoints are mapped calls it")]
     pub(crate) fn trusting(self, read: &Self) -> Self {
         if self.is_copy_of(read) {
             self.verified.iter().for_each(|chunks| chunks.store(u64::MAX, Ordering::Relaxed));

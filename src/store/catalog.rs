@@ -6,7 +6,6 @@ use super::keep::Mode;
 use super::naming::{DAMAGED, Name, damaged_mark_key};
 use super::record::State;
 use super::retention::Candidate;
-use super::run_id::{self, RunId};
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::engine::{Engine, Unchanging};
 use crate::error::{Error, ErrorKind, Result};
@@ -200,7 +199,7 @@ impl Reader {
         if self.map.is_none() || read.name() != self.engine.describe(&name.key()) {
             return Ok(read);
         }
-        Ok(self.open_name(name)?)
+        Ok(self.open_name(name)?.trusting(&read))
     }
 
     /// The name of a step's checkpoint; where several attempts have it, the newest attempt's.
@@ -220,15 +219,6 @@ impl Reader {
                 false => error.help(format!("the nearest steps are {steps:?}")),
             }
         })
-    }
-
-    /// Which run this is: as its own object says or, where that is lost, its newest checkpoint. None for a run of
-    /// version 0.1 that no later version has opened for writing.
-    ///
-    /// # Errors
-    /// Whatever the engine says.
-    pub fn run_id(&self) -> Result<Option<RunId>> {
-        Ok(run_id::Found::look(&*self.engine, &self.candidates()?)?.id())
     }
 
     fn state(&self, name: Name) -> Result<Arc<State>> {

@@ -1,7 +1,7 @@
 //! The identity of a run: 128 random bits, written once, that tell two runs apart whatever their folders are called.
 
 use super::attempt::{Board, Writer};
-use super::catalog::is_damage;
+use super::catalog::{Reader, is_damage};
 use super::naming::RUN;
 use super::retention::Candidate;
 use crate::engine::{Engine, Nonce, fresh_nonce};
@@ -125,6 +125,37 @@ fn write(engine: &dyn Engine, id: RunId) -> Result<RunId> {
             there => Ok(there?.unwrap_or(id)),
         },
         _ => Err(error),
+    }
+}
+
+impl Reader {
+    /// Which run this is: as its own object says or, where that is lost, its newest checkpoint. None for a run of
+    /// version 0.1 that no later version has opened for writing.
+    ///
+    /// # Errors
+    /// Whatever the engine says.
+    pub fn run_id(&self) -> Result<Option<RunId>> {
+        Ok(Found::look(self.engine(), &self.candidates()?)?.id())
+    }
+
+    /// Which run this is, as its own object says.
+    #[cfg(feature = "testing")]
+    pub(crate) fn written_run_id(&self) -> Result<Option<RunId>> {
+        read(self.engine())
+    }
+
+    /// Makes sure that checkpoints of a run may be put here: this is that run, or a place without an identity, which has
+    /// this one from now on.
+    ///
+    /// # Errors
+    /// `Invalid` when this is another run; whatever the engine says.
+    pub fn belong_to(&self, run: RunId) -> Result<()> {
+        let found = Found::look(self.engine(), &self.candidates()?)?;
+        let there = found.establish(self.engine(), found.id().unwrap_or(run))?;
+        if there == run {
+            return Ok(());
+        }
+        Err(other_run(self.engine().describe(""), run, there))
     }
 }
 

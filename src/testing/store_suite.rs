@@ -17,6 +17,7 @@ type Test = (&'static str, fn(&Arc<dyn Engine>));
 pub const TESTS: &[Test] = &[
     ("progress counts completed updates and the next step follows", progress),
     ("no committed name is ever written twice", never_twice),
+    ("a step that is not after the newest is refused", in_order),
     ("rotation keeps the union and never the newest, best, pinned or resumed from", rotation),
     ("a second writer is refused, or fences the first", second_writer),
     ("a zombie is fenced and deletes nothing", zombie),
@@ -78,10 +79,32 @@ fn never_twice(engine: &Arc<dyn Engine>) {
     assert_eq!(save(&store, 1, 0.4).unwrap_err().kind(), ErrorKind::AlreadyExists);
     store.close().unwrap();
     let store = open(engine, Settings::new());
+    // Forgetting to resume would begin the run anew and rotate all of it away.
+    assert_eq!(save(&store, 1, 0.3).unwrap_err().kind(), ErrorKind::Invalid);
+    store.start_over();
     let again = save(&store, 1, 0.3).unwrap();
     assert_eq!(again.name, Name { attempt: 2, step: 1 });
     assert_eq!(steps(&store), [1, 1]);
     assert_eq!(store.latest().unwrap().unwrap().metrics().unwrap()["loss"], 0.3);
+}
+
+// P3
+fn in_order(engine: &Arc<dyn Engine>) {
+    let store = open(engine, Settings::new().keep(Keep::last(2)));
+    for step in [100, 200, 300] {
+        save(&store, step, 0.5).unwrap();
+    }
+    for step in [1, 299, u64::MAX] {
+        let error = save(&store, step, 0.5).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+    assert_eq!(save(&store, 300, 0.5).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(steps(&store), [200, 300]);
+    // Deleted is not free again.
+    store.delete(300).unwrap();
+    assert_eq!(save(&store, 300, 0.5).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    save(&store, 301, 0.5).unwrap();
+    assert_eq!(steps(&store), [200, 301]);
 }
 
 // P3
@@ -121,7 +144,9 @@ fn second_writer(engine: &Arc<dyn Engine>) {
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
         save(&first, 2, 0.5).unwrap();
     } else {
-        save(&second.unwrap(), 2, 0.5).unwrap();
+        let second = second.unwrap();
+        second.resume().unwrap();
+        save(&second, 2, 0.5).unwrap();
         assert_eq!(save(&first, 3, 0.5).unwrap_err().kind(), ErrorKind::Fenced);
     }
     drop(first);

@@ -62,7 +62,7 @@ pub enum Verb {
         source: String,
         /// A file for a file, a run (a folder or a URL) for a run or one of its checkpoints
         target: String,
-        /// Replace a file that exists
+        /// Replace a file that exists, and put checkpoints of another run beside those of a run
         #[arg(long)]
         force: bool,
     },
@@ -241,6 +241,12 @@ pub struct Gc {
     /// Say what would go and delete nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Do not ask, also on a terminal
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Count on what stays without reading it: a damaged checkpoint may then be all that is left
+    #[arg(long)]
+    pub no_verify: bool,
     /// Keep the newest N
     #[arg(long, value_name = "N")]
     pub keep_last: Option<usize>,

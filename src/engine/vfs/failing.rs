@@ -31,6 +31,8 @@ pub struct Call {
 #[derive(Debug)]
 struct Rule {
     name: Option<&'static str>,
+    /// Last segment of the path.
+    leaf: Option<String>,
     /// Calls that match and still succeed.
     skip: usize,
     /// Calls that fail after that.
@@ -63,12 +65,18 @@ impl Faults {
 
     /// The call after `skip` further ones fails, `times` times; `usize::MAX` is for ever.
     pub fn fail_after(&self, skip: usize, times: usize, fault: Fault) {
-        self.plan().rules.push(Rule { name: None, skip, times, fault });
+        self.plan().rules.push(Rule { name: None, leaf: None, skip, times, fault });
     }
 
     /// As [`Faults::fail_after`], counting only calls of this name.
     pub fn fail_named(&self, name: &'static str, skip: usize, times: usize, fault: Fault) {
-        self.plan().rules.push(Rule { name: Some(name), skip, times, fault });
+        self.plan().rules.push(Rule { name: Some(name), leaf: None, skip, times, fault });
+    }
+
+    /// Every call of this name on files of this name fails from now on.
+    pub fn fail_leaf(&self, name: &'static str, leaf: &str, fault: Fault) {
+        let leaf = Some(leaf.to_owned());
+        self.plan().rules.push(Rule { name: Some(name), leaf, skip: 0, times: usize::MAX, fault });
     }
 
     /// From now on files seem to lie on this network file system.
@@ -89,9 +97,13 @@ impl Faults {
     fn next(&self, name: &'static str, path: &Path) -> Option<Fault> {
         let mut plan = self.plan();
         let leaf = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        plan.calls.push(Call { name, leaf });
+        plan.calls.push(Call { name, leaf: leaf.clone() });
         let mut fault = None;
-        for rule in plan.rules.iter_mut().filter(|rule| rule.name.is_none_or(|wanted| wanted == name)) {
+        let is_meant = |rule: &&mut Rule| {
+            rule.name.is_none_or(|wanted| wanted == name)
+                && rule.leaf.as_ref().is_none_or(|wanted| *wanted == leaf)
+        };
+        for rule in plan.rules.iter_mut().filter(is_meant) {
             if rule.skip > 0 {
                 rule.skip -= 1;
             } else if rule.times > 0 && fault.is_none() {

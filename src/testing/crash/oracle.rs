@@ -7,7 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::engine::vfs::scripted::Script;
 use crate::engine::{CommitError, Engine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{Name, Reader};
+use crate::store::{Info, Name, Reader};
 use std::collections::BTreeSet;
 
 /// A promise that was broken.
@@ -36,6 +36,10 @@ pub enum Broken {
     DeletedIsBack,
     /// A second recovery gave something else.
     NotIdempotent,
+    /// A checkpoint is there, and the run's identity is not, or is another one.
+    IdentityIsLost,
+    /// What deletions that were cut off left is in the way after the recovery.
+    MarksStay,
     /// A committed name was written again.
     NameIsReplaced,
     /// Two writers at a time.
@@ -66,7 +70,7 @@ impl Case<'_> {
         let disk = Disk::holding(self.image.nodes.clone(), self.wrong);
         let whole = self.check_view(&disk)?;
         let mut log = Log::default();
-        let life = Life { saves: 1, pins: None };
+        let life = Life::of(1);
         let lived = disk.live(self.promise.keep, &life, &mut log);
         self.check_recovery(&disk, &whole, &lived)?;
         let recovery = disk.clone().recorded(self.image.nodes.clone(), log, self.promise.clone());
@@ -96,7 +100,23 @@ impl Case<'_> {
         ensure(whole.len() >= saved.len().min(*keep), Broken::TooFewAreWhole, || {
             format!("{} are whole, {} were saved, {keep} are kept", whole.len(), saved.len())
         })?;
+        self.check_identity(disk, &whole)?;
         Ok(whole)
+    }
+
+    /// The identity is durable before the first checkpoint is, and each checkpoint says the same.
+    fn check_identity(&self, disk: &Disk, whole: &BTreeSet<Name>) -> Check<()> {
+        if whole.is_empty() {
+            return Ok(());
+        }
+        let reader = Reader::new(disk.local_to_read());
+        let found = reader.written_run_id().map_err(|error| (Broken::IdentityIsLost, error.to_string()))?;
+        let infos = reader.list().map_err(|error| (Broken::CannotResume, error.to_string()))?;
+        let says = |info: &Info| info.state.as_ref().ok().and_then(|state| state.run);
+        let other = infos.iter().find(|info| says(info) != found);
+        ensure(found.is_some() && other.is_none(), Broken::IdentityIsLost, || {
+            format!("the run is {found:?}, a checkpoint says {:?}", other.and_then(says))
+        })
     }
 
     fn check_recovery(&self, disk: &Disk, whole: &BTreeSet<Name>, lived: &Result<Lived>) -> Check<()> {
@@ -108,6 +128,9 @@ impl Case<'_> {
         ensure(lived.saved.is_some() && lived.error.is_none(), Broken::CannotSave, || {
             format!("saved {:?}, error {:?}", lived.saved, lived.error)
         })?;
+        let listed = disk.local_to_read().list("attempts").unwrap_or_default();
+        let mark = listed.into_iter().map(|entry| entry.key).find(|key| key.contains(".deletes."));
+        ensure(mark.is_none(), Broken::MarksStay, || format!("{mark:?}"))?;
         let leftovers = disk.leftovers();
         ensure(leftovers.is_empty(), Broken::LeftoversStay, || format!("{leftovers:?}"))
     }
@@ -115,7 +138,7 @@ impl Case<'_> {
     /// A second recovery finds what the first one saved, and nothing else to do.
     fn check_again(&self, disk: &Disk, saved: Option<Name>) -> Check<()> {
         let mut log = Log::default();
-        let lived = disk.live(self.promise.keep, &Life { saves: 0, pins: None }, &mut log);
+        let lived = disk.live(self.promise.keep, &Life::of(0), &mut log);
         let lived = lived.map_err(|error| (Broken::NotIdempotent, error.to_string()))?;
         ensure(lived.resumed == saved && lived.skipped == 0, Broken::NotIdempotent, || {
             format!("saved {saved:?}, then resumed {:?}", lived.resumed)

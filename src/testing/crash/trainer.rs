@@ -32,12 +32,21 @@ pub struct Life {
     pub saves: usize,
     /// After which of them it pins what it saved.
     pub pins: Option<usize>,
+    /// After which of them it deletes the one before.
+    pub deletes: Option<usize>,
+}
+
+impl Life {
+    /// Saves so often, and nothing else.
+    pub fn of(saves: usize) -> Self {
+        Self { saves, pins: None, deletes: None }
+    }
 }
 
 impl History {
     /// Two saves, the second of which rotates the first out.
     pub fn small() -> Self {
-        Self { keep: 1, lives: vec![Life { saves: 2, pins: None }] }
+        Self { keep: 1, lives: vec![Life::of(2)] }
     }
 
     /// One to three lives of up to four saves.
@@ -45,7 +54,8 @@ impl History {
         let mut life = || {
             let saves = random.below(5);
             let pins = (random.below(4) == 0).then(|| random.below(5));
-            Life { saves, pins }
+            let deletes = (random.below(4) == 0).then(|| random.below(5));
+            Life { saves, pins, deletes }
         };
         let mut lives = vec![life(), life(), life()];
         lives.truncate(1 + random.below(3));
@@ -85,6 +95,8 @@ enum Event {
     Started(Name),
     Saved(Name),
     Pinned(Name),
+    /// From here on it may be gone.
+    Deleting(Name),
     Deleted(Name),
 }
 
@@ -99,6 +111,7 @@ impl Log {
                 Event::Started(name) => drop(promise.started.insert(*name)),
                 Event::Saved(name) => drop(promise.saved.insert(*name)),
                 Event::Pinned(name) => drop(promise.pinned.insert(*name)),
+                Event::Deleting(name) => drop(promise.saved.remove(name)),
                 Event::Deleted(name) => drop(promise.deleted.insert(*name)),
             }
         }
@@ -213,12 +226,29 @@ impl Disk {
                     if life.pins == Some(save) && store.pin(step).is_ok() {
                         self.note(log, Event::Pinned(name));
                     }
+                    if life.deletes == Some(save) {
+                        self.delete(&store, step - 10, lived.resumed, log);
+                    }
                 }
                 Err(error) => lived.error = Some(error),
             }
         }
         store.close()?;
         Ok(lived)
+    }
+
+    fn delete(&self, store: &Store, step: u64, resumed: Option<Name>, log: &mut Log) {
+        let listed = store.list().unwrap_or_default();
+        // It may have been rotated out.
+        let Some(info) = listed.into_iter().find(|info| info.name.step == step) else { return };
+        let name = info.name;
+        if info.pinned || resumed == Some(name) {
+            return;
+        }
+        self.note(log, Event::Deleting(name));
+        if store.delete(step).is_ok() {
+            self.note(log, Event::Deleted(name));
+        }
     }
 
     pub(super) fn open(&self, keep: usize) -> Result<Store> {

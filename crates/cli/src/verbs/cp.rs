@@ -61,10 +61,10 @@ fn copy(source: &Target, target: &str, force: bool) -> Result<Outcome> {
     let to = Place::new(target);
     let is_run = to.is_url() || to.folder().is_some_and(Path::is_dir);
     match source {
-        Target::Run(place, None) => copy_run(place, &to),
+        Target::Run(place, None) => copy_run(place, &to, force),
         Target::Run(..) if is_run => {
             let (place, _, name) = source.in_run()?;
-            copy_some(&place, &to, |names| names.retain(|there| *there == name))
+            copy_some(&place, &to, force, |names| names.retain(|there| *there == name))
         }
         Target::File(path) if is_run => {
             let name =
@@ -76,7 +76,7 @@ fn copy(source: &Target, target: &str, force: bool) -> Result<Outcome> {
             })?;
             let folder =
                 path.parent().and_then(Path::to_str).filter(|folder| !folder.is_empty()).unwrap_or(".");
-            copy_some(&Place::new(folder), &to, |names| names.retain(|there| *there == name))
+            copy_some(&Place::new(folder), &to, force, |names| names.retain(|there| *there == name))
         }
         one => copy_to_file(&one.open()?, Path::new(target.trim_start_matches("file://")), force),
     }
@@ -97,12 +97,12 @@ fn copy_to_file(source: &Checkpoint, target: &Path, force: bool) -> Result<Outco
 }
 
 /// All checkpoints, oldest first: what is interrupted is a run as it was earlier.
-fn copy_run(from: &Place, to: &Place) -> Result<Outcome> {
-    copy_some(from, to, |_| {})
+fn copy_run(from: &Place, to: &Place, force: bool) -> Result<Outcome> {
+    copy_some(from, to, force, |_| {})
 }
 
 /// Some of a run's checkpoints, with their pins, under the target's lock where it has one.
-fn copy_some(from: &Place, to: &Place, choose: impl FnOnce(&mut Vec<Name>)) -> Result<Outcome> {
+fn copy_some(from: &Place, to: &Place, force: bool, choose: impl FnOnce(&mut Vec<Name>)) -> Result<Outcome> {
     let reader = from.reader()?;
     let infos = reader.list()?;
     if infos.is_empty() {
@@ -113,11 +113,16 @@ fn copy_some(from: &Place, to: &Place, choose: impl FnOnce(&mut Vec<Name>)) -> R
     let wanted = || infos.iter().filter(|info| names.contains(&info.name));
     let bar = parallel::bar("copying", wanted().map(|info| info.len).sum());
     let engine = to.create()?;
-    let _lock = match engine.lock(&format!("tensorkeep cp, process {}", std::process::id())) {
-        Err(error) if error.kind() == ErrorKind::Unsupported => None,
-        locked => Some(locked?),
-    };
     let target = to.reader_of_copies(Arc::clone(&engine));
+    let _lock = target.lock_for("tensorkeep cp")?;
+    let same_run = reader.run_id()?.map_or(Ok(()), |run| target.belong_to(run));
+    same_run.or_else(|error| match error.kind() {
+        ErrorKind::Invalid if force => Ok(()),
+        ErrorKind::Invalid => {
+            Err(error.help("copy it to a place of its own, or mix the two runs with --force"))
+        }
+        _ => Err(error),
+    })?;
     let mut done = Outcome::default();
     for info in wanted() {
         match reader.copy_to(info.name, &target, |bytes| bar.inc(bytes)) {

@@ -1,28 +1,20 @@
-//! `gc RUN`: deletes what a policy does not protect, under the writer's lock. With `--dry-run` it says what would go, and
-//! takes no lock.
+//! `gc RUN`: deletes what a policy does not protect, under the writer's lock. What stays is read and verified before, and
+//! a terminal is asked. With `--dry-run` it says what would go, and takes no lock.
 
 use crate::args::Gc;
 use crate::exit::Exit;
 use crate::place::Place;
-use crate::{Done, output};
+use crate::{Done, output, parallel};
 use serde_json::json;
-use std::sync::Arc;
-use std::time::Duration;
-use tensorkeep::{Error, ErrorKind, Info, Keep, Mode, Reader, Result};
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+use tensorkeep::{Collected, Collection, Error, ErrorKind, Info, Keep, Mode, Name, Reader, Result};
 
 pub fn run(args: &Gc, json: bool) -> Done {
     let place = Place::new(&args.run);
-    let engine = place.open()?;
-    let reader = Reader::new(Arc::clone(&engine));
+    let reader = Reader::new(place.open()?);
     // Taken before listing: what is listed is what is there when it is deleted.
-    let lock = match args.dry_run {
-        true => None,
-        // Where nothing locks, a writer beside it may delete the same, and no save of its makes less go.
-        false => match engine.lock(&format!("tensorkeep gc, process {}", std::process::id())) {
-            Err(error) if error.kind() == ErrorKind::Unsupported => None,
-            locked => Some(locked?),
-        },
-    };
+    let _lock = if args.dry_run { None } else { reader.lock_for("tensorkeep gc")? };
     let infos = reader.list()?;
     if infos.is_empty() {
         place.check_exists(&reader)?;
@@ -35,39 +27,125 @@ pub fn run(args: &Gc, json: bool) -> Done {
                 .help("give one: --keep-last 3 --keep-best val_loss:min")
         })?,
     };
-    let kept = reader.kept(&keep, output::now())?;
-    let going: Vec<&Info> = infos.iter().filter(|info| !kept.contains_key(&info.name)).collect();
-    if !args.dry_run {
-        for info in &going {
-            match engine.delete(&info.key) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                deleted => deleted?,
-            }
+    let mut told = Told { dry_run: args.dry_run, policy: keep.to_string(), ..Told::default() };
+    let plan = told.verified(|verify| {
+        reader.plan_deletion(&keep, output::now(), |info| !args.no_verify && verify(info))
+    })?;
+    let is_asked = !args.dry_run && !args.yes && !json && !plan.going.is_empty();
+    if is_asked && io::stdin().is_terminal() {
+        output::print(told.in_words(&plan, "would delete").join("\n"))?;
+        if !confirmed()? {
+            output::print("nothing was deleted")?;
+            return Ok(Exit::Ok);
         }
     }
-    drop(lock);
-    let bytes = going.iter().map(|info| info.len).sum();
-    if json {
-        let document = json!({
-            "run": args.run,
-            "policy": keep.to_string(),
-            "dry_run": args.dry_run,
-            "deleted": going.iter().map(|info| info.name.to_string()).collect::<Vec<_>>(),
-            "kept": kept.iter().map(|(name, why)| (name.to_string(), json!(why))).collect::<serde_json::Map<_, _>>(),
-            "bytes": bytes,
-        });
-        output::print_json("gc", document)?;
-        return Ok(Exit::Ok);
+    if !args.dry_run {
+        told.collected = plan.delete()?;
     }
-    let verb = if args.dry_run { "would delete" } else { "deleted" };
-    let mut lines = vec![format!("policy: {}", output::clean(&keep.to_string()))];
-    lines.extend(kept.iter().map(|(name, why)| {
-        format!("keeps {name}: {}", output::clean(&why.iter().cloned().collect::<Vec<_>>().join(", ")))
-    }));
-    lines.extend(going.iter().map(|info| format!("{verb} {} ({})", info.name, output::size(info.len))));
-    lines.push(format!("{verb} {} of {}, {}", going.len(), infos.len(), output::size(bytes)));
-    output::print(lines.join("\n"))?;
-    Ok(Exit::Ok)
+    if json {
+        output::print_json("gc", told.as_json(&args.run, &plan))?;
+    } else {
+        output::print(
+            told.in_words(&plan, if args.dry_run { "would delete" } else { "deleted" }).join("\n"),
+        )?;
+    }
+    if let Some((_, error)) = told.collected.not_deleted.into_iter().next() {
+        return Err(error);
+    }
+    Ok(if plan.damaged.is_empty() { Exit::Ok } else { Exit::Damaged })
+}
+
+fn confirmed() -> Result<bool> {
+    let failed = |error| Error::io("asking on the terminal", error);
+    let mut answer = String::new();
+    eprint!("delete them? [y/N] ");
+    io::stdin().read_line(&mut answer).map_err(failed)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// What is told of a deletion.
+#[derive(Default)]
+struct Told {
+    dry_run: bool,
+    policy: String,
+    /// Checkpoints that were read, their bytes, and how long that took.
+    verified: (usize, u64, Duration),
+    collected: Collected,
+}
+
+impl Told {
+    /// Makes a plan, and counts what it reads.
+    fn verified(
+        &mut self,
+        plan: impl FnOnce(&mut dyn FnMut(&Info) -> bool) -> Result<Collection>,
+    ) -> Result<Collection> {
+        let started = Instant::now();
+        let bar = parallel::bar("verifying", 0);
+        let (count, bytes, _) = &mut self.verified;
+        let planned = plan(&mut |info| {
+            bar.inc_length(info.len);
+            bar.set_position(*bytes);
+            (*count, *bytes) = (*count + 1, *bytes + info.len);
+            true
+        });
+        bar.finish_and_clear();
+        self.verified.2 = started.elapsed();
+        planned
+    }
+
+    /// What was deleted, or would be.
+    fn going<'p>(&self, plan: &'p Collection) -> Vec<&'p Info> {
+        let gone = |info: &&Info| self.dry_run || self.collected.deleted.contains(&info.name);
+        plan.going.iter().filter(gone).collect()
+    }
+
+    fn in_words(&self, plan: &Collection, verb: &str) -> Vec<String> {
+        let going = if verb == "deleted" { self.going(plan) } else { plan.going.iter().collect() };
+        let mut lines = vec![format!("policy: {}", output::clean(&self.policy))];
+        if let (count @ 1.., bytes, time) = self.verified {
+            let checkpoints = output::count(count, "checkpoint");
+            lines.push(format!(
+                "verified {checkpoints}, {}, in {}",
+                output::size(bytes),
+                output::duration(time)
+            ));
+        }
+        lines.extend(plan.damaged.iter().map(|(name, error)| {
+            format!(
+                "{} {name}, which stays and counts for nothing: {}",
+                output::red("DAMAGED"),
+                output::clean(&error.to_string())
+            )
+        }));
+        lines.extend(plan.kept.iter().map(|(name, why)| {
+            format!("keeps {name}: {}", output::clean(&why.iter().cloned().collect::<Vec<_>>().join(", ")))
+        }));
+        lines.extend(self.collected.spared.iter().map(|name| format!("keeps {name}: pinned meanwhile")));
+        lines.extend(going.iter().map(|info| format!("{verb} {} ({})", info.name, output::size(info.len))));
+        let (bytes, all) = (going.iter().map(|info| info.len).sum(), plan.kept.len() + plan.going.len());
+        lines.push(format!("{verb} {} of {all}, {}", going.len(), output::size(bytes)));
+        lines
+    }
+
+    fn as_json(&self, run: &str, plan: &Collection) -> serde_json::Value {
+        let going = self.going(plan);
+        let names = |names: &[Name]| names.iter().map(Name::to_string).collect::<Vec<_>>();
+        let told =
+            |(name, error): &(Name, Error)| json!({ "name": name.to_string(), "error": error.to_string() });
+        let (count, bytes, time) = self.verified;
+        json!({
+            "run": run,
+            "policy": self.policy,
+            "dry_run": self.dry_run,
+            "deleted": going.iter().map(|info| info.name.to_string()).collect::<Vec<_>>(),
+            "spared": names(&self.collected.spared),
+            "not_deleted": self.collected.not_deleted.iter().map(told).collect::<Vec<_>>(),
+            "damaged": plan.damaged.iter().map(told).collect::<Vec<_>>(),
+            "kept": plan.kept.iter().map(|(name, why)| (name.to_string(), json!(why))).collect::<serde_json::Map<_, _>>(),
+            "bytes": going.iter().map(|info| info.len).sum::<u64>(),
+            "verified": { "checkpoints": count, "bytes": bytes, "seconds": time.as_secs_f64() },
+        })
+    }
 }
 
 /// The policy that the newest checkpoint recorded. One of a run in two tiers has one for each: at a URL it is the remote

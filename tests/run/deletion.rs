@@ -1,0 +1,200 @@
+//! Deletion beside pins, newer writers, tools and kills.
+
+use crate::common::TempFolder;
+use crate::hooked::{At, Hooked};
+use crate::{open, put, resumed, save, save_all, shared, steps};
+use std::sync::{Arc, Mutex};
+use tensorkeep::engine::{Engine, Local, Memory};
+use tensorkeep::{ErrorKind, Keep, Name, Reader, Result, Store};
+
+const FIRST: Name = Name { attempt: 1, step: 1 };
+const SECOND: Name = Name { attempt: 1, step: 2 };
+
+fn keys(engine: &Memory, folder: &str) -> Vec<String> {
+    engine.list(folder).unwrap().into_iter().map(|entry| entry.key).collect()
+}
+
+fn marks(engine: &Memory) -> Vec<String> {
+    keys(engine, "attempts").into_iter().filter(|key| key.contains(".deletes.")).collect()
+}
+
+// G3: what a pin says beside a rotation is true, at whichever call of the rotation it comes.
+#[test]
+fn a_pin_beside_a_rotation_holds_or_fails() {
+    let mut outcomes = (0, 0);
+    for (at, key) in [
+        (At::AfterList, "pins"),
+        (At::BeforeList, "pins"),
+        (At::AfterList, "attempts"),
+        (At::BeforeDelete, "0001-0000000001.tkeep"),
+        (At::AfterList, ""),
+    ] {
+        for skip in 0..6 {
+            let engine = Hooked::new(Memory::new());
+            let store = open(engine.clone(), Keep::last(1));
+            save(&store, 1).unwrap();
+            let pinned: Arc<Mutex<Option<Result<()>>>> = Arc::default();
+            let (told, inner) = (Arc::clone(&pinned), engine.inner.clone());
+            engine.set(at, key, skip, move || *told.lock().unwrap() = Some(FIRST.pin(&inner)));
+            save(&store, 2).unwrap();
+            let Some(pinned) = pinned.lock().unwrap().take() else { continue };
+            match pinned {
+                Ok(()) => outcomes.0 += 1,
+                Err(error) => {
+                    outcomes.1 += 1;
+                    assert!(matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound), "{error}");
+                    continue;
+                }
+            }
+            assert_eq!(steps(engine.inner.clone()), [1, 2], "pinned at {at:?} {key} {skip}, and deleted");
+            assert_eq!(marks(&engine.inner), [""; 0]);
+        }
+    }
+    assert!(outcomes.0 > 3 && outcomes.1 > 0, "{outcomes:?}");
+}
+
+// G3, on a real disk.
+#[test]
+fn a_pin_beside_a_real_rotation_holds_or_fails() {
+    let folder = TempFolder::new("pin");
+    let run = folder.path().join("run");
+    let store = open(Local::create(&run).unwrap(), Keep::all());
+    save_all(&store, 1..=60);
+    drop(store);
+    let store = resumed(Local::create(&run).unwrap(), Keep::last(1));
+    let pinned = std::thread::scope(|scope| {
+        let pinning = scope.spawn(|| {
+            let engine = Local::open(&run).unwrap();
+            let reader = Reader::new(engine.clone());
+            while reader.names().unwrap().len() > 58 {
+                std::thread::yield_now();
+            }
+            (2..60).map(|step| Name { attempt: 1, step }).filter(|name| name.pin(&engine).is_ok()).collect()
+        });
+        save(&store, 100).unwrap();
+        let pinned: Vec<Name> = pinning.join().unwrap();
+        pinned
+    });
+    let there = store.reader().names().unwrap();
+    let gone: Vec<&Name> = pinned.iter().filter(|name| !there.contains(name)).collect();
+    assert!(gone.is_empty(), "pinned and deleted: {gone:?}");
+}
+
+// G3 G9: one writer rotates, a newer one has just gone back to what it deletes.
+#[test]
+fn a_zombies_rotation_spares_what_a_newer_writer_goes_on_from() {
+    for skip in 0..8 {
+        let engine = Hooked::lockless(Memory::new());
+        save_all(&open(engine.clone(), Keep::all()), 1..=4);
+        let zombie = resumed(engine.clone(), Keep::last(1));
+        let newer: Arc<Mutex<Option<Result<Store>>>> = Arc::default();
+        let (told, inner) = (Arc::clone(&newer), Hooked::lockless(engine.inner.clone()));
+        engine.set(At::AfterList, "attempts", skip, move || {
+            let store = open(inner, Keep::last(1));
+            *told.lock().unwrap() = Some(store.resume_at(2).map(|_| store));
+        });
+        let saved = save(&zombie, 5);
+        match newer.lock().unwrap().take() {
+            None => continue,
+            Some(Ok(store)) => {
+                assert!(store.open_step(2).is_ok(), "call {skip}: {:?}", steps(engine.inner.clone()));
+                save(&store, 3).unwrap();
+                assert!(steps(engine.inner.clone()).contains(&2));
+            }
+            // Its deletion had begun before.
+            Some(Err(error)) => {
+                assert!(matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound), "{skip}: {error}");
+            }
+        }
+        drop(saved);
+    }
+}
+
+#[test]
+fn a_deletion_that_was_cut_off_is_no_obstacle_under_the_lock() {
+    let engine = Memory::new();
+    save_all(&open(engine.clone(), Keep::all()), 1..=3);
+    put(&engine, "attempts/0001.deletes.0001-0000000001", b"");
+    assert_eq!(FIRST.pin(&engine).unwrap_err().kind(), ErrorKind::Busy);
+    let store = open(engine.clone(), Keep::all());
+    assert_eq!(marks(&engine), [""; 0], "its maker is dead");
+    assert_eq!(store.resume_at(1).unwrap().name, Some(FIRST));
+    store.pin(1).unwrap();
+    save(&store, 2).unwrap();
+    assert_eq!(steps(engine), [1, 2, 3, 2]);
+}
+
+#[test]
+fn without_a_lock_a_condemned_checkpoint_is_resumed_from_last() {
+    let engine = Memory::new();
+    save_all(&open(Hooked::lockless(engine.clone()), Keep::all()), 1..=2);
+    put(&engine, "attempts/0001.deletes.0001-0000000002", b"");
+    let store = open(Hooked::lockless(engine.clone()), Keep::all());
+    assert_eq!(store.resume_at(2).unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(store.resume().unwrap().name, Some(FIRST));
+    // Better than nothing.
+    engine.delete("0001-0000000001.tkeep").unwrap();
+    let store = open(Hooked::lockless(engine.clone()), Keep::all());
+    assert_eq!(store.resume().unwrap().name, Some(SECOND));
+    assert_eq!(steps(engine), [2], "a policy that keeps all finishes nobody's deletion");
+}
+
+#[test]
+fn what_was_resumed_from_is_spared_by_tools_and_by_delete() {
+    let engine = Memory::new();
+    save_all(&open(Hooked::lockless(engine.clone()), Keep::all()), 1..=4);
+    let store = open(Hooked::lockless(engine.clone()), Keep::all());
+    store.resume_at(2).unwrap();
+    let reader = Reader::new(Hooked::lockless(engine.clone()));
+    let plan = reader.plan_deletion(&Keep::last(1), 0, |_| true).unwrap();
+    let done = plan.delete().unwrap();
+    assert_eq!(done.spared, [SECOND]);
+    assert_eq!(steps(engine.clone()), [2, 4]);
+    assert_eq!(store.delete(2).unwrap_err().kind(), ErrorKind::Invalid);
+    // The mark of an earlier attempt protects nothing any more.
+    let next = resumed(Hooked::lockless(engine.clone()), Keep::all());
+    assert!(keys(&engine, "attempts").iter().all(|key| !key.starts_with("attempts/0002.resumed")));
+    drop(next);
+}
+
+#[test]
+fn a_tool_withdraws_when_a_writer_opens_the_run() {
+    let engine = Memory::new();
+    save_all(&open(Hooked::lockless(engine.clone()), Keep::all()), 1..=4);
+    let reader = Reader::new(Hooked::lockless(engine.clone()));
+    let plan = reader.plan_deletion(&Keep::last(1), 0, |_| true).unwrap();
+    let writer = open(Hooked::lockless(engine.clone()), Keep::all());
+    assert_eq!(plan.delete().unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!((steps(engine.clone()).len(), marks(&engine).len()), (4, 0));
+    writer.resume_at(2).unwrap();
+}
+
+#[test]
+fn a_failed_deletion_leaves_its_mark_and_is_made_up_for() {
+    let engine = Hooked::new(Memory::new());
+    let store = open(engine.clone(), Keep::last(1));
+    save(&store, 1).unwrap();
+    let inner = engine.inner.clone();
+    // Gone under the rotation's hands.
+    engine.set(At::BeforeDelete, "0001-0000000001.tkeep", 0, move || {
+        Engine::delete(&inner, "0001-0000000001.tkeep").unwrap();
+    });
+    let saved = save(&store, 2).unwrap();
+    assert!(saved.deleted.is_empty() && saved.not_deleted.is_empty(), "{saved:?}");
+    assert_eq!(marks(&engine.inner), [""; 0]);
+    assert_eq!(save(&store, 3).unwrap().deleted, [SECOND]);
+}
+
+#[test]
+fn a_number_in_the_way_of_an_attempt_is_passed_over() {
+    let folder = TempFolder::new("number");
+    let run = folder.path().join("run");
+    std::fs::create_dir_all(run.join("attempts")).unwrap();
+    std::os::unix::fs::symlink("/nowhere", run.join("attempts/0001")).unwrap();
+    let store = open(Local::create(&run).unwrap(), Keep::all());
+    assert_eq!(store.attempt(), 2);
+    save(&store, 1).unwrap();
+    drop(store);
+    assert_eq!(resumed(Local::create(&run).unwrap(), Keep::all()).attempt(), 3);
+    let _ = shared;
+}
