@@ -346,6 +346,7 @@ fn a_save_makes_the_same_calls_whether_there_are_few_checkpoints_or_many() {
     // Opening reads each checkpoint once; what is known of it is not asked again.
     drop(store);
     let store = open(&engine, Settings::new().keep(keep));
+    store.resume().unwrap();
     assert_eq!(calls_of(&store, 251), few);
     assert_eq!(store.list().unwrap().len(), 251);
 }

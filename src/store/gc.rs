@@ -26,6 +26,7 @@ impl Core {
             .map(|deleting| deleting.lock().unwrap_or_else(PoisonError::into_inner))
             .collect();
         // Refused in all tiers before it is deleted in one.
+        tiers.iter().try_for_each(|reader| self.attempt.check(reader.engine()).map(drop))?;
         tiers.iter().try_for_each(|reader| self.check_superfluous(reader, name))?;
         tiers.into_iter().try_for_each(|reader| self.delete_in(reader, name))
     }

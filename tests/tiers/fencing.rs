@@ -52,6 +52,7 @@ fn a_run_taken_over_while_the_remote_tier_was_away_is_fenced_when_it_is_back() {
     // The same number, taken by somebody else.
     let second = open(&Memory::new(), &remote, Settings::new());
     assert_eq!(second.attempt(), 2);
+    second.resume().unwrap();
     save(&second, 5).unwrap();
     save(&first, 9).unwrap();
     assert_eq!(first.wait_for(Tier::Remote).unwrap_err().kind(), ErrorKind::Fenced);

@@ -39,6 +39,7 @@ fn closing_and_dropping_wait_for_the_remote_tier() {
     store.close().unwrap();
     assert_eq!(steps(&remote.memory), [1]);
     let store = open(&Memory::new(), &remote, Settings::new());
+    store.resume().unwrap();
     let weights = vec![2.0_f32; 100];
     let mut snapshot = Snapshot::new();
     snapshot.tensor("weights", &weights).unwrap().progress(Progress::new(2));

@@ -27,6 +27,8 @@ impl Run {
     fn open(work: &Work, settings: Settings) -> Outcome<Rc<Self>> {
         let engine = Local::create(work.file.with_extension("run"))?;
         let store = Store::open(engine, settings.keep(Keep::last(1)))?;
+        // Each measurement counts its steps from 1, in a folder that others may have used.
+        store.start_over();
         Ok(Rc::new(Self { store, step: Cell::new(0) }))
     }
 
