@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tensorkeep::engine::Memory;
-use tensorkeep::{Codec, Keep, Mode, Progress, Settings, Snapshot, Store, WriteOptions};
+use tensorkeep::{Codec, Dtype, Keep, Mode, Progress, Settings, Snapshot, Store, Volatile, WriteOptions};
 use weights::{Model, Optimizer, payload};
 
 fn snapshot(model: &Model) -> Snapshot<'_> {
@@ -20,14 +20,30 @@ fn snapshot(model: &Model) -> Snapshot<'_> {
     snapshot
 }
 
+/// The same, of memory that may change while it is saved.
+fn volatile(model: &Model) -> Snapshot<'_> {
+    let mut snapshot = Snapshot::new();
+    for weights in model {
+        let raw: &[u8] = bytemuck::cast_slice(&weights.elements);
+        let fill = |offset: usize, buffer: &mut [u8]| {
+            buffer.copy_from_slice(&raw[offset..][..buffer.len()]);
+            Ok(())
+        };
+        snapshot.tensor(&weights.name, Volatile::new(Dtype::F32, &weights.shape, fill)).unwrap();
+    }
+    snapshot.record("optimizer", &("adam", 0.001, [0.9, 0.999])).unwrap();
+    snapshot
+}
+
 fn in_memory(c: &mut Criterion) {
     let model = weights::model(&[("w".to_owned(), vec![1024, 2048])], Optimizer::Adam);
     let mut group = c.benchmark_group("24 MiB to bytes");
     group.throughput(Throughput::Bytes(payload(&model)));
-    for (name, codec, workers) in [
-        ("raw", Codec::Raw, 1),
-        ("balanced, 1 worker", Codec::Balanced, 1),
-        ("balanced, 2 workers", Codec::Balanced, 2),
+    for (name, snapshot, codec, workers) in [
+        ("raw", snapshot as fn(&Model) -> Snapshot<'_>, Codec::Raw, 1),
+        ("raw, volatile", volatile, Codec::Raw, 1),
+        ("balanced, 1 worker", snapshot, Codec::Balanced, 1),
+        ("balanced, 2 workers", snapshot, Codec::Balanced, 2),
     ] {
         let options = WriteOptions::new().codec(codec).workers(workers);
         let least = if codec == Codec::Raw { payload(&model) } else { payload(&model) * 3 / 4 };
@@ -47,12 +63,15 @@ fn to_files(c: &mut Criterion) {
     for (name, model) in [("lenet to a file", weights::lenet()), ("24 MiB to a file", large)] {
         let mut group = c.benchmark_group(name);
         group.throughput(Throughput::Bytes(payload(&model)));
-        group.bench_function("raw", |b| {
-            b.iter(|| {
-                let written = snapshot(&model).save(&path).unwrap();
-                assert_eq!(std::fs::metadata(&path).unwrap().len(), written.len);
+        for (name, snapshot) in [("raw", snapshot as fn(&Model) -> Snapshot<'_>), ("raw, volatile", volatile)]
+        {
+            group.bench_function(name, |b| {
+                b.iter(|| {
+                    let written = snapshot(&model).save(&path).unwrap();
+                    assert_eq!(std::fs::metadata(&path).unwrap().len(), written.len);
+                });
             });
-        });
+        }
         group.finish();
     }
 }

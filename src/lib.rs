@@ -34,7 +34,7 @@ pub use format::limits::Limits;
 pub use format::value::Value;
 pub use model::{LoadOptions, LoadReport, MODEL_GROUP, Mismatched, Model, Registry};
 pub use names::name_matches;
-pub use snapshot::{Deferred, IntoSource, Progress, RESERVED_PREFIX, Snapshot, Source};
+pub use snapshot::{Deferred, IntoSource, Progress, RESERVED_PREFIX, Snapshot, Source, Volatile};
 pub use state_dict::{IntoTensorMut, StateDict, StateDictMut, Stateful, TensorMut};
 pub use store::{
     AttemptInfo, Collected, Collection, Copied, Cost, Every, Info, Keep, Mode, Name, Pending, Reader,

@@ -1,15 +1,17 @@
-//! What one checkpoint will hold, in memory: tensors, records, metadata, metrics, progress. Owns: [`Snapshot`]. How a tensor
-//! comes into it is `source.rs`'s. Knows nothing of bytes on disk.
+//! What one checkpoint will hold, in memory: tensors, records, metadata, metrics, progress.
 
 #[cfg(feature = "ndarray")]
 mod from_ndarray;
 mod source;
+mod volatile;
 
+pub(crate) use source::Drawn;
 pub use source::{Deferred, IntoSource, Source};
+pub(crate) use volatile::Fill;
+pub use volatile::Volatile;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{records, table};
-use crate::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -51,6 +53,7 @@ pub struct Snapshot<'a> {
     metadata: BTreeMap<String, String>,
     metrics: BTreeMap<String, f64>,
     progress: Option<Progress>,
+    volatile: bool,
 }
 
 impl<'a> Snapshot<'a> {
@@ -59,8 +62,8 @@ impl<'a> Snapshot<'a> {
         Self::default()
     }
 
-    /// Adds a tensor: an ndarray (borrowed, in any memory order), `(&shape, &elements)`, a [`Tensor`] or a
-    /// [`Deferred`] one.
+    /// Adds a tensor: an ndarray (borrowed, in any memory order), `(&shape, &elements)`, a
+    /// [`Tensor`](crate::Tensor), a [`Deferred`] one, or a [`Volatile`] one, whose memory may be written while it is saved.
     ///
     /// Borrowed tensors over the same memory with the same dtype and shape are *tied*: stored once, under all names.
     ///
@@ -99,7 +102,27 @@ impl<'a> Snapshot<'a> {
         Ok(self)
     }
 
+    /// Says that memory which was lent to this snapshot as slices may be written while it is saved. Each chunk is then
+    /// copied once, and checksummed and written from the copy, so that the file verifies; its bytes are as without.
+    ///
+    /// This makes nothing sound: in Rust, memory behind a `&[u8]` must not change. It is for slices that unsafe code made of
+    /// memory which something else writes (a mapping of a file, a buffer of another language), and it keeps such a
+    /// write from damaging the file. Where the bytes can be copied by other means, a
+    /// [`Volatile`] tensor is sound, and does not need this. What [`Store::stage`](crate::Store::stage) copied is not copied again.
+    pub fn volatile(&mut self) -> &mut Self {
+        self.volatile = true;
+        self
+    }
+
+    /// Whether lent memory may change.
+    pub(crate) fn is_volatile(&self) -> bool {
+        self.volatile
+    }
+
     /// Adds a record: any serde value, stored as MessagePack by field names.
+    ///
+    /// MessagePack has one `nil`, so `Some(None)` and `Some(())` are read back as `None`. A float is read as the type that
+    /// the reader names: an `f64` that is read as `f32` is rounded.
     ///
     /// # Errors
     /// `Invalid` for a bad, reserved or taken name or what serde refuses; `LimitExceeded` beyond 64 MiB.
@@ -198,7 +221,7 @@ impl<'a> Snapshot<'a> {
         let identities: Vec<_> = self.tensors.values().map(Source::identity).collect();
         let numbered = identities.iter().enumerate();
         let mut by_address: Vec<(usize, usize)> =
-            numbered.filter_map(|(i, identity)| Some((identity.as_ref()?.0, i))).collect();
+            numbered.filter_map(|(i, identity)| Some((identity.as_ref()?.1, i))).collect();
         by_address.sort_unstable();
         let mut firsts: Vec<usize> = (0..identities.len()).collect();
         for same_address in by_address.chunk_by(|(a, _), (b, _)| a == b).filter(|same| same.len() > 1) {
@@ -210,16 +233,14 @@ impl<'a> Snapshot<'a> {
         firsts
     }
 
-    /// Every tensor by its first name, drawn if it was deferred, ties left out.
-    pub(crate) fn distinct_tensors(&self) -> Result<Vec<(&str, Tensor<'a>)>> {
-        let distinct = self.tensors.iter().zip(self.firsts()).enumerate();
-        let drawn = distinct.filter(|(i, (_, first))| i == first).map(|(_, ((name, source), _))| {
-            Ok((name.as_str(), source.produce().map_err(|error| error.in_tensor(name))?))
-        });
-        drawn.collect()
+    /// Every tensor by its first name, ties left out.
+    pub(crate) fn distinct(&self) -> impl Iterator<Item = (&str, &Source<'a>)> {
+        let numbered = self.tensors.iter().zip(self.firsts()).enumerate();
+        numbered.filter(|(i, (_, first))| i == first).map(|(_, ((name, source), _))| (name.as_str(), source))
     }
 
-    /// The same snapshot with other tensors in the place of the distinct ones: what was tied stays tied.
+    /// The same snapshot with other tensors, which nobody changes, in the place of the distinct ones: what was tied stays
+    /// tied.
     pub(crate) fn with_tensors<'b>(&self, tensors: BTreeMap<String, Source<'b>>) -> Snapshot<'b> {
         let names: Vec<&String> = self.tensors.keys().collect();
         let mut ties = self.ties.clone();
@@ -237,6 +258,7 @@ impl<'a> Snapshot<'a> {
             metadata: self.metadata.clone(),
             metrics: self.metrics.clone(),
             progress: self.progress,
+            volatile: false,
         }
     }
 }

@@ -8,7 +8,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes that tensors may share: an `Arc` of anything that holds them.
+/// Bytes that tensors may share: an `Arc` of anything that holds them, and gives the same ones every time. For memory that is
+/// written meanwhile there is [`Volatile`](crate::Volatile).
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
 /// The bytes at `range` of bytes that others share, all of which it keeps alive. Empty where the range is beyond them.

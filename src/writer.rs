@@ -1,6 +1,5 @@
-//! Writes containers: the only place that does. Owns: the options, and where the bytes go: a file, or memory. The plan
-//! of a file is in `writer/plan.rs`, cutting into chunks in `writer/chunks.rs`, the order of bytes in `writer/emit.rs`.
-//! Knows an [`Upload`] to append to, and nothing of stores.
+//! Writes containers, to a file or to memory, by the caller's options: the only place that does. The plan of a file is
+//! in `writer/plan.rs`, cutting into chunks in `writer/chunks.rs`, the order of bytes in `writer/emit.rs`.
 
 mod chunks;
 mod codecs;
@@ -54,12 +53,23 @@ impl WriteOptions {
     }
 
     /// How tensors and records are stored whose name fits `pattern`, in which `*` is any text and `?` any one character
-    /// ([`name_matches`](crate::name_matches)). Where several fit, the one given last decides.
+    /// ([`name_matches`](crate::name_matches)). Where several fit, the one given last decides. A group of tensors is the
+    /// part of a name before the slash ([`Snapshot::state_dict`]). Tied tensors are stored under the first of their names. A
+    /// pattern that fits nothing is told by [`Written::unmatched_patterns`].
     ///
     /// ```
-    /// # use tensorkeep::{Codec, WriteOptions};
+    /// # use tensorkeep::{Codec, Snapshot, StateDict, WriteOptions};
+    /// # let (mut snapshot, elements) = (Snapshot::new(), vec![1.0_f32; 1000]);
+    /// snapshot.state_dict("optimizer", StateDict::new().with("exp_avg.fc", &elements)?.with("step.fc", &[1.0_f32][..])?)?;
     /// // Weights mapped, optimizer state small, except the step counts.
-    /// let options = WriteOptions::new().codec_for("optimizer.*", Codec::Balanced).codec_for("*.step", Codec::Raw);
+    /// let options = WriteOptions::new()
+    ///     .codec_for("optimizer/*", Codec::Balanced)
+    ///     .codec_for("optimizer/step.*", Codec::Raw);
+    /// # let file = std::env::temp_dir().join(format!("codec_for-{}.tkeep", std::process::id()));
+    /// # let written = snapshot.save_with(&file, &options)?;
+    /// # std::fs::remove_file(file).unwrap();
+    /// assert!(written.unmatched_patterns.is_empty());
+    /// # Ok::<(), tensorkeep::Error>(())
     /// ```
     pub fn codec_for(mut self, pattern: impl Into<String>, codec: Codec) -> Self {
         self.codecs.rules.push((pattern.into(), codec));
@@ -158,7 +168,7 @@ impl Snapshot<'_> {
 }
 
 /// What was written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Written {
     /// Length of the file in bytes.
@@ -167,6 +177,8 @@ pub struct Written {
     pub tensors: usize,
     /// Where the time went.
     pub timings: Timings,
+    /// Patterns of [`WriteOptions::codec_for`] that fit the name of nothing that was stored: misspelt, perhaps.
+    pub unmatched_patterns: Vec<String>,
 }
 
 impl Written {

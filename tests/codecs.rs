@@ -75,6 +75,23 @@ fn patterns_choose_the_codec_of_tensors_and_records_and_the_last_one_decides() {
     assert_eq!(checkpoint.record::<Vec<f32>>("history").unwrap(), weights);
 }
 
+#[test]
+fn a_pattern_that_fits_nothing_stored_is_told() {
+    let weights = wave(1000);
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("model/embed", &weights).unwrap().tensor("model/head", &weights).unwrap();
+    snapshot.record("history", &1).unwrap();
+    let options = ["model/*", "optimizer.*", "model/head", "history", "tensorkeep.*"]
+        .into_iter()
+        .fold(WriteOptions::new(), |options, pattern| options.codec_for(pattern, Codec::Balanced));
+    let folder = common::TempFolder::new("codecs");
+    let written = snapshot.save_with(folder.path().join("x.tkeep"), &options).unwrap();
+    // The head is tied to the embedding, and stored under its name.
+    assert_eq!(written.unmatched_patterns, ["optimizer.*", "model/head", "tensorkeep.*"]);
+    let written = snapshot.save(folder.path().join("x.tkeep")).unwrap();
+    assert_eq!(written.unmatched_patterns, [""; 0]);
+}
+
 // [R127]
 #[test]
 fn the_bytes_of_every_codec_do_not_depend_on_the_number_of_workers() {

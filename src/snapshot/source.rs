@@ -1,12 +1,13 @@
-//! How a tensor comes into a snapshot: borrowed, shared, moved, or produced when it is written. Owns: [`Source`] and what
-//! can become one. Knows nothing of snapshots.
+//! How a tensor comes into a snapshot: borrowed, shared, moved, produced or copied when it is written.
 
+use super::volatile::{Fill, Volatile};
+use crate::buffer::Buffer;
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, Result};
 use crate::tensor::{SharedBytes, Tensor, byte_len};
 use std::sync::Arc;
 
-/// A tensor on its way into a checkpoint: there already, or produced when it is written.
+/// A tensor on its way into a checkpoint: there already, or produced or copied when it is written.
 #[derive(Clone)]
 pub struct Source<'a>(Payload<'a>);
 
@@ -14,16 +15,34 @@ pub struct Source<'a>(Payload<'a>);
 enum Payload<'a> {
     Ready(Tensor<'a>),
     Deferred { dtype: Dtype, shape: Box<[usize]>, len: usize, produce: Produce<'a> },
+    Volatile { dtype: Dtype, shape: Box<[usize]>, len: usize, fill: Arc<Fill<'a>> },
 }
+
+/// A tensor when it is its turn.
+pub(crate) enum Drawn<'s, 'a> {
+    /// Bytes that are there.
+    Tensor(Tensor<'a>),
+    /// Bytes that may change, to be copied once.
+    Volatile(&'s Fill<'a>),
+}
+
+/// Whether it is copied, where its bytes or its copying lie, and what they are.
+pub(super) type Identity<'s> = (bool, usize, Dtype, &'s [usize]);
 
 type Produce<'a> = Arc<dyn Fn() -> Result<Tensor<'a>> + Send + Sync + 'a>;
 
 impl<'a> Source<'a> {
+    pub(super) fn volatile(volatile: Volatile<'a>) -> Result<Self> {
+        let Volatile { dtype, shape, fill } = volatile;
+        let len = byte_len(dtype, &shape)?;
+        Ok(Self(Payload::Volatile { dtype, shape, len, fill }))
+    }
+
     /// Element type.
     pub fn dtype(&self) -> Dtype {
         match &self.0 {
             Payload::Ready(tensor) => tensor.dtype(),
-            Payload::Deferred { dtype, .. } => *dtype,
+            Payload::Deferred { dtype, .. } | Payload::Volatile { dtype, .. } => *dtype,
         }
     }
 
@@ -31,15 +50,16 @@ impl<'a> Source<'a> {
     pub fn shape(&self) -> &[usize] {
         match &self.0 {
             Payload::Ready(tensor) => tensor.shape(),
-            Payload::Deferred { shape, .. } => shape,
+            Payload::Deferred { shape, .. } | Payload::Volatile { shape, .. } => shape,
         }
     }
 
     /// Length in bytes.
     pub fn byte_len(&self) -> usize {
         match &self.0 {
-            Payload::Ready(tensor) => tensor.bytes().len(),
-            Payload::Deferred { len, .. } => *len,
+            // OK because the tensor's constructor computed it. Its bytes may be shared, and anybody's to count.
+            Payload::Ready(tensor) => byte_len(tensor.dtype(), tensor.shape()).unwrap_or_default(),
+            Payload::Deferred { len, .. } | Payload::Volatile { len, .. } => *len,
         }
     }
 
@@ -47,24 +67,43 @@ impl<'a> Source<'a> {
     pub(crate) fn borrowed(&self) -> Option<&'a [u8]> {
         match &self.0 {
             Payload::Ready(tensor) => tensor.borrowed(),
-            Payload::Deferred { .. } => None,
+            Payload::Deferred { .. } | Payload::Volatile { .. } => None,
         }
     }
 
-    /// Memory, dtype and shape of a borrowed tensor with bytes: equal ones are tied.
-    pub(super) fn identity(&self) -> Option<(usize, Dtype, &[usize])> {
+    /// Memory, dtype and shape of a borrowed tensor with bytes, or how and what a volatile one copies: equal ones are tied.
+    pub(super) fn identity(&self) -> Option<Identity<'_>> {
+        if let Payload::Volatile { fill, .. } = &self.0 {
+            return Some((true, Arc::as_ptr(fill).addr(), self.dtype(), self.shape()));
+        }
         let bytes = self.borrowed().filter(|bytes| !bytes.is_empty())?;
-        Some((bytes.as_ptr() as usize, self.dtype(), self.shape()))
+        Some((false, bytes.as_ptr().addr(), self.dtype(), self.shape()))
     }
 
-    /// The tensor, produced now if it was deferred.
+    /// The tensor, produced now if it was deferred, unless its bytes may change.
     ///
     /// # Errors
-    /// Whatever producing it says; `Invalid` when what was produced is not what was announced.
+    /// As [`Source::produce`].
+    pub(crate) fn draw(&self) -> Result<Drawn<'_, 'a>> {
+        match &self.0 {
+            Payload::Volatile { fill, .. } => Ok(Drawn::Volatile(&**fill)),
+            _ => self.produce().map(Drawn::Tensor),
+        }
+    }
+
+    /// The tensor, produced now if it was deferred, copied now if it may change.
+    ///
+    /// # Errors
+    /// Whatever producing or copying it says; `Invalid` when what was produced is not what was announced.
     pub fn produce(&self) -> Result<Tensor<'a>> {
         let produce = match &self.0 {
             Payload::Ready(tensor) => return Ok(tensor.clone()),
             Payload::Deferred { produce, .. } => produce,
+            Payload::Volatile { dtype, shape, len, fill } => {
+                let mut buffer = Buffer::zeroed(*len)?;
+                fill(0, &mut buffer)?;
+                return Tensor::owned(*dtype, shape, buffer);
+            }
         };
         let tensor = produce()?;
         if tensor.dtype() == self.dtype() && tensor.shape() == self.shape() {

@@ -3,8 +3,8 @@
 //! kernel clears every page first.
 
 use crate::buffer::{ALIGN, Buffer};
-use crate::error::Result;
-use crate::snapshot::{IntoSource, Snapshot};
+use crate::error::{Error, Result};
+use crate::snapshot::{Drawn, IntoSource, Snapshot};
 use crate::tensor::{SharedBytes, Tensor, part_of};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,26 +34,31 @@ impl AsRef<[u8]> for Staged {
 }
 
 impl Staging {
-    /// A snapshot that borrows nothing. Deferred tensors are drawn now. Tied ones are copied once.
+    /// A snapshot that borrows nothing. Deferred tensors are drawn now. Tied ones are copied once, and volatile ones are
+    /// copied straight into their place.
     pub(super) fn copy(&self, snapshot: &Snapshot<'_>) -> Result<Snapshot<'static>> {
-        let drawn = snapshot.distinct_tensors()?;
-        let total = drawn.iter().map(|(_, tensor)| tensor.bytes().len().next_multiple_of(ALIGN)).sum();
+        let sources: Vec<_> = snapshot.distinct().collect();
+        let drawn = sources
+            .iter()
+            .map(|(name, source)| source.draw().map_err(|error| error.in_tensor(*name)))
+            .collect::<Result<Vec<_>>>()?;
+        let total = sources.iter().map(|(_, source)| source.byte_len().next_multiple_of(ALIGN)).sum();
         let mut buffer = self.take(total)?;
-        let mut parts = Vec::with_capacity(drawn.len());
+        let mut parts = Vec::with_capacity(sources.len());
         let mut rest = &mut buffer[..total];
-        for (_, tensor) in &drawn {
-            let (part, later) =
-                std::mem::take(&mut rest).split_at_mut(tensor.bytes().len().next_multiple_of(ALIGN));
-            parts.push((&mut part[..tensor.bytes().len()], tensor.bytes()));
+        for ((name, source), drawn) in sources.iter().zip(&drawn) {
+            let len = source.byte_len();
+            let (to, later) = std::mem::take(&mut rest).split_at_mut(len.next_multiple_of(ALIGN));
+            parts.push(Part { name, to: &mut to[..len], drawn, offset: 0 });
             rest = later;
         }
-        copy_all(parts, total);
+        copy_all(parts, total)?;
         let staged: SharedBytes = Arc::new(Staged { buffer: Some(buffer), free: Arc::clone(&self.0) });
         let mut start = 0;
-        let sources = drawn.into_iter().map(|(name, tensor)| {
-            let range = start..start + tensor.bytes().len();
-            start += tensor.bytes().len().next_multiple_of(ALIGN);
-            let copied = Tensor::shared(tensor.dtype(), tensor.shape(), part_of(&staged, range))?;
+        let sources = sources.into_iter().map(|(name, source)| {
+            let range = start..start + source.byte_len();
+            start += source.byte_len().next_multiple_of(ALIGN);
+            let copied = Tensor::shared(source.dtype(), source.shape(), part_of(&staged, range))?;
             Ok((name.to_owned(), copied.into_source()?))
         });
         let sources = sources.collect::<Result<_>>()?;
@@ -75,25 +80,59 @@ impl Staging {
     }
 }
 
-fn copy_all(mut parts: Vec<(&mut [u8], &[u8])>, total: usize) {
+/// Some of a tensor's bytes, and where they go.
+struct Part<'p> {
+    name: &'p str,
+    to: &'p mut [u8],
+    drawn: &'p Drawn<'p, 'p>,
+    offset: usize,
+}
+
+impl<'p> Part<'p> {
+    fn split_at(self, len: usize) -> (Self, Self) {
+        let Self { name, to, drawn, offset } = self;
+        let (a, b) = to.split_at_mut(len);
+        (Self { name, to: a, drawn, offset }, Self { name, to: b, drawn, offset: offset + len })
+    }
+
+    fn copy(self, copy: fn(&[u8], &mut [u8])) -> Result<()> {
+        match self.drawn {
+            _ if self.to.is_empty() => return Ok(()),
+            Drawn::Volatile(fill) => fill(self.offset, self.to),
+            Drawn::Tensor(tensor) => match tensor.bytes().get(self.offset..self.offset + self.to.len()) {
+                Some(from) => {
+                    copy(from, self.to);
+                    Ok(())
+                }
+                None => Err(Error::invalid("a shared tensor's bytes became fewer")),
+            },
+        }
+        .map_err(|error| error.in_tensor(self.name))
+    }
+}
+
+fn copy_all(parts: Vec<Part<'_>>, total: usize) -> Result<()> {
     let copy = tensorkeep_memcpy::for_total(total as u64);
     if total < TWO_THREADS_FROM {
-        parts.iter_mut().for_each(|(to, from)| copy(from, to));
-        return;
+        return parts.into_iter().try_for_each(|part| part.copy(copy));
     }
-    // Halves by bytes: a tensor that straddles the middle is cut in two.
+    // Halves by bytes: a tensor that straddles the middle is cut in two, between elements.
     let (mut first, mut second, mut copied) = (Vec::new(), Vec::new(), 0);
-    for (to, from) in parts {
-        let here = (total / 2).saturating_sub(copied).min(from.len());
-        copied += from.len();
-        let ((to_a, to_b), (from_a, from_b)) = (to.split_at_mut(here), from.split_at(here));
-        first.push((to_a, from_a));
-        second.push((to_b, from_b));
+    for part in parts {
+        let len = part.to.len();
+        let here = ((total / 2).saturating_sub(copied) / ALIGN * ALIGN).min(len);
+        copied += len.next_multiple_of(ALIGN);
+        let (here, later) = part.split_at(here);
+        first.push(here);
+        second.push(later);
     }
     std::thread::scope(|scope| {
-        scope.spawn(|| second.iter_mut().for_each(|(to, from)| copy(from, to)));
-        first.iter_mut().for_each(|(to, from)| copy(from, to));
-    });
+        let second = scope.spawn(|| second.into_iter().try_for_each(|part| part.copy(copy)));
+        let first = first.into_iter().try_for_each(|part| part.copy(copy));
+        // A panic in what copies is the caller's own, and goes on to it.
+        let second = second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        first.and(second)
+    })
 }
 
 #[cfg(test)]

@@ -1,27 +1,61 @@
-//! Cuts tensors and records into chunks. Owns: drawing deferred tensors one at a time, and keeping a drawn one alive
-//! until its last chunk is encoded. Knows neither codecs nor offsets.
+//! Cuts tensors and records into chunks, and reads each chunk's bytes once. Deferred tensors are drawn one at a time, and
+//! a drawn one is kept alive until its last chunk is encoded.
 
+use crate::buffer::Buffer;
 use crate::dtype::Dtype;
-use crate::error::Result;
-use crate::snapshot::Source;
+use crate::error::{Error, Result};
+use crate::snapshot::{Drawn, Fill, Source};
 use crate::tensor::Tensor;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, btree_map};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Part of a tensor's or record's bytes.
-pub(super) enum Piece<'p> {
+/// A tensor's or record's bytes.
+#[derive(Clone)]
+enum Bytes<'p> {
     Borrowed(&'p [u8]),
-    Held(Arc<Tensor<'p>>, Range<usize>),
+    Held(Arc<Tensor<'p>>),
+    Volatile(&'p Fill<'p>),
+}
+
+/// Part of a tensor's or record's bytes.
+pub(super) struct Piece<'p> {
+    bytes: Bytes<'p>,
+    range: Range<usize>,
+    /// Whether bytes that are lent may change.
+    copied: bool,
 }
 
 impl Piece<'_> {
-    pub(super) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Borrowed(bytes) => bytes,
-            Self::Held(tensor, range) => &tensor.bytes()[range.clone()],
+    pub(super) fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// The bytes, read for the only time; those that may change are copied into `room`.
+    ///
+    /// # Errors
+    /// What a volatile source says; `Invalid` when there are fewer bytes than the tensor had.
+    pub(super) fn read<'e>(&'e self, room: &'e mut Buffer) -> Result<&'e [u8]> {
+        let whole = match &self.bytes {
+            _ if self.range.is_empty() => return Ok(&[]),
+            Bytes::Volatile(fill) => {
+                let room = room.room(self.len())?;
+                fill(self.range.start, room)?;
+                return Ok(room);
+            }
+            Bytes::Borrowed(bytes) => bytes,
+            Bytes::Held(tensor) => tensor.bytes(),
+        };
+        let part = whole.get(self.range.clone()).ok_or_else(|| {
+            Error::invalid("a shared tensor's bytes became fewer").expected(self.range.end).found(whole.len())
+        })?;
+        if !self.copied {
+            return Ok(part);
         }
+        let room = room.room(part.len())?;
+        room.copy_from_slice(part);
+        Ok(room)
     }
 }
 
@@ -45,32 +79,19 @@ pub(super) struct Jobs<'s, 'a> {
     tensors: std::slice::Iter<'s, (&'s str, &'s Source<'a>)>,
     records: btree_map::Iter<'s, &'s str, Cow<'s, [u8]>>,
     chunk_log2: u8,
-    current: Option<Current<'s, 'a>>,
+    /// Whether tensors that are lent may change.
+    volatile: bool,
+    current: Option<Current<'s>>,
 }
 
-struct Current<'s, 'a> {
+struct Current<'s> {
     name: &'s str,
     dtype: Dtype,
-    bytes: Bytes<'s, 'a>,
+    bytes: Bytes<'s>,
+    copied: bool,
     len: usize,
     at: usize,
     start: Option<Start<'s>>,
-}
-
-enum Bytes<'s, 'a> {
-    Record(&'s [u8]),
-    Borrowed(&'a [u8]),
-    Held(Arc<Tensor<'a>>),
-}
-
-impl Bytes<'_, '_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Record(bytes) => bytes.len(),
-            Self::Borrowed(bytes) => bytes.len(),
-            Self::Held(tensor) => tensor.bytes().len(),
-        }
-    }
 }
 
 impl<'s, 'a: 's> Jobs<'s, 'a> {
@@ -78,33 +99,36 @@ impl<'s, 'a: 's> Jobs<'s, 'a> {
         tensors: &'s [(&'s str, &'s Source<'a>)],
         records: &'s BTreeMap<&'s str, Cow<'s, [u8]>>,
         chunk_log2: u8,
+        volatile: bool,
     ) -> Self {
-        Self { tensors: tensors.iter(), records: records.iter(), chunk_log2, current: None }
+        Self { tensors: tensors.iter(), records: records.iter(), chunk_log2, volatile, current: None }
     }
 
-    fn next_entry(&mut self) -> Result<Option<Current<'s, 'a>>> {
+    fn next_entry(&mut self) -> Result<Option<Current<'s>>> {
         if let Some(&(name, source)) = self.tensors.next() {
-            let bytes = match source.borrowed() {
-                Some(bytes) => Bytes::Borrowed(bytes),
-                None => Bytes::Held(Arc::new(source.produce().map_err(|error| error.in_tensor(name))?)),
-            };
-            let (dtype, len) = (source.dtype(), bytes.len());
+            let bytes = bytes_of(source).map_err(|error| error.in_tensor(name))?;
+            let (dtype, len) = (source.dtype(), source.byte_len());
             let start = Start { table: 0, shape: Cow::Borrowed(source.shape()), byte_len: len as u64 };
-            return Ok(Some(Current { name, dtype, bytes, len, at: 0, start: Some(start) }));
+            let copied = self.volatile;
+            return Ok(Some(Current { name, dtype, bytes, copied, len, at: 0, start: Some(start) }));
         }
         Ok(self.records.next().map(|(name, bytes)| {
-            let start =
-                Start { table: 1, shape: Cow::Owned(vec![bytes.len()]), byte_len: bytes.len() as u64 };
-            Current {
-                name,
-                dtype: Dtype::Opaque,
-                bytes: Bytes::Record(bytes),
-                len: bytes.len(),
-                at: 0,
-                start: Some(start),
-            }
+            let len = bytes.len();
+            let start = Start { table: 1, shape: Cow::Owned(vec![len]), byte_len: len as u64 };
+            let bytes = Bytes::Borrowed(bytes);
+            Current { name, dtype: Dtype::Opaque, bytes, copied: false, len, at: 0, start: Some(start) }
         }))
     }
+}
+
+fn bytes_of<'s, 'a: 's>(source: &'s Source<'a>) -> Result<Bytes<'s>> {
+    if let Some(bytes) = source.borrowed() {
+        return Ok(Bytes::Borrowed(bytes));
+    }
+    Ok(match source.draw()? {
+        Drawn::Tensor(tensor) => Bytes::Held(Arc::new(tensor)),
+        Drawn::Volatile(fill) => Bytes::Volatile(fill),
+    })
 }
 
 impl<'s, 'a: 's> Iterator for Jobs<'s, 'a> {
@@ -117,11 +141,7 @@ impl<'s, 'a: 's> Iterator for Jobs<'s, 'a> {
             {
                 let range = current.at..current.len.min(current.at + (1 << self.chunk_log2));
                 current.at = range.end;
-                let piece = match &current.bytes {
-                    Bytes::Record(bytes) => Piece::Borrowed(&bytes[range]),
-                    Bytes::Borrowed(bytes) => Piece::Borrowed(&bytes[range]),
-                    Bytes::Held(tensor) => Piece::Held(Arc::clone(tensor), range),
-                };
+                let piece = Piece { bytes: current.bytes.clone(), range, copied: current.copied };
                 return Some(Ok(Job {
                     start: current.start.take(),
                     name: current.name,

@@ -1,4 +1,4 @@
-//! Which codec each tensor and record of a file gets. Owns: the caller's rules, and their order. Knows names, not bytes.
+//! Which codec each tensor and record of a file gets, by the caller's rules and their order.
 
 use crate::codec::Codec;
 use crate::names::name_matches;
@@ -17,6 +17,16 @@ impl Codecs {
     pub fn of(&self, name: &str) -> Codec {
         let rule = self.rules.iter().rfind(|(pattern, _)| name_matches(pattern, name));
         rule.map(|(_, codec)| *codec).or(self.otherwise).unwrap_or_default()
+    }
+
+    /// The patterns that fit none of these names, in the order of the rules.
+    pub fn unmatched<'n>(&self, names: impl Iterator<Item = &'n str> + Clone) -> Vec<String> {
+        let fits_none = |pattern: &str| !names.clone().any(|name| name_matches(pattern, name));
+        self.rules
+            .iter()
+            .filter(|(pattern, _)| fits_none(pattern))
+            .map(|(pattern, _)| pattern.clone())
+            .collect()
     }
 
     /// Whether there is nothing to encode, whatever the names.
@@ -46,5 +56,15 @@ mod tests {
         assert!(!codecs.are_raw());
         codecs.rules = vec![rule("*", Codec::Raw)];
         assert!(codecs.are_raw());
+    }
+
+    #[test]
+    fn a_pattern_that_fits_no_name_is_told() {
+        let rules = ["optimizer.*", "*.weight", "bias", "optimizer/*"].map(|p| (p.to_owned(), Codec::Max));
+        let codecs = Codecs { otherwise: None, rules: rules.into() };
+        let names = ["model/fc.weight", "optimizer/step"];
+        assert_eq!(codecs.unmatched(names.into_iter()), ["optimizer.*", "bias"]);
+        assert_eq!(codecs.unmatched([].into_iter()).len(), 4);
+        assert_eq!(Codecs::default().unmatched(names.into_iter()), [""; 0]);
     }
 }

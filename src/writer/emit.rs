@@ -20,6 +20,14 @@ pub(super) struct Stored {
     pub checksum: Duration,
 }
 
+/// What a file holds: entries of each table, and the bytes that the last one lacks.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Contents {
+    pub tensors: usize,
+    pub records: usize,
+    pub missing: u64,
+}
+
 /// The bytes so far.
 struct Out<'u> {
     upload: &'u mut dyn Upload,
@@ -85,9 +93,9 @@ impl<'u> Emitter<'u> {
         Ok(Self { out, tables, left: 0, timings })
     }
 
-    /// Entries in each table, and the bytes that the last one still lacks.
-    pub(super) fn stored(&self) -> (usize, usize, u64) {
-        (self.tables[0].len(), self.tables[1].len(), self.left)
+    /// What was stored so far.
+    pub(super) fn stored(&self) -> Contents {
+        Contents { tensors: self.tables[0].len(), records: self.tables[1].len(), missing: self.left }
     }
 
     /// The encoded tables: tensors, records.
@@ -138,7 +146,7 @@ impl<'u> Emitter<'u> {
         // Records follow all tensors, so the table in use is the last one that has rows.
         let table = usize::from(self.tables[1].len() > 0);
         self.tables[table].push_chunk(stored.codec, stored.filter, bytes.len() as u32, stored.crc);
-        self.left = self.left.saturating_sub(job.piece.bytes().len() as u64);
+        self.left = self.left.saturating_sub(job.piece.len() as u64);
         let mut stopwatch = Stopwatch::start(bytes.len());
         self.out.upload.append_with_crc(bytes, stored.crc)?;
         self.out.position += bytes.len() as u64;

@@ -1,9 +1,10 @@
 //! The plan of one file: names, order and ties, within the limits. Decides everything; the rest only follows.
 
 use super::chunks::{Job, Jobs};
-use super::emit::{Emitter, Stored};
+use super::emit::{Contents, Emitter, Stored};
 use super::timings::Stopwatch;
 use super::{WriteOptions, Written};
+use crate::buffer::Buffer;
 use crate::codec::{Encoded, Encoder};
 use crate::engine::Upload;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,8 +25,18 @@ pub(crate) struct Plan<'s, 'a> {
     tensors: Vec<(&'s str, &'s Source<'a>)>,
     records: BTreeMap<&'s str, Cow<'s, [u8]>>,
     aliases: Aliases,
+    /// Whether tensors that are lent may change.
+    volatile: bool,
     file_id: [u8; 16],
     options: WriteOptions,
+}
+
+/// What an encoding thread keeps from chunk to chunk.
+#[derive(Default)]
+struct Worker {
+    encoder: Encoder,
+    /// The copy of a chunk that may change.
+    copy: Buffer,
 }
 
 impl<'s, 'a> Plan<'s, 'a> {
@@ -64,9 +75,10 @@ impl<'s, 'a> Plan<'s, 'a> {
             // OK to skip nothing: `Snapshot::tie` saw that the tensor exists, and tensors are never removed.
             aliases.extend(target.ok().map(|target| (name.clone(), target)));
         }
-        let mut plan = Self { tensors, records, aliases, file_id: [0; 16], options: options.clone() };
+        let (volatile, options) = (snapshot.is_volatile(), options.clone());
+        let mut plan = Self { tensors, records, aliases, volatile, file_id: [0; 16], options };
         plan.check_limits()?;
-        plan.file_id = options.file_id.unwrap_or_else(|| plan.derived_id());
+        plan.file_id = plan.options.file_id.unwrap_or_else(|| plan.derived_id());
         Ok(plan)
     }
 
@@ -114,6 +126,12 @@ impl<'s, 'a> Plan<'s, 'a> {
         self.file_id
     }
 
+    /// The patterns for codecs that fit no tensor or record of this file.
+    pub(crate) fn unmatched_patterns(&self) -> Vec<String> {
+        let tensors = self.tensors.iter().map(|(name, _)| *name);
+        self.options.codecs.unmatched(tensors.chain(self.records.keys().copied()))
+    }
+
     /// An upper bound of the file's length in bytes.
     pub(crate) fn size_bound(&self) -> u64 {
         let entry = |name: &str, rank: usize, len: u64| {
@@ -135,15 +153,34 @@ impl<'s, 'a> Plan<'s, 'a> {
     /// # Errors
     /// Whatever the upload or a deferred tensor says.
     pub(crate) fn write(&self, upload: &mut dyn Upload) -> Result<Written> {
-        let mut emitter = Emitter::begin(upload, self.file_id)?;
-        self.write_chunks(&mut emitter)?;
-        let (tensors, records, left) = emitter.stored();
-        // Promise G7: what was planned was stored, all of it, or there is no file.
-        if left != 0 || tensors != self.tensors.len() || records != self.records.len() {
-            return Err(Error::invalid("not everything that was planned was stored")
-                .expected(format!("{} tensors, {} records", self.tensors.len(), self.records.len()))
-                .found(format!("{tensors} tensors, {records} records, {left} bytes short")));
+        self.write_chunks(upload, self.jobs())
+    }
+
+    fn jobs(&self) -> Jobs<'_, 'a> {
+        Jobs::new(&self.tensors, &self.records, self.options.chunk_log2, self.volatile)
+    }
+
+    /// Promise G7: what was planned was stored, all of it, or there is no file.
+    fn check_stored(&self, stored: &Contents) -> Result<()> {
+        let planned = Contents { tensors: self.tensors.len(), records: self.records.len(), missing: 0 };
+        if *stored == planned {
+            return Ok(());
         }
+        let Contents { tensors, records, missing } = stored;
+        Err(Error::invalid("not everything that was planned was stored")
+            .expected(format!("{} tensors, {} records", planned.tensors, planned.records))
+            .found(format!("{tensors} tensors, {records} records, {missing} bytes short")))
+    }
+
+    /// Writes a container around these chunks, which must be the plan's.
+    fn write_chunks<'p>(
+        &self,
+        upload: &mut dyn Upload,
+        jobs: impl Iterator<Item = Result<Job<'p, 'p>>>,
+    ) -> Result<Written> {
+        let mut emitter = Emitter::begin(upload, self.file_id)?;
+        self.emit_chunks(&mut emitter, jobs)?;
+        self.check_stored(&emitter.stored())?;
         let [tensor_table, record_table] = emitter.tables();
         let mut sections = vec![(SECTION_TENSORS, tensor_table), (SECTION_RECORDS, record_table)];
         sections.extend(aliases::encode(&self.aliases).map(|payload| (SECTION_ALIASES, payload)));
@@ -154,23 +191,32 @@ impl<'s, 'a> Plan<'s, 'a> {
                 .found(region.len()));
         }
         let (len, timings) = emitter.finish(&region, self.file_id)?;
-        Ok(Written { len, tensors: self.tensors.len(), timings })
+        Ok(Written {
+            len,
+            tensors: self.tensors.len(),
+            timings,
+            unmatched_patterns: self.unmatched_patterns(),
+        })
     }
 
-    fn write_chunks(&self, emitter: &mut Emitter<'_>) -> Result<()> {
+    fn emit_chunks<'p>(
+        &self,
+        emitter: &mut Emitter<'_>,
+        jobs: impl Iterator<Item = Result<Job<'p, 'p>>>,
+    ) -> Result<()> {
         let options = &self.options;
         let inline = options.codecs.are_raw() || options.workers == 1;
         let workers = if inline { 0 } else { options.workers };
-        let jobs = Jobs::new(&self.tensors, &self.records, options.chunk_log2);
         pipeline::ordered(
             workers,
             jobs,
-            |job: &Job<'_, '_>| job.piece.bytes().len() < ENCODED_HERE,
-            || Ok(Encoder::default()),
-            |encoder, job: &Job<'_, '_>| {
-                let mut stopwatch = Stopwatch::start(job.piece.bytes().len());
-                let codec = options.codecs.of(job.name);
-                let Encoded { codec, filter, bytes } = encoder.encode(job.piece.bytes(), job.dtype, codec)?;
+            |job| job.piece.len() < ENCODED_HERE,
+            || Ok(Worker::default()),
+            |Worker { encoder, copy }, job: &Job<'_, '_>| {
+                let mut stopwatch = Stopwatch::start(job.piece.len());
+                let raw = job.piece.read(copy).map_err(|error| error.in_tensor(job.name))?;
+                let Encoded { codec, filter, bytes } =
+                    encoder.encode(raw, job.dtype, options.codecs.of(job.name))?;
                 let encode = stopwatch.lap();
                 let crc = crc32(bytes);
                 let summary = Stored { codec, filter, crc, encode, checksum: stopwatch.lap() };
@@ -178,5 +224,99 @@ impl<'s, 'a> Plan<'s, 'a> {
             },
             |job, Output { summary, bytes }| emitter.emit(job, options.chunk_log2, summary, &bytes),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Dtype;
+    use crate::engine::{CommitError, Nonce};
+    use crate::tensor::SharedBytes;
+    use std::sync::Arc;
+
+    /// Where the bytes lay that were appended.
+    struct Places<'v>(&'v mut Vec<std::ops::Range<usize>>);
+
+    impl Upload for Places<'_> {
+        fn append(&mut self, bytes: &[u8]) -> Result<()> {
+            let start = bytes.as_ptr().addr();
+            self.0.push(start..start + bytes.len());
+            Ok(())
+        }
+
+        fn commit(self: Box<Self>, _: Nonce) -> Result<(), CommitError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lent_bytes_are_written_from_a_copy_if_they_may_change() {
+        let lent = vec![7_u8; 200_000];
+        let shared: SharedBytes = Arc::new(vec![8_u8; 200_000]);
+        let mut snapshot = Snapshot::new();
+        snapshot.tensor("lent", &lent).unwrap();
+        snapshot.tensor("shared", (Dtype::U8, &[200_000][..], Arc::clone(&shared))).unwrap();
+        let memories = [&lent[..], (*shared).as_ref()].map(|bytes| {
+            let start = bytes.as_ptr().addr();
+            start..start + bytes.len()
+        });
+        for volatile in [false, true] {
+            if volatile {
+                snapshot.volatile();
+            }
+            let mut places = Vec::new();
+            let options = WriteOptions::new().chunk_log2(16);
+            Plan::of(&snapshot, &[], &options).unwrap().write(&mut Places(&mut places)).unwrap();
+            let lies_in = |place: &&std::ops::Range<usize>| {
+                place.len() > 1000 && memories.iter().any(|memory| memory.contains(&place.start))
+            };
+            assert_eq!(places.iter().filter(lies_in).count(), if volatile { 0 } else { 8 });
+        }
+    }
+
+    fn write_these<'p>(
+        plan: &Plan<'_, '_>,
+        jobs: impl Iterator<Item = Result<Job<'p, 'p>>>,
+    ) -> Result<Written> {
+        plan.write_chunks(&mut Places(&mut vec![]), jobs)
+    }
+
+    #[test]
+    fn a_file_that_lacks_any_part_of_its_plan_is_refused() {
+        let elements = [1_u8; (1 << 16) + 7];
+        let mut snapshot = Snapshot::new();
+        snapshot.tensor("a", &elements[..]).unwrap().tensor("b", &elements[..40]).unwrap();
+        snapshot.tensor("empty", &elements[..0]).unwrap().record("r", &1).unwrap();
+        let plan = Plan::of(&snapshot, &[], &WriteOptions::new().chunk_log2(16)).unwrap();
+        let chunks = plan.jobs().count();
+        assert_eq!((chunks, write_these(&plan, plan.jobs()).unwrap().tensors), (5, 3));
+        for left in 0..chunks {
+            let error = write_these(&plan, plan.jobs().take(left)).unwrap_err();
+            assert!(error.to_string().contains("not everything"), "{left} of {chunks}: {error}");
+        }
+        let without = |missing: usize| {
+            let jobs = plan.jobs().enumerate().filter(|(i, _)| *i != missing).map(|(_, job)| job);
+            write_these(&plan, jobs).unwrap_err()
+        };
+        assert!(without(1).to_string().contains("tensor before"), "the second chunk of the first tensor");
+        for missing in [2, 3, 4] {
+            assert!(without(missing).to_string().contains("not everything"), "{missing}");
+        }
+    }
+
+    #[test]
+    fn each_thing_that_is_not_as_planned_is_an_error() {
+        let elements = [1_u8; 40];
+        let mut snapshot = Snapshot::new();
+        snapshot.tensor("a", &elements[..]).unwrap().record("r", &1).unwrap();
+        let plan = Plan::of(&snapshot, &[], &WriteOptions::new()).unwrap();
+        let stored = |tensors, records, missing| plan.check_stored(&Contents { tensors, records, missing });
+        stored(1, 1, 0).unwrap();
+        for (tensors, records, missing) in [(0, 1, 0), (2, 1, 0), (1, 0, 0), (1, 2, 0), (1, 1, 1)] {
+            let error = stored(tensors, records, missing).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.to_string().contains("1 tensors, 1 records"), "{error}");
+        }
     }
 }

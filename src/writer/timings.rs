@@ -10,7 +10,7 @@ const TIMED_FROM: usize = 64 << 10;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timings {
-    /// Filters and compression, of all threads together.
+    /// Filters, compression, and copies of what may change, of all threads together.
     pub encode: Duration,
     /// Checksums, of all threads together.
     pub checksum: Duration,
