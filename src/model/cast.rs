@@ -1,4 +1,4 @@
-//! Conversions between float widths, only when asked.
+//! Conversions between float widths, only when asked: to the nearest value, ties to even, the same on every machine.
 
 use crate::buffer::Buffer;
 use crate::dtype::{Dtype, Element};
@@ -31,11 +31,23 @@ fn narrow<T: Element>(
     widen: impl Fn(T) -> f64,
 ) -> Result<Tensor<'static>> {
     match dtype {
-        Dtype::F16 => convert(tensor, widen, f16::from_f64),
-        Dtype::Bf16 => convert(tensor, widen, bf16::from_f64),
+        Dtype::F16 => convert(tensor, widen, |value| f16::from_f32_const(to_odd(value))),
+        Dtype::Bf16 => convert(tensor, widen, |value| bf16::from_f32_const(to_odd(value))),
         Dtype::F32 => convert(tensor, widen, |value| value as f32),
         _ => convert(tensor, widen, |value| value),
     }
+}
+
+/// An `f32` that rounds to the same 16-bit float as `value` does: what it cannot hold makes its last bit 1, so that nothing
+/// looks like a tie that is none (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms using
+/// rounding to odd", 2008). `half` converts from `f64` by other ways on other processors, and not all of them round.
+fn to_odd(value: f64) -> f32 {
+    let nearest = value as f32;
+    if f64::from(nearest) == value || value.is_nan() {
+        return nearest;
+    }
+    let rounded_up = f64::from(nearest).abs() > value.abs();
+    f32::from_bits((nearest.to_bits() - u32::from(rounded_up)) | 1)
 }
 
 fn convert<T: Element, U: Element>(
@@ -49,4 +61,75 @@ fn convert<T: Element, U: Element>(
         out.copy_from_slice(bytemuck::bytes_of(&narrow(widen(element))));
     }
     Tensor::owned(U::DTYPE, tensor.shape(), buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether none of its two neighbours is nearer to `value` than what was found.
+    fn is_nearest(value: f64, found: f64, below: f64, above: f64, found_is_even: bool) -> bool {
+        let off = (found - value).abs();
+        let (low, high) = ((below - value).abs(), (above - value).abs());
+        off < low.min(high) || (off == low.min(high) && found_is_even)
+    }
+
+    fn check(values: &[f64]) {
+        let tensor = Tensor::from_elements(&[values.len()], values).unwrap();
+        let bf = to(Dtype::Bf16, tensor.clone()).unwrap();
+        let half = to(Dtype::F16, tensor).unwrap();
+        let pairs = bf.elements::<bf16>().unwrap().iter().zip(half.elements::<f16>().unwrap());
+        for (&value, (bf, half)) in values.iter().zip(pairs) {
+            let of = |bits: u16| f64::from(bf16::from_bits(bits).to_f32());
+            let bits = bf.to_bits();
+            let nearest = is_nearest(value, of(bits), of(bits.wrapping_sub(1)), of(bits + 1), bits % 2 == 0);
+            assert!(nearest, "{value:e} as bf16 is {bf:e}");
+            let of = |bits: u16| f64::from(f16::from_bits(bits).to_f32());
+            let bits = half.to_bits();
+            let nearest = is_nearest(value, of(bits), of(bits.wrapping_sub(1)), of(bits + 1), bits % 2 == 0);
+            assert!(nearest, "{value:e} as f16 is {half:e}");
+        }
+    }
+
+    #[test]
+    fn narrowing_rounds_to_the_nearest_and_ties_to_even() {
+        let of = |value: f64| -> (f32, f32) {
+            let tensor = Tensor::from_elements(&[1], std::slice::from_ref(&value)).unwrap();
+            let bf = to(Dtype::Bf16, tensor.clone()).unwrap().scalar::<bf16>().unwrap();
+            (bf.to_f32(), to(Dtype::F16, tensor).unwrap().scalar::<f16>().unwrap().to_f32())
+        };
+        // Above a tie by what an f32 holds in its last bit, and by what only an f64 holds.
+        assert_eq!(of(1.0 + 2_f64.powi(-8) + 2_f64.powi(-23)).0, 1.007_812_5);
+        assert_eq!(of(1.0 + 2_f64.powi(-8) + 2_f64.powi(-40)).0, 1.007_812_5);
+        assert_eq!(of(1.0 + 2_f64.powi(-11) + 2_f64.powi(-40)).1, 1.000_976_6);
+        // Ties.
+        assert_eq!(of(1.0 + 2_f64.powi(-8)).0, 1.0);
+        assert_eq!(of(1.0 + 3.0 * 2_f64.powi(-8)).0, 1.015_625);
+        assert_eq!(of(1.0 + 2_f64.powi(-11)).1, 1.0);
+        // Beyond the range, and below the smallest.
+        assert_eq!(of(65_519.9), (65_536.0, 65_504.0));
+        assert_eq!(of(65_520.0).1, f32::INFINITY);
+        assert_eq!(of(f64::MAX), (f32::INFINITY, f32::INFINITY));
+        assert_eq!(of(f64::NEG_INFINITY), (f32::NEG_INFINITY, f32::NEG_INFINITY));
+        assert_eq!(of(-1e-300).0.to_bits(), (-0.0_f32).to_bits());
+        assert!(of(f64::NAN).0.is_nan() && of(f64::NAN).1.is_nan());
+    }
+
+    #[test]
+    fn every_narrowed_value_has_no_nearer_neighbour() {
+        // Positive, finite and above the smallest in both formats, so that each value found has two neighbours.
+        let mut state = 1_u64;
+        let values: Vec<f64> = (0..200_000)
+            .map(|i| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let scale = 2_f64.powi(i % 29 - 20);
+                // Near ties: 8 or 11 bits, then nothing, then the last bits of an f32 or an f64.
+                let tail =
+                    [0.0, 2_f64.powi(-23), 2_f64.powi(-40), -2_f64.powi(-40)][(state >> 60) as usize % 4];
+                let leading = (state >> 20) % (1 << 12);
+                (1.0 + leading as f64 / 4096.0 + tail) * scale
+            })
+            .collect();
+        check(&values);
+    }
 }
