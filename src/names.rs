@@ -30,11 +30,17 @@ pub fn name_matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// The name most like `wanted`, if any is like it at all. Looks at no more than 10,000.
+/// The name most like `wanted`, if any is like it at all: one that differs in case alone before all others. Looks at no
+/// more than 10,000.
 pub(crate) fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let lower = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<String>();
+    let folded = lower(wanted);
     names
         .take(10_000)
-        .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
+        .map(|name| {
+            let differs = lower(name) != folded;
+            (if differs { strsim::damerau_levenshtein(wanted, name) } else { 0 }, name)
+        })
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, name)| *distance <= wanted.len().max(name.len()) / 3)
         .map(|(_, name)| name)
@@ -86,6 +92,11 @@ mod tests {
         let names = ["conv1.weight", "conv1.bias", "fc.weight"];
         assert_eq!(nearest("conv1.wieght", names.into_iter()), Some("conv1.weight"));
         assert_eq!(nearest("embedding", names.into_iter()), None);
+        let short = ["model/b", "model/w", "ä"];
+        assert_eq!(nearest("model/W", short.into_iter()), Some("model/w"));
+        assert_eq!(nearest("MODEL/W", short.into_iter()), Some("model/w"));
+        assert_eq!(nearest("Ä", short.into_iter()), Some("ä"));
+        assert_eq!(nearest("model/v", short.into_iter()), Some("model/b"));
         assert!(not_found("tensor", "a", Some("b")).to_string().contains("did you mean \"b\"?"));
     }
 }
