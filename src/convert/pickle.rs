@@ -384,6 +384,29 @@ mod tests {
     }
 
     #[test]
+    fn long_integers_of_any_length_keep_their_sign() {
+        let number = |bytes: &[u8]| {
+            let pickle = [&[0x80, 2, 0x8A, bytes.len() as u8], bytes, b"."].concat();
+            let graph = read(&pickle).unwrap();
+            graph.node(graph.root).clone()
+        };
+        for expected in [0, 127, -1, -128, -129, -(1 << 31) - 1, -(1 << 40), 1 << 39, i64::MIN, i64::MAX] {
+            let full = expected.to_le_bytes();
+            // As few bytes as hold it, as Python writes it, and one more.
+            let sign = if expected < 0 { 0xFF } else { 0 };
+            let fewest = (0..8).find(|&len| {
+                let signed = len == 0 || (full[len - 1] ^ sign) & 0x80 == 0;
+                signed && (len > 0 || expected == 0) && full[len..].iter().all(|byte| *byte == sign)
+            });
+            for len in fewest.unwrap_or(8)..=8 {
+                assert_eq!(number(&full[..len]), Node::Int(expected), "{len} bytes");
+            }
+        }
+        let beyond = [0, 0, 0, 0, 0, 0, 0, 0x80, 0];
+        assert_eq!(number(&beyond), Node::BigInt(beyond.to_vec()));
+    }
+
+    #[test]
     fn a_mark_guards_what_is_below_it() {
         assert!(read(b"K\x01(0.").is_err());
         assert!(read(b"K\x01(\x85.").is_err());

@@ -24,9 +24,15 @@ def values(name, shape):
     return ((np.arange(count) * 7 + len(name)) % 31 - 15).reshape(shape)
 
 
+def complex_values(name, shape):
+    return values(name, shape) + 1j * values(name + "imaginary", shape)
+
+
 # NumPy: dtypes, orders, scalars, empty arrays, what has to be refused.
 np.save("f32.npy", values("array", (3, 5)).astype("<f4"))
 np.save("big_endian_columns.npy", np.asfortranarray(values("array", (3, 5)).astype(">i2")))
+np.save("big_endian_complex.npy", complex_values("array", (5,)).astype(">c8"))
+np.savez("big_endian_complex.npz", wide=complex_values("wide", (3,)).astype(">c16"))
 np.save("objects.npy", np.array([{"a": 1}, None], dtype=object), allow_pickle=True)
 arrays = {
     "bool": values("bool", (4,)) > 0,
@@ -106,6 +112,22 @@ writer.add_tensor("f32", values("f32", (3, 32)).astype("f4"))
 writer.add_tensor("f16", values("f16", (2, 4)).astype("f2"))
 quantised = gguf.quants.quantize(values("q", (2, 64)).astype("f4"), gguf.GGMLQuantizationType.Q8_0)
 writer.add_tensor("q8", quantised, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+writer.write_header_to_file()
+writer.write_kv_data_to_file()
+writer.write_tensors_to_file()
+writer.close()
+
+# GGUF again: integers of all widths below zero, and an alignment that moves the tensors.
+writer = gguf.GGUFWriter("aligned.gguf", "llama")
+writer.add_custom_alignment(64)
+writer.add_int8("test.i8", -7)
+writer.add_int16("test.i16", -300)
+writer.add_int32("test.i32", -70000)
+writer.add_int64("test.i64", -(1 << 40))
+writer.add_uint8("test.u8", 200)
+writer.add_string("test.text", "end")
+writer.add_tensor("f32", values("f32", (3, 5)).astype("f4"))
+writer.add_tensor("f16", values("f16", (2, 4)).astype("f2"))
 writer.write_header_to_file()
 writer.write_kv_data_to_file()
 writer.write_tensors_to_file()
