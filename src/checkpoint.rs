@@ -74,6 +74,9 @@ impl OpenOptions {
 
     /// The most bytes that one tensor or record, or the index, may take in memory. Mapped raw tensors take none. A
     /// chunk of up to 1 MiB, the default size, may be held beside it by each thread while it is verified or decoded.
+    ///
+    /// Without one there is no limit but that of a record as a [`Value`], which takes up to 64 times as many bytes as it
+    /// has: 256 MiB, enough for any text, and for lists of 3 million numbers.
     pub fn budget(self, budget: u64) -> Self {
         Self { budget, ..self }
     }
@@ -131,6 +134,8 @@ const TAIL: u64 = 64 << 10;
 /// The same where the bytes are in memory: the rest of an index needs no trip there, and is used where it lies. Copying
 /// 64 KiB took an eighth of opening a LeNet.
 const TAIL_IN_MEMORY: u64 = 16 << 10;
+/// The most that a record may take as a tree where the caller named no budget: SPEC.md's least that a reader has to grant.
+const UNFOLDED: u64 = 256 << 20;
 
 impl Checkpoint {
     /// Opens a file for reading.
@@ -294,20 +299,29 @@ impl Checkpoint {
     /// A record whose type is not known.
     ///
     /// # Errors
-    /// As [`Checkpoint::record`]; `LimitExceeded` when its values would take more memory than the budget: a record of
-    /// small numbers is 64 times as large as a [`Value`] as it is as bytes.
+    /// As [`Checkpoint::record`]; `LimitExceeded` when its values would take more memory than the budget, or than 256 MiB
+    /// without one.
     pub fn record_value(&self, name: &str) -> Result<Value> {
-        let bytes = self.record_bytes(name)?;
-        let decode = || {
-            self.within_budget(records::size_as_value(&bytes)?)?;
-            records::decode_owned(&bytes)
-        };
-        decode().map_err(|error: Error| error.in_record(name).in_object(&self.name))
+        self.record_unfolded(name)
     }
 
     /// A record that need not be there.
     pub(crate) fn optional_record<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
-        if self.has_record(name) { self.record(name).map(Some) } else { Ok(None) }
+        if self.has_record(name) { self.record_unfolded(name).map(Some) } else { Ok(None) }
+    }
+
+    /// A record as a tree, or as one of the library's own types, which take no more. Its size is reckoned before.
+    fn record_unfolded<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let bytes = self.record_bytes(name)?;
+        let budget = if self.options.budget == u64::MAX { UNFOLDED } else { self.options.budget };
+        let decode = || match records::check(&bytes)? {
+            unfolded if unfolded <= budget => records::decode_owned(&bytes),
+            unfolded => Err(Error::new(ErrorKind::LimitExceeded, "bytes of the record's values in memory")
+                .expected(format!("at most the budget of {budget}"))
+                .found(unfolded)
+                .help("read it as the type that it was saved from, or raise the budget")),
+        };
+        decode().map_err(|error: Error| error.in_record(name).in_object(&self.name))
     }
 
     /// How far training was, if the snapshot said so.

@@ -8,6 +8,8 @@ mod common;
 mod accepted;
 #[path = "common/build.rs"]
 mod build;
+#[path = "corpus/cases/edges.rs"]
+mod edges;
 #[path = "corpus/cases/floats.rs"]
 mod floats;
 #[path = "corpus/cases/refused/mod.rs"]
@@ -18,7 +20,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tensorkeep::{Checkpoint, Dtype, Error, OpenOptions};
+use tensorkeep::{Checkpoint, Dtype, Error, ErrorKind, OpenOptions};
 
 /// One file of the corpus.
 pub struct Case {
@@ -65,7 +67,7 @@ fn folder() -> PathBuf {
 fn cases() -> Vec<Case> {
     let first = accepted::cases().into_iter().chain(refused::cases());
     // Later cases stand behind, so that the manifest only grows.
-    first.chain(floats::cases()).collect()
+    first.chain(floats::cases()).chain(edges::cases()).collect()
 }
 
 fn manifest() -> Vec<Value> {
@@ -156,7 +158,7 @@ fn run(entry: &Value, mapped: bool) -> Outcome {
     Ok(checkpoint.verify().err().map(|error| ("verify", error)))
 }
 
-/// A record as the manifest has it: bytes are lists of numbers.
+/// A record as the manifest has it: bytes are lists of numbers, and what JSON has no number for is text.
 fn as_json(value: &tensorkeep::Value) -> Value {
     use tensorkeep::Value as Record;
     match value {
@@ -164,6 +166,7 @@ fn as_json(value: &tensorkeep::Value) -> Value {
         Record::Bool(value) => json!(value),
         Record::Int(value) => json!(value),
         Record::UInt(value) => json!(value),
+        Record::Float(value) if !value.is_finite() => json!(value.to_string()),
         Record::Float(value) => json!(value),
         Record::Text(value) => json!(value),
         Record::Bytes(value) => json!(value),
@@ -256,4 +259,24 @@ fn a_cut_or_flipped_file_of_the_corpus_is_never_a_panic() {
             }
         }
     }
+}
+
+#[test]
+fn verifying_sees_every_record_that_cannot_be_read() {
+    // [R142] [R144]
+    let mut seen = 0;
+    for entry in manifest() {
+        let Ok(checkpoint) = open_with(&bytes_of(&entry), false, OpenOptions::new()) else { continue };
+        let report = checkpoint.report().unwrap();
+        let damaged: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
+        let unsupported: Vec<String> = report.unsupported.iter().map(ToString::to_string).collect();
+        for name in checkpoint.records() {
+            let Err(error) = checkpoint.record_value(name) else { continue };
+            let told = if error.kind() == ErrorKind::Damaged { &damaged } else { &unsupported };
+            assert!(told.contains(&error.to_string()), "{}: {error}\n{report:?}", entry["file"]);
+            assert_eq!(checkpoint.verify_record(name).unwrap_err().to_string(), error.to_string());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 15, "only {seen} records");
 }

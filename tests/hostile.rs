@@ -75,6 +75,104 @@ fn a_small_file_of_a_huge_tensor_takes_no_more_than_the_budget() {
     assert!(peak < 8 * bytes.len() + MIB, "{peak} bytes were held for a file of {}", bytes.len());
 }
 
+/// A container of one record, in one zstd frame.
+fn of_record(record: &[u8]) -> Vec<u8> {
+    let mut container = Container::new();
+    container.tensor_in("r", "opaque", &[record.len() as u64], record, 26, |chunk| Stored {
+        codec: 1,
+        filter: 0,
+        bytes: zstd::bulk::compress(chunk, 3).unwrap(),
+    });
+    std::mem::swap(&mut container.tensors, &mut container.records);
+    container.finish()
+}
+
+fn list(item: &[u8], count: u32) -> Vec<u8> {
+    [&[0xDD][..], &count.to_be_bytes(), &item.repeat(count as usize)].concat()
+}
+
+#[test]
+fn a_record_that_unfolds_to_gigabytes_is_refused_in_its_bytes() {
+    // [R102] [R138] [R142]
+    let bytes = of_record(&list(&[0x90], (64 << 20) - 5));
+    assert!(bytes.len() < 10_000, "{} bytes", bytes.len());
+    let folder = TempFolder::new("unfolds");
+    let path = write(&folder, &bytes);
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let (outcome, peak) = peak_of(|| checkpoint.record_value("r").map(drop));
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+    assert!(peak < 66 * MIB, "{peak} bytes were held to show it");
+    // Valid it is, and verifying it makes no tree.
+    let (outcome, peak) = peak_of(|| checkpoint.verify().map(drop));
+    outcome.unwrap();
+    assert!(peak < 68 * MIB, "{peak} bytes were held to verify it");
+}
+
+#[test]
+fn a_map_of_millions_of_keys_is_checked_in_about_its_bytes() {
+    // [R82] [R142]
+    let count = 2_000_000_u32;
+    let mut record = [&[0xDF][..], &count.to_be_bytes()].concat();
+    // In no order, each once: an odd factor.
+    let keys = (0..count).map(|i| i.wrapping_mul(0x9E37_79B1).to_be_bytes());
+    keys.for_each(|key| record.extend([0xCE, key[0], key[1], key[2], key[3], 0xC0]));
+    for twice in [false, true] {
+        if twice {
+            record.copy_within(5..10, 5 + 6 * 1_234_567);
+        }
+        let folder = TempFolder::new("keys");
+        let checkpoint = Checkpoint::open(write(&folder, &of_record(&record))).unwrap();
+        let (report, peak) = peak_of(|| checkpoint.report().unwrap());
+        let seen = report.damage.iter().any(|error| error.to_string().contains("stands twice"));
+        assert_eq!((report.damage.len(), seen), (usize::from(twice), twice), "{report:?}");
+        assert!(peak < 4 * record.len(), "{peak} bytes were held for {}", record.len());
+    }
+}
+
+#[test]
+fn a_tree_takes_no_more_than_was_reckoned_and_honest_ones_pass() {
+    // [R137] [R139]
+    let text = |len: u32| [&[0xDB][..], &len.to_be_bytes(), &vec![b'x'; len as usize]].concat();
+    let map = [0x81, 0xA1, b'a', 0xC0];
+    let float = [0xCB, 0x3F, 0xF0, 0, 0, 0, 0, 0, 0];
+    let folder = TempFolder::new("trees");
+    for (what, record, values, keys, maps) in [
+        ("empty lists", list(&[0x90], 1 << 16), 1 << 16, 0, 0),
+        ("floats", list(&float, 1 << 20), 1 << 20, 0, 0),
+        ("maps of one pair", list(&map, 1 << 15), 3 << 15, 1 << 15, 1 << 15),
+        ("text", text((64 << 20) - 5), 0, 0, 0),
+        ("short text", list(&[0xA1, b'x'], 1 << 16), 1 << 16, 0, 0),
+    ] {
+        let checkpoint = Checkpoint::open(write(&folder, &of_record(&record))).unwrap();
+        let unfolded = record.len() + 64 * (1 + values + keys) + 640 * maps;
+        let (value, peak) = peak_of(|| checkpoint.record_value("r").unwrap());
+        assert!(peak < unfolded + record.len() + MIB, "{what}: {peak} bytes held, {unfolded} reckoned");
+        drop(value);
+    }
+}
+
+#[test]
+fn verifying_trusts_nothing_that_was_verified_before() {
+    let folder = TempFolder::new("again");
+    let path = folder.path().join("again.tkeep");
+    let weights = vec![1.5_f32; 100_000];
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("weight", &weights).unwrap().record("r", &7).unwrap();
+    snapshot.save(&path).unwrap();
+    // SAFETY: none. The promise is broken by one byte in place, as a bad disk does.
+    let checkpoint = unsafe { Checkpoint::map(&path) }.unwrap();
+    checkpoint.verify().unwrap();
+    checkpoint.tensor("weight").unwrap();
+    let offset = checkpoint.info("weight").unwrap().offset;
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xA5], offset + 77).unwrap();
+    let error = checkpoint.verify().unwrap_err();
+    assert_eq!((error.kind(), error.tensor()), (ErrorKind::Damaged, Some("weight")));
+    assert_eq!(checkpoint.report().unwrap().damage.len(), 1);
+}
+
 /// Fails instead of hanging.
 fn within_a_second<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(run);

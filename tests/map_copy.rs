@@ -15,10 +15,14 @@ impl File {
     }
 
     fn map_copy(&self) -> Result<MappedCopy> {
+        self.map_copy_with(OpenOptions::new())
+    }
+
+    fn map_copy_with(&self, options: OpenOptions) -> Result<MappedCopy> {
         // SAFETY: each test changes its own file only while it is not mapped.
         #[expect(unsafe_code, reason = "mapping rests on a promise")]
         let promise = unsafe { Unchanging::assume() };
-        Checkpoint::map_copy_with(&self.0, OpenOptions::new(), promise)
+        Checkpoint::map_copy_with(&self.0, options, promise)
     }
 }
 
@@ -126,4 +130,19 @@ fn a_damaged_tensor_is_refused_before_anything_is_handed_out() {
     std::fs::write(&file.0, b"").unwrap();
     assert!(file.map_copy().is_err(), "an empty file is no checkpoint");
     assert_eq!(File::new("missing").map_copy().unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn what_has_to_be_decoded_is_held_against_the_budget() {
+    let file = File::new("budget");
+    let len = (LEN * 4) as u64;
+    for (codec, needed) in [(Codec::Raw, 0), (Codec::Balanced, len)] {
+        save(&file, codec);
+        let budget = |budget| file.map_copy_with(OpenOptions::new().budget(budget)).map(drop);
+        budget(needed).unwrap();
+        let Some(less) = needed.checked_sub(1) else { continue };
+        let error = budget(less).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+        assert_eq!(error.tensor(), Some("net.weight"));
+    }
 }

@@ -305,6 +305,42 @@ fn coded_chunks_decode_to_the_documented_bytes() {
     }
 }
 
+#[test]
+fn verifying_a_file_leaves_no_byte_out_and_decodes_no_tensor() {
+    // [R140] [R143] [R58] [R20]
+    let mut container = Container::new();
+    let garbage = |_: &[u8]| Stored { codec: 1, filter: 0, bytes: vec![9; 50] };
+    container.tensor_in("a", "u8", &[100], &[0; 100], 20, garbage);
+    container.tensor("b", "u8", &[1], &[1]).record("r", &[1], 1.into());
+    let bytes = container.finish();
+    for mapped in [false, true] {
+        let checkpoint = open(&bytes, mapped).unwrap();
+        let report = checkpoint.report().unwrap();
+        assert!(report.damage.is_empty() && report.unsupported.is_empty(), "{report:?}");
+        assert_eq!(checkpoint.tensor("a").unwrap_err().kind(), ErrorKind::Damaged);
+    }
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        let verified = open(&damaged, at % 2 == 0).and_then(|checkpoint| checkpoint.verify());
+        assert!(verified.is_err(), "byte {at}");
+    }
+}
+
+#[test]
+fn a_frame_that_is_malformed_is_read_right_or_refused() {
+    // [R136]: a block of one byte 3000 times, in a window of 1024.
+    let block = (1_u32 | 1 << 1 | 3000 << 3).to_le_bytes();
+    let frame = [&[0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x00][..], &block[..3], &[7]].concat();
+    let mut container = Container::new();
+    let stored = |_: &[u8]| Stored { codec: 1, filter: 0, bytes: frame.clone() };
+    container.tensor_in("a", "u8", &[3000], &[7; 3000], 20, stored);
+    match open(&container.finish(), true).unwrap().tensor("a") {
+        Ok(tensor) => assert_eq!(tensor.bytes(), [7; 3000]),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Damaged),
+    }
+}
+
 fn minimal() -> Vec<u8> {
     let mut snapshot = Snapshot::new();
     snapshot.tensor("w", &[1.0_f32, -2.0][..]).unwrap();

@@ -208,14 +208,19 @@ impl Checkpoint {
             let nearest = crate::names::nearest(name, self.records());
             crate::names::not_found("record", name, nearest).in_object(&self.name)
         })?;
+        let within = self.within_budget(self.index.records.columns().byte_len(number));
+        let read = within.and_then(|_| self.record_buffer(number));
+        read.map_err(|error: Error| error.in_record(name).in_object(&self.name))
+    }
+
+    /// The bytes of the record of this number, verified, whatever the budget: at most 64 MiB.
+    pub(super) fn record_buffer(&self, number: usize) -> Result<Buffer> {
         let entry = self.record_entry(number);
-        let read = || {
-            let len = self.within_budget(entry.table.byte_len(number))?;
-            let mut buffer = Buffer::zeroed(len)?;
-            self.read_into(entry, Dtype::Opaque, 0..len as u64, &mut buffer)?;
-            Ok(buffer)
-        };
-        read().map_err(|error: Error| error.in_record(name).in_object(&self.name))
+        // OK to cast: a record's length was compared with the limit.
+        let len = entry.table.byte_len(number);
+        let mut buffer = Buffer::zeroed(len as usize)?;
+        self.read_into(entry, Dtype::Opaque, 0..len, &mut buffer)?;
+        Ok(buffer)
     }
 
     pub(super) fn tensor_entry(&self, number: usize) -> Entry<'_> {

@@ -1,10 +1,17 @@
-//! Verifying a whole file: every chunk, every byte of padding, index and mirror. With header and footer, which opening
-//! verifies, no byte of the file is left out. And handing on what was verified to a mapping of the same file.
+//! Verifying a whole file: every chunk, every byte of padding, index and mirror, and every record decoded. With header and
+//! footer, which opening verifies, no byte of the file is left out. And handing on what was verified to a mapping of the
+//! same file.
 
 use super::Checkpoint;
-use super::stretch::{Stretch, Window};
+use super::chunks::Scratch;
+use super::stretch::{MustBe, Stretch, Window};
+use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::DEFAULT_CHUNK_LOG2;
+use crate::format::records;
+use crate::format::table::{CODEC_RAW, Chunk};
 use crate::pipeline;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
@@ -25,10 +32,39 @@ pub struct Report {
     pub bytes: u64,
     /// What is damaged, in the order of the file. Empty means: every byte is as it was written.
     pub damage: Vec<Error>,
+    /// Records whose bytes are as they were written, by a codec that this version does not know: whether they are whole
+    /// as records it cannot tell.
+    pub unsupported: Vec<Error>,
+}
+
+/// What threads found so far, each with its place in the file.
+#[derive(Default)]
+struct Found {
+    damage: Vec<(u64, Error)>,
+    unsupported: Vec<(u64, Error)>,
+    /// Records with a chunk that does not match its checksum.
+    damaged_records: BTreeSet<usize>,
+}
+
+impl Found {
+    /// Takes down what is an answer.
+    ///
+    /// # Errors
+    /// What is in the way of answering.
+    fn put(&mut self, at: u64, outcome: Result<()>) -> Result<()> {
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::Damaged => self.damage.push((at, error)),
+            Err(error) if error.kind() == ErrorKind::Unsupported => self.unsupported.push((at, error)),
+            other => return other,
+        }
+        Ok(())
+    }
 }
 
 impl Checkpoint {
-    /// Verifies every byte of the file, whatever was verified before.
+    /// Verifies every byte of the file, whatever was verified before: chunks by their checksums, padding, index and mirror,
+    /// and that the two are the same; and decodes every record. Tensors are not decoded. Memory is a few MiB for each
+    /// thread and one record, whatever the budget.
     ///
     /// # Errors
     /// `Damaged` with the first damage, `Io`.
@@ -42,33 +78,81 @@ impl Checkpoint {
     /// # Errors
     /// `Io`.
     pub fn report(&self) -> Result<Report> {
-        let damage = Mutex::new(Vec::new());
+        let found = Mutex::new(Found::default());
         let len = |stretch: &Stretch| stretch.range.end - stretch.range.start;
-        let batches = pipeline::batches(self.stretches(), BATCH, len).enumerate();
-        pipeline::each(
-            self.workers_for(self.len_bytes()),
-            batches,
-            Window::default,
-            |window, (batch, all)| {
-                window.ahead_to = all.last().map_or(0, |last| last.range.end);
-                all.into_iter().try_for_each(|stretch| match self.verified_bytes(&stretch, window) {
-                    Err(error) if error.kind() == ErrorKind::Damaged => {
-                        damage.lock().unwrap_or_else(PoisonError::into_inner).push((batch, error));
-                        Ok(())
-                    }
-                    verified => verified.map(drop),
-                })
-            },
-        )?;
-        let mut damage = damage.into_inner().unwrap_or_else(PoisonError::into_inner);
-        // Stable: within a batch one thread went through the file in order.
-        damage.sort_by_key(|(batch, _)| *batch);
+        let batches = pipeline::batches(self.stretches(), BATCH, len);
+        let room = <(Window, Scratch)>::default;
+        pipeline::each(self.workers_for(self.len_bytes()), batches, room, |(window, scratch), all| {
+            window.ahead_to = all.last().map_or(0, |last| last.range.end);
+            all.into_iter().try_for_each(|stretch| {
+                let outcome = self.verify_stretch(&stretch, window, scratch);
+                if outcome.is_ok() {
+                    return Ok(());
+                }
+                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                if let MustBe::Chunk { is_tensor: false, of, .. } = stretch.must_be {
+                    found.damaged_records.insert(of);
+                }
+                found.put(stretch.range.start, outcome)
+            })
+        })?;
+        let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.decode_large_records(&mut found)?;
+        let in_order = |mut errors: Vec<(u64, Error)>| {
+            errors.sort_by_key(|(at, _)| *at);
+            errors.into_iter().map(|(_, error)| error).collect()
+        };
         Ok(Report {
             tensors: self.index.tensors.len(),
             records: self.index.records.len(),
             chunks: self.index.tensors.chunk_count() + self.index.records.chunk_count(),
             bytes: self.len_bytes(),
-            damage: damage.into_iter().map(|(_, error)| error).collect(),
+            damage: in_order(found.damage),
+            unsupported: in_order(found.unsupported),
+        })
+    }
+
+    /// Verifies and decodes one record, and keeps nothing of it.
+    ///
+    /// # Errors
+    /// `NotFound`, `Damaged`, `Unsupported` for a codec that this version does not know, `LimitExceeded`, `Io`.
+    pub fn verify_record(&self, name: &str) -> Result<()> {
+        let checked = records::check(&self.record_bytes(name)?);
+        checked.map(drop).map_err(|error| error.in_record(name).in_object(self.name()))
+    }
+
+    fn verify_stretch(&self, stretch: &Stretch, window: &mut Window, scratch: &mut Scratch) -> Result<()> {
+        let bytes = self.verified_bytes(stretch, window)?;
+        match &stretch.must_be {
+            MustBe::Chunk { is_tensor: false, of, chunk, .. } if self.is_small_record(*of) => {
+                self.named_record(*of, decode_small(chunk, bytes, scratch))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a record is decoded where its only chunk passes by, instead of being read once more.
+    fn is_small_record(&self, number: usize) -> bool {
+        let table = self.index.records.columns();
+        table.chunk_numbers(number).len() == 1 && table.byte_len(number) <= 1 << DEFAULT_CHUNK_LOG2
+    }
+
+    /// Those of several chunks, one at a time, and those of none.
+    fn decode_large_records(&self, found: &mut Found) -> Result<()> {
+        let table = self.index.records.columns();
+        for number in 0..table.len() {
+            if self.is_small_record(number) || found.damaged_records.contains(&number) {
+                continue;
+            }
+            let decoded = self.record_buffer(number).and_then(|bytes| records::check(&bytes).map(drop));
+            found.put(table.offset(number), self.named_record(number, decoded))?;
+        }
+        Ok(())
+    }
+
+    fn named_record(&self, record: usize, outcome: Result<()>) -> Result<()> {
+        outcome.map_err(|error| {
+            error.in_record(self.index.records.columns().name(record)).in_object(self.name())
         })
     }
 
@@ -82,6 +166,18 @@ impl Checkpoint {
         }
         self
     }
+}
+
+fn decode_small(chunk: &Chunk, stored: &[u8], Scratch { decoder, decoded, .. }: &mut Scratch) -> Result<()> {
+    if chunk.codec == CODEC_RAW {
+        return records::check(stored).map(drop);
+    }
+    // OK to cast: within a chunk.
+    decoded.resize(chunk.raw_len as usize, 0);
+    decoder
+        .decode(chunk.codec, chunk.filter, stored, decoded, Dtype::Opaque)
+        .map_err(|error| error.at_byte(chunk.offset))?;
+    records::check(decoded).map(drop)
 }
 
 #[cfg(test)]

@@ -101,6 +101,18 @@ impl Frames {
     }
 }
 
+/// The largest window that a frame may ask for: more than any chunk is long, what zstd asks for at its highest level where
+/// it does not know how much will come, and what every decoder of it grants unless it is told otherwise.
+const MOST_WINDOW: u64 = 1 << 27;
+
+/// The window that a frame's header asks for; `None` where it is the frame's own length, or there is no whole header.
+fn window(frame: &[u8]) -> Option<u64> {
+    let &[_, _, _, _, descriptor, window, ..] = frame else { return None };
+    let single_segment = descriptor & 0x20 != 0;
+    let base = 1_u64 << (10 + (window >> 3));
+    (!single_segment).then(|| base + base / 8 * u64::from(window & 7))
+}
+
 /// Reads frames.
 #[derive(Default)]
 pub struct Unframer(Option<Decompressor<'static>>);
@@ -120,12 +132,60 @@ impl Unframer {
         if !zstd_safe::find_frame_compressed_size(stored).is_ok_and(|len| len == stored.len()) {
             return Err(Error::damaged("the bytes match their checksum and are not one zstd frame"));
         }
+        if let Some(window) = window(stored).filter(|&window| window > MOST_WINDOW) {
+            return Err(Error::damaged("window of the zstd frame")
+                .expected(format!("at most {MOST_WINDOW}"))
+                .found(window));
+        }
         match context.decompress_to_buffer(stored, raw) {
             Ok(len) if len == raw.len() => Ok(()),
             Ok(len) => Err(Error::damaged("decoded length").expected(raw.len()).found(len)),
             Err(error) => {
                 Err(Error::damaged("the bytes match their checksum and are not zstd").because(error))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn no_frame_that_is_written_asks_for_more_window_than_is_read() {
+        // The longest chunk, one that is longer than the windows of low levels, and those around a block.
+        for len in [1 << 26, (1 << 26) - 1, 1 << 20, (1 << 17) + 1, 1000, 1] {
+            let bytes = vec![7; len];
+            let mut frame = vec![0; bound(len)];
+            for effort in [Effort::Huffman, Effort::HuffmanAndRuns, Effort::Light, Effort::Thorough] {
+                let stored = Frames::default().smallest(&[effort], &bytes, &mut frame).unwrap().unwrap();
+                let asked = window(&frame[..stored]).unwrap_or(len as u64);
+                assert!(asked <= 1 << 26, "{asked} for {len} bytes by {effort:?}");
+            }
+        }
+        // Of the levels that nobody uses here too.
+        for level in zstd::compression_level_range() {
+            let (bytes, mut frame) = (vec![7; 1 << 21], vec![0; bound(1 << 21)]);
+            let stored = Compressor::new(level).unwrap().compress_to_buffer(&bytes, &mut frame).unwrap();
+            assert!(window(&frame[..stored]).unwrap_or_default() <= 1 << 26, "level {level}");
+        }
+    }
+
+    #[test]
+    fn a_window_is_read_up_to_the_bound_and_no_further() {
+        // 100 times one byte, behind a header with a window and without a length.
+        let frame = |window: u8| [0x28, 0xB5, 0x2F, 0xFD, 0x00, window, 0x23, 0x03, 0x00, 0x07];
+        let mut raw = [0; 100];
+        for (descriptor, asked) in [(0, 1 << 10), (17 << 3, 1 << 27), (16 << 3 | 7, (1 << 26) / 8 * 15)] {
+            assert_eq!(window(&frame(descriptor)), Some(asked));
+            Unframer::default().fill(&frame(descriptor), &mut raw).unwrap();
+            assert_eq!(raw, [7; 100]);
+        }
+        for descriptor in [17 << 3 | 1, 18 << 3, 22 << 3, 255] {
+            let error = Unframer::default().fill(&frame(descriptor), &mut raw).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Damaged);
+            assert!(error.to_string().contains("window"), "{error}");
         }
     }
 }

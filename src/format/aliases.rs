@@ -3,19 +3,19 @@
 use super::le;
 use super::limits::Limits;
 use crate::error::{Error, ErrorKind, Result};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Columns<'a> {
     /// All aliases, one after the other, UTF-8, sorted by their bytes, each once, none of them a tensor's name.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     names: &'a [u8],
     /// u32: where each alias ends in `names`.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     name_ends: &'a [u8],
     /// u32: the number of the tensor it stands for.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     targets: &'a [u8],
 }
 
@@ -41,7 +41,8 @@ pub fn encode(aliases: &Aliases) -> Option<Vec<u8>> {
 /// # Errors
 /// `Damaged`.
 pub fn decode(payload: &[u8], tensors: usize, is_tensor: impl Fn(&str) -> bool) -> Result<Aliases> {
-    let columns: Columns<'_> = super::records::decode_columns(payload)?;
+    let [names, name_ends, targets] = super::records::columns(payload, ["names", "name_ends", "targets"])?;
+    let columns = Columns { names, name_ends, targets };
     let count = columns.name_ends.len() / 4;
     if count as u64 > Limits::V1.tensors
         || !columns.name_ends.len().is_multiple_of(4)

@@ -78,6 +78,13 @@ impl Header {
             return Err(checksum_error("checksum of the header", expected, found).at_byte(0));
         }
         let read_version = le::u16(bytes, READ_VERSION_FIELD);
+        if read_version == 0 {
+            // No version, so that nothing says what its flags would mean.
+            return Err(Error::damaged("read version")
+                .at_byte(READ_VERSION_FIELD.start as u64)
+                .expected(READ_VERSION)
+                .found(read_version));
+        }
         if read_version > READ_VERSION {
             return Err(Error::new(ErrorKind::NewerVersion, "format version")
                 .expected(format!("at most {READ_VERSION}"))
@@ -91,7 +98,6 @@ impl Header {
         };
         flags.check()?;
         for (what, range, expected) in [
-            ("read version", READ_VERSION_FIELD, 1),
             ("header length", HEADER_LENGTH, LEN as u64),
             ("alignment", ALIGNMENT, super::PAGE),
             ("checksum id", CHECKSUM_ID, u64::from(CHECKSUM_CRC32)),

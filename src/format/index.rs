@@ -159,6 +159,13 @@ impl<B: AsRef<[u8]> + Clone> Index<B> {
     }
 }
 
+impl<B: AsRef<[u8]>> Index<B> {
+    /// The bytes of the region that this is the index of.
+    pub fn region(&self) -> &[u8] {
+        self.tensors.bytes()
+    }
+}
+
 /// Kinds and payload ranges.
 type Sections = Vec<(u32, Range<usize>)>;
 

@@ -1,13 +1,15 @@
-//! Records: MessagePack behind one guarded door. Owns: the structural check (depth, duplicate keys, trailing bytes,
-//! lengths) that every MessagePack byte of a file passes before serde sees it.
-//!
-//! rmp-serde by itself recurses as deep as the bytes say, ignores trailing bytes, and lets the last of two equal keys win.
+//! Records: MessagePack behind one guarded door. Owns: encoding and decoding, and the columns of a table. The structural
+//! check that every MessagePack byte of a file passes before serde sees it is in walk.rs.
+
+mod walk;
+
+pub use walk::check;
 
 use super::limits::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use walk::{Item, Walker};
 
 /// Encodes a record by field names, and refuses what [`decode`] would refuse.
 ///
@@ -52,195 +54,39 @@ pub fn decode_owned<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     decode(bytes)
 }
 
-/// Decodes a map of binary columns: the library's own structs. Columns that the struct does not have are ignored.
+/// The binary columns of these names in a map. Columns of other names are ignored, whatever their keys and values are.
 ///
 /// # Errors
-/// `Damaged` when the bytes are anything else, or a column is missing.
-pub(super) fn decode_columns<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
+/// `Damaged` when the bytes are no map that keeps the rules of records, or a column is missing or not binary.
+pub(super) fn columns<'a, const N: usize>(bytes: &'a [u8], names: [&str; N]) -> Result<[&'a [u8]; N]> {
     check(bytes)?;
-    let mut walker = Walker { bytes, at: 0 };
+    let mut walker = Walker::new(bytes);
     let Item::Map(pairs) = walker.item()? else { return Err(walker.wrong("no map of columns")) };
+    let mut found = [None; N];
     for _ in 0..pairs {
-        let (key, marker) = (walker.item()?, walker.bytes.get(walker.at));
-        if !matches!((key, marker), (Item::Text(_), Some(0xC4..=0xC6))) {
-            return Err(walker.wrong("a column that is not bytes under a name"));
-        }
-        walker.item()?;
-    }
-    rmp_serde::from_slice(bytes).map_err(|error| Error::damaged("a column is missing").because(error))
-}
-
-/// About how many bytes a record takes as a [`Value`](super::value::Value): 32 each, doubled for the growth of lists, and
-/// what text and maps keep elsewhere.
-///
-/// # Errors
-/// `Damaged` when the bytes are not one well-formed value within the limits.
-pub fn size_as_value(bytes: &[u8]) -> Result<u64> {
-    /// The node of a map, with room for 11 pairs.
-    const MAP: u64 = 640;
-    check(bytes)?;
-    let mut walker = Walker { bytes, at: 0 };
-    let mut size = 0;
-    while walker.at < bytes.len() {
-        let start = walker.at;
-        let elsewhere = match walker.item()? {
-            Item::Map(0) | Item::List(_) => 0,
-            Item::Map(pairs) => MAP + 64 * pairs,
-            Item::Scalar | Item::Text(_) => (walker.at - start) as u64,
+        let place = match walker.item()? {
+            Item::Text(key) => names.iter().position(|name| name.as_bytes() == key),
+            _ => None,
         };
-        size += 64 + elsewhere;
+        let Some(place) = place else {
+            walker.skip_value()?;
+            continue;
+        };
+        let Item::Bin(column) = walker.item()? else {
+            return Err(walker.wrong("a column that is not bytes"));
+        };
+        found[place] = Some(column);
     }
-    Ok(size)
+    if let Some(missing) = found.iter().position(Option::is_none) {
+        return Err(Error::damaged("a column is missing").expected(names[missing]));
+    }
+    Ok(found.map(Option::unwrap_or_default))
 }
 
 fn short_type_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     let generic = name.find('<').unwrap_or(name.len());
     name[..generic].rfind("::").map_or(name, |at| &name[at + 2..])
-}
-
-/// One well-formed value and nothing behind it.
-pub fn check(bytes: &[u8]) -> Result<()> {
-    let mut walker = Walker { bytes, at: 0 };
-    walker.value()?;
-    if walker.at == bytes.len() {
-        return Ok(());
-    }
-    Err(Error::damaged("bytes after the end of the value").expected(walker.at).found(bytes.len()))
-}
-
-struct Walker<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-/// A list or map whose items are still to come.
-struct Open<'a> {
-    left: u64,
-    keys: Option<HashSet<(bool, &'a [u8])>>,
-    key_next: bool,
-}
-
-/// What one MessagePack marker announces.
-enum Item<'a> {
-    Scalar,
-    Text(&'a [u8]),
-    List(u64),
-    Map(u64),
-}
-
-impl<'a> Walker<'a> {
-    /// Walks one value without recursion: the depth is a number here, not a stack.
-    fn value(&mut self) -> Result<()> {
-        let mut open: Vec<Open<'a>> = Vec::new();
-        loop {
-            let start = self.at;
-            let item = self.item()?;
-            if let Some(parent) = open.last_mut() {
-                parent.left -= 1;
-                if let Some(keys) = parent.keys.as_mut().filter(|_| parent.key_next) {
-                    let key = match item {
-                        Item::Text(text) => (true, text),
-                        Item::Scalar => (false, &self.bytes[start..self.at]),
-                        _ => return Err(self.wrong("a list or map as a key")),
-                    };
-                    if !keys.insert(key) {
-                        return Err(Error::damaged(format!(
-                            "key {:?} stands twice, again in byte {start} of the value",
-                            String::from_utf8_lossy(key.1)
-                        )));
-                    }
-                }
-                parent.key_next = !parent.key_next;
-            }
-            match item {
-                Item::List(0) | Item::Map(0) | Item::Scalar | Item::Text(_) => {}
-                Item::List(left) => open.push(Open { left, keys: None, key_next: false }),
-                Item::Map(pairs) => {
-                    open.push(Open { left: pairs * 2, keys: Some(HashSet::new()), key_next: true })
-                }
-            }
-            if open.len() as u64 > Limits::V1.record_depth {
-                return Err(
-                    Error::damaged("nesting").expected(format!("at most {} deep", Limits::V1.record_depth))
-                );
-            }
-            while open.last().is_some_and(|top| top.left == 0) {
-                open.pop();
-            }
-            if open.is_empty() {
-                return Ok(());
-            }
-        }
-    }
-
-    fn item(&mut self) -> Result<Item<'a>> {
-        let marker = self.take(1)?[0];
-        let item = match marker {
-            0x00..=0x7F | 0xE0..=0xFF | 0xC0 | 0xC2 | 0xC3 => Item::Scalar,
-            0x80..=0x8F => Item::Map(u64::from(marker & 15)),
-            0x90..=0x9F => Item::List(u64::from(marker & 15)),
-            0xA0..=0xBF => self.text(u64::from(marker & 31))?,
-            0xC1 => return Err(self.wrong("the unused marker c1")),
-            0xC4..=0xC6 => self.skip_counted(1 << (marker - 0xC4), 0)?,
-            0xC7..=0xC9 => self.skip_counted(1 << (marker - 0xC7), 1)?,
-            0xCA => self.skip(4)?,
-            0xCB => self.skip(8)?,
-            0xCC..=0xCF => self.skip(1 << (marker - 0xCC))?,
-            0xD0..=0xD3 => self.skip(1 << (marker - 0xD0))?,
-            0xD4..=0xD8 => self.skip(1 + (1 << (marker - 0xD4)))?,
-            0xD9..=0xDB => {
-                let len = self.number(1 << (marker - 0xD9))?;
-                self.text(len)?
-            }
-            0xDC | 0xDD => Item::List(self.number(2 << (marker - 0xDC))?),
-            0xDE | 0xDF => Item::Map(self.number(2 << (marker - 0xDE))?),
-        };
-        // Every item takes at least a byte (two for a pair): a count beyond what is left is a lie, told early.
-        let least = match item {
-            Item::List(count) => count,
-            Item::Map(pairs) => pairs * 2,
-            _ => 0,
-        };
-        if least > (self.bytes.len() - self.at) as u64 {
-            return Err(self.wrong("a count larger than the bytes left"));
-        }
-        Ok(item)
-    }
-
-    fn text(&mut self, len: u64) -> Result<Item<'a>> {
-        let text = self.take(len)?;
-        match std::str::from_utf8(text) {
-            Ok(_) => Ok(Item::Text(text)),
-            Err(error) => Err(self.wrong("text that is not UTF-8").because(error)),
-        }
-    }
-
-    fn skip(&mut self, len: u64) -> Result<Item<'a>> {
-        self.take(len).map(|_| Item::Scalar)
-    }
-
-    fn skip_counted(&mut self, width: u64, extra: u64) -> Result<Item<'a>> {
-        let len = self.number(width)?;
-        self.skip(len + extra)
-    }
-
-    /// A big-endian count, as MessagePack has them.
-    fn number(&mut self, width: u64) -> Result<u64> {
-        Ok(self.take(width)?.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)))
-    }
-
-    fn take(&mut self, len: u64) -> Result<&'a [u8]> {
-        let rest = &self.bytes[self.at..];
-        let taken = usize::try_from(len).ok().and_then(|len| rest.get(..len));
-        let taken = taken.ok_or_else(|| self.wrong("a value longer than the bytes left"))?;
-        self.at += taken.len();
-        Ok(taken)
-    }
-
-    fn wrong(&self, what: &str) -> Error {
-        Error::damaged(format!("not MessagePack: {what}, in byte {} of the value", self.at))
-    }
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ impl<B: AsRef<[u8]>> Table<B> {
         workers: usize,
     ) -> Result<Self> {
         let base = bytes.as_ref().as_ptr() as usize;
-        let columns: Columns<'_> = super::records::decode_columns(&bytes.as_ref()[payload])?;
+        let columns = Columns::decode(&bytes.as_ref()[payload])?;
         // The columns are subslices of `bytes`: their places are the differences of their addresses.
         let range = |column: &[u8]| match column.len() {
             0 => 0..0,
@@ -100,6 +100,11 @@ impl<B: AsRef<[u8]>> Table<B> {
             chunk_stored: range(columns.chunk_stored),
         };
         Ok(Self { bytes, columns, data_end })
+    }
+
+    /// The bytes that it was parsed from, and whatever is around it.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
     }
 
     /// Number of entries.

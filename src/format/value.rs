@@ -109,7 +109,7 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
+        let mut values = Vec::with_capacity(cautious(seq.size_hint()));
         while let Some(value) = seq.next_element()? {
             values.push(value);
         }
@@ -117,7 +117,7 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut pairs: Vec<(Value, Value)> = Vec::new();
+        let mut pairs: Vec<(Value, Value)> = Vec::with_capacity(cautious(map.size_hint()));
         while let Some(pair) = map.next_entry()? {
             pairs.push(pair);
         }
@@ -130,6 +130,12 @@ impl<'de> Visitor<'de> for AnyValue {
         });
         Ok(Value::Map(named.collect()))
     }
+}
+
+/// Room for as many values as are announced, so that most lists and maps are not twice as large as what is in them; and
+/// for no more than a mebibyte of them, since whoever announces them may lie where this is deserialized from elsewhere.
+fn cautious(announced: Option<usize>) -> usize {
+    announced.unwrap_or_default().min((1 << 20) / size_of::<(Value, Value)>())
 }
 
 impl fmt::Display for Value {

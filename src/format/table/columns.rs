@@ -4,50 +4,50 @@
 use super::CODEC_RAW;
 use crate::dtype::Dtype;
 use crate::error::Result;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::ops::Range;
 
 /// The columns as they stand in the file, and reading them. All integers are little-endian and unaligned.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Columns<'a> {
     /// All names, one after the other, UTF-8, sorted by their bytes, each once.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     pub(super) names: &'a [u8],
     /// u32: where each name ends in `names`.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     pub(super) name_ends: &'a [u8],
     /// u16: dtype ids.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     pub(super) dtypes: &'a [u8],
     /// u32: where each entry's axes end in `dims`.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     pub(super) dim_ends: &'a [u8],
     /// u64: lengths of the axes.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     pub(super) dims: &'a [u8],
     /// u64: raw length in bytes.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     pub(super) byte_lens: &'a [u8],
     /// u64: absolute offset of the extent; 0 for an entry without bytes.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     pub(super) offsets: &'a [u8],
     /// u8: raw bytes of a chunk, as a power of two.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     pub(super) chunk_log2: &'a [u8],
     /// u32: where each entry's chunks end in the chunk columns.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     pub(super) chunk_ends: &'a [u8],
     /// u32: checksum over each chunk's stored bytes.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     pub(super) chunk_crcs: &'a [u8],
     /// u8 each, or empty when every chunk is raw.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     pub(super) chunk_codecs: &'a [u8],
     /// u8 each, or empty when every chunk is raw.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     pub(super) chunk_filters: &'a [u8],
     /// u32 each, stored length, or empty when every chunk is raw.
-    #[serde(borrow, with = "serde_bytes")]
+    #[serde(with = "serde_bytes")]
     pub(super) chunk_stored: &'a [u8],
 }
 
@@ -126,6 +126,60 @@ impl<'a, I: Iterator<Item = Fields<'a>>> Iterator for Rows<I> {
 
 // Small and called from iterators that are compiled in the caller's crate: inlined there, a listing is twice as fast.
 impl<'a> Columns<'a> {
+    /// The columns of a table's payload, not yet held against each other.
+    ///
+    /// # Errors
+    /// `Damaged` when one is missing or not binary, or the payload is no map that keeps the rules of records.
+    pub fn decode(payload: &'a [u8]) -> Result<Self> {
+        let [
+            names,
+            name_ends,
+            dtypes,
+            dim_ends,
+            dims,
+            byte_lens,
+            offsets,
+            chunk_log2,
+            chunk_ends,
+            chunk_crcs,
+            chunk_codecs,
+            chunk_filters,
+            chunk_stored,
+        ] = crate::format::records::columns(
+            payload,
+            [
+                "names",
+                "name_ends",
+                "dtypes",
+                "dim_ends",
+                "dims",
+                "byte_lens",
+                "offsets",
+                "chunk_log2",
+                "chunk_ends",
+                "chunk_crcs",
+                "chunk_codecs",
+                "chunk_filters",
+                "chunk_stored",
+            ],
+        )?;
+        Ok(Self {
+            names,
+            name_ends,
+            dtypes,
+            dim_ends,
+            dims,
+            byte_lens,
+            offsets,
+            chunk_log2,
+            chunk_ends,
+            chunk_crcs,
+            chunk_codecs,
+            chunk_filters,
+            chunk_stored,
+        })
+    }
+
     /// Number of entries.
     #[inline]
     pub fn len(&self) -> usize {

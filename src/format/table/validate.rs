@@ -355,7 +355,7 @@ mod tests {
             table.byte_lens[8] = 9;
             table.name_ends[at * 4..][..4].copy_from_slice(&end.to_le_bytes());
             let bytes = table.encode();
-            let columns: Columns<'_> = super::super::super::records::decode_columns(&bytes).unwrap();
+            let columns = Columns::decode(&bytes).unwrap();
             let validator = Validator { columns: &columns, kind: Kind::Tensors, data_limit: u64::MAX };
             validator.check_lengths().unwrap();
             let error = validator.check_rows(4096).unwrap_err().to_string();

@@ -22,7 +22,7 @@ pub fn ok(file: &str, rules: &[&'static str], what: &'static str, container: &Co
     with_bytes(file, rules, what, container, container.finish())
 }
 
-fn with_bytes(
+pub fn with_bytes(
     file: &str,
     rules: &[&'static str],
     what: &'static str,

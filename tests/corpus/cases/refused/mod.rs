@@ -31,7 +31,7 @@ pub fn reject(
 }
 
 pub const DAMAGED: (&str, &str) = ("damaged", "open");
-const FOREIGN: (&str, &str) = ("foreign", "open");
+pub const FOREIGN: (&str, &str) = ("foreign", "open");
 const NEWER: (&str, &str) = ("newer-version", "open");
 pub const READ: (&str, &str) = ("damaged", "read");
 const VERIFY: (&str, &str) = ("damaged", "verify");
