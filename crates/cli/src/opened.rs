@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 use tensorkeep::convert::Foreign;
-use tensorkeep::{Checkpoint, Dtype, Error, Result, Scratch, Tensor, Value};
+use tensorkeep::{Checkpoint, Dtype, Error, ErrorKind, Result, Scratch, Tensor, Value};
 
 /// An open file.
 #[derive(Debug)]
@@ -114,7 +114,11 @@ impl Opened {
     pub fn records(&self) -> Vec<(String, Result<Value>)> {
         match self {
             Self::Own(checkpoint) => {
-                checkpoint.records().map(|name| (name.to_owned(), checkpoint.record_value(name))).collect()
+                let mut left = RECORDS;
+                checkpoint
+                    .records()
+                    .map(|name| (name.to_owned(), within(&mut left, checkpoint, name)))
+                    .collect()
             }
             Self::Foreign(foreign) => {
                 let text = |(key, text): (&String, &String)| (key.clone(), Value::Text(text.clone()));
@@ -140,6 +144,37 @@ impl Opened {
             }
         }
     }
+}
+
+/// Bytes that all records together may take as values: as many as one of them may.
+const RECORDS: usize = 256 << 20;
+
+/// One record, if there is room for it beside those before.
+fn within(left: &mut usize, checkpoint: &Checkpoint, name: &str) -> Result<Value> {
+    let value = checkpoint.record_value(name)?;
+    match left.checked_sub(held(&value)) {
+        Some(less) => {
+            *left = less;
+            Ok(value)
+        }
+        None => Err(Error::new(ErrorKind::LimitExceeded, "bytes of all records' values in memory")
+            .expected(format!("at most {RECORDS}"))
+            .in_record(name)
+            .in_object(checkpoint.name())),
+    }
+}
+
+/// About how many bytes a value takes.
+fn held(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::List(values) => values.iter().map(held).sum(),
+            Value::Map(map) => map.iter().map(|(key, value)| 64 + key.len() + held(value)).sum(),
+            Value::Pairs(pairs) => pairs.iter().map(|(key, value)| held(key) + held(value)).sum(),
+            _ => 0,
+        }
 }
 
 fn mirror_used(damage: &Error) -> String {

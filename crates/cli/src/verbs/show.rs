@@ -9,33 +9,66 @@ use crate::tree::Node;
 use crate::{Done, numbers, output, records};
 use serde_json::json;
 use std::collections::HashMap;
-use tensorkeep::{Result, Scratch, Value};
+use tensorkeep::{Error, ErrorKind, Result, Scratch, Value};
+
+/// What is shown, and what cannot be: a record or a tensor that does not verify costs only itself.
+struct Shown {
+    opened: Opened,
+    metas: Vec<Meta>,
+    records: Vec<(String, Value)>,
+    /// The first values of tensors by name, or why there are none.
+    values: HashMap<String, Result<String>>,
+    /// Records that cannot be read, and why.
+    lost: Vec<(String, Error)>,
+}
 
 /// Shows one checkpoint.
 ///
 /// # Errors
-/// As opening it; `Damaged` for a record that does not verify.
+/// As opening it. The exit code is that of the first record, or of the first tensor whose values were asked for, that cannot be read.
 pub fn run(args: &Show, json: bool) -> Done {
     let opened = Target::parse(&args.selected.target)?.look()?;
-    let records = opened.readable_records()?;
+    let (mut records, mut lost) = (Vec::new(), Vec::new());
+    for (name, record) in opened.records() {
+        match record {
+            Ok(value) => records.push((name, value)),
+            Err(error) => lost.push((name, error)),
+        }
+    }
     let mut metas = opened.tensors(args.selected.only.as_deref());
     sort(&mut metas, args.sort.unwrap_or(Sort::Name));
-    if json {
-        output::print_json("show", as_json(&opened, &metas, &records, args.values)?)?;
-        return Ok(Exit::Ok);
+    let values = values(&opened, &metas, args.values);
+    let shown = Shown { opened, metas, records, values, lost };
+    match json {
+        true => output::print_json("show", as_json(&shown))?,
+        false => print(&shown, args)?,
     }
+    Ok(answer(&shown))
+}
+
+/// What is only too large to be shown is as it should be.
+fn answer(shown: &Shown) -> Exit {
+    let records = shown.lost.iter().map(|(_, error)| error);
+    let tensors = shown.metas.iter().filter_map(|meta| shown.values.get(&meta.name)?.as_ref().err());
+    let mut errors = records.chain(tensors).filter(|error| error.kind() != ErrorKind::LimitExceeded);
+    errors.next().map_or(Exit::Ok, Exit::from)
+}
+
+fn print(shown: &Shown, args: &Show) -> Result<()> {
+    let Shown { opened, metas, records, lost, .. } = shown;
     opened.warnings().iter().for_each(output::warn);
-    let mut text = summary(&opened, &metas, &records);
+    let mut text = summary(opened, metas, records);
     text.push_str("\n\n");
-    text.push_str(&tensors(&opened, &metas, args)?);
-    if !records.is_empty() && args.selected.only.is_none() {
+    text.push_str(&tensors(shown, args));
+    if !(records.is_empty() && lost.is_empty()) && args.selected.only.is_none() {
         let mut lines = vec![String::new(), output::bold("records")];
         records.iter().for_each(|(name, value)| records::lines(name, value, 0, &mut lines));
+        let lost = lost.iter().map(|(name, error)| output::clean(&format!("{name}: {error}")));
+        lines.extend(lost);
         text.push('\n');
         text.push_str(&lines.join("\n"));
     }
-    output::print(text)?;
-    Ok(Exit::Ok)
+    output::print(text)
 }
 
 fn sort(metas: &mut [Meta], by: Sort) {
@@ -76,10 +109,9 @@ fn summary(opened: &Opened, metas: &[Meta], records: &[(String, Value)]) -> Stri
     lines.join("\n")
 }
 
-fn tensors(opened: &Opened, metas: &[Meta], args: &Show) -> Result<String> {
+fn tensors(Shown { metas, values, .. }: &Shown, args: &Show) -> String {
     let all = total(metas).max(1);
     let share = |bytes: u64| format!("{:.1} %", 100.0 * bytes as f64 / all as f64);
-    let values = values(opened, metas, args.values)?;
     let row = |label: &str, meta: &Meta| {
         let bytes = if meta.alias_of.is_some() { 0 } else { meta.byte_len };
         let mut row = vec![
@@ -90,13 +122,17 @@ fn tensors(opened: &Opened, metas: &[Meta], args: &Show) -> Result<String> {
             share(bytes),
             meta.storage_text(),
         ];
-        row.extend(values.get(meta.name.as_str()).cloned());
+        let first = values.get(&meta.name);
+        row.extend(first.map(|values| match values {
+            Ok(text) => text.clone(),
+            Err(error) => error.kind().as_str().to_owned(),
+        }));
         row
     };
     let mut header = vec!["tensor", "dtype", "shape", "size", "share", "stored"];
     header.extend((args.values > 0).then_some("values"));
     if args.sort.is_some() {
-        return Ok(output::table(&header, &[3, 4], metas.iter().map(|meta| row(&meta.name, meta))));
+        return output::table(&header, &[3, 4], metas.iter().map(|meta| row(&meta.name, meta)));
     }
     let root = Node::of(metas);
     let rows = root.lines().into_iter().map(|line| match line.leaf {
@@ -109,32 +145,26 @@ fn tensors(opened: &Opened, metas: &[Meta], args: &Show) -> Result<String> {
             share(line.bytes),
         ],
     });
-    Ok(output::table(&header, &[3, 4], rows))
+    output::table(&header, &[3, 4], rows)
 }
 
 /// The first values of each tensor; only the first chunk is read.
-fn values<'m>(opened: &Opened, metas: &'m [Meta], count: usize) -> Result<HashMap<&'m str, String>> {
-    let (mut found, mut scratch) = (HashMap::new(), Scratch::default());
-    for meta in metas.iter().filter(|_| count > 0) {
-        let Ok(dtype) = meta.dtype else { continue };
+fn values(opened: &Opened, metas: &[Meta], count: usize) -> HashMap<String, Result<String>> {
+    let mut scratch = Scratch::default();
+    let mut of = |meta: &Meta| {
+        let dtype = meta.dtype.ok()?;
         let mut text = Vec::new();
-        opened.visit(&meta.name, 0..1, &mut scratch, |_, bytes| {
+        let read = opened.visit(&meta.name, 0..1, &mut scratch, |_, bytes| {
             text.extend(bytes.chunks_exact(dtype.size()).take(count).map(|bytes| numbers::one(dtype, bytes)));
             Ok(())
-        })?;
+        });
         let more = if (text.len() as u64) < meta.count() { ", …" } else { "" };
-        found.insert(meta.name.as_str(), format!("{}{more}", text.join(", ")));
-    }
-    Ok(found)
+        Some((meta.name.clone(), read.map(|()| format!("{}{more}", text.join(", ")))))
+    };
+    metas.iter().filter(|_| count > 0).filter_map(&mut of).collect()
 }
 
-fn as_json(
-    opened: &Opened,
-    metas: &[Meta],
-    records: &[(String, Value)],
-    count: usize,
-) -> Result<serde_json::Value> {
-    let values = values(opened, metas, count)?;
+fn as_json(Shown { opened, metas, records, values, lost }: &Shown) -> serde_json::Value {
     let tensor = |meta: &Meta| {
         json!({
             "name": meta.name,
@@ -146,7 +176,8 @@ fn as_json(
             "chunks": meta.chunks,
             "raw": meta.raw,
             "alias_of": meta.alias_of,
-            "values": values.get(meta.name.as_str()),
+            "values": values.get(&meta.name).and_then(|values| values.as_ref().ok()),
+            "error": values.get(&meta.name).and_then(|values| values.as_ref().err()).map(ToString::to_string),
         })
     };
     let mut document = json!({
@@ -154,6 +185,7 @@ fn as_json(
         "bytes": opened.len_bytes(),
         "tensors": metas.iter().map(tensor).collect::<Vec<_>>(),
         "records": records.iter().map(|(name, value)| (name.clone(), output::json_of(value))).collect::<serde_json::Map<_, _>>(),
+        "records_lost": lost.iter().map(|(name, error)| (name.clone(), error.to_string().into())).collect::<serde_json::Map<_, _>>(),
     });
     let more = match opened {
         Opened::Own(checkpoint) => json!({
@@ -169,5 +201,5 @@ fn as_json(
     if let (Some(object), serde_json::Value::Object(more)) = (document.as_object_mut(), more) {
         object.extend(more);
     }
-    Ok(document)
+    document
 }

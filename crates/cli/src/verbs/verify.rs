@@ -8,6 +8,7 @@ use crate::place::Place;
 use crate::target::Target;
 use crate::{Done, output, parallel, stats};
 use serde_json::json;
+use std::collections::HashSet;
 use tensorkeep::convert::Format;
 use tensorkeep::{Checkpoint, Error, ErrorKind, Report, Result, Scratch};
 
@@ -16,7 +17,7 @@ use tensorkeep::{Checkpoint, Error, ErrorKind, Report, Result, Scratch};
 enum Depth {
     /// Header, footer, index, records.
     Quick,
-    /// Every byte by its checksum.
+    /// Every byte by its checksum, and records decoded.
     Bytes,
     /// And every tensor decoded, and searched for NaN and Inf.
     Deep,
@@ -61,11 +62,15 @@ fn answer(verified: &[Verified]) -> Exit {
     if errors().next().is_some() {
         return Exit::Damaged;
     }
+    if verified.iter().any(|one| !one.unsupported.is_empty()) {
+        return Exit::NewerVersion;
+    }
     // Intact, but not numbers to go on with.
     if verified.iter().any(|one| !one.bad.is_empty()) { Exit::No } else { Exit::Ok }
 }
 
 /// One checkpoint's answer.
+#[derive(Default)]
 struct Verified {
     name: String,
     /// Of a foreign file, whose bytes are read and have no checksums that could be verified.
@@ -74,6 +79,8 @@ struct Verified {
     /// Tensors with NaN or Inf: name, how many, the first index.
     bad: Vec<(String, u64, u64)>,
     damage: Vec<Error>,
+    /// What would have to be decoded, and only a newer version can.
+    unsupported: Vec<Error>,
 }
 
 impl Verified {
@@ -81,40 +88,78 @@ impl Verified {
     /// What is not about the checkpoint's bytes.
     fn of(name: String, opened: Result<Opened>, depth: Depth) -> Result<Self> {
         let busy = parallel::busy("verifying", depth != Depth::Quick);
+        let mut verified = Self { name, ..Self::default() };
         let opened = match opened {
             Ok(opened) => opened,
-            Err(error) if is_answer(&error) => {
-                return Ok(Self { name, foreign: None, report: None, bad: vec![], damage: vec![error] });
+            Err(error) => {
+                verified.put(error)?;
+                return Ok(verified);
             }
-            Err(error) => return Err(error),
         };
-        let (foreign, mut report) = match &opened {
-            Opened::Foreign(foreign) => (Some(foreign.format()), read_all(&opened, depth)?),
-            Opened::Own(checkpoint) if depth == Depth::Quick => (None, quick(checkpoint)),
-            Opened::Own(checkpoint) => (None, checkpoint.report()?),
+        let mut report = match &opened {
+            Opened::Foreign(foreign) => {
+                verified.foreign = Some(foreign.format());
+                read_all(&opened, depth)?
+            }
+            Opened::Own(checkpoint) if depth == Depth::Quick => quick(checkpoint)?,
+            Opened::Own(checkpoint) => checkpoint.report()?,
         };
-        let mut damage = std::mem::take(&mut report.damage);
+        let told =
+            std::mem::take(&mut report.damage).into_iter().chain(std::mem::take(&mut report.unsupported));
+        told.into_iter().try_for_each(|error| verified.put(error))?;
+        verified.report = Some(report);
         drop(busy);
-        let mut bad = vec![];
-        if depth == Depth::Deep && damage.is_empty() {
-            match non_finite(&opened) {
-                Ok(found) => bad = found,
-                Err(error) if is_answer(&error) => damage.push(error),
-                Err(error) => return Err(error),
+        if depth == Depth::Deep {
+            verified.decode_all(&opened)?;
+        }
+        Ok(verified)
+    }
+
+    /// Takes down what is an answer.
+    fn put(&mut self, error: Error) -> Result<()> {
+        match error.kind() {
+            ErrorKind::Unsupported => self.unsupported.push(error),
+            _ if is_answer(&error) => self.damage.push(error),
+            _ => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Decodes every tensor whose bytes are as they were written. All at once; and where one fails, one after the other, so
+    /// that all that fail are told.
+    fn decode_all(&mut self, opened: &Opened) -> Result<()> {
+        let mut metas: Vec<Meta> = opened.tensors(None);
+        let damaged: HashSet<&str> = self.damage.iter().filter_map(Error::tensor).collect();
+        metas.retain(|meta| meta.alias_of.is_none() && !damaged.contains(meta.name.as_str()));
+        match non_finite(opened, &metas) {
+            Err(error) if is_answer(&error) => {}
+            all => {
+                self.bad = all?;
+                return Ok(());
             }
         }
-        Ok(Self { name, foreign, report: Some(report), bad, damage })
+        for meta in &metas {
+            match non_finite(opened, std::slice::from_ref(meta)) {
+                Ok(found) => self.bad.extend(found),
+                Err(error) => self.put(error)?,
+            }
+        }
+        Ok(())
     }
 
     fn as_text(&self) -> String {
         let mut text = match (&self.report, self.damage.len()) {
             (Some(report), 0) => format!(
-                "{}: ok, {}, {}, {}, {}",
+                "{}: ok, {}, {}, {}, {}{}",
                 self.name,
                 output::count(report.tensors, "tensor"),
                 output::count(report.records, "record"),
                 output::count(report.chunks, "chunk"),
-                output::size(report.bytes)
+                output::size(report.bytes),
+                match self.unsupported.len() {
+                    0 => String::new(),
+                    parts => format!(", but {} of it cannot be decoded", output::count(parts, "part")),
+                }
             ),
             (Some(_), places) => format!("{}: DAMAGED in {}", self.name, output::count(places, "place")),
             (None, _) => format!("{}: does not open", self.name),
@@ -122,7 +167,7 @@ impl Verified {
         if let Some(format) = self.foreign {
             text.push_str(&format!("\n  format {format}: {}", what_a_read_shows(format)));
         }
-        for error in &self.damage {
+        for error in self.damage.iter().chain(&self.unsupported) {
             text.push_str(&format!("\n  {error}"));
         }
         for (tensor, count, first) in &self.bad {
@@ -151,6 +196,7 @@ impl Verified {
             "chunks": self.report.as_ref().map(|report| report.chunks),
             "bytes": self.report.as_ref().map(|report| report.bytes),
             "damage": self.damage.iter().map(damage).collect::<Vec<_>>(),
+            "unsupported": self.unsupported.iter().map(damage).collect::<Vec<_>>(),
             "non_finite": self.bad.iter().map(bad).collect::<Vec<_>>(),
         })
     }
@@ -176,14 +222,25 @@ fn is_answer(error: &Error) -> bool {
     )
 }
 
-/// Opening has verified header, footer and index; the records are read here.
-fn quick(checkpoint: &Checkpoint) -> Report {
+/// Opening has verified header, footer and index, or the index's mirror; the records are read here.
+fn quick(checkpoint: &Checkpoint) -> Result<Report> {
     let mut report = Report::default();
     report.bytes = checkpoint.len_bytes();
     report.tensors = checkpoint.names().count();
     report.records = checkpoint.records().len();
-    report.damage.extend(checkpoint.records().filter_map(|name| checkpoint.record_value(name).err()));
-    report
+    let by_mirror = |error: &Error| {
+        Error::new(ErrorKind::Damaged, format!("opened by the index's mirror: {error}"))
+            .help("no tensor is affected; save the checkpoint again")
+    };
+    report.damage.extend(checkpoint.index_damage().map(by_mirror));
+    for name in checkpoint.records() {
+        match checkpoint.verify_record(name) {
+            Err(error) if error.kind() == ErrorKind::Unsupported => report.unsupported.push(error),
+            Err(error) if is_answer(&error) => report.damage.push(error),
+            other => other?,
+        }
+    }
+    Ok(report)
 }
 
 /// Every byte of a foreign file, so far as it is asked for; what cannot be read is its damage.
@@ -201,10 +258,8 @@ fn read_all(opened: &Opened, depth: Depth) -> Result<Report> {
     Ok(report)
 }
 
-fn non_finite(opened: &Opened) -> Result<Vec<(String, u64, u64)>> {
-    let mut metas: Vec<Meta> = opened.tensors(None);
-    metas.retain(|meta| meta.alias_of.is_none());
-    let all = stats::of(opened, &metas)?;
+fn non_finite(opened: &Opened, metas: &[Meta]) -> Result<Vec<(String, u64, u64)>> {
+    let all = stats::of(opened, metas)?;
     let mut scratch = Scratch::default();
     // What has no numbers is decoded all the same.
     for (meta, _) in metas.iter().zip(&all).filter(|(_, stats)| stats.is_none()) {

@@ -3,6 +3,7 @@
 mod looking;
 mod scripts;
 mod terminal;
+mod verifying;
 mod writing;
 
 use serde_json::Value as Json;
