@@ -38,7 +38,7 @@ pub use snapshot::{Deferred, IntoSource, Progress, RESERVED_PREFIX, Snapshot, So
 pub use state_dict::{IntoTensorMut, StateDict, StateDictMut, Stateful, TensorMut};
 pub use store::{
     AttemptInfo, Collected, Collection, Copied, Cost, Every, Info, Keep, Mode, Name, Pending, Reader,
-    Resumed, RunId, Saved, Settings, Skipped, State, Store, Tier, WhenFull, Why,
+    Resumed, RunId, Saved, Settings, Signal, Skipped, State, Store, Tier, WhenFull, Why,
 };
 pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
 pub use writer::{Timings, WriteOptions, Written};

@@ -1,14 +1,19 @@
-//! Saves that run while training goes on. Owns: the thread that writes, how many saves may be in flight, and that no
-//! error is lost: a failed save is returned by the next call on the store, exactly once, and stays readable in its
-//! [`Pending`]. Foreground and background saves, and the rotation behind each, run one after the other.
+//! Saves that run while training goes on: the thread that writes, and how many saves may be in flight. No error is lost: a
+//! failed save is told by a later call on the store, exactly once, and stays readable in its [`Pending`]. Foreground and
+//! background saves, and the rotation behind each, run one after the other.
 
 use super::Core;
 use super::clock::Timer;
 use super::cost::Stall;
-use super::save::Saved;
+use super::pending::{Outcome, Pending, Progressing};
+use super::process::Process;
+use super::schedule::Begun;
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Snapshot;
+use std::any::Any;
+use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -26,54 +31,21 @@ pub enum WhenFull {
     Error,
 }
 
-/// A save in the background.
-#[derive(Clone, Debug)]
-pub struct Pending(Arc<Progressing>);
-
-#[derive(Debug, Default)]
-struct Progressing {
-    outcome: Mutex<Option<Result<Arc<Saved>, Arc<Error>>>>,
-    done: Condvar,
-}
-
-impl Pending {
-    /// What became of it; None while it is still in flight. Looking does not count as being told: a failure is
-    /// returned by the next call on the store all the same.
-    pub fn outcome(&self) -> Option<Result<Arc<Saved>, Arc<Error>>> {
-        lock(&self.0.outcome).clone()
-    }
-
-    /// Waits until it is durable or has failed.
-    ///
-    /// # Errors
-    /// What the save failed with. The next call on the store returns it, too.
-    pub fn wait(&self) -> Result<Arc<Saved>, Arc<Error>> {
-        let mut outcome = lock(&self.0.outcome);
-        loop {
-            match &*outcome {
-                Some(outcome) => return outcome.clone(),
-                None => outcome = self.0.done.wait(outcome).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
-    }
-
-    fn finish(&self, outcome: Result<Arc<Saved>, Arc<Error>>) {
-        *lock(&self.0.outcome) = Some(outcome);
-        self.0.done.notify_all();
-    }
-}
-
 struct Job {
     snapshot: Snapshot<'static>,
     why: String,
+    /// Its number in the schedule.
+    number: u64,
+    warnings: Vec<String>,
     stall: Stall,
-    pending: Pending,
+    place: Place,
 }
 
 /// The background of one store.
 #[derive(Debug)]
 pub(super) struct Background {
     core: Arc<Core>,
+    process: Process,
     shared: Arc<Shared>,
     worker: Mutex<Option<Worker>>,
 }
@@ -84,8 +56,9 @@ struct Worker {
     thread: JoinHandle<()>,
 }
 
+/// What the saving thread and the callers share.
 #[derive(Debug, Default)]
-struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -93,54 +66,98 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     in_flight: usize,
-    /// Failures that no call has returned yet, oldest first.
-    unreported: Vec<Arc<Error>>,
+    /// Failures that no call has told yet, oldest first.
+    unreported: VecDeque<Error>,
+    /// Failures that were told beside an answer which nobody looked at.
+    overlooked: VecDeque<Error>,
+}
+
+/// A place for a save in flight. Dropping it, on whatever way, frees it, and tells the outcome once the save was handed over.
+#[derive(Debug)]
+struct Place {
+    shared: Arc<Shared>,
+    told: Option<(Arc<Progressing>, Outcome)>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // All at once: who has waited for a place, or for the outcome, finds both, and the error.
+        let mut state = lock(&self.shared.state);
+        if let Some((progressing, outcome)) = self.told.take() {
+            state.unreported.extend(outcome.as_ref().err().map(failed_before));
+            progressing.finish(outcome);
+        }
+        state.in_flight -= 1;
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    pub(super) fn was_overlooked(&self, error: Error) {
+        lock(&self.state).overlooked.push_back(error);
+    }
 }
 
 impl Background {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        Self { core, shared: Arc::default(), worker: Mutex::default() }
+        Self { core, process: Process::this(), shared: Arc::default(), worker: Mutex::default() }
+    }
+
+    pub(super) fn process(&self) -> Process {
+        self.process
     }
 
     /// Makes and queues a save, or says by None that there is no room for it. It is made only once there is room: memory
-    /// is bounded by the places.
+    /// is bounded by the places. An earlier failure is told beside it.
     pub(super) fn submit(&self, make: impl FnOnce() -> Result<Snapshot<'static>>) -> Result<Option<Pending>> {
         let (call, stall) = (Timer::start(), Stall::default());
-        if !self.make_room()? {
-            return Ok(None);
-        }
-        let pending = Pending(Arc::default());
-        let sent = make().and_then(|snapshot| {
-            let progress = super::save::progress_of(&snapshot)?;
-            let metrics = snapshot.get_metrics().clone();
-            let jobs = self.start_worker()?;
-            let why = self.core.lock_schedule().reason();
-            self.core.lock_schedule().saved(progress, &metrics, Instant::now());
-            let job = Job { snapshot, why, stall: stall.clone(), pending: pending.clone() };
-            jobs.send(job).map_err(|_| Error::new(ErrorKind::Io, "the saving thread is gone"))
-        });
-        if let Err(error) = sent {
-            lock(&self.shared.state).in_flight -= 1;
-            // Its place is free for whoever waits for one.
-            self.shared.changed.notify_all();
-            return Err(error);
-        }
+        let Some(place) = self.take_place()? else { return Ok(None) };
+        let begun = self.core.lock_schedule().begin();
+        let progressing = self.hand_over(place, make()?, begun, &stall)?;
         stall.was(call.elapsed());
-        Ok(Some(pending))
+        let overlooked = lock(&self.shared.state).overlooked.pop_front();
+        match overlooked {
+            Some(error) => Err(Error::new(error.kind(), "nobody looked at an earlier failure")
+                .help("the save of this call is on its way all the same; look at Pending::earlier_error")
+                .because(error)),
+            None => Ok(Some(Pending::new(progressing, self.earlier_error(), &self.shared))),
+        }
     }
 
-    /// Returns an error that is due, and takes a place. False when there is none and none is to be waited for.
-    fn make_room(&self) -> Result<bool> {
+    fn hand_over(
+        &self,
+        mut place: Place,
+        snapshot: Snapshot<'static>,
+        begun: Begun,
+        stall: &Stall,
+    ) -> Result<Arc<Progressing>> {
+        let progress = super::save::progress_of(&snapshot)?;
+        let jobs = self.start_worker()?;
+        let done =
+            self.core.lock_schedule().handed_over(&begun, progress, snapshot.get_metrics(), Instant::now());
+        let progressing = Progressing::begin(self.process);
+        let gone = || Error::new(ErrorKind::Io, "the saving thread is gone");
+        place.told = Some((Arc::clone(&progressing), Err(Arc::new(gone()))));
+        let (number, warnings, stall) = (done.number, done.warnings, stall.clone());
+        jobs.send(Job { snapshot, why: begun.why, number, warnings, stall, place }).map_err(|unsent| {
+            let mut job = unsent.0;
+            // Told by this call.
+            job.place.told = None;
+            self.core.lock_schedule().failed(number);
+            gone()
+        })?;
+        Ok(progressing)
+    }
+
+    /// A free place. None when there is none and none is to be waited for.
+    fn take_place(&self) -> Result<Option<Place>> {
+        self.process.check()?;
         let (limit, when_full) = self.core.settings.in_flight;
         let mut state = lock(&self.shared.state);
-        loop {
-            state.report()?;
-            if state.in_flight < limit {
-                state.in_flight += 1;
-                return Ok(true);
-            }
+        while state.in_flight >= limit {
             match when_full {
-                WhenFull::Skip => return Ok(false),
+                WhenFull::Skip => return Ok(None),
                 WhenFull::Error => {
                     return Err(Error::new(ErrorKind::Busy, "all places for saves in flight are taken")
                         .expected(format!("fewer than {limit}"))
@@ -151,15 +168,34 @@ impl Background {
                 }
             }
         }
+        state.in_flight += 1;
+        Ok(Some(Place { shared: Arc::clone(&self.shared), told: None }))
     }
 
-    /// Waits for all saves in flight, and returns the oldest error that no call has returned yet.
-    pub(super) fn settle(&self) -> Result<()> {
+    /// Waits for all saves in flight.
+    pub(super) fn wait(&self) -> Result<()> {
+        self.process.check()?;
         let mut state = lock(&self.shared.state);
         while state.in_flight > 0 {
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.report()
+        Ok(())
+    }
+
+    /// Waits for all saves in flight, and returns the oldest error that no call has told yet.
+    pub(super) fn settle(&self) -> Result<()> {
+        self.wait()?;
+        self.unreported().map_or(Ok(()), Err)
+    }
+
+    /// The oldest failure, of a save or of a promotion, that no call has told yet. It counts as told.
+    pub(super) fn earlier_error(&self) -> Option<Error> {
+        self.unreported().or_else(|| self.core.check_promotions().err())
+    }
+
+    fn unreported(&self) -> Option<Error> {
+        let mut state = lock(&self.shared.state);
+        state.overlooked.pop_front().or_else(|| state.unreported.pop_front())
     }
 
     fn start_worker(&self) -> Result<Sender<Job>> {
@@ -171,23 +207,21 @@ impl Background {
         let (core, shared) = (Arc::clone(&self.core), Arc::clone(&self.shared));
         let thread = std::thread::Builder::new()
             .name("tensorkeep-save".to_owned())
-            .spawn(move || save_all(&core, &shared, &queue))
+            .spawn(move || save_all(&core, &shared, queue))
             .map_err(|error| Error::io("starting the saving thread", error))?;
         *worker = Some(Worker { jobs: jobs.clone(), thread });
         Ok(jobs)
     }
 }
 
-impl State {
-    fn report(&mut self) -> Result<()> {
-        if self.unreported.is_empty() {
-            return Ok(());
-        }
-        let error = self.unreported.remove(0);
-        let failed = Error::new(error.kind(), "a save in the background failed")
-            .help("it is not durable; everything saved before it is");
-        Err(failed.of_the_same_save_as(&error).because(Cause(error)))
-    }
+/// What a later call tells of a save that failed.
+fn failed_before(error: &Arc<Error>) -> Error {
+    let failed = Error::new(error.kind(), "a save in the background failed").help(match error.kind() {
+        ErrorKind::AlreadyExists => "this step was saved before, and is durable",
+        ErrorKind::Unknown => "whether it is durable is not known; everything saved before it is",
+        _ => "it is not durable; everything saved before it is",
+    });
+    failed.of_the_same_save_as(error).because(Cause(Arc::clone(error)))
 }
 
 /// An error that others keep, too.
@@ -206,39 +240,63 @@ impl std::error::Error for Cause {
     }
 }
 
-fn save_all(core: &Core, shared: &Shared, queue: &Receiver<Job>) {
+fn save_all(core: &Core, shared: &Shared, queue: Receiver<Job>) {
     super::priority::step_back(core.settings.background_nice);
-    for Job { snapshot, why, stall, pending } in queue {
-        // A deferred tensor's closure is the trainer's code: its panic is this save's failure, not the thread's end.
-        let saved = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            core.save_because(&snapshot, &why, &stall)
-        }));
-        let panicked = |_| Err(Error::new(ErrorKind::Io, "the save panicked; look for its message"));
-        let outcome = saved.unwrap_or_else(panicked).map(Arc::new).map_err(Arc::new);
+    for Job { snapshot, why, number, warnings, stall, mut place } in queue {
+        let saved = caught("the save", || core.save_because(&snapshot, &why, &stall)).and_then(|saved| saved);
         // Staged memory is free again before anyone who waited for a place goes on.
-        drop(snapshot);
-        let mut state = lock(&shared.state);
-        if let Err(error) = &outcome {
-            core.lock_schedule().failed();
-            state.unreported.push(Arc::clone(error));
+        let freed = caught("the data of a save, when it was freed,", || drop(snapshot));
+        match &saved {
+            Ok(_) => core.lock_schedule().arrived(number),
+            Err(_) => core.lock_schedule().failed(number),
         }
-        state.in_flight -= 1;
-        drop(state);
-        shared.changed.notify_all();
-        pending.finish(outcome);
+        if let (Ok(saved), Err(error)) = (&saved, freed) {
+            let error = error.in_save_of_step(saved.name.step).help("the checkpoint itself is durable");
+            lock(&shared.state).unreported.push_back(error);
+        }
+        let saved = saved.map(|mut saved| {
+            saved.warnings.extend(warnings);
+            saved
+        });
+        if let Some((_, outcome)) = &mut place.told {
+            *outcome = saved.map(Arc::new).map_err(Arc::new);
+        }
+    }
+}
+
+/// Runs what contains the trainer's code, a deferred tensor's closure or a destructor: its panic is an error, not the end of
+/// the thread.
+pub(super) fn caught<T>(what: &str, act: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(act)).map_err(panicked(what))
+}
+
+/// What a panic is told as.
+pub(super) fn panicked(what: &str) -> impl FnOnce(Box<dyn Any + Send>) -> Error {
+    move |payload| {
+        // Dropping it could panic again.
+        std::mem::forget(payload);
+        Error::new(ErrorKind::Io, format!("{what} panicked; look for its message"))
     }
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
-        if let Some(Worker { jobs, thread }) = lock(&self.worker).take() {
+        let worker = self.worker.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if !self.process.is_this() {
+            // The thread is the parent's; so are the queue, which it may have had locked, and what it has to say.
+            std::mem::forget(worker);
+            return;
+        }
+        if let Some(Worker { jobs, thread }) = worker {
             // Without a sender the thread ends behind the last save.
             drop(jobs);
             let _ = thread.join();
         }
-        for error in &lock(&self.shared.state).unreported {
+        let mut state = lock(&self.shared.state);
+        let State { unreported, overlooked, .. } = &mut *state;
+        for error in overlooked.drain(..).chain(unreported.drain(..)) {
             // Nobody is left to return it to, and silence would be a lost checkpoint that looks like a saved one.
-            eprintln!("tensorkeep: a save in the background failed and nobody asked: {error:?}");
+            eprintln!("tensorkeep: nobody asked for this failure: {error:?}");
         }
     }
 }

@@ -153,6 +153,11 @@ impl Core {
         }
     }
 
+    /// Fails when a newer writer has taken over the remote tier.
+    pub(super) fn check_fenced(&self) -> Result<()> {
+        self.remote.as_ref().map_or(Ok(()), |remote| remote.queue.check_fenced())
+    }
+
     /// Returns a failed promotion that is due.
     pub(super) fn check_promotions(&self) -> Result<()> {
         self.remote.as_ref().map_or(Ok(()), |remote| remote.queue.report())

@@ -33,17 +33,23 @@ pub struct Saved {
     pub not_deleted: Vec<(Name, Error)>,
     /// Why rotation did not run at all, if it did not.
     pub rotation_error: Option<Error>,
-    /// What is probably not meant: a policy that ranks by a metric that no checkpoint has.
+    /// What is wrong and did not keep this checkpoint from being saved, in words for a log.
     pub warnings: Vec<String>,
+    /// A save in the background, or a promotion, that failed before this one and that no call has returned yet. It is not
+    /// returned again. When several have failed, later calls return the others.
+    pub earlier_error: Option<Error>,
 }
 
 impl Core {
     /// Saves and tells the schedule.
     pub(super) fn save(&self, snapshot: &Snapshot<'_>, stall: &Stall) -> Result<Saved> {
         let progress = progress_of(snapshot)?;
-        let why = self.lock_schedule().reason();
-        let saved = self.save_because(snapshot, &why, stall)?;
-        self.lock_schedule().saved(progress, snapshot.get_metrics(), Instant::now());
+        let begun = self.lock_schedule().begin();
+        let mut saved = self.save_because(snapshot, &begun.why, stall)?;
+        let mut schedule = self.lock_schedule();
+        let done = schedule.handed_over(&begun, progress, snapshot.get_metrics(), Instant::now());
+        schedule.arrived(done.number);
+        saved.warnings.extend(done.warnings);
         Ok(saved)
     }
 
@@ -70,8 +76,16 @@ impl Core {
             _ => {}
         }
         let Written { len, timings, .. } = written;
-        let (deleted, not_deleted, warnings) = Default::default();
-        let mut saved = Saved { name, len, timings, deleted, not_deleted, rotation_error: None, warnings };
+        let mut saved = Saved {
+            name,
+            len,
+            timings,
+            deleted: vec![],
+            not_deleted: vec![],
+            rotation_error: None,
+            warnings: vec![],
+            earlier_error: None,
+        };
         saved.rotation_error = self.rotate(&mut saved).err();
         self.wake_promoter();
         Ok(saved)

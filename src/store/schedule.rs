@@ -1,4 +1,4 @@
-//! When to save. Owns: the schedule as a value, and what it remembers between two saves. Knows no engine.
+//! Decides when to save: the schedule as a value, and what is remembered from save to save.
 
 use super::keep::Mode;
 use super::signals::Signals;
@@ -7,6 +7,7 @@ use crate::snapshot::Progress;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
+use tensorkeep_signals::Signal;
 
 /// A schedule as a value: due when any of its rules says so.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,7 +20,8 @@ enum Rule {
     Steps(u64),
     Epochs(u64),
     Interval(Duration),
-    Signal,
+    StopOn(Vec<Signal>),
+    SaveOn(Vec<Signal>),
     Best(String, Mode),
 }
 
@@ -31,33 +33,58 @@ impl Every {
 
     /// When a multiple of `steps` was reached since the last save.
     pub fn steps(steps: u64) -> Self {
-        Self { rules: vec![Rule::Steps(steps)] }
+        Self::when(Rule::Steps(steps))
     }
 
-    /// When a multiple of `epochs` was reached since the last save.
+    /// When a multiple of `epochs` was reached since the last save. A checkpoint has the name of its step, so let
+    /// [`Progress`] count steps as well: a second checkpoint of the same step is refused.
     pub fn epochs(epochs: u64) -> Self {
-        Self { rules: vec![Rule::Epochs(epochs)] }
+        Self::when(Rule::Epochs(epochs))
     }
 
     /// When `minutes` passed since the last save, by a clock that does not jump.
     pub fn minutes(minutes: u64) -> Self {
-        Self::interval(Duration::from_secs(60 * minutes))
+        Self::interval(Duration::from_secs(minutes.saturating_mul(60)))
     }
 
     /// When `interval` passed since the last save.
     pub fn interval(interval: Duration) -> Self {
-        Self { rules: vec![Rule::Interval(interval)] }
+        Self::when(Rule::Interval(interval))
     }
 
-    /// When SIGTERM, SIGINT or SIGUSR1 came. After the first two [`Store::should_stop`](super::Store::should_stop) is
-    /// true, and the same signal again ends the process at once.
+    /// When SIGTERM or SIGINT asked this process to save and stop, or SIGUSR1 to save and go on. Short for
+    /// `Every::stop_on([Signal::Term, Signal::Int]).or(Every::save_on([Signal::Usr1]))`.
     pub fn on_signal() -> Self {
-        Self { rules: vec![Rule::Signal] }
+        Self::stop_on([Signal::Term, Signal::Int]).or(Self::save_on([Signal::Usr1]))
     }
 
-    /// When a metric given to [`Store::observe`](super::Store::observe) beats every saved one.
+    /// When one of these signals came: it asks for a save and for the end, which
+    /// [`Store::should_stop`](super::Store::should_stop) tells once that save is made.
+    ///
+    /// The same request may arrive more than once, since launchers forward and repeat signals. What a further one does:
+    ///
+    /// * Within 250 ms of the first: nothing, whichever of these signals it is.
+    /// * SIGINT later than that, as when a person presses Ctrl-C again: it ends the process at once, with exit code 130.
+    /// * Any other of these signals: nothing, until 30 s after the first, or 1 s if a save has answered it. From then on
+    ///   it ends the process at once, with exit code 128 + its number.
+    ///
+    /// While the store lives, handlers that were there before run as well. Afterwards everything is as it was. SIGINT and
+    /// SIGHUP stay ignored where they are ignored when the store is opened: under `nohup`, and in a shell's background
+    /// jobs. A forked child does not take part.
+    pub fn stop_on(signals: impl IntoIterator<Item = Signal>) -> Self {
+        Self::when(Rule::StopOn(signals.into_iter().collect()))
+    }
+
+    /// When one of these signals came: it asks for a save, and training goes on. One that is also in
+    /// [`Every::stop_on`] asks to stop.
+    pub fn save_on(signals: impl IntoIterator<Item = Signal>) -> Self {
+        Self::when(Rule::SaveOn(signals.into_iter().collect()))
+    }
+
+    /// When a metric given to [`Store::observe`](super::Store::observe) beats every saved one. NaN and infinities beat
+    /// nothing.
     pub fn on_best(metric: impl Into<String>, mode: Mode) -> Self {
-        Self { rules: vec![Rule::Best(metric.into(), mode)] }
+        Self::when(Rule::Best(metric.into(), mode))
     }
 
     /// Due when this or `other` is.
@@ -76,13 +103,34 @@ impl Every {
         self.or(Self::on_best(metric, mode))
     }
 
+    fn when(rule: Rule) -> Self {
+        Self { rules: vec![rule] }
+    }
+
     pub(super) fn check(&self) -> Result<()> {
-        let never =
-            |rule: &&Rule| matches!(rule, Rule::Steps(0) | Rule::Epochs(0) | Rule::Interval(Duration::ZERO));
+        let never = |rule: &&Rule| match rule {
+            Rule::Steps(every) | Rule::Epochs(every) => *every == 0,
+            Rule::Interval(interval) => interval.is_zero(),
+            Rule::StopOn(signals) | Rule::SaveOn(signals) => signals.is_empty(),
+            Rule::Best(..) => false,
+        };
         match self.rules.iter().find(never) {
             Some(rule) => Err(Error::invalid(format!("schedule {rule:?}")).expected("at least 1").found(0)),
             None => Ok(()),
         }
+    }
+
+    /// The signals that ask to stop, and those that ask for a save.
+    fn signals(&self) -> (Vec<Signal>, Vec<Signal>) {
+        let (mut stop, mut save) = (Vec::new(), Vec::new());
+        for rule in &self.rules {
+            match rule {
+                Rule::StopOn(signals) => stop.extend(signals),
+                Rule::SaveOn(signals) => save.extend(signals),
+                _ => {}
+            }
+        }
+        (stop, save)
     }
 }
 
@@ -126,30 +174,63 @@ pub(super) struct Schedule {
     last: Progress,
     last_is_saved: bool,
     last_at: Instant,
-    /// Best saved values, by rule.
+    /// Best durable values, by metric.
     best: BTreeMap<String, f64>,
     observed: BTreeMap<String, f64>,
+    /// Saves that were handed over and have neither arrived nor failed, and the number of the newest ever.
+    in_flight: Vec<InFlight>,
+    newest: u64,
     /// Why the save that comes now was due.
     pending: Option<Why>,
-    /// A save that was given to the background failed.
+    /// The newest save that was handed over failed.
     failed: bool,
+    /// The progress that [`due`](Self::due) was last asked about.
+    seen: Option<Progress>,
+}
+
+/// What becomes true when a save arrives.
+#[derive(Debug)]
+struct InFlight {
+    number: u64,
+    metrics: BTreeMap<String, f64>,
+    /// Requests by signals that it answers.
+    asked: u64,
+}
+
+/// What a save's beginning tells its end.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// Why it was due, or that the caller asked.
+    pub why: String,
+    asked: u64,
+}
+
+/// A save that is on its way.
+#[derive(Debug)]
+pub(super) struct HandedOver {
+    pub number: u64,
+    pub warnings: Vec<String>,
 }
 
 impl Schedule {
     pub(super) fn start(every: Every, now: Instant) -> Result<Self> {
         every.check()?;
-        let signals = every.rules.contains(&Rule::Signal).then(Signals::register).transpose()?;
-        let (best, observed) = Default::default();
+        let (stop, save) = every.signals();
+        let any = !(stop.is_empty() && save.is_empty());
+        let signals = any.then(|| Signals::listen(&stop, &save)).transpose()?;
         Ok(Self {
             every,
             signals,
             last: Progress::default(),
             last_is_saved: false,
-            failed: false,
             last_at: now,
-            best,
-            observed,
+            best: BTreeMap::new(),
+            observed: BTreeMap::new(),
+            in_flight: Vec::new(),
+            newest: 0,
             pending: None,
+            failed: false,
+            seen: None,
         })
     }
 
@@ -158,11 +239,11 @@ impl Schedule {
         (self.last, self.last_at, self.last_is_saved) = (progress, now, true);
     }
 
-    /// A saved checkpoint's metrics, from this run or from before it.
+    /// A durable checkpoint's metrics, from this run or from before it.
     pub(super) fn remember(&mut self, metrics: &BTreeMap<String, f64>) {
         for rule in &self.every.rules {
             let Rule::Best(metric, mode) = rule else { continue };
-            let Some(&value) = metrics.get(metric) else { continue };
+            let Some(&value) = metrics.get(metric).filter(|value| value.is_finite()) else { continue };
             let best = self.best.entry(metric.clone()).or_insert(value);
             if mode.is_better(value, *best) {
                 *best = value;
@@ -171,20 +252,34 @@ impl Schedule {
     }
 
     pub(super) fn observe(&mut self, metric: &str, value: f64) {
-        self.observed.insert(metric.to_owned(), value);
+        if value.is_finite() {
+            self.observed.insert(metric.to_owned(), value);
+        } else {
+            // What was observed before is not what the model is now.
+            self.observed.remove(metric);
+        }
     }
 
     pub(super) fn due(&mut self, progress: Progress, now: Instant) -> Option<Why> {
-        if self.failed {
-            self.pending = Some(Why::Again);
-            return self.pending.clone();
-        }
-        if progress.step == self.last.step {
-            // Saved already, or nothing was trained yet: a signal has nothing to add.
-            return None;
-        }
-        self.pending = self.every.rules.iter().find_map(|rule| self.rule_due(rule, progress, now));
+        self.seen = Some(progress);
+        self.pending = if self.failed {
+            Some(Why::Again)
+        } else if self.has_nothing_new(progress) {
+            if let Some(signals) = &mut self.signals {
+                signals.answer(signals.asked());
+            }
+            None
+        } else {
+            self.every.rules.iter().find_map(|rule| self.rule_due(rule, progress, now))
+        };
         self.pending.clone()
+    }
+
+    /// Nothing was trained since the last save, or since the start.
+    fn has_nothing_new(&self, progress: Progress) -> bool {
+        // A run that counts epochs alone is always at step 0. Any other step is saved once.
+        let counts_epochs_alone = progress.step == 0;
+        progress == self.last || (progress.step == self.last.step && !counts_epochs_alone)
     }
 
     fn rule_due(&self, rule: &Rule, progress: Progress, now: Instant) -> Option<Why> {
@@ -195,51 +290,134 @@ impl Schedule {
             Rule::Interval(interval) if now.saturating_duration_since(self.last_at) >= *interval => {
                 Why::Interval(*interval)
             }
-            Rule::Signal if self.signals.as_ref().is_some_and(Signals::wants_save) => Why::Signal,
+            Rule::StopOn(_) | Rule::SaveOn(_) if self.signals.as_ref().is_some_and(Signals::wants_save) => {
+                Why::Signal
+            }
             Rule::Best(metric, mode) => {
                 let value = *self.observed.get(metric)?;
-                let beaten = self.best.get(metric).is_none_or(|&best| mode.is_better(value, best));
-                beaten.then(|| Why::Best(metric.clone()))?
+                let in_flight = self.in_flight.iter().filter_map(|save| save.metrics.get(metric));
+                let mut saved = self.best.get(metric).into_iter().chain(in_flight);
+                saved.all(|&saved| mode.is_better(value, saved)).then(|| Why::Best(metric.clone()))?
             }
             _ => return None,
         };
         Some(due)
     }
 
-    /// Why the save of now was due, or that the caller asked.
-    pub(super) fn reason(&self) -> String {
-        self.pending.as_ref().map_or_else(|| "asked".to_owned(), Why::to_string)
+    /// A save begins.
+    pub(super) fn begin(&self) -> Begun {
+        let why = self.pending.as_ref().map_or_else(|| "asked".to_owned(), Why::to_string);
+        Begun { why, asked: self.asked() }
     }
 
-    /// This progress is durable, or on its way and will be unless [`failed`](Self::failed) follows.
-    pub(super) fn saved(&mut self, progress: Progress, metrics: &BTreeMap<String, f64>, now: Instant) {
+    fn asked(&self) -> u64 {
+        self.signals.as_ref().map_or(0, Signals::asked)
+    }
+
+    /// This progress is on its way: [`arrived`](Self::arrived) or [`failed`](Self::failed) follows.
+    pub(super) fn handed_over(
+        &mut self,
+        begun: &Begun,
+        progress: Progress,
+        metrics: &BTreeMap<String, f64>,
+        now: Instant,
+    ) -> HandedOver {
+        let warnings = self.unsaved_metrics(metrics);
         self.resumed(progress, now);
         (self.pending, self.failed) = (None, false);
-        let observed = std::mem::take(&mut self.observed);
-        self.remember(&observed);
-        self.remember(metrics);
-        if let Some(signals) = &self.signals {
-            signals.saved();
+        // A loop that saves where it asked has trained nothing since: it answers what came during the save, too.
+        let asked = if self.seen == Some(progress) { self.asked() } else { begun.asked };
+        if let Some(signals) = &mut self.signals {
+            signals.answer(asked);
+        }
+        self.newest += 1;
+        let mut saved = std::mem::take(&mut self.observed);
+        saved.extend(metrics.iter().map(|(metric, value)| (metric.clone(), *value)));
+        self.in_flight.push(InFlight { number: self.newest, metrics: saved, asked });
+        HandedOver { number: self.newest, warnings }
+    }
+
+    /// The save of this number is durable.
+    pub(super) fn arrived(&mut self, number: u64) {
+        let Some(InFlight { metrics, asked, .. }) = self.take(number) else { return };
+        self.remember(&metrics);
+        if let Some(signals) = &mut self.signals {
+            signals.arrived(asked);
         }
     }
 
-    /// What was on its way did not arrive: a save is due, whatever the rules say.
-    pub(super) fn failed(&mut self) {
-        (self.failed, self.last_is_saved) = (true, false);
+    /// The save of this number did not arrive. Without a newer one behind it, a save is due, whatever the rules say.
+    pub(super) fn failed(&mut self, number: u64) {
+        self.take(number);
+        if number == self.newest {
+            (self.failed, self.last_is_saved) = (true, false);
+            if let Some(signals) = &mut self.signals {
+                signals.take_back();
+            }
+        }
+    }
+
+    fn take(&mut self, number: u64) -> Option<InFlight> {
+        let at = self.in_flight.iter().position(|save| save.number == number)?;
+        Some(self.in_flight.remove(at))
+    }
+
+    /// What was observed for a rule and is not in the snapshot that is saved.
+    fn unsaved_metrics(&self, metrics: &BTreeMap<String, f64>) -> Vec<String> {
+        let ranked = self.every.rules.iter().filter_map(|rule| match rule {
+            Rule::Best(metric, _) => Some(metric),
+            _ => None,
+        });
+        let unsaved =
+            |metric: &&String| self.observed.contains_key(*metric) && !metrics.contains_key(*metric);
+        let warn = |metric| {
+            format!(
+                "the metric {metric:?} was observed and is not in the snapshot, so no checkpoint can be ranked \
+                 by it: add snapshot.metric({metric:?}, value)"
+            )
+        };
+        ranked.filter(unsaved).map(warn).collect()
     }
 
     pub(super) fn has_saved(&self, progress: Progress) -> bool {
         self.last_is_saved && self.last == progress
     }
 
+    /// A stop was asked and answered. A loop that never asks whether a save is due has its own way of saving, and stops
+    /// at once.
     pub(super) fn should_stop(&self) -> bool {
-        self.signals.as_ref().is_some_and(Signals::wants_stop)
+        let answers_itself = self.seen.is_none();
+        let stops =
+            |signals: &Signals| signals.stop_is_answered() || (answers_itself && signals.wants_stop());
+        self.signals.as_ref().is_some_and(stops)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A save in the foreground.
+    fn save(
+        schedule: &mut Schedule,
+        progress: Progress,
+        metrics: &[(&str, f64)],
+        now: Instant,
+    ) -> Vec<String> {
+        let HandedOver { number, warnings } = hand_over(schedule, progress, metrics, now);
+        schedule.arrived(number);
+        warnings
+    }
+
+    fn hand_over(
+        schedule: &mut Schedule,
+        progress: Progress,
+        metrics: &[(&str, f64)],
+        now: Instant,
+    ) -> HandedOver {
+        let metrics = metrics.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
+        schedule.handed_over(&schedule.begin(), progress, &metrics, now)
+    }
 
     fn at(step: u64, epoch: u64) -> Progress {
         Progress::new(step).epoch(epoch)
@@ -252,7 +430,7 @@ mod tests {
         assert_eq!(schedule.due(at(0, 0), now), None);
         assert_eq!(schedule.due(at(99, 0), now), None);
         assert_eq!(schedule.due(at(103, 0), now), Some(Why::Steps(100)));
-        schedule.saved(at(103, 0), &BTreeMap::new(), now);
+        save(&mut schedule, at(103, 0), &[], now);
         assert_eq!(schedule.due(at(199, 0), now), None);
         assert_eq!(schedule.due(at(200, 0), now), Some(Why::Steps(100)));
         assert_eq!(schedule.due(at(201, 0), now), Some(Why::Steps(100)), "a save that failed is due again");
@@ -265,8 +443,8 @@ mod tests {
         let mut schedule = Schedule::start(every, now).unwrap();
         assert_eq!(schedule.due(at(50, 0), now), None);
         assert_eq!(schedule.due(at(60, 1), now), Some(Why::Epochs(1)));
-        assert_eq!(schedule.reason(), "every 1 epochs");
-        schedule.saved(at(60, 1), &BTreeMap::new(), now);
+        assert_eq!(schedule.begin().why, "every 1 epochs");
+        save(&mut schedule, at(60, 1), &[], now);
         let later = now + Duration::from_secs(600);
         assert_eq!(schedule.due(at(70, 1), later), Some(Why::Interval(Duration::from_secs(600))));
     }
@@ -280,7 +458,7 @@ mod tests {
         assert_eq!(schedule.due(at(1, 0), now), None);
         schedule.observe("acc", 0.91);
         assert_eq!(schedule.due(at(2, 0), now), Some(Why::Best("acc".to_owned())));
-        schedule.saved(at(2, 0), &BTreeMap::new(), now);
+        save(&mut schedule, at(2, 0), &[], now);
         schedule.observe("acc", 0.905);
         assert_eq!(schedule.due(at(3, 0), now), None);
     }

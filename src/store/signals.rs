@@ -1,110 +1,58 @@
-//! Signals that ask for a checkpoint. Owns: the flags that the handlers set. SIGTERM and SIGINT ask for a save and the
-//! end; SIGUSR1 (what cluster schedulers send ahead of a preemption) asks for a save alone.
+//! What signals ask of one store, and how much of it has been answered. The crate `tensorkeep-signals` hears them.
 
 use crate::error::{Error, Result};
-use signal_hook::SigId;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::flag;
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use tensorkeep_signals::{Listener, Signal};
 
-const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGUSR1];
-
-/// The handlers' state. While one of these lives, the signals only set its flags; after the last one is dropped, they
-/// act as if nothing had been registered.
+/// What one store was asked by signals.
 #[derive(Debug)]
 pub(super) struct Signals {
-    save: Arc<AtomicBool>,
-    stop: Arc<AtomicBool>,
-    ids: Vec<SigId>,
-    _listening: Listening,
+    listener: Listener,
+    /// How many requests a save has answered that is durable, or on its way.
+    answered: u64,
+    /// How many a durable save has answered.
+    durably: u64,
 }
 
 impl Signals {
-    pub(super) fn register() -> Result<Self> {
-        let failed = |error| Error::io("registering signal handlers", error);
-        let listening = Listening::begin().map_err(failed)?;
-        let mut signals =
-            Self { save: Arc::default(), stop: Arc::default(), ids: vec![], _listening: listening };
-        signals.register_flags().map_err(failed)?;
-        Ok(signals)
+    pub(super) fn listen(stop: &[Signal], save: &[Signal]) -> Result<Self> {
+        let listener =
+            Listener::begin(stop, save).map_err(|error| Error::io("registering signal handlers", error))?;
+        Ok(Self { listener, answered: 0, durably: 0 })
     }
 
-    fn register_flags(&mut self) -> io::Result<()> {
-        for signal in SIGNALS {
-            if signal != SIGUSR1 {
-                // Asked twice to stop: at once. Before the flag is set, so that the first signal does not see its own.
-                // 128 + signal is the exit code that shells expect.
-                self.ids.push(flag::register_conditional_shutdown(
-                    signal,
-                    128 + signal,
-                    Arc::clone(&self.stop),
-                )?);
-                self.ids.push(flag::register(signal, Arc::clone(&self.stop))?);
-            }
-            self.ids.push(flag::register(signal, Arc::clone(&self.save))?);
-        }
-        Ok(())
+    /// How many requests were made so far.
+    pub(super) fn asked(&self) -> u64 {
+        self.listener.requests()
     }
 
-    /// A signal came and no save has answered it.
+    /// A request was made that no save has answered.
     pub(super) fn wants_save(&self) -> bool {
-        self.save.load(Ordering::Relaxed)
+        self.asked() > self.answered
     }
 
-    /// A save answered.
-    pub(super) fn saved(&self) {
-        self.save.store(false, Ordering::Relaxed);
-    }
-
-    /// SIGTERM or SIGINT came.
     pub(super) fn wants_stop(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.listener.stop_request().is_some()
     }
-}
 
-impl Drop for Signals {
-    fn drop(&mut self) {
-        for id in self.ids.drain(..) {
-            signal_hook::low_level::unregister(id);
-        }
+    /// A stop was asked, and a save has answered.
+    pub(super) fn stop_is_answered(&self) -> bool {
+        self.listener.stop_request().is_some_and(|request| request <= self.answered)
     }
-}
 
-/// Unregistering the last action of a signal leaves it ignored: the operating system's default does not come back. So
-/// one action per signal stays for ever, and does the default whenever nobody listens.
-#[derive(Debug)]
-struct Listening;
-
-static LISTENERS: Mutex<usize> = Mutex::new(0);
-
-fn nobody_listens() -> &'static Arc<AtomicBool> {
-    static NOBODY: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-    NOBODY.get_or_init(Arc::default)
-}
-
-impl Listening {
-    fn begin() -> io::Result<Self> {
-        static REGISTERED: Mutex<bool> = Mutex::new(false);
-        let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*registered {
-            for signal in SIGNALS {
-                flag::register_conditional_default(signal, Arc::clone(nobody_listens()))?;
-            }
-            *registered = true;
-        }
-        let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
-        *listeners += 1;
-        nobody_listens().store(false, Ordering::SeqCst);
-        Ok(Self)
+    /// A save on its way answers the first `asked` requests.
+    pub(super) fn answer(&mut self, asked: u64) {
+        self.answered = self.answered.max(asked);
+        self.listener.set_answered(self.stop_is_answered());
     }
-}
 
-impl Drop for Listening {
-    fn drop(&mut self) {
-        let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
-        *listeners -= 1;
-        nobody_listens().store(*listeners == 0, Ordering::SeqCst);
+    /// That save is durable.
+    pub(super) fn arrived(&mut self, asked: u64) {
+        self.durably = self.durably.max(asked);
+    }
+
+    /// No save that was on its way has become durable.
+    pub(super) fn take_back(&mut self) {
+        self.answered = self.durably;
+        self.listener.set_answered(self.stop_is_answered());
     }
 }

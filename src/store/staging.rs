@@ -1,5 +1,4 @@
-//! Copies of a snapshot's tensors in memory that is kept warm from save to save. Owns: the buffers, and copying on two
-//! threads. Knows nothing of saving. A fresh allocation costs several times what copying into warm memory does: the
+//! Copies a snapshot's tensors, on two threads, into memory that is kept warm from save to save. A fresh allocation costs several times what copying into warm memory does: the
 //! kernel clears every page first.
 
 use crate::buffer::{ALIGN, Buffer};
@@ -126,13 +125,17 @@ fn copy_all(parts: Vec<Part<'_>>, total: usize) -> Result<()> {
         first.push(here);
         second.push(later);
     }
-    std::thread::scope(|scope| {
-        let second = scope.spawn(|| second.into_iter().try_for_each(|part| part.copy(copy)));
-        let first = first.into_iter().try_for_each(|part| part.copy(copy));
+    let copy_parts = |parts: &mut Vec<Part<'_>>| parts.drain(..).try_for_each(|part| part.copy(copy));
+    let (first, helped) = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("tensorkeep-stage".to_owned());
+        let helper = thread.spawn_scoped(scope, || copy_parts(&mut second));
+        let first = copy_parts(&mut first);
         // A panic in what copies is the caller's own, and goes on to it.
-        let second = second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        first.and(second)
-    })
+        let helped = helper.map(|helper| helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        (first, helped.ok())
+    });
+    // Where no thread is to be had, it only takes longer.
+    first.and(helped.unwrap_or_else(|| copy_parts(&mut second)))
 }
 
 #[cfg(test)]

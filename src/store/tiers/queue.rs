@@ -32,19 +32,17 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    /// Fails when a newer writer has taken over. A failure that is due stays due.
+    pub(in crate::store) fn check_fenced(&self) -> Result<()> {
+        let fenced = lock(&self.state).fenced.clone();
+        fenced.map_or(Ok(()), |error| Err(told(error)))
+    }
+
     /// Returns a failure that is due.
     pub(in crate::store) fn report(&self) -> Result<()> {
         let mut state = lock(&self.state);
         let error = state.fenced.clone().or_else(|| state.unreported.pop_front());
-        let Some(error) = error else { return Ok(()) };
-        let told = Error::new(error.kind(), "a promotion to the remote tier failed");
-        Err(match error.kind() {
-            ErrorKind::Fenced => told.help("this process must stop; nothing more is written or deleted by it"),
-            _ => told.with_kind(ErrorKind::NotPromoted).help(
-                "everything that was saved is durable in the local tier; the next save, or waiting for the remote tier, tries again",
-            ),
-        }
-        .because(Cause(error)))
+        error.map_or(Ok(()), |error| Err(told(error)))
     }
 
     /// Waits for a pass that begins now, and returns a failure that is due.
@@ -101,4 +99,16 @@ impl Queue {
         }
         self.changed.notify_all();
     }
+}
+
+/// What a call says of a failed promotion.
+fn told(error: Arc<Error>) -> Error {
+    let told = Error::new(error.kind(), "a promotion to the remote tier failed");
+    match error.kind() {
+        ErrorKind::Fenced => told.help("this process must stop; nothing more is written or deleted by it"),
+        _ => told.with_kind(ErrorKind::NotPromoted).help(
+            "everything that was saved is durable in the local tier; the next save, or waiting for the remote tier, tries again",
+        ),
+    }
+    .because(Cause(error))
 }
