@@ -97,6 +97,23 @@ fn a_failed_promotion_is_returned_by_the_next_call_exactly_once_and_made_good_by
 }
 
 #[test]
+fn the_last_save_is_made_though_a_promotion_failed() {
+    let (local, remote, store) = run(Settings::new());
+    save(&store, 1).unwrap();
+    store.wait_for(Tier::Remote).unwrap();
+    remote.set_down(true);
+    save(&store, 2).unwrap();
+    remote.wait_for_failure();
+    // The failed pass may end a moment after the failed call.
+    let told = (3..).find_map(|step| {
+        std::thread::sleep(Duration::from_millis(5));
+        save(&store, step).unwrap().earlier_error.map(|error| (step, error.kind()))
+    });
+    let (step, kind) = told.unwrap();
+    assert_eq!((kind, steps(&local).last()), (ErrorKind::NotPromoted, Some(&step)));
+}
+
+#[test]
 fn a_checkpoint_that_rots_here_before_it_is_promoted_is_told_once_and_does_not_stop_the_others() {
     let (folder, remote) = (TempFolder::new("tiers-rot"), Wire::default());
     let store = open(folder.path(), &remote, Settings::new());

@@ -1,0 +1,128 @@
+//! A store in a forked child: an error, never a hang, and nothing of the parent's is changed.
+
+mod common;
+#[path = "common/gated.rs"]
+mod gated;
+
+use common::TempFolder;
+use gated::Gated;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+use tensorkeep::engine::{Local, Memory};
+use tensorkeep::{Error, ErrorKind, Every, Progress, Settings, Snapshot, Store, Tier};
+
+/// Runs `act` in a forked child. None when it hangs; else whether it came through.
+#[expect(unsafe_code, reason = "fork has no safe form")]
+fn in_a_forked_child(act: impl FnOnce()) -> Option<bool> {
+    // SAFETY: the child has this thread only. It runs `act`, which allocates (the C library makes that safe after fork) and
+    // calls the store, whose promise not to wait for other threads is what is tested; then it ends without returning.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let outcome = catch_unwind(AssertUnwindSafe(act));
+        // SAFETY: ends the process, and runs nothing of the parent's.
+        unsafe { libc::_exit(i32::from(outcome.is_err())) };
+    }
+    let child = Pid::from_raw(child).expect("fork failed");
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(20) {
+        if let Some((_, status)) = waitpid(Some(child), WaitOptions::NOHANG).unwrap() {
+            return Some(status.exit_status() == Some(0));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    kill_process(child, Signal::KILL).unwrap();
+    waitpid(Some(child), WaitOptions::empty()).unwrap();
+    None
+}
+
+fn snapshot(step: u64) -> Snapshot<'static> {
+    let mut snapshot = Snapshot::new();
+    snapshot.record("step", &step).unwrap().progress(Progress::new(step));
+    snapshot
+}
+
+fn is_refused<T>(outcome: Result<T, Error>) {
+    let Err(error) = outcome else { panic!("a forked child used its parent's store") };
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert!(error.to_string().contains("open the run in the child, or fork before"), "{error}");
+}
+
+#[test]
+fn every_call_in_a_forked_child_is_an_error() {
+    let engine = Gated::default();
+    let store = Store::open(engine.clone(), Settings::new().save(Every::steps(1))).unwrap();
+    store.save(&snapshot(1)).unwrap();
+    engine.set(|gate| gate.closed = true);
+    let pending = store.stage(&snapshot(2)).unwrap().unwrap();
+    let mut store = Some(store);
+    let came_through = in_a_forked_child(|| {
+        let store = store.take().unwrap();
+        is_refused(store.save(&snapshot(3)));
+        is_refused(store.save_during(&snapshot(3), || ()).1);
+        is_refused(store.stage(&snapshot(3)));
+        is_refused(store.save_async(snapshot(3)));
+        is_refused(store.wait());
+        is_refused(store.wait_for(Tier::Local));
+        is_refused(store.resume());
+        is_refused(store.resume_at(1));
+        is_refused(store.pin(1));
+        is_refused(store.unpin(1));
+        is_refused(store.delete(1));
+        assert_eq!((store.due(&Progress::new(3)), store.should_stop()), (None, false));
+        assert!(!store.has_saved(&Progress::new(2)));
+        assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Invalid);
+        assert!(pending.outcome().unwrap().is_err());
+        is_refused(store.close());
+        let own = Store::open(Memory::new(), Settings::new()).unwrap();
+        own.stage(&snapshot(1)).unwrap().unwrap().wait().unwrap();
+    });
+    assert_eq!(came_through, Some(true));
+    engine.set(|gate| gate.closed = false);
+    assert_eq!(pending.wait().unwrap().name.step, 2);
+    store.unwrap().close().unwrap();
+}
+
+#[test]
+fn a_store_that_a_forked_child_drops_stays_the_parents() {
+    let folder = TempFolder::new("forked");
+    let open = || Store::open(Local::create(folder.path()).unwrap(), Settings::new());
+    for with_thread in [false, true] {
+        let store = open().unwrap();
+        let step = 10 * u64::from(store.attempt());
+        if !store.list().unwrap().is_empty() {
+            store.resume().unwrap();
+        }
+        if with_thread {
+            store.stage(&snapshot(step)).unwrap().unwrap().wait().unwrap();
+        }
+        let mut store = Some(store);
+        assert_eq!(in_a_forked_child(|| drop(store.take())), Some(true));
+        assert_eq!(open().unwrap_err().kind(), ErrorKind::Locked, "the child has unlocked it");
+        let store = store.unwrap();
+        store.save(&snapshot(step + 1)).unwrap();
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_forked_child_does_not_wait_for_its_parents_promotions() {
+    let store = Store::open_tiered(Memory::new(), Memory::new(), Settings::new()).unwrap();
+    store.save(&snapshot(1)).unwrap();
+    let mut store = Some(store);
+    assert_eq!(in_a_forked_child(|| drop(store.take())), Some(true));
+    store.unwrap().close().unwrap();
+}
+
+#[test]
+fn a_failure_that_is_due_is_told_in_the_parent_only() {
+    let engine = Gated::default();
+    let store = Store::open(engine.clone(), Settings::new()).unwrap();
+    engine.set(|gate| gate.fails = true);
+    store.stage(&snapshot(1)).unwrap().unwrap().wait().unwrap_err();
+    engine.set(|gate| gate.fails = false);
+    let pending = store.stage(&snapshot(2)).unwrap().unwrap();
+    assert_eq!(in_a_forked_child(|| assert!(pending.earlier_error().is_none())), Some(true));
+    assert_eq!(pending.earlier_error().unwrap().kind(), ErrorKind::NoSpace);
+    store.close().unwrap();
+}
