@@ -8,9 +8,17 @@ use common::TempFolder;
 use gated::Gated;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Local, Memory};
 use tensorkeep::{Error, ErrorKind, Every, Progress, Settings, Snapshot, Store, Tier};
+
+/// One test at a time: a child that another one forks has a copy of this one's lock until it ends.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Runs `act` in a forked child. None when it hangs; else whether it came through.
 #[expect(unsafe_code, reason = "fork has no safe form")]
@@ -50,6 +58,7 @@ fn is_refused<T>(outcome: Result<T, Error>) {
 
 #[test]
 fn every_call_in_a_forked_child_is_an_error() {
+    let _alone = alone();
     let engine = Gated::default();
     let store = Store::open(engine.clone(), Settings::new().save(Every::steps(1))).unwrap();
     store.save(&snapshot(1)).unwrap();
@@ -85,6 +94,7 @@ fn every_call_in_a_forked_child_is_an_error() {
 
 #[test]
 fn a_store_that_a_forked_child_drops_stays_the_parents() {
+    let _alone = alone();
     let folder = TempFolder::new("forked");
     let open = || Store::open(Local::create(folder.path()).unwrap(), Settings::new());
     for with_thread in [false, true] {
@@ -107,6 +117,7 @@ fn a_store_that_a_forked_child_drops_stays_the_parents() {
 
 #[test]
 fn a_forked_child_does_not_wait_for_its_parents_promotions() {
+    let _alone = alone();
     let store = Store::open_tiered(Memory::new(), Memory::new(), Settings::new()).unwrap();
     store.save(&snapshot(1)).unwrap();
     let mut store = Some(store);
@@ -116,6 +127,7 @@ fn a_forked_child_does_not_wait_for_its_parents_promotions() {
 
 #[test]
 fn a_failure_that_is_due_is_told_in_the_parent_only() {
+    let _alone = alone();
     let engine = Gated::default();
     let store = Store::open(engine.clone(), Settings::new()).unwrap();
     engine.set(|gate| gate.fails = true);
