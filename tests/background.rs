@@ -80,7 +80,7 @@ fn save_during_overlaps_and_gives_back_both_results() {
 
 // P1 P11, G7
 #[test]
-fn a_failed_background_save_is_told_beside_the_next_one_exactly_once() {
+fn a_failed_background_save_is_told_once_beside_the_next() {
     let (engine, store) = gated(Settings::new().save(Every::steps(10)));
     engine.set(|gate| gate.fails = true);
     let live = [1.0_f32; 10];

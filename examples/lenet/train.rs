@@ -46,8 +46,12 @@ pub fn train(args: &Args) -> Result<()> {
     }
     bar.finish_and_clear();
     let progress = trainer.progress();
-    if store.should_stop() {
-        println!("stopped after step {}, saved; the same command goes on from there", progress.step);
+    if store.has_saved(&progress) {
+        if !trainer.is_finished() {
+            println!("stopped after step {}, saved; the same command goes on from there", progress.step);
+        }
+    } else {
+        println!("stopped before the first step: there is nothing to save");
     }
     let reader = store.reader();
     store.close()?;

@@ -51,8 +51,9 @@ impl Store {
     /// * [`Store::resume`] takes the newest that verifies from either tier and fetches it to the local one: a new machine
     ///   goes on where the lost one was.
     /// * What was not promoted when a process ended is promoted by the next one.
-    /// * A promotion that fails is returned by the next call, once, as [`ErrorKind::NotPromoted`]: everything saved is
-    ///   durable in the local tier, and the next save, or [`Store::wait_for`], tries again.
+    /// * A promotion that fails is told by the next call, once, as [`ErrorKind::NotPromoted`]: by a save in its
+    ///   [`Saved::earlier_error`](super::Saved::earlier_error) or [`Pending::earlier_error`](super::Pending::earlier_error).
+    ///   Everything saved is durable in the local tier, and the next save, or [`Store::wait_for`], tries again.
     /// * When the remote tier cannot be reached, a run with local checkpoints goes on with them, and says so on stderr
     ///   and in [`Resumed::remote_error`](super::Resumed::remote_error).
     /// * The attempt is taken in both tiers and is newer than all in either. Whoever opens the run after this, from

@@ -45,6 +45,12 @@ pub fn train(url: &str) -> Result<()> {
             println!("step {}: loss {loss:.4}, saved {} bytes", progress.step, saved.len);
         }
     }
+    if !trainer.is_finished() && store.has_saved(&trainer.progress()) {
+        println!(
+            "stopped after step {}, saved; started again, it goes on from there",
+            trainer.progress().step
+        );
+    }
     store.close()
 }
 
