@@ -24,12 +24,12 @@ const CALLS: [&str; 10] = [
     "pwrite64",
     "fsync",
     "renameat2",
-    "unlink",
+    "unlinkat",
     "ftruncate",
     "fallocate",
     "fchmod",
     "flock",
-    "mkdir",
+    "mkdirat",
 ];
 /// Calls of a save in a life that has the others' calls as well.
 const CALLS_OF_A_SAVE: [&str; 6] = ["pwrite64", "fsync", "renameat2", "ftruncate", "fallocate", "fchmod"];
@@ -195,7 +195,7 @@ fn calls_of_a_clean_life(way: Way, call: &str) -> Option<usize> {
     let log = std::fs::read_to_string(&log).unwrap();
     let counted = log.lines().filter(|line| line.contains(&format!("{call}("))).count();
     // The folders of a run are made in its first life.
-    assert!(counted > 0 || call == "mkdir", "{way:?}: {call} is never called");
+    assert!(counted > 0 || call == "mkdirat", "{way:?}: {call} is never called");
     COUNTED.lock().unwrap().insert((way, call.to_owned()), counted);
     Some(counted)
 }
@@ -232,22 +232,22 @@ fn every_call_fails_with_every_error_in_every_way() {
         each(Way::Small, &CALLS, &fault);
         each(Way::Large, &CALLS_OF_A_SAVE, &fault);
         each(Way::Background, &CALLS_OF_A_SAVE, &fault);
-        each(Way::Linked, &["linkat", "unlink", "fsync"], &fault);
+        each(Way::Linked, &["linkat", "unlinkat", "fsync"], &fault);
         each(Way::Mapped, &["mmap", "openat"], &fault);
     }
     each(Way::Large, &CALLS_OF_A_SAVE, "signal=SIGKILL");
     each(Way::Background, &CALLS_OF_A_SAVE, "signal=SIGKILL");
-    each(Way::Linked, &["linkat", "unlink", "fsync"], "signal=SIGKILL");
+    each(Way::Linked, &["linkat", "unlinkat", "fsync"], "signal=SIGKILL");
 }
 
 // G1 G2 G3
 #[test]
 fn the_process_is_killed_at_every_call_of_the_save_path() {
-    for call in ["pwrite64", "fsync", "renameat2", "unlink", "ftruncate", "fallocate", "fchmod"] {
+    for call in ["pwrite64", "fsync", "renameat2", "unlinkat", "ftruncate", "fallocate", "fchmod"] {
         let Some(ended) = count_through(Way::Small, call, "signal=SIGKILL") else { return };
         assert!(ended > 0, "{call} was never called");
     }
-    each(Way::Small, &["mkdir"], "signal=SIGKILL");
+    each(Way::Small, &["mkdirat"], "signal=SIGKILL");
     each(Way::Large, &["pwrite64", "fcntl"], "signal=SIGKILL");
     each(Way::Background, &["fsync", "renameat2"], "signal=SIGKILL");
     each(Way::Linked, &["linkat"], "signal=SIGKILL");

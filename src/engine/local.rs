@@ -1,26 +1,28 @@
-//! The engine on a local file system. Owns: the steps by which a file becomes durable and visible, in their order, and
-//! what each failure means; the lock file; folders. The calls themselves are in `vfs.rs`, writing one file in
-//! `local/upload.rs`.
+//! The engine on a local file system: the steps by which a file becomes durable and visible, in their order, and what
+//! each failure means; the lock file; what is swept. The folder is held in `local/folder.rs`, the calls themselves are in
+//! `vfs.rs`, writing one file is in `local/upload.rs`.
 
 mod ahead;
 mod blob;
 mod blocks;
+mod folder;
 mod publish;
 mod upload;
 
 pub use upload::replace_file;
 
-use super::vfs::{self, Os, Stat, Vfs};
+use super::vfs::{self, HERE, Holder, Kind, Os, Stat, Vfs};
 use super::{Blob, Caps, Engine, Entry, Lock, PrivateMap, Unchanging, Upload, check_key};
 use crate::error::{Error, ErrorKind, Result};
 use blob::FileBlob;
+use folder::Folder;
 use publish::Publish;
-use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 const LOCK: &str = "LOCK";
 /// What is not published yet. Never listed, never opened, swept under the lock.
@@ -31,19 +33,26 @@ const PLAIN_TEMP_PREFIX: &str = ".tmp-~";
 /// gone or lies, and every further save would be a promise without a disk behind it.
 const FAILED_SYNCS_TO_POISON: u32 = 2;
 
-/// Objects as files under one folder; `a/b` is the file `b` in the folder `a`. On a network file system nothing is mapped,
-/// also where mapping is asked for: see [`Unchanging`].
+/// Objects as files under one folder; `a/b` is the file `b` in the folder `a`.
+///
+/// The folder is opened once and held from then on, not looked up by its path again: a process that changes its directory,
+/// a folder that is moved, and another one that gets its path redirect nothing. A folder that was removed is `NotFound`
+/// in every call.
+///
+/// **Links.** The folder may be given as a link. A file in it that is a link (git-annex, DVC, `cp -rs`) is listed and opened as the
+/// file that it leads to; one that leads nowhere is listed, and opening it says so. A folder in it that is a link is read,
+/// and nothing is written, deleted or set aside through it (`Invalid`).
+///
+/// A file whose length cannot be told, because its inode is damaged, is listed with 0 bytes, and only opening it fails.
+/// On a network file system nothing is mapped, also where mapping is asked for: see [`Unchanging`].
 #[derive(Clone)]
 pub struct Local(Arc<Shared>);
 
 struct Shared {
-    root: PathBuf,
-    vfs: Arc<dyn Vfs>,
+    folder: Arc<Folder>,
     publish: OnceLock<Publish>,
     failed_syncs: AtomicU32,
     spare: blocks::Spare,
-    /// Folders that this engine has made durable.
-    folders: Mutex<HashSet<PathBuf>>,
 }
 
 impl Local {
@@ -52,7 +61,7 @@ impl Local {
     /// # Errors
     /// `Io`, `NoSpace`, and `Invalid` when something that is no folder is in the way.
     pub fn create(root: impl AsRef<Path>) -> Result<Self> {
-        Self::create_on(root.as_ref(), Arc::new(Os))
+        Self::create_on(root.as_ref(), &Os::default())
     }
 
     /// The folder `root`, which must exist: for reading, or for a run that must be there.
@@ -60,131 +69,132 @@ impl Local {
     /// # Errors
     /// `NotFound`, `Invalid` when it is no folder.
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
-        let root = root.as_ref();
-        let local = Self::on(root, Arc::new(Os));
-        // Followed, not lstat-ed: a run's folder may be a link to where the space is.
-        match root.metadata() {
-            Ok(metadata) if metadata.is_dir() => Ok(local),
-            Ok(_) => Err(not_a_folder(root)),
-            Err(error) => Err(Error::io("there is no such folder", error).in_object(root.display())),
-        }
+        Self::open_on(root.as_ref(), &Os::default())
     }
 
-    pub(crate) fn create_on(root: &Path, vfs: Arc<dyn Vfs>) -> Result<Self> {
-        let local = Self::on(root, vfs);
-        local.0.ensure_folder(&local.0.root)?;
-        Ok(local)
+    pub(crate) fn create_on(root: &Path, vfs: &dyn Vfs) -> Result<Self> {
+        Folder::create(root, vfs).map(Self::on)
     }
 
-    pub(crate) fn on(root: &Path, vfs: Arc<dyn Vfs>) -> Self {
-        let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root.to_owned() };
-        let (publish, failed_syncs, spare, folders) = Default::default();
-        Self(Arc::new(Shared { root, vfs, publish, failed_syncs, spare, folders }))
+    pub(crate) fn open_on(root: &Path, vfs: &dyn Vfs) -> Result<Self> {
+        Folder::open(root, vfs).map(Self::on)
     }
 
-    /// The folder.
+    fn on(folder: Folder) -> Self {
+        let failed_syncs = AtomicU32::new(0);
+        let (publish, spare) = (OnceLock::new(), blocks::Spare::default());
+        Self(Arc::new(Shared { folder: Arc::new(folder), publish, failed_syncs, spare }))
+    }
+
+    /// The path by which the folder was opened.
     pub fn root(&self) -> &Path {
-        &self.0.root
+        &self.0.folder.root
     }
 }
 
 impl Engine for Local {
     fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
-        let path = self.0.path(key)?;
+        let path = path_of(key)?;
         self.0.check_not_poisoned()?;
         let publish = self.0.probed()?;
-        if let Some(folder) = path.parent() {
-            self.0.ensure_folder(folder)?;
-        }
-        if self.0.vfs.stat(&path).is_ok() {
-            return Err(already_there(&path));
+        self.0.folder.ensure_parent(&path)?;
+        if self.0.folder.vfs.lstat(&path).is_ok() {
+            return Err(in_the_way(&self.0.folder, &path));
         }
         Ok(Box::new(upload::LocalUpload::start(Arc::clone(&self.0), path, publish, size_hint)?))
     }
 
     fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
-        open_on(&*self.0.vfs, &self.0.path(key)?)
+        self.0.folder.open_file(&path_of(key)?)
     }
 
     fn map(&self, key: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
-        map_on(&*self.0.vfs, &self.0.path(key)?, promise)
+        self.0.folder.map_file(&path_of(key)?, promise)
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Entry>> {
-        let path = if folder.is_empty() { self.0.root.clone() } else { self.0.path(folder)? };
-        let listed = match self.0.vfs.list(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.is_empty() => return Ok(vec![]),
-            listed => listed.map_err(|error| Error::io("listing", error).in_object(path.display()))?,
+        let path = if folder.is_empty() { PathBuf::from(HERE) } else { path_of(folder)? };
+        let names = match self.0.folder.vfs.names(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => vec![],
+            names => names.map_err(|error| self.0.folder.error("listing", &path, error))?,
         };
-        let key = |name: String| if folder.is_empty() { name } else { format!("{folder}/{name}") };
-        let files = listed.into_iter().filter(|(name, stat)| {
-            stat.is_file && check_key(name).is_ok() && !(folder.is_empty() && name == LOCK)
-        });
-        Ok(files.map(|(name, stat)| Entry { key: key(name), len: stat.len }).collect())
+        // A folder that was removed reads as one without entries.
+        if names.is_empty() && self.0.folder.vfs.is_removed() {
+            return Err(self.0.folder.removed());
+        }
+        let mut entries = Vec::new();
+        for name in names.iter().filter(|name| check_key(name).is_ok()) {
+            let key = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+            let len = match self.0.folder.look(Path::new(&key)) {
+                Ok(Some(stat)) if stat.is_file() => stat.len,
+                Ok(_) => continue,
+                // One damaged inode hides nothing but itself.
+                Err(_) => 0,
+            };
+            entries.extend((key != LOCK).then_some(Entry { key, len }));
+        }
+        Ok(entries)
     }
 
     fn delete(&self, key: &str) -> Result<()> {
-        let path = self.0.path(key)?;
-        let named = |error| Error::io("deleting", error).in_object(path.display());
-        self.0.vfs.unlink(&path).map_err(named)?;
-        self.0.sync_parent(&path)
+        let path = path_of(key)?;
+        self.0.unlink(&path, "deleting")?;
+        self.0.folder.sync_parent(&path)
     }
 
     fn mark(&self, key: &str) -> Result<()> {
-        let path = self.0.path(key)?;
-        let created = match self.0.vfs.create_new(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.0.ensure_folder(parent(&path))?;
-                self.0.vfs.create_new(&path)
+        let path = path_of(key)?;
+        self.0.folder.ensure_parent(&path)?;
+        match self.0.folder.vfs.create_new(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(in_the_way(&self.0.folder, &path))
             }
-            created => created,
-        };
-        match created {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(already_there(&path)),
-            created => created
-                .map(drop)
-                .map_err(|error| Error::io("setting a mark", error).in_object(path.display())),
+            created => created.map(drop).map_err(|error| self.0.folder.error("setting a mark", &path, error)),
         }
     }
 
     fn unmark(&self, key: &str) -> Result<()> {
-        let path = self.0.path(key)?;
-        let unlinked = self.0.vfs.unlink(&path);
-        unlinked.map_err(|error| Error::io("removing a mark", error).in_object(path.display()))
+        self.0.unlink(&path_of(key)?, "removing a mark")
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {
-        let (from, to) = (self.0.path(from)?, self.0.path(to)?);
-        let publish = self.0.probed()?;
-        if let Some(folder) = to.parent() {
-            self.0.ensure_folder(folder)?;
-        }
-        let renamed = publish.run(&*self.0.vfs, &from, &to);
-        renamed.map_err(|error| Error::io("renaming", error).in_object(from.display()))?;
-        self.0.sync_parent(&to)?;
-        self.0.sync_parent(&from)
+        let (from, to) = (path_of(from)?, path_of(to)?);
+        let publish = match self.0.probed() {
+            // Moving a name needs no room: the best way is tried, and refused where it is not to be had.
+            Err(error) if error.kind() == ErrorKind::NoSpace => Publish::RenameNoReplace,
+            probed => probed?,
+        };
+        self.0.folder.check_parent(&from)?;
+        self.0.folder.ensure_parent(&to)?;
+        let renamed = publish.run(&*self.0.folder.vfs, &from, &to);
+        renamed.map_err(|error| self.0.folder.error("renaming", &from, error))?;
+        self.0.folder.sync_parent(&to)?;
+        self.0.folder.sync_parent(&from)
     }
 
     fn lock(&self, holder: &str) -> Result<Box<dyn Lock>> {
-        let path = self.0.root.join(LOCK);
-        let locked = self.0.vfs.lock(&path, holder).map_err(|error| {
+        let path = Path::new(LOCK);
+        let locked = self.0.folder.vfs.lock(path, holder).map_err(|error| {
             let unsupported = matches!(error.kind(), io::ErrorKind::Unsupported);
-            let error = Error::io("taking the writer lock", error).in_object(path.display());
+            let error = self.0.folder.error("taking the writer lock", path, error);
             if unsupported { error.with_kind(ErrorKind::Unsupported) } else { error }
         })?;
         let lock = locked.map_err(|holder| {
             Error::new(ErrorKind::Locked, "another writer holds this run")
-                .in_object(path.display())
-                .found(if holder.is_empty() { "a holder that left no name" } else { holder.trim() })
+                .in_object(self.0.folder.name(path))
+                .found(in_words(&holder))
                 .help("stop it, or wait until it ends; a killed process frees the lock by itself")
         })?;
         self.0.sweep();
-        self.0.probed()?;
-        Ok(lock)
+        match self.0.probed() {
+            // Whoever wants to delete needs the lock and no room. What wants to write is told when it does.
+            Err(error) if error.kind() == ErrorKind::NoSpace => Ok(lock),
+            probed => probed.map(|_| lock),
+        }
     }
 
     fn caps(&self) -> Caps {
-        let map = self.0.vfs.network(&self.0.root).is_none();
+        let map = self.0.folder.vfs.network(Path::new(HERE)).is_none();
         match self.0.probed() {
             Ok(publish) => Caps {
                 durable: true,
@@ -199,31 +209,23 @@ impl Engine for Local {
     }
 
     fn describe(&self, key: &str) -> String {
-        self.0.root.join(key).display().to_string()
+        self.0.folder.name(Path::new(if key.is_empty() { HERE } else { key }))
     }
 }
 
 impl fmt::Debug for Local {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Local({})", self.0.root.display())
+        write!(f, "Local({})", self.root().display())
     }
 }
 
 impl Shared {
-    fn path(&self, key: &str) -> Result<PathBuf> {
-        check_key(key)?;
-        if key == LOCK {
-            return Err(Error::invalid("the key LOCK is the lock file's"));
-        }
-        Ok(self.root.join(key))
-    }
-
     fn check_not_poisoned(&self) -> Result<()> {
         if self.failed_syncs.load(Ordering::Acquire) < FAILED_SYNCS_TO_POISON {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Poisoned, "fsync failed twice in a row: nothing is written here any more")
-            .in_object(self.root.display())
+            .in_object(self.folder.name(Path::new(HERE)))
             .help(
                 "look at the device (dmesg), then open the store again; what was committed before is intact",
             ))
@@ -235,91 +237,132 @@ impl Shared {
         if let Some(&publish) = self.publish.get() {
             return Ok(publish);
         }
-        let publish = Publish::probe(&*self.vfs, &self.root).map_err(|error| {
-            Error::io(
-                "this folder cannot hold checkpoints: the probe of write, fsync and rename failed",
-                error,
-            )
-            .in_object(self.root.display())
-            .help("check that the path is right, writable and not full")
+        let publish = Publish::probe(&*self.folder.vfs).map_err(|error| {
+            let what = "this folder cannot hold checkpoints: the probe of write, fsync and rename failed";
+            let error = self.folder.error(what, Path::new(HERE), error);
+            error.help("check that the path is right, writable and not full")
         })?;
         Ok(*self.publish.get_or_init(|| publish))
     }
 
-    /// Removes what killed uploads left. Only under the lock: then nobody is uploading. Never fails: junk that cannot
-    /// be removed is in nobody's way.
+    fn unlink(&self, path: &Path, what: &'static str) -> Result<()> {
+        self.folder.check_parent(path)?;
+        self.folder.vfs.unlink(path).map_err(|error| self.folder.error(what, path, error))
+    }
+
+    /// Removes what killed uploads left, in the folder and in the folders directly in it. Only under the lock: then
+    /// nobody is uploading. Never fails: junk that cannot be removed is in nobody's way.
+    ///
+    /// A folder with a lock file of its own is another run, whose writer may be at work; deeper ones are not looked at. A
+    /// file is taken for an upload's only when its whole name is one: strangers' temporary files stay.
     fn sweep(&self) {
-        let mut folders = vec![self.root.clone()];
-        while let Some(folder) = folders.pop() {
-            for (name, stat) in self.vfs.list(&folder).unwrap_or_default() {
+        let vfs = &*self.folder.vfs;
+        let mut folders = vec![PathBuf::new()];
+        for name in vfs.names(Path::new(HERE)).unwrap_or_default() {
+            let path = PathBuf::from(&name);
+            let is_folder = check_key(&name).is_ok() && vfs.lstat(&path).is_ok_and(|stat| stat.is_folder());
+            if is_folder && vfs.lstat(&path.join(LOCK)).is_err() {
+                folders.push(path);
+            }
+        }
+        for folder in folders {
+            let here = if folder.as_os_str().is_empty() { Path::new(HERE) } else { &folder };
+            for name in vfs.names(here).unwrap_or_default() {
                 let path = folder.join(&name);
-                match stat {
-                    // A plain file on its way: no lock of a store says that its writer is dead.
-                    Stat { is_file: true, .. } if name.starts_with(PLAIN_TEMP_PREFIX) => {
-                        let _ = self.vfs.unlink_if_dead(&path);
-                    }
-                    Stat { is_file: true, .. } if name.starts_with(TEMP_PREFIX) => {
-                        let _ = self.vfs.unlink(&path);
-                    }
-                    Stat { is_dir: true, .. } if check_key(&name).is_ok() => folders.push(path),
-                    _ => {}
+                // A plain file on its way: no lock of a store says that its writer is dead.
+                if name.starts_with(PLAIN_TEMP_PREFIX) {
+                    let _ = vfs.unlink_if_dead(&path);
+                } else if is_temp_name(&name) && vfs.lstat(&path).is_ok_and(|stat| stat.is_file()) {
+                    let _ = vfs.unlink(&path);
                 }
             }
         }
     }
+}
 
-    /// Creates a folder, and those above it, durably: an fsync of each folder that holds the name of the next.
-    fn ensure_folder(&self, folder: &Path) -> Result<()> {
-        let mut known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.contains(folder) {
-            return Ok(());
-        }
-        let mut missing: Vec<&Path> = folder.ancestors().take_while(|path| !self.is_folder(path)).collect();
-        missing.reverse();
-        for path in missing.iter().filter(|path| !path.as_os_str().is_empty()) {
-            let failed = |error| Error::io("creating the folder", error).in_object(path.display());
-            match self.vfs.create_dir(path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.is_folder(path) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(not_a_folder(path)),
-                created => created.map_err(failed)?,
-            }
-            self.sync_parent(path)?;
-        }
-        // One that was there may have been made by a process that was killed before its fsync. The run's own parent
-        // folder may be closed to us; then its owner made the run, and its durability is theirs.
-        if missing.is_empty() && folder != self.root {
-            self.sync_parent(folder)?;
-        }
-        known.insert(folder.to_owned());
-        Ok(())
+impl Folder {
+    fn open_file(&self, path: &Path) -> Result<Arc<dyn Blob>> {
+        let failed = |error: io::Error| {
+            let leads_nowhere = error.kind() == io::ErrorKind::NotFound
+                && self.vfs.lstat(path).is_ok_and(|stat| stat.kind == Kind::Link);
+            let error = self.error("opening for reading", path, error);
+            if leads_nowhere { self.leads_nowhere(path, error) } else { error }
+        };
+        let file = self.vfs.open(path).map_err(failed)?;
+        let stat = file.stat().map_err(failed)?;
+        let name = self.name(path);
+        stat.check_is_file(&name)?;
+        Ok(Arc::new(FileBlob::new(file, stat.len, name)))
     }
 
-    fn is_folder(&self, path: &Path) -> bool {
-        path.as_os_str().is_empty() || self.vfs.list(path).is_ok()
+    /// No `NotFound`: the object is listed, and what it leads to can be fetched.
+    fn leads_nowhere(&self, path: &Path, error: Error) -> Error {
+        let target = self.vfs.read_link(path).unwrap_or_default();
+        Error::new(ErrorKind::Io, "is a link that leads nowhere")
+            .in_object(self.name(path))
+            .found(format!("a link to {}", target.display()))
+            .help("fetch what it leads to (git annex get, dvc checkout), or remove the link")
+            .because(error)
     }
 
-    fn sync_parent(&self, path: &Path) -> Result<()> {
-        let folder = parent(path);
-        let synced = self.vfs.sync_dir(folder);
-        synced.map_err(|error| Error::io("fsync of the folder", error).in_object(folder.display()))
+    fn map_file(&self, path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+        if self.vfs.network(path).is_some() {
+            return self.open_file(path);
+        }
+        self.vfs.map(path, &self.name(path), promise)
+    }
+
+    /// Where the process is, for files that are named by their path.
+    fn anywhere() -> Self {
+        Self::of(Arc::new(Os::default()))
     }
 }
 
-/// The folder that holds `path`.
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+/// An object's path in the folder.
+fn path_of(key: &str) -> Result<PathBuf> {
+    check_key(key)?;
+    if key == LOCK {
+        return Err(Error::invalid("the key LOCK is the lock file's"));
     }
+    Ok(PathBuf::from(key))
 }
 
-fn already_there(path: &Path) -> Error {
-    Error::new(ErrorKind::AlreadyExists, "is committed already and never written again")
-        .in_object(path.display())
+/// Whether a name is one of [`upload`]'s or [`publish`]'s: the prefix, a leaf, and a nonce.
+fn is_temp_name(name: &str) -> bool {
+    let nonce = name.strip_prefix(TEMP_PREFIX).and_then(|rest| rest.rsplit_once('-')).map(|(_, nonce)| nonce);
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    nonce.is_some_and(|nonce| nonce.len() == 32 && nonce.bytes().all(is_hex))
 }
 
-fn not_a_folder(path: &Path) -> Error {
-    Error::invalid("is a file where a folder is needed").in_object(path.display())
+/// Who holds a lock, and for how long.
+fn in_words(holder: &Holder) -> String {
+    let words = match holder.words.trim() {
+        "" => "a holder that left no name",
+        words => words,
+    };
+    holder.age.map_or(words.to_owned(), |age| format!("{words} ({} ago)", span(age)))
+}
+
+/// A span of time in its largest unit.
+fn span(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let units = [("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)];
+    let (unit, length) = units.into_iter().find(|(_, length)| seconds >= 2 * length).unwrap_or(("second", 1));
+    let count = seconds / length;
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Why an object cannot get a name that is taken: by an object, or by something that is none and is never listed.
+fn in_the_way(folder: &Folder, path: &Path) -> Error {
+    match folder.look(path) {
+        Ok(Some(Stat { kind: Kind::Folder | Kind::Other, .. })) => {
+            Error::invalid("is a folder, a pipe or a device where an object is to be written")
+                .in_object(folder.name(path))
+                .help("move it away: nothing of a run has this name")
+        }
+        _ => Error::new(ErrorKind::AlreadyExists, "is committed already and never written again")
+            .in_object(folder.name(path)),
+    }
 }
 
 fn hex(nonce: [u8; 16]) -> String {
@@ -331,7 +374,7 @@ fn hex(nonce: [u8; 16]) -> String {
 /// # Errors
 /// `NotFound`, `Invalid` for a folder, `Io`.
 pub(crate) fn open_file(path: &Path) -> Result<Arc<dyn Blob>> {
-    open_on(&Os, path)
+    Folder::anywhere().open_file(path)
 }
 
 /// Maps one file; on a network file system it is opened for reading instead.
@@ -339,11 +382,7 @@ pub(crate) fn open_file(path: &Path) -> Result<Arc<dyn Blob>> {
 /// # Errors
 /// As [`open_file`].
 pub(crate) fn map_file(path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
-    map_on(&Os, path, promise)
-}
-
-fn map_on(vfs: &dyn Vfs, path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
-    if vfs.network(path).is_some() { open_on(vfs, path) } else { vfs.map(path, promise) }
+    Folder::anywhere().map_file(path, promise)
 }
 
 /// Maps one file to read, and once more copy-on-write.
@@ -351,21 +390,13 @@ fn map_on(vfs: &dyn Vfs, path: &Path, promise: Unchanging) -> Result<Arc<dyn Blo
 /// # Errors
 /// As [`open_file`]; `Unsupported` on a network file system, where nothing is mapped.
 pub(crate) fn map_copy_of_file(path: &Path, promise: Unchanging) -> Result<(Arc<dyn Blob>, PrivateMap)> {
-    if let Some(network) = Os.network(path) {
+    if let Some(network) = Os::default().network(path) {
         return Err(Error::new(ErrorKind::Unsupported, "files of a network file system are not mapped")
             .in_object(path.display())
             .found(network)
             .help("open it for reading, and load its tensors"));
     }
     vfs::map_twice(path, promise)
-}
-
-fn open_on(vfs: &dyn Vfs, path: &Path) -> Result<Arc<dyn Blob>> {
-    let failed = |error| Error::io("opening for reading", error).in_object(path.display());
-    let file = vfs.open(path).map_err(failed)?;
-    let stat = file.stat().map_err(failed)?;
-    stat.check_is_file(path)?;
-    Ok(Arc::new(FileBlob::new(file, stat.len, path.display().to_string())))
 }
 
 #[cfg(test)]

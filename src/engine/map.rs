@@ -35,6 +35,7 @@ impl Unchanging {
 }
 
 /// What the kernel reads, and maps where it can, at once when it is told to.
+#[cfg(target_os = "linux")]
 const HUGE_PAGE: usize = 2 << 20;
 
 /// A whole file, mapped, and open: what is small is read, because touching a page that is not mapped yet costs more than
@@ -57,6 +58,7 @@ impl MappedFile {
         let map = map.map_err(|error| {
             Error::io("mapping the file failed", error).in_object(&path).help("open it for reading instead")
         })?;
+        #[cfg(target_os = "linux")]
         if map.len() >= HUGE_PAGE {
             // Advice only. The kernel then reads 4 MiB at a fault instead of 128 KiB, and goes on reading ahead; and it
             // keeps what it read in large pages, which a request to read ahead would not: that costs 20 times the kernel's

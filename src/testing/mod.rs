@@ -13,12 +13,11 @@ use crate::engine::Local;
 use crate::engine::vfs::failing::FailingVfs;
 use crate::error::Result;
 use std::path::Path;
-use std::sync::Arc;
 
 /// [`Local::create`] on a real folder whose calls fail as `faults` say.
 ///
 /// # Errors
 /// As [`Local::create`], and what `faults` say.
 pub fn failing_local(root: impl AsRef<Path>, faults: &Faults) -> Result<Local> {
-    Local::create_on(root.as_ref(), Arc::new(FailingVfs(faults.clone())))
+    Local::create_on(root.as_ref(), &FailingVfs::new(faults))
 }

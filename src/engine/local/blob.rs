@@ -138,7 +138,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("tensorkeep-blob-{:?}", crate::engine::fresh_nonce()));
         let bytes: Vec<u8> = (0..300_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         std::fs::write(&path, &bytes).unwrap();
-        let (file, name) = (Os.open(&path).unwrap(), path.display().to_string());
+        let (file, name) = (Os::default().open(&path).unwrap(), path.display().to_string());
         let blob = FileBlob::new(file, bytes.len() as u64, name);
         let mut memory = vec![0; bytes.len() + 2 * PAGE];
         let page = memory.as_ptr().align_offset(PAGE);
@@ -275,7 +275,7 @@ mod tests {
         std::fs::write(&path, vec![7; LEN as usize]).unwrap();
         let written = std::fs::File::open(&path).unwrap();
         written.sync_all().unwrap();
-        let file = Os.open(&path).unwrap();
+        let file = Os::default().open(&path).unwrap();
         let mut last = vec![0; 1 << 20];
         let last_start = LEN - last.len() as u64;
         // Looking makes the kernel read, so there is one look for each time it was asked, and what it began is waited for.

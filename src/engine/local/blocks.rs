@@ -64,7 +64,7 @@ impl BlockWriter {
         while reused.len() < BUFFERS {
             reused.push(Buffer::zeroed(BLOCK).map_err(io::Error::other)?);
         }
-        let current = reused.pop().unwrap_or(Buffer::zeroed(BLOCK).map_err(io::Error::other)?);
+        let current = reused.pop().unwrap_or_default();
         for buffer in reused {
             // The threads cannot all be gone: they wait for the first block.
             let _ = give_back.send(buffer);

@@ -3,9 +3,9 @@
 
 use super::{TEMP_PREFIX, hex};
 use crate::engine::fresh_nonce;
-use crate::engine::vfs::{Vfs, write_all_at};
+use crate::engine::vfs::{HERE, Vfs, write_all_at};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How a finished file gets its name without replacing another, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +18,11 @@ pub(super) enum Publish {
 }
 
 impl Publish {
-    /// Finds out how files are published in `folder` by doing it: write, fsync, publish, fsync of the folder, unlink.
-    pub(super) fn probe(vfs: &dyn Vfs, folder: &Path) -> io::Result<Self> {
+    /// Finds out how files are published in the folder that is held by doing it: write, fsync, publish, fsync of the
+    /// folder, unlink.
+    pub(super) fn probe(vfs: &dyn Vfs) -> io::Result<Self> {
         let nonce = hex(fresh_nonce());
-        let [from, to] = ["from", "to"].map(|end| folder.join(format!("{TEMP_PREFIX}probe-{end}-{nonce}")));
+        let [from, to] = ["from", "to"].map(|end| PathBuf::from(format!("{TEMP_PREFIX}probe-{end}-{nonce}")));
         let file = vfs.create_new(&from)?;
         let published = (|| {
             write_all_at(&*file, 0, b"probe")?;
@@ -41,7 +42,7 @@ impl Publish {
         if removed.iter().all(Result::is_err) {
             removed.into_iter().next().unwrap_or(Ok(()))?;
         }
-        vfs.sync_dir(folder)?;
+        vfs.sync_dir(Path::new(HERE))?;
         Ok(publish)
     }
 
@@ -55,7 +56,7 @@ impl Publish {
                 let _ = vfs.unlink(from);
                 Ok(())
             }
-            Self::RenameUnderLock => match vfs.stat(to) {
+            Self::RenameUnderLock => match vfs.lstat(to) {
                 Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
                 Err(_) => vfs.rename(from, to),
             },

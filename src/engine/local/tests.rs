@@ -38,7 +38,7 @@ impl Drop for Folder {
 
 fn failing(folder: &Folder) -> (Local, Faults) {
     let faults = Faults::new();
-    let local = Local::create_on(&folder.0, Arc::new(FailingVfs(faults.clone()))).unwrap();
+    let local = Local::create_on(&folder.0, &FailingVfs::new(&faults)).unwrap();
     local.0.probed().unwrap();
     faults.take_calls();
     (local, faults)
@@ -66,7 +66,7 @@ fn the_steps_of_a_commit_come_in_their_order() {
     let names: Vec<&str> = faults.take_calls().iter().map(|call| call.name).collect();
     assert_eq!(
         names,
-        ["stat", "create", "fallocate", "write", "fchmod", "fsync", "rename", "fsync-dir", "fsync"],
+        ["lstat", "create", "fallocate", "write", "fchmod", "fsync", "rename", "fsync-dir", "fsync"],
         "write, fsync, rename, fsync of the folder, fsync again: nothing may move"
     );
 }
@@ -162,7 +162,7 @@ fn without_rename_noreplace_link_takes_its_place_and_without_both_the_lock_must_
         for name in refused {
             faults.fail_named(name, 0, usize::MAX, Fault::Errno(EINVAL));
         }
-        let local = Local::create_on(&folder.0, Arc::new(FailingVfs(faults))).unwrap();
+        let local = Local::create_on(&folder.0, &FailingVfs::new(&faults)).unwrap();
         assert_eq!(local.caps().create_only, create_only);
         save(&local, "object", b"x").unwrap();
         assert!(matches!(save(&local, "object", b"y"), Err(CommitError::NotCommitted(_))));
@@ -177,7 +177,7 @@ fn a_folder_that_cannot_be_written_shows_when_the_lock_is_taken() {
     let folder = Folder::new("read-only");
     let faults = Faults::new();
     faults.fail_named("create", 0, usize::MAX, Fault::Errno(EROFS));
-    let local = Local::create_on(&folder.0, Arc::new(FailingVfs(faults))).unwrap();
+    let local = Local::create_on(&folder.0, &FailingVfs::new(&faults)).unwrap();
     let error = local.lock("me").unwrap_err();
     assert!(error.to_string().contains("probe"), "{error}");
     assert_eq!(local.caps(), Caps { map: true, ..Caps::NONE });
@@ -189,12 +189,28 @@ fn what_a_kill_left_is_swept_under_the_lock_and_foreign_files_stay() {
     let folder = Folder::new("sweep");
     let local = Local::create(&folder.0).unwrap();
     save(&local, "folder/object", b"x").unwrap();
-    for junk in [".tmp-0001-abc", "folder/.tmp-1", ".keep", "notes.txt"] {
+    save(&local, "folder/below/object", b"x").unwrap();
+    let ours = |leaf: &str| format!(".tmp-{leaf}-{}", hex(fresh_nonce()));
+    // A live run in a folder of this one, and one of which only the files came.
+    let other = Local::create(folder.0.join("other")).unwrap();
+    let _lock = other.lock("its own writer").unwrap();
+    let foreign = [
+        ".keep".to_owned(),
+        "notes.txt".to_owned(),
+        ".tmp-somebody-elses".to_owned(),
+        format!(".tmp-x-{}", "F".repeat(32)),
+        format!("other/{}", ours("object")),
+        format!("folder/below/{}", ours("object")),
+        "folder/.tmp-1".to_owned(),
+    ];
+    let swept = [ours("0001-0000000002.tkeep"), format!("folder/{}", ours("object")), ours("probe-from")];
+    for junk in swept.iter().chain(&foreign) {
         std::fs::write(folder.0.join(junk), b"junk").unwrap();
     }
     drop(local.lock("me").unwrap());
-    assert_eq!(folder.names(), [".keep", "folder", "notes.txt"]);
-    assert_eq!(std::fs::read_dir(folder.0.join("folder")).unwrap().count(), 1);
+    let is_there = |name: &String| folder.0.join(name).exists();
+    assert_eq!(foreign.iter().filter(|name| !is_there(name)).collect::<Vec<_>>(), [""; 0]);
+    assert_eq!(swept.iter().filter(|name| is_there(name)).collect::<Vec<_>>(), [""; 0]);
 }
 
 #[test]
@@ -216,10 +232,9 @@ fn a_plain_file_is_replaced_whole_or_not_at_all_whatever_call_fails() {
         std::fs::write(&path, b"old").unwrap();
         let faults = Faults::new();
         faults.fail_after(step, 1, Fault::Errno(EIO));
-        let result =
-            upload::replace_on(Arc::new(FailingVfs(faults.clone())), &path, Some(300_000), |upload| {
-                upload.append(&[7; 300_000])
-            });
+        let result = upload::replace_on(&FailingVfs::new(&faults), &path, Some(300_000), |upload| {
+            upload.append(&[7; 300_000])
+        });
         faults.heal();
         let failed = faults.take_calls().get(step).map(|call| call.name);
         let now = std::fs::read(&path).unwrap();

@@ -2,8 +2,8 @@
 //! a key of the engine (never replaced) and for a plain path (replaced whole). Knows nothing of what is in the file.
 
 use super::blocks::{BlockWriter, Spare};
-use super::{PLAIN_TEMP_PREFIX, Publish, Shared, TEMP_PREFIX, already_there, hex, parent};
-use crate::engine::vfs::{self, Os, Vfs, VfsFile};
+use super::{Folder, PLAIN_TEMP_PREFIX, Publish, Shared, TEMP_PREFIX, hex, in_the_way};
+use crate::engine::vfs::{self, Kind, Os, Vfs, VfsFile};
 use crate::engine::{CommitError, Nonce, Upload, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use std::io;
@@ -18,7 +18,7 @@ const PREALLOCATE_FROM: u64 = 256 << 10;
 
 /// A file under a temporary name. Dropped before it is published, it is unlinked.
 struct TempFile {
-    vfs: Arc<dyn Vfs>,
+    folder: Arc<Folder>,
     file: Arc<dyn VfsFile>,
     path: PathBuf,
     published: bool,
@@ -34,38 +34,38 @@ enum Content {
 
 impl TempFile {
     /// Creates it beside `target`: a rename cannot cross file systems.
-    fn create(vfs: Arc<dyn Vfs>, target: &Path, size_hint: Option<u64>, spare: Spare) -> Result<Self> {
-        let path = parent(target).join(format!("{TEMP_PREFIX}{}-{}", leaf(target), hex(fresh_nonce())));
-        let created = vfs.create_new(&path);
-        let file = created
-            .map_err(|error| Error::io("creating the temporary file", error).in_object(path.display()))?;
-        Self::of(vfs, file, path, size_hint, spare)
+    fn create(folder: Arc<Folder>, target: &Path, size_hint: Option<u64>, spare: Spare) -> Result<Self> {
+        let path = target.with_file_name(format!("{TEMP_PREFIX}{}-{}", leaf(target), hex(fresh_nonce())));
+        let created = folder.vfs.create_new(&path);
+        let file = created.map_err(|error| folder.error("creating the temporary file", &path, error))?;
+        Self::of(folder, file, path, size_hint, spare)
     }
 
     /// As [`TempFile::create`], for a plain path, whose folder nobody sweeps: the name is the same every time, so that
     /// what a killed save left goes with the next one. A live writer holds its file; then the name is a fresh one.
-    fn create_again(vfs: Arc<dyn Vfs>, target: &Path, size_hint: Option<u64>) -> Result<Self> {
-        let path = parent(target).join(format!("{PLAIN_TEMP_PREFIX}{}", leaf(target)));
+    fn create_again(folder: Arc<Folder>, target: &Path, size_hint: Option<u64>) -> Result<Self> {
+        let path = target.with_file_name(format!("{PLAIN_TEMP_PREFIX}{}", leaf(target)));
+        let vfs = &*folder.vfs;
         // What cannot be removed is in nobody's way.
         let _ = vfs.unlink_if_dead(&path);
         if let Ok(file) = vfs.create_new(&path) {
             let is_ours = match file.hold() {
                 // Between creating and holding it another save may have taken it for a dead one's.
-                Ok(()) => is_at(&*vfs, &path, &*file),
+                Ok(()) => is_at(vfs, &path, &*file),
                 // Where nobody can hold a file, nobody takes one for dead.
                 Err(error) => error.kind() == io::ErrorKind::Unsupported,
             };
             if is_ours {
-                return Self::of(vfs, file, path, size_hint, Spare::default());
+                return Self::of(folder, file, path, size_hint, Spare::default());
             }
             drop(file);
             let _ = vfs.unlink_if_dead(&path);
         }
-        Self::create(vfs, target, size_hint, Spare::default())
+        Self::create(folder, target, size_hint, Spare::default())
     }
 
     fn of(
-        vfs: Arc<dyn Vfs>,
+        folder: Arc<Folder>,
         file: Arc<dyn VfsFile>,
         path: PathBuf,
         size_hint: Option<u64>,
@@ -74,7 +74,7 @@ impl TempFile {
         // Grown step by step, a small file would be copied as often as it doubles.
         let expected = size_hint.map_or(0, |len| len.min(BLOCKS_FROM as u64) as usize);
         let content = Content::Gathered(Vec::with_capacity(expected));
-        let mut temp = Self { vfs, file, path, published: false, content, reserved: 0, spare };
+        let mut temp = Self { folder, file, path, published: false, content, reserved: 0, spare };
         if let Some(len) = size_hint.filter(|&len| len >= PREALLOCATE_FROM) {
             temp.preallocate(len)?;
         }
@@ -87,15 +87,15 @@ impl TempFile {
             // Only an early warning: without it a full disk shows while writing.
             Err(error) if is_refusal(&error) => {}
             Err(error) => {
-                return Err(Error::io(format!("reserving {len} bytes"), error).in_object(self.path.display()));
+                return Err(self.folder.error(format!("reserving {len} bytes"), &self.path, error));
             }
         }
         Ok(())
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        let path = &self.path;
-        let failed = |error| Error::io("writing", error).in_object(path.display());
+        let (folder, path) = (&self.folder, &self.path);
+        let failed = |error| folder.error("writing", path, error);
         match &mut self.content {
             Content::Gathered(gathered) if gathered.len() + bytes.len() < BLOCKS_FROM => {
                 gathered.extend_from_slice(bytes);
@@ -112,8 +112,8 @@ impl TempFile {
 
     /// Everything before the fsync: last bytes, exact length.
     fn complete(&mut self) -> Result<()> {
-        let path = &self.path;
-        let failed = |error| Error::io("writing", error).in_object(path.display());
+        let (folder, path) = (&self.folder, &self.path);
+        let failed = |error| folder.error("writing", path, error);
         let (len, written) = match &mut self.content {
             Content::Gathered(gathered) => {
                 vfs::write_all_at(&*self.file, 0, gathered).map_err(failed)?;
@@ -128,25 +128,20 @@ impl TempFile {
         };
         if self.reserved.max(written) > len {
             let cut = self.file.set_len(len);
-            cut.map_err(|error| {
-                Error::io("cutting the file to its length", error).in_object(self.path.display())
-            })?;
+            cut.map_err(|error| self.folder.error("cutting the file to its length", &self.path, error))?;
         }
         Ok(())
     }
 
     fn sync(&self, what: &'static str) -> Result<()> {
-        self.file.sync().map_err(|error| Error::io(what, error).in_object(self.path.display()))
+        self.file.sync().map_err(|error| self.folder.error(what, &self.path, error))
     }
 
     /// The folder's fsync makes the name durable; the file's second one is for XFS, where the folder's fsync can return
     /// 0 after the file system has shut down while the rename is lost.
     fn sync_name(&self, target: &Path) -> Result<()> {
-        let folder = parent(target);
-        let synced = self.vfs.sync_dir(folder);
-        synced.map_err(|error| Error::io("fsync of the folder", error).in_object(folder.display()))?;
-        let again = self.file.sync();
-        again.map_err(|error| Error::io("fsync after the rename", error).in_object(target.display()))
+        self.folder.sync_parent(target)?;
+        self.file.sync().map_err(|error| self.folder.error("fsync after the rename", target, error))
     }
 }
 
@@ -156,7 +151,7 @@ impl Drop for TempFile {
         self.content = Content::Gathered(Vec::new());
         if !self.published {
             // Best effort: what stays has a name that nothing lists, and is swept under the next lock.
-            let _ = self.vfs.unlink(&self.path);
+            let _ = self.folder.vfs.unlink(&self.path);
         }
     }
 }
@@ -169,7 +164,7 @@ fn leaf(target: &Path) -> String {
 
 /// Whether a path names this very file.
 fn is_at(vfs: &dyn Vfs, path: &Path, file: &dyn VfsFile) -> bool {
-    matches!((vfs.stat(path), file.stat()), (Ok(there), Ok(ours)) if there.id == ours.id)
+    matches!((vfs.lstat(path), file.stat()), (Ok(there), Ok(ours)) if there.id == ours.id)
 }
 
 /// File systems that do not know a call say so in one of these ways.
@@ -193,7 +188,8 @@ impl LocalUpload {
         publish: Publish,
         size_hint: Option<u64>,
     ) -> Result<Self> {
-        let temp = TempFile::create(Arc::clone(&shared.vfs), &target, size_hint, Arc::clone(&shared.spare))?;
+        let (folder, spare) = (Arc::clone(&shared.folder), Arc::clone(&shared.spare));
+        let temp = TempFile::create(folder, &target, size_hint, spare)?;
         Ok(Self { shared, temp, target, publish, failed: false })
     }
 
@@ -202,7 +198,7 @@ impl LocalUpload {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Io, "an earlier write of this upload failed")
-            .in_object(self.target.display()))
+            .in_object(self.shared.folder.name(&self.target)))
     }
 
     fn sync_failed<T>(&self, error: T) -> T {
@@ -212,7 +208,7 @@ impl LocalUpload {
 
     /// Whether the target is the very file that was written here, whatever a call said.
     fn is_published(&self) -> bool {
-        is_at(&*self.shared.vfs, &self.target, &*self.temp.file)
+        is_at(&*self.shared.folder.vfs, &self.target, &*self.temp.file)
     }
 }
 
@@ -228,19 +224,23 @@ impl Upload for LocalUpload {
         use CommitError::{Conflict, NotCommitted, Unknown};
         self.check_alive().map_err(NotCommitted)?;
         self.temp.complete().map_err(NotCommitted)?;
-        let path = self.temp.path.display().to_string();
+        let folder = Arc::clone(&self.shared.folder);
         let read_only = self.temp.file.set_read_only();
-        read_only
-            .map_err(|error| NotCommitted(Error::io("making the file read-only", error).in_object(path)))?;
+        read_only.map_err(|error| {
+            NotCommitted(folder.error("making the file read-only", &self.temp.path, error))
+        })?;
         // From a failed fsync on this file is lost: the kernel has dropped the pages' errors and a second fsync would
         // return Ok without them being on disk. The caller starts a new file from memory.
         self.temp.sync("fsync").map_err(|error| NotCommitted(self.sync_failed(error)))?;
-        if let Err(error) = self.publish.run(&*self.shared.vfs, &self.temp.path, &self.target) {
+        if let Err(error) = self.publish.run(&*folder.vfs, &self.temp.path, &self.target) {
             // A network file system can lose the reply of a rename that happened, and be asked again.
             if !self.is_published() {
-                let taken = error.kind() == io::ErrorKind::AlreadyExists;
-                let error = Error::io("publishing by rename", error).in_object(self.target.display());
-                return Err(if taken { Conflict(already_there(&self.target)) } else { NotCommitted(error) });
+                if error.kind() == io::ErrorKind::AlreadyExists {
+                    let taken = in_the_way(&folder, &self.target);
+                    let is_object = taken.kind() == ErrorKind::AlreadyExists;
+                    return Err(if is_object { Conflict(taken) } else { NotCommitted(taken) });
+                }
+                return Err(NotCommitted(folder.error("publishing by rename", &self.target, error)));
             }
         }
         self.temp.published = true;
@@ -253,30 +253,34 @@ impl Upload for LocalUpload {
 /// Writes one file at a plain path, replacing what is there, atomically and durably: temporary file, fsync, rename,
 /// fsync of the folder. `write` runs again, once, when the first file's fsync failed.
 ///
+/// A link is followed, as editors do: the file that it leads to is replaced, or created where there is none, and the
+/// link stays. The folder is held while the file is written: what happens to its path meanwhile redirects nothing.
+///
 /// # Errors
-/// What `write` says; `NoSpace`, `Io`: `path` is what it was. `Unknown` when the new file is there and its durability
-/// could not be had.
+/// What `write` says; `Invalid` for a folder, a device, a pipe, a socket, and links in a circle; `NoSpace`, `Io`: `path`
+/// is what it was. `Unknown` when the new file is there and its durability could not be had.
 pub fn replace_file(
     path: &Path,
     size_hint: Option<u64>,
     write: impl FnMut(&mut dyn Upload) -> Result<()>,
 ) -> Result<()> {
-    replace_on(Arc::new(Os), path, size_hint, write)
+    replace_on(&Os::default(), path, size_hint, write)
 }
 
 pub(super) fn replace_on(
-    vfs: Arc<dyn Vfs>,
+    vfs: &dyn Vfs,
     path: &Path,
     size_hint: Option<u64>,
     mut write: impl FnMut(&mut dyn Upload) -> Result<()>,
 ) -> Result<()> {
-    if vfs.stat(path).is_ok_and(|stat| stat.is_dir) {
-        return Err(Error::invalid("is a folder where a file is to be written")
-            .in_object(path.display())
-            .help("name a file in it"));
-    }
+    let target = to_replace(vfs, path)?;
+    let Some(leaf) = target.file_name().map(Path::new) else {
+        return Err(Error::invalid("is no name for a file").in_object(path.display()));
+    };
+    let above = target.parent().unwrap_or(Path::new(""));
+    let folder = Arc::new(Folder::open(above, vfs)?);
     let mut attempt = || -> Result<TempFile> {
-        let mut replacement = Replacement(TempFile::create_again(Arc::clone(&vfs), path, size_hint)?);
+        let mut replacement = Replacement(TempFile::create_again(Arc::clone(&folder), leaf, size_hint)?);
         write(&mut replacement)?;
         replacement.0.complete()?;
         Ok(replacement.0)
@@ -291,10 +295,34 @@ pub(super) fn replace_on(
         }
         Err(error) => return Err(error),
     }
-    let renamed = vfs.rename(&temp.path, path);
-    renamed.map_err(|error| Error::io("publishing by rename", error).in_object(path.display()))?;
+    let renamed = folder.vfs.rename(&temp.path, leaf);
+    renamed.map_err(|error| folder.error("publishing by rename", leaf, error))?;
     temp.published = true;
-    temp.sync_name(path).map_err(|error| error.with_kind(ErrorKind::Unknown))
+    temp.sync_name(leaf).map_err(|error| error.with_kind(ErrorKind::Unknown))
+}
+
+/// As many as Linux follows.
+const MOST_LINKS: usize = 40;
+
+/// The path to write for `path`: behind its links, and nothing but a file or a free name.
+fn to_replace(vfs: &dyn Vfs, path: &Path) -> Result<PathBuf> {
+    let mut target = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let what = match vfs.lstat(&target).map(|stat| stat.kind) {
+            Ok(Kind::Link) => {
+                let failed = |error| Error::io("following the link", error).in_object(target.display());
+                let next = vfs.read_link(&target).map_err(failed)?;
+                target = target.parent().unwrap_or(Path::new("")).join(next);
+                continue;
+            }
+            Ok(Kind::Folder) => "is a folder where a file is to be written",
+            Ok(Kind::Other) => "is a device, a pipe or a socket where a file is to be written",
+            // What cannot be looked at cannot be replaced, either, and then says why.
+            Ok(Kind::File) | Err(_) => return Ok(target),
+        };
+        return Err(Error::invalid(what).in_object(target.display()).help("name a file"));
+    }
+    Err(Error::invalid("is a link in a circle").in_object(path.display()).help("name a file"))
 }
 
 struct Replacement(TempFile);

@@ -1,7 +1,7 @@
 //! The real file system with calls that fail on demand. Owns: counting the calls, and which of them fails how. For
 //! tests of this crate and, behind the feature `testing`, of trainers.
 
-use super::{Os, Stat, Vfs, VfsFile};
+use super::{Holder, Os, Stat, Vfs, VfsFile};
 use crate::engine::{Blob, Lock, Unchanging};
 use crate::error::{Error, Result};
 use std::io;
@@ -126,71 +126,95 @@ impl Faults {
 
 /// [`Os`], with faults.
 #[derive(Debug)]
-pub(crate) struct FailingVfs(pub(crate) Faults);
+pub(crate) struct FailingVfs {
+    faults: Faults,
+    right: Arc<dyn Vfs>,
+}
 
 impl FailingVfs {
+    pub(crate) fn new(faults: &Faults) -> Self {
+        Self { faults: faults.clone(), right: Arc::new(Os::default()) }
+    }
+
     fn file(&self, path: &Path, file: Arc<dyn VfsFile>) -> Arc<dyn VfsFile> {
-        Arc::new(FailingFile { faults: self.0.clone(), path: path.to_owned(), file })
+        Arc::new(FailingFile { faults: self.faults.clone(), path: path.to_owned(), file })
     }
 }
 
 impl Vfs for FailingVfs {
+    fn hold(&self, folder: &Path) -> io::Result<Arc<dyn Vfs>> {
+        let right = self.faults.run("open-dir", folder, || self.right.hold(folder))?;
+        Ok(Arc::new(Self { faults: self.faults.clone(), right }))
+    }
+
+    fn is_removed(&self) -> bool {
+        self.right.is_removed()
+    }
+
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
-        self.0.run("create", path, || Os.create_new(path)).map(|file| self.file(path, file))
+        self.faults.run("create", path, || self.right.create_new(path)).map(|file| self.file(path, file))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
-        self.0.run("open", path, || Os.open(path)).map(|file| self.file(path, file))
+        self.faults.run("open", path, || self.right.open(path)).map(|file| self.file(path, file))
     }
 
-    fn map(&self, path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
-        let checked = self.0.run("mmap", path, || Ok(()));
-        checked.map_err(|error| Error::io("mapping", error).in_object(path.display()))?;
-        Os.map(path, promise)
+    fn map(&self, path: &Path, name: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+        let checked = self.faults.run("mmap", path, || Ok(()));
+        checked.map_err(|error| Error::io("mapping", error).in_object(name))?;
+        self.right.map(path, name, promise)
     }
 
     fn network(&self, path: &Path) -> Option<&'static str> {
-        self.0.plan().network.or_else(|| Os.network(path))
+        self.faults.plan().network.or_else(|| self.right.network(path))
+    }
+
+    fn lstat(&self, path: &Path) -> io::Result<Stat> {
+        self.faults.run("lstat", path, || self.right.lstat(path))
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
-        self.0.run("stat", path, || Os.stat(path))
+        self.faults.run("stat", path, || self.right.stat(path))
+    }
+
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        self.faults.run("readlink", path, || self.right.read_link(path))
     }
 
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.run("rename", to, || Os.rename_noreplace(from, to))
+        self.faults.run("rename", to, || self.right.rename_noreplace(from, to))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.run("rename-replace", to, || Os.rename(from, to))
+        self.faults.run("rename-replace", to, || self.right.rename(from, to))
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.run("link", to, || Os.link(from, to))
+        self.faults.run("link", to, || self.right.link(from, to))
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.0.run("unlink", path, || Os.unlink(path))
+        self.faults.run("unlink", path, || self.right.unlink(path))
     }
 
     fn unlink_if_dead(&self, path: &Path) -> io::Result<()> {
-        self.0.run("unlink-dead", path, || Os.unlink_if_dead(path))
+        self.faults.run("unlink-dead", path, || self.right.unlink_if_dead(path))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.run("mkdir", path, || Os.create_dir(path))
+        self.faults.run("mkdir", path, || self.right.create_dir(path))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.run("fsync-dir", path, || Os.sync_dir(path))
+        self.faults.run("fsync-dir", path, || self.right.sync_dir(path))
     }
 
-    fn list(&self, path: &Path) -> io::Result<Vec<(String, Stat)>> {
-        self.0.run("list", path, || Os.list(path))
+    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.faults.run("list", path, || self.right.names(path))
     }
 
-    fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, String>> {
-        self.0.run("lock", path, || Os.lock(path, holder))
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, Holder>> {
+        self.faults.run("lock", path, || self.right.lock(path, holder))
     }
 }
 

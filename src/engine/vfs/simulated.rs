@@ -2,12 +2,12 @@
 //! operations that led to it. What such a disk may hold after a power cut is `power_cut.rs`'s; which order of operations
 //! is safe is nobody's here.
 
-use super::{Stat, Vfs, VfsFile};
+use super::{Holder, Kind, Stat, Vfs, VfsFile};
 use crate::engine::{Blob, Lock, Unchanging};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Which file or folder, whatever its name: an index into the disk's nodes. Never used twice.
@@ -51,9 +51,12 @@ pub(crate) struct EntryOp {
     pub add: Option<(Ino, String, Ino)>,
 }
 
-/// The disk. Clones share it, as processes do.
+/// The disk, seen from a folder. Clones share it, as processes do. It has no links.
 #[derive(Clone, Debug)]
-pub(crate) struct SimulatedVfs(Arc<Mutex<Inner>>);
+pub(crate) struct SimulatedVfs {
+    inner: Arc<Mutex<Inner>>,
+    at: Ino,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -71,7 +74,8 @@ impl SimulatedVfs {
     pub(crate) fn holding(nodes: Vec<Node>) -> Self {
         let (journal, locked) = Default::default();
         let (shutdown_at, syncs_until_failure) = (None, None);
-        Self(Arc::new(Mutex::new(Inner { nodes, journal, locked, shutdown_at, syncs_until_failure })))
+        let inner = Inner { nodes, journal, locked, shutdown_at, syncs_until_failure };
+        Self { inner: Arc::new(Mutex::new(inner)), at: ROOT }
     }
 
     /// A disk without files.
@@ -106,7 +110,7 @@ impl SimulatedVfs {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn file(&self, ino: Ino) -> Arc<dyn VfsFile> {
@@ -122,8 +126,8 @@ impl Inner {
         }
     }
 
-    fn lookup(&self, path: &Path) -> io::Result<Ino> {
-        let mut at = ROOT;
+    fn lookup(&self, at: Ino, path: &Path) -> io::Result<Ino> {
+        let mut at = if path.is_absolute() { ROOT } else { at };
         for component in path.components() {
             let Component::Normal(name) = component else { continue };
             let name = name.to_str().ok_or(io::ErrorKind::InvalidInput)?;
@@ -133,23 +137,23 @@ impl Inner {
     }
 
     /// The folder and the last name of a path.
-    fn place(&self, path: &Path) -> io::Result<(Ino, String)> {
-        let dir = self.lookup(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+    fn place(&self, at: Ino, path: &Path) -> io::Result<(Ino, String)> {
+        let dir = self.lookup(at, path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
         self.dir(dir)?;
         let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
         Ok((dir, name.to_owned()))
     }
 
-    fn free_place(&self, path: &Path) -> io::Result<(Ino, String)> {
-        let (dir, name) = self.place(path)?;
+    fn free_place(&self, at: Ino, path: &Path) -> io::Result<(Ino, String)> {
+        let (dir, name) = self.place(at, path)?;
         if self.dir(dir)?.contains_key(&name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         Ok((dir, name))
     }
 
-    fn taken_place(&self, path: &Path) -> io::Result<(Ino, String, Ino)> {
-        let (dir, name) = self.place(path)?;
+    fn taken_place(&self, at: Ino, path: &Path) -> io::Result<(Ino, String, Ino)> {
+        let (dir, name) = self.place(at, path)?;
         let ino = *self.dir(dir)?.get(&name).ok_or(io::ErrorKind::NotFound)?;
         Ok((dir, name, ino))
     }
@@ -204,8 +208,8 @@ impl Inner {
     fn stat(&self, ino: Ino) -> Stat {
         let id = (1, ino as u64);
         match self.nodes.get(ino) {
-            Some(Node::File(bytes)) => Stat { is_file: true, is_dir: false, len: bytes.len() as u64, id },
-            _ => Stat { is_file: false, is_dir: true, len: 0, id },
+            Some(Node::File(bytes)) => Stat { kind: Kind::File, len: bytes.len() as u64, id },
+            _ => Stat { kind: Kind::Folder, len: 0, id },
         }
     }
 }
@@ -241,64 +245,78 @@ impl DataOp {
 }
 
 impl Vfs for SimulatedVfs {
+    fn hold(&self, folder: &Path) -> io::Result<Arc<dyn Vfs>> {
+        let inner = self.inner();
+        let at = inner.lookup(self.at, folder)?;
+        inner.dir(at)?;
+        Ok(Arc::new(Self { inner: Arc::clone(&self.inner), at }))
+    }
+
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
         let mut inner = self.inner();
-        let place = inner.free_place(path)?;
+        let place = inner.free_place(self.at, path)?;
         let ino = inner.add_node(place, Node::File(Arc::default()))?;
         Ok(self.file(ino))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
-        let ino = self.inner().lookup(path)?;
+        let ino = self.inner().lookup(self.at, path)?;
         Ok(self.file(ino))
     }
 
-    fn map(&self, path: &Path, _: Unchanging) -> Result<Arc<dyn Blob>> {
-        Err(Error::new(crate::ErrorKind::Unsupported, "the simulated disk does not map")
-            .in_object(path.display()))
+    fn map(&self, _: &Path, name: &str, _: Unchanging) -> Result<Arc<dyn Blob>> {
+        Err(Error::new(crate::ErrorKind::Unsupported, "the simulated disk does not map").in_object(name))
+    }
+
+    fn lstat(&self, path: &Path) -> io::Result<Stat> {
+        self.stat(path)
+    }
+
+    fn read_link(&self, _: &Path) -> io::Result<PathBuf> {
+        Err(io::ErrorKind::InvalidInput.into())
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
         let inner = self.inner();
-        Ok(inner.stat(inner.lookup(path)?))
+        Ok(inner.stat(inner.lookup(self.at, path)?))
     }
 
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.inner();
-        let (from_dir, from_name, ino) = inner.taken_place(from)?;
-        let (to_dir, to_name) = inner.free_place(to)?;
+        let (from_dir, from_name, ino) = inner.taken_place(self.at, from)?;
+        let (to_dir, to_name) = inner.free_place(self.at, to)?;
         inner.change(EntryOp { remove: Some((from_dir, from_name)), add: Some((to_dir, to_name, ino)) })
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.inner();
-        let (from_dir, from_name, ino) = inner.taken_place(from)?;
-        let (to_dir, to_name) = inner.place(to)?;
+        let (from_dir, from_name, ino) = inner.taken_place(self.at, from)?;
+        let (to_dir, to_name) = inner.place(self.at, to)?;
         inner.change(EntryOp { remove: Some((from_dir, from_name)), add: Some((to_dir, to_name, ino)) })
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.inner();
-        let ino = inner.lookup(from)?;
-        let (dir, name) = inner.free_place(to)?;
+        let ino = inner.lookup(self.at, from)?;
+        let (dir, name) = inner.free_place(self.at, to)?;
         inner.change(EntryOp { remove: None, add: Some((dir, name, ino)) })
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.inner();
-        let (dir, name, _) = inner.taken_place(path)?;
+        let (dir, name, _) = inner.taken_place(self.at, path)?;
         inner.change(EntryOp { remove: Some((dir, name)), add: None })
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.inner();
-        let place = inner.free_place(path)?;
+        let place = inner.free_place(self.at, path)?;
         inner.add_node(place, Node::Dir(BTreeMap::new())).map(drop)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.inner();
-        let dir = inner.lookup(path)?;
+        let dir = inner.lookup(self.at, path)?;
         inner.dir(dir)?;
         // The lie of a disk that is gone.
         if !inner.is_shut_down() {
@@ -307,24 +325,24 @@ impl Vfs for SimulatedVfs {
         Ok(())
     }
 
-    fn list(&self, path: &Path) -> io::Result<Vec<(String, Stat)>> {
+    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
         let inner = self.inner();
-        let entries = inner.dir(inner.lookup(path)?)?;
-        Ok(entries.iter().map(|(name, ino)| (name.clone(), inner.stat(*ino))).collect())
+        let entries = inner.dir(inner.lookup(self.at, path)?)?;
+        Ok(entries.keys().cloned().collect())
     }
 
-    fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, String>> {
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, Holder>> {
         let mut inner = self.inner();
-        let ino = match inner.lookup(path) {
+        let ino = match inner.lookup(self.at, path) {
             Ok(ino) => ino,
             Err(_) => {
-                let place = inner.free_place(path)?;
+                let place = inner.free_place(self.at, path)?;
                 inner.add_node(place, Node::File(Arc::default()))?
             }
         };
         if !inner.locked.insert(ino) {
-            let Some(Node::File(words)) = inner.nodes.get(ino) else { return Ok(Err(String::new())) };
-            return Ok(Err(String::from_utf8_lossy(words).into_owned()));
+            let Some(Node::File(words)) = inner.nodes.get(ino) else { return Ok(Err(Holder::default())) };
+            return Ok(Err(Holder { words: String::from_utf8_lossy(words).into_owned(), age: None }));
         }
         let lock = SimulatedLock { disk: self.clone(), ino };
         let bytes = Arc::from(holder.as_bytes());

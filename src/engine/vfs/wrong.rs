@@ -1,7 +1,7 @@
 //! Protocols that lose data, as decorators: each does one thing that a hurried author does. Owns: what is done wrong,
 //! and nothing about who notices. A harness that lets one of these pass proves nothing of the right one.
 
-use super::{Stat, Vfs, VfsFile};
+use super::{HERE, Holder, Stat, Vfs, VfsFile};
 use crate::engine::{Blob, Lock, Unchanging};
 use crate::error::Result;
 use std::io;
@@ -80,20 +80,21 @@ impl Wrong {
 pub(crate) struct WrongVfs {
     right: Arc<dyn Vfs>,
     wrong: Wrong,
+    seen: Arc<Seen>,
+}
+
+/// What was seen so far, through every folder that is held.
+#[derive(Debug, Default)]
+struct Seen {
     folder_syncs: AtomicUsize,
+    /// The folder that the last new one is in.
     new_folder: Mutex<Option<PathBuf>>,
     deleted: AtomicBool,
 }
 
 impl WrongVfs {
     pub(crate) fn new(right: Arc<dyn Vfs>, wrong: Wrong) -> Self {
-        Self {
-            right,
-            wrong,
-            folder_syncs: AtomicUsize::new(0),
-            new_folder: Mutex::default(),
-            deleted: AtomicBool::new(false),
-        }
+        Self { right, wrong, seen: Arc::default() }
     }
 
     fn file(&self, file: Arc<dyn VfsFile>) -> Arc<dyn VfsFile> {
@@ -106,9 +107,9 @@ impl WrongVfs {
     }
 
     fn delete_checkpoints_but(&self, stays: &Path) -> io::Result<()> {
-        let folder = stays.parent().unwrap_or(Path::new("/"));
-        for (name, _) in self.right.list(folder)? {
-            if name.ends_with(".tkeep") && !name.starts_with('.') && folder.join(&name) != stays {
+        let folder = above(stays);
+        for name in self.right.names(&folder)? {
+            if name.ends_with(".tkeep") && !name.starts_with('.') && Path::new(&name) != stays {
                 self.right.unlink(&folder.join(name))?;
             }
         }
@@ -139,6 +140,14 @@ impl WrongVfs {
     }
 }
 
+/// The folder that holds `path`: the one that is held for a name in it.
+fn above(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder.to_owned(),
+        _ => HERE.into(),
+    }
+}
+
 fn is_checkpoint(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "tkeep")
 }
@@ -151,6 +160,11 @@ fn final_name(temp: &Path) -> Option<PathBuf> {
 }
 
 impl Vfs for WrongVfs {
+    fn hold(&self, folder: &Path) -> io::Result<Arc<dyn Vfs>> {
+        let right = self.right.hold(folder)?;
+        Ok(Arc::new(Self { right, wrong: self.wrong, seen: Arc::clone(&self.seen) }))
+    }
+
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
         let target = final_name(path);
         let created = match (self.wrong, target) {
@@ -172,15 +186,23 @@ impl Vfs for WrongVfs {
         self.right.open(path)
     }
 
-    fn map(&self, path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
-        self.right.map(path, promise)
+    fn map(&self, path: &Path, name: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+        self.right.map(path, name, promise)
+    }
+
+    fn lstat(&self, path: &Path) -> io::Result<Stat> {
+        match self.wrong {
+            Wrong::ReplaceExisting if is_checkpoint(path) => Err(io::ErrorKind::NotFound.into()),
+            _ => self.right.lstat(path),
+        }
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
-        match self.wrong {
-            Wrong::ReplaceExisting if is_checkpoint(path) => Err(io::ErrorKind::NotFound.into()),
-            _ => self.right.stat(path),
-        }
+        self.right.stat(path)
+    }
+
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        self.right.read_link(path)
     }
 
     fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -196,25 +218,24 @@ impl Vfs for WrongVfs {
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.deleted.store(is_checkpoint(path), Ordering::Relaxed);
+        self.seen.deleted.store(is_checkpoint(path), Ordering::Relaxed);
         self.right.unlink(path)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let parent = path.parent().map(Path::to_owned);
-        *self.new_folder.lock().unwrap_or_else(PoisonError::into_inner) = parent;
+        *self.seen.new_folder.lock().unwrap_or_else(PoisonError::into_inner) = Some(above(path));
         self.right.create_dir(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let new_folder = self.new_folder.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let deleted = self.deleted.swap(false, Ordering::Relaxed);
+        let new_folder = self.seen.new_folder.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let deleted = self.seen.deleted.swap(false, Ordering::Relaxed);
         match self.wrong {
             Wrong::NoFolderSync => Ok(()),
             Wrong::NoFolderSyncAfterDelete if deleted => Ok(()),
             Wrong::NoParentFolderSync if new_folder.as_deref() == Some(path) => Ok(()),
             Wrong::OneFolderSyncForTwo
-                if self.folder_syncs.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) =>
+                if self.seen.folder_syncs.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) =>
             {
                 Ok(())
             }
@@ -222,15 +243,15 @@ impl Vfs for WrongVfs {
         }
     }
 
-    fn list(&self, path: &Path) -> io::Result<Vec<(String, Stat)>> {
-        let mut listed = self.right.list(path)?;
+    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut listed = self.right.names(path)?;
         if self.wrong == Wrong::NeverSweep {
-            listed.retain(|(name, _)| !name.starts_with(".tmp-"));
+            listed.retain(|name| !name.starts_with(".tmp-"));
         }
         Ok(listed)
     }
 
-    fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, String>> {
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, Holder>> {
         match self.right.lock(path, holder)? {
             Err(_) if self.wrong == Wrong::SweepWithoutLock => Ok(Ok(Box::new(NoLock))),
             locked => Ok(locked),

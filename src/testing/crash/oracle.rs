@@ -148,12 +148,13 @@ impl Case<'_> {
 
 /// Everything that is visible, each read whole.
 fn whole_ones(disk: &Disk) -> Check<BTreeSet<Name>> {
-    let reader = Reader::new(disk.local_to_read());
-    let names = match reader.names() {
+    let cannot_resume = |error: Error| (Broken::CannotResume, error.to_string());
+    let reader = match disk.local_to_read() {
         // The run's own folder was never durable.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        names => names.map_err(|error| (Broken::CannotResume, error.to_string()))?,
+        local => Reader::new(local.map_err(cannot_resume)?),
     };
+    let names = reader.names().map_err(cannot_resume)?;
     for name in &names {
         let opened = reader.open_name(*name).and_then(|checkpoint| check_content(&checkpoint, *name));
         let is_own = opened.map_err(|error| (Broken::HalfIsVisible, error.to_string()))?;

@@ -160,12 +160,15 @@ impl Disk {
     /// # Errors
     /// As [`Local::create`].
     pub fn local(&self) -> Result<Local> {
-        Local::create_on(Path::new(RUN), Arc::clone(&self.vfs))
+        Local::create_on(Path::new(RUN), &*self.vfs)
     }
 
     /// The engine on this disk, which writes nothing by itself.
-    pub(super) fn local_to_read(&self) -> Local {
-        Local::on(Path::new(RUN), Arc::clone(&self.vfs))
+    ///
+    /// # Errors
+    /// As [`Local::open`].
+    pub(super) fn local_to_read(&self) -> Result<Local> {
+        Local::open_on(Path::new(RUN), &*self.vfs)
     }
 
     /// After `count` further fsyncs of files one fails, once.
