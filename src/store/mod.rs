@@ -48,7 +48,7 @@ pub use tiers::Tier;
 use self::core::Core;
 use crate::checkpoint::Checkpoint;
 use crate::engine::Engine;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::snapshot::{Progress, Snapshot};
 use background::{Background, panicked};
 use clock::Timer;

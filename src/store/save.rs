@@ -75,7 +75,9 @@ impl Core {
             Err(error) if self.lock.is_none() => return Err(error.with_kind(ErrorKind::Unknown)),
             _ => {}
         }
-        let Written { len, timings, .. } = written;
+        let Written { len, timings, unmatched_patterns, .. } = written;
+        let no_tensor =
+            |pattern| format!("the codec for {pattern:?} was chosen for no tensor: none has such a name");
         let mut saved = Saved {
             name,
             len,
@@ -83,7 +85,7 @@ impl Core {
             deleted: vec![],
             not_deleted: vec![],
             rotation_error: None,
-            warnings: vec![],
+            warnings: unmatched_patterns.iter().map(no_tensor).collect(),
             earlier_error: None,
         };
         saved.rotation_error = self.rotate(&mut saved).err();

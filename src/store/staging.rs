@@ -131,7 +131,8 @@ fn copy_all(parts: Vec<Part<'_>>, total: usize) -> Result<()> {
         let helper = thread.spawn_scoped(scope, || copy_parts(&mut second));
         let first = copy_parts(&mut first);
         // A panic in what copies is the caller's own, and goes on to it.
-        let helped = helper.map(|helper| helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let helped =
+            helper.map(|helper| helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         (first, helped.ok())
     });
     // Where no thread is to be had, it only takes longer.

@@ -55,11 +55,6 @@ impl Hooked {
         *self.hook.lock().unwrap() = Some(hook);
     }
 
-    /// Whether what was set has not happened.
-    pub fn is_waiting(&self) -> bool {
-        self.hook.lock().unwrap().is_some()
-    }
-
     fn fire(&self, at: At, key: &str) {
         let mut hook = self.hook.lock().unwrap();
         let Some(there) = hook.as_mut().filter(|hook| hook.at == at && hook.key == key) else { return };

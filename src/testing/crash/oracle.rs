@@ -109,7 +109,8 @@ impl Case<'_> {
         if whole.is_empty() {
             return Ok(());
         }
-        let reader = Reader::new(disk.local_to_read());
+        let local = disk.local_to_read();
+        let reader = Reader::new(local.map_err(|error| (Broken::CannotResume, error.to_string()))?);
         let found = reader.written_run_id().map_err(|error| (Broken::IdentityIsLost, error.to_string()))?;
         let infos = reader.list().map_err(|error| (Broken::CannotResume, error.to_string()))?;
         let says = |info: &Info| info.state.as_ref().ok().and_then(|state| state.run);
@@ -128,7 +129,7 @@ impl Case<'_> {
         ensure(lived.saved.is_some() && lived.error.is_none(), Broken::CannotSave, || {
             format!("saved {:?}, error {:?}", lived.saved, lived.error)
         })?;
-        let listed = disk.local_to_read().list("attempts").unwrap_or_default();
+        let listed = disk.local_to_read().and_then(|local| local.list("attempts")).unwrap_or_default();
         let mark = listed.into_iter().map(|entry| entry.key).find(|key| key.contains(".deletes."));
         ensure(mark.is_none(), Broken::MarksStay, || format!("{mark:?}"))?;
         let leftovers = disk.leftovers();
