@@ -26,6 +26,46 @@ fn gc_says_what_would_go_and_deletes_it_under_the_lock() {
     assert_eq!(refused(&["gc", &folder, "--keep-best", "loss"]).0, 2);
 }
 
+// G3: one flipped bit in the newest of a run.
+#[test]
+fn gc_deletes_nothing_whole_while_what_stays_is_damaged() {
+    let run = Run::new("gc-damage");
+    let folder = run.path("run");
+    run.damage("run/0001-0000000200.tkeep", 4096 + 100);
+    let output = tensorkeep(&["gc", &folder, "--keep-last", "1", "--json"]);
+    let done: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert_eq!(done["deleted"], serde_json::json!([]));
+    assert_eq!(done["damaged"][0]["name"], "0001-0000000200");
+    assert_eq!(done["verified"]["checkpoints"], 1, "nothing is read once all stays: {done}");
+    // Said to be explicit, it counts on what it did not read.
+    let output = tensorkeep(&["gc", &folder, "--keep-last", "1", "--json", "--no-verify"]);
+    let done: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(done["deleted"], serde_json::json!(["0001-0000000100"]));
+}
+
+#[test]
+fn gc_refuses_a_metric_that_no_checkpoint_has() {
+    let run = Run::new("gc-metric");
+    let folder = run.path("run");
+    let (code, message) = refused(&["gc", &folder, "--keep-best", "lss:min"]);
+    assert!(code == 2 && message.contains("did you mean \"loss\""), "{code}: {message}");
+    assert_eq!(refused(&["gc", &folder, "--keep-last", "0"]).0, 2);
+    assert_eq!(json(&["ls", &folder, "--json"])["checkpoints"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn cp_does_not_mix_two_runs_unless_forced() {
+    let (one, other) = (Run::new("mix-one"), Run::new("mix-other"));
+    let target = one.path("copy");
+    assert!(tensorkeep(&["cp", &one.path("run"), &target]).status.success());
+    let (code, message) = refused(&["cp", &other.path("run"), &target]);
+    assert!(code == 2 && message.contains("another run") && message.contains("--force"), "{code}: {message}");
+    assert!(tensorkeep(&["cp", &one.path("run"), &target]).status.success(), "the same run goes on");
+    // Their names clash here, and a name is never overwritten, also by force.
+    assert_eq!(tensorkeep(&["cp", &other.path("run"), &target, "--force"]).status.code(), Some(1));
+}
+
 #[test]
 fn outputs_that_exist_are_refused_and_untouched_unless_forced() {
     let run = Run::new("exists");
