@@ -73,6 +73,23 @@ impl Store {
         Ok(store)
     }
 
+    /// As [`Store::open_tiered`], without the thread: the model check calls it.
+    #[cfg(feature = "testing")]
+    pub(crate) fn open_tiered_without_promoter(
+        local: Arc<dyn Engine>,
+        remote: Arc<dyn Engine>,
+        settings: Settings,
+    ) -> Result<Self> {
+        Self::open_on(local, Some(remote), settings)
+    }
+
+    /// What the thread does when it is woken.
+    #[cfg(feature = "testing")]
+    pub(crate) fn promote_now(&self) -> Result<()> {
+        let mut hopeless = std::collections::BTreeSet::new();
+        self.core.remote.as_ref().map_or(Ok(()), |remote| remote.pass(&self.core, &mut hopeless))
+    }
+
     /// Waits until all saves so far are durable in a tier: those that the remote tier's retention wants there, the
     /// newest among them always.
     ///

@@ -1,24 +1,30 @@
-//! The commit protocol, model checked: a few processes on one run, and all orders in which their calls may reach the
-//! engine. Owns: the worlds that these orders lead to, and what must be true of each. The processes are the real `Store`
-//! and `Reader` (`replay.rs`); the engine is a map whose every call is one step; what they do is in `programs.rs`.
+//! The protocols of commit and deletion, model checked: a few processes on one run, and all orders in which their calls may
+//! reach the engines. Owns: the search through the worlds that these orders lead to. The processes are the real `Store` and
+//! `Reader` (`replay.rs`); an engine is a map whose every call is one step; what the processes do is in `programs.rs`, what
+//! befalls them in `world.rs`, and what must be true of each world in `promises.rs`.
 //!
-//! A world is what the engine holds and what each process has seen so far. It is visited once, however many orders lead
+//! A world is what the engines hold and what each process has seen so far. It is visited once, however many orders lead
 //! to it, so that "all orders" is thousands of worlds and not billions of runs. A process that stands still for ever, or
 //! wakes up late, is one of the orders; a process that dies frees its lock, which is a step of its own.
 
 mod programs;
 mod promises;
 mod replay;
+mod world;
 mod wrong;
 
-pub use programs::{Event, Program, goes_back, reader, saves_twice, writer};
+pub use programs::{
+    Event, Place, Program, collects, deletes, deletes_while_promoting, goes_back, goes_back_on, keeper,
+    logs_nan, pins, promotes, reader, saves_twice, tiered, tiered_keeping, unpins, writer, writer_that_pins,
+};
 pub use promises::Broken;
 pub use wrong::WrongProtocol;
 
 use crate::error::ErrorKind;
-use replay::{Call, Content, Histories, NodeId, Reply};
-use std::collections::{BTreeMap, HashMap};
+use replay::{Call, Histories, Reply, Scene};
+use std::collections::HashMap;
 use std::sync::Arc;
+use world::{At, Objects, World, checkpoint};
 
 /// Who gets the writer's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +37,15 @@ pub enum Locks {
     Stolen,
 }
 
+/// What was, before the processes of a case began.
+#[derive(Clone, Debug)]
+pub enum Before {
+    /// A process ran, alone and to its end.
+    Ran(Program),
+    /// A byte of this object rotted.
+    Rotted(&'static str),
+}
+
 /// Processes on one run.
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -38,10 +53,45 @@ pub struct Case {
     pub locks: Locks,
     /// Whether a commit may also be done and answered "unknown", or not done and answered "failed".
     pub lost_replies: bool,
-    /// What ran, alone and to its end, before the others began.
-    pub before: Option<Program>,
+    /// What was before, in its order.
+    pub before: Vec<Before>,
     /// Who runs now.
     pub processes: Vec<Program>,
+    /// This object may rot at any moment.
+    pub rots: Option<&'static str>,
+    /// Whether the engine can rename: what is damaged is set aside, else marked.
+    pub renames: bool,
+    /// At any moment all objects may be those that this process leaves in an empty folder.
+    pub replaced_by: Option<Program>,
+}
+
+impl Case {
+    /// Without locks, and nothing befalls anybody.
+    pub fn new(before: Vec<Program>, processes: Vec<Program>) -> Self {
+        let before = before.into_iter().map(Before::Ran).collect();
+        let (lost_replies, rots, renames, replaced_by) = (false, None, true, None);
+        Self { locks: Locks::None, lost_replies, before, processes, rots, renames, replaced_by }
+    }
+
+    fn programs(&self) -> Vec<Program> {
+        let ran = |before: &Before| match before {
+            Before::Ran(program) => Some(program.clone()),
+            Before::Rotted(_) => None,
+        };
+        let before = self.before.iter().filter_map(ran);
+        before.chain(self.processes.iter().cloned()).chain(self.replaced_by.clone()).collect()
+    }
+
+    fn scene(&self) -> Scene {
+        Scene {
+            locks: self.locks != Locks::None,
+            renames: self.renames,
+            pins: self.programs().iter().any(Program::pins),
+            damage: self.rots.is_some() || self.before.iter().any(|it| matches!(it, Before::Rotted(_))),
+            replaced: self.replaced_by.is_some(),
+            constant: Objects::new(),
+        }
+    }
 }
 
 /// What was visited.
@@ -66,64 +116,76 @@ pub struct Counterexample {
     pub steps: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum At {
-    Alive(NodeId),
-    Dead(NodeId),
-}
-
-impl At {
-    fn node(self) -> NodeId {
-        match self {
-            Self::Alive(node) | Self::Dead(node) => node,
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct World {
-    at: Vec<At>,
-    objects: Arc<BTreeMap<String, Content>>,
-    holder: Option<usize>,
-    /// Bit by bit: processes whose present save began when a newer attempt had been taken.
-    fenced: u32,
-    /// Whether there has ever been a checkpoint.
-    any_committed: bool,
-}
-
 /// All orders of the calls of a case, on a protocol that does one thing wrong, or nothing.
 ///
 /// # Errors
 /// The shortest order that breaks a promise.
 pub fn check(case: &Case, wrong: Option<WrongProtocol>) -> Result<Explored, Box<Counterexample>> {
-    Search::start(case, wrong).run()
+    Search::start(case, wrong)?.run()
 }
 
 struct Search<'c> {
     case: &'c Case,
     wrong: Option<WrongProtocol>,
     histories: Histories,
+    /// What lies in the folder once it is replaced.
+    foreign: Option<Arc<Objects>>,
     worlds: Vec<Arc<World>>,
     index: HashMap<Arc<World>, usize>,
     came_from: Vec<usize>,
 }
 
 impl<'c> Search<'c> {
-    fn start(case: &'c Case, wrong: Option<WrongProtocol>) -> Self {
-        let mut programs: Vec<Program> = case.before.iter().cloned().collect();
-        programs.extend(case.processes.iter().cloned());
-        let histories = Histories::new(programs, case.locks != Locks::None);
-        let at = (0..histories.processes()).map(|process| At::Alive(histories.start(process))).collect();
-        let (objects, holder, fenced, any_committed) = Default::default();
-        let mut world = World { at, objects, holder, fenced, any_committed };
-        let (worlds, index, came_from) = Default::default();
-        let mut search = Self { case, wrong, histories, worlds, index, came_from };
-        while case.before.is_some() && search.next_call(&world, 0).is_some() {
-            // Alone and without faults, a process has one way to go.
-            world = search.steps(&world, 0, false).remove(0).0;
+    fn start(case: &'c Case, wrong: Option<WrongProtocol>) -> Result<Self, Box<Counterexample>> {
+        let programs = case.programs();
+        let (count, scene) = (programs.len(), case.scene());
+        let histories = Histories::new(programs, scene.clone());
+        let (foreign, worlds, index, came_from) = Default::default();
+        let mut search = Self { case, wrong, histories, foreign, worlds, index, came_from };
+        let mut world = World::default();
+        for process in 0..count {
+            world.at.push(At::Dead(search.histories.start(process)));
+        }
+        if case.replaced_by.is_some() {
+            let empty = World { at: world.at.clone(), ..World::default() };
+            let left = search.runs_alone(empty, count - 1)?;
+            search.foreign = Some(left.objects);
+            world.at.pop();
+        }
+        let mut process = 0;
+        for before in &case.before {
+            match before {
+                Before::Rotted(key) => world = world::rot(&world, key),
+                Before::Ran(_) => {
+                    world = search.runs_alone(world, process)?;
+                    process += 1;
+                }
+            }
+        }
+        let for_ever = |(key, _): &(&String, &replay::Content)| replay::is_for_ever(key);
+        let constant = world.objects.iter().filter(for_ever);
+        let constant = constant.map(|(key, content)| (key.clone(), content.clone())).collect();
+        search.histories.scene = Arc::new(Scene { constant, ..scene });
+        for process in process..world.at.len() {
+            world.at[process] = At::Alive(search.histories.start(process));
+            search.hear(&mut world, process);
         }
         search.remember(world, 0);
-        search
+        Ok(search)
+    }
+
+    /// Alone and without faults, a process has one way to go.
+    fn runs_alone(&mut self, mut world: World, process: usize) -> Result<World, Box<Counterexample>> {
+        world.at[process] = At::Alive(world.at[process].node());
+        self.hear(&mut world, process);
+        while self.next_call(&world, process).is_some() {
+            let (next, broken) = self.steps(&world, process, false).remove(0);
+            if let Some((broken, detail)) = broken {
+                return Err(Box::new(Counterexample { broken, detail, steps: vec![] }));
+            }
+            world = next;
+        }
+        Ok(world)
     }
 
     fn remember(&mut self, world: World, from: usize) {
@@ -151,9 +213,9 @@ impl<'c> Search<'c> {
                     }
                     self.remember(next, at);
                 }
-                if let Some(dead) = self.death(&world, process) {
-                    self.remember(dead, at);
-                }
+            }
+            for fate in self.fates(&world) {
+                self.remember(fate, at);
             }
             if ended {
                 ends += 1;
@@ -166,23 +228,6 @@ impl<'c> Search<'c> {
         Ok(Explored { worlds: self.worlds.len(), histories: self.histories.len(), ends })
     }
 
-    fn next_call(&self, world: &World, process: usize) -> Option<Call> {
-        match world.at[process] {
-            At::Alive(node) => self.histories.next_call(node),
-            At::Dead(_) => None,
-        }
-    }
-
-    /// Only where it changes anything: a process that never takes another step is one of the orders already.
-    fn death(&self, world: &World, process: usize) -> Option<World> {
-        let holds = self.case.locks == Locks::Honest && world.holder == Some(process);
-        self.next_call(world, process).filter(|_| holds)?;
-        let mut next = world.clone();
-        next.at[process] = At::Dead(world.at[process].node());
-        next.holder = None;
-        Some(next)
-    }
-
     /// The worlds behind the next call of a process, and what doing it breaks by itself.
     fn steps(
         &mut self,
@@ -190,9 +235,13 @@ impl<'c> Search<'c> {
         process: usize,
         faults: bool,
     ) -> Vec<(World, Option<promises::Found>)> {
-        let Some(call) = self.next_call(world, process) else { return vec![] };
+        let Some(call) = self.next_call(world, process).cloned() else { return vec![] };
         let broken = self.breaks(world, process, &call);
         let mut answers = vec![self.answer(world, process, &call)];
+        if let Call::Choose(count) = call {
+            let chosen = |chosen| (Arc::clone(&world.objects), Reply::Chosen(chosen));
+            answers = (0..count).map(chosen).collect();
+        }
         if let (true, Call::Commit(..)) = (faults, &call) {
             let (done, reply) = &answers[0];
             if *reply == Reply::Done {
@@ -201,22 +250,26 @@ impl<'c> Search<'c> {
                 answers.push((Arc::clone(&world.objects), Reply::Failed(ErrorKind::Io)));
             }
         }
-        let arrive = |(objects, reply): (Arc<BTreeMap<String, Content>>, Reply)| {
+        let arrive = |(objects, reply): (Arc<Objects>, Reply)| {
             let node = self.histories.after(world.at[process].node(), reply.clone());
             let mut next = world.clone();
             next.at[process] = At::Alive(node);
-            next.any_committed |= objects.keys().any(|key| promises::name(key).is_some());
             next.objects = objects;
-            match call {
+            match &call {
                 Call::Lock if reply == Reply::Done => next.holder = Some(process),
                 Call::Unlock if next.holder == Some(process) => next.holder = None,
+                Call::Commit(key, _) => {
+                    let place = checkpoint(key).map(|(place, _)| place);
+                    if let Some(place) = place.filter(|_| next.objects.contains_key(key)) {
+                        if !next.past.committed.contains(place) {
+                            Arc::make_mut(&mut next.past).committed.insert(place.to_owned());
+                        }
+                    }
+                }
                 _ => {}
             }
-            if self.histories.known(node).begins_a_save {
-                let stale = promises::newest_attempt(&next) > self.histories.known(node).attempt;
-                next.fenced = next.fenced & !(1 << process) | u32::from(stale) << process;
-            }
-            (next, broken.clone())
+            let heard = self.hear(&mut next, process);
+            (next, broken.clone().or(heard))
         };
         answers.into_iter().map(arrive).collect()
     }
@@ -237,16 +290,5 @@ impl<'c> Search<'c> {
         way.extend(last);
         let steps = way.windows(2).map(|pair| self.describe(pair[0], pair[1])).collect();
         Box::new(Counterexample { broken, detail, steps })
-    }
-
-    fn describe(&self, before: &World, after: &World) -> String {
-        let process = (0..after.at.len()).find(|&process| before.at[process] != after.at[process]);
-        match process.map(|process| (process, after.at[process])) {
-            Some((process, At::Alive(node))) => {
-                format!("process {process}: {}", self.histories.describe(node))
-            }
-            Some((process, At::Dead(_))) => format!("process {process} dies"),
-            None => "nothing".to_owned(),
-        }
     }
 }

@@ -1,5 +1,14 @@
-//! What the processes of a model do: small programs over the real store, and what they say of it.
+//! What the processes of a model do: small programs over the real store, and what they say of it. Here are those that
+//! write and read; what acts on a run beside them is in `programs/tools.rs`, two tiers in `programs/tiers.rs`.
 
+mod tiers;
+mod tools;
+
+pub(super) use tiers::REMOTE;
+pub use tiers::{deletes_while_promoting, goes_back_on, promotes, tiered, tiered_keeping};
+pub use tools::{collects, deletes, logs_nan, pins, unpins, writer_that_pins};
+
+use super::replay::Machine;
 use crate::checkpoint::OpenOptions;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,23 +25,44 @@ pub enum Event {
     /// It resumed, from this checkpoint or from nothing.
     Resumed(Option<Name>),
     /// It went back to an older checkpoint on purpose.
-    WentBack,
+    WentBack(Name),
     /// A save begins.
     Saving,
     /// A save returned Ok.
     Saved(Name),
+    /// A promotion begins.
+    Promoting,
+    /// A promotion returned Ok; the newest save before it.
+    Promoted(Option<Name>),
+    /// A pin returned Ok.
+    Pinned(Name),
+    /// A pin is about to be taken away.
+    Unpinning(Name),
+    /// A checkpoint is about to be deleted on purpose.
+    Deleting(Name),
+    /// That returned Ok.
+    Deleted(Name),
+    /// What a policy does not protect is about to be deleted.
+    Collecting,
+    /// A metric was told that is better than every saved one, and no save is due.
+    BestIsNotDue,
     /// Something returned an error.
     Failed(ErrorKind),
     /// A reader saw this as the newest.
     Looked(Option<Name>),
 }
 
-type Run = dyn Fn(Arc<dyn Engine>, &dyn Fn(Event)) -> Result<()> + Send + Sync;
+/// What the keys of an engine begin with: "" for a run in one place; each local tier, and the remote one, has its own.
+pub type Place = &'static str;
+
+type Run = dyn Fn(&Machine, &dyn Fn(Event)) -> Result<()> + Send + Sync;
 
 /// A process. It must do the same whenever it sees the same.
 #[derive(Clone)]
 pub struct Program {
     name: &'static str,
+    places: Vec<Place>,
+    pins: bool,
     run: Arc<Run>,
 }
 
@@ -42,13 +72,36 @@ impl Program {
         name: &'static str,
         run: impl Fn(Arc<dyn Engine>, &dyn Fn(Event)) -> Result<()> + Send + Sync + 'static,
     ) -> Self {
-        Self { name, run: Arc::new(run) }
+        Self::on(name, vec![""], move |machine, say| run(machine.at(""), say))
     }
 
-    pub(super) fn run(&self, engine: Arc<dyn Engine>, say: &dyn Fn(Event)) {
-        if let Err(error) = (self.run)(engine, say) {
+    /// As [`Program::new`], on engines in several places: where it saves, then where it promotes to.
+    fn on(
+        name: &'static str,
+        places: Vec<Place>,
+        run: impl Fn(&Machine, &dyn Fn(Event)) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, places, pins: false, run: Arc::new(run) }
+    }
+
+    /// The same, and it pins or unpins.
+    #[must_use]
+    pub fn pinning(self) -> Self {
+        Self { pins: true, ..self }
+    }
+
+    pub(super) fn run(&self, machine: &Machine, say: &dyn Fn(Event)) {
+        if let Err(error) = (self.run)(machine, say) {
             say(Event::Failed(error.kind()));
         }
+    }
+
+    pub(super) fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    pub(super) fn pins(&self) -> bool {
+        self.pins
     }
 }
 
@@ -60,22 +113,22 @@ impl fmt::Debug for Program {
 
 /// Opens the run, resumes, saves so many steps, keeps the newest only.
 pub fn writer(saves: u64) -> Program {
+    keeper(saves, 1)
+}
+
+/// As [`writer`], and keeps the newest so many.
+pub fn keeper(saves: u64, last: usize) -> Program {
     Program::new("writer", move |engine, say| {
-        let store = Store::open_shared(engine, Settings::new().keep(Keep::last(1)))?;
-        say(Event::Opened(store.attempt()));
-        let resumed = store.resume()?;
-        say(Event::Resumed(resumed.name));
-        save(&store, resumed.next_step(), saves, say)
+        let (store, done) = resumes(engine, Keep::last(last), say)?;
+        save(&store, done, saves, say)
     })
 }
 
 /// As [`writer`], but goes back to `step` instead of resuming from the newest.
 pub fn goes_back(step: u64, saves: u64) -> Program {
     Program::new("writer that goes back", move |engine, say| {
-        let store = Store::open_shared(engine, Settings::new().keep(Keep::last(1)))?;
-        say(Event::Opened(store.attempt()));
-        store.resume_at(step)?;
-        say(Event::WentBack);
+        let store = open(engine, Keep::last(1), say)?;
+        went_back(&store, step, say)?;
         save(&store, step, saves, say)
     })
 }
@@ -83,26 +136,59 @@ pub fn goes_back(step: u64, saves: u64) -> Program {
 /// As [`writer`], but saves one step, and then the same step again.
 pub fn saves_twice() -> Program {
     Program::new("writer that saves a step twice", move |engine, say| {
-        let store = Store::open_shared(engine, Settings::new().keep(Keep::last(1)))?;
-        say(Event::Opened(store.attempt()));
-        let resumed = store.resume()?;
-        say(Event::Resumed(resumed.name));
-        save(&store, resumed.next_step(), 1, say)?;
-        save(&store, resumed.next_step(), 1, say)
+        let (store, done) = resumes(engine, Keep::last(1), say)?;
+        save(&store, done, 1, say)?;
+        save(&store, done, 1, say)
     })
 }
 
+fn open(engine: Arc<dyn Engine>, keep: Keep, say: &dyn Fn(Event)) -> Result<Store> {
+    let store = Store::open_shared(engine, Settings::new().keep(keep))?;
+    say(Event::Opened(store.attempt()));
+    Ok(store)
+}
+
+fn resumes(engine: Arc<dyn Engine>, keep: Keep, say: &dyn Fn(Event)) -> Result<(Store, u64)> {
+    let store = open(engine, keep, say)?;
+    let resumed = store.resume()?;
+    say(Event::Resumed(resumed.name));
+    let done = resumed.next_step();
+    Ok((store, done))
+}
+
+fn went_back(store: &Store, step: u64, say: &dyn Fn(Event)) -> Result<()> {
+    let name = store.resume_at(step)?.name;
+    name.into_iter().for_each(|name| say(Event::WentBack(name)));
+    Ok(())
+}
+
+/// Tensors that are easily found among the bytes of a checkpoint: rot befalls them there.
+pub(super) const WEIGHTS: [u8; 64] = [0xa5; 64];
+
 fn save(store: &Store, done: u64, saves: u64, say: &dyn Fn(Event)) -> Result<()> {
     for step in done + 1..=done + saves {
-        say(Event::Saving);
-        match store.save(Snapshot::new().progress(Progress::new(step))) {
-            Ok(saved) => say(Event::Saved(saved.name)),
-            // Whoever was overtaken must stop; whoever had bad luck goes on.
-            Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
-            Err(error) => say(Event::Failed(error.kind())),
-        }
+        save_step(store, step, say)?;
     }
     Ok(())
+}
+
+/// The name, unless it had bad luck.
+fn save_step(store: &Store, step: u64, say: &dyn Fn(Event)) -> Result<Option<Name>> {
+    say(Event::Saving);
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("weights", &WEIGHTS[..])?.progress(Progress::new(step));
+    match store.save(&snapshot) {
+        Ok(saved) => {
+            say(Event::Saved(saved.name));
+            Ok(Some(saved.name))
+        }
+        // Whoever was overtaken must stop; whoever had bad luck goes on.
+        Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
+        Err(error) => {
+            say(Event::Failed(error.kind()));
+            Ok(None)
+        }
+    }
 }
 
 /// Looks at the newest checkpoint, so many times.

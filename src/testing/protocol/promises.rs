@@ -1,9 +1,14 @@
 //! What must be true of every world. Owns: the promises, as one check each. How a world comes to be is `protocol.rs`'s.
+//!
+//! A promise is not broken by what was asked for or by what nobody can help: a checkpoint that was deleted on purpose may
+//! be gone, one that has rotted may be passed over and set aside, and what lay in a folder is gone when another run lies there.
 
-use super::replay::{Call, Content, Known};
-use super::{At, Locks, Search, World};
+use super::replay::{Call, Known};
+use super::world::{At, World, checkpoint, checkpoint_key};
+use super::{Locks, Search};
 use crate::engine::{Engine, Memory, fresh_nonce};
 use crate::store::{Name, Settings, Store};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Which promise is broken.
@@ -20,69 +25,153 @@ pub enum Broken {
     TwoWriters,
     /// There was a checkpoint, and there is none.
     NoneIsLeft,
+    /// What would verify was deleted, and what is left does not.
+    WholeIsGone,
     /// The newest save that returned Ok is gone, and nothing newer is there.
     SavedIsLost,
     /// A newer writer resumed from something older than what a save had returned Ok for.
     SavedIsPassedOver,
-    /// What the newest writer resumed from was deleted.
+    /// What the newest writer resumed from, or had gone back to, was deleted.
     ResumedFromIsGone,
+    /// A pin returned Ok, nobody took it away, and what it protects was deleted.
+    PinnedIsGone,
+    /// A deletion returned Ok, and the checkpoint is there again, or somebody resumed from it.
+    DeletedIsBack,
     /// A writer committed though a newer attempt had been taken before its save began.
     FencedCommits,
     /// A writer deleted though a newer attempt had been taken before its save began.
     FencedDeletes,
+    /// A writer committed or deleted in a folder in which another run had lain since before its save began.
+    ForeignIsTouched,
     /// A reader saw an older checkpoint, or none, after it had seen a newer one.
     ReaderWentBack,
+    /// A promotion makes more calls than it could have a reason for.
+    PassNeverEnds,
+    /// A metric is better than every saved one, and no save is due.
+    BestIsNotDue,
 }
 
 pub(super) type Found = (Broken, String);
 
-/// The checkpoint of a key.
-pub(super) fn name(key: &str) -> Option<Name> {
-    key.strip_suffix(".tkeep")?.parse().ok()
-}
-
-/// The newest attempt that somebody has taken.
-pub(super) fn newest_attempt(world: &World) -> Option<u32> {
-    world.objects.keys().filter_map(|key| key.strip_prefix("attempts/")?.parse().ok()).max()
-}
+/// Calls of one promotion. Those of the cases need fewer than sixty.
+const MOST_CALLS_OF_A_PASS: u32 = 150;
 
 impl Search<'_> {
-    fn all_known<'s>(&'s self, world: &'s World) -> impl Iterator<Item = (usize, &'s Known)> + Clone {
+    pub(super) fn all_known<'s>(
+        &'s self,
+        world: &'s World,
+    ) -> impl Iterator<Item = (usize, &'s Known)> + Clone {
         world.at.iter().map(|at| self.histories.known(at.node())).enumerate()
+    }
+
+    /// Those whose run lies in the folder.
+    fn own<'s>(&'s self, world: &'s World) -> impl Iterator<Item = (usize, &'s Known)> + Clone {
+        self.all_known(world).filter(|(process, _)| !world.past.strangers.contains(process))
+    }
+
+    fn is_given_up(&self, world: &World, name: Name) -> bool {
+        self.all_known(world).any(|(_, known)| known.gives_up.contains(&name))
+    }
+
+    /// Saves that are known to be durable in a place, and still have to count.
+    fn acknowledged(&self, world: &World, place: &str) -> Vec<Name> {
+        let mut names = Vec::new();
+        for (process, known) in self.own(world) {
+            let places = self.histories.program(process).places();
+            names.extend(known.acknowledged.iter().filter(|_| places[0] == place));
+            names.extend(known.promoted.iter().filter(|_| places[0] != place && places.contains(&place)));
+        }
+        names.retain(|name| {
+            !self.is_given_up(world, *name) && !world.past.rotten.contains_key(&checkpoint_key(place, *name))
+        });
+        names
     }
 
     /// Whether a world keeps every promise.
     pub(super) fn look(&self, world: &World) -> Result<(), Found> {
-        let there: Vec<Name> = world.objects.keys().filter_map(|key| name(key)).collect();
-        let half = |(key, content): (&String, &Content)| name(key).is_some() && content.0.is_empty();
-        ensure(!world.objects.iter().any(half), Broken::HalfIsVisible, || format!("{there:?}"))?;
-        ensure(!world.any_committed || !there.is_empty(), Broken::NoneIsLeft, || "no checkpoint".to_owned())?;
+        let half =
+            world.objects.iter().find(|(key, content)| checkpoint(key).is_some() && content.bytes.is_empty());
+        ensure(half.is_none(), Broken::HalfIsVisible, || format!("{half:?}"))?;
         self.look_at_writers(world)?;
-        let acknowledged = self.all_known(world).flat_map(|(_, known)| known.acknowledged.iter().copied());
-        let newest = acknowledged.clone().max();
-        ensure(there.iter().copied().max() >= newest, Broken::SavedIsLost, || {
-            format!("{newest:?} was saved, there is {there:?}")
+        let places: BTreeSet<&str> = (0..world.at.len())
+            .flat_map(|process| self.histories.program(process).places())
+            .copied()
+            .collect();
+        places.into_iter().try_for_each(|place| self.look_at_place(world, place))?;
+        self.look_at_what_is_kept(world)?;
+        for (_, known) in self.own(world) {
+            let looked_back = known.looked_back_from.filter(|name| {
+                !self.is_given_up(world, *name) && !world.past.rotten.contains_key(&checkpoint_key("", *name))
+            });
+            ensure(looked_back.is_none(), Broken::ReaderWentBack, || {
+                format!("now it sees {:?}", known.looked)
+            })?;
+            ensure(!known.best_is_not_due, Broken::BestIsNotDue, || "the best metric so far".to_owned())?;
+            let calls = known.calls_of_pass.unwrap_or(0);
+            ensure(calls < MOST_CALLS_OF_A_PASS, Broken::PassNeverEnds, || format!("{calls} calls"))?;
+        }
+        Ok(())
+    }
+
+    fn look_at_place(&self, world: &World, place: &str) -> Result<(), Found> {
+        let newest_there = world.there(place).max();
+        let is_empty = world.past.committed.contains(place) && newest_there.is_none();
+        ensure(!is_empty || !world.past.rotten.is_empty(), Broken::NoneIsLeft, || {
+            format!("no checkpoint in {place:?}")
         })?;
-        for (process, known) in self.all_known(world) {
-            ensure(!known.looked_back, Broken::ReaderWentBack, || format!("now it sees {:?}", known.looked))?;
+        let acknowledged = self.acknowledged(world, place);
+        let newest = acknowledged.iter().copied().max();
+        // What is whole beside what has rotted is `WholeIsGone`'s.
+        let is_lost = newest_there < newest && world.past.rotten.is_empty();
+        ensure(!is_lost, Broken::SavedIsLost, || {
+            format!("{newest:?} was saved, the newest there is {newest_there:?}")
+        })?;
+        for (process, known) in self.own(world).filter(|(_, known)| !known.went_back) {
             let (Some(attempt), Some(resumed)) = (known.attempt, known.resumed) else { continue };
-            let passed = acknowledged.clone().find(|saved| saved.attempt < attempt && Some(*saved) > resumed);
+            if !self.histories.program(process).places().contains(&place) {
+                continue;
+            }
+            let passed = acknowledged.iter().find(|saved| saved.attempt < attempt && Some(**saved) > resumed);
             ensure(passed.is_none(), Broken::SavedIsPassedOver, || {
                 format!("process {process} resumed from {resumed:?}, and {passed:?} was saved")
-            })?;
-            let needs_it = newest_attempt(world) == Some(attempt) && self.is_writing(world, process);
-            let gone = resumed.filter(|name| needs_it && !there.contains(name));
-            ensure(gone.is_none(), Broken::ResumedFromIsGone, || {
-                format!("process {process} needs {gone:?}")
             })?;
         }
         Ok(())
     }
 
+    /// What must be there for a reason, and what must not.
+    fn look_at_what_is_kept(&self, world: &World) -> Result<(), Found> {
+        let past = &*world.past;
+        let is_gone = |key: &String| !world.objects.contains_key(key) && !past.rotten.contains_key(key);
+        for (process, key) in past.needs.iter().filter(|(_, key)| is_gone(key)) {
+            let known = self.histories.known(world.at[*process].node());
+            let Some((place, name)) = checkpoint(key) else { continue };
+            let needs_it = world.newest_attempt(place) == known.attempt
+                && self.is_writing(world, *process)
+                && !known.gives_up.contains(&name);
+            ensure(!needs_it, Broken::ResumedFromIsGone, || format!("process {process} needs {key}"))?;
+        }
+        let gone = past.pinned.difference(&past.unpinned).find(|key| is_gone(key));
+        ensure(gone.is_none(), Broken::PinnedIsGone, || format!("{gone:?}"))?;
+        for (process, known) in self.own(world) {
+            for &name in &known.deleted {
+                let places = self.histories.program(process).places();
+                let back = places
+                    .iter()
+                    .map(|place| (*place, checkpoint_key(place, name)))
+                    .find(|(place, key)| world.objects.contains_key(key) && !world.is_marked(place, name));
+                ensure(back.is_none(), Broken::DeletedIsBack, || format!("{back:?}"))?;
+            }
+        }
+        Ok(())
+    }
+
     fn look_at_writers(&self, world: &World) -> Result<(), Found> {
-        for (process, known) in self.all_known(world).filter(|(_, known)| known.attempt.is_some()) {
-            for (other, other_known) in self.all_known(world).take(process) {
-                ensure(known.attempt != other_known.attempt, Broken::TwoOfOneAttempt, || {
+        for (process, known) in self.own(world).filter(|(_, known)| known.attempt.is_some()) {
+            let places = self.histories.program(process).places();
+            for (other, other_known) in self.own(world).take_while(|(other, _)| *other < process) {
+                let meets = self.histories.program(other).places().iter().any(|place| places.contains(place));
+                ensure(!meets || known.attempt != other_known.attempt, Broken::TwoOfOneAttempt, || {
                     format!("processes {other} and {process} are both attempt {:?}", known.attempt)
                 })?;
                 let both = self.case.locks == Locks::Honest
@@ -98,38 +187,74 @@ impl Search<'_> {
     fn is_writing(&self, world: &World, process: usize) -> bool {
         let At::Alive(node) = world.at[process] else { return false };
         let next = self.histories.next_call(node);
-        self.histories.known(node).attempt.is_some() && next.is_some_and(|call| call != Call::Unlock)
+        self.histories.known(node).attempt.is_some() && next.is_some_and(|call| *call != Call::Unlock)
     }
 
     /// What a call breaks by being made in this world.
     pub(super) fn breaks(&self, world: &World, process: usize, call: &Call) -> Option<Found> {
-        let fenced = world.fenced & (1 << process) != 0;
-        let is_there = |key: &String| world.objects.contains_key(key);
-        let found = |broken, key: &String| Some((broken, format!("process {process}, {key}")));
-        match call {
-            Call::Commit(key, _) if name(key).is_some() && self.replaces(key) && is_there(key) => {
-                found(Broken::NameIsReplaced, key)
-            }
-            Call::Commit(key, _) if fenced && name(key).is_some() => found(Broken::FencedCommits, key),
-            Call::Delete(key) if fenced => found(Broken::FencedDeletes, key),
-            _ => None,
+        let (Call::Commit(key, _) | Call::Delete(key)) = call else { return None };
+        let (place, _) = checkpoint(key)?;
+        let found = |broken| Some((broken, format!("process {process}, {key}")));
+        let commits = matches!(call, Call::Commit(..));
+        if commits && self.replaces(key) && world.objects.contains_key(key) {
+            return found(Broken::NameIsReplaced);
         }
+        if world.past.stale.iter().any(|(stale, of)| *stale == process && *of == place) {
+            return found(match (world.past.strangers.contains(&process), commits) {
+                (true, _) => Broken::ForeignIsTouched,
+                (false, true) => Broken::FencedCommits,
+                (false, false) => Broken::FencedDeletes,
+            });
+        }
+        let verifies = |key: &String| !world.past.rotten.contains_key(key);
+        let others = world.there(place).map(|name| checkpoint_key(place, name)).filter(|other| other != key);
+        let is_last =
+            world.objects.contains_key(key) && verifies(key) && !others.into_iter().any(|key| verifies(&key));
+        // What rots between a look and a deletion cannot be seen.
+        let could_know = world.past.began_after_rot.contains(&process);
+        if !commits && is_last && could_know { found(Broken::WholeIsGone) } else { None }
     }
 
-    /// When everybody has ended, the next writer resumes from the newest checkpoint, and every byte of it verifies.
+    /// When everybody has ended, the next writer resumes from the newest checkpoint that verifies, every byte of it; from one
+    /// that was about to be deleted only when there is no other.
     pub(super) fn look_at_end(&self, world: &World) -> Result<(), Found> {
+        let places: BTreeSet<&str> =
+            world.objects.keys().filter_map(|key| Some(checkpoint(key)?.0)).collect();
+        places.into_iter().try_for_each(|place| self.look_at_end_of(world, place))
+    }
+
+    fn look_at_end_of(&self, world: &World, place: &str) -> Result<(), Found> {
         let memory = Memory::new();
         for (key, content) in world.objects.iter() {
+            let key = match place {
+                "" => key,
+                _ => match key.strip_prefix(place).and_then(|key| key.strip_prefix('/')) {
+                    Some(key) => key,
+                    None => continue,
+                },
+            };
             let put = memory.create(key, None).and_then(|mut upload| {
-                upload.append(&content.0)?;
+                upload.append(&content.bytes)?;
                 Ok(upload.commit(fresh_nonce())?)
             });
             put.map_err(|error| (Broken::HalfIsVisible, error.to_string()))?;
         }
-        let newest = world.objects.keys().filter_map(|key| name(key)).max();
+        let whole = world.there(place).filter(|name| {
+            let rotten = world.past.rotten.get(&checkpoint_key(place, *name));
+            rotten
+                .is_none_or(|as_written| world.objects.get(&checkpoint_key(place, *name)) == Some(as_written))
+        });
+        let newest = whole.max_by_key(|name| (!world.is_marked(place, *name), *name));
+        if newest.is_none() {
+            return Ok(());
+        }
         let resumed = Store::open_shared(Arc::new(memory), Settings::new()).and_then(|store| store.resume());
         let resumed = resumed.map_err(|error| (Broken::SavedIsLost, error.to_string()))?;
-        ensure(resumed.name == newest && resumed.skipped.is_empty(), Broken::SavedIsPassedOver, || {
+        let skips = resumed
+            .skipped
+            .iter()
+            .any(|skipped| !world.past.rotten.contains_key(&checkpoint_key(place, skipped.name)));
+        ensure(resumed.name == newest && !skips, Broken::SavedIsPassedOver, || {
             format!("the next writer resumed from {:?}, and {newest:?} is there", resumed.name)
         })
     }

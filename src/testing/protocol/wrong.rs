@@ -1,11 +1,13 @@
-//! What the engine answers, and protocols that are wrong on purpose: each does one thing that a hurried author does.
+//! What an engine answers, and protocols that are wrong on purpose: each does one thing that a hurried author does. The
+//! store is the real one; what it does wrong is what it is not shown, or what is not done though it asks for it.
 //! A model that lets one of these pass proves nothing of the right one.
 
-use super::replay::{Call, Content, Reply};
-use super::{Locks, Search, World, promises};
+use super::programs::REMOTE;
+use super::replay::{Call, Content, Known, Phase, Reply};
+use super::world::{Objects, World, checkpoint};
+use super::{Locks, Search};
 use crate::engine::Entry;
 use crate::error::ErrorKind;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One mistake.
@@ -26,11 +28,29 @@ pub enum WrongProtocol {
     ReserveKey,
     /// The lock is given to everybody.
     LockForEverybody,
+    /// What is about to be deleted is not marked.
+    NoMark,
+    /// The pins are those from before the mark: they are not looked at again behind it.
+    PinsListedOnce,
+    /// Setting a pin does not look for marks.
+    PinIgnoresMarks,
+    /// Going back and resuming do not look for marks.
+    MarksIgnoredByResume,
+    /// Whether a newer attempt was taken is not asked between mark and deletion.
+    RotationWithoutAttemptCheck,
+    /// The same in the remote tier.
+    RemoteRotationWithoutGuard,
+    /// A promotion does not take back what was deleted while it was copied.
+    PromotionIgnoresDelete,
+    /// One's attempt is newest if its number is, whoever has it.
+    AttemptComparedByNumberOnly,
+    /// What deletes believes that what opens is whole.
+    GcTrustsUnverified,
 }
 
 impl WrongProtocol {
     /// Every mistake there is.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 16] = [
         Self::CommitReplaces,
         Self::AttemptsAreShared,
         Self::NoCheckBeforeCommit,
@@ -38,25 +58,25 @@ impl WrongProtocol {
         Self::DeleteBeforeCommit,
         Self::ReserveKey,
         Self::LockForEverybody,
+        Self::NoMark,
+        Self::PinsListedOnce,
+        Self::PinIgnoresMarks,
+        Self::MarksIgnoredByResume,
+        Self::RotationWithoutAttemptCheck,
+        Self::RemoteRotationWithoutGuard,
+        Self::PromotionIgnoresDelete,
+        Self::AttemptComparedByNumberOnly,
+        Self::GcTrustsUnverified,
     ];
 }
 
-/// How far a process is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Phase {
-    #[default]
-    Opening,
-    Saving,
-    Committed,
-}
-
-type Answer = (Arc<BTreeMap<String, Content>>, Reply);
+type Answer = (Arc<Objects>, Reply);
 
 impl Search<'_> {
     /// Whether a commit to a taken key replaces what is there.
     pub(super) fn replaces(&self, key: &str) -> bool {
         match self.wrong {
-            Some(WrongProtocol::CommitReplaces) => promises::name(key).is_some(),
+            Some(WrongProtocol::CommitReplaces) => checkpoint(key).is_some(),
             Some(WrongProtocol::AttemptsAreShared) => key.starts_with("attempts/"),
             _ => false,
         }
@@ -65,43 +85,61 @@ impl Search<'_> {
     /// What the engine holds behind a call, and what it says to it.
     pub(super) fn answer(&self, world: &World, process: usize, call: &Call) -> Answer {
         let unchanged = |reply| (Arc::clone(&world.objects), reply);
-        let changed = |change: &dyn Fn(&mut BTreeMap<String, Content>)| {
+        let changed = |change: &dyn Fn(&mut Objects)| {
             let mut objects = (*world.objects).clone();
             change(&mut objects);
             (Arc::new(objects), Reply::Done)
         };
         let there = |key: &String| world.objects.get(key);
+        let taken = unchanged(Reply::Failed(ErrorKind::AlreadyExists));
         match call {
-            Call::Create(key) if there(key).is_some() && !self.replaces(key) => {
-                unchanged(Reply::Failed(ErrorKind::AlreadyExists))
-            }
+            Call::Create(key) if there(key).is_some() && !self.replaces(key) => taken,
             Call::Create(key) => match self.wrong {
-                Some(WrongProtocol::DeleteBeforeCommit) if promises::name(key).is_some() => {
-                    changed(&|objects| objects.retain(|key, _| promises::name(key).is_none()))
+                Some(WrongProtocol::DeleteBeforeCommit) if checkpoint(key).is_some() => {
+                    changed(&|objects| objects.retain(|key, _| checkpoint(key).is_none()))
                 }
                 Some(WrongProtocol::ReserveKey) => {
-                    changed(&|objects| drop(objects.insert(key.clone(), Content(Arc::default()))))
+                    changed(&|objects| drop(objects.insert(key.clone(), Content::new(&[]))))
                 }
                 _ => unchanged(Reply::Done),
             },
             Call::Commit(key, content) => {
-                let reserved = there(key).is_some_and(|content| content.0.is_empty());
+                let reserved = self.wrong == Some(WrongProtocol::ReserveKey)
+                    && there(key).is_some_and(|content| content.bytes.is_empty());
                 if there(key).is_some() && !reserved && !self.replaces(key) {
-                    return unchanged(Reply::Failed(ErrorKind::AlreadyExists));
+                    return taken;
                 }
                 changed(&|objects| drop(objects.insert(key.clone(), content.clone())))
             }
-            Call::Delete(key) if there(key).is_some() => changed(&|objects| drop(objects.remove(key))),
-            Call::Open(key) if there(key).is_some() => {
-                unchanged(there(key).map_or(Reply::Done, |content| Reply::Opened(content.clone())))
+            Call::Mark(_) | Call::Unmark(_) if self.wrong == Some(WrongProtocol::NoMark) => {
+                unchanged(Reply::Done)
             }
-            Call::Delete(_) | Call::Open(_) => unchanged(Reply::Failed(ErrorKind::NotFound)),
+            Call::Mark(key) if there(key).is_some() => taken,
+            Call::Mark(key) => changed(&|objects| drop(objects.insert(key.clone(), Content::new(&[])))),
+            Call::Delete(key) if self.is_promoted_all_the_same(world, process, key) => unchanged(Reply::Done),
+            Call::Delete(key) | Call::Unmark(key) if there(key).is_some() => {
+                changed(&|objects| drop(objects.remove(key)))
+            }
+            Call::Open(key) => unchanged(match self.content(world, process, key) {
+                Some(content) => Reply::Opened(content.clone()),
+                None => Reply::Failed(ErrorKind::NotFound),
+            }),
+            Call::Rename(_, to) if there(to).is_some() => taken,
+            Call::Rename(from, to) if there(from).is_some() => changed(&|objects| {
+                objects
+                    .remove(from)
+                    .into_iter()
+                    .for_each(|content| drop(objects.insert(to.clone(), content)));
+            }),
+            Call::Delete(_) | Call::Unmark(_) | Call::Rename(..) => {
+                unchanged(Reply::Failed(ErrorKind::NotFound))
+            }
             Call::List(folder) => unchanged(Reply::Listed(self.listing(world, process, folder))),
             Call::Lock => unchanged(match world.holder {
                 Some(_) if self.lock_is_honest() => Reply::Failed(ErrorKind::Locked),
                 _ => Reply::Done,
             }),
-            Call::Unlock => unchanged(Reply::Done),
+            Call::Unlock | Call::Choose(_) => unchanged(Reply::Done),
         }
     }
 
@@ -109,21 +147,65 @@ impl Search<'_> {
         self.case.locks == Locks::Honest && self.wrong != Some(WrongProtocol::LockForEverybody)
     }
 
+    fn is_promoted_all_the_same(&self, world: &World, process: usize, key: &str) -> bool {
+        let known = self.histories.known(world.at[process].node());
+        let deleted = |name| known.gives_up.contains(&name);
+        self.wrong == Some(WrongProtocol::PromotionIgnoresDelete)
+            && known.calls_of_pass.is_some()
+            && checkpoint(key).is_some_and(|(place, name)| place == REMOTE && deleted(name))
+    }
+
+    fn content<'w>(&'w self, world: &'w World, process: usize, key: &str) -> Option<&'w Content> {
+        let known = self.histories.known(world.at[process].node());
+        let as_written = || world.past.rotten.get(key);
+        let own = || known.attempt_object.as_ref().filter(|(own, _)| own == key);
+        match self.wrong {
+            Some(WrongProtocol::GcTrustsUnverified) if known.phase == Phase::Deleting => {
+                as_written().filter(|_| world.objects.contains_key(key)).or(world.objects.get(key))
+            }
+            Some(WrongProtocol::AttemptComparedByNumberOnly) if own().is_some() => {
+                known.attempt_object.as_ref().map(|(_, content)| content)
+            }
+            _ => world.objects.get(key),
+        }
+    }
+
     fn listing(&self, world: &World, process: usize, folder: &str) -> Vec<Entry> {
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let known = self.histories.known(world.at[process].node());
-        let is_blind = match known.phase {
-            Phase::Opening => false,
-            Phase::Saving => self.wrong == Some(WrongProtocol::NoCheckBeforeCommit),
-            Phase::Committed => self.wrong == Some(WrongProtocol::NoCheckAfterCommit),
-        };
-        let seen = |key: &str| {
-            let attempt = key.strip_prefix("attempts/").and_then(|number| number.parse::<u32>().ok());
-            !is_blind || attempt <= known.attempt
-        };
         let directly = world.objects.iter().filter(|(key, _)| {
-            key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/')) && seen(key)
+            key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/'))
+                && self.shows(known, folder, key)
         });
-        directly.map(|(key, content)| Entry { key: key.clone(), len: content.0.len() as u64 }).collect()
+        directly.map(|(key, content)| Entry { key: key.clone(), len: content.bytes.len() as u64 }).collect()
+    }
+
+    /// Whether a process is shown an object of a folder.
+    fn shows(&self, known: &Known, folder: &str, key: &str) -> bool {
+        let Some(wrong) = self.wrong else { return true };
+        let is_remote = folder.starts_with(REMOTE);
+        let has_marked = !known.marks.is_empty();
+        let hides_newer = match wrong {
+            WrongProtocol::NoCheckBeforeCommit => known.phase == Phase::Saving,
+            WrongProtocol::NoCheckAfterCommit => known.phase == Phase::Committed && !has_marked,
+            WrongProtocol::RotationWithoutAttemptCheck => has_marked && !is_remote,
+            WrongProtocol::RemoteRotationWithoutGuard => has_marked && is_remote,
+            _ => false,
+        };
+        let hides_marks = match wrong {
+            WrongProtocol::PinIgnoresMarks => known.attempt_object.is_none(),
+            WrongProtocol::MarksIgnoredByResume => {
+                known.attempt_object.is_some() && known.phase == Phase::Opening
+            }
+            _ => false,
+        };
+        let file = key.rsplit('/').next().unwrap_or(key);
+        if folder.ends_with("attempts") {
+            let newer = file.parse::<u32>().is_ok_and(|attempt| Some(attempt) > known.attempt);
+            return !(hides_newer && newer) && !(hides_marks && file.contains(".deletes."));
+        }
+        let is_old_pin = || known.pins_before_marks.iter().any(|pin| pin == key);
+        let looks_once = wrong == WrongProtocol::PinsListedOnce && has_marked && folder.ends_with("pins");
+        !looks_once || is_old_pin()
     }
 }

@@ -1,0 +1,159 @@
+//! Processes with two tiers. The thread that promotes is called instead of started: a promotion, and whatever the trainer
+//! does meanwhile, is one of the places between its calls.
+
+use super::{Event, Place, Program, save_step, went_back};
+use crate::engine::{self, Blob, Engine, Entry, Upload};
+use crate::error::Result;
+use crate::store::{Keep, Name, Settings, Store};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The remote tier of all machines.
+pub(in crate::testing::protocol) const REMOTE: Place = "remote";
+
+/// A machine whose local tier is `local`: resumes, saves so many steps, promotes each, keeps the newest of each tier.
+pub fn tiered(local: Place, saves: u64) -> Program {
+    tiered_keeping(local, saves, 1)
+}
+
+/// As [`tiered`], and keeps the newest so many of each tier.
+pub fn tiered_keeping(local: Place, saves: u64, last: usize) -> Program {
+    Program::on("writer of two tiers", vec![local, REMOTE], move |machine, say| {
+        let store = open(machine.at(local), machine.at(REMOTE), last, say)?;
+        let resumed = store.resume()?;
+        say(Event::Resumed(resumed.name));
+        save_and_promote(&store, resumed.next_step(), saves, say)
+    })
+}
+
+/// As [`tiered`], but goes back to `step`, and keeps everything.
+pub fn goes_back_on(local: Place, step: u64, saves: u64) -> Program {
+    Program::on("writer of two tiers that goes back", vec![local, REMOTE], move |machine, say| {
+        let store = open(machine.at(local), machine.at(REMOTE), 9, say)?;
+        went_back(&store, step, say)?;
+        save_and_promote(&store, step, saves, say)
+    })
+}
+
+/// Opens two tiers and promotes what an earlier process left, saving nothing.
+pub fn promotes(local: Place) -> Program {
+    tiered_keeping(local, 0, 9)
+}
+
+/// Saves a step and promotes it; before one of the calls to the remote tier the trainer deletes that step.
+pub fn deletes_while_promoting(local: Place) -> Program {
+    Program::on("writer of two tiers that deletes", vec![local, REMOTE], move |machine, say| {
+        let moment = Moment::default();
+        let remote = Interrupted { inner: machine.at(REMOTE), moment: moment.clone() };
+        let store = Arc::new(open(machine.at(local), Arc::new(remote), 9, say)?);
+        let resumed = store.resume()?;
+        say(Event::Resumed(resumed.name));
+        let Some(name) = save_step(&store, resumed.next_step() + 1, say)? else { return Ok(()) };
+        let (trainer, says) = (Arc::downgrade(&store), machine.clone());
+        moment.comes_before(machine.choose(MOMENTS), move || {
+            says.say(Event::Deleting(name));
+            if let Some(Ok(())) = trainer.upgrade().map(|store| store.delete(name.step)) {
+                says.say(Event::Deleted(name));
+            }
+        });
+        promote(&store, None, say)
+    })
+}
+
+/// How many calls to the remote tier one promotion makes, at least.
+const MOMENTS: usize = 12;
+
+type Act = Box<dyn FnOnce() + Send>;
+
+/// When something else is done, counted in calls.
+#[derive(Clone, Default)]
+struct Moment(Arc<Mutex<Option<(usize, Act)>>>);
+
+impl Moment {
+    fn comes_before(&self, call: usize, act: impl FnOnce() + Send + 'static) {
+        *self.lock() = Some((call, Box::new(act)));
+    }
+
+    fn tick(&self) {
+        let act = match &mut *self.lock() {
+            Some((left, _)) if *left > 0 => {
+                *left -= 1;
+                None
+            }
+            now => now.take(),
+        };
+        // Its own calls to this engine come behind.
+        if let Some((_, act)) = act {
+            act();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(usize, Act)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a moment")
+    }
+}
+
+/// An engine between whose calls something else is done: what another thread of its process does.
+#[derive(Debug)]
+struct Interrupted {
+    inner: Arc<dyn Engine>,
+    moment: Moment,
+}
+
+impl engine::Decorator for Interrupted {
+    type Inner = dyn Engine;
+
+    fn inner(&self) -> &(dyn Engine + 'static) {
+        &*self.inner
+    }
+
+    fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
+        self.moment.tick();
+        Engine::create(&self.inner, key, size_hint)
+    }
+
+    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
+        self.moment.tick();
+        Engine::open(&self.inner, key)
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
+        self.moment.tick();
+        Engine::list(&self.inner, folder)
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        self.moment.tick();
+        Engine::delete(&self.inner, key)
+    }
+}
+
+fn open(local: Arc<dyn Engine>, remote: Arc<dyn Engine>, last: usize, say: &dyn Fn(Event)) -> Result<Store> {
+    let store = Store::open_tiered_without_promoter(local, remote, Settings::new().keep(Keep::last(last)))?;
+    say(Event::Opened(store.attempt()));
+    Ok(store)
+}
+
+fn save_and_promote(store: &Store, done: u64, saves: u64, say: &dyn Fn(Event)) -> Result<()> {
+    if saves == 0 {
+        return promote(store, None, say);
+    }
+    for step in done + 1..=done + saves {
+        let name = save_step(store, step, say)?;
+        promote(store, name, say)?;
+    }
+    Ok(())
+}
+
+fn promote(store: &Store, newest: Option<Name>, say: &dyn Fn(Event)) -> Result<()> {
+    say(Event::Promoting);
+    store.promote_now()?;
+    say(Event::Promoted(newest));
+    Ok(())
+}

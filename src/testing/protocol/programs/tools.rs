@@ -1,0 +1,89 @@
+//! Processes that act on a run beside its writer: they pin, unpin, delete and clean up; and a trainer with a metric that
+//! is no number.
+
+use super::{Event, Program, open, resumes, save};
+use crate::snapshot::Progress;
+use crate::store::{Every, Keep, Mode, Name, Settings, Store};
+
+/// Pins a checkpoint, as the command line does: without the lock and without an attempt.
+pub fn pins(name: Name) -> Program {
+    Program::new("pins", move |engine, say| {
+        name.pin(&*engine)?;
+        say(Event::Pinned(name));
+        Ok(())
+    })
+    .pinning()
+}
+
+/// Takes a pin away, as the command line does.
+pub fn unpins(name: Name) -> Program {
+    Program::new("unpins", move |engine, say| {
+        say(Event::Unpinning(name));
+        name.unpin(&*engine)
+    })
+    .pinning()
+}
+
+/// As [`writer`](super::writer), but pins a step before it saves so many.
+pub fn writer_that_pins(name: Name, saves: u64) -> Program {
+    Program::new("writer that pins", move |engine, say| {
+        let (store, done) = resumes(engine, Keep::last(1), say)?;
+        match store.pin(name.step) {
+            Ok(()) => say(Event::Pinned(name)),
+            Err(error) => say(Event::Failed(error.kind())),
+        }
+        save(&store, done, saves, say)
+    })
+    .pinning()
+}
+
+/// Opens the run and deletes these checkpoints, one after the other.
+pub fn deletes(names: Vec<Name>) -> Program {
+    Program::new("deletes", move |engine, say| {
+        let store = open(engine, Keep::all(), say)?;
+        for &name in &names {
+            say(Event::Deleting(name));
+            match store.delete(name.step) {
+                Ok(()) => say(Event::Deleted(name)),
+                Err(error) => say(Event::Failed(error.kind())),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Deletes what a policy of the newest so many does not protect.
+pub fn collects(last: usize) -> Program {
+    Program::new("gc", move |engine, say| {
+        let store = open(engine, Keep::all(), say)?;
+        say(Event::Collecting);
+        let kept = store.reader().kept(&Keep::last(last), 0)?;
+        for name in store.reader().names()?.into_iter().filter(|name| !kept.contains_key(name)) {
+            match store.delete(name.step) {
+                Ok(()) => {}
+                Err(error) => say(Event::Failed(error.kind())),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A trainer whose loss is no number at first, and then a good one.
+pub fn logs_nan() -> Program {
+    Program::new("trainer whose loss is NaN once", move |engine, say| {
+        let keep = Keep::last(1).and_best("loss", Mode::Min, 1);
+        let settings = Settings::new().keep(keep).save(Every::on_best("loss", Mode::Min));
+        let store = Store::open_shared(engine, settings)?;
+        say(Event::Opened(store.attempt()));
+        let resumed = store.resume()?;
+        say(Event::Resumed(resumed.name));
+        for (step, loss) in (resumed.next_step()..).zip([f64::NAN, f64::NEG_INFINITY, 0.5]) {
+            store.observe("loss", loss);
+            if loss.is_finite() && store.due(&Progress::new(step + 1)).is_none() {
+                say(Event::BestIsNotDue);
+            }
+            save(&store, step, 1, say)?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,260 @@
+//! The engine of a replayed process: it answers from a history. Owns: which calls are steps, and which can be answered at
+//! once because nobody in the case can change the answer.
+
+use super::{Call, Content, Reply, lock};
+use crate::buffer::Buffer;
+use crate::engine::memory::MemoryBlob;
+use crate::engine::{Blob, Caps, CommitError, Engine, Entry, Lock, Nonce, Upload};
+use crate::error::{Error, ErrorKind, Result};
+use crate::testing::protocol::programs::{Event, Place};
+use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex};
+
+/// What holds for all processes of a case. Fewer steps are fewer orders, so a call whose answer is the same in all of them
+/// is no step: it commutes with every other call, of whichever process, and what a process does then was seen with that answer.
+#[derive(Clone, Debug, Default)]
+pub(in crate::testing::protocol) struct Scene {
+    pub locks: bool,
+    /// Whether a damaged checkpoint can be set aside; else it is marked.
+    pub renames: bool,
+    /// Whether anybody pins. If not, there are no pins, and listing them is no step.
+    pub pins: bool,
+    /// Whether anything rots. If not, nothing is set aside, and looking for that is no step.
+    pub damage: bool,
+    /// Whether the folder is replaced. If not, an attempt's object and the run's identity are never changed once they are
+    /// there: reading one that a process has written or read before is no step, nor is reading a constant.
+    pub replaced: bool,
+    /// Objects that were there before the processes of the case began, and that nobody changes or deletes.
+    pub constant: BTreeMap<String, Content>,
+}
+
+/// Ends a program at the call behind its history.
+pub(super) struct Stopped;
+
+#[derive(Debug)]
+pub(super) struct Told {
+    pub history: Vec<(Call, Reply)>,
+    pub answered: usize,
+    pub next: Option<Call>,
+    pub events: Vec<(usize, Event)>,
+}
+
+/// What a program runs on: the places that it can reach, and what it does by chance.
+#[derive(Clone, Debug)]
+pub(in crate::testing::protocol) struct Machine(Replayed);
+
+impl Machine {
+    pub(super) fn new(told: Arc<Mutex<Told>>, scene: Arc<Scene>) -> Self {
+        Self(Replayed { told, scene, place: "" })
+    }
+
+    /// The engine of a place.
+    pub fn at(&self, place: Place) -> Arc<dyn Engine> {
+        Arc::new(Replayed { place, ..self.0.clone() })
+    }
+
+    /// Says what happened. What it says while it is being stopped, it never said.
+    pub fn say(&self, event: Event) {
+        let mut told = lock(&self.0.told);
+        if told.next.is_none() {
+            let answered = told.answered;
+            told.events.push((answered, event));
+        }
+    }
+
+    /// One of `0..count`: each is one of the orders.
+    pub fn choose(&self, count: usize) -> usize {
+        match self.0.ask(Call::Choose(count)) {
+            Reply::Chosen(chosen) => chosen,
+            _ => 0,
+        }
+    }
+}
+
+/// An engine that answers from a history.
+#[derive(Clone, Debug)]
+struct Replayed {
+    told: Arc<Mutex<Told>>,
+    scene: Arc<Scene>,
+    /// What its keys begin with in the world.
+    place: Place,
+}
+
+impl Replayed {
+    fn ask(&self, call: Call) -> Reply {
+        let mut told = lock(&self.told);
+        if told.next.is_some() {
+            // The program is being unwound: what its destructors call is not a step of it.
+            return Reply::Failed(ErrorKind::Io);
+        }
+        let Some((asked, reply)) = told.history.get(told.answered).cloned() else {
+            told.next = Some(call);
+            drop(told);
+            // Not `panic!`: nothing is wrong, and no hook shall print.
+            resume_unwind(Box::new(Stopped));
+        };
+        assert_eq!(asked, call, "a program must be the same every time it is run");
+        told.answered += 1;
+        reply
+    }
+
+    fn ask_done(&self, call: Call, key: &str) -> Result<()> {
+        match self.ask(call) {
+            Reply::Failed(kind) => Err(Error::new(kind, "as the model says").in_object(key)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The key in the world.
+    fn whole(&self, key: &str) -> String {
+        match (self.place, key) {
+            ("", key) => key.to_owned(),
+            (place, "") => place.to_owned(),
+            (place, key) => format!("{place}/{key}"),
+        }
+    }
+
+    /// The reply of a call that is no step.
+    fn at_once(&self, key: &str) -> Option<Content> {
+        if self.scene.replaced {
+            return None;
+        }
+        if let Some(content) = self.scene.constant.get(key) {
+            return Some(content.clone());
+        }
+        if !is_for_ever(key) {
+            return None;
+        }
+        let told = lock(&self.told);
+        told.history[..told.answered].iter().find_map(|(call, reply)| match (call, reply) {
+            (Call::Commit(committed, content), Reply::Done) if committed == key => Some(content.clone()),
+            (Call::Open(opened), Reply::Opened(content)) if opened == key => Some(content.clone()),
+            _ => None,
+        })
+    }
+
+    /// A folder that a case says nothing of must not be used in it.
+    fn check_said(&self, key: &str) {
+        assert!(self.scene.pins || !key.starts_with("pins/"), "a program that pins must say so: {key}");
+        assert!(
+            self.scene.damage || !key.starts_with("damaged/"),
+            "damage that the case does not have: {key}"
+        );
+    }
+}
+
+/// Whether an object is never changed nor deleted once it is there: the run's identity, and an attempt's object.
+pub(in crate::testing::protocol) fn is_for_ever(key: &str) -> bool {
+    let name = key.rsplit('/').next().unwrap_or(key);
+    name == "RUN" || (key.contains("attempts/") && name.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+impl Engine for Replayed {
+    fn create(&self, key: &str, _: Option<u64>) -> Result<Box<dyn Upload>> {
+        self.check_said(key);
+        let key = self.whole(key);
+        self.ask_done(Call::Create(key.clone()), &key)?;
+        Ok(Box::new(ReplayedUpload { engine: self.clone(), key, bytes: vec![] }))
+    }
+
+    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
+        let key = self.whole(key);
+        let reply = self.at_once(&key).map_or_else(|| self.ask(Call::Open(key.clone())), Reply::Opened);
+        match reply {
+            Reply::Opened(content) => Ok(Arc::new(MemoryBlob(Buffer::copy_of(&content.bytes)?))),
+            _ => Err(Error::new(ErrorKind::NotFound, "there is no such object").in_object(key)),
+        }
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
+        if (folder == "pins" && !self.scene.pins) || (folder == "damaged" && !self.scene.damage) {
+            return Ok(vec![]);
+        }
+        let folder = self.whole(folder);
+        let skip = if self.place.is_empty() { 0 } else { self.place.len() + 1 };
+        match self.ask(Call::List(folder.clone())) {
+            Reply::Listed(entries) => Ok(entries
+                .into_iter()
+                .map(|entry| Entry { key: entry.key[skip..].to_owned(), len: entry.len })
+                .collect()),
+            _ => Err(Error::new(ErrorKind::Io, "as the model says").in_object(folder)),
+        }
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        let key = self.whole(key);
+        assert!(!is_for_ever(&key), "the model takes it for granted that {key} stays");
+        self.ask_done(Call::Delete(key.clone()), &key)
+    }
+
+    fn mark(&self, key: &str) -> Result<()> {
+        let key = self.whole(key);
+        self.ask_done(Call::Mark(key.clone()), &key)
+    }
+
+    fn unmark(&self, key: &str) -> Result<()> {
+        let key = self.whole(key);
+        self.ask_done(Call::Unmark(key.clone()), &key)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.check_said(to);
+        if !self.scene.renames {
+            return Err(Error::new(ErrorKind::Unsupported, "this model cannot rename").in_object(from));
+        }
+        self.ask_done(Call::Rename(self.whole(from), self.whole(to)), from)
+    }
+
+    fn lock(&self, _: &str) -> Result<Box<dyn Lock>> {
+        if !self.scene.locks || !self.place.is_empty() {
+            return Err(Error::new(ErrorKind::Unsupported, "this model has no locks"));
+        }
+        self.ask_done(Call::Lock, "LOCK")?;
+        Ok(Box::new(ReplayedLock(self.clone())))
+    }
+
+    fn caps(&self) -> Caps {
+        Caps { create_only: true, lock: self.scene.locks && self.place.is_empty(), ..Caps::NONE }
+    }
+
+    fn describe(&self, key: &str) -> String {
+        format!("model:{}", self.whole(key))
+    }
+}
+
+struct ReplayedUpload {
+    engine: Replayed,
+    key: String,
+    bytes: Vec<u8>,
+}
+
+impl Upload for ReplayedUpload {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn commit(self: Box<Self>, _: Nonce) -> Result<(), CommitError> {
+        let error = |kind| Error::new(kind, "as the model says").in_object(&self.key);
+        match self.engine.ask(Call::Commit(self.key.clone(), Content::new(&self.bytes))) {
+            Reply::Failed(ErrorKind::AlreadyExists) => {
+                Err(CommitError::Conflict(error(ErrorKind::AlreadyExists)))
+            }
+            Reply::Failed(kind) => Err(CommitError::NotCommitted(error(kind))),
+            Reply::Unknown => Err(CommitError::Unknown(error(ErrorKind::Unknown))),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ReplayedLock(Replayed);
+
+impl Lock for ReplayedLock {}
+
+impl Drop for ReplayedLock {
+    fn drop(&mut self) {
+        self.0.ask(Call::Unlock);
+    }
+}

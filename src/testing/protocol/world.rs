@@ -1,0 +1,226 @@
+//! A world: what the engines hold, where each process stands, and what of the past the promises speak of. Owns: how a
+//! world changes by what a process says, and by what befalls a run from outside: rot, another run in its folder, a death.
+
+use super::programs::{Event, Place, WEIGHTS};
+use super::promises::Found;
+use super::replay::{Call, Content, NodeId};
+use super::{Broken, Locks, Search};
+use crate::store::Name;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// By keys that begin with their place.
+pub(super) type Objects = BTreeMap<String, Content>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum At {
+    Alive(NodeId),
+    Dead(NodeId),
+}
+
+impl At {
+    pub(super) fn node(self) -> NodeId {
+        match self {
+            Self::Alive(node) | Self::Dead(node) => node,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct World {
+    pub at: Vec<At>,
+    pub objects: Arc<Objects>,
+    pub holder: Option<usize>,
+    pub past: Arc<Past>,
+}
+
+/// What the promises speak of, and what can be seen neither in the objects nor in what a process knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Past {
+    /// Places in which there has been a checkpoint.
+    pub committed: BTreeSet<String>,
+    /// Processes whose present save, promotion or deletion began when the place was somebody else's.
+    pub stale: BTreeSet<(usize, Place)>,
+    /// Processes whose present save, promotion or deletion began when something had rotted.
+    pub began_after_rot: BTreeSet<usize>,
+    /// What a process goes on from, in each place that had it then.
+    pub needs: BTreeSet<(usize, String)>,
+    pub pinned: BTreeSet<String>,
+    pub unpinned: BTreeSet<String>,
+    /// What has rotted, as it was written.
+    pub rotten: Objects,
+    /// Another run lies in the folder now.
+    pub replaced: bool,
+    /// Those that had opened the run that was there before.
+    pub strangers: BTreeSet<usize>,
+}
+
+/// The place and the name of a checkpoint's key.
+pub(super) fn checkpoint(key: &str) -> Option<(&str, Name)> {
+    let (place, key) = key.rsplit_once('/').unwrap_or(("", key));
+    let name = key.strip_suffix(".tkeep")?.parse().ok()?;
+    (place != "damaged" && !place.ends_with("/damaged")).then_some((place, name))
+}
+
+/// The key in the world of what a place has under `key`.
+pub(super) fn whole_key(place: &str, key: &str) -> String {
+    if place.is_empty() { key.to_owned() } else { format!("{place}/{key}") }
+}
+
+pub(super) fn checkpoint_key(place: &str, name: Name) -> String {
+    whole_key(place, &format!("{name}.tkeep"))
+}
+
+impl World {
+    /// The newest attempt that somebody has taken in a place.
+    pub fn newest_attempt(&self, place: &str) -> Option<u32> {
+        let folder = whole_key(place, "attempts/");
+        self.objects.keys().filter_map(|key| key.strip_prefix(&folder)?.parse().ok()).max()
+    }
+
+    /// Checkpoints of a place, oldest first.
+    pub fn there(&self, place: &str) -> impl Iterator<Item = Name> {
+        self.objects
+            .keys()
+            .filter_map(move |key| checkpoint(key).filter(|(of, _)| *of == place).map(|(_, name)| name))
+    }
+
+    /// Whether some attempt has set its mark on a checkpoint: it is about to be deleted.
+    pub fn is_marked(&self, place: &str, name: Name) -> bool {
+        let (folder, end) = (whole_key(place, "attempts/"), format!(".deletes.{name}"));
+        self.objects.keys().any(|key| key.starts_with(&folder) && key.ends_with(&end))
+    }
+}
+
+impl Search<'_> {
+    /// What a process has just said is remembered, as far as a promise speaks of it.
+    pub(super) fn hear(&self, world: &mut World, process: usize) -> Option<Found> {
+        let known = self.histories.known(world.at[process].node());
+        if known.said.is_empty() {
+            return None;
+        }
+        let places = self.histories.program(process).places();
+        let mut past = (*world.past).clone();
+        if known.begins() {
+            let is_stranger = past.strangers.contains(&process);
+            for &place in places {
+                let overtaken = known.attempt.is_some() && world.newest_attempt(place) > known.attempt;
+                match is_stranger || overtaken {
+                    true => past.stale.insert((process, place)),
+                    false => past.stale.remove(&(process, place)),
+                };
+            }
+            match past.rotten.is_empty() {
+                true => past.began_after_rot.remove(&process),
+                false => past.began_after_rot.insert(process),
+            };
+        }
+        let mut found = None;
+        for event in &known.said {
+            match *event {
+                Event::Resumed(Some(name)) | Event::WentBack(name) => {
+                    let keys = places.iter().map(|place| checkpoint_key(place, name));
+                    past.needs
+                        .extend(keys.filter(|key| world.objects.contains_key(key)).map(|key| (process, key)));
+                    if self.all_known(world).any(|(_, known)| known.deleted.contains(&name)) {
+                        found =
+                            Some((Broken::DeletedIsBack, format!("process {process} resumed from {name}")));
+                    }
+                }
+                Event::Pinned(name) => {
+                    let mut keys: Vec<String> =
+                        places.iter().map(|place| checkpoint_key(place, name)).collect();
+                    // In the other tier only if it is there; if it is nowhere, the pin is a lie.
+                    keys.retain(|key| world.objects.contains_key(key));
+                    past.pinned.extend(keys.is_empty().then(|| checkpoint_key(places[0], name)));
+                    past.pinned.extend(keys);
+                }
+                Event::Unpinning(name) => {
+                    past.unpinned.extend(places.iter().map(|place| checkpoint_key(place, name)));
+                }
+                _ => {}
+            }
+        }
+        world.past = Arc::new(past);
+        found
+    }
+
+    /// What may befall the world next without anybody's call, and what it is.
+    pub(super) fn fates(&self, world: &World) -> Vec<World> {
+        let rotten = self.case.rots.filter(|key| world.objects.contains_key(*key));
+        let rotten = rotten.filter(|key| !world.past.rotten.contains_key(*key));
+        let mut fates: Vec<World> = rotten.into_iter().map(|key| rot(world, key)).collect();
+        fates.extend(self.replacement(world));
+        fates.extend((0..world.at.len()).filter_map(|process| self.death(world, process)));
+        fates
+    }
+
+    /// Another run lies in the folder. While a process opens the run it may mistake one for the other, and then it is a
+    /// writer of the new one: so not then.
+    fn replacement(&self, world: &World) -> Option<World> {
+        let foreign = self.foreign.as_ref().filter(|_| !world.past.replaced)?;
+        let is_opening = |at: &At| {
+            let node = at.node();
+            let is_writing = self.histories.next_call(node).is_some();
+            is_writing && self.histories.has_started(node) && self.histories.known(node).attempt.is_none()
+        };
+        if world.at.iter().any(is_opening) {
+            return None;
+        }
+        let mut next = world.clone();
+        let has_opened = |process: &usize| self.histories.known(world.at[*process].node()).attempt.is_some();
+        let strangers = (0..world.at.len()).filter(has_opened).collect();
+        let (stale, committed) = (world.past.stale.clone(), [String::new()].into());
+        next.objects = Arc::clone(foreign);
+        next.holder = None;
+        next.past = Arc::new(Past { replaced: true, strangers, stale, committed, ..Past::default() });
+        Some(next)
+    }
+
+    /// Only where it changes anything: a process that never takes another step is one of the orders already.
+    fn death(&self, world: &World, process: usize) -> Option<World> {
+        let holds = self.case.locks == Locks::Honest && world.holder == Some(process);
+        self.next_call(world, process).filter(|_| holds)?;
+        let mut next = world.clone();
+        next.at[process] = At::Dead(world.at[process].node());
+        next.holder = None;
+        Some(next)
+    }
+
+    pub(super) fn next_call(&self, world: &World, process: usize) -> Option<&Call> {
+        match world.at[process] {
+            At::Alive(node) => self.histories.next_call(node),
+            At::Dead(_) => None,
+        }
+    }
+
+    pub(super) fn describe(&self, before: &World, after: &World) -> String {
+        let process = (0..after.at.len()).find(|&process| before.at[process] != after.at[process]);
+        match process.map(|process| (process, after.at[process])) {
+            Some((process, At::Alive(node))) => {
+                format!("process {process}: {}", self.histories.describe(node))
+            }
+            Some((process, At::Dead(_))) => format!("process {process} dies"),
+            None if before.past.replaced != after.past.replaced => {
+                "another run lies in the folder".to_owned()
+            }
+            None => {
+                let key = after.past.rotten.keys().find(|key| !before.past.rotten.contains_key(*key));
+                format!("a byte of {} rots", key.map_or("nothing", String::as_str))
+            }
+        }
+    }
+}
+
+/// One byte of a checkpoint's tensors is another one: it opens, and does not verify.
+pub(super) fn rot(world: &World, key: &str) -> World {
+    let mut next = world.clone();
+    let content = world.objects[key].clone();
+    let mut bytes = content.bytes.to_vec();
+    let is_weights = |window: &[u8]| window == WEIGHTS;
+    let at = bytes.windows(WEIGHTS.len()).position(is_weights).expect("OK because every program saves them");
+    bytes[at] ^= 1;
+    Arc::make_mut(&mut next.objects).insert(key.to_owned(), Content::new(&bytes));
+    Arc::make_mut(&mut next.past).rotten.insert(key.to_owned(), content);
+    next
+}
