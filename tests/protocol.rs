@@ -33,11 +33,18 @@ fn of_two_one_rotten(processes: Vec<Program>) -> Case {
     Case { before, ..of_two(processes) }
 }
 
+/// Behind two checkpoints of a run whose folder may hold another run's three at any moment.
+fn replaced(processes: Vec<Program>) -> Case {
+    Case { replaced_by: Some(keeper(3, 3)), ..of_two(processes) }
+}
+
 /// Each case that runs each time, and that the wrong protocols are run through.
 fn cases() -> Vec<(&'static str, Case)> {
     let honest = |case| Case { locks: Locks::Honest, ..case };
+    let stolen = |case| Case { locks: Locks::Stolen, ..case };
     let local = tiered_keeping("a", 2, 2);
     vec![
+        // Commit.
         ("two writers without locks", of_one(Locks::None, vec![writer(2), writer(2)])),
         ("two writers whose lock was stolen", of_one(Locks::Stolen, vec![writer(1), writer(1)])),
         ("two writers with locks, and deaths", of_one(Locks::Honest, vec![writer(2), writer(2)])),
@@ -47,7 +54,13 @@ fn cases() -> Vec<(&'static str, Case)> {
         ),
         ("a writer and a reader", of_one(Locks::Honest, vec![writer(2), reader(2)])),
         ("a step that is saved twice", of_one(Locks::Honest, vec![saves_twice(), reader(1)])),
+        ("a loss that is NaN once", of_one(Locks::Honest, vec![logs_nan()])),
+        // Deletion.
         ("a writer, and one that goes back", of_two(vec![writer(1), goes_back(1, 1)])),
+        (
+            "a writer whose lock was stolen, and one that goes back",
+            stolen(of_two(vec![writer(1), goes_back(1, 1)])),
+        ),
         ("a writer, and one that pins", of_two(vec![writer(1), pins(FIRST)])),
         ("a writer, and one that pins and writes", of_two(vec![writer(1), writer_that_pins(FIRST, 1)])),
         (
@@ -58,24 +71,23 @@ fn cases() -> Vec<(&'static str, Case)> {
         ("one that deletes, and one that goes back", of_two(vec![deletes(vec![FIRST]), goes_back(1, 1)])),
         ("one that deletes the newest, and a writer", of_two(vec![deletes(vec![SECOND]), writer(1)])),
         ("a gc beside a writer", of_two(vec![collects(1), writer(1)])),
+        ("a gc beside one that goes back", of_two(vec![collects(1), goes_back(1, 1)])),
+        ("a gc beside one that pins", of_two(vec![collects(1), pins(FIRST)])),
+        // Damage.
         ("a gc of a run whose newest is damaged", of_two_one_rotten(vec![collects(1)])),
         ("a deletion where the rest is damaged", of_two_one_rotten(vec![deletes(vec![FIRST])])),
         (
-            "a writer of a run that rots",
+            "a writer of a run that rots, and a reader",
             Case { rots: Some(SECOND_KEY), ..of_two(vec![writer(1), reader(1)]) },
         ),
         (
             "two writers of a run that rots and cannot rename",
             Case { rots: Some(SECOND_KEY), renames: false, ..of_two(vec![writer(1), writer(1)]) },
         ),
-        (
-            "a writer whose folder is replaced",
-            Case { replaced_by: Some(keeper(3, 3)), ..of_two(vec![writer(2)]) },
-        ),
-        (
-            "a deletion whose folder is replaced",
-            Case { replaced_by: Some(keeper(3, 3)), ..of_two(vec![deletes(vec![FIRST, SECOND])]) },
-        ),
+        // Another run in the folder.
+        ("a writer whose folder is replaced", replaced(vec![writer(2)])),
+        ("a deletion whose folder is replaced", replaced(vec![deletes(vec![FIRST, SECOND])])),
+        // Two tiers.
         (
             "two machines on one remote tier",
             Case::new(vec![local.clone()], vec![tiered("a", 1), tiered("b", 1)]),
@@ -83,6 +95,10 @@ fn cases() -> Vec<(&'static str, Case)> {
         (
             "a machine that goes back beside another one",
             Case::new(vec![local.clone()], vec![tiered("a", 1), goes_back_on("b", 1, 1)]),
+        ),
+        (
+            "two processes of a new machine",
+            Case::new(vec![tiered("a", 1)], vec![tiered("b", 0), tiered("b", 0)]),
         ),
         (
             "a deletion while it is being promoted",
@@ -100,7 +116,6 @@ fn cases() -> Vec<(&'static str, Case)> {
                 ..Case::new(vec![], vec![promotes("a")])
             },
         ),
-        ("a loss that is NaN once", of_one(Locks::Honest, vec![logs_nan()])),
     ]
 }
 

@@ -86,8 +86,17 @@ impl Store {
     /// What the thread does when it is woken.
     #[cfg(feature = "testing")]
     pub(crate) fn promote_now(&self) -> Result<()> {
-        let mut hopeless = std::collections::BTreeSet::new();
-        self.core.remote.as_ref().map_or(Ok(()), |remote| remote.pass(&self.core, &mut hopeless))
+        let Some(remote) = &self.core.remote else { return Ok(()) };
+        let errors = remote.pass(&self.core, &mut std::collections::BTreeSet::new());
+        errors.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Whether deleting a checkpoint would wait for the thread now. Then the thread has been told that it does.
+    #[cfg(feature = "testing")]
+    pub(crate) fn would_wait_to_delete(&self, name: Name) -> bool {
+        let Some(remote) = &self.core.remote else { return false };
+        let is_promoting = remote.upward.ask_to_stop(name);
+        is_promoting || remote.deleting.try_lock().is_err() || self.core.deleting.try_lock().is_err()
     }
 
     /// Waits until all saves so far are durable in a tier: those that the remote tier's retention wants there, the

@@ -82,13 +82,14 @@ impl Case {
         before.chain(self.processes.iter().cloned()).chain(self.replaced_by.clone()).collect()
     }
 
-    fn scene(&self) -> Scene {
+    fn scene(&self, wrong: Option<WrongProtocol>) -> Scene {
         Scene {
             locks: self.locks != Locks::None,
             renames: self.renames,
             pins: self.programs().iter().any(Program::pins),
             damage: self.rots.is_some() || self.before.iter().any(|it| matches!(it, Before::Rotted(_))),
             replaced: self.replaced_by.is_some(),
+            wrong,
             constant: Objects::new(),
         }
     }
@@ -138,7 +139,7 @@ struct Search<'c> {
 impl<'c> Search<'c> {
     fn start(case: &'c Case, wrong: Option<WrongProtocol>) -> Result<Self, Box<Counterexample>> {
         let programs = case.programs();
-        let (count, scene) = (programs.len(), case.scene());
+        let (count, scene) = (programs.len(), case.scene(wrong));
         let histories = Histories::new(programs, scene.clone());
         let (foreign, worlds, index, came_from) = Default::default();
         let mut search = Self { case, wrong, histories, foreign, worlds, index, came_from };

@@ -37,6 +37,14 @@ impl Upward {
         Some(Promoting(self, name))
     }
 
+    /// As [`Upward::withhold`] up to where that would wait; whether it would.
+    #[cfg(feature = "testing")]
+    pub(in crate::store) fn ask_to_stop(&self, name: Name) -> bool {
+        let mut state = lock(&self.state);
+        state.deleting.insert(name);
+        state.promoting == Some(name)
+    }
+
     /// Stops the promotion of a checkpoint, waits until it has stopped, and begins no other.
     pub(in crate::store) fn withhold(&self, name: Name) -> Withheld<'_> {
         let mut state = lock(&self.state);

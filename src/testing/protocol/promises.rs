@@ -156,10 +156,8 @@ impl Search<'_> {
         for (process, known) in self.own(world) {
             for &name in &known.deleted {
                 let places = self.histories.program(process).places();
-                let back = places
-                    .iter()
-                    .map(|place| (*place, checkpoint_key(place, name)))
-                    .find(|(place, key)| world.objects.contains_key(key) && !world.is_marked(place, name));
+                let mut keys = places.iter().map(|place| checkpoint_key(place, name));
+                let back = keys.find(|key| world.objects.contains_key(key));
                 ensure(back.is_none(), Broken::DeletedIsBack, || format!("{back:?}"))?;
             }
         }
@@ -215,8 +213,8 @@ impl Search<'_> {
         if !commits && is_last && could_know { found(Broken::WholeIsGone) } else { None }
     }
 
-    /// When everybody has ended, the next writer resumes from the newest checkpoint that verifies, every byte of it; from one
-    /// that was about to be deleted only when there is no other.
+    /// When everybody has ended, the next writer resumes from the newest checkpoint that verifies, every byte of it. It has the lock: a deletion
+    /// that was begun is not going on.
     pub(super) fn look_at_end(&self, world: &World) -> Result<(), Found> {
         let places: BTreeSet<&str> =
             world.objects.keys().filter_map(|key| Some(checkpoint(key)?.0)).collect();
@@ -244,7 +242,7 @@ impl Search<'_> {
             rotten
                 .is_none_or(|as_written| world.objects.get(&checkpoint_key(place, *name)) == Some(as_written))
         });
-        let newest = whole.max_by_key(|name| (!world.is_marked(place, *name), *name));
+        let newest = whole.max();
         if newest.is_none() {
             return Ok(());
         }

@@ -84,12 +84,6 @@ impl World {
             .keys()
             .filter_map(move |key| checkpoint(key).filter(|(of, _)| *of == place).map(|(_, name)| name))
     }
-
-    /// Whether some attempt has set its mark on a checkpoint: it is about to be deleted.
-    pub fn is_marked(&self, place: &str, name: Name) -> bool {
-        let (folder, end) = (whole_key(place, "attempts/"), format!(".deletes.{name}"));
-        self.objects.keys().any(|key| key.starts_with(&folder) && key.ends_with(&end))
-    }
 }
 
 impl Search<'_> {

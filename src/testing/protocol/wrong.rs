@@ -36,11 +36,13 @@ pub enum WrongProtocol {
     PinIgnoresMarks,
     /// Going back and resuming do not look for marks.
     MarksIgnoredByResume,
+    /// What a writer goes on from is not marked.
+    ResumeLeavesNoMark,
     /// Whether a newer attempt was taken is not asked between mark and deletion.
     RotationWithoutAttemptCheck,
     /// The same in the remote tier.
     RemoteRotationWithoutGuard,
-    /// A promotion does not take back what was deleted while it was copied.
+    /// A deletion does not stop the promotion of what it deletes.
     PromotionIgnoresDelete,
     /// One's attempt is newest if its number is, whoever has it.
     AttemptComparedByNumberOnly,
@@ -50,7 +52,7 @@ pub enum WrongProtocol {
 
 impl WrongProtocol {
     /// Every mistake there is.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::CommitReplaces,
         Self::AttemptsAreShared,
         Self::NoCheckBeforeCommit,
@@ -62,6 +64,7 @@ impl WrongProtocol {
         Self::PinsListedOnce,
         Self::PinIgnoresMarks,
         Self::MarksIgnoredByResume,
+        Self::ResumeLeavesNoMark,
         Self::RotationWithoutAttemptCheck,
         Self::RemoteRotationWithoutGuard,
         Self::PromotionIgnoresDelete,
@@ -111,12 +114,9 @@ impl Search<'_> {
                 }
                 changed(&|objects| drop(objects.insert(key.clone(), content.clone())))
             }
-            Call::Mark(_) | Call::Unmark(_) if self.wrong == Some(WrongProtocol::NoMark) => {
-                unchanged(Reply::Done)
-            }
+            Call::Mark(key) | Call::Unmark(key) if self.is_lost(key) => unchanged(Reply::Done),
             Call::Mark(key) if there(key).is_some() => taken,
             Call::Mark(key) => changed(&|objects| drop(objects.insert(key.clone(), Content::new(&[])))),
-            Call::Delete(key) if self.is_promoted_all_the_same(world, process, key) => unchanged(Reply::Done),
             Call::Delete(key) | Call::Unmark(key) if there(key).is_some() => {
                 changed(&|objects| drop(objects.remove(key)))
             }
@@ -147,12 +147,13 @@ impl Search<'_> {
         self.case.locks == Locks::Honest && self.wrong != Some(WrongProtocol::LockForEverybody)
     }
 
-    fn is_promoted_all_the_same(&self, world: &World, process: usize, key: &str) -> bool {
-        let known = self.histories.known(world.at[process].node());
-        let deleted = |name| known.gives_up.contains(&name);
-        self.wrong == Some(WrongProtocol::PromotionIgnoresDelete)
-            && known.calls_of_pass.is_some()
-            && checkpoint(key).is_some_and(|(place, name)| place == REMOTE && deleted(name))
+    /// Whether a mark is not set, though the process believes so.
+    fn is_lost(&self, key: &str) -> bool {
+        match self.wrong {
+            Some(WrongProtocol::NoMark) => key.contains(".deletes."),
+            Some(WrongProtocol::ResumeLeavesNoMark) => key.contains(".resumed."),
+            _ => false,
+        }
     }
 
     fn content<'w>(&'w self, world: &'w World, process: usize, key: &str) -> Option<&'w Content> {

@@ -5,8 +5,12 @@ use super::{Event, Place, Program, save_step, went_back};
 use crate::engine::{self, Blob, Engine, Entry, Upload};
 use crate::error::Result;
 use crate::store::{Keep, Name, Settings, Store};
+use crate::testing::protocol::WrongProtocol;
+use crate::testing::protocol::replay::Machine;
+use crate::testing::protocol::world::checkpoint_key;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// The remote tier of all machines.
 pub(in crate::testing::protocol) const REMOTE: Place = "remote";
@@ -49,15 +53,62 @@ pub fn deletes_while_promoting(local: Place) -> Program {
         let resumed = store.resume()?;
         say(Event::Resumed(resumed.name));
         let Some(name) = save_step(&store, resumed.next_step() + 1, say)? else { return Ok(()) };
-        let (trainer, says) = (Arc::downgrade(&store), machine.clone());
-        moment.comes_before(machine.choose(MOMENTS), move || {
-            says.say(Event::Deleting(name));
-            if let Some(Ok(())) = trainer.upgrade().map(|store| store.delete(name.step)) {
-                says.say(Event::Deleted(name));
-            }
-        });
-        promote(&store, None, say)
+        let deletion = Deletion {
+            name,
+            trainer: Arc::downgrade(&store),
+            machine: machine.clone(),
+            local,
+            waits: Arc::default(),
+        };
+        let begins = deletion.clone();
+        moment.comes_before(machine.choose(MOMENTS), move || begins.begin());
+        promote(&store, None, say)?;
+        deletion.end();
+        Ok(())
     })
+}
+
+/// A deletion that the trainer asks for while another thread of its process promotes.
+#[derive(Clone)]
+struct Deletion {
+    name: Name,
+    trainer: Weak<Store>,
+    machine: Machine,
+    local: Place,
+    waits: Arc<AtomicBool>,
+}
+
+impl Deletion {
+    /// Done at once, or begun: then it waits for the promotion.
+    fn begin(&self) {
+        self.machine.say(Event::Deleting(self.name));
+        let Some(store) = self.trainer.upgrade() else { return };
+        if self.machine.does(WrongProtocol::PromotionIgnoresDelete) {
+            let key = checkpoint_key("", self.name);
+            for place in [self.local, REMOTE] {
+                let _ = self.machine.at(place).delete(&key);
+            }
+            self.machine.say(Event::Deleted(self.name));
+        } else if !store.would_wait_to_delete(self.name) {
+            self.delete(&store);
+        } else {
+            self.waits.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What waited goes on.
+    fn end(&self) {
+        if let Some(store) = self.trainer.upgrade().filter(|_| self.waits.load(Ordering::Relaxed)) {
+            self.delete(&store);
+        }
+    }
+
+    fn delete(&self, store: &Store) {
+        match store.delete(self.name.step) {
+            Ok(()) => self.machine.say(Event::Deleted(self.name)),
+            Err(error) => self.machine.say(Event::Failed(error.kind())),
+        }
+    }
 }
 
 /// How many calls to the remote tier one promotion makes, at least.

@@ -2,8 +2,9 @@
 //! is no number.
 
 use super::{Event, Program, open, resumes, save};
+use crate::checkpoint::OpenOptions;
 use crate::snapshot::Progress;
-use crate::store::{Every, Keep, Mode, Name, Settings, Store};
+use crate::store::{Every, Keep, Mode, Name, Reader, Settings, Store};
 
 /// Pins a checkpoint, as the command line does: without the lock and without an attempt.
 pub fn pins(name: Name) -> Program {
@@ -52,18 +53,14 @@ pub fn deletes(names: Vec<Name>) -> Program {
     })
 }
 
-/// Deletes what a policy of the newest so many does not protect.
+/// Deletes what a policy of the newest so many does not protect, as the command line does: under the lock where there is
+/// one, without an attempt, and only behind a look at every byte of what stays.
 pub fn collects(last: usize) -> Program {
     Program::new("gc", move |engine, say| {
-        let store = open(engine, Keep::all(), say)?;
+        let reader = Reader::on(engine, OpenOptions::new(), None);
+        let _lock = reader.lock_for("gc")?;
         say(Event::Collecting);
-        let kept = store.reader().kept(&Keep::last(last), 0)?;
-        for name in store.reader().names()?.into_iter().filter(|name| !kept.contains_key(name)) {
-            match store.delete(name.step) {
-                Ok(()) => {}
-                Err(error) => say(Event::Failed(error.kind())),
-            }
-        }
+        reader.plan_deletion(&Keep::last(last), 0, |_| true)?.delete()?;
         Ok(())
     })
 }

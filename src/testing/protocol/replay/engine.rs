@@ -6,6 +6,7 @@ use crate::buffer::Buffer;
 use crate::engine::memory::MemoryBlob;
 use crate::engine::{Blob, Caps, CommitError, Engine, Entry, Lock, Nonce, Upload};
 use crate::error::{Error, ErrorKind, Result};
+use crate::testing::protocol::WrongProtocol;
 use crate::testing::protocol::programs::{Event, Place};
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
@@ -25,6 +26,8 @@ pub(in crate::testing::protocol) struct Scene {
     /// Whether the folder is replaced. If not, an attempt's object and the run's identity are never changed once they are
     /// there: reading one that a process has written or read before is no step, nor is reading a constant.
     pub replaced: bool,
+    /// What is done wrong on purpose.
+    pub wrong: Option<WrongProtocol>,
     /// Objects that were there before the processes of the case began, and that nobody changes or deletes.
     pub constant: BTreeMap<String, Content>,
 }
@@ -61,6 +64,11 @@ impl Machine {
             let answered = told.answered;
             told.events.push((answered, event));
         }
+    }
+
+    /// Whether the case is run on this mistake, where it is one of what a process does.
+    pub fn does(&self, wrong: WrongProtocol) -> bool {
+        self.0.scene.wrong == Some(wrong)
     }
 
     /// One of `0..count`: each is one of the orders.

@@ -1,6 +1,6 @@
 //! What a process has said and done. Owns: how each call and each event changes that.
 
-use super::{Call, Content, Reply};
+use super::{Call, Content, Reply, is_for_ever};
 use crate::store::Name;
 use crate::testing::protocol::programs::Event;
 
@@ -43,7 +43,7 @@ pub(in crate::testing::protocol) struct Known {
     /// What it said at this very step.
     pub said: Vec<Event>,
     pub phase: Phase,
-    /// Marks that it has set and not taken away.
+    /// Marks of deletion that it has set and not taken away.
     pub marks: Vec<String>,
     /// The pins that it saw before it set a mark.
     pub pins_before_marks: Vec<String>,
@@ -61,11 +61,11 @@ impl Known {
         self.said.clear();
         self.calls_of_pass = self.calls_of_pass.map(|calls| calls + 1);
         match (call, reply) {
-            (Call::Commit(key, content), Reply::Done) if key.starts_with("attempts/") => {
+            (Call::Commit(key, content), Reply::Done) if is_for_ever(key) && key.contains("attempts/") => {
                 self.attempt_object = Some((key.clone(), content.clone()));
             }
             (Call::Commit(..), Reply::Done) if self.phase == Phase::Saving => self.phase = Phase::Committed,
-            (Call::Mark(key), Reply::Done) => self.marks.push(key.clone()),
+            (Call::Mark(key), Reply::Done) if key.contains(".deletes.") => self.marks.push(key.clone()),
             (Call::Unmark(key), _) => self.marks.retain(|mark| mark != key),
             (Call::List(folder), Reply::Listed(pins))
                 if self.marks.is_empty() && folder.ends_with("pins") =>
