@@ -4,7 +4,7 @@ use super::attempt::{self, Attempt, Writer};
 use super::catalog::Reader;
 use super::clock::seconds_since_1970;
 use super::cost::LastSave;
-use super::deletion;
+use super::deletion::{self, Inherited};
 use super::naming::Name;
 use super::resume::Resumed;
 use super::retention::Spared;
@@ -75,8 +75,10 @@ impl Core {
         let names: Vec<Name> = all().map(|candidate| candidate.name).collect();
         let (attempt, board) =
             Attempt::take(reader.engine(), remote.as_ref(), &names, &writer, lock.is_some())?;
-        deletion::clear_marks(reader.engine(), &board, &attempt, lock.is_some());
-        remote.as_ref().map_or(Ok(()), |remote| remote.clear_marks(&attempt))?;
+        let here =
+            Inherited { board: &board, attempt: attempt.number, writer: &writer, is_locked: lock.is_some() };
+        deletion::clear_marks(reader.engine(), &here);
+        remote.as_ref().map_or(Ok(()), |remote| remote.clear_marks(attempt.number, &writer))?;
         let has_begun = AtomicBool::new(names.is_empty() && reader.set_aside()?.is_empty());
         let (last_save, saving, deleting, has_warned, known) = Default::default();
         let schedule = Mutex::new(schedule);

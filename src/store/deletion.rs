@@ -21,21 +21,25 @@
 //!   nobody relies on, by the three cases above.
 //! * **A deleter whose run was removed, replaced or restored** finds another attempt's object, or none, where its own was,
 //!   and withdraws.
-//! * **A kill** between two steps leaves marks, and checkpoints that are whole or gone. Under the lock, the next
-//!   writer takes marks back: their maker is dead. Without a lock it may only stand still: its marks stay, and such a
-//!   checkpoint cannot be pinned or gone back to until a rotation or `gc` has deleted it. It is still tried, last, by a resume.
+//! * **A kill** between two steps leaves marks, and checkpoints that are whole or gone. The next writer takes back the marks
+//!   of what is gone and, under the lock, those of processes that it can see to be dead. A maker that may only stand
+//!   still keeps its marks: such a checkpoint cannot be pinned or gone back to until a rotation or `gc` has deleted it. It is
+//!   still tried, last, by a resume.
 //! * **A promotion under way** is given up before `delete` deletes; see `tiers/promote.rs`.
 //! * **A power cut** ends all of them. Marks need not survive it, so they cost no fsync.
 //!
 //! A deletion that fails may still happen later (a request that was delayed by the network): its mark stays.
 
-use super::attempt::{Attempt, Board};
+use super::attempt::{Attempt, Board, Writer};
 use super::clock;
 use super::naming::{ATTEMPTS, Name, PINS, deletes_key, resumed_key};
-use crate::engine::Engine;
+use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// What the marks of tools begin with; then the process.
+const TOOL: &str = "tool-";
 
 /// Who deletes.
 #[derive(Clone, Copy, Debug)]
@@ -113,17 +117,22 @@ pub(super) fn delete(engine: &dyn Engine, by: By<'_>, names: &[Name]) -> Result<
     for name in marked {
         if pins.contains(&name.pin_key()) || board.is_resumed_from(name) {
             done.spared.push(name);
-        } else {
-            match engine.delete(&name.key()) {
-                Ok(()) => done.deleted.push(name),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => {
-                    done.failed.push((name, error));
-                    continue;
-                }
+            take_back(name);
+            continue;
+        }
+        match engine.delete(&name.key()) {
+            Ok(()) => done.deleted.push(name),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                done.failed.push((name, error));
+                continue;
             }
         }
         take_back(name);
+        // Left by makers that were killed: there is nothing more to delete.
+        for (other, _) in board.deletes.iter().filter(|(other, there)| *there == name && *other != maker) {
+            let _ = engine.unmark(&deletes_key(other, name));
+        }
     }
     Ok(done)
 }
@@ -133,15 +142,49 @@ pub(super) fn pins(engine: &dyn Engine) -> Result<BTreeSet<String>> {
     Ok(engine.list(PINS)?.into_iter().map(|entry| entry.key).collect())
 }
 
-/// Takes back what earlier attempts left: marks of what they went on from and, where the lock says that their makers are
-/// dead, marks of deletion. What cannot be taken back is in the way of a pin, and of nothing else.
-pub(super) fn clear_marks(engine: &dyn Engine, board: &Board, attempt: &Attempt, is_locked: bool) {
-    for &(older, name) in board.resumed.iter().filter(|(older, _)| *older < attempt.number) {
+/// What a new writer knows when it takes back the marks of earlier ones.
+pub(super) struct Inherited<'a> {
+    pub board: &'a Board,
+    pub attempt: u32,
+    pub writer: &'a Writer,
+    /// Whether the writer's lock is held: no tool and no writer that keeps to it is at work.
+    pub is_locked: bool,
+}
+
+/// Takes back what earlier attempts left: marks of what they went on from, marks of deletion that are done and, under the
+/// lock, those whose maker is dead. A lock alone does not say that: its file may have been removed while its holder stood
+/// still. What stays is in the way of a pin and of going back to that checkpoint, and of nothing else.
+pub(super) fn clear_marks(engine: &dyn Engine, inherited: &Inherited<'_>) {
+    let board = inherited.board;
+    for &(older, name) in board.resumed.iter().filter(|(older, _)| *older < inherited.attempt) {
         let _ = engine.unmark(&resumed_key(older, name));
     }
-    for (maker, name) in board.deletes.iter().filter(|_| is_locked) {
-        let _ = engine.unmark(&deletes_key(maker, *name));
+    for (maker, name) in &board.deletes {
+        // Asked behind the listing of the mark: no name comes back.
+        let gone = engine.open(&name.key()).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        if gone || (inherited.is_locked && is_dead(engine, maker, inherited.writer)) {
+            let _ = engine.unmark(&deletes_key(maker, *name));
+        }
     }
+}
+
+/// Whether the maker of a mark is dead for certain: a process of this host that is not there any more.
+fn is_dead(engine: &dyn Engine, maker: &str, writer: &Writer) -> bool {
+    let pid = match (maker.parse::<u32>(), maker.strip_prefix(TOOL)) {
+        (Ok(attempt), _) => Writer::read(engine, attempt)
+            .ok()
+            .filter(|there| there.host == writer.host)
+            .map(|there| there.pid),
+        (_, Some(tool)) => tool.split('-').next().and_then(|pid| pid.parse().ok()),
+        _ => None,
+    };
+    pid.and_then(|pid| rustix::process::Pid::from_raw(pid.try_into().ok()?))
+        .is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+}
+
+/// A name for the marks of this process as a tool.
+pub(super) fn tool_maker() -> String {
+    format!("{TOOL}{}-{:032x}", std::process::id(), u128::from_be_bytes(fresh_nonce()))
 }
 
 /// Whether a checkpoint is still being deleted after a moment of patience: a deleter that lives is done, or has withdrawn,

@@ -8,7 +8,7 @@ use super::deletion::{self, By};
 use super::keep::Keep;
 use super::naming::Name;
 use super::retention::{self, Candidate, Spared};
-use crate::engine::{Lock, fresh_nonce};
+use crate::engine::Lock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names;
 use std::collections::{BTreeMap, BTreeSet};
@@ -183,7 +183,7 @@ impl Collection {
     /// # Errors
     /// `Fenced` when a writer has opened the run since: then nothing was deleted. What listing says.
     pub fn delete(&self) -> Result<Collected> {
-        let maker = format!("tool-{:032x}", u128::from_be_bytes(fresh_nonce()));
+        let maker = deletion::tool_maker();
         let by = By::Tool { maker: &maker, newest: self.newest };
         let names: Vec<Name> = self.going.iter().map(|info| info.name).collect();
         let done = deletion::delete(self.reader.engine(), by, &names)?;

@@ -3,6 +3,7 @@
 use crate::common::TempFolder;
 use crate::hooked::{At, Hooked};
 use crate::{open, put, resumed, save, save_all, shared, steps};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use tensorkeep::engine::{Engine, Local, Memory};
 use tensorkeep::{ErrorKind, Keep, Name, Reader, Result, Store};
@@ -110,18 +111,60 @@ fn a_zombies_rotation_spares_what_a_newer_writer_goes_on_from() {
     }
 }
 
+const CHILD: &str = "TENSORKEEP_CUT_OFF";
+
+/// What is started as a process of its own: it dies in the middle of a deletion.
+#[test]
+fn child_that_dies_in_a_deletion() {
+    let Some(run) = std::env::var_os(CHILD) else { return };
+    let engine = Local::create(run).unwrap();
+    save_all(&open(engine.clone(), Keep::all()), 1..=3);
+    engine.mark("attempts/0001.deletes.0001-0000000001").unwrap();
+    std::process::abort();
+}
+
 #[test]
 fn a_deletion_that_was_cut_off_is_no_obstacle_under_the_lock() {
+    let folder = TempFolder::new("cut-off");
+    let run = folder.path().join("run");
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "deletion::child_that_dies_in_a_deletion"])
+        .env(CHILD, &run)
+        .output()
+        .unwrap();
+    assert!(!child.status.success());
+    let engine = Local::create(&run).unwrap();
+    assert_eq!(FIRST.pin(&engine).unwrap_err().kind(), ErrorKind::Busy);
+    let store = open(engine.clone(), Keep::all());
+    FIRST.pin(&engine).unwrap();
+    assert_eq!(store.resume_at(1).unwrap().name, Some(FIRST));
+    save(&store, 2).unwrap();
+    assert_eq!(steps(engine), [1, 2, 3, 2]);
+}
+
+// The lock's file may have been removed while its holder stood still between looking and deleting.
+#[test]
+fn the_mark_of_a_process_that_lives_stays_also_under_the_lock() {
     let engine = Memory::new();
     save_all(&open(engine.clone(), Keep::all()), 1..=3);
     put(&engine, "attempts/0001.deletes.0001-0000000001", b"");
-    assert_eq!(FIRST.pin(&engine).unwrap_err().kind(), ErrorKind::Busy);
-    let store = open(engine.clone(), Keep::all());
-    assert_eq!(marks(&engine), [""; 0], "its maker is dead");
-    assert_eq!(store.resume_at(1).unwrap().name, Some(FIRST));
-    store.pin(1).unwrap();
-    save(&store, 2).unwrap();
-    assert_eq!(steps(engine), [1, 2, 3, 2]);
+    let store = open(engine.clone(), Keep::last(2));
+    assert_eq!(store.resume_at(1).unwrap_err().kind(), ErrorKind::Busy);
+    // A rotation that wants it gone finishes it, and takes both marks back.
+    store.resume().unwrap();
+    save(&store, 4).unwrap();
+    assert_eq!((steps(engine.clone()), marks(&engine).len()), (vec![3, 4], 0));
+}
+
+#[test]
+fn marks_of_what_is_gone_are_taken_back() {
+    let engine = Memory::new();
+    save_all(&open(engine.clone(), Keep::all()), 1..=2);
+    for maker in ["0001", "tool-1-00", "anything"] {
+        put(&engine, &format!("attempts/{maker}.deletes.0001-0000000009"), b"");
+    }
+    drop(open(Hooked::lockless(engine.clone()), Keep::all()));
+    assert_eq!(marks(&engine), [""; 0]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::store::attempt::{self, Attempt, Board, Writer};
 use crate::store::background::Cause;
 use crate::store::catalog::Reader;
 use crate::store::clock::seconds_since_1970;
-use crate::store::deletion::clear_marks;
+use crate::store::deletion::{Inherited, clear_marks};
 use crate::store::keep::Keep;
 use crate::store::naming::Name;
 use crate::store::retention::{self, Candidate, Spared};
@@ -104,10 +104,11 @@ impl Remote {
     }
 
     /// Takes back what earlier attempts left there.
-    pub(in crate::store) fn clear_marks(&self, attempt: &Attempt) -> Result<()> {
+    pub(in crate::store) fn clear_marks(&self, attempt: u32, writer: &Writer) -> Result<()> {
         let is_locked = matches!(&*self.lock(), Contact::Held { lock: Some(_), .. });
         let board = self.or_unreachable(Board::default(), Board::read)?;
-        clear_marks(self.reader.engine(), &board, attempt, is_locked);
+        let inherited = Inherited { board: &board, attempt, writer, is_locked };
+        clear_marks(self.reader.engine(), &inherited);
         Ok(())
     }
 
@@ -140,7 +141,7 @@ impl Remote {
             .help("this process must stop; opened again, the run goes on from the newest of both"));
         }
         *self.lock() = held;
-        self.clear_marks(&core.attempt)
+        self.clear_marks(core.attempt.number, &core.writer)
     }
 
     /// Why it could not be reached when the run was opened.

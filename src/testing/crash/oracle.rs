@@ -38,7 +38,7 @@ pub enum Broken {
     NotIdempotent,
     /// A checkpoint is there, and the run's identity is not, or is another one.
     IdentityIsLost,
-    /// What deletions that were cut off left is in the way after the recovery.
+    /// A mark of a deletion is there after the recovery, and what it marks is not.
     MarksStay,
     /// A committed name was written again.
     NameIsReplaced,
@@ -129,8 +129,7 @@ impl Case<'_> {
         ensure(lived.saved.is_some() && lived.error.is_none(), Broken::CannotSave, || {
             format!("saved {:?}, error {:?}", lived.saved, lived.error)
         })?;
-        let listed = disk.local_to_read().and_then(|local| local.list("attempts")).unwrap_or_default();
-        let mark = listed.into_iter().map(|entry| entry.key).find(|key| key.contains(".deletes."));
+        let mark = mark_of_nothing(disk).map_err(|error| (Broken::CannotResume, error.to_string()))?;
         ensure(mark.is_none(), Broken::MarksStay, || format!("{mark:?}"))?;
         let leftovers = disk.leftovers();
         ensure(leftovers.is_empty(), Broken::LeftoversStay, || format!("{leftovers:?}"))
@@ -162,6 +161,17 @@ fn whole_ones(disk: &Disk) -> Check<BTreeSet<Name>> {
         ensure(is_own, Broken::ForeignIsVisible, || format!("{name} holds another's tensor"))?;
     }
     Ok(names.into_iter().collect())
+}
+
+/// A mark of a deletion whose checkpoint is gone.
+fn mark_of_nothing(disk: &Disk) -> Result<Option<String>> {
+    let local = disk.local_to_read()?;
+    let there: Vec<String> = local.list("")?.into_iter().map(|entry| entry.key).collect();
+    let marks = local.list("attempts")?.into_iter().map(|entry| entry.key);
+    Ok(marks.into_iter().find(|mark| {
+        let name = mark.split_once(".deletes.").map(|(_, name)| format!("{name}.tkeep"));
+        name.is_some_and(|key| !there.contains(&key))
+    }))
 }
 
 fn check_content(checkpoint: &Checkpoint, name: Name) -> Result<bool> {
