@@ -68,10 +68,12 @@ impl Checkpoint {
         checkpoint.verify_in_place(raw.filter(|entry| checkpoint.raw_bytes(*entry).is_some()).collect())?;
         let mut buffers = Vec::new();
         for i in 0..table.len() {
-            let (_, dtype, shape) = checkpoint.find_tensor(table.name(i))?;
+            let name = table.name(i);
+            let (_, dtype, shape) = checkpoint.find_tensor(name)?;
             if matches!(checkpoint.place(i), Place::Decoded) {
                 let len = crate::tensor::byte_len(dtype, &shape)?;
-                buffers.push((i, Buffer::zeroed(checkpoint.within_budget(len as u64)?)?));
+                let room = || Buffer::zeroed(checkpoint.within_budget(len as u64)?);
+                buffers.push((i, checkpoint.at_place(name, room)?));
             }
         }
         checkpoint.load_all_into(buffers.iter_mut().map(|(i, buffer)| (table.name(*i), &mut **buffer)))?;

@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn no_frame_that_is_written_asks_for_more_window_than_is_read() {
-        // The longest chunk, one that is longer than the windows of low levels, and those around a block.
-        for len in [1 << 26, (1 << 26) - 1, 1 << 20, (1 << 17) + 1, 1000, 1] {
+        // Longer than the windows of all of these levels, than those of the low ones, and about a block.
+        for len in [1 << 24, 1 << 20, (1 << 17) + 1, 1000, 1] {
             let bytes = vec![7; len];
             let mut frame = vec![0; bound(len)];
             for effort in [Effort::Huffman, Effort::HuffmanAndRuns, Effort::Light, Effort::Thorough] {
@@ -164,9 +164,9 @@ mod tests {
                 assert!(asked <= 1 << 26, "{asked} for {len} bytes by {effort:?}");
             }
         }
-        // Of the levels that nobody uses here too.
-        for level in zstd::compression_level_range() {
-            let (bytes, mut frame) = (vec![7; 1 << 21], vec![0; bound(1 << 21)]);
+        // And of the levels that nothing here uses.
+        for level in -7..=22 {
+            let (bytes, mut frame) = (vec![7; 1 << 20], vec![0; bound(1 << 20)]);
             let stored = Compressor::new(level).unwrap().compress_to_buffer(&bytes, &mut frame).unwrap();
             assert!(window(&frame[..stored]).unwrap_or_default() <= 1 << 26, "level {level}");
         }
@@ -184,8 +184,7 @@ mod tests {
         }
         for descriptor in [17 << 3 | 1, 18 << 3, 22 << 3, 255] {
             let error = Unframer::default().fill(&frame(descriptor), &mut raw).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Damaged);
-            assert!(error.to_string().contains("window"), "{error}");
+            assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
         }
     }
 }
