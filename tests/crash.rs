@@ -123,7 +123,7 @@ const KILLED: [(Wrong, &str, Broken); 18] = {
         (Wrong::OneFolderSyncForTwo, ordered, SavedIsLost),
         (Wrong::NoParentFolderSync, ordered, SavedIsLost),
         (Wrong::NoSecondFileSync, "the disk is gone and folders lie", SavedIsLost),
-        (Wrong::RetryFailedSync, "every fsync fails once", HalfIsVisible),
+        (Wrong::RetryFailedSync, "every fsync fails once", IdentityIsLost),
         (Wrong::DeleteBeforeWrite, ordered, SavedIsLost),
         (Wrong::DeleteBeforeFolderSync, subset, SavedIsLost),
         (Wrong::NoFolderSyncAfterDelete, ordered, DeletedIsBack),
