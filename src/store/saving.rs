@@ -26,16 +26,17 @@ impl Store {
         self.is_here() && self.core.lock_schedule().has_saved(*progress)
     }
 
-    /// Tells the schedule a metric, for [`Every::on_best`](super::Every::on_best). The snapshot's own metrics are what is saved. A value that is
-    /// not finite takes back what was observed since the last save.
+    /// Tells the schedule a metric, for [`Every::on_best`](super::Every::on_best). The snapshot's own metrics are what is
+    /// saved. A value that is not finite takes back what was observed since the last save.
     pub fn observe(&self, metric: &str, value: f64) {
         if self.is_here() {
             self.core.lock_schedule().observe(metric, value);
         }
     }
 
-    /// Whether a signal asked this process to stop ([`Every::on_signal`](super::Every::on_signal), [`Every::stop_on`](super::Every::stop_on)) and there is nothing left to
-    /// save for it: a save that was made since has answered it, or [`Store::due`] was asked about a progress that is saved.
+    /// Whether a signal asked this process to stop ([`Every::on_signal`](super::Every::on_signal),
+    /// [`Every::stop_on`](super::Every::stop_on)) and there is nothing left to save for it: a save that was made since has
+    /// answered it, or [`Store::due`] was asked about a progress that is saved.
     /// So a loop that asks both loses nothing:
     ///
     /// ```no_run
@@ -68,8 +69,8 @@ impl Store {
     }
 
     /// Saves durably: when this returns Ok, the checkpoint survives a kill, and a power cut on an engine that is
-    /// durable. Then rotates: what [`Keep`](super::Keep) no longer protects is deleted. The snapshot must say its progress. Saves in
-    /// the background are waited for first.
+    /// durable. Then rotates: what [`Keep`](super::Keep) no longer protects is deleted. The snapshot must say its progress.
+    /// Saves in the background are waited for first.
     ///
     /// When an earlier save in the background or a promotion has failed and no call has told it, this one saves all the
     /// same and tells it in [`Saved::earlier_error`]. When this save fails, too, a later call tells it.
