@@ -93,7 +93,11 @@ impl Folder {
     /// Makes the folder of `path` durably, with those above it, and sees that none of them is a link.
     pub(super) fn ensure_parent(&self, path: &Path) -> Result<()> {
         self.each_above(path, |folder, stat| {
-            make(&*self.vfs, folder, Path::new(&self.name(folder)), stat)?;
+            let made = make(&*self.vfs, folder, Path::new(&self.name(folder)), stat);
+            made.map_err(|error| match error.kind() {
+                ErrorKind::NotFound if self.vfs.is_removed() => self.removed(),
+                _ => error,
+            })?;
             // One that was there may have been made by a process that was killed before its fsync.
             self.sync_parent(folder)
         })?;

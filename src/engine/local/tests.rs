@@ -1,5 +1,8 @@
 //! Every call of an upload fails, once and for good, and the promises hold: nothing half, nothing lost, nothing left.
 
+mod held;
+mod plain;
+
 use super::*;
 use crate::engine::vfs::failing::{FailingVfs, Fault, Faults};
 use crate::engine::{CommitError, Engine, fresh_nonce};
@@ -34,6 +37,16 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// What is no object: with each its own name in the folder.
+fn no_objects(folder: &Path) -> [&'static str; 4] {
+    use std::os::unix::fs::symlink;
+    std::fs::create_dir(folder.join("folder")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, folder.join("pipe"), 0o600.into()).unwrap();
+    symlink("pipe", folder.join("link-to-pipe")).unwrap();
+    std::os::unix::net::UnixListener::bind(folder.join("socket")).unwrap();
+    ["folder", "pipe", "link-to-pipe", "socket"]
 }
 
 fn failing(folder: &Folder) -> (Local, Faults) {
@@ -221,77 +234,6 @@ fn published_files_are_read_only_within_the_umask() {
     std::fs::write(folder.0.join("plain"), b"x").unwrap();
     let mode = |name: &str| folder.0.join(name).metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("object"), mode("plain") & 0o444);
-}
-
-// [R121]
-#[test]
-fn a_plain_file_is_replaced_whole_or_not_at_all_whatever_call_fails() {
-    for step in 0.. {
-        let folder = Folder::new("replace");
-        let path = folder.0.join("lenet.tkeep");
-        std::fs::write(&path, b"old").unwrap();
-        let faults = Faults::new();
-        faults.fail_after(step, 1, Fault::Errno(EIO));
-        let result = upload::replace_on(&FailingVfs::new(&faults), &path, Some(300_000), |upload| {
-            upload.append(&[7; 300_000])
-        });
-        faults.heal();
-        let failed = faults.take_calls().get(step).map(|call| call.name);
-        let now = std::fs::read(&path).unwrap();
-        assert!(now == b"old" || now == [7; 300_000], "{failed:?} left a mixture");
-        match result {
-            Ok(()) => assert_eq!(now, [7; 300_000], "{failed:?}"),
-            Err(error) if error.kind() == ErrorKind::Unknown => assert_eq!(now, [7; 300_000], "{failed:?}"),
-            Err(_) => assert_eq!(now, b"old", "{failed:?}"),
-        }
-        assert_eq!(folder.names(), ["lenet.tkeep"], "{failed:?} left something behind");
-        if failed.is_none() {
-            break;
-        }
-    }
-}
-
-#[test]
-fn what_a_killed_plain_save_left_goes_with_the_next_save_to_the_same_path() {
-    let folder = Folder::new("killed-replace");
-    let path = folder.0.join("lenet.tkeep");
-    let [left, other] =
-        ["lenet", "other"].map(|name| folder.0.join(format!("{PLAIN_TEMP_PREFIX}{name}.tkeep")));
-    for file in [&left, &other] {
-        std::fs::write(file, b"half").unwrap();
-    }
-    let replace = |byte: u8| replace_file(&path, None, |upload| upload.append(&[byte; 1000]));
-    replace(1).unwrap();
-    assert_eq!(folder.names(), [".tmp-~other.tkeep", "lenet.tkeep"], "another path's is left alone");
-    // A live writer's is left alone, too, and is in nobody's way.
-    let live = std::fs::File::create(&left).unwrap();
-    live.lock().unwrap();
-    replace(2).unwrap();
-    drop(Local::create(&folder.0).unwrap().lock("a store in the same folder").unwrap());
-    assert_eq!((left.exists(), std::fs::read(&path).unwrap()), (true, vec![2; 1000]));
-    assert!(!other.exists(), "a dead one's is swept");
-    drop(live);
-    replace(3).unwrap();
-    assert!(!left.exists());
-}
-
-#[test]
-fn plain_saves_to_one_path_at_a_time_disturb_each_other_in_no_way() {
-    let folder = Folder::new("racing-replace");
-    let path = folder.0.join("lenet.tkeep");
-    std::thread::scope(|scope| {
-        for byte in 0..4_u8 {
-            let path = &path;
-            scope.spawn(move || {
-                for _ in 0..50 {
-                    replace_file(path, None, |upload| upload.append(&[byte; 5000])).unwrap();
-                    let now = std::fs::read(path).unwrap();
-                    assert!(now.len() == 5000 && now.iter().all(|&there| there == now[0]));
-                }
-            });
-        }
-    });
-    assert_eq!(folder.names(), ["lenet.tkeep"]);
 }
 
 /// Long enough for several blocks and a last one that is neither whole nor aligned.

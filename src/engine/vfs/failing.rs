@@ -4,6 +4,7 @@
 use super::{Holder, Os, Stat, Vfs, VfsFile};
 use crate::engine::{Blob, Lock, Unchanging};
 use crate::error::{Error, Result};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,17 @@ pub struct Faults(Arc<Mutex<Plan>>);
 struct Plan {
     calls: Vec<Call>,
     rules: Vec<Rule>,
+    hooks: Vec<(&'static str, Hook)>,
     network: Option<&'static str>,
+}
+
+/// What happens between two calls.
+struct Hook(Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 /// One call that reached the file system: its name as the manual pages have it, and the file's last name.
@@ -79,6 +90,12 @@ impl Faults {
         self.plan().rules.push(Rule { name: Some(name), leaf, skip: 0, times: usize::MAX, fault });
     }
 
+    /// Before the next call of this name, another process does this.
+    #[cfg(test)]
+    pub(crate) fn before(&self, name: &'static str, other: impl FnOnce() + Send + 'static) {
+        self.plan().hooks.push((name, Hook(Box::new(other))));
+    }
+
     /// From now on files seem to lie on this network file system.
     pub fn seem_to_be_on(&self, network: &'static str) {
         self.plan().network = Some(network);
@@ -96,6 +113,12 @@ impl Faults {
 
     fn next(&self, name: &'static str, path: &Path) -> Option<Fault> {
         let mut plan = self.plan();
+        let hook = plan.hooks.iter().position(|(wanted, _)| *wanted == name);
+        if let Some((_, Hook(other))) = hook.map(|at| plan.hooks.remove(at)) {
+            drop(plan);
+            other();
+            plan = self.plan();
+        }
         let leaf = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         plan.calls.push(Call { name, leaf: leaf.clone() });
         let mut fault = None;

@@ -18,6 +18,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tensorkeep_forklock::NotInherited;
 
 /// The most bytes that one `write` is asked to take: Linux takes 2 GiB minus a page, others less.
 const LARGEST_CALL: usize = 1 << 30;
@@ -155,12 +156,13 @@ impl Vfs for Os {
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, Holder>> {
         // Not followed: in a folder that came from elsewhere LOCK may be a link, and what it points to would be emptied.
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = self.open_at(path, flags)?;
+        // Before it is locked: a child that is forked from here on does not keep it.
+        let file = NotInherited::new(self.open_at(path, flags)?)?;
         match file.try_lock() {
             Ok(()) => {
                 // For the message only, and a disk without room for it may still be emptied.
                 let _ = write_words(&file, holder);
-                Ok(Ok(Box::new(OsLock { _file: file })))
+                Ok(Ok(Box::new(OsLock { file, process: std::process::id() })))
             }
             Err(TryLockError::WouldBlock) => Ok(Err(holder_of(&file))),
             Err(TryLockError::Error(error)) => Err(error),
@@ -273,10 +275,20 @@ impl VfsFile for OsFile {
     }
 }
 
-/// Freed when the file is closed, by whatever closes it: drop, exit or a kill.
+/// Freed when the process that took it drops it, exits or is killed, whatever children it has.
 #[derive(Debug)]
 struct OsLock {
-    _file: File,
+    file: NotInherited,
+    process: u32,
+}
+
+impl Drop for OsLock {
+    fn drop(&mut self) {
+        // Not by closing alone: a child by a bare `clone` has a copy. And by no such child: unlocking is for all copies.
+        if self.process == std::process::id() {
+            let _ = self.file.unlock();
+        }
+    }
 }
 
 impl Lock for OsLock {}

@@ -1,0 +1,72 @@
+//! A run whose trainer is dead, or has closed it, can be opened though a child of the trainer lives on. The trainer is
+//! this test's own binary, started again with an environment variable.
+#![expect(unsafe_code, reason = "forks")]
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use tensorkeep::engine::{Engine, Local};
+
+const RUN: &str = "FORKLOCK_RUN";
+const LONG: Duration = Duration::from_secs(60);
+
+/// Locks the run, forks a worker that lives long, and dies.
+#[test]
+fn trainer() {
+    let Some(run) = std::env::var_os(RUN) else { return };
+    let _lock = Local::create(run).unwrap().lock("the trainer").unwrap();
+    println!("@worker {}", fork_a_worker());
+    std::process::abort();
+}
+
+fn fork_a_worker() -> i32 {
+    // SAFETY: the child sleeps, and ends without running anything of the parent's.
+    let worker = unsafe { libc::fork() };
+    if worker == 0 {
+        // SAFETY: as above; nothing that the parent waits for is held open.
+        unsafe { (0..3).for_each(|stream| drop(libc::close(stream))) };
+        std::thread::sleep(LONG);
+        // SAFETY: as above.
+        unsafe { libc::_exit(0) };
+    }
+    worker
+}
+
+fn kill(worker: i32) {
+    // SAFETY: a child of this test's or of its trainer's, which sleeps.
+    assert_eq!(unsafe { libc::kill(worker, libc::SIGKILL) }, 0, "the worker did not live on");
+}
+
+fn folder(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("forklock-{name}-{}", std::process::id()))
+}
+
+#[test]
+fn a_worker_that_outlives_its_trainer_keeps_no_run_locked() {
+    let run = folder("dead");
+    let mut trainer = Command::new(std::env::current_exe().unwrap());
+    let trainer = trainer.args(["--exact", "trainer", "--nocapture"]).env(RUN, &run);
+    let mut trainer = trainer.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(trainer.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut words =
+        lines.filter_map(|line| line.split_once("@worker ").and_then(|(_, pid)| pid.parse().ok()));
+    let worker: i32 = words.next().expect("the trainer forked nothing");
+    trainer.wait().unwrap();
+    let locked = Local::open(&run).unwrap().lock("the next").map(drop);
+    kill(worker);
+    std::fs::remove_dir_all(&run).unwrap();
+    locked.unwrap();
+}
+
+#[test]
+fn a_worker_keeps_no_run_locked_that_its_trainer_closed() {
+    let run = folder("closed");
+    let lock = Local::create(&run).unwrap().lock("the trainer").unwrap();
+    let worker = fork_a_worker();
+    drop(lock);
+    let locked = Local::open(&run).unwrap().lock("the next").map(drop);
+    kill(worker);
+    std::fs::remove_dir_all(&run).unwrap();
+    locked.unwrap();
+}
