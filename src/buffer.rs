@@ -2,7 +2,7 @@
 //! of an abort, and huge pages for large buffers. Knows nothing of tensors or files.
 
 use crate::error::{Error, ErrorKind, Result};
-use memmap2::{Advice, MmapMut};
+use memmap2::MmapMut;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
@@ -41,7 +41,8 @@ impl Buffer {
         let memory = if len >= MAPPED_FROM {
             let mapping = MmapMut::map_anon(len).map_err(|error| refused().because(error))?;
             // Advice only: a kernel without huge pages is slower, not wrong.
-            let _ = mapping.advise(Advice::HugePage);
+            #[cfg(target_os = "linux")]
+            let _ = mapping.advise(memmap2::Advice::HugePage);
             Memory::Mapping(mapping)
         } else {
             let mut bytes = Vec::new();
