@@ -10,8 +10,8 @@
 //!   instance, dropped it: a new process then got the lock while the first one still wrote. Both were tried, both
 //!   happened. Open-file record locks (`F_OFD_SETLK`) are inherited just as `flock`'s are.
 //! * **A fork handler in the child** (this crate) that puts an empty pipe in the place of the locked file. `fork` and
-//!   `wait` of a child that ends at once took 90 us without such a file, 87 with one, 137 with 100 and 1,180 with 1,000
-//!   (`examples/cost.rs`). It does not run for a child made by `vfork`, `posix_spawn` or a bare `clone`: the first two `exec`, and
+//!   `wait` of a child that ends at once took 90 to 215 us without such a file, 87 to 322 with one, 137 to 618 with 100 and
+//!   1,180 to 1,770 with 1,000 (`examples/cost.rs`, three runs on a busy machine, which hide what one file costs). It does not run for a child made by `vfork`, `posix_spawn` or a bare `clone`: the first two `exec`, and
 //!   `O_CLOEXEC` is for them. A bare `clone` keeps the lock until that child ends, or until the holder unlocks.
 //!
 //! A thread that forks in the microsecond between opening the file and [`NotInherited::new`] makes a child that keeps it,
