@@ -176,7 +176,13 @@ impl Attempt {
     /// # Errors
     /// `Fenced`, and whatever the engine says.
     pub(super) fn check(&self, engine: &dyn Engine) -> Result<Board> {
-        let board = Board::read(engine)?;
+        let board = match Board::read(engine) {
+            // Not that no attempt is listed: the run itself is not there.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(self.fenced(engine, "a run that was removed".to_owned()).because(error));
+            }
+            board => board?,
+        };
         if board.newest > self.number {
             return Err(self.fenced(engine, format!("attempt {}", board.newest)));
         }

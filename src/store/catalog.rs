@@ -260,5 +260,7 @@ fn says_rot(error: &Error) -> bool {
     if matches!(code, Errno::UCLEAN | Errno::REMOTEIO | Errno::NODATA) {
         return true;
     }
-    matches!(code, Errno::IO | Errno::BADMSG | Errno::ILSEQ | Errno::STALE)
+    // A link that leads nowhere: its file was not fetched, or is lost.
+    let leads_nowhere = error.kind() == ErrorKind::Io && matches!(code, Errno::NOENT | Errno::LOOP);
+    leads_nowhere || matches!(code, Errno::IO | Errno::BADMSG | Errno::ILSEQ | Errno::STALE)
 }

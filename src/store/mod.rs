@@ -54,7 +54,6 @@ use background::Background;
 use staging::Staging;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
 use tiers::Promoter;
 
 /// The one writer of a run's checkpoints, and a reader of them. For reading beside a writer there is [`Reader`].

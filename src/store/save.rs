@@ -117,7 +117,7 @@ impl Core {
                 "this step was saved already, and is never written again",
             )
             .in_object(self.reader.engine().describe(&name.key()))
-            .help("save again when a step more is completed")),
+            .help("count completed steps over the whole run, and save again when there is one more")),
             _ if name.step == u64::MAX => Err(Error::invalid("the progress is no count of completed steps")
                 .found(name.step)
                 .help("it is -1 as an unsigned number")),

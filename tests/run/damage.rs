@@ -131,3 +131,22 @@ fn a_step_is_saved_in_the_order_of_the_run_only() {
     assert!(error.to_string().contains("start_over()"), "{error}");
     assert_eq!(steps(engine), [200, 300]);
 }
+
+// git-annex, DVC, `cp -rs`: a checkpoint may be a link, and its file may not have been fetched.
+#[test]
+fn links_to_checkpoints_are_resumed_from_and_dangling_ones_skipped() {
+    let folder = TempFolder::new("links");
+    let (run, annex) = (folder.path().join("run"), folder.path().join("annex"));
+    save_all(&open(Local::create(&run).unwrap(), Keep::all()), 1..=3);
+    std::fs::create_dir(&annex).unwrap();
+    for step in 1..=3 {
+        let name = format!("0001-{step:010}.tkeep");
+        std::fs::rename(run.join(&name), annex.join(&name)).unwrap();
+        std::os::unix::fs::symlink(annex.join(&name), run.join(&name)).unwrap();
+    }
+    assert!(resumed(Local::create(&run).unwrap(), Keep::all()).latest().unwrap().is_some());
+    std::fs::remove_file(annex.join("0001-0000000003.tkeep")).unwrap();
+    let store = open(Local::create(&run).unwrap(), Keep::all());
+    let resumed = store.resume().unwrap();
+    assert_eq!((resumed.next_step(), resumed.skipped.len()), (2, 1), "{:?}", resumed.skipped);
+}

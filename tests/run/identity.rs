@@ -147,3 +147,31 @@ fn a_run_without_an_identity_gets_one_the_same_in_both_tiers() {
 
 /// `{host: "h", pid: 7, started_at: 1, id: [1; 16]}` in MessagePack, as version 0.1 wrote it.
 const ATTEMPT_OF_0_1: &[u8] = b"\x84\xa4host\xa1h\xa3pid\x07\xaastarted_at\x01\xa2id\xdc\x00\x10\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01";
+
+#[test]
+fn a_writer_whose_folder_was_removed_is_fenced() {
+    let folder = TempFolder::new("removed");
+    let run = folder.path().join("run");
+    let store = open(here(&run), Keep::last(1));
+    save(&store, 1).unwrap();
+    std::fs::remove_dir_all(&run).unwrap();
+    fails_as_fenced(&store, 2);
+    assert!(!run.exists(), "and nothing is made anew at its path");
+}
+
+// The folder is held, not its path.
+#[test]
+fn a_relative_folder_outlives_a_change_of_directory() {
+    let folder = TempFolder::new("chdir");
+    std::fs::create_dir_all(folder.path().join("elsewhere/run")).unwrap();
+    let here = std::env::current_dir().unwrap();
+    std::env::set_current_dir(folder.path()).unwrap();
+    let store = open(Local::create("run").unwrap(), Keep::last(1));
+    save(&store, 1).unwrap();
+    std::env::set_current_dir("elsewhere").unwrap();
+    let saved = save(&store, 2);
+    std::env::set_current_dir(here).unwrap();
+    saved.unwrap();
+    assert_eq!(steps(Local::open(folder.path().join("run")).unwrap()), [2]);
+    assert!(std::fs::read_dir(folder.path().join("elsewhere/run")).unwrap().next().is_none());
+}
