@@ -5,7 +5,7 @@ mod tiers;
 mod tools;
 
 pub(super) use tiers::REMOTE;
-pub use tiers::{deletes_while_promoting, goes_back_on, promotes, tiered, tiered_keeping};
+pub use tiers::{copies, deletes_while_promoting, goes_back_on, promotes, tiered, tiered_keeping};
 pub use tools::{collects, deletes, logs_nan, pins, unpins, writer_that_pins};
 
 use super::replay::Machine;

@@ -81,9 +81,7 @@ impl Search<'_> {
             names.extend(known.acknowledged.iter().filter(|_| places[0] == place));
             names.extend(known.promoted.iter().filter(|_| places[0] != place && places.contains(&place)));
         }
-        names.retain(|name| {
-            !self.is_given_up(world, *name) && !world.past.rotten.contains_key(&checkpoint_key(place, *name))
-        });
+        names.retain(|name| !self.is_given_up(world, *name) && !world.has_rotted(place, *name));
         names
     }
 
@@ -100,9 +98,9 @@ impl Search<'_> {
         places.into_iter().try_for_each(|place| self.look_at_place(world, place))?;
         self.look_at_what_is_kept(world)?;
         for (_, known) in self.own(world) {
-            let looked_back = known.looked_back_from.filter(|name| {
-                !self.is_given_up(world, *name) && !world.past.rotten.contains_key(&checkpoint_key("", *name))
-            });
+            let looked_back = known.looked_back_from;
+            let looked_back =
+                looked_back.filter(|name| !self.is_given_up(world, *name) && !world.has_rotted("", *name));
             ensure(looked_back.is_none(), Broken::ReaderWentBack, || {
                 format!("now it sees {:?}", known.looked)
             })?;

@@ -78,6 +78,10 @@ impl World {
         self.objects.keys().filter_map(|key| key.strip_prefix(&folder)?.parse().ok()).max()
     }
 
+    pub fn has_rotted(&self, place: &str, name: Name) -> bool {
+        !self.past.rotten.is_empty() && self.past.rotten.contains_key(&checkpoint_key(place, name))
+    }
+
     /// Checkpoints of a place, oldest first.
     pub fn there(&self, place: &str) -> impl Iterator<Item = Name> {
         self.objects

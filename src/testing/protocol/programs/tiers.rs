@@ -2,9 +2,10 @@
 //! does meanwhile, is one of the places between its calls.
 
 use super::{Event, Place, Program, save_step, went_back};
+use crate::checkpoint::OpenOptions;
 use crate::engine::{self, Blob, Engine, Entry, Upload};
 use crate::error::Result;
-use crate::store::{Keep, Name, Settings, Store};
+use crate::store::{Keep, Name, Reader, Settings, Store};
 use crate::testing::protocol::WrongProtocol;
 use crate::testing::protocol::replay::Machine;
 use crate::testing::protocol::world::checkpoint_key;
@@ -109,6 +110,14 @@ impl Deletion {
             Err(error) => self.machine.say(Event::Failed(error.kind())),
         }
     }
+}
+
+/// Copies a checkpoint to another place, as the command line and a resume do.
+pub fn copies(name: Name, from: Place, to: Place) -> Program {
+    Program::on("copies", vec![to], move |machine, _| {
+        let [from, to] = [from, to].map(|place| Reader::on(machine.at(place), OpenOptions::new(), None));
+        from.copy_to(name, &to, |_| ()).map(drop)
+    })
 }
 
 /// How many calls to the remote tier one promotion makes, at least.
