@@ -56,6 +56,10 @@ fn cases() -> Vec<(&'static str, Case)> {
         ("a loss that is NaN once", of_one(Locks::Honest, vec![logs_nan()])),
         // Deletion.
         ("a writer, and one that goes back", of_two(vec![writer(1), goes_back(1, 1)])),
+        (
+            "a writer whose lock was stolen, and one that goes back",
+            Case { locks: Locks::Stolen, ..of_two(vec![writer(1), goes_back(1, 1)]) },
+        ),
         ("a writer, and one that pins", of_two(vec![writer(1), pins(FIRST)])),
         ("a writer, and one that pins and writes", of_two(vec![writer(1), writer_that_pins(FIRST, 0)])),
         (
@@ -67,6 +71,7 @@ fn cases() -> Vec<(&'static str, Case)> {
         ("one that deletes the newest, and a writer", of_two(vec![deletes(vec![SECOND]), writer(1)])),
         ("a gc beside a writer", of_two(vec![collects(1), writer(1)])),
         ("a gc beside one that goes back", of_two(vec![collects(1), goes_back(1, 1)])),
+        ("a gc that may die, and one that goes back", honest(of_two(vec![collects(1), goes_back(1, 1)]))),
         ("a gc beside one that pins", of_two(vec![collects(1), pins(FIRST)])),
         // Damage.
         ("a gc of a run whose newest is damaged", of_two_one_rotten(vec![collects(1)])),
@@ -210,46 +215,5 @@ fn the_table_of_wrong_protocols_is_published_as_it_is() {
         let row = page.lines().find(|line| line.starts_with(&format!("| {wrong:?} |")));
         let row = row.unwrap_or_else(|| panic!("{wrong:?} is in no row of docs/CRASH-SAFETY.md"));
         assert!(row.ends_with(&format!("| {case} | {broken:?} |")), "{row}");
-    }
-}
-
-#[test]
-#[ignore = "red"]
-fn red() {
-    let stolen = Case { locks: Locks::Stolen, ..of_two(vec![writer(1), goes_back(1, 1)]) };
-    match check(&stolen, None) {
-        Ok(explored) => println!("GREEN stolen: {explored:?}"),
-        Err(found) => println!("RED stolen: {}", in_words(&found)),
-    }
-    for (what, case) in cases() {
-        let start = Instant::now();
-        match check(&case, None) {
-            Ok(explored) => println!("GREEN {what}: {explored:?}, {:.1} s", start.elapsed().as_secs_f64()),
-            Err(found) => println!("RED {what}: {:.1} s {}", start.elapsed().as_secs_f64(), in_words(&found)),
-        }
-    }
-    for (wrong, what, broken) in KILLED {
-        for (named, case) in cases().iter().filter(|(named, _)| *named == what) {
-            let start = Instant::now();
-            match check(case, Some(wrong)) {
-                Ok(explored) => {
-                    println!("LIVES {wrong:?} {what}: {explored:?}, {:.1} s", start.elapsed().as_secs_f64())
-                }
-                Err(found) if found.broken == broken => {
-                    println!(
-                        "KILLED {wrong:?} {named}: {:.1} s {}",
-                        start.elapsed().as_secs_f64(),
-                        in_words(&found)
-                    )
-                }
-                Err(found) => {
-                    println!(
-                        "OTHER {wrong:?} {named}: {:.1} s {}",
-                        start.elapsed().as_secs_f64(),
-                        in_words(&found)
-                    )
-                }
-            }
-        }
     }
 }

@@ -211,8 +211,8 @@ impl Search<'_> {
         if !commits && is_last && could_know { found(Broken::WholeIsGone) } else { None }
     }
 
-    /// When everybody has ended, the next writer resumes from the newest checkpoint that verifies, every byte of it. It has the lock: a deletion
-    /// that was begun is not going on.
+    /// When everybody has ended, the next writer resumes from the newest checkpoint that verifies, every byte of it. What
+    /// somebody had begun to delete comes last.
     pub(super) fn look_at_end(&self, world: &World) -> Result<(), Found> {
         let places: BTreeSet<&str> =
             world.objects.keys().filter_map(|key| Some(checkpoint(key)?.0)).collect();
@@ -240,7 +240,7 @@ impl Search<'_> {
             rotten
                 .is_none_or(|as_written| world.objects.get(&checkpoint_key(place, *name)) == Some(as_written))
         });
-        let newest = whole.max();
+        let newest = whole.max_by_key(|name| (!world.is_marked(place, *name), *name));
         if newest.is_none() {
             return Ok(());
         }

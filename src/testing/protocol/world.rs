@@ -78,6 +78,12 @@ impl World {
         self.objects.keys().filter_map(|key| key.strip_prefix(&folder)?.parse().ok()).max()
     }
 
+    /// Whether somebody has begun to delete a checkpoint, and not ended.
+    pub fn is_marked(&self, place: &str, name: Name) -> bool {
+        let (folder, end) = (whole_key(place, "attempts/"), format!(".deletes.{name}"));
+        self.objects.keys().any(|key| key.starts_with(&folder) && key.ends_with(&end))
+    }
+
     pub fn has_rotted(&self, place: &str, name: Name) -> bool {
         !self.past.rotten.is_empty() && self.past.rotten.contains_key(&checkpoint_key(place, name))
     }
