@@ -1,5 +1,6 @@
-//! The protocols of commit and deletion, model checked: all orders in which the calls of a few processes may reach the
-//! engines, run by the real store. Then each protocol that is wrong on purpose must break a promise in the same cases.
+//! The protocols of commit and deletion, model checked: all orders in which the calls of a few processes may
+//! reach the engines, run by the real store. Then each protocol that is wrong on purpose must break a promise
+//! in the same cases.
 
 use std::time::Instant;
 use tensorkeep::Name;
@@ -57,8 +58,8 @@ fn cases() -> Vec<(&'static str, Case)> {
         // Deletion.
         ("a writer, and one that goes back", of_two(vec![writer(1), goes_back(1, 1)])),
         (
-            "a writer whose lock was stolen, and one that goes back",
-            Case { locks: Locks::Stolen, ..of_two(vec![writer(1), goes_back(1, 1)]) },
+            "a deletion whose lock was stolen, and one that goes back",
+            Case { locks: Locks::Stolen, ..of_two(vec![deletes(vec![FIRST]), goes_back(1, 1)]) },
         ),
         ("a writer, and one that pins", of_two(vec![writer(1), pins(FIRST)])),
         ("a writer, and one that pins and writes", of_two(vec![writer(1), writer_that_pins(FIRST, 0)])),
@@ -144,6 +145,7 @@ fn every_order_of_three_processes_and_of_longer_programs_keeps_every_promise() {
     let lost_replies = Case { lost_replies: true, ..of_one(Locks::None, vec![writer(2), writer(2)]) };
     let from_nothing = Case::new(vec![], vec![writer(1), writer(1)]);
     let rots = Case { rots: Some(SECOND_KEY), renames: false, ..of_two(vec![writer(1), writer(1)]) };
+    let stolen = Case { locks: Locks::Stolen, ..of_two(vec![writer(1), goes_back(1, 1)]) };
     let two_tiers = vec![tiered_keeping("a", 2, 2)];
     for (what, case) in [
         ("two writers of an empty run", from_nothing),
@@ -151,6 +153,7 @@ fn every_order_of_three_processes_and_of_longer_programs_keeps_every_promise() {
         ("two writers of two steps whose commits lose replies", lost_replies),
         ("two writers and a reader", of_one(Locks::None, vec![writer(1), writer(1), reader(1)])),
         ("two writers of a run that rots and cannot rename", rots),
+        ("a writer whose lock was stolen, and one that goes back", stolen),
         (
             "a writer, one that goes back and one that pins",
             of_two(vec![writer(1), goes_back(1, 1), pins(FIRST)]),
@@ -167,7 +170,8 @@ fn every_order_of_three_processes_and_of_longer_programs_keeps_every_promise() {
     }
 }
 
-/// Which case breaks on which mistake, and the promise that it breaks. The same table is in docs/CRASH-SAFETY.md.
+/// Which case breaks on which mistake, and the promise that it breaks. The same table is in
+/// docs/CRASH-SAFETY.md.
 const KILLED: [(WrongProtocol, &str, Broken); 17] = {
     use Broken::*;
     let (without, deaths) = ("two writers without locks", "two writers with locks, and deaths");

@@ -1,11 +1,13 @@
-//! The protocols of commit and deletion, model checked: a few processes on one run, and all orders in which their calls may
-//! reach the engines. Owns: the search through the worlds that these orders lead to. The processes are the real `Store` and
-//! `Reader` (`replay.rs`); an engine is a map whose every call is one step; what the processes do is in `programs.rs`, what
-//! befalls them in `world.rs`, and what must be true of each world in `promises.rs`.
+//! The protocols of commit and deletion, model checked: a few processes on one run, and all orders in which
+//! their calls may reach the engines. Owns: the search through the worlds that these orders lead to. The
+//! processes are the real `Store` and `Reader` (`replay.rs`); an engine is a map whose every call is one
+//! step; what the processes do is in `programs.rs`, what befalls them in `world.rs`, and what must be true of
+//! each world in `promises.rs`.
 //!
-//! A world is what the engines hold and what each process has seen so far. It is visited once, however many orders lead
-//! to it, so that "all orders" is thousands of worlds and not billions of runs. A process that stands still for ever, or
-//! wakes up late, is one of the orders; a process that dies frees its lock, which is a step of its own.
+//! A world is what the engines hold and what each process has seen so far. It is visited once, however many
+//! orders lead to it, so that "all orders" is thousands of worlds and not billions of runs. A process that
+//! stands still for ever, or wakes up late, is one of the orders; a process that dies frees its lock, which
+//! is a step of its own.
 
 mod programs;
 mod promises;
@@ -236,9 +238,10 @@ impl<'c> Search<'c> {
         Ok(Explored { worlds: self.worlds.len(), histories: self.histories.len(), ends })
     }
 
-    /// Whether the next call of a process changes nothing, is answered alike whatever the others do, and is seen by none of
-    /// them: the start of an upload to a name of its own attempt, which nobody else writes, deletes or lets rot before it is
-    /// there. Not where another run may lie in the folder, nor for a protocol that is wrong.
+    /// Whether the next call of a process changes nothing, is answered alike whatever the others do, and is
+    /// seen by none of them: the start of an upload to a name of its own attempt, which nobody else writes,
+    /// deletes or lets rot before it is there. Not where another run may lie in the folder, nor for a
+    /// protocol that is wrong.
     fn commutes(&self, world: &World, process: usize) -> bool {
         let Some(Call::Create(key)) = self.next_call(world, process) else { return false };
         let attempt = self.histories.known(world.at[process].node()).attempt;
@@ -275,7 +278,10 @@ impl<'c> Search<'c> {
             next.at[process] = At::Alive(node);
             next.objects = objects;
             match &call {
-                Call::Lock if reply == Reply::Done => next.holder = Some(process),
+                // Who holds a lock that everybody gets changes nothing.
+                Call::Lock if reply == Reply::Done && self.case.locks == Locks::Honest => {
+                    next.holder = Some(process);
+                }
                 Call::Unlock if next.holder == Some(process) => next.holder = None,
                 Call::Commit(key, _) => {
                     let place = checkpoint(key).map(|(place, _)| place);

@@ -1,5 +1,6 @@
-//! What the processes of a model do: small programs over the real store, and what they say of it. Here are those that
-//! write and read; what acts on a run beside them is in `programs/tools.rs`, two tiers in `programs/tiers.rs`.
+//! What the processes of a model do: small programs over the real store, and what they say of it. Here are
+//! those that write and read; what acts on a run beside them is in `programs/tools.rs`, two tiers in
+//! `programs/tiers.rs`.
 
 mod tiers;
 mod tools;
@@ -52,7 +53,8 @@ pub enum Event {
     Looked(Option<Name>),
 }
 
-/// What the keys of an engine begin with: "" for a run in one place; each local tier, and the remote one, has its own.
+/// What the keys of an engine begin with: "" for a run in one place; each local tier, and the remote one, has
+/// its own.
 pub type Place = &'static str;
 
 type Run = dyn Fn(&Machine, &dyn Fn(Event)) -> Result<()> + Send + Sync;

@@ -1,7 +1,9 @@
-//! What must be true of every world. Owns: the promises, as one check each. How a world comes to be is `protocol.rs`'s.
+//! What must be true of every world. Owns: the promises, as one check each. How a world comes to be is
+//! `protocol.rs`'s.
 //!
-//! A promise is not broken by what was asked for or by what nobody can help: a checkpoint that was deleted on purpose may
-//! be gone, one that has rotted may be passed over and set aside, and what lay in a folder is gone when another run lies there.
+//! A promise is not broken by what was asked for or by what nobody can help: a checkpoint that was deleted on
+//! purpose may be gone, one that has rotted may be passed over and set aside, and what lay in a folder is
+//! gone when another run lies there.
 
 use super::replay::{Call, Known};
 use super::world::{At, World, checkpoint, checkpoint_key};
@@ -211,8 +213,8 @@ impl Search<'_> {
         if !commits && is_last && could_know { found(Broken::WholeIsGone) } else { None }
     }
 
-    /// When everybody has ended, the next writer resumes from the newest checkpoint that verifies, every byte of it. What
-    /// somebody had begun to delete comes last.
+    /// When everybody has ended, the next writer resumes from the newest checkpoint that verifies, every byte
+    /// of it. What somebody had begun to delete comes last.
     pub(super) fn look_at_end(&self, world: &World) -> Result<(), Found> {
         let places: BTreeSet<&str> =
             world.objects.keys().filter_map(|key| Some(checkpoint(key)?.0)).collect();

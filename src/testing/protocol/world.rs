@@ -1,5 +1,6 @@
-//! A world: what the engines hold, where each process stands, and what of the past the promises speak of. Owns: how a
-//! world changes by what a process says, and by what befalls a run from outside: rot, another run in its folder, a death.
+//! A world: what the engines hold, where each process stands, and what of the past the promises speak of.
+//! Owns: how a world changes by what a process says, and by what befalls a run from outside: rot, another run
+//! in its folder, a death.
 
 use super::programs::{Event, Place, WEIGHTS};
 use super::promises::Found;
@@ -159,8 +160,8 @@ impl Search<'_> {
         fates
     }
 
-    /// Another run lies in the folder. While a process opens the run it may mistake one for the other, and then it is a
-    /// writer of the new one: so not then.
+    /// Another run lies in the folder. While a process opens the run it may mistake one for the other, and
+    /// then it is a writer of the new one: so not then.
     fn replacement(&self, world: &World) -> Option<World> {
         let foreign = self.foreign.as_ref().filter(|_| !world.past.replaced)?;
         let is_opening = |at: &At| {

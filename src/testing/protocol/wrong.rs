@@ -1,6 +1,6 @@
-//! What an engine answers, and protocols that are wrong on purpose: each does one thing that a hurried author does. The
-//! store is the real one; what it does wrong is what it is not shown, or what is not done though it asks for it.
-//! A model that lets one of these pass proves nothing of the right one.
+//! What an engine answers, and protocols that are wrong on purpose: each does one thing that a hurried author
+//! does. The store is the real one; what it does wrong is what it is not shown, or what is not done though it
+//! asks for it. A model that lets one of these pass proves nothing of the right one.
 
 use super::programs::REMOTE;
 use super::replay::{Call, Content, Known, Phase, Reply};
