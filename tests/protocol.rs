@@ -142,7 +142,7 @@ fn every_order_of_two_processes_keeps_every_promise() {
 #[test]
 #[ignore = "minutes: cargo test --release --all-features --test protocol -- --ignored --nocapture"]
 fn every_order_of_three_processes_and_of_longer_programs_keeps_every_promise() {
-    let lost_replies = Case { lost_replies: true, ..of_one(Locks::None, vec![writer(2), writer(2)]) };
+    let lost_replies = Case { lost_replies: true, ..of_one(Locks::None, vec![writer(2), writer(1)]) };
     let from_nothing = Case::new(vec![], vec![writer(1), writer(1)]);
     let rots = Case { rots: Some(SECOND_KEY), renames: false, ..of_two(vec![writer(1), writer(1)]) };
     let stolen = Case { locks: Locks::Stolen, ..of_two(vec![writer(1), goes_back(1, 1)]) };
@@ -150,7 +150,7 @@ fn every_order_of_three_processes_and_of_longer_programs_keeps_every_promise() {
     for (what, case) in [
         ("two writers of an empty run", from_nothing),
         ("two writers of two steps each", of_one(Locks::None, vec![writer(2), writer(2)])),
-        ("two writers of two steps whose commits lose replies", lost_replies),
+        ("two writers of three steps whose commits lose replies", lost_replies),
         ("two writers and a reader", of_one(Locks::None, vec![writer(1), writer(1), reader(1)])),
         ("two writers of a run that rots and cannot rename", rots),
         ("a writer whose lock was stolen, and one that goes back", stolen),
@@ -172,7 +172,7 @@ fn every_order_of_three_processes_and_of_longer_programs_keeps_every_promise() {
 
 /// Which case breaks on which mistake, and the promise that it breaks. The same table is in
 /// docs/CRASH-SAFETY.md.
-const KILLED: [(WrongProtocol, &str, Broken); 17] = {
+const KILLED: [(WrongProtocol, &str, Broken); 18] = {
     use Broken::*;
     let (without, deaths) = ("two writers without locks", "two writers with locks, and deaths");
     [
@@ -188,6 +188,11 @@ const KILLED: [(WrongProtocol, &str, Broken); 17] = {
         (WrongProtocol::PinIgnoresMarks, "a writer, and one that pins", PinnedIsGone),
         (WrongProtocol::MarksIgnoredByResume, "a writer, and one that goes back", ResumedFromIsGone),
         (WrongProtocol::ResumeLeavesNoMark, "a gc beside one that goes back", ResumedFromIsGone),
+        (
+            WrongProtocol::LockClearsMarks,
+            "a deletion whose lock was stolen, and one that goes back",
+            ResumedFromIsGone,
+        ),
         (WrongProtocol::RotationWithoutAttemptCheck, "a writer, and one that goes back", ResumedFromIsGone),
         (
             WrongProtocol::RemoteRotationWithoutGuard,

@@ -38,6 +38,8 @@ pub enum WrongProtocol {
     MarksIgnoredByResume,
     /// What a writer goes on from is not marked.
     ResumeLeavesNoMark,
+    /// Whoever gets the lock takes all marks of deletion back, as if it said that their makers are dead.
+    LockClearsMarks,
     /// Whether a newer attempt was taken is not asked between mark and deletion.
     RotationWithoutAttemptCheck,
     /// The same in the remote tier.
@@ -52,7 +54,7 @@ pub enum WrongProtocol {
 
 impl WrongProtocol {
     /// Every mistake there is.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::CommitReplaces,
         Self::AttemptsAreShared,
         Self::NoCheckBeforeCommit,
@@ -65,6 +67,7 @@ impl WrongProtocol {
         Self::PinIgnoresMarks,
         Self::MarksIgnoredByResume,
         Self::ResumeLeavesNoMark,
+        Self::LockClearsMarks,
         Self::RotationWithoutAttemptCheck,
         Self::RemoteRotationWithoutGuard,
         Self::PromotionIgnoresDelete,
@@ -112,7 +115,12 @@ impl Search<'_> {
                 if there(key).is_some() && !reserved && !self.replaces(key) {
                     return taken;
                 }
-                changed(&|objects| drop(objects.insert(key.clone(), content.clone())))
+                changed(&|objects| {
+                    objects.insert(key.clone(), content.clone());
+                    if self.wrong == Some(WrongProtocol::LockClearsMarks) && key.starts_with("attempts/") {
+                        objects.retain(|key, _| !key.contains(".deletes."));
+                    }
+                })
             }
             Call::Mark(key) | Call::Unmark(key) if self.is_lost(key) => unchanged(Reply::Done),
             Call::Mark(key) if there(key).is_some() => taken,
