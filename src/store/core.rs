@@ -132,15 +132,25 @@ impl Core {
 
     /// The newest attempt's checkpoint of a step, and the tiers that have it, the local one first.
     pub(super) fn tiers_with(&self, step: u64) -> Result<(Name, Vec<&Reader>)> {
-        let Some(remote) = &self.remote else { return Ok((self.reader.find(step)?, vec![&self.reader])) };
-        if let Some(error) = remote.unreachable() {
-            return Err(error);
+        let (mut newest, mut tiers) = (None, Vec::new());
+        for reader in self.tiers()? {
+            let Some(name) = reader.names()?.into_iter().rev().find(|name| name.step == step) else {
+                continue;
+            };
+            if newest < Some(name) {
+                (newest, tiers) = (Some(name), vec![]);
+            }
+            if newest == Some(name) {
+                tiers.push(reader);
+            }
         }
-        let (here, there) = (self.reader.names()?, remote.reader.names()?);
-        let newest = here.iter().chain(&there).filter(|name| name.step == step).max().copied();
-        let name = newest.map_or_else(|| self.reader.find(step), Ok)?;
-        let tiers = [(here, &self.reader), (there, &remote.reader)];
-        Ok((name, tiers.into_iter().filter(|(names, _)| names.contains(&name)).map(|(_, it)| it).collect()))
+        Ok((newest.map_or_else(|| self.reader.find(step), Ok)?, tiers))
+    }
+
+    /// The tiers, the local one first.
+    fn tiers(&self) -> Result<Vec<&Reader>> {
+        let Some(remote) = &self.remote else { return Ok(vec![&self.reader]) };
+        remote.unreachable().map_or_else(|| Ok(vec![&self.reader, &remote.reader]), Err)
     }
 
     pub(super) fn wake_promoter(&self) {

@@ -17,8 +17,10 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 impl Core {
     /// Deletes a step's checkpoint in each tier that has it.
     pub(super) fn delete(&self, step: u64) -> Result<()> {
-        let (name, tiers) = self.tiers_with(step)?;
+        let (name, _) = self.tiers_with(step)?;
         let _withheld = self.remote.as_ref().map(|remote| remote.upward.withhold(name));
+        // A promotion may have arrived before it was stopped.
+        let (name, tiers) = self.tiers_with(step)?;
         let locks = [Some(&self.deleting), self.remote.as_ref().map(|remote| &remote.deleting)];
         let _deleting: Vec<MutexGuard<'_, ()>> = locks
             .into_iter()

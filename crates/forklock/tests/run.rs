@@ -24,8 +24,10 @@ fn fork_a_worker() -> i32 {
     // SAFETY: the child sleeps, and ends without running anything of the parent's.
     let worker = unsafe { libc::fork() };
     if worker == 0 {
-        // SAFETY: as above; nothing that the parent waits for is held open.
-        unsafe { (0..3).for_each(|stream| drop(libc::close(stream))) };
+        for stream in 0..3 {
+            // SAFETY: as above; nothing that the parent waits for is held open.
+            unsafe { libc::close(stream) };
+        }
         std::thread::sleep(LONG);
         // SAFETY: as above.
         unsafe { libc::_exit(0) };
