@@ -191,9 +191,9 @@ fn saves_and_their_rotations_share_one_order() {
         Store::open(Memory::new(), Settings::new().keep(Keep::last(1)).in_flight(3, WhenFull::Wait)).unwrap();
     let reader = store.reader();
     for step in 1..=50 {
-        store.stage(&snapshot(&[step as f32], step)).unwrap();
+        store.stage(&snapshot(&[step as f32], 10 * step)).unwrap();
         if step % 7 == 0 {
-            store.save(&snapshot(&[0.5], 1000 + step)).unwrap();
+            store.save(&snapshot(&[0.5], 10 * step + 5)).unwrap();
         }
         assert!(step < 8 || !reader.names().unwrap().is_empty(), "the run was empty while a save was queued");
     }
