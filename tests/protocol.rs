@@ -154,10 +154,6 @@ fn every_order_of_three_processes_and_of_longer_programs_keeps_every_promise() {
         ("two writers and a reader", of_one(Locks::None, vec![writer(1), writer(1), reader(1)])),
         ("two writers of a run that rots and cannot rename", rots),
         ("a writer whose lock was stolen, and one that goes back", stolen),
-        (
-            "a writer, one that goes back and one that pins",
-            of_two(vec![writer(1), goes_back(1, 1), pins(FIRST)]),
-        ),
         ("a writer, and two that pin", of_two(vec![writer(2), pins(FIRST), pins(FIRST)])),
         ("a writer, a gc and one that pins", of_two(vec![writer(1), collects(1), pins(FIRST)])),
         ("two machines that save", Case::new(two_tiers, vec![tiered("a", 1), tiered("b", 1)])),
