@@ -229,8 +229,8 @@ impl Error {
 
     /// The operating system's code behind it, if there is one.
     pub fn raw_os_error(&self) -> Option<i32> {
-        let causes = std::iter::successors(self.source(), |cause| cause.source());
-        causes.into_iter().find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
+        let mut causes = std::iter::successors(self.source(), |&cause| cause.source());
+        causes.find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
     }
 }
 

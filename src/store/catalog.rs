@@ -6,7 +6,7 @@ use super::keep::Mode;
 use super::naming::{DAMAGED, Name, damaged_mark_key};
 use super::record::State;
 use super::retention::Candidate;
-use crate::checkpoint::{Checkpoint, OpenOptions};
+use crate::checkpoint::{Checkpoint, OpenOptions, Verify};
 use crate::engine::{Engine, Unchanging};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -180,11 +180,14 @@ impl Reader {
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn open_name(&self, name: Name) -> Result<Checkpoint> {
-        let Some(promise) = self.map else { return self.open_to_read(name) };
+        self.map.map_or_else(|| self.open_to_read(name), |promise| self.open_mapped(name, promise, self.open))
+    }
+
+    fn open_mapped(&self, name: Name, promise: Unchanging, options: OpenOptions) -> Result<Checkpoint> {
         // Tried, not asked for: an engine may have to write to find out its capabilities, and this only reads.
         match self.engine.map(&name.key(), promise) {
             Err(error) if error.kind() == ErrorKind::Unsupported => self.open_to_read(name),
-            mapped => Checkpoint::from_blob(mapped?, self.engine.describe(&name.key()), self.open),
+            mapped => Checkpoint::from_blob(mapped?, self.engine.describe(&name.key()), options),
         }
     }
 
@@ -196,10 +199,13 @@ impl Reader {
 
     /// A checkpoint that was verified by reading, mapped where this reader maps; nothing is verified twice.
     pub(super) fn map_verified(&self, read: Checkpoint, name: Name) -> Result<Checkpoint> {
-        if self.map.is_none() || read.name() != self.engine.describe(&name.key()) {
-            return Ok(read);
+        match self.map.filter(|_| read.name() == self.engine.describe(&name.key())) {
+            None => Ok(read),
+            // Not at opening: that would go through the mapping.
+            Some(promise) => {
+                Ok(self.open_mapped(name, promise, self.open.verify(Verify::OnTouch))?.trusting(&read))
+            }
         }
-        Ok(self.open_name(name)?.trusting(&read))
     }
 
     /// The name of a step's checkpoint; where several attempts have it, the newest attempt's.

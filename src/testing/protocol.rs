@@ -285,10 +285,9 @@ impl<'c> Search<'c> {
                 Call::Unlock if next.holder == Some(process) => next.holder = None,
                 Call::Commit(key, _) => {
                     let place = checkpoint(key).map(|(place, _)| place);
-                    if let Some(place) = place.filter(|_| next.objects.contains_key(key)) {
-                        if !next.past.committed.contains(place) {
-                            Arc::make_mut(&mut next.past).committed.insert(place.to_owned());
-                        }
+                    let place = place.filter(|_| next.objects.contains_key(key));
+                    if let Some(place) = place.filter(|place| !next.past.committed.contains(*place)) {
+                        Arc::make_mut(&mut next.past).committed.insert(place.to_owned());
                     }
                 }
                 _ => {}

@@ -47,7 +47,7 @@ fn a_run_taken_over_while_the_remote_tier_was_away_is_fenced_when_it_is_back() {
     first.close().unwrap();
     remote.set_down(true);
     let first = open(&first_disk, &remote, Settings::new());
-    assert_eq!(first.attempt(), 2);
+    assert_eq!((first.attempt(), first.resume().unwrap().next_step()), (2, 1));
     remote.set_down(false);
     // The same number, taken by somebody else.
     let second = open(&Memory::new(), &remote, Settings::new());

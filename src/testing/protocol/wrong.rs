@@ -211,7 +211,7 @@ impl Search<'_> {
         let file = key.rsplit('/').next().unwrap_or(key);
         if folder.ends_with("attempts") {
             let newer = file.parse::<u32>().is_ok_and(|attempt| Some(attempt) > known.attempt);
-            return !(hides_newer && newer) && !(hides_marks && file.contains(".deletes."));
+            return !(hides_newer && newer || hides_marks && file.contains(".deletes."));
         }
         let is_old_pin = || known.pins_before_marks.iter().any(|pin| pin == key);
         let looks_once = wrong == WrongProtocol::PinsListedOnce && has_marked && folder.ends_with("pins");
