@@ -1,9 +1,11 @@
 //! For engine authors and for tests of trainers: the engine contract and the store's promises as executable suites, a
-//! local engine whose calls fail on demand, a simulated disk that loses power, and a model check of the commit protocol. Behind the feature `testing`;
+//! local engine whose calls fail on demand, a simulated disk that loses power, a model check of the commit protocol, and
+//! random operations against a model of what must be there. Behind the feature `testing`;
 //! nothing of it is in a trainer's binary.
 
 pub mod conformance;
 pub mod crash;
+pub mod operations;
 pub mod protocol;
 pub mod store_suite;
 

@@ -3,11 +3,15 @@
 
 use std::cell::Cell;
 
+/// Seconds since 1970 where a script begins.
+const BEGINNING: u64 = 1_700_000_000;
+
 thread_local! {
     static SCRIPT: Cell<Option<u64>> = const { Cell::new(None) };
+    static CLOCK: Cell<u64> = const { Cell::new(BEGINNING) };
 }
 
-/// While it lives, this thread's nonces follow from `seed` and its clock stands still.
+/// While it lives, this thread's nonces follow from `seed` and its clock stands still, unless it is set.
 #[derive(Debug)]
 pub(crate) struct Script {
     before: Option<u64>,
@@ -15,6 +19,7 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn begin(seed: u64) -> Self {
+        CLOCK.set(BEGINNING);
         Self { before: SCRIPT.replace(Some(mix(seed))) }
     }
 }
@@ -33,9 +38,22 @@ pub(crate) fn nonce() -> Option<[u8; 16]> {
     Some(halves.to_be_bytes())
 }
 
-/// Seconds since 1970 as the script has them: always the same.
+/// Makes this thread, one that a scripted one has started, part of the script. `seed` is told apart from that of every
+/// other thread by the caller.
+pub(crate) fn join(seed: impl FnOnce() -> u64) {
+    if SCRIPT.get().is_none() {
+        SCRIPT.set(Some(mix(seed())));
+    }
+}
+
+/// Seconds since 1970 as the script has them: the same until they are set.
 pub(crate) fn seconds() -> Option<u64> {
-    SCRIPT.get().map(|_| 1_700_000_000)
+    SCRIPT.get().map(|_| CLOCK.get())
+}
+
+/// Sets this thread's clock.
+pub(crate) fn set_seconds(seconds: u64) {
+    CLOCK.set(seconds);
 }
 
 /// splitmix64's finish: any two seeds give unrelated numbers.

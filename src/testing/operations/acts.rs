@@ -1,0 +1,407 @@
+//! What writers do: opening, saving, resuming, pinning and deleting, each with the answer that it must have. Where a remote
+//! tier may be away, the answer is not predicted; what changed is judged all the same.
+
+use super::decode::{Kind, Operation};
+use super::model::{Known, LOSS};
+use super::site::Seen;
+use super::world::{Answer, Effect, Handle, Judged, World, bury, must, sane, tag_in, words};
+use crate::error::{ErrorKind, Result};
+use crate::snapshot::{Progress, Snapshot};
+use crate::store::{Every, Mode, Name, Pending, Resumed, Saved, Settings, Store, Tier};
+use std::sync::Arc;
+
+impl World {
+    pub fn act(&mut self, operation: Operation) -> Judged<Effect> {
+        use Kind::*;
+        match operation.kind {
+            Open => return self.open(operation),
+            _ if !operation.is_by_a_writer() => return self.act_outside(operation),
+            _ => {}
+        }
+        let newest = match self.writers.len() {
+            0 => return self.open(operation),
+            count => count - 1,
+        };
+        let writer = if operation.is_zombies() { 0 } else { newest };
+        match operation.kind {
+            Save | Stage => self.save(writer, operation),
+            SaveBadMetric => bad_metric(operation),
+            Observe => self.observe(writer, operation),
+            Resume => self.resume(writer, None),
+            ResumeAt => self.resume_at(writer, operation),
+            StartOver => {
+                self.writers[writer].store.start_over();
+                self.writers[writer].has_begun = true;
+                Ok(Effect::Nothing)
+            }
+            Pin | Unpin => self.pin(writer, operation),
+            Delete => self.delete(writer, operation),
+            Kill => {
+                self.writers[writer].life.end_after(u64::from(operation.a % 48));
+                Ok(Effect::Nothing)
+            }
+            Close => self.close(writer),
+            _ => self.read(writer),
+        }
+    }
+
+    /// One of the checkpoints that are there, or none.
+    pub fn pick(&self, tier: usize, choice: u8) -> Option<Name> {
+        let names = &self.before[tier].names;
+        // Mostly a new one.
+        let back = usize::from(choice) % names.len().max(1);
+        names.iter().rev().nth(back).copied()
+    }
+
+    fn close(&mut self, writer: usize) -> Judged<Effect> {
+        let handle = self.writers.remove(writer);
+        let life = Arc::clone(&handle.life);
+        match handle.store.close() {
+            Err(error) if self.has_tiers() || life.is_over() => sane(&error)?,
+            closed => closed.map_err(words)?,
+        }
+        Ok(Effect::Nothing)
+    }
+
+    fn open(&mut self, operation: Operation) -> Judged<Effect> {
+        if self.writers.len() > 1 {
+            bury(self.writers.remove(0))?;
+        }
+        let is_locked = self.writers.iter().any(|handle| handle.is_locked);
+        let breaks = operation.is_odd();
+        let mut processes = self.process(breaks);
+        let life = Arc::clone(&processes[0].life);
+        if operation.kind == Kind::Open && operation.b >= 240 {
+            life.end_after(u64::from(operation.a % 16));
+        }
+        let settings = Settings::new()
+            .keep(self.policies[0].keep())
+            .keep_remote(self.policies[1].keep())
+            .save(Every::on_best(LOSS, Mode::Min));
+        let remote = (processes.len() > 1).then(|| processes.pop()).flatten();
+        let Some(local) = processes.pop() else { return Err("a place has no tier".to_owned()) };
+        let opened = match remote {
+            Some(remote) => Store::open_tiered(local, remote, settings),
+            None => Store::open(local, settings),
+        };
+        let store = match opened {
+            Ok(store) => store,
+            Err(error) => {
+                let is_expected = match error.kind() {
+                    ErrorKind::Locked => is_locked && !breaks || self.has_tiers(),
+                    ErrorKind::Invalid if self.has_tiers() && self.is_tampered => {
+                        self.repair_identity()?;
+                        true
+                    }
+                    _ => life.is_over() || self.has_tiers(),
+                };
+                must(is_expected, || format!("opening: {error:?}"))?;
+                sane(&error)?;
+                return Ok(Effect::Nothing);
+            }
+        };
+        must(!is_locked || breaks, || "two writers hold one lock".to_owned())?;
+        self.check_swept(breaks)?;
+        let attempt = store.attempt();
+        let own = match self.sites[0].read(&format!("attempts/{attempt:04}")) {
+            Err(_) if life.is_over() => return Ok(Effect::Nothing),
+            own => own.map_err(|error| format!("attempt {attempt} is not written: {error:?}"))?,
+        };
+        must(attempt > self.before[0].newest, || format!("attempt {attempt} was taken before"))?;
+        let (here, there) = (&self.before[0], self.before.get(1));
+        let is_empty = here.names.is_empty() && here.set_aside == 0 && there.is_none_or(|it| it.names.is_empty());
+        let losses = self.known.iter().flatten().filter_map(|(_, known)| known.loss);
+        let handle = Handle {
+            store,
+            life,
+            is_locked: !is_locked && self.sites[0].locks,
+            attempt,
+            own,
+            has_begun: is_empty,
+            saved: None,
+            resumed: None,
+            step: 0,
+            best: losses.min_by(f64::total_cmp),
+            observed: None,
+            has_failed: false,
+        };
+        let has_lock = handle.is_locked;
+        self.writers.push(handle);
+        // Marks of writers before are cleared by now.
+        self.before = self.look()?;
+        must(!has_lock || self.before[0].condemned.is_empty(), || "marks of the dead stay".to_owned())?;
+        if operation.a % 4 == 0 { Ok(Effect::Nothing) } else { self.resume(self.writers.len() - 1, None) }
+    }
+
+    /// What killed uploads left is gone under the lock.
+    fn check_swept(&mut self, breaks: bool) -> Judged {
+        let folder = self.sites[0].folder.clone().filter(|_| !breaks && std::mem::take(&mut self.has_junk));
+        let junk = folder.is_some_and(|folder| folder.join(super::outside::JUNK).exists());
+        must(!junk, || "what a killed upload left was not swept".to_owned())
+    }
+
+    fn save(&mut self, writer: usize, operation: Operation) -> Judged<Effect> {
+        let (tag, now, is_fenced) = (self.fresh_tag(), self.now(), self.is_fenced(writer));
+        let has_tiers = self.has_tiers();
+        let handle = &mut self.writers[writer];
+        let is_ordered = operation.b < 248;
+        let ahead = 1 + u64::from(operation.b % 7);
+        let step = if is_ordered { handle.step + ahead } else { handle.step.saturating_sub(ahead - 1) };
+        let loss = (!operation.a.is_multiple_of(4)).then(|| f64::from(operation.a / 8) / 4.0);
+        let (name, epoch) = (Name { attempt: handle.attempt, step }, step / 4);
+        let values = [tag; 4];
+        let snapshot = snapshot(&values, step, epoch, loss).map_err(words)?;
+        let saved = match operation.kind {
+            Kind::Stage => stage(&handle.store, &snapshot)?,
+            _ => handle.store.save(&snapshot).map(|saved| is_complete(&saved)),
+        };
+        let resumed = handle.resumed;
+        let known = Known { tag, whole: true, loss, epoch, saved_at: now, resumed_from: resumed };
+        let answer = match saved {
+            Ok(is_complete) => {
+                must(!is_fenced, || format!("{name} is saved by a writer that is fenced"))?;
+                must(handle.has_begun, || format!("{name} is saved before anything was resumed"))?;
+                let is_later = handle.saved.is_none_or(|saved| step > saved);
+                must(is_later, || format!("{name} is saved after {:?}", handle.saved))?;
+                (handle.saved, handle.step) = (Some(step), step);
+                let observed = handle.observed.take();
+                let losses = [handle.best, observed, loss].into_iter().flatten();
+                handle.best = losses.filter(|loss| loss.is_finite()).min_by(f64::total_cmp);
+                if is_complete { Answer::Whole } else { Answer::Saved }
+            }
+            Err(_) if handle.life.is_over() => Answer::Unknown,
+            Err(error) => {
+                sane(&error)?;
+                handle.has_failed = true;
+                let is_out_of_order = !handle.has_begun || handle.saved.is_some_and(|saved| step <= saved);
+                let is_expected = match error.kind() {
+                    ErrorKind::Fenced => is_fenced || has_tiers,
+                    ErrorKind::Invalid | ErrorKind::AlreadyExists => is_out_of_order || has_tiers,
+                    ErrorKind::NotPromoted => has_tiers,
+                    _ => false,
+                };
+                must(is_expected, || format!("saving {name}: {error:?}"))?;
+                Answer::Failed
+            }
+        };
+        Ok(Effect::Saved { name, known, answer, resumed })
+    }
+
+    fn observe(&mut self, writer: usize, operation: Operation) -> Judged<Effect> {
+        const STRANGE: [f64; 3] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        let strange = STRANGE.get(usize::from(operation.b % 8));
+        let loss = strange.copied().unwrap_or(f64::from(operation.a / 8) / 4.0);
+        let is_predicted = !self.has_rotted && !self.has_tiers() && !self.is_tampered;
+        let handle = &mut self.writers[writer];
+        handle.store.observe(LOSS, loss);
+        handle.observed = Some(loss);
+        let due = handle.store.due(&Progress::new(handle.step + 1));
+        let is_best = loss.is_finite() && handle.best.is_none_or(|best| loss < best);
+        must(!is_predicted || handle.has_failed || due.is_some() == is_best, || {
+            format!("a loss of {loss} after {:?} is due: {due:?}", handle.best)
+        })?;
+        Ok(Effect::Nothing)
+    }
+
+    fn resume_at(&mut self, writer: usize, operation: Operation) -> Judged<Effect> {
+        match self.pick(0, operation.a) {
+            Some(name) if operation.b < 250 => self.resume(writer, Some(name.step)),
+            _ => self.resume(writer, Some(1_000_000)),
+        }
+    }
+
+    fn resume(&mut self, writer: usize, step: Option<u64>) -> Judged<Effect> {
+        let (is_fenced, expected) = (self.is_fenced(writer), self.newest_whole(step));
+        let has_tiers = self.has_tiers();
+        let handle = &mut self.writers[writer];
+        let has_saved = self.before.iter().flat_map(|seen| &seen.names).any(|name| name.attempt == handle.attempt);
+        let resumed = match step {
+            Some(step) => handle.store.resume_at(step),
+            None => handle.store.resume(),
+        };
+        let resumed = match resumed {
+            Ok(resumed) => resumed,
+            Err(_) if handle.life.is_over() => return Ok(Effect::Resumed),
+            Err(error) => {
+                sane(&error)?;
+                let is_expected = match error.kind() {
+                    ErrorKind::Fenced => is_fenced,
+                    ErrorKind::Damaged => expected.is_none(),
+                    ErrorKind::NotFound => step.is_some() && expected.is_none(),
+                    ErrorKind::Invalid => step.is_some() && has_saved,
+                    ErrorKind::Busy => step.is_some() && !self.before.iter().all(|it| it.condemned.is_empty()),
+                    _ => false,
+                };
+                must(is_expected || has_tiers, || format!("resuming: {error:?}, expected {expected:?}"))?;
+                return Ok(Effect::Resumed);
+            }
+        };
+        must(!is_fenced, || "a fenced writer resumes".to_owned())?;
+        self.check_resumed(&resumed, expected)?;
+        let handle = &mut self.writers[writer];
+        handle.has_begun = true;
+        if resumed.name.is_some() {
+            handle.resumed = resumed.name;
+        }
+        (handle.step, handle.observed) = (resumed.next_step(), handle.observed);
+        Ok(Effect::Resumed)
+    }
+
+    fn check_resumed(&self, resumed: &Resumed, expected: Option<Name>) -> Judged {
+        let is_certain = !self.is_unsettled && resumed.remote_error.is_none();
+        let skipped = || resumed.skipped.iter().map(|it| (it.name, it.tier, &it.error)).collect::<Vec<_>>();
+        must(resumed.name == expected || !is_certain, || {
+            format!("resumed from {:?}, expected {expected:?}, skipped {:?}", resumed.name, skipped())
+        })?;
+        for skipped in resumed.skipped.iter().filter(|_| is_certain) {
+            let known = self.known[usize::from(skipped.tier == Tier::Remote)].get(&skipped.name);
+            must(known.is_none_or(|known| !known.whole), || format!("{skipped:?} is whole"))?;
+        }
+        let (Some(checkpoint), Some(name)) = (&resumed.checkpoint, resumed.name) else { return Ok(()) };
+        let tag = tag_in(checkpoint).map_err(words)?;
+        let is_known = self.known.iter().filter_map(|shelf| shelf.get(&name)).any(|known| known.tag == tag);
+        must(is_known, || format!("{name} holds {tag}"))
+    }
+
+    /// What a resume chooses: the newest that is whole, in either tier; what is being deleted comes last.
+    fn newest_whole(&self, step: Option<u64>) -> Option<Name> {
+        let names = || self.before.iter().flat_map(|seen| &seen.names).copied();
+        let of_step = step.map(|step| names().filter(|name| name.step == step).max());
+        let whole = |takes_condemned: bool| {
+            let tiers = self.known.iter().zip(&self.before);
+            tiers.flat_map(move |(shelf, seen)| {
+                let sound = move |name: &Name| takes_condemned || !seen.condemned.contains(name);
+                shelf.iter().filter(move |(name, known)| known.whole && sound(name)).map(|(name, _)| *name)
+            })
+        };
+        match of_step {
+            Some(name) => whole(true).find(|there| Some(*there) == name),
+            None => whole(false).max().or_else(|| whole(true).max()),
+        }
+    }
+
+    fn pin(&mut self, writer: usize, operation: Operation) -> Judged<Effect> {
+        let tier = usize::from(operation.is_remote() && self.has_tiers());
+        let Some(name) = self.pick(tier, operation.a) else { return Ok(Effect::Nothing) };
+        let newest = self.before.iter().flat_map(|seen| &seen.names).filter(|it| it.step == name.step).max();
+        let name = newest.copied().unwrap_or(name);
+        let store = &self.writers[writer].store;
+        let done = if operation.kind == Kind::Pin { store.pin(name.step) } else { store.unpin(name.step) };
+        let (is_over, has_tiers) = (self.writers[writer].life.is_over(), self.has_tiers());
+        match done {
+            Ok(()) => {
+                let goes = |seen: &Seen| seen.condemned.contains(&name) && seen.names.contains(&name);
+                let is_condemned = operation.kind == Kind::Pin && self.before.iter().any(goes);
+                must(!is_condemned, || format!("{name} is pinned while it is being deleted"))?;
+                for seen in self.before.iter_mut().filter(|seen| seen.names.contains(&name)) {
+                    if operation.kind == Kind::Pin {
+                        seen.pins.insert(name);
+                    } else {
+                        seen.pins.remove(&name);
+                    }
+                }
+                let is_pinned = self.sites[0].raw.open(&format!("pins/{name}")).is_ok();
+                let is_here = self.before[0].names.contains(&name);
+                let is_right = is_pinned == (operation.kind == Kind::Pin) || !is_here;
+                must(is_right, || format!("{:?} of {name} did nothing", operation.kind))?;
+            }
+            Err(error) if error.kind() == ErrorKind::Busy => {
+                let is_condemned = self.before.iter().any(|seen| seen.condemned.contains(&name));
+                must(is_condemned || has_tiers, || format!("pinning {name}: {error:?}"))?;
+            }
+            Err(error) => {
+                sane(&error)?;
+                must(is_over || has_tiers, || format!("pinning {name}: {error:?}"))?;
+            }
+        }
+        Ok(Effect::Nothing)
+    }
+
+    fn delete(&mut self, writer: usize, operation: Operation) -> Judged<Effect> {
+        let Some(name) = self.pick(0, operation.a) else { return Ok(Effect::Nothing) };
+        let is_fenced = self.is_fenced(writer);
+        let newest = self.before.iter().flat_map(|seen| &seen.names).filter(|it| it.step == name.step).max();
+        let name = newest.copied().unwrap_or(name);
+        let handle = &self.writers[writer];
+        let is_resumed = handle.resumed == Some(name);
+        let is_pinned = self.before.iter().any(|seen| seen.pins.contains(&name));
+        let is_held = self.before.iter().any(|seen| seen.held.contains(&name));
+        let is_last = !self.known[0].iter().any(|(other, known)| *other != name && known.whole);
+        let done = handle.store.delete(name.step);
+        let (is_over, is_ok) = (handle.life.is_over(), done.is_ok());
+        match done {
+            Ok(()) => {
+                must(!is_fenced, || format!("{name} is deleted by a writer that is fenced"))?;
+                must(!is_resumed, || format!("{name} is deleted by a writer that resumed from it"))?;
+            }
+            Err(_) if is_over => {}
+            Err(error) => {
+                sane(&error)?;
+                let is_expected = match error.kind() {
+                    ErrorKind::Invalid => is_pinned || is_resumed || is_last,
+                    ErrorKind::Fenced => is_fenced,
+                    ErrorKind::Busy => is_held,
+                    _ => false,
+                };
+                must(is_expected || self.has_tiers(), || format!("deleting {name}: {error:?}"))?;
+            }
+        }
+        // A fenced one deletes nothing, whatever it says.
+        let changes = is_ok || (is_over && !is_fenced) || (self.has_tiers() && !is_fenced);
+        Ok(if changes { Effect::Deleted { name, is_ok } } else { Effect::Nothing })
+    }
+
+    /// Looking changes nothing, and sees what is there.
+    fn read(&self, writer: usize) -> Judged<Effect> {
+        let handle = &self.writers[writer];
+        let listed = handle.store.reader().names();
+        let listed = match listed {
+            Err(_) if handle.life.is_over() => return Ok(Effect::Nothing),
+            listed => listed.map_err(words)?,
+        };
+        let is_right = listed.iter().eq(&self.before[0].names);
+        must(is_right, || format!("{listed:?} are listed, {:?} are there", self.before[0].names))?;
+        Ok(Effect::Nothing)
+    }
+}
+
+fn snapshot(values: &[u32; 4], step: u64, epoch: u64, loss: Option<f64>) -> Result<Snapshot<'_>> {
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("w", &values[..])?.progress(Progress::new(step).epoch(epoch));
+    if let Some(loss) = loss {
+        snapshot.metric(LOSS, loss)?;
+    }
+    Ok(snapshot)
+}
+
+/// Whether rotation did all that it had to.
+fn is_complete(saved: &Saved) -> bool {
+    saved.rotation_error.is_none() && saved.not_deleted.is_empty()
+}
+
+/// A save in the background, waited for. Its error is told by the next call, once.
+fn stage(store: &Store, snapshot: &Snapshot<'_>) -> Judged<Result<bool>> {
+    let pending: Pending = match store.stage(snapshot) {
+        Ok(Some(pending)) => pending,
+        Ok(None) => return Err("there is a place, and nothing was saved".to_owned()),
+        Err(error) => return Ok(Err(error)),
+    };
+    let outcome = pending.wait();
+    must(pending.outcome().is_some(), || "what was waited for has no outcome".to_owned())?;
+    match outcome {
+        Ok(saved) => Ok(Ok(is_complete(&saved))),
+        Err(_) => match store.wait() {
+            Ok(()) => Err("the error of a save in the background was told to nobody".to_owned()),
+            Err(error) => Ok(Err(error)),
+        },
+    }
+}
+
+/// What cannot be ranked is refused where it is said.
+fn bad_metric(operation: Operation) -> Judged<Effect> {
+    const BAD: [f64; 3] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+    let refused = Snapshot::new().metric(LOSS, BAD[usize::from(operation.a) % BAD.len()]).map(drop);
+    let is_refused = refused.is_err_and(|error| error.kind() == ErrorKind::Invalid);
+    must(is_refused, || "a metric that cannot be ranked was taken".to_owned())?;
+    Ok(Effect::Nothing)
+}

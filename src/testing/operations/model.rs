@@ -1,0 +1,141 @@
+//! What must be there: checkpoints as the test made and damaged them, and retention written once more, independently of the
+//! store's.
+
+use crate::store::{Keep, Mode, Name};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// The metric that checkpoints have.
+pub(super) const LOSS: &str = "loss";
+
+/// A checkpoint as it was made, and what was done to it.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    /// What its tensor holds.
+    pub tag: u32,
+    /// Every byte is as it was written.
+    pub whole: bool,
+    pub loss: Option<f64>,
+    pub epoch: u64,
+    pub saved_at: u64,
+    pub resumed_from: Option<Name>,
+}
+
+/// The checkpoints of a tier.
+pub(super) type Shelf = BTreeMap<Name, Known>;
+
+/// A retention policy.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Policy {
+    All,
+    Last(usize),
+    Best(usize, Mode, usize),
+    EverySteps(u64),
+    EveryEpochs(u64),
+    Young(u64),
+    /// Ranks by a metric that no checkpoint has.
+    Misspelt,
+}
+
+impl Policy {
+    pub fn decode(byte: u8) -> Self {
+        match byte % 12 {
+            0 => Self::All,
+            1 => Self::Last(1),
+            2 => Self::Last(2),
+            3 | 4 => Self::Last(3),
+            5 | 6 => Self::Best(1, Mode::Min, 1),
+            7 => Self::Best(2, Mode::Max, 2),
+            8 => Self::EverySteps(8),
+            9 => Self::EveryEpochs(2),
+            10 => Self::Young(100),
+            _ => Self::Misspelt,
+        }
+    }
+
+    pub fn keep(self) -> Keep {
+        match self {
+            Self::All => Keep::all(),
+            Self::Last(count) => Keep::last(count),
+            Self::Best(last, mode, count) => Keep::last(last).and_best(LOSS, mode, count),
+            Self::EverySteps(steps) => Keep::last(1).and_every_steps(steps),
+            Self::EveryEpochs(epochs) => Keep::last(1).and_every_epochs(epochs),
+            Self::Young(seconds) => Keep::last(1).and_younger_than(Duration::from_secs(seconds)),
+            Self::Misspelt => Keep::last(2).and_best("accuracy", Mode::Max, 1),
+        }
+    }
+
+    /// Whether more checkpoints can only take protection away from one, and never give it.
+    pub fn is_monotone(self) -> bool {
+        !matches!(self, Self::EverySteps(_) | Self::EveryEpochs(_))
+    }
+
+    /// What this policy protects, all being readable.
+    pub fn protects(self, shelf: &Shelf, now: u64) -> BTreeSet<Name> {
+        let newest = |count: usize| shelf.keys().rev().take(count).copied().collect::<BTreeSet<Name>>();
+        let mut kept = newest(1);
+        match self {
+            Self::All => kept.extend(shelf.keys()),
+            Self::Last(count) => kept.extend(newest(count)),
+            Self::Best(last, mode, count) => {
+                kept.extend(newest(last));
+                kept.extend(best(shelf, mode, count));
+            }
+            Self::EverySteps(steps) => kept.extend(firsts(shelf, |name, _| name.step / steps)),
+            Self::EveryEpochs(epochs) => kept.extend(firsts(shelf, |_, known| known.epoch / epochs)),
+            Self::Young(seconds) => {
+                let young = |known: &Known| now.saturating_sub(known.saved_at) < seconds;
+                kept.extend(shelf.iter().filter(|(_, known)| young(known)).map(|(name, _)| *name));
+            }
+            Self::Misspelt => kept.extend(newest(2)),
+        }
+        kept
+    }
+}
+
+/// The best by the loss; of equal ones the newest.
+fn best(shelf: &Shelf, mode: Mode, count: usize) -> BTreeSet<Name> {
+    let mut left: Vec<(Name, f64)> =
+        shelf.iter().filter_map(|(name, known)| Some((*name, known.loss?))).collect();
+    let mut kept = BTreeSet::new();
+    for _ in 0..count {
+        let mut first: Option<(Name, f64)> = None;
+        for &(name, loss) in &left {
+            let beats = |best: f64| if mode == Mode::Min { loss <= best } else { loss >= best };
+            if first.is_none_or(|(_, best)| beats(best)) {
+                first = Some((name, loss));
+            }
+        }
+        let Some((name, _)) = first else { break };
+        kept.insert(name);
+        left.retain(|(other, _)| *other != name);
+    }
+    kept
+}
+
+/// The first of each bucket but bucket 0, of those that led to the newest.
+fn firsts(shelf: &Shelf, bucket: impl Fn(Name, &Known) -> u64) -> BTreeSet<Name> {
+    let mut first: BTreeMap<u64, Name> = BTreeMap::new();
+    for name in way(shelf) {
+        first.entry(bucket(name, &shelf[&name])).or_insert(name);
+    }
+    first.remove(&0);
+    first.into_values().collect()
+}
+
+/// What led to the newest checkpoint, oldest first. An attempt of which nothing is left says nothing of where it began.
+fn way(shelf: &Shelf) -> Vec<Name> {
+    let mut way = Vec::new();
+    let (mut attempt, mut step) = (u32::MAX, u64::MAX);
+    while let Some(newest) = shelf.keys().rev().find(|name| name.attempt <= attempt) {
+        let of_attempt = || shelf.keys().filter(|name| name.attempt == newest.attempt);
+        way.extend(of_attempt().filter(|name| name.step <= step));
+        let Some(start) = of_attempt().next().and_then(|first| shelf[first].resumed_from) else { break };
+        step = step.min(start.step);
+        // What an attempt resumed from itself began before that.
+        let Some(before) = newest.attempt.checked_sub(1) else { break };
+        attempt = start.attempt.min(before);
+    }
+    way.sort_unstable();
+    way
+}

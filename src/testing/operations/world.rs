@@ -1,0 +1,420 @@
+//! A run, its writers, and what is known of it; and the judgement of what an operation changed.
+
+use super::decode::{Header, Operation};
+use super::model::{Known, Policy, Shelf};
+use super::site::{Life, Process, Seen, Site};
+use crate::engine::vfs::scripted;
+use crate::engine::Memory;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{Name, Reader, RunId, Store, Tier};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Ends an operation with the words of a broken promise.
+pub(super) type Judged<T = ()> = Result<T, String>;
+
+/// One writer.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub store: Store,
+    pub life: Arc<Life>,
+    /// It holds the lock, where there is one.
+    pub is_locked: bool,
+    pub attempt: u32,
+    /// Its attempt's object, as it was when the run had been opened.
+    pub own: Vec<u8>,
+    pub has_begun: bool,
+    /// The newest step that it saved.
+    pub saved: Option<u64>,
+    pub resumed: Option<Name>,
+    /// Completed steps.
+    pub step: u64,
+    /// The best loss of the run as it knows it, and the loss that it was told.
+    pub best: Option<f64>,
+    pub observed: Option<f64>,
+    /// A save was due and failed: what is due then is not predicted.
+    pub has_failed: bool,
+}
+
+/// What an operation may change, besides what the promoter does.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// No checkpoint.
+    Nothing,
+    /// Adds this one and rotates.
+    Saved { name: Name, known: Known, answer: Answer, resumed: Option<Name> },
+    /// Deletes this one.
+    Deleted { name: Name, is_ok: bool },
+    /// Deletes what a policy does not protect, of one tier.
+    Collected { tier: usize, policy: Policy },
+    /// Sets damaged ones aside, and fetches.
+    Resumed,
+    /// The test did it itself.
+    Outside,
+}
+
+/// What a save said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It is saved, and rotation ran.
+    Whole,
+    /// It is saved.
+    Saved,
+    Failed,
+    /// The process was killed.
+    Unknown,
+}
+
+/// A run and all that is known of it.
+#[derive(Debug)]
+pub(super) struct World {
+    pub policies: [Policy; 2],
+    pub sites: Vec<Arc<Site>>,
+    pub known: Vec<Shelf>,
+    /// What `delete` deleted, by what it held.
+    pub deleted: BTreeSet<u32>,
+    /// What the remote tier lost, which its writer does not know.
+    pub lost: BTreeSet<Name>,
+    pub writers: Vec<Handle>,
+    pub before: Vec<Seen>,
+    pub clock: Arc<AtomicU64>,
+    pub image: Option<Image>,
+    pub backup: Memory,
+    pub backed_up: BTreeMap<Name, u32>,
+    pub backup_run: Option<RunId>,
+    /// The objects of an attempt, or the identity, are not what a store wrote.
+    pub is_tampered: bool,
+    pub has_rotted: bool,
+    pub is_unsettled: bool,
+    /// A killed upload's file lies there.
+    pub has_junk: bool,
+    tags: u32,
+    seed: u64,
+}
+
+/// A run as it was.
+#[derive(Clone, Debug)]
+pub(super) struct Image {
+    pub objects: BTreeMap<String, Vec<u8>>,
+    pub known: Shelf,
+    pub deleted: BTreeSet<u32>,
+}
+
+impl World {
+    pub fn new(header: &Header) -> Result<Self> {
+        let sites = Site::of(header.place)?;
+        let (known, before) = sites.iter().map(|_| Default::default()).unzip();
+        let (deleted, lost, writers, image, backup, backed_up, backup_run) = Default::default();
+        Ok(Self {
+            policies: header.policies,
+            sites,
+            known,
+            deleted,
+            lost,
+            writers,
+            before,
+            clock: Arc::new(AtomicU64::new(scripted::seconds().unwrap_or_default())),
+            image,
+            backup,
+            backed_up,
+            backup_run,
+            is_tampered: false,
+            has_rotted: false,
+            is_unsettled: false,
+            has_junk: false,
+            tags: 0,
+            seed: 1,
+        })
+    }
+
+    pub fn has_tiers(&self) -> bool {
+        self.sites.len() > 1
+    }
+
+    pub fn now(&self) -> u64 {
+        self.clock.load(Ordering::SeqCst)
+    }
+
+    pub fn fresh_tag(&mut self) -> u32 {
+        self.tags += 1;
+        self.tags
+    }
+
+    /// A process that lives, with each tier as it has it.
+    pub fn process(&mut self, breaks_locks: bool) -> Vec<Process> {
+        self.seed = self.seed.wrapping_add(1 << 32);
+        let life = Life::new(self.seed, &self.clock);
+        let has = |site: &Arc<Site>| Process { site: Arc::clone(site), life: Arc::clone(&life), breaks_locks };
+        self.sites.iter().map(has).collect()
+    }
+
+    pub fn reader(&self, tier: usize) -> Reader {
+        Reader::new(Arc::clone(&self.sites[tier].raw))
+    }
+
+    /// Whether somebody has taken over, or a writer's own attempt is not what it wrote.
+    pub fn is_fenced(&self, writer: usize) -> bool {
+        let handle = &self.writers[writer];
+        let own = self.sites[0].read(&format!("attempts/{:04}", handle.attempt));
+        self.before[0].newest > handle.attempt || !own.is_ok_and(|own| own == handle.own)
+    }
+
+    /// One operation, and its judgement.
+    pub fn step(&mut self, operation: Operation) -> Judged {
+        self.writers.iter().for_each(|handle| handle.life.begin());
+        if self.is_unsettled && !operation.is_by_a_writer() {
+            self.settle()?;
+        }
+        self.before = self.look()?;
+        let effect = self.act(operation)?;
+        if self.writers.iter().any(|handle| handle.life.is_stuck() && !handle.life.is_over()) {
+            return Err("an operation calls its engine without end".to_owned());
+        }
+        self.is_unsettled = operation.is_unsettled() && self.has_tiers();
+        if !self.is_unsettled {
+            self.settle()?;
+        }
+        self.bury_the_dead()?;
+        let after = self.look()?;
+        self.judge(&effect, &after)
+    }
+
+    /// Waits for what promotes.
+    fn settle(&mut self) -> Judged {
+        for handle in self.writers.iter().filter(|_| self.sites.len() > 1) {
+            for _ in 0..3 {
+                match handle.store.wait_for(Tier::Remote) {
+                    Ok(()) => break,
+                    Err(error) => sane(&error)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn bury_the_dead(&mut self) -> Judged {
+        let (dead, alive): (Vec<_>, _) =
+            std::mem::take(&mut self.writers).into_iter().partition(|handle| handle.life.is_over());
+        self.writers = alive;
+        dead.into_iter().try_for_each(bury)
+    }
+
+    pub fn look(&self) -> Judged<Vec<Seen>> {
+        self.sites.iter().map(|site| Seen::of(site).map_err(words)).collect()
+    }
+
+    fn judge(&mut self, effect: &Effect, after: &[Seen]) -> Judged {
+        if let Effect::Deleted { name, is_ok: true } = effect {
+            for (tier, seen) in after.iter().enumerate() {
+                let tag = self.known[tier].get(name).map(|known| known.tag);
+                self.deleted.extend(tag);
+                must(!seen.names.contains(name), || format!("{name} is deleted, and in tier {tier}"))?;
+            }
+        }
+        if let Effect::Saved { name, answer: Answer::Whole | Answer::Saved, .. } = effect {
+            must(after[0].names.contains(name), || format!("{name} is saved, and not there"))?;
+        }
+        // What is new first: in the light of it the rest may go.
+        let before = self.known.clone();
+        for (tier, seen) in after.iter().enumerate() {
+            for name in seen.names.iter().filter(|name| !before[tier].contains_key(name)) {
+                let known = self.whence(effect, tier, *name, &before)?;
+                self.known[tier].insert(*name, known);
+            }
+        }
+        for tier in 0..after.len() {
+            for name in before[tier].keys().filter(|name| !after[tier].names.contains(name)) {
+                self.may_go(effect, tier, *name, after)?;
+            }
+        }
+        self.judge_rest(effect, &after[0])?;
+        if matches!(effect, Effect::Resumed) {
+            self.see_what_was_fetched();
+        }
+        for (shelf, seen) in self.known.iter_mut().zip(after) {
+            shelf.retain(|name, _| seen.names.contains(name));
+        }
+        Ok(())
+    }
+
+    /// A damaged copy here is set aside, and the remote tier's has its name.
+    fn see_what_was_fetched(&mut self) {
+        let Some(there) = self.known.get(1).cloned() else { return };
+        let reader = self.reader(0);
+        let damaged = self.known[0].iter_mut().filter(|(name, known)| !known.whole && there.contains_key(name));
+        for (name, known) in damaged {
+            known.whole = tag_of(&reader, *name).is_ok();
+        }
+    }
+
+    /// Where a checkpoint came from.
+    fn whence(&self, effect: &Effect, tier: usize, name: Name, before: &[Shelf]) -> Judged<Known> {
+        if let Effect::Saved { name: saved, known, answer, .. } = effect {
+            // Promoted already, perhaps.
+            if *saved == name && *answer != Answer::Failed {
+                return Ok(known.clone());
+            }
+        }
+        let fetches = tier == 1 || matches!(effect, Effect::Resumed);
+        let other = before.get(1 - tier).filter(|_| self.has_tiers() && fetches);
+        let source = other.and_then(|shelf| shelf.get(&name)).filter(|known| known.whole || self.is_unsettled);
+        let Some(source) = source else {
+            return Err(format!("{name} is in tier {tier}, where nobody put it"));
+        };
+        must(!self.deleted.contains(&source.tag), || format!("{name} was deleted, and is back in tier {tier}"))?;
+        Ok(Known { whole: true, ..source.clone() })
+    }
+
+    /// Whether a checkpoint may be gone.
+    fn may_go(&self, effect: &Effect, tier: usize, name: Name, after: &[Seen]) -> Judged {
+        let gone = |why: &str| Err(format!("{name} is gone from tier {tier}: {why}, by {effect:?}"));
+        let known = &self.known[tier][&name];
+        let is_pinned = self.before[tier].pins.contains(&name) && after[tier].pins.contains(&name);
+        match effect {
+            Effect::Outside if tier == 0 => return gone("it should be there"),
+            Effect::Resumed if !known.whole => return Ok(()),
+            Effect::Deleted { name: deleted, .. } if *deleted == name => {
+                let whole = |shelf: &Shelf| shelf.iter().any(|(other, it)| *other != name && it.whole);
+                let is_last = known.whole && !self.known.iter().any(whole);
+                return match () {
+                    () if is_pinned => gone("it was pinned"),
+                    () if is_last && !self.has_rotted => gone("it was the last"),
+                    () => Ok(()),
+                };
+            }
+            _ if is_pinned => return gone("it was pinned"),
+            Effect::Collected { tier: collected, policy } if *collected == tier => {
+                let shelf = whole(&self.known[tier]);
+                if self.before[tier].held.contains(&name) {
+                    return gone("a writer goes on from it");
+                }
+                if !known.whole || !policy.protects(&shelf, self.now()).contains(&name) {
+                    return Ok(());
+                }
+                if tier == 0 {
+                    return gone("the policy protects it");
+                }
+            }
+            Effect::Saved { answer, .. } if tier == 0 && *answer == Answer::Failed => {
+                return gone("nothing was saved");
+            }
+            Effect::Saved { resumed, .. } if tier == 0 => {
+                if *resumed == Some(name) {
+                    return gone("its writer resumed from it");
+                }
+            }
+            _ if tier == 0 => return gone("nothing was to be deleted"),
+            _ => {}
+        }
+        if self.before[tier].held.contains(&name) {
+            return gone("a writer goes on from it");
+        }
+        let policy = self.policies[tier];
+        let exact = tier == 0 && !self.has_rotted;
+        if known.whole && (policy.is_monotone() || exact) && !(tier == 1 && matches!(policy, Policy::Young(_))) {
+            let protected = policy.protects(&self.known[tier], self.now());
+            if protected.contains(&name) {
+                return gone("the policy protects it");
+            }
+        }
+        self.may_go_unpromoted(tier, name, known, after)
+    }
+
+    /// What the remote tier is to have does not go before it is there.
+    fn may_go_unpromoted(&self, tier: usize, name: Name, known: &Known, after: &[Seen]) -> Judged {
+        let policy = self.policies[1];
+        if tier == 1 || !self.has_tiers() || !known.whole || !policy.is_monotone() {
+            return Ok(());
+        }
+        let is_there = after[1].names.contains(&name) || self.known[1].contains_key(&name);
+        let mut all = self.known[0].clone();
+        all.extend(self.known[1].iter().map(|(name, known)| (*name, known.clone())));
+        let is_wanted = policy.protects(&all, self.now()).contains(&name);
+        must(is_there || !is_wanted || self.lost.contains(&name), || {
+            format!("{name} is gone from tier 0 and was never promoted")
+        })
+    }
+
+    /// Rotation leaves nothing that no rule protects; a failed save leaves nothing at all.
+    fn judge_rest(&self, effect: &Effect, after: &Seen) -> Judged {
+        let Effect::Saved { answer, resumed, name: saved, .. } = effect else { return Ok(()) };
+        if *answer != Answer::Whole || self.has_tiers() || self.has_rotted {
+            return Ok(());
+        }
+        let protected = self.policies[0].protects(&self.known[0], self.now());
+        for name in after.names.iter().filter(|name| !protected.contains(name)) {
+            let is_spared = after.pins.contains(name) || after.held.contains(name) || *resumed == Some(*name);
+            must(is_spared, || format!("{name} is kept by no rule after {saved} was saved"))?;
+        }
+        Ok(())
+    }
+
+    /// Everything that is there holds what was put in, and nothing else.
+    pub fn audit(&mut self) -> Judged {
+        while let Some(handle) = self.writers.pop() {
+            bury(handle)?;
+        }
+        let after = self.look()?;
+        self.before.clone_from(&after);
+        self.judge(&Effect::Nothing, &after)?;
+        for (tier, shelf) in self.known.iter().enumerate() {
+            let reader = self.reader(tier);
+            for (name, known) in shelf {
+                let tag = tag_of(&reader, *name);
+                must(tag.is_ok() == known.whole, || format!("{name} in tier {tier}: {tag:?}, {known:?}"))?;
+                must(tag.is_ok_and(|tag| tag == known.tag) || !known.whole, || format!("{name} is another's"))?;
+            }
+        }
+        let backup = Reader::new(self.backup.clone());
+        for (name, tag) in &self.backed_up {
+            must(tag_of(&backup, *name).is_ok_and(|there| there == *tag), || format!("copy of {name}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a checkpoint holds, all of it verified.
+pub(super) fn tag_of(reader: &Reader, name: Name) -> Result<u32> {
+    let checkpoint = reader.open_name(name)?;
+    checkpoint.verify()?;
+    tag_in(&checkpoint)
+}
+
+/// What a checkpoint holds.
+pub(super) fn tag_in(checkpoint: &crate::checkpoint::Checkpoint) -> Result<u32> {
+    let tensor = checkpoint.tensor("w")?;
+    let first = tensor.bytes().first_chunk().copied();
+    Ok(first.map(u32::from_le_bytes).unwrap_or_default())
+}
+
+/// Those of which every byte is as it was written.
+fn whole(shelf: &Shelf) -> Shelf {
+    shelf.iter().filter(|(_, known)| known.whole).map(|(name, known)| (*name, known.clone())).collect()
+}
+
+/// Ends a writer without closing it, once it has told its errors.
+pub(super) fn bury(handle: Handle) -> Judged {
+    for _ in 0..4 {
+        match handle.store.wait() {
+            Ok(()) => break,
+            Err(error) => sane(&error)?,
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn must(holds: bool, words: impl FnOnce() -> String) -> Judged {
+    if holds { Ok(()) } else { Err(words()) }
+}
+
+pub(super) fn words(error: Error) -> String {
+    format!("{error:?}")
+}
+
+/// An error that may be.
+pub(super) fn sane(error: &Error) -> Judged {
+    let text = format!("{error:?}");
+    let is_sane = !text.contains("panicked") && !text.contains("does not end");
+    must(is_sane && !matches!(error.kind(), ErrorKind::Mismatch | ErrorKind::LimitExceeded), || text)
+}
