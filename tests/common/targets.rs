@@ -11,12 +11,13 @@ use tensorkeep::{Dtype, ErrorKind, Progress, Snapshot, Tensor, WriteOptions};
 pub type Target = fn(&[u8]);
 
 /// Each target by the name of its file in fuzz/.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("open", open),
     ("read_all", read_all),
     ("resealed", resealed),
     ("records", records),
     ("roundtrip", roundtrip),
+    ("operations", operations),
 ];
 
 /// Any bytes at all: opening them gives a checkpoint or an error.
@@ -207,4 +208,11 @@ pub fn roundtrip(input: &[u8]) {
     assert_eq!(checkpoint.metrics().unwrap(), *snapshot.get_metrics());
     assert_eq!(checkpoint.progress().unwrap(), snapshot.get_progress());
     checkpoint.verify().unwrap();
+}
+
+/// Any operations on a run: saves, pins, deletions, resumes, kills, rot.
+pub fn operations(input: &[u8]) {
+    if let Err(violation) = tensorkeep::testing::operations::run(input) {
+        panic!("{violation}");
+    }
 }

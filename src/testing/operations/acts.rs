@@ -109,7 +109,8 @@ impl World {
         };
         must(attempt > self.before[0].newest, || format!("attempt {attempt} was taken before"))?;
         let (here, there) = (&self.before[0], self.before.get(1));
-        let is_empty = here.names.is_empty() && here.set_aside == 0 && there.is_none_or(|it| it.names.is_empty());
+        let is_empty =
+            here.names.is_empty() && here.set_aside == 0 && there.is_none_or(|it| it.names.is_empty());
         let losses = self.known.iter().flatten().filter_map(|(_, known)| known.loss);
         let handle = Handle {
             store,
@@ -167,7 +168,7 @@ impl World {
                 let observed = handle.observed.take();
                 let losses = [handle.best, observed, loss].into_iter().flatten();
                 handle.best = losses.filter(|loss| loss.is_finite()).min_by(f64::total_cmp);
-                if is_complete { Answer::Whole } else { Answer::Saved }
+                if is_complete && !handle.life.is_over() { Answer::Whole } else { Answer::Saved }
             }
             Err(_) if handle.life.is_over() => Answer::Unknown,
             Err(error) => {
@@ -214,7 +215,8 @@ impl World {
         let (is_fenced, expected) = (self.is_fenced(writer), self.newest_whole(step));
         let has_tiers = self.has_tiers();
         let handle = &mut self.writers[writer];
-        let has_saved = self.before.iter().flat_map(|seen| &seen.names).any(|name| name.attempt == handle.attempt);
+        let has_saved =
+            self.before.iter().flat_map(|seen| &seen.names).any(|name| name.attempt == handle.attempt);
         let resumed = match step {
             Some(step) => handle.store.resume_at(step),
             None => handle.store.resume(),
@@ -229,7 +231,9 @@ impl World {
                     ErrorKind::Damaged => expected.is_none(),
                     ErrorKind::NotFound => step.is_some() && expected.is_none(),
                     ErrorKind::Invalid => step.is_some() && has_saved,
-                    ErrorKind::Busy => step.is_some() && !self.before.iter().all(|it| it.condemned.is_empty()),
+                    ErrorKind::Busy => {
+                        step.is_some() && !self.before.iter().all(|it| it.condemned.is_empty())
+                    }
                     _ => false,
                 };
                 must(is_expected || has_tiers, || format!("resuming: {error:?}, expected {expected:?}"))?;
@@ -248,7 +252,10 @@ impl World {
     }
 
     fn check_resumed(&self, resumed: &Resumed, expected: Option<Name>) -> Judged {
-        let is_certain = !self.is_unsettled && resumed.remote_error.is_none();
+        // A mark in one tier says nothing of the copy in the other.
+        let has_marks = self.before.iter().any(|seen| !seen.condemned.is_empty());
+        let is_certain =
+            !self.is_unsettled && resumed.remote_error.is_none() && !(self.has_tiers() && has_marks);
         let skipped = || resumed.skipped.iter().map(|it| (it.name, it.tier, &it.error)).collect::<Vec<_>>();
         must(resumed.name == expected || !is_certain, || {
             format!("resumed from {:?}, expected {expected:?}, skipped {:?}", resumed.name, skipped())

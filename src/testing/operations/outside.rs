@@ -84,6 +84,7 @@ impl World {
         if operation.b >= 192 {
             life.end_after(u64::from(operation.b % 32));
         }
+        self.has_lost_there |= tier == 1 && !plan.going.is_empty();
         match plan.delete() {
             Ok(done) => {
                 let failed = done.not_deleted.first();
@@ -165,9 +166,7 @@ impl World {
         let Some(name) = self.pick(tier, operation.a) else { return Ok(()) };
         self.sites[tier].raw.delete(&format!("{name}.tkeep")).map_err(words)?;
         self.known[tier].remove(&name);
-        if tier == 1 {
-            self.lost.insert(name);
-        }
+        self.has_lost_there |= tier == 1;
         Ok(())
     }
 

@@ -38,8 +38,10 @@ impl Site {
     fn local() -> Result<Arc<Self>> {
         let shm = PathBuf::from("/dev/shm");
         let parent = if shm.is_dir() { shm } else { std::env::temp_dir() };
-        let name = u128::from_le_bytes(fresh_nonce());
-        let folder = parent.join(format!("tensorkeep-operations-{}-{name:032x}", std::process::id()));
+        // Nonces follow from a script here, the same in every thread.
+        static FOLDERS_MADE: AtomicU64 = AtomicU64::new(0);
+        let number = FOLDERS_MADE.fetch_add(1, Ordering::Relaxed);
+        let folder = parent.join(format!("tensorkeep-operations-{}-{number}", std::process::id()));
         let raw = Arc::new(Local::create(&folder)?);
         Ok(Arc::new(Self { raw, locks: true, is_down: AtomicBool::new(false), folder: Some(folder) }))
     }
@@ -133,7 +135,8 @@ impl Seen {
         }
         let newest = seen.newest;
         seen.held.extend(held.into_iter().filter(|(attempt, _)| *attempt == newest).map(|(_, name)| name));
-        let damaged: BTreeSet<String> = site.raw.list("damaged")?.into_iter().map(|entry| entry.key).collect();
+        let damaged: BTreeSet<String> =
+            site.raw.list("damaged")?.into_iter().map(|entry| entry.key).collect();
         seen.set_aside = damaged.len();
         for entry in site.raw.list("")? {
             let Some(Ok(name)) = entry.key.strip_suffix(".tkeep").map(str::parse::<Name>) else { continue };

@@ -3,8 +3,8 @@
 use super::decode::{Header, Operation};
 use super::model::{Known, Policy, Shelf};
 use super::site::{Life, Process, Seen, Site};
-use crate::engine::vfs::scripted;
 use crate::engine::Memory;
+use crate::engine::vfs::scripted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Name, Reader, RunId, Store, Tier};
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,8 +74,8 @@ pub(super) struct World {
     pub known: Vec<Shelf>,
     /// What `delete` deleted, by what it held.
     pub deleted: BTreeSet<u32>,
-    /// What the remote tier lost, which its writer does not know.
-    pub lost: BTreeSet<Name>,
+    /// What the remote tier has, or had until it was deleted or lost there.
+    pub promoted: BTreeSet<Name>,
     pub writers: Vec<Handle>,
     pub before: Vec<Seen>,
     pub clock: Arc<AtomicU64>,
@@ -86,7 +86,10 @@ pub(super) struct World {
     /// The objects of an attempt, or the identity, are not what a store wrote.
     pub is_tampered: bool,
     pub has_rotted: bool,
+    /// The remote tier has lost a checkpoint, by a tool or by storage, and its writer does not know.
+    pub has_lost_there: bool,
     pub is_unsettled: bool,
+    was_unsettled: bool,
     /// A killed upload's file lies there.
     pub has_junk: bool,
     tags: u32,
@@ -105,13 +108,13 @@ impl World {
     pub fn new(header: &Header) -> Result<Self> {
         let sites = Site::of(header.place)?;
         let (known, before) = sites.iter().map(|_| Default::default()).unzip();
-        let (deleted, lost, writers, image, backup, backed_up, backup_run) = Default::default();
+        let (deleted, promoted, writers, image, backup, backed_up, backup_run) = Default::default();
         Ok(Self {
             policies: header.policies,
             sites,
             known,
             deleted,
-            lost,
+            promoted,
             writers,
             before,
             clock: Arc::new(AtomicU64::new(scripted::seconds().unwrap_or_default())),
@@ -121,7 +124,9 @@ impl World {
             backup_run,
             is_tampered: false,
             has_rotted: false,
+            has_lost_there: false,
             is_unsettled: false,
+            was_unsettled: false,
             has_junk: false,
             tags: 0,
             seed: 1,
@@ -145,7 +150,8 @@ impl World {
     pub fn process(&mut self, breaks_locks: bool) -> Vec<Process> {
         self.seed = self.seed.wrapping_add(1 << 32);
         let life = Life::new(self.seed, &self.clock);
-        let has = |site: &Arc<Site>| Process { site: Arc::clone(site), life: Arc::clone(&life), breaks_locks };
+        let has =
+            |site: &Arc<Site>| Process { site: Arc::clone(site), life: Arc::clone(&life), breaks_locks };
         self.sites.iter().map(has).collect()
     }
 
@@ -163,14 +169,19 @@ impl World {
     /// One operation, and its judgement.
     pub fn step(&mut self, operation: Operation) -> Judged {
         self.writers.iter().for_each(|handle| handle.life.begin());
+        self.before = self.look()?;
         if self.is_unsettled && !operation.is_by_a_writer() {
             self.settle()?;
+            self.before = self.look()?;
+            self.was_unsettled = true;
+            self.is_unsettled = false;
+            self.judge(&Effect::Nothing, &self.before.clone())?;
         }
-        self.before = self.look()?;
         let effect = self.act(operation)?;
         if self.writers.iter().any(|handle| handle.life.is_stuck() && !handle.life.is_over()) {
             return Err("an operation calls its engine without end".to_owned());
         }
+        (self.was_unsettled, self.is_unsettled) = (self.is_unsettled, false);
         self.is_unsettled = operation.is_unsettled() && self.has_tiers();
         if !self.is_unsettled {
             self.settle()?;
@@ -221,6 +232,7 @@ impl World {
             for name in seen.names.iter().filter(|name| !before[tier].contains_key(name)) {
                 let known = self.whence(effect, tier, *name, &before)?;
                 self.known[tier].insert(*name, known);
+                self.promoted.extend((tier == 1).then_some(*name));
             }
         }
         for tier in 0..after.len() {
@@ -229,8 +241,8 @@ impl World {
             }
         }
         self.judge_rest(effect, &after[0])?;
-        if matches!(effect, Effect::Resumed) {
-            self.see_what_was_fetched();
+        if self.has_tiers() {
+            self.see_what_was_copied_again();
         }
         for (shelf, seen) in self.known.iter_mut().zip(after) {
             shelf.retain(|name, _| seen.names.contains(name));
@@ -238,13 +250,13 @@ impl World {
         Ok(())
     }
 
-    /// A damaged copy here is set aside, and the remote tier's has its name.
-    fn see_what_was_fetched(&mut self) {
-        let Some(there) = self.known.get(1).cloned() else { return };
-        let reader = self.reader(0);
-        let damaged = self.known[0].iter_mut().filter(|(name, known)| !known.whole && there.contains_key(name));
-        for (name, known) in damaged {
-            known.whole = tag_of(&reader, *name).is_ok();
+    /// A damaged copy is set aside or rotated away, and the other tier's takes its name.
+    fn see_what_was_copied_again(&mut self) {
+        for tier in 0..self.known.len() {
+            let reader = self.reader(tier);
+            for (name, known) in self.known[tier].iter_mut().filter(|(_, known)| !known.whole) {
+                known.whole = tag_of(&reader, *name).is_ok();
+            }
         }
     }
 
@@ -258,11 +270,14 @@ impl World {
         }
         let fetches = tier == 1 || matches!(effect, Effect::Resumed);
         let other = before.get(1 - tier).filter(|_| self.has_tiers() && fetches);
-        let source = other.and_then(|shelf| shelf.get(&name)).filter(|known| known.whole || self.is_unsettled);
+        let source =
+            other.and_then(|shelf| shelf.get(&name)).filter(|known| known.whole || self.is_unsettled);
         let Some(source) = source else {
             return Err(format!("{name} is in tier {tier}, where nobody put it"));
         };
-        must(!self.deleted.contains(&source.tag), || format!("{name} was deleted, and is back in tier {tier}"))?;
+        must(!self.deleted.contains(&source.tag), || {
+            format!("{name} was deleted, and is back in tier {tier}")
+        })?;
         Ok(Known { whole: true, ..source.clone() })
     }
 
@@ -312,8 +327,16 @@ impl World {
         }
         let policy = self.policies[tier];
         let exact = tier == 0 && !self.has_rotted;
-        if known.whole && (policy.is_monotone() || exact) && !(tier == 1 && matches!(policy, Policy::Young(_))) {
-            let protected = policy.protects(&self.known[tier], self.now());
+        if known.whole
+            && (policy.is_monotone() || exact)
+            && !(tier == 1 && matches!(policy, Policy::Young(_)))
+        {
+            let mut shelf = self.known[tier].clone();
+            if tier == 1 && self.was_unsettled {
+                // What came up and went again meanwhile was not seen there.
+                shelf.extend(self.known[0].iter().map(|(name, known)| (*name, known.clone())));
+            }
+            let protected = policy.protects(&shelf, self.now());
             if protected.contains(&name) {
                 return gone("the policy protects it");
             }
@@ -324,16 +347,14 @@ impl World {
     /// What the remote tier is to have does not go before it is there.
     fn may_go_unpromoted(&self, tier: usize, name: Name, known: &Known, after: &[Seen]) -> Judged {
         let policy = self.policies[1];
-        if tier == 1 || !self.has_tiers() || !known.whole || !policy.is_monotone() {
+        if tier == 1 || self.has_lost_there || !self.has_tiers() || !known.whole || !policy.is_monotone() {
             return Ok(());
         }
-        let is_there = after[1].names.contains(&name) || self.known[1].contains_key(&name);
+        let is_there = after[1].names.contains(&name) || self.promoted.contains(&name);
         let mut all = self.known[0].clone();
         all.extend(self.known[1].iter().map(|(name, known)| (*name, known.clone())));
         let is_wanted = policy.protects(&all, self.now()).contains(&name);
-        must(is_there || !is_wanted || self.lost.contains(&name), || {
-            format!("{name} is gone from tier 0 and was never promoted")
-        })
+        must(is_there || !is_wanted, || format!("{name} is gone from tier 0 and was never promoted"))
     }
 
     /// Rotation leaves nothing that no rule protects; a failed save leaves nothing at all.
@@ -344,7 +365,10 @@ impl World {
         }
         let protected = self.policies[0].protects(&self.known[0], self.now());
         for name in after.names.iter().filter(|name| !protected.contains(name)) {
-            let is_spared = after.pins.contains(name) || after.held.contains(name) || *resumed == Some(*name);
+            let is_spared = name == saved
+                || after.pins.contains(name)
+                || after.held.contains(name)
+                || *resumed == Some(*name);
             must(is_spared, || format!("{name} is kept by no rule after {saved} was saved"))?;
         }
         Ok(())
@@ -363,7 +387,9 @@ impl World {
             for (name, known) in shelf {
                 let tag = tag_of(&reader, *name);
                 must(tag.is_ok() == known.whole, || format!("{name} in tier {tier}: {tag:?}, {known:?}"))?;
-                must(tag.is_ok_and(|tag| tag == known.tag) || !known.whole, || format!("{name} is another's"))?;
+                must(tag.is_ok_and(|tag| tag == known.tag) || !known.whole, || {
+                    format!("{name} is another's")
+                })?;
             }
         }
         let backup = Reader::new(self.backup.clone());
