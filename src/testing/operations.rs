@@ -13,8 +13,10 @@
 
 mod acts;
 mod decode;
+mod judge;
 mod model;
 mod outside;
+mod saves;
 mod site;
 mod world;
 

@@ -1,13 +1,13 @@
-//! What writers do: opening, saving, resuming, pinning and deleting, each with the answer that it must have. Where a remote
+//! What writers do: opening, resuming, pinning and deleting, each with the answer that it must have. Where a remote
 //! tier may be away, the answer is not predicted; what changed is judged all the same.
 
 use super::decode::{Kind, Operation};
-use super::model::{Known, LOSS};
+use super::model::LOSS;
+use super::saves::bad_metric;
 use super::site::Seen;
-use super::world::{Answer, Effect, Handle, Judged, World, bury, must, sane, tag_in, words};
-use crate::error::{ErrorKind, Result};
-use crate::snapshot::{Progress, Snapshot};
-use crate::store::{Every, Mode, Name, Pending, Resumed, Saved, Settings, Store, Tier};
+use super::world::{Effect, Handle, Judged, World, bury, must, sane, tag_in, words};
+use crate::error::ErrorKind;
+use crate::store::{Every, Mode, Name, Resumed, Settings, Store, Tier};
 use std::sync::Arc;
 
 impl World {
@@ -126,12 +126,16 @@ impl World {
             observed: None,
             has_failed: false,
         };
-        let has_lock = handle.is_locked;
+        let clears = handle.is_locked && !handle.life.is_over();
         self.writers.push(handle);
         // Marks of writers before are cleared by now.
         self.before = self.look()?;
-        must(!has_lock || self.before[0].condemned.is_empty(), || "marks of the dead stay".to_owned())?;
-        if operation.a % 4 == 0 { Ok(Effect::Nothing) } else { self.resume(self.writers.len() - 1, None) }
+        must(!clears || self.before[0].condemned.is_empty(), || "marks of the dead stay".to_owned())?;
+        if operation.a.is_multiple_of(4) {
+            Ok(Effect::Nothing)
+        } else {
+            self.resume(self.writers.len() - 1, None)
+        }
     }
 
     /// What killed uploads left is gone under the lock.
@@ -139,69 +143,6 @@ impl World {
         let folder = self.sites[0].folder.clone().filter(|_| !breaks && std::mem::take(&mut self.has_junk));
         let junk = folder.is_some_and(|folder| folder.join(super::outside::JUNK).exists());
         must(!junk, || "what a killed upload left was not swept".to_owned())
-    }
-
-    fn save(&mut self, writer: usize, operation: Operation) -> Judged<Effect> {
-        let (tag, now, is_fenced) = (self.fresh_tag(), self.now(), self.is_fenced(writer));
-        let has_tiers = self.has_tiers();
-        let handle = &mut self.writers[writer];
-        let is_ordered = operation.b < 248;
-        let ahead = 1 + u64::from(operation.b % 7);
-        let step = if is_ordered { handle.step + ahead } else { handle.step.saturating_sub(ahead - 1) };
-        let loss = (!operation.a.is_multiple_of(4)).then(|| f64::from(operation.a / 8) / 4.0);
-        let (name, epoch) = (Name { attempt: handle.attempt, step }, step / 4);
-        let values = [tag; 4];
-        let snapshot = snapshot(&values, step, epoch, loss).map_err(words)?;
-        let saved = match operation.kind {
-            Kind::Stage => stage(&handle.store, &snapshot)?,
-            _ => handle.store.save(&snapshot).map(|saved| is_complete(&saved)),
-        };
-        let resumed = handle.resumed;
-        let known = Known { tag, whole: true, loss, epoch, saved_at: now, resumed_from: resumed };
-        let answer = match saved {
-            Ok(is_complete) => {
-                must(!is_fenced, || format!("{name} is saved by a writer that is fenced"))?;
-                must(handle.has_begun, || format!("{name} is saved before anything was resumed"))?;
-                let is_later = handle.saved.is_none_or(|saved| step > saved);
-                must(is_later, || format!("{name} is saved after {:?}", handle.saved))?;
-                (handle.saved, handle.step) = (Some(step), step);
-                let observed = handle.observed.take();
-                let losses = [handle.best, observed, loss].into_iter().flatten();
-                handle.best = losses.filter(|loss| loss.is_finite()).min_by(f64::total_cmp);
-                if is_complete && !handle.life.is_over() { Answer::Whole } else { Answer::Saved }
-            }
-            Err(_) if handle.life.is_over() => Answer::Unknown,
-            Err(error) => {
-                sane(&error)?;
-                handle.has_failed = true;
-                let is_out_of_order = !handle.has_begun || handle.saved.is_some_and(|saved| step <= saved);
-                let is_expected = match error.kind() {
-                    ErrorKind::Fenced => is_fenced || has_tiers,
-                    ErrorKind::Invalid | ErrorKind::AlreadyExists => is_out_of_order || has_tiers,
-                    ErrorKind::NotPromoted => has_tiers,
-                    _ => false,
-                };
-                must(is_expected, || format!("saving {name}: {error:?}"))?;
-                Answer::Failed
-            }
-        };
-        Ok(Effect::Saved { name, known, answer, resumed })
-    }
-
-    fn observe(&mut self, writer: usize, operation: Operation) -> Judged<Effect> {
-        const STRANGE: [f64; 3] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
-        let strange = STRANGE.get(usize::from(operation.b % 8));
-        let loss = strange.copied().unwrap_or(f64::from(operation.a / 8) / 4.0);
-        let is_predicted = !self.has_rotted && !self.has_tiers() && !self.is_tampered;
-        let handle = &mut self.writers[writer];
-        handle.store.observe(LOSS, loss);
-        handle.observed = Some(loss);
-        let due = handle.store.due(&Progress::new(handle.step + 1));
-        let is_best = loss.is_finite() && handle.best.is_none_or(|best| loss < best);
-        must(!is_predicted || handle.has_failed || due.is_some() == is_best, || {
-            format!("a loss of {loss} after {:?} is due: {due:?}", handle.best)
-        })?;
-        Ok(Effect::Nothing)
     }
 
     fn resume_at(&mut self, writer: usize, operation: Operation) -> Judged<Effect> {
@@ -370,45 +311,4 @@ impl World {
         must(is_right, || format!("{listed:?} are listed, {:?} are there", self.before[0].names))?;
         Ok(Effect::Nothing)
     }
-}
-
-fn snapshot(values: &[u32; 4], step: u64, epoch: u64, loss: Option<f64>) -> Result<Snapshot<'_>> {
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("w", &values[..])?.progress(Progress::new(step).epoch(epoch));
-    if let Some(loss) = loss {
-        snapshot.metric(LOSS, loss)?;
-    }
-    Ok(snapshot)
-}
-
-/// Whether rotation did all that it had to.
-fn is_complete(saved: &Saved) -> bool {
-    saved.rotation_error.is_none() && saved.not_deleted.is_empty()
-}
-
-/// A save in the background, waited for. Its error is told by the next call, once.
-fn stage(store: &Store, snapshot: &Snapshot<'_>) -> Judged<Result<bool>> {
-    let pending: Pending = match store.stage(snapshot) {
-        Ok(Some(pending)) => pending,
-        Ok(None) => return Err("there is a place, and nothing was saved".to_owned()),
-        Err(error) => return Ok(Err(error)),
-    };
-    let outcome = pending.wait();
-    must(pending.outcome().is_some(), || "what was waited for has no outcome".to_owned())?;
-    match outcome {
-        Ok(saved) => Ok(Ok(is_complete(&saved))),
-        Err(_) => match store.wait() {
-            Ok(()) => Err("the error of a save in the background was told to nobody".to_owned()),
-            Err(error) => Ok(Err(error)),
-        },
-    }
-}
-
-/// What cannot be ranked is refused where it is said.
-fn bad_metric(operation: Operation) -> Judged<Effect> {
-    const BAD: [f64; 3] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
-    let refused = Snapshot::new().metric(LOSS, BAD[usize::from(operation.a) % BAD.len()]).map(drop);
-    let is_refused = refused.is_err_and(|error| error.kind() == ErrorKind::Invalid);
-    must(is_refused, || "a metric that cannot be ranked was taken".to_owned())?;
-    Ok(Effect::Nothing)
 }

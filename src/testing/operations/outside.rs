@@ -33,7 +33,11 @@ impl World {
             Kind::Clock => {
                 let by = 1_u64 << (operation.b % 20);
                 let now = self.now();
-                let then = if operation.a % 2 == 0 { now.saturating_add(by) } else { now.saturating_sub(by) };
+                let then = if operation.a.is_multiple_of(2) {
+                    now.saturating_add(by)
+                } else {
+                    now.saturating_sub(by)
+                };
                 self.set_clock(then);
             }
             Kind::TakeImage => {
@@ -42,7 +46,7 @@ impl World {
             }
             Kind::Replace if !self.has_tiers() => self.replace(operation)?,
             Kind::Disconnect if self.has_tiers() => {
-                self.sites[1].is_down.store(operation.a % 4 == 0, Ordering::SeqCst);
+                self.sites[1].is_down.store(operation.a.is_multiple_of(4), Ordering::SeqCst);
             }
             _ => {}
         }
@@ -219,7 +223,7 @@ impl World {
 
     /// By another run, or by this one as it was.
     fn replace(&mut self, operation: Operation) -> Judged {
-        let image = match self.image.clone().filter(|_| operation.a % 2 == 0) {
+        let image = match self.image.clone().filter(|_| operation.a.is_multiple_of(2)) {
             Some(image) => image,
             None => self.other_run(operation.b).map_err(words)?,
         };
