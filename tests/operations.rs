@@ -101,7 +101,7 @@ fn ten_million_random_operations_keep_every_promise() {
 #[test]
 fn every_input_means_something() {
     for len in 0..40 {
-        let input: Vec<u8> = (0..len).map(|byte| byte * 37).collect();
+        let input: Vec<u8> = (0..len).map(|byte: u8| byte.wrapping_mul(37)).collect();
         assert_eq!(
             run(&input).map_err(|violation| violation.to_string()),
             Ok((input.len() / 4).saturating_sub(1))
