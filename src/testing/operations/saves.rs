@@ -63,7 +63,9 @@ impl World {
         let handle = &mut self.writers[writer];
         handle.store.observe(LOSS, loss);
         handle.observed = Some(loss);
-        let due = handle.store.due(&Progress::new(handle.step + 1));
+        // A step that was saved is not due again, also when it was lost since.
+        let newest = handle.saved.map_or(handle.step, |saved| saved.max(handle.step));
+        let due = handle.store.due(&Progress::new(newest + 1));
         let is_best = loss.is_finite() && handle.best.is_none_or(|best| loss < best);
         must(!is_predicted || handle.has_failed || due.is_some() == is_best, || {
             format!("a loss of {loss} after {:?} is due: {due:?}", handle.best)
