@@ -30,7 +30,11 @@ impl Core {
         // Refused in all tiers before it is deleted in one.
         tiers.iter().try_for_each(|reader| self.attempt.check(reader.engine()).map(drop))?;
         tiers.iter().try_for_each(|reader| self.check_superfluous(reader, name))?;
-        tiers.into_iter().try_for_each(|reader| self.delete_in(reader, name))
+        tiers.into_iter().try_for_each(|reader| self.delete_in(reader, name))?;
+        if let Some(remote) = &self.remote {
+            remote.forget(name);
+        }
+        Ok(())
     }
 
     fn delete_in(&self, reader: &Reader, name: Name) -> Result<()> {

@@ -122,9 +122,7 @@ impl Core {
                 (queue, is_last_resort) = (std::mem::take(&mut condemned).into(), true);
             }
             let Some((name, tier)) = queue.pop_front() else { break };
-            let mut tier = tier;
-            let verified =
-                self.open_in(&mut tier, name).and_then(|checkpoint| self.verified(checkpoint, name));
+            let verified = self.open_in(tier, name).and_then(|checkpoint| self.verified(checkpoint, name));
             match verified.and_then(|found| Ok((is_last_resort || self.holds(name, tier)?, found))) {
                 Ok((true, (checkpoint, progress))) => {
                     self.known().resumed_from = Some(name);
@@ -184,18 +182,15 @@ impl Core {
     }
 
     /// Opens a checkpoint where it is, to be read. One that only the remote tier has is fetched to the local one on the
-    /// way: reading it once over the network is enough. Where the local one had it all along, that is the tier.
-    fn open_in(&self, tier: &mut Tier, name: Name) -> Result<Checkpoint> {
-        let Some(remote) = self.reader_of(*tier).filter(|_| *tier == Tier::Remote) else {
+    /// way: reading it once over the network is enough.
+    fn open_in(&self, tier: Tier, name: Name) -> Result<Checkpoint> {
+        let Some(remote) = self.reader_of(tier).filter(|_| tier == Tier::Remote) else {
             return self.reader.open_to_read(name);
         };
         match remote.copy_to(name, &self.reader, |_| ()) {
-            Ok(copied) => {
-                if copied == Copied::AlreadyThere {
-                    *tier = Tier::Local;
-                }
-                self.reader.open_to_read(name)
-            }
+            Ok(Copied::Written(_)) => self.reader.open_to_read(name),
+            // The local one was tried before, and is damaged or about to be deleted: its bytes say nothing of these.
+            Ok(Copied::AlreadyThere) => remote.open_name(name),
             Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => Err(error),
             // Where there is no room for it here, it is read from there.
             Err(_) => remote.open_name(name),

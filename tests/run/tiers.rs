@@ -64,6 +64,38 @@ fn what_is_deleted_on_its_way_up_stays_deleted() {
     assert_eq!((steps(disk), steps(remote.inner)), (vec![1], vec![1]));
 }
 
+// G6: each tier's copy is judged by its own bytes.
+#[test]
+fn a_damaged_local_copy_condemns_no_whole_remote_one() {
+    let (disk, remote) = (Hooked::lockless(Memory::new()), Hooked::lockless(Memory::new()));
+    let open =
+        || Store::open_tiered(disk.clone(), remote.clone(), Settings::new().keep(Keep::all())).unwrap();
+    let store = open();
+    save_all(&store, 1..=2);
+    store.close().unwrap();
+    // Without renames it is marked, and stays under its name.
+    rot(&disk.inner, 2);
+    let resumed = open().resume().unwrap();
+    let skipped: Vec<_> = resumed.skipped.iter().map(|skipped| (skipped.name.step, skipped.tier)).collect();
+    assert_eq!((resumed.next_step(), resumed.tier, skipped), (2, Some(Tier::Remote), vec![(2, Tier::Local)]));
+    assert_eq!(steps(remote.inner), [1, 2]);
+}
+
+// Else the local tier's rotation lets go what the remote one wants now.
+#[test]
+fn what_is_deleted_leaves_its_place_in_the_remote_tier() {
+    let (disk, remote) = (Memory::new(), Hooked::lockless(Memory::new()));
+    let settings = Settings::new().keep(Keep::all()).keep_remote(Keep::last(2));
+    let store = Store::open_tiered(disk, remote.clone(), settings).unwrap();
+    save_all(&store, 1..=3);
+    store.wait_for(Tier::Remote).unwrap();
+    assert_eq!(steps(remote.inner.clone()), [2, 3]);
+    store.delete(3).unwrap();
+    assert_eq!(store.unpromoted().unwrap().iter().map(|name| name.step).collect::<Vec<_>>(), [1]);
+    store.wait_for(Tier::Remote).unwrap();
+    assert_eq!(steps(remote.inner), [1, 2]);
+}
+
 // G3 G9: the remote tier's rotation of a zombie.
 #[test]
 fn a_zombies_rotation_of_the_remote_tier_spares_a_newer_writers_run() {

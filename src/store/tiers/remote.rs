@@ -173,6 +173,13 @@ impl Remote {
         Ok(now)
     }
 
+    /// A checkpoint is not there any more: what its place was needed for may be wanted now.
+    pub(in crate::store) fn forget(&self, name: Name) {
+        if let Contact::Held { there, .. } = &mut *self.lock() {
+            there.retain(|candidate| candidate.name != name);
+        }
+    }
+
     /// Local checkpoints that belong in the remote tier and are not there, newest first.
     pub(in crate::store) fn unpromoted(&self, core: &Core, local: &[Candidate]) -> Vec<Name> {
         let there = self.there();
