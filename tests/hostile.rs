@@ -224,7 +224,9 @@ fn pipes_links_and_folders_with_a_checkpoints_name_are_in_nobodys_way_and_not_de
     std::fs::create_dir(run.join("0001-0000000003.tkeep")).unwrap();
     let names = within_a_second(move || {
         let store = Store::open(Local::create(&run).unwrap(), Settings::new().keep(Keep::last(1))).unwrap();
-        assert_eq!(store.resume().unwrap().next_step(), 0);
+        // A link stands for its file: this one is a checkpoint that does not verify. What is set aside is the link.
+        assert_eq!(store.resume().unwrap_err().kind(), ErrorKind::Damaged);
+        store.start_over();
         save(&store, 10);
         save(&store, 20);
         store.list().unwrap().into_iter().map(|info| info.name.step).collect::<Vec<_>>()

@@ -179,6 +179,7 @@ fn p9_the_old_checkpoint_stays_until_the_new_one_is_durable() {
 fn p12_a_leftover_never_blocks_a_save() {
     let (_folder, run) = killed("p12");
     let store = open(&run, Keep::all());
+    store.resume().unwrap();
     let left = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(left.filter(|name| name.to_string_lossy().starts_with(".tmp-")).count(), 0, "swept");
     // Whatever name a crash of whatever program left, also after the sweep.
