@@ -114,14 +114,21 @@ impl Background {
         let (call, stall) = (Timer::start(), Stall::default());
         let Some(place) = self.take_place()? else { return Ok(None) };
         let begun = self.core.lock_schedule().begin();
-        let progressing = self.hand_over(place, make()?, begun, &stall)?;
+        let snapshot = make()?;
+        // Asked before it is handed over: a failure behind that may be its own.
+        let is_due = !lock(&self.shared.state).unreported.is_empty();
+        let progressing = self.hand_over(place, snapshot, begun, &stall)?;
         stall.was(call.elapsed());
         let overlooked = lock(&self.shared.state).overlooked.pop_front();
         match overlooked {
             Some(error) => Err(Error::new(error.kind(), "nobody looked at an earlier failure")
                 .help("the save of this call is on its way all the same; look at Pending::earlier_error")
                 .because(error)),
-            None => Ok(Some(Pending::new(progressing, self.earlier_error(), &self.shared))),
+            None => {
+                let earlier = if is_due { self.unreported() } else { None };
+                let earlier = earlier.or_else(|| self.core.check_promotions().err());
+                Ok(Some(Pending::new(progressing, earlier, &self.shared)))
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 /// What a killed upload leaves in a folder.
-pub(super) const JUNK: &str = ".tmp-junk-00";
+pub(super) const JUNK: &str = ".tmp-junk-00000000000000000000000000000000";
 
 impl World {
     pub fn act_outside(&mut self, operation: Operation) -> Judged<Effect> {

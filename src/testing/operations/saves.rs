@@ -95,6 +95,10 @@ fn stage(store: &Store, snapshot: &Snapshot<'_>) -> Judged<Result<bool>> {
         Ok(None) => return Err("there is a place, and nothing was saved".to_owned()),
         Err(error) => return Ok(Err(error)),
     };
+    // Looked at, so that no later call has to tell it instead.
+    if let Some(earlier) = pending.earlier_error() {
+        sane(&earlier)?;
+    }
     let outcome = pending.wait();
     must(pending.outcome().is_some(), || "what was waited for has no outcome".to_owned())?;
     match outcome {
