@@ -238,6 +238,10 @@ fn another_checkpoint_under_the_same_name_is_never_overwritten() {
     let other = elsewhere.local_run(2, 2, 1001).display().to_string();
     let output = place.run(&["cp", &other, RUN]);
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && words.contains("another run"), "{output:?}");
+    // Also not by force.
+    let output = place.run(&["cp", &other, RUN, "--force"]);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(1) && words.contains("0001-0000000001.tkeep"), "{output:?}");
     place.ok(&["verify", RUN]);
 }
