@@ -83,7 +83,7 @@ impl Case<'_> {
     /// Before anything is repaired: what a reader sees is whole, and everything promised is there.
     fn check_view(&self, disk: &Disk) -> Check<BTreeSet<Name>> {
         let whole = whole_ones(disk)?;
-        let Promise { keep, started, saved, pinned, deleted, resumed_from } = self.promise;
+        let Promise { keep, started, saved, pinned, deleting, deleted, resumed_from } = self.promise;
         let foreign = whole.difference(started).next();
         ensure(foreign.is_none(), Broken::ForeignIsVisible, || format!("{foreign:?} was never begun"))?;
         let back = whole.intersection(deleted).next();
@@ -92,12 +92,13 @@ impl Case<'_> {
             ensure(!pinned.contains(name) && *resumed_from != Some(*name), Broken::ProtectedIsLost, || {
                 format!("{name} is gone")
             })?;
-            let newer = whole.range(name..).count();
+            let newer = whole.union(deleting).filter(|there| *there >= name).count();
             ensure(newer >= *keep, Broken::SavedIsLost, || {
                 format!("{name} returned Ok and is gone; {newer} newer ones are there, {keep} are kept")
             })?;
         }
-        ensure(whole.len() >= saved.len().min(*keep), Broken::TooFewAreWhole, || {
+        let kept = whole.union(deleting).count();
+        ensure(kept >= saved.len().min(*keep), Broken::TooFewAreWhole, || {
             format!("{} are whole, {} were saved, {keep} are kept", whole.len(), saved.len())
         })?;
         self.check_identity(disk, &whole)?;

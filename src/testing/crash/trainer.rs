@@ -72,14 +72,16 @@ pub struct Promise {
     /// Saves that returned Ok.
     pub(super) saved: BTreeSet<Name>,
     pub(super) pinned: BTreeSet<Name>,
+    /// What was asked to be deleted: from then on it may be gone, and counts among what is kept.
+    pub(super) deleting: BTreeSet<Name>,
     pub(super) deleted: BTreeSet<Name>,
     pub(super) resumed_from: Option<Name>,
 }
 
 impl Promise {
     pub(super) fn nothing(keep: usize) -> Self {
-        let (started, saved, pinned, deleted) = Default::default();
-        Self { keep, started, saved, pinned, deleted, resumed_from: None }
+        let (started, saved, pinned, deleting, deleted) = Default::default();
+        Self { keep, started, saved, pinned, deleting, deleted, resumed_from: None }
     }
 }
 
@@ -111,7 +113,10 @@ impl Log {
                 Event::Started(name) => drop(promise.started.insert(*name)),
                 Event::Saved(name) => drop(promise.saved.insert(*name)),
                 Event::Pinned(name) => drop(promise.pinned.insert(*name)),
-                Event::Deleting(name) => drop(promise.saved.remove(name)),
+                Event::Deleting(name) => {
+                    promise.saved.remove(name);
+                    promise.deleting.insert(*name);
+                }
                 Event::Deleted(name) => drop(promise.deleted.insert(*name)),
             }
         }
