@@ -20,6 +20,7 @@ mod decorator;
 pub(crate) mod local;
 pub(crate) mod map;
 pub(crate) mod memory;
+#[cfg(target_os = "linux")]
 mod network;
 pub(crate) mod vfs;
 

@@ -211,6 +211,7 @@ impl Stat {
 }
 
 /// As much as the kernel reads for one request where nobody set another bound. What is beyond it, it leaves out.
+#[cfg(target_os = "linux")]
 const READ_AHEAD: usize = 128 << 10;
 
 /// An open file of the operating system.
