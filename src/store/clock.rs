@@ -24,6 +24,7 @@ pub(super) fn is_scripted() -> bool {
 pub(super) fn date(seconds_since_1970: u64) -> String {
     const DAY: u64 = 86_400;
     let (days, second) = (seconds_since_1970 / DAY, seconds_since_1970 % DAY);
+    // Howard Hinnant, "chrono-compatible low-level date algorithms".
     // Years of 365.2425 days that begin with March, so that the leap day is the last: the proleptic Gregorian calendar.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);

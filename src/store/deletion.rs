@@ -25,7 +25,7 @@
 //!   of what is gone and, under the lock, those of processes that it can see to be dead. A maker that may only stand
 //!   still keeps its marks: such a checkpoint cannot be pinned or gone back to until a rotation or `gc` has deleted it. It is
 //!   still tried, last, by a resume.
-//! * **A promotion under way** is given up before `delete` deletes; see `tiers/promote.rs`.
+//! * **A promotion under way** is given up before `delete` deletes; see `tiers/upward.rs`.
 //! * **A power cut** ends all of them. Marks need not survive it, so they cost no fsync.
 //!
 //! A deletion that fails may still happen later (a request that was delayed by the network): its mark stays.
