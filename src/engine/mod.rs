@@ -7,7 +7,8 @@
 //!   again: a second commit to it is [`CommitError::Conflict`], also when both raced, and exactly one of them wins.
 //! * **Durable on Ok.** When `commit` returns Ok, the object survives a power cut, as far as [`Caps::durable`] says.
 //! * **An abandoned upload leaves nothing visible.** Dropping an [`Upload`] aborts it. What a kill leaves behind is
-//!   never listed, never opened, never in the way of a new upload to the same key, and swept under the next lock.
+//!   never listed, never opened, never in the way of a new upload to the same key, and swept under the next lock where
+//!   the engine can tell whose it is.
 //! * **Three outcomes of a commit**, because a caller acts differently on each: see [`CommitError`].
 //! * **Reads need no lock** and see the object whole while it exists. An open [`Blob`] stays readable after `delete`, or,
 //!   on storage that keeps nothing open, gives `NotFound` from then on, and never other bytes.

@@ -2,6 +2,7 @@
 //! Where two writers meet without a lock, the older one is fenced by this; where a run's folder was removed, replaced or
 //! restored under a writer, so is that writer, because the object that it wrote is not there any more.
 
+use super::absent::{self, Absent};
 use super::catalog::is_damage;
 use super::clock;
 use super::naming::{
@@ -176,26 +177,44 @@ impl Attempt {
     /// # Errors
     /// `Fenced`, and whatever the engine says.
     pub(super) fn check(&self, engine: &dyn Engine) -> Result<Board> {
-        let board = match Board::read(engine) {
+        let mut absent = Absent::default();
+        loop {
+            let board = self.board(engine)?;
+            match content(engine, self.number) {
+                Ok(there) if there == self.content => return Ok(board),
+                Ok(_) => {
+                    return Err(self.fenced(engine, "an attempt of that number by another writer".to_owned()));
+                }
+                // It is listed: a single answer does not end a run.
+                Err(error) if absent::is_absence(&error) && board.newest == self.number => {
+                    if !absent.ask_again([self.number]) {
+                        return Err(absent::told(error));
+                    }
+                }
+                Err(error) if absent::is_absence(&error) => {
+                    return match self.pending.load(Ordering::Acquire) {
+                        true => Ok(board),
+                        false => Err(self.fenced(engine, "a run that does not know this attempt".to_owned())),
+                    };
+                }
+                // A sector of the writer's own note that cannot be read says nothing about other writers.
+                Err(error) if is_damage(&error) => return Ok(board),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// What is listed, as long as no newer attempt is.
+    fn board(&self, engine: &dyn Engine) -> Result<Board> {
+        match Board::read(engine) {
+            Ok(board) if board.newest > self.number => {
+                Err(self.fenced(engine, format!("attempt {}", board.newest)))
+            }
             // Not that no attempt is listed: the run itself is not there.
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(self.fenced(engine, "a run that was removed".to_owned()).because(error));
+                Err(self.fenced(engine, "a run that was removed".to_owned()).because(error))
             }
-            board => board?,
-        };
-        if board.newest > self.number {
-            return Err(self.fenced(engine, format!("attempt {}", board.newest)));
-        }
-        match content(engine, self.number) {
-            Ok(there) if there == self.content => Ok(board),
-            Ok(_) => Err(self.fenced(engine, "an attempt of that number by another writer".to_owned())),
-            Err(error) if error.kind() == ErrorKind::NotFound => match self.pending.load(Ordering::Acquire) {
-                true => Ok(board),
-                false => Err(self.fenced(engine, "a run that does not know this attempt".to_owned())),
-            },
-            // A sector of the writer's own note that cannot be read says nothing about other writers.
-            Err(error) if is_damage(&error) => Ok(board),
-            Err(error) => Err(error),
+            board => board,
         }
     }
 

@@ -254,7 +254,10 @@ fn save_all(core: &Core, shared: &Shared, queue: Receiver<Job>) {
         // Staged memory is free again before anyone who waited for a place goes on.
         let freed = caught("the data of a save, when it was freed,", || drop(snapshot));
         match &saved {
-            Ok(_) => core.lock_schedule().arrived(number),
+            Ok(_) => {
+                core.lock_schedule().arrived(number);
+                core.wake_promoter();
+            }
             Err(_) => core.lock_schedule().failed(number),
         }
         if let (Ok(saved), Err(error)) = (&saved, freed) {

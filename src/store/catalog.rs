@@ -1,6 +1,7 @@
 //! The checkpoints of a run, to read: listing, finding, opening. Owns: [`Reader`], and a memory of what immutable
 //! objects said of themselves. Takes no lock and writes nothing.
 
+use super::absent::{self, Absent};
 use super::deletion;
 use super::keep::Mode;
 use super::naming::{DAMAGED, Name, damaged_mark_key};
@@ -11,9 +12,6 @@ use crate::engine::{Engine, Unchanging};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// How often a reader that finds a listing outdated lists again. Each time a writer has saved and rotated meanwhile.
-const MOST_LISTINGS: usize = 100;
 
 /// What a listing says of one checkpoint.
 #[derive(Clone, Debug)]
@@ -89,7 +87,8 @@ impl Reader {
     pub fn list(&self) -> Result<Vec<Info>> {
         let info = |found: Found| {
             let Found { name, len, pinned, state } = found;
-            Info { name, key: name.key(), len, pinned, state: state.map(|state| (*state).clone()) }
+            let state = state.map(|state| (*state).clone()).map_err(|error| Arc::new(absent::told(error)));
+            Info { name, key: name.key(), len, pinned, state }
         };
         Ok(self.find_all()?.into_iter().map(info).collect())
     }
@@ -104,19 +103,22 @@ impl Reader {
     }
 
     fn find_all(&self) -> Result<Vec<Found>> {
-        let pins = deletion::pins(&*self.engine)?;
-        let mut all = Vec::new();
-        for (name, len) in self.entries()? {
-            let state = match self.state(name) {
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                state => state.map_err(Arc::new),
+        let mut absent = Absent::default();
+        loop {
+            let pins = deletion::pins(&*self.engine)?;
+            let find = |(name, len): (Name, u64)| {
+                let pinned = !pins.is_empty() && pins.contains(&name.pin_key());
+                Found { name, len, pinned, state: self.state(name) }
             };
-            let pinned = !pins.is_empty() && pins.contains(&name.pin_key());
-            all.push(Found { name, len, pinned, state });
+            let all: Vec<Found> = self.entries()?.into_iter().map(find).collect();
+            let is_absent = |found: &&Found| found.state.as_ref().is_err_and(absent::is_absence);
+            if absent.ask_again(all.iter().filter(is_absent).map(|found| found.name)) {
+                continue;
+            }
+            // Sorted by name. What is gone need not be remembered.
+            self.known().retain(|name, _| all.binary_search_by_key(name, |found| found.name).is_ok());
+            return Ok(all);
         }
-        // Sorted by name. What is gone need not be remembered.
-        self.known().retain(|name, _| all.binary_search_by_key(name, |found| found.name).is_ok());
-        Ok(all)
     }
 
     /// The newest checkpoint that opens, if there is one. Its tensors are verified on touch.
@@ -149,22 +151,23 @@ impl Reader {
     /// What is gone since it was listed was deleted behind the commit of a newer one, which an old listing does not
     /// have: then everything is listed again.
     fn first_that_opens(&self, list: impl Fn() -> Result<Vec<Name>>) -> Result<Option<Checkpoint>> {
-        'listing: for listing in 1..=MOST_LISTINGS {
+        let mut absent = Absent::default();
+        'listing: loop {
             let mut damage = None;
             for name in list()? {
                 match self.open_name(name) {
                     Ok(checkpoint) => return Ok(Some(checkpoint)),
-                    Err(error) if error.kind() == ErrorKind::NotFound && listing < MOST_LISTINGS => {
+                    Err(error) if absent::is_absence(&error) && absent.ask_again([name]) => {
                         continue 'listing;
                     }
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    Err(error) if is_damage(&error) => damage = damage.or(Some(error)),
+                    Err(error) if is_damage(&error) || absent::is_absence(&error) => {
+                        damage = damage.or(Some(absent::told(error)));
+                    }
                     Err(error) => return Err(error),
                 }
             }
             return damage.map_or(Ok(None), Err);
         }
-        Ok(None)
     }
 
     /// The checkpoint of a step; where several attempts have it, the newest attempt's.
@@ -247,13 +250,15 @@ struct Found {
     name: Name,
     len: u64,
     pinned: bool,
-    state: Result<Arc<State>, Arc<Error>>,
+    state: Result<Arc<State>>,
 }
 
 /// Whether the object itself is at fault, so that an older one may do: its bytes lie, or what holds them says that it
 /// cannot give them.
 pub(super) fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign) || says_rot(error)
+    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign)
+        || says_rot(error)
+        || absent::is_told(error)
 }
 
 /// Whether this is one of the codes by which file systems report rot. Linux: EIO, and of XFS, ext4, Btrfs and what they stand

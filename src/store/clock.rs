@@ -20,6 +20,13 @@ pub(super) fn is_scripted() -> bool {
     false
 }
 
+/// Waits, unless this is a simulated run.
+pub(super) fn pause(duration: Duration) {
+    if !is_scripted() {
+        std::thread::sleep(duration);
+    }
+}
+
 /// A time as `2026-11-28 20:15:03 UTC`.
 pub(super) fn date(seconds_since_1970: u64) -> String {
     const DAY: u64 = 86_400;

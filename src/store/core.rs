@@ -10,7 +10,7 @@ use super::resume::Resumed;
 use super::retention::Spared;
 use super::run_id::{self, RunId};
 use super::schedule::Schedule;
-use super::settings::Settings;
+use super::settings::{Settings, default_codec};
 use super::tiers::Remote;
 use crate::engine::{Engine, Lock};
 use crate::error::Result;
@@ -54,9 +54,11 @@ impl Core {
     pub(super) fn open(
         engine: Arc<dyn Engine>,
         remote: Option<Arc<dyn Engine>>,
-        settings: Settings,
+        mut settings: Settings,
     ) -> Result<Self> {
         settings.check()?;
+        // Asked behind that: an engine may have to write to know what it can do.
+        settings.write = settings.write.codec_unless_set(default_codec(&*engine));
         let mut schedule = Schedule::start(settings.every.clone(), Instant::now())?;
         let mut writer = Writer::this_process(seconds_since_1970());
         let lock = attempt::lock_or_fence(&*engine, &writer)?;

@@ -198,7 +198,7 @@ pub(super) fn is_being_deleted(engine: &dyn Engine, name: Name) -> Result<bool> 
         if clock::is_scripted() {
             break;
         }
-        std::thread::sleep(Duration::from_millis(10 + 5 * u64::from(pause)));
+        clock::pause(Duration::from_millis(10 + 5 * u64::from(pause)));
     }
     Ok(true)
 }

@@ -1,6 +1,7 @@
 //! The checkpoints of one run over one engine, or over two tiers. Owns: [`Store`], the writer's lock and attempt, and
 //! deletion. Knows engines by their contract and containers by their reader and writer, never a file or a byte of either.
 
+mod absent;
 mod attempt;
 mod background;
 mod catalog;
@@ -87,12 +88,7 @@ impl Store {
         Self::open_on(engine, None, settings)
     }
 
-    fn open_on(
-        engine: Arc<dyn Engine>,
-        remote: Option<Arc<dyn Engine>>,
-        mut settings: Settings,
-    ) -> Result<Self> {
-        settings.write = settings.write.codec_unless_set(settings::default_codec(&*engine));
+    fn open_on(engine: Arc<dyn Engine>, remote: Option<Arc<dyn Engine>>, settings: Settings) -> Result<Self> {
         let core = Arc::new(Core::open(engine, remote, settings)?);
         let background = Background::new(Arc::clone(&core));
         Ok(Self { background, promoter: None, staging: Staging::default(), core })

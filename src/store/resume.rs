@@ -1,6 +1,7 @@
 //! Resuming: the newest checkpoint that verifies, byte for byte, from either tier. Owns: walking back past damaged ones, setting them
 //! aside (never deleting), and saying so.
 
+use super::absent::{self, Absent};
 use super::catalog::{Reader, is_damage};
 use super::copy::Copied;
 use super::core::Core;
@@ -62,15 +63,21 @@ pub struct Skipped {
 /// A checkpoint in one of the tiers.
 type Place = (Name, Tier);
 
+/// What walking along the places came to.
+enum Walk {
+    Found(Place, Checkpoint, Progress),
+    /// One was listed and is not there.
+    ListAgain,
+    Nothing,
+}
+
 impl Core {
     pub(super) fn resume(&self) -> Result<Resumed> {
-        let (places, remote_error) = self.places()?;
-        // Better than nothing is also what another process is about to delete.
-        self.resume_first_of(places, true, remote_error)
+        self.resume_from(None)
     }
 
     pub(super) fn resume_at(&self, step: u64) -> Result<Resumed> {
-        let (mut places, remote_error) = self.places()?;
+        let (places, _) = self.places()?;
         if places.iter().any(|(name, _)| name.attempt == self.attempt.number) {
             return Err(Error::invalid(
                 "this attempt has saved already: what it saves after going back would be older",
@@ -79,9 +86,7 @@ impl Core {
             .help("open the store again, then go back"));
         }
         let newest = places.iter().find(|(name, _)| name.step == step).map(|(name, _)| *name);
-        let name = newest.map_or_else(|| self.reader.find(step), Ok)?;
-        places.retain(|(there, _)| *there == name);
-        self.resume_first_of(places, false, remote_error)
+        self.resume_from(Some(newest.map_or_else(|| self.reader.find(step), Ok)?))
     }
 
     /// All checkpoints, newest first, of each the local one first; and why the remote tier was not asked.
@@ -107,53 +112,95 @@ impl Core {
         }))
     }
 
-    /// Resumes from the first that verifies. What is being deleted comes last, or is an error.
-    fn resume_first_of(
-        &self,
-        newest_first: Vec<Place>,
-        takes_condemned: bool,
-        remote_error: Option<Error>,
-    ) -> Result<Resumed> {
-        let (sound, mut condemned) = self.apart(newest_first)?;
-        let (mut queue, mut skipped) = (VecDeque::from(sound), Vec::new());
-        let mut is_last_resort = false;
+    /// Resumes from the newest that verifies, or from exactly this one. That there is nothing to resume from is believed
+    /// only of a listing that has nothing: what is listed and is not there is listed again.
+    fn resume_from(&self, only: Option<Name>) -> Result<Resumed> {
+        let (mut skipped, mut absent) = (Vec::new(), Absent::default());
         loop {
-            if queue.is_empty() && takes_condemned && !is_last_resort {
-                (queue, is_last_resort) = (std::mem::take(&mut condemned).into(), true);
-            }
-            let Some((name, tier)) = queue.pop_front() else { break };
-            let verified = self.open_in(tier, name).and_then(|checkpoint| self.verified(checkpoint, name));
-            match verified.and_then(|found| Ok((is_last_resort || self.holds(name, tier)?, found))) {
-                Ok((true, (checkpoint, progress))) => {
+            let (mut places, remote_error) = self.places()?;
+            places.retain(|&(name, _)| only.is_none_or(|only| only == name));
+            match self.walk(places, only.is_none(), &mut skipped, &mut absent)? {
+                Walk::ListAgain => {}
+                Walk::Found((name, tier), checkpoint, progress) => {
                     self.known().resumed_from = Some(name);
                     self.begin();
                     self.resumed_to(progress);
                     let (checkpoint, name, tier) = (Some(checkpoint), Some(name), Some(tier));
                     return Ok(Resumed { checkpoint, name, tier, progress, skipped, remote_error });
                 }
+                Walk::Nothing => {
+                    self.check_nothing(only, &mut skipped)?;
+                    self.begin();
+                    let progress = Progress::default();
+                    return Ok(Resumed {
+                        checkpoint: None,
+                        name: None,
+                        tier: None,
+                        progress,
+                        skipped,
+                        remote_error,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Tries one after the other. What is being deleted comes last, or is an error where only one will do.
+    fn walk(
+        &self,
+        newest_first: Vec<Place>,
+        takes_condemned: bool,
+        skipped: &mut Vec<Skipped>,
+        absent: &mut Absent<Name>,
+    ) -> Result<Walk> {
+        let (sound, mut condemned) = self.apart(newest_first)?;
+        let (mut queue, mut is_last_resort) = (VecDeque::from(sound), false);
+        loop {
+            if queue.is_empty() && takes_condemned && !is_last_resort {
+                (queue, is_last_resort) = (std::mem::take(&mut condemned).into(), true);
+            }
+            let Some((name, tier)) = queue.pop_front() else { break };
+            if skipped.iter().any(|skipped| (skipped.name, skipped.tier) == (name, tier)) {
+                continue;
+            }
+            let verified = self.open_in(tier, name).and_then(|checkpoint| self.verified(checkpoint, name));
+            match verified.and_then(|found| Ok((is_last_resort || self.holds(name, tier)?, found))) {
+                Ok((true, (checkpoint, progress))) => {
+                    return Ok(Walk::Found((name, tier), checkpoint, progress));
+                }
                 Ok((false, _)) => condemned.push((name, tier)),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) if is_damage(&error) => {
+                Err(error) if absent::is_absence(&error) && absent.ask_again([name]) => {
+                    return Ok(Walk::ListAgain);
+                }
+                Err(error) if is_damage(&error) || absent::is_absence(&error) => {
+                    let error = absent::told(error);
                     let set_aside = (error.kind() != ErrorKind::Io).then(|| self.set_aside(name, tier));
                     skipped.push(Skipped { name, tier, error, set_aside });
                 }
                 Err(error) => return Err(error),
             }
         }
-        if let Some(&(name, tier)) = condemned.first() {
-            return Err(deletion::busy(self.engine_of(tier), name));
+        match condemned.first() {
+            Some(&(name, tier)) => Err(deletion::busy(self.engine_of(tier), name)),
+            None => Ok(Walk::Nothing),
         }
-        // Also when all were set aside by an earlier start: a supervisor that starts us again must not thereby begin
-        // the run from nothing.
+    }
+
+    /// Whether the run may begin from nothing. Not where there were checkpoints, also when all were set aside by an earlier
+    /// start: a supervisor that starts us again must not thereby begin the run anew.
+    fn check_nothing(&self, only: Option<Name>, skipped: &mut Vec<Skipped>) -> Result<()> {
         for tier in [Tier::Local, Tier::Remote] {
             let Some(reader) = self.reader_of(tier) else { continue };
-            if skipped.iter().any(|skipped| skipped.tier == tier) || !reader.set_aside()?.is_empty() {
-                return Err(nothing_verifies(reader.engine(), skipped));
+            let is_skipped = skipped.iter().any(|skipped| skipped.tier == tier);
+            if is_skipped || (only.is_none() && !reader.set_aside()?.is_empty()) {
+                return Err(nothing_verifies(reader.engine(), std::mem::take(skipped)));
             }
         }
-        self.begin();
-        let progress = Progress::default();
-        Ok(Resumed { checkpoint: None, name: None, tier: None, progress, skipped, remote_error })
+        let gone = |name: Name| {
+            Error::new(ErrorKind::NotFound, "was deleted while it was being opened")
+                .in_object(self.reader.engine().describe(&name.key()))
+        };
+        only.map_or(Ok(()), |name| Err(gone(name)))
     }
 
     /// The reader of a tier that can be asked.

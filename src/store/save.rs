@@ -41,7 +41,7 @@ pub struct Saved {
 }
 
 impl Core {
-    /// Saves and tells the schedule.
+    /// Saves and tells the schedule. The caller wakes the promoter, as behind [`Core::save_because`].
     pub(super) fn save(&self, snapshot: &Snapshot<'_>, stall: &Stall) -> Result<Saved> {
         let progress = progress_of(snapshot)?;
         let begun = self.lock_schedule().begin();
@@ -66,15 +66,7 @@ impl Core {
         let written = self.commit(snapshot, name, why)?;
         self.known().saved = Some(name);
         self.last_save.was(name.step, committing.elapsed(), stall);
-        // A newer attempt may have been taken between the check before the commit and the commit, and its writer may have
-        // looked for checkpoints before ours was there. Without a newer attempt now, every later one finds it: what is
-        // acknowledged is never passed over. Also under a lock, which somebody may have taken away while we stood still.
-        match self.attempt.check(self.reader.engine()) {
-            Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
-            // It is there; only whether it counts could not be had.
-            Err(error) if self.lock.is_none() => return Err(error.with_kind(ErrorKind::Unknown)),
-            _ => {}
-        }
+        self.check_newest()?;
         let Written { len, timings, unmatched_patterns, .. } = written;
         let no_tensor =
             |pattern| format!("the codec for {pattern:?} was chosen for no tensor: none has such a name");
@@ -89,8 +81,20 @@ impl Core {
             earlier_error: None,
         };
         saved.rotation_error = self.rotate(&mut saved).err();
-        self.wake_promoter();
         Ok(saved)
+    }
+
+    /// A newer attempt may have been taken between the check before the commit and the commit, and its writer may have
+    /// looked for checkpoints before ours was there. Without a newer attempt now, every later one finds it: what is
+    /// acknowledged is never passed over. Also under a lock, which somebody may have taken away while we stood still. Before
+    /// rotation marks anything: whoever resumes meanwhile would pass over what a fenced writer has marked.
+    fn check_newest(&self) -> Result<()> {
+        match self.attempt.check(self.reader.engine()) {
+            Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
+            // It is there; only whether it counts could not be had.
+            Err(error) if self.lock.is_none() => Err(error.with_kind(ErrorKind::Unknown)),
+            _ => Ok(()),
+        }
     }
 
     /// A checkpoint's name says where it stands in the run: one that would not be the newest, or that follows on nothing
@@ -155,14 +159,18 @@ impl Core {
         let engine = self.reader.engine();
         let write = || {
             self.attempt.take_if_pending(engine)?;
-            self.attempt.check(engine)?;
             let mut upload = engine.create(&name.key(), Some(plan.size_bound()))?;
             let written = plan.write(&mut *upload)?;
-            // Once more, after the long part: a zombie that woke up must not commit.
+            // After the long part: a zombie that woke up must not commit.
             self.attempt.check(engine)?;
             Ok((upload, written))
         };
-        let (upload, written) = write().map_err(CommitError::NotCommitted)?;
+        let explained = |error: Error| match self.attempt.check(engine) {
+            // Such as a folder that is gone.
+            Err(fenced) if fenced.kind() == ErrorKind::Fenced => fenced,
+            _ => error,
+        };
+        let (upload, written) = write().map_err(|error| CommitError::NotCommitted(explained(error)))?;
         let appended = Instant::now();
         upload.commit(plan.file_id())?;
         Ok(written.committed(started, appended))

@@ -131,8 +131,11 @@ impl Store {
         self.core.check_fenced()
     }
 
+    /// Tells a failure that is due, then has the checkpoint promoted: should that fail at once, it is no earlier one.
     fn tell_earlier(&self, saved: Saved) -> Saved {
-        Saved { earlier_error: self.background.earlier_error(), ..saved }
+        let earlier_error = self.background.earlier_error();
+        self.core.wake_promoter();
+        Saved { earlier_error, ..saved }
     }
 
     /// Saves in the background what is owned or shared: an [`ArcArray`](ndarray::ArcArray), a tensor of

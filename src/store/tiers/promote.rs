@@ -101,7 +101,7 @@ impl Remote {
         };
         // A newer writer may have looked for checkpoints before this one was there: what it passed over is not promoted.
         core.attempt.check(engine)?;
-        if core.reader.candidates()?.iter().any(|info| info.name == name && info.pinned) {
+        if deletion::pins(core.reader.engine())?.contains(&name.pin_key()) {
             name.pin(engine)?;
         }
         drop(promoting);

@@ -1,0 +1,109 @@
+//! What a listing names and a request does not find. Owns: that absence is not believed because it was heard once. Behind a
+//! listing a checkpoint may have been deleted: a new listing does not have it. One that is listed again is there, whatever
+//! a single answer said; it is asked for again with pauses, and then told as an error, never as nothing.
+
+use super::clock;
+use crate::error::{Error, ErrorKind};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Before each new listing.
+const PAUSES: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(50), Duration::from_millis(250), Duration::from_millis(1000)];
+
+/// How often is listed in all. Each time a writer has saved and rotated meanwhile.
+const MOST_LISTINGS: usize = 100;
+
+/// What was listed and not there, and in how many listings in a row.
+#[derive(Debug)]
+pub(super) struct Absent<K> {
+    names: BTreeMap<K, usize>,
+    listings: usize,
+}
+
+impl<K> Default for Absent<K> {
+    fn default() -> Self {
+        Self { names: BTreeMap::new(), listings: 0 }
+    }
+}
+
+impl<K: Ord> Absent<K> {
+    /// After a listing: these were not there. Pauses and says whether to list again; false when each has been asked for
+    /// often enough, or there are none.
+    pub(super) fn ask_again(&mut self, names: impl IntoIterator<Item = K>) -> bool {
+        let before = std::mem::take(&mut self.names);
+        for name in names {
+            let times = before.get(&name).map_or(1, |times| times + 1);
+            self.names.insert(name, times);
+        }
+        self.listings += 1;
+        let fewest = self.names.values().min().filter(|_| self.listings < MOST_LISTINGS);
+        let Some(pause) = fewest.and_then(|times| PAUSES.get(times - 1)) else { return false };
+        clock::pause(*pause);
+        true
+    }
+}
+
+/// Whether an answer is that something is not there.
+pub(super) fn is_absence(error: &Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+}
+
+/// What is said of something that every listing names and no request finds, from the last answer. Another error stays.
+pub(super) fn told(answer: Error) -> Error {
+    if !is_absence(&answer) {
+        return answer;
+    }
+    let error = Error::new(ErrorKind::Io, "is listed, and answers each request that it is not there");
+    match answer.object().map(str::to_owned) {
+        Some(object) => error.in_object(object),
+        None => error,
+    }
+    .help("the storage contradicts itself: nothing is known of its bytes, and nothing is deleted for it")
+    .because(answer)
+}
+
+/// Whether an error is what [`told`] tells.
+pub(super) fn is_told(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());
+    error.kind() == ErrorKind::Io && source.is_some_and(is_absence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Name;
+
+    fn name(step: u64) -> Name {
+        Name { attempt: 1, step }
+    }
+
+    #[test]
+    fn a_name_is_asked_for_as_often_as_there_are_pauses() {
+        let mut absent = Absent::default();
+        let asked = (0..10).take_while(|_| absent.ask_again([name(1)])).count();
+        assert_eq!(asked, PAUSES.len());
+    }
+
+    #[test]
+    fn none_is_none_and_a_new_one_begins_anew() {
+        let mut absent = Absent::default();
+        assert!(!absent.ask_again([]));
+        (0..PAUSES.len()).for_each(|_| assert!(absent.ask_again([name(1)])));
+        assert!(absent.ask_again([name(1), name(2)]), "the second was asked for once");
+    }
+
+    #[test]
+    fn a_run_that_never_stands_still_ends_it_too() {
+        let mut absent = Absent::default();
+        assert_eq!((0..10_000).take_while(|&step| absent.ask_again([name(step)])).count(), MOST_LISTINGS - 1);
+    }
+
+    #[test]
+    fn what_is_told_is_known_again() {
+        let error = told(Error::new(ErrorKind::NotFound, "no such object").in_object("run/a"));
+        assert!(is_told(&error) && error.object() == Some("run/a"));
+        assert!(!is_told(&Error::new(ErrorKind::Io, "a disk")));
+        assert!(!is_told(&Error::new(ErrorKind::NotFound, "gone")));
+    }
+}

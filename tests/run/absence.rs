@@ -1,0 +1,135 @@
+//! What a listing names and a request does not find: gone for a new listing, or there whatever a single answer said.
+
+use crate::hooked::{At, Hooked};
+use crate::{open, put, read, save, save_all, steps};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tensorkeep::engine::{Blob, Decorator, Engine, Memory};
+use tensorkeep::{Error, ErrorKind, Keep, Reader, Result};
+
+/// Memory that answers "not there" for some keys, so many times.
+#[derive(Clone, Debug)]
+struct Hiding {
+    inner: Memory,
+    hidden: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+impl Hiding {
+    fn new(inner: &Memory) -> Self {
+        Self { inner: inner.clone(), hidden: Arc::default() }
+    }
+
+    fn hide(&self, key: &str, times: usize) {
+        self.hidden.lock().unwrap().insert(key.to_owned(), times);
+    }
+}
+
+impl Decorator for Hiding {
+    type Inner = Memory;
+
+    fn inner(&self) -> &Memory {
+        &self.inner
+    }
+
+    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
+        if let Some(left) = self.hidden.lock().unwrap().get_mut(key).filter(|left| **left > 0) {
+            *left -= 1;
+            return Err(Error::new(ErrorKind::NotFound, "no such object").in_object(self.inner.describe(key)));
+        }
+        Engine::open(&self.inner, key)
+    }
+}
+
+const FOR_EVER: usize = usize::MAX;
+
+fn key(step: u64) -> String {
+    format!("0001-{step:010}.tkeep")
+}
+
+fn run_of(steps: u64) -> Memory {
+    let engine = Memory::new();
+    save_all(&open(engine.clone(), Keep::all()), 1..=steps);
+    engine
+}
+
+#[test]
+fn a_checkpoint_deleted_before_it_is_opened_is_no_run_that_begins_from_nothing() {
+    let engine = Hooked::new(run_of(1));
+    let store = open(engine.clone(), Keep::all());
+    let inner = engine.inner.clone();
+    // Behind the listings that choose it and that begin to resume.
+    engine.set(At::AfterList, "", 1, move || inner.delete(&key(1)).unwrap());
+    let error = store.resume_at(1).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    assert_eq!(save(&store, 2).unwrap_err().kind(), ErrorKind::Invalid, "nothing was resumed from");
+}
+
+#[test]
+fn what_came_while_all_that_was_listed_went_is_resumed_from() {
+    let engine = Hooked::new(run_of(2));
+    let (inner, newest) = (engine.inner.clone(), read(&engine.inner, &key(2)));
+    inner.delete(&key(2)).unwrap();
+    let store = open(engine.clone(), Keep::all());
+    engine.set(At::AfterList, "", 0, move || {
+        put(&inner, &key(2), &newest);
+        inner.delete(&key(1)).unwrap();
+    });
+    assert_eq!(store.resume().unwrap().next_step(), 2);
+}
+
+#[test]
+fn answers_that_pass_hide_nothing() {
+    let engine = Hiding::new(&run_of(3));
+    for times in 1..=3 {
+        let store = open(engine.clone(), Keep::last(1));
+        (1..=3).for_each(|step| engine.hide(&key(step), times));
+        let resumed = store.resume().unwrap();
+        assert_eq!((resumed.next_step(), resumed.skipped.len()), (3, 0), "{times}");
+    }
+    engine.hide(&key(3), 3);
+    let reader = Reader::new(engine.clone());
+    assert!(reader.list().unwrap().iter().all(|info| info.state.is_ok()));
+    engine.hide(&key(3), 3);
+    assert_eq!(reader.latest().unwrap().unwrap().progress().unwrap().unwrap().step, 3);
+}
+
+#[test]
+fn a_run_that_is_listed_does_not_begin_from_nothing() {
+    let engine = Hiding::new(&run_of(3));
+    (1..=3).for_each(|step| engine.hide(&key(step), FOR_EVER));
+    let store = open(engine.clone(), Keep::last(1));
+    assert_eq!(save(&store, 4).unwrap_err().kind(), ErrorKind::Invalid);
+    let error = store.resume().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error:?}");
+    assert_eq!(save(&store, 4).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(steps(engine.inner), [1, 2, 3]);
+}
+
+#[test]
+fn nothing_is_deleted_behind_an_absence() {
+    let engine = Hiding::new(&run_of(3));
+    engine.hide(&key(3), FOR_EVER);
+    let store = open(engine.clone(), Keep::last(1));
+    let resumed = store.resume().unwrap();
+    assert_eq!(resumed.next_step(), 2);
+    let [skipped] = &resumed.skipped[..] else { panic!("{:?}", resumed.skipped) };
+    assert_eq!((skipped.name.step, skipped.error.kind()), (3, ErrorKind::Io));
+    assert!(skipped.set_aside.is_none() && skipped.error.to_string().contains("is listed"));
+    save(&store, 4).unwrap();
+    assert_eq!(steps(engine.inner.clone()), [2, 3, 4], "what was resumed from, what is hidden, the newest");
+    engine.hide(&key(3), 0);
+    save(&store, 5).unwrap();
+    assert_eq!(steps(engine.inner), [2, 5], "it can be read again, and the policy has its way");
+}
+
+#[test]
+fn an_attempt_that_is_listed_is_not_ended_by_one_answer() {
+    let engine = Hiding::new(&Memory::new());
+    let store = open(engine.clone(), Keep::all());
+    engine.hide("attempts/0001", 3);
+    save(&store, 1).unwrap();
+    engine.hide("attempts/0001", FOR_EVER);
+    assert_eq!(save(&store, 2).unwrap_err().kind(), ErrorKind::Io, "not fenced: it is listed");
+    engine.hide("attempts/0001", 0);
+    save(&store, 2).unwrap();
+}
