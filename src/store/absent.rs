@@ -14,8 +14,9 @@ const PAUSES: [Duration; 4] =
 /// How often is listed in all. Each time a writer has saved and rotated meanwhile.
 const MOST_LISTINGS: usize = 100;
 
-/// What was listed and not there, and in how many listings in a row.
-#[derive(Debug)]
+/// What was listed and not there, and in how many listings in a row. Kept from one call to the next, it does not wait again
+/// for what was waited for in vain.
+#[derive(Clone, Debug)]
 pub(super) struct Absent<K> {
     names: BTreeMap<K, usize>,
     listings: usize,
@@ -38,7 +39,10 @@ impl<K: Ord> Absent<K> {
         }
         self.listings += 1;
         let fewest = self.names.values().min().filter(|_| self.listings < MOST_LISTINGS);
-        let Some(pause) = fewest.and_then(|times| PAUSES.get(times - 1)) else { return false };
+        let Some(pause) = fewest.and_then(|times| PAUSES.get(times - 1)) else {
+            self.listings = 0;
+            return false;
+        };
         clock::pause(*pause);
         true
     }
@@ -83,6 +87,7 @@ mod tests {
         let mut absent = Absent::default();
         let asked = (0..10).take_while(|_| absent.ask_again([name(1)])).count();
         assert_eq!(asked, PAUSES.len());
+        assert!(!absent.ask_again([name(1)]), "nor in the next call");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! objects said of themselves. Takes no lock and writes nothing.
 
 use super::absent::{self, Absent};
+use super::background::lock;
 use super::deletion;
 use super::keep::Mode;
 use super::naming::{DAMAGED, Name, damaged_mark_key};
@@ -11,7 +12,7 @@ use crate::checkpoint::{Checkpoint, OpenOptions, Verify};
 use crate::engine::{Engine, Unchanging};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What a listing says of one checkpoint.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Reader {
     open: OpenOptions,
     map: Option<Unchanging>,
     known: Arc<Mutex<BTreeMap<Name, Arc<State>>>>,
+    /// What was not there when it was listed last: it is not waited for each time.
+    absent: Arc<Mutex<Absent<Name>>>,
 }
 
 impl Reader {
@@ -50,7 +53,7 @@ impl Reader {
     }
 
     pub(crate) fn on(engine: Arc<dyn Engine>, open: OpenOptions, map: Option<Unchanging>) -> Self {
-        Self { engine, open, map, known: Arc::default() }
+        Self { engine, open, map, known: Arc::default(), absent: Arc::default() }
     }
 
     pub(super) fn engine(&self) -> &dyn Engine {
@@ -103,7 +106,7 @@ impl Reader {
     }
 
     fn find_all(&self) -> Result<Vec<Found>> {
-        let mut absent = Absent::default();
+        let mut absent = lock(&self.absent).clone();
         loop {
             let pins = deletion::pins(&*self.engine)?;
             let find = |(name, len): (Name, u64)| {
@@ -115,8 +118,9 @@ impl Reader {
             if absent.ask_again(all.iter().filter(is_absent).map(|found| found.name)) {
                 continue;
             }
+            *lock(&self.absent) = absent;
             // Sorted by name. What is gone need not be remembered.
-            self.known().retain(|name, _| all.binary_search_by_key(name, |found| found.name).is_ok());
+            lock(&self.known).retain(|name, _| all.binary_search_by_key(name, |found| found.name).is_ok());
             return Ok(all);
         }
     }
@@ -231,17 +235,13 @@ impl Reader {
     }
 
     fn state(&self, name: Name) -> Result<Arc<State>> {
-        if let Some(state) = self.known().get(&name) {
+        if let Some(state) = lock(&self.known).get(&name) {
             return Ok(Arc::clone(state));
         }
         let checkpoint = self.open_name(name)?;
         let state = Arc::new(State::of(&checkpoint, name)?);
-        self.known().insert(name, Arc::clone(&state));
+        lock(&self.known).insert(name, Arc::clone(&state));
         Ok(state)
-    }
-
-    fn known(&self) -> MutexGuard<'_, BTreeMap<Name, Arc<State>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -133,3 +133,14 @@ fn an_attempt_that_is_listed_is_not_ended_by_one_answer() {
     engine.hide("attempts/0001", 0);
     save(&store, 2).unwrap();
 }
+
+#[test]
+fn what_was_waited_for_in_vain_is_not_waited_for_again() {
+    let engine = Hiding::new(&run_of(2));
+    engine.hide(&key(1), FOR_EVER);
+    let store = open(engine, Keep::all());
+    store.resume().unwrap();
+    let began = std::time::Instant::now();
+    save_all(&store, 3..=30);
+    assert!(began.elapsed().as_secs() < 5, "28 saves beside it took {:?}", began.elapsed());
+}
