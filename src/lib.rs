@@ -37,7 +37,7 @@ pub use names::name_matches;
 pub use snapshot::{Deferred, IntoSource, Progress, RESERVED_PREFIX, Snapshot, Source, Volatile};
 pub use state_dict::{IntoTensorMut, StateDict, StateDictMut, Stateful, TensorMut};
 pub use store::{
-    AttemptInfo, Collected, Collection, Copied, Cost, Every, Info, Keep, Mode, Name, Pending, Reader,
+    AttemptInfo, Collected, Collection, Copied, Cost, Every, Info, Keep, Listed, Mode, Name, Pending, Reader,
     Resumed, RunId, Saved, Settings, Signal, Skipped, State, Store, Tier, WhenFull, Why,
 };
 pub use tensor::{SharedBytes, Tensor, byte_len, element_count};

@@ -9,10 +9,22 @@ use super::naming::{DAMAGED, Name, damaged_mark_key};
 use super::record::State;
 use super::retention::Candidate;
 use crate::checkpoint::{Checkpoint, OpenOptions, Verify};
-use crate::engine::{Engine, Unchanging};
+use crate::engine::{Engine, Entry, Unchanging};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+
+/// A checkpoint as the storage lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listed {
+    /// Attempt and step.
+    pub name: Name,
+    /// Length in bytes.
+    pub len: u64,
+    /// As in [`Info::marked`].
+    pub is_marked: bool,
+}
 
 /// What a listing says of one checkpoint.
 #[derive(Clone, Debug)]
@@ -26,6 +38,9 @@ pub struct Info {
     pub len: u64,
     /// Whether retention must leave it alone.
     pub pinned: bool,
+    /// Whether a resume found it damaged and marked it, as on engines that cannot rename. It counts for no rule of retention
+    /// and is resumed from no more; [`Reader::heal`] takes the mark off what verifies.
+    pub is_marked: bool,
     /// What it says of itself, or why it cannot be read.
     pub state: Result<State, Arc<Error>>,
 }
@@ -60,26 +75,31 @@ impl Reader {
         &*self.engine
     }
 
-    /// Names of all checkpoints, oldest first. Reads no checkpoint.
+    /// Names of all checkpoints, oldest first. Reads no checkpoint. Those that are marked as damaged are left out.
     ///
     /// # Errors
     /// Whatever the engine says.
     pub fn names(&self) -> Result<Vec<Name>> {
-        Ok(self.entries()?.into_iter().map(|(name, _)| name).collect())
+        let sound = |listed: Listed| (!listed.is_marked).then_some(listed.name);
+        Ok(self.listed()?.into_iter().filter_map(sound).collect())
     }
 
-    fn entries(&self) -> Result<Vec<(Name, u64)>> {
-        let listed = self.engine.list("")?;
-        let mut found: Vec<_> =
-            listed.into_iter().filter_map(|entry| Some((Name::of_key(&entry.key)?, entry.len))).collect();
+    /// All checkpoints as the storage lists them, oldest first, with those that are marked as damaged. Reads none.
+    ///
+    /// # Errors
+    /// Whatever the engine says.
+    pub fn listed(&self) -> Result<Vec<Listed>> {
+        let entries = self.engine.list("")?;
         // Where the engine cannot rename, damaged checkpoints are marked instead of moved.
-        let marked: BTreeSet<String> =
-            self.engine.list(DAMAGED)?.into_iter().map(|entry| entry.key).collect();
-        if !marked.is_empty() {
-            found.retain(|(name, _)| !marked.contains(&damaged_mark_key(*name)));
-        }
-        found.sort_unstable();
-        Ok(found)
+        let marks: BTreeSet<String> = self.engine.list(DAMAGED)?.into_iter().map(|entry| entry.key).collect();
+        let listed = |entry: Entry| {
+            let name = Name::of_key(&entry.key)?;
+            let is_marked = !marks.is_empty() && marks.contains(&damaged_mark_key(name));
+            Some(Listed { name, len: entry.len, is_marked })
+        };
+        let mut listed: Vec<Listed> = entries.into_iter().filter_map(listed).collect();
+        listed.sort_unstable_by_key(|listed| listed.name);
+        Ok(listed)
     }
 
     /// All checkpoints with what they say of themselves, oldest first. What was deleted meanwhile is left out, what
@@ -89,9 +109,9 @@ impl Reader {
     /// Whatever listing says.
     pub fn list(&self) -> Result<Vec<Info>> {
         let info = |found: Found| {
-            let Found { name, len, pinned, state } = found;
+            let Found { listed: Listed { name, len, is_marked }, pinned, state } = found;
             let state = state.map(|state| (*state).clone()).map_err(|error| Arc::new(absent::told(error)));
-            Info { name, key: name.key(), len, pinned, state }
+            Info { name, key: name.key(), len, pinned, is_marked, state }
         };
         Ok(self.find_all()?.into_iter().map(info).collect())
     }
@@ -99,8 +119,8 @@ impl Reader {
     /// What selecting looks at: as [`Reader::list`], without a copy of what is known of each.
     pub(super) fn candidates(&self) -> Result<Vec<Candidate>> {
         let candidate = |found: Found| {
-            let Found { name, len, pinned, state } = found;
-            Candidate { name, len, pinned, state: state.ok() }
+            let Found { listed: Listed { name, len, is_marked }, pinned, state } = found;
+            Candidate { name, len, pinned, marked: is_marked, state: state.ok() }
         };
         Ok(self.find_all()?.into_iter().map(candidate).collect())
     }
@@ -109,18 +129,21 @@ impl Reader {
         let mut absent = lock(&self.absent).clone();
         loop {
             let pins = deletion::pins(&*self.engine)?;
-            let find = |(name, len): (Name, u64)| {
-                let pinned = !pins.is_empty() && pins.contains(&name.pin_key());
-                Found { name, len, pinned, state: self.state(name) }
+            let find = |listed: Listed| {
+                let pinned = !pins.is_empty() && pins.contains(&listed.name.pin_key());
+                let state =
+                    if listed.is_marked { Err(self.marked(listed.name)) } else { self.state(listed.name) };
+                Found { listed, pinned, state }
             };
-            let all: Vec<Found> = self.entries()?.into_iter().map(find).collect();
+            let all: Vec<Found> = self.listed()?.into_iter().map(find).collect();
             let is_absent = |found: &&Found| found.state.as_ref().is_err_and(absent::is_absence);
-            if absent.ask_again(all.iter().filter(is_absent).map(|found| found.name)) {
+            if absent.ask_again(all.iter().filter(is_absent).map(|found| found.listed.name)) {
                 continue;
             }
             *lock(&self.absent) = absent;
             // Sorted by name. What is gone need not be remembered.
-            lock(&self.known).retain(|name, _| all.binary_search_by_key(name, |found| found.name).is_ok());
+            lock(&self.known)
+                .retain(|name, _| all.binary_search_by_key(name, |found| found.listed.name).is_ok());
             return Ok(all);
         }
     }
@@ -170,7 +193,10 @@ impl Reader {
                     Err(error) => return Err(error),
                 }
             }
-            return damage.map_or(Ok(None), Err);
+            return match damage {
+                Some(damage) => Err(damage),
+                None => self.check_not_all_marked().map(|()| None),
+            };
         }
     }
 
@@ -228,10 +254,36 @@ impl Reader {
             let error = Error::new(ErrorKind::NotFound, format!("no checkpoint of step {step}"))
                 .in_object(self.engine.describe(""));
             match steps.is_empty() {
-                true => error.help("the run has no checkpoints yet"),
+                true => error.help("the run has no checkpoints yet, or none that is not marked as damaged"),
                 false => error.help(format!("the nearest steps are {steps:?}")),
             }
         })
+    }
+
+    /// A run whose every checkpoint is marked is none without checkpoints.
+    fn check_not_all_marked(&self) -> Result<()> {
+        let listed = self.listed()?;
+        let newest = listed.last().filter(|_| listed.iter().all(|listed| listed.is_marked));
+        newest.map_or(Ok(()), |newest| Err(self.marked(newest.name)))
+    }
+
+    /// Takes the mark of damage off a checkpoint that verifies, every byte of it, and says whether there was one: the storage
+    /// may have answered wrongly when it was set.
+    ///
+    /// # Errors
+    /// What verifying says; then the mark stays. Whatever the engine says.
+    pub fn heal(&self, name: Name) -> Result<bool> {
+        self.open_to_read(name)?.verify()?;
+        match self.engine.delete(&damaged_mark_key(name)) {
+            Err(error) if absent::is_absence(&error) => Ok(false),
+            healed => healed.map(|()| true),
+        }
+    }
+
+    fn marked(&self, name: Name) -> Error {
+        Error::damaged("is marked as damaged by a resume")
+            .in_object(self.engine.describe(&name.key()))
+            .help("`tensorkeep verify --heal-marks` takes the mark off if it verifies")
     }
 
     fn state(&self, name: Name) -> Result<Arc<State>> {
@@ -247,8 +299,7 @@ impl Reader {
 
 /// A listed checkpoint, and what is known of it.
 struct Found {
-    name: Name,
-    len: u64,
+    listed: Listed,
     pinned: bool,
     state: Result<Arc<State>>,
 }

@@ -32,7 +32,7 @@
 
 use super::attempt::{Attempt, Board, Writer};
 use super::clock;
-use super::naming::{ATTEMPTS, Name, PINS, deletes_key, resumed_key};
+use super::naming::{ATTEMPTS, Name, PINS, damaged_mark_key, deletes_key, resumed_key};
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
@@ -135,6 +135,13 @@ pub(super) fn delete(engine: &dyn Engine, by: By<'_>, names: &[Name]) -> Result<
         }
     }
     Ok(done)
+}
+
+/// Takes the marks of damage off what was deleted.
+pub(super) fn forget_damage(engine: &dyn Engine, marked: impl Iterator<Item = Name>, deleted: &[Name]) {
+    for name in marked.filter(|name| deleted.contains(name)) {
+        let _ = engine.delete(&damaged_mark_key(name));
+    }
 }
 
 /// Keys of all pins.

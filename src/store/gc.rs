@@ -193,13 +193,15 @@ impl Collection {
         let by = By::Tool { maker: &maker, newest: self.newest };
         let names: Vec<Name> = self.going.iter().map(|info| info.name).collect();
         let done = deletion::delete(self.reader.engine(), by, &names)?;
+        let marked = self.going.iter().filter(|info| info.is_marked).map(|info| info.name);
+        deletion::forget_damage(self.reader.engine(), marked, &done.deleted);
         Ok(Collected { deleted: done.deleted, spared: done.spared, not_deleted: done.failed })
     }
 }
 
 fn candidate(info: &Info) -> Candidate {
     let state = info.state.as_ref().ok().cloned().map(Arc::new);
-    Candidate { name: info.name, len: info.len, pinned: info.pinned, state }
+    Candidate { name: info.name, len: info.len, pinned: info.pinned, marked: info.is_marked, state }
 }
 
 /// What the newest attempt went on from, as its checkpoints say.

@@ -44,6 +44,13 @@ pub(super) enum Rule {
     NewestWithinBytes(u64),
 }
 
+impl Rule {
+    /// Whether it keeps the newest up to some point, whatever they are.
+    pub(super) fn is_of_age(&self) -> bool {
+        matches!(self, Self::All | Self::Last(_) | Self::YoungerThan(_) | Self::NewestWithinBytes(_))
+    }
+}
+
 impl Keep {
     /// Every checkpoint. The default of [`Settings`](super::Settings).
     pub fn all() -> Self {

@@ -30,7 +30,7 @@ mod staging;
 mod tiers;
 
 pub use background::WhenFull;
-pub use catalog::{Info, Reader};
+pub use catalog::{Info, Listed, Reader};
 pub use copy::Copied;
 pub use cost::Cost;
 pub use gc::{Collected, Collection};

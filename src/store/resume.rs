@@ -163,8 +163,10 @@ impl Core {
             if skipped.iter().any(|skipped| (skipped.name, skipped.tier) == (name, tier)) {
                 continue;
             }
-            let verified = self.open_in(tier, name).and_then(|checkpoint| self.verified(checkpoint, name));
-            match verified.and_then(|found| Ok((is_last_resort || self.holds(name, tier)?, found))) {
+            match self
+                .read_twice(name, tier)
+                .and_then(|found| Ok((is_last_resort || self.holds(name, tier)?, found)))
+            {
                 Ok((true, (checkpoint, progress))) => {
                     return Ok(Walk::Found((name, tier), checkpoint, progress));
                 }
@@ -226,6 +228,16 @@ impl Core {
             return Ok(false);
         }
         engine.open(&name.key()).map(|_| true)
+    }
+
+    /// Reads and verifies a checkpoint; once more where the bytes are at fault, since what is set aside for one wrong answer,
+    /// of a proxy, a network card or a bad page of memory, is lost to this run for good.
+    fn read_twice(&self, name: Name, tier: Tier) -> Result<(Checkpoint, Progress)> {
+        let read = || self.open_in(tier, name).and_then(|checkpoint| self.verified(checkpoint, name));
+        match read() {
+            Err(error) if is_damage(&error) && error.kind() != ErrorKind::Io => read(),
+            verified => verified,
+        }
     }
 
     /// Opens a checkpoint where it is, to be read. One that only the remote tier has is fetched to the local one on the

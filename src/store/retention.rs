@@ -12,7 +12,14 @@ pub(super) struct Candidate {
     pub name: Name,
     pub len: u64,
     pub pinned: bool,
+    /// As damaged. `state` is None, and the policy decides all the same.
+    pub marked: bool,
     pub state: Option<Arc<State>>,
+}
+
+/// Which of them are marked as damaged.
+pub(super) fn marked(candidates: &[Candidate]) -> impl Iterator<Item = Name> {
+    candidates.iter().filter(|candidate| candidate.marked).map(|candidate| candidate.name)
 }
 
 /// Why each checkpoint stays: the words of [`Info::kept`](super::Info::kept).
@@ -33,7 +40,7 @@ pub(super) fn select(keep: &Keep, candidates: &[Candidate], spared: &[Spared], n
         if candidate.pinned {
             protect(candidate, "pinned");
         }
-        if candidate.state.is_none() {
+        if candidate.state.is_none() && !candidate.marked {
             protect(candidate, "unreadable");
         }
         for (_, why) in spared.iter().filter(|(name, _)| *name == candidate.name) {
@@ -43,12 +50,22 @@ pub(super) fn select(keep: &Keep, candidates: &[Candidate], spared: &[Spared], n
     // Newest means: the newest that can be read. An unreadable one protects nothing.
     let readable: Vec<(&Candidate, &State)> =
         sorted.iter().filter_map(|candidate| Some((*candidate, &**candidate.state.as_ref()?))).collect();
-    if let Some((newest, _)) = readable.last() {
-        protect(newest, "newest");
-    }
+    let newest = readable.last().map(|(newest, _)| *newest);
+    newest.into_iter().for_each(|newest| protect(newest, "newest"));
+    let mut oldest_recent = newest.map(|newest| newest.name);
     for rule in &keep.rules {
-        apply(rule, &readable, now, &mut protect);
+        apply(rule, &readable, now, &mut |candidate, why| {
+            protect(candidate, why);
+            if rule.is_of_age() {
+                oldest_recent = oldest_recent.min(Some(candidate.name));
+            }
+        });
     }
+    // What it says of itself is not to be trusted, and its place in the order is.
+    let keeps_all = keep.rules.contains(&Rule::All);
+    let is_recent =
+        |candidate: &&&Candidate| candidate.marked && (keeps_all || Some(candidate.name) > oldest_recent);
+    sorted.iter().filter(is_recent).for_each(|candidate| protect(candidate, "marked as damaged"));
     kept
 }
 
@@ -167,7 +184,13 @@ mod tests {
         let metrics = BTreeMap::from([("loss".to_owned(), loss)]);
         let progress = Progress::new(step).epoch(step / 100);
         let state = State { progress, metrics, saved_at: step, ..State::default() };
-        Candidate { name: Name { attempt, step }, len: 10, pinned: false, state: Some(Arc::new(state)) }
+        Candidate {
+            name: Name { attempt, step },
+            len: 10,
+            pinned: false,
+            marked: false,
+            state: Some(Arc::new(state)),
+        }
     }
 
     /// Steps 100, 200, … 1000 with losses that are best in the middle.
@@ -207,7 +230,13 @@ mod tests {
         let resumed_from = from.map(|(attempt, step)| Name { attempt, step }.to_string());
         let progress = Progress::new(step).epoch(step / 100);
         let state = State { progress, resumed_from, ..State::default() };
-        Candidate { name: Name { attempt, step }, len: 10, pinned: false, state: Some(Arc::new(state)) }
+        Candidate {
+            name: Name { attempt, step },
+            len: 10,
+            pinned: false,
+            marked: false,
+            state: Some(Arc::new(state)),
+        }
     }
 
     #[test]
@@ -252,6 +281,19 @@ mod tests {
         let kept = select(&Keep::last(1), &run, &[(run[1].name, "resumed from")], 1000);
         let words: Vec<_> = kept.values().flatten().map(String::as_str).collect();
         assert_eq!(words, ["pinned", "resumed from", "unreadable", "last 1", "newest"]);
+    }
+
+    #[test]
+    fn what_is_marked_stays_as_long_as_its_place_in_the_order_would() {
+        let mut run = run();
+        for marked in [1, 6, 9] {
+            (run[marked].marked, run[marked].state) = (true, None);
+        }
+        assert_eq!(steps(&Keep::last(2), &run), [800, 900, 1000]);
+        assert_eq!(steps(&Keep::last(3), &run), [600, 700, 800, 900, 1000]);
+        assert_eq!(steps(&Keep::last(1).and_best("loss", Mode::Min, 1), &run), [500, 900, 1000]);
+        assert_eq!(steps(&Keep::all(), &run).len(), 10);
+        assert_eq!(steps(&Keep::last(1), &run[9..]), [1000], "there is no other");
     }
 
     #[test]

@@ -185,6 +185,7 @@ impl Core {
         let going: Vec<Name> = names.filter(|name| !kept.contains_key(name)).collect();
         self.warn_of_metrics(&candidates, saved, !going.is_empty());
         let done = deletion::delete(self.reader.engine(), By::Writer(&self.attempt), &going)?;
+        deletion::forget_damage(self.reader.engine(), retention::marked(&candidates), &done.deleted);
         (saved.deleted, saved.not_deleted) = (done.deleted, done.failed);
         Ok(())
     }

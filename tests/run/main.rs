@@ -8,8 +8,10 @@ mod common;
 mod absence;
 mod damage;
 mod deletion;
+mod doubt;
 mod hooked;
 mod identity;
+mod marks;
 mod tiers;
 
 use std::sync::Arc;

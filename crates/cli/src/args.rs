@@ -204,6 +204,9 @@ pub struct Verify {
     /// Also decode everything and look for NaN and Inf
     #[arg(long)]
     pub deep: bool,
+    /// Take the mark of damage off checkpoints of a run that verify: an object store may have answered wrongly once
+    #[arg(long, conflicts_with = "quick")]
+    pub heal_marks: bool,
 }
 
 #[derive(Group, Debug)]

@@ -8,6 +8,7 @@ use crate::store::Core;
 use crate::store::background::lock;
 use crate::store::deletion::{self, By};
 use crate::store::naming::Name;
+use crate::store::retention;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -113,7 +114,7 @@ impl Remote {
     fn rotate(&self, core: &Core, promoted: Name) -> Result<()> {
         let _deleting = lock(&self.deleting);
         let there = self.look()?;
-        if there.iter().all(|candidate| candidate.name != promoted) {
+        if !there.iter().any(|candidate| candidate.name == promoted && !candidate.marked) {
             return Err(marked(self.reader.engine().describe(&promoted.key())));
         }
         let kept = self.select(core, &there, &[(promoted, "just promoted")]);
@@ -122,7 +123,8 @@ impl Remote {
         if going.is_empty() {
             return Ok(());
         }
-        deletion::delete(self.reader.engine(), By::Writer(&core.attempt), &going)?;
+        let done = deletion::delete(self.reader.engine(), By::Writer(&core.attempt), &going)?;
+        deletion::forget_damage(self.reader.engine(), retention::marked(&there), &done.deleted);
         self.look().map(drop)
     }
 }

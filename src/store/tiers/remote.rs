@@ -183,7 +183,8 @@ impl Remote {
     /// Local checkpoints that belong in the remote tier and are not there, newest first.
     pub(in crate::store) fn unpromoted(&self, core: &Core, local: &[Candidate]) -> Vec<Name> {
         let there = self.there();
-        let promoted: BTreeSet<Name> = there.iter().map(|info| info.name).collect();
+        let sound = there.iter().filter(|info| !info.marked);
+        let promoted: BTreeSet<Name> = sound.map(|info| info.name).collect();
         let here = local.iter().filter(|info| !promoted.contains(&info.name));
         let all: Vec<_> = here.clone().chain(&there).cloned().collect();
         let kept = self.select(core, &all, &[]);

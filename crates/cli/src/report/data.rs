@@ -7,7 +7,7 @@ use crate::records::{self, Change};
 use crate::stats::{self, Stats};
 use crate::verbs::ls::{self, Kept};
 use std::collections::BTreeMap;
-use tensorkeep::{AttemptInfo, Checkpoint, Error, Info, Keep, Name, Reader, Result, Value};
+use tensorkeep::{AttemptInfo, Checkpoint, Error, ErrorKind, Info, Keep, Name, Reader, Result, Value};
 
 /// A file with damage, and where.
 pub struct Damaged {
@@ -63,6 +63,10 @@ pub type Tensors = Vec<(Meta, Option<Stats>)>;
 fn newest(reader: &Reader, infos: &[Info], damaged: &mut Vec<Damaged>) -> Result<Option<(Name, Tensors)>> {
     for info in infos.iter().rev() {
         let opened = reader.open_name(info.name);
+        if info.is_marked {
+            damaged.push(marked(look(&info.key, opened)));
+            continue;
+        }
         let verified = opened.as_ref().is_ok_and(|checkpoint| checkpoint.verify().is_ok());
         match opened {
             Ok(checkpoint) if verified => {
@@ -76,6 +80,15 @@ fn newest(reader: &Reader, infos: &[Info], damaged: &mut Vec<Damaged>) -> Result
         }
     }
     Ok(None)
+}
+
+/// A checkpoint that a resume has marked as damaged, on storage that cannot rename.
+fn marked(mut one: Damaged) -> Damaged {
+    if one.errors.is_empty() {
+        let error = Error::new(ErrorKind::Damaged, "is marked as damaged, and verifies now");
+        one.errors.push(error.help("`tensorkeep verify --heal-marks` takes the mark off"));
+    }
+    one
 }
 
 fn look(name: &str, opened: Result<Checkpoint>) -> Damaged {

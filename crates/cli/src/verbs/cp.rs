@@ -125,6 +125,13 @@ fn copy_some(from: &Place, to: &Place, force: bool, choose: impl FnOnce(&mut Vec
     })?;
     let mut done = Outcome::default();
     for info in wanted() {
+        if info.is_marked {
+            let marked =
+                Error::new(ErrorKind::Damaged, "is marked as damaged by a resume, and stays where it is")
+                    .help("`tensorkeep verify --heal-marks` takes the mark off if it verifies");
+            done.damaged.push((info.name.to_string(), marked));
+            continue;
+        }
         match reader.copy_to(info.name, &target, |bytes| bar.inc(bytes)) {
             Ok(Copied::Written(bytes)) => {
                 done.copied.push(info.name.to_string());

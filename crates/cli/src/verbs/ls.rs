@@ -33,7 +33,7 @@ pub fn run(run: &str, json: bool) -> Done {
         return Ok(Exit::Ok);
     }
     if infos.is_empty() {
-        output::print(format!("{run}: no checkpoints yet"))?;
+        output::print(format!("{run}: {}", none(&reader.set_aside()?)))?;
         return Ok(Exit::Ok);
     }
     let now = output::now();
@@ -54,6 +54,14 @@ pub fn run(run: &str, json: bool) -> Done {
         }
     }
     Ok(Exit::Ok)
+}
+
+/// What is said of a run that lists no checkpoint.
+fn none(set_aside: &[String]) -> String {
+    match set_aside.len() {
+        0 => "no checkpoints yet".to_owned(),
+        many => format!("no checkpoint, and {many} that a resume found damaged and set aside under damaged/"),
+    }
 }
 
 /// Why each checkpoint is kept: by the policy that the newest checkpoint's writer had, where it says so.

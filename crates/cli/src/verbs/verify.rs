@@ -10,7 +10,7 @@ use crate::{Done, output, parallel, stats};
 use serde_json::json;
 use std::collections::HashSet;
 use tensorkeep::convert::Format;
-use tensorkeep::{Checkpoint, Error, ErrorKind, Report, Result, Scratch};
+use tensorkeep::{Checkpoint, Error, ErrorKind, Listed, Report, Result, Scratch};
 
 /// How thoroughly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,10 @@ pub fn run(args: &args::Verify, json: bool) -> Done {
     };
     let target = &args.target;
     let verified = match Target::parse(target)? {
-        Target::Run(place, None) => verify_run(&place, depth)?,
+        Target::Run(place, None) => verify_run(&place, depth, args.heal_marks)?,
+        _ if args.heal_marks => {
+            return Err(Error::new(ErrorKind::Invalid, "--heal-marks is for a whole run").in_object(target));
+        }
         one => vec![Verified::of(target.to_owned(), one.look(), depth)?],
     };
     if verified.is_empty() {
@@ -81,6 +84,26 @@ struct Verified {
     damage: Vec<Error>,
     /// What would have to be decoded, and only a newer version can.
     unsupported: Vec<Error>,
+    mark: Mark,
+}
+
+/// Of damage, set by a resume on storage that cannot rename.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mark {
+    #[default]
+    None,
+    Marked,
+    Healed,
+}
+
+impl Mark {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Marked => "marked",
+            Self::Healed => "healed",
+        }
+    }
 }
 
 impl Verified {
@@ -164,6 +187,16 @@ impl Verified {
             (Some(_), places) => format!("{}: DAMAGED in {}", self.name, output::count(places, "place")),
             (None, _) => format!("{}: does not open", self.name),
         };
+        match self.mark {
+            Mark::None => {}
+            Mark::Healed => text.push_str("\n  was marked as damaged: the mark is taken off"),
+            Mark::Marked if self.damage.is_empty() => {
+                text.push_str(
+                    "\n  is marked as damaged, so no resume takes it; --heal-marks takes the mark off",
+                );
+            }
+            Mark::Marked => text.push_str("\n  is marked as damaged"),
+        }
         if let Some(format) = self.foreign {
             text.push_str(&format!("\n  format {format}: {}", what_a_read_shows(format)));
         }
@@ -198,6 +231,7 @@ impl Verified {
             "damage": self.damage.iter().map(damage).collect::<Vec<_>>(),
             "unsupported": self.unsupported.iter().map(damage).collect::<Vec<_>>(),
             "non_finite": self.bad.iter().map(bad).collect::<Vec<_>>(),
+            "mark": self.mark.as_str(),
         })
     }
 }
@@ -272,16 +306,22 @@ fn non_finite(opened: &Opened, metas: &[Meta]) -> Result<Vec<(String, u64, u64)>
     Ok(metas.iter().zip(&all).filter_map(bad).collect())
 }
 
-fn verify_run(place: &Place, depth: Depth) -> Result<Vec<Verified>> {
+fn verify_run(place: &Place, depth: Depth, heals: bool) -> Result<Vec<Verified>> {
     let reader = place.reader()?;
     let mut verified = Vec::new();
-    for name in reader.names()? {
+    for Listed { name, is_marked, .. } in reader.listed()? {
         let path = format!("{place}/{name}.tkeep");
-        match Verified::of(path, reader.open_name(name).map(Opened::Own), depth) {
+        let mut one = match Verified::of(path, reader.open_name(name).map(Opened::Own), depth) {
             // Rotated away by the run's writer since it was listed.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            one => verified.push(one?),
-        }
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            one => one?,
+        };
+        one.mark = match is_marked {
+            true if heals && one.damage.is_empty() && reader.heal(name)? => Mark::Healed,
+            true => Mark::Marked,
+            false => Mark::None,
+        };
+        verified.push(one);
     }
     if verified.is_empty() {
         place.check_exists(&reader)?;

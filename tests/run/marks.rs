@@ -1,0 +1,90 @@
+//! Marks of damage, on storage that cannot rename: seen by whoever lists, counted by rotation, and taken off what verifies.
+
+use crate::hooked::Hooked;
+use crate::{open, read, resumed, rot, save, save_all, steps};
+use tensorkeep::engine::{Engine, Memory};
+use tensorkeep::{ErrorKind, Keep, Name, Reader};
+
+/// A run of so many steps whose newest is damaged and marked, and the newest's bytes as they were.
+fn marked(newest: u64) -> (Hooked, Vec<u8>) {
+    let engine = Hooked::lockless(Memory::new());
+    save_all(&open(engine.clone(), Keep::all()), 1..=newest);
+    let whole = read(&engine.inner, &key(newest));
+    rot(&engine.inner, newest);
+    let store = open(engine.clone(), Keep::all());
+    let before = newest > 1;
+    assert_eq!(store.resume().is_ok(), before);
+    (engine, whole)
+}
+
+fn key(step: u64) -> String {
+    format!("0001-{step:010}.tkeep")
+}
+
+fn marks(engine: &Hooked) -> usize {
+    Reader::new(engine.clone()).set_aside().unwrap().len()
+}
+
+#[test]
+fn whoever_lists_sees_them_and_nobody_opens_them_unasked() {
+    let (engine, _) = marked(3);
+    let reader = Reader::new(engine.clone());
+    let infos = reader.list().unwrap();
+    let told: Vec<_> =
+        infos.iter().map(|info| (info.name.step, info.is_marked, info.state.is_ok())).collect();
+    assert_eq!(told, [(1, false, true), (2, false, true), (3, true, false)]);
+    assert_eq!(infos[2].state.as_ref().unwrap_err().kind(), ErrorKind::Damaged);
+    assert_eq!(steps(engine), [1, 2]);
+    assert_eq!(reader.latest().unwrap().unwrap().progress().unwrap().unwrap().step, 2);
+}
+
+#[test]
+fn a_run_of_nothing_but_marks_is_not_empty() {
+    let (engine, _) = marked(1);
+    let reader = Reader::new(engine.clone());
+    assert_eq!(reader.latest().unwrap_err().kind(), ErrorKind::Damaged);
+    assert_eq!(reader.list().unwrap().len(), 1);
+    let store = open(engine, Keep::all());
+    assert_eq!(store.resume().unwrap_err().kind(), ErrorKind::Damaged);
+    assert_eq!(save(&store, 2).unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn rotation_counts_them_and_takes_the_mark_with_the_checkpoint() {
+    let (engine, _) = marked(3);
+    let store = resumed(engine.clone(), Keep::last(2));
+    save(&store, 4).unwrap();
+    assert_eq!(
+        (engine.inner.open(&key(3)).is_ok(), marks(&engine)),
+        (true, 1),
+        "younger than step 2, which stays"
+    );
+    save_all(&store, 5..=6);
+    drop(store);
+    let store = resumed(engine.clone(), Keep::last(2));
+    save_all(&store, 7..=8);
+    assert_eq!((engine.inner.open(&key(3)).is_ok(), marks(&engine)), (false, 0));
+}
+
+#[test]
+fn gc_counts_them() {
+    let (engine, _) = marked(3);
+    save_all(&resumed(engine.clone(), Keep::all()), 4..=6);
+    let plan = Reader::new(engine.clone()).plan_deletion(&Keep::last(1), 0, |_| true).unwrap();
+    assert!(plan.going.iter().any(|info| info.name.step == 3), "{:?}", plan.going);
+    plan.delete().unwrap();
+    assert_eq!((engine.inner.open(&key(3)).is_ok(), marks(&engine)), (false, 0));
+}
+
+#[test]
+fn what_verifies_is_healed_and_what_does_not_stays_marked() {
+    let (engine, whole) = marked(3);
+    let (reader, name) = (Reader::new(engine.clone()), Name { attempt: 1, step: 3 });
+    assert_eq!(reader.heal(name).unwrap_err().kind(), ErrorKind::Damaged);
+    assert_eq!(marks(&engine), 1);
+    // As if the storage had answered wrongly.
+    crate::put(&engine.inner, &key(3), &whole);
+    assert!(reader.heal(name).unwrap() && !reader.heal(name).unwrap(), "once");
+    assert_eq!(marks(&engine), 0);
+    assert_eq!(open(engine, Keep::all()).resume().unwrap().next_step(), 3);
+}
