@@ -14,6 +14,7 @@ use crate::engine::{CommitError, Engine, Lock, Nonce, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An attempt's object is a hostname and a few numbers.
@@ -97,15 +98,15 @@ impl Board {
     }
 }
 
-/// A taken attempt number.
-#[derive(Debug)]
+/// A taken attempt number. Clones are the same one.
+#[derive(Clone, Debug)]
 pub(super) struct Attempt {
     pub number: u32,
     nonce: Nonce,
     /// What its object holds, in every tier.
-    content: Vec<u8>,
+    content: Arc<[u8]>,
     /// The local tier was full: the object is written before the first checkpoint. The lock is held.
-    pending: AtomicBool,
+    pending: Arc<AtomicBool>,
 }
 
 impl Attempt {
@@ -121,7 +122,7 @@ impl Attempt {
         writer: &Writer,
         is_locked: bool,
     ) -> Result<(Self, Board)> {
-        let (content, nonce, pending) = (records::encode(writer)?, fresh_nonce(), AtomicBool::new(false));
+        let (content, nonce, pending) = (records::encode(writer)?.into(), fresh_nonce(), Arc::default());
         let mut attempt = Self { number: 0, nonce, content, pending };
         loop {
             let there = remote.map_or(Ok(0), Remote::newest_attempt)?;
@@ -181,7 +182,7 @@ impl Attempt {
         loop {
             let board = self.board(engine)?;
             match content(engine, self.number) {
-                Ok(there) if there == self.content => return Ok(board),
+                Ok(there) if there[..] == self.content[..] => return Ok(board),
                 Ok(_) => {
                     return Err(self.fenced(engine, "an attempt of that number by another writer".to_owned()));
                 }

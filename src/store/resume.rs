@@ -73,10 +73,12 @@ enum Walk {
 
 impl Core {
     pub(super) fn resume(&self) -> Result<Resumed> {
+        self.remote.iter().for_each(Remote::begin_call);
         self.resume_from(None)
     }
 
     pub(super) fn resume_at(&self, step: u64) -> Result<Resumed> {
+        self.remote.iter().for_each(Remote::begin_call);
         let (places, _) = self.places()?;
         if places.iter().any(|(name, _)| name.attempt == self.attempt.number) {
             return Err(Error::invalid(
@@ -93,10 +95,9 @@ impl Core {
     fn places(&self) -> Result<(Vec<Place>, Option<Error>)> {
         let mut places: Vec<Place> =
             self.reader.names()?.into_iter().map(|name| (name, Tier::Local)).collect();
-        let remote_error = self.remote.as_ref().and_then(Remote::unreachable);
-        if let Some(remote) = self.remote.as_ref().filter(|_| remote_error.is_none()) {
-            places.extend(remote.reader.names()?.into_iter().map(|name| (name, Tier::Remote)));
-        }
+        let there = self.remote.as_ref().map(Remote::names).transpose()?;
+        let (there, remote_error) = there.unwrap_or_default();
+        places.extend(there.into_iter().map(|name| (name, Tier::Remote)));
         places.sort_by_key(|&(name, tier)| (Reverse(name), tier));
         Ok((places, remote_error))
     }
@@ -104,8 +105,7 @@ impl Core {
     /// Which of them nobody is about to delete, and which somebody is.
     fn apart(&self, places: Vec<Place>) -> Result<(Vec<Place>, Vec<Place>)> {
         let local = self.attempt.check(self.reader.engine())?;
-        let remote =
-            self.reader_of(Tier::Remote).map(|remote| self.attempt.check(remote.engine())).transpose()?;
+        let remote = self.remote.as_ref().map(|remote| remote.check(&self.attempt)).transpose()?.flatten();
         Ok(places.into_iter().partition(|&(name, tier)| match tier {
             Tier::Local => !local.is_being_deleted(name),
             Tier::Remote => !remote.as_ref().is_some_and(|board| board.is_being_deleted(name)),

@@ -6,6 +6,7 @@ use crate::codec::Codec;
 use crate::engine::{Engine, Unchanging};
 use crate::error::{Error, Result};
 use crate::writer::WriteOptions;
+use std::time::Duration;
 
 /// How a store works: plain data.
 #[derive(Clone, Debug)]
@@ -18,6 +19,7 @@ pub struct Settings {
     pub(super) map: Option<Unchanging>,
     pub(super) in_flight: (usize, WhenFull),
     pub(super) background_nice: u8,
+    pub(super) remote_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -32,6 +34,7 @@ impl Default for Settings {
             map: None,
             in_flight: (1, WhenFull::Wait),
             background_nice: 0,
+            remote_timeout: Duration::from_secs(4),
         }
     }
 }
@@ -82,6 +85,14 @@ impl Settings {
     /// elsewhere niceness is not a thread's own, and nothing happens.
     pub fn background_nice(self, steps: u8) -> Self {
         Self { background_nice: steps, ..self }
+    }
+
+    /// How long [`Store::open_tiered`](super::Store::open_tiered) and resuming wait, each, for a remote tier that does not
+    /// answer, where there is a local checkpoint to go on from; 4 s unless it is set. Then the run goes on without it, says
+    /// so, and the remote tier is tried again in the background. Where there is no local checkpoint the engine's own limits
+    /// hold: whether there is a run to resume must be known.
+    pub fn remote_timeout(self, limit: Duration) -> Self {
+        Self { remote_timeout: limit, ..self }
     }
 
     /// Checkpoints are mapped, under the promise that nobody changes the run's files in place.

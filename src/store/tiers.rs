@@ -19,6 +19,7 @@ use super::{Settings, Store};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// One of the two places of a run's checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,8 +55,9 @@ impl Store {
     /// * A promotion that fails is told by the next call, once, as [`ErrorKind::NotPromoted`]: by a save in its
     ///   [`Saved::earlier_error`](super::Saved::earlier_error) or [`Pending::earlier_error`](super::Pending::earlier_error).
     ///   Everything saved is durable in the local tier, and the next save, or [`Store::wait_for`], tries again.
-    /// * When the remote tier cannot be reached, a run with local checkpoints goes on with them, and says so on stderr
-    ///   and in [`Resumed::remote_error`](super::Resumed::remote_error).
+    /// * When the remote tier cannot be reached, or does not answer within [`Settings::remote_timeout`], a run with local
+    ///   checkpoints goes on with them, and says so on stderr and in
+    ///   [`Resumed::remote_error`](super::Resumed::remote_error).
     /// * The attempt is taken in both tiers and is newer than all in either. Whoever opens the run after this, from
     ///   wherever, fences it: then every call fails with `Fenced`.
     /// * Listing, opening and [`Store::reader`] are the local tier's; [`Store::remote_reader`] has the other.
@@ -106,10 +108,30 @@ impl Store {
     /// The error of a save in the background or of a promotion that no call has returned yet; `Unsupported` for the
     /// remote tier of a store that has none.
     pub fn wait_for(&self, tier: Tier) -> Result<()> {
+        self.wait_until(tier, None)
+    }
+
+    /// As [`Store::close`], and waits for promotions at most so long: a launcher kills what does not end within its grace. What
+    /// is on its way then is cut off with the process, which is safe: the next start promotes it. Until the process ends
+    /// the run stays locked. Saves in the background are waited for.
+    ///
+    /// # Errors
+    /// As [`Store::close`]; `NotPromoted` when the time was not enough.
+    pub fn close_within(mut self, limit: Duration) -> Result<()> {
+        let until = Instant::now() + limit;
+        let tier = if self.core.remote.is_some() { Tier::Remote } else { Tier::Local };
+        let closed = self.wait_until(tier, Some(until));
+        if closed.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotPromoted) {
+            self.promoter.take().into_iter().for_each(Promoter::leave_running);
+        }
+        closed
+    }
+
+    fn wait_until(&self, tier: Tier, until: Option<Instant>) -> Result<()> {
         self.settle()?;
         match (tier, &self.core.remote) {
             (Tier::Local, _) => Ok(()),
-            (Tier::Remote, Some(remote)) => remote.queue.settle(),
+            (Tier::Remote, Some(remote)) => remote.queue.settle(until),
             (Tier::Remote, None) => Err(Error::new(ErrorKind::Unsupported, "this store has no remote tier")
                 .help("use Store::open_tiered")),
         }

@@ -8,6 +8,7 @@ mod fencing;
 mod keeping;
 mod promoting;
 mod resuming;
+mod silence;
 mod wire;
 
 use std::path::Path;

@@ -19,6 +19,8 @@ pub struct Wire {
 struct State {
     down: bool,
     slow: bool,
+    /// Nothing is answered.
+    silent: bool,
     /// Calls that still succeed, and then as many that fail.
     fails: Option<(u64, u64)>,
     failures: u64,
@@ -30,6 +32,11 @@ impl Wire {
     /// Whether every call fails.
     pub fn set_down(&self, down: bool) {
         self.change(|state| state.down = down);
+    }
+
+    /// Whether every call waits for an answer that does not come.
+    pub fn set_silent(&self, silent: bool) {
+        self.change(|state| state.silent = silent);
     }
 
     /// Whether uploads of checkpoints wait.
@@ -65,7 +72,8 @@ impl Wire {
     }
 
     fn call(&self) -> Result<()> {
-        let mut state = self.state.0.lock().unwrap();
+        let state = self.state.0.lock().unwrap();
+        let mut state = self.state.1.wait_while(state, |state| state.silent).unwrap();
         let fails = match &mut state.fails {
             Some((0, left)) if *left > 0 => {
                 *left -= 1;

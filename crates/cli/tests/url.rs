@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tensorkeep::engine::Local;
 use tensorkeep::{Checkpoint, Codec, Progress, Reader, Settings, Snapshot, Store, WriteOptions};
+use tensorkeep_object_store::ObjectStoreEngine;
 
 const RUN: &str = "s3://bucket/runs/lenet";
 
@@ -39,6 +40,18 @@ impl Place {
             store.save(&snapshot).unwrap();
         }
         run
+    }
+
+    /// The run at the server.
+    fn engine(&self) -> ObjectStoreEngine {
+        let options = [
+            ("endpoint", self.server.endpoint()),
+            ("allow_http", "true".to_owned()),
+            ("region", "x".to_owned()),
+            ("access_key_id", "key".to_owned()),
+            ("secret_access_key", "secret".to_owned()),
+        ];
+        ObjectStoreEngine::from_url_with(RUN, options).unwrap()
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -157,16 +170,44 @@ fn every_verb_takes_a_url() {
 }
 
 #[test]
+fn marks_of_damage_are_shown_and_taken_off_what_verifies() {
+    let place = Place::new("marks");
+    let run = place.local_run(3, 3, 1000).display().to_string();
+    place.ok(&["cp", &run, RUN]);
+    let paths = place.server.objects().paths();
+    let newest = paths.iter().find(|path| path.ends_with("0003.tkeep")).unwrap();
+    let flip =
+        || place.server.objects().tamper(newest, |bytes| bytes.get_mut(4096 + 100).map(|byte| *byte ^= 1));
+    flip();
+    let store = Store::open(place.engine(), Settings::new()).unwrap();
+    assert_eq!(store.resume().unwrap().next_step(), 2);
+    drop(store);
+    let listed = place.json(&["ls", RUN]);
+    assert_eq!(listed["checkpoints"][2]["state"], "damaged", "{listed}");
+    assert_eq!(listed["resumes_from"], "0001-0000000002");
+    let verify = |args: &[&str]| {
+        let output = place.run(&[&["verify", RUN], args].concat());
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = verify(&["--heal-marks"]);
+    assert!(code == Some(4) && text.contains("is marked as damaged"), "{text}");
+    // The storage had answered wrongly.
+    flip();
+    let (code, text) = verify(&[]);
+    assert!(code == Some(0) && text.contains("--heal-marks takes the mark off"), "{text}");
+    place.ok(&["report", RUN, "-o", &place.path("report.html")]);
+    let page = std::fs::read_to_string(place.path("report.html")).unwrap();
+    assert!(page.contains("is marked as damaged, and verifies now"));
+    let (code, text) = verify(&["--heal-marks"]);
+    assert!(code == Some(0) && text.contains("the mark is taken off"), "{text}");
+    assert_eq!(place.json(&["ls", RUN])["resumes_from"], "0001-0000000003");
+    assert!(verify(&["--quick"]).1.lines().all(|line| !line.contains("marked")));
+}
+
+#[test]
 fn gc_without_rules_takes_the_policy_of_the_tier_that_it_is_pointed_at() {
     let place = Place::new("gc");
-    let options = [
-        ("endpoint", place.server.endpoint()),
-        ("allow_http", "true".to_owned()),
-        ("region", "x".to_owned()),
-        ("access_key_id", "key".to_owned()),
-        ("secret_access_key", "secret".to_owned()),
-    ];
-    let remote = tensorkeep_object_store::ObjectStoreEngine::from_url_with(RUN, options).unwrap();
+    let remote = place.engine();
     use tensorkeep::Keep;
     let settings = Settings::new().keep(Keep::last(1)).keep_remote(Keep::last(2));
     let store =

@@ -34,6 +34,13 @@ impl Promoter {
     }
 }
 
+impl Promoter {
+    /// Ends behind the pass that is under way, and is not waited for.
+    pub(in crate::store) fn leave_running(mut self) {
+        self.thread = None;
+    }
+}
+
 impl Drop for Promoter {
     fn drop(&mut self) {
         self.queue.end();

@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::background::{Cause, lock};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// What is asked of the thread, and what it has to say.
 #[derive(Debug, Default)]
@@ -45,15 +46,23 @@ impl Queue {
         error.map_or(Ok(()), |error| Err(told(error)))
     }
 
-    /// Waits for a pass that begins now, and returns a failure that is due.
-    pub(super) fn settle(&self) -> Result<()> {
+    /// Waits for a pass that begins now, at most until then, and returns a failure that is due.
+    pub(super) fn settle(&self, until: Option<Instant>) -> Result<()> {
         self.report()?;
         let mut state = lock(&self.state);
         state.asked += 1;
         let asked = state.asked;
         self.changed.notify_all();
         while state.done < asked {
-            state = self.wait(state);
+            let Some(until) = until else {
+                state = self.wait(state);
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(not_in_time());
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(state);
         self.report()
@@ -99,6 +108,12 @@ impl Queue {
         }
         self.changed.notify_all();
     }
+}
+
+fn not_in_time() -> Error {
+    Error::new(ErrorKind::NotPromoted, "not everything is in the remote tier yet").help(
+        "everything that was saved is durable in the local tier; the next start promotes what is missing",
+    )
 }
 
 /// What a call says of a failed promotion.

@@ -6,9 +6,9 @@ use super::upward::Upward;
 use crate::engine::{Engine, Lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::attempt::{self, Attempt, Board, Writer};
-use crate::store::background::Cause;
+use crate::store::background::{Cause, lock};
 use crate::store::catalog::Reader;
-use crate::store::clock::seconds_since_1970;
+use crate::store::clock::{self, seconds_since_1970};
 use crate::store::deletion::{Inherited, clear_marks};
 use crate::store::keep::Keep;
 use crate::store::naming::Name;
@@ -16,7 +16,9 @@ use crate::store::retention::{self, Candidate, Spared};
 use crate::store::run_id::{self, RunId};
 use crate::store::{Core, Settings};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 /// The remote tier of a store.
 #[derive(Debug)]
@@ -28,8 +30,10 @@ pub(in crate::store) struct Remote {
     /// Held while it is decided what is deleted there, and until it is.
     pub deleting: Mutex<()>,
     keep: Keep,
-    /// Whether a run could go on without it.
-    has_local: bool,
+    /// How long a call waits for it. None for a run that cannot go on without it.
+    limit: Option<Duration>,
+    /// When the call that is under way stops waiting for it.
+    until: Mutex<Option<Instant>>,
     contact: Mutex<Contact>,
 }
 
@@ -38,7 +42,9 @@ pub(in crate::store) struct Remote {
 enum Contact {
     /// This store's attempt is taken there.
     Held { lock: Option<Box<dyn Lock>>, run: run_id::Found, there: Vec<Candidate> },
-    /// It could not be reached when the run was opened, and not since.
+    /// Nothing was asked of it.
+    NotYet,
+    /// It could not be reached, and not since.
     Unreachable(Arc<Error>),
 }
 
@@ -46,7 +52,7 @@ impl Contact {
     fn run(&self) -> run_id::Found {
         match self {
             Self::Held { run, .. } => *run,
-            Self::Unreachable(_) => run_id::Found::default(),
+            Self::NotYet | Self::Unreachable(_) => run_id::Found::default(),
         }
     }
 }
@@ -60,14 +66,23 @@ impl Remote {
         local: &[Candidate],
     ) -> Result<Self> {
         let reader = Reader::on(engine, settings.open, None);
-        let has_local = local.iter().any(|info| info.state.is_some());
-        let contact = match hold(&reader, writer) {
-            Ok(held) => held,
-            Err(error) => unreachable(reader.engine(), error, has_local)?,
-        };
         let keep = settings.keep_remote.clone().unwrap_or_else(|| settings.keep.clone());
+        let has_local = local.iter().any(|info| info.state.is_some());
+        let limit = has_local.then_some(settings.remote_timeout);
         let (queue, upward, deleting) = Default::default();
-        Ok(Self { reader, queue, upward, deleting, keep, has_local, contact: Mutex::new(contact) })
+        let (until, contact) = (Mutex::new(None), Mutex::new(Contact::NotYet));
+        let remote = Self { reader, queue, upward, deleting, keep, limit, until, contact };
+        remote.begin_call();
+        let writer = writer.clone();
+        if let Some(held) = remote.or_unreachable(None, move |reader| hold(reader, &writer).map(Some))? {
+            *remote.lock() = held;
+        }
+        Ok(remote)
+    }
+
+    /// From here on a call of the store waits for this tier, where it can do without.
+    pub(in crate::store) fn begin_call(&self) {
+        *lock(&self.until) = self.limit.map(|limit| Instant::now() + limit);
     }
 
     /// What the run there says of its identity, as far as it could be reached.
@@ -77,39 +92,65 @@ impl Remote {
 
     /// Gives the run there its identity, or finds that it is another run.
     pub(in crate::store) fn join(&self, run: RunId) -> Result<()> {
-        let there = self.or_unreachable(run, |engine| self.run().establish(engine, run))?;
+        let found = self.run();
+        let there = self.or_unreachable(run, move |reader| found.establish(reader.engine(), run))?;
         if there == run { Ok(()) } else { Err(other_run(self.reader.engine(), run, there)) }
     }
 
     /// The newest attempt that was taken there; 0 while it cannot be reached.
     pub(in crate::store) fn newest_attempt(&self) -> Result<u32> {
-        self.or_unreachable(0, |engine| Ok(Board::read(engine)?.newest))
+        self.or_unreachable(0, |reader| Ok(Board::read(reader.engine())?.newest))
     }
 
     /// Takes an attempt there, too, if it can be reached. False when another writer was faster.
     pub(in crate::store) fn take(&self, attempt: &Attempt) -> Result<bool> {
-        self.or_unreachable(true, |engine| attempt.take_in(engine))
+        let attempt = attempt.clone();
+        self.or_unreachable(true, move |reader| attempt.take_in(reader.engine()))
     }
 
-    /// What the remote tier says while a run is being opened, or `otherwise` where it does not answer.
-    fn or_unreachable<T>(&self, otherwise: T, ask: impl FnOnce(&dyn Engine) -> Result<T>) -> Result<T> {
-        if self.unreachable().is_some() {
-            return Ok(otherwise);
-        }
-        let engine = self.reader.engine();
-        ask(engine).or_else(|error| {
-            *self.lock() = unreachable(engine, error, self.has_local)?;
-            Ok(otherwise)
-        })
+    /// Names of the checkpoints there, or why it cannot be reached.
+    pub(in crate::store) fn names(&self) -> Result<(Vec<Name>, Option<Error>)> {
+        let names = self.or_unreachable(vec![], Reader::names)?;
+        Ok((names, self.unreachable()))
+    }
+
+    /// What `attempts/` says there; None while it cannot be reached.
+    pub(in crate::store) fn check(&self, attempt: &Attempt) -> Result<Option<Board>> {
+        let attempt = attempt.clone();
+        self.or_unreachable(None, move |reader| attempt.check(reader.engine()).map(Some))
     }
 
     /// Takes back what earlier attempts left there.
     pub(in crate::store) fn clear_marks(&self, attempt: u32, writer: &Writer) -> Result<()> {
         let is_locked = matches!(&*self.lock(), Contact::Held { lock: Some(_), .. });
-        let board = self.or_unreachable(Board::default(), Board::read)?;
-        let inherited = Inherited { board: &board, attempt, writer, is_locked };
-        clear_marks(self.reader.engine(), &inherited);
-        Ok(())
+        let writer = writer.clone();
+        self.or_unreachable((), move |reader| {
+            let (board, writer) = (&Board::read(reader.engine())?, &writer);
+            clear_marks(reader.engine(), &Inherited { board, attempt, writer, is_locked });
+            Ok(())
+        })
+    }
+
+    /// What the remote tier says, or `otherwise` where it does not answer and the run can go on without: also when it takes
+    /// its time, which is up to the engine and its network and may be hours.
+    fn or_unreachable<T: Send + 'static>(
+        &self,
+        otherwise: T,
+        ask: impl FnOnce(&Reader) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if self.unreachable().is_some() {
+            return Ok(otherwise);
+        }
+        let until = *lock(&self.until);
+        let reader = self.reader.clone();
+        let answer = match until.filter(|_| !clock::is_scripted()) {
+            None => ask(&reader),
+            Some(until) => answer_until(until, move || ask(&reader)),
+        };
+        answer.or_else(|error| {
+            *self.lock() = unreachable(self.reader.engine(), error, self.limit.is_some())?;
+            Ok(otherwise)
+        })
     }
 
     /// Makes sure that this store's attempt is taken in the remote tier.
@@ -147,10 +188,9 @@ impl Remote {
     /// Why it could not be reached when the run was opened.
     pub(in crate::store) fn unreachable(&self) -> Option<Error> {
         match &*self.lock() {
-            Contact::Held { .. } => None,
+            Contact::NotYet | Contact::Held { .. } => None,
             Contact::Unreachable(error) => {
-                let told =
-                    Error::new(error.kind(), "the remote tier could not be reached when the run was opened");
+                let told = Error::new(error.kind(), "the remote tier cannot be reached, or could not");
                 Some(told.in_object(self.reader.engine().describe("")).because(Cause(Arc::clone(error))))
             }
         }
@@ -160,7 +200,7 @@ impl Remote {
     pub(in crate::store) fn there(&self) -> Vec<Candidate> {
         match &*self.lock() {
             Contact::Held { there, .. } => there.clone(),
-            Contact::Unreachable(_) => vec![],
+            Contact::NotYet | Contact::Unreachable(_) => vec![],
         }
     }
 
@@ -206,7 +246,28 @@ impl Remote {
 
     fn lock(&self) -> MutexGuard<'_, Contact> {
         // Held for assignments only, never while anything is asked of an engine.
-        self.contact.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.contact)
+    }
+}
+
+/// An answer that is not waited for any longer than until then. What comes later is dropped: a lock is freed, and an attempt
+/// that was taken is this writer's own.
+fn answer_until<T: Send + 'static>(
+    until: Instant,
+    ask: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (answer, answers) = channel();
+    let thread = std::thread::Builder::new().name("tensorkeep-remote".to_owned());
+    thread
+        .spawn(move || drop(answer.send(ask())))
+        .map_err(|error| Error::io("starting a thread that asks the remote tier", error))?;
+    match answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        Ok(answer) => answer,
+        Err(RecvTimeoutError::Timeout) => Err(Error::new(ErrorKind::Io, "it did not answer in time")
+            .help("Settings::remote_timeout says how long it is waited for")),
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(Error::new(ErrorKind::Io, "asking the remote tier panicked; look for its message"))
+        }
     }
 }
 
@@ -226,8 +287,8 @@ fn other_run(engine: &dyn Engine, expected: RunId, found: RunId) -> Error {
 /// A run that has local checkpoints goes on without the remote tier, loudly. What would not change by itself, such as a
 /// lock or a store without conditional puts, is an error all the same.
 fn unreachable(engine: &dyn Engine, error: Error, has_local: bool) -> Result<Contact> {
-    let settled = matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Locked | ErrorKind::Invalid);
-    if settled {
+    let settled = [ErrorKind::Unsupported, ErrorKind::Locked, ErrorKind::Invalid, ErrorKind::Fenced];
+    if settled.contains(&error.kind()) {
         return Err(error);
     }
     if !has_local {

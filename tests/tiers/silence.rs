@@ -1,0 +1,91 @@
+//! A remote tier that takes every call and answers none: a run that has what it needs here does not wait for it.
+
+use crate::wire::Wire;
+use crate::{open, run, save, steps};
+use std::time::{Duration, Instant};
+use tensorkeep::{ErrorKind, Settings, Tier};
+
+const LIMIT: Duration = Duration::from_millis(300);
+/// What this machine may take for the rest.
+const SLACK: Duration = Duration::from_secs(3);
+
+fn in_time<T>(what: &str, act: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let result = act();
+    assert!(began.elapsed() < LIMIT + SLACK, "{what} took {:?}", began.elapsed());
+    result
+}
+
+fn settings() -> Settings {
+    Settings::new().remote_timeout(LIMIT)
+}
+
+/// Answers again when the test ends, or the store would wait for it for ever.
+struct Silence<'w>(&'w Wire);
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        self.0.set_silent(false);
+    }
+}
+
+#[test]
+fn a_run_is_opened_resumed_and_saved_beside_it() {
+    let (local, remote, store) = run(settings());
+    save(&store, 1).unwrap();
+    store.close().unwrap();
+    // Dropped last: it would wait.
+    let store;
+    remote.set_silent(true);
+    let silence = Silence(&remote);
+    store = in_time("opening", || open(&local, &remote, settings()));
+    let resumed = in_time("resuming", || store.resume().unwrap());
+    assert_eq!(resumed.next_step(), 1);
+    assert!(resumed.remote_error.unwrap().to_string().contains("cannot be reached"));
+    in_time("saving", || save(&store, 2).unwrap());
+    in_time("listing", || assert_eq!(store.unpromoted().unwrap().len(), 2));
+    drop(silence);
+    // It answers again: what was saved meanwhile arrives.
+    save(&store, 3).unwrap();
+    while store.wait_for(Tier::Remote).is_err() {}
+    assert_eq!(steps(&remote.memory), [1, 2, 3]);
+    store.close().unwrap();
+}
+
+#[test]
+fn a_tier_that_falls_silent_between_opening_and_resuming_is_not_waited_for() {
+    let (local, remote, store) = run(settings());
+    save(&store, 1).unwrap();
+    store.close().unwrap();
+    let store = open(&local, &remote, settings());
+    remote.set_silent(true);
+    let silence = Silence(&remote);
+    let resumed = in_time("resuming", || store.resume().unwrap());
+    assert_eq!((resumed.next_step(), resumed.remote_error.is_some()), (1, true));
+    in_time("saving", || save(&store, 2).unwrap());
+    drop(silence);
+    store.close().unwrap();
+    assert_eq!(steps(&remote.memory), [1, 2], "taken up again with the attempt that was taken");
+}
+
+#[test]
+fn closing_waits_as_long_as_it_is_told() {
+    let (local, remote, store) = run(settings());
+    save(&store, 1).unwrap();
+    store.wait_for(Tier::Remote).unwrap();
+    remote.set_silent(true);
+    let silence = Silence(&remote);
+    save(&store, 2).unwrap();
+    let error = in_time("closing", || store.close_within(LIMIT).unwrap_err());
+    assert_eq!(error.kind(), ErrorKind::NotPromoted, "{error:?}");
+    drop(silence);
+    assert_eq!(steps(&local), [1, 2]);
+}
+
+#[test]
+fn closing_in_time_is_closing() {
+    let (_, remote, store) = run(settings());
+    save(&store, 1).unwrap();
+    store.close_within(Duration::from_secs(60)).unwrap();
+    assert_eq!(steps(&remote.memory), [1]);
+}
