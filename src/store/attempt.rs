@@ -20,6 +20,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// An attempt's object is a hostname and a few numbers.
 const LONGEST: u64 = 64 << 10;
 
+/// So many of the newest attempts are kept, for people: each save lists them all.
+const KEPT: usize = 64;
+
+/// So many are removed when a run is opened, at most: it is one request for each.
+const MOST_FORGOTTEN: usize = 256;
+
 /// Who wrote: the content of an attempt's object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Writer {
@@ -64,8 +70,8 @@ impl Writer {
 pub(super) struct Board {
     /// The newest number that was taken, 0 when none was.
     pub newest: u32,
-    /// The oldest one that is still listed.
-    pub oldest: Option<u32>,
+    /// All numbers that are still listed, in no order.
+    pub attempts: Vec<u32>,
     /// Checkpoints that are about to be deleted, and by which attempt or tool.
     pub deletes: Vec<(String, Name)>,
     /// Checkpoints that attempts went on from.
@@ -78,7 +84,7 @@ impl Board {
         for entry in engine.list(ATTEMPTS)? {
             if let Some(attempt) = attempt_of_key(&entry.key) {
                 board.newest = board.newest.max(attempt);
-                board.oldest = Some(board.oldest.map_or(attempt, |oldest| oldest.min(attempt)));
+                board.attempts.push(attempt);
             } else if let Some((by, name)) = deletes_of_key(&entry.key) {
                 board.deletes.push((by.to_owned(), name));
             } else if let Some(mark) = resumed_of_key(&entry.key) {
@@ -90,6 +96,19 @@ impl Board {
 
     pub(super) fn is_being_deleted(&self, name: Name) -> bool {
         self.deletes.iter().any(|(_, there)| *there == name)
+    }
+
+    /// Numbers whose objects nobody needs any more, oldest first: all but the newest ones and those that have left marks of
+    /// deletion, by which it is told whether their process lives. A writer whose object is gone is fenced as before: there
+    /// is a newer number. And no number comes back: the newest stays.
+    pub(super) fn superfluous(&self) -> impl Iterator<Item = u32> {
+        let mut attempts = self.attempts.clone();
+        attempts.sort_unstable();
+        let old = attempts.len().saturating_sub(KEPT);
+        attempts.truncate(old.min(MOST_FORGOTTEN));
+        let has_marks = |attempt: &u32| self.deletes.iter().any(|(by, _)| by.parse() == Ok(*attempt));
+        attempts.retain(|attempt| !has_marks(attempt));
+        attempts.into_iter()
     }
 
     /// What the newest writer goes on from.
@@ -249,9 +268,11 @@ impl Attempt {
         attempt_key(self.number).split_off(ATTEMPTS.len() + 1)
     }
 
-    /// The file id of this attempt's checkpoint at `step`: the same for a second try, and nobody else's.
-    pub(super) fn nonce(&self, step: u64) -> Nonce {
+    /// The file id of this attempt's checkpoint at `step`, in its save of that number: nobody else's, and not that of another
+    /// save of the step, whose outcome may be unknown and whose bytes may be others.
+    pub(super) fn nonce(&self, step: u64, save: u32) -> Nonce {
         let mut nonce = self.nonce;
+        nonce[4..8].iter_mut().zip(save.to_le_bytes()).for_each(|(byte, save)| *byte ^= save);
         nonce[8..].iter_mut().zip(step.to_le_bytes()).for_each(|(byte, step)| *byte ^= step);
         nonce
     }

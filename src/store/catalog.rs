@@ -62,6 +62,8 @@ pub struct Reader {
     known: Arc<Mutex<BTreeMap<Name, Arc<State>>>>,
     /// What was not there when it was listed last: it is not waited for each time.
     absent: Arc<Mutex<Absent<Name>>>,
+    /// The newest name of the last listing for [`Reader::latest`].
+    newest_seen: Arc<Mutex<Option<Name>>>,
 }
 
 impl Reader {
@@ -76,7 +78,8 @@ impl Reader {
     }
 
     pub(crate) fn on(engine: Arc<dyn Engine>, open: OpenOptions, map: Option<Unchanging>) -> Self {
-        Self { engine, open, map, known: Arc::default(), absent: Arc::default() }
+        let (known, absent, newest_seen) = Default::default();
+        Self { engine, open, map, known, absent, newest_seen }
     }
 
     pub(super) fn engine(&self) -> &dyn Engine {
@@ -184,7 +187,22 @@ impl Reader {
     /// # Errors
     /// Whatever listing says; `Damaged` when there are checkpoints and none opens.
     pub fn latest(&self) -> Result<Option<Checkpoint>> {
-        self.first_that_opens(|| Ok(self.names()?.into_iter().rev().collect()))
+        self.first_that_opens(|| Ok(self.names_not_behind()?.into_iter().rev().collect()))
+    }
+
+    /// A folder that is listed while a writer saves and rotates may lack the new name and the old one. So a newest name
+    /// that is older than one seen before is believed of the third listing only: somebody may have deleted that one.
+    fn names_not_behind(&self) -> Result<Vec<Name>> {
+        let seen = *lock(&self.newest_seen);
+        let mut names = self.names()?;
+        for _ in 0..2 {
+            if names.last().copied() >= seen {
+                break;
+            }
+            names = self.names()?;
+        }
+        *lock(&self.newest_seen) = names.last().copied();
+        Ok(names)
     }
 
     /// The best checkpoint by a metric that opens, if any has that metric. Of equal ones the newest.

@@ -14,7 +14,7 @@ use super::settings::{Settings, default_codec};
 use super::tiers::Remote;
 use crate::engine::{Engine, Lock};
 use crate::error::Result;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -35,6 +35,8 @@ pub(super) struct Core {
     pub saving: Mutex<()>,
     /// Held while it is decided what is deleted in the local tier, and until it is.
     pub deleting: Mutex<()>,
+    /// How many saves were begun.
+    pub saves: AtomicU32,
     /// Whether a warning was printed: once is enough.
     pub has_warned: AtomicBool,
     /// Whether a save may follow: the run was empty, was resumed, or is started over on purpose.
@@ -82,7 +84,7 @@ impl Core {
         deletion::clear_marks(reader.engine(), &here);
         remote.as_ref().map_or(Ok(()), |remote| remote.clear_marks(attempt.number, &writer))?;
         let has_begun = AtomicBool::new(names.is_empty() && reader.set_aside()?.is_empty());
-        let (last_save, saving, deleting, has_warned, known) = Default::default();
+        let (last_save, saving, deleting, saves, has_warned, known) = Default::default();
         let schedule = Mutex::new(schedule);
         Ok(Self {
             reader,
@@ -96,6 +98,7 @@ impl Core {
             remote,
             saving,
             deleting,
+            saves,
             has_warned,
             has_begun,
             known,

@@ -32,7 +32,7 @@
 
 use super::attempt::{Attempt, Board, Writer};
 use super::clock;
-use super::naming::{ATTEMPTS, Name, PINS, damaged_mark_key, deletes_key, resumed_key};
+use super::naming::{ATTEMPTS, Name, PINS, attempt_key, damaged_mark_key, deletes_key, resumed_key};
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
@@ -158,11 +158,14 @@ pub(super) struct Inherited<'a> {
     pub is_locked: bool,
 }
 
-/// Takes back what earlier attempts left: marks of what they went on from, marks of deletion that are done and, under the
+/// Takes back what earlier attempts left: the objects of those that nobody needs any more, marks of what they went on from, marks of deletion that are done and, under the
 /// lock, those whose maker is dead. A lock alone does not say that: its file may have been removed while its holder stood
 /// still. What stays is in the way of a pin and of going back to that checkpoint, and of nothing else.
 pub(super) fn clear_marks(engine: &dyn Engine, inherited: &Inherited<'_>) {
     let board = inherited.board;
+    for attempt in board.superfluous() {
+        let _ = engine.unmark(&attempt_key(attempt));
+    }
     for &(older, name) in board.resumed.iter().filter(|(older, _)| *older < inherited.attempt) {
         let _ = engine.unmark(&resumed_key(older, name));
     }

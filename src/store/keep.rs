@@ -52,6 +52,11 @@ impl Rule {
 }
 
 impl Keep {
+    /// Whether nothing ever goes by it.
+    pub(super) fn keeps_all(&self) -> bool {
+        self.rules.contains(&Rule::All)
+    }
+
     /// Every checkpoint. The default of [`Settings`](super::Settings).
     pub fn all() -> Self {
         Self { rules: vec![Rule::All] }

@@ -62,9 +62,9 @@ pub(super) fn select(keep: &Keep, candidates: &[Candidate], spared: &[Spared], n
         });
     }
     // What it says of itself is not to be trusted, and its place in the order is.
-    let keeps_all = keep.rules.contains(&Rule::All);
-    let is_recent =
-        |candidate: &&&Candidate| candidate.marked && (keeps_all || Some(candidate.name) > oldest_recent);
+    let is_recent = |candidate: &&&Candidate| {
+        candidate.marked && (keep.keeps_all() || Some(candidate.name) > oldest_recent)
+    };
     sorted.iter().filter(is_recent).for_each(|candidate| protect(candidate, "marked as damaged"));
     kept
 }

@@ -90,7 +90,7 @@ impl Found {
 /// An identity for a run of version 0.1, which has none: its oldest attempt's nonce is as unique, and the same in both
 /// tiers. None where there is no attempt, either.
 pub(super) fn of_oldest_attempt(engine: &dyn Engine) -> Result<Option<RunId>> {
-    let Some(oldest) = Board::read(engine)?.oldest else { return Ok(None) };
+    let Some(oldest) = Board::read(engine)?.attempts.into_iter().min() else { return Ok(None) };
     let nonce = Writer::read(engine, oldest).map(|writer| writer.id).unwrap_or_default();
     Ok((nonce != Nonce::default()).then_some(RunId(nonce)))
 }

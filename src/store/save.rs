@@ -142,7 +142,7 @@ impl Core {
             previous: self.last_save.cost(),
         };
         let extra = [(SAVE, records::encode(&record)?)];
-        let nonce = self.attempt.nonce(name.step);
+        let nonce = self.attempt.nonce(name.step, self.saves.fetch_add(1, Ordering::Relaxed));
         let plan = Plan::of(snapshot, &extra, &self.settings.write.clone().file_id(nonce))?;
         match self.upload(&plan, name) {
             // The file that failed is gone; a new one is written from memory, which still has everything. Once.
@@ -178,6 +178,10 @@ impl Core {
 
     /// Deletes what no rule protects. Runs only behind a durable commit.
     fn rotate(&self, saved: &mut Saved) -> Result<()> {
+        // Not even looked: a run that keeps everything would list all it has for each save.
+        if self.settings.keep.keeps_all() {
+            return Ok(());
+        }
         let _deleting = lock(&self.deleting);
         let candidates = self.reader.candidates()?;
         let kept = self.select(&candidates, &[(saved.name, "newest")]);

@@ -144,3 +144,20 @@ fn what_was_waited_for_in_vain_is_not_waited_for_again() {
     save_all(&store, 3..=30);
     assert!(began.elapsed().as_secs() < 5, "28 saves beside it took {:?}", began.elapsed());
 }
+
+#[test]
+fn the_newest_of_a_reader_never_goes_back() {
+    let engine = Hooked::new(run_of(2));
+    let reader = Reader::new(engine.clone());
+    let newest = || reader.latest().unwrap().unwrap().progress().unwrap().unwrap().step;
+    assert_eq!(newest(), 2);
+    // A listing that was read while step 3 came and step 2 went: it has neither.
+    let (inner, bytes) = (engine.inner.clone(), read(&engine.inner, &key(2)));
+    engine.inner.delete(&key(2)).unwrap();
+    engine.set(At::AfterList, "", 0, move || put(&inner, &key(3), &bytes));
+    let name = reader.latest().unwrap().unwrap().name().to_owned();
+    assert!(name.contains("0003"), "{name}");
+    // Deleted by hand, it is not waited for.
+    engine.inner.delete(&key(3)).unwrap();
+    assert_eq!(newest(), 1);
+}

@@ -12,6 +12,7 @@ mod doubt;
 mod hooked;
 mod identity;
 mod marks;
+mod restarts;
 mod tiers;
 
 use std::sync::Arc;

@@ -33,7 +33,8 @@ impl World {
                 must(is_later, || format!("{name} is saved after {:?}", handle.saved))?;
                 (handle.saved, handle.step) = (Some(step), step);
                 let observed = handle.observed.take();
-                let losses = [handle.best, observed, loss].into_iter().flatten();
+                // What the snapshot says is what the checkpoint is ranked by.
+                let losses = [handle.best, loss.or(observed)].into_iter().flatten();
                 handle.best = losses.filter(|loss| loss.is_finite()).min_by(f64::total_cmp);
                 if is_complete && !handle.life.is_over() { Answer::Whole } else { Answer::Saved }
             }

@@ -1,0 +1,117 @@
+//! A run that is started again and again, or keeps everything: what a save costs does not grow with it.
+
+use crate::hooked::Hooked;
+use crate::{open, resumed, save, save_all};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use tensorkeep::engine::{CommitError, Decorator, Engine, Entry, Memory, Nonce, Upload};
+use tensorkeep::{Error, ErrorKind, Keep, Reader, Result};
+
+/// Memory that counts what its listings return.
+#[derive(Clone, Debug)]
+struct Counting(Memory, Arc<AtomicUsize>);
+
+impl Decorator for Counting {
+    type Inner = Memory;
+
+    fn inner(&self) -> &Memory {
+        &self.0
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Entry>> {
+        let listed = Engine::list(&self.0, folder)?;
+        self.1.fetch_add(1 + listed.len(), Ordering::Relaxed);
+        Ok(listed)
+    }
+}
+
+/// Listings, and what they return, of one save.
+fn cost(engine: &Memory, keep: Keep, step: u64) -> usize {
+    let counting = Counting(engine.clone(), Arc::default());
+    let store = resumed(counting.clone(), keep);
+    save(&store, step).unwrap();
+    counting.1.store(0, Ordering::Relaxed);
+    save(&store, step + 1).unwrap();
+    counting.1.load(Ordering::Relaxed)
+}
+
+#[test]
+fn a_thousand_starts_cost_a_save_no_more_than_a_hundred() {
+    let engine = Memory::new();
+    let start = || drop(open(engine.clone(), Keep::last(1)));
+    (0..100).for_each(|_| start());
+    let few = cost(&engine, Keep::last(1), 1);
+    (0..1000).for_each(|_| start());
+    let many = cost(&engine, Keep::last(1), 3);
+    assert!(many <= few + 8, "{few}, and a thousand starts later {many}");
+    let attempts = Reader::new(engine.clone()).attempts().unwrap();
+    assert_eq!(attempts.last().unwrap().number, 1102, "no number comes back");
+    assert!(attempts.len() <= 65, "{}", attempts.len());
+}
+
+#[test]
+fn an_old_writer_is_fenced_though_its_attempt_was_forgotten() {
+    // Without locks, or no other writer could open the run.
+    let engine = Hooked::lockless(Memory::new());
+    let old = open(engine.clone(), Keep::all());
+    save(&old, 1).unwrap();
+    (0..200).for_each(|_| drop(open(engine.clone(), Keep::all())));
+    assert!(engine.inner.open("attempts/0001").is_err(), "it was forgotten");
+    assert_eq!(save(&old, 2).unwrap_err().kind(), ErrorKind::Fenced);
+}
+
+#[test]
+fn a_run_that_keeps_all_lists_none_of_it_for_a_save() {
+    let engine = Memory::new();
+    save_all(&open(engine.clone(), Keep::all()), 1..=10);
+    let few = cost(&engine, Keep::all(), 11);
+    save_all(&resumed(engine.clone(), Keep::all()), 13..=500);
+    assert_eq!(cost(&engine, Keep::all(), 501), few + 4, "the attempts of two starts more, twice");
+}
+
+/// Memory whose first commit of a checkpoint is lost, and nobody knows; and the nonces that checkpoints were committed with.
+#[derive(Clone, Debug)]
+struct Losing(Memory, Arc<Mutex<Vec<Nonce>>>);
+
+impl Decorator for Losing {
+    type Inner = Memory;
+
+    fn inner(&self) -> &Memory {
+        &self.0
+    }
+
+    fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
+        let upload = Engine::create(&self.0, key, size_hint)?;
+        match key.ends_with(".tkeep") {
+            true => Ok(Box::new(Losable(upload, self.clone()))),
+            false => Ok(upload),
+        }
+    }
+}
+
+struct Losable(Box<dyn Upload>, Losing);
+
+impl Upload for Losable {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.0.append(bytes)
+    }
+
+    fn commit(self: Box<Self>, nonce: Nonce) -> Result<(), CommitError> {
+        let mut nonces = self.1.1.lock().unwrap();
+        nonces.push(nonce);
+        match nonces.len() {
+            1 => Err(CommitError::Unknown(Error::new(ErrorKind::Io, "no answer"))),
+            _ => self.0.commit(nonce),
+        }
+    }
+}
+
+#[test]
+fn a_step_that_is_saved_again_after_an_unknown_outcome_is_told_from_the_first() {
+    let engine = Losing(Memory::new(), Arc::default());
+    let store = open(engine.clone(), Keep::all());
+    assert_eq!(save(&store, 1).unwrap_err().kind(), ErrorKind::Unknown);
+    save(&store, 1).unwrap();
+    let nonces = engine.1.lock().unwrap().clone();
+    assert!(nonces.len() == 2 && nonces[0] != nonces[1], "{nonces:?}");
+}
