@@ -31,6 +31,10 @@ pub trait Decorator: Send + Sync + fmt::Debug {
     fn list(&self, folder: &str) -> Result<Vec<Entry>> {
         self.inner().list(folder)
     }
+    /// As [`Engine::list_each`], by [`Decorator::list`].
+    fn list_each(&self, folders: &[&str]) -> Result<Vec<Vec<Entry>>> {
+        folders.iter().map(|folder| self.list(folder)).collect()
+    }
     /// As [`Engine::delete`].
     fn delete(&self, key: &str) -> Result<()> {
         self.inner().delete(key)
@@ -73,6 +77,9 @@ impl<D: Decorator> Engine for D {
     }
     fn list(&self, folder: &str) -> Result<Vec<Entry>> {
         Decorator::list(self, folder)
+    }
+    fn list_each(&self, folders: &[&str]) -> Result<Vec<Vec<Entry>>> {
+        Decorator::list_each(self, folders)
     }
     fn delete(&self, key: &str) -> Result<()> {
         Decorator::delete(self, key)

@@ -91,6 +91,15 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// Whatever the storage says.
     fn list(&self, folder: &str) -> Result<Vec<Entry>>;
 
+    /// As [`Engine::list`] of each of these folders, in their order. Storage that lists all keys under a prefix in one request
+    /// does so; each folder is listed at some moment of the call.
+    ///
+    /// # Errors
+    /// As [`Engine::list`].
+    fn list_each(&self, folders: &[&str]) -> Result<Vec<Vec<Entry>>> {
+        folders.iter().map(|folder| self.list(folder)).collect()
+    }
+
     /// Deletes a committed object.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use super::naming::{
 };
 use super::run_id::RunId;
 use super::tiers::Remote;
-use crate::engine::{CommitError, Engine, Lock, Nonce, fresh_nonce};
+use crate::engine::{CommitError, Engine, Entry, Lock, Nonce, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
 use serde::{Deserialize, Serialize};
@@ -80,8 +80,12 @@ pub(super) struct Board {
 
 impl Board {
     pub(super) fn read(engine: &dyn Engine) -> Result<Self> {
+        Ok(Self::of(&engine.list(ATTEMPTS)?))
+    }
+
+    pub(super) fn of(entries: &[Entry]) -> Self {
         let mut board = Self::default();
-        for entry in engine.list(ATTEMPTS)? {
+        for entry in entries {
             if let Some(attempt) = attempt_of_key(&entry.key) {
                 board.newest = board.newest.max(attempt);
                 board.attempts.push(attempt);
@@ -91,7 +95,7 @@ impl Board {
                 board.resumed.push(mark);
             }
         }
-        Ok(board)
+        board
     }
 
     pub(super) fn is_being_deleted(&self, name: Name) -> bool {
@@ -100,15 +104,15 @@ impl Board {
 
     /// Numbers whose objects nobody needs any more, oldest first: all but the newest ones and those that have left marks of
     /// deletion, by which it is told whether their process lives. A writer whose object is gone is fenced as before: there
-    /// is a newer number. And no number comes back: the newest stays.
+    /// is a newer number. And no number comes back: the newest stays. The oldest go first, so that what follows on one that is
+    /// there is there.
     pub(super) fn superfluous(&self) -> impl Iterator<Item = u32> {
         let mut attempts = self.attempts.clone();
         attempts.sort_unstable();
         let old = attempts.len().saturating_sub(KEPT);
         attempts.truncate(old.min(MOST_FORGOTTEN));
-        let has_marks = |attempt: &u32| self.deletes.iter().any(|(by, _)| by.parse() == Ok(*attempt));
-        attempts.retain(|attempt| !has_marks(attempt));
-        attempts.into_iter()
+        let has_no_marks = |attempt: &u32| !self.deletes.iter().any(|(by, _)| by.parse() == Ok(*attempt));
+        attempts.into_iter().take_while(has_no_marks)
     }
 
     /// What the newest writer goes on from.
@@ -148,7 +152,7 @@ impl Attempt {
             let board = Board::read(engine)?;
             // A number that was refused is passed over, whatever the listing says of it.
             attempt.number = next(board.newest.max(there).max(attempt.number), names, engine)?;
-            match attempt.take_in(engine) {
+            match attempt.take_without_gap(&board, engine) {
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(error) if error.kind() == ErrorKind::NoSpace && is_locked => {
@@ -162,14 +166,26 @@ impl Attempt {
         }
     }
 
+    /// As [`Attempt::take_in`]; where the number does not follow on the newest, because the other tier or the name of a checkpoint
+    /// has a newer one, the one that does is taken, too.
+    fn take_without_gap(&self, board: &Board, engine: &dyn Engine) -> Result<bool> {
+        match board.newest.checked_add(1).filter(|next| *next < self.number) {
+            Some(next) => self.write(next, engine).and_then(|_| self.take_in(engine)),
+            None => self.take_in(engine),
+        }
+    }
+
     /// Takes exactly this number on an engine. False when another writer was faster.
     pub(super) fn take_in(&self, engine: &dyn Engine) -> Result<bool> {
-        let committed = engine.create(&attempt_key(self.number), Some(self.content.len() as u64)).and_then(
-            |mut upload| {
+        self.write(self.number, engine)
+    }
+
+    fn write(&self, number: u32, engine: &dyn Engine) -> Result<bool> {
+        let committed =
+            engine.create(&attempt_key(number), Some(self.content.len() as u64)).and_then(|mut upload| {
                 upload.append(&self.content)?;
                 Ok(upload.commit(fresh_nonce()))
-            },
-        );
+            });
         match committed {
             Ok(Ok(())) => Ok(true),
             Ok(Err(CommitError::Conflict(_))) => Ok(false),
@@ -199,42 +215,59 @@ impl Attempt {
     pub(super) fn check(&self, engine: &dyn Engine) -> Result<Board> {
         let mut absent = Absent::default();
         loop {
-            let board = self.board(engine)?;
-            match content(engine, self.number) {
-                Ok(there) if there[..] == self.content[..] => return Ok(board),
-                Ok(_) => {
-                    return Err(self.fenced(engine, "an attempt of that number by another writer".to_owned()));
-                }
-                // It is listed: a single answer does not end a run.
-                Err(error) if absent::is_absence(&error) && board.newest == self.number => {
-                    if !absent.ask_again([self.number]) {
-                        return Err(absent::told(error));
-                    }
-                }
-                Err(error) if absent::is_absence(&error) => {
-                    return match self.pending.load(Ordering::Acquire) {
-                        true => Ok(board),
-                        false => Err(self.fenced(engine, "a run that does not know this attempt".to_owned())),
-                    };
-                }
-                // A sector of the writer's own note that cannot be read says nothing about other writers.
-                Err(error) if is_damage(&error) => return Ok(board),
-                Err(error) => return Err(error),
+            let board = Board::read(engine).map_err(|error| self.removed(engine, error))?;
+            if let Some(board) = self.check_on(board, engine, &mut absent)? {
+                return Ok(board);
             }
         }
     }
 
-    /// What is listed, as long as no newer attempt is.
-    fn board(&self, engine: &dyn Engine) -> Result<Board> {
-        match Board::read(engine) {
-            Ok(board) if board.newest > self.number => {
-                Err(self.fenced(engine, format!("attempt {}", board.newest)))
+    /// As [`Attempt::check`] of a listing that is there. None when it is to be listed again.
+    pub(super) fn check_on(
+        &self,
+        board: Board,
+        engine: &dyn Engine,
+        absent: &mut Absent<u32>,
+    ) -> Result<Option<Board>> {
+        if board.newest > self.number {
+            return Err(self.fenced(engine, format!("attempt {}", board.newest)));
+        }
+        match content(engine, self.number) {
+            Ok(there) if there[..] == self.content[..] => Ok(Some(board)),
+            Ok(_) => Err(self.fenced(engine, "an attempt of that number by another writer".to_owned())),
+            // It is listed: a single answer does not end a run.
+            Err(error) if absent::is_absence(&error) && board.newest == self.number => {
+                match absent.ask_again([self.number]) {
+                    true => Ok(None),
+                    false => Err(absent::told(error)),
+                }
             }
-            // Not that no attempt is listed: the run itself is not there.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Err(self.fenced(engine, "a run that was removed".to_owned()).because(error))
-            }
-            board => board,
+            Err(error) if absent::is_absence(&error) => match self.pending.load(Ordering::Acquire) {
+                true => Ok(Some(board)),
+                false => Err(self.fenced(engine, "a run that does not know this attempt".to_owned())),
+            },
+            // A sector of the writer's own note that cannot be read says nothing about other writers.
+            Err(error) if is_damage(&error) => Ok(Some(board)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`Attempt::check`], by two small reads where all is well. Numbers are taken without gaps, so whoever is newer has left
+    /// the next one.
+    pub(super) fn check_by_number(&self, engine: &dyn Engine) -> Result<()> {
+        let is_own = content(engine, self.number).is_ok_and(|there| there[..] == self.content[..]);
+        let next = self.number.checked_add(1).filter(|_| is_own);
+        let is_last = next.is_some_and(|next| {
+            engine.open(&attempt_key(next)).is_err_and(|error| absent::is_absence(&error))
+        });
+        if is_last { Ok(()) } else { self.check(engine).map(drop) }
+    }
+
+    /// Not that no attempt is listed: the run itself is not there.
+    pub(super) fn removed(&self, engine: &dyn Engine, error: Error) -> Error {
+        match error.kind() {
+            ErrorKind::NotFound => self.fenced(engine, "a run that was removed".to_owned()).because(error),
+            _ => error,
         }
     }
 

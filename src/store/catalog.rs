@@ -2,18 +2,19 @@
 //! objects said of themselves. Takes no lock and writes nothing.
 
 use super::absent::{self, Absent};
+use super::attempt::Attempt;
 use super::background::lock;
 use super::clock;
-use super::deletion;
 use super::keep::Mode;
-use super::naming::{DAMAGED, Name, damaged_mark_key};
+use super::look::{Found, Listed, Look};
+use super::naming::{ATTEMPTS, DAMAGED, Name, PINS, damaged_mark_key};
 use super::record::State;
 use super::retention::Candidate;
 use crate::checkpoint::{Checkpoint, OpenOptions, Verify};
-use crate::engine::{Engine, Entry, Unchanging};
+use crate::engine::{Engine, Unchanging};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 /// So many checkpoints are asked one after the other.
@@ -21,18 +22,6 @@ const FEW: usize = 8;
 
 /// How many are asked side by side: a thousand over a line of 30 ms take a second.
 const MOST_AT_A_TIME: usize = 32;
-
-/// A checkpoint as the storage lists it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Listed {
-    /// Attempt and step.
-    pub name: Name,
-    /// Length in bytes.
-    pub len: u64,
-    /// As in [`Info::marked`].
-    pub is_marked: bool,
-}
 
 /// What a listing says of one checkpoint.
 #[derive(Clone, Debug)]
@@ -100,17 +89,7 @@ impl Reader {
     /// # Errors
     /// Whatever the engine says.
     pub fn listed(&self) -> Result<Vec<Listed>> {
-        let entries = self.engine.list("")?;
-        // Where the engine cannot rename, damaged checkpoints are marked instead of moved.
-        let marks: BTreeSet<String> = self.engine.list(DAMAGED)?.into_iter().map(|entry| entry.key).collect();
-        let listed = |entry: Entry| {
-            let name = Name::of_key(&entry.key)?;
-            let is_marked = !marks.is_empty() && marks.contains(&damaged_mark_key(name));
-            Some(Listed { name, len: entry.len, is_marked })
-        };
-        let mut listed: Vec<Listed> = entries.into_iter().filter_map(listed).collect();
-        listed.sort_unstable_by_key(|listed| listed.name);
-        Ok(listed)
+        Ok(Look::at(&*self.engine, &["", DAMAGED])?.checkpoints())
     }
 
     /// All checkpoints with what they say of themselves, oldest first. What was deleted meanwhile is left out, what
@@ -129,24 +108,43 @@ impl Reader {
 
     /// What selecting looks at: as [`Reader::list`], without a copy of what is known of each.
     pub(super) fn candidates(&self) -> Result<Vec<Candidate>> {
-        let candidate = |found: Found| {
-            let Found { listed: Listed { name, len, is_marked }, pinned, state } = found;
-            Candidate { name, len, pinned, marked: is_marked, state: state.ok() }
-        };
-        Ok(self.find_all()?.into_iter().map(candidate).collect())
+        Ok(self.find_all()?.into_iter().map(Found::candidate).collect())
+    }
+
+    /// The same, of a look that also says that this attempt is the newest.
+    ///
+    /// # Errors
+    /// `Fenced`; what listing, and reading the attempt, say.
+    pub(super) fn candidates_of(&self, attempt: &Attempt) -> Result<Vec<Candidate>> {
+        let mut absent = Absent::default();
+        let all = self.find_in(|| {
+            loop {
+                let look = Look::at(&*self.engine, &[ATTEMPTS, PINS, "", DAMAGED]);
+                let look = look.map_err(|error| attempt.removed(&*self.engine, error))?;
+                if attempt.check_on(look.board(), &*self.engine, &mut absent)?.is_some() {
+                    return Ok(look);
+                }
+            }
+        })?;
+        Ok(all.into_iter().map(Found::candidate).collect())
     }
 
     fn find_all(&self) -> Result<Vec<Found>> {
+        self.find_in(|| Look::at(&*self.engine, &[PINS, "", DAMAGED]))
+    }
+
+    fn find_in(&self, mut look: impl FnMut() -> Result<Look>) -> Result<Vec<Found>> {
         let mut absent = lock(&self.absent).clone();
         loop {
-            let pins = deletion::pins(&*self.engine)?;
+            let look = look()?;
+            let pins = look.pins();
             let find = |listed: Listed| {
-                let pinned = !pins.is_empty() && pins.contains(&listed.name.pin_key());
+                let pinned = !pins.is_empty() && pins.contains(&*listed.name.pin_key());
                 let state =
                     if listed.is_marked { Err(self.marked(listed.name)) } else { self.state(listed.name) };
                 Found { listed, pinned, state }
             };
-            let listed = self.listed()?;
+            let listed = look.checkpoints();
             self.ask_side_by_side(&listed)?;
             let all: Vec<Found> = listed.into_iter().map(find).collect();
             let is_absent = |found: &&Found| found.state.as_ref().is_err_and(absent::is_absence);
@@ -344,13 +342,6 @@ impl Reader {
         lock(&self.known).insert(name, Arc::clone(&state));
         Ok(state)
     }
-}
-
-/// A listed checkpoint, and what is known of it.
-struct Found {
-    listed: Listed,
-    pinned: bool,
-    state: Result<Arc<State>>,
 }
 
 /// Whether the object itself is at fault, so that an older one may do: its bytes lie, or what holds them says that it

@@ -30,8 +30,10 @@
 //!
 //! A deletion that fails may still happen later (a request that was delayed by the network): its mark stays.
 
+use super::absent::Absent;
 use super::attempt::{Attempt, Board, Writer};
 use super::clock;
+use super::look::Look;
 use super::naming::{ATTEMPTS, Name, PINS, attempt_key, damaged_mark_key, deletes_key, resumed_key};
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
@@ -59,22 +61,33 @@ impl By<'_> {
         }
     }
 
-    /// What `attempts/` says, as long as nobody has taken over.
-    fn check(self, engine: &dyn Engine) -> Result<Board> {
-        let newest = match self {
-            Self::Writer(attempt) => return attempt.check(engine),
-            Self::Tool { newest, .. } => newest,
-        };
-        let board = Board::read(engine)?;
-        if board.newest == newest {
-            return Ok(board);
+    /// The pins, and what `attempts/` says, as long as nobody has taken over.
+    fn look(self, engine: &dyn Engine) -> Result<(BTreeSet<String>, Board)> {
+        let mut absent = Absent::default();
+        loop {
+            let look = Look::at(engine, &[PINS, ATTEMPTS]).map_err(|error| match self {
+                Self::Writer(attempt) => attempt.removed(engine, error),
+                Self::Tool { .. } => error,
+            })?;
+            let (pins, board) = (look.pins().into_iter().map(str::to_owned).collect(), look.board());
+            let board = match self {
+                Self::Writer(attempt) => attempt.check_on(board, engine, &mut absent)?,
+                Self::Tool { newest, .. } if board.newest == newest => Some(board),
+                Self::Tool { newest, .. } => return Err(overtaken(engine, newest, board.newest)),
+            };
+            if let Some(board) = board {
+                return Ok((pins, board));
+            }
         }
-        Err(Error::new(ErrorKind::Fenced, "a writer has opened this run meanwhile")
-            .in_object(engine.describe(""))
-            .expected(format!("attempt {newest} to be the newest"))
-            .found(format!("attempt {}", board.newest))
-            .help("nothing was deleted; try again"))
     }
+}
+
+fn overtaken(engine: &dyn Engine, newest: u32, found: u32) -> Error {
+    Error::new(ErrorKind::Fenced, "a writer has opened this run meanwhile")
+        .in_object(engine.describe(""))
+        .expected(format!("attempt {newest} to be the newest"))
+        .found(format!("attempt {found}"))
+        .help("nothing was deleted; try again")
 }
 
 /// What became of the checkpoints that were to be deleted. One that was gone already is in none of these.
@@ -107,7 +120,7 @@ pub(super) fn delete(engine: &dyn Engine, by: By<'_>, names: &[Name]) -> Result<
         return Ok(done);
     }
     let take_back = |name| drop(engine.unmark(&deletes_key(&maker, name)));
-    let (pins, board) = match pins(engine).and_then(|pins| Ok((pins, by.check(engine)?))) {
+    let (pins, board) = match by.look(engine) {
         Ok(seen) => seen,
         Err(error) => {
             marked.into_iter().for_each(take_back);

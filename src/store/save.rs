@@ -66,7 +66,7 @@ impl Core {
         let written = self.commit(snapshot, name, why)?;
         self.known().saved = Some(name);
         self.last_save.was(name.step, committing.elapsed(), stall);
-        self.check_newest()?;
+        let seen = self.check_newest()?;
         let Written { len, timings, unmatched_patterns, .. } = written;
         let no_tensor =
             |pattern| format!("the codec for {pattern:?} was chosen for no tensor: none has such a name");
@@ -80,7 +80,8 @@ impl Core {
             warnings: unmatched_patterns.iter().map(no_tensor).collect(),
             earlier_error: None,
         };
-        saved.rotation_error = self.rotate(&mut saved).err();
+        saved.rotation_error =
+            seen.and_then(|seen| seen.map_or(Ok(()), |seen| self.rotate(&seen, &mut saved))).err();
         Ok(saved)
     }
 
@@ -88,12 +89,20 @@ impl Core {
     /// looked for checkpoints before ours was there. Without a newer attempt now, every later one finds it: what is
     /// acknowledged is never passed over. Also under a lock, which somebody may have taken away while we stood still. Before
     /// rotation marks anything: whoever resumes meanwhile would pass over what a fenced writer has marked.
-    fn check_newest(&self) -> Result<()> {
-        match self.attempt.check(self.reader.engine()) {
+    ///
+    /// Where something may be deleted, the same listing tells all checkpoints.
+    fn check_newest(&self) -> Result<Result<Option<Vec<Candidate>>>> {
+        let engine = self.reader.engine();
+        let looked = match self.settings.keep.keeps_all() {
+            // A run that keeps everything would list all it has for each save.
+            true => self.attempt.check(engine).map(|_| None),
+            false => self.reader.candidates_of(&self.attempt).map(Some),
+        };
+        match looked {
             Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
             // It is there; only whether it counts could not be had.
             Err(error) if self.lock.is_none() => Err(error.with_kind(ErrorKind::Unknown)),
-            _ => Ok(()),
+            looked => Ok(looked),
         }
     }
 
@@ -162,7 +171,7 @@ impl Core {
             let mut upload = engine.create(&name.key(), Some(plan.size_bound()))?;
             let written = plan.write(&mut *upload)?;
             // After the long part: a zombie that woke up must not commit.
-            self.attempt.check(engine)?;
+            self.attempt.check_by_number(engine)?;
             Ok((upload, written))
         };
         let explained = |error: Error| match self.attempt.check(engine) {
@@ -177,19 +186,14 @@ impl Core {
     }
 
     /// Deletes what no rule protects. Runs only behind a durable commit.
-    fn rotate(&self, saved: &mut Saved) -> Result<()> {
-        // Not even looked: a run that keeps everything would list all it has for each save.
-        if self.settings.keep.keeps_all() {
-            return Ok(());
-        }
+    fn rotate(&self, candidates: &[Candidate], saved: &mut Saved) -> Result<()> {
         let _deleting = lock(&self.deleting);
-        let candidates = self.reader.candidates()?;
-        let kept = self.select(&candidates, &[(saved.name, "newest")]);
+        let kept = self.select(candidates, &[(saved.name, "newest")]);
         let names = candidates.iter().map(|candidate| candidate.name);
         let going: Vec<Name> = names.filter(|name| !kept.contains_key(name)).collect();
-        self.warn_of_metrics(&candidates, saved, !going.is_empty());
+        self.warn_of_metrics(candidates, saved, !going.is_empty());
         let done = deletion::delete(self.reader.engine(), By::Writer(&self.attempt), &going)?;
-        deletion::forget_damage(self.reader.engine(), retention::marked(&candidates), &done.deleted);
+        deletion::forget_damage(self.reader.engine(), retention::marked(candidates), &done.deleted);
         (saved.deleted, saved.not_deleted) = (done.deleted, done.failed);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The engine contract, executable. An engine author calls [`run`] with a function that makes an empty engine; each
 //! sentence of the contract is one check here, and a broken one is returned by its name.
 
-use crate::engine::{CommitError, Engine, fresh_nonce};
+use crate::engine::{CommitError, Engine, Entry, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::{Arc, Barrier};
 
@@ -145,7 +145,19 @@ fn lists_folders(engine: &Arc<dyn Engine>) -> Result<()> {
     ensure(keys(engine, "")? == ["a", "b"], format!("the top lists {:?}", keys(engine, "")?))?;
     ensure(keys(engine, "folder")? == ["folder/a", "folder/b"], "a folder lists other keys")?;
     let entry = engine.list("folder/deep")?;
-    ensure(entry.len() == 1 && entry[0].len == 13, "a listing's length is wrong")
+    ensure(entry.len() == 1 && entry[0].len == 13, "a listing's length is wrong")?;
+    let folders = ["folder", "", "none", "folder/deep"];
+    let sorted = |mut entries: Vec<Entry>| {
+        entries.sort_by(|left, right| left.key.cmp(&right.key));
+        entries
+    };
+    let each = engine.list_each(&folders)?;
+    ensure(each.len() == folders.len(), "listing several folders leaves some out")?;
+    for (folder, entries) in folders.iter().zip(each) {
+        let alone = sorted(engine.list(folder)?);
+        ensure(sorted(entries) == alone, format!("listed with others, {folder:?} has other entries"))?;
+    }
+    Ok(())
 }
 
 fn reads_ranges(engine: &Arc<dyn Engine>) -> Result<()> {

@@ -175,6 +175,9 @@ impl Search<'_> {
             Some(WrongProtocol::AttemptComparedByNumberOnly) if own().is_some() => {
                 known.attempt_object.as_ref().map(|(_, content)| content)
             }
+            Some(WrongProtocol::NoCheckBeforeCommit) if known.phase == Phase::Saving => {
+                world.objects.get(key).filter(|_| !is_newer(key, known))
+            }
             _ => world.objects.get(key),
         }
     }
@@ -208,13 +211,18 @@ impl Search<'_> {
             }
             _ => false,
         };
-        let file = key.rsplit('/').next().unwrap_or(key);
         if folder.ends_with("attempts") {
-            let newer = file.parse::<u32>().is_ok_and(|attempt| Some(attempt) > known.attempt);
-            return !(hides_newer && newer || hides_marks && file.contains(".deletes."));
+            let hides = hides_newer && is_newer(key, known) || hides_marks && key.contains(".deletes.");
+            return !hides;
         }
         let is_old_pin = || known.pins_before_marks.iter().any(|pin| pin == key);
         let looks_once = wrong == WrongProtocol::PinsListedOnce && has_marked && folder.ends_with("pins");
         !looks_once || is_old_pin()
     }
+}
+
+/// Whether an object is that of a newer attempt than a process's own.
+fn is_newer(key: &str, known: &Known) -> bool {
+    let file = key.rsplit_once("attempts/").map_or("", |(_, file)| file);
+    file.parse::<u32>().is_ok_and(|attempt| Some(attempt) > known.attempt)
 }
