@@ -199,6 +199,11 @@ impl<'a> Snapshot<'a> {
         &self.metrics
     }
 
+    /// How many tensors a checkpoint of it lists, ties counted each.
+    pub(crate) fn tensor_count(&self) -> usize {
+        self.tensors.len() + self.ties.len()
+    }
+
     /// All records as MessagePack, the library's own included, by name.
     pub(crate) fn encoded_records(&self) -> Result<BTreeMap<&str, std::borrow::Cow<'_, [u8]>>> {
         let mut all: BTreeMap<&str, std::borrow::Cow<'_, [u8]>> =

@@ -45,7 +45,9 @@ impl LastSave {
     /// None before there was one, and while its caller is still held up: another thread saves already.
     pub(super) fn cost(&self) -> Option<Cost> {
         let (step, took, Stall(stall)) = self.lock().clone()?;
-        Some(Cost { step, took, stall: *stall.get()? })
+        let whole =
+            |time: Duration| Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        Some(Cost { step, took: whole(took), stall: whole(*stall.get()?) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<(u64, Duration, Stall)>> {

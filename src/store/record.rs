@@ -7,7 +7,7 @@ use super::naming::Name;
 use super::run_id::RunId;
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::snapshot::Progress;
+use crate::snapshot::{Progress, Snapshot};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -67,9 +67,20 @@ impl State {
     /// What the checkpoint of this name says of itself.
     pub(super) fn of(checkpoint: &Checkpoint, name: Name) -> Result<Self> {
         let save: SaveRecord = checkpoint.optional_record(SAVE)?.unwrap_or_default();
-        Ok(Self {
-            progress: checkpoint.progress()?.unwrap_or(Progress::new(name.step)),
-            metrics: checkpoint.metrics()?,
+        let progress = checkpoint.progress()?.unwrap_or(Progress::new(name.step));
+        Ok(Self::new(save, progress, checkpoint.metrics()?, checkpoint.names().count()))
+    }
+
+    /// What the checkpoint that is made of a snapshot and this record says of itself: it need not be read to be known.
+    pub(super) fn of_saved(save: SaveRecord, snapshot: &Snapshot<'_>) -> Self {
+        let progress = snapshot.get_progress().unwrap_or(Progress::new(save.step));
+        Self::new(save, progress, snapshot.get_metrics().clone(), snapshot.tensor_count())
+    }
+
+    fn new(save: SaveRecord, progress: Progress, metrics: BTreeMap<String, f64>, tensors: usize) -> Self {
+        Self {
+            progress,
+            metrics,
             saved_at: save.saved_at,
             why: save.why,
             resumed_from: save.resumed_from,
@@ -77,7 +88,7 @@ impl State {
             keep: save.keep,
             keep_remote: save.keep_remote,
             previous: save.previous,
-            tensors: checkpoint.names().count(),
-        })
+            tensors,
+        }
     }
 }

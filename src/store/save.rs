@@ -6,7 +6,7 @@ use super::core::Core;
 use super::cost::Stall;
 use super::deletion::{self, By};
 use super::naming::Name;
-use super::record::{SAVE, SaveRecord};
+use super::record::{SAVE, SaveRecord, State};
 use super::retention::{self, Candidate, Kept, Spared};
 use crate::engine::CommitError;
 use crate::error::{Error, ErrorKind, Result};
@@ -161,6 +161,7 @@ impl Core {
             outcome => outcome.map_err(Error::from),
         }
         .map_err(|error| error.in_object(self.reader.engine().describe(&name.key())))
+        .inspect(|_| self.reader.remember(name, State::of_saved(record, snapshot)))
     }
 
     fn upload(&self, plan: &Plan<'_, '_>, name: Name) -> Result<Written, CommitError> {
