@@ -10,7 +10,7 @@ use crate::store::{Name, Pending, Saved, Store};
 impl World {
     pub fn save(&mut self, writer: usize, operation: Operation) -> Judged<Effect> {
         let (tag, now, is_fenced) = (self.fresh_tag(), self.now(), self.is_fenced(writer));
-        let has_tiers = self.has_tiers();
+        let (has_tiers, is_tampered) = (self.has_tiers(), self.is_tampered);
         let handle = &mut self.writers[writer];
         let is_ordered = operation.b < 248;
         let ahead = 1 + u64::from(operation.b % 7);
@@ -50,7 +50,8 @@ impl World {
                     _ => false,
                 };
                 must(is_expected, || format!("saving {name}: {error:?}"))?;
-                Answer::Failed
+                // Where somebody took away the attempt that follows on one's own, it shows behind the commit only.
+                if is_tampered && error.kind() == ErrorKind::Fenced { Answer::Unknown } else { Answer::Failed }
             }
         };
         Ok(Effect::Saved { name, known, answer, resumed })
