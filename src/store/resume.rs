@@ -65,7 +65,7 @@ type Place = (Name, Tier);
 
 /// What walking along the places came to.
 enum Walk {
-    Found(Place, Checkpoint, Progress),
+    Found(Place, Box<Checkpoint>, Progress),
     /// One was listed and is not there.
     ListAgain,
     Nothing,
@@ -125,7 +125,7 @@ impl Core {
                     self.known().resumed_from = Some(name);
                     self.begin();
                     self.resumed_to(progress);
-                    let (checkpoint, name, tier) = (Some(checkpoint), Some(name), Some(tier));
+                    let (checkpoint, name, tier) = (Some(*checkpoint), Some(name), Some(tier));
                     return Ok(Resumed { checkpoint, name, tier, progress, skipped, remote_error });
                 }
                 Walk::Nothing => {
@@ -168,7 +168,7 @@ impl Core {
                 .and_then(|found| Ok((is_last_resort || self.holds(name, tier)?, found)))
             {
                 Ok((true, (checkpoint, progress))) => {
-                    return Ok(Walk::Found((name, tier), checkpoint, progress));
+                    return Ok(Walk::Found((name, tier), Box::new(checkpoint), progress));
                 }
                 Ok((false, _)) => condemned.push((name, tier)),
                 Err(error) if absent::is_absence(&error) && absent.ask_again([name]) => {

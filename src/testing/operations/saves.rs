@@ -51,7 +51,11 @@ impl World {
                 };
                 must(is_expected, || format!("saving {name}: {error:?}"))?;
                 // Where somebody took away the attempt that follows on one's own, it shows behind the commit only.
-                if is_tampered && error.kind() == ErrorKind::Fenced { Answer::Unknown } else { Answer::Failed }
+                if is_tampered && error.kind() == ErrorKind::Fenced {
+                    Answer::Unknown
+                } else {
+                    Answer::Failed
+                }
             }
         };
         Ok(Effect::Saved { name, known, answer, resumed })
