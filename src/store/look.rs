@@ -18,7 +18,7 @@ pub struct Listed {
     pub name: Name,
     /// Length in bytes.
     pub len: u64,
-    /// As in [`Info::marked`].
+    /// As [`Info::is_marked`](super::Info::is_marked).
     pub is_marked: bool,
 }
 
