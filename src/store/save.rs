@@ -64,9 +64,13 @@ impl Core {
         self.check_order(name)?;
         let committing = Timer::start();
         let written = self.commit(snapshot, name, why)?;
-        self.known().saved = Some(name);
         self.last_save.was(name.step, committing.elapsed(), stall);
-        let seen = self.check_newest()?;
+        let seen = self.check_newest();
+        // What a fenced writer committed is none of the run's.
+        if !seen.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced) {
+            self.known().saved = Some(name);
+        }
+        let seen = seen?;
         let Written { len, timings, unmatched_patterns, .. } = written;
         let no_tensor =
             |pattern| format!("the codec for {pattern:?} was chosen for no tensor: none has such a name");
