@@ -160,6 +160,15 @@ impl Operation {
         self.flags & 0x10 != 0
     }
 
+    /// How many requests the storage answers with "not there" meanwhile, though it is: as many as are asked again.
+    pub fn lies(self) -> u64 {
+        use Kind::*;
+        match self.kind {
+            Save | Resume | Open | Read if self.flags & 0xe0 == 0x40 => 1 + u64::from(self.flags & 3) % 3,
+            _ => 0,
+        }
+    }
+
     /// A rarer form of it.
     pub fn is_odd(self) -> bool {
         self.flags & 0xe0 == 0xe0

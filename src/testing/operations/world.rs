@@ -177,7 +177,11 @@ impl World {
             self.is_unsettled = false;
             self.judge(&Effect::Nothing, &self.before.clone())?;
         }
+        // With tiers the promoter would hear some of them.
+        let lies = if self.has_tiers() { 0 } else { operation.lies() };
+        self.sites[0].lies.store(lies, Ordering::SeqCst);
         let effect = self.act(operation)?;
+        self.sites[0].lies.store(0, Ordering::SeqCst);
         if self.writers.iter().any(|handle| handle.life.is_stuck() && !handle.life.is_over()) {
             return Err("an operation calls its engine without end".to_owned());
         }
