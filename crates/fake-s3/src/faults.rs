@@ -1,7 +1,9 @@
 //! Faults on demand. Owns: which of the coming requests fail, how, and a record of the requests. Knows requests by
 //! their method, path and query, and nothing of objects.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// How a request fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,16 @@ pub enum Fault {
     WrongSecret,
     /// It is done, and the answer comes in drops.
     Trickle,
+    /// The request is read, nothing is done, and nothing is ever answered: a black hole.
+    Hang,
+    /// It is done, and nothing is ever answered.
+    HangAfter,
+    /// 404 `NoSuchKey`, whatever there is.
+    NotFound,
+    /// 507 `InsufficientStorage`, and nothing is done.
+    Full,
+    /// It is done, and the connection is cut in the middle of the answer's body.
+    CutBody,
     /// The whole server is killed before it does it: nothing answers until it is started again.
     KilledBefore,
     /// The whole server is killed after it has done it.
@@ -52,6 +64,14 @@ struct Script {
     /// Faults to come: matching requests to let pass first, how many then fail, how, and what the call must contain.
     rules: Vec<Rule>,
     calls: Vec<Call>,
+    /// Before every answer.
+    delay: Duration,
+    /// Requests that wait for their answer now, and the most there ever were at a time.
+    waiting: BTreeMap<u64, Call>,
+    most_waiting: usize,
+    /// What a request must contain to be counted among them.
+    watched: String,
+    served: u64,
 }
 
 #[derive(Debug)]
@@ -76,6 +96,34 @@ impl Faults {
     /// Nothing fails any more.
     pub fn heal(&self) {
         self.script().rules.clear();
+    }
+
+    /// Every answer comes this much later: the round trip of a line.
+    pub fn delay(&self, delay: Duration) {
+        self.script().delay = delay;
+    }
+
+    /// Counts from now on how many requests that contain `only` wait at a time.
+    pub fn watch(&self, only: &str) {
+        let mut script = self.script();
+        script.watched = only.to_owned();
+        script.most_waiting = 0;
+    }
+
+    /// The most watched requests that waited for their answers at a time.
+    pub fn most_at_once(&self) -> usize {
+        self.script().most_waiting
+    }
+
+    /// Counts a request as waiting until the answer is dropped; how long it is to be delayed.
+    pub(crate) fn waits(&self, call: &Call) -> (Waiting, Duration) {
+        let mut script = self.script();
+        script.served += 1;
+        let number = script.served;
+        script.waiting.insert(number, call.clone());
+        let waiting = script.waiting.values().filter(|call| call.contains(&script.watched)).count();
+        script.most_waiting = script.most_waiting.max(waiting);
+        (Waiting { faults: self.clone(), number }, script.delay)
     }
 
     /// The requests since the last call of this.
@@ -104,5 +152,17 @@ impl Faults {
 
     fn script(&self) -> MutexGuard<'_, Script> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that has no answer yet.
+pub(crate) struct Waiting {
+    faults: Faults,
+    number: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.faults.script().waiting.remove(&self.number);
     }
 }

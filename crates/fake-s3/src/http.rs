@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 /// A request, read whole.
@@ -117,8 +116,7 @@ impl Response {
         self
     }
 
-    /// Writes it; with a pause, in small pieces with pauses between.
-    pub fn write(&self, to: &mut TcpStream, head_only: bool, pause: Option<Duration>) -> io::Result<()> {
+    fn head(&self) -> String {
         let mut head = format!("HTTP/1.1 {} x\r\n", self.status);
         self.headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
         if self.status != 204
@@ -128,6 +126,19 @@ impl Response {
             head += &format!("Content-Length: {}\r\n", self.body.bytes().len());
         }
         head += "\r\n";
+        head
+    }
+
+    /// Writes it, its body only by half.
+    pub fn write_half(&self, to: &mut impl Write) -> io::Result<()> {
+        to.write_all(self.head().as_bytes())?;
+        let body = self.body.bytes();
+        to.write_all(&body[..body.len() / 2])
+    }
+
+    /// Writes it; with a pause, in small pieces with pauses between.
+    pub fn write(&self, to: &mut impl Write, head_only: bool, pause: Option<Duration>) -> io::Result<()> {
+        let head = self.head();
         let body = if head_only { &[] } else { self.body.bytes() };
         let Some(pause) = pause else {
             if body.len() < 16 << 10 {

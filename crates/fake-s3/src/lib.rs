@@ -11,6 +11,7 @@
 
 mod faults;
 mod http;
+mod line;
 mod objects;
 mod s3;
 mod server;

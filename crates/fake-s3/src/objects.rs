@@ -77,6 +77,14 @@ impl Objects {
         self.state().objects.keys().cloned().collect()
     }
 
+    /// Puts an object there, or over another, as another program would: `path` is `/bucket/key`.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn place(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        self.put(path, Arc::new(bytes.to_vec()), BTreeMap::new(), false).map(drop)
+    }
+
     /// How many uploads are neither completed nor aborted.
     pub fn unfinished_uploads(&self) -> usize {
         self.state().uploads.len()

@@ -131,9 +131,10 @@ fn list(objects: &Objects, request: &Request) -> Response {
         }
     }
     for folder in folders {
-        let _ = write!(xml, "<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>");
+        let _ = write!(xml, "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>", escaped(&folder));
     }
-    let token = truncated.then(|| format!("<NextContinuationToken>{last}</NextContinuationToken>"));
+    let token =
+        truncated.then(|| format!("<NextContinuationToken>{}</NextContinuationToken>", escaped(last)));
     let next = token.unwrap_or_default();
     Response::xml(
         200,
@@ -143,10 +144,25 @@ fn list(objects: &Objects, request: &Request) -> Response {
 
 fn contents(key: &str, object: &Object) -> String {
     let (etag, size) = (object.etag.replace('"', "&quot;"), object.bytes.len());
-    let modified = iso_date(object.modified);
+    let (key, modified) = (escaped(key), iso_date(object.modified));
     format!(
         "<Contents><Key>{key}</Key><LastModified>{modified}</LastModified><ETag>{etag}</ETag><Size>{size}</Size></Contents>"
     )
+}
+
+/// Text in XML; control characters as S3 writes them.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out += "&amp;",
+            '<' => out += "&lt;",
+            '>' => out += "&gt;",
+            c if c.is_ascii_control() => drop(write!(out, "&#x{:x};", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 fn start_upload(objects: &Objects, request: &Request) -> Response {

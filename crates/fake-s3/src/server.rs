@@ -2,9 +2,10 @@
 
 use crate::faults::{Call, Fault, Faults};
 use crate::http::{Request, Response};
+use crate::line::{Line, Slow};
 use crate::objects::Objects;
 use crate::s3;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +31,7 @@ struct Life {
     dead: AtomicBool,
     connections: Mutex<Vec<TcpStream>>,
     ignores_conditions: bool,
+    line: Line,
 }
 
 impl Server {
@@ -85,6 +87,12 @@ impl Server {
     /// The script of faults, and the record of requests.
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// From now on all connections of this life share a line of this many bytes a second, in both directions; 0 is as
+    /// fast as it goes.
+    pub fn limit_rate(&self, bytes_per_second: u64) {
+        self.life.line.limit(bytes_per_second);
     }
 
     /// What it stores.
@@ -172,7 +180,8 @@ fn serve(
     life: &Life,
     address: SocketAddr,
 ) -> io::Result<()> {
-    let (mut reader, mut writer) = (BufReader::with_capacity(256 << 10, connection), connection.try_clone()?);
+    let mut reader = BufReader::with_capacity(256 << 10, Slow { connection, line: &life.line });
+    let mut writer = Slow { connection, line: &life.line };
     while let Some(mut request) = Request::read(&mut reader, &mut writer)? {
         if life.dead.load(Ordering::SeqCst) {
             return Ok(());
@@ -181,13 +190,19 @@ fn serve(
             request.headers.remove("if-none-match");
         }
         let head_only = request.method == "HEAD";
-        let fault = faults.next(call(&request));
+        let call = call(&request);
+        let (waiting, delay) = faults.waits(&call);
+        let fault = faults.next(call);
+        std::thread::sleep(delay);
         let refused = match fault {
             Some(Fault::SlowDown) => Some(s3::error(503, "SlowDown")),
             Some(Fault::Conflict) => Some(s3::error(409, "ConditionalRequestConflict")),
             Some(Fault::ClockSkew) => Some(s3::error(403, "RequestTimeTooSkewed")),
             Some(Fault::WrongSecret) => Some(s3::error(403, "SignatureDoesNotMatch")),
+            Some(Fault::NotFound) => Some(s3::error(404, "NoSuchKey")),
+            Some(Fault::Full) => Some(s3::error(507, "InsufficientStorage")),
             Some(Fault::ResetBefore) => return Ok(()),
+            Some(Fault::Hang) => return hang(life),
             Some(Fault::KilledBefore) => {
                 life.kill(address);
                 return Ok(());
@@ -201,23 +216,39 @@ fn serve(
         let response = match fault {
             Some(Fault::ErrorAfter) => s3::error(500, "InternalError"),
             Some(Fault::ResetAfter) => return Ok(()),
+            Some(Fault::HangAfter) => return hang(life),
             Some(Fault::KilledAfter) => {
                 life.kill(address);
                 return Ok(());
             }
             _ => response,
         };
+        drop(waiting);
         response_to(&mut writer, &response, head_only, fault)?;
+        if fault == Some(Fault::CutBody) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the connection open and silent for as long as the server lives.
+fn hang(life: &Life) -> io::Result<()> {
+    while !life.dead.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }
 
 fn response_to(
-    to: &mut TcpStream,
+    to: &mut impl Write,
     response: &Response,
     head_only: bool,
     fault: Option<Fault>,
 ) -> io::Result<()> {
+    if fault == Some(Fault::CutBody) {
+        return response.write_half(to);
+    }
     response.write(to, head_only, (fault == Some(Fault::Trickle)).then_some(TRICKLE))
 }
 
