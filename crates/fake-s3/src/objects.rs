@@ -90,6 +90,11 @@ impl Objects {
         self.state().uploads.len()
     }
 
+    /// Ends all of them, as a bucket's life cycle does.
+    pub fn end_uploads(&self) {
+        self.state().uploads.clear();
+    }
+
     /// Changes an object behind everybody's back: damage, for tests. None removes it.
     pub fn tamper(&self, path: &str, change: impl FnOnce(&mut Vec<u8>) -> Option<()>) {
         let mut state = self.state();

@@ -1,14 +1,17 @@
-//! An open object. Owns: which bytes are here already, which are fetched, and in how many requests: near ranges in one,
-//! long ones in several at a time, and what is read in order is fetched ahead.
+//! An open object: which bytes are here already, which are fetched, and in how many requests: near ranges in one, long
+//! ones in several at a time, and what is read in order is fetched ahead.
 
+use crate::ahead::{Ahead, Taken};
+use crate::error::{explain, is_past_the_end};
+use crate::fetch::fetch;
 use crate::remote::Remote;
+use crate::runtime::Started;
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
+use object_store::{Error as StoreError, ObjectStoreExt};
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tensorkeep::engine::Blob;
 use tensorkeep::{Error, ErrorKind, Result};
 
@@ -19,9 +22,6 @@ pub(crate) const FETCH: u64 = 8 << 20;
 const REQUESTS_IN_FLIGHT: usize = 8;
 /// Ranges that are no farther apart are fetched as one: what a round trip costs in bytes.
 const NEAR: u64 = 64 << 10;
-/// What is fetched ahead of a reader that reads in order: first, and at most. A reader that jumps gets its ranges only.
-const FIRST_AHEAD: u64 = 4 << 20;
-const MOST_AHEAD: u64 = 32 << 20;
 
 /// A committed object.
 #[derive(Debug)]
@@ -35,19 +35,10 @@ pub(crate) struct ObjectBlob {
     /// The object's first and last bytes.
     pub head: Bytes,
     pub tail: Bytes,
-    pub ahead: Mutex<Ahead>,
+    pub ahead: Arc<Ahead>,
 }
 
-/// What was fetched before it was asked for.
-#[derive(Debug, Default)]
-pub(crate) struct Ahead {
-    /// Pieces in the object's order, each beginning where the one before ends.
-    pieces: VecDeque<(u64, Bytes)>,
-    /// Where the last read ended.
-    last_end: u64,
-    /// How much to fetch next; 0 until two reads were in order.
-    window: u64,
-}
+type Fetched = Result<Bytes, StoreError>;
 
 impl Blob for ObjectBlob {
     fn len(&self) -> u64 {
@@ -67,6 +58,12 @@ impl Blob for ObjectBlob {
             [(offset, buffer)] => self.read_one(*offset, buffer),
             several => self.read_several(several),
         }
+    }
+}
+
+impl Drop for ObjectBlob {
+    fn drop(&mut self) {
+        self.ahead.stop();
     }
 }
 
@@ -90,32 +87,17 @@ impl ObjectBlob {
             || buffer.is_empty()
     }
 
-    /// One range: out of what was fetched ahead, or with what follows when the reads are in order.
+    /// One range: out of what was fetched ahead, or for itself.
     fn read_one(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let end = offset + buffer.len() as u64;
-        let in_order = {
-            let mut ahead = self.lock_ahead();
-            let in_order = offset.abs_diff(ahead.last_end) <= NEAR && ahead.last_end > 0;
-            ahead.last_end = end;
-            if !in_order {
-                ahead.forget();
-            } else if ahead.take(offset, buffer) {
-                return Ok(());
+        let plan = self.ahead.plan(offset..offset + buffer.len() as u64, self.len);
+        plan.fetch.into_iter().for_each(|range| self.fetch_ahead(range));
+        if plan.is_ahead {
+            match self.ahead.take(offset, buffer) {
+                Taken::Filled => return Ok(()),
+                Taken::Failed(error) => return Err(self.explain(error)),
+                Taken::Gone => {}
             }
-            in_order.then(|| ahead.widen())
-        };
-        let Some(window) = in_order else { return self.fetch_into(&mut [&mut (offset, buffer)]) };
-        let until = end.saturating_add(window).min(self.len);
-        let cuts = cut(offset..until);
-        let starts: Vec<u64> = cuts.iter().map(|range| range.start).collect();
-        let pieces = starts.into_iter().zip(self.fetch(cuts)?);
-        let mut ahead = self.lock_ahead();
-        ahead.pieces = pieces.collect();
-        if ahead.take(offset, buffer) {
-            return Ok(());
         }
-        // Another reader of this object was between: it reads elsewhere.
-        drop(ahead);
         self.fetch_into(&mut [&mut (offset, buffer)])
     }
 
@@ -131,18 +113,31 @@ impl ObjectBlob {
         Ok(())
     }
 
-    fn lock_ahead(&self) -> MutexGuard<'_, Ahead> {
-        // Whole values are replaced: a panic elsewhere leaves nothing half done.
-        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    fn fetch_ahead(&self, range: Range<u64>) {
+        let (ahead, at) = (Arc::clone(&self.ahead), range.clone());
+        let fetched = self.request(range.clone());
+        let task = self.remote.io.handle().spawn(async move { ahead.arrived(&at, fetched.await) });
+        self.ahead.started(&range, task.abort_handle());
     }
 
-    /// Fetches what the buffers want and nothing that is far from it.
+    fn request(&self, range: Range<u64>) -> impl Future<Output = Fetched> + Send + 'static {
+        fetch(Arc::clone(&self.remote.store), self.path.clone(), range, self.remote.limits)
+    }
+
+    /// Fetches what the buffers want and nothing that is far from it, a few requests at a time, each copied to where it
+    /// belongs as it comes.
     fn fetch_into(&self, wanted: &mut [&mut (u64, &mut [u8])]) -> Result<()> {
-        let cuts: Vec<Range<u64>> = merged(wanted).into_iter().flat_map(cut).collect();
-        let fetched = self.fetch(cuts.clone())?;
-        for (offset, buffer) in wanted {
-            let end = *offset + buffer.len() as u64;
-            for (range, bytes) in cuts.iter().zip(&fetched) {
+        let mut cuts = merged(wanted).into_iter().flat_map(cut);
+        let mut coming: VecDeque<(Range<u64>, Started<Fetched>)> = VecDeque::new();
+        loop {
+            while coming.len() < REQUESTS_IN_FLIGHT {
+                let Some(range) = cuts.next() else { break };
+                coming.push_back((range.clone(), self.remote.io.spawn(self.request(range))));
+            }
+            let Some((range, fetched)) = coming.pop_front() else { return Ok(()) };
+            let bytes = self.check_len(&range, fetched.wait()?.map_err(|error| self.explain(error))?)?;
+            for (offset, buffer) in wanted.iter_mut() {
+                let end = *offset + buffer.len() as u64;
                 let (from, to) = (range.start.max(*offset), range.end.min(end));
                 if from < to {
                     // OK to cast: within the buffer, and within the bytes.
@@ -151,35 +146,36 @@ impl ObjectBlob {
                 }
             }
         }
-        Ok(())
     }
 
-    /// One request for each range, several at a time.
-    fn fetch(&self, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
-        let (store, path) = (Arc::clone(&self.remote.store), self.path.clone());
-        let wanted: Vec<u64> = ranges.iter().map(|range| range.end - range.start).collect();
-        let fetched = self.remote.run("reading", &self.key, fetch_all(store, path, ranges));
-        let fetched: Vec<Bytes> = fetched.map_err(|error| self.explain_missing(error))?;
-        match wanted.iter().zip(&fetched).find(|(wanted, bytes)| **wanted != bytes.len() as u64) {
-            None => Ok(fetched),
-            Some((wanted, bytes)) => Err(self.explain_missing(
-                Error::new(ErrorKind::Damaged, "the store gave other than what was asked for")
-                    .expected(format!("{wanted} bytes"))
-                    .found(bytes.len())
-                    .in_object(self.remote.describe(&self.key)),
-            )),
+    fn check_len(&self, range: &Range<u64>, bytes: Bytes) -> Result<Bytes> {
+        if bytes.len() as u64 == range.end - range.start {
+            return Ok(bytes);
         }
+        Err(self.explain_missing(
+            Error::new(ErrorKind::Damaged, "the store gave other than what was asked for")
+                .expected(format!("{} bytes", range.end - range.start))
+                .found(bytes.len())
+                .in_object(self.remote.describe(&self.key)),
+        ))
     }
-}
 
-impl ObjectBlob {
+    /// The error of a read. What it may mean is asked only where the store said that there is nothing: a store that does
+    /// not answer would be waited for three times over.
+    fn explain(&self, error: StoreError) -> Error {
+        let is_missing = matches!(error, StoreError::NotFound { .. }) || is_past_the_end(&error);
+        let error = explain("reading", &self.remote.describe(&self.key), error);
+        if is_missing { self.explain_missing(error) } else { error }
+    }
+
     /// Whether an object that cannot be read was deleted, or is what its commit object names and is not there whole.
     fn explain_missing(&self, error: Error) -> Error {
         let (store, path, at) =
             (Arc::clone(&self.remote.store), self.path.clone(), self.remote.path(&self.key));
+        let deadline = self.remote.deadline();
         let looked = self.remote.io.run(async move {
-            let commit = store.head(&at).await;
-            (store.head(&path).await, commit.is_ok())
+            let commit = deadline.retry(0, || store.head(&at)).await;
+            (deadline.retry(0, || store.head(&path)).await, commit.is_ok())
         });
         let damaged = |found: String| {
             Error::new(ErrorKind::Damaged, "the object names bytes that are not there whole")
@@ -196,55 +192,6 @@ impl ObjectBlob {
             Ok((Ok(meta), _)) if meta.size != self.len => damaged(format!("{} bytes", meta.size)),
             _ => error,
         }
-    }
-}
-
-async fn fetch_all(
-    store: Arc<dyn ObjectStore>,
-    path: Path,
-    ranges: Vec<Range<u64>>,
-) -> Result<Vec<Bytes>, StoreError> {
-    let requests = ranges.into_iter().map(|range| {
-        let (store, path) = (Arc::clone(&store), path.clone());
-        async move { store.get_range(&path, range).await }
-    });
-    stream::iter(requests).buffered(REQUESTS_IN_FLIGHT).try_collect().await
-}
-
-impl Ahead {
-    fn forget(&mut self) {
-        self.pieces.clear();
-        self.window = 0;
-    }
-
-    /// How much to fetch ahead now: the longer a reader reads in order, the more.
-    fn widen(&mut self) -> u64 {
-        self.window = (self.window * 2).clamp(FIRST_AHEAD, MOST_AHEAD);
-        self.window
-    }
-
-    /// Fills the buffer if all its bytes are here, and drops what lies before them.
-    fn take(&mut self, offset: u64, buffer: &mut [u8]) -> bool {
-        while self.pieces.front().is_some_and(|(start, bytes)| start + bytes.len() as u64 <= offset) {
-            self.pieces.pop_front();
-        }
-        let end = offset + buffer.len() as u64;
-        let starts_here = self.pieces.front().is_some_and(|(start, _)| *start <= offset);
-        let ends_here = self.pieces.back().is_some_and(|(start, bytes)| end <= start + bytes.len() as u64);
-        if !starts_here || !ends_here {
-            return false;
-        }
-        let mut filled = 0;
-        for (start, bytes) in &self.pieces {
-            let from = (offset + filled as u64 - start) as usize;
-            let count = (bytes.len() - from).min(buffer.len() - filled);
-            buffer[filled..filled + count].copy_from_slice(&bytes[from..from + count]);
-            filled += count;
-            if filled == buffer.len() {
-                break;
-            }
-        }
-        true
     }
 }
 
@@ -288,19 +235,5 @@ mod tests {
         assert_eq!(merge(vec![100..200, 0..50, 10 << 20..11 << 20]), [0..200, 10 << 20..11 << 20]);
         assert_eq!(cut(5..5 + 2 * FETCH + 1).len(), 3);
         assert!(cut(7..7).is_empty());
-    }
-
-    #[test]
-    fn what_was_fetched_ahead_is_found_across_its_pieces_and_dropped_behind() {
-        let bytes: Bytes = (0..100).collect::<Vec<u8>>().into();
-        let pieces = || VecDeque::from([(10, bytes.slice(10..40)), (40, bytes.slice(40..70))]);
-        let mut ahead = Ahead { pieces: pieces(), ..Ahead::default() };
-        let mut buffer = [0; 20];
-        assert!(!ahead.take(5, &mut buffer) && !ahead.take(60, &mut buffer));
-        ahead.pieces = pieces();
-        assert!(ahead.take(30, &mut buffer));
-        assert_eq!(buffer[..], bytes[30..50]);
-        assert!(ahead.take(45, &mut buffer) && ahead.pieces.len() == 1);
-        assert_eq!(buffer[..], bytes[45..65]);
     }
 }

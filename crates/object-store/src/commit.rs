@@ -13,6 +13,7 @@
 //!
 //! Creating again is safe because only one of all these requests can win, and whichever of ours does, it is ours.
 
+use crate::deadline::{Deadline, Tries};
 use crate::error::is_refusal;
 use crate::pointer::hex;
 use bytes::Bytes;
@@ -20,17 +21,11 @@ use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, Error as StoreError, GetOptions, ObjectStore, PutMode, PutOptions, PutPayload,
 };
-use std::time::Duration;
 use tensorkeep::engine::Nonce;
 
 /// The metadata key of the nonce (on S3 the header `x-amz-meta-tensorkeepnonce`). No dash: Azure's rules are those
 /// of C# identifiers.
 const NONCE: &str = "tensorkeepnonce";
-/// Requests of one commit, each with the crate's own retries inside.
-const TRIES: u32 = 5;
-/// Before the second try; doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-
 /// How a commit ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -51,26 +46,42 @@ enum Owner {
     Others,
 }
 
-/// Creates an object that does not exist yet.
-pub(crate) async fn create(store: &dyn ObjectStore, path: &Path, bytes: Bytes, nonce: Nonce) -> Outcome {
-    let mut in_doubt = false;
-    let mut pause = FIRST_PAUSE;
-    let mut tries = 0;
+/// Creates an object that does not exist yet, by the deadline.
+pub(crate) async fn create(
+    store: &dyn ObjectStore,
+    path: &Path,
+    bytes: Bytes,
+    nonce: Nonce,
+    deadline: &Deadline,
+) -> Outcome {
+    let (mut in_doubt, mut tries) = (false, Tries::default());
     loop {
-        tries += 1;
-        let Err(error) = put(store, path, bytes.clone(), nonce).await else { return Outcome::Committed };
+        let put = deadline.once(bytes.len() as u64, put(store, path, bytes.clone(), nonce));
+        let Err(error) = put.await else { return Outcome::Committed };
         let refused = is_refusal(&error);
         in_doubt |= !refused;
-        match owner(store, path, nonce).await {
+        match deadline.once(0, owner(store, path, nonce)).await {
             Ok(Owner::Us) => return Outcome::Committed,
             Ok(Owner::Others) => return Outcome::Conflict,
             Ok(Owner::Nobody) if !in_doubt => return Outcome::NotCommitted(error),
-            _ if refused || tries == TRIES => return Outcome::Unknown(error),
             Ok(Owner::Nobody) | Err(_) => {}
         }
-        tokio::time::sleep(pause).await;
-        pause *= 2;
+        // A conflict with nobody there may pass.
+        let again = if is_conflict(&error) {
+            tries.failed(error);
+            deadline.pause(&mut tries).await
+        } else {
+            deadline.again(&mut tries, error).await
+        };
+        if !again {
+            return Outcome::Unknown(tries.gave_up());
+        }
     }
+}
+
+/// Whether the store said that something is in the way.
+fn is_conflict(error: &StoreError) -> bool {
+    matches!(error, StoreError::AlreadyExists { .. } | StoreError::Precondition { .. })
 }
 
 async fn put(store: &dyn ObjectStore, path: &Path, bytes: Bytes, nonce: Nonce) -> Result<(), StoreError> {
@@ -93,4 +104,4 @@ async fn owner(store: &dyn ObjectStore, path: &Path, nonce: Nonce) -> Result<Own
 }
 
 #[cfg(test)]
-mod model;
+pub(crate) mod model;

@@ -1,15 +1,16 @@
-//! Errors of stores as errors of this library: named after the object, with what to do about the well-known causes.
-//! Knows the words of S3, Google and Azure, and no request.
+//! Errors of stores as errors of this library: named after the object, with what to do about the well-known causes, and
+//! without passwords. Knows the words of S3, Google and Azure, and no request.
 
 use object_store::Error as StoreError;
-use std::error::Error as _;
+use std::fmt;
+use std::time::Duration;
 use tensorkeep::{Error, ErrorKind};
 
 /// What a store's words mean to the person who reads them: (one of these words, what to do).
 const CAUSES: &[(&[&str], &str)] = &[
     // First: without credentials the machine's own are asked for, and whatever goes wrong there says "403" or the like.
     (
-        &["latest/api/token", "169.254.169.254", "metadata.google.internal"],
+        METADATA,
         "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what your store uses)",
     ),
     (
@@ -40,10 +41,23 @@ const CAUSES: &[(&[&str], &str)] = &[
         "the store cannot be reached: check the endpoint (AWS_ENDPOINT_URL) and the network",
     ),
     (
-        &["SlowDown", "503", "TooManyRequests", "429"],
-        "the store is overloaded and all retries are used up; try again later",
+        &["SlowDown", "status code: 503", "TooManyRequests", "status code: 429"],
+        "the store is overloaded, and the call's time is used up; try again later",
+    ),
+    (
+        &["status code: 507", "InsufficientStorage", "QuotaExceeded"],
+        "the store is full: delete something, or raise the quota",
+    ),
+    (
+        &["no answer within"],
+        "the store accepts requests and does not answer: check the endpoint and the network; with_deadline says how long to try",
     ),
 ];
+
+/// The machine's own service for credentials, which only clouds have.
+const METADATA: &[&str] = &["latest/api/token", "169.254.169.254", "metadata.google.internal"];
+/// How long that service is asked, on machines that may well have none.
+const METADATA_TIME: Duration = Duration::from_secs(10);
 
 const NO_BUCKET: &[&str] = &["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
 
@@ -73,27 +87,113 @@ pub(crate) fn explain(what: &'static str, object: &str, error: StoreError) -> Er
         Some(help) => explained.help(help),
         None => explained,
     }
-    .because(error)
+    .because(Told::of(&error))
+}
+
+/// A store's error and its causes as they are told: passwords in URLs are masked, which stores repeat in every message.
+#[derive(Debug)]
+struct Told {
+    text: String,
+    source: Option<Box<Self>>,
+}
+
+impl Told {
+    fn of(error: &dyn std::error::Error) -> Self {
+        let text = error.to_string();
+        // Many errors of stores repeat their causes.
+        let mut source = error.source();
+        while let Some(cause) = source.filter(|cause| text.contains(&cause.to_string())) {
+            source = cause.source();
+        }
+        Self { text: mask(&text), source: source.map(|source| Box::new(Self::of(source))) }
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Told {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// A text with the user names and passwords in its URLs replaced.
+pub(crate) fn mask(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        masked += before;
+        let end = after.find(|c: char| c.is_whitespace() || "/?#\"'<>".contains(c)).unwrap_or(after.len());
+        rest = match after[..end].rfind('@') {
+            Some(at) => {
+                masked += "***";
+                &after[at..]
+            }
+            None => after,
+        };
+    }
+    masked + rest
+}
+
+/// Whether sending a request again is of no use, after so long a time of trying.
+pub(crate) fn is_final(error: &StoreError, tried: Duration) -> bool {
+    let StoreError::Generic { .. } = error else { return true };
+    let words = chain(error);
+    let has = |signs: &[&str]| signs.iter().any(|sign| words.contains(sign));
+    if has(&["URL scheme is not allowed", "BadScheme", "builder error"])
+        || (tried > METADATA_TIME && has(METADATA))
+    {
+        return true;
+    }
+    is_no(&words)
+}
+
+/// Whether a status says that the store will not do it.
+fn is_no(words: &str) -> bool {
+    match status(words) {
+        // S3 answers 400 to a body that came too slowly.
+        Some(400) => !words.contains("RequestTimeout"),
+        Some(408 | 409 | 425 | 429) => false,
+        Some(status) => (400..500).contains(&status) || matches!(status, 501 | 505 | 507),
+        None => false,
+    }
+}
+
+/// The HTTP status that an error tells of. `object_store` has it in its words only.
+fn status(words: &str) -> Option<u16> {
+    let (_, after) = words.split_once("status code: ")?;
+    after.get(..3)?.parse().ok()
+}
+
+/// Whether a range was asked for that the object does not have.
+pub(crate) fn is_past_the_end(error: &StoreError) -> bool {
+    status(&chain(error)) == Some(416)
 }
 
 /// Whether the store said no before it did anything: then nothing of the request can show up later.
 pub(crate) fn is_refusal(error: &StoreError) -> bool {
-    matches!(
-        error,
+    match error {
+        StoreError::Generic { .. } => is_no(&chain(error)),
         StoreError::PermissionDenied { .. }
-            | StoreError::Unauthenticated { .. }
-            | StoreError::NotFound { .. }
-            | StoreError::NotSupported { .. }
-            | StoreError::NotImplemented { .. }
-            | StoreError::InvalidPath { .. }
-            | StoreError::UnknownConfigurationKey { .. }
-    )
+        | StoreError::Unauthenticated { .. }
+        | StoreError::NotFound { .. }
+        | StoreError::NotSupported { .. }
+        | StoreError::NotImplemented { .. }
+        | StoreError::InvalidPath { .. }
+        | StoreError::UnknownConfigurationKey { .. } => true,
+        _ => false,
+    }
 }
 
 /// The messages of an error and all its causes.
 fn chain(error: &StoreError) -> String {
     let mut words = error.to_string();
-    let mut source = error.source();
+    let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         words += &format!("\n{cause}");
         source = cause.source();
@@ -122,5 +222,34 @@ mod tests {
             let text = error.to_string();
             assert!(text.starts_with("s3://bucket/run/a: writing") && text.contains(help), "{text}");
         }
+    }
+
+    #[test]
+    fn passwords_in_urls_are_masked_and_nothing_else() {
+        for (text, masked) in [
+            ("GET http://user:pa@ss@host/a@b in 3 s", "GET http://***@host/a@b in 3 s"),
+            (
+                "two: https://token@host?x, \"s3://bucket/a@b\"",
+                "two: https://***@host?x, \"s3://bucket/a@b\"",
+            ),
+            ("no URL: a@b", "no URL: a@b"),
+            ("://@", "://***@"),
+        ] {
+            assert_eq!(mask(text), masked);
+        }
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        let generic = |words: &'static str| StoreError::Generic { store: "S3", source: words.into() };
+        for words in ["status code: 503 x", "status code: 429 x", "Connection refused", "400: RequestTimeout"]
+        {
+            assert!(!is_final(&generic(words), Duration::ZERO), "{words}");
+        }
+        for words in ["status code: 400 x", "status code: 507 x", "URL scheme is not allowed"] {
+            assert!(is_final(&generic(words), Duration::ZERO), "{words}");
+        }
+        let metadata = generic("GET http://169.254.169.254/latest/api/token: timed out");
+        assert!(!is_final(&metadata, Duration::ZERO) && is_final(&metadata, Duration::from_secs(11)));
     }
 }

@@ -37,14 +37,22 @@
 //! (`AbortIncompleteMultipartUpload`). A large object whose commit was never created: nobody sees it;
 //! [`ObjectStoreEngine::sweep`] removes it.
 
+mod ahead;
 mod blob;
 mod commit;
+mod deadline;
 mod engine;
 mod error;
+mod fetch;
+mod listing;
+mod parts;
 mod pointer;
 mod probe;
 mod remote;
 mod runtime;
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
+mod strays;
+mod sweep;
 mod upload;
 mod url;
 

@@ -18,6 +18,7 @@
 //! leaves [`HEADER`] when divided by 4096: a listing, which knows only lengths, needs to look into few other objects.
 //! `crc32` is of the whole object, `check` of the text before it and both copies.
 
+use crate::remote::DATA;
 use bytes::Bytes;
 use std::ops::Range;
 use tensorkeep::engine::Nonce;
@@ -92,6 +93,13 @@ impl Pointer {
         let text = header.get(..HEADER).and_then(|text| std::str::from_utf8(text).ok());
         let pointer = text.and_then(Self::parse_text);
         pointer.map(Some).ok_or_else(|| damaged("the text of the commit object"))
+    }
+
+    /// Whether it is the commit object of this key, and not a copy of another's, whose bytes go when that one is deleted.
+    pub(crate) fn is_of(&self, key: &str) -> bool {
+        let rest = self.target.strip_prefix(DATA).and_then(|rest| rest.strip_prefix('/'));
+        let name = rest.and_then(|rest| rest.strip_prefix(key)).and_then(|rest| rest.strip_prefix('/'));
+        name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
     }
 
     fn parse_text(text: &str) -> Option<Self> {

@@ -2,6 +2,7 @@
 //! whether metadata comes back. Owns: the probe's objects, which are no keys and are deleted again.
 
 use crate::commit::{self, Outcome};
+use crate::deadline::Deadline;
 use crate::error::explain;
 use crate::pointer::hex;
 use crate::remote::Remote;
@@ -16,14 +17,18 @@ use tensorkeep::{Error, ErrorKind, Result};
 /// Creates that race: as many as showed stores to be not atomic that refuse a second create one after the other.
 const RACERS: usize = 16;
 
+/// Names of the probe's objects begin so. A segment that starts with a dot is no key: never listed, never in the way.
+pub(crate) const NAME: &str = ".probe-";
+
 /// Ok when the store's create-if-absent can be relied on.
 ///
 /// # Errors
 /// `Unsupported` with what it did instead; what the store says, such as wrong credentials or a missing bucket.
 pub(crate) fn probe(remote: &Remote) -> Result<()> {
     let store = Arc::clone(&remote.store);
-    // A segment that starts with a dot is no key: never listed, never in the way.
-    let path = remote.path(&format!(".probe-{}", hex(fresh_nonce())));
+    let name = format!("{NAME}{}", hex(fresh_nonce()));
+    let (path, race_path) = (remote.path(&name), remote.path(&format!("{name}-race")));
+    let deadline = remote.deadline();
     let failed = |error| {
         explain(
             "this place cannot hold checkpoints: the probe of create, read and delete failed",
@@ -32,15 +37,13 @@ pub(crate) fn probe(remote: &Remote) -> Result<()> {
         )
     };
     let finding = remote.io.run(async move {
-        let finding = probe_at(&*store, &path).await;
-        let race_path = Path::from(format!("{path}-race"));
-        let finding = match finding {
-            Ok(None) => race(&*store, &race_path).await,
+        let finding = match probe_at(&*store, &path, &deadline).await {
+            Ok(None) => race(&*store, &race_path, &deadline).await,
             other => other,
         };
         for path in [path, race_path] {
-            // Left over it is in nobody's way.
-            let _ = store.delete(&path).await;
+            // Left over it is in nobody's way, and swept.
+            let _ = deadline.once(0, store.delete(&path)).await;
         }
         finding
     })?;
@@ -53,8 +56,12 @@ pub(crate) fn probe(remote: &Remote) -> Result<()> {
 }
 
 /// Two creates, one after the other. None when the second was refused.
-async fn probe_at(store: &dyn ObjectStore, path: &Path) -> Result<Option<&'static str>, StoreError> {
-    match commit::create(store, path, Bytes::from_static(b"first"), fresh_nonce()).await {
+async fn probe_at(
+    store: &dyn ObjectStore,
+    path: &Path,
+    deadline: &Deadline,
+) -> Result<Option<&'static str>, StoreError> {
+    match commit::create(store, path, Bytes::from_static(b"first"), fresh_nonce(), deadline).await {
         Outcome::Committed => {}
         Outcome::Conflict => return Ok(Some("the store does not give back the metadata of an object")),
         Outcome::NotCommitted(StoreError::NotImplemented { .. } | StoreError::NotSupported { .. }) => {
@@ -62,7 +69,7 @@ async fn probe_at(store: &dyn ObjectStore, path: &Path) -> Result<Option<&'stati
         }
         Outcome::NotCommitted(error) | Outcome::Unknown(error) => return Err(error),
     }
-    Ok(match commit::create(store, path, Bytes::from_static(b"second"), fresh_nonce()).await {
+    Ok(match commit::create(store, path, Bytes::from_static(b"second"), fresh_nonce(), deadline).await {
         Outcome::Committed => {
             Some("the store ignores the condition of a conditional put: it overwrote an object")
         }
@@ -72,9 +79,13 @@ async fn probe_at(store: &dyn ObjectStore, path: &Path) -> Result<Option<&'stati
 }
 
 /// Many creates at once. None when exactly one won.
-async fn race(store: &dyn ObjectStore, path: &Path) -> Result<Option<&'static str>, StoreError> {
-    let racers = (0..RACERS).map(|_| commit::create(store, path, Bytes::from_static(b"race"), fresh_nonce()));
-    let outcomes = join_all(racers).await;
+async fn race(
+    store: &dyn ObjectStore,
+    path: &Path,
+    deadline: &Deadline,
+) -> Result<Option<&'static str>, StoreError> {
+    let racer = |_| commit::create(store, path, Bytes::from_static(b"race"), fresh_nonce(), deadline);
+    let outcomes = join_all((0..RACERS).map(racer)).await;
     let won = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Committed)).count();
     for outcome in outcomes {
         if let Outcome::NotCommitted(error) | Outcome::Unknown(error) = outcome {
@@ -83,4 +94,28 @@ async fn race(store: &dyn ObjectStore, path: &Path) -> Result<Option<&'static st
     }
     Ok((won != 1)
         .then_some("the store's conditional put is not atomic: of racing creates not exactly one won"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::model::{Put, Scripted};
+    use crate::deadline::Limits;
+    use std::time::Duration;
+
+    /// What a race finds on a store whose first put goes as told.
+    fn race_with(put: Put) -> Option<&'static str> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            let store = Scripted::of(&[put]);
+            let deadline = Limits::of(Duration::from_secs(60)).begin(0);
+            race(&store, &Path::from("race"), &deadline).await.unwrap()
+        })
+    }
+
+    #[test]
+    fn a_race_that_nobody_wins_is_as_bad_as_one_that_two_win() {
+        assert_eq!(race_with(Put::Honest), None);
+        assert!(race_with(Put::RivalFirst).unwrap().contains("not exactly one won"));
+    }
 }

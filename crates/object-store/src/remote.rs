@@ -1,10 +1,14 @@
-//! What an engine, its uploads and its open objects share: the store, the runtime, and where in the store the run is.
-//! Owns: keys to paths, and the words of errors. Knows no protocol.
+//! What an engine, its uploads and its open objects share: the store, the runtime, the time that calls may take, and where
+//! in the store the run is. Turns keys to paths and store errors to this library's; knows no protocol.
 
+use crate::deadline::{Deadline, Limits};
 use crate::error::explain;
 use crate::runtime::Io;
+use object_store::list::PaginatedListStore;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore};
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use tensorkeep::Result;
@@ -13,26 +17,47 @@ use tensorkeep::Result;
 pub(crate) const DATA: &str = "objects";
 
 /// A place in a store.
-#[derive(Debug)]
+#[derive(Clone)]
 pub(crate) struct Remote {
     pub store: Arc<dyn ObjectStore>,
-    pub io: Io,
+    /// Uploads whose parts can be sent again one by one; None on a store that the caller built.
+    pub parts: Option<Arc<dyn MultipartStore>>,
+    /// Listings page by page; None on a store that the caller built.
+    pub pages: Option<Arc<dyn PaginatedListStore>>,
+    pub io: Arc<Io>,
     /// For people, without a slash at the end.
     pub url: String,
-    /// Before every key, without slashes around it; may be empty.
-    pub prefix: String,
+    /// Before every key; may be empty.
+    pub prefix: Path,
+    pub limits: Limits,
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Remote({})", self.url)
+    }
 }
 
 impl Remote {
     /// The path of a key, or of the run itself for `""`.
     pub(crate) fn path(&self, key: &str) -> Path {
-        // Empty segments are dropped; those of keys need no escaping, and those of the prefix were parsed before.
-        Path::from(format!("{}/{key}", self.prefix))
+        if key.is_empty() {
+            return self.prefix.clone();
+        }
+        let path =
+            if self.prefix.as_ref().is_empty() { key.to_owned() } else { format!("{}/{key}", self.prefix) };
+        // Keys and the prefix were parsed before, and are used as they are: `from` would escape the prefix once more.
+        Path::parse(&path).unwrap_or_else(|_| Path::from(path))
     }
 
     /// The object's URL.
     pub(crate) fn describe(&self, key: &str) -> String {
         if key.is_empty() { self.url.clone() } else { format!("{}/{key}", self.url) }
+    }
+
+    /// The deadline of a call that begins now and moves no data.
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.limits.begin(0)
     }
 
     /// Runs a request; `what` it is for, on the object of `key`.

@@ -2,9 +2,10 @@
 //! async, from any thread, also from inside another runtime. Knows nothing of objects.
 
 use std::future::Future;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use tensorkeep::{Error, ErrorKind, Result};
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::AbortHandle;
 
 /// Requests wait for the network and not for a core; the second thread is for checksums and signatures.
 const WORKERS: usize = 2;
@@ -30,19 +31,45 @@ impl Io {
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Result<T> {
+        self.spawn(future).wait()
+    }
+
+    /// Starts a future whose result is waited for later; it ends when nobody waits any more.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Started<T> {
         let (send, receive) = sync_channel(1);
-        self.1.spawn(async move {
-            // The receiver waits below.
+        let task = self.1.spawn(async move {
+            // The receiver waits, or is gone and does not care.
             let _ = send.send(future.await);
         });
-        receive.recv().map_err(|_| {
-            Error::new(ErrorKind::Io, "a task of the object store died").help("look for its panic message")
-        })
+        Started { receive, task: task.abort_handle() }
     }
 
     /// Where to start what nobody waits for yet.
     pub(crate) fn handle(&self) -> &Handle {
         &self.1
+    }
+}
+
+/// A future on its way. Dropping it ends it.
+pub(crate) struct Started<T> {
+    receive: Receiver<T>,
+    task: AbortHandle,
+}
+
+impl<T> Started<T> {
+    pub(crate) fn wait(self) -> Result<T> {
+        self.receive.recv().map_err(|_| {
+            Error::new(ErrorKind::Io, "a task of the object store died").help("look for its panic message")
+        })
+    }
+}
+
+impl<T> Drop for Started<T> {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

@@ -1,38 +1,32 @@
-//! One upload. Owns: cutting into parts, a few of them in flight, what is kept for the commit object, and aborting.
-//! Memory: at most [`PARTS_IN_FLIGHT`] parts on their way, one being filled and one kept for its end; no temporary file.
+//! One upload: cutting it into parts, what is kept for the commit object, and the commit. Memory: at most
+//! [`PARTS_IN_FLIGHT`] parts on their way, one being filled and one kept for its end; no temporary file.
 
 use crate::commit::Outcome;
 use crate::error::explain;
-use crate::pointer::{Pointer, hex, looks_like_pointer};
-use crate::remote::{DATA, Remote};
+use crate::parts::Parts;
+use crate::pointer::{Pointer, looks_like_pointer};
+use crate::remote::Remote;
 use bytes::{Bytes, BytesMut};
-use object_store::path::Path;
-use object_store::{Error as StoreError, MultipartUpload, ObjectStoreExt, PutMultipartOptions, PutPayload};
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
-use tensorkeep::engine::{CommitError, Nonce, Upload, fresh_nonce};
+use tensorkeep::engine::{CommitError, Nonce, Upload};
 use tensorkeep::{Error, ErrorKind, Result};
-use tokio::task::JoinHandle;
 
 /// Smallest part: S3 wants 5 MiB at least, and every part costs a round trip.
 pub(crate) const PART: usize = 8 << 20;
 /// Parts that are on their way at a time.
 pub(crate) const PARTS_IN_FLIGHT: usize = 8;
 /// S3 takes no more.
-const MOST_PARTS: u64 = 10_000;
+pub(crate) const MOST_PARTS: u64 = 10_000;
 /// Larger objects are stored apart, with a commit object: opening reads all that is at a key.
 pub(crate) const LARGEST_PLAIN: usize = 1 << 20;
 /// Copies of the object's ends in a commit object: of the beginning, and of the end when nobody says where the tail
 /// begins that readers need first.
 const HEAD_COPY: usize = 4096;
 const SHORT_TAIL: usize = 64 << 10;
-/// A longer tail, the index of a million tensors, is not copied.
+/// A longer tail, the index of a million tensors, is not copied, and only the end of it is.
 const LONGEST_TAIL: usize = 64 << 20;
 /// From this length on, a known checksum is combined and not computed again.
 const COMBINE_FROM: usize = 64 << 10;
-/// How long an abort may take before the upload is left to the store's own clean-up.
-const ABORT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An object on its way.
 pub(crate) struct ObjectUpload {
@@ -52,10 +46,15 @@ pub(crate) struct ObjectUpload {
     failed: bool,
 }
 
+/// Parts of an object of so many bytes: as few as stores take, and one more for what was not foreseen.
+fn part_len(size: u64) -> usize {
+    let needed = size.div_ceil(MOST_PARTS - 1);
+    usize::try_from(needed).unwrap_or(usize::MAX).max(PART)
+}
+
 impl ObjectUpload {
     pub(crate) fn start(remote: Arc<Remote>, key: &str, size_hint: Option<u64>) -> Self {
-        let needed = size_hint.unwrap_or(0).div_ceil(MOST_PARTS - 1);
-        let part_len = usize::try_from(needed).unwrap_or(usize::MAX).max(PART);
+        let part_len = part_len(size_hint.unwrap_or(0));
         let first = usize::try_from(size_hint.unwrap_or(0)).unwrap_or(usize::MAX).min(part_len);
         Self {
             remote,
@@ -106,7 +105,7 @@ impl ObjectUpload {
             Some(parts) => parts,
             None => {
                 self.head = self.buffer[..HEAD_COPY.min(self.buffer.len())].to_vec();
-                self.parts.insert(Parts::start(&self.remote, &self.key)?)
+                self.parts.insert(Parts::start(&self.remote, &self.key, self.part_len)?)
             }
         };
         // Memory that was used before is warm: the kernel clears every page of new memory first.
@@ -117,9 +116,13 @@ impl ObjectUpload {
 
     /// The object's last bytes, as many as opening it needs.
     fn tail(&mut self) -> Vec<u8> {
-        if let Some(tail) = self.tail.take().filter(|tail| tail.len() <= LONGEST_TAIL) {
-            return tail;
-        }
+        let tail = self.tail.take().filter(|tail| tail.len() <= LONGEST_TAIL);
+        tail.unwrap_or_else(|| self.last_bytes())
+    }
+
+    /// The last bytes so far: readers ask for the end of a file before they know where its index begins, and for the
+    /// records before it.
+    fn last_bytes(&self) -> Vec<u8> {
         let from_buffer = self.buffer.len().min(SHORT_TAIL);
         let from_part = (SHORT_TAIL - from_buffer).min(self.last_part.len());
         let mut tail = self.last_part[self.last_part.len() - from_part..].to_vec();
@@ -161,7 +164,7 @@ impl Upload for ObjectUpload {
     }
 
     fn begin_tail(&mut self) {
-        self.tail = Some(Vec::new());
+        self.tail = Some(self.last_bytes());
     }
 
     fn commit(mut self: Box<Self>, nonce: Nonce) -> Result<(), CommitError> {
@@ -188,108 +191,16 @@ pub(crate) fn already_there(object: &str) -> Error {
     Error::new(ErrorKind::AlreadyExists, "is committed already and never written again").in_object(object)
 }
 
-/// The parts of a large object, and the name of its own that they are uploaded to. Dropping it unfinished aborts.
-struct Parts {
-    remote: Arc<Remote>,
-    /// Relative to the run.
-    target: String,
-    path: Path,
-    /// None while a request holds it.
-    upload: Option<Box<dyn MultipartUpload>>,
-    in_flight: VecDeque<(JoinHandle<Result<(), StoreError>>, Bytes)>,
-    /// Memory of a part that has arrived.
-    free: Option<BytesMut>,
-    sent: u64,
-    completed: bool,
-    /// The commit object names it, or may name it.
-    done: bool,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Parts {
-    fn start(remote: &Arc<Remote>, key: &str) -> Result<Self> {
-        let target = format!("{DATA}/{key}/{}", hex(fresh_nonce()));
-        let path = remote.path(&target);
-        let (store, to) = (Arc::clone(&remote.store), path.clone());
-        let upload = remote.run("starting an upload in parts", &target, async move {
-            store.put_multipart_opts(&to, PutMultipartOptions::default()).await
-        })?;
-        let (remote, upload, in_flight) = (Arc::clone(remote), Some(upload), VecDeque::new());
-        let (free, sent, completed, done) = (None, 0, false, false);
-        Ok(Self { remote, target, path, upload, in_flight, free, sent, completed, done })
-    }
-
-    /// Puts a part on its way; waits while too many are.
-    fn send(&mut self, part: Bytes) -> Result<()> {
-        if self.sent >= MOST_PARTS {
-            return Err(Error::new(ErrorKind::LimitExceeded, "stores take 10,000 parts of an object")
-                .in_object(self.remote.describe(&self.target))
-                .help("give the upload a size hint, so that its parts are made larger"));
+    #[test]
+    fn parts_of_every_size_suffice_and_are_small_while_they_can_be() {
+        assert_eq!((part_len(0), part_len(80_000_000_000)), (PART, PART));
+        for size in [1 << 36, 1 << 40, 5 << 40, u64::MAX] {
+            let parts = size.div_ceil(part_len(size) as u64);
+            assert!(parts <= MOST_PARTS, "{size} bytes are {parts} parts");
         }
-        if self.in_flight.len() >= PARTS_IN_FLIGHT {
-            self.finish_oldest()?;
-        }
-        let Some(upload) = &mut self.upload else {
-            return Err(Error::new(ErrorKind::Io, "the upload is gone"));
-        };
-        let request = upload.put_part(PutPayload::from(part.clone()));
-        self.in_flight.push_back((self.remote.io.handle().spawn(request), part));
-        self.sent += 1;
-        Ok(())
-    }
-
-    fn finish_oldest(&mut self) -> Result<()> {
-        let Some((oldest, part)) = self.in_flight.pop_front() else { return Ok(()) };
-        let answer = async { oldest.await.unwrap_or_else(|died| Err(died.into())) };
-        self.remote.run("uploading a part", &self.target, answer)?;
-        // Given back unless somebody still looks at it.
-        self.free = part.try_into_mut().ok().map(|mut part| {
-            part.clear();
-            part
-        });
-        Ok(())
-    }
-
-    /// Makes the parts one object, under its own name. Named by nobody, it is not visible.
-    fn complete(&mut self, len: u64) -> Result<()> {
-        while !self.in_flight.is_empty() {
-            self.finish_oldest()?;
-        }
-        let Some(mut upload) = self.upload.take() else { return Ok(()) };
-        let (store, path) = (Arc::clone(&self.remote.store), self.path.clone());
-        let (upload, completed) = self.remote.io.run(async move {
-            let completed = match upload.complete().await {
-                Ok(_) => Ok(()),
-                // A lost reply: the name is ours alone, so an object of the right length there is this one.
-                Err(error) => match store.head(&path).await {
-                    Ok(meta) if meta.size == len => Ok(()),
-                    _ => Err(error),
-                },
-            };
-            (upload, completed)
-        })?;
-        self.upload = Some(upload);
-        self.completed = completed.is_ok();
-        completed
-            .map_err(|error| explain("completing the upload", &self.remote.describe(&self.target), error))
-    }
-}
-
-impl Drop for Parts {
-    fn drop(&mut self) {
-        if self.done {
-            return;
-        }
-        self.in_flight.iter().for_each(|(request, _)| request.abort());
-        let (store, path, upload) = (Arc::clone(&self.remote.store), self.path.clone(), self.upload.take());
-        let completed = self.completed;
-        let abort = async move {
-            match upload {
-                _ if completed => store.delete(&path).await,
-                Some(mut upload) => upload.abort().await,
-                None => Ok(()),
-            }
-        };
-        // What cannot be removed now is swept later, and in nobody's way.
-        let _ = self.remote.io.run(async { tokio::time::timeout(ABORT_TIMEOUT, abort).await });
     }
 }

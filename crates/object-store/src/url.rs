@@ -1,7 +1,13 @@
-//! URLs to stores. Owns: schemes, and the settings that differ from the `object_store` crate's own.
+//! URLs to stores: schemes, what a URL may not have, and the settings that differ from the `object_store` crate's own.
 
 use crate::ObjectStoreEngine;
-use object_store::ObjectStore;
+use crate::error::explain;
+use object_store::list::PaginatedListStore;
+use object_store::memory::InMemory;
+use object_store::multipart::MultipartStore;
+use object_store::path::Path;
+use object_store::{ObjectStore, RetryConfig};
+use std::borrow::Cow;
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Local};
 use tensorkeep::{Error, ErrorKind, Result};
@@ -11,35 +17,100 @@ use tensorkeep::{Error, ErrorKind, Result};
 pub(crate) struct Place<'u> {
     pub scheme: &'u str,
     pub bucket: &'u str,
-    pub prefix: &'u str,
+    /// As it is in the URL, which is how other programs name it, too.
+    pub prefix: Path,
 }
 
 impl<'u> Place<'u> {
     pub(crate) fn parse(url: &'u str) -> Result<Self> {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| unknown(url, "no scheme"))?;
-        let rest = rest.trim_end_matches('/');
-        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let prefix = prefix.trim_matches('/');
-        let place = Self { scheme, bucket, prefix };
-        match scheme {
-            "memory" => Ok(Self { bucket: "", prefix: rest.trim_matches('/'), ..place }),
-            "file" => Err(Error::new(ErrorKind::Unsupported, "a folder is not an object store")
-                .in_object(url)
-                .help("use tensorkeep_object_store::open_url, which opens it by tensorkeep::engine::Local")),
-            "s3" | "s3a" | "gs" | "az" | "azure" | "abfs" | "abfss" if bucket.is_empty() => {
-                Err(unknown(url, "no bucket"))
-            }
-            "s3" | "s3a" | "gs" | "az" | "azure" | "abfs" | "abfss" => Ok(place),
-            _ => Err(unknown(url, "an unknown scheme")),
+        if scheme == "file" {
+            return Err(Error::new(ErrorKind::Unsupported, "a folder is not an object store")
+                .in_object(masked(url))
+                .help("use tensorkeep_object_store::open_url, which opens it by tensorkeep::engine::Local"));
         }
+        if !["memory", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss"].contains(&scheme) {
+            return Err(unknown(url, "an unknown scheme"));
+        }
+        if rest.contains(['?', '#']) {
+            return Err(credentials_elsewhere(url, "a query or a fragment, such as that of a presigned URL"));
+        }
+        let (bucket, prefix) = match scheme {
+            "memory" => ("", rest),
+            _ => rest.split_once('/').unwrap_or((rest, "")),
+        };
+        if scheme != "memory" {
+            check_bucket(url, scheme, bucket)?;
+        }
+        Ok(Self {
+            scheme,
+            bucket,
+            prefix: parse_prefix(prefix).map_err(|error| error.in_object(masked(url)))?,
+        })
     }
+}
+
+fn check_bucket(url: &str, scheme: &str, bucket: &str) -> Result<()> {
+    let is_plain = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    match (scheme, bucket.split_once('@')) {
+        // abfs://container@account.dfs.core.windows.net: the part before @ is no user.
+        ("abfs" | "abfss", Some((container, account))) if is_plain(container) && is_plain(account) => Ok(()),
+        _ if bucket.contains(['@', ':']) => Err(credentials_elsewhere(url, "credentials before the bucket")),
+        _ if bucket.is_empty() => Err(unknown(url, "no bucket")),
+        _ if !is_plain(bucket) => {
+            Err(unknown(url, "a bucket with other characters than letters, digits, dot, dash and underscore"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A prefix as it is, but for one slash at its end.
+///
+/// # Errors
+/// `Invalid` for one that no object of this crate can lie under.
+pub(crate) fn parse_prefix(prefix: &str) -> Result<Path> {
+    let path = if prefix.starts_with('/') { None } else { Path::parse(prefix).ok() };
+    path.ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, format!("prefix {prefix:?}"))
+            .expected("segments between single slashes, none of them `.` or `..`, without control characters")
+    })
 }
 
 fn unknown(url: &str, found: &'static str) -> Error {
     Error::new(ErrorKind::Invalid, "no URL of an object store")
-        .in_object(url)
+        .in_object(masked(url))
         .expected("s3://bucket/run, gs://bucket/run, az://container/run or memory://")
         .found(found)
+}
+
+fn credentials_elsewhere(url: &str, found: &'static str) -> Error {
+    unknown(url, found).help(
+        "put credentials into the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+         GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    )
+}
+
+/// A URL for messages, less what may be a secret in it: a user and password, a query, a fragment.
+fn masked(url: &str) -> Cow<'_, str> {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (scheme, rest),
+        None => ("", url),
+    };
+    let end = rest.find(['?', '#']).unwrap_or(rest.len());
+    let bucket = rest[..end].split('/').next().unwrap_or("");
+    // A secret may have slashes, so what is masked goes to the last @.
+    let begin = if bucket.contains(['@', ':']) { rest[..end].rfind('@').unwrap_or(bucket.len()) } else { 0 };
+    let is_abfs = scheme.starts_with("abfs") && !bucket.contains(':');
+    if end == rest.len() && (begin == 0 || is_abfs) {
+        return Cow::Borrowed(url);
+    }
+    let scheme = &url[..url.len() - rest.len()];
+    let hidden = if begin > 0 && !is_abfs { "***" } else { "" };
+    let shown = if is_abfs { &rest[..end] } else { &rest[begin..end] };
+    let cut = if end < rest.len() { "?***" } else { "" };
+    Cow::Owned(format!("{scheme}{hidden}{shown}{cut}"))
 }
 
 /// Environment variables of a store, in lower case, then the caller's options, which count more.
@@ -65,32 +136,43 @@ pub fn open(url: &str) -> Result<Arc<dyn Engine>> {
     }
 }
 
-/// The store of a place.
-pub(crate) fn store_of(
-    url: &str,
-    place: &Place<'_>,
-    options: &[(String, String)],
-) -> Result<Arc<dyn ObjectStore>> {
-    let built = match place.scheme {
-        "memory" => Ok(Arc::new(object_store::memory::InMemory::new()) as Arc<dyn ObjectStore>),
-        #[cfg(feature = "aws")]
-        "s3" | "s3a" => s3(place, &all_options("AWS_", options)),
-        #[cfg(feature = "gcp")]
-        "gs" => gcs(place, &all_options("GOOGLE_", options)),
-        #[cfg(feature = "azure")]
-        "az" | "azure" | "abfs" | "abfss" => azure(url, place, &all_options("AZURE_", options)),
-        _ => {
-            return Err(Error::new(ErrorKind::Unsupported, "this build has no such store")
-                .in_object(url)
-                .help("build tensorkeep-object-store with the feature aws, gcp or azure"));
-        }
-    };
-    built.map_err(|error| crate::error::explain("opening the store", url, error))
+/// A store, and what more it can: uploads whose parts can be sent again, and listings page by page.
+pub(crate) struct Opened {
+    pub store: Arc<dyn ObjectStore>,
+    pub parts: Option<Arc<dyn MultipartStore>>,
+    pub pages: Option<Arc<dyn PaginatedListStore>>,
 }
 
-/// A request may take this long: a part of 8 MiB at 70 kB/s. The crate's 30 s fail on slow lines.
+impl Opened {
+    fn new<S: ObjectStore + MultipartStore + PaginatedListStore>(store: S) -> Self {
+        let store = Arc::new(store);
+        Self { store: Arc::<S>::clone(&store), parts: Some(Arc::<S>::clone(&store)), pages: Some(store) }
+    }
+}
+
+/// The store of a place.
+pub(crate) fn store_of(url: &str, place: &Place<'_>, options: &[(String, String)]) -> Result<Opened> {
+    let failed = |error| explain("opening the store", url, error);
+    match place.scheme {
+        "memory" => Ok(Opened { store: Arc::new(InMemory::new()), parts: None, pages: None }),
+        #[cfg(feature = "aws")]
+        "s3" | "s3a" => s3(place, &all_options("AWS_", options))?.build().map(Opened::new).map_err(failed),
+        #[cfg(feature = "gcp")]
+        "gs" => gcs(place, &all_options("GOOGLE_", options)).build().map(Opened::new).map_err(failed),
+        #[cfg(feature = "azure")]
+        "az" | "azure" | "abfs" | "abfss" => {
+            azure(url, place, &all_options("AZURE_", options))?.build().map(Opened::new).map_err(failed)
+        }
+        _ => Err(Error::new(ErrorKind::Unsupported, "this build has no such store")
+            .in_object(url)
+            .help("build tensorkeep-object-store with the feature aws, gcp or azure")),
+    }
+}
+
+/// The engine's deadlines cut requests; the crate's 30 s for each fail on slow lines. There is no way to say "none" in a
+/// setting.
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
-const REQUEST_TIMEOUT: &str = "120 seconds";
+const REQUEST_TIMEOUT: &str = "1 day";
 
 /// Settings of all clients that the caller has not made.
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
@@ -99,26 +181,62 @@ fn client_defaults(options: &Options) -> Option<object_store::ClientConfigKey> {
     (!options.iter().any(|(name, _)| name == key.as_ref())).then_some(key)
 }
 
+/// None of the crate's own: the engine retries.
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
+fn no_retries() -> RetryConfig {
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
+}
+
+/// What becomes a header or a part of a URL: `object_store` panics on others. Secrets of Kubernetes often end in a newline.
+#[cfg(any(feature = "aws", feature = "azure"))]
+fn check_plain(key: &str, value: &str) -> Result<()> {
+    if value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Invalid, format!("option {key} of the store"))
+        .expected("printable ASCII characters without spaces")
+        .found("a space, a line break or another character")
+        .help("look for a line break at the end of the environment variable or the secret"))
+}
+
 #[cfg(feature = "aws")]
-fn s3(place: &Place<'_>, options: &Options) -> object_store::Result<Arc<dyn ObjectStore>> {
-    use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+fn s3(place: &Place<'_>, options: &Options) -> Result<object_store::aws::AmazonS3Builder> {
+    use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
     // Single deletes: some stores that speak S3 have no bulk delete, and rotation deletes one by one.
-    let mut builder = AmazonS3Builder::new().with_bucket_name(place.bucket).with_disable_bulk_delete(true);
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(place.bucket)
+        .with_disable_bulk_delete(true)
+        .with_retry(no_retries())
+        .with_http_connector(crate::strays::Skipping);
     if let Some(timeout) = client_defaults(options) {
-        builder = builder.with_config(AmazonS3ConfigKey::Client(timeout), REQUEST_TIMEOUT);
+        builder = builder.with_config(Key::Client(timeout), REQUEST_TIMEOUT);
     }
-    for (key, value) in options {
-        if let Ok(key) = key.parse() {
-            builder = builder.with_config(key, value);
+    for (name, value) in options {
+        let Ok(key) = name.parse() else { continue };
+        if matches!(
+            key,
+            Key::AccessKeyId
+                | Key::SecretAccessKey
+                | Key::Token
+                | Key::Region
+                | Key::DefaultRegion
+                | Key::Bucket
+                | Key::Endpoint
+        ) {
+            check_plain(name, value)?;
         }
+        builder = builder.with_config(key, value);
     }
-    Ok(Arc::new(builder.build()?))
+    Ok(builder)
 }
 
 #[cfg(feature = "gcp")]
-fn gcs(place: &Place<'_>, options: &Options) -> object_store::Result<Arc<dyn ObjectStore>> {
+fn gcs(place: &Place<'_>, options: &Options) -> object_store::gcp::GoogleCloudStorageBuilder {
     use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-    let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(place.bucket);
+    let mut builder = GoogleCloudStorageBuilder::new()
+        .with_bucket_name(place.bucket)
+        .with_retry(no_retries())
+        .with_http_connector(crate::strays::Skipping);
     if let Some(timeout) = client_defaults(options) {
         builder = builder.with_config(GoogleConfigKey::Client(timeout), REQUEST_TIMEOUT);
     }
@@ -127,27 +245,37 @@ fn gcs(place: &Place<'_>, options: &Options) -> object_store::Result<Arc<dyn Obj
             builder = builder.with_config(key, value);
         }
     }
-    Ok(Arc::new(builder.build()?))
+    builder
 }
 
 #[cfg(feature = "azure")]
-fn azure(url: &str, place: &Place<'_>, options: &Options) -> object_store::Result<Arc<dyn ObjectStore>> {
-    use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-    let builder = MicrosoftAzureBuilder::new();
+fn azure(
+    url: &str,
+    place: &Place<'_>,
+    options: &Options,
+) -> Result<object_store::azure::MicrosoftAzureBuilder> {
+    use object_store::azure::{AzureConfigKey as Key, MicrosoftAzureBuilder};
+    let builder =
+        MicrosoftAzureBuilder::new().with_retry(no_retries()).with_http_connector(crate::strays::Skipping);
     // abfs://container@account.dfs.core.windows.net/… names the account, too.
     let mut builder = match place.bucket.contains('@') {
         true => builder.with_url(url),
         false => builder.with_container_name(place.bucket),
     };
     if let Some(timeout) = client_defaults(options) {
-        builder = builder.with_config(AzureConfigKey::Client(timeout), REQUEST_TIMEOUT);
+        builder = builder.with_config(Key::Client(timeout), REQUEST_TIMEOUT);
     }
-    for (key, value) in options {
-        if let Ok(key) = key.parse() {
-            builder = builder.with_config(key, value);
+    for (name, value) in options {
+        let Ok(key) = name.parse() else { continue };
+        if matches!(
+            key,
+            Key::AccountName | Key::AccessKey | Key::SasKey | Key::Token | Key::ClientSecret | Key::Endpoint
+        ) {
+            check_plain(name, value)?;
         }
+        builder = builder.with_config(key, value);
     }
-    Ok(Arc::new(builder.build()?))
+    Ok(builder)
 }
 
 #[cfg(test)]
@@ -156,18 +284,42 @@ mod tests {
 
     #[test]
     fn urls_are_taken_apart_and_others_are_refused_with_what_to_write() {
-        let place = Place::parse("s3://bucket/runs/lenet/").unwrap();
-        assert_eq!(place, Place { scheme: "s3", bucket: "bucket", prefix: "runs/lenet" });
-        assert_eq!(Place::parse("s3://bucket").unwrap().prefix, "");
-        assert_eq!(Place::parse("memory://").unwrap().prefix, "");
+        let place = Place::parse("s3://bucket/runs/len%20et/").unwrap();
+        let prefix = Path::parse("runs/len%20et").unwrap();
+        assert_eq!(place, Place { scheme: "s3", bucket: "bucket", prefix });
+        assert_eq!(Place::parse("s3://bucket").unwrap().prefix.as_ref(), "");
+        assert_eq!(Place::parse("s3://bucket/").unwrap().prefix.as_ref(), "");
+        assert_eq!(Place::parse("memory://").unwrap().prefix.as_ref(), "");
+        assert_eq!(
+            Place::parse("abfs://c@a.dfs.core.windows.net/run").unwrap().bucket,
+            "c@a.dfs.core.windows.net"
+        );
         for (url, help) in [
             ("file:///tmp/run", "Local"),
             ("http://bucket/run", "unknown scheme"),
             ("runs/lenet", "no scheme"),
             ("s3:///run", "no bucket"),
+            ("s3://bucket//run", "single slashes"),
+            ("s3://bucket/run//", "single slashes"),
+            ("s3://bucket/a/../run", "single slashes"),
         ] {
             let error = Place::parse(url).unwrap_err().to_string();
             assert!(error.contains(url) && error.contains(help), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_masked() {
+        for (url, shown) in [
+            ("s3://bucket/run@1", "s3://bucket/run@1"),
+            ("s3://key:se/cr@et@bucket/run", "s3://***@bucket/run"),
+            ("s3://key:secret/run", "s3://***/run"),
+            ("s3://bucket/run?a=b#c", "s3://bucket/run?***"),
+            ("abfs://c@a.net/run", "abfs://c@a.net/run"),
+            ("abfs://c:secret@a.net/run#x", "abfs://***@a.net/run?***"),
+            ("user:secret@host/x?y", "***@host/x?***"),
+        ] {
+            assert_eq!(masked(url), shown);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! depth. Whatever the outcome says must be the truth, also after every request that was delayed has been applied.
 
 use super::{Outcome, create};
+use crate::deadline::Limits;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -13,10 +14,11 @@ use object_store::{
 };
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 /// What becomes of a conditional put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Put {
+pub(crate) enum Put {
     /// Done and answered as it is.
     Honest,
     /// Done, and no reply comes back.
@@ -53,7 +55,7 @@ const PUTS: [Put; 9] = [
 type Read = bool;
 
 #[derive(Debug, Default)]
-struct Scripted {
+pub(crate) struct Scripted {
     inner: InMemory,
     puts: Mutex<VecDeque<Put>>,
     reads: Mutex<VecDeque<Read>>,
@@ -80,6 +82,11 @@ fn exists(path: &Path) -> StoreError {
 }
 
 impl Scripted {
+    /// Whose puts go so, and then as they should.
+    pub(crate) fn of(puts: &[Put]) -> Self {
+        Self { puts: Mutex::new(puts.iter().copied().collect()), ..Self::default() }
+    }
+
     /// Applies what has arrived by now, or everything.
     async fn arrive(&self, everything: bool) {
         let mut arrived = Vec::new();
@@ -171,7 +178,8 @@ async fn check(puts: &[Put], reads: &[Read]) -> &'static str {
         ..Scripted::default()
     };
     let path = Path::from("object");
-    let outcome = create(&store, &path, Bytes::from_static(b"ours"), [7; 16]).await;
+    let deadline = Limits::of(Duration::from_secs(60)).begin(0);
+    let outcome = create(&store, &path, Bytes::from_static(b"ours"), [7; 16], &deadline).await;
     let now = bytes_at(&store.inner, &path).await;
     store.arrive(true).await;
     let later = bytes_at(&store.inner, &path).await;
@@ -235,7 +243,7 @@ fn while_reads_are_answered_only_a_store_that_never_applies_leaves_it_unknown() 
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         for puts in sequences(&PUTS, 4) {
-            // The fifth try is honest.
+            // The fifth try is honest, and there is time for it.
             let outcome = check(&puts, &[]).await;
             assert!(outcome != "unknown" || puts.contains(&Put::Refused), "{puts:?}");
         }

@@ -39,6 +39,34 @@ pub fn engine(server: &Server, retries: usize) -> Arc<dyn Engine> {
     Arc::new(ObjectStoreEngine::new(store(server, retries), RUN).unwrap())
 }
 
+/// Options that lead to the server.
+pub fn options(server: &Server) -> Vec<(&'static str, String)> {
+    vec![
+        ("endpoint", server.endpoint()),
+        ("allow_http", "true".to_owned()),
+        ("region", "us-east-1".to_owned()),
+        ("access_key_id", "key".to_owned()),
+        ("secret_access_key", "secret".to_owned()),
+    ]
+}
+
+/// The engine as users make it, by URL, whose calls end after `deadline`.
+pub fn by_url(server: &Server, url: &str, deadline: Duration) -> ObjectStoreEngine {
+    ObjectStoreEngine::from_url_with(url, options(server)).unwrap().with_deadline(deadline)
+}
+
+/// What `call` gives, if it ends in time.
+pub fn within<T: Send + 'static>(
+    limit: Duration,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> (T, Duration) {
+    let (send, receive) = std::sync::mpsc::channel();
+    let begin = std::time::Instant::now();
+    std::thread::spawn(move || send.send(call()));
+    let result = receive.recv_timeout(limit).unwrap_or_else(|_| panic!("no end within {limit:?}"));
+    (result, begin.elapsed())
+}
+
 /// Bytes that are not all the same.
 pub fn bytes(len: usize, seed: u64) -> Vec<u8> {
     let byte = |i: usize| ((i as u64 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;

@@ -1,0 +1,293 @@
+//! The parts of a large object: a few in flight, as many as the line carries, each sent again until it arrives; completing
+//! them, and removing what was not committed.
+
+use crate::deadline::{Limits, Tries, is_no_answer};
+use crate::error::explain;
+use crate::pointer::hex;
+use crate::remote::{DATA, Remote};
+use crate::upload::{MOST_PARTS, PART, PARTS_IN_FLIGHT};
+use bytes::{Bytes, BytesMut};
+use object_store::multipart::{MultipartStore, PartId};
+use object_store::path::Path;
+use object_store::{
+    Error as StoreError, MultipartId, MultipartUpload, ObjectStore, ObjectStoreExt, PutMultipartOptions,
+    PutPayload,
+};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tensorkeep::engine::fresh_nonce;
+use tensorkeep::{Error, ErrorKind, Result};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// Parts that are on the line at first: more as soon as it proves fast. Eight parts that share a slow line all take eight
+/// times as long, and time out together.
+const FIRST_ON_THE_LINE: usize = 2;
+
+/// The parts of a large object, and the name of its own that they are uploaded to. Dropping it unfinished aborts.
+pub(crate) struct Parts {
+    remote: Arc<Remote>,
+    /// Relative to the run.
+    pub target: String,
+    path: Path,
+    upload: Upload,
+    in_flight: VecDeque<(JoinHandle<Result<Option<PartId>, StoreError>>, Bytes)>,
+    most_in_flight: usize,
+    line: Arc<Line>,
+    ids: Vec<PartId>,
+    /// Memory of a part that has arrived.
+    pub free: Option<BytesMut>,
+    sent: u64,
+    completed: bool,
+    /// The commit object names it, or may name it.
+    pub done: bool,
+}
+
+enum Upload {
+    /// Each part can be sent again.
+    Parts(Arc<dyn MultipartStore>, MultipartId),
+    /// A store that the caller built, which retries by itself. None while a request holds it.
+    Whole(Option<Box<dyn MultipartUpload>>),
+}
+
+impl Parts {
+    pub(crate) fn start(remote: &Arc<Remote>, key: &str, part_len: usize) -> Result<Self> {
+        let target = format!("{DATA}/{key}/{}", hex(fresh_nonce()));
+        let path = remote.path(&target);
+        let (from, to) = (Remote::clone(remote), path.clone());
+        let upload =
+            remote.run("starting an upload in parts", &target, async move { begin(&from, &to).await })?;
+        // Larger parts are fewer in flight: the memory is the same.
+        let most_in_flight = (PARTS_IN_FLIGHT * PART / part_len.max(1)).clamp(1, PARTS_IN_FLIGHT);
+        Ok(Self {
+            remote: Arc::clone(remote),
+            target,
+            path,
+            upload,
+            in_flight: VecDeque::new(),
+            most_in_flight,
+            line: Arc::new(Line::new(most_in_flight)),
+            ids: Vec::new(),
+            free: None,
+            sent: 0,
+            completed: false,
+            done: false,
+        })
+    }
+
+    /// Puts a part on its way; waits while too many are.
+    pub(crate) fn send(&mut self, part: Bytes) -> Result<()> {
+        if self.sent >= MOST_PARTS {
+            return Err(Error::new(ErrorKind::LimitExceeded, "stores take 10,000 parts of an object")
+                .in_object(self.remote.describe(&self.target))
+                .help("give the upload a size hint, so that its parts are made larger"));
+        }
+        if self.in_flight.len() >= self.most_in_flight {
+            self.finish_oldest()?;
+        }
+        let payload = PutPayload::from(part.clone());
+        let request = match &mut self.upload {
+            Upload::Parts(store, id) => {
+                let (store, id, path) = (Arc::clone(store), id.clone(), self.path.clone());
+                let (line, limits) = (Arc::clone(&self.line), self.remote.limits);
+                let (index, len) = (self.ids.len() + self.in_flight.len(), part.len() as u64);
+                self.remote.io.handle().spawn(async move {
+                    let send = || store.put_part(&path, &id, index, payload.clone());
+                    line.send(len, limits, send).await.map(Some)
+                })
+            }
+            Upload::Whole(Some(upload)) => {
+                let (part, deadline) =
+                    (upload.put_part(payload), self.remote.limits.whole(part.len() as u64));
+                self.remote.io.handle().spawn(async move { deadline.once(0, part).await.map(|()| None) })
+            }
+            Upload::Whole(None) => return Err(Error::new(ErrorKind::Io, "the upload is gone")),
+        };
+        self.in_flight.push_back((request, part));
+        self.sent += 1;
+        Ok(())
+    }
+
+    fn finish_oldest(&mut self) -> Result<()> {
+        let Some((oldest, part)) = self.in_flight.pop_front() else { return Ok(()) };
+        let answer = async { oldest.await.unwrap_or_else(|died| Err(died.into())) };
+        self.ids.extend(self.remote.run("uploading a part", &self.target, answer)?);
+        // Given back unless somebody still looks at it.
+        self.free = part.try_into_mut().ok().map(|mut part| {
+            part.clear();
+            part
+        });
+        Ok(())
+    }
+
+    /// Makes the parts one object, under its own name. Named by nobody, it is not visible.
+    pub(crate) fn complete(&mut self, len: u64) -> Result<()> {
+        while !self.in_flight.is_empty() {
+            self.finish_oldest()?;
+        }
+        let (remote, path, ids) =
+            (Remote::clone(&self.remote), self.path.clone(), std::mem::take(&mut self.ids));
+        let completed = match &mut self.upload {
+            Upload::Parts(store, id) => {
+                let (store, id) = (Arc::clone(store), id.clone());
+                self.remote
+                    .io
+                    .run(async move { complete_surely(&remote, &*store, &path, &id, ids, len).await })?
+            }
+            Upload::Whole(upload) => {
+                let Some(mut whole) = upload.take() else { return Ok(()) };
+                let (whole, completed) = self.remote.io.run(async move {
+                    let deadline = remote.limits.whole(2 * PART as u64);
+                    let completed = match deadline.once(0, whole.complete()).await {
+                        Err(_) if is_there(&*remote.store, &path, len, remote.limits).await => Ok(()),
+                        completed => completed.map(drop),
+                    };
+                    (whole, completed)
+                })?;
+                *upload = Some(whole);
+                completed
+            }
+        };
+        self.completed = completed.is_ok();
+        completed
+            .map_err(|error| explain("completing the upload", &self.remote.describe(&self.target), error))
+    }
+}
+
+async fn begin(remote: &Remote, path: &Path) -> Result<Upload, StoreError> {
+    let deadline = remote.deadline();
+    match &remote.parts {
+        // Started again after a lost reply, the first one is left to the bucket's life cycle.
+        Some(parts) => {
+            let id = deadline.retry(0, || parts.create_multipart(path)).await?;
+            Ok(Upload::Parts(Arc::clone(parts), id))
+        }
+        None => {
+            let start = || remote.store.put_multipart_opts(path, PutMultipartOptions::default());
+            Ok(Upload::Whole(Some(deadline.retry(0, start).await?)))
+        }
+    }
+}
+
+/// Completes the upload; an error is none when the object is there.
+async fn complete_surely(
+    remote: &Remote,
+    parts: &dyn MultipartStore,
+    path: &Path,
+    id: &MultipartId,
+    ids: Vec<PartId>,
+    len: u64,
+) -> Result<(), StoreError> {
+    // Stores take their time to put a large object together.
+    let (deadline, mut tries) = (remote.limits.begin(2 * PART as u64), Tries::default());
+    loop {
+        let complete = parts.complete_multipart(path, id, ids.clone());
+        let Err(error) = deadline.once(2 * PART as u64, complete).await else { return Ok(()) };
+        if is_there(&*remote.store, path, len, remote.limits).await {
+            return Ok(());
+        }
+        if !deadline.again(&mut tries, error).await {
+            return Err(tries.gave_up());
+        }
+    }
+}
+
+/// A lost reply: the name is ours alone, so an object of the right length there is this one.
+async fn is_there(store: &dyn ObjectStore, path: &Path, len: u64, limits: Limits) -> bool {
+    let found = limits.begin(0).once(0, store.head(path)).await;
+    found.is_ok_and(|meta| meta.size == len)
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        self.in_flight.iter().for_each(|(request, _)| request.abort());
+        let (store, path, completed) = (Arc::clone(&self.remote.store), self.path.clone(), self.completed);
+        let (deadline, upload) =
+            (self.remote.deadline(), std::mem::replace(&mut self.upload, Upload::Whole(None)));
+        let abort = async move {
+            match upload {
+                _ if completed => store.delete(&path).await,
+                Upload::Parts(parts, id) => parts.abort_multipart(&path, &id).await,
+                Upload::Whole(Some(mut whole)) => whole.abort().await,
+                Upload::Whole(None) => Ok(()),
+            }
+        };
+        // What cannot be removed now is swept later, and in nobody's way.
+        let _ = self.remote.io.run(async move { deadline.once(0, abort).await });
+    }
+}
+
+/// How many parts are on the line at a time.
+struct Line {
+    places: Semaphore,
+    /// All places, taken and free.
+    count: AtomicUsize,
+    most: usize,
+}
+
+impl Line {
+    fn new(most: usize) -> Self {
+        let first = FIRST_ON_THE_LINE.min(most);
+        Self { places: Semaphore::new(first), count: AtomicUsize::new(first), most }
+    }
+
+    /// Sends a part until it arrives. A part that takes too long gives its place up and waits for another's.
+    async fn send<F: Future<Output = Result<PartId, StoreError>>>(
+        &self,
+        len: u64,
+        limits: Limits,
+        send: impl Fn() -> F,
+    ) -> Result<PartId, StoreError> {
+        let closed =
+            |_| StoreError::Generic { store: "tensorkeep", source: "another part has failed".into() };
+        loop {
+            let place = self.places.acquire().await.map_err(closed)?;
+            let (deadline, mut tries) = (limits.begin(len), Tries::default());
+            loop {
+                let begin = Instant::now();
+                let error = match deadline.once(len, send()).await {
+                    Ok(id) => {
+                        if self.adapt(begin.elapsed(), limits.allowance(len)) {
+                            place.forget();
+                        }
+                        return Ok(id);
+                    }
+                    Err(error) => error,
+                };
+                if is_no_answer(&error) && self.shrink() {
+                    place.forget();
+                    break;
+                }
+                if !deadline.again(&mut tries, error).await {
+                    // Nobody waits for the others any more.
+                    self.places.close();
+                    return Err(tries.gave_up());
+                }
+            }
+        }
+    }
+
+    /// One place more after a part that was fast, one less after a slow one: whether the place is to be given up.
+    fn adapt(&self, took: Duration, allowance: Duration) -> bool {
+        if took > allowance / 2 {
+            return self.shrink();
+        }
+        let grow = |count: usize| (count < self.most).then_some(count + 1);
+        if took < allowance / 4 && self.count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, grow).is_ok() {
+            self.places.add_permits(1);
+        }
+        false
+    }
+
+    /// Whether there is a place to be given up.
+    fn shrink(&self) -> bool {
+        let less = |count: usize| (count > 1).then(|| count - 1);
+        self.count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
+    }
+}

@@ -1,0 +1,147 @@
+//! Listings without the keys that `object_store` cannot have as paths: empty segments, `.`, `..` and control characters. It
+//! refuses a whole page for one such key, which a slip like `aws s3 cp x s3://bucket/run//x` leaves, and then nobody could
+//! open the run. No key of this engine is one of them, so they are left out before it reads the page.
+
+use async_trait::async_trait;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+};
+use object_store::path::Path;
+
+/// The entries of a page, and where each has its key: of S3 and Google, and of Azure.
+const ENTRIES: [(&str, &str); 4] =
+    [("Contents", "Key"), ("CommonPrefixes", "Prefix"), ("Blob", "Name"), ("BlobPrefix", "Name")];
+
+/// The crate's own clients, with a look at the listings that come back.
+#[derive(Debug, Default)]
+pub(crate) struct Skipping;
+
+impl HttpConnector for Skipping {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(Skip(ReqwestConnector::default().connect(options)?)))
+    }
+}
+
+#[derive(Debug)]
+struct Skip(HttpClient);
+
+#[async_trait]
+impl HttpService for Skip {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let is_listing = is_listing(request.uri().query().unwrap_or(""));
+        let response = self.0.execute(request).await?;
+        if !is_listing || !response.status().is_success() {
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let bytes = body.bytes().await?;
+        let skipped = std::str::from_utf8(&bytes).ok().and_then(skip);
+        let body = skipped.map_or_else(|| bytes.clone().into(), Into::into);
+        Ok(HttpResponse::from_parts(parts, body))
+    }
+}
+
+fn is_listing(query: &str) -> bool {
+    query.split('&').any(|pair| matches!(pair, "list-type=2" | "comp=list"))
+}
+
+/// The page without entries whose keys are no paths; None when it has none of them.
+fn skip(page: &str) -> Option<String> {
+    let skipped = ENTRIES.iter().fold(page.to_owned(), |page, (entry, name)| {
+        let (open, close) = (format!("<{entry}>"), format!("</{entry}>"));
+        let (mut kept, mut rest) = (String::with_capacity(page.len()), &page[..]);
+        while let Some((before, from)) = rest.split_once(&open) {
+            // A page that is cut short is the reader's to refuse.
+            let Some((inside, after)) = from.split_once(&close) else { break };
+            kept += before;
+            if is_path(inside, name) {
+                kept = kept + &open + inside + &close;
+            }
+            rest = after;
+        }
+        kept + rest
+    });
+    (skipped.len() < page.len()).then_some(skipped)
+}
+
+/// Whether an entry's key is a path. Azure marks names that XML does not take: those are none.
+fn is_path(entry: &str, name: &str) -> bool {
+    let key = entry.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once("</"));
+    match key {
+        Some((key, _)) => Path::parse(unescape(key)).is_ok(),
+        None => !entry.contains(&format!("<{name} ")),
+    }
+}
+
+/// The text that XML stands for. What is no reference stays as it is.
+fn unescape(text: &str) -> String {
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, after)) = rest.split_once('&') {
+        out += before;
+        let reference = after.split_once(';').and_then(|(name, after)| Some((character(name)?, after)));
+        rest = match reference {
+            Some((c, after)) => {
+                out.push(c);
+                after
+            }
+            None => {
+                out.push('&');
+                after
+            }
+        };
+    }
+    out + rest
+}
+
+fn character(name: &str) -> Option<char> {
+    match name {
+        "amp" => Some('&'),
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "quot" => Some('"'),
+        "apos" => Some('\''),
+        _ => {
+            let number = name.strip_prefix('#')?;
+            let number = match number.strip_prefix('x') {
+                Some(hex) => u32::from_str_radix(hex, 16),
+                None => number.parse(),
+            };
+            char::from_u32(number.ok()?)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_are_no_paths_are_left_out_and_others_stay() {
+        let entry = |key: &str| format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>");
+        for key in ["run//x", "run//", "run/./x", "run/../x", "run/x&#x1;y", "run/x&#10;y", "run/x\u{1}y"] {
+            let page = format!("<A>{}{}{}</A>", entry("run/a"), entry(key), entry("run/b&amp;c"));
+            let kept = format!("<A>{}{}</A>", entry("run/a"), entry("run/b&amp;c"));
+            assert_eq!(skip(&page).as_deref(), Some(&kept[..]), "{key:?}");
+        }
+        for key in ["run/x", "run/", "run/a b", "run/ü", "run/%2F", "run/a\\b", "run/&lt;&unknown;&"] {
+            assert_eq!(skip(&entry(key)), None, "{key:?}");
+        }
+        let prefixes = "<CommonPrefixes><Prefix>run//</Prefix></CommonPrefixes>";
+        assert_eq!(skip(prefixes).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn azures_names_are_looked_at_as_well() {
+        let page = "<Blobs><Blob><Name>a</Name></Blob><Blob><Name>a//b</Name></Blob>\
+            <Blob><Name Encoded=\"true\">a%01</Name></Blob><BlobPrefix><Name>a/./</Name></BlobPrefix></Blobs>";
+        assert_eq!(skip(page).as_deref(), Some("<Blobs><Blob><Name>a</Name></Blob></Blobs>"));
+    }
+
+    #[test]
+    fn cut_pages_and_other_texts_stay_as_they_are() {
+        for page in ["", "<Contents>", "<Contents><Key>a//b", "<Contents></Contents>", "no XML & none"] {
+            assert_eq!(skip(page), None);
+        }
+    }
+}
