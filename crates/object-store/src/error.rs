@@ -38,7 +38,7 @@ const CAUSES: &[(&[&str], &str)] = &[
     ),
     (
         &["Connection refused", "dns error", "error trying to connect", "tcp connect error"],
-        "the store cannot be reached: check the endpoint (AWS_ENDPOINT_URL) and the network",
+        "the store cannot be reached: check the endpoint (AWS_ENDPOINT_URL, AZURE_ENDPOINT) and the network",
     ),
     (
         &["SlowDown", "status code: 503", "TooManyRequests", "status code: 429"],
