@@ -14,8 +14,8 @@ use object_store::{
     PutPayload,
 };
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tensorkeep::engine::fresh_nonce;
 use tensorkeep::{Error, ErrorKind, Result};
@@ -113,7 +113,12 @@ impl Parts {
 
     fn finish_oldest(&mut self) -> Result<()> {
         let Some((oldest, part)) = self.in_flight.pop_front() else { return Ok(()) };
-        let answer = async { oldest.await.unwrap_or_else(|died| Err(died.into())) };
+        let line = Arc::clone(&self.line);
+        let answer = async move {
+            let answer = oldest.await.unwrap_or_else(|died| Err(died.into()));
+            // Of parts that end together, the one that could not be sent knows why.
+            answer.map_err(|error| line.cause().unwrap_or(error))
+        };
         self.ids.extend(self.remote.run("uploading a part", &self.target, answer)?);
         // Given back unless somebody still looks at it.
         self.free = part.try_into_mut().ok().map(|mut part| {
@@ -229,12 +234,14 @@ struct Line {
     /// All places, taken and free.
     count: AtomicUsize,
     most: usize,
+    /// Why a part could not be sent.
+    failed: Mutex<Option<StoreError>>,
 }
 
 impl Line {
     fn new(most: usize) -> Self {
         let first = FIRST_ON_THE_LINE.min(most);
-        Self { places: Semaphore::new(first), count: AtomicUsize::new(first), most }
+        Self { places: Semaphore::new(first), count: AtomicUsize::new(first), most, failed: Mutex::default() }
     }
 
     /// Sends a part until it arrives. A part that takes too long gives its place up and waits for another's.
@@ -244,13 +251,12 @@ impl Line {
         limits: Limits,
         send: impl Fn() -> F,
     ) -> Result<PartId, StoreError> {
-        let closed =
-            |_| StoreError::Generic { store: "tensorkeep", source: "another part has failed".into() };
+        let ended = || StoreError::Generic { store: "tensorkeep", source: "another part has failed".into() };
         loop {
-            let place = self.places.acquire().await.map_err(closed)?;
+            let place = self.places.acquire().await.map_err(|_| ended())?;
             let (deadline, mut tries) = (limits.begin(len), Tries::default());
             loop {
-                let begin = Instant::now();
+                let (begin, is_alone) = (Instant::now(), self.count.load(Ordering::SeqCst) == 1);
                 let error = match deadline.once(len, send()).await {
                     Ok(id) => {
                         if self.adapt(begin.elapsed(), limits.allowance(len)) {
@@ -260,17 +266,31 @@ impl Line {
                     }
                     Err(error) => error,
                 };
-                if is_no_answer(&error) && self.shrink() {
-                    place.forget();
+                // Cut while others were on the line says nothing about the line: the part begins anew, with fewer others.
+                if is_no_answer(&error) && !is_alone {
+                    if self.shrink() {
+                        place.forget();
+                    }
                     break;
                 }
                 if !deadline.again(&mut tries, error).await {
                     // Nobody waits for the others any more.
+                    *self.lock_failed() = Some(tries.gave_up());
                     self.places.close();
-                    return Err(tries.gave_up());
+                    return Err(ended());
                 }
             }
         }
+    }
+
+    /// Why a part could not be sent, once.
+    fn cause(&self) -> Option<StoreError> {
+        self.lock_failed().take()
+    }
+
+    fn lock_failed(&self) -> MutexGuard<'_, Option<StoreError>> {
+        // Whole values are replaced: a panic elsewhere leaves nothing half done.
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One place more after a part that was fast, one less after a slow one: whether the place is to be given up.

@@ -19,28 +19,55 @@ fn with_limits(engine: &ObjectStoreEngine, limits: Limits) -> ObjectStoreEngine 
 }
 
 fn put(engine: &ObjectStoreEngine, key: &str, len: usize) -> Result<()> {
+    put_while(engine, key, len, |_| {})
+}
+
+/// Puts an object; `appended` hears how much of it was.
+fn put_while(engine: &ObjectStoreEngine, key: &str, len: usize, appended: impl Fn(usize)) -> Result<()> {
     let mut upload = engine.create(key, Some(len as u64))?;
-    for piece in vec![7; len].chunks(1 << 20) {
+    for (number, piece) in vec![7; len].chunks(1 << 20).enumerate() {
         upload.append(piece)?;
+        appended((number + 1) << 20);
     }
     Ok(upload.commit([1; 16])?)
 }
 
+/// 100 kB/s, three minutes and 30 s, forty times faster: parts have 2.75 s each. Eight of them that share a line of
+/// 16 MiB/s would take 4 s.
+const FASTER: Limits =
+    Limits { call: Duration::from_millis(4500), request: Duration::from_millis(750), rate: 4 << 20 };
+
 #[test]
 fn a_slow_line_takes_its_time_and_is_not_given_up() {
     let server = Server::start(Objects::in_memory()).unwrap();
-    // 100 kB/s, three minutes and a line of 400 kB/s, all forty times faster: parts have 2 s each, eight that share the
-    // line would take 4 s.
-    let limits = Limits { call: Duration::from_secs(1), request: Duration::from_millis(200), rate: 4 << 20 };
     let engine = engine(&server);
     put(&engine, "first", 10).unwrap();
-    let engine = with_limits(&engine, limits);
+    let engine = with_limits(&engine, FASTER);
     server.limit_rate(16 << 20);
+    server.faults().take_calls();
     put(&engine, "large", 72 << 20).unwrap();
+    let parts = server.faults().take_calls().iter().filter(|call| call.contains("partNumber")).count();
+    assert_eq!(parts, 9, "a part was cut and sent again");
     let blob = engine.open("large").unwrap();
     let mut bytes = vec![0; 40 << 20];
     blob.read_at(8 << 20, &mut bytes).unwrap();
     assert!(bytes.iter().all(|byte| *byte == 7));
+}
+
+#[test]
+fn a_line_that_becomes_slow_carries_fewer_parts() {
+    let server = Server::start(Objects::in_memory()).unwrap();
+    let engine = engine(&server);
+    put(&engine, "first", 10).unwrap();
+    // Slow enough that all that is on its way is cut.
+    let engine = with_limits(&engine, FASTER);
+    put_while(&engine, "large", 144 << 20, |appended| {
+        if appended == 64 << 20 {
+            server.limit_rate(16 << 20);
+        }
+    })
+    .unwrap();
+    assert_eq!(engine.open("large").unwrap().len(), 144 << 20);
 }
 
 #[test]
