@@ -99,8 +99,12 @@ fn over_the_network(url: &str) -> Result<Arc<dyn Engine>> {
             .in_object(url)
             .help("there is nothing in it to look at: name a folder or a URL of a store"));
     }
-    tensorkeep_object_store::open_url(url)
+    Ok(Arc::new(tensorkeep_object_store::ObjectStoreEngine::from_url(url)?.with_deadline(PATIENCE)))
 }
+
+/// Somebody looks at the terminal.
+#[cfg(feature = "object-store")]
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 #[cfg(not(feature = "object-store"))]
 fn over_the_network(url: &str) -> Result<Arc<dyn Engine>> {

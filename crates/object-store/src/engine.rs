@@ -16,6 +16,7 @@ use crate::url::{self, Opened};
 use bytes::Bytes;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tensorkeep::engine::{Blob, Caps, Engine, Entry, Lock, Nonce, Upload, check_key};
@@ -33,6 +34,8 @@ struct Shared {
     /// Whether the store can be written to safely; found out once.
     probed: OnceLock<bool>,
     lengths: Lengths,
+    /// So much lies under the run that its folders are listed one by one.
+    is_wide: AtomicBool,
 }
 
 impl ObjectStoreEngine {
@@ -84,7 +87,8 @@ impl ObjectStoreEngine {
     }
 
     fn over(remote: Remote, probed: OnceLock<bool>) -> Self {
-        Self(Arc::new(Shared { remote: Arc::new(remote), probed, lengths: Lengths::default() }))
+        let (lengths, is_wide) = Default::default();
+        Self(Arc::new(Shared { remote: Arc::new(remote), probed, lengths, is_wide }))
     }
 
     /// The same engine with calls that end within `deadline`, whatever the network does, instead of three minutes: all
@@ -135,6 +139,17 @@ impl Engine for ObjectStoreEngine {
             check_key(folder)?;
         }
         self.0.remote.list(folder, &self.0.lengths)
+    }
+
+    fn list_each(&self, folders: &[&str]) -> Result<Vec<Vec<Entry>>> {
+        folders.iter().filter(|folder| !folder.is_empty()).try_for_each(|folder| check_key(folder))?;
+        if folders.len() > 1 && !self.0.is_wide.load(Ordering::Relaxed) {
+            match self.0.remote.list_together(folders, &self.0.lengths)? {
+                Some(each) => return Ok(each),
+                None => self.0.is_wide.store(true, Ordering::Relaxed),
+            }
+        }
+        folders.iter().map(|folder| self.0.remote.list(folder, &self.0.lengths)).collect()
     }
 
     fn delete(&self, key: &str) -> Result<()> {

@@ -18,6 +18,9 @@ use tensorkeep::engine::Entry;
 /// Requests of one listing at a time.
 const IN_FLIGHT: usize = 16;
 
+/// How many pages of a thousand objects one listing of a whole run may have.
+const MOST_PAGES: usize = 3;
+
 /// An object and its version: none is written twice, but another program may have replaced it.
 type Version = (Path, Option<String>);
 
@@ -29,6 +32,26 @@ impl Remote {
     /// The committed objects directly under a folder.
     pub(crate) fn list(&self, folder: &str, lengths: &Lengths) -> Result<Vec<Entry>> {
         let objects = self.list_objects(folder, true)?;
+        self.entries(folder, objects, lengths)
+    }
+
+    /// The same of several folders, out of one listing of all that is under the run. None where that is long, or where the
+    /// store shows no pages, so that it would be read to its end: other runs may lie below this one.
+    pub(crate) fn list_together(
+        &self,
+        folders: &[&str],
+        lengths: &Lengths,
+    ) -> Result<Option<Vec<Vec<Entry>>>> {
+        let Some(objects) = self.list_pages("", false, MOST_PAGES)? else { return Ok(None) };
+        let in_each = folders.iter().map(|folder| {
+            let directly = self.path(folder);
+            let is_in = |meta: &&ObjectMeta| parent(meta.location.as_ref()) == directly.as_ref();
+            self.entries(folder, objects.iter().filter(is_in).cloned().collect(), lengths)
+        });
+        in_each.collect::<Result<_>>().map(Some)
+    }
+
+    fn entries(&self, folder: &str, objects: Vec<ObjectMeta>, lengths: &Lengths) -> Result<Vec<Entry>> {
         let key = |meta: &ObjectMeta| {
             let name = meta.location.filename()?;
             let key = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
@@ -48,14 +71,23 @@ impl Remote {
 
     /// All objects under a folder, or those directly in it.
     pub(crate) fn list_objects(&self, folder: &str, direct: bool) -> Result<Vec<ObjectMeta>> {
+        if self.pages.is_some() {
+            return Ok(self.list_pages(folder, direct, usize::MAX)?.unwrap_or_default());
+        }
         let (remote, path) = (self.clone(), self.path(folder));
         self.run("listing", folder, async move {
-            let Some(pages) = &remote.pages else {
-                return list_at_once(&*remote.store, &path, direct, remote.limits).await;
-            };
+            list_at_once(&*remote.store, &path, direct, remote.limits).await
+        })
+    }
+
+    /// Page by page; None when there are more pages than that, and on a store without them.
+    fn list_pages(&self, folder: &str, direct: bool, most: usize) -> Result<Option<Vec<ObjectMeta>>> {
+        let (remote, path) = (self.clone(), self.path(folder));
+        self.run("listing", folder, async move {
+            let Some(pages) = &remote.pages else { return Ok(None) };
             let prefix = (!path.as_ref().is_empty()).then(|| format!("{path}/"));
             let (mut objects, mut page_token) = (Vec::new(), None);
-            loop {
+            for _ in 0..most {
                 let deadline = remote.limits.begin(0);
                 let page = deadline.retry(0, || {
                     let delimiter = direct.then_some("/".into());
@@ -68,9 +100,10 @@ impl Remote {
                 objects.extend(page.result.objects);
                 page_token = page.page_token;
                 if page_token.is_none() {
-                    return Ok(objects);
+                    return Ok(Some(objects));
                 }
             }
+            Ok(None)
         })
     }
 
@@ -139,6 +172,11 @@ impl Lengths {
     pub(crate) fn count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).values().map(HashMap::len).sum()
     }
+}
+
+/// What comes before the last segment of a path.
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
 /// On a store that the caller built, which shows no pages: all of them are one request.

@@ -210,3 +210,35 @@ fn a_reader_in_order_has_no_more_than_its_share_on_the_way() {
     let most = server.faults().most_at_once();
     assert!((3..=5).contains(&most), "{most} requests of 4 MiB at a time");
 }
+
+#[test]
+fn folders_that_are_listed_together_are_one_request() {
+    let server = server();
+    let engine = engine(&server);
+    for key in ["a", "pins/b", "attempts/c", "attempts/deep/d"] {
+        put(&engine, key, b"x").unwrap();
+    }
+    put(&engine, "large", &bytes(LARGE, 1)).unwrap();
+    engine.list("").unwrap();
+    server.faults().take_calls();
+    let each = engine.list_each(&["pins", "", "attempts", "damaged"]).unwrap();
+    assert_eq!(server.faults().take_calls().len(), 1);
+    let keys: Vec<Vec<&str>> =
+        each.iter().map(|entries| entries.iter().map(|entry| &*entry.key).collect()).collect();
+    assert_eq!(keys, [vec!["pins/b"], vec!["a", "large"], vec!["attempts/c"], vec![]]);
+    assert_eq!(each[1][1].len, LARGE as u64);
+}
+
+#[test]
+fn a_run_with_much_below_it_is_listed_folder_by_folder() {
+    let server = server();
+    let engine = engine(&server);
+    put(&engine, "a", b"x").unwrap();
+    for number in 0..3001 {
+        server.objects().place(&format!("/bucket/{RUN}/below/{number}"), b"x").unwrap();
+    }
+    let listed = |engine: &Arc<dyn Engine>| engine.list_each(&["", "pins"]).unwrap().concat().len();
+    assert_eq!(listed(&engine), 1);
+    server.faults().take_calls();
+    assert_eq!((listed(&engine), server.faults().take_calls().len()), (1, 2), "it is known now");
+}
