@@ -363,6 +363,21 @@ fn a_record_that_unfolds_into_many_values_stays_within_the_budget() {
     assert!(open(&bytes, true).unwrap().record_value("ones").is_ok());
 }
 
+// [R101]
+#[test]
+fn a_record_longer_than_the_budget_is_not_read() {
+    let mut snapshot = Snapshot::new();
+    snapshot.record("ones", &vec![1; 1000]).unwrap();
+    let bytes = bytes_of(&snapshot, Codec::Raw);
+    // A byte for each value, and three that count them.
+    let with = |budget| open_with(&bytes, true, OpenOptions::new().budget(budget)).unwrap();
+    assert_eq!(with(1003).record::<Vec<u8>>("ones").unwrap(), [1; 1000]);
+    let error = with(1002).record::<Vec<u8>>("ones").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert!(error.to_string().contains("record ones"), "{error}");
+    with(1002).verify().unwrap();
+}
+
 /// A file whose index's sectors cannot be read.
 #[derive(Debug)]
 struct BadSectors(common::InMemory, std::ops::Range<u64>);

@@ -3,9 +3,9 @@
 mod common;
 
 use common::{Zoo, open};
-use tensorkeep::engine::{CommitError, Engine, Memory, Nonce, Upload};
+use tensorkeep::engine::{CommitError, Decorator, Engine, Memory, Nonce, Upload};
 use tensorkeep::{
-    Codec, Copied, ErrorKind, Progress, Reader, Result, Settings, Snapshot, Store, WriteOptions,
+    Codec, Copied, ErrorKind, Name, Progress, Reader, Result, Settings, Snapshot, Store, WriteOptions,
 };
 
 /// Bytes as they come, and where the tail begins.
@@ -77,15 +77,16 @@ fn no_damaged_byte_passes() {
     assert!(refused > 1000);
 }
 
+fn save(engine: &Memory, value: f32) -> Name {
+    let store = Store::open(engine.clone(), Settings::new()).unwrap();
+    let weights = [value; 3000];
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("weights", &weights[..]).unwrap().progress(Progress::new(1));
+    store.save(&snapshot).unwrap().name
+}
+
 #[test]
 fn a_copy_is_made_once_and_never_over_something_else() {
-    let save = |engine: &Memory, value: f32| {
-        let store = Store::open(engine.clone(), Settings::new()).unwrap();
-        let weights = [value; 3000];
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("weights", &weights[..]).unwrap().progress(Progress::new(1));
-        store.save(&snapshot).unwrap().name
-    };
     let (from, to, other) = (Memory::new(), Memory::new(), Memory::new());
     let name = save(&from, 1.0);
     let (from, target) = (Reader::new(from), Reader::new(to.clone()));
@@ -105,4 +106,52 @@ fn a_copy_is_made_once_and_never_over_something_else() {
     upload.commit([1; 16]).unwrap();
     let error = from.copy_to(name, &Reader::new(junk), |_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+}
+
+/// Memory that publishes something else than it was given.
+#[derive(Debug)]
+struct Swapping {
+    inner: Memory,
+    instead: Vec<u8>,
+}
+
+impl Decorator for Swapping {
+    type Inner = Memory;
+
+    fn inner(&self) -> &Memory {
+        &self.inner
+    }
+
+    fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
+        let mut upload = Engine::create(&self.inner, key, size_hint)?;
+        upload.append(&self.instead)?;
+        Ok(Box::new(Swapped(upload)))
+    }
+}
+
+struct Swapped(Box<dyn Upload>);
+
+impl Upload for Swapped {
+    fn append(&mut self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+    fn commit(self: Box<Self>, nonce: Nonce) -> Result<(), CommitError> {
+        self.0.commit(nonce)
+    }
+}
+
+#[test]
+fn what_arrives_as_something_else_is_no_copy() {
+    let (from, other) = (Memory::new(), Memory::new());
+    let (name, theirs) = (save(&from, 1.0), save(&other, 2.0));
+    let mut whole = Taken::default();
+    Reader::new(other).open_name(theirs).unwrap().copy_into(&mut whole, |_| ()).unwrap();
+    let cut = whole.bytes[..whole.bytes.len() - 1].to_vec();
+    let from = Reader::new(from);
+    for (what, instead) in [("another checkpoint", whole.bytes), ("a file cut short", cut)] {
+        let target = Reader::new(Swapping { inner: Memory::new(), instead });
+        let error = from.copy_to(name, &target, |_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io, "{what}");
+        assert!(error.to_string().contains("does not read back"), "{what}: {error}");
+    }
 }

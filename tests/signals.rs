@@ -359,6 +359,26 @@ fn handlers_of_the_application_outlive_the_store() {
     });
 }
 
+/// Which signals this process ignores and catches, by the kernel's own account.
+#[cfg(target_os = "linux")]
+fn ignored_and_caught() -> Vec<String> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let lines = status.lines().filter(|line| line.starts_with("SigIgn") || line.starts_with("SigCgt"));
+    lines.map(str::to_owned).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn no_handler_is_left_when_the_last_store_is_gone() {
+    alone("no_handler_is_left_when_the_last_store_is_gone", || {
+        let before = ignored_and_caught();
+        let stores = [on_signal(Memory::new()), on_signal(Memory::new())];
+        assert_ne!(ignored_and_caught(), before);
+        drop(stores);
+        assert_eq!(ignored_and_caught(), before);
+    });
+}
+
 #[test]
 fn a_handler_registered_beside_the_store_outlives_it() {
     alone("a_handler_registered_beside_the_store_outlives_it", || {

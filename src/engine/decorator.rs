@@ -31,7 +31,7 @@ pub trait Decorator: Send + Sync + fmt::Debug {
     fn list(&self, folder: &str) -> Result<Vec<Entry>> {
         self.inner().list(folder)
     }
-    /// As [`Engine::list_each`], by [`Decorator::list`].
+    /// As [`Engine::list_each`], by [`Decorator::list`] of each: what changes listings need change one only.
     fn list_each(&self, folders: &[&str]) -> Result<Vec<Vec<Entry>>> {
         folders.iter().map(|folder| self.list(folder)).collect()
     }
@@ -109,5 +109,9 @@ impl<E: Engine + ?Sized> Decorator for Arc<E> {
     type Inner = E;
     fn inner(&self) -> &E {
         self
+    }
+
+    fn list_each(&self, folders: &[&str]) -> Result<Vec<Vec<Entry>>> {
+        E::list_each(self, folders)
     }
 }

@@ -226,6 +226,14 @@ mod tests {
         assert_eq!(steps(&Keep::last(1).and_every_steps(100), &run), [130, 230, 310]);
     }
 
+    #[test]
+    fn newest_within_bytes_ends_at_the_first_that_does_not_fit() {
+        let mut run = run();
+        run[8].len = 100;
+        assert_eq!(steps(&Keep::newest_within_bytes(25), &run), [1000], "800 would fit, and is not the next");
+        assert_eq!(steps(&Keep::newest_within_bytes(110), &run), [900, 1000]);
+    }
+
     fn resumed(attempt: u32, step: u64, from: Option<(u32, u64)>) -> Candidate {
         let resumed_from = from.map(|(attempt, step)| Name { attempt, step }.to_string());
         let progress = Progress::new(step).epoch(step / 100);

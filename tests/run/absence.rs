@@ -5,7 +5,7 @@ use crate::{open, put, read, save, save_all, steps};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tensorkeep::engine::{Blob, Decorator, Engine, Memory};
-use tensorkeep::{Error, ErrorKind, Keep, Reader, Result};
+use tensorkeep::{Error, ErrorKind, Keep, Progress, Reader, Result, Snapshot};
 
 /// Memory that answers "not there" for some keys, so many times.
 #[derive(Clone, Debug)]
@@ -160,4 +160,23 @@ fn the_newest_of_a_reader_never_goes_back() {
     // Deleted by hand, it is not waited for.
     engine.inner.delete(&key(3)).unwrap();
     assert_eq!(newest(), 1);
+}
+
+#[test]
+fn a_name_that_comes_back_is_read_anew() {
+    let run_with = |loss: f64| {
+        let engine = Memory::new();
+        let mut snapshot = Snapshot::new();
+        snapshot.metric("loss", loss).unwrap().progress(Progress::new(1));
+        open(engine.clone(), Keep::all()).save(&snapshot).unwrap();
+        engine
+    };
+    let (engine, restored) = (run_with(0.5), run_with(0.25));
+    let reader = Reader::new(engine.clone());
+    let loss = || reader.list().unwrap().first().map(|info| info.state.as_ref().unwrap().metrics["loss"]);
+    assert_eq!(loss(), Some(0.5));
+    engine.delete(&key(1)).unwrap();
+    assert_eq!(loss(), None);
+    put(&engine, &key(1), &read(&restored, &key(1)));
+    assert_eq!(loss(), Some(0.25));
 }

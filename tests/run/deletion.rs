@@ -54,6 +54,18 @@ fn a_pin_beside_a_rotation_holds_or_fails() {
     assert!(outcomes.0 > 3 && outcomes.1 > 0, "{outcomes:?}");
 }
 
+// G3: the other way round, a whole rotation between two calls of the pin.
+#[test]
+fn a_pin_that_a_rotation_overtakes_fails_and_is_not_left() {
+    let engine = Hooked::new(Memory::new());
+    let store = open(engine.clone(), Keep::last(1));
+    save(&store, 1).unwrap();
+    engine.set(At::BeforeCreate, "pins/0001-0000000001", 0, move || drop(save(&store, 2).unwrap()));
+    assert_eq!(FIRST.pin(&engine).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(keys(&engine.inner, "pins"), [""; 0]);
+    assert_eq!(steps(engine.inner.clone()), [2]);
+}
+
 // G3, on a real disk.
 #[test]
 fn a_pin_beside_a_real_rotation_holds_or_fails() {

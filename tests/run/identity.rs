@@ -2,6 +2,7 @@
 
 use crate::common::TempFolder;
 use crate::{open, put, read, resumed, save, save_all, shared, steps};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use tensorkeep::engine::{Engine, Local, Memory};
@@ -174,4 +175,15 @@ fn a_relative_folder_outlives_a_change_of_directory() {
     saved.unwrap();
     assert_eq!(steps(Local::open(folder.path().join("run")).unwrap()), [2]);
     assert!(std::fs::read_dir(folder.path().join("elsewhere/run")).unwrap().next().is_none());
+}
+
+#[test]
+fn no_two_checkpoints_of_a_run_have_the_same_id() {
+    let engine = Memory::new();
+    save_all(&open(engine.clone(), Keep::all()), 1..=3);
+    save_all(&resumed(engine.clone(), Keep::all()), 4..=6);
+    let reader = Reader::new(engine);
+    let names = reader.names().unwrap().into_iter();
+    let ids: BTreeSet<_> = names.map(|name| reader.open_name(name).unwrap().file_id()).collect();
+    assert_eq!(ids.len(), 6);
 }

@@ -35,6 +35,12 @@ impl World {
         if self.has_tiers() {
             self.see_what_was_copied_again();
         }
+        let is_gone = |(name, _): &(&Name, &Known)| !after[0].names.contains(name);
+        let left = self.known[0].iter().filter(is_gone).map(|(name, known)| (*name, known.clone()));
+        self.left_behind.extend(left);
+        if !self.is_unsettled {
+            self.left_behind.clear();
+        }
         for (shelf, seen) in self.known.iter_mut().zip(after) {
             shelf.retain(|name, _| seen.names.contains(name));
         }
@@ -61,8 +67,12 @@ impl World {
         }
         let fetches = tier == 1 || matches!(effect, Effect::Resumed);
         let other = before.get(1 - tier).filter(|_| self.has_tiers() && fetches);
-        let source =
-            other.and_then(|shelf| shelf.get(&name)).filter(|known| known.whole || self.is_unsettled);
+        // It was on its way up when rotation took it here.
+        let left_behind = self.left_behind.get(&name).filter(|_| tier == 1);
+        let source = other
+            .and_then(|shelf| shelf.get(&name))
+            .or(left_behind)
+            .filter(|known| known.whole || self.is_unsettled);
         let Some(source) = source else {
             return Err(format!("{name} is in tier {tier}, where nobody put it"));
         };

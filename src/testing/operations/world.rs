@@ -85,6 +85,8 @@ pub(super) struct World {
     pub backup_run: Option<RunId>,
     /// The objects of an attempt, or the identity, are not what a store wrote.
     pub is_tampered: bool,
+    /// What left the local tier while something was on its way up.
+    pub left_behind: Shelf,
     pub has_rotted: bool,
     /// The remote tier has lost a checkpoint, by a tool or by storage, and its writer does not know.
     pub has_lost_there: bool,
@@ -123,6 +125,7 @@ impl World {
             backed_up,
             backup_run,
             is_tampered: false,
+            left_behind: Shelf::new(),
             has_rotted: false,
             has_lost_there: false,
             is_unsettled: false,

@@ -100,6 +100,20 @@ fn a_plain_file_is_replaced_whole_or_not_at_all_whatever_call_fails() {
     }
 }
 
+// [R115]
+#[test]
+fn a_plain_save_whose_fsync_failed_writes_another_file() {
+    let folder = Folder::new("replace-fsync");
+    let path = folder.0.join("lenet.tkeep");
+    let faults = Faults::new();
+    faults.fail_named("fsync", 0, 1, Fault::Errno(EIO));
+    upload::replace_on(&FailingVfs::new(&faults), &path, None, |upload| upload.append(&[7; 1000])).unwrap();
+    let mut names: Vec<&str> = faults.take_calls().iter().map(|call| call.name).collect();
+    names.retain(|name| ["create", "write", "fsync", "rename"].contains(name));
+    assert_eq!(names, ["create", "write", "fsync", "create", "write", "fsync", "rename", "fsync"]);
+    assert_eq!((std::fs::read(&path).unwrap(), folder.names().len()), (vec![7; 1000], 1));
+}
+
 #[test]
 fn what_a_killed_plain_save_left_goes_with_the_next_save_to_the_same_path() {
     let folder = Folder::new("killed-replace");
