@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{bytes, engine, get, put, server};
+use common::{RUN, by_url, bytes, engine, get, put, server};
 use fake_s3::{Fault, Server};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
@@ -165,7 +165,8 @@ fn an_error_behind_a_lost_race_is_a_conflict() {
 #[test]
 fn a_server_that_stays_silent_makes_the_outcome_unknown() {
     let server = server();
-    let engine = engine(&server, 0);
+    let url = format!("s3://bucket/{RUN}");
+    let engine: Arc<dyn Engine> = Arc::new(by_url(&server, &url, Duration::from_secs(2)));
     let mut upload = engine.create("object", None).unwrap();
     upload.append(b"bytes").unwrap();
     server.faults().fail_after(0, 1000, Fault::ResetAfter);
