@@ -27,6 +27,9 @@ use tokio::time::Instant;
 /// times as long, and time out together.
 const FIRST_ON_THE_LINE: usize = 2;
 
+/// A part on its way; what it is called, where the engine has to know.
+type Sending = JoinHandle<Result<Option<PartId>, StoreError>>;
+
 /// The parts of a large object, and the name of its own that they are uploaded to. Dropping it unfinished aborts.
 pub(crate) struct Parts {
     remote: Arc<Remote>,
@@ -34,7 +37,7 @@ pub(crate) struct Parts {
     pub target: String,
     path: Path,
     upload: Upload,
-    in_flight: VecDeque<(JoinHandle<Result<Option<PartId>, StoreError>>, Bytes)>,
+    in_flight: VecDeque<(Sending, Bytes)>,
     most_in_flight: usize,
     line: Arc<Line>,
     ids: Vec<PartId>,
