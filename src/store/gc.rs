@@ -27,8 +27,10 @@ impl Core {
             .flatten()
             .map(|deleting| deleting.lock().unwrap_or_else(PoisonError::into_inner))
             .collect();
-        // Refused in all tiers before it is deleted in one.
-        tiers.iter().try_for_each(|reader| self.attempt.check(reader.engine()).map(drop))?;
+        // Refused in all tiers before it is deleted in one; where only the remote one has it, by the local one as well.
+        self.attempt.check(self.reader.engine())?;
+        let mut others = tiers.iter().filter(|reader| !std::ptr::eq(**reader, &self.reader));
+        others.try_for_each(|reader| self.attempt.check(reader.engine()).map(drop))?;
         tiers.iter().try_for_each(|reader| self.check_superfluous(reader, name))?;
         tiers.into_iter().try_for_each(|reader| self.delete_in(reader, name))?;
         if let Some(remote) = &self.remote {

@@ -1,3 +1,5 @@
+//! What is due when: each rule, and rules beside each other, over saves that arrive, fail, or are still on their way.
+
 use super::*;
 
 /// A save in the foreground.
