@@ -250,6 +250,9 @@ pub struct Gc {
     /// Count on what stays without reading it: a damaged checkpoint may then be all that is left
     #[arg(long)]
     pub no_verify: bool,
+    /// Instead: remove what killed uploads left at a URL and no checkpoint names, if it is older than this
+    #[arg(long, value_name = "AGE", num_args = 0..=1, default_missing_value = "1d")]
+    pub orphans: Option<String>,
     /// Keep the newest N
     #[arg(long, value_name = "N")]
     pub keep_last: Option<usize>,

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Local};
 use tensorkeep::{Error, ErrorKind, OpenOptions, Reader, Result, Verify};
+#[cfg(feature = "object-store")]
+use tensorkeep_object_store::ObjectStoreEngine;
 
 /// A run's folder or URL, as the user wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,12 +96,21 @@ impl std::fmt::Display for Place {
 
 #[cfg(feature = "object-store")]
 fn over_the_network(url: &str) -> Result<Arc<dyn Engine>> {
+    Ok(Arc::new(object_store(url)?))
+}
+
+/// The engine at a URL.
+///
+/// # Errors
+/// `Invalid` and `Unsupported` for a URL of no store.
+#[cfg(feature = "object-store")]
+pub fn object_store(url: &str) -> Result<ObjectStoreEngine> {
     if url.starts_with("memory://") {
         return Err(Error::new(ErrorKind::Invalid, "memory ends with this process")
             .in_object(url)
             .help("there is nothing in it to look at: name a folder or a URL of a store"));
     }
-    Ok(Arc::new(tensorkeep_object_store::ObjectStoreEngine::from_url(url)?.with_deadline(PATIENCE)))
+    Ok(ObjectStoreEngine::from_url(url)?.with_deadline(PATIENCE))
 }
 
 /// Somebody looks at the terminal.

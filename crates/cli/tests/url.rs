@@ -205,6 +205,35 @@ fn marks_of_damage_are_shown_and_taken_off_what_verifies() {
 }
 
 #[test]
+fn orphans_of_killed_uploads_are_told_and_removed() {
+    let place = Place::new("orphans");
+    let run = place.local_run(2, 3, 1_000_000).display().to_string();
+    place.ok(&["cp", &run, RUN]);
+    let before = place.server.objects().paths();
+    for left in ["objects/0001-0000000009.tkeep/00ff", ".probe-00ff"] {
+        place.server.objects().place(&format!("/bucket/runs/lenet/{left}"), &[1; 5000]).unwrap();
+    }
+    let told = place.json(&["gc", RUN, "--orphans", "--dry-run"]);
+    assert_eq!(told["orphans"].as_array().unwrap().len(), 0, "younger than a day: {told}");
+    let told = place.json(&["gc", RUN, "--orphans", "0s", "--dry-run"]);
+    assert_eq!(
+        (told["orphans"].as_array().unwrap().len(), told["bytes"].as_u64()),
+        (2, Some(10_000)),
+        "{told}"
+    );
+    assert_eq!(place.server.objects().paths().len(), before.len() + 2);
+    let words = place.ok(&["gc", RUN, "--orphans", "0s", "--yes"]);
+    assert!(
+        words.contains("removed objects/0001-0000000009.tkeep/00ff") && words.contains("2 objects"),
+        "{words}"
+    );
+    assert_eq!(place.server.objects().paths(), before);
+    place.ok(&["verify", RUN]);
+    let refused = place.run(&["gc", &run, "--orphans"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+}
+
+#[test]
 fn gc_without_rules_takes_the_policy_of_the_tier_that_it_is_pointed_at() {
     let place = Place::new("gc");
     let remote = place.engine();

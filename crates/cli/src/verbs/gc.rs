@@ -1,6 +1,7 @@
 //! `gc RUN`: deletes what a policy does not protect, under the writer's lock. What stays is read and verified before, and
 //! a terminal is asked. With `--dry-run` it says what would go, and takes no lock.
 
+use super::orphans;
 use crate::args::Gc;
 use crate::exit::Exit;
 use crate::place::Place;
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 use tensorkeep::{Collected, Collection, Error, ErrorKind, Info, Keep, Mode, Name, Reader, Result};
 
 pub fn run(args: &Gc, json: bool) -> Done {
+    if let Some(age) = &args.orphans {
+        return orphans::run(args, Duration::from_secs(with_unit(age, AGES)?), json);
+    }
     let place = Place::new(&args.run);
     let reader = Reader::new(place.open()?);
     // Taken before listing: what is listed is what is there when it is deleted.
@@ -55,7 +59,7 @@ pub fn run(args: &Gc, json: bool) -> Done {
     Ok(if plan.damaged.is_empty() { Exit::Ok } else { Exit::Damaged })
 }
 
-fn confirmed() -> Result<bool> {
+pub(super) fn confirmed() -> Result<bool> {
     let failed = |error| Error::io("asking on the terminal", error);
     let mut answer = String::new();
     eprint!("delete them? [y/N] ");

@@ -10,6 +10,7 @@ mod get;
 mod history;
 pub mod ls;
 mod meta;
+mod orphans;
 mod pins;
 mod report;
 mod show;
