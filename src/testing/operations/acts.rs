@@ -243,7 +243,9 @@ impl World {
         match done {
             Ok(()) => {
                 let goes = |seen: &Seen| seen.condemned.contains(&name) && seen.names.contains(&name);
-                let is_condemned = operation.kind == Kind::Pin && self.before.iter().any(goes);
+                // While something is on its way up, a rotation there may have taken its marks back since.
+                let is_condemned =
+                    operation.kind == Kind::Pin && !self.is_unsettled && self.before.iter().any(goes);
                 must(!is_condemned, || format!("{name} is pinned while it is being deleted"))?;
                 for seen in self.before.iter_mut().filter(|seen| seen.names.contains(&name)) {
                     if operation.kind == Kind::Pin {
