@@ -7,8 +7,8 @@ use common::{RUN, by_url, bytes, get, put, server};
 use fake_s3::{Fault, Server};
 use std::sync::Arc;
 use std::time::Duration;
-use tensorkeep::ErrorKind;
 use tensorkeep::engine::{CommitError, Engine};
+use tensorkeep::{ErrorKind, Keep, Progress, Settings, Snapshot, Store};
 
 const FOREVER: usize = usize::MAX;
 /// Uploaded in parts.
@@ -241,4 +241,22 @@ fn a_run_with_much_below_it_is_listed_folder_by_folder() {
     assert_eq!(listed(&engine), 1);
     server.faults().take_calls();
     assert_eq!((listed(&engine), server.faults().take_calls().len()), (1, 2), "it is known now");
+}
+
+#[test]
+fn a_save_that_rotates_lists_twice() {
+    let server = server();
+    let store = Store::open_shared(engine(&server), Settings::new().keep(Keep::last(2))).unwrap();
+    let save = |step: u64| {
+        let weights = bytes(LARGE, step);
+        let mut snapshot = Snapshot::new();
+        snapshot.tensor("weights", &weights[..]).unwrap().progress(Progress::new(step));
+        assert_eq!(store.save(&snapshot).unwrap().deleted.len(), usize::from(step > 2));
+    };
+    (1..=4).for_each(save);
+    server.faults().take_calls();
+    save(5);
+    let calls = server.faults().take_calls();
+    let listings = calls.iter().filter(|call| call.contains("list-type")).count();
+    assert_eq!(listings, 2, "{calls:#?}");
 }

@@ -3,13 +3,13 @@
 
 mod common;
 
-use common::{RUN, bytes, engine, server, store};
+use common::{RUN, by_url, bytes, engine, server, store};
 use fake_s3::{Fault, Server};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tensorkeep::engine::{Engine, Local, Memory};
 use tensorkeep::{Checkpoint, ErrorKind, Keep, Progress, Result, Saved, Settings, Snapshot, Store, Tier};
 use tensorkeep_object_store::ObjectStoreEngine;
@@ -50,6 +50,28 @@ fn a_new_machine_goes_on_from_the_store_after_the_disk_is_lost() {
     assert_is(&resumed.checkpoint.unwrap(), 4, LARGE);
     assert_is(&store.latest().unwrap().unwrap(), 4, LARGE);
     assert_eq!(server.objects().unfinished_uploads(), 0);
+}
+
+#[test]
+fn a_black_hole_holds_up_no_run_that_has_what_it_needs_here() {
+    let server = server();
+    let url = format!("s3://bucket/{RUN}");
+    let remote: Arc<dyn Engine> = Arc::new(by_url(&server, &url, Duration::from_secs(6)));
+    let local = Memory::new();
+    let store = open(&local, &remote);
+    save(&store, 1, 1000).unwrap();
+    store.close().unwrap();
+    server.faults().fail_after(0, usize::MAX, Fault::Hang);
+    let began = Instant::now();
+    let store = open(&local, &remote);
+    assert_eq!(store.resume().unwrap().next_step(), 1);
+    assert!(began.elapsed() < Duration::from_secs(5), "opening took {:?}", began.elapsed());
+    let began = Instant::now();
+    save(&store, 2, 1000).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "saving took {:?}", began.elapsed());
+    server.faults().heal();
+    while store.wait_for(Tier::Remote).is_err() {}
+    store.close().unwrap();
 }
 
 /// Promotes one checkpoint while request number `at` of it fails. False when there is none.
