@@ -14,36 +14,49 @@ const PAUSES: [Duration; 4] =
 /// How often is listed in all. Each time a writer has saved and rotated meanwhile.
 const MOST_LISTINGS: usize = 100;
 
-/// What was listed and not there, and in how many listings in a row. Kept from one call to the next, it does not wait again
-/// for what was waited for in vain.
+/// How long one call waits in all: where much is absent, the storage has contradicted itself long enough.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// What was listed and not there, and how often. Kept from one call to the next, it does not wait again for what was waited for
+/// in vain.
 #[derive(Clone, Debug)]
 pub(super) struct Absent<K> {
     names: BTreeMap<K, usize>,
     listings: usize,
+    waited: Duration,
 }
 
 impl<K> Default for Absent<K> {
     fn default() -> Self {
-        Self { names: BTreeMap::new(), listings: 0 }
+        Self { names: BTreeMap::new(), listings: 0, waited: Duration::ZERO }
     }
 }
 
 impl<K: Ord> Absent<K> {
+    /// The same memory for another call, of what that has seen listed.
+    pub(super) fn retain(&mut self, is_listed: impl Fn(&K) -> bool) {
+        self.names.retain(|name, _| is_listed(name));
+        (self.listings, self.waited) = (0, Duration::ZERO);
+    }
+
     /// After a listing: these were not there. Pauses and says whether to list again; false when each has been asked for
-    /// often enough, or there are none.
+    /// often enough, or there are none, and when this call has taken long enough.
     pub(super) fn ask_again(&mut self, names: impl IntoIterator<Item = K>) -> bool {
-        let before = std::mem::take(&mut self.names);
+        let mut fewest = usize::MAX;
         for name in names {
-            let times = before.get(&name).map_or(1, |times| times + 1);
-            self.names.insert(name, times);
+            let times = self.names.entry(name).or_default();
+            *times += 1;
+            fewest = fewest.min(*times);
         }
         self.listings += 1;
-        let fewest = self.names.values().min().filter(|_| self.listings < MOST_LISTINGS);
-        let Some(pause) = fewest.and_then(|times| PAUSES.get(times - 1)) else {
-            self.listings = 0;
+        let pause = PAUSES.get(fewest.wrapping_sub(1)).copied();
+        let Some(pause) =
+            pause.filter(|pause| self.listings < MOST_LISTINGS && self.waited + *pause <= LONGEST)
+        else {
             return false;
         };
-        clock::pause(*pause);
+        self.waited += pause;
+        clock::pause(pause);
         true
     }
 }
@@ -96,12 +109,24 @@ mod tests {
         assert!(!absent.ask_again([]));
         (0..PAUSES.len()).for_each(|_| assert!(absent.ask_again([name(1)])));
         assert!(absent.ask_again([name(1), name(2)]), "the second was asked for once");
+        assert!(!absent.ask_again([name(1)]), "and the first one is not forgotten for it");
     }
 
     #[test]
     fn a_run_that_never_stands_still_ends_it_too() {
         let mut absent = Absent::default();
         assert_eq!((0..10_000).take_while(|&step| absent.ask_again([name(step)])).count(), MOST_LISTINGS - 1);
+    }
+
+    #[test]
+    fn however_much_is_absent_a_call_ends() {
+        let (mut absent, mut asked) = (Absent::default(), 0);
+        for step in 0..1000 {
+            while absent.ask_again([name(step)]) {
+                asked += 1;
+            }
+        }
+        assert!(asked < MOST_LISTINGS && absent.waited <= LONGEST, "{asked} listings, {:?}", absent.waited);
     }
 
     #[test]

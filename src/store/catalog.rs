@@ -151,6 +151,7 @@ impl Reader {
             if absent.ask_again(all.iter().filter(is_absent).map(|found| found.listed.name)) {
                 continue;
             }
+            absent.retain(|name| all.binary_search_by_key(name, |found| found.listed.name).is_ok());
             *lock(&self.absent) = absent;
             // Sorted by name. What is gone need not be remembered.
             lock(&self.known)

@@ -177,7 +177,10 @@ pub(super) struct Inherited<'a> {
 pub(super) fn clear_marks(engine: &dyn Engine, inherited: &Inherited<'_>) {
     let board = inherited.board;
     for attempt in board.superfluous() {
-        let _ = engine.unmark(&attempt_key(attempt));
+        // What follows on one that is there stays.
+        if engine.unmark(&attempt_key(attempt)).is_err() {
+            break;
+        }
     }
     for &(older, name) in board.resumed.iter().filter(|(older, _)| *older < inherited.attempt) {
         let _ = engine.unmark(&resumed_key(older, name));

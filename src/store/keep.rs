@@ -57,6 +57,11 @@ impl Keep {
         self.rules.contains(&Rule::All)
     }
 
+    /// Whether it says nothing else, either: then nobody need look what there is.
+    pub(super) fn is_all(&self) -> bool {
+        !self.rules.is_empty() && self.rules.iter().all(|rule| *rule == Rule::All)
+    }
+
     /// Every checkpoint. The default of [`Settings`](super::Settings).
     pub fn all() -> Self {
         Self { rules: vec![Rule::All] }
@@ -114,12 +119,12 @@ impl Keep {
             Rule::Last(count) => *count == 0,
             Rule::Best { metric, count, .. } => metric.is_empty() || *count == 0,
             Rule::EverySteps(every) | Rule::EveryEpochs(every) => *every == 0,
-            Rule::YoungerThan(age) => age.is_zero(),
+            Rule::YoungerThan(age) => age.as_secs() == 0,
             Rule::NewestWithinBytes(bytes) => *bytes == 0,
         };
         match self.rules.iter().find(means_nothing) {
             Some(rule) => Err(Error::invalid(format!("retention rule {rule:?} protects nothing"))
-                .expected("a metric with a name, and at least 1")
+                .expected("a metric with a name, and at least 1 (of ages, a second)")
                 .help("leave the rule out; the newest checkpoint always stays")),
             None => Ok(()),
         }

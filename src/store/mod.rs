@@ -175,7 +175,8 @@ impl Store {
         self.core.reader.open(step)
     }
 
-    /// Protects a step's checkpoint from rotation and from [`Store::delete`], also after a restart; with tiers, in both.
+    /// Protects a step's checkpoint from rotation and from [`Store::delete`], also after a restart; with tiers, in both, and
+    /// it waits for both.
     ///
     /// # Errors
     /// `NotFound`, and whatever the engine says.

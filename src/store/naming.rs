@@ -115,6 +115,11 @@ pub(super) fn damaged_mark_key(name: Name) -> String {
     format!("{DAMAGED}/{name}.mark")
 }
 
+/// Whether a key under `damaged/` is such a mark.
+pub(super) fn is_mark(key: &str) -> bool {
+    key.ends_with(".mark")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use super::catalog::{Reader, is_damage};
 use super::copy::Copied;
 use super::core::Core;
 use super::deletion;
-use super::naming::{Name, damaged_key, damaged_mark_key};
+use super::naming::{Name, damaged_key, damaged_mark_key, is_mark};
 use super::tiers::{Remote, Tier};
 use crate::checkpoint::Checkpoint;
 use crate::engine::{Engine, fresh_nonce};
@@ -79,7 +79,7 @@ impl Core {
 
     pub(super) fn resume_at(&self, step: u64) -> Result<Resumed> {
         self.remote.iter().for_each(Remote::begin_call);
-        let (places, _) = self.places()?;
+        let (places, remote_error) = self.places()?;
         if places.iter().any(|(name, _)| name.attempt == self.attempt.number) {
             return Err(Error::invalid(
                 "this attempt has saved already: what it saves after going back would be older",
@@ -88,7 +88,11 @@ impl Core {
             .help("open the store again, then go back"));
         }
         let newest = places.iter().find(|(name, _)| name.step == step).map(|(name, _)| *name);
-        self.resume_from(Some(newest.map_or_else(|| self.reader.find(step), Ok)?))
+        let name = newest.map_or_else(|| self.reader.find(step), Ok).map_err(|error| match remote_error {
+            Some(unreachable) => error.help(NOT_ASKED).because(unreachable),
+            None => error,
+        })?;
+        self.resume_from(Some(name))
     }
 
     /// All checkpoints, newest first, of each the local one first; and why the remote tier was not asked.
@@ -129,7 +133,7 @@ impl Core {
                     return Ok(Resumed { checkpoint, name, tier, progress, skipped, remote_error });
                 }
                 Walk::Nothing => {
-                    self.check_nothing(only, &mut skipped)?;
+                    self.check_nothing(only, &mut skipped, remote_error.as_ref())?;
                     self.begin();
                     let progress = Progress::default();
                     return Ok(Resumed {
@@ -151,7 +155,7 @@ impl Core {
         newest_first: Vec<Place>,
         takes_condemned: bool,
         skipped: &mut Vec<Skipped>,
-        absent: &mut Absent<Name>,
+        absent: &mut Absent<Place>,
     ) -> Result<Walk> {
         let (sound, mut condemned) = self.apart(newest_first)?;
         let (mut queue, mut is_last_resort) = (VecDeque::from(sound), false);
@@ -171,7 +175,7 @@ impl Core {
                     return Ok(Walk::Found((name, tier), Box::new(checkpoint), progress));
                 }
                 Ok((false, _)) => condemned.push((name, tier)),
-                Err(error) if absent::is_absence(&error) && absent.ask_again([name]) => {
+                Err(error) if absent::is_absence(&error) && absent.ask_again([(name, tier)]) => {
                     return Ok(Walk::ListAgain);
                 }
                 Err(error) if is_damage(&error) || absent::is_absence(&error) => {
@@ -190,12 +194,25 @@ impl Core {
 
     /// Whether the run may begin from nothing. Not where there were checkpoints, also when all were set aside by an earlier
     /// start: a supervisor that starts us again must not thereby begin the run anew.
-    fn check_nothing(&self, only: Option<Name>, skipped: &mut Vec<Skipped>) -> Result<()> {
+    fn check_nothing(
+        &self,
+        only: Option<Name>,
+        skipped: &mut Vec<Skipped>,
+        remote_error: Option<&Error>,
+    ) -> Result<()> {
         for tier in [Tier::Local, Tier::Remote] {
             let Some(reader) = self.reader_of(tier) else { continue };
             let is_skipped = skipped.iter().any(|skipped| skipped.tier == tier);
-            if is_skipped || (only.is_none() && !reader.set_aside()?.is_empty()) {
-                return Err(nothing_verifies(reader.engine(), std::mem::take(skipped)));
+            let set_aside = reader.set_aside()?;
+            if is_skipped || (only.is_none() && !set_aside.is_empty()) {
+                let error = nothing_verifies(reader.engine(), std::mem::take(skipped));
+                return Err(match remote_error {
+                    Some(_) => error.help(NOT_ASKED),
+                    None if set_aside.iter().any(|key| is_mark(key)) => error.help(MARKED),
+                    None => error.help(
+                        "they are kept under damaged/; to start the run from nothing, move that folder away",
+                    ),
+                });
             }
         }
         let gone = |name: Name| {
@@ -284,6 +301,12 @@ impl Core {
     }
 }
 
+/// What is told of a run that may go on from what its remote tier has.
+const NOT_ASKED: &str = "the remote tier was not asked, because it cannot be reached: it may have one that does; open the run again when it answers";
+
+/// What is told where damage is marked.
+const MARKED: &str = "some are marked as damaged: `tensorkeep verify --heal-marks` takes the mark off what verifies, the storage may have answered wrongly";
+
 fn mark(engine: &dyn Engine, name: Name) -> Result<String> {
     let key = damaged_mark_key(name);
     let marked = engine.create(&key, Some(0)).and_then(|upload| Ok(upload.commit(fresh_nonce())?));
@@ -295,8 +318,7 @@ fn mark(engine: &dyn Engine, name: Name) -> Result<String> {
 
 fn nothing_verifies(engine: &dyn Engine, skipped: Vec<Skipped>) -> Error {
     let error = Error::new(ErrorKind::Damaged, "none of the run's checkpoints verifies")
-        .in_object(engine.describe(""))
-        .help("they are kept under damaged/; to start the run from nothing, move that folder away");
+        .in_object(engine.describe(""));
     match skipped.into_iter().next() {
         Some(newest) => error.because(newest.error),
         None => error,

@@ -61,9 +61,18 @@ pub(super) fn select(keep: &Keep, candidates: &[Candidate], spared: &[Spared], n
             }
         });
     }
-    // What it says of itself is not to be trusted, and its place in the order is.
+    // What it says of itself is not to be trusted, and its place in the order is: it goes no sooner than if it were whole, and
+    // not while the run is what was resumed from because of its mark.
+    let last =
+        keep.rules.iter().filter_map(|rule| if let Rule::Last(count) = rule { Some(*count) } else { None });
+    let last = last.max().unwrap_or(1);
+    let oldest_spared = spared.iter().map(|(name, _)| *name).min();
+    let newer = |name: Name| readable.iter().rev().take_while(|(candidate, _)| candidate.name > name).count();
     let is_recent = |candidate: &&&Candidate| {
-        candidate.marked && (keep.keeps_all() || Some(candidate.name) > oldest_recent)
+        let name = candidate.name;
+        let is_young = Some(name) > oldest_recent || newer(name) < last;
+        let was_passed_over = oldest_spared.is_some_and(|spared| name > spared);
+        candidate.marked && (keep.keeps_all() || is_young || was_passed_over)
     };
     sorted.iter().filter(is_recent).for_each(|candidate| protect(candidate, "marked as damaged"));
     kept

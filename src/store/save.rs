@@ -97,7 +97,7 @@ impl Core {
     /// Where something may be deleted, the same listing tells all checkpoints.
     fn check_newest(&self) -> Result<Result<Option<Vec<Candidate>>>> {
         let engine = self.reader.engine();
-        let looked = match self.settings.keep.keeps_all() {
+        let looked = match self.settings.keep.is_all() {
             // A run that keeps everything would list all it has for each save.
             true => self.attempt.check(engine).map(|_| None),
             false => self.reader.candidates_of(&self.attempt).map(Some),

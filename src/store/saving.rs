@@ -126,7 +126,7 @@ impl Store {
     }
 
     /// Waits for saves in the background: all saves of a store run one after the other.
-    fn begin_save(&self) -> Result<()> {
+    pub(super) fn begin_save(&self) -> Result<()> {
         self.background.wait()?;
         self.core.check_fenced()
     }

@@ -102,7 +102,7 @@ impl Store {
     }
 
     /// Waits until all saves so far are durable in a tier: those that the remote tier's retention wants there, the
-    /// newest among them always.
+    /// newest among them always. An earlier failure is no reason not to try again; one that is made good is no error.
     ///
     /// # Errors
     /// The error of a save in the background or of a promotion that no call has returned yet; `Unsupported` for the
@@ -118,23 +118,29 @@ impl Store {
     /// # Errors
     /// As [`Store::close`]; `NotPromoted` when the time was not enough.
     pub fn close_within(mut self, limit: Duration) -> Result<()> {
-        let until = Instant::now() + limit;
         let tier = if self.core.remote.is_some() { Tier::Remote } else { Tier::Local };
-        let closed = self.wait_until(tier, Some(until));
-        if closed.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotPromoted) {
+        let closed = self.wait_until(tier, Instant::now().checked_add(limit));
+        if closed.is_err() {
+            // Whatever the error is: something may still be on its way.
             self.promoter.take().into_iter().for_each(Promoter::leave_running);
         }
         closed
     }
 
     fn wait_until(&self, tier: Tier, until: Option<Instant>) -> Result<()> {
-        self.settle()?;
-        match (tier, &self.core.remote) {
-            (Tier::Local, _) => Ok(()),
-            (Tier::Remote, Some(remote)) => remote.queue.settle(until),
-            (Tier::Remote, None) => Err(Error::new(ErrorKind::Unsupported, "this store has no remote tier")
-                .help("use Store::open_tiered")),
+        if tier == Tier::Local {
+            return self.settle();
         }
+        let Some(remote) = &self.core.remote else {
+            return Err(Error::new(ErrorKind::Unsupported, "this store has no remote tier")
+                .help("use Store::open_tiered"));
+        };
+        self.begin_save()?;
+        let in_time = remote.queue.settle(until);
+        // Behind that: a failure that is due is no reason not to promote the rest.
+        self.background.settle()?;
+        in_time?;
+        self.core.check_promotions()
     }
 
     /// Checkpoints that are to be promoted and are not yet, newest first. Asks no network.

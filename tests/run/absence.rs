@@ -5,7 +5,7 @@ use crate::{open, put, read, save, save_all, steps};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tensorkeep::engine::{Blob, Decorator, Engine, Memory};
-use tensorkeep::{Error, ErrorKind, Keep, Progress, Reader, Result, Snapshot};
+use tensorkeep::{Error, ErrorKind, Keep, Mode, Progress, Reader, Result, Settings, Snapshot, Store, Tier};
 
 /// Memory that answers "not there" for some keys, so many times.
 #[derive(Clone, Debug)]
@@ -179,4 +179,30 @@ fn a_name_that_comes_back_is_read_anew() {
     assert_eq!(loss(), None);
     put(&engine, &key(1), &read(&restored, &key(1)));
     assert_eq!(loss(), Some(0.25));
+}
+
+#[test]
+fn a_reader_ends_however_many_are_absent() {
+    let engine = Hiding::new(&run_of(12));
+    (2..=12).for_each(|step| engine.hide(&key(step), FOR_EVER));
+    let began = std::time::Instant::now();
+    let reader = Reader::new(engine.clone());
+    assert_eq!(reader.latest().unwrap().unwrap().progress().unwrap().unwrap().step, 1);
+    assert!(reader.best("loss", Mode::Min).unwrap().is_none());
+    assert_eq!(open(engine, Keep::all()).resume().unwrap().next_step(), 1);
+    assert!(began.elapsed().as_secs() < 25, "{:?}", began.elapsed());
+}
+
+#[test]
+fn an_absence_here_is_none_there() {
+    let (local, remote) = (Hiding::new(&Memory::new()), Hiding::new(&Memory::new()));
+    let open = || Store::open_tiered(local.clone(), remote.clone(), Settings::new()).unwrap();
+    let store = open();
+    save_all(&store, 1..=2);
+    store.close().unwrap();
+    let store = open();
+    local.hide(&key(2), FOR_EVER);
+    remote.hide(&key(2), 1);
+    let resumed = store.resume().unwrap();
+    assert_eq!((resumed.next_step(), resumed.tier), (2, Some(Tier::Remote)));
 }

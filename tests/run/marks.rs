@@ -3,7 +3,7 @@
 use crate::hooked::Hooked;
 use crate::{open, read, resumed, rot, save, save_all, steps};
 use tensorkeep::engine::{Engine, Memory};
-use tensorkeep::{ErrorKind, Keep, Name, Reader};
+use tensorkeep::{ErrorKind, Keep, Mode, Name, Reader};
 
 /// A run of so many steps whose newest is damaged and marked, and the newest's bytes as they were.
 fn marked(newest: u64) -> (Hooked, Vec<u8>) {
@@ -70,6 +70,10 @@ fn rotation_counts_them_and_takes_the_mark_with_the_checkpoint() {
 fn gc_counts_them() {
     let (engine, _) = marked(3);
     save_all(&resumed(engine.clone(), Keep::all()), 4..=6);
+    // Not while the run is what was resumed from because of the mark.
+    let plan = Reader::new(engine.clone()).plan_deletion(&Keep::last(1), 0, |_| true).unwrap();
+    assert!(plan.going.iter().all(|info| info.name.step != 3), "{:?}", plan.going);
+    save_all(&resumed(engine.clone(), Keep::all()), 7..=8);
     let plan = Reader::new(engine.clone()).plan_deletion(&Keep::last(1), 0, |_| true).unwrap();
     assert!(plan.going.iter().any(|info| info.name.step == 3), "{:?}", plan.going);
     plan.delete().unwrap();
@@ -87,4 +91,24 @@ fn what_verifies_is_healed_and_what_does_not_stays_marked() {
     assert!(reader.heal(name).unwrap() && !reader.heal(name).unwrap(), "once");
     assert_eq!(marks(&engine), 0);
     assert_eq!(open(engine, Keep::all()).resume().unwrap().next_step(), 3);
+}
+
+#[test]
+fn none_goes_before_it_would_if_it_were_whole() {
+    for keep in
+        [Keep::last(3), Keep::last(1).and_best("loss", Mode::Min, 2), Keep::last(1).and_every_steps(1)]
+    {
+        let (engine, _) = marked(3);
+        let store = resumed(engine.clone(), keep.clone());
+        save(&store, 4).unwrap();
+        assert!(engine.inner.open(&key(3)).is_ok(), "{keep}: it is newer than what was resumed from");
+    }
+    // Begun anew over a run that was marked whole.
+    let (engine, _) = marked(1);
+    let store = open(engine.clone(), Keep::last(3));
+    let error = store.resume().unwrap_err().to_string();
+    assert!(error.contains("--heal-marks"), "{error}");
+    store.start_over();
+    save(&store, 2).unwrap();
+    assert!(engine.inner.open(&key(1)).is_ok());
 }

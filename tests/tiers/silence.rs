@@ -3,7 +3,7 @@
 use crate::wire::Wire;
 use crate::{open, run, save, steps};
 use std::time::{Duration, Instant};
-use tensorkeep::{ErrorKind, Settings, Tier};
+use tensorkeep::{ErrorKind, Progress, Settings, Snapshot, Tier};
 
 const LIMIT: Duration = Duration::from_millis(300);
 /// What this machine may take for the rest.
@@ -88,4 +88,61 @@ fn closing_in_time_is_closing() {
     save(&store, 1).unwrap();
     store.close_within(Duration::from_secs(60)).unwrap();
     assert_eq!(steps(&remote.memory), [1]);
+}
+
+#[test]
+fn closing_makes_good_what_failed_before() {
+    let (_, remote, store) = run(settings());
+    save(&store, 1).unwrap();
+    store.wait_for(Tier::Remote).unwrap();
+    remote.set_down(true);
+    save(&store, 2).unwrap();
+    remote.wait_for_failure();
+    std::thread::sleep(Duration::from_millis(50));
+    remote.set_down(false);
+    store.close().unwrap();
+    assert_eq!(steps(&remote.memory), [1, 2]);
+}
+
+#[test]
+fn closing_in_time_ends_whatever_the_error() {
+    let (local, remote, store) = run(settings());
+    save(&store, 1).unwrap();
+    store.wait_for(Tier::Remote).unwrap();
+    remote.set_silent(true);
+    let silence = Silence(&remote);
+    save(&store, 2).unwrap();
+    // A step that is there fails in the background, and nobody looks.
+    let mut snapshot = Snapshot::new();
+    snapshot.progress(Progress::new(2));
+    drop(store.save_async(snapshot).unwrap());
+    in_time("closing", || store.close_within(LIMIT).unwrap_err());
+    drop(silence);
+    assert_eq!(steps(&local), [1, 2]);
+}
+
+#[test]
+fn for_ever_is_a_time() {
+    let settings = || Settings::new().remote_timeout(Duration::MAX);
+    let (local, remote, store) = run(settings());
+    save(&store, 1).unwrap();
+    store.close_within(Duration::MAX).unwrap();
+    let store = open(&local, &remote, settings());
+    assert_eq!(store.resume().unwrap().next_step(), 1);
+    store.close().unwrap();
+}
+
+#[test]
+fn whoever_has_nothing_whole_here_is_told_that_the_remote_tier_was_not_asked() {
+    let (local, remote, store) = run(settings());
+    save(&store, 1).unwrap();
+    store.close().unwrap();
+    let store;
+    remote.set_silent(true);
+    let silence = Silence(&remote);
+    store = open(&local, &remote, settings());
+    let error = store.resume_at(7).unwrap_err().to_string();
+    assert!(error.contains("remote tier was not asked"), "{error}");
+    drop(silence);
+    drop(store);
 }

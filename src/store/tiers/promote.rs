@@ -1,7 +1,7 @@
 //! The thread that promotes checkpoints to the remote tier. Each pass compares what is here with what is there, so that
 //! what a killed process left is found like everything else.
 
-use super::queue::Queue;
+use super::queue::{Queue, is_for_ever};
 use super::remote::Remote;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Core;
@@ -79,7 +79,7 @@ impl Remote {
             let Some(name) = name else { return errors };
             tried.insert(name);
             if let Err(error) = self.reach(core).and_then(|()| self.promote(core, name)) {
-                let for_ever = matches!(error.kind(), ErrorKind::Damaged | ErrorKind::AlreadyExists);
+                let for_ever = is_for_ever(&error);
                 errors.push(error);
                 if !for_ever {
                     return errors;

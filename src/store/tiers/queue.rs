@@ -24,6 +24,8 @@ struct State {
     /// A newer writer has taken over: for ever.
     fenced: Option<Arc<Error>>,
     ending: bool,
+    /// Whether the last pass met an error.
+    last_failed: bool,
 }
 
 impl Queue {
@@ -46,9 +48,13 @@ impl Queue {
         error.map_or(Ok(()), |error| Err(told(error)))
     }
 
-    /// Waits for a pass that begins now, at most until then, and returns a failure that is due.
+    /// Waits for a pass that begins now, at most until then. Where nothing of it failed, what failed before and may pass is
+    /// made good, and no failure any more.
+    ///
+    /// # Errors
+    /// `NotPromoted` when the time was not enough; `Fenced`.
     pub(super) fn settle(&self, until: Option<Instant>) -> Result<()> {
-        self.report()?;
+        self.check_fenced()?;
         let mut state = lock(&self.state);
         state.asked += 1;
         let asked = state.asked;
@@ -64,8 +70,10 @@ impl Queue {
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        drop(state);
-        self.report()
+        if !state.last_failed {
+            state.unreported.retain(|error| is_for_ever(error));
+        }
+        Ok(())
     }
 
     /// No pass is begun any more once those that were asked for are done.
@@ -97,7 +105,7 @@ impl Queue {
 
     pub(super) fn finish(&self, asked: u64, errors: Vec<Error>) {
         let mut state = lock(&self.state);
-        state.done = asked;
+        (state.done, state.last_failed) = (asked, !errors.is_empty());
         for error in errors {
             match error.kind() {
                 ErrorKind::Fenced => state.fenced = Some(Arc::new(error)),
@@ -108,6 +116,11 @@ impl Queue {
         }
         self.changed.notify_all();
     }
+}
+
+/// Whether trying again is of no use.
+pub(super) fn is_for_ever(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::AlreadyExists)
 }
 
 fn not_in_time() -> Error {

@@ -82,7 +82,7 @@ impl Remote {
 
     /// From here on a call of the store waits for this tier, where it can do without.
     pub(in crate::store) fn begin_call(&self) {
-        *lock(&self.until) = self.limit.map(|limit| Instant::now() + limit);
+        *lock(&self.until) = self.limit.and_then(|limit| Instant::now().checked_add(limit));
     }
 
     /// What the run there says of its identity, as far as it could be reached.
