@@ -5,12 +5,11 @@
 use super::absent::{self, Absent};
 use super::catalog::is_damage;
 use super::clock;
-use super::naming::{
-    ATTEMPTS, Name, attempt_key, attempt_of_key, deletes_of_key, resumed_key, resumed_of_key,
-};
+use super::look::{Board, Look};
+use super::naming::{ATTEMPTS, Name, attempt_key, resumed_key};
 use super::run_id::RunId;
 use super::tiers::Remote;
-use crate::engine::{CommitError, Engine, Entry, Lock, Nonce, fresh_nonce};
+use crate::engine::{CommitError, Engine, Lock, Nonce, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
 use serde::{Deserialize, Serialize};
@@ -19,12 +18,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An attempt's object is a hostname and a few numbers.
 const LONGEST: u64 = 64 << 10;
-
-/// So many of the newest attempts are kept, for people: each save lists them all.
-const KEPT: usize = 64;
-
-/// So many are removed when a run is opened, at most: it is one request for each.
-const MOST_FORGOTTEN: usize = 256;
 
 /// Who wrote: the content of an attempt's object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,62 +55,6 @@ impl Writer {
     /// What an attempt's object says.
     pub(super) fn read(engine: &dyn Engine, attempt: u32) -> Result<Self> {
         records::decode_owned(&content(engine, attempt)?)
-    }
-}
-
-/// What one listing of `attempts/` says.
-#[derive(Debug, Default)]
-pub(super) struct Board {
-    /// The newest number that was taken, 0 when none was.
-    pub newest: u32,
-    /// All numbers that are still listed, in no order.
-    pub attempts: Vec<u32>,
-    /// Checkpoints that are about to be deleted, and by which attempt or tool.
-    pub deletes: Vec<(String, Name)>,
-    /// Checkpoints that attempts went on from.
-    pub resumed: Vec<(u32, Name)>,
-}
-
-impl Board {
-    pub(super) fn read(engine: &dyn Engine) -> Result<Self> {
-        Ok(Self::of(&engine.list(ATTEMPTS)?))
-    }
-
-    pub(super) fn of(entries: &[Entry]) -> Self {
-        let mut board = Self::default();
-        for entry in entries {
-            if let Some(attempt) = attempt_of_key(&entry.key) {
-                board.newest = board.newest.max(attempt);
-                board.attempts.push(attempt);
-            } else if let Some((by, name)) = deletes_of_key(&entry.key) {
-                board.deletes.push((by.to_owned(), name));
-            } else if let Some(mark) = resumed_of_key(&entry.key) {
-                board.resumed.push(mark);
-            }
-        }
-        board
-    }
-
-    pub(super) fn is_being_deleted(&self, name: Name) -> bool {
-        self.deletes.iter().any(|(_, there)| *there == name)
-    }
-
-    /// Numbers whose objects nobody needs any more, oldest first: all but the newest ones and those that have left marks of
-    /// deletion, by which it is told whether their process lives. A writer whose object is gone is fenced as before: there
-    /// is a newer number. And no number comes back: the newest stays. The oldest go first, so that what follows on one that is
-    /// there is there.
-    pub(super) fn superfluous(&self) -> impl Iterator<Item = u32> {
-        let mut attempts = self.attempts.clone();
-        attempts.sort_unstable();
-        let old = attempts.len().saturating_sub(KEPT);
-        attempts.truncate(old.min(MOST_FORGOTTEN));
-        let has_no_marks = |attempt: &u32| !self.deletes.iter().any(|(by, _)| by.parse() == Ok(*attempt));
-        attempts.into_iter().take_while(has_no_marks)
-    }
-
-    /// What the newest writer goes on from.
-    pub(super) fn is_resumed_from(&self, name: Name) -> bool {
-        self.resumed.contains(&(self.newest, name))
     }
 }
 
@@ -213,41 +150,44 @@ impl Attempt {
     /// # Errors
     /// `Fenced`, and whatever the engine says.
     pub(super) fn check(&self, engine: &dyn Engine) -> Result<Board> {
+        Ok(self.look(engine, &[ATTEMPTS])?.board())
+    }
+
+    /// As [`Attempt::check`], by a look at `attempts/` and other folders of the run, which is the answer.
+    ///
+    /// # Errors
+    /// As [`Attempt::check`].
+    pub(super) fn look(&self, engine: &dyn Engine, folders: &[&'static str]) -> Result<Look> {
         let mut absent = Absent::default();
         loop {
-            let board = Board::read(engine).map_err(|error| self.removed(engine, error))?;
-            if let Some(board) = self.check_on(board, engine, &mut absent)? {
-                return Ok(board);
+            let look = Look::at(engine, folders).map_err(|error| self.removed(engine, error))?;
+            if self.is_newest(look.board().newest, engine, &mut absent)? {
+                return Ok(look);
             }
         }
     }
 
-    /// As [`Attempt::check`] of a listing that is there. None when it is to be listed again.
-    pub(super) fn check_on(
-        &self,
-        board: Board,
-        engine: &dyn Engine,
-        absent: &mut Absent<u32>,
-    ) -> Result<Option<Board>> {
-        if board.newest > self.number {
-            return Err(self.fenced(engine, format!("attempt {}", board.newest)));
+    /// Whether this is the writer, where so much is listed as the newest attempt. False when it is to be listed again.
+    fn is_newest(&self, newest: u32, engine: &dyn Engine, absent: &mut Absent<u32>) -> Result<bool> {
+        if newest > self.number {
+            return Err(self.fenced(engine, format!("attempt {newest}")));
         }
         match content(engine, self.number) {
-            Ok(there) if there[..] == self.content[..] => Ok(Some(board)),
+            Ok(there) if there[..] == self.content[..] => Ok(true),
             Ok(_) => Err(self.fenced(engine, "an attempt of that number by another writer".to_owned())),
             // It is listed: a single answer does not end a run.
-            Err(error) if absent::is_absence(&error) && board.newest == self.number => {
+            Err(error) if absent::is_absence(&error) && newest == self.number => {
                 match absent.ask_again([self.number]) {
-                    true => Ok(None),
+                    true => Ok(false),
                     false => Err(absent::told(error)),
                 }
             }
             Err(error) if absent::is_absence(&error) => match self.pending.load(Ordering::Acquire) {
-                true => Ok(Some(board)),
+                true => Ok(true),
                 false => Err(self.fenced(engine, "a run that does not know this attempt".to_owned())),
             },
             // A sector of the writer's own note that cannot be read says nothing about other writers.
-            Err(error) if is_damage(&error) => Ok(Some(board)),
+            Err(error) if is_damage(&error) => Ok(true),
             Err(error) => Err(error),
         }
     }
@@ -264,7 +204,7 @@ impl Attempt {
     }
 
     /// Not that no attempt is listed: the run itself is not there.
-    pub(super) fn removed(&self, engine: &dyn Engine, error: Error) -> Error {
+    fn removed(&self, engine: &dyn Engine, error: Error) -> Error {
         match error.kind() {
             ErrorKind::NotFound => self.fenced(engine, "a run that was removed".to_owned()).because(error),
             _ => error,

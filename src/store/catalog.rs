@@ -92,6 +92,12 @@ impl Reader {
         Ok(Look::at(&*self.engine, &["", DAMAGED])?.checkpoints())
     }
 
+    /// Whether nothing is there that training could go on from, nor was.
+    pub(super) fn is_empty(&self) -> Result<bool> {
+        let look = Look::at(&*self.engine, &["", DAMAGED])?;
+        Ok(look.checkpoints().is_empty() && look.damaged().is_empty())
+    }
+
     /// All checkpoints with what they say of themselves, oldest first. What was deleted meanwhile is left out, what
     /// cannot be read is listed with the reason.
     ///
@@ -116,16 +122,7 @@ impl Reader {
     /// # Errors
     /// `Fenced`; what listing, and reading the attempt, say.
     pub(super) fn candidates_of(&self, attempt: &Attempt) -> Result<Vec<Candidate>> {
-        let mut absent = Absent::default();
-        let all = self.find_in(|| {
-            loop {
-                let look = Look::at(&*self.engine, &[ATTEMPTS, PINS, "", DAMAGED]);
-                let look = look.map_err(|error| attempt.removed(&*self.engine, error))?;
-                if attempt.check_on(look.board(), &*self.engine, &mut absent)?.is_some() {
-                    return Ok(look);
-                }
-            }
-        })?;
+        let all = self.find_in(|| attempt.look(&*self.engine, &[ATTEMPTS, PINS, "", DAMAGED]))?;
         Ok(all.into_iter().map(Found::candidate).collect())
     }
 

@@ -84,8 +84,7 @@ impl Core {
         deletion::clear_marks(reader.engine(), &here);
         remote.as_ref().map_or(Ok(()), |remote| remote.clear_marks(attempt.number, &writer))?;
         // Asked again behind the attempt: without a lock another writer may have saved since.
-        let is_empty = names.is_empty() && reader.listed()?.is_empty() && reader.set_aside()?.is_empty();
-        let has_begun = AtomicBool::new(is_empty);
+        let has_begun = AtomicBool::new(names.is_empty() && reader.is_empty()?);
         let (last_save, saving, deleting, saves, has_warned, known) = Default::default();
         let schedule = Mutex::new(schedule);
         Ok(Self {

@@ -45,9 +45,9 @@ impl LastSave {
     /// None before there was one, and while its caller is still held up: another thread saves already.
     pub(super) fn cost(&self) -> Option<Cost> {
         let (step, took, Stall(stall)) = self.lock().clone()?;
-        let whole =
-            |time: Duration| Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
-        Some(Cost { step, took: whole(took), stall: whole(*stall.get()?) })
+        // As it is recorded, so that what is remembered is what is read.
+        let whole = |time: &Duration| Duration::from_micros(microseconds::of(time));
+        Some(Cost { step, took: whole(&took), stall: whole(stall.get()?) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<(u64, Duration, Stall)>> {
@@ -60,8 +60,12 @@ mod microseconds {
     use serde::{Deserialize, Deserializer, Serializer};
     use std::time::Duration;
 
+    pub(super) fn of(time: &Duration) -> u64 {
+        u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+    }
+
     pub(super) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+        to.serialize_u64(of(time))
     }
 
     pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Duration, D::Error> {

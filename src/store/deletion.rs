@@ -5,7 +5,7 @@
 //! 2. **Look**: at the pins, then at `attempts/`. Whoever is not the run's writer any more takes all marks back. A
 //!    checkpoint that was pinned, or that the newest writer goes on from, loses its mark and stays.
 //! 3. **Delete** the checkpoints that are left.
-//! 4. **Take the marks back.**
+//! 4. **Take the marks back**, and the mark of damage with a checkpoint that had one.
 //!
 //! # Why nothing is deleted that somebody was told is safe
 //! Everybody who relies on a checkpoint writes first and looks afterwards, as the deleter does, so that of the two at least one
@@ -30,11 +30,10 @@
 //!
 //! A deletion that fails may still happen later (a request that was delayed by the network): its mark stays.
 
-use super::absent::Absent;
-use super::attempt::{Attempt, Board, Writer};
+use super::attempt::{Attempt, Writer};
 use super::clock;
-use super::look::Look;
-use super::naming::{ATTEMPTS, Name, PINS, attempt_key, damaged_mark_key, deletes_key, resumed_key};
+use super::look::{Board, Look};
+use super::naming::{ATTEMPTS, DAMAGED, Name, PINS, attempt_key, damaged_mark_key, deletes_key, resumed_key};
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
@@ -61,33 +60,24 @@ impl By<'_> {
         }
     }
 
-    /// The pins, and what `attempts/` says, as long as nobody has taken over.
-    fn look(self, engine: &dyn Engine) -> Result<(BTreeSet<String>, Board)> {
-        let mut absent = Absent::default();
-        loop {
-            let look = Look::at(engine, &[PINS, ATTEMPTS]).map_err(|error| match self {
-                Self::Writer(attempt) => attempt.removed(engine, error),
-                Self::Tool { .. } => error,
-            })?;
-            let (pins, board) = (look.pins().into_iter().map(str::to_owned).collect(), look.board());
-            let board = match self {
-                Self::Writer(attempt) => attempt.check_on(board, engine, &mut absent)?,
-                Self::Tool { newest, .. } if board.newest == newest => Some(board),
-                Self::Tool { newest, .. } => return Err(overtaken(engine, newest, board.newest)),
-            };
-            if let Some(board) = board {
-                return Ok((pins, board));
-            }
+    /// What the run's folders say, as long as nobody has taken over.
+    fn look(self, engine: &dyn Engine) -> Result<Look> {
+        const FOLDERS: [&str; 3] = [PINS, ATTEMPTS, DAMAGED];
+        let newest = match self {
+            Self::Writer(attempt) => return attempt.look(engine, &FOLDERS),
+            Self::Tool { newest, .. } => newest,
+        };
+        let look = Look::at(engine, &FOLDERS)?;
+        let found = look.board().newest;
+        if found == newest {
+            return Ok(look);
         }
+        Err(Error::new(ErrorKind::Fenced, "a writer has opened this run meanwhile")
+            .in_object(engine.describe(""))
+            .expected(format!("attempt {newest} to be the newest"))
+            .found(format!("attempt {found}"))
+            .help("nothing was deleted; try again"))
     }
-}
-
-fn overtaken(engine: &dyn Engine, newest: u32, found: u32) -> Error {
-    Error::new(ErrorKind::Fenced, "a writer has opened this run meanwhile")
-        .in_object(engine.describe(""))
-        .expected(format!("attempt {newest} to be the newest"))
-        .found(format!("attempt {found}"))
-        .help("nothing was deleted; try again")
 }
 
 /// What became of the checkpoints that were to be deleted. One that was gone already is in none of these.
@@ -120,15 +110,16 @@ pub(super) fn delete(engine: &dyn Engine, by: By<'_>, names: &[Name]) -> Result<
         return Ok(done);
     }
     let take_back = |name| drop(engine.unmark(&deletes_key(&maker, name)));
-    let (pins, board) = match by.look(engine) {
-        Ok(seen) => seen,
+    let look = match by.look(engine) {
+        Ok(look) => look,
         Err(error) => {
             marked.into_iter().for_each(take_back);
             return Err(error);
         }
     };
+    let (pins, board, damaged) = (look.pins(), look.board(), look.damaged());
     for name in marked {
-        if pins.contains(&name.pin_key()) || board.is_resumed_from(name) {
+        if pins.contains(&*name.pin_key()) || board.is_resumed_from(name) {
             done.spared.push(name);
             take_back(name);
             continue;
@@ -142,19 +133,16 @@ pub(super) fn delete(engine: &dyn Engine, by: By<'_>, names: &[Name]) -> Result<
             }
         }
         take_back(name);
+        let mark = damaged_mark_key(name);
+        if damaged.contains(&*mark) {
+            let _ = engine.delete(&mark);
+        }
         // Left by makers that were killed: there is nothing more to delete.
         for (other, _) in board.deletes.iter().filter(|(other, there)| *there == name && *other != maker) {
             let _ = engine.unmark(&deletes_key(other, name));
         }
     }
     Ok(done)
-}
-
-/// Takes the marks of damage off what was deleted.
-pub(super) fn forget_damage(engine: &dyn Engine, marked: impl Iterator<Item = Name>, deleted: &[Name]) {
-    for name in marked.filter(|name| deleted.contains(name)) {
-        let _ = engine.delete(&damaged_mark_key(name));
-    }
 }
 
 /// Keys of all pins.
@@ -171,8 +159,8 @@ pub(super) struct Inherited<'a> {
     pub is_locked: bool,
 }
 
-/// Takes back what earlier attempts left: the objects of those that nobody needs any more, marks of what they went on from, marks of deletion that are done and, under the
-/// lock, those whose maker is dead. A lock alone does not say that: its file may have been removed while its holder stood
+/// Takes back what earlier attempts left: objects of attempts that are superfluous, marks of what they went on from, marks of
+/// deletion that are done and, under the lock, those whose maker is dead. A lock alone does not say that: its file may have been removed while its holder stood
 /// still. What stays is in the way of a pin and of going back to that checkpoint, and of nothing else.
 pub(super) fn clear_marks(engine: &dyn Engine, inherited: &Inherited<'_>) {
     let board = inherited.board;

@@ -1,11 +1,11 @@
 //! Deletion on request: a step of an open store, and what a policy does not protect of a run that nobody has open. Both
 //! verify first what they count on.
 
-use super::attempt::Board;
 use super::catalog::{Info, Reader, is_damage};
 use super::core::Core;
 use super::deletion::{self, By};
 use super::keep::Keep;
+use super::look::Board;
 use super::naming::Name;
 use super::retention::{self, Candidate, Spared};
 use crate::engine::Lock;
@@ -195,8 +195,6 @@ impl Collection {
         let by = By::Tool { maker: &maker, newest: self.newest };
         let names: Vec<Name> = self.going.iter().map(|info| info.name).collect();
         let done = deletion::delete(self.reader.engine(), by, &names)?;
-        let marked = self.going.iter().filter(|info| info.is_marked).map(|info| info.name);
-        deletion::forget_damage(self.reader.engine(), marked, &done.deleted);
         Ok(Collected { deleted: done.deleted, spared: done.spared, not_deleted: done.failed })
     }
 }

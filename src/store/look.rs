@@ -1,14 +1,21 @@
 //! One look at a run's folders, and what it shows: checkpoints, pins, marks, attempts. Knows the names of all of them, and
 //! opens nothing.
 
-use super::attempt::Board;
-use super::naming::{ATTEMPTS, DAMAGED, Name, PINS, damaged_mark_key};
+use super::naming::{
+    ATTEMPTS, DAMAGED, Name, PINS, attempt_of_key, damaged_mark_key, deletes_of_key, resumed_of_key,
+};
 use super::record::State;
 use super::retention::Candidate;
 use crate::engine::{Engine, Entry};
 use crate::error::Result;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// So many of the newest attempts are kept, for people: each save lists them all.
+const KEPT: usize = 64;
+
+/// So many are removed when a run is opened, at most: it is one request for each.
+const MOST_FORGOTTEN: usize = 256;
 
 /// A checkpoint as the storage lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,14 +63,18 @@ impl Look {
         self.folder(PINS).iter().map(|pin| &*pin.key).collect()
     }
 
-    pub(super) fn folder(&self, folder: &str) -> &[Entry] {
+    fn folder(&self, folder: &str) -> &[Entry] {
         self.0.iter().find(|(there, _)| *there == folder).map_or(&[], |(_, entries)| entries)
+    }
+
+    /// Keys of what is set aside as damaged, and of the marks where the engine cannot rename.
+    pub(super) fn damaged(&self) -> BTreeSet<&str> {
+        self.folder(DAMAGED).iter().map(|damaged| &*damaged.key).collect()
     }
 
     /// The checkpoints, oldest first.
     pub(super) fn checkpoints(&self) -> Vec<Listed> {
-        // Where the engine cannot rename, damaged checkpoints are marked instead of moved.
-        let marks: BTreeSet<&str> = self.folder(DAMAGED).iter().map(|mark| &*mark.key).collect();
+        let marks = self.damaged();
         let listed = |entry: &Entry| {
             let name = Name::of_key(&entry.key)?;
             let is_marked = !marks.is_empty() && marks.contains(&*damaged_mark_key(name));
@@ -72,5 +83,61 @@ impl Look {
         let mut listed: Vec<Listed> = self.folder("").iter().filter_map(listed).collect();
         listed.sort_unstable_by_key(|listed| listed.name);
         listed
+    }
+}
+
+/// What one listing of `attempts/` says.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    /// The newest number that was taken, 0 when none was.
+    pub newest: u32,
+    /// All numbers that are still listed, in no order.
+    pub attempts: Vec<u32>,
+    /// Checkpoints that are about to be deleted, and by which attempt or tool.
+    pub deletes: Vec<(String, Name)>,
+    /// Checkpoints that attempts went on from.
+    pub resumed: Vec<(u32, Name)>,
+}
+
+impl Board {
+    pub(super) fn read(engine: &dyn Engine) -> Result<Self> {
+        Ok(Self::of(&engine.list(ATTEMPTS)?))
+    }
+
+    pub(super) fn of(entries: &[Entry]) -> Self {
+        let mut board = Self::default();
+        for entry in entries {
+            if let Some(attempt) = attempt_of_key(&entry.key) {
+                board.newest = board.newest.max(attempt);
+                board.attempts.push(attempt);
+            } else if let Some((by, name)) = deletes_of_key(&entry.key) {
+                board.deletes.push((by.to_owned(), name));
+            } else if let Some(mark) = resumed_of_key(&entry.key) {
+                board.resumed.push(mark);
+            }
+        }
+        board
+    }
+
+    pub(super) fn is_being_deleted(&self, name: Name) -> bool {
+        self.deletes.iter().any(|(_, there)| *there == name)
+    }
+
+    /// Numbers whose objects nobody needs any more, oldest first: all but the newest ones and those that have left marks of
+    /// deletion, by which it is told whether their process lives. A writer whose object is gone is fenced as before: there
+    /// is a newer number. And no number comes back: the newest stays. The oldest go first, so that what follows on one that is
+    /// there is there.
+    pub(super) fn superfluous(&self) -> impl Iterator<Item = u32> {
+        let mut attempts = self.attempts.clone();
+        attempts.sort_unstable();
+        let old = attempts.len().saturating_sub(KEPT);
+        attempts.truncate(old.min(MOST_FORGOTTEN));
+        let has_no_marks = |attempt: &u32| !self.deletes.iter().any(|(by, _)| by.parse() == Ok(*attempt));
+        attempts.into_iter().take_while(has_no_marks)
+    }
+
+    /// What the newest writer goes on from.
+    pub(super) fn is_resumed_from(&self, name: Name) -> bool {
+        self.resumed.contains(&(self.newest, name))
     }
 }

@@ -123,6 +123,7 @@ impl Core {
         loop {
             let (mut places, remote_error) = self.places()?;
             places.retain(|&(name, _)| only.is_none_or(|only| only == name));
+            // Better than nothing is also what another process is about to delete.
             match self.walk(places, only.is_none(), &mut skipped, &mut absent)? {
                 Walk::ListAgain => {}
                 Walk::Found((name, tier), checkpoint, progress) => {
@@ -167,10 +168,8 @@ impl Core {
             if skipped.iter().any(|skipped| (skipped.name, skipped.tier) == (name, tier)) {
                 continue;
             }
-            match self
-                .read_twice(name, tier)
-                .and_then(|found| Ok((is_last_resort || self.holds(name, tier)?, found)))
-            {
+            let verified = self.read_twice(name, tier);
+            match verified.and_then(|found| Ok((is_last_resort || self.holds(name, tier)?, found))) {
                 Ok((true, (checkpoint, progress))) => {
                     return Ok(Walk::Found((name, tier), Box::new(checkpoint), progress));
                 }
@@ -302,10 +301,12 @@ impl Core {
 }
 
 /// What is told of a run that may go on from what its remote tier has.
-const NOT_ASKED: &str = "the remote tier was not asked, because it cannot be reached: it may have one that does; open the run again when it answers";
+const NOT_ASKED: &str = "the remote tier was not asked, because it cannot be reached: it may have one that does; \
+    open the run again when it answers";
 
 /// What is told where damage is marked.
-const MARKED: &str = "some are marked as damaged: `tensorkeep verify --heal-marks` takes the mark off what verifies, the storage may have answered wrongly";
+const MARKED: &str = "some are marked as damaged: `tensorkeep verify --heal-marks` takes the mark off what verifies, \
+    the storage may have answered wrongly";
 
 fn mark(engine: &dyn Engine, name: Name) -> Result<String> {
     let key = damaged_mark_key(name);

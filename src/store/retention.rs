@@ -17,11 +17,6 @@ pub(super) struct Candidate {
     pub state: Option<Arc<State>>,
 }
 
-/// Which of them are marked as damaged.
-pub(super) fn marked(candidates: &[Candidate]) -> impl Iterator<Item = Name> {
-    candidates.iter().filter(|candidate| candidate.marked).map(|candidate| candidate.name)
-}
-
 /// Why each checkpoint stays: the words of [`Info::kept`](super::Info::kept).
 pub(super) type Kept = BTreeMap<Name, BTreeSet<String>>;
 
@@ -189,17 +184,16 @@ mod tests {
     use proptest::prelude::*;
     use std::time::Duration;
 
+    /// The checkpoint of a step, and what it says besides its progress.
+    fn whole(attempt: u32, step: u64, state: State) -> Candidate {
+        let state = State { progress: Progress::new(step).epoch(step / 100), ..state };
+        let (name, state) = (Name { attempt, step }, Some(Arc::new(state)));
+        Candidate { name, len: 10, pinned: false, marked: false, state }
+    }
+
     fn candidate(attempt: u32, step: u64, loss: f64) -> Candidate {
         let metrics = BTreeMap::from([("loss".to_owned(), loss)]);
-        let progress = Progress::new(step).epoch(step / 100);
-        let state = State { progress, metrics, saved_at: step, ..State::default() };
-        Candidate {
-            name: Name { attempt, step },
-            len: 10,
-            pinned: false,
-            marked: false,
-            state: Some(Arc::new(state)),
-        }
+        whole(attempt, step, State { metrics, saved_at: step, ..State::default() })
     }
 
     /// Steps 100, 200, … 1000 with losses that are best in the middle.
@@ -245,15 +239,7 @@ mod tests {
 
     fn resumed(attempt: u32, step: u64, from: Option<(u32, u64)>) -> Candidate {
         let resumed_from = from.map(|(attempt, step)| Name { attempt, step }.to_string());
-        let progress = Progress::new(step).epoch(step / 100);
-        let state = State { progress, resumed_from, ..State::default() };
-        Candidate {
-            name: Name { attempt, step },
-            len: 10,
-            pinned: false,
-            marked: false,
-            state: Some(Arc::new(state)),
-        }
+        whole(attempt, step, State { resumed_from, ..State::default() })
     }
 
     #[test]

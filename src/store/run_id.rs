@@ -1,7 +1,8 @@
 //! The identity of a run: 128 random bits, written once, that tell two runs apart whatever their folders are called.
 
-use super::attempt::{Board, Writer};
+use super::attempt::Writer;
 use super::catalog::{Reader, is_damage};
+use super::look::Board;
 use super::naming::RUN;
 use super::retention::Candidate;
 use crate::engine::{Engine, Nonce, fresh_nonce};

@@ -65,12 +65,17 @@ impl Core {
         let committing = Timer::start();
         let written = self.commit(snapshot, name, why)?;
         self.last_save.was(name.step, committing.elapsed(), stall);
-        let seen = self.check_newest();
-        // What a fenced writer committed is none of the run's.
-        if !seen.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced) {
-            self.known().saved = Some(name);
-        }
-        let seen = seen?;
+        let seen = match self.look_behind_the_commit() {
+            // What a fenced writer committed is none of the run's.
+            Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
+            seen => seen,
+        };
+        self.known().saved = Some(name);
+        let seen = match seen {
+            // It is there; only whether it counts could not be had.
+            Err(error) if self.lock.is_none() => return Err(error.with_kind(ErrorKind::Unknown)),
+            seen => seen,
+        };
         let Written { len, timings, unmatched_patterns, .. } = written;
         let no_tensor =
             |pattern| format!("the codec for {pattern:?} was chosen for no tensor: none has such a name");
@@ -84,8 +89,7 @@ impl Core {
             warnings: unmatched_patterns.iter().map(no_tensor).collect(),
             earlier_error: None,
         };
-        saved.rotation_error =
-            seen.and_then(|seen| seen.map_or(Ok(()), |seen| self.rotate(&seen, &mut saved))).err();
+        saved.rotation_error = seen.and_then(|candidates| self.rotate(&candidates, &mut saved)).err();
         Ok(saved)
     }
 
@@ -94,19 +98,12 @@ impl Core {
     /// acknowledged is never passed over. Also under a lock, which somebody may have taken away while we stood still. Before
     /// rotation marks anything: whoever resumes meanwhile would pass over what a fenced writer has marked.
     ///
-    /// Where something may be deleted, the same listing tells all checkpoints.
-    fn check_newest(&self) -> Result<Result<Option<Vec<Candidate>>>> {
-        let engine = self.reader.engine();
-        let looked = match self.settings.keep.is_all() {
-            // A run that keeps everything would list all it has for each save.
-            true => self.attempt.check(engine).map(|_| None),
-            false => self.reader.candidates_of(&self.attempt).map(Some),
-        };
-        match looked {
-            Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
-            // It is there; only whether it counts could not be had.
-            Err(error) if self.lock.is_none() => Err(error.with_kind(ErrorKind::Unknown)),
-            looked => Ok(looked),
+    /// The same look tells what rotation chooses from: nothing in a run that keeps everything, which would list all it has
+    /// for each save.
+    fn look_behind_the_commit(&self) -> Result<Vec<Candidate>> {
+        match self.settings.keep.is_all() {
+            true => self.attempt.check(self.reader.engine()).map(|_| vec![]),
+            false => self.reader.candidates_of(&self.attempt),
         }
     }
 
@@ -192,13 +189,15 @@ impl Core {
 
     /// Deletes what no rule protects. Runs only behind a durable commit.
     fn rotate(&self, candidates: &[Candidate], saved: &mut Saved) -> Result<()> {
+        if candidates.is_empty() {
+            return Ok(());
+        }
         let _deleting = lock(&self.deleting);
         let kept = self.select(candidates, &[(saved.name, "newest")]);
         let names = candidates.iter().map(|candidate| candidate.name);
         let going: Vec<Name> = names.filter(|name| !kept.contains_key(name)).collect();
         self.warn_of_metrics(candidates, saved, !going.is_empty());
         let done = deletion::delete(self.reader.engine(), By::Writer(&self.attempt), &going)?;
-        deletion::forget_damage(self.reader.engine(), retention::marked(candidates), &done.deleted);
         (saved.deleted, saved.not_deleted) = (done.deleted, done.failed);
         Ok(())
     }

@@ -3,7 +3,8 @@
 use crate::wire::Wire;
 use crate::{open, run, save, steps};
 use std::time::{Duration, Instant};
-use tensorkeep::{ErrorKind, Progress, Settings, Snapshot, Tier};
+use tensorkeep::engine::Memory;
+use tensorkeep::{ErrorKind, Progress, Settings, Snapshot, Store, Tier};
 
 const LIMIT: Duration = Duration::from_millis(300);
 /// What this machine may take for the rest.
@@ -20,6 +21,21 @@ fn settings() -> Settings {
     Settings::new().remote_timeout(LIMIT)
 }
 
+/// A run of one step that is in both tiers.
+fn promoted() -> (Memory, Wire, Store) {
+    let (local, remote, store) = run(settings());
+    save(&store, 1).unwrap();
+    store.wait_for(Tier::Remote).unwrap();
+    (local, remote, store)
+}
+
+/// The same, closed.
+fn closed() -> (Memory, Wire) {
+    let (local, remote, store) = promoted();
+    store.close().unwrap();
+    (local, remote)
+}
+
 /// Answers again when the test ends, or the store would wait for it for ever.
 struct Silence<'w>(&'w Wire);
 
@@ -31,9 +47,7 @@ impl Drop for Silence<'_> {
 
 #[test]
 fn a_run_is_opened_resumed_and_saved_beside_it() {
-    let (local, remote, store) = run(settings());
-    save(&store, 1).unwrap();
-    store.close().unwrap();
+    let (local, remote) = closed();
     // Dropped last: it would wait.
     let store;
     remote.set_silent(true);
@@ -54,9 +68,7 @@ fn a_run_is_opened_resumed_and_saved_beside_it() {
 
 #[test]
 fn a_tier_that_falls_silent_between_opening_and_resuming_is_not_waited_for() {
-    let (local, remote, store) = run(settings());
-    save(&store, 1).unwrap();
-    store.close().unwrap();
+    let (local, remote) = closed();
     let store = open(&local, &remote, settings());
     remote.set_silent(true);
     let silence = Silence(&remote);
@@ -70,9 +82,7 @@ fn a_tier_that_falls_silent_between_opening_and_resuming_is_not_waited_for() {
 
 #[test]
 fn closing_waits_as_long_as_it_is_told() {
-    let (local, remote, store) = run(settings());
-    save(&store, 1).unwrap();
-    store.wait_for(Tier::Remote).unwrap();
+    let (local, remote, store) = promoted();
     remote.set_silent(true);
     let silence = Silence(&remote);
     save(&store, 2).unwrap();
@@ -92,9 +102,7 @@ fn closing_in_time_is_closing() {
 
 #[test]
 fn closing_makes_good_what_failed_before() {
-    let (_, remote, store) = run(settings());
-    save(&store, 1).unwrap();
-    store.wait_for(Tier::Remote).unwrap();
+    let (_, remote, store) = promoted();
     remote.set_down(true);
     save(&store, 2).unwrap();
     remote.wait_for_failure();
@@ -106,9 +114,7 @@ fn closing_makes_good_what_failed_before() {
 
 #[test]
 fn closing_in_time_ends_whatever_the_error() {
-    let (local, remote, store) = run(settings());
-    save(&store, 1).unwrap();
-    store.wait_for(Tier::Remote).unwrap();
+    let (local, remote, store) = promoted();
     remote.set_silent(true);
     let silence = Silence(&remote);
     save(&store, 2).unwrap();
@@ -134,9 +140,7 @@ fn for_ever_is_a_time() {
 
 #[test]
 fn whoever_has_nothing_whole_here_is_told_that_the_remote_tier_was_not_asked() {
-    let (local, remote, store) = run(settings());
-    save(&store, 1).unwrap();
-    store.close().unwrap();
+    let (local, remote) = closed();
     let store;
     remote.set_silent(true);
     let silence = Silence(&remote);

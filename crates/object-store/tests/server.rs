@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{RUN, bytes, engine, get, put, server, store};
+use common::{RUN, bytes, engine, get, get_raw, put, server, store};
 use fake_s3::{Fault, Objects, Server};
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,15 +103,6 @@ fn an_object_that_looks_like_a_commit_object_comes_back_as_it_is() {
         engine.list("").unwrap().iter().find(|entry| entry.key == "copy").unwrap().len,
         stored.len() as u64
     );
-}
-
-fn get_raw(server: &Server, path: &str) -> Vec<u8> {
-    let mut found = Vec::new();
-    server.objects().tamper(path, |bytes| {
-        found = bytes.clone();
-        Some(())
-    });
-    found
 }
 
 #[test]

@@ -8,7 +8,6 @@ use crate::store::Core;
 use crate::store::background::lock;
 use crate::store::deletion::{self, By};
 use crate::store::naming::Name;
-use crate::store::retention;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -130,8 +129,7 @@ impl Remote {
         if going.is_empty() {
             return Ok(());
         }
-        let done = deletion::delete(self.reader.engine(), By::Writer(&core.attempt), &going)?;
-        deletion::forget_damage(self.reader.engine(), retention::marked(&there), &done.deleted);
+        deletion::delete(self.reader.engine(), By::Writer(&core.attempt), &going)?;
         self.look().map(drop)
     }
 }

@@ -85,3 +85,13 @@ pub fn get(engine: &Arc<dyn Engine>, key: &str) -> tensorkeep::Result<Vec<u8>> {
     blob.read_at(0, &mut bytes)?;
     Ok(bytes)
 }
+
+/// An object as it is stored.
+pub fn get_raw(server: &Server, path: &str) -> Vec<u8> {
+    let mut found = Vec::new();
+    server.objects().tamper(path, |bytes| {
+        found = bytes.clone();
+        Some(())
+    });
+    found
+}
