@@ -8,6 +8,7 @@ mod checkpoint;
 mod codec;
 #[cfg(feature = "convert")]
 pub mod convert;
+mod deadline;
 mod dtype;
 pub mod engine;
 mod error;

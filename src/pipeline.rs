@@ -2,6 +2,7 @@
 //! panics is an error and not the trainer's end. Knows nothing of files.
 //! A library inside a trainer must not take over a global thread pool, so it brings its own.
 
+use crate::deadline::CallDeadline;
 use crate::error::{Error, ErrorKind, Result};
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -104,8 +105,14 @@ pub(crate) fn each<T, S>(
             }
         }
     };
+    let deadline = CallDeadline::current();
+    let run_for_the_call = || match &deadline {
+        Some(deadline) => deadline.enter(run),
+        None => run(),
+    };
     let joined = std::thread::scope(|scope| {
-        let start = |_| Builder::new().name("tensorkeep-load".to_owned()).spawn_scoped(scope, run);
+        let named = || Builder::new().name("tensorkeep-load".to_owned());
+        let start = |_| named().spawn_scoped(scope, run_for_the_call);
         // Threads that are not to be had are done without: this one does all the work if it must.
         let threads = (1..workers).map_while(|i| start(i).ok()).collect();
         run();

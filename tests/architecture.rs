@@ -8,6 +8,7 @@ use std::process::Command;
 /// The rows of ARCHITECTURE.md, lowest first.
 const ROWS: &[&[&str]] = &[
     &["error"],
+    &["deadline"],
     &["dtype", "buffer", "names", "pipeline"],
     &["tensor"],
     &["format"],

@@ -16,6 +16,7 @@
 //! * **`delete`** is atomic, durable when it returns Ok, and deleting what does not exist is `NotFound`.
 //! * **`lock`** is held by one holder at a time, across processes, and freed by the death of the holder.
 //!   An engine that cannot lock says so in [`Caps::lock`] and refuses.
+//! * **Calls end.** An engine over a network ends a call by its own limit, and by [`CallDeadline::current`] if there is one.
 
 mod decorator;
 pub(crate) mod local;
@@ -25,6 +26,7 @@ pub(crate) mod memory;
 mod network;
 pub(crate) mod vfs;
 
+pub use crate::deadline::CallDeadline;
 pub use decorator::Decorator;
 pub use local::{Local, replace_file};
 pub(crate) use map::PrivateMap;

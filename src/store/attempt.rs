@@ -8,6 +8,7 @@ use super::clock;
 use super::look::{Board, Look};
 use super::naming::{ATTEMPTS, Name, attempt_key, resumed_key};
 use super::run_id::RunId;
+use super::small;
 use super::tiers::Remote;
 use crate::engine::{CommitError, Engine, Lock, Nonce, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
@@ -54,7 +55,8 @@ impl Writer {
 
     /// What an attempt's object says.
     pub(super) fn read(engine: &dyn Engine, attempt: u32) -> Result<Self> {
-        records::decode_owned(&content(engine, attempt)?)
+        let decode = |bytes: &[u8]| records::decode_owned::<Self>(bytes);
+        decode(&small::read(engine, &attempt_key(attempt), LONGEST, |bytes| decode(bytes).is_ok())?)
     }
 }
 
@@ -172,7 +174,7 @@ impl Attempt {
         if newest > self.number {
             return Err(self.fenced(engine, format!("attempt {newest}")));
         }
-        match content(engine, self.number) {
+        match content(engine, self.number, &self.content) {
             Ok(there) if there[..] == self.content[..] => Ok(true),
             Ok(_) => Err(self.fenced(engine, "an attempt of that number by another writer".to_owned())),
             // It is listed: a single answer does not end a run.
@@ -195,7 +197,7 @@ impl Attempt {
     /// As [`Attempt::check`], by two small reads where all is well. Numbers are taken without gaps, so whoever is newer has left
     /// the next one.
     pub(super) fn check_by_number(&self, engine: &dyn Engine) -> Result<()> {
-        let is_own = content(engine, self.number).is_ok_and(|there| there[..] == self.content[..]);
+        let is_own = content(engine, self.number, &self.content).is_ok_and(|there| there[..] == self.content[..]);
         let next = self.number.checked_add(1).filter(|_| is_own);
         let is_last = next.is_some_and(|next| {
             engine.open(&attempt_key(next)).is_err_and(|error| absent::is_absence(&error))
@@ -259,24 +261,17 @@ fn next(newest: u32, names: &[Name], engine: &dyn Engine) -> Result<u32> {
     })
 }
 
-fn content(engine: &dyn Engine, attempt: u32) -> Result<Vec<u8>> {
-    let key = attempt_key(attempt);
-    let blob = engine.open(&key)?;
-    if blob.len() > LONGEST {
-        let error = Error::damaged("length of an attempt's object").in_object(engine.describe(&key));
-        return Err(error.expected(format!("at most {LONGEST}")).found(blob.len()));
-    }
-    let mut bytes = vec![0; blob.len() as usize];
-    blob.read_at(0, &mut bytes)?;
-    Ok(bytes)
+/// What an attempt's object holds; asked for again where that is not what is expected.
+fn content(engine: &dyn Engine, attempt: u32, expected: &[u8]) -> Result<Vec<u8>> {
+    small::read(engine, &attempt_key(attempt), LONGEST, |bytes| bytes == expected)
 }
 
 /// Whether two engines have the very same attempt of a number: taken by one writer in both.
 pub(super) fn is_same(number: u32, left: &dyn Engine, right: &dyn Engine) -> Result<bool> {
-    match (content(left, number), content(right, number)) {
-        (Ok(left), Ok(right)) => Ok(left == right),
-        (Err(error), _) | (_, Err(error)) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(false),
+    let both = content(left, number, &[]).and_then(|left| Ok(content(right, number, &left)? == left));
+    match both {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        both => both,
     }
 }
 

@@ -227,7 +227,7 @@ impl Reader {
         'listing: loop {
             let mut damage = None;
             for name in list()? {
-                match self.open_name(name) {
+                match self.open_surely(name) {
                     Ok(checkpoint) => return Ok(Some(checkpoint)),
                     Err(error) if absent::is_absence(&error) && absent.ask_again([name]) => {
                         continue 'listing;
@@ -259,6 +259,14 @@ impl Reader {
     /// As [`Checkpoint::open`].
     pub fn open_name(&self, name: Name) -> Result<Checkpoint> {
         self.map.map_or_else(|| self.open_to_read(name), |promise| self.open_mapped(name, promise, self.open))
+    }
+
+    /// As [`Reader::open_name`]; once more where the bytes are at fault: an older one is not taken for a wrong answer.
+    fn open_surely(&self, name: Name) -> Result<Checkpoint> {
+        match self.open_name(name) {
+            Err(error) if is_damage(&error) => self.open_name(name),
+            opened => opened,
+        }
     }
 
     fn open_mapped(&self, name: Name, promise: Unchanging, options: OpenOptions) -> Result<Checkpoint> {
@@ -340,7 +348,7 @@ impl Reader {
         if let Some(state) = lock(&self.known).get(&name) {
             return Ok(Arc::clone(state));
         }
-        let checkpoint = self.open_name(name)?;
+        let checkpoint = self.open_surely(name)?;
         let state = Arc::new(State::of(&checkpoint, name)?);
         lock(&self.known).insert(name, Arc::clone(&state));
         Ok(state)

@@ -130,10 +130,17 @@ impl Core {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// As [`Settings::timed`].
+    pub(super) fn timed<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.settings.timed(call)
+    }
+
     /// Does something to a step's checkpoint in each tier that has it.
     pub(super) fn in_each_tier(&self, step: u64, act: impl Fn(&Reader, Name) -> Result<()>) -> Result<()> {
-        let (name, tiers) = self.tiers_with(step)?;
-        tiers.into_iter().try_for_each(|reader| act(reader, name))
+        self.timed(|| {
+            let (name, tiers) = self.tiers_with(step)?;
+            tiers.into_iter().try_for_each(|reader| act(reader, name))
+        })
     }
 
     /// The newest attempt's checkpoint of a step, and the tiers that have it, the local one first.

@@ -27,6 +27,7 @@ mod saving;
 mod schedule;
 mod settings;
 mod signals;
+mod small;
 mod staging;
 mod tiers;
 
@@ -91,7 +92,8 @@ impl Store {
     }
 
     fn open_on(engine: Arc<dyn Engine>, remote: Option<Arc<dyn Engine>>, settings: Settings) -> Result<Self> {
-        let core = Arc::new(Core::open(engine, remote, settings)?);
+        let core = settings.clone().timed(|| Core::open(engine, remote, settings))?;
+        let core = Arc::new(core);
         let background = Background::new(Arc::clone(&core));
         Ok(Self { background, promoter: None, staging: Staging::default(), core })
     }
@@ -114,7 +116,7 @@ impl Store {
     /// when the newest was written by a newer version. What the operating system refuses.
     pub fn resume(&self) -> Result<Resumed> {
         self.background.settle()?;
-        self.core.resume().inspect(|resumed| self.core.resumed(resumed))
+        self.core.timed(|| self.core.resume()).inspect(|resumed| self.core.resumed(resumed))
     }
 
     /// Resumes from a given step, whatever was saved after it: a rollback. What follows is a new attempt, and newer
@@ -125,7 +127,7 @@ impl Store {
     /// [`Store::resume`].
     pub fn resume_at(&self, step: u64) -> Result<Resumed> {
         self.background.settle()?;
-        self.core.resume_at(step).inspect(|resumed| self.core.resumed(resumed))
+        self.core.timed(|| self.core.resume_at(step)).inspect(|resumed| self.core.resumed(resumed))
     }
 
     /// Starts over: the first save may follow on nothing although the run has checkpoints. They are older than it, and
@@ -140,7 +142,7 @@ impl Store {
     /// # Errors
     /// Whatever listing says.
     pub fn kept(&self) -> Result<BTreeMap<Name, BTreeSet<String>>> {
-        self.core.kept()
+        self.core.timed(|| self.core.kept())
     }
 
     /// As [`Reader::list`].
@@ -148,7 +150,7 @@ impl Store {
     /// # Errors
     /// As [`Reader::list`].
     pub fn list(&self) -> Result<Vec<Info>> {
-        self.core.reader.list()
+        self.core.timed(|| self.core.reader.list())
     }
 
     /// As [`Reader::latest`].
@@ -156,7 +158,7 @@ impl Store {
     /// # Errors
     /// As [`Reader::latest`].
     pub fn latest(&self) -> Result<Option<Checkpoint>> {
-        self.core.reader.latest()
+        self.core.timed(|| self.core.reader.latest())
     }
 
     /// As [`Reader::best`].
@@ -164,7 +166,7 @@ impl Store {
     /// # Errors
     /// As [`Reader::best`].
     pub fn best(&self, metric: &str, mode: Mode) -> Result<Option<Checkpoint>> {
-        self.core.reader.best(metric, mode)
+        self.core.timed(|| self.core.reader.best(metric, mode))
     }
 
     /// The checkpoint of a step, as [`Reader::open`].
@@ -172,7 +174,7 @@ impl Store {
     /// # Errors
     /// As [`Reader::open`].
     pub fn open_step(&self, step: u64) -> Result<Checkpoint> {
-        self.core.reader.open(step)
+        self.core.timed(|| self.core.reader.open(step))
     }
 
     /// Protects a step's checkpoint from rotation and from [`Store::delete`], also after a restart; with tiers, in both, and
@@ -202,7 +204,7 @@ impl Store {
     /// verifies; `Fenced`; whatever the engine says.
     pub fn delete(&self, step: u64) -> Result<()> {
         self.background.process().check()?;
-        self.core.delete(step)
+        self.core.timed(|| self.core.delete(step))
     }
 
     /// Ends writing: waits for saves in the background and, with tiers, until all is promoted, then frees the lock.

@@ -5,11 +5,15 @@ use super::catalog::{Reader, is_damage};
 use super::look::Board;
 use super::naming::RUN;
 use super::retention::Candidate;
+use super::small;
 use crate::engine::{Engine, Nonce, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+
+/// A run's identity is 33 bytes.
+const LONGEST: u64 = 64;
 
 /// Which run a checkpoint belongs to. Prints as 32 lowercase hexadecimal digits.
 ///
@@ -69,12 +73,13 @@ pub(super) struct Found {
 
 impl Found {
     pub(super) fn look(engine: &dyn Engine, candidates: &[Candidate]) -> Result<Self> {
-        let written = match read(engine) {
+        let says = |candidate: &Candidate| candidate.state.as_ref()?.run;
+        let claimed = candidates.iter().rev().find_map(says);
+        let written = match read(engine, claimed) {
             Err(error) if is_damage(&error) => None,
             written => written?,
         };
-        let says = |candidate: &Candidate| candidate.state.as_ref()?.run;
-        Ok(Self { written, claimed: candidates.iter().rev().find_map(says) })
+        Ok(Self { written, claimed })
     }
 
     pub(super) fn id(self) -> Option<RunId> {
@@ -84,7 +89,11 @@ impl Found {
     /// Sees to it that the identity is written, and returns the one that counts from now on: another writer may have been
     /// faster. A full disk is no reason to refuse: every checkpoint says it, too.
     pub(super) fn establish(self, engine: &dyn Engine, id: RunId) -> Result<RunId> {
-        self.written.map_or_else(|| write(engine, id), Ok)
+        match self.written {
+            Some(written) if written == id => Ok(id),
+            Some(written) => Ok(read(engine, Some(id))?.unwrap_or(written)),
+            None => write(engine, id),
+        }
     }
 }
 
@@ -96,19 +105,19 @@ pub(super) fn of_oldest_attempt(engine: &dyn Engine) -> Result<Option<RunId>> {
     Ok((nonce != Nonce::default()).then_some(RunId(nonce)))
 }
 
-fn read(engine: &dyn Engine) -> Result<Option<RunId>> {
-    let blob = match engine.open(RUN) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        blob => blob?,
+/// What the run's own object says; asked for again where that is not the expected run.
+fn read(engine: &dyn Engine, expected: Option<RunId>) -> Result<Option<RunId>> {
+    let parse = |bytes: &[u8]| {
+        let text = std::str::from_utf8(bytes).ok().and_then(|text| text.strip_suffix('\n'));
+        text.unwrap_or_default().parse::<RunId>()
     };
-    let named = |error: Error| error.in_object(engine.describe(RUN));
-    let mut bytes = [0; 33];
-    if blob.len() != bytes.len() as u64 {
-        return Err(named(Error::damaged("length of a run's identity").expected(33).found(blob.len())));
+    let is_expected =
+        |bytes: &[u8]| parse(bytes).is_ok_and(|found| expected.is_none_or(|expected| found == expected));
+    match small::read(engine, RUN, LONGEST, is_expected) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+        Ok(bytes) => parse(&bytes).map(Some).map_err(|error| error.in_object(engine.describe(RUN))),
     }
-    blob.read_at(0, &mut bytes).map_err(named)?;
-    let text = std::str::from_utf8(&bytes).ok().and_then(|text| text.strip_suffix('\n')).unwrap_or_default();
-    text.parse().map(Some).map_err(named)
 }
 
 fn write(engine: &dyn Engine, id: RunId) -> Result<RunId> {
@@ -121,7 +130,7 @@ fn write(engine: &dyn Engine, id: RunId) -> Result<RunId> {
     match error.kind() {
         ErrorKind::NoSpace => Ok(id),
         // Another writer's, or ours, whose reply was lost.
-        ErrorKind::AlreadyExists | ErrorKind::Unknown => match read(engine) {
+        ErrorKind::AlreadyExists | ErrorKind::Unknown => match read(engine, Some(id)) {
             Err(error) if is_damage(&error) => Ok(id),
             there => Ok(there?.unwrap_or(id)),
         },
@@ -142,7 +151,7 @@ impl Reader {
     /// Which run this is, as its own object says.
     #[cfg(feature = "testing")]
     pub(crate) fn written_run_id(&self) -> Result<Option<RunId>> {
-        read(self.engine())
+        read(self.engine(), None)
     }
 
     /// Makes sure that checkpoints of a run may be put here: this is that run, or a place without an identity, which has
@@ -198,7 +207,7 @@ mod tests {
             let mut upload = engine.create(RUN, None).unwrap();
             upload.append(content).unwrap();
             upload.commit(fresh_nonce()).unwrap();
-            assert_eq!(read(&engine).unwrap_err().kind(), ErrorKind::Damaged);
+            assert_eq!(read(&engine, None).unwrap_err().kind(), ErrorKind::Damaged);
             assert_eq!(id_of(&engine), None);
             let id = RunId::fresh();
             assert_eq!(Found::default().establish(&engine, id).unwrap(), id);

@@ -8,13 +8,18 @@ use super::deletion::{self, By};
 use super::naming::Name;
 use super::record::{SAVE, SaveRecord, State};
 use super::retention::{self, Candidate, Kept, Spared};
+use crate::deadline::CallDeadline;
 use crate::engine::CommitError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
 use crate::snapshot::{Progress, Snapshot};
 use crate::writer::{Plan, Timings, Written};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// What a save waits for at most, in all, once it is known how it ended: for what it then deletes, or for the reason why it
+/// failed.
+const AFTERWARDS: Duration = Duration::from_secs(5);
 
 /// What a save did.
 #[derive(Debug)]
@@ -56,7 +61,7 @@ impl Core {
     /// Commits, then rotates. An error says which step it was.
     pub(super) fn save_because(&self, snapshot: &Snapshot<'_>, why: &str, stall: &Stall) -> Result<Saved> {
         let name = Name { attempt: self.attempt.number, step: progress_of(snapshot)?.step };
-        self.save_as(name, snapshot, why, stall).map_err(|error| error.in_save_of_step(name.step))
+        self.timed(|| self.save_as(name, snapshot, why, stall)).map_err(|error| error.in_save_of_step(name.step))
     }
 
     fn save_as(&self, name: Name, snapshot: &Snapshot<'_>, why: &str, stall: &Stall) -> Result<Saved> {
@@ -89,7 +94,10 @@ impl Core {
             warnings: unmatched_patterns.iter().map(no_tensor).collect(),
             earlier_error: None,
         };
-        saved.rotation_error = seen.and_then(|candidates| self.rotate(&candidates, &mut saved)).err();
+        let rotate = |candidates: Vec<Candidate>| {
+            CallDeadline::after(AFTERWARDS).enter(|| self.rotate(&candidates, &mut saved))
+        };
+        saved.rotation_error = seen.and_then(rotate).err();
         Ok(saved)
     }
 
@@ -176,7 +184,8 @@ impl Core {
             self.attempt.check_by_number(engine)?;
             Ok((upload, written))
         };
-        let explained = |error: Error| match self.attempt.check(engine) {
+        let check = || self.attempt.check(engine);
+        let explained = |error: Error| match CallDeadline::after(AFTERWARDS).enter(check) {
             // Such as a folder that is gone.
             Err(fenced) if fenced.kind() == ErrorKind::Fenced => fenced,
             _ => error,

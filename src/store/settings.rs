@@ -3,8 +3,9 @@
 use super::{Every, Keep, WhenFull, priority};
 use crate::checkpoint::OpenOptions;
 use crate::codec::Codec;
+use crate::deadline::CallDeadline;
 use crate::engine::{Engine, Unchanging};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::writer::WriteOptions;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub struct Settings {
     pub(super) in_flight: (usize, WhenFull),
     pub(super) background_nice: u8,
     pub(super) remote_timeout: Duration,
+    pub(super) deadline: Duration,
 }
 
 impl Default for Settings {
@@ -35,6 +37,7 @@ impl Default for Settings {
             in_flight: (1, WhenFull::Wait),
             background_nice: 0,
             remote_timeout: Duration::from_secs(4),
+            deadline: Duration::from_secs(180),
         }
     }
 }
@@ -95,9 +98,29 @@ impl Settings {
         Self { remote_timeout: limit, ..self }
     }
 
+    /// How long a call of the store may wait for storage over a network in all, with every request and every retry of
+    /// opening, listing, committing and rotating; 180 s unless it is set. Bytes that are moved add what they take on the
+    /// slowest line that the engine puts up with. A call that reaches it fails with `Io`, or with `Unknown` where a commit
+    /// was on its way; a promotion in the background is tried again behind the next save. Deleting what a save has made
+    /// superfluous takes no more than 5 s of it: the save is durable, and the next one deletes the rest.
+    pub fn deadline(self, limit: Duration) -> Self {
+        Self { deadline: limit, ..self }
+    }
+
     /// Checkpoints are mapped, under the promise that nobody changes the run's files in place.
     pub fn map(self, promise: Unchanging) -> Self {
         Self { map: Some(promise), ..self }
+    }
+
+    /// Does what a call of the store does, by its deadline.
+    pub(super) fn timed<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        let deadline = CallDeadline::after(self.deadline);
+        deadline.enter(call).map_err(|error| match error.kind() {
+            ErrorKind::Io if deadline.left().is_zero() => {
+                error.help("Settings::deadline says how long a call may wait for the storage")
+            }
+            _ => error,
+        })
     }
 
     pub(super) fn check(&self) -> Result<()> {

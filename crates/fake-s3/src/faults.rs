@@ -1,7 +1,7 @@
-//! Faults on demand. Owns: which of the coming requests fail, how, and a record of the requests. Knows requests by
-//! their method, path and query, and nothing of objects.
+//! Faults on demand: which of the coming requests fail, and how, by a script or by chance; and a record of the requests.
+//! Knows requests by their method, path and query, and nothing of objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +34,16 @@ pub enum Fault {
     Full,
     /// It is done, and the connection is cut in the middle of the answer's body.
     CutBody,
+    /// It is done, and one bit of the answer's body is wrong.
+    Flip,
+    /// It is done, and the answer has half the body, as if that were all.
+    Short,
+    /// It is done twice, as by a proxy that sends again what was answered; the second answer is given.
+    Twice,
+    /// It is done, and once more a little later.
+    TwiceLate,
+    /// A listing is answered as it was some requests ago; everything else as it is.
+    StaleList,
     /// The whole server is killed before it does it: nothing answers until it is started again.
     KilledBefore,
     /// The whole server is killed after it has done it.
@@ -72,6 +82,39 @@ struct Script {
     /// What a request must contain to be counted among them.
     watched: String,
     served: u64,
+    chance: Option<Chance>,
+}
+
+/// Faults by chance.
+#[derive(Debug)]
+struct Chance {
+    state: u64,
+    per_mille: u64,
+    kinds: Vec<Fault>,
+    /// Paths of which an answer was wrong in its bytes: once each, so that a second read is right.
+    lied_about: BTreeSet<String>,
+}
+
+impl Chance {
+    /// The next of a sequence that follows from the seed: splitmix64.
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn fault(&mut self, call: &str) -> Option<Fault> {
+        if self.next() % 1000 >= self.per_mille {
+            return None;
+        }
+        let chosen = self.next() as usize % self.kinds.len();
+        let fault = self.kinds[chosen];
+        let path = call.split_once('?').map_or(call, |(path, _)| path).to_owned();
+        let lies = matches!(fault, Fault::Flip | Fault::Short);
+        (!lies || self.lied_about.insert(path)).then_some(fault)
+    }
 }
 
 #[derive(Debug)]
@@ -93,9 +136,18 @@ impl Faults {
         self.script().rules.push(Rule { pass, count, fault, only: only.to_owned() });
     }
 
+    /// So many of a thousand requests fail, each by one of these kinds, as follows from the seed and the order of the
+    /// requests. Wrong bytes come from no path twice.
+    pub fn fail_by_chance(&self, seed: u64, per_mille: u64, kinds: &[Fault]) {
+        assert!(!kinds.is_empty(), "a request fails somehow");
+        let (kinds, lied_about) = (kinds.to_vec(), BTreeSet::new());
+        self.script().chance = Some(Chance { state: seed, per_mille, kinds, lied_about });
+    }
+
     /// Nothing fails any more.
     pub fn heal(&self) {
         self.script().rules.clear();
+        self.script().chance = None;
     }
 
     /// Every answer comes this much later: the round trip of a line.
@@ -144,7 +196,7 @@ impl Faults {
                 rule.count -= 1;
                 Some(rule.fault)
             }
-            None => None,
+            None => script.chance.as_mut().and_then(|chance| chance.fault(&call)),
         };
         script.calls.push(call);
         fault

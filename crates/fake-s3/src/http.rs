@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::time::Duration;
 
 /// A request, read whole.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Request {
     pub method: String,
     /// Decoded, without the query.
@@ -76,7 +76,7 @@ pub fn decode(text: &str) -> String {
 }
 
 /// A response.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
@@ -84,7 +84,7 @@ pub struct Response {
 }
 
 /// A response's bytes, shared with the store: ranges of large objects are not copied.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub enum Body {
     #[default]
     None,
@@ -99,6 +99,26 @@ impl Body {
             Self::Text(text) => text.as_bytes(),
             Self::Part(bytes, range) => &bytes[range.clone()],
         }
+    }
+}
+
+impl Body {
+    /// Another first byte.
+    pub fn flip(&mut self) {
+        let mut bytes = self.bytes().to_vec();
+        bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+        *self = Self::of(bytes);
+    }
+
+    /// Only the first half.
+    pub fn shorten(&mut self) {
+        let bytes = self.bytes();
+        *self = Self::of(bytes[..bytes.len() / 2].to_vec());
+    }
+
+    fn of(bytes: Vec<u8>) -> Self {
+        let len = bytes.len();
+        Self::Part(std::sync::Arc::new(bytes), 0..len)
     }
 }
 

@@ -1,10 +1,11 @@
-//! The server: accepts, answers, fails as the script says, dies and lives again. Owns: the threads and connections.
+//! The server: accepts, answers, fails as the script says, dies and lives again. Threads and connections are in here.
 
 use crate::faults::{Call, Fault, Faults};
 use crate::http::{Request, Response};
 use crate::line::{Line, Slow};
 use crate::objects::Objects;
 use crate::s3;
+use std::collections::HashMap;
 use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 /// The one bucket there is; every other does not exist.
 const BUCKET: &str = "bucket";
+/// How much later [`Fault::TwiceLate`] does a request again.
+const LATER: Duration = Duration::from_millis(60);
 /// Between the drops of [`Fault::Trickle`].
 const TRICKLE: Duration = Duration::from_millis(10);
 
@@ -32,6 +35,8 @@ struct Life {
     connections: Mutex<Vec<TcpStream>>,
     ignores_conditions: bool,
     line: Line,
+    /// The last answer to each listing.
+    listings: Mutex<HashMap<String, Response>>,
 }
 
 impl Server {
@@ -194,24 +199,15 @@ fn serve(
         let (waiting, delay) = faults.waits(&call);
         let fault = faults.next(call);
         std::thread::sleep(delay);
-        let refused = match fault {
-            Some(Fault::SlowDown) => Some(s3::error(503, "SlowDown")),
-            Some(Fault::Conflict) => Some(s3::error(409, "ConditionalRequestConflict")),
-            Some(Fault::ClockSkew) => Some(s3::error(403, "RequestTimeTooSkewed")),
-            Some(Fault::WrongSecret) => Some(s3::error(403, "SignatureDoesNotMatch")),
-            Some(Fault::NotFound) => Some(s3::error(404, "NoSuchKey")),
-            Some(Fault::Full) => Some(s3::error(507, "InsufficientStorage")),
-            Some(Fault::ResetBefore) => return Ok(()),
-            Some(Fault::Hang) => return hang(life),
-            Some(Fault::KilledBefore) => {
+        let response = match before(fault) {
+            Before::Answer(response) => response,
+            Before::Hang => return hang(life),
+            Before::Close => return Ok(()),
+            Before::Die => {
                 life.kill(address);
                 return Ok(());
             }
-            _ => None,
-        };
-        let response = match refused {
-            Some(response) => response,
-            None => s3::answer(objects, BUCKET, request)?,
+            Before::Do => proxied(objects, life, request, fault)?,
         };
         let response = match fault {
             Some(Fault::ErrorAfter) => s3::error(500, "InternalError"),
@@ -230,6 +226,70 @@ fn serve(
         }
     }
     Ok(())
+}
+
+/// What happens to a request before it is done.
+enum Before {
+    Do,
+    Answer(Response),
+    Hang,
+    Close,
+    Die,
+}
+
+fn before(fault: Option<Fault>) -> Before {
+    let (status, code) = match fault {
+        Some(Fault::SlowDown) => (503, "SlowDown"),
+        Some(Fault::Conflict) => (409, "ConditionalRequestConflict"),
+        Some(Fault::ClockSkew) => (403, "RequestTimeTooSkewed"),
+        Some(Fault::WrongSecret) => (403, "SignatureDoesNotMatch"),
+        Some(Fault::NotFound) => (404, "NoSuchKey"),
+        Some(Fault::Full) => (507, "InsufficientStorage"),
+        Some(Fault::ResetBefore) => return Before::Close,
+        Some(Fault::Hang) => return Before::Hang,
+        Some(Fault::KilledBefore) => return Before::Die,
+        _ => return Before::Do,
+    };
+    Before::Answer(s3::error(status, code))
+}
+
+/// Does a request as a proxy before the store may do it: twice, later again, or out of what it remembers.
+fn proxied(
+    objects: &Objects,
+    life: &Life,
+    request: Request,
+    fault: Option<Fault>,
+) -> io::Result<Response> {
+    let listing = request.query("list-type").map(|_| format!("{}{:?}", request.path, request.query));
+    let has_body = request.method == "GET";
+    let again = matches!(fault, Some(Fault::Twice | Fault::TwiceLate)).then(|| request.clone());
+    let mut response = s3::answer(objects, BUCKET, request)?;
+    match (again, fault) {
+        (Some(again), Some(Fault::Twice)) => response = s3::answer(objects, BUCKET, again)?,
+        (Some(again), _) => {
+            let objects = objects.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(LATER);
+                let _ = s3::answer(&objects, BUCKET, again);
+            });
+        }
+        _ => {}
+    }
+    if let Some(listing) = listing {
+        let mut remembered = life.listings.lock().unwrap_or_else(PoisonError::into_inner);
+        if fault == Some(Fault::StaleList)
+            && let Some(stale) = remembered.get(&listing)
+        {
+            return Ok(stale.clone());
+        }
+        remembered.insert(listing, response.clone());
+    }
+    match fault {
+        Some(Fault::Flip) if has_body => response.body.flip(),
+        Some(Fault::Short) if has_body => response.body.shorten(),
+        _ => {}
+    }
+    Ok(response)
 }
 
 /// Keeps the connection open and silent for as long as the server lives.

@@ -121,7 +121,7 @@ impl ObjectBlob {
     }
 
     fn request(&self, range: Range<u64>) -> impl Future<Output = Fetched> + Send + 'static {
-        fetch(Arc::clone(&self.remote.store), self.path.clone(), range, self.remote.limits)
+        fetch(Arc::clone(&self.remote.store), self.path.clone(), range, self.remote.patience())
     }
 
     /// Fetches what the buffers want and nothing that is far from it, a few requests at a time, each copied to where it

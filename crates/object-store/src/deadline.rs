@@ -4,7 +4,7 @@
 //! A call of the engine has a deadline. Within it, a request that gets no answer is cut and sent again, and one that
 //! fails in passing (5xx, 429, 408, a reset, a refused connection) is sent again after a pause that doubles. A request
 //! that moves bytes has more time, by the slowest line that is put up with; a read's deadline moves with every byte that
-//! arrives.
+//! arrives. Where a store's call has a deadline of its own, for all its calls of the engine, that one holds, too.
 
 use crate::error::is_final;
 use object_store::Error as StoreError;
@@ -12,10 +12,12 @@ use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
+use tensorkeep::engine::CallDeadline;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// The pause before the second try, and the longest.
+/// The pause before the second try, at most this part of the call; and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const OF_CALL: u32 = 30;
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// With less time left than this, nothing is tried again.
 const LAST_PAUSE: Duration = Duration::from_millis(10);
@@ -42,32 +44,64 @@ impl Limits {
         Duration::from_micros(bytes.saturating_mul(1_000_000) / self.rate)
     }
 
-    /// As [`Limits::begin`], of a call with one request, which is not cut before the call ends.
-    pub(crate) fn whole(self, bytes: u64) -> Deadline {
-        Self { request: Duration::MAX, ..self }.begin(bytes)
+    /// What the call that this thread works for may take.
+    pub(crate) fn patience(self) -> Patience {
+        Patience { limits: self, outer: CallDeadline::current() }
+    }
+}
+
+/// What a call of the engine may take: by its own limits, and by the call of a store that it is made for.
+#[derive(Clone, Debug)]
+pub(crate) struct Patience {
+    pub limits: Limits,
+    outer: Option<CallDeadline>,
+}
+
+impl Patience {
+    /// As [`Patience::begin`], of a call with one request, which is not cut before the call ends.
+    pub(crate) fn whole(mut self, bytes: u64) -> Deadline {
+        self.limits.request = Duration::MAX;
+        self.begin(bytes)
     }
 
     /// The deadline of a call that begins now and moves `bytes`.
-    pub(crate) fn begin(self, bytes: u64) -> Deadline {
+    pub(crate) fn begin(&self, bytes: u64) -> Deadline {
+        let call = self.call(self.limits.allowance(bytes));
+        Deadline { patience: self.clone(), call, until: Instant::now() + call }
+    }
+
+    /// How long a call may take that is allowed so much for its bytes.
+    fn call(&self, allowance: Duration) -> Duration {
         // Longer than any process lives, and no overflow.
         let most = Duration::from_secs(1 << 32);
-        let call = self.call.saturating_add(self.allowance(bytes)).min(most);
-        Deadline { limits: self, call, until: Instant::now() + call }
+        let left = self.outer.as_ref().map_or(most, CallDeadline::left);
+        self.limits.call.min(left).saturating_add(allowance).min(most)
+    }
+
+    /// Whether a request would come too late for the store's call.
+    pub(crate) fn is_over(&self) -> bool {
+        self.outer.as_ref().is_some_and(|outer| outer.left().is_zero())
+    }
+
+    /// Bytes were moved: the store's call may take as much longer as they take on the slowest line.
+    pub(crate) fn moved(&self, bytes: u64) {
+        self.outer.iter().for_each(|outer| outer.extend(self.limits.allowance(bytes)));
     }
 }
 
 /// When a call ends, whatever it has reached.
 #[derive(Clone, Debug)]
 pub(crate) struct Deadline {
-    limits: Limits,
+    patience: Patience,
     call: Duration,
     until: Instant,
 }
 
 impl Deadline {
-    /// Bytes have arrived: the deadline moves.
-    pub(crate) fn extend(&mut self) {
-        self.until = Instant::now() + self.call;
+    /// So many bytes have arrived: the deadline moves.
+    pub(crate) fn extend(&mut self, bytes: u64) {
+        self.patience.moved(bytes);
+        self.until = Instant::now() + self.call.min(self.patience.call(Duration::ZERO));
     }
 
     /// One try of a request that moves `bytes`.
@@ -77,7 +111,7 @@ impl Deadline {
         request: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let begin = Instant::now();
-        let allowed = self.limits.request.saturating_add(self.limits.allowance(bytes));
+        let allowed = self.patience.limits.request.saturating_add(self.patience.limits.allowance(bytes));
         let until = begin.checked_add(allowed).map_or(self.until, |until| until.min(self.until));
         match timeout_at(until, request).await {
             Ok(result) => result,
@@ -118,7 +152,8 @@ impl Deadline {
             return false;
         }
         // Half of what is left at most: a call of a short deadline tries near its end, too.
-        sleep(tries.next_pause().min(left / 2)).await;
+        let first = FIRST_PAUSE.min(self.patience.limits.call / OF_CALL);
+        sleep(tries.next_pause(first).min(left / 2)).await;
         true
     }
 }
@@ -140,8 +175,8 @@ impl Default for Tries {
 impl Tries {
     /// The pause after this try: twice the one before, less up to a half by chance, so that a thousand trainers do not
     /// come back at the same moment.
-    fn next_pause(&mut self) -> Duration {
-        let whole = (FIRST_PAUSE * 2_u32.saturating_pow(self.count.min(16) - 1)).min(LONGEST_PAUSE);
+    fn next_pause(&mut self, first: Duration) -> Duration {
+        let whole = (first * 2_u32.saturating_pow(self.count.min(16) - 1)).min(LONGEST_PAUSE);
         self.count = self.count.saturating_add(1);
         // OK to cast: below 1000.
         let chance = (RandomState::new().hash_one(self.count) % 1000) as u32;
@@ -170,6 +205,11 @@ impl Tries {
             error => error,
         }
     }
+}
+
+/// The error of a request that is not sent, because the store's call has no time left for it.
+pub(crate) fn passed() -> StoreError {
+    StoreError::Generic { store: "tensorkeep", source: Box::new(CallDeadline::passed()) }
 }
 
 /// No answer came in time.
@@ -231,7 +271,7 @@ mod tests {
     fn retries_go_by_time_and_their_pauses_double() {
         run(async {
             let (begin, at) = (Instant::now(), std::cell::RefCell::new(Vec::new()));
-            let deadline = Limits::of(Duration::from_secs(180)).begin(0);
+            let deadline = Limits::of(Duration::from_secs(180)).patience().begin(0);
             let result = deadline.retry(0, || async {
                 at.borrow_mut().push(begin.elapsed());
                 Err::<(), _>(passing())
@@ -254,7 +294,7 @@ mod tests {
     fn a_server_that_is_back_after_a_minute_is_found() {
         run(async {
             let begin = Instant::now();
-            let deadline = Limits::of(Duration::from_secs(180)).begin(0);
+            let deadline = Limits::of(Duration::from_secs(180)).patience().begin(0);
             let away = Duration::from_secs(60);
             let result =
                 deadline.retry(0, || async { if begin.elapsed() < away { Err(passing()) } else { Ok(()) } });
@@ -267,7 +307,7 @@ mod tests {
     fn silence_costs_one_deadline_and_three_tries() {
         run(async {
             let (begin, tries) = (Instant::now(), Cell::new(0));
-            let deadline = Limits::of(Duration::from_secs(30)).begin(0);
+            let deadline = Limits::of(Duration::from_secs(30)).patience().begin(0);
             let result = deadline.retry(0, || {
                 tries.set(tries.get() + 1);
                 std::future::pending::<Result<(), StoreError>>()
@@ -288,7 +328,7 @@ mod tests {
                 "status code: 501 x",
             ] {
                 let tries = Cell::new(0);
-                let result = Limits::of(Duration::from_secs(30)).begin(0);
+                let result = Limits::of(Duration::from_secs(30)).patience().begin(0);
                 let result = result.retry(0, || {
                     tries.set(tries.get() + 1);
                     let error = StoreError::Generic { store: "S3", source: words.into() };

@@ -4,7 +4,7 @@
 use crate::ahead::Ahead;
 use crate::blob::ObjectBlob;
 use crate::commit::{self, Outcome};
-use crate::deadline::{Deadline, Limits};
+use crate::deadline::{self, Deadline, Limits};
 use crate::fetch::fetch_whole;
 use crate::listing::Lengths;
 use crate::pointer::{Pointer, may_be_pointer};
@@ -205,7 +205,11 @@ impl Remote {
     /// Creates the object of a key, as `commit::create`.
     pub(crate) fn create(&self, key: &str, bytes: Bytes, nonce: Nonce) -> Result<Outcome> {
         let (store, path) = (Arc::clone(&self.store), self.path(key));
-        let deadline = self.limits.begin(bytes.len() as u64);
+        let patience = self.patience();
+        if patience.is_over() {
+            return Ok(Outcome::NotCommitted(deadline::passed()));
+        }
+        let deadline = patience.begin(bytes.len() as u64);
         self.io.run(async move { commit::create(&*store, &path, bytes, nonce, &deadline).await })
     }
 }
@@ -233,11 +237,11 @@ impl Shared {
 
     fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
         let (store, path) = (Arc::clone(&self.remote.store), self.remote.path(key));
-        let (at, limits) = (path.clone(), self.remote.limits);
+        let (at, patience) = (path.clone(), self.remote.patience());
         let found = self.remote.run("opening", key, async move {
             // All that this engine puts at a key is small; what another program put there may not be.
             let wanted = |meta: &ObjectMeta| meta.size <= LARGEST_PLAIN as u64 || may_be_pointer(meta.size);
-            fetch_whole(&*store, &at, limits, wanted).await
+            fetch_whole(&*store, &at, patience, wanted).await
         })?;
         let (remote, key, ahead) = (Arc::clone(&self.remote), key.to_owned(), Arc::new(Ahead::default()));
         let named = |error: Error| error.in_object(self.remote.describe(&key));

@@ -1,7 +1,7 @@
 //! Bytes of an object, asked for until they are here: an answer that breaks off is gone on with from where it stopped. The
 //! deadline moves with every byte that arrives, so that a slow line takes its time and a silent one does not.
 
-use crate::deadline::{Deadline, Limits, Tries};
+use crate::deadline::{Deadline, Patience, Tries};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use object_store::path::Path;
@@ -21,9 +21,9 @@ pub(crate) async fn fetch(
     store: Arc<dyn ObjectStore>,
     path: Path,
     range: Range<u64>,
-    limits: Limits,
+    patience: Patience,
 ) -> Result<Bytes, StoreError> {
-    let (mut deadline, mut tries) = (limits.begin(0), Tries::default());
+    let (mut deadline, mut tries) = (patience.begin(0), Tries::default());
     // OK to cast: what is asked for at a time fits in memory.
     let mut bytes = BytesMut::with_capacity((range.end - range.start) as usize);
     loop {
@@ -59,10 +59,10 @@ async fn fetch_some(
 pub(crate) async fn fetch_whole(
     store: &dyn ObjectStore,
     path: &Path,
-    limits: Limits,
+    patience: Patience,
     wanted: impl Fn(&ObjectMeta) -> bool,
 ) -> Result<Found, StoreError> {
-    let (mut deadline, mut tries) = (limits.begin(0), Tries::default());
+    let (mut deadline, mut tries) = (patience.begin(0), Tries::default());
     loop {
         let error = match fetch_once(store, path, &mut deadline, &wanted).await {
             Ok(found) => return Ok(found),
@@ -99,7 +99,7 @@ async fn collect(found: GetResult, bytes: &mut BytesMut, deadline: &mut Deadline
             let source = format!("the answer ended {missing} bytes too early").into();
             return Err(StoreError::Generic { store: "tensorkeep", source });
         };
-        deadline.extend();
+        deadline.extend(chunk.len() as u64);
         // OK to cast: no more than the chunk has.
         let count = (chunk.len() as u64).min(missing) as usize;
         bytes.extend_from_slice(&chunk[..count]);

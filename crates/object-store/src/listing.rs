@@ -1,7 +1,7 @@
 //! Listings: page by page where the store can, each page a request of its own, and with the lengths of large objects, whose
 //! commit objects are looked into once.
 
-use crate::deadline::{Deadline, Limits};
+use crate::deadline::{Deadline, Patience};
 use crate::engine::check_free_key;
 use crate::pointer::{HEADER, Pointer, may_be_pointer};
 use crate::remote::Remote;
@@ -74,21 +74,21 @@ impl Remote {
         if self.pages.is_some() {
             return Ok(self.list_pages(folder, direct, usize::MAX)?.unwrap_or_default());
         }
-        let (remote, path) = (self.clone(), self.path(folder));
+        let (remote, path, patience) = (self.clone(), self.path(folder), self.patience());
         self.run("listing", folder, async move {
-            list_at_once(&*remote.store, &path, direct, remote.limits).await
+            list_at_once(&*remote.store, &path, direct, patience).await
         })
     }
 
     /// Page by page; None when there are more pages than that, and on a store without them.
     fn list_pages(&self, folder: &str, direct: bool, most: usize) -> Result<Option<Vec<ObjectMeta>>> {
-        let (remote, path) = (self.clone(), self.path(folder));
+        let (remote, path, patience) = (self.clone(), self.path(folder), self.patience());
         self.run("listing", folder, async move {
             let Some(pages) = &remote.pages else { return Ok(None) };
             let prefix = (!path.as_ref().is_empty()).then(|| format!("{path}/"));
             let (mut objects, mut page_token) = (Vec::new(), None);
             for _ in 0..most {
-                let deadline = remote.limits.begin(0);
+                let deadline = patience.begin(0);
                 let page = deadline.retry(0, || {
                     let delimiter = direct.then_some("/".into());
                     let page_token = page_token.clone();
@@ -119,12 +119,12 @@ impl Remote {
         let listed: Vec<Version> = objects.iter().map(|(_, meta)| version(meta)).collect();
         let unknown = objects.iter().filter(|(_, meta)| !known.contains_key(&version(meta)));
         let unknown: Vec<ObjectMeta> = unknown.map(|(_, meta)| meta.clone()).collect();
-        let (store, deadline) = (Arc::clone(&self.store), self.deadline());
+        let (store, patience) = (Arc::clone(&self.store), self.patience());
         let found = self.run("looking into commit objects", folder, async move {
             let requests = unknown.into_iter().map(|meta| {
-                let (store, mut deadline) = (Arc::clone(&store), deadline.clone());
+                let (store, patience) = (Arc::clone(&store), patience.clone());
                 async move {
-                    deadline.extend();
+                    let deadline = patience.begin(0);
                     read_pointer(&*store, &meta.location, &deadline).await.map(|pointer| (meta, pointer))
                 }
             });
@@ -184,10 +184,10 @@ async fn list_at_once(
     store: &dyn ObjectStore,
     path: &Path,
     direct: bool,
-    limits: Limits,
+    patience: Patience,
 ) -> Result<Vec<ObjectMeta>, StoreError> {
     let prefix = (!path.as_ref().is_empty()).then_some(path);
-    limits
+    patience
         .whole(0)
         .retry(0, || async {
             match direct {

@@ -1,7 +1,7 @@
 //! The parts of a large object: a few in flight, as many as the line carries, each sent again until it arrives; completing
 //! them, and removing what was not committed.
 
-use crate::deadline::{Limits, Tries, is_no_answer};
+use crate::deadline::{Deadline, Patience, Tries, is_no_answer};
 use crate::error::explain;
 use crate::pointer::hex;
 use crate::remote::{DATA, Remote};
@@ -60,9 +60,9 @@ impl Parts {
     pub(crate) fn start(remote: &Arc<Remote>, key: &str, part_len: usize) -> Result<Self> {
         let target = format!("{DATA}/{key}/{}", hex(fresh_nonce()));
         let path = remote.path(&target);
-        let (from, to) = (Remote::clone(remote), path.clone());
-        let upload =
-            remote.run("starting an upload in parts", &target, async move { begin(&from, &to).await })?;
+        let (from, to, deadline) = (Remote::clone(remote), path.clone(), remote.deadline());
+        let started = async move { begin(&from, &to, &deadline).await };
+        let upload = remote.run("starting an upload in parts", &target, started)?;
         // Larger parts are fewer in flight: the memory is the same.
         let most_in_flight = (PARTS_IN_FLIGHT * PART / part_len.max(1)).clamp(1, PARTS_IN_FLIGHT);
         Ok(Self {
@@ -95,16 +95,16 @@ impl Parts {
         let request = match &mut self.upload {
             Upload::Parts(store, id) => {
                 let (store, id, path) = (Arc::clone(store), id.clone(), self.path.clone());
-                let (line, limits) = (Arc::clone(&self.line), self.remote.limits);
+                let (line, patience) = (Arc::clone(&self.line), self.remote.patience());
                 let (index, len) = (self.ids.len() + self.in_flight.len(), part.len() as u64);
                 self.remote.io.handle().spawn(async move {
                     let send = || store.put_part(&path, &id, index, payload.clone());
-                    line.send(len, limits, send).await.map(Some)
+                    line.send(len, patience, send).await.map(Some)
                 })
             }
             Upload::Whole(Some(upload)) => {
                 let (part, deadline) =
-                    (upload.put_part(payload), self.remote.limits.whole(part.len() as u64));
+                    (upload.put_part(payload), self.remote.patience().whole(part.len() as u64));
                 self.remote.io.handle().spawn(async move { deadline.once(0, part).await.map(|()| None) })
             }
             Upload::Whole(None) => return Err(Error::new(ErrorKind::Io, "the upload is gone")),
@@ -138,19 +138,20 @@ impl Parts {
         }
         let (remote, path, ids) =
             (Remote::clone(&self.remote), self.path.clone(), std::mem::take(&mut self.ids));
+        let patience = self.remote.patience();
         let completed = match &mut self.upload {
             Upload::Parts(store, id) => {
                 let (store, id) = (Arc::clone(store), id.clone());
                 self.remote
                     .io
-                    .run(async move { complete_surely(&remote, &*store, &path, &id, ids, len).await })?
+                    .run(async move { complete_surely(&remote, patience, &*store, &path, &id, ids, len).await })?
             }
             Upload::Whole(upload) => {
                 let Some(mut whole) = upload.take() else { return Ok(()) };
                 let (whole, completed) = self.remote.io.run(async move {
-                    let deadline = remote.limits.whole(2 * PART as u64);
+                    let deadline = patience.clone().whole(2 * PART as u64);
                     let completed = match deadline.once(0, whole.complete()).await {
-                        Err(_) if is_there(&*remote.store, &path, len, remote.limits).await => Ok(()),
+                        Err(_) if is_there(&*remote.store, &path, len, &patience).await => Ok(()),
                         completed => completed.map(drop),
                     };
                     (whole, completed)
@@ -165,8 +166,7 @@ impl Parts {
     }
 }
 
-async fn begin(remote: &Remote, path: &Path) -> Result<Upload, StoreError> {
-    let deadline = remote.deadline();
+async fn begin(remote: &Remote, path: &Path, deadline: &Deadline) -> Result<Upload, StoreError> {
     match &remote.parts {
         // Started again after a lost reply, the first one is left to the bucket's life cycle.
         Some(parts) => {
@@ -183,6 +183,7 @@ async fn begin(remote: &Remote, path: &Path) -> Result<Upload, StoreError> {
 /// Completes the upload; an error is none when the object is there.
 async fn complete_surely(
     remote: &Remote,
+    patience: Patience,
     parts: &dyn MultipartStore,
     path: &Path,
     id: &MultipartId,
@@ -190,11 +191,11 @@ async fn complete_surely(
     len: u64,
 ) -> Result<(), StoreError> {
     // Stores take their time to put a large object together.
-    let (deadline, mut tries) = (remote.limits.begin(2 * PART as u64), Tries::default());
+    let (deadline, mut tries) = (patience.begin(2 * PART as u64), Tries::default());
     loop {
         let complete = parts.complete_multipart(path, id, ids.clone());
         let Err(error) = deadline.once(2 * PART as u64, complete).await else { return Ok(()) };
-        if is_there(&*remote.store, path, len, remote.limits).await {
+        if is_there(&*remote.store, path, len, &patience).await {
             return Ok(());
         }
         if !deadline.again(&mut tries, error).await {
@@ -204,8 +205,8 @@ async fn complete_surely(
 }
 
 /// A lost reply: the name is ours alone, so an object of the right length there is this one.
-async fn is_there(store: &dyn ObjectStore, path: &Path, len: u64, limits: Limits) -> bool {
-    let found = limits.begin(0).once(0, store.head(path)).await;
+async fn is_there(store: &dyn ObjectStore, path: &Path, len: u64, patience: &Patience) -> bool {
+    let found = patience.begin(0).once(0, store.head(path)).await;
     found.is_ok_and(|meta| meta.size == len)
 }
 
@@ -251,18 +252,19 @@ impl Line {
     async fn send<F: Future<Output = Result<PartId, StoreError>>>(
         &self,
         len: u64,
-        limits: Limits,
+        patience: Patience,
         send: impl Fn() -> F,
     ) -> Result<PartId, StoreError> {
         let ended = || StoreError::Generic { store: "tensorkeep", source: "another part has failed".into() };
         loop {
             let place = self.places.acquire().await.map_err(|_| ended())?;
-            let (deadline, mut tries) = (limits.begin(len), Tries::default());
+            let (deadline, mut tries) = (patience.begin(len), Tries::default());
             loop {
                 let (begin, is_alone) = (Instant::now(), self.count.load(Ordering::SeqCst) == 1);
                 let error = match deadline.once(len, send()).await {
                     Ok(id) => {
-                        if self.adapt(begin.elapsed(), limits.allowance(len)) {
+                        patience.moved(len);
+                        if self.adapt(begin.elapsed(), patience.limits.allowance(len)) {
                             place.forget();
                         }
                         return Ok(id);

@@ -108,7 +108,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         runtime.unwrap().block_on(async {
             let store = Scripted::of(&[put]);
-            let deadline = Limits::of(Duration::from_secs(60)).begin(0);
+            let deadline = Limits::of(Duration::from_secs(60)).patience().begin(0);
             race(&store, &Path::from("race"), &deadline).await.unwrap()
         })
     }

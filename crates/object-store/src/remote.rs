@@ -1,7 +1,7 @@
 //! What an engine, its uploads and its open objects share: the store, the runtime, the time that calls may take, and where
 //! in the store the run is. Turns keys to paths and store errors to this library's; knows no protocol.
 
-use crate::deadline::{Deadline, Limits};
+use crate::deadline::{Deadline, Limits, Patience};
 use crate::error::explain;
 use crate::runtime::Io;
 use object_store::list::PaginatedListStore;
@@ -57,7 +57,12 @@ impl Remote {
 
     /// The deadline of a call that begins now and moves no data.
     pub(crate) fn deadline(&self) -> Deadline {
-        self.limits.begin(0)
+        self.patience().begin(0)
+    }
+
+    /// What a call may take that this thread makes now.
+    pub(crate) fn patience(&self) -> Patience {
+        self.limits.patience()
     }
 
     /// Runs a request; `what` it is for, on the object of `key`.

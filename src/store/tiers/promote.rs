@@ -77,7 +77,11 @@ impl Remote {
             };
             let Some(name) = name else { return errors };
             tried.insert(name);
-            if let Err(error) = self.reach(core).and_then(|()| self.promote(core, name)) {
+            let promoted = core.timed(|| {
+                self.reach(core)?;
+                self.promote(core, name)
+            });
+            if let Err(error) = promoted {
                 let for_ever = is_for_ever(&error);
                 errors.push(error);
                 if !for_ever {

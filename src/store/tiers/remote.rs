@@ -3,6 +3,7 @@
 
 use super::queue::Queue;
 use super::upward::Upward;
+use crate::deadline::CallDeadline;
 use crate::engine::{Engine, Lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::attempt::{self, Attempt, Writer};
@@ -258,6 +259,8 @@ fn answer_until<T: Send + 'static>(
     ask: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let (answer, answers) = channel();
+    let deadline = CallDeadline::after(until.saturating_duration_since(Instant::now()));
+    let ask = move || deadline.enter(ask);
     let thread = std::thread::Builder::new().name("tensorkeep-remote".to_owned());
     thread
         .spawn(move || drop(answer.send(ask())))

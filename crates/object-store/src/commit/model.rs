@@ -178,7 +178,7 @@ async fn check(puts: &[Put], reads: &[Read]) -> &'static str {
         ..Scripted::default()
     };
     let path = Path::from("object");
-    let deadline = Limits::of(Duration::from_secs(60)).begin(0);
+    let deadline = Limits::of(Duration::from_secs(60)).patience().begin(0);
     let outcome = create(&store, &path, Bytes::from_static(b"ours"), [7; 16], &deadline).await;
     let now = bytes_at(&store.inner, &path).await;
     store.arrive(true).await;
