@@ -152,18 +152,29 @@ impl Attempt {
     /// # Errors
     /// `Fenced`, and whatever the engine says.
     pub(super) fn check(&self, engine: &dyn Engine) -> Result<Board> {
-        Ok(self.look(engine, &[ATTEMPTS])?.board())
+        Ok(self.look(engine, &[ATTEMPTS], vec![])?.board())
     }
 
-    /// As [`Attempt::check`], by a look at `attempts/` and other folders of the run, which is the answer.
+    /// As [`Attempt::check`], by a look at `attempts/` and other folders of the run, which is the answer. It is not from before
+    /// this attempt was taken, nor from before it wrote those objects.
     ///
     /// # Errors
     /// As [`Attempt::check`].
-    pub(super) fn look(&self, engine: &dyn Engine, folders: &[&'static str]) -> Result<Look> {
-        let mut absent = Absent::default();
+    pub(super) fn look(
+        &self,
+        engine: &dyn Engine,
+        folders: &[&'static str],
+        mut written: Vec<String>,
+    ) -> Result<Look> {
+        if !self.pending.load(Ordering::Acquire) {
+            written.push(attempt_key(self.number));
+        }
+        let (mut absent, mut unlisted) = (Absent::default(), Absent::default());
         loop {
             let look = Look::at(engine, folders).map_err(|error| self.removed(engine, error))?;
-            if self.is_newest(look.board().newest, engine, &mut absent)? {
+            if self.is_newest(look.board().newest, engine, &mut absent)?
+                && !look.is_to_be_asked_again(engine, &written, &mut unlisted)?
+            {
                 return Ok(look);
             }
         }
@@ -197,7 +208,8 @@ impl Attempt {
     /// As [`Attempt::check`], by two small reads where all is well. Numbers are taken without gaps, so whoever is newer has left
     /// the next one.
     pub(super) fn check_by_number(&self, engine: &dyn Engine) -> Result<()> {
-        let is_own = content(engine, self.number, &self.content).is_ok_and(|there| there[..] == self.content[..]);
+        let is_own =
+            content(engine, self.number, &self.content).is_ok_and(|there| there[..] == self.content[..]);
         let next = self.number.checked_add(1).filter(|_| is_own);
         let is_last = next.is_some_and(|next| {
             engine.open(&attempt_key(next)).is_err_and(|error| absent::is_absence(&error))
@@ -225,12 +237,14 @@ impl Attempt {
     /// Says that this attempt goes on from a checkpoint, so that nobody deletes it, and returns whether somebody is about
     /// to. As with a pin, one of the two sees the other.
     pub(super) fn go_on_from(&self, name: Name, engine: &dyn Engine) -> Result<bool> {
-        match engine.mark(&resumed_key(self.number, name)) {
+        let mark = resumed_key(self.number, name);
+        let written = match engine.mark(&mark) {
             // A full disk and a folder that cannot be written have no writer beside this one that deletes.
-            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NoSpace) => {}
-            marked => marked?,
-        }
-        Ok(self.check(engine)?.is_being_deleted(name))
+            Err(error) if error.kind() == ErrorKind::NoSpace => vec![],
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => vec![mark],
+        };
+        Ok(self.look(engine, &[ATTEMPTS], written)?.board().is_being_deleted(name))
     }
 
     /// Takes that back.

@@ -92,12 +92,6 @@ impl Reader {
         Ok(Look::at(&*self.engine, &["", DAMAGED])?.checkpoints())
     }
 
-    /// Whether nothing is there that training could go on from, nor was.
-    pub(super) fn is_empty(&self) -> Result<bool> {
-        let look = Look::at(&*self.engine, &["", DAMAGED])?;
-        Ok(look.checkpoints().is_empty() && look.damaged().is_empty())
-    }
-
     /// All checkpoints with what they say of themselves, oldest first. What was deleted meanwhile is left out, what
     /// cannot be read is listed with the reason.
     ///
@@ -117,12 +111,13 @@ impl Reader {
         Ok(self.find_all()?.into_iter().map(Found::candidate).collect())
     }
 
-    /// The same, of a look that also says that this attempt is the newest.
+    /// The same, of a look that also says that this attempt is the newest, and was so when it had saved this one.
     ///
     /// # Errors
     /// `Fenced`; what listing, and reading the attempt, say.
-    pub(super) fn candidates_of(&self, attempt: &Attempt) -> Result<Vec<Candidate>> {
-        let all = self.find_in(|| attempt.look(&*self.engine, &[ATTEMPTS, PINS, "", DAMAGED]))?;
+    pub(super) fn candidates_of(&self, attempt: &Attempt, saved: Name) -> Result<Vec<Candidate>> {
+        const FOLDERS: [&str; 4] = [ATTEMPTS, PINS, "", DAMAGED];
+        let all = self.find_in(|| attempt.look(&*self.engine, &FOLDERS, vec![saved.key()]))?;
         Ok(all.into_iter().map(Found::candidate).collect())
     }
 

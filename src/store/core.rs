@@ -5,7 +5,7 @@ use super::catalog::Reader;
 use super::clock::seconds_since_1970;
 use super::cost::LastSave;
 use super::deletion::{self, Inherited};
-use super::naming::Name;
+use super::naming::{ATTEMPTS, DAMAGED, Name};
 use super::resume::Resumed;
 use super::retention::Spared;
 use super::run_id::{self, RunId};
@@ -84,7 +84,9 @@ impl Core {
         deletion::clear_marks(reader.engine(), &here);
         remote.as_ref().map_or(Ok(()), |remote| remote.clear_marks(attempt.number, &writer))?;
         // Asked again behind the attempt: without a lock another writer may have saved since.
-        let has_begun = AtomicBool::new(names.is_empty() && reader.is_empty()?);
+        let is_empty =
+            || attempt.look(reader.engine(), &["", DAMAGED, ATTEMPTS], vec![]).map(|look| look.is_empty());
+        let has_begun = AtomicBool::new(names.is_empty() && is_empty()?);
         let (last_save, saving, deleting, saves, has_warned, known) = Default::default();
         let schedule = Mutex::new(schedule);
         Ok(Self {

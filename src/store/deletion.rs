@@ -60,14 +60,14 @@ impl By<'_> {
         }
     }
 
-    /// What the run's folders say, as long as nobody has taken over.
-    fn look(self, engine: &dyn Engine) -> Result<Look> {
+    /// What the run's folders say behind these marks, as long as nobody has taken over.
+    fn look(self, engine: &dyn Engine, marks: Vec<String>) -> Result<Look> {
         const FOLDERS: [&str; 3] = [PINS, ATTEMPTS, DAMAGED];
         let newest = match self {
-            Self::Writer(attempt) => return attempt.look(engine, &FOLDERS),
+            Self::Writer(attempt) => return attempt.look(engine, &FOLDERS, marks),
             Self::Tool { newest, .. } => newest,
         };
-        let look = Look::at(engine, &FOLDERS)?;
+        let look = Look::behind(engine, &FOLDERS, &marks)?;
         let found = look.board().newest;
         if found == newest {
             return Ok(look);
@@ -94,23 +94,28 @@ pub(super) struct Deleted {
 /// # Errors
 /// `Fenced`, and what listing says: then nothing was deleted.
 pub(super) fn delete(engine: &dyn Engine, by: By<'_>, names: &[Name]) -> Result<Deleted> {
-    let (maker, mut done, mut marked) = (by.maker(), Deleted::default(), Vec::new());
+    let (maker, mut done) = (by.maker(), Deleted::default());
+    let (mut marked, mut marks) = (Vec::new(), Vec::new());
     for &name in names {
-        match engine.mark(&deletes_key(&maker, name)) {
-            // Left by a deletion of ours that failed.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => marked.push(name),
+        let mark = deletes_key(&maker, name);
+        match engine.mark(&mark) {
             // A disk so full that it has no place for the name of an empty file must be emptied all the same. What is
             // left is a look right before the deletion.
-            Err(error) if error.kind() == ErrorKind::NoSpace => marked.push(name),
-            Err(error) => done.failed.push((name, error)),
-            Ok(()) => marked.push(name),
+            Err(error) if error.kind() == ErrorKind::NoSpace => {}
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                done.failed.push((name, error));
+                continue;
+            }
+            // There already: left by a deletion of ours that failed.
+            _ => marks.push(mark),
         }
+        marked.push(name);
     }
     if marked.is_empty() {
         return Ok(done);
     }
     let take_back = |name| drop(engine.unmark(&deletes_key(&maker, name)));
-    let look = match by.look(engine) {
+    let look = match by.look(engine, marks) {
         Ok(look) => look,
         Err(error) => {
             marked.into_iter().for_each(take_back);
@@ -201,12 +206,13 @@ pub(super) fn tool_maker() -> String {
     format!("{TOOL}{}-{:032x}", std::process::id(), u128::from_be_bytes(fresh_nonce()))
 }
 
-/// Whether a checkpoint is still being deleted after a moment of patience: a deleter that lives is done, or has withdrawn,
+/// Whether a checkpoint, which has this pin, is still being deleted after a moment of patience: a deleter that lives is done, or has withdrawn,
 /// within milliseconds.
-pub(super) fn is_being_deleted(engine: &dyn Engine, name: Name) -> Result<bool> {
+pub(super) fn is_being_deleted(engine: &dyn Engine, name: Name, pin: &str) -> Result<bool> {
     const PAUSES: u32 = 20;
     for pause in 0..PAUSES {
-        if !Board::read(engine)?.is_being_deleted(name) {
+        let look = Look::behind(engine, &[PINS, ATTEMPTS], &[pin.to_owned()])?;
+        if !look.board().is_being_deleted(name) {
             return Ok(false);
         }
         if clock::is_scripted() {

@@ -1,13 +1,14 @@
-//! One look at a run's folders, and what it shows: checkpoints, pins, marks, attempts. Knows the names of all of them, and
-//! opens nothing.
+//! One look at a run's folders, and what it shows: checkpoints, pins, marks, attempts. A listing may be behind, where storage
+//! answers from a replica or a cache; who has to see what others did before his own last write asks until it shows that.
 
+use super::absent::{self, Absent};
 use super::naming::{
     ATTEMPTS, DAMAGED, Name, PINS, attempt_of_key, damaged_mark_key, deletes_of_key, resumed_of_key,
 };
 use super::record::State;
 use super::retention::Candidate;
 use crate::engine::{Engine, Entry};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -53,6 +54,46 @@ impl Look {
         Ok(Self(folders.iter().copied().zip(listed).collect()))
     }
 
+    /// As [`Look::at`], not from before these objects were there, which the caller has written.
+    ///
+    /// # Errors
+    /// What listing says; `Io` when one of them is there and is not listed.
+    pub(super) fn behind(engine: &dyn Engine, folders: &[&'static str], written: &[String]) -> Result<Self> {
+        let mut absent = Absent::default();
+        loop {
+            let look = Self::at(engine, folders)?;
+            if !look.is_to_be_asked_again(engine, written, &mut absent)? {
+                return Ok(look);
+            }
+        }
+    }
+
+    /// Whether this is from before those objects were there. What somebody has deleted meanwhile is never listed.
+    pub(super) fn is_to_be_asked_again(
+        &self,
+        engine: &dyn Engine,
+        written: &[String],
+        absent: &mut Absent<String>,
+    ) -> Result<bool> {
+        let lacking: Vec<&String> = written.iter().filter(|key| !self.lists(key)).collect();
+        if absent.ask_again(lacking.iter().copied().cloned()) {
+            return Ok(true);
+        }
+        for key in lacking {
+            match engine.open(key) {
+                Err(error) if absent::is_absence(&error) => {}
+                Err(error) => return Err(error),
+                Ok(_) => return Err(behind(engine, key)),
+            }
+        }
+        Ok(false)
+    }
+
+    fn lists(&self, key: &str) -> bool {
+        let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+        self.folder(folder).iter().any(|entry| entry.key == key)
+    }
+
     /// As [`Board`] says it.
     pub(super) fn board(&self) -> Board {
         Board::of(self.folder(ATTEMPTS))
@@ -72,6 +113,11 @@ impl Look {
         self.folder(DAMAGED).iter().map(|damaged| &*damaged.key).collect()
     }
 
+    /// Whether nothing is there that training could go on from, nor was.
+    pub(super) fn is_empty(&self) -> bool {
+        self.checkpoints().is_empty() && self.damaged().is_empty()
+    }
+
     /// The checkpoints, oldest first.
     pub(super) fn checkpoints(&self) -> Vec<Listed> {
         let marks = self.damaged();
@@ -84,6 +130,12 @@ impl Look {
         listed.sort_unstable_by_key(|listed| listed.name);
         listed
     }
+}
+
+fn behind(engine: &dyn Engine, key: &str) -> Error {
+    Error::new(ErrorKind::Io, "was written by this process, and is not listed")
+        .in_object(engine.describe(key))
+        .help("the storage's listings are behind: nothing is deleted and nothing acknowledged by such a one; try again later")
 }
 
 /// What one listing of `attempts/` says.

@@ -39,7 +39,7 @@ impl Name {
         }
         // The pin is written, now it looks: see deletion.rs. It stays where it is when it fails here: another process may
         // have pinned, too, and seen no deletion.
-        if deletion::is_being_deleted(engine, self)? {
+        if deletion::is_being_deleted(engine, self, &self.pin_key())? {
             return Err(deletion::busy(engine, self));
         }
         let there = engine.open(&self.key()).map(drop);

@@ -6,7 +6,8 @@ use super::catalog::{Reader, is_damage};
 use super::copy::Copied;
 use super::core::Core;
 use super::deletion;
-use super::naming::{Name, damaged_key, damaged_mark_key, is_mark};
+use super::look::Look;
+use super::naming::{ATTEMPTS, DAMAGED, Name, damaged_key, damaged_mark_key, is_mark};
 use super::tiers::{Remote, Tier};
 use crate::checkpoint::Checkpoint;
 use crate::engine::{Engine, fresh_nonce};
@@ -63,6 +64,31 @@ pub struct Skipped {
 /// A checkpoint in one of the tiers.
 type Place = (Name, Tier);
 
+/// All checkpoints, newest first, of each the local one first.
+#[derive(Default)]
+struct Places {
+    /// Those that nobody is about to delete, and those that somebody is.
+    sound: Vec<Place>,
+    condemned: Vec<Place>,
+    /// Why the remote tier was not asked.
+    remote_error: Option<Error>,
+}
+
+impl Places {
+    fn add(&mut self, look: &Look, tier: Tier) {
+        let board = look.board();
+        for listed in look.checkpoints().into_iter().filter(|listed| !listed.is_marked) {
+            let is_condemned = board.is_being_deleted(listed.name);
+            let those = if is_condemned { &mut self.condemned } else { &mut self.sound };
+            those.push((listed.name, tier));
+        }
+    }
+
+    fn all(&mut self) -> [&mut Vec<Place>; 2] {
+        [&mut self.sound, &mut self.condemned]
+    }
+}
+
 /// What walking along the places came to.
 enum Walk {
     Found(Place, Box<Checkpoint>, Progress),
@@ -74,58 +100,61 @@ enum Walk {
 impl Core {
     pub(super) fn resume(&self) -> Result<Resumed> {
         self.remote.iter().for_each(Remote::begin_call);
-        self.resume_from(None)
+        self.resume_from(None, self.places()?)
     }
 
     pub(super) fn resume_at(&self, step: u64) -> Result<Resumed> {
         self.remote.iter().for_each(Remote::begin_call);
-        let (places, remote_error) = self.places()?;
-        if places.iter().any(|(name, _)| name.attempt == self.attempt.number) {
+        let mut places = self.places()?;
+        let all: Vec<Name> = places.all().into_iter().flatten().map(|(name, _)| *name).collect();
+        if all.iter().any(|name| name.attempt == self.attempt.number) {
             return Err(Error::invalid(
                 "this attempt has saved already: what it saves after going back would be older",
             )
             .in_object(self.reader.engine().describe(""))
             .help("open the store again, then go back"));
         }
-        let newest = places.iter().find(|(name, _)| name.step == step).map(|(name, _)| *name);
-        let name = newest.map_or_else(|| self.reader.find(step), Ok).map_err(|error| match remote_error {
-            Some(unreachable) => error.help(NOT_ASKED).because(unreachable),
-            None => error,
-        })?;
-        self.resume_from(Some(name))
+        let newest = all.into_iter().filter(|name| name.step == step).max();
+        let name = match newest.map_or_else(|| self.reader.find(step), Ok) {
+            Ok(name) => name,
+            Err(error) => {
+                return Err(match places.remote_error {
+                    Some(unreachable) => error.help(NOT_ASKED).because(unreachable),
+                    None => error,
+                });
+            }
+        };
+        self.resume_from(Some(name), places)
     }
 
-    /// All checkpoints, newest first, of each the local one first; and why the remote tier was not asked.
-    fn places(&self) -> Result<(Vec<Place>, Option<Error>)> {
-        let mut places: Vec<Place> =
-            self.reader.names()?.into_iter().map(|name| (name, Tier::Local)).collect();
-        let there = self.remote.as_ref().map(Remote::names).transpose()?;
-        let (there, remote_error) = there.unwrap_or_default();
-        places.extend(there.into_iter().map(|name| (name, Tier::Remote)));
-        places.sort_by_key(|&(name, tier)| (Reverse(name), tier));
-        Ok((places, remote_error))
-    }
-
-    /// Which of them nobody is about to delete, and which somebody is.
-    fn apart(&self, places: Vec<Place>) -> Result<(Vec<Place>, Vec<Place>)> {
-        let local = self.attempt.check(self.reader.engine())?;
-        let remote = self.remote.as_ref().map(|remote| remote.check(&self.attempt)).transpose()?.flatten();
-        Ok(places.into_iter().partition(|&(name, tier)| match tier {
-            Tier::Local => !local.is_being_deleted(name),
-            Tier::Remote => !remote.as_ref().is_some_and(|board| board.is_being_deleted(name)),
-        }))
+    fn places(&self) -> Result<Places> {
+        const FOLDERS: [&str; 3] = ["", DAMAGED, ATTEMPTS];
+        let mut places = Places::default();
+        places.add(&self.attempt.look(self.reader.engine(), &FOLDERS, vec![])?, Tier::Local);
+        if let Some(remote) = &self.remote {
+            if let Some(there) = remote.look_as(&self.attempt, &FOLDERS)? {
+                places.add(&there, Tier::Remote);
+            }
+            places.remote_error = remote.unreachable();
+        }
+        for those in places.all() {
+            those.sort_by_key(|&(name, tier)| (Reverse(name), tier));
+        }
+        Ok(places)
     }
 
     /// Resumes from the newest that verifies, or from exactly this one. That there is nothing to resume from is believed
     /// only of a listing that has nothing: what is listed and is not there is listed again.
-    fn resume_from(&self, only: Option<Name>) -> Result<Resumed> {
+    fn resume_from(&self, only: Option<Name>, mut places: Places) -> Result<Resumed> {
         let (mut skipped, mut absent) = (Vec::new(), Absent::default());
         loop {
-            let (mut places, remote_error) = self.places()?;
-            places.retain(|&(name, _)| only.is_none_or(|only| only == name));
+            for those in places.all() {
+                those.retain(|&(name, _)| only.is_none_or(|only| only == name));
+            }
+            let remote_error = places.remote_error.take();
             // Better than nothing is also what another process is about to delete.
             match self.walk(places, only.is_none(), &mut skipped, &mut absent)? {
-                Walk::ListAgain => {}
+                Walk::ListAgain => places = self.places()?,
                 Walk::Found((name, tier), checkpoint, progress) => {
                     self.known().resumed_from = Some(name);
                     self.begin();
@@ -153,12 +182,12 @@ impl Core {
     /// Tries one after the other. What is being deleted comes last, or is an error where only one will do.
     fn walk(
         &self,
-        newest_first: Vec<Place>,
+        places: Places,
         takes_condemned: bool,
         skipped: &mut Vec<Skipped>,
         absent: &mut Absent<Place>,
     ) -> Result<Walk> {
-        let (sound, mut condemned) = self.apart(newest_first)?;
+        let Places { sound, mut condemned, .. } = places;
         let (mut queue, mut is_last_resort) = (VecDeque::from(sound), false);
         loop {
             if queue.is_empty() && takes_condemned && !is_last_resort {

@@ -61,7 +61,8 @@ impl Core {
     /// Commits, then rotates. An error says which step it was.
     pub(super) fn save_because(&self, snapshot: &Snapshot<'_>, why: &str, stall: &Stall) -> Result<Saved> {
         let name = Name { attempt: self.attempt.number, step: progress_of(snapshot)?.step };
-        self.timed(|| self.save_as(name, snapshot, why, stall)).map_err(|error| error.in_save_of_step(name.step))
+        self.timed(|| self.save_as(name, snapshot, why, stall))
+            .map_err(|error| error.in_save_of_step(name.step))
     }
 
     fn save_as(&self, name: Name, snapshot: &Snapshot<'_>, why: &str, stall: &Stall) -> Result<Saved> {
@@ -70,7 +71,7 @@ impl Core {
         let committing = Timer::start();
         let written = self.commit(snapshot, name, why)?;
         self.last_save.was(name.step, committing.elapsed(), stall);
-        let seen = match self.look_behind_the_commit() {
+        let seen = match self.look_behind_the_commit(name) {
             // What a fenced writer committed is none of the run's.
             Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
             seen => seen,
@@ -108,10 +109,10 @@ impl Core {
     ///
     /// The same look tells what rotation chooses from: nothing in a run that keeps everything, which would list all it has
     /// for each save.
-    fn look_behind_the_commit(&self) -> Result<Vec<Candidate>> {
+    fn look_behind_the_commit(&self, saved: Name) -> Result<Vec<Candidate>> {
         match self.settings.keep.is_all() {
-            true => self.attempt.check(self.reader.engine()).map(|_| vec![]),
-            false => self.reader.candidates_of(&self.attempt),
+            true => self.attempt.check_by_number(self.reader.engine()).map(|()| vec![]),
+            false => self.reader.candidates_of(&self.attempt, saved),
         }
     }
 

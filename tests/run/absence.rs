@@ -57,8 +57,8 @@ fn a_checkpoint_deleted_before_it_is_opened_is_no_run_that_begins_from_nothing()
     let engine = Hooked::new(run_of(1));
     let store = open(engine.clone(), Keep::all());
     let inner = engine.inner.clone();
-    // Behind the listings that choose it and that begin to resume.
-    engine.set(At::AfterList, "", 1, move || inner.delete(&key(1)).unwrap());
+    // Behind the listing that chooses it.
+    engine.set(At::AfterList, "", 0, move || inner.delete(&key(1)).unwrap());
     let error = store.resume_at(1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
     assert_eq!(save(&store, 2).unwrap_err().kind(), ErrorKind::Invalid, "nothing was resumed from");

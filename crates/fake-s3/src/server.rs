@@ -254,12 +254,7 @@ fn before(fault: Option<Fault>) -> Before {
 }
 
 /// Does a request as a proxy before the store may do it: twice, later again, or out of what it remembers.
-fn proxied(
-    objects: &Objects,
-    life: &Life,
-    request: Request,
-    fault: Option<Fault>,
-) -> io::Result<Response> {
+fn proxied(objects: &Objects, life: &Life, request: Request, fault: Option<Fault>) -> io::Result<Response> {
     let listing = request.query("list-type").map(|_| format!("{}{:?}", request.path, request.query));
     let has_body = request.method == "GET";
     let again = matches!(fault, Some(Fault::Twice | Fault::TwiceLate)).then(|| request.clone());

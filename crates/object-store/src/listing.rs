@@ -75,9 +75,11 @@ impl Remote {
             return Ok(self.list_pages(folder, direct, usize::MAX)?.unwrap_or_default());
         }
         let (remote, path, patience) = (self.clone(), self.path(folder), self.patience());
-        self.run("listing", folder, async move {
-            list_at_once(&*remote.store, &path, direct, patience).await
-        })
+        self.run(
+            "listing",
+            folder,
+            async move { list_at_once(&*remote.store, &path, direct, patience).await },
+        )
     }
 
     /// Page by page; None when there are more pages than that, and on a store without them.

@@ -142,9 +142,9 @@ impl Parts {
         let completed = match &mut self.upload {
             Upload::Parts(store, id) => {
                 let (store, id) = (Arc::clone(store), id.clone());
-                self.remote
-                    .io
-                    .run(async move { complete_surely(&remote, patience, &*store, &path, &id, ids, len).await })?
+                self.remote.io.run(async move {
+                    complete_surely(&remote, patience, &*store, &path, &id, ids, len).await
+                })?
             }
             Upload::Whole(upload) => {
                 let Some(mut whole) = upload.take() else { return Ok(()) };

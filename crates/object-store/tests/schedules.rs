@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Engine, Memory};
-use tensorkeep::{Checkpoint, Error, ErrorKind, Keep, Progress, Reader, Resumed, Settings, Snapshot, Store, Tier};
+use tensorkeep::{
+    Checkpoint, Error, ErrorKind, Keep, Progress, Reader, Resumed, Settings, Snapshot, Store, Tier,
+};
 
 /// What a call of the store may take: long enough for several tries of a request that hangs.
 const DEADLINE: Duration = Duration::from_millis(600);
@@ -76,7 +78,8 @@ impl Schedule {
     }
 
     fn next(&mut self) -> u64 {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.random >> 33
     }
 
@@ -86,8 +89,12 @@ impl Schedule {
 
     fn run(mut self) {
         let per_mille = [20, 60, 120][self.next() as usize % 3];
-        let kinds: Vec<Fault> = (0..1 + self.next() % 6).map(|_| FAULTS[self.next() as usize % FAULTS.len()]).collect();
-        self.done.push(format!("{per_mille} of 1000 requests fail by {kinds:?}, local tier: {}", self.local.is_some()));
+        let kinds: Vec<Fault> =
+            (0..1 + self.next() % 6).map(|_| FAULTS[self.next() as usize % FAULTS.len()]).collect();
+        self.done.push(format!(
+            "{per_mille} of 1000 requests fail by {kinds:?}, local tier: {}",
+            self.local.is_some()
+        ));
         self.server.faults().fail_by_chance(self.seed, per_mille, &kinds);
         for _ in 0..10 {
             match self.next() % 8 {
@@ -108,7 +115,12 @@ impl Schedule {
     }
 
     /// Does something within the deadline.
-    fn timed<T>(&mut self, what: &str, calls: u32, call: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+    fn timed<T>(
+        &mut self,
+        what: &str,
+        calls: u32,
+        call: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         self.done.push(what.to_owned());
         let begin = Instant::now();
         let result = call(self);
@@ -165,7 +177,10 @@ impl Schedule {
         };
         let step = resumed.next_step();
         let is_excused = !is_healed && !resumed.skipped.is_empty();
-        self.must(step >= known || is_excused, &format!("resumed from {step}, and {known} was acknowledged: {resumed:?}"));
+        self.must(
+            step >= known || is_excused,
+            &format!("resumed from {step}, and {known} was acknowledged: {resumed:?}"),
+        );
         if let Some(checkpoint) = &resumed.checkpoint {
             self.must(is_of(checkpoint, step), &format!("step {step} holds other bytes"));
         }
@@ -177,11 +192,14 @@ impl Schedule {
         }
         self.step += 1;
         let (step, large) = (self.step, self.one_in(3));
-        let saved = self.timed(&format!("save {step}"), 1, |it| save(it.store.as_ref().unwrap(), step, large));
+        let saved =
+            self.timed(&format!("save {step}"), 1, |it| save(it.store.as_ref().unwrap(), step, large));
         match saved {
             Ok(()) if self.local.is_some() => self.here = step,
             Ok(()) => self.remote = step,
-            Err(error) if error.kind() == ErrorKind::Fenced => self.must(false, "fenced without another writer"),
+            Err(error) if error.kind() == ErrorKind::Fenced => {
+                self.must(false, "fenced without another writer")
+            }
             Err(_) => {}
         }
     }
@@ -190,7 +208,8 @@ impl Schedule {
         if self.local.is_none() || self.store.is_none() {
             return;
         }
-        let waited = self.timed("wait for the remote tier", 8, |it| it.store.as_ref().unwrap().wait_for(Tier::Remote));
+        let waited =
+            self.timed("wait for the remote tier", 8, |it| it.store.as_ref().unwrap().wait_for(Tier::Remote));
         if waited.is_ok() {
             self.remote = self.remote.max(self.here);
         }
@@ -238,7 +257,10 @@ impl Schedule {
         let reader = Reader::new(by_url(&self.server, "s3://bucket/run", DEADLINE * 100));
         for listed in reader.listed().unwrap() {
             let verified = reader.open_name(listed.name).and_then(|checkpoint| checkpoint.verify());
-            self.must(verified.is_ok(), &format!("{} is there and not whole: {:?}", listed.name, verified.err()));
+            self.must(
+                verified.is_ok(),
+                &format!("{} is there and not whole: {:?}", listed.name, verified.err()),
+            );
             self.must(!listed.is_marked, &format!("{} is whole, and marked as damaged", listed.name));
         }
         let store = self.reopen();

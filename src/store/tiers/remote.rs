@@ -12,7 +12,7 @@ use crate::store::catalog::Reader;
 use crate::store::clock::{self, seconds_since_1970};
 use crate::store::deletion::{Inherited, clear_marks};
 use crate::store::keep::Keep;
-use crate::store::look::Board;
+use crate::store::look::{Board, Look};
 use crate::store::naming::Name;
 use crate::store::retention::{self, Candidate, Spared};
 use crate::store::run_id::{self, RunId};
@@ -110,16 +110,14 @@ impl Remote {
         self.or_unreachable(true, move |reader| attempt.take_in(reader.engine()))
     }
 
-    /// Names of the checkpoints there, or why it cannot be reached.
-    pub(in crate::store) fn names(&self) -> Result<(Vec<Name>, Option<Error>)> {
-        let names = self.or_unreachable(vec![], Reader::names)?;
-        Ok((names, self.unreachable()))
-    }
-
-    /// What `attempts/` says there; None while it cannot be reached.
-    pub(in crate::store) fn check(&self, attempt: &Attempt) -> Result<Option<Board>> {
+    /// What its folders say there; None while it cannot be reached.
+    pub(in crate::store) fn look_as(
+        &self,
+        attempt: &Attempt,
+        folders: &'static [&'static str],
+    ) -> Result<Option<Look>> {
         let attempt = attempt.clone();
-        self.or_unreachable(None, move |reader| attempt.check(reader.engine()).map(Some))
+        self.or_unreachable(None, move |reader| attempt.look(reader.engine(), folders, vec![]).map(Some))
     }
 
     /// Takes back what earlier attempts left there.
