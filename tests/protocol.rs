@@ -88,6 +88,15 @@ fn cases() -> Vec<(&'static str, Case)> {
         // Another run in the folder.
         ("a writer whose folder is replaced", replaced(vec![writer(2)])),
         ("a deletion whose folder is replaced", replaced(vec![deletes(vec![FIRST, SECOND])])),
+        // Listings that are behind.
+        (
+            "two writers where listings are behind",
+            Case { stale: 1, ..of_one(Locks::None, vec![writer(1), writer(0)]) },
+        ),
+        (
+            "a writer, and one that pins, where listings are behind",
+            Case { stale: 1, ..of_two(vec![writer(1), pins(FIRST)]) },
+        ),
         // Two tiers.
         (
             "two machines on one remote tier",
@@ -147,8 +156,17 @@ fn every_order_of_three_processes_and_of_longer_programs_keeps_every_promise() {
     let rots = Case { rots: Some(SECOND_KEY), renames: false, ..of_two(vec![writer(1), writer(1)]) };
     let stolen = Case { locks: Locks::Stolen, ..of_two(vec![writer(1), goes_back(1, 1)]) };
     let two_tiers = vec![tiered_keeping("a", 2, 2)];
+    let behind = |case| Case { stale: 1, ..case };
     for (what, case) in [
         ("two writers of an empty run", from_nothing),
+        (
+            "two writers that save where listings are behind",
+            behind(of_one(Locks::None, vec![writer(1), writer(1)])),
+        ),
+        (
+            "a writer, and one that goes back, where listings are behind",
+            behind(of_two(vec![writer(1), goes_back(1, 1)])),
+        ),
         ("two writers of two steps each", of_one(Locks::None, vec![writer(2), writer(2)])),
         ("two writers of three steps whose commits lose replies", lost_replies),
         ("two writers and a reader", of_one(Locks::None, vec![writer(1), writer(1), reader(1)])),
@@ -168,7 +186,7 @@ fn every_order_of_three_processes_and_of_longer_programs_keeps_every_promise() {
 
 /// Which case breaks on which mistake, and the promise that it breaks. The same table is in
 /// docs/CRASH-SAFETY.md.
-const KILLED: [(WrongProtocol, &str, Broken); 18] = {
+const KILLED: [(WrongProtocol, &str, Broken); 19] = {
     use Broken::*;
     let (without, deaths) = ("two writers without locks", "two writers with locks, and deaths");
     [
@@ -198,6 +216,7 @@ const KILLED: [(WrongProtocol, &str, Broken); 18] = {
         (WrongProtocol::PromotionIgnoresDelete, "a deletion while it is being promoted", DeletedIsBack),
         (WrongProtocol::AttemptComparedByNumberOnly, "a writer whose folder is replaced", ForeignIsTouched),
         (WrongProtocol::GcTrustsUnverified, "a gc of a run whose newest is damaged", WholeIsGone),
+        (WrongProtocol::StaleListingsBelieved, "two writers where listings are behind", SavedIsPassedOver),
     ]
 };
 

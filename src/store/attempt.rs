@@ -125,10 +125,12 @@ impl Attempt {
                 upload.append(&self.content)?;
                 Ok(upload.commit(fresh_nonce()))
             });
+        // What is there may be ours: of an earlier try of which nobody heard how it ended.
+        let is_ours = || Ok(content(engine, number, &self.content)?[..] == self.content[..]);
         match committed {
             Ok(Ok(())) => Ok(true),
-            Ok(Err(CommitError::Conflict(_))) => Ok(false),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Ok(Err(CommitError::Conflict(_))) => is_ours(),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => is_ours(),
             Ok(Err(error)) => Err(error.into()),
             Err(error) => Err(error),
         }
@@ -210,11 +212,18 @@ impl Attempt {
     pub(super) fn check_by_number(&self, engine: &dyn Engine) -> Result<()> {
         let is_own =
             content(engine, self.number, &self.content).is_ok_and(|there| there[..] == self.content[..]);
-        let next = self.number.checked_add(1).filter(|_| is_own);
-        let is_last = next.is_some_and(|next| {
-            engine.open(&attempt_key(next)).is_err_and(|error| absent::is_absence(&error))
-        });
-        if is_last { Ok(()) } else { self.check(engine).map(drop) }
+        let Some(next) = self.number.checked_add(1).filter(|_| is_own) else {
+            return self.check(engine).map(drop);
+        };
+        match engine.open(&attempt_key(next)) {
+            Err(error) if absent::is_absence(&error) => Ok(()),
+            // Whatever a listing says that may be behind.
+            Ok(_) => Err(self
+                .check(engine)
+                .err()
+                .unwrap_or_else(|| self.fenced(engine, format!("attempt {next}")))),
+            Err(_) => self.check(engine).map(drop),
+        }
     }
 
     /// Not that no attempt is listed: the run itself is not there.
@@ -280,12 +289,15 @@ fn content(engine: &dyn Engine, attempt: u32, expected: &[u8]) -> Result<Vec<u8>
     small::read(engine, &attempt_key(attempt), LONGEST, |bytes| bytes == expected)
 }
 
-/// Whether two engines have the very same attempt of a number: taken by one writer in both.
-pub(super) fn is_same(number: u32, left: &dyn Engine, right: &dyn Engine) -> Result<bool> {
-    let both = content(left, number, &[]).and_then(|left| Ok(content(right, number, &left)? == left));
-    match both {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        both => both,
+/// Whether an attempt that is listed on one engine is on another, too, taken by one writer in both.
+///
+/// # Errors
+/// What reading says; `Io` when it is not there although it is listed.
+pub(super) fn is_also_on(other: &dyn Engine, number: u32, listed_on: &dyn Engine) -> Result<bool> {
+    let there = content(listed_on, number, &[]).map_err(absent::told)?;
+    match content(other, number, &there) {
+        Err(error) if absent::is_absence(&error) => Ok(false),
+        here => Ok(here? == there),
     }
 }
 

@@ -334,8 +334,11 @@ impl Reader {
             .help("`tensorkeep verify --heal-marks` takes the mark off if it verifies")
     }
 
-    /// What a checkpoint says of itself, where it is known without reading it.
+    /// What a checkpoint says of itself that was just committed.
     pub(super) fn remember(&self, name: Name, state: State) {
+        let mut newest = lock(&self.newest_seen);
+        *newest = (*newest).max(Some(name));
+        drop(newest);
         lock(&self.known).insert(name, Arc::new(state));
     }
 

@@ -58,6 +58,8 @@ pub struct Case {
     pub lost_replies: bool,
     /// What was before, in its order.
     pub before: Vec<Before>,
+    /// How many listings of each process may be of an earlier moment, by up to [`World::LAG`] changes.
+    pub stale: usize,
     /// Who runs now.
     pub processes: Vec<Program>,
     /// This object may rot at any moment.
@@ -72,8 +74,8 @@ impl Case {
     /// Without locks, and nothing befalls anybody.
     pub fn new(before: Vec<Program>, processes: Vec<Program>) -> Self {
         let before = before.into_iter().map(Before::Ran).collect();
-        let (lost_replies, rots, renames, replaced_by) = (false, None, true, None);
-        Self { locks: Locks::None, lost_replies, before, processes, rots, renames, replaced_by }
+        let (lost_replies, stale, rots, renames, replaced_by) = (false, 0, None, true, None);
+        Self { locks: Locks::None, lost_replies, stale, before, processes, rots, renames, replaced_by }
     }
 
     fn programs(&self) -> Vec<Program> {
@@ -89,6 +91,7 @@ impl Case {
         Scene {
             locks: self.locks != Locks::None,
             renames: self.renames,
+            joint: self.stale > 0,
             pins: self.programs().iter().any(Program::pins),
             damage: self.rots.is_some() || self.before.iter().any(|it| matches!(it, Before::Rotted(_))),
             replaced: self.replaced_by.is_some(),
@@ -272,11 +275,17 @@ impl<'c> Search<'c> {
                 answers.push((Arc::clone(&world.objects), Reply::Failed(ErrorKind::Io)));
             }
         }
-        let arrive = |(objects, reply): (Arc<Objects>, Reply)| {
+        let honest = answers.len();
+        let stale = self.stale_answers(world, process, &call, &answers[0].1);
+        answers.extend(stale.into_iter().map(|reply| (Arc::clone(&world.objects), reply)));
+        let arrive = |(at, (objects, reply)): (usize, (Arc<Objects>, Reply))| {
             let node = self.histories.after(world.at[process].node(), reply.clone());
             let mut next = world.clone();
             next.at[process] = At::Alive(node);
-            next.objects = objects;
+            next.becomes(objects, self.case.stale > 0);
+            if at >= honest {
+                *Arc::make_mut(&mut next.past).misled.entry(process).or_default() += 1;
+            }
             match &call {
                 // Who holds a lock that everybody gets changes nothing.
                 Call::Lock if reply == Reply::Done && self.case.locks == Locks::Honest => {
@@ -295,7 +304,7 @@ impl<'c> Search<'c> {
             let heard = self.hear(&mut next, process);
             (next, broken.clone().or(heard))
         };
-        answers.into_iter().map(arrive).collect()
+        answers.into_iter().enumerate().map(arrive).collect()
     }
 
     fn counterexample(

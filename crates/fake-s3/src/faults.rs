@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// Stale listings in a row, by chance.
+const MOST_STALE: usize = 2;
+
 /// How a request fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -93,6 +96,8 @@ struct Chance {
     kinds: Vec<Fault>,
     /// Paths of which an answer was wrong in its bytes: once each, so that a second read is right.
     lied_about: BTreeSet<String>,
+    /// Listings that were stale, one after the other: at most two.
+    stale: usize,
 }
 
 impl Chance {
@@ -106,11 +111,13 @@ impl Chance {
     }
 
     fn fault(&mut self, call: &str) -> Option<Fault> {
-        if self.next() % 1000 >= self.per_mille {
-            return None;
-        }
+        let (is_listing, fails) = (call.contains("list-type"), self.next() % 1000 < self.per_mille);
         let chosen = self.next() as usize % self.kinds.len();
-        let fault = self.kinds[chosen];
+        let fault = Some(self.kinds[chosen]).filter(|_| fails);
+        if is_listing {
+            self.stale = if fault == Some(Fault::StaleList) { self.stale + 1 } else { 0 };
+        }
+        let fault = fault.filter(|fault| *fault != Fault::StaleList || self.stale <= MOST_STALE)?;
         let path = call.split_once('?').map_or(call, |(path, _)| path).to_owned();
         let lies = matches!(fault, Fault::Flip | Fault::Short);
         (!lies || self.lied_about.insert(path)).then_some(fault)
@@ -137,11 +144,11 @@ impl Faults {
     }
 
     /// So many of a thousand requests fail, each by one of these kinds, as follows from the seed and the order of the
-    /// requests. Wrong bytes come from no path twice.
+    /// requests. Wrong bytes come from no path twice, and the third listing is not stale.
     pub fn fail_by_chance(&self, seed: u64, per_mille: u64, kinds: &[Fault]) {
         assert!(!kinds.is_empty(), "a request fails somehow");
         let (kinds, lied_about) = (kinds.to_vec(), BTreeSet::new());
-        self.script().chance = Some(Chance { state: seed, per_mille, kinds, lied_about });
+        self.script().chance = Some(Chance { state: seed, per_mille, kinds, lied_about, stale: 0 });
     }
 
     /// Nothing fails any more.

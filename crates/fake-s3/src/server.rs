@@ -5,7 +5,7 @@ use crate::http::{Request, Response};
 use crate::line::{Line, Slow};
 use crate::objects::Objects;
 use crate::s3;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,8 @@ use std::time::Duration;
 const BUCKET: &str = "bucket";
 /// How much later [`Fault::TwiceLate`] does a request again.
 const LATER: Duration = Duration::from_millis(60);
+/// So many answers to a listing [`Fault::StaleList`] goes back.
+const REMEMBERED: usize = 3;
 /// Between the drops of [`Fault::Trickle`].
 const TRICKLE: Duration = Duration::from_millis(10);
 
@@ -35,8 +37,8 @@ struct Life {
     connections: Mutex<Vec<TcpStream>>,
     ignores_conditions: bool,
     line: Line,
-    /// The last answer to each listing.
-    listings: Mutex<HashMap<String, Response>>,
+    /// The last answers to each listing, the oldest first.
+    listings: Mutex<HashMap<String, VecDeque<Response>>>,
 }
 
 impl Server {
@@ -272,12 +274,16 @@ fn proxied(objects: &Objects, life: &Life, request: Request, fault: Option<Fault
     }
     if let Some(listing) = listing {
         let mut remembered = life.listings.lock().unwrap_or_else(PoisonError::into_inner);
+        let earlier = remembered.entry(listing).or_default();
         if fault == Some(Fault::StaleList)
-            && let Some(stale) = remembered.get(&listing)
+            && let Some(stale) = earlier.front()
         {
             return Ok(stale.clone());
         }
-        remembered.insert(listing, response.clone());
+        earlier.push_back(response.clone());
+        if earlier.len() > REMEMBERED {
+            earlier.pop_front();
+        }
     }
     match fault {
         Some(Fault::Flip) if has_body => response.body.flip(),

@@ -177,19 +177,28 @@ impl ObjectBlob {
             let commit = deadline.retry(0, || store.head(&at)).await;
             (deadline.retry(0, || store.head(&path)).await, commit.is_ok())
         });
-        let damaged = |found: String| {
-            Error::new(ErrorKind::Damaged, "the object names bytes that are not there whole")
+        let not_whole = |kind, found: String, help: &'static str| {
+            Error::new(kind, "the object names bytes that are not there whole")
                 .expected(format!("{} bytes at {}", self.len, self.path))
                 .found(found)
-                .help("resume from an older checkpoint")
+                .help(help)
                 .in_object(self.remote.describe(&self.key))
         };
         match looked {
-            Ok((Err(StoreError::NotFound { .. }), true)) => damaged("nothing".to_owned()),
+            // A bucket that replicates may have the commit object before the bytes: this says nothing of their wholeness.
+            Ok((Err(StoreError::NotFound { .. }), true)) => not_whole(
+                ErrorKind::NotFound,
+                "nothing".to_owned(),
+                "if this bucket is a replica, they may be on their way; else resume from an older checkpoint",
+            ),
             Ok((Err(StoreError::NotFound { .. }), false)) => {
                 error.help("it was deleted while it was open: open a newer one")
             }
-            Ok((Ok(meta), _)) if meta.size != self.len => damaged(format!("{} bytes", meta.size)),
+            Ok((Ok(meta), _)) if meta.size != self.len => not_whole(
+                ErrorKind::Damaged,
+                format!("{} bytes", meta.size),
+                "resume from an older checkpoint",
+            ),
             _ => error,
         }
     }

@@ -1,8 +1,8 @@
 //! Random schedules of faults over saving, resuming, promoting and rotating, with an oracle: nothing acknowledged is lost,
 //! nothing whole is condemned, no call passes its deadline. A schedule follows from its seed, as far as threads let it.
 //!
-//! `TENSORKEEP_SCHEDULES=100000 cargo test --release -p tensorkeep-object-store --test schedules` runs more of them,
-//! `TENSORKEEP_SCHEDULE=7` that one alone.
+//! `TENSORKEEP_SCHEDULES=100000 cargo test --release -p tensorkeep-object-store --test schedules` runs more of them, from
+//! `TENSORKEEP_FIRST_SCHEDULE` on, and `TENSORKEEP_SCHEDULE=7` that one alone.
 
 mod common;
 
@@ -17,15 +17,18 @@ use tensorkeep::{
 };
 
 /// What a call of the store may take: long enough for several tries of a request that hangs.
-const DEADLINE: Duration = Duration::from_millis(600);
+const DEADLINE: Duration = Duration::from_millis(400);
 /// How much more is put up with: the machine has other things to do, a save looks for its reason and deletes by a deadline of
 /// its own within that one, and waiting for the remote tier is as many calls as there are checkpoints to promote.
 const SLACK: Duration = Duration::from_secs(6);
 /// Larger than what lies in one object: uploaded apart, in one part.
 const LARGE: usize = 70_000;
 
+/// Schedules at a time: mostly they wait.
+const AT_A_TIME: usize = 24;
+
 /// What a store must survive, whatever the order.
-const FAULTS: [Fault; 16] = [
+const FAULTS: [Fault; 17] = [
     Fault::SlowDown,
     Fault::ErrorAfter,
     Fault::ResetAfter,
@@ -42,6 +45,7 @@ const FAULTS: [Fault; 16] = [
     Fault::Short,
     Fault::Twice,
     Fault::TwiceLate,
+    Fault::StaleList,
 ];
 
 /// One schedule: a server, the run in it, and what was acknowledged.
@@ -88,9 +92,13 @@ impl Schedule {
     }
 
     fn run(mut self) {
-        let per_mille = [20, 60, 120][self.next() as usize % 3];
-        let kinds: Vec<Fault> =
+        let mut per_mille = [20, 60, 120][self.next() as usize % 3];
+        let mut kinds: Vec<Fault> =
             (0..1 + self.next() % 6).map(|_| FAULTS[self.next() as usize % FAULTS.len()]).collect();
+        // Listings are few among the requests.
+        if self.one_in(8) {
+            (per_mille, kinds) = (300, vec![Fault::StaleList]);
+        }
         self.done.push(format!(
             "{per_mille} of 1000 requests fail by {kinds:?}, local tier: {}",
             self.local.is_some()
@@ -320,14 +328,14 @@ fn whatever_the_network_does_what_was_acknowledged_is_there() {
         return Schedule::new(seed).run();
     }
     let many = count("TENSORKEEP_SCHEDULES").unwrap_or(200);
-    let (next, begin) = (AtomicU64::new(0), Instant::now());
-    // Mostly they wait.
+    let first = count("TENSORKEEP_FIRST_SCHEDULE").unwrap_or(0);
+    let (next, begin) = (AtomicU64::new(first), Instant::now());
     std::thread::scope(|scope| {
-        for _ in 0..16 {
+        for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= many {
+                    if seed >= first + many {
                         break;
                     }
                     Schedule::new(seed).run();

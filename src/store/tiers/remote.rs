@@ -167,7 +167,7 @@ impl Remote {
         let newest = Board::read(engine)?.newest;
         let in_names = self.reader.names()?.last().map_or(0, |name| name.attempt);
         // Another process took a number there that is not one of this local tier's: it has gone on with the run elsewhere.
-        let ours = newest == 0 || attempt::is_same(newest, engine, core.reader.engine())?;
+        let ours = newest == 0 || attempt::is_also_on(core.reader.engine(), newest, engine)?;
         let mut taken = ours && newest == core.attempt.number;
         if ours && newest.max(in_names) < core.attempt.number {
             taken = core.attempt.take_in(engine)?;

@@ -57,6 +57,8 @@ pub(super) enum Call {
     Commit(String, Content),
     Open(String),
     List(String),
+    /// Several folders in one listing.
+    ListEach(Vec<String>),
     Delete(String),
     Rename(String, String),
     Mark(String),

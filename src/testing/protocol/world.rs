@@ -31,6 +31,8 @@ impl At {
 pub(super) struct World {
     pub at: Vec<At>,
     pub objects: Arc<Objects>,
+    /// What they were before the last changes, where listings may be of then; the newest last.
+    pub earlier: Vec<Arc<Objects>>,
     pub holder: Option<usize>,
     pub past: Arc<Past>,
 }
@@ -54,6 +56,8 @@ pub(super) struct Past {
     pub replaced: bool,
     /// Those that had opened the run that was there before.
     pub strangers: BTreeSet<usize>,
+    /// How many listings of each process were of an earlier moment.
+    pub misled: BTreeMap<usize, usize>,
 }
 
 /// The place and the name of a checkpoint's key.
@@ -73,6 +77,18 @@ pub(super) fn checkpoint_key(place: &str, name: Name) -> String {
 }
 
 impl World {
+    /// So many changes back a listing may be.
+    pub const LAG: usize = 3;
+
+    /// The objects are these from now on.
+    pub fn becomes(&mut self, objects: Arc<Objects>, remembers: bool) {
+        if remembers && objects != self.objects {
+            self.earlier.push(Arc::clone(&self.objects));
+            self.earlier.drain(..self.earlier.len().saturating_sub(Self::LAG));
+        }
+        self.objects = objects;
+    }
+
     /// The newest attempt that somebody has taken in a place.
     pub fn newest_attempt(&self, place: &str) -> Option<u32> {
         let folder = whole_key(place, "attempts/");

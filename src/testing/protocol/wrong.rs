@@ -50,11 +50,13 @@ pub enum WrongProtocol {
     AttemptComparedByNumberOnly,
     /// What deletes believes that what opens is whole.
     GcTrustsUnverified,
+    /// A listing that is behind is believed: it is not asked whether it has what the process wrote.
+    StaleListingsBelieved,
 }
 
 impl WrongProtocol {
     /// Every mistake there is.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::CommitReplaces,
         Self::AttemptsAreShared,
         Self::NoCheckBeforeCommit,
@@ -73,6 +75,7 @@ impl WrongProtocol {
         Self::PromotionIgnoresDelete,
         Self::AttemptComparedByNumberOnly,
         Self::GcTrustsUnverified,
+        Self::StaleListingsBelieved,
     ];
 }
 
@@ -142,7 +145,9 @@ impl Search<'_> {
             Call::Delete(_) | Call::Unmark(_) | Call::Rename(..) => {
                 unchanged(Reply::Failed(ErrorKind::NotFound))
             }
-            Call::List(folder) => unchanged(Reply::Listed(self.listing(world, process, folder))),
+            Call::List(_) | Call::ListEach(_) => {
+                unchanged(Reply::Listed(self.listings(&world.objects, world, process, call)))
+            }
             Call::Lock => unchanged(match world.holder {
                 Some(_) if self.lock_is_honest() => Reply::Failed(ErrorKind::Locked),
                 _ => Reply::Done,
@@ -182,10 +187,49 @@ impl Search<'_> {
         }
     }
 
-    fn listing(&self, world: &World, process: usize, folder: &str) -> Vec<Entry> {
+    /// Listings that are behind, each different from the honest one and from each other.
+    pub(super) fn stale_answers(
+        &self,
+        world: &World,
+        process: usize,
+        call: &Call,
+        honest: &Reply,
+    ) -> Vec<Reply> {
+        let misled = world.past.misled.get(&process).copied().unwrap_or_default();
+        let Reply::Listed(now) = honest else { return vec![] };
+        let mut answers = Vec::new();
+        for earlier in world.earlier.iter().take(if misled < self.case.stale { World::LAG } else { 0 }) {
+            let mut then = self.listings(earlier, world, process, call);
+            if self.wrong == Some(WrongProtocol::StaleListingsBelieved) {
+                // As if nobody looked whether they are there.
+                let written = &self.histories.known(world.at[process].node()).written;
+                let lacks = |entry: &&Entry| written.contains(&entry.key) && !then.contains(entry);
+                let own: Vec<Entry> = now.iter().filter(lacks).cloned().collect();
+                then.extend(own);
+            }
+            let answer = Reply::Listed(then);
+            if answer != *honest && !answers.contains(&answer) {
+                answers.push(answer);
+            }
+        }
+        answers
+    }
+
+    /// What a call lists, of these objects.
+    fn listings(&self, objects: &Objects, world: &World, process: usize, call: &Call) -> Vec<Entry> {
+        match call {
+            Call::List(folder) => self.listing(objects, world, process, folder),
+            Call::ListEach(folders) => {
+                folders.iter().flat_map(|folder| self.listing(objects, world, process, folder)).collect()
+            }
+            _ => vec![],
+        }
+    }
+
+    fn listing(&self, objects: &Objects, world: &World, process: usize, folder: &str) -> Vec<Entry> {
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let known = self.histories.known(world.at[process].node());
-        let directly = world.objects.iter().filter(|(key, _)| {
+        let directly = objects.iter().filter(|(key, _)| {
             key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/'))
                 && self.shows(known, folder, key)
         });

@@ -20,6 +20,8 @@ pub(in crate::testing::protocol) struct Scene {
     pub locks: bool,
     /// Whether a damaged checkpoint can be set aside; else it is marked.
     pub renames: bool,
+    /// Whether several folders are one listing, as over a network; else one after the other.
+    pub joint: bool,
     /// Whether anybody pins. If not, there are no pins, and listing them is no step.
     pub pins: bool,
     /// Whether anything rots. If not, nothing is set aside, and looking for that is no step.
@@ -144,6 +146,21 @@ impl Replayed {
         })
     }
 
+    fn is_always_empty(&self, folder: &str) -> bool {
+        (folder == "pins" && !self.scene.pins) || (folder == "damaged" && !self.scene.damage)
+    }
+
+    fn listed(&self, call: Call) -> Result<Vec<Entry>> {
+        let skip = if self.place.is_empty() { 0 } else { self.place.len() + 1 };
+        match self.ask(call) {
+            Reply::Listed(entries) => Ok(entries
+                .into_iter()
+                .map(|entry| Entry { key: entry.key[skip..].to_owned(), len: entry.len })
+                .collect()),
+            _ => Err(Error::new(ErrorKind::Io, "as the model says").in_object(self.describe(""))),
+        }
+    }
+
     /// A folder that a case says nothing of must not be used in it.
     fn check_said(&self, key: &str) {
         assert!(self.scene.pins || !key.starts_with("pins/"), "a program that pins must say so: {key}");
@@ -179,18 +196,22 @@ impl Engine for Replayed {
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Entry>> {
-        if (folder == "pins" && !self.scene.pins) || (folder == "damaged" && !self.scene.damage) {
+        if self.is_always_empty(folder) {
             return Ok(vec![]);
         }
-        let folder = self.whole(folder);
-        let skip = if self.place.is_empty() { 0 } else { self.place.len() + 1 };
-        match self.ask(Call::List(folder.clone())) {
-            Reply::Listed(entries) => Ok(entries
-                .into_iter()
-                .map(|entry| Entry { key: entry.key[skip..].to_owned(), len: entry.len })
-                .collect()),
-            _ => Err(Error::new(ErrorKind::Io, "as the model says").in_object(folder)),
+        self.listed(Call::List(self.whole(folder)))
+    }
+
+    fn list_each(&self, folders: &[&str]) -> Result<Vec<Vec<Entry>>> {
+        if !self.scene.joint {
+            return folders.iter().map(|folder| self.list(folder)).collect();
         }
+        let asked = folders.iter().filter(|folder| !self.is_always_empty(folder));
+        let all = self.listed(Call::ListEach(asked.map(|folder| self.whole(folder)).collect()))?;
+        let folder_of =
+            |entry: &Entry| entry.key.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+        let of = |folder: &&str| all.iter().filter(|entry| folder_of(entry) == **folder).cloned().collect();
+        Ok(folders.iter().map(of).collect())
     }
 
     fn delete(&self, key: &str) -> Result<()> {

@@ -45,6 +45,8 @@ pub(in crate::testing::protocol) struct Known {
     pub phase: Phase,
     /// Marks of deletion that it has set and not taken away.
     pub marks: Vec<String>,
+    /// What it has committed and marked.
+    pub written: Vec<String>,
     /// The pins that it saw before it set a mark.
     pub pins_before_marks: Vec<String>,
 }
@@ -60,6 +62,9 @@ impl Known {
     pub fn behind(mut self, call: &Call, reply: &Reply) -> Self {
         self.said.clear();
         self.calls_of_pass = self.calls_of_pass.map(|calls| calls + 1);
+        if let (Call::Commit(key, _) | Call::Mark(key), Reply::Done) = (call, reply) {
+            self.written.push(key.clone());
+        }
         match (call, reply) {
             (Call::Commit(key, content), Reply::Done) if is_for_ever(key) && key.contains("attempts/") => {
                 self.attempt_object = Some((key.clone(), content.clone()));
