@@ -105,15 +105,17 @@ pub(super) fn of_oldest_attempt(engine: &dyn Engine) -> Result<Option<RunId>> {
     Ok((nonce != Nonce::default()).then_some(RunId(nonce)))
 }
 
-/// What the run's own object says; asked for again where that is not the expected run.
+/// What the run's own object says; asked for again where that is not the expected run, and where none is expected.
 fn read(engine: &dyn Engine, expected: Option<RunId>) -> Result<Option<RunId>> {
     let parse = |bytes: &[u8]| {
         let text = std::str::from_utf8(bytes).ok().and_then(|text| text.strip_suffix('\n'));
         text.unwrap_or_default().parse::<RunId>()
     };
-    let is_expected =
-        |bytes: &[u8]| parse(bytes).is_ok_and(|found| expected.is_none_or(|expected| found == expected));
-    match small::read(engine, RUN, LONGEST, is_expected) {
+    let bytes = match expected {
+        Some(run) => small::read(engine, RUN, LONGEST, |bytes| parse(bytes).is_ok_and(|found| found == run)),
+        None => small::read_unknown(engine, RUN, LONGEST),
+    };
+    match bytes {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
         Ok(bytes) => parse(&bytes).map(Some).map_err(|error| error.in_object(engine.describe(RUN))),

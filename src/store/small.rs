@@ -21,6 +21,15 @@ pub(super) fn read(
     }
 }
 
+/// What an object holds of which nothing is known: what two answers agree on.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_unknown(engine: &dyn Engine, key: &str, longest: u64) -> Result<Vec<u8>> {
+    let first = read_once(engine, key, longest)?;
+    read(engine, key, longest, |second| second == first)
+}
+
 fn read_once(engine: &dyn Engine, key: &str, longest: u64) -> Result<Vec<u8>> {
     let blob = engine.open(key)?;
     if blob.len() > longest {

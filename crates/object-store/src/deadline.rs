@@ -110,6 +110,9 @@ impl Deadline {
         bytes: u64,
         request: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        if self.patience.is_over() {
+            return Err(passed());
+        }
         let begin = Instant::now();
         let allowed = self.patience.limits.request.saturating_add(self.patience.limits.allowance(bytes));
         let until = begin.checked_add(allowed).map_or(self.until, |until| until.min(self.until));

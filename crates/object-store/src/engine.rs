@@ -76,14 +76,13 @@ impl ObjectStoreEngine {
     pub fn new(store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self> {
         let prefix = url::parse_prefix(prefix.trim_matches('/'))?;
         let url = format!("{store}/{prefix}");
-        let opened = Opened { store, parts: None, pages: None };
-        Self::on(opened, url.trim_end_matches('/').to_owned(), prefix)
+        Self::on(Opened::of(store), url.trim_end_matches('/').to_owned(), prefix)
     }
 
     fn on(opened: Opened, url: String, prefix: object_store::path::Path) -> Result<Self> {
-        let Opened { store, parts, pages } = opened;
+        let Opened { store, parts, pages, strays } = opened;
         let (io, limits) = (Arc::new(Io::start()?), Limits::of(CALL));
-        Ok(Self::over(Remote { store, parts, pages, io, url, prefix, limits }, OnceLock::new()))
+        Ok(Self::over(Remote { store, parts, pages, strays, io, url, prefix, limits }, OnceLock::new()))
     }
 
     fn over(remote: Remote, probed: OnceLock<bool>) -> Self {
@@ -98,6 +97,22 @@ impl ObjectStoreEngine {
     pub fn with_deadline(self, deadline: Duration) -> Self {
         let remote = Remote { limits: Limits::of(deadline), ..Remote::clone(&self.0.remote) };
         Self::over(remote, self.0.probed.clone())
+    }
+
+    /// Keys under the run, whole, that no listing of this engine shows because they have empty segments, `.`, `..` or control
+    /// characters: slips of other programs, which are in nobody's way. Of a store that the caller built none is found.
+    ///
+    /// # Errors
+    /// What listing says.
+    pub fn strays(&self) -> Result<Vec<String>> {
+        let remote = &self.0.remote;
+        remote.strays.take();
+        remote.list_objects("", false)?;
+        let prefix = remote.prefix.as_ref();
+        let is_under = |key: &String| {
+            prefix.is_empty() || key.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
+        };
+        Ok(remote.strays.take().into_iter().filter(is_under).collect())
     }
 
     /// Large objects that no commit names and objects of the probe, older than `age`: what killed processes left, and

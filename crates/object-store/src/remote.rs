@@ -4,6 +4,7 @@
 use crate::deadline::{Deadline, Limits, Patience};
 use crate::error::explain;
 use crate::runtime::Io;
+use crate::strays::Strays;
 use object_store::list::PaginatedListStore;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
@@ -24,6 +25,8 @@ pub(crate) struct Remote {
     pub parts: Option<Arc<dyn MultipartStore>>,
     /// Listings page by page; None on a store that the caller built.
     pub pages: Option<Arc<dyn PaginatedListStore>>,
+    /// Keys that listings leave out.
+    pub strays: Strays,
     pub io: Arc<Io>,
     /// For people, without a slash at the end.
     pub url: String,

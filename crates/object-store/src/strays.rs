@@ -1,6 +1,7 @@
 //! Listings without the keys that `object_store` cannot have as paths: empty segments, `.`, `..` and control characters. It
 //! refuses a whole page for one such key, which a slip like `aws s3 cp x s3://bucket/run//x` leaves, and then nobody could
-//! open the run. No key of this engine is one of them, so they are left out before it reads the page.
+//! open the run. No key of this engine is one of them, so they are left out before it reads the page, and remembered for
+//! whoever asks what lies there.
 
 use async_trait::async_trait;
 use object_store::ClientOptions;
@@ -8,23 +9,46 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
 };
 use object_store::path::Path;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The entries of a page, and where each has its key: of S3 and Google, and of Azure.
 const ENTRIES: [(&str, &str); 4] =
     [("Contents", "Key"), ("CommonPrefixes", "Prefix"), ("Blob", "Name"), ("BlobPrefix", "Name")];
 
-/// The crate's own clients, with a look at the listings that come back.
-#[derive(Debug, Default)]
-pub(crate) struct Skipping;
+/// So many keys are remembered.
+const MOST_REMEMBERED: usize = 1000;
 
-impl HttpConnector for Skipping {
+/// The crate's own clients, with a look at the listings that come back; and the keys that were left out of them. Clones share
+/// them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Strays(Arc<Mutex<BTreeSet<String>>>);
+
+impl Strays {
+    /// The keys that were left out since this was asked last.
+    pub(crate) fn take(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.lock())
+    }
+
+    fn remember(&self, keys: Vec<String>) {
+        let mut strays = self.lock();
+        let room = MOST_REMEMBERED.saturating_sub(strays.len());
+        strays.extend(keys.into_iter().take(room));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HttpConnector for Strays {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(Skip(ReqwestConnector::default().connect(options)?)))
+        Ok(HttpClient::new(Skip(ReqwestConnector::default().connect(options)?, self.clone())))
     }
 }
 
 #[derive(Debug)]
-struct Skip(HttpClient);
+struct Skip(HttpClient, Strays);
 
 #[async_trait]
 impl HttpService for Skip {
@@ -36,7 +60,9 @@ impl HttpService for Skip {
         }
         let (parts, body) = response.into_parts();
         let bytes = body.bytes().await?;
-        let skipped = std::str::from_utf8(&bytes).ok().and_then(skip);
+        let mut keys = Vec::new();
+        let skipped = std::str::from_utf8(&bytes).ok().and_then(|page| skip(page, &mut keys));
+        self.1.remember(keys);
         let body = skipped.map_or_else(|| bytes.clone().into(), Into::into);
         Ok(HttpResponse::from_parts(parts, body))
     }
@@ -46,8 +72,8 @@ fn is_listing(query: &str) -> bool {
     query.split('&').any(|pair| matches!(pair, "list-type=2" | "comp=list"))
 }
 
-/// The page without entries whose keys are no paths; None when it has none of them.
-fn skip(page: &str) -> Option<String> {
+/// The page without entries whose keys are no paths, which are added to `skipped_keys`; None when it has none of them.
+fn skip(page: &str, skipped_keys: &mut Vec<String>) -> Option<String> {
     let skipped = ENTRIES.iter().fold(page.to_owned(), |page, (entry, name)| {
         let (open, close) = (format!("<{entry}>"), format!("</{entry}>"));
         let (mut kept, mut rest) = (String::with_capacity(page.len()), &page[..]);
@@ -57,6 +83,8 @@ fn skip(page: &str) -> Option<String> {
             kept += before;
             if is_path(inside, name) {
                 kept = kept + &open + inside + &close;
+            } else {
+                skipped_keys.push(key(inside, name).map_or_else(|| inside.to_owned(), unescape));
             }
             rest = after;
         }
@@ -67,11 +95,15 @@ fn skip(page: &str) -> Option<String> {
 
 /// Whether an entry's key is a path. Azure marks names that XML does not take: those are none.
 fn is_path(entry: &str, name: &str) -> bool {
-    let key = entry.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once("</"));
-    match key {
-        Some((key, _)) => Path::parse(unescape(key)).is_ok(),
+    match key(entry, name) {
+        Some(key) => Path::parse(unescape(key)).is_ok(),
         None => !entry.contains(&format!("<{name} ")),
     }
+}
+
+fn key<'e>(entry: &'e str, name: &str) -> Option<&'e str> {
+    let (_, rest) = entry.split_once(&format!("<{name}>"))?;
+    Some(rest.split_once("</")?.0)
 }
 
 /// The text that XML stands for. What is no reference stays as it is.
@@ -122,26 +154,28 @@ mod tests {
         for key in ["run//x", "run//", "run/./x", "run/../x", "run/x&#x1;y", "run/x&#10;y", "run/x\u{1}y"] {
             let page = format!("<A>{}{}{}</A>", entry("run/a"), entry(key), entry("run/b&amp;c"));
             let kept = format!("<A>{}{}</A>", entry("run/a"), entry("run/b&amp;c"));
-            assert_eq!(skip(&page).as_deref(), Some(&kept[..]), "{key:?}");
+            let mut skipped = vec![];
+            assert_eq!(skip(&page, &mut skipped).as_deref(), Some(&kept[..]), "{key:?}");
+            assert_eq!(skipped, [unescape(key)]);
         }
         for key in ["run/x", "run/", "run/a b", "run/ü", "run/%2F", "run/a\\b", "run/&lt;&unknown;&"] {
-            assert_eq!(skip(&entry(key)), None, "{key:?}");
+            assert_eq!(skip(&entry(key), &mut vec![]), None, "{key:?}");
         }
         let prefixes = "<CommonPrefixes><Prefix>run//</Prefix></CommonPrefixes>";
-        assert_eq!(skip(prefixes).as_deref(), Some(""));
+        assert_eq!(skip(prefixes, &mut vec![]).as_deref(), Some(""));
     }
 
     #[test]
     fn azures_names_are_looked_at_as_well() {
         let page = "<Blobs><Blob><Name>a</Name></Blob><Blob><Name>a//b</Name></Blob>\
             <Blob><Name Encoded=\"true\">a%01</Name></Blob><BlobPrefix><Name>a/./</Name></BlobPrefix></Blobs>";
-        assert_eq!(skip(page).as_deref(), Some("<Blobs><Blob><Name>a</Name></Blob></Blobs>"));
+        assert_eq!(skip(page, &mut vec![]).as_deref(), Some("<Blobs><Blob><Name>a</Name></Blob></Blobs>"));
     }
 
     #[test]
     fn cut_pages_and_other_texts_stay_as_they_are() {
         for page in ["", "<Contents>", "<Contents><Key>a//b", "<Contents></Contents>", "no XML & none"] {
-            assert_eq!(skip(page), None);
+            assert_eq!(skip(page, &mut vec![]), None);
         }
     }
 }

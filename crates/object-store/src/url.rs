@@ -2,6 +2,7 @@
 
 use crate::ObjectStoreEngine;
 use crate::error::explain;
+use crate::strays::Strays;
 use object_store::list::PaginatedListStore;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
@@ -141,28 +142,44 @@ pub(crate) struct Opened {
     pub store: Arc<dyn ObjectStore>,
     pub parts: Option<Arc<dyn MultipartStore>>,
     pub pages: Option<Arc<dyn PaginatedListStore>>,
+    /// Keys that listings leave out.
+    pub strays: Strays,
 }
 
 impl Opened {
-    fn new<S: ObjectStore + MultipartStore + PaginatedListStore>(store: S) -> Self {
+    fn new<S: ObjectStore + MultipartStore + PaginatedListStore>(store: S, strays: Strays) -> Self {
         let store = Arc::new(store);
-        Self { store: Arc::<S>::clone(&store), parts: Some(Arc::<S>::clone(&store)), pages: Some(store) }
+        let (parts, pages) = (Some(Arc::<S>::clone(&store) as _), Some(Arc::<S>::clone(&store) as _));
+        Self { store, parts, pages, strays }
+    }
+
+    /// A store that can do no more than all can.
+    pub(crate) fn of(store: Arc<dyn ObjectStore>) -> Self {
+        Self { store, parts: None, pages: None, strays: Strays::default() }
     }
 }
 
 /// The store of a place.
 pub(crate) fn store_of(url: &str, place: &Place<'_>, options: &[(String, String)]) -> Result<Opened> {
     let failed = |error| explain("opening the store", url, error);
+    let strays = Strays::default();
     match place.scheme {
-        "memory" => Ok(Opened { store: Arc::new(InMemory::new()), parts: None, pages: None }),
+        "memory" => Ok(Opened::of(Arc::new(InMemory::new()))),
         #[cfg(feature = "aws")]
-        "s3" | "s3a" => s3(place, &all_options("AWS_", options))?.build().map(Opened::new).map_err(failed),
+        "s3" | "s3a" => s3(place, &all_options("AWS_", options), &strays)?
+            .build()
+            .map(|store| Opened::new(store, strays))
+            .map_err(failed),
         #[cfg(feature = "gcp")]
-        "gs" => gcs(place, &all_options("GOOGLE_", options)).build().map(Opened::new).map_err(failed),
+        "gs" => gcs(place, &all_options("GOOGLE_", options), &strays)
+            .build()
+            .map(|store| Opened::new(store, strays))
+            .map_err(failed),
         #[cfg(feature = "azure")]
-        "az" | "azure" | "abfs" | "abfss" => {
-            azure(url, place, &all_options("AZURE_", options))?.build().map(Opened::new).map_err(failed)
-        }
+        "az" | "azure" | "abfs" | "abfss" => azure(url, place, &all_options("AZURE_", options), &strays)?
+            .build()
+            .map(|store| Opened::new(store, strays))
+            .map_err(failed),
         _ => Err(Error::new(ErrorKind::Unsupported, "this build has no such store")
             .in_object(url)
             .help("build tensorkeep-object-store with the feature aws, gcp or azure")),
@@ -200,14 +217,14 @@ fn check_plain(key: &str, value: &str) -> Result<()> {
 }
 
 #[cfg(feature = "aws")]
-fn s3(place: &Place<'_>, options: &Options) -> Result<object_store::aws::AmazonS3Builder> {
+fn s3(place: &Place<'_>, options: &Options, strays: &Strays) -> Result<object_store::aws::AmazonS3Builder> {
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
     // Single deletes: some stores that speak S3 have no bulk delete, and rotation deletes one by one.
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(place.bucket)
         .with_disable_bulk_delete(true)
         .with_retry(no_retries())
-        .with_http_connector(crate::strays::Skipping);
+        .with_http_connector(strays.clone());
     if let Some(timeout) = client_defaults(options) {
         builder = builder.with_config(Key::Client(timeout), REQUEST_TIMEOUT);
     }
@@ -231,12 +248,16 @@ fn s3(place: &Place<'_>, options: &Options) -> Result<object_store::aws::AmazonS
 }
 
 #[cfg(feature = "gcp")]
-fn gcs(place: &Place<'_>, options: &Options) -> object_store::gcp::GoogleCloudStorageBuilder {
+fn gcs(
+    place: &Place<'_>,
+    options: &Options,
+    strays: &Strays,
+) -> object_store::gcp::GoogleCloudStorageBuilder {
     use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(place.bucket)
         .with_retry(no_retries())
-        .with_http_connector(crate::strays::Skipping);
+        .with_http_connector(strays.clone());
     if let Some(timeout) = client_defaults(options) {
         builder = builder.with_config(GoogleConfigKey::Client(timeout), REQUEST_TIMEOUT);
     }
@@ -253,10 +274,10 @@ fn azure(
     url: &str,
     place: &Place<'_>,
     options: &Options,
+    strays: &Strays,
 ) -> Result<object_store::azure::MicrosoftAzureBuilder> {
     use object_store::azure::{AzureConfigKey as Key, MicrosoftAzureBuilder};
-    let builder =
-        MicrosoftAzureBuilder::new().with_retry(no_retries()).with_http_connector(crate::strays::Skipping);
+    let builder = MicrosoftAzureBuilder::new().with_retry(no_retries()).with_http_connector(strays.clone());
     // abfs://container@account.dfs.core.windows.net/… names the account, too.
     let mut builder = match place.bucket.contains('@') {
         true => builder.with_url(url),

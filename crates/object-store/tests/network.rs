@@ -228,6 +228,11 @@ fn stray_objects_hide_only_themselves() {
     assert_eq!(keys("attempts"), ["attempts/0001"]);
     assert_eq!(keys("damaged"), [""; 0]);
     drop(Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap());
+    let strays = by_url(&server, URL, PATIENT).strays().unwrap();
+    let told = ["/x", "/", "./x", "../x", "x\u{1}y", "damaged//a", "attempts//a", "attempts/./b"];
+    let mut told = told.map(|stray| format!("{RUN}/{stray}"));
+    told.sort();
+    assert_eq!(strays, told);
 }
 
 #[test]

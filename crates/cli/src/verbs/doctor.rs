@@ -65,7 +65,7 @@ pub fn run(target: &str, json: bool) -> Done {
     let place = Place::new(target);
     let findings = match place.folder() {
         Some(folder) => of_folder(folder)?,
-        None => network::findings(&*place.open()?)?,
+        None => network::findings(&place)?,
     };
     let fine = findings.iter().all(|finding| finding.fine);
     if json {

@@ -1,6 +1,7 @@
 //! What a store at a URL can do. Works with objects that are no checkpoints and that are deleted again.
 
 use super::Finding;
+use crate::place::Place;
 use std::time::{Duration, Instant};
 use tensorkeep::Result;
 use tensorkeep::engine::{Engine, fresh_nonce};
@@ -12,7 +13,8 @@ const SPEED_BYTES: usize = 32 << 20;
 
 /// # Errors
 /// What the store says, such as wrong credentials; that it cannot be written to safely is a finding.
-pub(super) fn findings(engine: &dyn Engine) -> Result<Vec<Finding>> {
+pub(super) fn findings(place: &Place) -> Result<Vec<Finding>> {
+    let engine = &*place.open()?;
     // Fails where the store cannot be reached at all.
     engine.list("")?;
     let caps = engine.caps();
@@ -43,7 +45,27 @@ pub(super) fn findings(engine: &dyn Engine) -> Result<Vec<Finding>> {
         Finding { what, answer, fine: true }
     };
     findings.extend([speed("write", write), speed("read", read)]);
+    findings.extend(strays(place)?);
     Ok(findings)
+}
+
+/// Keys that other programs left under the run by a slip: harmless, and hard to see otherwise.
+#[cfg(feature = "object-store")]
+fn strays(place: &Place) -> Result<Option<Finding>> {
+    const TOLD: usize = 3;
+    let strays = crate::place::object_store(&place.to_string())?.strays()?;
+    let first: Vec<String> = strays.iter().take(TOLD).map(|key| format!("{key:?}")).collect();
+    let more = if strays.len() > TOLD { ", …" } else { "" };
+    let answer = match strays.len() {
+        0 => "none".to_owned(),
+        count => format!("{count}, which are left out of listings: {}{more}", first.join(", ")),
+    };
+    Ok(Some(Finding { what: "keys with empty segments, dots or control characters", answer, fine: true }))
+}
+
+#[cfg(not(feature = "object-store"))]
+fn strays(_: &Place) -> Result<Option<Finding>> {
+    Ok(None)
 }
 
 fn key() -> String {
