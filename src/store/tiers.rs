@@ -89,7 +89,7 @@ impl Store {
     #[cfg(feature = "testing")]
     pub(crate) fn promote_now(&self) -> Result<()> {
         let Some(remote) = &self.core.remote else { return Ok(()) };
-        let errors = remote.pass(&self.core, &mut std::collections::BTreeSet::new());
+        let errors = remote.pass(&self.core, &mut Default::default());
         errors.into_iter().next().map_or(Ok(()), Err)
     }
 
@@ -105,8 +105,9 @@ impl Store {
     /// newest among them always. An earlier failure is no reason not to try again; one that is made good is no error.
     ///
     /// # Errors
-    /// The error of a save in the background or of a promotion that no call has returned yet; `Unsupported` for the
-    /// remote tier of a store that has none.
+    /// The error of a save in the background or of a promotion that no call has returned yet, and each time that of the
+    /// newest save, where that can never be promoted, such as where a copy is marked as damaged; `Unsupported` for the remote tier of a store that has
+    /// none.
     pub fn wait_for(&self, tier: Tier) -> Result<()> {
         self.wait_until(tier, None)
     }
@@ -140,7 +141,9 @@ impl Store {
         // Behind that: a failure that is due is no reason not to promote the rest.
         self.background.settle()?;
         in_time?;
-        self.core.check_promotions()
+        self.core.check_promotions()?;
+        let known = *self.core.known();
+        known.saved.or(known.resumed_from).map_or(Ok(()), |newest| remote.queue.check_hopeless(newest))
     }
 
     /// Checkpoints that are to be promoted and are not yet, newest first. Asks no network.

@@ -36,10 +36,13 @@ fn a_promotion_ends_beside_a_copy_that_is_marked_as_damaged() {
     // The first one has a whole step 2.
     let first = open(&disk, &remote, Keep::all());
     assert_eq!(first.resume().unwrap().next_step(), 2);
+    let told_by_waiting: Vec<_> = (0..3).filter_map(|_| first.wait_for(Tier::Remote).err()).collect();
+    assert_eq!(told_by_waiting.len(), 3, "the newest is never there");
     let told_by_save = save(&first, 3).unwrap().earlier_error;
-    let told_by_close = ends("close", move || first.close()).err();
-    let error = told_by_save.or(told_by_close).unwrap();
-    let cause = std::error::Error::source(&error).unwrap().to_string();
+    ends("close", move || first.close()).unwrap();
+    assert!(told_by_save.is_none(), "an older one is told once");
+    let error = &told_by_waiting[0];
+    let cause = std::error::Error::source(error).unwrap().to_string();
     assert!(error.kind() == ErrorKind::NotPromoted && cause.contains("marked as damaged"), "{error:?}");
     assert_eq!(steps(remote.inner), [1, 3], "what is marked counts for nothing");
 }

@@ -8,9 +8,12 @@ use crate::store::Core;
 use crate::store::background::lock;
 use crate::store::deletion::{self, By};
 use crate::store::naming::Name;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+
+/// Checkpoints that belong in the remote tier and can never be promoted, and why.
+pub(in crate::store) type Hopeless = BTreeMap<Name, Arc<Error>>;
 
 /// The thread. Dropping it waits for what is to be promoted.
 #[derive(Debug)]
@@ -52,24 +55,28 @@ impl Drop for Promoter {
 
 fn promote_all(core: &Core) {
     let Some(remote) = &core.remote else { return };
-    let mut hopeless = BTreeSet::new();
+    let mut hopeless = Hopeless::new();
     while let Some(asked) = remote.queue.next() {
         let pass = || remote.pass(core, &mut hopeless);
         let passed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(pass));
         let panicked = |_| vec![Error::new(ErrorKind::Io, "the promotion panicked; look for its message")];
-        remote.queue.finish(asked, passed.unwrap_or_else(panicked));
+        remote.queue.finish(asked, passed.unwrap_or_else(panicked), &hopeless);
     }
 }
 
 impl Remote {
     /// Promotes, newest first, each checkpoint that belongs there, and none twice. One that can never be promoted is
-    /// reported once and then `hopeless`: it stays in the local tier. Ends at the first error that may pass.
-    pub(in crate::store) fn pass(&self, core: &Core, hopeless: &mut BTreeSet<Name>) -> Vec<Error> {
+    /// reported once and then `hopeless`, as long as it belongs there: it stays in the local tier. Ends at the first error that
+    /// may pass.
+    pub(in crate::store) fn pass(&self, core: &Core, hopeless: &mut Hopeless) -> Vec<Error> {
         let (mut tried, mut errors) = (BTreeSet::new(), Vec::new());
         loop {
             let unpromoted = core.reader.candidates().map(|here| self.unpromoted(core, &here));
             let name = match unpromoted {
-                Ok(names) => names.into_iter().find(|name| !hopeless.contains(name) && !tried.contains(name)),
+                Ok(names) => {
+                    hopeless.retain(|name, _| names.contains(name));
+                    names.into_iter().find(|name| !hopeless.contains_key(name) && !tried.contains(name))
+                }
                 Err(error) => {
                     errors.push(error);
                     None
@@ -82,12 +89,11 @@ impl Remote {
                 self.promote(core, name)
             });
             if let Err(error) = promoted {
-                let for_ever = is_for_ever(&error);
-                errors.push(error);
-                if !for_ever {
+                if !is_for_ever(&error) {
+                    errors.push(error);
                     return errors;
                 }
-                hopeless.insert(name);
+                hopeless.insert(name, Arc::new(error));
             }
         }
     }

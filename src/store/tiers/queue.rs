@@ -1,8 +1,10 @@
 //! What is asked of the promoting thread, and what it has to say. Owns: that no error of it is lost. There is no queue to
 //! overflow: passes are counted, and each compares what is here with what is there.
 
+use super::promote::Hopeless;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::background::{Cause, lock};
+use crate::store::naming::Name;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -21,6 +23,8 @@ struct State {
     done: u64,
     /// Failures that no call has returned yet, oldest first.
     unreported: VecDeque<Arc<Error>>,
+    /// Why checkpoints that belong there can never be promoted, as the last pass found it. Each was told once.
+    hopeless: Hopeless,
     /// A newer writer has taken over: for ever.
     fenced: Option<Arc<Error>>,
     ending: bool,
@@ -45,6 +49,12 @@ impl Queue {
     pub(in crate::store) fn report(&self) -> Result<()> {
         let mut state = lock(&self.state);
         let error = state.fenced.clone().or_else(|| state.unreported.pop_front());
+        error.map_or(Ok(()), |error| Err(told(error)))
+    }
+
+    /// Fails where this one can never be promoted.
+    pub(in crate::store) fn check_hopeless(&self, name: Name) -> Result<()> {
+        let error = lock(&self.state).hopeless.get(&name).cloned();
         error.map_or(Ok(()), |error| Err(told(error)))
     }
 
@@ -103,9 +113,14 @@ impl Queue {
         Some(state.asked)
     }
 
-    pub(super) fn finish(&self, asked: u64, errors: Vec<Error>) {
+    pub(super) fn finish(&self, asked: u64, errors: Vec<Error>, hopeless: &Hopeless) {
         let mut state = lock(&self.state);
-        (state.done, state.last_failed) = (asked, !errors.is_empty());
+        let is_new = |(name, _): &(&Name, &Arc<Error>)| !state.hopeless.contains_key(*name);
+        let new: Vec<Arc<Error>> =
+            hopeless.iter().filter(is_new).map(|(_, error)| Arc::clone(error)).collect();
+        (state.done, state.last_failed) = (asked, !errors.is_empty() || !new.is_empty());
+        state.hopeless.clone_from(hopeless);
+        state.unreported.extend(new);
         for error in errors {
             match error.kind() {
                 ErrorKind::Fenced => state.fenced = Some(Arc::new(error)),
