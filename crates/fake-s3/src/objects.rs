@@ -106,6 +106,13 @@ impl Objects {
         }
     }
 
+    /// Makes an object older than it is.
+    pub fn age(&self, path: &str, by: std::time::Duration) {
+        if let Some(object) = self.state().objects.get_mut(path) {
+            object.modified = object.modified.saturating_sub(by.as_secs());
+        }
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

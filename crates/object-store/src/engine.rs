@@ -82,7 +82,10 @@ impl ObjectStoreEngine {
     fn on(opened: Opened, url: String, prefix: object_store::path::Path) -> Result<Self> {
         let Opened { store, parts, pages, strays } = opened;
         let (io, limits) = (Arc::new(Io::start()?), Limits::of(CALL));
-        Ok(Self::over(Remote { store, parts, pages, strays, io, url, prefix, limits }, OnceLock::new()))
+        Ok(Self::over(
+            Remote { store, parts, pages, strays, left: Arc::default(), io, url, prefix, limits },
+            OnceLock::new(),
+        ))
     }
 
     fn over(remote: Remote, probed: OnceLock<bool>) -> Self {

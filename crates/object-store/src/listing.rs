@@ -43,6 +43,7 @@ impl Remote {
         lengths: &Lengths,
     ) -> Result<Option<Vec<Vec<Entry>>>> {
         let Some(objects) = self.list_pages("", false, MOST_PAGES)? else { return Ok(None) };
+        self.note_left(&objects);
         let in_each = folders.iter().map(|folder| {
             let directly = self.path(folder);
             let is_in = |meta: &&ObjectMeta| parent(meta.location.as_ref()) == directly.as_ref();

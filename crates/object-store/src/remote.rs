@@ -5,6 +5,7 @@ use crate::deadline::{Deadline, Limits, Patience};
 use crate::error::explain;
 use crate::runtime::Io;
 use crate::strays::Strays;
+use crate::sweep::Left;
 use object_store::list::PaginatedListStore;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
@@ -27,6 +28,8 @@ pub(crate) struct Remote {
     pub pages: Option<Arc<dyn PaginatedListStore>>,
     /// Keys that listings leave out.
     pub strays: Strays,
+    /// What a killed process left.
+    pub left: Arc<Left>,
     pub io: Arc<Io>,
     /// For people, without a slash at the end.
     pub url: String,

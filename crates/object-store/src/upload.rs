@@ -179,6 +179,9 @@ impl Upload for ObjectUpload {
                 "every try to read it back failed or found nothing yet: look again when the store answers",
             ))),
         };
+        if result.is_ok() {
+            self.remote.sweep_some();
+        }
         if let Some(parts) = &mut self.parts {
             // What was not committed is named by nobody; what may have been must stay.
             parts.done = matches!(result, Ok(()) | Err(CommitError::Unknown(_)));

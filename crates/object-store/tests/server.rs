@@ -3,17 +3,22 @@
 
 mod common;
 
-use common::{RUN, bytes, engine, get, get_raw, put, server, store};
+use common::{RUN, by_url, bytes, engine, get, get_raw, put, server, store};
 use fake_s3::{Fault, Objects, Server};
 use std::sync::Arc;
 use std::time::Duration;
 use tensorkeep::engine::Engine;
 use tensorkeep::testing::{conformance, store_suite};
-use tensorkeep::{Checkpoint, ErrorKind, OpenOptions, Progress, Settings, Snapshot, Store, WriteOptions};
+use tensorkeep::{
+    Checkpoint, Codec, ErrorKind, Keep, OpenOptions, Progress, Settings, Snapshot, Store, WriteOptions,
+};
 use tensorkeep_object_store::ObjectStoreEngine;
 use tensorkeep_object_store::object_store::{self, ObjectStoreExt};
 
 const LARGE: usize = 20_000_003;
+
+/// Longer than any test.
+const PATIENT: Duration = Duration::from_secs(60);
 
 #[test]
 fn the_engine_keeps_the_contract() {
@@ -245,6 +250,44 @@ fn resume_falls_back_past_damage_and_marks_it() {
     assert_eq!((resumed.next_step(), skipped), (1, vec![3, 2]));
     let again = open().resume().unwrap();
     assert!(again.next_step() == 1 && again.skipped.is_empty(), "the marks were not seen");
+}
+
+#[test]
+fn a_writer_sweeps_what_a_killed_one_left_a_day_ago() {
+    let server = server();
+    let url = format!("s3://bucket/{RUN}");
+    let settings = Settings::new().keep(Keep::last(2)).write(WriteOptions::new().codec(Codec::Raw));
+    let store = Store::open(by_url(&server, &url, PATIENT), settings).unwrap();
+    let save = |step: u64, len: usize| {
+        let weights = bytes(len, step);
+        let mut snapshot = Snapshot::new();
+        snapshot.tensor("weights", &weights[..]).unwrap().progress(Progress::new(step));
+        store.save(&snapshot).unwrap();
+    };
+    save(1, LARGE);
+    let data = |server: &Server| -> Vec<String> {
+        server.objects().paths().into_iter().filter(|path| path.contains("/objects/")).collect()
+    };
+    let [committed] = &data(&server)[..] else { panic!("one large object: {:?}", data(&server)) };
+    let at = |name: &str| format!("/bucket/{RUN}/objects/{name}/0123456789abcdef0123456789abcdef");
+    let (left, young, foreign) = (at("0001-0000000009.tkeep"), at("0001-0000000008.tkeep"), at("not a key"));
+    for path in [&left, &young, &foreign] {
+        server.objects().place(path, b"left").unwrap();
+    }
+    for path in [committed, &left, &foreign] {
+        server.objects().age(path, Duration::from_secs(25 * 3600));
+    }
+    // The first lists, the second commits behind that.
+    save(2, 1000);
+    save(3, 1000);
+    let until = std::time::Instant::now() + PATIENT;
+    while data(&server).contains(&left) && std::time::Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Step 1 went with rotation, and its bytes with it.
+    let mut stays = vec![young, foreign];
+    stays.sort();
+    assert_eq!(data(&server), stays);
 }
 
 /// A bucket that another one is replicated to, where the commit object may be there before the bytes that it names.

@@ -92,10 +92,15 @@ impl Remote {
         self.lock().run()
     }
 
+    /// The identity of the run there; this one, from now on, where it has none or cannot be reached.
+    pub(in crate::store) fn run_or(&self, run: RunId) -> Result<RunId> {
+        let found = self.run();
+        self.or_unreachable(run, move |reader| found.establish(reader.engine(), run))
+    }
+
     /// Gives the run there its identity, or finds that it is another run.
     pub(in crate::store) fn join(&self, run: RunId) -> Result<()> {
-        let found = self.run();
-        let there = self.or_unreachable(run, move |reader| found.establish(reader.engine(), run))?;
+        let there = self.run_or(run)?;
         if there == run { Ok(()) } else { Err(other_run(self.reader.engine(), run, there)) }
     }
 
