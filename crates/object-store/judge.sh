@@ -3,6 +3,8 @@
 #   moto     (PyPI)  S3's wire format: the contract and the store's promises, unchanged
 #   azurite  (npm)   Azure's
 #   s3rver   (npm)   an S3 server that ignores If-None-Match: the probe must refuse it
+# None for Google's: gcp-storage-emulator (PyPI) has neither conditional writes nor the XML interface that the client
+# speaks, and fake-gcs-server is in no registry of packages.
 # What is not installed is installed into a temporary folder; what cannot be is skipped, with a word. JUDGES names some of
 # them; PYTHON and AZURITE_BIN, S3RVER_BIN name what is installed already.
 #

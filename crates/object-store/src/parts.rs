@@ -316,3 +316,20 @@ impl Line {
         self.count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_parts_are_fewer_and_fast_ones_more() {
+        let (line, allowance) = (Line::new(4), Duration::from_secs(8));
+        let (fast, middling, slow) = (Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(5));
+        let count = || line.count.load(Ordering::SeqCst);
+        assert!((0..9).all(|_| !line.adapt(fast, allowance)) && count() == 4);
+        assert!(!line.adapt(middling, allowance) && count() == 4);
+        // Each gives its place up, but for the last one.
+        assert_eq!((0..9).filter(|_| line.adapt(slow, allowance)).count(), 3);
+        assert_eq!(count(), 1);
+    }
+}
