@@ -191,9 +191,10 @@ impl Tries {
         self.begin.elapsed()
     }
 
-    /// Remembers the last error that says more than that no answer came.
+    /// Remembers the last error that says more than that no answer came, or that no request was sent.
     pub(crate) fn failed(&mut self, error: StoreError) {
-        if self.told.is_none() || !is_no_answer(&error) {
+        let says_little = is_no_answer(&error) || is_passed(&error);
+        if self.told.is_none() || !says_little {
             self.told = Some(error);
         }
     }
@@ -213,6 +214,10 @@ impl Tries {
 /// The error of a request that is not sent, because the store's call has no time left for it.
 pub(crate) fn passed() -> StoreError {
     StoreError::Generic { store: "tensorkeep", source: Box::new(CallDeadline::passed()) }
+}
+
+fn is_passed(error: &StoreError) -> bool {
+    matches!(error, StoreError::Generic { source, .. } if source.is::<tensorkeep::Error>())
 }
 
 /// No answer came in time.

@@ -292,3 +292,27 @@ fn sweeping_removes_what_kills_left_and_says_what_it_would() {
     assert!(get(&engine, "kept").unwrap() == bytes(LARGE, 6));
     assert_eq!(server.objects().paths().len(), 3, "{:?}", server.objects().paths());
 }
+
+/// Two requests for the listing and one for each checkpoint, thirty-two at a time: 1 s of waiting.
+#[test]
+fn a_thousand_checkpoints_far_away_are_opened_in_seconds() {
+    let server = server();
+    let engine = shared(&server, PATIENT);
+    let store = Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap();
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor("weights", &[1.0_f32; 100][..]).unwrap().progress(Progress::new(1));
+    store.save(&snapshot).unwrap();
+    drop(store);
+    let first = get(&engine, "0001-0000000001.tkeep").unwrap();
+    for step in 2..=1000 {
+        server.objects().place(&format!("/bucket/{RUN}/0001-{step:010}.tkeep"), &first).unwrap();
+    }
+    server.faults().delay(Duration::from_millis(30));
+    let store = Settings::new().keep(tensorkeep::Keep::last(2000));
+    let (store, took) = within(PATIENT, move || Store::open_shared(engine, store).unwrap());
+    println!("opened in {took:?}");
+    // Three seconds where nothing else runs.
+    assert!(took < 8 * SECOND, "{took:?}");
+    let (listed, took) = within(PATIENT, move || store.list().unwrap().len());
+    assert!(listed == 1000 && took < SECOND, "{listed} in {took:?}");
+}
