@@ -11,7 +11,7 @@ use crate::pointer::{Pointer, may_be_pointer};
 use crate::probe;
 use crate::remote::{DATA, Remote};
 use crate::runtime::Io;
-use crate::upload::{LARGEST_PLAIN, ObjectUpload, already_there};
+use crate::upload::{self, LARGEST_PLAIN, ObjectUpload, already_there};
 use crate::url::{self, Opened};
 use bytes::Bytes;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tensorkeep::engine::{Blob, Caps, Engine, Entry, Lock, Nonce, Upload, check_key};
+use tensorkeep::engine::{Blob, Caps, Engine, Entry, Lock, Nonce, Upload, check_key, fresh_nonce};
 use tensorkeep::{Error, ErrorKind, Result};
 
 /// A call that moves no data ends within this, unless the caller says otherwise.
@@ -173,6 +173,14 @@ impl Engine for ObjectStoreEngine {
     fn delete(&self, key: &str) -> Result<()> {
         check_free_key(key)?;
         self.0.delete(key)
+    }
+
+    /// One request: nothing is uploaded that a look at the key could save.
+    fn mark(&self, key: &str) -> Result<()> {
+        check_free_key(key)?;
+        self.0.probe()?;
+        let outcome = self.0.remote.create(key, Bytes::new(), fresh_nonce())?;
+        upload::committed(&self.0.remote, key, outcome).map_err(Error::from)
     }
 
     fn rename(&self, from: &str, _: &str) -> Result<()> {

@@ -170,15 +170,7 @@ impl Upload for ObjectUpload {
     fn commit(mut self: Box<Self>, nonce: Nonce) -> Result<(), CommitError> {
         let bytes = self.finish(nonce).map_err(CommitError::NotCommitted)?;
         let outcome = self.remote.create(&self.key, bytes, nonce).map_err(CommitError::Unknown)?;
-        let explained = |error| explain("committing", &self.remote.describe(&self.key), error);
-        let result = match outcome {
-            Outcome::Committed => Ok(()),
-            Outcome::Conflict => Err(CommitError::Conflict(already_there(&self.remote.describe(&self.key)))),
-            Outcome::NotCommitted(error) => Err(CommitError::NotCommitted(explained(error))),
-            Outcome::Unknown(error) => Err(CommitError::Unknown(explained(error).help(
-                "every try to read it back failed or found nothing yet: look again when the store answers",
-            ))),
-        };
+        let result = committed(&self.remote, &self.key, outcome);
         if result.is_ok() {
             self.remote.sweep_some();
         }
@@ -187,6 +179,19 @@ impl Upload for ObjectUpload {
             parts.done = matches!(result, Ok(()) | Err(CommitError::Unknown(_)));
         }
         result
+    }
+}
+
+/// How a commit to a key ended, in words.
+pub(crate) fn committed(remote: &Remote, key: &str, outcome: Outcome) -> Result<(), CommitError> {
+    let explained = |error| explain("committing", &remote.describe(key), error);
+    match outcome {
+        Outcome::Committed => Ok(()),
+        Outcome::Conflict => Err(CommitError::Conflict(already_there(&remote.describe(key)))),
+        Outcome::NotCommitted(error) => Err(CommitError::NotCommitted(explained(error))),
+        Outcome::Unknown(error) => Err(CommitError::Unknown(explained(error).help(
+            "every try to read it back failed or found nothing yet: look again when the store answers",
+        ))),
     }
 }
 
