@@ -113,7 +113,7 @@ fn every_fsync_may_fail_once_and_lose_what_it_should_have_written() {
     }
 }
 
-/// Which check kills which mistake, and what it says is broken. The same table is in docs/CRASH-SAFETY.md.
+/// Which check kills which mistake, and what it says is broken. The same table is in docs/crash-safety.md.
 const KILLED: [(Wrong, &str, Broken); 18] = {
     use Broken::*;
     let (ordered, subset) = ("every state, names in order", "every state, any subset of names");
@@ -175,10 +175,10 @@ fn a_seed_is_the_same_run_every_time() {
 
 #[test]
 fn the_table_of_wrong_protocols_is_published_as_it_is() {
-    let page = include_str!("../docs/CRASH-SAFETY.md");
+    let page = include_str!("../docs/crash-safety.md");
     for (wrong, check, broken) in KILLED {
         let row = page.lines().find(|line| line.starts_with(&format!("| {wrong:?} |")));
-        let row = row.unwrap_or_else(|| panic!("{wrong:?} is in no row of docs/CRASH-SAFETY.md"));
+        let row = row.unwrap_or_else(|| panic!("{wrong:?} is in no row of docs/crash-safety.md"));
         assert!(row.ends_with(&format!("| {check} | {broken:?} |")), "{row}");
     }
 }

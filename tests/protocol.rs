@@ -185,7 +185,7 @@ fn every_order_of_three_processes_and_of_longer_programs_keeps_every_promise() {
 }
 
 /// Which case breaks on which mistake, and the promise that it breaks. The same table is in
-/// docs/CRASH-SAFETY.md.
+/// docs/crash-safety.md.
 const KILLED: [(WrongProtocol, &str, Broken); 19] = {
     use Broken::*;
     let (without, deaths) = ("two writers without locks", "two writers with locks, and deaths");
@@ -234,10 +234,10 @@ fn every_wrong_protocol_breaks_a_promise() {
 
 #[test]
 fn the_table_of_wrong_protocols_is_published_as_it_is() {
-    let page = include_str!("../docs/CRASH-SAFETY.md");
+    let page = include_str!("../docs/crash-safety.md");
     for (wrong, case, broken) in KILLED {
         let row = page.lines().find(|line| line.starts_with(&format!("| {wrong:?} |")));
-        let row = row.unwrap_or_else(|| panic!("{wrong:?} is in no row of docs/CRASH-SAFETY.md"));
+        let row = row.unwrap_or_else(|| panic!("{wrong:?} is in no row of docs/crash-safety.md"));
         assert!(row.ends_with(&format!("| {case} | {broken:?} |")), "{row}");
     }
 }
