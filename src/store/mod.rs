@@ -116,6 +116,7 @@ impl Store {
     /// when the newest was written by a newer version. What the operating system refuses.
     pub fn resume(&self) -> Result<Resumed> {
         self.background.settle()?;
+        self.reach_again()?;
         self.core.timed(|| self.core.resume()).inspect(|resumed| self.core.resumed(resumed))
     }
 
@@ -127,7 +128,15 @@ impl Store {
     /// [`Store::resume`].
     pub fn resume_at(&self, step: u64) -> Result<Resumed> {
         self.background.settle()?;
+        self.reach_again()?;
         self.core.timed(|| self.core.resume_at(step)).inspect(|resumed| self.core.resumed(resumed))
+    }
+
+    /// A remote tier that did not answer before may do so now.
+    fn reach_again(&self) -> Result<()> {
+        let Some(remote) = &self.core.remote else { return Ok(()) };
+        let core = Arc::clone(&self.core);
+        remote.try_again(move || core.remote.as_ref().map_or(Ok(()), |remote| remote.reach(&core)))
     }
 
     /// Starts over: the first save may follow on nothing although the run has checkpoints. They are older than it, and

@@ -3,7 +3,7 @@
 use crate::wire::Wire;
 use crate::{open, run, save, steps};
 use std::time::{Duration, Instant};
-use tensorkeep::engine::Memory;
+use tensorkeep::engine::{Engine, Memory};
 use tensorkeep::{ErrorKind, Progress, Settings, Snapshot, Store, Tier};
 
 const LIMIT: Duration = Duration::from_millis(300);
@@ -78,6 +78,28 @@ fn a_tier_that_falls_silent_between_opening_and_resuming_is_not_waited_for() {
     drop(silence);
     store.close().unwrap();
     assert_eq!(steps(&remote.memory), [1, 2], "taken up again with the attempt that was taken");
+}
+
+#[test]
+fn a_tier_that_answers_again_is_asked_by_the_next_resume() {
+    let (local, remote, store) = run(settings());
+    save(&store, 1).unwrap();
+    save(&store, 2).unwrap();
+    store.close().unwrap();
+    local.delete("0001-0000000002.tkeep").unwrap();
+    remote.set_silent(true);
+    let silence = Silence(&remote);
+    let store = open(&local, &remote, settings());
+    let resumed = in_time("resuming", || store.resume().unwrap());
+    assert_eq!((resumed.next_step(), resumed.remote_error.is_some()), (1, true));
+    let again = in_time("resuming again", || store.resume().unwrap());
+    assert_eq!((again.next_step(), again.remote_error.is_some()), (1, true));
+    drop(silence);
+    let resumed = store.resume().unwrap();
+    assert_eq!((resumed.next_step(), resumed.tier), (2, Some(Tier::Remote)));
+    assert!(resumed.remote_error.is_none());
+    save(&store, 3).unwrap();
+    store.close().unwrap();
 }
 
 #[test]

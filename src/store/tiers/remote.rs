@@ -158,8 +158,27 @@ impl Remote {
         })
     }
 
+    /// Where the remote tier could not be reached, tries whether it can be now, and waits no longer for that than for anything
+    /// it says.
+    ///
+    /// # Errors
+    /// `Fenced` when another writer has taken over there. That it still cannot be reached is told by what asks it next.
+    pub(in crate::store) fn try_again(
+        &self,
+        reach: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let until = self.limit.and_then(|limit| Instant::now().checked_add(limit));
+        if self.unreachable().is_none() || clock::is_scripted() {
+            return Ok(());
+        }
+        match until.map_or(Ok(()), |until| answer_until(until, reach)) {
+            Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes sure that this store's attempt is taken in the remote tier.
-    pub(super) fn reach(&self, core: &Core) -> Result<()> {
+    pub(in crate::store) fn reach(&self, core: &Core) -> Result<()> {
         if self.unreachable().is_none() {
             return Ok(());
         }
