@@ -5,17 +5,23 @@
 //! is allocated that is out of proportion to the file: every count is checked against the bytes that are there.
 
 mod blob;
+mod carried;
 mod export;
 mod gguf;
+mod import;
+mod index;
 mod npy;
 mod npz;
 mod pickle;
+mod ranges;
 mod safetensors;
 mod strided;
 mod tensor;
 mod torch;
+mod unique;
 
-pub use export::{Export, differences, export, npy_bytes};
+pub use export::{Export, ExportOptions, Input, differences, export, export_with, npy_bytes};
+pub use import::import;
 pub use tensor::ForeignTensor;
 
 use crate::checkpoint::Scratch;
@@ -148,10 +154,10 @@ impl Foreign {
                 .found(first_bytes(&head[..len]))
         })?;
         let mut foreign = match format {
-            Format::Safetensors if head[0] == b'{' => safetensors::open_index(path, blob)?,
+            Format::Safetensors if is_index(blob)? => index::open(path, blob)?,
             Format::Safetensors => safetensors::open(blob)?,
             Format::Npy => npy::open(blob)?,
-            Format::Gguf => gguf::open(blob)?,
+            Format::Gguf => gguf::open(path, blob)?,
             Format::Npz | Format::Torch => {
                 let archive = blob::archive(blob)?;
                 match torch::pickle_name(&archive) {
@@ -296,7 +302,7 @@ impl Foreign {
             snapshot.tensor(&tensor.name, deferred)?;
         }
         for (name, value) in &self.records {
-            snapshot.record(name, value)?;
+            carried::put(&mut snapshot, name, value)?;
         }
         for (key, value) in &self.metadata {
             snapshot.metadata(key, value)?;
@@ -321,6 +327,14 @@ fn sniff(head: &[u8]) -> Option<Format> {
     }
     let first = head.iter().find(|byte| !byte.is_ascii_whitespace());
     (first == Some(&b'{') && head.first() == Some(&b'{')).then_some(Format::Safetensors)
+}
+
+/// Whether a file that begins like safetensors is an index: JSON from its first byte on.
+fn is_index(blob: &Arc<dyn Blob>) -> Result<bool> {
+    let mut head = [0; 9];
+    let len = blob.len().min(9) as usize;
+    blob.read_at(0, &mut head[..len])?;
+    Ok(head[0] == b'{' && (head[8] != b'{' || head[..8] == [b'{'; 8]))
 }
 
 /// An error of ours about a shape or a length is the file's lie here.
