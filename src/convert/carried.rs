@@ -2,7 +2,8 @@
 //! JSON, each under a key of its own, the library's own records (progress, metrics, model, save) like the user's. The same
 //! keys are read back as what they were.
 
-use super::Note;
+use super::{Note, unique};
+use crate::budget::Budget;
 use crate::error::Result;
 use crate::format::value::Value;
 use crate::format::{records, table};
@@ -51,10 +52,16 @@ fn as_json(value: &Value) -> Option<String> {
 }
 
 /// Text by key as it was before [`pack`]. What looks like a record and is none that a checkpoint can hold stays text.
-pub fn unpack(all: BTreeMap<String, String>) -> Carried {
+///
+/// # Errors
+/// `LimitExceeded` when records would take more memory than the budget.
+pub fn unpack(all: BTreeMap<String, String>, budget: &Budget) -> Result<Carried> {
     let mut carried = Carried::default();
     for (key, text) in all {
         let record = key.strip_prefix(RECORD_KEY);
+        if record.is_some() {
+            unique::charge(text.as_bytes(), budget)?;
+        }
         if record == Some(METADATA)
             && let Ok(alike) = serde_json::from_str::<BTreeMap<String, String>>(&text)
         {
@@ -72,7 +79,7 @@ pub fn unpack(all: BTreeMap<String, String>) -> Carried {
             None => drop(carried.metadata.insert(key, text)),
         }
     }
-    carried
+    Ok(carried)
 }
 
 /// Whether a checkpoint can hold this as a record of this name.
@@ -108,16 +115,17 @@ pub fn put(snapshot: &mut Snapshot<'_>, name: &str, value: &Value) -> Result<()>
     Ok(())
 }
 
-/// A record as a checkpoint stores it.
+/// A record as a checkpoint gives it back.
 ///
 /// # Errors
 /// `Invalid` for what a checkpoint cannot hold.
-pub fn stored(name: &str, value: &Value) -> Result<Vec<u8>> {
-    match name {
+pub fn stored(name: &str, value: &Value) -> Result<Value> {
+    let bytes = match name {
         PROGRESS => records::encode(&read_as::<Progress>(value)?),
         METRICS => records::encode(&read_as::<BTreeMap<String, f64>>(value)?),
         _ => records::encode(value),
-    }
+    };
+    records::decode_owned(&bytes?)
 }
 
 /// Whether a key of [`pack`] holds a record.
@@ -150,7 +158,7 @@ mod tests {
         let mut notes = Vec::new();
         let all = pack(metadata.clone(), records.clone(), &mut notes);
         assert_eq!((all["tensorkeep.step"].as_str(), notes.len()), ("hello", 0));
-        let back = unpack(all);
+        let back = unpack(all, &Budget::new(1 << 20)).unwrap();
         assert_eq!((back.metadata, back.records), (metadata, records));
     }
 
@@ -167,7 +175,8 @@ mod tests {
             ("json", "{"),
         ] {
             let key = format!("{RECORD_KEY}{name}");
-            let back = unpack(BTreeMap::from([(key.clone(), text.to_owned())]));
+            let all = BTreeMap::from([(key.clone(), text.to_owned())]);
+            let back = unpack(all, &Budget::new(1 << 20)).unwrap();
             assert_eq!(
                 (back.metadata.get(&key).map(String::as_str), back.records.len()),
                 (Some(text), 0),

@@ -13,6 +13,7 @@ pub use input::Input;
 pub use numpy::npy_bytes;
 
 use super::{Foreign, Format, Note};
+use crate::budget::Budget;
 use crate::dtype::Dtype;
 use crate::engine::Upload;
 use crate::engine::local::Staged;
@@ -133,7 +134,8 @@ fn stage(
 ) -> Result<Staged> {
     let place = |error: Error| error.in_object(path.display());
     let staged = Staged::write(path, Some(len), write).map_err(place)?;
-    let foreign = Foreign::parse(path, &staged.open()?).map_err(place)?;
+    // What was planned in memory can be read into memory.
+    let foreign = Foreign::of_blob(path, &staged.open()?, &Budget::new(u64::MAX)).map_err(place)?;
     compare::check(input, written, &foreign).map_err(place)?;
     Ok(staged)
 }

@@ -7,6 +7,7 @@ mod types;
 
 use super::tensor::Place;
 use super::{Foreign, ForeignTensor, Format, Note};
+use crate::budget::Budget;
 use crate::dtype::Dtype;
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,7 +21,7 @@ use types::GgmlType;
 /// The record with all key-value pairs.
 const RECORD: &str = "gguf";
 /// What goes before a tensor's name in the metadata key that holds its ggml type and shape.
-pub const TYPE_KEY: &str = "gguf.type.";
+const TYPE_KEY: &str = "gguf.type.";
 
 /// One file: what its header says.
 struct Part {
@@ -32,12 +33,12 @@ struct Part {
 }
 
 /// Opens a file, and with it the others of a split model, which must lie beside it.
-pub fn open(path: &Path, blob: &Arc<dyn Blob>) -> Result<Foreign> {
-    let first = Part::read(blob)?;
+pub fn open(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
+    let first = Part::read(blob, budget)?;
     let mut foreign = Foreign::empty(Format::Gguf, 0);
     let mut names = HashSet::new();
     let mut pairs = BTreeMap::new();
-    for mut part in split::parts(path, first)? {
+    for mut part in split::parts(path, first, budget)? {
         foreign.len += part.blob.len();
         let data_len = part.blob.len().saturating_sub(part.data_start);
         for (tensor, room) in with_room(std::mem::take(&mut part.tensors), data_len)? {
@@ -60,8 +61,8 @@ pub fn open(path: &Path, blob: &Arc<dyn Blob>) -> Result<Foreign> {
 }
 
 impl Part {
-    fn read(blob: &Arc<dyn Blob>) -> Result<Self> {
-        let mut fields = Fields::new(blob);
+    fn read(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Self> {
+        let mut fields = Fields::new(blob, budget);
         fields.take::<4>()?;
         check_version(fields.u32()?)?;
         let (tensor_count, pair_count) = (fields.u64()?, fields.u64()?);
@@ -183,7 +184,6 @@ fn push(foreign: &mut Foreign, part: &Part, tensor: &Described, room: u64) -> Re
     let len = usize::try_from(len).map_err(|_| wrong("length overflows"))?;
     let what = format!("{type_name} {shape:?}");
     foreign.notes.push(Note::kept(&name, format!("{what} kept as opaque blocks")));
-    foreign.metadata.insert(super::valid_name(&format!("{TYPE_KEY}{name}")), what);
-    foreign.tensors.push(ForeignTensor::new(name, Dtype::Opaque, vec![len], place)?);
+    foreign.tensors.push(ForeignTensor::new(name, Dtype::Opaque, vec![len], place)?.meaning(TYPE_KEY, what));
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! Index files of sharded models, `model.safetensors.index.json` and `pytorch_model.bin.index.json`: which tensor lies in
 //! which file beside it. The files are opened as any other, by their content.
 
-use super::unique::Unique;
-use super::{Foreign, ForeignTensor, Format, Note};
+use super::sniff::{self, Kind};
+use super::unique::{self, Unique};
+use super::{Foreign, Format, Note};
+use crate::budget::Budget;
 use crate::engine::{Blob, local};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::value::Value;
@@ -26,13 +28,13 @@ struct Index {
 }
 
 /// Opens all files of an index, which must lie beside it.
-pub fn open(path: &Path, blob: &Arc<dyn Blob>) -> Result<Foreign> {
-    let index = read(blob)?;
+pub fn open(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
+    let index = read(blob, budget)?;
     let weight_map = index.weight_map.0;
     let mut whole = Foreign::empty(Format::Safetensors, 0);
     let files: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
     for (number, file) in files.into_iter().enumerate() {
-        let shard = open_shard(path, file)?;
+        let shard = open_shard(path, file, budget)?;
         if number == 0 {
             whole.format = shard.format;
         }
@@ -50,20 +52,22 @@ pub fn open(path: &Path, blob: &Arc<dyn Blob>) -> Result<Foreign> {
     Ok(whole)
 }
 
-fn read(blob: &Arc<dyn Blob>) -> Result<Index> {
+fn read(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Index> {
     if blob.len() > LONGEST_INDEX {
         return Err(Error::new(ErrorKind::LimitExceeded, "length of the index file")
             .expected(format!("at most {LONGEST_INDEX}"))
             .found(blob.len()));
     }
+    budget.spend(blob.len(), "the index")?;
     let mut text = vec![0; blob.len() as usize];
     blob.read_at(0, &mut text)?;
+    unique::charge(&text, budget)?;
     serde_json::from_slice(&text).map_err(|error| {
         Error::new(ErrorKind::Foreign, "JSON, but not an index of safetensors or torch files").because(error)
     })
 }
 
-fn open_shard(path: &Path, file: &str) -> Result<Foreign> {
+fn open_shard(path: &Path, file: &str, budget: &Budget) -> Result<Foreign> {
     // A name in a file must not lead out of the folder.
     if file.is_empty() || file.starts_with('.') || file.contains(['/', '\\', '\0']) {
         return Err(Error::damaged(format!("the index names the file {file:?}")).expected("a file beside it"));
@@ -71,21 +75,28 @@ fn open_shard(path: &Path, file: &str) -> Result<Foreign> {
     let shard = path.with_file_name(file);
     let place = |error: Error| error.in_object(shard.display());
     let blob = local::open_file(&shard).map_err(place)?;
-    if super::is_index(&blob)? {
+    if sniff::sniff(&sniff::head(&blob)?) == Some(Kind::Index) {
         return Err(place(Error::damaged("an index within an index").expected("a file of tensors")));
     }
-    Foreign::parse(&shard, &blob).map_err(place)
+    Foreign::read(&shard, &blob, budget).map_err(place)
 }
 
 /// Adds what a file holds, and leaves out what the index has elsewhere.
 fn join(whole: &mut Foreign, shard: Foreign, file: &str, weight_map: &BTreeMap<String, String>) {
     whole.len += shard.len;
-    let wanted = |tensor: &ForeignTensor| weight_map.get(&tensor.name).is_some_and(|of| of == file);
-    let (wanted, other): (Vec<_>, Vec<_>) = shard.tensors.into_iter().partition(wanted);
-    let left_out =
-        |tensor: &ForeignTensor| Note::lost(&tensor.name, format!("in {file}, but not by the index"));
-    whole.notes.extend(other.iter().map(left_out));
-    whole.tensors.extend(wanted);
+    // Where each tensor of the file is in the whole; ties are by number.
+    let mut places: Vec<Option<usize>> = Vec::new();
+    for mut tensor in shard.tensors {
+        let is_wanted = weight_map.get(&tensor.name).is_some_and(|of| of == file);
+        places.push(is_wanted.then_some(whole.tensors.len()));
+        if !is_wanted {
+            whole.notes.push(Note::lost(&tensor.name, format!("in {file}, but not by the index")));
+            continue;
+        }
+        // What is tied to a tensor that stays out has its bytes all the same.
+        tensor.tied = tensor.tied.and_then(|first| *places.get(first)?);
+        whole.tensors.push(tensor);
+    }
     whole.notes.extend(shard.notes);
     for (key, text) in shard.metadata {
         let there = whole.metadata.entry(key.clone()).or_insert_with(|| text.clone());
@@ -115,4 +126,24 @@ fn merge(there: &mut Value, value: Value) -> bool {
         }),
         (there, value) => *there == value,
     }
+}
+
+/// Notes that a file which was opened by itself is one of several, by its name: `model-00001-of-00002.safetensors`.
+pub fn told_if_part(path: &Path, mut foreign: Foreign) -> Foreign {
+    let leaf = path.file_name().and_then(|leaf| leaf.to_str()).unwrap_or_default();
+    let part = part_of(leaf).filter(|(_, count)| *count > 1 && foreign.format != Format::Gguf);
+    if let Some((number, count)) = part {
+        let what =
+            format!("part {number} of {count} by its name: the others were not read; open their index");
+        foreign.notes.push(Note::lost(leaf, what));
+    }
+    foreign
+}
+
+/// Number and count of `…-00001-of-00002.extension`.
+fn part_of(leaf: &str) -> Option<(u32, u32)> {
+    let (rest, count) = leaf.rsplit_once('.')?.0.rsplit_once("-of-")?;
+    let number = rest.rsplit_once('-')?.1;
+    let digits = |text: &str| (text.len() == 5).then(|| text.parse().ok())?;
+    Some((digits(number)?, digits(count)?))
 }

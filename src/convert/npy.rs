@@ -6,6 +6,7 @@ mod literal;
 
 use super::tensor::Place;
 use super::{Foreign, ForeignTensor, Format, Note, strided};
+use crate::budget::Budget;
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::engine::Blob;
@@ -24,7 +25,7 @@ pub const ARRAY: &str = "array";
 pub const DESCR_KEY: &str = "numpy.descr.";
 
 /// A parsed header.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Header {
     pub elements: Elements,
     dims: Vec<usize>,
@@ -94,8 +95,16 @@ impl Header {
         if let Elements::Bytes { len, descr } = &self.elements {
             let what = format!("{descr} kept as opaque bytes, {len} an element");
             foreign.notes.push(Note::kept(name, what));
-            foreign.metadata.insert(super::valid_name(&format!("{DESCR_KEY}{name}")), descr.clone());
         }
+    }
+
+    /// The array as a tensor.
+    pub fn tensor(&self, name: &str, place: Place) -> Result<ForeignTensor> {
+        let tensor = ForeignTensor::new(name.to_owned(), self.dtype(), self.shape(), place)?;
+        Ok(match &self.elements {
+            Elements::Bytes { descr, .. } => tensor.meaning(DESCR_KEY, descr.clone()),
+            Elements::Number { .. } => tensor,
+        })
     }
 }
 
@@ -168,8 +177,9 @@ fn with_descr(descr: &str, shape: &[usize]) -> Option<Vec<u8>> {
     Some([MAGIC, &[1, 0], &len.to_le_bytes(), text.as_bytes()].concat())
 }
 
-pub fn open(blob: &Arc<dyn Blob>) -> Result<Foreign> {
+pub fn open(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
     let mut head = vec![0; blob.len().min(LONGEST_HEADER as u64 + 12) as usize];
+    budget.spend(head.len() as u64, "the header")?;
     blob.read_at(0, &mut head)?;
     let header = parse(&head)?;
     let mut foreign = Foreign::empty(Format::Npy, blob.len());
@@ -181,18 +191,17 @@ pub fn open(blob: &Arc<dyn Blob>) -> Result<Foreign> {
             .found(blob.len()));
     }
     header.tell(ARRAY, &mut foreign);
-    let (dtype, shape) = (header.dtype(), header.shape());
     let place = if header.is_plain() {
         Place::At(Arc::clone(blob), start)
     } else {
-        let blob = Arc::clone(blob);
+        let (blob, header) = (Arc::clone(blob), header.clone());
         Place::Made(Arc::new(move || {
             let mut bytes = Buffer::zeroed(len)?;
             blob.read_at(start, &mut bytes)?;
             header.arrange(bytes)
         }))
     };
-    foreign.tensors.push(ForeignTensor::new(ARRAY.to_owned(), dtype, shape, place)?);
+    foreign.tensors.push(header.tensor(ARRAY, place)?);
     Ok(foreign)
 }
 

@@ -3,15 +3,17 @@
 use super::blob::{self, Archive};
 use super::tensor::Place;
 use super::{Foreign, ForeignTensor, Format, Note, npy};
+use crate::budget::Budget;
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-pub fn open(blob: &Arc<dyn Blob>, mut archive: Archive) -> Result<Foreign> {
+pub fn open(blob: &Arc<dyn Blob>, mut archive: Archive, budget: &Budget) -> Result<Foreign> {
     check_members(blob, &mut archive)?;
     let mut foreign = Foreign::empty(Format::Npz, blob.len());
     let names: Vec<String> = blob::names(&archive)?;
+    budget.spend_values::<ForeignTensor>(names.len(), "the list of members")?;
     for member in &names {
         let name = match member.strip_suffix(".npy") {
             Some(name) => Some(name),
@@ -97,16 +99,15 @@ fn push(foreign: &mut Foreign, archive: &mut Archive, member: &str, name: &str) 
         blob::read(archive, member, 0, 0).map_err(place)?;
     }
     header.tell(name, foreign);
-    let (dtype, shape) = (header.dtype(), header.shape());
     let place = match facts.stored {
         Some(stored) if header.is_plain() => Place::At(stored, start),
         _ => {
-            let (archive, member) = (archive.clone(), member.to_owned());
+            let (archive, member, header) = (archive.clone(), member.to_owned(), header.clone());
             Place::Made(Arc::new(move || {
                 header.arrange(blob::read(&mut archive.clone(), &member, start, len)?)
             }))
         }
     };
-    foreign.tensors.push(ForeignTensor::new(name.to_owned(), dtype, shape, place)?);
+    foreign.tensors.push(header.tensor(name, place)?);
     Ok(())
 }

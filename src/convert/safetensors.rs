@@ -4,11 +4,14 @@
 pub mod dtypes;
 mod header;
 
+use super::naming::{Names, valid_name};
 use super::tensor::Place;
-use super::{Foreign, ForeignTensor, Format, Note, carried, lie};
+use super::{Foreign, ForeignTensor, Format, Note, carried, lie, unique};
+use crate::budget::Budget;
 use crate::dtype::Dtype;
 use crate::engine::Blob;
 use crate::error::{Error, Result};
+use crate::format::table::check_name;
 use crate::format::value::Value;
 use dtypes::Known;
 use header::{Entry, Header};
@@ -26,8 +29,8 @@ pub const DTYPE_KEY: &str = "safetensors.dtype.";
 const EXTRA_RECORD: &str = "safetensors";
 
 /// Opens one file.
-pub fn open(blob: &Arc<dyn Blob>) -> Result<Foreign> {
-    let (header, data_start) = read_header(blob)?;
+pub fn open(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
+    let (header, data_start) = read_header(blob, budget)?;
     let mut foreign = Foreign::empty(Format::Safetensors, blob.len());
     let mut entries = header.entries;
     entries.sort_by_key(|(_, entry)| entry.data_offsets);
@@ -52,12 +55,12 @@ pub fn open(blob: &Arc<dyn Blob>) -> Result<Foreign> {
             .expected(format!("{} bytes", data_start.saturating_add(end)))
             .found(blob.len()));
     }
-    take_metadata(&mut foreign, header.metadata);
+    take_metadata(&mut foreign, header.metadata, budget)?;
     keep_extra(&mut foreign, extra);
     Ok(foreign)
 }
 
-fn read_header(blob: &Arc<dyn Blob>) -> Result<(Header, u64)> {
+fn read_header(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<(Header, u64)> {
     let mut len = [0; 8];
     blob.read_at(0, &mut len)?;
     let len = u64::from_le_bytes(len);
@@ -68,8 +71,10 @@ fn read_header(blob: &Arc<dyn Blob>) -> Result<(Header, u64)> {
             .found(len));
     }
     // OK to cast: at most 100 MB, and the file has that many.
+    budget.spend(len, "the header")?;
     let mut text = vec![0; len as usize];
     blob.read_at(8, &mut text)?;
+    unique::charge(&text, budget)?;
     let header = serde_json::from_slice(&text)
         .map_err(|error| Error::damaged("the header is not safetensors' JSON").at_byte(8).because(error))?;
     Ok((header, 8 + len))
@@ -111,28 +116,27 @@ fn push(
     let len = usize::try_from(stop - start).map_err(|_| Error::damaged("length overflows"))?;
     let what = dtypes::described(&entry.dtype, &entry.shape);
     foreign.notes.push(Note::kept(&name, format!("{what} kept as opaque bytes")));
-    foreign.metadata.insert(super::valid_name(&format!("{DTYPE_KEY}{name}")), what);
-    foreign.tensors.push(ForeignTensor::new(name, Dtype::Opaque, vec![len], place)?);
+    foreign.tensors.push(ForeignTensor::new(name, Dtype::Opaque, vec![len], place)?.meaning(DTYPE_KEY, what));
     Ok(())
 }
 
 /// Records that an export carried come back as records.
-fn take_metadata(foreign: &mut Foreign, metadata: BTreeMap<String, String>) {
-    let carried = carried::unpack(metadata);
+fn take_metadata(foreign: &mut Foreign, metadata: BTreeMap<String, String>, budget: &Budget) -> Result<()> {
+    let carried = carried::unpack(metadata, budget)?;
     foreign.records = carried.records;
-    for (key, text) in carried.metadata {
-        let mut valid = super::valid_name(&key);
-        if valid != key {
-            let base = valid.clone();
-            let mut count = 2;
-            while foreign.metadata.contains_key(&valid) {
-                valid = format!("{base}~{count}");
-                count += 1;
-            }
-            foreign.notes.push(Note::kept(&valid, format!("metadata key renamed from {key:?}")));
-        }
+    let (valid, other): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        carried.metadata.into_iter().partition(|(key, _)| check_name(key).is_ok());
+    let mut names = Names::default();
+    for key in valid.keys() {
+        names.take(key);
+    }
+    foreign.metadata = valid;
+    for (key, text) in other {
+        let valid = names.free(&valid_name(&key));
+        foreign.notes.push(Note::kept(&valid, format!("metadata key renamed from {key:?}")));
         foreign.metadata.insert(valid, text);
     }
+    Ok(())
 }
 
 fn keep_extra(foreign: &mut Foreign, extra: BTreeMap<String, Value>) {

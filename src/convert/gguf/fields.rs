@@ -1,6 +1,8 @@
 //! The fields of a GGUF file one behind the other: integers, text, values, and what the file says of a tensor. A count is
 //! believed as far as the bytes left can make it true, and what is unfolded is charged to a budget.
 
+use crate::budget::Budget;
+use crate::convert::ForeignTensor;
 use crate::convert::blob::Cursor;
 use crate::engine::Blob;
 use crate::error::{Error, Result};
@@ -13,10 +15,11 @@ const DEEPEST: usize = 8;
 /// ggml's own limit.
 const MOST_AXES: u32 = 4;
 
-pub struct Fields {
+pub struct Fields<'b> {
     input: BufReader<Cursor>,
     pub at: u64,
     len: u64,
+    budget: &'b Budget,
 }
 
 /// What the file says of a tensor.
@@ -29,9 +32,10 @@ pub struct Described {
     pub offset: u64,
 }
 
-impl Fields {
-    pub fn new(blob: &Arc<dyn Blob>) -> Self {
-        Self { input: BufReader::with_capacity(64 << 10, Cursor::new(blob)), at: 0, len: blob.len() }
+impl<'b> Fields<'b> {
+    pub fn new(blob: &Arc<dyn Blob>, budget: &'b Budget) -> Self {
+        let input = BufReader::with_capacity(64 << 10, Cursor::new(blob));
+        Self { input, at: 0, len: blob.len(), budget }
     }
 
     pub fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
@@ -71,12 +75,14 @@ impl Fields {
     pub fn text(&mut self) -> Result<Vec<u8>> {
         let len = self.u64()?;
         let len = self.plausible(len, 1)?;
+        self.budget.spend(len, "text")?;
         let mut bytes = vec![0; len as usize];
         self.fill(&mut bytes)?;
         Ok(bytes)
     }
 
     pub fn value(&mut self, kind: u32, depth: usize) -> Result<Value> {
+        self.budget.spend_values::<Value>(1, "key-value pairs")?;
         Ok(match kind {
             0 => Value::Int(i64::from(self.take::<1>()?[0])),
             1 => Value::Int(i64::from(i8::from_le_bytes(self.take()?))),
@@ -117,6 +123,7 @@ impl Fields {
     }
 
     pub fn tensor(&mut self) -> Result<Described> {
+        self.budget.spend_values::<ForeignTensor>(1, "the list of tensors")?;
         let name = self.text()?;
         let axes = self.u32()?;
         if axes > MOST_AXES {

@@ -2,6 +2,7 @@
 //! and that all of them are there.
 
 use super::Part;
+use crate::budget::Budget;
 use crate::engine::local;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::value::Value;
@@ -40,7 +41,7 @@ impl Name {
 ///
 /// # Errors
 /// `NotFound` when a part is missing, `Damaged` when one belongs elsewhere.
-pub fn parts(path: &Path, first: Part) -> Result<Vec<Part>> {
+pub fn parts(path: &Path, first: Part, budget: &Budget) -> Result<Vec<Part>> {
     let name = Name::of(path);
     let count = match (first.pairs.get(COUNT).and_then(integer), &name) {
         (Some(count), _) => count,
@@ -49,7 +50,7 @@ pub fn parts(path: &Path, first: Part) -> Result<Vec<Part>> {
         (None, None) => 1,
     };
     if count <= 1 {
-        return Ok(vec![without_claims(first)]);
+        return Ok(vec![first]);
     }
     let number = first.pairs.get(NUMBER).and_then(integer).map(|number| number.saturating_add(1));
     let fits = |name: &Name| name.count == count && number.is_none_or(|number| number == name.number);
@@ -68,7 +69,7 @@ pub fn parts(path: &Path, first: Part) -> Result<Vec<Part>> {
     for (number, file) in (1..).zip(files) {
         let part = match first.take_if(|_| number == name.number) {
             Some(first) => first,
-            None => open(&file)?,
+            None => open(&file, budget)?,
         };
         check(&part, &name, number).map_err(|error| error.in_object(file.display()))?;
         parts.push(part);
@@ -103,10 +104,10 @@ fn present(path: &Path, name: &Name) -> Result<Vec<PathBuf>> {
         .help("put all parts into one folder and open any of them"))
 }
 
-fn open(file: &Path) -> Result<Part> {
+fn open(file: &Path, budget: &Budget) -> Result<Part> {
     let open = || {
         let blob = local::open_file(file)?;
-        Part::read(&blob)
+        Part::read(&blob, budget)
     };
     open().map_err(|error: Error| error.in_object(file.display()))
 }
