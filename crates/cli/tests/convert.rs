@@ -103,7 +103,7 @@ fn what_is_not_converted_is_told_as_what_it_is() {
     let lfs = folder.path("lfs.safetensors");
     std::fs::write(&lfs, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n").unwrap();
     let (code, said) = told(&["export", &lfs, "-o", &folder.path("out.npz")]);
-    assert!(code == 4 && said.contains("git-lfs"), "{code}: {said}");
+    assert!(code == 4 && said.contains("git-lfs") && said.contains("GGUF"), "{code}: {said}");
     assert_eq!(folder.names(), ["lfs.safetensors", "own.tkeep"]);
 }
 
@@ -180,4 +180,30 @@ fn what_is_not_known_of_a_dtype_is_said_whole() {
     std::fs::write(&file, bytes).unwrap();
     let (_, said) = told(&["import", &file, "-o", &folder.path("out.tkeep")]);
     assert!(said.contains("[('a', '<f4'), ('b', '|O')]"), "{said}");
+}
+
+#[test]
+fn the_formats_own_libraries_read_what_is_exported() {
+    let python = std::env::var("TENSORKEEP_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let run = |args: &[&str]| Command::new(&python).args(args).output();
+    if !run(&["-c", "import numpy, safetensors"]).is_ok_and(|output| output.status.success()) {
+        println!("skipped: {python} has no numpy and safetensors; TENSORKEEP_PYTHON names one that has");
+        return;
+    }
+    let folder = Folder::new("judge");
+    for name in ["everything.safetensors", "everything.npz", "split-00002-of-00003.gguf"] {
+        let (own, source) = (folder.path("own.tkeep"), made(&format!("made/{name}")));
+        assert_eq!(told(&["import", &source, "-o", &own, "--force"]).0, 0, "{name}");
+        let [one, npz] = ["one.safetensors", "arrays.npz"].map(|out| folder.path(out));
+        for (out, size) in [(&one, "5GB"), (&folder.path("cut.safetensors"), "20B")] {
+            let args = ["export", &own, "-o", out, "--max-shard-size", size, "--force", "--allow-loss"];
+            assert_eq!(told(&args).0, 0, "{name} {out}");
+        }
+        assert_eq!(told(&["export", &own, "-o", &npz, "--force", "--allow-loss"]).0, 0, "{name}");
+        let index = folder.path("cut.safetensors.index.json");
+        let judge =
+            run(&["-W", "ignore", &made("judge.py"), &made("made/expected.json"), name, &one, &index, &npz]);
+        let judge = judge.unwrap();
+        assert!(judge.status.success(), "{name}: {}", String::from_utf8_lossy(&judge.stderr));
+    }
 }

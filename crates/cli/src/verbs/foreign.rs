@@ -9,7 +9,7 @@ use crate::target::Target;
 use crate::{Done, output, parallel};
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use tensorkeep::convert::{self, Export, ExportOptions, Format};
+use tensorkeep::convert::{self, Export, ExportOptions, Foreign, Format};
 use tensorkeep::{Codec, Error, ErrorKind, Result, WriteOptions};
 
 /// Extensions of formats that nothing here writes: a file that is called so should not be another.
@@ -73,7 +73,7 @@ pub fn convert(asked: &Asked<'_>) -> Done {
         options = options.keep_existing();
     }
     let busy = parallel::busy(if asked.verb == "import" { "importing" } else { "exporting" }, true);
-    let opened = Target::parse(asked.source)?.look()?;
+    let opened = open(asked.source)?;
     check_not_empty(&opened)?;
     let export = match (&opened, to) {
         (Opened::Foreign(foreign), To::Checkpoint) => {
@@ -98,6 +98,17 @@ pub fn convert(asked: &Asked<'_>) -> Done {
     };
     drop(busy);
     tell(asked, &export)
+}
+
+/// A source of any format. What is none is told with all that could have been read.
+fn open(source: &str) -> Result<Opened> {
+    let target = Target::parse(source)?;
+    target.look().map_err(|error| match &target {
+        Target::File(path) if error.kind() == ErrorKind::Foreign => {
+            Foreign::open(path).err().unwrap_or(error)
+        }
+        _ => error,
+    })
 }
 
 /// A file of which nothing can be carried over is not converted, whatever may be lost.
