@@ -11,6 +11,7 @@ mod naming;
 mod npy;
 mod npz;
 mod pickle;
+mod records;
 mod safetensors;
 mod sniff;
 mod strided;
@@ -22,17 +23,19 @@ pub use tensor::ForeignTensor;
 
 use crate::budget::Budget;
 use crate::checkpoint::Scratch;
-use crate::engine::local;
+use crate::engine::{Blob, local};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::value::Value;
 use crate::snapshot::{Deferred, Snapshot};
 use crate::tensor::Tensor;
+use naming::Names;
 use naming::valid_name;
 use sniff::Kind;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use tensor::{PIECE, Place};
 
 /// A format that is not ours.
@@ -115,30 +118,35 @@ pub struct Foreign {
     by_name: HashMap<String, usize>,
     metadata: BTreeMap<String, String>,
     records: BTreeMap<String, Value>,
+    record_names: Names,
     notes: Vec<Note>,
 }
 
 impl Foreign {
-    /// The format of a file, told from its first bytes; None when it is none that this module knows.
+    /// The format of a file, told from its first bytes; None when it is none that this module knows. The folder of a
+    /// checkpoint that `torch.distributed.checkpoint` saved is of torch's format.
     ///
     /// # Errors
-    /// `NotFound`, `Io`.
+    /// `NotFound`, `Io`; `Foreign` for a folder that is no such checkpoint.
     pub fn sniff(path: impl AsRef<Path>) -> Result<Option<Format>> {
-        let blob = local::open_file(path.as_ref())?;
+        let path = path.as_ref();
+        if torch::distributed::metadata(path).map_err(|error| error.in_object(path.display()))?.is_some() {
+            return Ok(Some(Format::Torch));
+        }
+        let blob = local::open_file(path)?;
         Ok(sniff::sniff(&sniff::head(&blob)?).map(Kind::format))
     }
 
     /// Opens a foreign file. Reads what it says of its tensors, not their bytes.
     ///
+    /// A checkpoint of `torch.distributed.checkpoint` is opened whole, by its folder or by one of the files in it.
     /// What the file unfolds to in memory may be 64 MiB, and 8 bytes for each of its own: see [`Foreign::open_within`].
     ///
     /// # Errors
     /// `NotFound`; `Foreign` when it is no format that this module knows; `Damaged` when it lies; `Unsupported` for
     /// variants that cannot be read; `LimitExceeded` beyond the budget; `Io`.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let len = local::open_file(path)?.len();
-        Self::open_within(path, Budget::default_for(len))
+        Self::open_path(path.as_ref(), None)
     }
 
     /// As [`Foreign::open`], with a budget in bytes for what the file unfolds to in memory: the objects of a pickle, text
@@ -147,35 +155,58 @@ impl Foreign {
     /// # Errors
     /// As [`Foreign::open`].
     pub fn open_within(path: impl AsRef<Path>, budget: u64) -> Result<Self> {
-        let path = path.as_ref();
-        Self::parse(path, &Budget::new(budget)).map_err(|error| error.in_object(path.display()))
+        Self::open_path(path.as_ref(), Some(budget))
     }
 
-    fn parse(path: &Path, budget: &Budget) -> Result<Self> {
-        let blob = &local::open_file(path)?;
-        let head = sniff::head(blob)?;
-        let mut foreign = match sniff::sniff(&head) {
-            Some(Kind::Safetensors) => safetensors::open(blob, budget)?,
-            Some(Kind::Index) => safetensors::open_index(path, blob, budget)?,
-            Some(Kind::Npy) => npy::open(blob, budget)?,
-            Some(Kind::Gguf) => gguf::open(blob, budget)?,
-            Some(Kind::Zip) => {
-                let archive = blob::archive(blob)?;
-                match torch::pickle_name(&archive) {
-                    Some(pickle) => torch::open(blob, archive, &pickle, budget)?,
-                    None => npz::open(blob, archive, budget)?,
-                }
+    fn open_path(path: &Path, budget: Option<u64>) -> Result<Self> {
+        let opened = || {
+            if let Some(metadata) = torch::distributed::metadata(path)? {
+                let len = torch::distributed::folder_len(&metadata);
+                let budget = Budget::new(budget.unwrap_or(Budget::default_for(len)));
+                return torch::distributed::open(&metadata, &budget);
             }
-            Some(Kind::TorchPickles | Kind::Distributed) | None => return Err(sniff::unknown(&head)),
+            let blob = local::open_file(path)?;
+            let budget = Budget::new(budget.unwrap_or(Budget::default_for(blob.len())));
+            Self::parse(path, &blob, &budget)
         };
+        let mut foreign = opened().map_err(|error: Error| error.in_object(path.display()))?;
         foreign.name = path.display().to_string();
         foreign.tidy_names();
         Ok(foreign)
     }
 
+    /// As [`Foreign::open_within`], of bytes that lie anywhere: for fuzzers, which would spend their time on files.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn open_blob(blob: &Arc<dyn Blob>, budget: u64) -> Result<Self> {
+        let mut foreign = Self::parse(Path::new("/nonexistent/fuzzed"), blob, &Budget::new(budget))?;
+        foreign.tidy_names();
+        Ok(foreign)
+    }
+
+    fn parse(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Self> {
+        let head = sniff::head(blob)?;
+        match sniff::sniff(&head) {
+            Some(Kind::Safetensors) => safetensors::open(blob, budget),
+            Some(Kind::Index) => safetensors::open_index(path, blob, budget),
+            Some(Kind::Npy) => npy::open(blob, budget),
+            Some(Kind::Gguf) => gguf::open(blob, budget),
+            Some(Kind::TorchPickles) => torch::open_legacy(blob, budget),
+            Some(Kind::Zip) => {
+                let archive = blob::archive(blob)?;
+                sniff::check_single(&archive)?;
+                match torch::pickle_name(&archive) {
+                    Some(pickle) => torch::open(blob, archive, &pickle, budget),
+                    None => npz::open(blob, archive, budget),
+                }
+            }
+            Some(Kind::Distributed) | None => Err(sniff::unknown(&head)),
+        }
+    }
+
     fn empty(format: Format, len: u64) -> Self {
-        let (name, tensors, by_name, metadata, records, notes) = Default::default();
-        Self { format, name, len, tensors, by_name, metadata, records, notes }
+        let (name, tensors, by_name, metadata, records, record_names, notes) = Default::default();
+        Self { format, name, len, tensors, by_name, metadata, records, record_names, notes }
     }
 
     /// The path, for messages.

@@ -16,7 +16,7 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 pub const LONGEST_HEADER: usize = 64 << 10;
 
 /// Dtypes by NumPy's kind and width.
-const DTYPES: &[(&str, Dtype)] = &[
+pub const DTYPES: &[(&str, Dtype)] = &[
     ("b1", Dtype::Bool),
     ("u1", Dtype::U8),
     ("i1", Dtype::I8),
