@@ -53,7 +53,17 @@ impl Budget {
 
     /// Whether so many bytes could be spent.
     pub fn has(&self, bytes: u64) -> bool {
-        bytes <= self.total.saturating_sub(self.spent.get())
+        bytes <= self.rest()
+    }
+
+    /// Bytes that are left.
+    pub fn rest(&self) -> u64 {
+        self.total.saturating_sub(self.spent.get())
+    }
+
+    /// Bytes that were taken.
+    pub fn spent(&self) -> u64 {
+        self.spent.get()
     }
 
     fn exceeded(&self, needed: u64, what: &'static str) -> Error {

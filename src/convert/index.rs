@@ -78,7 +78,7 @@ fn open_shard(path: &Path, file: &str, budget: &Budget) -> Result<Foreign> {
     if sniff::sniff(&sniff::head(&blob)?) == Some(Kind::Index) {
         return Err(place(Error::damaged("an index within an index").expected("a file of tensors")));
     }
-    Foreign::read(&shard, &blob, budget).map_err(place)
+    Foreign::parse(&shard, &blob, budget).map_err(place)
 }
 
 /// Adds what a file holds, and leaves out what the index has elsewhere.

@@ -16,6 +16,7 @@ mod npy;
 mod npz;
 mod pickle;
 mod ranges;
+mod records;
 mod safetensors;
 mod sniff;
 mod strided;
@@ -34,7 +35,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::value::Value;
 use crate::snapshot::{Deferred, Snapshot};
 use crate::tensor::Tensor;
-use naming::valid_name;
+use naming::Names;
 use sniff::Kind;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -123,30 +124,35 @@ pub struct Foreign {
     by_name: HashMap<String, usize>,
     metadata: BTreeMap<String, String>,
     records: BTreeMap<String, Value>,
+    record_names: Names,
     notes: Vec<Note>,
 }
 
 impl Foreign {
-    /// The format of a file, told from its first bytes; None when it is none that this module knows.
+    /// The format of a file, told from its first bytes; None when it is none that this module knows. The folder of a
+    /// checkpoint that `torch.distributed.checkpoint` saved is of torch's format.
     ///
     /// # Errors
-    /// `NotFound`, `Io`.
+    /// `NotFound`, `Io`; `Foreign` for a folder that is no such checkpoint.
     pub fn sniff(path: impl AsRef<Path>) -> Result<Option<Format>> {
-        let blob = local::open_file(path.as_ref())?;
+        let path = path.as_ref();
+        if torch::distributed::metadata(path).map_err(|error| error.in_object(path.display()))?.is_some() {
+            return Ok(Some(Format::Torch));
+        }
+        let blob = local::open_file(path)?;
         Ok(sniff::sniff(&sniff::head(&blob)?).map(Kind::format))
     }
 
     /// Opens a foreign file. Reads what it says of its tensors, not their bytes.
     ///
+    /// A checkpoint of `torch.distributed.checkpoint` is opened whole, by its folder or by one of the files in it.
     /// What the file unfolds to in memory may be 64 MiB, and 8 bytes for each of its own: see [`Foreign::open_within`].
     ///
     /// # Errors
     /// `NotFound`; `Foreign` when it is no format that this module knows; `Damaged` when it lies; `Unsupported` for
     /// variants that cannot be read; `LimitExceeded` beyond the budget; `Io`.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let len = local::open_file(path)?.len();
-        Self::open_within(path, Budget::default_for(len))
+        Self::open_path(path.as_ref(), None)
     }
 
     /// As [`Foreign::open`], with a budget in bytes for what the file unfolds to in memory: the objects of a pickle, text
@@ -155,47 +161,68 @@ impl Foreign {
     /// # Errors
     /// As [`Foreign::open`].
     pub fn open_within(path: impl AsRef<Path>, budget: u64) -> Result<Self> {
-        let path = path.as_ref();
-        let foreign =
-            Self::parse(path, &Budget::new(budget)).map_err(|error| error.in_object(path.display()))?;
-        Ok(index::told_if_part(path, foreign))
+        Self::open_path(path.as_ref(), Some(budget))
     }
 
-    fn parse(path: &Path, budget: &Budget) -> Result<Self> {
-        Self::of_blob(path, &local::open_file(path)?, budget)
+    fn open_path(path: &Path, budget: Option<u64>) -> Result<Self> {
+        let opened = || {
+            if let Some(metadata) = torch::distributed::metadata(path)? {
+                let len = torch::distributed::folder_len(&metadata);
+                let budget = Budget::new(budget.unwrap_or(Budget::default_for(len)));
+                return torch::distributed::open(&metadata, &budget);
+            }
+            let blob = local::open_file(path)?;
+            let budget = Budget::new(budget.unwrap_or(Budget::default_for(blob.len())));
+            Self::parse(path, &blob, &budget)
+        };
+        let foreign = opened().map_err(|error: Error| error.in_object(path.display()))?;
+        Ok(index::told_if_part(path, foreign.tidied(path)))
+    }
+
+    /// As [`Foreign::open_within`], of bytes that lie anywhere: for fuzzers, which would spend their time on files.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn open_blob(blob: &Arc<dyn Blob>, budget: u64) -> Result<Self> {
+        Self::of_blob(Path::new("/nonexistent/fuzzed"), blob, &Budget::new(budget))
     }
 
     /// A file of which the bytes are at hand; its path says what may lie beside it.
     fn of_blob(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Self> {
-        let mut foreign = Self::read(path, blob, budget)?;
-        foreign.name = path.display().to_string();
-        foreign.tidy_names();
-        foreign.tell_meanings();
-        Ok(foreign)
+        Self::parse(path, blob, budget).map(|foreign| foreign.tidied(path))
     }
 
-    /// As [`Foreign::of_blob`], with the file's own names, of which a checkpoint may not be able to have each.
-    fn read(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Self> {
+    /// With names that a checkpoint can have, and with what opaque tensors mean under these.
+    fn tidied(mut self, path: &Path) -> Self {
+        self.name = path.display().to_string();
+        self.tidy_names();
+        self.tell_meanings();
+        self
+    }
+
+    /// A file with its own names, of which a checkpoint may not be able to have each.
+    fn parse(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Self> {
         let head = sniff::head(blob)?;
         match sniff::sniff(&head) {
             Some(Kind::Safetensors) => safetensors::open(blob, budget),
             Some(Kind::Index) => index::open(path, blob, budget),
             Some(Kind::Npy) => npy::open(blob, budget),
             Some(Kind::Gguf) => gguf::open(path, blob, budget),
+            Some(Kind::TorchPickles) => torch::open_legacy(blob, budget),
             Some(Kind::Zip) => {
                 let archive = blob::archive(blob)?;
+                sniff::check_single(&archive)?;
                 match torch::pickle_name(&archive) {
                     Some(pickle) => torch::open(blob, archive, &pickle, budget),
                     None => npz::open(blob, archive, budget),
                 }
             }
-            Some(Kind::TorchPickles | Kind::Distributed) | None => Err(sniff::unknown(&head)),
+            Some(Kind::Distributed) | None => Err(sniff::unknown(&head)),
         }
     }
 
     fn empty(format: Format, len: u64) -> Self {
-        let (name, tensors, by_name, metadata, records, notes) = Default::default();
-        Self { format, name, len, tensors, by_name, metadata, records, notes }
+        let (name, tensors, by_name, metadata, records, record_names, notes) = Default::default();
+        Self { format, name, len, tensors, by_name, metadata, records, record_names, notes }
     }
 
     /// The path, for messages.

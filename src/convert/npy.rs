@@ -12,6 +12,7 @@ use crate::dtype::Dtype;
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::byte_len;
+pub use descr::DTYPES;
 use descr::Elements;
 use literal::Literal;
 use std::sync::Arc;

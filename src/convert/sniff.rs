@@ -1,6 +1,7 @@
 //! Which format a file is of, told from its first bytes, and the error for files that are none of them.
 
 use super::Format;
+use super::blob::Archive;
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::signatures::{self, HEAD};
@@ -64,6 +65,20 @@ pub fn sniff(head: &[u8]) -> Option<Kind> {
 /// upper bytes are zeros, while text has none.
 fn is_json_object(head: &[u8]) -> bool {
     head.first() == Some(&b'{') && !head.iter().take(8).any(|&byte| byte == 0)
+}
+
+/// An archive with bytes in front of it: only the last of several archives would be read.
+///
+/// # Errors
+/// `Foreign`, with what such a file is.
+pub fn check_single(archive: &Archive) -> Result<()> {
+    if archive.offset() == 0 {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Foreign, "several zip archives one behind the other")
+        .expected("one archive from the first byte on")
+        .found(format!("the last of them at byte {}", archive.offset()))
+        .help("a .distcp of a torch distributed checkpoint (DCP) is like this: open its folder, with its .metadata"))
 }
 
 /// A file that is none of the formats: what it is instead, if that is known, and what to do.

@@ -6,7 +6,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Dtypes by NumPy's kind and width.
-const DTYPES: &[(&str, Dtype)] = &[
+pub const DTYPES: &[(&str, Dtype)] = &[
     ("b1", Dtype::Bool),
     ("u1", Dtype::U8),
     ("i1", Dtype::I8),
