@@ -391,3 +391,38 @@ fn an_index_of_torch_files_opens_as_one_model() {
     assert_eq!(open(r#""a":"pytorch_model.bin.index.json""#).unwrap_err().kind(), ErrorKind::Damaged);
     assert_eq!(open(r#""fc.row":"3.bin""#).unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+#[test]
+fn members_that_share_bytes_are_refused() {
+    let folder = TempFolder::new("export");
+    let tensor = tensorkeep::Tensor::from_elements(&[2], &[1.0_f32; 2]).unwrap();
+    let (array, _) = convert::npy_bytes(&tensor).unwrap();
+    let path = folder.path().join("shared.npz");
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+    archive.start_file("a.npy", zip::write::SimpleFileOptions::default()).unwrap();
+    std::io::Write::write_all(&mut archive, &array).unwrap();
+    archive.shallow_copy_file("a.npy", "b.npy").unwrap();
+    archive.finish().unwrap();
+    let error = Foreign::open(&path).unwrap_err();
+    assert!(error.kind() == ErrorKind::Damaged && error.to_string().contains("share"), "{error}");
+}
+
+#[test]
+fn what_json_unfolds_to_is_charged_to_the_budget() {
+    let folder = TempFolder::new("export");
+    let lists = vec!["[]"; 100_000].join(",");
+    let record = format!(r#"{{"__metadata__":{{"tensorkeep.record.r":"[{lists}]"}}}}"#);
+    let extra = format!(r#"{{"a":{{"dtype":"U8","shape":[0],"data_offsets":[0,0],"x":[{lists}]}}}}"#);
+    let index = format!(r#"{{"weight_map":{{"a":"b"}},"metadata":{{"x":[{lists}]}}}}"#);
+    let json = folder.path().join("x.index.json");
+    std::fs::write(&json, index).unwrap();
+    let refused = |path: &Path| {
+        let error = Foreign::open_within(path, 1 << 20).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+    };
+    refused(&json);
+    refused(&safetensors(&folder, &extra, b""));
+    refused(&safetensors(&folder, &record, b""));
+    let path = safetensors(&folder, &record, b"");
+    assert_eq!(Foreign::open(path).unwrap().records().len(), 1, "it is within the default");
+}

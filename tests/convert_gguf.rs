@@ -241,3 +241,20 @@ fn text_that_is_not_utf8_is_kept_and_names_are_told() {
     let Value::Map(pairs) = &foreign.records()["gguf"] else { panic!() };
     assert_eq!(pairs["t"], Value::Bytes(b"\xff\x00a".to_vec()));
 }
+
+#[test]
+fn what_a_list_unfolds_to_is_charged_to_the_budget() {
+    let mut raw = Gguf::default().bytes();
+    raw.truncate(24);
+    raw[16] = 1;
+    // A key over an array, type 9, of a million bytes, type 0.
+    raw.extend([&1_u64.to_le_bytes()[..], b"t", &9_u32.to_le_bytes(), &0_u32.to_le_bytes()].concat());
+    raw.extend(1_000_000_u64.to_le_bytes());
+    raw.extend(vec![7; 1_000_000]);
+    let folder = TempFolder::new("gguf");
+    let path = folder.path().join("x.gguf");
+    std::fs::write(&path, &raw).unwrap();
+    let error = Foreign::open_within(&path, 8 << 20).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+    assert!(Foreign::open(&path).is_ok(), "it is within the default");
+}
