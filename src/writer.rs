@@ -11,7 +11,8 @@ pub(crate) use plan::Plan;
 pub use timings::Timings;
 
 use crate::codec::Codec;
-use crate::engine::{CommitError, Nonce, Upload, local};
+use crate::engine::local::Staged;
+use crate::engine::{CommitError, Nonce, Upload};
 use crate::error::{Error, Result};
 use crate::format;
 use crate::format::limits::Limits;
@@ -131,16 +132,31 @@ impl Snapshot<'_> {
     /// # Errors
     /// As [`Snapshot::save`], and `Invalid` for bad options.
     pub fn save_with(&self, path: impl AsRef<Path>, options: &WriteOptions) -> Result<Written> {
+        self.save_checked(path.as_ref(), options, |_| Ok(()))
+    }
+
+    /// As [`Snapshot::save_with`]; the finished file gets its name only when `check` has looked at it and says Ok.
+    ///
+    /// # Errors
+    /// As [`Snapshot::save_with`], and what `check` says: then `path` is what it was.
+    pub(crate) fn save_checked(
+        &self,
+        path: &Path,
+        options: &WriteOptions,
+        check: impl FnOnce(&Staged) -> Result<()>,
+    ) -> Result<Written> {
         let started = Instant::now();
-        let path = path.as_ref();
         let plan = Plan::of(self, &[], options)?;
         let (mut written, mut appended) = (None, started);
-        local::replace_file(path, Some(plan.size_bound()), |upload| {
+        let place = |error: Error| error.in_object(path.display());
+        let staged = Staged::write(path, Some(plan.size_bound()), |upload| {
             written = Some(plan.write(upload)?);
             appended = Instant::now();
             Ok(())
-        })
-        .map_err(|error| error.in_object(path.display()))?;
+        });
+        let staged = staged.map_err(place)?;
+        check(&staged).map_err(place)?;
+        staged.publish().map_err(place)?;
         let written = written.ok_or_else(|| Error::invalid("nothing was written"))?;
         Ok(written.committed(started, appended))
     }

@@ -9,7 +9,7 @@ use std::process::Command;
 const ROWS: &[&[&str]] = &[
     &["error"],
     &["deadline"],
-    &["dtype", "buffer", "names", "pipeline"],
+    &["dtype", "budget", "buffer", "names", "pipeline"],
     &["tensor"],
     &["format"],
     &["codec", "engine", "snapshot"],

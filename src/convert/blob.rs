@@ -48,6 +48,35 @@ impl Seek for Cursor {
     }
 }
 
+/// A part of a file as a file of its own.
+#[derive(Debug)]
+pub struct Section {
+    file: Arc<dyn Blob>,
+    start: u64,
+    len: u64,
+}
+
+impl Section {
+    /// `len` bytes of a file from `start` on; the caller has checked that it has them.
+    pub fn new(file: &Arc<dyn Blob>, start: u64, len: u64) -> Self {
+        Self { file: Arc::clone(file), start, len }
+    }
+}
+
+impl Blob for Section {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let end = offset.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| end > self.len) {
+            return Err(Error::damaged("a read beyond the end of a part of the file").at_byte(self.start));
+        }
+        self.file.read_at(self.start + offset, buffer)
+    }
+}
+
 pub type Archive = ZipArchive<Cursor>;
 
 pub fn archive(blob: &Arc<dyn Blob>) -> Result<Archive> {

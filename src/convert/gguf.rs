@@ -1,231 +1,189 @@
-//! GGUF, in: llama.cpp's format, versions 2 and 3. Owns: its key-value pairs, which become a record, and its tensors;
-//! quantised ones are kept as opaque bytes with their ggml type beside them.
+//! GGUF, in: llama.cpp's format, versions 2 and 3, whole or split into several files. Key-value pairs become a record;
+//! quantised tensors are kept as opaque bytes, with their ggml type in the metadata.
 
-use super::blob::Cursor;
+mod fields;
+mod split;
+mod types;
+
 use super::tensor::Place;
 use super::{Foreign, ForeignTensor, Format, Note};
+use crate::budget::Budget;
 use crate::dtype::Dtype;
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::value::Value;
-use std::collections::BTreeMap;
-use std::io::{BufReader, Read};
+use fields::{Described, Fields};
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
+use types::GgmlType;
 
-/// The deepest array within arrays. The format allows any; nobody writes more than one.
-const DEEPEST: usize = 8;
-/// ggml's own limit.
-const MOST_AXES: u32 = 4;
+/// The record with all key-value pairs.
+const RECORD: &str = "gguf";
+/// What goes before a tensor's name in the metadata key that holds its ggml type and shape.
+const TYPE_KEY: &str = "gguf.type.";
 
-/// ggml's types: id, name, elements in a block, bytes of a block, and the dtype where a block is one element.
-/// From `ggml.h` and `ggml-common.h`.
-const TYPES: &[(u32, &str, u64, u64, Option<Dtype>)] = &[
-    (0, "F32", 1, 4, Some(Dtype::F32)),
-    (1, "F16", 1, 2, Some(Dtype::F16)),
-    (2, "Q4_0", 32, 18, None),
-    (3, "Q4_1", 32, 20, None),
-    (6, "Q5_0", 32, 22, None),
-    (7, "Q5_1", 32, 24, None),
-    (8, "Q8_0", 32, 34, None),
-    (9, "Q8_1", 32, 36, None),
-    (10, "Q2_K", 256, 84, None),
-    (11, "Q3_K", 256, 110, None),
-    (12, "Q4_K", 256, 144, None),
-    (13, "Q5_K", 256, 176, None),
-    (14, "Q6_K", 256, 210, None),
-    (15, "Q8_K", 256, 292, None),
-    (16, "IQ2_XXS", 256, 66, None),
-    (17, "IQ2_XS", 256, 74, None),
-    (18, "IQ3_XXS", 256, 98, None),
-    (19, "IQ1_S", 256, 50, None),
-    (20, "IQ4_NL", 32, 18, None),
-    (21, "IQ3_S", 256, 110, None),
-    (22, "IQ2_S", 256, 82, None),
-    (23, "IQ4_XS", 256, 136, None),
-    (24, "I8", 1, 1, Some(Dtype::I8)),
-    (25, "I16", 1, 2, Some(Dtype::I16)),
-    (26, "I32", 1, 4, Some(Dtype::I32)),
-    (27, "I64", 1, 8, Some(Dtype::I64)),
-    (28, "F64", 1, 8, Some(Dtype::F64)),
-    (29, "IQ1_M", 256, 56, None),
-    (30, "BF16", 1, 2, Some(Dtype::Bf16)),
-    (34, "TQ1_0", 256, 54, None),
-    (35, "TQ2_0", 256, 66, None),
-    (39, "MXFP4", 32, 17, None),
-];
-
-struct Fields {
-    input: BufReader<Cursor>,
-    at: u64,
-    len: u64,
+/// One file: what its header says.
+struct Part {
+    blob: Arc<dyn Blob>,
+    pairs: BTreeMap<String, Value>,
+    tensors: Vec<Described>,
+    alignment: u64,
+    data_start: u64,
 }
 
-struct Described {
-    name: String,
-    dims: Vec<u64>,
-    ggml_type: u32,
-    offset: u64,
-}
-
-pub fn open(blob: &Arc<dyn Blob>) -> Result<Foreign> {
-    let mut fields =
-        Fields { input: BufReader::with_capacity(64 << 10, Cursor::new(blob)), at: 0, len: blob.len() };
-    fields.take::<4>()?;
-    let version = fields.u32()?;
-    if !(2..=3).contains(&version) {
-        return Err(Error::new(ErrorKind::Unsupported, "GGUF version").expected("2 or 3").found(version));
-    }
-    let (tensors, pairs) = (fields.u64()?, fields.u64()?);
-    let mut foreign = Foreign::empty(Format::Gguf, blob.len());
-    let mut record = BTreeMap::new();
-    for _ in 0..fields.plausible(pairs, 13)? {
-        let key = fields.text()?;
-        let kind = fields.u32()?;
-        let value = fields.value(kind, 0).map_err(|error| error.at_byte(fields.at))?;
-        if record.insert(key.clone(), value).is_some() {
-            return Err(Error::damaged(format!("key {key:?} stands twice")));
+/// Opens a file, and with it the others of a split model, which must lie beside it.
+pub fn open(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
+    let first = Part::read(blob, budget)?;
+    let mut foreign = Foreign::empty(Format::Gguf, 0);
+    let mut names = HashSet::new();
+    let mut pairs = BTreeMap::new();
+    for mut part in split::parts(path, first, budget)? {
+        foreign.len += part.blob.len();
+        let data_len = part.blob.len().saturating_sub(part.data_start);
+        for (tensor, room) in with_room(std::mem::take(&mut part.tensors), data_len)? {
+            push(&mut foreign, &part, &tensor, room)?;
+            if names.contains(&tensor.name) {
+                return Err(Error::damaged("two tensors have this name").in_tensor(shown(&tensor.name)));
+            }
+            names.insert(tensor.name);
+        }
+        for (key, value) in part.pairs {
+            let other = pairs.get(&key).is_some_and(|there| *there != value);
+            if other {
+                foreign.notes.push(Note::lost(&key, "dropped: another part has another value for this key"));
+            }
+            pairs.entry(key).or_insert(value);
         }
     }
-    let mut described = Vec::new();
-    for _ in 0..fields.plausible(tensors, 24)? {
-        described.push(fields.tensor()?);
-    }
-    let alignment = match record.get("general.alignment") {
-        Some(Value::Int(alignment)) if *alignment > 0 && *alignment <= 1 << 30 => *alignment as u64,
-        None => 32,
-        Some(other) => return Err(Error::damaged("general.alignment").found(other)),
-    };
-    let data_start = fields.at.next_multiple_of(alignment);
-    for tensor in described {
-        push(&mut foreign, blob, tensor, data_start)?;
-    }
-    foreign.records.insert("gguf".to_owned(), Value::Map(record));
+    foreign.records.insert(RECORD.to_owned(), Value::Map(pairs));
     Ok(foreign)
 }
 
-fn push(foreign: &mut Foreign, blob: &Arc<dyn Blob>, tensor: Described, data_start: u64) -> Result<()> {
-    let Described { name, dims, ggml_type, offset } = tensor;
-    let wrong = |what: &'static str| Error::damaged(what).in_tensor(&name);
-    let at = data_start.checked_add(offset).ok_or_else(|| wrong("offset overflows"))?;
-    let Some(&(_, type_name, block, block_bytes, dtype)) = TYPES.iter().find(|(id, ..)| *id == ggml_type)
-    else {
-        foreign.notes.push(Note::lost(&name, format!("dropped: unknown ggml type {ggml_type}")));
-        return Ok(());
+impl Part {
+    fn read(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Self> {
+        let mut fields = Fields::new(blob, budget);
+        fields.take::<4>()?;
+        check_version(fields.u32()?)?;
+        let (tensor_count, pair_count) = (fields.u64()?, fields.u64()?);
+        let mut pairs = BTreeMap::new();
+        for _ in 0..fields.plausible(pair_count, 13)? {
+            let at = fields.at;
+            let key = String::from_utf8(fields.text()?)
+                .map_err(|error| Error::damaged("a key is no text").at_byte(at).because(error))?;
+            let kind = fields.u32()?;
+            let value = fields.value(kind, 0).map_err(|error| error.at_byte(fields.at))?;
+            if pairs.insert(key.clone(), value).is_some() {
+                return Err(Error::damaged(format!("key {key:?} stands twice")).at_byte(at));
+            }
+        }
+        let mut tensors = Vec::new();
+        for _ in 0..fields.plausible(tensor_count, 24)? {
+            tensors.push(fields.tensor()?);
+        }
+        let alignment = match pairs.get("general.alignment") {
+            Some(Value::Int(alignment)) if *alignment > 0 && *alignment <= 1 << 30 => *alignment as u64,
+            None => 32,
+            Some(other) => return Err(Error::damaged("general.alignment").found(other)),
+        };
+        let data_start = fields.at.next_multiple_of(alignment);
+        Ok(Self { blob: Arc::clone(blob), pairs, tensors, alignment, data_start })
+    }
+}
+
+/// The version is the first number of the file, and shows the order of its bytes.
+fn check_version(version: u32) -> Result<()> {
+    let unsupported = |what: &'static str| Error::new(ErrorKind::Unsupported, what);
+    match version {
+        2 | 3 => Ok(()),
+        0 | 1 => Err(unsupported("GGUF version 1, which was written until October 2023")
+            .expected("version 2 or 3")
+            .found(version)
+            .help("convert the original model again with a current llama.cpp")),
+        _ if (1..=0xFFFF).contains(&version.swap_bytes()) => {
+            Err(unsupported("a big-endian GGUF file, of a machine such as s390x")
+                .found(format!("version {} in big-endian order", version.swap_bytes()))
+                .help("`gguf-convert-endian FILE little` of Python's gguf package turns it round"))
+        }
+        _ => Err(Error::new(ErrorKind::NewerVersion, "GGUF version")
+            .expected("2 or 3")
+            .found(version)
+            .help("a newer tensorkeep may know it")),
+    }
+}
+
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
+}
+
+/// The tensors in their own order, each with the bytes from its offset to the next tensor or the end of the file.
+///
+/// # Errors
+/// `Damaged` for two that overlap: llama.cpp writes one behind the other, and a few bytes that many tensors share would
+/// be terabytes to whoever reads them all.
+fn with_room(tensors: Vec<Described>, data_len: u64) -> Result<Vec<(Described, u64)>> {
+    // What only its room tells the length of has at least a byte.
+    let least = |tensor: &Described| {
+        let settled = GgmlType::of(tensor.ggml_type).filter(|known| known.is_settled());
+        settled.and_then(|known| known.byte_len(&tensor.dims)).unwrap_or(1)
     };
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    // An empty one goes before what begins at the same place.
+    order.sort_by_key(|&i| (tensors[i].offset, least(&tensors[i])));
+    let mut rooms = vec![0; tensors.len()];
+    for (place, &i) in order.iter().enumerate() {
+        let tensor = &tensors[i];
+        let next = order.get(place + 1).map(|&next| &tensors[next]);
+        rooms[i] = next.map_or(data_len, |next| next.offset).saturating_sub(tensor.offset);
+        if let Some(next) = next.filter(|_| least(tensor) > rooms[i]) {
+            return Err(Error::damaged("its bytes are another tensor's, too")
+                .in_tensor(shown(&tensor.name))
+                .expected(format!("{} bytes from offset {}", least(tensor), tensor.offset))
+                .found(format!("tensor {} at offset {}", shown(&next.name), next.offset)));
+        }
+    }
+    Ok(tensors.into_iter().zip(rooms).collect())
+}
+
+/// What a tensor's type is called, and how many bytes it has. A type that is not known, or not surely, has all the room
+/// there is: its padding is kept with it.
+fn name_and_len(tensor: &Described, room: u64, alignment: u64) -> Result<(String, u64)> {
+    let wrong = |what: &'static str| Error::damaged(what).in_tensor(shown(&tensor.name));
+    let known = GgmlType::of(tensor.ggml_type);
+    let len = known.map(|known| known.byte_len(&tensor.dims));
+    match (known, len) {
+        (Some(known), Some(Some(len)))
+            if known.is_settled() || len == room || len.next_multiple_of(alignment) == room =>
+        {
+            Ok((known.name.to_owned(), len))
+        }
+        (Some(known), None | Some(None)) if known.is_settled() => {
+            Err(wrong("rows are no whole number of blocks, or the shape overflows"))
+        }
+        _ if room == 0 => Err(wrong("its bytes begin where the file ends")),
+        _ => Ok((format!("ggml type {}", tensor.ggml_type), room)),
+    }
+}
+
+fn push(foreign: &mut Foreign, part: &Part, tensor: &Described, room: u64) -> Result<()> {
+    let name = shown(&tensor.name);
+    let wrong = |what: &'static str| Error::damaged(what).in_tensor(&name);
+    if name.as_bytes() != tensor.name {
+        foreign.notes.push(Note::kept(&name, "renamed: its name is not UTF-8"));
+    }
+    let at = part.data_start.checked_add(tensor.offset).ok_or_else(|| wrong("offset overflows"))?;
     // ggml counts axes from the fastest, we from the slowest.
-    let shape: Option<Vec<usize>> = dims.iter().rev().map(|&dim| usize::try_from(dim).ok()).collect();
+    let shape: Option<Vec<usize>> = tensor.dims.iter().rev().map(|&dim| usize::try_from(dim).ok()).collect();
     let shape = shape.ok_or_else(|| wrong("shape overflows"))?;
-    let place = Place::At(Arc::clone(blob), at);
-    if let Some(dtype) = dtype {
+    let place = Place::At(Arc::clone(&part.blob), at);
+    if let Some(dtype) = GgmlType::of(tensor.ggml_type).and_then(|known| known.dtype) {
         foreign.tensors.push(ForeignTensor::new(name, dtype, shape, place)?);
         return Ok(());
     }
-    let count = dims.iter().try_fold(1_u64, |count, &dim| count.checked_mul(dim));
-    let count = count.ok_or_else(|| wrong("shape overflows"))?;
-    if !dims.first().copied().unwrap_or(1).is_multiple_of(block) {
-        return Err(wrong("rows are no whole number of blocks"));
-    }
-    let bytes = (count / block).checked_mul(block_bytes).and_then(|bytes| usize::try_from(bytes).ok());
-    let bytes = bytes.ok_or_else(|| wrong("length overflows"))?;
+    let (type_name, len) = name_and_len(tensor, room, part.alignment)?;
+    let len = usize::try_from(len).map_err(|_| wrong("length overflows"))?;
     let what = format!("{type_name} {shape:?}");
     foreign.notes.push(Note::kept(&name, format!("{what} kept as opaque blocks")));
-    let key = format!("gguf.type.{name}");
-    foreign.metadata.insert(super::valid_name(&key), what);
-    foreign.tensors.push(ForeignTensor::new(name, Dtype::Opaque, vec![bytes], place)?);
+    foreign.tensors.push(ForeignTensor::new(name, Dtype::Opaque, vec![len], place)?.meaning(TYPE_KEY, what));
     Ok(())
-}
-
-impl Fields {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let mut bytes = [0; N];
-        self.fill(&mut bytes)?;
-        Ok(bytes)
-    }
-
-    fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
-        self.input.read_exact(bytes).map_err(|error| {
-            Error::damaged("the file ends within its header").at_byte(self.at).because(error)
-        })?;
-        self.at += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn u32(&mut self) -> Result<u32> {
-        Ok(u32::from_le_bytes(self.take()?))
-    }
-
-    fn u64(&mut self) -> Result<u64> {
-        Ok(u64::from_le_bytes(self.take()?))
-    }
-
-    /// A count of things of at least `least` bytes each cannot be larger than the bytes left.
-    fn plausible(&self, count: u64, least: u64) -> Result<u64> {
-        let most = self.len.saturating_sub(self.at) / least;
-        if count <= most {
-            return Ok(count);
-        }
-        Err(Error::damaged("a count")
-            .at_byte(self.at)
-            .expected(format!("at most {most}, by the bytes left"))
-            .found(count))
-    }
-
-    fn text(&mut self) -> Result<String> {
-        let len = self.u64()?;
-        let len = self.plausible(len, 1)?;
-        let mut bytes = vec![0; len as usize];
-        self.fill(&mut bytes)?;
-        // Tokens of a vocabulary need not be UTF-8.
-        Ok(String::from_utf8(bytes)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
-    }
-
-    fn value(&mut self, kind: u32, depth: usize) -> Result<Value> {
-        Ok(match kind {
-            0 => Value::Int(i64::from(self.take::<1>()?[0])),
-            1 => Value::Int(i64::from(i8::from_le_bytes(self.take()?))),
-            2 => Value::Int(i64::from(u16::from_le_bytes(self.take()?))),
-            3 => Value::Int(i64::from(i16::from_le_bytes(self.take()?))),
-            4 => Value::Int(i64::from(self.u32()?)),
-            5 => Value::Int(i64::from(i32::from_le_bytes(self.take()?))),
-            6 => Value::Float(f64::from(f32::from_le_bytes(self.take()?))),
-            7 => Value::Bool(self.take::<1>()?[0] != 0),
-            8 => Value::Text(self.text()?),
-            9 => self.list(depth)?,
-            10 => {
-                let value = self.u64()?;
-                i64::try_from(value).map_or(Value::UInt(value), Value::Int)
-            }
-            11 => Value::Int(i64::from_le_bytes(self.take()?)),
-            12 => Value::Float(f64::from_le_bytes(self.take()?)),
-            kind => return Err(Error::damaged("type of a value").expected("0 to 12").found(kind)),
-        })
-    }
-
-    fn list(&mut self, depth: usize) -> Result<Value> {
-        if depth > DEEPEST {
-            return Err(Error::damaged("arrays within arrays").expected(format!("at most {DEEPEST} deep")));
-        }
-        let kind = self.u32()?;
-        let count = self.u64()?;
-        // Nothing is reserved: a lying count of single bytes would be memory out of proportion.
-        let mut values = Vec::new();
-        for _ in 0..self.plausible(count, 1)? {
-            values.push(self.value(kind, depth + 1)?);
-        }
-        Ok(Value::List(values))
-    }
-
-    fn tensor(&mut self) -> Result<Described> {
-        let name = self.text()?;
-        let axes = self.u32()?;
-        if axes > MOST_AXES {
-            return Err(Error::damaged("axes")
-                .in_tensor(name)
-                .expected(format!("at most {MOST_AXES}"))
-                .found(axes));
-        }
-        let dims = (0..axes).map(|_| self.u64()).collect::<Result<_>>()?;
-        Ok(Described { name, dims, ggml_type: self.u32()?, offset: self.u64()? })
-    }
 }

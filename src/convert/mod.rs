@@ -1,30 +1,43 @@
-//! Foreign files in and out: safetensors, NumPy's `.npy` and `.npz`, torch's `.pt` (in), GGUF (in). Owns: [`Foreign`],
-//! an open foreign file whose tensors are read one at a time, and [`Note`], what could not be carried over as it was.
+//! Foreign files in and out: safetensors, NumPy's `.npy` and `.npz`, torch's `.pt` (in), GGUF (in).
 //!
-//! Files are told apart by their content, never by their name. They are untrusted: no code runs, no panic, and nothing
-//! is allocated that is out of proportion to the file: every count is checked against the bytes that are there.
+//! [`Foreign`] is an open foreign file whose tensors are read one at a time; [`Note`] says what could not be carried over
+//! as it was. Files are told apart by their content, never by their name. They are untrusted: no code runs, no panic,
+//! every count is checked against the bytes that are there, and what a file unfolds to in memory is charged to a budget.
 
 mod blob;
+mod carried;
 mod export;
 mod gguf;
+mod import;
+mod index;
+mod meaning;
+mod naming;
 mod npy;
 mod npz;
 mod pickle;
+mod ranges;
+mod records;
 mod safetensors;
+mod sniff;
 mod strided;
 mod tensor;
 mod torch;
+mod unique;
 
-pub use export::{Export, differences, export, npy_bytes};
+pub use export::{Export, ExportOptions, Input, differences, export, export_with, npy_bytes};
+pub use import::import;
 pub use tensor::ForeignTensor;
 
+use crate::budget::Budget;
 use crate::checkpoint::Scratch;
 use crate::engine::{Blob, local};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::value::Value;
 use crate::snapshot::{Deferred, Snapshot};
 use crate::tensor::Tensor;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use naming::Names;
+use sniff::Kind;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
@@ -111,88 +124,105 @@ pub struct Foreign {
     by_name: HashMap<String, usize>,
     metadata: BTreeMap<String, String>,
     records: BTreeMap<String, Value>,
+    record_names: Names,
     notes: Vec<Note>,
 }
 
 impl Foreign {
-    /// The format of a file, told from its first bytes; None when it is none that this module knows.
+    /// The format of a file, told from its first bytes; None when it is none that this module knows. The folder of a
+    /// checkpoint that `torch.distributed.checkpoint` saved is of torch's format.
     ///
     /// # Errors
-    /// `NotFound`, `Io`.
+    /// `NotFound`, `Io`; `Foreign` for a folder that is no such checkpoint.
     pub fn sniff(path: impl AsRef<Path>) -> Result<Option<Format>> {
-        let blob = local::open_file(path.as_ref())?;
-        let mut head = [0; 16];
-        let len = blob.len().min(16) as usize;
-        blob.read_at(0, &mut head[..len])?;
-        Ok(sniff(&head[..len]))
+        let path = path.as_ref();
+        if torch::distributed::metadata(path).map_err(|error| error.in_object(path.display()))?.is_some() {
+            return Ok(Some(Format::Torch));
+        }
+        let blob = local::open_file(path)?;
+        Ok(sniff::sniff(&sniff::head(&blob)?).map(Kind::format))
     }
 
     /// Opens a foreign file. Reads what it says of its tensors, not their bytes.
     ///
+    /// A checkpoint of `torch.distributed.checkpoint` is opened whole, by its folder or by one of the files in it.
+    /// What the file unfolds to in memory may be 64 MiB, and 8 bytes for each of its own: see [`Foreign::open_within`].
+    ///
     /// # Errors
     /// `NotFound`; `Foreign` when it is no format that this module knows; `Damaged` when it lies; `Unsupported` for
-    /// variants that cannot be read; `Io`.
+    /// variants that cannot be read; `LimitExceeded` beyond the budget; `Io`.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let blob = local::open_file(path)?;
-        Self::parse(path, &blob).map_err(|error| error.in_object(path.display()))
+        Self::open_path(path.as_ref(), None)
     }
 
-    fn parse(path: &Path, blob: &Arc<dyn Blob>) -> Result<Self> {
-        let mut head = [0; 16];
-        let len = blob.len().min(16) as usize;
-        blob.read_at(0, &mut head[..len])?;
-        let format = sniff(&head[..len]).ok_or_else(|| {
-            Error::new(ErrorKind::Foreign, "not a format that can be read")
-                .expected("tensorkeep, safetensors, .npy, .npz, .pt of torch 1.6 or later, or GGUF")
-                .found(first_bytes(&head[..len]))
-        })?;
-        let mut foreign = match format {
-            Format::Safetensors if head[0] == b'{' => safetensors::open_index(path, blob)?,
-            Format::Safetensors => safetensors::open(blob)?,
-            Format::Npy => npy::open(blob)?,
-            Format::Gguf => gguf::open(blob)?,
-            Format::Npz | Format::Torch => {
+    /// As [`Foreign::open`], with a budget in bytes for what the file unfolds to in memory: the objects of a pickle, text
+    /// and paths as often as they are repeated, records, and tensors that are larger than what is stored of them.
+    ///
+    /// # Errors
+    /// As [`Foreign::open`].
+    pub fn open_within(path: impl AsRef<Path>, budget: u64) -> Result<Self> {
+        Self::open_path(path.as_ref(), Some(budget))
+    }
+
+    fn open_path(path: &Path, budget: Option<u64>) -> Result<Self> {
+        let opened = || {
+            if let Some(metadata) = torch::distributed::metadata(path)? {
+                let len = torch::distributed::folder_len(&metadata);
+                let budget = Budget::new(budget.unwrap_or(Budget::default_for(len)));
+                return torch::distributed::open(&metadata, &budget);
+            }
+            let blob = local::open_file(path)?;
+            let budget = Budget::new(budget.unwrap_or(Budget::default_for(blob.len())));
+            Self::parse(path, &blob, &budget)
+        };
+        let foreign = opened().map_err(|error: Error| error.in_object(path.display()))?;
+        Ok(index::told_if_part(path, foreign.tidied(path)))
+    }
+
+    /// As [`Foreign::open_within`], of bytes that lie anywhere: for fuzzers, which would spend their time on files.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn open_blob(blob: &Arc<dyn Blob>, budget: u64) -> Result<Self> {
+        Self::of_blob(Path::new("/nonexistent/fuzzed"), blob, &Budget::new(budget))
+    }
+
+    /// A file of which the bytes are at hand; its path says what may lie beside it.
+    fn of_blob(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Self> {
+        Self::parse(path, blob, budget).map(|foreign| foreign.tidied(path))
+    }
+
+    /// With names that a checkpoint can have, and with what opaque tensors mean under these.
+    fn tidied(mut self, path: &Path) -> Self {
+        self.name = path.display().to_string();
+        self.tidy_names();
+        self.tell_meanings();
+        self
+    }
+
+    /// A file with its own names, of which a checkpoint may not be able to have each.
+    fn parse(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Self> {
+        let head = sniff::head(blob)?;
+        match sniff::sniff(&head) {
+            Some(Kind::Safetensors) => safetensors::open(blob, budget),
+            Some(Kind::Index) => index::open(path, blob, budget),
+            Some(Kind::Npy) => npy::open(blob, budget),
+            Some(Kind::Gguf) => gguf::open(path, blob, budget),
+            Some(Kind::TorchPickles) => torch::open_legacy(blob, budget),
+            Some(Kind::Zip) => {
                 let archive = blob::archive(blob)?;
+                sniff::check_single(&archive)?;
                 match torch::pickle_name(&archive) {
-                    Some(pickle) => torch::open(blob, archive, &pickle)?,
-                    None => npz::open(blob, archive)?,
+                    Some(pickle) => torch::open(blob, archive, &pickle, budget),
+                    None => npz::open(blob, archive, budget),
                 }
             }
-        };
-        foreign.name = path.display().to_string();
-        foreign.tidy_names();
-        Ok(foreign)
+            Some(Kind::Distributed) | None => Err(sniff::unknown(&head)),
+        }
     }
 
     fn empty(format: Format, len: u64) -> Self {
-        let (name, tensors, by_name, metadata, records, notes) = Default::default();
-        Self { format, name, len, tensors, by_name, metadata, records, notes }
-    }
-
-    /// Names that a checkpoint cannot have are changed, and that is noted.
-    fn tidy_names(&mut self) {
-        let mut taken: HashSet<String> = HashSet::new();
-        let mut renamed = BTreeMap::new();
-        for tensor in &mut self.tensors {
-            let mut name = valid_name(&tensor.name);
-            let mut count = 2;
-            while taken.contains(&name) {
-                name = format!("{}~{count}", valid_name(&tensor.name));
-                count += 1;
-            }
-            if name != tensor.name {
-                let what = format!("renamed from {:?}: not a name, or taken", tensor.name);
-                self.notes.push(Note::kept(name.clone(), what));
-                renamed.insert(std::mem::replace(&mut tensor.name, name.clone()), name.clone());
-            }
-            taken.insert(name);
-            if let Some(other) = tensor.alias_of.as_mut() {
-                renamed.get(other).into_iter().for_each(|new| *other = new.clone());
-            }
-        }
-        let names = self.tensors.iter().map(|tensor| tensor.name.clone());
-        self.by_name = names.enumerate().map(|(number, name)| (name, number)).collect();
+        let (name, tensors, by_name, metadata, records, record_names, notes) = Default::default();
+        Self { format, name, len, tensors, by_name, metadata, records, record_names, notes }
     }
 
     /// The path, for messages.
@@ -296,7 +326,7 @@ impl Foreign {
             snapshot.tensor(&tensor.name, deferred)?;
         }
         for (name, value) in &self.records {
-            snapshot.record(name, value)?;
+            carried::put(&mut snapshot, name, value)?;
         }
         for (key, value) in &self.metadata {
             snapshot.metadata(key, value)?;
@@ -305,47 +335,8 @@ impl Foreign {
     }
 }
 
-fn sniff(head: &[u8]) -> Option<Format> {
-    if head.starts_with(b"\x93NUMPY") {
-        return Some(Format::Npy);
-    }
-    if head.starts_with(b"GGUF") {
-        return Some(Format::Gguf);
-    }
-    if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
-        // Which of the two it is, the archive's list of names says.
-        return Some(Format::Npz);
-    }
-    if head.get(8) == Some(&b'{') && head[..8] != [b'{'; 8] {
-        return Some(Format::Safetensors);
-    }
-    let first = head.iter().find(|byte| !byte.is_ascii_whitespace());
-    (first == Some(&b'{') && head.first() == Some(&b'{')).then_some(Format::Safetensors)
-}
-
 /// An error of ours about a shape or a length is the file's lie here.
 fn lie(error: Error) -> Error {
     let kind = error.kind();
     if kind == ErrorKind::Invalid { error.with_kind(ErrorKind::Damaged) } else { error }
-}
-
-fn first_bytes(head: &[u8]) -> String {
-    if head.is_empty() {
-        return "an empty file".to_owned();
-    }
-    if head.starts_with(&[0x80]) {
-        return "a bare pickle, as torch before 1.6 saved them; load and save it once with a newer torch"
-            .to_owned();
-    }
-    let bytes: Vec<String> = head.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("first bytes {}", bytes.join(" "))
-}
-
-/// A name that a checkpoint can have: no control characters, not empty, not too long.
-fn valid_name(name: &str) -> String {
-    if crate::format::table::check_name(name).is_ok() {
-        return name.to_owned();
-    }
-    let clean: String = name.chars().map(|c| if c.is_control() { '_' } else { c }).take(200).collect();
-    if crate::format::table::check_name(&clean).is_ok() { clean } else { "unnamed".to_owned() }
 }

@@ -1,76 +1,118 @@
-//! NumPy's `.npy`: a magic, a Python dict as text, bytes. Owns: reading and writing that header, and which descriptions
-//! are which dtypes.
+//! NumPy's `.npy`: a magic, a Python dict as text, bytes. Headers are read and written here; what they say of elements is
+//! in `npy/descr.rs`.
+
+mod descr;
+mod literal;
 
 use super::tensor::Place;
 use super::{Foreign, ForeignTensor, Format, Note, strided};
+use crate::budget::Budget;
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::byte_len;
+pub use descr::DTYPES;
+use descr::Elements;
+use literal::Literal;
 use std::sync::Arc;
 
-const MAGIC: &[u8] = b"\x93NUMPY";
+pub const MAGIC: &[u8] = b"\x93NUMPY";
 /// NumPy itself refuses more than 10,000 by default.
 pub const LONGEST_HEADER: usize = 64 << 10;
-
-/// Dtypes by NumPy's kind and width.
-const DTYPES: &[(&str, Dtype)] = &[
-    ("b1", Dtype::Bool),
-    ("u1", Dtype::U8),
-    ("i1", Dtype::I8),
-    ("u2", Dtype::U16),
-    ("i2", Dtype::I16),
-    ("u4", Dtype::U32),
-    ("i4", Dtype::I32),
-    ("u8", Dtype::U64),
-    ("i8", Dtype::I64),
-    ("f2", Dtype::F16),
-    ("f4", Dtype::F32),
-    ("f8", Dtype::F64),
-    ("c8", Dtype::C64),
-    ("c16", Dtype::C128),
-];
+/// The name of a file's only array.
+pub const ARRAY: &str = "array";
+/// What goes before a tensor's name in the metadata key that holds NumPy's description of opaque elements.
+pub const DESCR_KEY: &str = "numpy.descr.";
 
 /// A parsed header.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Header {
-    pub dtype: Dtype,
-    pub shape: Vec<usize>,
-    pub big_endian: bool,
-    pub column_major: bool,
+    pub elements: Elements,
+    dims: Vec<usize>,
+    column_major: bool,
     /// Where the bytes begin.
     pub data_start: usize,
 }
 
 impl Header {
+    /// Whether the bytes lie in the file as they do here.
     pub fn is_plain(&self) -> bool {
-        !self.big_endian && !self.column_major
+        !self.column_major && !self.is_swapped()
+    }
+
+    fn is_swapped(&self) -> bool {
+        matches!(self.elements, Elements::Number { big_endian: true, dtype } if dtype.size() > 1)
+    }
+
+    pub fn dtype(&self) -> Dtype {
+        match self.elements {
+            Elements::Number { dtype, .. } => dtype,
+            Elements::Bytes { .. } => Dtype::Opaque,
+        }
+    }
+
+    /// The shape here: bytes of an element that is no number are a last axis.
+    pub fn shape(&self) -> Vec<usize> {
+        match self.elements {
+            Elements::Number { .. } => self.dims.clone(),
+            Elements::Bytes { len, .. } => [&self.dims[..], &[len]].concat(),
+        }
     }
 
     /// Brings the bytes of a file into our order.
     pub fn arrange(&self, mut bytes: Buffer) -> Result<Buffer> {
-        let width = self.dtype.size();
-        if self.big_endian {
+        let width = match self.elements {
+            Elements::Number { dtype, .. } => dtype.size(),
+            Elements::Bytes { len, .. } => len,
+        };
+        if self.is_swapped() {
             // A complex number is two numbers.
-            let part = if matches!(self.dtype, Dtype::C64 | Dtype::C128) { width / 2 } else { width };
+            let part = if matches!(self.dtype(), Dtype::C64 | Dtype::C128) { width / 2 } else { width };
             strided::swap(&mut bytes, part);
         }
-        if !self.column_major {
+        if !self.column_major || bytes.is_empty() {
             return Ok(bytes);
         }
-        strided::gather(&bytes, width, &self.shape, &strided::column_major(&self.shape))
+        strided::gather(&bytes, width, &self.dims, &strided::column_major(&self.dims))
     }
 
     pub fn byte_len(&self) -> Result<usize> {
-        byte_len(self.dtype, &self.shape).map_err(super::lie)
+        byte_len(self.dtype(), &self.shape()).map_err(super::lie)
+    }
+
+    /// What has to be said of an array: that its bytes are kept otherwise than they lie there, and that they are opaque.
+    pub fn tell(&self, name: &str, foreign: &mut Foreign) {
+        let order = match (self.column_major, self.is_swapped()) {
+            (false, false) => None,
+            (true, false) => Some("column-major"),
+            (false, true) => Some("big-endian"),
+            (true, true) => Some("column-major and big-endian"),
+        };
+        if let Some(order) = order {
+            let what = format!("{order} elements brought into row-major, little-endian order");
+            foreign.notes.push(Note::kept(name, what));
+        }
+        if let Elements::Bytes { len, descr } = &self.elements {
+            let what = format!("{descr} kept as opaque bytes, {len} an element");
+            foreign.notes.push(Note::kept(name, what));
+        }
+    }
+
+    /// The array as a tensor.
+    pub fn tensor(&self, name: &str, place: Place) -> Result<ForeignTensor> {
+        let tensor = ForeignTensor::new(name.to_owned(), self.dtype(), self.shape(), place)?;
+        Ok(match &self.elements {
+            Elements::Bytes { descr, .. } => tensor.meaning(DESCR_KEY, descr.clone()),
+            Elements::Number { .. } => tensor,
+        })
     }
 }
 
 /// Parses the header from a file's first bytes.
 ///
 /// # Errors
-/// `Damaged` when it is none, `Unsupported` for dtypes that are not numbers.
+/// `Damaged` when it is none, `Unsupported` for elements without a length.
 pub fn parse(head: &[u8]) -> Result<Header> {
     let bad = |what: &'static str| Error::damaged(what).expected("a .npy header");
     let version =
@@ -85,59 +127,50 @@ pub fn parse(head: &[u8]) -> Result<Header> {
         return Err(bad("the header is too long").found(len));
     }
     let text = head.get(start..start + len).ok_or_else(|| bad("cut short"))?;
-    let text = std::str::from_utf8(text).map_err(|error| bad("the header is not text").because(error))?;
+    // Versions 1 and 2 are Latin-1, and differ from UTF-8 in names of fields only.
+    let text = String::from_utf8_lossy(text);
+    let dict =
+        Literal::parse(&text).ok_or_else(|| bad("the header is no Python dict").found(text.trim_end()))?;
     let field =
-        |name: &str| field(text, name).ok_or_else(|| Error::damaged(format!("the header has no {name:?}")));
-    let (dtype, big_endian) = parse_descr(field("descr")?)?;
-    let column_major = match field("fortran_order")? {
-        text if text.starts_with("True") => true,
-        text if text.starts_with("False") => false,
-        _ => return Err(bad("fortran_order is neither True nor False")),
+        |name: &str| dict.get(name).ok_or_else(|| Error::damaged(format!("the header has no {name:?}")));
+    let (descr, source) = field("descr")?;
+    let elements = descr::parse(descr, source)?;
+    let Literal::Bool(column_major) = *field("fortran_order")?.0 else {
+        return Err(bad("fortran_order is neither True nor False"));
     };
-    let shape = parse_shape(field("shape")?).ok_or_else(|| bad("shape is not a tuple of numbers"))?;
-    Ok(Header { dtype, shape, big_endian, column_major, data_start: start + len })
+    let (shape, source) = field("shape")?;
+    let dims = dims(shape).ok_or_else(|| bad("shape is not a tuple of numbers").found(source))?;
+    Ok(Header { elements, dims, column_major, data_start: start + len })
 }
 
-/// What stands behind a key of the dict.
-fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
-    let quoted = |quote: char| text.find(&format!("{quote}{name}{quote}")).map(|at| at + name.len() + 2);
-    let rest = &text[quoted('\'').or_else(|| quoted('"'))?..];
-    Some(rest.trim_start().strip_prefix(':')?.trim_start())
-}
-
-fn parse_descr(text: &str) -> Result<(Dtype, bool)> {
-    let unsupported = |found: &str| {
-        Error::new(ErrorKind::Unsupported, "an array that does not hold numbers")
-            .found(found)
-            .help("objects would need pickle, which runs code; records and text have no dtype here")
+fn dims(shape: &Literal) -> Option<Vec<usize>> {
+    let Literal::Items(dims) = shape else { return None };
+    let dim = |dim: &Literal| match dim {
+        Literal::Int(dim) => usize::try_from(*dim).ok(),
+        _ => None,
     };
-    let quote = text.chars().next().filter(|c| matches!(c, '\'' | '"'));
-    let descr = quote.and_then(|quote| text[1..].split(quote).next());
-    let descr = descr.ok_or_else(|| unsupported(text.split(',').next().unwrap_or(text)))?;
-    let (order, kind) = match descr.chars().next() {
-        Some(order @ ('<' | '>' | '|' | '=')) => (order, &descr[1..]),
-        _ => ('<', descr),
-    };
-    let found = DTYPES.iter().find(|(name, _)| *name == kind);
-    let dtype = found.map(|&(_, dtype)| dtype).ok_or_else(|| unsupported(descr))?;
-    Ok((dtype, order == '>'))
-}
-
-fn parse_shape(text: &str) -> Option<Vec<usize>> {
-    let inside = text.strip_prefix('(')?.split_once(')')?.0;
-    // Python 2 wrote an L behind long integers.
-    let dims = inside.split(',').map(|dim| dim.trim().trim_end_matches('L')).filter(|dim| !dim.is_empty());
-    dims.map(|dim| dim.parse().ok()).collect()
+    dims.iter().map(dim).collect()
 }
 
 /// The header of an array in our order, padded so that the bytes begin at a multiple of 64; None for a dtype that NumPy
-/// does not have.
+/// does not have, and for a shape that is too long.
 pub fn header(dtype: Dtype, shape: &[usize]) -> Option<Vec<u8>> {
-    let kind = DTYPES.iter().find(|(_, known)| *known == dtype)?.0;
-    let order = if dtype.size() == 1 { '|' } else { '<' };
+    with_descr(&descr::of(dtype)?, shape)
+}
+
+/// The header of opaque bytes of which NumPy's description is known, if it describes as many bytes as the last axis has.
+pub fn header_of_bytes(descr: &str, shape: &[usize]) -> Option<Vec<u8>> {
+    let (&last, dims) = shape.split_last()?;
+    match descr::parse(&Literal::parse(descr)?, descr).ok()? {
+        Elements::Bytes { len, .. } if len == last => with_descr(descr, dims),
+        _ => None,
+    }
+}
+
+fn with_descr(descr: &str, shape: &[usize]) -> Option<Vec<u8>> {
     let dims: String = shape.iter().map(|dim| format!("{dim}, ")).collect();
     let dims = if shape.len() == 1 { dims.trim_end() } else { dims.trim_end_matches(", ") };
-    let mut text = format!("{{'descr': '{order}{kind}', 'fortran_order': False, 'shape': ({dims}), }}");
+    let mut text = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': ({dims}), }}");
     let unpadded = 10 + text.len() + 1;
     text.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(64) - unpadded));
     text.push('\n');
@@ -145,8 +178,9 @@ pub fn header(dtype: Dtype, shape: &[usize]) -> Option<Vec<u8>> {
     Some([MAGIC, &[1, 0], &len.to_le_bytes(), text.as_bytes()].concat())
 }
 
-pub fn open(blob: &Arc<dyn Blob>) -> Result<Foreign> {
+pub fn open(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
     let mut head = vec![0; blob.len().min(LONGEST_HEADER as u64 + 12) as usize];
+    budget.spend(head.len() as u64, "the header")?;
     blob.read_at(0, &mut head)?;
     let header = parse(&head)?;
     let mut foreign = Foreign::empty(Format::Npy, blob.len());
@@ -157,26 +191,19 @@ pub fn open(blob: &Arc<dyn Blob>) -> Result<Foreign> {
             .expected(format!("{start} + {len}"))
             .found(blob.len()));
     }
-    let name = "array".to_owned();
-    let (dtype, shape) = (header.dtype, header.shape.clone());
+    header.tell(ARRAY, &mut foreign);
     let place = if header.is_plain() {
         Place::At(Arc::clone(blob), start)
     } else {
-        foreign.notes.push(order_note(&name, &header));
-        let blob = Arc::clone(blob);
+        let (blob, header) = (Arc::clone(blob), header.clone());
         Place::Made(Arc::new(move || {
             let mut bytes = Buffer::zeroed(len)?;
             blob.read_at(start, &mut bytes)?;
             header.arrange(bytes)
         }))
     };
-    foreign.tensors.push(ForeignTensor::new(name, dtype, shape, place)?);
+    foreign.tensors.push(header.tensor(ARRAY, place)?);
     Ok(foreign)
-}
-
-pub fn order_note(name: &str, header: &Header) -> Note {
-    let order = if header.column_major { "column-major" } else { "big-endian" };
-    Note::kept(name, format!("{order} elements brought into row-major, little-endian order"))
 }
 
 #[cfg(test)]
@@ -185,12 +212,18 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_aligned() {
-        for shape in [&[][..], &[3], &[2, 0, 5]] {
-            let bytes = header(Dtype::F32, shape).unwrap();
-            let parsed = parse(&bytes).unwrap();
-            assert_eq!((parsed.dtype, &parsed.shape[..], parsed.data_start % 64), (Dtype::F32, shape, 0));
+        for dtype in [Dtype::F32, Dtype::Bf16, Dtype::Bool, Dtype::C128] {
+            for shape in [&[][..], &[3], &[2, 0, 5]] {
+                let bytes = header(dtype, shape).unwrap();
+                let parsed = parse(&bytes).unwrap();
+                let again = (parsed.dtype(), parsed.shape(), parsed.data_start % 64);
+                assert_eq!(again, (dtype, shape.to_vec(), 0));
+            }
         }
-        assert_eq!(header(Dtype::Bf16, &[1]), None);
+        assert_eq!(header(Dtype::F8E4M3Fn, &[1]), None);
+        let text = header_of_bytes("'<U4'", &[3, 2, 16]).unwrap();
+        assert_eq!(parse(&text).unwrap().shape(), [3, 2, 16]);
+        assert_eq!(header_of_bytes("'<U4'", &[3, 15]), None);
     }
 
     #[test]
@@ -199,13 +232,16 @@ mod tests {
             let len = (text.len() as u16).to_le_bytes();
             [MAGIC, &[1, 0], &len[..], text.as_bytes()].concat()
         };
-        assert!(
-            parse(&with("{'descr': '>i2', 'fortran_order': True, 'shape': (2L, 3), }")).unwrap().big_endian
-        );
+        let header = parse(&with("{'descr': '>i2', 'fortran_order': True, 'shape': (2L, 3), }")).unwrap();
+        assert!(header.is_swapped() && !header.is_plain());
+        // A field of a record may be called as the header's own keys are.
+        let record =
+            "{'descr': [('shape', '<f4'), ('fortran_order', '<i2')], 'fortran_order': False, 'shape': (2,)}";
+        assert_eq!(parse(&with(record)).unwrap().shape(), [2, 6]);
         for text in [
             "{}",
             "{'descr': '|O', 'fortran_order': False, 'shape': (1,)}",
-            "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}",
+            "{'descr': [('a', '|O')], 'fortran_order': False, 'shape': (1,)}",
             "{'descr': '<f4', 'fortran_order': Maybe, 'shape': (1,)}",
             "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}",
             "{'descr': '<f4', 'fortran_order': False, 'shape': (1",

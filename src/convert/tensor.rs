@@ -1,6 +1,7 @@
 //! What a foreign file says of one tensor. Owns: where its bytes come from, and that they are within the file.
 
 use super::lie;
+use super::meaning::Meaning;
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::engine::Blob;
@@ -23,7 +24,11 @@ pub struct ForeignTensor {
     pub byte_len: usize,
     /// The earlier tensor whose bytes these are.
     pub alias_of: Option<String>,
+    /// Its index among the file's tensors; `alias_of` is its name once names are final.
+    pub(super) tied: Option<usize>,
     pub(super) place: Place,
+    /// What opaque bytes mean in their format.
+    pub(super) meaning: Option<Meaning>,
 }
 
 /// Where a tensor's little-endian, row-major bytes come from.
@@ -68,7 +73,12 @@ impl ForeignTensor {
                     .found(format!("{} in the file", blob.len())));
             }
         }
-        Ok(Self { name, dtype, shape, byte_len, alias_of: None, place })
+        Ok(Self { name, dtype, shape, byte_len, alias_of: None, tied: None, place, meaning: None })
+    }
+
+    /// Opaque bytes that mean something in their format.
+    pub(super) fn meaning(self, prefix: &'static str, text: String) -> Self {
+        Self { meaning: Some(Meaning { prefix, text }), ..self }
     }
 
     /// Pieces for [`Foreign::visit_chunks_with`](super::Foreign::visit_chunks_with): of 1 MiB where the bytes lie in the file as

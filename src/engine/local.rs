@@ -9,6 +9,7 @@ mod folder;
 mod publish;
 mod upload;
 
+pub(crate) use upload::Staged;
 pub use upload::replace_file;
 
 use super::vfs::{self, HERE, Holder, Kind, Os, Stat, Vfs};

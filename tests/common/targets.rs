@@ -2,22 +2,28 @@
 //! `fuzz_corpus.rs` calls them on every compiler with the inputs that were worth keeping.
 #![allow(dead_code, reason = "each fuzz target uses one function")]
 
+#[path = "foreign_targets.rs"]
+mod foreign_targets;
+
 use super::common::{self, CODECS, wave};
 use super::{edits, reseal};
 use arbitrary::{Arbitrary, Unstructured};
+pub use foreign_targets::{foreign, pickles};
 use std::sync::LazyLock;
 use tensorkeep::{Dtype, ErrorKind, Progress, Snapshot, Tensor, WriteOptions};
 
 pub type Target = fn(&[u8]);
 
 /// Each target by the name of its file in fuzz/.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("open", open),
     ("read_all", read_all),
     ("resealed", resealed),
     ("records", records),
     ("roundtrip", roundtrip),
     ("operations", operations),
+    ("foreign", foreign),
+    ("pickles", pickles),
 ];
 
 /// Any bytes at all: opening them gives a checkpoint or an error.

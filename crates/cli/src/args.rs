@@ -105,27 +105,22 @@ pub enum Verb {
         #[arg(long, value_name = "STEP:STEP")]
         diff: Option<String>,
     },
-    /// A foreign file as a checkpoint
+    /// A foreign file as a checkpoint, or as a file of another format, by the output's extension
     Import {
-        /// safetensors or its index, .npy, .npz, .pt, GGUF
+        /// safetensors or an index of shards, .npy, .npz, .pt, GGUF
         source: String,
         #[command(flatten)]
-        output: Output,
-        /// Succeed although something cannot be carried over
-        #[arg(long)]
-        allow_loss: bool,
-        /// How tensors and records are stored
+        options: Conversion,
+        /// How a checkpoint's tensors and records are stored
         #[arg(long, value_enum, default_value_t = CodecName::Raw)]
         codec: CodecName,
     },
-    /// A checkpoint as safetensors, .npz or .npy, by the output's extension
+    /// A checkpoint, or a foreign file, as safetensors, .npz or .npy, by the output's extension
     Export {
+        /// A file, or RUN[@step|latest|best:METRIC:min|max]
         target: String,
         #[command(flatten)]
-        output: Output,
-        /// Succeed although something cannot be carried over
-        #[arg(long)]
-        allow_loss: bool,
+        options: Conversion,
     },
     /// Completions for a shell, on stdout
     #[command(hide = true)]
@@ -143,6 +138,18 @@ pub struct Output {
     /// Replace it if it exists
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(Group, Debug)]
+pub struct Conversion {
+    #[command(flatten)]
+    pub output: Output,
+    /// Succeed although something cannot be carried over
+    #[arg(long)]
+    pub allow_loss: bool,
+    /// Several safetensors files and their index, each of at most so many bytes of tensors: 5GB, 2GiB
+    #[arg(long, value_name = "SIZE")]
+    pub max_shard_size: Option<String>,
 }
 
 #[derive(Group, Debug)]

@@ -5,6 +5,7 @@ use crate::mapped;
 use crate::opened::Opened;
 use crate::place::Place;
 use std::path::{Path, PathBuf};
+use tensorkeep::convert::Foreign;
 use tensorkeep::{Checkpoint, Error, ErrorKind, Mode, Name, Reader, Result};
 
 /// A target of the command line.
@@ -83,7 +84,7 @@ impl Target {
     /// `NotFound` when the run has no such checkpoint, and as [`Checkpoint::open`].
     pub fn open(&self) -> Result<Checkpoint> {
         match self {
-            Self::File(path) => Checkpoint::open(path),
+            Self::File(path) => Checkpoint::open(path).map_err(|error| told_if_foreign(path, error)),
             Self::Run(place, which) => open_in(place, &place.reader()?, which.as_ref()),
         }
     }
@@ -137,6 +138,20 @@ impl Target {
             Some(name) => Ok((place.clone(), reader, name)),
             None => Err(none_of(place, &reader, which)),
         }
+    }
+}
+
+/// A file of another format is told as one, with the way to a checkpoint.
+fn told_if_foreign(path: &Path, error: Error) -> Error {
+    match Foreign::sniff(path) {
+        Ok(Some(format)) if error.kind() == ErrorKind::Foreign => {
+            let (name, shown) = (format.as_str(), path.display().to_string());
+            Error::new(ErrorKind::Foreign, "is not a tensorkeep checkpoint")
+                .in_object(&shown)
+                .found(format!("a file of another format (.{name})"))
+                .help(format!("`tensorkeep import {shown} -o {shown}.tkeep` makes a checkpoint of it"))
+        }
+        _ => error,
     }
 }
 

@@ -3,6 +3,8 @@
 
 use super::blocks::{BlockWriter, Spare};
 use super::{Folder, PLAIN_TEMP_PREFIX, Publish, Shared, TEMP_PREFIX, hex, in_the_way};
+#[cfg(feature = "convert")]
+use crate::engine::Blob;
 use crate::engine::vfs::{self, Kind, Os, Vfs, VfsFile};
 use crate::engine::{CommitError, Nonce, Upload, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
@@ -273,32 +275,80 @@ pub(super) fn replace_on(
     size_hint: Option<u64>,
     mut write: impl FnMut(&mut dyn Upload) -> Result<()>,
 ) -> Result<()> {
-    let target = to_replace(vfs, path)?;
-    let Some(leaf) = target.file_name().map(Path::new) else {
-        return Err(Error::invalid("is no name for a file").in_object(path.display()));
-    };
-    let above = target.parent().unwrap_or(Path::new(""));
-    let folder = Arc::new(Folder::open(above, vfs)?);
-    let mut attempt = || -> Result<TempFile> {
-        let mut replacement = Replacement(TempFile::create_again(Arc::clone(&folder), leaf, size_hint)?);
-        write(&mut replacement)?;
-        replacement.0.complete()?;
-        Ok(replacement.0)
-    };
-    let mut temp = attempt()?;
-    match temp.sync("fsync") {
-        Ok(()) => {}
-        // Dropped, never synced again: the new file is written from memory.
-        Err(error) if error.kind() == ErrorKind::Io => {
-            temp = attempt()?;
-            temp.sync("fsync of a second file, after the first one's failed")?;
-        }
-        Err(error) => return Err(error),
+    Staged::write_on(vfs, path, size_hint, &mut write)?.publish()
+}
+
+/// A file that is written, durable, and without its name yet: what is in it can be looked at before it replaces anything.
+/// Dropped, it is removed.
+pub(crate) struct Staged {
+    temp: TempFile,
+    folder: Arc<Folder>,
+    leaf: PathBuf,
+}
+
+impl Staged {
+    /// Writes it, as [`replace_file`] does.
+    ///
+    /// # Errors
+    /// As [`replace_file`], but for `Unknown`.
+    pub(crate) fn write(
+        path: &Path,
+        size_hint: Option<u64>,
+        mut write: impl FnMut(&mut dyn Upload) -> Result<()>,
+    ) -> Result<Self> {
+        Self::write_on(&Os::default(), path, size_hint, &mut write)
     }
-    let renamed = folder.vfs.rename(&temp.path, leaf);
-    renamed.map_err(|error| folder.error("publishing by rename", leaf, error))?;
-    temp.published = true;
-    temp.sync_name(leaf).map_err(|error| error.with_kind(ErrorKind::Unknown))
+
+    fn write_on(
+        vfs: &dyn Vfs,
+        path: &Path,
+        size_hint: Option<u64>,
+        write: &mut dyn FnMut(&mut dyn Upload) -> Result<()>,
+    ) -> Result<Self> {
+        let target = to_replace(vfs, path)?;
+        let Some(leaf) = target.file_name().map(PathBuf::from) else {
+            return Err(Error::invalid("is no name for a file").in_object(path.display()));
+        };
+        let above = target.parent().unwrap_or(Path::new(""));
+        let folder = Arc::new(Folder::open(above, vfs)?);
+        let mut attempt = || -> Result<TempFile> {
+            let mut replacement = Replacement(TempFile::create_again(Arc::clone(&folder), &leaf, size_hint)?);
+            write(&mut replacement)?;
+            replacement.0.complete()?;
+            Ok(replacement.0)
+        };
+        let mut temp = attempt()?;
+        match temp.sync("fsync") {
+            Ok(()) => {}
+            // Dropped, never synced again: the new file is written from memory.
+            Err(error) if error.kind() == ErrorKind::Io => {
+                temp = attempt()?;
+                temp.sync("fsync of a second file, after the first one's failed")?;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(Self { temp, folder, leaf })
+    }
+
+    /// Its bytes, as whoever opens it later will read them.
+    ///
+    /// # Errors
+    /// `Io`.
+    #[cfg(feature = "convert")]
+    pub(crate) fn open(&self) -> Result<Arc<dyn Blob>> {
+        self.folder.open_file(&self.temp.path)
+    }
+
+    /// Gives it its name, in the place of what has it.
+    ///
+    /// # Errors
+    /// As [`replace_file`].
+    pub(crate) fn publish(mut self) -> Result<()> {
+        let renamed = self.folder.vfs.rename(&self.temp.path, &self.leaf);
+        renamed.map_err(|error| self.folder.error("publishing by rename", &self.leaf, error))?;
+        self.temp.published = true;
+        self.temp.sync_name(&self.leaf).map_err(|error| error.with_kind(ErrorKind::Unknown))
+    }
 }
 
 /// As many as Linux follows.

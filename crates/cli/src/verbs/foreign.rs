@@ -1,86 +1,197 @@
-//! `import` and `export`: other formats in and out. Both list what was renamed or dropped, read the result again and
-//! compare it bit for bit. Exit code 1 when something was lost, unless that was allowed.
+//! `import` and `export`: files of one format as files of another, told by the output's extension. Both list what was
+//! renamed or dropped. Exit code 1 when something was lost, unless that was allowed.
 
+use super::gc::{SIZES, with_unit};
 use crate::args::Output;
 use crate::exit::Exit;
+use crate::opened::Opened;
 use crate::target::Target;
 use crate::{Done, output, parallel};
 use serde_json::json;
-use tensorkeep::convert::{self, Foreign, Format, Note};
-use tensorkeep::{Checkpoint, Codec, Error, ErrorKind, Result, WriteOptions};
+use std::path::{Path, PathBuf};
+use tensorkeep::convert::{self, Export, ExportOptions, Foreign, Format};
+use tensorkeep::{Codec, Error, ErrorKind, Result, WriteOptions};
 
-pub fn import(source: &str, output: &Output, allow_loss: bool, codec: Codec, json: bool) -> Done {
-    output::check_free(&output.output, output.force)?;
-    let busy = parallel::busy("importing", true);
-    let foreign = Foreign::open(source)?;
-    foreign.snapshot()?.save_with(&output.output, &WriteOptions::new().codec(codec))?;
-    let checkpoint = Checkpoint::open(&output.output)?;
-    compared(convert::differences(&checkpoint, &foreign)?, &output.output)?;
-    drop(busy);
-    done("import", output, foreign.tensors().len(), foreign.notes(), allow_loss, json)
+/// Extensions of formats that nothing here writes: a file that is called so should not be another.
+const NEVER_WRITTEN: [&str; 10] =
+    ["bin", "ckpt", "distcp", "h5", "hdf5", "keras", "msgpack", "onnx", "ot", "pkl"];
+
+/// What both verbs are asked for.
+pub struct Asked<'a> {
+    pub verb: &'static str,
+    pub source: &'a str,
+    pub output: &'a Output,
+    pub allow_loss: bool,
+    /// How a checkpoint stores its tensors.
+    pub codec: Codec,
+    pub max_shard_size: Option<&'a str>,
+    pub json: bool,
 }
 
-pub fn export(target: &str, output: &Output, allow_loss: bool, json: bool) -> Done {
-    let format = Format::of_extension(&output.output).ok_or_else(|| {
-        Error::new(ErrorKind::Invalid, "the extension does not say a format")
-            .in_object(output.output.display())
-            .expected(".safetensors, .npz or .npy")
-    })?;
-    output::check_free(&output.output, output.force)?;
-    let busy = parallel::busy("exporting", true);
-    let checkpoint = Target::parse(target)?.open()?;
-    let export = convert::export(&checkpoint, &output.output, format)?;
-    let foreign = Foreign::open(&output.output)?;
-    let mut differences = convert::differences(&checkpoint, &foreign)?;
-    // The only tensor of a .npy file has no name there; what was dropped is listed already.
-    differences.retain(|what| {
-        format != Format::Npy
-            && !export
-                .notes
-                .iter()
-                .any(|note| note.loss && what.starts_with(&format!("{}: missing", note.name)))
-    });
-    compared(differences, &output.output)?;
-    drop(busy);
-    done("export", output, export.tensors, &export.notes, allow_loss, json)
+/// What the output is to be.
+#[derive(Clone, Copy, PartialEq)]
+enum To {
+    Checkpoint,
+    Foreign(Format),
 }
 
-fn compared(differences: Vec<String>, path: &std::path::Path) -> Result<()> {
-    match differences.first() {
-        None => Ok(()),
-        Some(first) => Err(Error::new(
-            ErrorKind::Damaged,
-            format!("what was written differs in {} tensors, {first}", differences.len()),
-        )
-        .in_object(path.display())
-        .help("this is a bug of tensorkeep: keep both files and report it")),
+impl To {
+    fn of(path: &Path, verb: &str) -> Result<Self> {
+        if let Some(format) = Format::of_extension(path) {
+            return Ok(Self::Foreign(format));
+        }
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        if NEVER_WRITTEN.contains(&extension) {
+            return Err(Error::new(ErrorKind::Invalid, format!(".{extension} files are not written"))
+                .in_object(path.display())
+                .expected(".safetensors, .npz, .npy or .tkeep")
+                .help("torch and Hugging Face's libraries read safetensors"));
+        }
+        if extension == "tkeep" || verb == "import" {
+            return Ok(Self::Checkpoint);
+        }
+        Err(Error::new(ErrorKind::Invalid, "the extension does not say a format")
+            .in_object(path.display())
+            .expected(".safetensors, .npz, .npy or .tkeep"))
     }
 }
 
-fn done(verb: &str, output: &Output, tensors: usize, notes: &[Note], allow_loss: bool, json: bool) -> Done {
+pub fn convert(asked: &Asked<'_>) -> Done {
+    let path = asked.output.output.as_path();
+    let to = To::of(path, asked.verb)?;
+    let mut options = ExportOptions::new();
+    if let Some(size) = asked.max_shard_size {
+        let bytes = with_unit(size, SIZES)?;
+        if bytes == 0 || to != To::Foreign(Format::Safetensors) {
+            return Err(Error::new(ErrorKind::Invalid, "--max-shard-size is for safetensors")
+                .expected("a size such as 5GB, and an output named .safetensors"));
+        }
+        options = options.max_shard_bytes(bytes);
+    }
+    output::check_free(path, asked.output.force)?;
+    if !asked.output.force {
+        options = options.keep_existing();
+    }
+    let busy = parallel::busy(if asked.verb == "import" { "importing" } else { "exporting" }, true);
+    let opened = open(asked.source)?;
+    check_not_empty(&opened)?;
+    let export = match (&opened, to) {
+        (Opened::Foreign(foreign), To::Checkpoint) => {
+            convert::import(foreign, path, &WriteOptions::new().codec(asked.codec))?;
+            Outcome {
+                tensors: foreign.tensors().len(),
+                files: vec![path.to_owned()],
+                notes: foreign.notes().to_vec(),
+            }
+        }
+        (Opened::Own(checkpoint), To::Checkpoint) => {
+            return Err(Error::new(ErrorKind::Foreign, "is a tensorkeep checkpoint already")
+                .in_object(checkpoint.name())
+                .help("`tensorkeep cp` copies it, `tensorkeep repack` writes it with another codec"));
+        }
+        (Opened::Foreign(foreign), To::Foreign(format)) => {
+            convert::export_with(foreign, path, format, &options)?.into()
+        }
+        (Opened::Own(checkpoint), To::Foreign(format)) => {
+            convert::export_with(checkpoint, path, format, &options)?.into()
+        }
+    };
+    drop(busy);
+    tell(asked, &export)
+}
+
+/// A source of any format. What is none is told with all that could have been read.
+fn open(source: &str) -> Result<Opened> {
+    let target = Target::parse(source)?;
+    target.look().map_err(|error| match &target {
+        Target::File(path) if error.kind() == ErrorKind::Foreign => {
+            Foreign::open(path).err().unwrap_or(error)
+        }
+        _ => error,
+    })
+}
+
+/// A file of which nothing can be carried over is not converted, whatever may be lost.
+fn check_not_empty(opened: &Opened) -> Result<()> {
+    let (tensors, records, notes) = match opened {
+        Opened::Own(checkpoint) => (checkpoint.names().count(), checkpoint.records().len(), &[][..]),
+        Opened::Foreign(foreign) => (foreign.tensors().len(), foreign.records().len(), foreign.notes()),
+    };
+    let lost: Vec<String> =
+        notes.iter().filter(|note| note.loss).map(|note| format!("{}: {}", note.name, note.what)).collect();
+    if tensors > 0 || (records > 0 && lost.is_empty()) {
+        return Ok(());
+    }
+    let error =
+        Error::new(ErrorKind::Mismatch, "there is no tensor in it to carry over").in_object(opened.name());
+    Err(match lost.first() {
+        Some(first) if lost.len() > 1 => error.found(format!("{first}; and {} more", lost.len() - 1)),
+        Some(first) => error.found(first),
+        None => error,
+    })
+}
+
+struct Outcome {
+    tensors: usize,
+    files: Vec<PathBuf>,
+    notes: Vec<convert::Note>,
+}
+
+impl From<Export> for Outcome {
+    fn from(Export { tensors, files, notes, .. }: Export) -> Self {
+        Self { tensors, files, notes }
+    }
+}
+
+fn tell(asked: &Asked<'_>, Outcome { tensors, files, notes }: &Outcome) -> Done {
     let lost = notes.iter().filter(|note| note.loss).count();
-    let path = output.output.display().to_string();
-    if json {
-        let note = |note: &Note| json!({ "name": note.name, "what": note.what, "loss": note.loss });
+    // Of several files the index is the one to open.
+    let path = files.last().map(|file| file.display().to_string()).unwrap_or_default();
+    if asked.json {
+        let note = |note: &convert::Note| json!({ "name": note.name, "what": note.what, "loss": note.loss });
         let notes: Vec<_> = notes.iter().map(note).collect();
+        let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
         output::print_json(
-            verb,
-            json!({ "output": path, "tensors": tensors, "notes": notes, "lost": lost, "compared": true }),
+            asked.verb,
+            json!({
+                "output": path, "files": files, "tensors": tensors, "notes": notes, "lost": lost, "compared": true,
+            }),
         )?;
     } else {
         for note in notes {
             let word = if note.loss { "lost" } else { "note" };
             output::tell(format_args!("{word}: {}: {}", note.name, note.what));
         }
+        let in_files = if files.len() > 1 { format!(" in {} files", files.len() - 1) } else { String::new() };
+        let losses =
+            if lost > 0 { format!(", {} lost", output::count(lost, "thing")) } else { String::new() };
         output::print(format!(
-            "{path}: {}, compared bit for bit{}",
-            output::count(tensors, "tensor"),
-            if lost > 0 { format!(", {} lost", output::count(lost, "thing")) } else { String::new() }
+            "{}: {}{in_files}, compared bit for bit{losses}",
+            output::clean(&path),
+            output::count(*tensors, "tensor"),
         ))?;
     }
-    if lost > 0 && !allow_loss {
+    if lost > 0 && !asked.allow_loss {
         output::warn("something was lost; --allow-loss makes that a success");
         return Ok(Exit::No);
     }
     Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_extension_says_what_is_written() {
+        let to = |path: &str, verb: &str| To::of(Path::new(path), verb);
+        assert!(matches!(to("x.safetensors", "import"), Ok(To::Foreign(Format::Safetensors))));
+        assert!(matches!(to("x.npz", "export"), Ok(To::Foreign(Format::Npz))));
+        for path in ["x.tkeep", "x", "sd.pt.tkeep"] {
+            assert!(matches!(to(path, "import"), Ok(To::Checkpoint)), "{path}");
+        }
+        assert!(matches!(to("x.tkeep", "export"), Ok(To::Checkpoint)));
+        assert_eq!(to("x", "export").err().unwrap().kind(), ErrorKind::Invalid);
+        assert_eq!(to("pytorch_model.bin", "import").err().unwrap().kind(), ErrorKind::Invalid);
+    }
 }

@@ -183,10 +183,20 @@ fn policy(args: &Gc) -> Result<Option<Keep>> {
 }
 
 const AGES: &[(&str, u64)] = &[("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400), ("", 1)];
-const SIZES: &[(&str, u64)] =
-    &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("B", 1), ("", 1)];
+pub(super) const SIZES: &[(&str, u64)] = &[
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("B", 1),
+    ("", 1),
+];
 
-fn with_unit(text: &str, units: &[(&str, u64)]) -> Result<u64> {
+pub(super) fn with_unit(text: &str, units: &[(&str, u64)]) -> Result<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let unit = units.iter().find(|(unit, _)| *unit == text[digits..].trim());
     let value =
@@ -220,6 +230,7 @@ mod tests {
     fn flags_are_read_and_nonsense_is_refused() {
         assert_eq!(with_unit("12h", AGES).unwrap(), 43_200);
         assert_eq!(with_unit("2GiB", SIZES).unwrap(), 2 << 30);
+        assert_eq!(with_unit("5GB", SIZES).unwrap(), 5_000_000_000);
         assert_eq!(parse_best("val:loss:min:3").unwrap(), ("val:loss".to_owned(), Mode::Min, 3));
         assert_eq!(parse_best("acc:max").unwrap(), ("acc".to_owned(), Mode::Max, 1));
         for wrong in ["", "h", "12x", "99999999999999999999d"] {

@@ -1,0 +1,209 @@
+//! `import` and `export` between any two formats, by the output's extension: what is published was compared, a failure
+//! leaves what was there, and what cannot be converted is told as what it is.
+
+use serde_json::Value as Json;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tensorkeep::Snapshot;
+
+fn tensorkeep(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tensorkeep")).args(args).output().unwrap()
+}
+
+/// Exit code and what was said.
+fn told(args: &[&str]) -> (i32, String) {
+    let output = tensorkeep(args);
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn json(args: &[&str]) -> Json {
+    let output = tensorkeep(args);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {output:?}"))
+}
+
+/// Made by torch, NumPy and the safetensors crate; the library's own tests have them too.
+fn made(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/convert").join(name).display().to_string()
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let nonce = u128::from_le_bytes(tensorkeep::engine::fresh_nonce());
+        let folder = std::env::temp_dir().join(format!("tensorkeep-convert-{name}-{nonce:032x}"));
+        std::fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let names = std::fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<String> =
+            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn one_line_converts_any_format_into_any_that_is_written() {
+    let folder = Folder::new("any");
+    for (source, output, format) in [
+        ("state_dict.pt", "a.safetensors", "safetensors"),
+        ("one.safetensors", "b.npz", "npz"),
+        ("model.safetensors.index.json", "c.safetensors", "safetensors"),
+        ("f32.npy", "d.npz", "npz"),
+        ("stored.npz", "e.safetensors", "safetensors"),
+        ("model.gguf", "f.npz", "npz"),
+    ] {
+        for verb in ["import", "export"] {
+            let (from, to) = (made(source), folder.path(output));
+            let (code, said) = told(&[verb, &from, "-o", &to, "--force", "--allow-loss"]);
+            assert_eq!(code, 0, "{verb} {source}: {said}");
+            assert_eq!(json(&["show", &to, "--json"])["format"], format, "{verb} {source}");
+            let compared = json(&["diff", &from, &to, "--json"]);
+            let tensors = json(&["show", &from, "--json"])["tensors"].as_array().unwrap().len();
+            assert!(tensors > 0 && compared["schema"] == "tensorkeep.diff.v1", "{compared}");
+        }
+    }
+    let own = folder.path("g.tkeep");
+    assert_eq!(told(&["export", &made("state_dict.pt"), "-o", &own]).0, 0);
+    assert_eq!(told(&["verify", &own]).0, 0);
+    assert_eq!(told(&["import", &own, "-o", &folder.path("h.safetensors")]).0, 0);
+}
+
+#[test]
+fn what_is_not_converted_is_told_as_what_it_is() {
+    let folder = Folder::new("told");
+    let own = folder.path("own.tkeep");
+    assert_eq!(told(&["import", &made("f32.npy"), "-o", &own]).0, 0);
+    let (_, said) = told(&["import", &own, "-o", &folder.path("again.tkeep")]);
+    assert!(said.contains("a tensorkeep checkpoint already") && said.contains("repack"), "{said}");
+    for extension in ["pt", "gguf", "bin", "onnx"] {
+        let out = folder.path(&format!("out.{extension}"));
+        let (code, said) = told(&["import", &made("f32.npy"), "-o", &out]);
+        assert!(code != 0 && said.contains("safetensors"), "{extension}: {code}: {said}");
+    }
+    for verb in ["repack", "salvage"] {
+        let (code, said) = told(&[verb, &made("state_dict.pt"), "-o", &folder.path("out.tkeep")]);
+        assert!(code == 4 && said.contains("tensorkeep import"), "{verb}: {code}: {said}");
+    }
+    let (code, said) = told(&["cp", &made("one.safetensors"), &folder.path("out.tkeep")]);
+    assert!(code == 4 && said.contains("tensorkeep import"), "cp: {code}: {said}");
+    let lfs = folder.path("lfs.safetensors");
+    std::fs::write(&lfs, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n").unwrap();
+    let (code, said) = told(&["export", &lfs, "-o", &folder.path("out.npz")]);
+    assert!(code == 4 && said.contains("git-lfs") && said.contains("GGUF"), "{code}: {said}");
+    assert_eq!(folder.names(), ["lfs.safetensors", "own.tkeep"]);
+}
+
+#[test]
+fn nothing_to_carry_over_is_no_success_and_leaves_no_file() {
+    let folder = Folder::new("nothing");
+    let empty = folder.path("empty.safetensors");
+    std::fs::write(&empty, [&2_u64.to_le_bytes()[..], b"{}"].concat()).unwrap();
+    for out in ["out.tkeep", "out.npz", "out.safetensors"] {
+        let (code, said) = told(&["import", &empty, "-o", &folder.path(out), "--allow-loss"]);
+        assert!(code == 1 && said.contains("no tensor"), "{out}: {code}: {said}");
+    }
+    // Records alone are something, where they have a place.
+    let records = folder.path("records.tkeep");
+    let mut snapshot = Snapshot::new();
+    snapshot.record("lr", &0.1).unwrap();
+    snapshot.save(&records).unwrap();
+    assert_eq!(told(&["export", &records, "-o", &folder.path("records.safetensors")]).0, 0);
+    assert_eq!(folder.names(), ["empty.safetensors", "records.safetensors", "records.tkeep"]);
+}
+
+#[test]
+fn a_failure_leaves_what_was_there_also_with_force() {
+    let folder = Folder::new("failure");
+    let damaged = folder.path("damaged.npz");
+    let mut bytes = std::fs::read(made("deflated.npz")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle - 200..middle].fill(0xA5);
+    std::fs::write(&damaged, bytes).unwrap();
+    for out in ["out.tkeep", "out.safetensors", "out.npz"] {
+        let out = folder.path(out);
+        assert_ne!(told(&["import", &damaged, "-o", &out]).0, 0);
+        assert!(!Path::new(&out).exists());
+        std::fs::write(&out, b"mine").unwrap();
+        let (code, said) = told(&["import", &damaged, "-o", &out, "--force"]);
+        assert_eq!(code, 4, "{said}");
+        assert_eq!(std::fs::read(&out).unwrap(), b"mine");
+    }
+    assert_eq!(folder.names(), ["damaged.npz", "out.npz", "out.safetensors", "out.tkeep"]);
+}
+
+#[test]
+fn a_size_cuts_a_model_into_shards() {
+    let folder = Folder::new("shards");
+    let (source, out) = (made("state_dict.pt"), folder.path("model.safetensors"));
+    let whole = json(&["export", &source, "-o", &out, "--max-shard-size", "5GB", "--json"]);
+    assert_eq!((&whole["output"], whole["files"].as_array().unwrap().len()), (&out.as_str().into(), 1));
+    let cut = json(&["export", &source, "-o", &out, "--max-shard-size", "100B", "--force", "--json"]);
+    let files = cut["files"].as_array().unwrap();
+    assert!(files.len() > 2 && cut["output"] == folder.path("model.safetensors.index.json"), "{cut}");
+    assert_eq!(json(&["diff", &source, cut["output"].as_str().unwrap(), "--json"])["same"], true);
+    let (code, said) =
+        told(&["export", &source, "-o", &folder.path("m.safetensors"), "--max-shard-size", "100B"]);
+    assert_eq!(code, 0, "{said}");
+    let again = told(&["export", &source, "-o", &folder.path("m.safetensors"), "--max-shard-size", "100B"]);
+    assert_eq!(again.0, 1, "shards that exist are not replaced: {}", again.1);
+    for (out, size) in
+        [("x.safetensors", "many"), ("x.safetensors", "0"), ("x.npz", "5GB"), ("x.tkeep", "5GB")]
+    {
+        assert_eq!(
+            told(&["export", &source, "-o", &folder.path(out), "--max-shard-size", size]).0,
+            2,
+            "{out} {size}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_known_of_a_dtype_is_said_whole() {
+    let folder = Folder::new("whole");
+    let file = folder.path("record.npy");
+    let header = "{'descr': [('a', '<f4'), ('b', '|O')], 'fortran_order': False, 'shape': (0,), }";
+    let bytes = [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()].concat();
+    std::fs::write(&file, bytes).unwrap();
+    let (_, said) = told(&["import", &file, "-o", &folder.path("out.tkeep")]);
+    assert!(said.contains("[('a', '<f4'), ('b', '|O')]"), "{said}");
+}
+
+#[test]
+fn the_formats_own_libraries_read_what_is_exported() {
+    let python = std::env::var("TENSORKEEP_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let run = |args: &[&str]| Command::new(&python).args(args).output();
+    if !run(&["-c", "import numpy, safetensors"]).is_ok_and(|output| output.status.success()) {
+        println!("skipped: {python} has no numpy and safetensors; TENSORKEEP_PYTHON names one that has");
+        return;
+    }
+    let folder = Folder::new("judge");
+    for name in ["everything.safetensors", "everything.npz", "split-00002-of-00003.gguf"] {
+        let (own, source) = (folder.path("own.tkeep"), made(&format!("made/{name}")));
+        assert_eq!(told(&["import", &source, "-o", &own, "--force"]).0, 0, "{name}");
+        let [one, npz] = ["one.safetensors", "arrays.npz"].map(|out| folder.path(out));
+        for (out, size) in [(&one, "5GB"), (&folder.path("cut.safetensors"), "20B")] {
+            let args = ["export", &own, "-o", out, "--max-shard-size", size, "--force", "--allow-loss"];
+            assert_eq!(told(&args).0, 0, "{name} {out}");
+        }
+        assert_eq!(told(&["export", &own, "-o", &npz, "--force", "--allow-loss"]).0, 0, "{name}");
+        let index = folder.path("cut.safetensors.index.json");
+        let judge =
+            run(&["-W", "ignore", &made("judge.py"), &made("made/expected.json"), name, &one, &index, &npz]);
+        let judge = judge.unwrap();
+        assert!(judge.status.success(), "{name}: {}", String::from_utf8_lossy(&judge.stderr));
+    }
+}

@@ -1,0 +1,97 @@
+//! What was written against what it was written from: names, dtypes, shapes and every byte.
+
+use super::input::Item;
+use super::{Input, Written};
+use crate::checkpoint::Scratch;
+use crate::convert::Foreign;
+use crate::dtype::Dtype;
+use crate::error::{Error, ErrorKind, Result};
+use std::collections::BTreeMap;
+
+/// The tensors of a checkpoint, or of a foreign file, whose bytes a foreign file does not hold under the same name, bit for bit,
+/// and why.
+///
+/// # Errors
+/// `Damaged`, `Io`.
+pub fn differences<'c>(input: impl Into<Input<'c>>, foreign: &Foreign) -> Result<Vec<String>> {
+    let input = input.into();
+    let mut found = Vec::new();
+    let mut unreadable = Vec::new();
+    for item in input.items(&mut unreadable)? {
+        let same = match same_bytes(input, &item, foreign, item.name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                found.push(format!("{}: missing", item.name));
+                continue;
+            }
+            same => same?,
+        };
+        if !same {
+            found.push(format!("{}: other bytes", item.name));
+        }
+    }
+    Ok(found)
+}
+
+/// That a file which was just written holds what it was meant to.
+///
+/// # Errors
+/// `Damaged` with the first tensor that differs.
+pub fn check(input: Input<'_>, written: &[Written<'_>], foreign: &Foreign) -> Result<()> {
+    let theirs: BTreeMap<&str, _> =
+        foreign.tensors().iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    if theirs.len() != written.len() {
+        return Err(differs("number of tensors").expected(written.len()).found(theirs.len()));
+    }
+    for Written { item, name, dtype, shape } in written {
+        let found = theirs.get(name.as_str()).ok_or_else(|| differs("it is missing").in_tensor(name))?;
+        if (found.dtype, &found.shape) != (*dtype, shape) {
+            return Err(differs("dtype and shape")
+                .in_tensor(name)
+                .expected(format!("{dtype} {shape:?}"))
+                .found(format!("{} {:?}", found.dtype, found.shape)));
+        }
+        if !same_bytes(input, item, foreign, name)? {
+            return Err(differs("bytes").in_tensor(name));
+        }
+    }
+    Ok(())
+}
+
+/// The error of a comparison that fails: what is written by this program and read by it must be the same.
+pub fn differs(what: &'static str) -> Error {
+    Error::damaged(format!("what was written differs: {what}"))
+        .help("nothing was replaced; this is a bug of tensorkeep, or memory or a disk that fails")
+}
+
+/// Whether a tensor's bytes are those of `foreign` under a name.
+///
+/// # Errors
+/// `NotFound` when there is none of this name, and what reading says.
+pub fn same_bytes(input: Input<'_>, item: &Item<'_>, foreign: &Foreign, name: &str) -> Result<bool> {
+    let mut theirs = foreign.ranges(name)?;
+    if theirs.len() != item.byte_len {
+        return Ok(false);
+    }
+    let (mut same, mut scratch) = (true, Scratch::default());
+    input.visit(item, |start, bytes| {
+        same &= theirs.read(start, bytes.len(), &mut scratch)? == bytes;
+        Ok(())
+    })?;
+    Ok(same)
+}
+
+/// That bytes which are said to be truth values are 0 or 1.
+///
+/// # Errors
+/// `Damaged` with the first that is not.
+pub fn check_bools(dtype: Dtype, start: u64, bytes: &[u8]) -> Result<()> {
+    if dtype != Dtype::Bool {
+        return Ok(());
+    }
+    match bytes.iter().position(|&byte| byte > 1) {
+        Some(at) => Err(Error::damaged(format!("element {} is no truth value", start + at as u64))
+            .expected("0 or 1")
+            .found(bytes[at])),
+        None => Ok(()),
+    }
+}

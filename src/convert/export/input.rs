@@ -1,0 +1,141 @@
+//! What is exported: a checkpoint or a foreign file, with one face for both.
+
+use super::compare::check_bools;
+use crate::checkpoint::{Checkpoint, Scratch};
+use crate::convert::{Foreign, Note};
+use crate::dtype::Dtype;
+use crate::error::Result;
+use crate::format::value::Value;
+use crate::snapshot::METADATA;
+use std::collections::BTreeMap;
+
+/// What an export reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'c> {
+    /// A checkpoint.
+    Checkpoint(&'c Checkpoint),
+    /// A file of another format.
+    Foreign(&'c Foreign),
+}
+
+impl<'c> From<&'c Checkpoint> for Input<'c> {
+    fn from(checkpoint: &'c Checkpoint) -> Self {
+        Self::Checkpoint(checkpoint)
+    }
+}
+
+impl<'c> From<&'c Foreign> for Input<'c> {
+    fn from(foreign: &'c Foreign) -> Self {
+        Self::Foreign(foreign)
+    }
+}
+
+/// One tensor on its way out.
+pub struct Item<'c> {
+    pub name: &'c str,
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub byte_len: u64,
+    chunks: usize,
+}
+
+impl<'c> Input<'c> {
+    /// What was renamed or lost when it was read.
+    pub(super) fn notes(self) -> Vec<Note> {
+        match self {
+            Self::Checkpoint(_) => vec![],
+            Self::Foreign(foreign) => foreign.notes().to_vec(),
+        }
+    }
+
+    /// All tensors that this version can read; the others are noted.
+    pub(super) fn items(self, notes: &mut Vec<Note>) -> Result<Vec<Item<'c>>> {
+        match self {
+            Self::Checkpoint(checkpoint) => of_checkpoint(checkpoint, notes),
+            Self::Foreign(foreign) => {
+                let item = |tensor: &'c crate::convert::ForeignTensor| {
+                    notes.extend(tensor.alias_of.as_ref().map(|other| tied(&tensor.name, other)));
+                    Item {
+                        name: &tensor.name,
+                        dtype: tensor.dtype,
+                        shape: tensor.shape.clone(),
+                        byte_len: tensor.byte_len as u64,
+                        chunks: tensor.chunks(),
+                    }
+                };
+                Ok(foreign.tensors().iter().map(item).collect())
+            }
+        }
+    }
+
+    /// Calls `visit` with the bytes of a tensor, piece by piece, each with its offset.
+    ///
+    /// # Errors
+    /// What reading says, `Damaged` for a bool that is neither 0 nor 1, and what `visit` returns.
+    pub(super) fn visit(
+        self,
+        item: &Item<'_>,
+        mut visit: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut checked = |start: u64, bytes: &[u8]| {
+            check_bools(item.dtype, start, bytes).map_err(|error| error.in_tensor(item.name))?;
+            visit(start, bytes)
+        };
+        let mut scratch = Scratch::default();
+        match self {
+            Self::Checkpoint(checkpoint) => {
+                checkpoint.visit_chunks_with(item.name, 0..item.chunks, &mut scratch, &mut checked)
+            }
+            Self::Foreign(foreign) => {
+                foreign.visit_chunks_with(item.name, 0..item.chunks, &mut scratch, &mut checked)
+            }
+        }
+    }
+
+    /// Text by key.
+    pub(super) fn metadata(self) -> Result<BTreeMap<String, String>> {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.metadata(),
+            Self::Foreign(foreign) => Ok(foreign.metadata().clone()),
+        }
+    }
+
+    /// The names of all records but the metadata.
+    pub(super) fn record_names(self) -> Vec<&'c str> {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.records().filter(|name| *name != METADATA).collect(),
+            Self::Foreign(foreign) => foreign.records().keys().map(String::as_str).collect(),
+        }
+    }
+
+    /// One record.
+    pub(super) fn record(self, name: &str) -> Result<Value> {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.record_value(name),
+            Self::Foreign(foreign) => Ok(foreign.records().get(name).cloned().unwrap_or(Value::Null)),
+        }
+    }
+}
+
+fn of_checkpoint<'c>(checkpoint: &'c Checkpoint, notes: &mut Vec<Note>) -> Result<Vec<Item<'c>>> {
+    let mut items = Vec::new();
+    for info in checkpoint.tensors() {
+        let shape: Option<Vec<usize>> = info.shape.iter().map(|&dim| usize::try_from(dim).ok()).collect();
+        let (Ok(dtype), Some(shape)) = (info.dtype, shape) else {
+            notes.push(Note::lost(info.name, "dropped: a dtype that this version does not know"));
+            continue;
+        };
+        if checkpoint.chunks(info.name)?.iter().any(|chunk| chunk.codec == "unknown") {
+            notes.push(Note::lost(info.name, "dropped: stored by a codec that this version does not know"));
+            continue;
+        }
+        notes.extend(info.alias_of.map(|other| tied(info.name, other)));
+        let (name, byte_len, chunks) = (info.name, info.byte_len, info.chunks);
+        items.push(Item { name, dtype, shape, byte_len, chunks });
+    }
+    Ok(items)
+}
+
+fn tied(name: &str, other: &str) -> Note {
+    Note::kept(name, format!("tied to {other}, written a second time"))
+}

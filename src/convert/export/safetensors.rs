@@ -1,0 +1,141 @@
+//! safetensors, out: which tensor goes into which file, and each file's header.
+
+use super::input::Item;
+use super::{Input, Written};
+use crate::convert::safetensors::dtypes::{self, Known};
+use crate::convert::safetensors::{DTYPE_KEY, LONGEST_HEADER, METADATA_KEY};
+use crate::convert::{Note, carried};
+use crate::dtype::Dtype;
+use crate::error::{Error, ErrorKind, Result};
+use std::collections::BTreeMap;
+
+/// One file to be.
+pub struct Plan<'c> {
+    /// Length of the header, and the header.
+    pub header: Vec<u8>,
+    /// The tensors in the order of their bytes.
+    pub written: Vec<Written<'c>>,
+    pub len: u64,
+}
+
+/// A tensor, and how the header calls it.
+struct Entry<'c> {
+    written: Written<'c>,
+    dtype: &'static str,
+    shape: Vec<u64>,
+}
+
+/// Plans one file, or as many as shards of so many bytes take.
+///
+/// # Errors
+/// `Unsupported` for a name that no tensor can have there, and for a header that no reader would read.
+pub fn plan<'c>(
+    input: Input<'c>,
+    items: Vec<Item<'c>>,
+    max_shard_bytes: Option<u64>,
+    notes: &mut Vec<Note>,
+) -> Result<Vec<Plan<'c>>> {
+    let mut metadata = input.metadata()?;
+    let entries =
+        items.into_iter().map(|item| entry(item, &mut metadata, notes)).collect::<Result<Vec<_>>>()?;
+    let records = input.record_names().into_iter().map(|name| Ok((name.to_owned(), input.record(name)?)));
+    let records = records.collect::<Result<Vec<_>>>()?;
+    let text = carried::pack(metadata, records, notes);
+    let groups = groups(entries, max_shard_bytes);
+    let of_shard = |(number, entries)| {
+        // What people wrote is said by each file, records by the first.
+        let mut text = text.clone();
+        text.retain(|key, _| number == 0 || !carried::is_record_key(key));
+        file(entries, text)
+    };
+    groups.into_iter().enumerate().map(of_shard).collect()
+}
+
+/// What the header says of a tensor. Metadata that says what opaque bytes are is taken out: the header says so.
+fn entry<'c>(
+    item: Item<'c>,
+    metadata: &mut BTreeMap<String, String>,
+    notes: &mut Vec<Note>,
+) -> Result<Entry<'c>> {
+    if item.name == METADATA_KEY {
+        return Err(Error::new(ErrorKind::Unsupported, "a tensor cannot have this name in safetensors")
+            .in_tensor(item.name)
+            .help("it is the key of the metadata there; export to .npz, or rename the tensor"));
+    }
+    let name = item.name.to_owned();
+    let key = format!("{DTYPE_KEY}{name}");
+    let bytes = vec![usize::try_from(item.byte_len).unwrap_or(usize::MAX)];
+    let packed = metadata
+        .get(&key)
+        .filter(|_| item.dtype == Dtype::Opaque && item.shape.len() == 1)
+        .and_then(|what| dtypes::packed_of(what, item.byte_len));
+    if let Some((known, shape)) = packed {
+        metadata.remove(&key);
+        let written = Written { item, name, dtype: Dtype::Opaque, shape: bytes };
+        return Ok(Entry { written, dtype: known.name, shape });
+    }
+    if let Some(known) = Known::of_dtype(item.dtype) {
+        let shape = item.shape.iter().map(|&dim| dim as u64).collect();
+        let written = Written { name, dtype: item.dtype, shape: item.shape.clone(), item };
+        return Ok(Entry { written, dtype: known.name, shape });
+    }
+    notes.push(Note::lost(item.name, format!("{} has no name in safetensors: written as U8", item.dtype)));
+    let shape = vec![item.byte_len];
+    let written = Written { item, name, dtype: Dtype::U8, shape: bytes };
+    Ok(Entry { written, dtype: "U8", shape })
+}
+
+/// As Hugging Face's libraries split: in the order of the names, a new file where the next tensor no longer fits.
+fn groups(entries: Vec<Entry<'_>>, most: Option<u64>) -> Vec<Vec<Entry<'_>>> {
+    let mut groups = vec![vec![]];
+    let mut held = 0_u64;
+    for entry in entries {
+        let len = entry.written.item.byte_len;
+        let is_full = most.is_some_and(|most| held > 0 && held.saturating_add(len) > most);
+        if is_full {
+            groups.push(vec![]);
+            held = 0;
+        }
+        held = held.saturating_add(len);
+        if let Some(last) = groups.last_mut() {
+            last.push(entry);
+        }
+    }
+    groups
+}
+
+fn file(mut entries: Vec<Entry<'_>>, text: BTreeMap<String, String>) -> Result<Plan<'_>> {
+    // Widest elements first, as the safetensors crate does: then each tensor is aligned to its own element.
+    entries.sort_by(|a, b| {
+        let width = |entry: &Entry<'_>| entry.written.item.dtype.size();
+        width(b).cmp(&width(a)).then(a.written.name.cmp(&b.written.name))
+    });
+    let longest = text.iter().max_by_key(|(_, text)| text.len()).map(|(key, text)| (key.clone(), text.len()));
+    let mut header = serde_json::Map::new();
+    if !text.is_empty() {
+        let text = text.into_iter().map(|(key, text)| (key, serde_json::Value::from(text)));
+        header.insert(METADATA_KEY.to_owned(), text.collect());
+    }
+    let mut end = 0_u64;
+    for Entry { written, dtype, shape } in &entries {
+        let start = end;
+        end = end.saturating_add(written.item.byte_len);
+        let entry = serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] });
+        header.insert(written.name.clone(), entry);
+    }
+    let mut json = serde_json::to_vec(&header)
+        .map_err(|error| Error::invalid("the header cannot be JSON").because(error))?;
+    json.resize(json.len().next_multiple_of(8), b' ');
+    if json.len() as u64 > LONGEST_HEADER {
+        let error = Error::new(ErrorKind::Unsupported, "the header would be longer than safetensors reads")
+            .expected(format!("at most {LONGEST_HEADER} bytes"))
+            .found(json.len());
+        return Err(match longest {
+            Some((key, len)) => error.help(format!("the longest part of it is {key:?} with {len} bytes")),
+            None => error,
+        });
+    }
+    let header = [&(json.len() as u64).to_le_bytes(), &json[..]].concat();
+    let len = end.saturating_add(header.len() as u64);
+    Ok(Plan { header, written: entries.into_iter().map(|entry| entry.written).collect(), len })
+}

@@ -1,0 +1,76 @@
+//! Writing one safetensors file, or several and their index, as Hugging Face's libraries name them.
+
+use super::safetensors::Plan;
+use super::{ExportOptions, Input, check_free, stage};
+use crate::engine::Upload;
+use crate::engine::local::Staged;
+use crate::error::{Error, Result};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Writes all files, compares each, and then gives them their names, the index last.
+///
+/// # Errors
+/// What writing and reading say. Until the last was compared nothing has a name; a power cut between two names leaves shards
+/// of both, and the index of the old ones.
+pub fn write(
+    input: Input<'_>,
+    path: &Path,
+    plans: &[Plan<'_>],
+    options: &ExportOptions,
+) -> Result<Vec<PathBuf>> {
+    let mut files = names(path, plans.len())?;
+    check_free(files.iter().map(PathBuf::as_path), options)?;
+    let mut staged = Vec::new();
+    for (file, plan) in files.iter().zip(plans) {
+        staged.push(stage(input, file, plan.len, &plan.written, |upload| write_one(input, plan, upload))?);
+    }
+    if plans.len() > 1 {
+        let text = index(&files, plans)?;
+        let path = files.last().cloned().unwrap_or_default();
+        let written = Staged::write(&path, Some(text.len() as u64), |upload| upload.append(&text));
+        staged.push(written.map_err(|error| error.in_object(path.display()))?);
+    }
+    staged
+        .into_iter()
+        .zip(&files)
+        .try_for_each(|(staged, file)| staged.publish().map_err(|error| error.in_object(file.display())))?;
+    files.dedup();
+    Ok(files)
+}
+
+fn write_one(input: Input<'_>, plan: &Plan<'_>, upload: &mut dyn Upload) -> Result<()> {
+    upload.append(&plan.header)?;
+    plan.written.iter().try_for_each(|written| input.visit(&written.item, |_, bytes| upload.append(bytes)))
+}
+
+/// `model-00001-of-00002.safetensors` and so on beside `model.safetensors`, then `model.safetensors.index.json`.
+fn names(path: &Path, count: usize) -> Result<Vec<PathBuf>> {
+    if count == 1 {
+        return Ok(vec![path.to_owned()]);
+    }
+    let leaf = path.file_name().and_then(|leaf| leaf.to_str());
+    let leaf =
+        leaf.ok_or_else(|| Error::invalid("an index can hold no such name").in_object(path.display()))?;
+    let stem = leaf.strip_suffix(".safetensors").unwrap_or(leaf);
+    let shard = |number: usize| path.with_file_name(format!("{stem}-{number:05}-of-{count:05}.safetensors"));
+    Ok((1..=count).map(shard).chain([path.with_file_name(format!("{leaf}.index.json"))]).collect())
+}
+
+fn index(files: &[PathBuf], plans: &[Plan<'_>]) -> Result<Vec<u8>> {
+    let mut weight_map = BTreeMap::new();
+    let mut total = 0_u64;
+    for (file, plan) in files.iter().zip(plans) {
+        let leaf = file.file_name().and_then(|leaf| leaf.to_str()).unwrap_or_default();
+        for written in &plan.written {
+            weight_map.insert(written.name.as_str(), leaf);
+            total = total.saturating_add(written.item.byte_len);
+        }
+    }
+    let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
+    let mut text = serde_json::to_vec_pretty(&index)
+        .map_err(|error| Error::invalid("the index cannot be JSON").because(error))?;
+    text.push(b'\n');
+    Ok(text)
+}

@@ -1,0 +1,157 @@
+//! Keys of Python's dicts: which of them Python takes for the same, and what they are called in names and in records.
+
+use super::Reader;
+use crate::convert::pickle::{Id, Node};
+use crate::error::Result;
+use crate::format::value::Value;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt::Write as _;
+
+/// Tuples within tuples that are looked into; deeper ones are the same only if they are one object.
+const DEEPEST: usize = 16;
+
+/// A key under which something is found in an object.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Key {
+    /// A key of a dict.
+    Of(Id),
+    /// A place in a list.
+    Place(usize),
+    /// A word of ours.
+    Word(&'static str),
+}
+
+impl Reader<'_, '_> {
+    /// The pairs of a dict as Python has them: a key that is set again stays where it was and gets the last value.
+    pub fn unique(&self, pairs: &[(Key, Id)]) -> Result<Vec<(Key, Id)>> {
+        let mut unique: Vec<(Key, Id)> = Vec::new();
+        let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
+        for &(key, value) in pairs {
+            let mut form = Vec::new();
+            match key {
+                Key::Of(id) => self.form(id, &mut form, 0)?,
+                Key::Place(number) => number_form(number as i64, &mut form),
+                Key::Word(word) => text_form(b't', word.as_bytes(), &mut form),
+            }
+            self.budget.spend((form.len() + 64) as u64, "keys")?;
+            match places.entry(form) {
+                Entry::Occupied(place) => unique[*place.get()].1 = value,
+                Entry::Vacant(free) => {
+                    free.insert(unique.len());
+                    unique.push((key, value));
+                }
+            }
+        }
+        Ok(unique)
+    }
+
+    /// Bytes that are equal for the keys that Python takes for equal: `1`, `1.0` and `True` are.
+    fn form(&self, id: Id, form: &mut Vec<u8>, depth: usize) -> Result<()> {
+        self.budget.spend(16, "keys")?;
+        match self.graph.node(id) {
+            Node::None => form.push(b'N'),
+            Node::Bool(value) => number_form(i64::from(*value), form),
+            Node::Int(value) => number_form(*value, form),
+            // OK to cast: it is a whole number within 2^53.
+            Node::Float(value) if value.fract() == 0.0 && value.abs() <= 9e15 => {
+                number_form(*value as i64, form)
+            }
+            Node::Float(value) if !value.is_nan() => text_form(b'f', &value.to_bits().to_le_bytes(), form),
+            Node::BigInt(bytes) => text_form(b'l', bytes, form),
+            Node::Text(text) => text_form(b't', text, form),
+            Node::Str(bytes) => {
+                text_form(if std::str::from_utf8(bytes).is_ok() { b't' } else { b'b' }, bytes, form)
+            }
+            Node::Bytes(bytes) => text_form(b'b', bytes, form),
+            Node::Global(global) => {
+                text_form(b'g', global.module.as_bytes(), form);
+                text_form(b'.', global.name.as_bytes(), form);
+            }
+            Node::Tuple(items) if depth < DEEPEST => {
+                text_form(b'(', &(items.len() as u64).to_le_bytes(), form);
+                for &item in items {
+                    self.form(item, form, depth + 1)?;
+                }
+            }
+            _ => match self.bytes_of(id) {
+                Some(bytes) => text_form(b'b', &bytes, form),
+                None => text_form(b'@', &id.to_le_bytes(), form),
+            },
+        }
+        Ok(())
+    }
+
+    /// What a key is called in the name of what is below it: text as it is, the rest as Python writes it.
+    pub fn key_name(&self, key: Key) -> Result<String> {
+        let mut name = String::new();
+        match key {
+            Key::Of(id) => match self.graph.text(id) {
+                Some(text) => {
+                    self.budget.spend(text.len() as u64, "names")?;
+                    name.push_str(&text);
+                }
+                None => self.write(id, &mut name, 0)?,
+            },
+            Key::Place(number) => name = number.to_string(),
+            Key::Word(word) => name.push_str(word),
+        }
+        Ok(name)
+    }
+
+    /// An object as Python writes it, as far as keys are concerned.
+    fn write(&self, id: Id, name: &mut String, depth: usize) -> Result<()> {
+        let before = name.len();
+        match self.graph.node(id) {
+            Node::None => name.push_str("None"),
+            Node::Bool(value) => name.push_str(if *value { "True" } else { "False" }),
+            Node::Int(value) => drop(write!(name, "{value}")),
+            Node::Float(value) => drop(write!(name, "{value:?}")),
+            Node::BigInt(bytes) => name.push_str(&super::values::hexadecimal(bytes)),
+            Node::Tuple(items) if depth < DEEPEST => {
+                name.push('(');
+                for (number, &item) in items.iter().enumerate() {
+                    name.push_str(if number > 0 { ", " } else { "" });
+                    self.write(item, name, depth + 1)?;
+                }
+                name.push_str(if items.len() == 1 { ",)" } else { ")" });
+            }
+            Node::Global(global) => drop(write!(name, "{}.{}", global.module, global.name)),
+            _ => match (self.graph.text(id), self.bytes_of(id)) {
+                (Some(text), _) => drop(write!(name, "'{text}'")),
+                (_, Some(bytes)) => drop(write!(name, "b'{}'", bytes.escape_ascii())),
+                _ => drop(write!(name, "key-{id}")),
+            },
+        }
+        self.budget.spend((name.len() - before + 16) as u64, "names")
+    }
+
+    /// A key in a record. What MessagePack has no key for, a tuple or a long integer, is text as Python writes it.
+    pub fn key_value(&self, key: Key) -> Result<Value> {
+        let id = match key {
+            Key::Of(id) => id,
+            Key::Place(number) => return Ok(Value::Int(number as i64)),
+            Key::Word(word) => return Ok(Value::Text(word.to_owned())),
+        };
+        self.budget.spend_values::<Value>(1, "keys")?;
+        if let Some(bytes) = self.bytes_of(id).filter(|_| self.graph.text(id).is_none()) {
+            self.budget.spend(bytes.len() as u64, "keys")?;
+            return Ok(Value::Bytes(bytes.into_owned()));
+        }
+        match super::values::scalar(self.graph.node(id)) {
+            Some(Value::Map(_)) | None => Ok(Value::Text(self.key_name(key)?)),
+            Some(value) => Ok(value),
+        }
+    }
+}
+
+fn number_form(value: i64, form: &mut Vec<u8>) {
+    form.push(b'i');
+    form.extend(value.to_le_bytes());
+}
+
+fn text_form(kind: u8, bytes: &[u8], form: &mut Vec<u8>) {
+    form.push(kind);
+    form.extend((bytes.len() as u64).to_le_bytes());
+    form.extend(bytes);
+}

@@ -1,0 +1,106 @@
+//! torch's files of before 1.6: a magic number, a version, the machine, the object and the storages' keys as five pickles
+//! one behind the other, and then the storages.
+
+use super::elements::ElementType;
+use super::storages::{Storage, Storages};
+use crate::budget::Budget;
+use crate::convert::blob::Section;
+use crate::convert::pickle::{self, Graph, Node};
+use crate::convert::{Foreign, Format};
+use crate::engine::Blob;
+use crate::error::{Error, ErrorKind, Result};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The pickles are read by so many bytes of the file at first; more are read while they turn out to be longer.
+const WINDOW: u64 = 1 << 20;
+const LONGEST: u64 = 128 << 20;
+
+pub fn open(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
+    let mut window = WINDOW;
+    loop {
+        let len = blob.len().min(window);
+        let trial = Budget::new(budget.rest());
+        trial.spend(len, "the pickles")?;
+        // OK to cast: at most LONGEST.
+        let mut bytes = vec![0; len as usize];
+        blob.read_at(0, &mut bytes)?;
+        match open_within(blob, &bytes, &trial) {
+            Err(error) if error.kind() == ErrorKind::Damaged && len < blob.len() && window < LONGEST => {
+                window *= 4;
+            }
+            opened => {
+                budget.spend(trial.spent(), "the pickles")?;
+                return opened;
+            }
+        }
+    }
+}
+
+fn open_within(blob: &Arc<dyn Blob>, bytes: &[u8], budget: &Budget) -> Result<Foreign> {
+    let mut at = 0;
+    let mut next = || -> Result<Graph<'_>> {
+        let graph = pickle::read(&bytes[at..], budget)?;
+        at += graph.len;
+        Ok(graph)
+    };
+    // The magic number is what the file was told by.
+    next()?;
+    let (version, machine, object, keys) = (next()?, next()?, next()?, next()?);
+    if version.node(version.root) != &Node::Int(1001) {
+        return Err(Error::new(ErrorKind::Unsupported, "a version of torch's old format that is not known")
+            .expected("1001")
+            .found(format!("{:?}", version.node(version.root))));
+    }
+    let order = machine.pairs(machine.root).and_then(|pairs| machine.get(pairs, "little_endian"));
+    if order.is_some_and(|order| machine.node(order) == &Node::Bool(false)) {
+        return Err(Error::new(ErrorKind::Unsupported, "the file is of a big-endian machine"));
+    }
+    let widths = widths(&object);
+    let storages = storages(blob, at as u64, &keys, &widths, budget)?;
+    super::read(&object, Storages::File(storages), Foreign::empty(Format::Torch, blob.len()), None, budget)
+}
+
+/// Bytes of an element by storage: those of the class under which it is named first.
+fn widths(object: &Graph<'_>) -> HashMap<String, usize> {
+    let mut widths = HashMap::new();
+    for node in object.nodes() {
+        let Node::Persistent(id) = node else { continue };
+        let Some([_, class, key, ..]) = object.sequence(*id) else { continue };
+        let (Node::Global(class), Some(key)) = (object.node(*class), object.text(*key)) else { continue };
+        let element = ElementType::of_storage(&class.name).unwrap_or(ElementType::BYTES);
+        widths.entry(key.into_owned()).or_insert(element.width);
+    }
+    widths
+}
+
+/// The storages, in the order of their keys: a count of elements, and the elements.
+fn storages(
+    blob: &Arc<dyn Blob>,
+    mut at: u64,
+    keys: &Graph<'_>,
+    widths: &HashMap<String, usize>,
+    budget: &Budget,
+) -> Result<HashMap<String, Arc<Storage>>> {
+    let mut storages = HashMap::new();
+    for &key in keys.sequence(keys.root).unwrap_or_default() {
+        let key = keys.text(key).ok_or_else(|| Error::damaged("a storage's key is no text").at_byte(at))?;
+        budget.spend((2 * key.len() + 2 * size_of::<Storage>()) as u64, "the list of storages")?;
+        let mut count = [0; 8];
+        blob.read_at(at, &mut count)?;
+        let count = u64::from_le_bytes(count);
+        let width = widths.get(&*key).copied().unwrap_or(1);
+        let start = at + 8;
+        let end = count.checked_mul(width as u64).and_then(|len| start.checked_add(len));
+        let end = end.filter(|&end| end <= blob.len()).ok_or_else(|| {
+            Error::damaged(format!("storage {key:?} goes beyond the end of the file"))
+                .at_byte(at)
+                .expected(format!("at most {} bytes", blob.len().saturating_sub(start)))
+                .found(format!("{count} elements of {width}"))
+        })?;
+        let section = Arc::new(Section::new(blob, start, end - start));
+        storages.insert(key.into_owned(), Arc::new(Storage::in_file(section)));
+        at = end;
+    }
+    Ok(storages)
+}

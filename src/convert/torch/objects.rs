@@ -1,0 +1,227 @@
+//! What is in an object: the items of a list or a tuple, the pairs of a dict, the attributes of an object of any class. No
+//! class is needed for that: a pickle has attributes as plain data.
+
+use super::Reader;
+use super::keys::Key;
+use crate::convert::Note;
+use crate::convert::pickle::{Call, Id, Node};
+use crate::error::Result;
+use crate::format::value::Value;
+
+/// What is in an object.
+#[derive(Debug)]
+pub enum Contents {
+    List(Vec<Id>),
+    Map(Vec<(Key, Id)>),
+}
+
+/// Classes that are dicts and nothing more to whoever reads them.
+const DICTS: &[&str] = &[
+    "collections.OrderedDict",
+    "collections.Counter",
+    "collections.defaultdict",
+    "builtins.dict",
+    "types.SimpleNamespace",
+    "argparse.Namespace",
+];
+
+/// Where a module keeps what its state dict has: below these attributes, and under the module's own path.
+const OF_MODULES: [&str; 3] = ["_parameters", "_buffers", "_modules"];
+
+impl Reader<'_, '_> {
+    /// What is in a list, a dict or an object that has any; None for tensors and for what is made by calling a function.
+    pub fn contents(&self, id: Id) -> Result<Option<Contents>> {
+        let node = self.graph.node(id);
+        let (Node::List(items) | Node::Tuple(items) | Node::Set(items)) = node else {
+            return match node {
+                Node::Dict(pairs) => self.copied(pairs).map(|pairs| Some(Contents::Map(pairs))),
+                Node::Call(call) => self.contents_of_call(call),
+                _ => Ok(None),
+            };
+        };
+        self.budget.spend_values::<Id>(items.len(), "lists")?;
+        Ok(Some(Contents::List(items.clone())))
+    }
+
+    fn copied(&self, pairs: &[(Id, Id)]) -> Result<Vec<(Key, Id)>> {
+        self.budget.spend_values::<(Key, Id)>(pairs.len(), "dicts")?;
+        Ok(pairs.iter().map(|&(key, value)| (Key::Of(key), value)).collect())
+    }
+
+    fn contents_of_call(&self, call: &Call) -> Result<Option<Contents>> {
+        let name = self.class(call);
+        let is_dict = DICTS.contains(&name.as_str());
+        if !is_dict && (self.is_special(&name) || !self.arguments(call).is_empty()) {
+            return Ok(None);
+        }
+        let mut pairs = Vec::new();
+        if is_dict {
+            // Python 2's ordered dicts are made of a list of pairs, counters of a dict.
+            for &argument in self.graph.args(call) {
+                pairs.extend(self.pairs_in(argument)?);
+            }
+        }
+        pairs.extend(self.copied(&call.pairs)?);
+        let attributes = self.attributes(call.state)?;
+        self.budget.spend_values::<(Key, Id)>(call.items.len() + attributes.len(), "objects")?;
+        if pairs.is_empty() && attributes.is_empty() && !is_dict {
+            return Ok((!call.items.is_empty()).then(|| Contents::List(call.items.clone())));
+        }
+        let items = call.items.iter().enumerate().map(|(number, &item)| (Key::Place(number), item));
+        pairs.extend(items);
+        pairs.extend(attributes);
+        Ok(Some(Contents::Map(pairs)))
+    }
+
+    /// The class or function of a call, `module.name`.
+    pub fn class(&self, call: &Call) -> String {
+        let class = match self.reconstructed(call) {
+            Some([class, ..]) => *class,
+            _ => call.callee,
+        };
+        // In files of before torch 1.6 a module's class is kept outside, with its source.
+        let class = match self.graph.node(class) {
+            Node::Persistent(id) => match self.graph.node(*id) {
+                Node::Tuple(parts) => parts.get(1).copied().unwrap_or(class),
+                _ => class,
+            },
+            _ => class,
+        };
+        self.graph.global(class).unwrap_or_else(|| "an unnamed class".to_owned())
+    }
+
+    /// The arguments that a class or function is called with; not those that only say which class it is.
+    pub fn arguments(&self, call: &Call) -> &[Id] {
+        match self.reconstructed(call) {
+            // The class, the class it extends, and what that is made of: nothing for `object`.
+            Some([_, _, state]) if self.graph.node(*state) == &Node::None => &[],
+            Some([_, _, state @ ..]) => state,
+            _ => self.graph.args(call),
+        }
+    }
+
+    /// The arguments of `copyreg._reconstructor`, by which protocols 0 and 1 make an object of a class.
+    fn reconstructed(&self, call: &Call) -> Option<&[Id]> {
+        self.graph.is_global(call.callee, "copyreg", "_reconstructor").then(|| self.graph.args(call))
+    }
+
+    fn pairs_in(&self, id: Id) -> Result<Vec<(Key, Id)>> {
+        match self.graph.node(id) {
+            Node::Dict(pairs) => self.copied(pairs),
+            Node::List(items) => {
+                let pair = |&item: &Id| match self.graph.sequence(item) {
+                    Some(&[key, value]) => Some((key, value)),
+                    _ => None,
+                };
+                self.copied(&items.iter().filter_map(pair).collect::<Vec<_>>())
+            }
+            _ => Ok(vec![]),
+        }
+    }
+
+    /// The attributes of an object's state: a dict, or a pair of dicts where its class has slots.
+    pub fn attributes(&self, state: Option<Id>) -> Result<Vec<(Key, Id)>> {
+        let Some(state) = state else { return Ok(vec![]) };
+        let graph = self.graph;
+        let is_dict = |id: &Id| graph.pairs(*id).is_some() || graph.node(*id) == &Node::None;
+        match graph.node(state) {
+            Node::None => Ok(vec![]),
+            Node::Tuple(both) if both.len() == 2 && both.iter().all(is_dict) => {
+                let mut attributes = self.attributes(Some(both[0]))?;
+                attributes.extend(self.attributes(Some(both[1]))?);
+                Ok(attributes)
+            }
+            _ => match graph.pairs(state) {
+                Some(pairs) if self.is_module(pairs) => self.module(pairs),
+                Some(pairs) => self.copied(pairs),
+                None => Ok(vec![(Key::Word("state"), state)]),
+            },
+        }
+    }
+
+    fn is_module(&self, pairs: &[(Id, Id)]) -> bool {
+        OF_MODULES
+            .iter()
+            .all(|name| self.graph.get(pairs, name).is_some_and(|id| self.graph.pairs(id).is_some()))
+    }
+
+    /// What a module holds, under the names that its state dict has. Of its own bookkeeping only what is not empty.
+    fn module(&self, pairs: &[(Id, Id)]) -> Result<Vec<(Key, Id)>> {
+        let graph = self.graph;
+        let mut found = Vec::new();
+        for &(key, value) in pairs {
+            let name = graph.text(key).unwrap_or_default();
+            if OF_MODULES.contains(&&*name) {
+                let held = graph.pairs(value).unwrap_or_default().iter();
+                let held: Vec<_> =
+                    held.filter(|(_, held)| graph.node(*held) != &Node::None).copied().collect();
+                found.extend(self.copied(&held)?);
+            } else if !(name.starts_with('_') && self.is_empty(value)) {
+                found.extend(self.copied(&[(key, value)])?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn is_empty(&self, id: Id) -> bool {
+        match self.graph.node(id) {
+            Node::None | Node::Bool(_) => true,
+            Node::List(items) | Node::Tuple(items) | Node::Set(items) => items.is_empty(),
+            Node::Dict(pairs) => pairs.is_empty(),
+            Node::Call(call) => {
+                let no_items = |id: &Id| self.graph.sequence(*id).is_some_and(<[Id]>::is_empty);
+                let is_empty = call.pairs.is_empty() && call.items.is_empty() && call.state.is_none();
+                is_empty && self.graph.args(call).iter().all(no_items)
+            }
+            _ => false,
+        }
+    }
+
+    /// An object of a class that is not known: its attributes and items are data; arguments it was made with are, too, but
+    /// what it made of them nobody knows.
+    pub fn take_unknown(&mut self, id: Id, call: &Call) -> Result<Option<Value>> {
+        let class = self.class(call);
+        self.budget.spend(class.len() as u64, "names of classes")?;
+        if let Some(contents) = self.contents(id)? {
+            if self.inside_objects == 0 && !DICTS.contains(&class.as_str()) {
+                let what =
+                    format!("{class} is code, which is not run: its attributes and items are kept as data");
+                self.note(Note::kept(&self.path, what))?;
+            }
+            return self.inside(|reader| reader.take_contents(contents));
+        }
+        if self.arguments(call).is_empty() {
+            return self.lost(&format!("{class} is code, which is not run"));
+        }
+        self.note(Note::lost(
+            &self.path,
+            format!(
+                "{class} is code, which is not run: kept are its arguments, and not what it makes of them"
+            ),
+        ))?;
+        let mut pairs = vec![(Key::Word("args"), call.args)];
+        pairs.extend(call.named_args.map(|named| (Key::Word("named_args"), named)));
+        pairs.extend(self.copied(&call.pairs)?);
+        pairs.extend(call.items.iter().enumerate().map(|(number, &item)| (Key::Place(number), item)));
+        pairs.extend(self.attributes(call.state)?);
+        self.inside(|reader| reader.take_contents(Contents::Map(pairs)))
+    }
+
+    /// Notes that the outermost object is of a class, if it is.
+    pub fn note_root(&mut self, root: Id) -> Result<()> {
+        let Node::Call(call) = self.graph.node(root) else { return Ok(()) };
+        let class = self.class(call);
+        if DICTS.contains(&class.as_str()) {
+            return Ok(());
+        }
+        self.inside_objects += 1;
+        self.note(Note::kept(class, "code, which is not run: its attributes and items are kept as data"))
+    }
+
+    fn inside<T>(&mut self, take: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.inside_objects += 1;
+        let taken = take(self);
+        self.inside_objects -= 1;
+        taken
+    }
+}

@@ -1,0 +1,305 @@
+//! A tensor as torch describes it, a view of a storage, turned into one whose bytes are found or made when they are asked
+//! for: gathered where strides are others than row-major, negated where torch only noted that they should be.
+
+use super::Reader;
+use super::elements::ElementType;
+use crate::convert::pickle::{Id, Node};
+use crate::convert::tensor::Place;
+use crate::convert::{ForeignTensor, Note, lie, strided};
+use crate::dtype::Dtype;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::value::Value;
+use crate::tensor::{byte_len, element_count};
+use std::sync::Arc;
+
+/// What makes two tensors the same: nothing less is a tie.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Identity {
+    View(View),
+    /// An object of the pickle that holds its own bytes.
+    Object(Id),
+}
+
+/// A view of a storage.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct View {
+    pub storage: String,
+    pub element: ElementType,
+    /// In elements, as are the strides.
+    pub offset: usize,
+    pub shape: Vec<usize>,
+    pub strides: Vec<usize>,
+    /// Bits that torch resolves when the tensor is used.
+    pub conj: bool,
+    pub neg: bool,
+}
+
+/// A storage as a persistent id names it.
+pub struct StorageId {
+    pub key: String,
+    /// None for storages of bytes without a type.
+    pub element: Option<ElementType>,
+    /// Elements, as the id says.
+    pub count: usize,
+    /// Where a view of a storage begins, in files of before torch 1.6.
+    offset: usize,
+}
+
+/// A description that torch would not write. Only this tensor is lost by it.
+pub fn unreadable(what: &'static str) -> Error {
+    Error::new(ErrorKind::Unsupported, what)
+}
+
+impl Reader<'_, '_> {
+    /// The arguments of `_rebuild_tensor_v2`, or of `_v3` with its dtype.
+    pub fn view(&self, args: &[Id], has_dtype: bool) -> Result<View> {
+        let lie = || unreadable("a description that is not as torch writes it");
+        let [storage, offset, shape, strides, rest @ ..] = args else { return Err(lie()) };
+        let id = self.storage_id(*storage)?;
+        let element = match rest.get(2).filter(|_| has_dtype) {
+            Some(&dtype) => self.dtype(dtype).ok_or_else(|| unreadable("a dtype that is not known here"))?,
+            None => id.element.unwrap_or(ElementType::BYTES),
+        };
+        let graph = self.graph;
+        let (Some(offset), Some(shape), Some(strides)) =
+            (graph.size(*offset), graph.sizes(*shape), graph.sizes(*strides))
+        else {
+            return Err(lie());
+        };
+        if shape.len() != strides.len() {
+            return Err(lie());
+        }
+        let bits = rest.get(if has_dtype { 3 } else { 2 }).and_then(|&bits| graph.pairs(bits));
+        let bit = |name| {
+            let value = bits.and_then(|pairs| graph.get(pairs, name));
+            value.is_some_and(|value| graph.node(value) == &Node::Bool(true))
+        };
+        let offset = offset.checked_add(id.offset).ok_or_else(|| Error::damaged("offset overflows"))?;
+        let (conj, neg) = (bit("conj"), bit("neg"));
+        Ok(View { storage: id.key, element, offset, shape, strides, conj, neg })
+    }
+
+    pub fn storage_id(&self, id: Id) -> Result<StorageId> {
+        let lie = || unreadable("a storage that is not as torch writes it");
+        let graph = self.graph;
+        let Node::Persistent(id) = graph.node(id) else { return Err(lie()) };
+        let Node::Tuple(parts) = graph.node(*id) else { return Err(lie()) };
+        let [_, class, key, _, count, rest @ ..] = parts.as_slice() else { return Err(lie()) };
+        let Node::Global(class) = graph.node(*class) else { return Err(lie()) };
+        let key = match graph.node(*key) {
+            Node::Int(key) => key.to_string(),
+            _ => graph.text(*key).ok_or_else(lie)?.into_owned(),
+        };
+        let element = ElementType::of_storage(&class.name);
+        if element.is_none() && class.name != "UntypedStorage" {
+            return Err(unreadable("a storage of a class that is not known here"));
+        }
+        let view = rest.first().and_then(|&view| graph.sequence(view));
+        let offset = match view {
+            Some([_, offset, _]) => graph.size(*offset).ok_or_else(lie)?,
+            _ => 0,
+        };
+        Ok(StorageId { key, element, count: graph.size(*count).unwrap_or(0), offset })
+    }
+
+    pub fn dtype(&self, id: Id) -> Option<ElementType> {
+        match self.graph.node(id) {
+            Node::Global(global) if global.module == "torch" => ElementType::of_dtype(&global.name),
+            _ => None,
+        }
+    }
+
+    /// Takes a view as a tensor under the present path. What is opaque has a description beside it.
+    ///
+    /// # Errors
+    /// `Damaged` when it reaches beyond its storage. What cannot be carried over for another reason is noted.
+    pub fn take_view(&mut self, view: Result<View>) -> Result<Option<Value>> {
+        match view.and_then(|view| self.take_known(view)) {
+            Err(error) if error.kind() == ErrorKind::Unsupported => self.lost(&error.to_string()),
+            taken => taken.map_err(|error| error.in_tensor(&self.path)),
+        }
+    }
+
+    fn take_known(&mut self, view: View) -> Result<Option<Value>> {
+        let is_opaque = view.element.dtype == Dtype::Opaque;
+        let description = is_opaque.then(|| describe(view.element, &view.shape));
+        let identity = Identity::View(view.clone());
+        if !self.tie(&identity)? {
+            let tensor = self.place(&view)?;
+            self.push(tensor, identity)?;
+        }
+        Ok(description)
+    }
+
+    /// Takes the present path as another name of a tensor that is there already, if it is one.
+    pub fn tie(&mut self, identity: &Identity) -> Result<bool> {
+        let Some(&first) = self.seen.get(identity) else { return Ok(false) };
+        self.budget.spend(self.tensor_cost(0), "the list of tensors")?;
+        let mut tensor = self.foreign.tensors[first].clone();
+        tensor.name.clone_from(&self.path);
+        tensor.tied = Some(first).filter(|_| tensor.byte_len > 0);
+        self.foreign.tensors.push(tensor);
+        Ok(true)
+    }
+
+    fn tensor_cost(&self, rank: usize) -> u64 {
+        (2 * (size_of::<ForeignTensor>() + self.path.len()) + 32 * rank) as u64
+    }
+
+    pub fn push(&mut self, tensor: ForeignTensor, identity: Identity) -> Result<()> {
+        self.budget.spend(self.tensor_cost(tensor.shape.len()), "the list of tensors")?;
+        self.seen.insert(identity, self.foreign.tensors.len());
+        self.foreign.tensors.push(tensor);
+        Ok(())
+    }
+
+    fn place(&mut self, view: &View) -> Result<ForeignTensor> {
+        let View { storage: key, element, offset, shape, strides, .. } = view;
+        let storage = self.storages.get(key)?;
+        let overflow = || Error::damaged("offset overflows");
+        let start = offset.checked_mul(element.width).ok_or_else(overflow)?;
+        let needed = strided::reach(shape, strides).map_err(lie)?.checked_mul(element.width);
+        let needed = needed.ok_or_else(overflow)?;
+        let end = start.checked_add(needed).ok_or_else(overflow)?;
+        if end as u64 > storage.len {
+            return Err(Error::damaged("the tensor reaches beyond its storage")
+                .expected(format!("{end} bytes"))
+                .found(storage.len));
+        }
+        let count = element_count(shape).map_err(lie)?;
+        let len = byte_len(Dtype::Opaque, &[count.checked_mul(element.width).ok_or_else(overflow)?])
+            .map_err(lie)?;
+        self.claim(key, storage.len, len as u64)?;
+        let is_row_major = strided::is_row_major(shape, strides) || len == 0;
+        if !is_row_major {
+            let what = format!("strides {strides:?} brought into row-major order");
+            self.note(Note::kept(&self.path, what))?;
+        }
+        let change = Change::of(view)?;
+        let (dtype, shape_here) = match element.dtype {
+            Dtype::Opaque => (Dtype::Opaque, vec![len]),
+            dtype => (dtype, shape.clone()),
+        };
+        if dtype == Dtype::Opaque {
+            self.note(Note::kept(
+                &self.path,
+                format!("torch.{} {shape:?} kept as opaque bytes", element.name),
+            ))?;
+        }
+        let place = match &storage.stored {
+            Some(stored) if is_row_major && change.is_none() => Place::At(Arc::clone(stored), start as u64),
+            _ => {
+                let read = self.storages.reader(&storage, start as u64, needed);
+                let (element, shape, strides) = (*element, shape.clone(), strides.clone());
+                Place::Made(Arc::new(move || {
+                    let mut bytes = read()?;
+                    if !is_row_major {
+                        bytes = strided::gather(&bytes, element.width, &shape, &strides)?;
+                    }
+                    if let Some(change) = change {
+                        change.apply(&mut bytes);
+                    }
+                    Ok(bytes)
+                }))
+            }
+        };
+        ForeignTensor::new(self.path.clone(), dtype, shape_here, place)
+    }
+
+    /// Bytes of a storage may become tensors once; what is more than that, where views overlap or strides are 0, is the
+    /// budget's.
+    fn claim(&mut self, key: &str, storage: u64, len: u64) -> Result<()> {
+        let unclaimed = self.unclaimed.entry(key.to_owned()).or_insert(storage);
+        let more = len.saturating_sub(*unclaimed);
+        *unclaimed = unclaimed.saturating_sub(len);
+        if !self.budget.has(more) {
+            let what =
+                format!("{len} bytes of a storage of {storage}, which is more than the budget has left");
+            return Err(Error::new(ErrorKind::Unsupported, what)
+                .help("open the file with a larger budget, or save a clone of the tensor"));
+        }
+        self.budget.spend(more, "tensors that share a storage")
+    }
+}
+
+/// What a description beside opaque bytes says.
+pub fn describe(element: ElementType, shape: &[usize]) -> Value {
+    let shape = shape.iter().map(|&len| Value::Int(len as i64)).collect();
+    let pairs = [
+        ("dtype".to_owned(), Value::Text(format!("torch.{}", element.name))),
+        ("shape".to_owned(), Value::List(shape)),
+    ];
+    Value::Map(pairs.into())
+}
+
+/// What torch's bits `conj` and `neg` do to numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Change {
+    element: ElementType,
+    /// Of a complex number its real and imaginary part, of another its one part.
+    negates: [bool; 2],
+}
+
+impl Change {
+    fn of(view: &View) -> Result<Option<Self>> {
+        let &View { element, conj, neg, .. } = view;
+        let negates = [neg, neg != (conj && element.is_complex())];
+        if negates == [false, false] {
+            return Ok(None);
+        }
+        let is_integer = matches!(
+            element.dtype,
+            Dtype::U8
+                | Dtype::I8
+                | Dtype::U16
+                | Dtype::I16
+                | Dtype::U32
+                | Dtype::I32
+                | Dtype::U64
+                | Dtype::I64
+        );
+        if !element.is_float() && !is_integer {
+            return Err(unreadable("a negated view of a dtype that is not negated here"));
+        }
+        Ok(Some(Self { element, negates }))
+    }
+
+    fn apply(self, bytes: &mut [u8]) {
+        let parts = bytes.chunks_exact_mut(self.element.part()).enumerate();
+        for (number, part) in parts {
+            let which = if self.element.is_complex() { number % 2 } else { 0 };
+            if !self.negates[which] {
+                continue;
+            }
+            if self.element.is_float() {
+                if let Some(last) = part.last_mut() {
+                    *last ^= 0x80;
+                }
+            } else {
+                negate(part);
+            }
+        }
+    }
+}
+
+/// A little-endian integer times -1, as it wraps.
+fn negate(bytes: &mut [u8]) {
+    let mut carry = true;
+    for byte in bytes {
+        (*byte, carry) = (!*byte).overflowing_add(u8::from(carry));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_negated_as_they_wrap() {
+        for value in [0_i32, 1, -1, 256, -65536, i32::MIN, i32::MAX] {
+            let mut bytes = value.to_le_bytes();
+            negate(&mut bytes);
+            assert_eq!(i32::from_le_bytes(bytes), value.wrapping_neg());
+        }
+    }
+}

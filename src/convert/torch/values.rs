@@ -1,0 +1,294 @@
+//! The walk through a pickle's objects: tensors go to the file's tensors under the path of keys that leads to them, and
+//! what is left of an object is returned as a value, for a record.
+
+use super::keys::Key;
+use super::objects::Contents;
+use super::tensors::Identity;
+use super::{DEEPEST, Reader};
+use crate::convert::Note;
+use crate::convert::naming::Names;
+use crate::convert::pickle::{Id, Node};
+use crate::error::Result;
+use crate::format::limits::Limits;
+use crate::format::value::Value;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+
+/// The name of what is no dict, and of a dict with more keys than a checkpoint has records.
+const WHOLE: &str = "torch";
+
+impl Reader<'_, '_> {
+    /// The outermost object: keys become records of their own, unless all of it has a name.
+    pub fn take_root(&mut self, name: Option<&str>) -> Result<()> {
+        let root = self.graph.root;
+        let pairs = match (name, self.contents(root)?) {
+            (None, Some(Contents::Map(pairs))) => pairs,
+            (name, _) => {
+                let name = name.unwrap_or(WHOLE);
+                self.path.push_str(name);
+                if let Some(value) = self.take(root)? {
+                    self.foreign.keep_record(name, value);
+                }
+                return Ok(());
+            }
+        };
+        self.note_root(root)?;
+        self.around.push(root);
+        let left = self.take_pairs(&pairs)?;
+        if left.len() as u64 > Limits::V1.records / 2 {
+            if let Some(value) = self.map(left)? {
+                self.foreign.keep_record(WHOLE, value);
+            }
+            return Ok(());
+        }
+        for Left { key, name, value } in left {
+            let kept = self.foreign.keep_record(&name, value);
+            let is_text = !matches!(key, Key::Of(id) if self.graph.text(id).is_none());
+            if let (Some(kept), false) = (kept, is_text) {
+                self.note(Note::kept(kept, format!("a key that is no text: {name}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an object under a key of the present one.
+    pub fn within(&mut self, key: &str, id: Id) -> Result<Option<Value>> {
+        // The path is written, and the value will have a place.
+        self.budget.spend((key.len() + size_of::<Value>()) as u64, "the objects of the file")?;
+        let len = self.path.len();
+        if !(self.around.len() == 1 && self.path.is_empty()) {
+            self.path.push('.');
+        }
+        self.path.push_str(key);
+        let value = self.take(id);
+        self.path.truncate(len);
+        value
+    }
+
+    /// Tensors go to the file's tensors; what is left of the object is returned, if anything is.
+    pub fn take(&mut self, id: Id) -> Result<Option<Value>> {
+        if self.around.len() >= DEEPEST {
+            return self.lost(&format!("objects within objects, more than {DEEPEST} deep"));
+        }
+        if self.around.contains(&id) && self.is_container(id) {
+            return self.lost("an object that contains itself");
+        }
+        self.around.push(id);
+        let value = self.take_inner(id);
+        self.around.pop();
+        value
+    }
+
+    fn is_container(&self, id: Id) -> bool {
+        !matches!(
+            self.graph.node(id),
+            Node::None | Node::Bool(_) | Node::Int(_) | Node::Float(_) | Node::Text(_) | Node::Global(_)
+        )
+    }
+
+    fn take_inner(&mut self, id: Id) -> Result<Option<Value>> {
+        let graph = self.graph;
+        let node = graph.node(id);
+        if let Some(value) = scalar(node) {
+            return Ok(Some(value));
+        }
+        match node {
+            Node::Text(_) | Node::Str(_) | Node::Bytes(_) => self.take_text(id).map(Some),
+            Node::Global(global)
+                if global.module == "torch" && super::elements::is_constant(&global.name) =>
+            {
+                Ok(Some(Value::Text(format!("torch.{}", global.name))))
+            }
+            Node::Global(global) => {
+                self.budget.spend((global.module.len() + global.name.len()) as u64, "notes")?;
+                self.lost(&format!("{}.{} is code, which is not run", global.module, global.name))
+            }
+            Node::Persistent(_) => self.take_storage(id),
+            Node::Call(call) => self.take_call(id, call),
+            _ => match self.contents(id)? {
+                Some(contents) => self.take_contents(contents),
+                None => Ok(None),
+            },
+        }
+    }
+
+    fn take_text(&mut self, id: Id) -> Result<Value> {
+        let graph = self.graph;
+        if let Some(text) = graph.text(id) {
+            self.budget.spend(text.len() as u64, "text")?;
+            if matches!(text, Cow::Owned(_)) {
+                self.note(Note::kept(&self.path, "lone surrogates in its text are replaced by U+FFFD"))?;
+            }
+            return Ok(Value::Text(text.into_owned()));
+        }
+        let bytes = self.bytes_of(id).unwrap_or_default();
+        self.budget.spend(bytes.len() as u64, "bytes")?;
+        Ok(Value::Bytes(bytes.into_owned()))
+    }
+
+    /// A storage that no tensor is around.
+    fn take_storage(&mut self, id: Id) -> Result<Option<Value>> {
+        let view = self.storage_id(id).map(|id| {
+            let element = id.element.unwrap_or(super::elements::ElementType::BYTES);
+            let (shape, strides) = (vec![id.count], vec![1]);
+            let (conj, neg) = (false, false);
+            super::tensors::View { storage: id.key, element, offset: 0, shape, strides, conj, neg }
+        });
+        self.take_view(view)
+    }
+
+    pub fn take_contents(&mut self, contents: Contents) -> Result<Option<Value>> {
+        match contents {
+            Contents::List(items) => self.take_list(&items),
+            Contents::Map(pairs) => {
+                let left = self.take_pairs(&pairs)?;
+                // A dict of tensors alone has become tensors.
+                if left.is_empty() && !pairs.is_empty() {
+                    return Ok(None);
+                }
+                self.map(left)
+            }
+        }
+    }
+
+    pub fn take_list(&mut self, items: &[Id]) -> Result<Option<Value>> {
+        let mut left = Vec::new();
+        for (number, &item) in items.iter().enumerate() {
+            left.push(self.within(&number.to_string(), item)?);
+        }
+        if !items.is_empty() && left.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        Ok(Some(Value::List(left.into_iter().map(|value| value.unwrap_or(Value::Null)).collect())))
+    }
+
+    fn take_pairs(&mut self, pairs: &[(Key, Id)]) -> Result<Vec<Left>> {
+        let mut left = Vec::new();
+        for (key, value) in self.unique(pairs)? {
+            let name = self.key_name(key)?;
+            if let Some(value) = self.within(&name, value)? {
+                left.push(Left { key, name, value });
+            }
+        }
+        Ok(left)
+    }
+
+    /// What is left of a dict, as one value.
+    fn map(&mut self, left: Vec<Left>) -> Result<Option<Value>> {
+        let mut keys = left.iter().map(|left| self.key_value(left.key)).collect::<Result<Vec<_>>>()?;
+        self.tell_apart(&mut keys)?;
+        if keys.iter().all(|key| matches!(key, Value::Text(_))) {
+            let mut map = BTreeMap::new();
+            for (key, Left { value, .. }) in keys.into_iter().zip(left) {
+                if let Value::Text(key) = key {
+                    map.insert(key, value);
+                }
+            }
+            return Ok(Some(Value::Map(map)));
+        }
+        Ok(Some(Value::Pairs(keys.into_iter().zip(left).map(|(key, left)| (key, left.value)).collect())))
+    }
+
+    /// Keys that differ in Python and not here, such as two lone surrogates or two NaN, get a number each.
+    fn tell_apart(&mut self, keys: &mut [Value]) -> Result<()> {
+        let (mut seen, mut names) = (HashSet::new(), Names::default());
+        for key in keys {
+            let form = format!("{key:?}");
+            self.budget.spend(form.len() as u64, "keys")?;
+            if seen.insert(form) {
+                continue;
+            }
+            let name = match &*key {
+                Value::Text(text) => text.clone(),
+                key => key.to_string(),
+            };
+            let mut free = Value::Text(names.free(&name));
+            while !seen.insert(format!("{free:?}")) {
+                free = Value::Text(names.free(&name));
+            }
+            self.budget.spend(2 * name.len() as u64, "keys")?;
+            self.note(Note::kept(&self.path, format!("a key is {key} twice: one is {free}")))?;
+            *key = free;
+        }
+        Ok(())
+    }
+
+    /// Bytes of the present object as a tensor, once for all that name the object.
+    pub fn take_object(
+        &mut self,
+        id: Id,
+        make: impl FnOnce(&mut Self) -> Result<crate::convert::ForeignTensor>,
+    ) -> Result<()> {
+        let identity = Identity::Object(id);
+        if !self.tie(&identity)? {
+            let tensor = make(self)?;
+            self.push(tensor, identity)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is left under one key when its tensors are taken.
+struct Left {
+    key: Key,
+    name: String,
+    value: Value,
+}
+
+/// Numbers, truth values and None.
+pub fn scalar(node: &Node<'_>) -> Option<Value> {
+    Some(match node {
+        Node::None => Value::Null,
+        Node::Bool(value) => Value::Bool(*value),
+        Node::Int(value) => Value::Int(*value),
+        Node::Float(value) => Value::Float(*value),
+        Node::BigInt(bytes) => big(bytes),
+        _ => return None,
+    })
+}
+
+/// An integer beyond `i64`, of little-endian two's complement bytes.
+fn big(bytes: &[u8]) -> Value {
+    let beyond = bytes.get(8..).unwrap_or_default();
+    if let (Some(low), true) = (bytes.first_chunk(), beyond.iter().all(|&byte| byte == 0)) {
+        return Value::UInt(u64::from_le_bytes(*low));
+    }
+    Value::Map([("int".to_owned(), Value::Text(hexadecimal(bytes)))].into())
+}
+
+/// Hexadecimal, because it takes linear time, and Python's `int(text, 0)` reads it.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    let is_negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+    let mut carry = is_negative;
+    let magnitude = bytes.iter().map(|&byte| {
+        if !is_negative {
+            return byte;
+        }
+        let (byte, over) = (!byte).overflowing_add(u8::from(carry));
+        carry = over;
+        byte
+    });
+    let magnitude: Vec<u8> = magnitude.collect();
+    let digits: String = magnitude.iter().rev().map(|byte| format!("{byte:02x}")).collect();
+    let digits = digits.trim_start_matches('0');
+    let sign = if is_negative { "-" } else { "" };
+    format!("{sign}0x{}", if digits.is_empty() { "0" } else { digits })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_integers_are_written_in_hexadecimal() {
+        assert_eq!(hexadecimal(&(1_i128 << 100).to_le_bytes()), format!("{:#x}", 1_i128 << 100));
+        assert_eq!(hexadecimal(&(-(1_i128 << 100)).to_le_bytes()), format!("-{:#x}", 1_i128 << 100));
+        assert_eq!(big(&(1_i128 << 63).to_le_bytes()), Value::UInt(1 << 63));
+        assert_eq!(
+            big(&u64::MAX.to_le_bytes().iter().chain(&[0]).copied().collect::<Vec<_>>()),
+            Value::UInt(u64::MAX)
+        );
+        let negative = Value::Map([("int".to_owned(), Value::Text("-0x8000000000000001".to_owned()))].into());
+        assert_eq!(big(&(i128::from(i64::MIN) - 1).to_le_bytes()), negative);
+    }
+}

@@ -1,0 +1,308 @@
+//! Pickles that torch would not write, or writes only with classes that a test should not need.
+
+use super::open;
+use crate::common::TempFolder;
+use crate::pickles::*;
+use tensorkeep::convert::Foreign;
+use tensorkeep::{Dtype, ErrorKind, Value};
+use zip::CompressionMethod::{Deflated, Stored};
+
+#[test]
+fn a_tie_of_names_that_clash_is_the_right_tensor() {
+    let (first, second) = (vector("FloatStorage", "0", 2), vector("FloatStorage", "1", 2));
+    let object = named(&[("a.b", first.clone()), ("a", named(&[("b", second)])), ("c", first)]);
+    let opened = open(&object, &[("0", &f32s(&[1.0, 2.0])), ("1", &f32s(&[8.0, 9.0]))]);
+    assert_eq!(opened.f32s("c"), [1.0, 2.0]);
+    assert_eq!(opened.f32s("a.b~2"), [8.0, 9.0]);
+    let imported = opened.imported();
+    let c = imported.tensor("c").unwrap();
+    assert_eq!(c.elements::<f32>().unwrap(), [1.0, 2.0]);
+    assert_eq!(opened.foreign.tensors()[2].alias_of.as_deref(), Some("a.b"));
+}
+
+#[test]
+fn a_pickle_that_unfolds_beyond_the_budget_is_refused() {
+    let folder = TempFolder::new("convert-torch");
+    let mebibyte = text(&"x".repeat(1 << 20));
+    // One text, recalled a hundred times.
+    let recalled = [b"](", &mebibyte[..], b"q\x00", &b"h\x00".repeat(100), b"e"].concat();
+    // Sixteen million objects in one byte each.
+    let nones = [b"](", &vec![b'N'; 16 << 20][..], b"e"].concat();
+    // A key of a mebibyte over two thousand things that have to be noted.
+    let noted = dict(&[(mebibyte, list(&vec![global("os", "system"); 2000]))]);
+    for (what, object) in [("recalled", recalled), ("nones", nones), ("noted", noted)] {
+        let path = torch(&folder.path().join("bomb.pt"), &object, &[], Deflated);
+        let len = std::fs::metadata(&path).unwrap().len();
+        assert!(len < 64 << 10, "{what}: {len}");
+        let error = Foreign::open(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{what}: {error}");
+        assert!(error.to_string().contains("budget"), "{what}: {error}");
+        if what == "recalled" {
+            assert!(Foreign::open_within(&path, 1 << 30).is_ok());
+        }
+    }
+}
+
+fn text_value(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+fn map<const N: usize>(pairs: [(&str, Value); N]) -> Value {
+    Value::Map(pairs.map(|(key, value)| (key.to_owned(), value)).into())
+}
+
+#[test]
+fn a_conjugated_view_is_no_tie_of_the_plain_one() {
+    let view = Strided { class: "ComplexFloatStorage", key: "0", offset: 0, shape: &[2], strides: &[1] };
+    let bit = |name: &str| named(&[(name, TRUE.to_vec())]);
+    let negative = Strided { class: "FloatStorage", key: "1", offset: 0, shape: &[1], strides: &[1] };
+    let object = named(&[
+        ("conj", view.with(bit("conj"))),
+        ("plain", view.pickle()),
+        ("neg", negative.with(bit("neg"))),
+    ]);
+    let opened = open(&object, &[("0", &f32s(&[1.0, 2.0, 3.0, 4.0])), ("1", &f32s(&[5.0]))]);
+    let bytes = |name: &str| opened.foreign.tensor(name).unwrap().bytes().to_vec();
+    assert_eq!(bytes("conj"), f32s(&[1.0, -2.0, 3.0, -4.0]));
+    assert_eq!(bytes("plain"), f32s(&[1.0, 2.0, 3.0, 4.0]));
+    assert_eq!(opened.f32s("neg"), [-5.0]);
+    assert!(opened.foreign.tensors().iter().all(|tensor| tensor.alias_of.is_none()));
+    assert_eq!(opened.imported().tensor("conj").unwrap().bytes(), f32s(&[1.0, -2.0, 3.0, -4.0]));
+}
+
+#[test]
+fn a_key_that_is_set_twice_has_its_last_value() {
+    let object = dict(&[
+        (text("w"), vector("FloatStorage", "0", 2)),
+        (int(1), text("int")),
+        (text("w"), vector("FloatStorage", "1", 2)),
+        (TRUE.to_vec(), text("true")),
+        (float(1.0), text("float")),
+    ]);
+    let opened = open(&object, &[("0", &f32s(&[1.0, 2.0])), ("1", &f32s(&[8.0, 9.0]))]);
+    assert_eq!(opened.f32s("w"), [8.0, 9.0]);
+    assert_eq!(opened.foreign.tensors().len(), 1);
+    assert_eq!(opened.foreign.records().len(), 1, "1, True and 1.0 are one key in Python");
+    assert_eq!(opened.foreign.records()["1"], text_value("float"));
+}
+
+#[test]
+fn outermost_keys_that_are_one_text_are_both_kept() {
+    let object = dict(&[(int(1), text("int")), (text("1"), text("text")), (NONE.to_vec(), text("none"))]);
+    let opened = open(&object, &[]);
+    let records = opened.foreign.records();
+    assert_eq!(records["1"], text_value("int"));
+    assert_eq!(records["1~2"], text_value("text"));
+    assert_eq!(records["None"], text_value("none"));
+    assert!(opened.foreign.notes().iter().any(|note| note.name == "1~2"), "{:?}", opened.foreign.notes());
+    assert_eq!(opened.losses(), Vec::<&str>::new());
+}
+
+#[test]
+fn keys_of_every_kind_are_kept_apart_in_a_record() {
+    let keys = dict(&[
+        (int(1), text("int")),
+        (text("1"), text("text")),
+        (tuple(&[int(1), int(2)]), text("tuple")),
+        (NONE.to_vec(), text("none")),
+        (call("_codecs", "encode", &[text("\u{e9}b"), text("latin1")]), text("bytes")),
+        (float(2.5), text("float")),
+        (float(f64::NAN), text("nan")),
+        (float(f64::NAN), text("another nan")),
+    ]);
+    let opened = open(&named(&[("keys", keys)]), &[]);
+    let Value::Pairs(pairs) = &opened.foreign.records()["keys"] else { panic!("{:?}", opened.foreign) };
+    let keys: Vec<String> = pairs.iter().map(|(key, _)| format!("{key:?}")).collect();
+    let bytes = Value::Bytes(vec![0xE9, b'b']);
+    let expected = [
+        Value::Int(1),
+        text_value("1"),
+        text_value("(1, 2)"),
+        Value::Null,
+        bytes,
+        Value::Float(2.5),
+        Value::Float(f64::NAN),
+    ];
+    assert_eq!(keys[..7], expected.map(|key| format!("{key:?}")));
+    assert_eq!(pairs.len(), 8);
+    // A checkpoint holds them, too.
+    let imported = opened.imported();
+    assert_eq!(
+        format!("{:?}", imported.record_value("keys").unwrap()),
+        format!("{:?}", Value::Pairs(pairs.clone()))
+    );
+}
+
+#[test]
+fn integers_beyond_64_bits_and_seeds_are_exact() {
+    let seed = (1_u64 << 63) + 5;
+    let state = 0x1234_5678_9abc_def0_1122_3344_5566_7788_u128;
+    let object = named(&[
+        ("seed", long(&[&seed.to_le_bytes()[..], &[0]].concat())),
+        ("state", long(&state.to_le_bytes())),
+        ("negative", long(&(-(1_i128 << 100)).to_le_bytes())),
+    ]);
+    let opened = open(&object, &[]);
+    let records = opened.foreign.records();
+    assert_eq!(records["seed"], Value::UInt(seed));
+    assert_eq!(records["state"], map([("int", text_value(&format!("{state:#x}")))]));
+    assert_eq!(records["negative"], map([("int", text_value(&format!("-{:#x}", 1_u128 << 100)))]));
+    assert_eq!(opened.losses(), Vec::<&str>::new());
+}
+
+#[test]
+fn an_expanded_tensor_beyond_the_budget_is_lost_alone() {
+    let mask = Strided { class: "FloatStorage", key: "0", offset: 0, shape: &[20 << 20], strides: &[0] };
+    let object = named(&[("mask", mask.pickle()), ("plain", vector("FloatStorage", "1", 3))]);
+    let storages: &[(&str, &[u8])] = &[("0", &f32s(&[1.0])), ("1", &f32s(&[0.0, 1.0, 2.0]))];
+    let opened = open(&object, storages);
+    assert_eq!(opened.losses(), ["mask"]);
+    assert!(opened.foreign.notes()[0].what.contains("budget"), "{:?}", opened.foreign.notes());
+    assert_eq!(opened.f32s("plain"), [0.0, 1.0, 2.0]);
+    let path = opened.folder.path().join("x.pt");
+    let whole = Foreign::open_within(path, 1 << 30).unwrap();
+    assert_eq!(whole.tensors()[0].shape, [20 << 20]);
+}
+
+#[test]
+fn many_views_of_one_storage_are_the_budgets_matter() {
+    let len = 1 << 20;
+    let view = |offset: i32| {
+        Strided { class: "ByteStorage", key: "0", offset, shape: &[len - 100], strides: &[1] }.pickle()
+    };
+    let views: Vec<_> = (0..100).map(|offset| (text(&format!("t{offset}")), view(offset))).collect();
+    let opened = open(&dict(&views), &[("0", &vec![7; len as usize])]);
+    let kept = opened.foreign.tensors().len();
+    assert!(kept >= 64 && kept < 100, "{kept} of 100 views of a mebibyte within 64 MiB and 8 times the file");
+    assert_eq!(opened.losses().len(), 100 - kept);
+}
+
+#[test]
+fn one_tensor_that_is_not_known_does_not_take_the_others() {
+    let strange = Strided { class: "StrangeStorage", key: "0", offset: 0, shape: &[2], strides: &[1] };
+    let half = Strided { class: "ComplexHalfStorage", key: "0", offset: 0, shape: &[2], strides: &[1] };
+    let object = named(&[
+        ("strange", strange.pickle()),
+        ("half", half.pickle()),
+        ("no_shape", call("torch._utils", "_rebuild_tensor_v2", &[storage("FloatStorage", "1", 3), int(0)])),
+        ("plain", vector("FloatStorage", "1", 3)),
+    ]);
+    let opened = open(&object, &[("0", &[1, 2, 3, 4, 5, 6, 7, 8]), ("1", &f32s(&[0.0, 1.0, 2.0]))]);
+    assert_eq!(opened.losses(), ["strange", "no_shape"]);
+    assert_eq!(opened.f32s("plain"), [0.0, 1.0, 2.0]);
+    let half = opened.foreign.tensor("half").unwrap();
+    assert_eq!((half.dtype(), half.bytes()), (Dtype::Opaque, &[1, 2, 3, 4, 5, 6, 7, 8][..]));
+    let shape = Value::List(vec![Value::Int(2)]);
+    assert_eq!(
+        opened.foreign.records()["half"],
+        map([("dtype", text_value("torch.complex32")), ("shape", shape)])
+    );
+}
+
+#[test]
+fn a_tensor_beyond_its_storage_is_damage() {
+    let folder = TempFolder::new("convert-torch");
+    for (what, object) in [
+        ("too long", vector("FloatStorage", "0", 4)),
+        ("no storage", vector("FloatStorage", "9", 1)),
+        (
+            "overflow",
+            Strided { class: "FloatStorage", key: "0", offset: i32::MAX, shape: &[3], strides: &[i32::MAX] }
+                .pickle(),
+        ),
+    ] {
+        let path =
+            torch(&folder.path().join("x.pt"), &named(&[("w", object)]), &[("0", &f32s(&[1.0]))], Stored);
+        let error = Foreign::open(path).unwrap_err();
+        assert_eq!((error.kind(), error.tensor()), (ErrorKind::Damaged, Some("w")), "{what}: {error}");
+    }
+}
+
+#[test]
+fn objects_are_their_attributes_and_items_and_a_note() {
+    let extended = [
+        global("mylib", "AttributeDict"),
+        b")\x81".to_vec(),
+        b"(".to_vec(),
+        text("w"),
+        vector("FloatStorage", "0", 1),
+        text("lr"),
+        float(0.5),
+        b"u".to_vec(),
+    ]
+    .concat();
+    let list =
+        [global("mylib", "Items"), b")\x81".to_vec(), b"(".to_vec(), int(1), int(2), b"e".to_vec()].concat();
+    let object = named(&[
+        ("dict", extended),
+        ("list", list),
+        ("plain", object("mylib", "Config", named(&[("depth", int(18))]))),
+        ("namespace", object("argparse", "Namespace", named(&[("lr", float(0.1))]))),
+        ("made", call("pathlib", "PosixPath", &[text("a"), text("b")])),
+        ("empty", [global("mylib", "Nothing"), b")\x81".to_vec()].concat()),
+    ]);
+    let opened = open(&object, &[("0", &f32s(&[3.0]))]);
+    let records = opened.foreign.records();
+    assert_eq!(opened.f32s("dict.w"), [3.0]);
+    assert_eq!(records["dict"], map([("lr", Value::Float(0.5))]));
+    assert_eq!(records["list"], Value::List(vec![Value::Int(1), Value::Int(2)]));
+    assert_eq!(records["plain"], map([("depth", Value::Int(18))]));
+    assert_eq!(records["namespace"], map([("lr", Value::Float(0.1))]));
+    assert_eq!(records["made"], map([("args", Value::List(vec![text_value("a"), text_value("b")]))]));
+    assert_eq!(opened.losses(), ["made", "empty"]);
+    let noted: Vec<&str> = opened.foreign.notes().iter().map(|note| note.name.as_str()).collect();
+    assert_eq!(noted, ["dict", "list", "plain", "made", "empty"]);
+}
+
+#[test]
+fn what_contains_itself_or_is_too_deep_is_lost_alone() {
+    let own = b"]q\x05h\x05a".to_vec();
+    let deep = [b"](".repeat(200), b"e".repeat(200)].concat();
+    let opened = open(&named(&[("own", own), ("deep", deep), ("ok", int(5))]), &[]);
+    assert_eq!(opened.foreign.records()["ok"], Value::Int(5));
+    assert!(opened.losses().iter().any(|name| name.starts_with("own")), "{:?}", opened.losses());
+    assert!(opened.losses().iter().any(|name| name.starts_with("deep")), "{:?}", opened.losses());
+    opened.imported();
+}
+
+#[test]
+fn many_records_of_one_name_take_linear_time() {
+    // Characters that no name may have: all of them become one name.
+    let key = |number: u32| {
+        text(
+            &[number % 31 + 1, number / 31 % 31 + 1, number / 961 + 1]
+                .map(|c| char::from_u32(c).unwrap())
+                .iter()
+                .collect::<String>(),
+        )
+    };
+    let keys: Vec<_> = (0..20_000).map(|number| (key(number), int(1))).collect();
+    let start = std::time::Instant::now();
+    let opened = open(&dict(&keys), &[]);
+    assert_eq!(opened.foreign.records().len(), 20_000);
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
+#[test]
+fn more_keys_than_a_checkpoint_has_records_are_one_record() {
+    let keys: Vec<_> = (0..70_000).map(|number| (text(&format!("word{number}")), int(number))).collect();
+    let opened = open(&dict(&keys), &[]);
+    let Value::Map(map) = &opened.foreign.records()["torch"] else { panic!("{:?}", opened.foreign.notes()) };
+    assert_eq!((map.len(), &map["word69999"]), (70_000, &Value::Int(69_999)));
+    opened.imported();
+}
+
+#[test]
+fn several_archives_in_one_file_are_refused() {
+    let folder = TempFolder::new("convert-torch");
+    let one = |value: f32| {
+        let path = folder.path().join("one.pt");
+        torch(&path, &vector("FloatStorage", "0", 1), &[("0", &f32s(&[value]))], Stored);
+        std::fs::read(&path).unwrap()
+    };
+    let path = folder.path().join("weights.bin");
+    std::fs::write(&path, [one(1.0), one(2.0)].concat()).unwrap();
+    let error = Foreign::open(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Foreign, "{error}");
+    assert!(error.to_string().contains("DCP"), "{error}");
+}
