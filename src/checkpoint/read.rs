@@ -30,6 +30,8 @@ pub struct TensorInfo<'c> {
     pub offset: u64,
     /// Number of chunks.
     pub chunks: usize,
+    /// Raw bytes of each chunk but the last, which may have fewer.
+    pub chunk_len: u64,
     /// Whether it is stored as it is, in one piece that can be mapped.
     pub raw: bool,
     /// The tensor whose bytes these are, when this is a further name.
@@ -388,6 +390,8 @@ fn describe<'c>(table: Columns<'c>, name: &'c str, row: Row, alias_of: Option<&'
         stored_len: table.stored_len(&row),
         offset: row.offset,
         chunks: row.chunks.len(),
+        // OK to shift: validating the index has bounded it.
+        chunk_len: 1 << (row.chunk_log2 & 63),
         raw: table.are_raw(row.chunks),
         shape: table.axes(row.dims).into(),
         alias_of,

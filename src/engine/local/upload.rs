@@ -2,6 +2,7 @@
 //! a key of the engine (never replaced) and for a plain path (replaced whole). Knows nothing of what is in the file.
 
 use super::blocks::{BlockWriter, Spare};
+use super::unfinished::Unfinished;
 use super::{Folder, PLAIN_TEMP_PREFIX, Publish, Shared, TEMP_PREFIX, hex, in_the_way};
 use crate::engine::vfs::{self, Kind, Os, Vfs, VfsFile};
 use crate::engine::{CommitError, Nonce, Upload, fresh_nonce};
@@ -21,7 +22,8 @@ struct TempFile {
     folder: Arc<Folder>,
     file: Arc<dyn VfsFile>,
     path: PathBuf,
-    published: bool,
+    /// None once it is published.
+    unfinished: Option<Unfinished>,
     content: Content,
     reserved: u64,
     spare: Spare,
@@ -74,7 +76,8 @@ impl TempFile {
         // Grown step by step, a small file would be copied as often as it doubles.
         let expected = size_hint.map_or(0, |len| len.min(BLOCKS_FROM as u64) as usize);
         let content = Content::Gathered(Vec::with_capacity(expected));
-        let mut temp = Self { folder, file, path, published: false, content, reserved: 0, spare };
+        let unfinished = Some(Unfinished::of(&folder, path.clone()));
+        let mut temp = Self { folder, file, path, unfinished, content, reserved: 0, spare };
         if let Some(len) = size_hint.filter(|&len| len >= PREALLOCATE_FROM) {
             temp.preallocate(len)?;
         }
@@ -149,7 +152,7 @@ impl Drop for TempFile {
     fn drop(&mut self) {
         // The threads of an upload that is given up end before its file goes.
         self.content = Content::Gathered(Vec::new());
-        if !self.published {
+        if self.unfinished.is_some() {
             // Best effort: what stays has a name that nothing lists, and is swept under the next lock.
             let _ = self.folder.vfs.unlink(&self.path);
         }
@@ -243,7 +246,7 @@ impl Upload for LocalUpload {
                 return Err(NotCommitted(folder.error("publishing by rename", &self.target, error)));
             }
         }
-        self.temp.published = true;
+        self.temp.unfinished = None;
         self.temp.sync_name(&self.target).map_err(|error| Unknown(self.sync_failed(error)))?;
         self.shared.failed_syncs.store(0, Ordering::Release);
         Ok(())
@@ -297,7 +300,7 @@ pub(super) fn replace_on(
     }
     let renamed = folder.vfs.rename(&temp.path, leaf);
     renamed.map_err(|error| folder.error("publishing by rename", leaf, error))?;
-    temp.published = true;
+    temp.unfinished = None;
     temp.sync_name(leaf).map_err(|error| error.with_kind(ErrorKind::Unknown))
 }
 
