@@ -3,6 +3,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("tensorkeep maps little-endian tensors in place and does not support big-endian targets");
 
+mod budget;
 mod buffer;
 mod checkpoint;
 mod codec;

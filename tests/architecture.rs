@@ -8,7 +8,7 @@ use std::process::Command;
 /// The rows of ARCHITECTURE.md, lowest first.
 const ROWS: &[&[&str]] = &[
     &["error"],
-    &["dtype", "buffer", "names", "pipeline"],
+    &["dtype", "budget", "buffer", "names", "pipeline"],
     &["tensor"],
     &["format"],
     &["codec", "engine", "snapshot"],

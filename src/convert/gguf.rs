@@ -4,6 +4,7 @@
 use super::blob::Cursor;
 use super::tensor::Place;
 use super::{Foreign, ForeignTensor, Format, Note};
+use crate::budget::Budget;
 use crate::dtype::Dtype;
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
@@ -54,10 +55,11 @@ const TYPES: &[(u32, &str, u64, u64, Option<Dtype>)] = &[
     (39, "MXFP4", 32, 17, None),
 ];
 
-struct Fields {
+struct Fields<'b> {
     input: BufReader<Cursor>,
     at: u64,
     len: u64,
+    budget: &'b Budget,
 }
 
 struct Described {
@@ -67,9 +69,9 @@ struct Described {
     offset: u64,
 }
 
-pub fn open(blob: &Arc<dyn Blob>) -> Result<Foreign> {
-    let mut fields =
-        Fields { input: BufReader::with_capacity(64 << 10, Cursor::new(blob)), at: 0, len: blob.len() };
+pub fn open(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
+    let input = BufReader::with_capacity(64 << 10, Cursor::new(blob));
+    let mut fields = Fields { input, at: 0, len: blob.len(), budget };
     fields.take::<4>()?;
     let version = fields.u32()?;
     if !(2..=3).contains(&version) {
@@ -135,7 +137,7 @@ fn push(foreign: &mut Foreign, blob: &Arc<dyn Blob>, tensor: Described, data_sta
     Ok(())
 }
 
-impl Fields {
+impl Fields<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut bytes = [0; N];
         self.fill(&mut bytes)?;
@@ -173,6 +175,7 @@ impl Fields {
     fn text(&mut self) -> Result<String> {
         let len = self.u64()?;
         let len = self.plausible(len, 1)?;
+        self.budget.spend(len, "text")?;
         let mut bytes = vec![0; len as usize];
         self.fill(&mut bytes)?;
         // Tokens of a vocabulary need not be UTF-8.
@@ -181,6 +184,7 @@ impl Fields {
     }
 
     fn value(&mut self, kind: u32, depth: usize) -> Result<Value> {
+        self.budget.spend_values::<Value>(1, "key-value pairs")?;
         Ok(match kind {
             0 => Value::Int(i64::from(self.take::<1>()?[0])),
             1 => Value::Int(i64::from(i8::from_le_bytes(self.take()?))),
@@ -217,6 +221,7 @@ impl Fields {
     }
 
     fn tensor(&mut self) -> Result<Described> {
+        self.budget.spend_values::<ForeignTensor>(1, "the list of tensors")?;
         let name = self.text()?;
         let axes = self.u32()?;
         if axes > MOST_AXES {

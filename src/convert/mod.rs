@@ -1,16 +1,18 @@
-//! Foreign files in and out: safetensors, NumPy's `.npy` and `.npz`, torch's `.pt` (in), GGUF (in). Owns: [`Foreign`],
-//! an open foreign file whose tensors are read one at a time, and [`Note`], what could not be carried over as it was.
+//! Foreign files in and out: safetensors, NumPy's `.npy` and `.npz`, torch's `.pt` (in), GGUF (in).
 //!
-//! Files are told apart by their content, never by their name. They are untrusted: no code runs, no panic, and nothing
-//! is allocated that is out of proportion to the file: every count is checked against the bytes that are there.
+//! [`Foreign`] is an open foreign file whose tensors are read one at a time; [`Note`] says what could not be carried over
+//! as it was. Files are told apart by their content, never by their name. They are untrusted: no code runs, no panic,
+//! every count is checked against the bytes that are there, and what a file unfolds to in memory is charged to a budget.
 
 mod blob;
 mod export;
 mod gguf;
+mod naming;
 mod npy;
 mod npz;
 mod pickle;
 mod safetensors;
+mod sniff;
 mod strided;
 mod tensor;
 mod torch;
@@ -18,17 +20,19 @@ mod torch;
 pub use export::{Export, differences, export, npy_bytes};
 pub use tensor::ForeignTensor;
 
+use crate::budget::Budget;
 use crate::checkpoint::Scratch;
-use crate::engine::{Blob, local};
+use crate::engine::local;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::value::Value;
 use crate::snapshot::{Deferred, Snapshot};
 use crate::tensor::Tensor;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use naming::valid_name;
+use sniff::Kind;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use tensor::{PIECE, Place};
 
 /// A format that is not ours.
@@ -121,44 +125,48 @@ impl Foreign {
     /// `NotFound`, `Io`.
     pub fn sniff(path: impl AsRef<Path>) -> Result<Option<Format>> {
         let blob = local::open_file(path.as_ref())?;
-        let mut head = [0; 16];
-        let len = blob.len().min(16) as usize;
-        blob.read_at(0, &mut head[..len])?;
-        Ok(sniff(&head[..len]))
+        Ok(sniff::sniff(&sniff::head(&blob)?).map(Kind::format))
     }
 
     /// Opens a foreign file. Reads what it says of its tensors, not their bytes.
     ///
+    /// What the file unfolds to in memory may be 64 MiB, and 8 bytes for each of its own: see [`Foreign::open_within`].
+    ///
     /// # Errors
     /// `NotFound`; `Foreign` when it is no format that this module knows; `Damaged` when it lies; `Unsupported` for
-    /// variants that cannot be read; `Io`.
+    /// variants that cannot be read; `LimitExceeded` beyond the budget; `Io`.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let blob = local::open_file(path)?;
-        Self::parse(path, &blob).map_err(|error| error.in_object(path.display()))
+        let len = local::open_file(path)?.len();
+        Self::open_within(path, Budget::default_for(len))
     }
 
-    fn parse(path: &Path, blob: &Arc<dyn Blob>) -> Result<Self> {
-        let mut head = [0; 16];
-        let len = blob.len().min(16) as usize;
-        blob.read_at(0, &mut head[..len])?;
-        let format = sniff(&head[..len]).ok_or_else(|| {
-            Error::new(ErrorKind::Foreign, "not a format that can be read")
-                .expected("tensorkeep, safetensors, .npy, .npz, .pt of torch 1.6 or later, or GGUF")
-                .found(first_bytes(&head[..len]))
-        })?;
-        let mut foreign = match format {
-            Format::Safetensors if head[0] == b'{' => safetensors::open_index(path, blob)?,
-            Format::Safetensors => safetensors::open(blob)?,
-            Format::Npy => npy::open(blob)?,
-            Format::Gguf => gguf::open(blob)?,
-            Format::Npz | Format::Torch => {
+    /// As [`Foreign::open`], with a budget in bytes for what the file unfolds to in memory: the objects of a pickle, text
+    /// and paths as often as they are repeated, records, and tensors that are larger than what is stored of them.
+    ///
+    /// # Errors
+    /// As [`Foreign::open`].
+    pub fn open_within(path: impl AsRef<Path>, budget: u64) -> Result<Self> {
+        let path = path.as_ref();
+        Self::parse(path, &Budget::new(budget)).map_err(|error| error.in_object(path.display()))
+    }
+
+    fn parse(path: &Path, budget: &Budget) -> Result<Self> {
+        let blob = &local::open_file(path)?;
+        let head = sniff::head(blob)?;
+        let mut foreign = match sniff::sniff(&head) {
+            Some(Kind::Safetensors) => safetensors::open(blob, budget)?,
+            Some(Kind::Index) => safetensors::open_index(path, blob, budget)?,
+            Some(Kind::Npy) => npy::open(blob, budget)?,
+            Some(Kind::Gguf) => gguf::open(blob, budget)?,
+            Some(Kind::Zip) => {
                 let archive = blob::archive(blob)?;
                 match torch::pickle_name(&archive) {
-                    Some(pickle) => torch::open(blob, archive, &pickle)?,
-                    None => npz::open(blob, archive)?,
+                    Some(pickle) => torch::open(blob, archive, &pickle, budget)?,
+                    None => npz::open(blob, archive, budget)?,
                 }
             }
+            Some(Kind::TorchPickles | Kind::Distributed) | None => return Err(sniff::unknown(&head)),
         };
         foreign.name = path.display().to_string();
         foreign.tidy_names();
@@ -168,31 +176,6 @@ impl Foreign {
     fn empty(format: Format, len: u64) -> Self {
         let (name, tensors, by_name, metadata, records, notes) = Default::default();
         Self { format, name, len, tensors, by_name, metadata, records, notes }
-    }
-
-    /// Names that a checkpoint cannot have are changed, and that is noted.
-    fn tidy_names(&mut self) {
-        let mut taken: HashSet<String> = HashSet::new();
-        let mut renamed = BTreeMap::new();
-        for tensor in &mut self.tensors {
-            let mut name = valid_name(&tensor.name);
-            let mut count = 2;
-            while taken.contains(&name) {
-                name = format!("{}~{count}", valid_name(&tensor.name));
-                count += 1;
-            }
-            if name != tensor.name {
-                let what = format!("renamed from {:?}: not a name, or taken", tensor.name);
-                self.notes.push(Note::kept(name.clone(), what));
-                renamed.insert(std::mem::replace(&mut tensor.name, name.clone()), name.clone());
-            }
-            taken.insert(name);
-            if let Some(other) = tensor.alias_of.as_mut() {
-                renamed.get(other).into_iter().for_each(|new| *other = new.clone());
-            }
-        }
-        let names = self.tensors.iter().map(|tensor| tensor.name.clone());
-        self.by_name = names.enumerate().map(|(number, name)| (name, number)).collect();
     }
 
     /// The path, for messages.
@@ -305,47 +288,8 @@ impl Foreign {
     }
 }
 
-fn sniff(head: &[u8]) -> Option<Format> {
-    if head.starts_with(b"\x93NUMPY") {
-        return Some(Format::Npy);
-    }
-    if head.starts_with(b"GGUF") {
-        return Some(Format::Gguf);
-    }
-    if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
-        // Which of the two it is, the archive's list of names says.
-        return Some(Format::Npz);
-    }
-    if head.get(8) == Some(&b'{') && head[..8] != [b'{'; 8] {
-        return Some(Format::Safetensors);
-    }
-    let first = head.iter().find(|byte| !byte.is_ascii_whitespace());
-    (first == Some(&b'{') && head.first() == Some(&b'{')).then_some(Format::Safetensors)
-}
-
 /// An error of ours about a shape or a length is the file's lie here.
 fn lie(error: Error) -> Error {
     let kind = error.kind();
     if kind == ErrorKind::Invalid { error.with_kind(ErrorKind::Damaged) } else { error }
-}
-
-fn first_bytes(head: &[u8]) -> String {
-    if head.is_empty() {
-        return "an empty file".to_owned();
-    }
-    if head.starts_with(&[0x80]) {
-        return "a bare pickle, as torch before 1.6 saved them; load and save it once with a newer torch"
-            .to_owned();
-    }
-    let bytes: Vec<String> = head.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("first bytes {}", bytes.join(" "))
-}
-
-/// A name that a checkpoint can have: no control characters, not empty, not too long.
-fn valid_name(name: &str) -> String {
-    if crate::format::table::check_name(name).is_ok() {
-        return name.to_owned();
-    }
-    let clean: String = name.chars().map(|c| if c.is_control() { '_' } else { c }).take(200).collect();
-    if crate::format::table::check_name(&clean).is_ok() { clean } else { "unnamed".to_owned() }
 }

@@ -3,6 +3,7 @@
 
 use super::tensor::Place;
 use super::{Foreign, ForeignTensor, Format, Note, strided};
+use crate::budget::Budget;
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::engine::Blob;
@@ -145,8 +146,9 @@ pub fn header(dtype: Dtype, shape: &[usize]) -> Option<Vec<u8>> {
     Some([MAGIC, &[1, 0], &len.to_le_bytes(), text.as_bytes()].concat())
 }
 
-pub fn open(blob: &Arc<dyn Blob>) -> Result<Foreign> {
+pub fn open(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
     let mut head = vec![0; blob.len().min(LONGEST_HEADER as u64 + 12) as usize];
+    budget.spend(head.len() as u64, "the header")?;
     blob.read_at(0, &mut head)?;
     let header = parse(&head)?;
     let mut foreign = Foreign::empty(Format::Npy, blob.len());

@@ -3,13 +3,15 @@
 use super::blob::{self, Archive};
 use super::tensor::Place;
 use super::{Foreign, ForeignTensor, Format, Note, npy};
+use crate::budget::Budget;
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
-pub fn open(blob: &Arc<dyn Blob>, mut archive: Archive) -> Result<Foreign> {
+pub fn open(blob: &Arc<dyn Blob>, mut archive: Archive, budget: &Budget) -> Result<Foreign> {
     let mut foreign = Foreign::empty(Format::Npz, blob.len());
     let names: Vec<String> = blob::names(&archive)?;
+    budget.spend_values::<ForeignTensor>(names.len(), "the list of members")?;
     for member in &names {
         match member.strip_suffix(".npy") {
             Some(name) => push(&mut foreign, &mut archive, member, name)?,

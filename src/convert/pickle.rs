@@ -3,6 +3,7 @@
 //!
 //! Memory stays in proportion to the pickle: each opcode makes at most one node, and counts never allocate.
 
+use crate::budget::Budget;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 
@@ -57,15 +58,16 @@ impl Graph {
 ///
 /// # Errors
 /// `Damaged` when the bytes are no pickle, `Unsupported` for opcodes that no model needs.
-pub fn read(bytes: &[u8]) -> Result<Graph> {
-    let mut machine =
-        Machine { bytes, at: 0, nodes: vec![], stack: vec![], marks: vec![], memo: HashMap::new() };
+pub fn read(bytes: &[u8], budget: &Budget) -> Result<Graph> {
+    let (nodes, stack, marks, memo) = Default::default();
+    let mut machine = Machine { bytes, budget, at: 0, nodes, stack, marks, memo };
     let root = machine.run().map_err(|error| error.at_byte(machine.at as u64))?;
     Ok(Graph { nodes: machine.nodes, root })
 }
 
 struct Machine<'a> {
     bytes: &'a [u8],
+    budget: &'a Budget,
     at: usize,
     nodes: Vec<Node>,
     stack: Vec<Id>,
@@ -251,6 +253,12 @@ impl<'a> Machine<'a> {
 
     fn push(&mut self, node: Node) -> Result<()> {
         let id = Id::try_from(self.nodes.len()).map_err(|_| bad("too many objects"))?;
+        let len = match &node {
+            Node::Text(text) => text.len(),
+            Node::Bytes(bytes) | Node::BigInt(bytes) => bytes.len(),
+            _ => 0,
+        };
+        self.budget.spend(2 * size_of::<Node>() as u64 + len as u64, "the objects of the pickle")?;
         self.nodes.push(node);
         self.stack.push(id);
         Ok(())
@@ -359,6 +367,10 @@ fn bad(what: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(bytes: &[u8]) -> Result<Graph> {
+        super::read(bytes, &Budget::new(1 << 20))
+    }
 
     #[test]
     fn a_call_is_a_node_and_nothing_runs() {

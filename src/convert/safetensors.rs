@@ -3,6 +3,7 @@
 
 use super::tensor::Place;
 use super::{Foreign, ForeignTensor, Format, Note, lie};
+use crate::budget::Budget;
 use crate::dtype::Dtype;
 use crate::engine::{Blob, local};
 use crate::error::{Error, ErrorKind, Result};
@@ -90,8 +91,8 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     }
 }
 
-pub fn open(blob: &Arc<dyn Blob>) -> Result<Foreign> {
-    let (header, data_start) = read_header(blob)?;
+pub fn open(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
+    let (header, data_start) = read_header(blob, budget)?;
     let mut foreign = Foreign::empty(Format::Safetensors, blob.len());
     let mut entries = header.entries;
     entries.sort_by_key(|(_, entry)| entry.data_offsets);
@@ -116,7 +117,7 @@ pub fn open(blob: &Arc<dyn Blob>) -> Result<Foreign> {
     Ok(foreign)
 }
 
-fn read_header(blob: &Arc<dyn Blob>) -> Result<(Header, u64)> {
+fn read_header(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<(Header, u64)> {
     let mut len = [0; 8];
     blob.read_at(0, &mut len)?;
     let len = u64::from_le_bytes(len);
@@ -126,6 +127,7 @@ fn read_header(blob: &Arc<dyn Blob>) -> Result<(Header, u64)> {
             .expected(format!("at most {} and within the file", LONGEST_HEADER))
             .found(len));
     }
+    budget.spend(len, "the header")?;
     // OK to cast: at most 100 MB, and the file has that many.
     let mut text = vec![0; len as usize];
     blob.read_at(8, &mut text)?;
@@ -189,10 +191,11 @@ struct Index {
 }
 
 /// Opens all files of an index, which must lie beside it.
-pub fn open_index(path: &Path, blob: &Arc<dyn Blob>) -> Result<Foreign> {
+pub fn open_index(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
     if blob.len() > LONGEST_INDEX {
         return Err(Error::damaged("length of the index file").found(blob.len()));
     }
+    budget.spend(blob.len(), "the index")?;
     let mut text = vec![0; blob.len() as usize];
     blob.read_at(0, &mut text)?;
     let index: Index = serde_json::from_slice(&text).map_err(|error| {
@@ -209,7 +212,7 @@ pub fn open_index(path: &Path, blob: &Arc<dyn Blob>) -> Result<Foreign> {
         }
         let shard = path.with_file_name(file);
         let shard_blob = local::open_file(&shard)?;
-        let opened = open(&shard_blob).map_err(|error| error.in_object(shard.display()))?;
+        let opened = open(&shard_blob, budget).map_err(|error| error.in_object(shard.display()))?;
         foreign.len += opened.len;
         let wanted = |tensor: &ForeignTensor| index.weight_map.get(&tensor.name).is_some_and(|of| of == file);
         let (wanted, other): (Vec<_>, Vec<_>) = opened.tensors.into_iter().partition(wanted);

@@ -23,6 +23,8 @@ pub struct ForeignTensor {
     pub byte_len: usize,
     /// The earlier tensor whose bytes these are.
     pub alias_of: Option<String>,
+    /// Its index among the file's tensors; `alias_of` is its name once names are final.
+    pub(super) tied: Option<usize>,
     pub(super) place: Place,
 }
 
@@ -68,7 +70,7 @@ impl ForeignTensor {
                     .found(format!("{} in the file", blob.len())));
             }
         }
-        Ok(Self { name, dtype, shape, byte_len, alias_of: None, place })
+        Ok(Self { name, dtype, shape, byte_len, alias_of: None, tied: None, place })
     }
 
     /// Pieces for [`Foreign::visit_chunks_with`](super::Foreign::visit_chunks_with): of 1 MiB where the bytes lie in the file as

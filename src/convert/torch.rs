@@ -6,6 +6,7 @@ use super::blob::{self, Archive, Member};
 use super::pickle::{Graph, Id, Node};
 use super::tensor::Place;
 use super::{Foreign, ForeignTensor, Format, Note, pickle, strided};
+use crate::budget::Budget;
 use crate::dtype::Dtype;
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,9 +23,6 @@ const DEEPEST: usize = 24;
 /// Objects looked at. A pickle can name one list again and again, within itself too: without a limit a small one would
 /// be walked for ever.
 const MOST_VISITS: usize = 10_000_000;
-/// An expanded tensor (stride 0) may be larger than its storage, up to here.
-const MOST_EXPANDED: usize = 64 << 20;
-
 const STORAGES: &[(&str, Dtype)] = &[
     ("BoolStorage", Dtype::Bool),
     ("ByteStorage", Dtype::U8),
@@ -70,7 +68,7 @@ pub fn pickle_name(archive: &Archive) -> Option<String> {
     names.into_iter().find(|name| name == "data.pkl" || name.ends_with("/data.pkl"))
 }
 
-pub fn open(blob: &Arc<dyn Blob>, mut archive: Archive, pickle: &str) -> Result<Foreign> {
+pub fn open(blob: &Arc<dyn Blob>, mut archive: Archive, pickle: &str, budget: &Budget) -> Result<Foreign> {
     let prefix = pickle.trim_end_matches("data.pkl").to_owned();
     let order = format!("{prefix}byteorder");
     if archive.index_for_name(&order).is_some() && blob::head(&mut archive, &order, 16)? != b"little" {
@@ -83,10 +81,10 @@ pub fn open(blob: &Arc<dyn Blob>, mut archive: Archive, pickle: &str) -> Result<
             .found(facts.len));
     }
     let bytes = blob::read(&mut archive, pickle, 0, facts.len as usize)?;
-    let graph = pickle::read(&bytes)?;
+    let graph = pickle::read(&bytes, budget)?;
     let (members, seen) = Default::default();
     let foreign = Foreign::empty(Format::Torch, blob.len());
-    let mut reader = Reader { archive, prefix, graph, foreign, members, seen, visits: 0 };
+    let mut reader = Reader { archive, prefix, graph, foreign, members, seen, budget, visits: 0 };
     reader.take_root()?;
     Ok(reader.foreign)
 }
@@ -94,17 +92,18 @@ pub fn open(blob: &Arc<dyn Blob>, mut archive: Archive, pickle: &str) -> Result<
 /// Storage, offset, dtype, shape and strides: equal ones are one tensor.
 type Identity = (String, usize, Dtype, Vec<usize>, Vec<usize>);
 
-struct Reader {
+struct Reader<'b> {
     archive: Archive,
     prefix: String,
     graph: Graph,
     foreign: Foreign,
     members: HashMap<String, Arc<Member>>,
-    seen: HashMap<Identity, String>,
+    seen: HashMap<Identity, usize>,
+    budget: &'b Budget,
     visits: usize,
 }
 
-impl Reader {
+impl Reader<'_> {
     /// Top-level keys become records of their own.
     fn take_root(&mut self) -> Result<()> {
         let root = self.graph.root;
@@ -144,6 +143,12 @@ impl Reader {
             return Err(Error::new(ErrorKind::LimitExceeded, format!("nesting at {path:?}"))
                 .expected(format!("at most {DEEPEST} deep, {MOST_VISITS} objects")));
         }
+        let len = match self.graph.node(id) {
+            Node::Text(text) => text.len(),
+            Node::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        };
+        self.budget.spend((path.len() + len) as u64, "text and paths")?;
         if let Some(pairs) = self.pairs_of(id) {
             return self.take_dict(path, &pairs, depth);
         }
@@ -295,14 +300,14 @@ impl Reader {
         }
         let identity = (key, offset, dtype, shape, strides);
         let tied = match self.seen.entry(identity.clone()) {
-            Entry::Occupied(first) => Some(first.get().clone()),
+            Entry::Occupied(first) => Some(*first.get()),
             Entry::Vacant(free) => {
-                free.insert(path.to_owned());
+                free.insert(self.foreign.tensors.len());
                 None
             }
         };
         let mut tensor = self.place(path, identity)?;
-        tensor.alias_of = tied.filter(|_| tensor.byte_len > 0);
+        tensor.tied = tied.filter(|_| tensor.byte_len > 0);
         Ok(tensor)
     }
 
@@ -319,10 +324,10 @@ impl Reader {
                 .expected(format!("{end} bytes"))
                 .found(member.len));
         }
-        if len > needed.max(MOST_EXPANDED) {
-            return Err(Error::new(ErrorKind::LimitExceeded, "an expanded tensor")
-                .expected(format!("at most {MOST_EXPANDED} bytes from {needed}"))
-                .found(len));
+        // Expanded by strides of 0.
+        if len > needed && !self.budget.has(len as u64) {
+            return Err(Error::new(ErrorKind::LimitExceeded, "an expanded tensor is larger than the budget")
+                .found(format!("{len} bytes from {needed}")));
         }
         let plain = strided::is_row_major(&shape, &strides) || len == 0;
         if !plain {

@@ -1,7 +1,9 @@
 //! The header: the first 4096 bytes. Owns: magic, versions, feature flags, file id, and the words for files that are
 //! something else.
 
-use super::{CHECKSUM_CRC32, Flags, MAGIC, READ_VERSION, WRITE_VERSION, checksum_error, crc32, le};
+use super::{
+    CHECKSUM_CRC32, Flags, MAGIC, READ_VERSION, WRITE_VERSION, checksum_error, crc32, le, signatures,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 super::layout! { 4096:
@@ -133,25 +135,21 @@ fn not_a_container(bytes: &[u8]) -> Error {
             .at_byte(4)
             .help("copy it again, as binary");
     }
-    let looks_like = match bytes {
-        [b'P', b'K', ..] => "a zip archive (PyTorch .pt or NumPy .npz)",
-        [0x89, b'H', b'D', b'F', ..] => "an HDF5 file",
-        [b'G', b'G', b'U', b'F', ..] => "a GGUF file",
-        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => "a NumPy .npy file",
-        [0x80, 2..=5, ..] => "a Python pickle",
-        [_, _, _, _, _, _, 0, 0, b'{', ..] => "a safetensors file",
-        _ if bytes.iter().take(64).all(|&byte| byte == 0) => {
-            return Error::damaged("the file begins with zeros")
-                .at_byte(0)
-                .help("the disk lost it: resume from an older checkpoint");
-        }
-        _ => "something else",
-    };
+    if bytes.iter().take(64).all(|&byte| byte == 0) {
+        return Error::damaged("the file begins with zeros")
+            .at_byte(0)
+            .help("the disk lost it: resume from an older checkpoint");
+    }
     let first: Vec<String> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Error::new(ErrorKind::Foreign, "not a tensorkeep container")
+    let error = Error::new(ErrorKind::Foreign, "not a tensorkeep container")
         .at_byte(0)
-        .expected("89 54 4b 50 0d 0a 1a 0a")
-        .found(format!("{}, which looks like {looks_like}", first.join(" ")))
+        .expected("89 54 4b 50 0d 0a 1a 0a");
+    match signatures::of(bytes) {
+        Some(kind) => {
+            error.found(format!("{}, which looks like {}", first.join(" "), kind.what)).help(kind.help)
+        }
+        None => error.found(format!("{}, which looks like something else", first.join(" "))),
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod header;
 pub mod index;
 pub mod limits;
 pub mod records;
+pub mod signatures;
 pub mod table;
 pub mod value;
 
