@@ -204,12 +204,24 @@ impl Checkpoint {
         })
     }
 
-    /// The bytes of a record, verified.
-    pub(super) fn record_bytes(&self, name: &str) -> Result<Buffer> {
-        let number = self.index.records.find(name).ok_or_else(|| {
+    /// The length of a record in bytes, by the index, without touching it.
+    ///
+    /// # Errors
+    /// `NotFound`, with the nearest name.
+    pub fn record_len(&self, name: &str) -> Result<u64> {
+        Ok(self.index.records.columns().byte_len(self.find_record(name)?))
+    }
+
+    fn find_record(&self, name: &str) -> Result<usize> {
+        self.index.records.find(name).ok_or_else(|| {
             let nearest = crate::names::nearest(name, self.records());
             crate::names::not_found("record", name, nearest).in_object(&self.name)
-        })?;
+        })
+    }
+
+    /// The bytes of a record, verified.
+    pub(super) fn record_bytes(&self, name: &str) -> Result<Buffer> {
+        let number = self.find_record(name)?;
         let within = self.within_budget(self.index.records.columns().byte_len(number));
         let read = within.and_then(|_| self.record_buffer(number));
         read.map_err(|error: Error| error.in_record(name).in_object(&self.name))

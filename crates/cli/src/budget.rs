@@ -27,7 +27,11 @@ impl Budget {
     /// As [`Checkpoint::open`] and [`Foreign::open`].
     pub fn open(self, path: &Path) -> Result<Opened> {
         match Foreign::sniff(path)? {
-            Some(_) => Foreign::open(path).map(Opened::Foreign),
+            Some(_) => match self.0 {
+                Some(most) => Foreign::open_within(path, most),
+                None => Foreign::open(path),
+            }
+            .map(Opened::Foreign),
             None => Checkpoint::open_with(path, self.options()).map(Opened::Own),
         }
     }

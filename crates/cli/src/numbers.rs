@@ -245,10 +245,7 @@ mod tests {
         let complex = |re: f32, im: f32| one(Dtype::C64, &[re.to_le_bytes(), im.to_le_bytes()].concat());
         assert_eq!((complex(1.0, -2.0), complex(f32::NAN, -0.0)), ("1-2i".to_owned(), "NaN-0i".to_owned()));
         let double = |value: f64| one(Dtype::F64, &value.to_le_bytes());
-        assert_eq!(
-            [1.8e308 / 2.0, 5e-324, 0.1, 1e15].map(double),
-            ["9e307", "5e-324", "0.1", "1000000000000000"]
-        );
+        assert_eq!([9e307, 5e-324, 0.1, 1e15].map(double), ["9e307", "5e-324", "0.1", "1000000000000000"]);
         assert_eq!(one(Dtype::F32, &f32::MAX.to_le_bytes()), "3.4028235e38");
         assert_eq!(one(Dtype::Opaque, &[255]), "ff");
     }

@@ -148,7 +148,7 @@ impl Opened {
     pub fn records(&self) -> Vec<(String, Result<Value>)> {
         match self {
             Self::Own(checkpoint) => {
-                let mut left = RECORDS;
+                let mut left = Left { bytes: RECORDS, values: RECORDS };
                 checkpoint
                     .records()
                     .map(|name| (name.to_owned(), within(&mut left, checkpoint, name)))
@@ -164,6 +164,16 @@ impl Opened {
         }
     }
 
+    /// Bytes of all records, by the index.
+    pub fn records_len(&self) -> u64 {
+        match self {
+            Self::Own(checkpoint) => {
+                checkpoint.records().filter_map(|name| checkpoint.record_len(name).ok()).sum()
+            }
+            Self::Foreign(_) => 0,
+        }
+    }
+
     /// What the user should hear of besides.
     pub fn warnings(&self) -> Vec<String> {
         match self {
@@ -175,22 +185,27 @@ impl Opened {
     }
 }
 
-/// Bytes that all records together may take as values: as many as one of them may.
-const RECORDS: usize = 256 << 20;
+/// Bytes that all records together may have, and take as values: as many as one of them may.
+const RECORDS: u64 = 256 << 20;
 
-/// One record, if there is room for it beside those before.
-fn within(left: &mut usize, checkpoint: &Checkpoint, name: &str) -> Result<Value> {
-    let value = checkpoint.record_value(name)?;
-    match left.checked_sub(held(&value)) {
-        Some(less) => {
-            *left = less;
-            Ok(value)
-        }
-        None => Err(Error::new(ErrorKind::LimitExceeded, "bytes of all records' values in memory")
+/// What is left of that.
+struct Left {
+    bytes: u64,
+    values: u64,
+}
+
+/// One record, if there is room for it beside those before. Its length counts before it is read: it may be made of nothing.
+fn within(left: &mut Left, checkpoint: &Checkpoint, name: &str) -> Result<Value> {
+    let too_many = || {
+        Error::new(ErrorKind::LimitExceeded, "bytes of all records in memory")
             .expected(format!("at most {RECORDS}"))
             .in_record(name)
-            .in_object(checkpoint.name())),
-    }
+            .in_object(checkpoint.name())
+    };
+    left.bytes = left.bytes.checked_sub(checkpoint.record_len(name)?).ok_or_else(too_many)?;
+    let value = checkpoint.record_value(name)?;
+    left.values = left.values.checked_sub(held(&value) as u64).ok_or_else(too_many)?;
+    Ok(value)
 }
 
 /// About how many bytes a value takes.

@@ -154,7 +154,7 @@ mod tests {
     fn tables_give_way_in_the_middle_of_names() {
         assert_eq!(middle("encoder.layers.10.weight", 13), "encode…weight");
         assert_eq!(cut("abcdef", 4), "abc…");
-        assert_eq!(middle("模型模型模型", 7), "模…模");
+        assert_eq!(middle("模型模型模型", 7), "模…型");
         assert_eq!(cut("模型", 3), "模…");
     }
 

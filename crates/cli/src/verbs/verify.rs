@@ -147,6 +147,10 @@ impl Verified {
                 return Ok(verified);
             }
         };
+        if let Err(error) = budget.check_bytes(&opened, opened.records_len()) {
+            verified.put(error)?;
+            return Ok(verified);
+        }
         let mut report = match &opened {
             Opened::Foreign(foreign) => {
                 verified.foreign = Some(foreign.format());

@@ -90,13 +90,15 @@ fn every_key_of_every_document_is_described_and_the_other_way_round() {
     let run = Run::new("schemas");
     let bad = Run::new("schemas-bad");
     bad.damage("run/0001-0000000200.tkeep", 4096 + 10);
+    let footer = std::fs::metadata(bad.folder.join("run/0001-0000000100.tkeep")).unwrap().len() as usize - 50;
+    bad.damage("run/0001-0000000100.tkeep", footer);
     let index = std::fs::metadata(bad.folder.join("file.tkeep")).unwrap().len() as usize - 100;
     bad.damage("file.tkeep", index);
     let faulty = several_faults(&run);
     let (folder, file, at) = (run.path("run"), run.path("file.tkeep"), format!("{}@100", run.path("run")));
     let (bad_folder, out) = (bad.path("run"), |name: &str| run.path(name));
-    let mut other = Snapshot::new();
     let (long, wide) = ([1.0_f32; 3], [2.0_f32; 300]);
+    let mut other = Snapshot::new();
     other.tensor("tied", &long[..]).unwrap().tensor("fc.weight", (&[30, 10][..], &wide[..])).unwrap();
     other.tensor("new", Tensor::new(Dtype::Opaque, &[1], &[1]).unwrap()).unwrap();
     other.save(run.folder.join("other.tkeep")).unwrap();
