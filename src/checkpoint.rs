@@ -13,6 +13,7 @@ mod rooms;
 mod stretch;
 mod verify;
 
+pub use again::SALVAGED;
 pub use chunks::{ChunkInfo, Scratch};
 pub use map_copy::MappedCopy;
 pub use read::{Dims, TensorInfo};

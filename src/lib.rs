@@ -111,7 +111,7 @@ mod writer;
 
 pub use buffer::Buffer;
 pub use checkpoint::{
-    Checkpoint, ChunkInfo, Dims, MappedCopy, OpenOptions, Report, Scratch, TensorInfo, Verify,
+    Checkpoint, ChunkInfo, Dims, MappedCopy, OpenOptions, Report, SALVAGED, Scratch, TensorInfo, Verify,
 };
 pub use codec::Codec;
 pub use dtype::{Dtype, Element};
@@ -119,12 +119,12 @@ pub use error::{Error, ErrorKind, Result};
 pub use format::limits::Limits;
 pub use format::value::Value;
 pub use model::{LoadOptions, LoadReport, MODEL_GROUP, Mismatched, Model, Registry};
-pub use names::name_matches;
+pub use names::{name_matches, nearest as nearest_name};
 pub use snapshot::{Deferred, IntoSource, Progress, RESERVED_PREFIX, Snapshot, Source, Volatile};
 pub use state_dict::{IntoTensorMut, StateDict, StateDictMut, Stateful, TensorMut};
 pub use store::{
     AttemptInfo, Collected, Collection, Copied, Cost, Every, Info, Keep, Listed, Mode, Name, Pending, Reader,
-    Resumed, RunId, Saved, Settings, Signal, Skipped, State, Store, Tier, WhenFull, Why,
+    Resumed, RunId, Saved, Settings, Signal, Skipped, State, Store, Tier, WhenFull, Why, date,
 };
 pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
 pub use writer::{Timings, WriteOptions, Written};

@@ -2,9 +2,11 @@
 
 #[cfg(feature = "ndarray")]
 mod from_ndarray;
+mod record;
 mod source;
 mod volatile;
 
+pub(crate) use record::Record;
 pub(crate) use source::Drawn;
 pub use source::{Deferred, IntoSource, Source};
 pub(crate) use volatile::Fill;
@@ -13,6 +15,7 @@ pub use volatile::Volatile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{records, table};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
@@ -49,7 +52,7 @@ impl Progress {
 pub struct Snapshot<'a> {
     pub(crate) tensors: BTreeMap<String, Source<'a>>,
     pub(crate) ties: BTreeMap<String, String>,
-    pub(crate) records: BTreeMap<String, Vec<u8>>,
+    pub(crate) records: BTreeMap<String, Record<'a>>,
     metadata: BTreeMap<String, String>,
     metrics: BTreeMap<String, f64>,
     progress: Option<Progress>,
@@ -149,7 +152,7 @@ impl<'a> Snapshot<'a> {
                 Err(Error::invalid("a record of this name is there already").in_record(taken.key()))
             }
             Entry::Vacant(free) => {
-                free.insert(bytes);
+                free.insert(Record::Here(bytes));
                 Ok(self)
             }
         }
@@ -205,17 +208,18 @@ impl<'a> Snapshot<'a> {
     }
 
     /// All records as MessagePack, the library's own included, by name.
-    pub(crate) fn encoded_records(&self) -> Result<BTreeMap<&str, std::borrow::Cow<'_, [u8]>>> {
-        let mut all: BTreeMap<&str, std::borrow::Cow<'_, [u8]>> =
-            self.records.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice().into())).collect();
+    pub(crate) fn encoded_records(&self) -> Result<BTreeMap<&str, Cow<'_, Record<'a>>>> {
+        let mut all: BTreeMap<&str, Cow<'_, Record<'a>>> =
+            self.records.iter().map(|(name, record)| (name.as_str(), Cow::Borrowed(record))).collect();
+        let mut add = |name, bytes| drop(all.insert(name, Cow::Owned(Record::Here(bytes))));
         if let Some(progress) = &self.progress {
-            all.insert(PROGRESS, records::encode(progress)?.into());
+            add(PROGRESS, records::encode(progress)?);
         }
         if !self.metrics.is_empty() {
-            all.insert(METRICS, records::encode(&self.metrics)?.into());
+            add(METRICS, records::encode(&self.metrics)?);
         }
         if !self.metadata.is_empty() {
-            all.insert(METADATA, records::encode(&self.metadata)?.into());
+            add(METADATA, records::encode(&self.metadata)?);
         }
         Ok(all)
     }
@@ -246,7 +250,10 @@ impl<'a> Snapshot<'a> {
 
     /// The same snapshot with other tensors, which nobody changes, in the place of the distinct ones: what was tied stays
     /// tied.
-    pub(crate) fn with_tensors<'b>(&self, tensors: BTreeMap<String, Source<'b>>) -> Snapshot<'b> {
+    ///
+    /// # Errors
+    /// What reading a record says that is another checkpoint's.
+    pub(crate) fn with_tensors<'b>(&self, tensors: BTreeMap<String, Source<'b>>) -> Result<Snapshot<'b>> {
         let names: Vec<&String> = self.tensors.keys().collect();
         let mut ties = self.ties.clone();
         for (i, first) in self.firsts().into_iter().enumerate().filter(|(i, first)| i != first) {
@@ -256,15 +263,16 @@ impl<'a> Snapshot<'a> {
         let resolved = ties
             .iter()
             .map(|(name, existing)| (name.clone(), ties.get(existing).unwrap_or(existing).clone()));
-        Snapshot {
+        let drawn = |(name, record): (&String, &Record<'a>)| Ok((name.clone(), record.drawn()?));
+        Ok(Snapshot {
             tensors,
             ties: resolved.collect(),
-            records: self.records.clone(),
+            records: self.records.iter().map(drawn).collect::<Result<_>>()?,
             metadata: self.metadata.clone(),
             metrics: self.metrics.clone(),
             progress: self.progress,
             volatile: false,
-        }
+        })
     }
 }
 

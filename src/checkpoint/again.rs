@@ -1,9 +1,23 @@
-//! A checkpoint as a snapshot again, to write it otherwise: with another codec, or without what is damaged. Tensors are
-//! read one at a time when the snapshot is written; records keep their bytes.
+//! A checkpoint as a snapshot again, to write it otherwise: with another codec, or without what is damaged. Tensors and
+//! records are read one at a time when the snapshot is written.
 
 use super::{Checkpoint, TensorInfo};
 use crate::error::{Error, ErrorKind, Result};
-use crate::snapshot::{Deferred, Snapshot};
+use crate::snapshot::{Deferred, Record, Snapshot};
+use serde::Serialize;
+
+/// The record of what [`Checkpoint::salvage`] made: a map of `from`, where it was taken from, and `lost`, a text for each thing
+/// that is missing.
+pub const SALVAGED: &str = "tensorkeep.salvaged";
+
+/// Things that are missing and are told one by one: a record has a limit.
+const MOST_LOST: usize = 1000;
+
+#[derive(Serialize)]
+struct Salvaged {
+    from: String,
+    lost: Vec<String>,
+}
 
 impl Checkpoint {
     /// Everything in this checkpoint as a snapshot: tensors, ties, all records, progress, metrics and metadata.
@@ -22,7 +36,7 @@ impl Checkpoint {
     }
 
     /// What of this checkpoint verifies, as a snapshot, and the errors of what does not. A tensor is in it whole or not
-    /// at all. Reads every byte.
+    /// at all. Reads every byte. The snapshot says what it is by a record named [`SALVAGED`].
     ///
     /// # Errors
     /// Only what is not about one tensor or record: nothing is given up for one bad chunk or one bad sector.
@@ -40,14 +54,22 @@ impl Checkpoint {
             };
             lost.extend(intact.and_then(|()| self.copy_tensor(&info, &mut snapshot)).err());
         }
+        let mut lost_in_words: Vec<String> = lost.iter().take(MOST_LOST).map(ToString::to_string).collect();
+        if lost.len() > MOST_LOST {
+            lost_in_words.push(format!("and {} more", lost.len() - MOST_LOST));
+        }
+        let salvaged = Salvaged { from: self.name().to_owned(), lost: lost_in_words };
+        snapshot.records.remove(SALVAGED);
+        snapshot.insert_record(SALVAGED.to_owned(), &salvaged)?;
         Ok((snapshot, lost))
     }
 
-    fn copy_record(&self, name: &str, snapshot: &mut Snapshot<'_>) -> Result<()> {
+    fn copy_record<'c>(&'c self, name: &'c str, snapshot: &mut Snapshot<'c>) -> Result<()> {
         let bytes = self.record_bytes(name)?;
         crate::format::records::check(&bytes)
             .map_err(|error| error.in_record(name).in_object(self.name()))?;
-        snapshot.records.insert(name.to_owned(), bytes.to_vec());
+        let record = Record::deferred(&bytes, move || self.record_bytes(name));
+        snapshot.records.insert(name.to_owned(), record);
         Ok(())
     }
 
@@ -114,7 +136,12 @@ mod tests {
         assert_eq!(lost.len(), 2, "{lost:?}");
         let saved = Checkpoint::from_bytes(&snapshot.to_bytes(&WriteOptions::new()).unwrap()).unwrap();
         assert_eq!(saved.names().collect::<Vec<_>>(), ["a"]);
-        assert_eq!(saved.records().len(), 3);
+        let salvaged = saved.record_value(SALVAGED).unwrap().to_string();
+        assert!(salvaged.contains("tensor b") && salvaged.contains("from:"), "{salvaged}");
+        assert_eq!(saved.records().len(), 4);
+        // Salvaged again, it says so once.
+        let (again, lost) = saved.salvage().unwrap();
+        assert!(lost.is_empty() && again.encoded_records().unwrap().len() == 4);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct TensorInfo<'c> {
     pub offset: u64,
     /// Number of chunks.
     pub chunks: usize,
+    /// Raw bytes of each chunk but the last, which may have fewer.
+    pub chunk_len: u64,
     /// Whether it is stored as it is, in one piece that can be mapped.
     pub raw: bool,
     /// The tensor whose bytes these are, when this is a further name.
@@ -202,12 +204,24 @@ impl Checkpoint {
         })
     }
 
-    /// The bytes of a record, verified.
-    pub(super) fn record_bytes(&self, name: &str) -> Result<Buffer> {
-        let number = self.index.records.find(name).ok_or_else(|| {
+    /// The length of a record in bytes, by the index, without touching it.
+    ///
+    /// # Errors
+    /// `NotFound`, with the nearest name.
+    pub fn record_len(&self, name: &str) -> Result<u64> {
+        Ok(self.index.records.columns().byte_len(self.find_record(name)?))
+    }
+
+    fn find_record(&self, name: &str) -> Result<usize> {
+        self.index.records.find(name).ok_or_else(|| {
             let nearest = crate::names::nearest(name, self.records());
             crate::names::not_found("record", name, nearest).in_object(&self.name)
-        })?;
+        })
+    }
+
+    /// The bytes of a record, verified.
+    pub(super) fn record_bytes(&self, name: &str) -> Result<Buffer> {
+        let number = self.find_record(name)?;
         let within = self.within_budget(self.index.records.columns().byte_len(number));
         let read = within.and_then(|_| self.record_buffer(number));
         read.map_err(|error: Error| error.in_record(name).in_object(&self.name))
@@ -388,6 +402,8 @@ fn describe<'c>(table: Columns<'c>, name: &'c str, row: Row, alias_of: Option<&'
         stored_len: table.stored_len(&row),
         offset: row.offset,
         chunks: row.chunks.len(),
+        // OK to shift: validating the index has bounded it.
+        chunk_len: 1 << (row.chunk_log2 & 63),
         raw: table.are_raw(row.chunks),
         shape: table.axes(row.dims).into(),
         alias_of,

@@ -189,7 +189,7 @@ impl Decoder {
         match (codec, filter) {
             (CODEC_RAW, FILTER_NONE) if stored.len() == raw.len() => (self.copy)(stored, raw),
             (CODEC_FILL, FILTER_NONE) if !stored.is_empty() && raw.len().is_multiple_of(stored.len()) => {
-                raw.chunks_exact_mut(stored.len()).for_each(|element| element.copy_from_slice(stored));
+                repeat(stored, raw);
             }
             (CODEC_ZSTD, FILTER_NONE) => self.unframer.fill(stored, raw)?,
             (CODEC_ZSTD, FILTER_PLANES) => {
@@ -216,6 +216,22 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+}
+
+/// Fills `raw` with one element, by pieces that double: a copy for each element is as slow as the element is short.
+fn repeat(element: &[u8], raw: &mut [u8]) {
+    if let [byte] = element {
+        return raw.fill(*byte);
+    }
+    // Copied from what a core's nearest cache holds.
+    const PIECE: usize = 16 << 10;
+    let mut done = element.len().min(raw.len());
+    raw[..done].copy_from_slice(&element[..done]);
+    while done < raw.len() {
+        let more = done.min(raw.len() - done).min((PIECE / element.len()).max(1) * element.len());
+        raw.copy_within(..more, done);
+        done += more;
     }
 }
 

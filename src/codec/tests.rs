@@ -33,6 +33,19 @@ fn normals(count: usize) -> Vec<f32> {
 }
 
 #[test]
+fn one_element_fills_a_chunk_of_any_length() {
+    for width in [1, 2, 3, 4, 8, 16, 20_000] {
+        let element: Vec<u8> = (0..width).map(|i| (i % 251 + 1) as u8).collect();
+        for count in [0, 1, 2, 3, 7, 1000, 16_385] {
+            let mut raw = vec![0xEE; width * count];
+            let mut decoder = Decoder::default();
+            decoder.decode(CODEC_FILL, FILTER_NONE, &element, &mut raw, Dtype::Opaque).unwrap();
+            assert!(raw.chunks(width).all(|found| found == element), "{width} {count}");
+        }
+    }
+}
+
+#[test]
 fn each_kind_of_bytes_goes_its_own_way() {
     let floats = normals(40_000);
     let halves: Vec<half::bf16> = floats.iter().map(|&value| half::bf16::from_f32(value)).collect();

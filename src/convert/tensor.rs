@@ -90,6 +90,14 @@ impl ForeignTensor {
         }
     }
 
+    /// Bytes of each of these pieces but the last, which may have fewer.
+    pub fn chunk_len(&self) -> usize {
+        match self.place {
+            Place::At(..) => PIECE,
+            Place::Made(_) => self.byte_len,
+        }
+    }
+
     pub(super) fn load(&self) -> Result<Buffer> {
         match &self.place {
             Place::At(blob, offset) => {

@@ -7,8 +7,10 @@ mod blob;
 mod blocks;
 mod folder;
 mod publish;
+mod unfinished;
 mod upload;
 
+pub use unfinished::abandon_unfinished_files;
 pub(crate) use upload::Staged;
 pub use upload::replace_file;
 

@@ -28,7 +28,7 @@ pub(crate) mod vfs;
 
 pub use crate::deadline::CallDeadline;
 pub use decorator::Decorator;
-pub use local::{Local, replace_file};
+pub use local::{Local, abandon_unfinished_files, replace_file};
 pub(crate) use map::PrivateMap;
 pub use map::Unchanging;
 pub use memory::Memory;

@@ -1,4 +1,5 @@
-//! Conversions between float widths, only when asked: to the nearest value, ties to even, the same on every machine.
+//! Conversions between float widths, and of integers into floats, only when asked: to the nearest value, ties to even, the
+//! same on every machine.
 
 use crate::buffer::Buffer;
 use crate::dtype::{Dtype, Element};
@@ -8,8 +9,17 @@ use half::{bf16, f16};
 
 /// Whether a dtype can be converted into another one here.
 pub(super) fn is_possible(from: Dtype, to: Dtype) -> bool {
-    let real = |dtype| matches!(dtype, Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64);
-    real(from) && real(to)
+    is_real(from) && is_real(to)
+}
+
+/// Whether a dtype is of integers, and can be converted into the other one.
+pub(super) fn is_possible_of_integers(from: Dtype, to: Dtype) -> bool {
+    use Dtype::{I8, I16, I32, I64, U8, U16, U32, U64};
+    matches!(from, I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64) && is_real(to)
+}
+
+fn is_real(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64)
 }
 
 /// The tensor in another float width, or itself when the dtype is the same.
@@ -21,8 +31,27 @@ pub(super) fn to(dtype: Dtype, tensor: Tensor<'_>) -> Result<Tensor<'_>> {
         Dtype::F16 => narrow(&tensor, dtype, |value: f16| value.to_f64()),
         Dtype::Bf16 => narrow(&tensor, dtype, |value: bf16| value.to_f64()),
         Dtype::F32 => narrow(&tensor, dtype, |value: f32| f64::from(value)),
+        Dtype::I8 => narrow(&tensor, dtype, |value: i8| f64::from(value)),
+        Dtype::I16 => narrow(&tensor, dtype, |value: i16| f64::from(value)),
+        Dtype::I32 => narrow(&tensor, dtype, |value: i32| f64::from(value)),
+        Dtype::U8 => narrow(&tensor, dtype, |value: u8| f64::from(value)),
+        Dtype::U16 => narrow(&tensor, dtype, |value: u16| f64::from(value)),
+        Dtype::U32 => narrow(&tensor, dtype, |value: u32| f64::from(value)),
+        Dtype::I64 if dtype == Dtype::F64 => convert(&tensor, |value: i64| value as f64, |value| value),
+        Dtype::U64 if dtype == Dtype::F64 => convert(&tensor, |value: u64| value as f64, |value| value),
+        Dtype::I64 => narrow(&tensor, dtype, |value: i64| to_odd_f64(value.unsigned_abs(), value < 0)),
+        Dtype::U64 => narrow(&tensor, dtype, |value: u64| to_odd_f64(value, false)),
         _ => narrow(&tensor, dtype, |value: f64| value),
     }
+}
+
+/// An `f64` that rounds to the same shorter float as the integer does: see [`to_odd`].
+fn to_odd_f64(magnitude: u64, is_negative: bool) -> f64 {
+    let beyond = (64 - magnitude.leading_zeros()).saturating_sub(f64::MANTISSA_DIGITS);
+    let kept = magnitude >> beyond << beyond;
+    // OK to cast: no more digits are left than an f64 has.
+    let odd = f64::from_bits((kept as f64).to_bits() | u64::from(kept != magnitude));
+    if is_negative { -odd } else { odd }
 }
 
 fn narrow<T: Element>(
@@ -113,6 +142,40 @@ mod tests {
         assert_eq!(of(f64::NEG_INFINITY), (f32::NEG_INFINITY, f32::NEG_INFINITY));
         assert_eq!(of(-1e-300).0.to_bits(), (-0.0_f32).to_bits());
         assert!(of(f64::NAN).0.is_nan() && of(f64::NAN).1.is_nan());
+    }
+
+    #[test]
+    fn integers_round_once_on_their_way_into_floats() {
+        let of =
+            |value: i64, dtype| scalar(&to(dtype, Tensor::from_elements(&[1], &[value]).unwrap()).unwrap());
+        for value in [0, 1, -7, 1 << 24, i64::MAX, i64::MIN, (1 << 53) + 1, (1 << 24) + 1] {
+            assert_eq!(of(value, Dtype::F64), value as f64, "{value}");
+            assert_eq!(of(value, Dtype::F32), f64::from(value as f32), "{value}");
+        }
+        // Above a tie of f32 by what an f64 does not hold: rounded twice, it would be the tie.
+        let value = (1_i64 << 60) + (1 << 36) + 1;
+        assert_eq!(of(value, Dtype::F32), f64::from(value as f32));
+        assert_eq!(of(-value, Dtype::F32), f64::from(-value as f32));
+        assert_eq!(
+            (of(2049, Dtype::F16), of(2051, Dtype::F16), of(257, Dtype::Bf16)),
+            (2048.0, 2052.0, 256.0)
+        );
+        assert_eq!(of(65_520, Dtype::F16), f64::INFINITY);
+        let most = to(Dtype::F32, Tensor::from_elements(&[1], &[u64::MAX]).unwrap()).unwrap();
+        assert_eq!(most.scalar::<f32>().unwrap(), u64::MAX as f32);
+        assert!(
+            !is_possible_of_integers(Dtype::I64, Dtype::I32)
+                && !is_possible_of_integers(Dtype::F32, Dtype::I64)
+        );
+    }
+
+    fn scalar(tensor: &Tensor<'_>) -> f64 {
+        match tensor.dtype() {
+            Dtype::F16 => tensor.scalar::<f16>().unwrap().to_f64(),
+            Dtype::Bf16 => tensor.scalar::<bf16>().unwrap().to_f64(),
+            Dtype::F32 => f64::from(tensor.scalar::<f32>().unwrap()),
+            _ => tensor.scalar::<f64>().unwrap(),
+        }
     }
 
     #[test]

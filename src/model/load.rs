@@ -3,6 +3,7 @@
 
 use super::{cast, grouped};
 use crate::checkpoint::Checkpoint;
+use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::nearest;
 use crate::pipeline;
@@ -17,6 +18,7 @@ pub struct LoadOptions {
     allow_unexpected: bool,
     allow_mismatched: bool,
     cast: bool,
+    cast_integers: bool,
     in_place: bool,
 }
 
@@ -41,9 +43,20 @@ impl LoadOptions {
         Self { allow_mismatched: true, ..self }
     }
 
-    /// Floats of another width are converted, rounding to nearest.
+    /// Floats of another width are converted, rounding to the nearest value, ties to even.
     pub fn cast(self) -> Self {
         Self { cast: true, ..self }
+    }
+
+    /// As [`LoadOptions::cast`], and integers become floats too, by the same rounding: a step that was counted in `i64`
+    /// and is counted in `f32` now. Integers become no other integers, and floats none.
+    pub fn cast_integers(self) -> Self {
+        Self { cast: true, cast_integers: true, ..self }
+    }
+
+    fn casts(self, from: Dtype, to: Dtype) -> bool {
+        self.cast
+            && (cast::is_possible(from, to) || self.cast_integers && cast::is_possible_of_integers(from, to))
     }
 
     /// Reads straight into the target instead of into memory for a second copy: the fastest way to resume. Names,
@@ -78,6 +91,8 @@ pub struct Mismatched {
     pub expected: String,
     /// What the checkpoint has.
     pub found: String,
+    /// What would load it all the same, if something does.
+    pub remedy: Option<&'static str>,
 }
 
 impl Checkpoint {
@@ -149,7 +164,7 @@ impl Checkpoint {
                 continue;
             };
             let same_shape = info.shape.iter().map(|&dim| dim as usize).eq(target.shape().iter().copied());
-            let castable = |from| options.cast && cast::is_possible(from, target.dtype());
+            let castable = |from| options.casts(from, target.dtype());
             let same_dtype = info.dtype.is_ok_and(|dtype| dtype == target.dtype() || castable(dtype));
             if same_shape && same_dtype {
                 report.loaded.push(name.clone());
@@ -159,12 +174,22 @@ impl Checkpoint {
                     name: name.clone(),
                     expected: format!("{} {:?}", target.dtype(), target.shape()),
                     found: format!("{found} {:?}", info.shape),
+                    remedy: remedy(info.dtype, target.dtype()).filter(|_| same_shape),
                 });
             }
         }
         report.unexpected = there.into_keys().map(str::to_owned).collect();
         report.loaded.sort_unstable();
         Ok(report)
+    }
+}
+
+/// Which option converts one dtype into another.
+fn remedy(from: Result<Dtype, u16>, to: Dtype) -> Option<&'static str> {
+    match from.ok()? {
+        from if cast::is_possible(from, to) => Some("LoadOptions::cast"),
+        from if cast::is_possible_of_integers(from, to) => Some("LoadOptions::cast_integers"),
+        _ => None,
     }
 }
 
@@ -192,13 +217,22 @@ impl LoadReport {
         let error = Error::new(ErrorKind::Mismatch, format!("the state dict does not fit: {self}"));
         let error = match self.hint(checkpoint, group) {
             Some(hint) => error.help(hint),
-            None if !loads_something => error.help("no name matches: is it the right group and checkpoint?"),
+            None if !loads_something && self.mismatched.is_empty() => {
+                error.help("no name matches: is it the right group and checkpoint?")
+            }
             None => error.help("nothing was changed; allow it by LoadOptions if it is meant"),
         };
         Err(error.in_object(checkpoint.name()))
     }
 
     fn hint(&self, checkpoint: &Checkpoint, group: &str) -> Option<String> {
+        // Where an integer is among them, what casts integers casts the floats, too.
+        let remedies = || self.mismatched.iter().map(|mismatched| mismatched.remedy);
+        if self.missing.is_empty() && remedies().all(|remedy| remedy.is_some()) {
+            if let Some(remedy) = remedies().flatten().max() {
+                return Some(format!("names and shapes match, dtypes do not: {remedy} converts them"));
+            }
+        }
         let missing = self.missing.first()?;
         let elsewhere = checkpoint.names().find_map(|name| {
             let prefix = name.strip_suffix(missing.as_str())?.strip_suffix('/')?;

@@ -27,8 +27,8 @@ pub(super) fn pause(duration: Duration) {
     }
 }
 
-/// A time as `2026-11-28 20:15:03 UTC`.
-pub(super) fn date(seconds_since_1970: u64) -> String {
+/// A time in seconds since 1970, as checkpoints and attempts record it, as `2026-11-28 20:15:03 UTC`.
+pub fn date(seconds_since_1970: u64) -> String {
     const DAY: u64 = 86_400;
     let (days, second) = (seconds_since_1970 / DAY, seconds_since_1970 % DAY);
     // Howard Hinnant, "chrono-compatible low-level date algorithms".

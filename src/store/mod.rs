@@ -33,6 +33,7 @@ mod tiers;
 
 pub use background::WhenFull;
 pub use catalog::{Info, Reader};
+pub use clock::date;
 pub use copy::Copied;
 pub use cost::Cost;
 pub use gc::{Collected, Collection};

@@ -61,7 +61,7 @@ impl Staging {
             Ok((name.to_owned(), copied.into_source()?))
         });
         let sources = sources.collect::<Result<_>>()?;
-        Ok(snapshot.with_tensors(sources))
+        snapshot.with_tensors(sources)
     }
 
     /// The smallest free buffer that is large enough, or a new one.

@@ -1,10 +1,10 @@
-//! Cuts tensors and records into chunks, and reads each chunk's bytes once. Deferred tensors are drawn one at a time, and
+//! Cuts tensors and records into chunks, and reads each chunk's bytes once. Deferred ones are drawn one at a time, and
 //! a drawn one is kept alive until its last chunk is encoded.
 
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::snapshot::{Drawn, Fill, Source};
+use crate::snapshot::{Drawn, Fill, Record, Source};
 use crate::tensor::Tensor;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, btree_map};
@@ -77,7 +77,7 @@ pub(super) struct Start<'s> {
 /// Cuts tensors, then records, into chunks; draws deferred tensors one at a time.
 pub(super) struct Jobs<'s, 'a> {
     tensors: std::slice::Iter<'s, (&'s str, &'s Source<'a>)>,
-    records: btree_map::Iter<'s, &'s str, Cow<'s, [u8]>>,
+    records: btree_map::Iter<'s, &'s str, Cow<'s, Record<'a>>>,
     chunk_log2: u8,
     /// Whether tensors that are lent may change.
     volatile: bool,
@@ -97,7 +97,7 @@ struct Current<'s> {
 impl<'s, 'a: 's> Jobs<'s, 'a> {
     pub(super) fn new(
         tensors: &'s [(&'s str, &'s Source<'a>)],
-        records: &'s BTreeMap<&'s str, Cow<'s, [u8]>>,
+        records: &'s BTreeMap<&'s str, Cow<'s, Record<'a>>>,
         chunk_log2: u8,
         volatile: bool,
     ) -> Self {
@@ -112,12 +112,17 @@ impl<'s, 'a: 's> Jobs<'s, 'a> {
             let copied = self.volatile;
             return Ok(Some(Current { name, dtype, bytes, copied, len, at: 0, start: Some(start) }));
         }
-        Ok(self.records.next().map(|(name, bytes)| {
-            let len = bytes.len();
-            let start = Start { table: 1, shape: Cow::Owned(vec![len]), byte_len: len as u64 };
-            let bytes = Bytes::Borrowed(bytes);
-            Current { name, dtype: Dtype::Opaque, bytes, copied: false, len, at: 0, start: Some(start) }
-        }))
+        let Some((name, record)) = self.records.next() else { return Ok(None) };
+        let len = record.len();
+        let bytes = match &**record {
+            Record::Here(bytes) => Bytes::Borrowed(bytes),
+            Record::Deferred(record) => {
+                let bytes = record.draw().map_err(|error| error.in_record(*name))?;
+                Bytes::Held(Arc::new(Tensor::owned(Dtype::Opaque, &[len], bytes)?))
+            }
+        };
+        let start = Start { table: 1, shape: Cow::Owned(vec![len]), byte_len: len as u64 };
+        Ok(Some(Current { name, dtype: Dtype::Opaque, bytes, copied: false, len, at: 0, start: Some(start) }))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::format::index::{self, SECTION_ALIASES, SECTION_RECORDS, SECTION_TENSO
 use crate::format::limits::Limits;
 use crate::format::{self, crc32, extent_align};
 use crate::pipeline::{self, Output};
-use crate::snapshot::{Snapshot, Source};
+use crate::snapshot::{Record, Snapshot, Source};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ const ENCODED_HERE: usize = 16 << 10;
 /// Names, order and ties of one file, within the limits. Everything is decided here; the rest only follows.
 pub(crate) struct Plan<'s, 'a> {
     tensors: Vec<(&'s str, &'s Source<'a>)>,
-    records: BTreeMap<&'s str, Cow<'s, [u8]>>,
+    records: BTreeMap<&'s str, Cow<'s, Record<'a>>>,
     aliases: Aliases,
     /// Whether tensors that are lent may change.
     volatile: bool,
@@ -51,7 +51,7 @@ impl<'s, 'a> Plan<'s, 'a> {
     ) -> Result<Self> {
         options.check()?;
         let mut records = snapshot.encoded_records()?;
-        records.extend(extra.iter().map(|(name, bytes)| (*name, Cow::from(bytes))));
+        records.extend(extra.iter().map(|(name, bytes)| (*name, Cow::Owned(Record::Here(bytes.clone())))));
         let mut tensors: Vec<(&str, &Source<'a>)> = Vec::with_capacity(snapshot.tensors.len());
         let mut aliases = Aliases::new();
         // The place of each tensor in the file, or of the one that it is tied to.
@@ -114,9 +114,9 @@ impl<'s, 'a> Plan<'s, 'a> {
             add(&source.dtype().id().to_le_bytes());
             source.shape().iter().for_each(|&dim| add(&(dim as u64).to_le_bytes()));
         }
-        for (name, bytes) in &self.records {
+        for (name, record) in &self.records {
             add(name.as_bytes());
-            add(&crc32(bytes).to_le_bytes());
+            add(&record.crc32().to_le_bytes());
         }
         hash.to_le_bytes()
     }
@@ -143,7 +143,8 @@ impl<'s, 'a> Plan<'s, 'a> {
             .iter()
             .map(|(name, source)| entry(name, source.shape().len(), source.byte_len() as u64))
             .sum();
-        let records: u64 = self.records.iter().map(|(name, bytes)| entry(name, 1, bytes.len() as u64)).sum();
+        let records: u64 =
+            self.records.iter().map(|(name, record)| entry(name, 1, record.len() as u64)).sum();
         let aliases: usize = self.aliases.keys().map(|name| 2 * (name.len() + 8)).sum();
         tensors + records + aliases as u64 + 4 * format::PAGE
     }

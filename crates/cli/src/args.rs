@@ -1,8 +1,12 @@
 //! The command line's grammar: verbs, flags, help. Knows nothing of what they do.
 
+use crate::budget;
 use crate::exit;
+use crate::units;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Look at, compare, verify and convert tensorkeep checkpoints.
 ///
@@ -13,7 +17,7 @@ use std::path::PathBuf;
 #[derive(Parser, Debug)]
 #[command(name = "tensorkeep", version, after_help = exit::HELP)]
 pub struct Args {
-    /// Machine-readable output: one JSON document on stdout
+    /// Machine-readable output: one JSON document on stdout, errors too; one a line for `watch`. See docs/json.md
     #[arg(long, global = true)]
     pub json: bool,
     #[command(subcommand)]
@@ -22,15 +26,15 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 pub enum Verb {
-    /// The checkpoints of a run: step, age, size, metrics, why saved, why kept, state
+    /// The checkpoints of a run: step, age, size, metrics, why saved, why kept, state; or the runs in a folder
     Ls {
-        /// The run's folder or URL
-        run: String,
+        /// The run's folder or URL, or a folder of runs
+        run: OsString,
     },
     /// One checkpoint: its tensors as a tree, and its records
     Show(Show),
     /// Numbers of each tensor: min, max, mean, std, norm, zeros, NaN, Inf, histogram
-    Stats(Selected),
+    Stats(Stats),
     /// Verify a file, or every checkpoint of a run
     Verify(Verify),
     /// Compare two checkpoints; exit code 1 when a tensor differs
@@ -40,35 +44,37 @@ pub enum Verb {
     /// Why a checkpoint is kept or when it goes, and what a resume would choose
     Why {
         /// RUN@step, or RUN for the newest
-        target: String,
+        target: OsString,
     },
     /// Delete what a retention policy no longer protects; without rules, the run's own
     Gc(Gc),
     /// Protect a checkpoint from rotation
     Pin {
-        /// RUN@step
-        target: String,
+        /// RUN@step, or RUN for the newest
+        target: OsString,
     },
     /// Take the protection away
     Unpin {
-        /// RUN@step
-        target: String,
+        /// RUN@step, or RUN for the newest
+        target: OsString,
     },
     /// One tensor, or a slice of it, as a .npy file
     Get(Get),
     /// Copy a checkpoint or a whole run, verified on the way
     Cp {
         /// A file, a RUN (all its checkpoints) or RUN@… (one)
-        source: String,
-        /// A file for a file, a run (a folder or a URL) for a run or one of its checkpoints
-        target: String,
+        source: OsString,
+        /// A run (a folder or a URL), made where missing, for a run or one of its checkpoints; a file for a file, and for
+        /// one checkpoint if it ends in .tkeep
+        target: OsString,
         /// Replace a file that exists, and put checkpoints of another run beside those of a run
         #[arg(long)]
         force: bool,
     },
     /// Write a checkpoint again with another codec
     Repack {
-        target: String,
+        /// A file, or RUN[@step|latest|best:METRIC:min|max]
+        target: OsString,
         #[command(flatten)]
         output: Output,
         /// How tensors and records are stored
@@ -76,8 +82,12 @@ pub enum Verb {
         codec: CodecName,
     },
     /// Every intact tensor and record out of a damaged file
+    ///
+    /// What is where stands at the end of a file, twice: one that was cut short, by a copy that was interrupted, has no
+    /// such list, and nothing can be taken out of it.
     Salvage {
-        target: String,
+        /// A file, or RUN[@step|latest|best:METRIC:min|max]
+        target: OsString,
         #[command(flatten)]
         output: Output,
     },
@@ -88,7 +98,8 @@ pub enum Verb {
     },
     /// A run as it grows: a line for each new checkpoint
     Watch {
-        run: String,
+        /// The run's folder or URL
+        run: OsString,
         /// Seconds between two looks
         #[arg(long, default_value_t = 2.0)]
         interval: f64,
@@ -98,7 +109,8 @@ pub enum Verb {
     },
     /// A run as one HTML page
     Report {
-        run: String,
+        /// The run's folder or URL
+        run: OsString,
         #[command(flatten)]
         output: Output,
         /// Two steps to compare, A:B; without it the first and the newest
@@ -107,8 +119,8 @@ pub enum Verb {
     },
     /// A foreign file as a checkpoint, or as a file of another format, by the output's extension
     Import {
-        /// safetensors or an index of shards, .npy, .npz, .pt, GGUF
-        source: String,
+        /// safetensors or an index of shards, .npy, .npz, .pt, a folder of torch's distributed checkpoints, GGUF
+        source: OsString,
         #[command(flatten)]
         options: Conversion,
         /// How a checkpoint's tensors and records are stored
@@ -118,7 +130,7 @@ pub enum Verb {
     /// A checkpoint, or a foreign file, as safetensors, .npz or .npy, by the output's extension
     Export {
         /// A file, or RUN[@step|latest|best:METRIC:min|max]
-        target: String,
+        target: OsString,
         #[command(flatten)]
         options: Conversion,
     },
@@ -132,7 +144,7 @@ pub enum Verb {
 
 #[derive(Group, Debug)]
 pub struct Output {
-    /// Where to write
+    /// Where to write; for `report`, - is stdout
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     /// Replace it if it exists
@@ -148,17 +160,43 @@ pub struct Conversion {
     #[arg(long)]
     pub allow_loss: bool,
     /// Several safetensors files and their index, each of at most so many bytes of tensors: 5GB, 2GiB
-    #[arg(long, value_name = "SIZE")]
-    pub max_shard_size: Option<String>,
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    pub max_shard_size: Option<u64>,
+    #[command(flatten)]
+    pub budget: Budget,
 }
 
 #[derive(Group, Debug)]
 pub struct Selected {
     /// A file, or RUN[@step|latest|best:METRIC:min|max]
-    pub target: String,
+    pub target: OsString,
     /// Only tensors of this pattern; * and ? as in a shell
     #[arg(long, value_name = "GLOB")]
     pub only: Option<String>,
+    #[command(flatten)]
+    pub budget: Budget,
+}
+
+#[derive(Group, Clone, Copy, Debug)]
+pub struct Budget {
+    /// The most that a file may unfold to: its tensors' values together, and each record in memory
+    ///
+    /// A small file can legally claim to hold terabytes. Without this, values may be 16 GiB and 64 times the file, and a
+    /// record 256 MiB; what is beyond is told, by exit code 8.
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    budget: Option<u64>,
+}
+
+impl Budget {
+    pub fn get(self) -> budget::Budget {
+        budget::Budget(self.budget)
+    }
+}
+
+#[derive(Group, Debug)]
+pub struct Stats {
+    #[command(flatten)]
+    pub selected: Selected,
 }
 
 #[derive(Group, Debug)]
@@ -204,7 +242,7 @@ impl From<CodecName> for tensorkeep::Codec {
 #[derive(Group, Debug)]
 pub struct Verify {
     /// A file, RUN (all its checkpoints), or RUN@… (one)
-    pub target: String,
+    pub target: OsString,
     /// Only header, footer, index and records
     #[arg(long, conflicts_with = "deep")]
     pub quick: bool,
@@ -214,40 +252,50 @@ pub struct Verify {
     /// Take the mark of damage off checkpoints of a run that verify: an object store may have answered wrongly once
     #[arg(long, conflicts_with = "quick")]
     pub heal_marks: bool,
+    #[command(flatten)]
+    pub budget: Budget,
 }
 
 #[derive(Group, Debug)]
 pub struct Diff {
-    pub left: String,
-    pub right: String,
+    /// A file, or RUN[@step|latest|best:METRIC:min|max]
+    pub left: OsString,
+    /// Likewise
+    pub right: OsString,
     /// Only tensors of this pattern
     #[arg(long, value_name = "GLOB")]
     pub only: Option<String>,
     /// Close is: |a - b| <= atol + rtol * |b|
-    #[arg(long, default_value_t = 1e-5)]
+    #[arg(long, default_value_t = 1e-5, value_parser = units::tolerance, allow_negative_numbers = true)]
     pub rtol: f64,
     /// See --rtol
-    #[arg(long, default_value_t = 1e-8)]
+    #[arg(long, default_value_t = 1e-8, value_parser = units::tolerance, allow_negative_numbers = true)]
     pub atol: f64,
     /// List equal tensors too
     #[arg(long)]
     pub all: bool,
+    #[command(flatten)]
+    pub budget: Budget,
 }
 
 #[derive(Group, Debug)]
 pub struct History {
-    pub run: String,
+    /// The run's folder or URL
+    pub run: OsString,
     /// Only this metric
     #[arg(long)]
     pub metric: Option<String>,
     /// The numbers of this tensor in each checkpoint
     #[arg(long)]
     pub tensor: Option<String>,
+    #[command(flatten)]
+    pub budget: Budget,
 }
 
 #[derive(Group, Debug)]
 pub struct Gc {
-    pub run: String,
+    /// The run's folder or URL
+    pub run: OsString,
     /// Say what would go and delete nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -273,22 +321,25 @@ pub struct Gc {
     #[arg(long, value_name = "N")]
     pub keep_every_epochs: Option<u64>,
     /// Keep what is younger: 90s, 15m, 12h, 7d
-    #[arg(long, value_name = "AGE")]
-    pub keep_younger_than: Option<String>,
+    #[arg(long, value_name = "AGE", value_parser = units::age)]
+    pub keep_younger_than: Option<Duration>,
     /// Keep the newest that fit into so many bytes: 500MiB, 20GiB
-    #[arg(long, value_name = "SIZE")]
-    pub keep_within: Option<String>,
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    pub keep_within: Option<u64>,
 }
 
 #[derive(Group, Debug)]
 pub struct Get {
-    pub target: String,
+    /// A file, or RUN[@step|latest|best:METRIC:min|max]
+    pub target: OsString,
     /// A tensor, with an optional slice: fc.weight, fc.weight[3], fc.weight[0:10,5]
     pub tensor: String,
-    /// A .npy file to write; without it the values are printed
+    /// A .npy file to write, or text where it ends in .txt; - is stdout. Without it the first values are printed
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Replace it if it exists
     #[arg(long)]
     pub force: bool,
+    #[command(flatten)]
+    pub budget: Budget,
 }

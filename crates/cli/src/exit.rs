@@ -5,7 +5,7 @@ use tensorkeep::{Error, ErrorKind};
 
 /// The codes, for `--help`.
 pub const HELP: &str = "Exit codes: 0 ok, 1 the answer is no, 2 usage, 3 not found, 4 damaged or hostile, 5 locked, \
-6 input or output failed, 7 written by a newer version";
+6 input or output failed, 7 written by a newer version, 8 whole but not for this tool: unsupported, or beyond --budget";
 
 /// How a run of the command line ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +26,33 @@ pub enum Exit {
     Io = 6,
     /// A newer version wrote it.
     NewerVersion = 7,
+    /// Nothing is wrong with the bytes, and this version, or this budget, cannot read them.
+    Unsupported = 8,
+}
+
+impl Exit {
+    /// How a verb ends that showed what it could: by the worst of what it could not. Damage is worse than what is only not
+    /// supported, and both are worse than any answer.
+    pub fn worst(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let rank = |exit: &Self| match exit {
+            Self::Ok => 0,
+            Self::No => 1,
+            Self::Unsupported => 2,
+            Self::NewerVersion => 3,
+            _ => 4,
+        };
+        errors.into_iter().max_by_key(rank)
+    }
 }
 
 impl From<&Error> for Exit {
     fn from(error: &Error) -> Self {
         match error.kind() {
             ErrorKind::NotFound => Self::NotFound,
-            ErrorKind::Damaged | ErrorKind::Foreign | ErrorKind::LimitExceeded => Self::Damaged,
+            ErrorKind::Damaged | ErrorKind::Foreign => Self::Damaged,
             ErrorKind::Locked | ErrorKind::Fenced | ErrorKind::Busy => Self::Locked,
-            ErrorKind::NewerVersion | ErrorKind::Unsupported => Self::NewerVersion,
+            ErrorKind::NewerVersion => Self::NewerVersion,
+            ErrorKind::Unsupported | ErrorKind::LimitExceeded => Self::Unsupported,
             ErrorKind::Invalid => Self::Usage,
             ErrorKind::Mismatch | ErrorKind::AlreadyExists => Self::No,
             _ => Self::Io,
@@ -45,5 +63,17 @@ impl From<&Error> for Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_outranks_what_is_only_unsupported() {
+        assert_eq!(Exit::worst([Exit::No, Exit::Unsupported, Exit::Damaged, Exit::Ok]), Some(Exit::Damaged));
+        assert_eq!(Exit::worst([Exit::Unsupported, Exit::No]), Some(Exit::Unsupported));
+        assert_eq!(Exit::worst([]), None);
     }
 }

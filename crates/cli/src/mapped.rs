@@ -2,19 +2,20 @@
 //! promise that mapping rests on, and how this process ends when the kernel cannot give what is mapped.
 #![expect(unsafe_code, reason = "mapping rests on a promise, and fails by a signal; see SAFETY")]
 
+use crate::budget::Budget;
 use crate::exit::Exit;
 use crate::place::Place;
 use signal_hook::consts::SIGBUS;
 use signal_hook::low_level;
 use std::sync::Once;
 use tensorkeep::engine::Unchanging;
-use tensorkeep::{OpenOptions, Reader, Result};
+use tensorkeep::{Reader, Result};
 
 /// The checkpoints of a run: mapped in a folder, read elsewhere.
 ///
 /// # Errors
 /// As [`Place::open`].
-pub fn reader(place: &Place) -> Result<Reader> {
+pub fn reader(place: &Place, budget: Budget) -> Result<Reader> {
     let engine = place.open()?;
     let promise = place.folder().map(|_| {
         end_with_words();
@@ -23,7 +24,7 @@ pub fn reader(place: &Place) -> Result<Reader> {
         // run's files by hand breaks that. Files that are named by their own paths may be anybody's, and are not mapped.
         unsafe { Unchanging::assume() }
     });
-    Ok(Reader::with(engine, OpenOptions::new(), promise))
+    Ok(Reader::with(engine, budget.options(), promise))
 }
 
 const WORDS: &[u8] =
@@ -64,7 +65,7 @@ mod tests {
             let name = tensorkeep::Name { attempt: 1, step: 1 };
             let file = path.join(format!("{name}.tkeep"));
             snapshot.save(&file).unwrap();
-            let checkpoint = reader(&Place::new(path.to_str().unwrap())).unwrap().open(1).unwrap();
+            let checkpoint = reader(&Place::new(&path), Budget::default()).unwrap().open(1).unwrap();
             std::fs::File::options().write(true).open(&file).unwrap().set_len(4096).unwrap();
             std::fs::remove_dir_all(&path).unwrap();
             let touched = checkpoint.tensor("t").map(drop);

@@ -1,11 +1,6 @@
-//! Names of tensors: which are wanted, and the order people expect: `layer.2` before `layer.10`.
+//! The order of names that people expect: `layer.2` before `layer.10`.
 
 use std::cmp::Ordering;
-
-/// Whether a name is wanted: all are, without a pattern.
-pub fn wanted(only: Option<&str>, name: &str) -> bool {
-    only.is_none_or(|pattern| tensorkeep::name_matches(pattern, name))
-}
 
 /// Numbers within names by value, everything else by byte. Allocates nothing: it sorts hundreds of thousands.
 pub fn natural(a: &str, b: &str) -> Ordering {

@@ -1,7 +1,7 @@
 //! Elements as numbers, a block at a time. Owns: turning the bytes of every dtype into f32 where that is exact, else
 //! into f64. Complex numbers are their two components.
 
-use tensorkeep::Dtype;
+use tensorkeep::{Dtype, Error, ErrorKind, Result};
 
 /// Elements in a block: its numbers stay in the processor's nearest caches from being made to being summed, and ending a block
 /// costs little beside it.
@@ -98,6 +98,43 @@ pub fn double_block<'b>(dtype: Dtype, bytes: &'b [u8], room: &'b mut [f64; BLOCK
     room
 }
 
+/// Numbers of at most a block of bytes of any real dtype, as f64.
+pub fn widened_block<'b>(
+    dtype: Dtype,
+    table: Option<&[f32; 256]>,
+    bytes: &[u8],
+    room: &'b mut [f64; BLOCK],
+) -> &'b [f64] {
+    let room = &mut room[..bytes.len() / dtype.size()];
+    match Kind::of(dtype) {
+        Some(Kind::Single(dtype)) => {
+            let mut singles_room = [0.0; BLOCK];
+            let found = single_block(dtype, table, bytes, &mut singles_room);
+            room.iter_mut().zip(found).for_each(|(wide, &single)| *wide = f64::from(single));
+        }
+        Some(Kind::Double(dtype)) => doubles(dtype, bytes, room),
+        None => {}
+    }
+    room
+}
+
+/// Refuses a truth value that is none, in bytes of which the first has the offset `offset` in its tensor.
+///
+/// # Errors
+/// `Damaged`.
+pub fn check_bools(dtype: Dtype, offset: u64, bytes: &[u8]) -> Result<()> {
+    if dtype != Dtype::Bool {
+        return Ok(());
+    }
+    // Without a branch for each byte, which is what keeps it at memory's speed.
+    if bytes.iter().fold(0, |all, byte| all | byte) <= 1 {
+        return Ok(());
+    }
+    let at = bytes.iter().position(|&byte| byte > 1).unwrap_or(0);
+    let what = format!("element {} of a tensor of bool", offset + at as u64);
+    Err(Error::new(ErrorKind::Damaged, what).expected("0 or 1").found(bytes[at]))
+}
+
 /// Fills `out` with the numbers of `bytes`; both are of the same number of elements.
 pub fn singles(dtype: Dtype, table: Option<&[f32; 256]>, bytes: &[u8], out: &mut [f32]) {
     match dtype {
@@ -135,9 +172,8 @@ fn each<const N: usize, T>(bytes: &[u8], out: &mut [T], number: impl Fn([u8; N])
     out.iter_mut().zip(chunks).for_each(|(out, chunk)| *out = number(*chunk));
 }
 
-/// Any one number, for printing.
+/// Any one number, for printing; it reads back as the same number of its dtype.
 pub fn one(dtype: Dtype, bytes: &[u8]) -> String {
-    let text = |value: f64| format!("{value}");
     match (dtype, Kind::of(dtype)) {
         (Dtype::U64, _) if bytes.len() == 8 => {
             u64::from_le_bytes(bytes.try_into().unwrap_or_default()).to_string()
@@ -149,20 +185,27 @@ pub fn one(dtype: Dtype, bytes: &[u8]) -> String {
         (Dtype::C64 | Dtype::C128, _) => {
             let (real, imaginary) = bytes.split_at(bytes.len() / 2);
             let part = if dtype == Dtype::C64 { Dtype::F32 } else { Dtype::F64 };
-            format!("{}+{}i", one(part, real), one(part, imaginary))
+            let imaginary = one(part, imaginary);
+            let sign = if imaginary.starts_with('-') { "" } else { "+" };
+            format!("{}{sign}{imaginary}i", one(part, real))
         }
         (_, Some(Kind::Single(_))) => {
             let mut out = [0.0];
             singles(dtype, table(dtype).as_deref(), bytes, &mut out);
-            out[0].to_string()
+            shorter(out[0].to_string(), || format!("{:e}", out[0]))
         }
         (_, Some(Kind::Double(_))) => {
             let mut out = [0.0];
             doubles(dtype, bytes, &mut out);
-            text(out[0])
+            shorter(out[0].to_string(), || format!("{:e}", out[0]))
         }
         (_, None) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
+}
+
+/// Digits as people write them, unless an exponent spares a line of zeros.
+fn shorter(plain: String, with_exponent: impl FnOnce() -> String) -> String {
+    if plain.len() <= 20 { plain } else { with_exponent() }
 }
 
 #[cfg(test)]
@@ -185,12 +228,25 @@ mod tests {
     }
 
     #[test]
+    fn a_truth_value_that_is_none_is_damage_at_its_element() {
+        assert!(check_bools(Dtype::Bool, 0, &[0, 1, 1]).is_ok());
+        assert!(check_bools(Dtype::U8, 0, &[2]).is_ok());
+        let error = check_bools(Dtype::Bool, 10, &[0, 1, 2]).unwrap_err();
+        assert!(error.kind() == ErrorKind::Damaged && error.to_string().contains("element 12"), "{error}");
+    }
+
+    #[test]
     fn one_number_of_each_kind_prints() {
         assert_eq!(one(Dtype::F32, &1.5_f32.to_le_bytes()), "1.5");
         assert_eq!(one(Dtype::U64, &u64::MAX.to_le_bytes()), u64::MAX.to_string());
         assert_eq!(one(Dtype::Bf16, &[0xC0, 0x3F]), "1.5");
         assert_eq!(one(Dtype::Bool, &[1]), "true");
         assert_eq!(one(Dtype::C64, &[0; 8]), "0+0i");
+        let complex = |re: f32, im: f32| one(Dtype::C64, &[re.to_le_bytes(), im.to_le_bytes()].concat());
+        assert_eq!((complex(1.0, -2.0), complex(f32::NAN, -0.0)), ("1-2i".to_owned(), "NaN-0i".to_owned()));
+        let double = |value: f64| one(Dtype::F64, &value.to_le_bytes());
+        assert_eq!([9e307, 5e-324, 0.1, 1e15].map(double), ["9e307", "5e-324", "0.1", "1000000000000000"]);
+        assert_eq!(one(Dtype::F32, &f32::MAX.to_le_bytes()), "3.4028235e38");
         assert_eq!(one(Dtype::Opaque, &[255]), "ff");
     }
 }

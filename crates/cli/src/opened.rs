@@ -1,9 +1,9 @@
 //! What is looked at: a checkpoint of ours, or a foreign file. Owns: one face for both, for the verbs that only look.
 
+use crate::numbers;
 use std::ops::Range;
-use std::path::Path;
 use tensorkeep::convert::Foreign;
-use tensorkeep::{Checkpoint, Dtype, Error, ErrorKind, Result, Scratch, Tensor, Value};
+use tensorkeep::{Checkpoint, Dtype, Error, ErrorKind, Result, Scratch, Value};
 
 /// An open file.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Meta {
     pub byte_len: u64,
     pub stored_len: u64,
     pub chunks: usize,
+    /// Bytes of each chunk but the last.
+    pub chunk_len: u64,
     /// Where it lies; None in a foreign file.
     pub offset: Option<u64>,
     pub raw: bool,
@@ -38,9 +40,14 @@ impl Meta {
         format!("[{}]", dims.join(", "))
     }
 
-    /// Elements, ours of unknown dtype counted as bytes.
+    /// Bytes of an element, ours of unknown dtype counted as bytes.
+    pub fn width(&self) -> u64 {
+        self.dtype.map_or(1, |dtype| dtype.size() as u64)
+    }
+
+    /// Elements.
     pub fn count(&self) -> u64 {
-        self.byte_len / self.dtype.map_or(1, |dtype| dtype.size() as u64)
+        self.byte_len / self.width()
     }
 
     pub fn storage_text(&self) -> String {
@@ -54,17 +61,6 @@ impl Meta {
 }
 
 impl Opened {
-    /// Opens a file of any format that is known, told by its content.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::open`] and [`Foreign::open`].
-    pub fn file(path: &Path) -> Result<Self> {
-        match Foreign::sniff(path)? {
-            Some(_) => Foreign::open(path).map(Self::Foreign),
-            None => Checkpoint::open(path).map(Self::Own),
-        }
-    }
-
     pub fn name(&self) -> &str {
         match self {
             Self::Own(checkpoint) => checkpoint.name(),
@@ -79,42 +75,80 @@ impl Opened {
         }
     }
 
-    /// All tensors that a pattern wants.
-    pub fn tensors(&self, only: Option<&str>) -> Vec<Meta> {
-        let mut metas = match self {
+    /// All tensors.
+    pub fn tensors(&self) -> Vec<Meta> {
+        match self {
             Self::Own(checkpoint) => own(checkpoint),
             Self::Foreign(foreign) => theirs(foreign),
-        };
-        metas.retain(|meta| crate::names::wanted(only, &meta.name));
-        metas
+        }
     }
 
-    /// As [`Checkpoint::visit_chunks_with`].
+    /// All tensors that a pattern wants; without one all, also none.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none that it wants.
+    pub fn wanted(&self, only: Option<&str>) -> Result<Vec<Meta>> {
+        let all = self.tensors();
+        let Some(pattern) = only else { return Ok(all) };
+        let (wanted, others): (Vec<Meta>, Vec<Meta>) =
+            all.into_iter().partition(|meta| tensorkeep::name_matches(pattern, &meta.name));
+        if !wanted.is_empty() {
+            return Ok(wanted);
+        }
+        let names = others.iter().map(|meta| meta.name.as_str());
+        let error = Error::new(ErrorKind::NotFound, format!("no tensor matches {pattern:?}"));
+        let error = match tensorkeep::nearest_name(pattern, names) {
+            Some(like) => error.help(format!("did you mean {like:?}?")),
+            None => {
+                error.help("* stands for any text and ? for one character; `tensorkeep show` lists the names")
+            }
+        };
+        Err(error.in_object(self.name()))
+    }
+
+    /// What is known of one tensor.
+    ///
+    /// # Errors
+    /// `NotFound`, with the nearest name.
+    pub fn meta(&self, name: &str) -> Result<Meta> {
+        let found = match self {
+            Self::Own(checkpoint) => checkpoint.info(name).map(own_meta)?,
+            Self::Foreign(foreign) => match foreign.tensors().iter().find(|tensor| tensor.name == name) {
+                Some(tensor) => their_meta(tensor),
+                // Says which name is nearest, and reads nothing.
+                None => {
+                    let nothing = || Error::new(ErrorKind::NotFound, format!("no tensor {name:?}"));
+                    return Err(foreign.tensor(name).err().unwrap_or_else(nothing));
+                }
+            },
+        };
+        Ok(found)
+    }
+
+    /// As [`Checkpoint::visit_chunks_with`]; and a truth value that is none is damage, because its bytes are viewed here.
     pub fn visit(
         &self,
-        name: &str,
+        meta: &Meta,
         chunks: Range<usize>,
         scratch: &mut Scratch,
-        visit: impl FnMut(u64, &[u8]) -> Result<()>,
+        mut visit: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        match self {
-            Self::Own(checkpoint) => checkpoint.visit_chunks_with(name, chunks, scratch, visit),
-            Self::Foreign(foreign) => foreign.visit_chunks_with(name, chunks, scratch, visit),
-        }
-    }
-
-    pub fn tensor(&self, name: &str) -> Result<Tensor<'_>> {
-        match self {
-            Self::Own(checkpoint) => checkpoint.tensor(name),
-            Self::Foreign(foreign) => foreign.tensor(name),
-        }
+        let mut checked = |offset: u64, bytes: &[u8]| {
+            meta.dtype.map_or(Ok(()), |dtype| numbers::check_bools(dtype, offset, bytes))?;
+            visit(offset, bytes)
+        };
+        let read = match self {
+            Self::Own(checkpoint) => checkpoint.visit_chunks_with(&meta.name, chunks, scratch, &mut checked),
+            Self::Foreign(foreign) => foreign.visit_chunks_with(&meta.name, chunks, scratch, &mut checked),
+        };
+        read.map_err(|error| error.in_tensor(&meta.name).in_object(self.name()))
     }
 
     /// Records by name; one that cannot be read is an error of its own.
     pub fn records(&self) -> Vec<(String, Result<Value>)> {
         match self {
             Self::Own(checkpoint) => {
-                let mut left = RECORDS;
+                let mut left = Left { bytes: RECORDS, values: RECORDS };
                 checkpoint
                     .records()
                     .map(|name| (name.to_owned(), within(&mut left, checkpoint, name)))
@@ -130,9 +164,14 @@ impl Opened {
         }
     }
 
-    /// Records, or the first error.
-    pub fn readable_records(&self) -> Result<Vec<(String, Value)>> {
-        self.records().into_iter().map(|(name, value)| Ok((name, value?))).collect()
+    /// Bytes of all records, by the index.
+    pub fn records_len(&self) -> u64 {
+        match self {
+            Self::Own(checkpoint) => {
+                checkpoint.records().filter_map(|name| checkpoint.record_len(name).ok()).sum()
+            }
+            Self::Foreign(_) => 0,
+        }
     }
 
     /// What the user should hear of besides.
@@ -146,22 +185,27 @@ impl Opened {
     }
 }
 
-/// Bytes that all records together may take as values: as many as one of them may.
-const RECORDS: usize = 256 << 20;
+/// Bytes that all records together may have, and take as values: as many as one of them may.
+const RECORDS: u64 = 256 << 20;
 
-/// One record, if there is room for it beside those before.
-fn within(left: &mut usize, checkpoint: &Checkpoint, name: &str) -> Result<Value> {
-    let value = checkpoint.record_value(name)?;
-    match left.checked_sub(held(&value)) {
-        Some(less) => {
-            *left = less;
-            Ok(value)
-        }
-        None => Err(Error::new(ErrorKind::LimitExceeded, "bytes of all records' values in memory")
+/// What is left of that.
+struct Left {
+    bytes: u64,
+    values: u64,
+}
+
+/// One record, if there is room for it beside those before. Its length counts before it is read: it may be made of nothing.
+fn within(left: &mut Left, checkpoint: &Checkpoint, name: &str) -> Result<Value> {
+    let too_many = || {
+        Error::new(ErrorKind::LimitExceeded, "bytes of all records in memory")
             .expected(format!("at most {RECORDS}"))
             .in_record(name)
-            .in_object(checkpoint.name())),
-    }
+            .in_object(checkpoint.name())
+    };
+    left.bytes = left.bytes.checked_sub(checkpoint.record_len(name)?).ok_or_else(too_many)?;
+    let value = checkpoint.record_value(name)?;
+    left.values = left.values.checked_sub(held(&value) as u64).ok_or_else(too_many)?;
+    Ok(value)
 }
 
 /// About how many bytes a value takes.
@@ -182,31 +226,58 @@ fn mirror_used(damage: &Error) -> String {
 }
 
 fn own(checkpoint: &Checkpoint) -> Vec<Meta> {
-    let meta = |info: tensorkeep::TensorInfo<'_>| Meta {
+    checkpoint.tensors().map(own_meta).collect()
+}
+
+fn own_meta(info: tensorkeep::TensorInfo<'_>) -> Meta {
+    Meta {
         name: info.name.to_owned(),
         dtype: info.dtype,
         shape: info.shape.to_vec(),
         byte_len: info.byte_len,
         stored_len: info.stored_len,
         chunks: info.chunks,
+        chunk_len: info.chunk_len,
         offset: Some(info.offset),
         raw: info.raw,
         alias_of: info.alias_of.map(str::to_owned),
-    };
-    checkpoint.tensors().map(meta).collect()
+    }
 }
 
 fn theirs(foreign: &Foreign) -> Vec<Meta> {
-    let meta = |tensor: &tensorkeep::convert::ForeignTensor| Meta {
+    foreign.tensors().iter().map(their_meta).collect()
+}
+
+fn their_meta(tensor: &tensorkeep::convert::ForeignTensor) -> Meta {
+    Meta {
         name: tensor.name.clone(),
         dtype: Ok(tensor.dtype),
         shape: tensor.shape.iter().map(|&dim| dim as u64).collect(),
         byte_len: tensor.byte_len as u64,
         stored_len: tensor.byte_len as u64,
         chunks: tensor.chunks(),
+        chunk_len: tensor.chunk_len() as u64,
         offset: None,
         raw: true,
         alias_of: tensor.alias_of.clone(),
-    };
-    foreign.tensors().iter().map(meta).collect()
+    }
+}
+
+/// Whether an error is about one tensor or record, so that the others can be shown beside it.
+pub fn is_of_one(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Damaged | ErrorKind::Foreign | ErrorKind::Unsupported | ErrorKind::LimitExceeded
+    )
+}
+
+/// Takes what is about one tensor out of what ends a verb.
+///
+/// # Errors
+/// What is not about one tensor.
+pub fn is_of_one_tensor<T>(read: Result<T>) -> Result<Result<T>> {
+    match read {
+        Err(error) if !is_of_one(&error) => Err(error),
+        read => Ok(read),
+    }
 }

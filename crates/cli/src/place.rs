@@ -1,6 +1,9 @@
 //! Where a run is: a folder, or a URL of an object store. Owns: telling them apart, and engines for both. All other files
 //! know engines only.
 
+use crate::budget::Budget;
+use crate::output;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Local};
@@ -8,27 +11,35 @@ use tensorkeep::{Error, ErrorKind, OpenOptions, Reader, Result, Verify};
 #[cfg(feature = "object-store")]
 use tensorkeep_object_store::ObjectStoreEngine;
 
-/// A run's folder or URL, as the user wrote it.
+/// A run's folder or URL, as the user wrote it: a folder's name need be no text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place(String);
+pub struct Place(OsString);
 
 impl Place {
-    pub fn new(text: impl Into<String>) -> Self {
+    pub fn new(text: impl Into<OsString>) -> Self {
         Self(text.into())
     }
 
     /// Whether it is over the network.
     pub fn is_url(&self) -> bool {
-        self.0.contains("://") && self.folder().is_none()
+        self.url().is_some_and(|url| !url.starts_with("file://"))
+    }
+
+    fn url(&self) -> Option<&str> {
+        self.0.to_str().filter(|text| text.contains("://"))
     }
 
     /// The folder, where it is one: a path, or a URL of one.
     pub fn folder(&self) -> Option<&Path> {
-        match self.0.split_once("://") {
+        match self.url() {
             None => Some(Path::new(&self.0)),
-            Some(("file", path)) => Some(Path::new(path)),
-            Some(_) => None,
+            Some(url) => url.strip_prefix("file://").map(Path::new),
         }
+    }
+
+    /// Whether it is written as a folder is, with a slash at its end.
+    pub fn ends_in_slash(&self) -> bool {
+        self.0.as_encoded_bytes().last() == Some(&b'/')
     }
 
     /// The run that is there.
@@ -39,7 +50,7 @@ impl Place {
         match self.folder() {
             Some(file) if file.is_file() => Err(self.is_a_file()),
             Some(folder) => Ok(Arc::new(Local::open(folder)?)),
-            None => over_the_network(&self.0),
+            None => over_the_network(self.url().unwrap_or_default()),
         }
     }
 
@@ -50,7 +61,7 @@ impl Place {
     pub fn create(&self) -> Result<Arc<dyn Engine>> {
         match self.folder() {
             Some(folder) => Ok(Arc::new(Local::create(folder)?)),
-            None => over_the_network(&self.0),
+            None => over_the_network(self.url().unwrap_or_default()),
         }
     }
 
@@ -59,20 +70,48 @@ impl Place {
     /// # Errors
     /// As [`Place::open`].
     pub fn reader(&self) -> Result<Reader> {
-        self.open().map(Reader::new)
+        self.reader_within(Budget::default())
     }
 
-    /// Says `NotFound` where a URL has nothing of a run: unlike a folder, a prefix with nothing under it does not exist.
+    /// As [`Place::reader`], each checkpoint within a budget.
+    ///
+    /// # Errors
+    /// As [`Place::open`].
+    pub fn reader_within(&self, budget: Budget) -> Result<Reader> {
+        Ok(Reader::with(self.open()?, budget.options(), None))
+    }
+
+    /// Says `NotFound` where there is nothing of a run: no checkpoint, no attempt to write one, nothing set aside.
     ///
     /// # Errors
     /// That, and whatever listing says.
     pub fn check_exists(&self, reader: &Reader) -> Result<()> {
-        if !self.is_url() || !reader.names()?.is_empty() || !reader.attempts()?.is_empty() {
+        if is_run(reader)? {
             return Ok(());
         }
-        let error = Error::new(ErrorKind::NotFound, "there is no such run").in_object(self);
-        Err(error
-            .help("nothing is stored under this URL: look at the name of the bucket and what follows it"))
+        let Some(folder) = self.folder() else {
+            let error = Error::new(ErrorKind::NotFound, "there is no such run").in_object(self);
+            return Err(error.help(
+                "nothing is stored under this URL: look at the name of the bucket and what follows it",
+            ));
+        };
+        let error = Error::new(
+            ErrorKind::NotFound,
+            "is no run: it has no checkpoints, and nobody began to write any",
+        );
+        let error = match runs_in(folder).as_slice() {
+            [] => error,
+            runs => {
+                let names: Vec<String> = runs.iter().take(5).map(|(name, _)| name.clone()).collect();
+                let more = if runs.len() > 5 { ", …" } else { "" };
+                error.help(format!(
+                    "it holds {}: {}{more}; `tensorkeep ls {self}` lists them",
+                    output::count(runs.len(), "run"),
+                    names.join(", ")
+                ))
+            }
+        };
+        Err(error.in_object(self))
     }
 
     /// What is said where a run is needed.
@@ -90,8 +129,32 @@ impl Place {
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0.trim_end_matches('/'))
+        f.write_str(self.0.to_string_lossy().trim_end_matches('/'))
     }
+}
+
+impl AsRef<OsStr> for Place {
+    fn as_ref(&self) -> &OsStr {
+        &self.0
+    }
+}
+
+fn is_run(reader: &Reader) -> Result<bool> {
+    Ok(!reader.names()?.is_empty() || !reader.attempts()?.is_empty() || !reader.set_aside()?.is_empty())
+}
+
+/// The runs that are folders in this one, by name, whatever cannot be looked at left out.
+pub fn runs_in(folder: &Path) -> Vec<(String, Reader)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+    let reader = |path: &Path| Some(Reader::new(Arc::new(Local::open(path).ok()?) as Arc<dyn Engine>));
+    let runs = folders.filter_map(|path| {
+        let reader = reader(&path).filter(|reader| is_run(reader).unwrap_or(false))?;
+        Some((path.file_name()?.to_string_lossy().into_owned(), reader))
+    });
+    let mut runs: Vec<_> = runs.collect();
+    runs.sort_by(|(a, _), (b, _)| crate::names::natural(a, b));
+    runs
 }
 
 #[cfg(feature = "object-store")]

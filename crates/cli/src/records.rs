@@ -1,6 +1,6 @@
 //! Records as trees of paths. Owns: lines for showing one, and the structural difference of two.
 
-use crate::output::clean;
+use crate::output::{self, clean};
 use tensorkeep::Value;
 
 /// Longest text of one leaf.
@@ -21,9 +21,20 @@ pub fn lines(name: &str, value: &Value, depth: usize, into: &mut Vec<String>) {
                 lines(&number.to_string(), item, depth + 1, into);
             }
         }
-        value => into.push(format!("{indent}{name}: {}", shorten(&clean(&value.to_string())))),
+        value => into.push(format!("{indent}{name}: {}", leaf(&name, value))),
     }
 }
+
+/// The text of one leaf; times that the library records are dates.
+fn leaf(key: &str, value: &Value) -> String {
+    match value {
+        Value::Int(seconds) if TIMES.contains(&key) && *seconds > 0 => output::ago(seconds.unsigned_abs()),
+        value => shorten(&clean(&value.to_string())),
+    }
+}
+
+/// Keys of times, in seconds since 1970, in the library's own records.
+const TIMES: [&str; 2] = ["saved_at", "started_at"];
 
 /// A line's worth.
 pub fn shorten(text: &str) -> String {
@@ -66,7 +77,8 @@ fn compare(path: &str, left: Option<&Value>, right: Option<&Value>, found: &mut 
         (Some(Value::Float(a)), Some(Value::Float(b))) if a.to_bits() == b.to_bits() => {}
         (a, b) if a == b => {}
         (a, b) => {
-            let text = |value: Option<&Value>| value.map(|value| shorten(&clean(&value.to_string())));
+            let key = path.rsplit('.').next().unwrap_or_default();
+            let text = |value: Option<&Value>| value.map(|value| leaf(key, value));
             found.push(Change { path: clean(path), left: text(a), right: text(b) });
         }
     }
@@ -98,6 +110,19 @@ mod tests {
         assert_eq!((found[0].left.as_deref(), found[2].right.as_deref()), (None, Some("0.2")));
         let nan = [("x".to_owned(), Value::Float(f64::NAN))];
         assert_eq!(changes(&nan, &nan), []);
+    }
+
+    #[test]
+    fn times_of_the_library_are_shown_as_dates() {
+        let mut found = Vec::new();
+        lines(
+            "tensorkeep.save",
+            &map(&[("saved_at", Value::Int(951_782_400)), ("n", Value::Int(951_782_400))]),
+            0,
+            &mut found,
+        );
+        assert_eq!(found[1], "  n: 951782400");
+        assert!(found[2].starts_with("  saved_at: 2000-02-29 00:00:00 UTC ("), "{found:?}");
     }
 
     #[test]

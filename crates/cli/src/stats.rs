@@ -2,16 +2,18 @@
 //!
 //! Counts, extremes and the first NaN or infinity are exact. Mean, deviation and norm are summed in f64 per block (see
 //! [`lanes`]) and merged pairwise (Chan, Golub, LeVeque 1983), so that neither length nor a large mean costs digits:
-//! they are within 1e-9 of the exact value, relative to the largest magnitude. Integers beyond 2^53 are rounded first.
+//! they are within 1e-9 of the exact value, relative to the largest magnitude, which may be any f64's. Integers beyond 2^53
+//! are rounded first.
 
 use crate::lanes;
 use crate::numbers::{self, BLOCK, Kind};
-use crate::opened::{Meta, Opened};
+use crate::opened::{Meta, Opened, is_of_one_tensor};
 use crate::parallel;
-use tensorkeep::{Dtype, Result, Scratch};
+use crate::scaled::{self, Scaled, exponent_of, times_power_of_2};
+use tensorkeep::{Dtype, Error, Result, Scratch};
 
 /// Elements of the histogram's sample, about.
-const SAMPLE: u64 = 16_384;
+const SAMPLE: u64 = 8_192;
 /// Bars of the histogram.
 pub const BARS: usize = 16;
 
@@ -28,18 +30,18 @@ pub struct Stats {
     pub min: f64,
     pub max: f64,
     pub mean: f64,
-    squares: f64,
-    sample: Vec<f32>,
+    squares: Scaled,
+    sample: Vec<f64>,
 }
 
 impl Stats {
     pub fn std(&self) -> f64 {
-        (self.squares / (self.finite as f64).max(1.0)).sqrt()
+        self.squares.times(1.0 / (self.finite as f64).max(1.0)).sqrt()
     }
 
     /// The Euclidean norm.
     pub fn norm(&self) -> f64 {
-        (self.squares + self.finite as f64 * self.mean * self.mean).sqrt()
+        self.squares.plus(Scaled::square(self.mean).times(self.finite as f64)).sqrt()
     }
 
     pub fn bad(&self) -> u64 {
@@ -49,10 +51,11 @@ impl Stats {
     /// Finite numbers of a sample, by value, in equal bins from the smallest to the largest.
     pub fn histogram(&self) -> [u32; BARS] {
         let mut bins = [0; BARS];
-        let width = (self.max - self.min) / BARS as f64;
+        // Halves, because the span of the largest numbers is beyond f64.
+        let (low, span) = (self.min / 2.0, self.max / 2.0 - self.min / 2.0);
         for &value in self.sample.iter().filter(|value| value.is_finite()) {
-            let bin = if width > 0.0 { ((f64::from(value) - self.min) / width) as usize } else { 0 };
-            bins[bin.min(BARS - 1)] += 1;
+            let share = if span > 0.0 { (value / 2.0 - low) / span } else { 0.0 };
+            bins[((share * BARS as f64) as usize).min(BARS - 1)] += 1;
         }
         bins
     }
@@ -73,16 +76,22 @@ impl Stats {
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
         let (n, m) = (self.finite as f64, other.finite as f64);
-        let delta = other.mean - self.mean;
-        self.mean += delta * m / (n + m);
-        self.squares += other.squares + delta * delta * n * m / (n + m);
+        // Halves, because the difference of the largest means is beyond f64.
+        let half = other.mean / 2.0 - self.mean / 2.0;
+        self.mean += half * (m / (n + m)) * 2.0;
+        let between = Scaled::square(half).times(4.0 * n * (m / (n + m)));
+        self.squares = self.squares.plus(other.squares).plus(between);
         self.finite += other.finite;
     }
 
     /// One block, whose first element has the index `start`.
     fn block<N: lanes::Number>(&mut self, start: u64, numbers: &[N]) {
         let lanes::Block { finite, zeros, min, max, mean, squares } = lanes::block(numbers);
-        let count = numbers.len() as u64;
+        let (count, most) = (numbers.len() as u64, min.abs().max(max.abs()));
+        let (mean, squares) = match scaled::is_plain(most) {
+            true => (mean, Scaled::plain(squares)),
+            false => near_1(numbers, exponent_of(most)),
+        };
         let mut block = Self { count, finite, zeros, min, max, mean, squares, ..Self::default() };
         if finite < count {
             let nan = |number: &&N| number.partial_cmp(number).is_none();
@@ -93,6 +102,16 @@ impl Stats {
         }
         self.merge(&block);
     }
+}
+
+/// The mean and the squared deviations of a block of which the largest number has this exponent: summed near 1, where
+/// squares are neither infinite nor nothing.
+fn near_1<N: lanes::Number>(numbers: &[N], exponent: i32) -> (f64, Scaled) {
+    let mut room = [0_f64; BLOCK];
+    let room = &mut room[..numbers.len().min(BLOCK)];
+    room.iter_mut().zip(numbers).for_each(|(near, &x)| *near = times_power_of_2(x.into(), -exponent));
+    let lanes::Block { mean, squares, .. } = lanes::block(room);
+    (times_power_of_2(mean, exponent), Scaled::new(squares, exponent))
 }
 
 /// Takes in the bytes of some elements, of which the first has the index `start` (counted in numbers).
@@ -111,28 +130,29 @@ fn take(stats: &mut Stats, kind: Kind, table: Option<&[f32; 256]>, start: u64, b
 }
 
 /// Every `every`-th number.
-fn sample(into: &mut Vec<f32>, kind: Kind, table: Option<&[f32; 256]>, every: usize, bytes: &[u8]) {
+fn sample(into: &mut Vec<f64>, kind: Kind, table: Option<&[f32; 256]>, every: usize, bytes: &[u8]) {
     let (mut single, mut double) = ([0_f32], [0_f64]);
     for bytes in bytes.chunks_exact(kind.width()).step_by(every) {
         match kind {
-            Kind::Single(dtype) => numbers::singles(dtype, table, bytes, &mut single),
-            Kind::Double(dtype) => {
-                numbers::doubles(dtype, bytes, &mut double);
-                single[0] = double[0] as f32;
+            Kind::Single(dtype) => {
+                numbers::singles(dtype, table, bytes, &mut single);
+                double[0] = f64::from(single[0]);
             }
+            Kind::Double(dtype) => numbers::doubles(dtype, bytes, &mut double),
         }
-        into.push(single[0]);
+        into.push(double[0]);
     }
 }
 
-/// The numbers of all of these tensors, in their order; None for bytes whose meaning is unknown. Ties are read once
-/// each. Memory is a chunk per core.
+/// The numbers of all of these tensors, in their order; None for bytes whose meaning is unknown, and for one that cannot be
+/// read, why. Ties are read once each. Memory is a chunk per core.
 ///
 /// # Errors
-/// What reading says.
-pub fn of(opened: &Opened, metas: &[Meta]) -> Result<Vec<Option<Stats>>> {
+/// What reading says that is not about one tensor.
+pub fn of(opened: &Opened, metas: &[Meta]) -> Result<Vec<Result<Option<Stats>, Error>>> {
     let kinds: Vec<Option<Kind>> = metas.iter().map(|meta| meta.dtype.ok().and_then(Kind::of)).collect();
-    let mut all: Vec<Option<Stats>> = kinds.iter().map(|kind| kind.map(|_| Stats::default())).collect();
+    let mut all: Vec<Result<Option<Stats>, Error>> =
+        kinds.iter().map(|kind| Ok(kind.map(|_| Stats::default()))).collect();
     let sizes = metas.iter().zip(&kinds).map(|(meta, kind)| match kind {
         Some(_) => (meta.byte_len, meta.chunks),
         None => (0, 0),
@@ -140,22 +160,22 @@ pub fn of(opened: &Opened, metas: &[Meta]) -> Result<Vec<Option<Stats>>> {
     let tasks = parallel::tasks(sizes);
     let work = |task: &parallel::Task, scratch: &mut Scratch| {
         let (meta, mut stats) = (&metas[task.number], Stats::default());
-        let Some(kind) = kinds[task.number] else { return Ok(stats) };
+        let Some(kind) = kinds[task.number] else { return Ok(Ok(stats)) };
         let table = meta.dtype.ok().and_then(|dtype: Dtype| numbers::table(dtype));
         let every = (meta.byte_len / kind.width() as u64 / SAMPLE).max(1) as usize;
         let mut taken = Vec::new();
-        opened.visit(&meta.name, task.chunks.clone(), scratch, |offset, bytes| {
+        let read = opened.visit(meta, task.chunks.clone(), scratch, |offset, bytes| {
             take(&mut stats, kind, table.as_deref(), offset / kind.width() as u64, bytes);
             sample(&mut taken, kind, table.as_deref(), every, bytes);
             Ok(())
-        })?;
+        });
         stats.sample = taken;
-        Ok(stats)
+        is_of_one_tensor(read.map(|()| stats))
     };
-    parallel::run("reading", &tasks, work, |task, stats| {
-        if let Some(all) = all[task.number].as_mut() {
-            all.merge(&stats);
-        }
+    parallel::run("reading", &tasks, work, |task, found| match (&mut all[task.number], found) {
+        (Ok(Some(all)), Ok(found)) => all.merge(&found),
+        (all @ Ok(_), Err(error)) => *all = Err(error),
+        _ => {}
     })?;
     Ok(all)
 }
@@ -329,13 +349,37 @@ mod tests {
         }
     }
 
+    fn doubles(values: &[f64]) -> Stats {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        of_bytes(Dtype::F64, &bytes)
+    }
+
     #[test]
-    fn sums_of_squares_beyond_f64_are_infinite_and_never_a_wrong_number() {
-        let bytes: Vec<u8> =
-            [1e200, -1e200, 3.0].iter().flat_map(|value: &f64| value.to_le_bytes()).collect();
-        let found = of_bytes(Dtype::F64, &bytes);
-        assert_eq!((found.min, found.max, found.finite, found.bad()), (-1e200, 1e200, 3, 0));
-        assert_eq!((found.std(), found.norm()), (f64::INFINITY, f64::INFINITY));
+    fn f64s_of_any_size_have_their_mean_deviation_and_norm() {
+        let close = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
+        for size in [1e-310, 1e-200, 1e-170, 1.0, 1e170, 1e200, 3e307] {
+            let found = doubles(&[size, -size, 2.0 * size, 2.0 * size]);
+            assert!(close(found.mean, size), "{size:e}: mean {:e}", found.mean);
+            assert!(close(found.std(), size * 1.5_f64.sqrt()), "{size:e}: std {:e}", found.std());
+            assert!(close(found.norm(), size * 10_f64.sqrt()), "{size:e}: norm {:e}", found.norm());
+        }
+        let found = doubles(&[1e308, 1e308]);
+        assert_eq!((found.mean, found.std(), found.bad()), (1e308, 0.0, 0));
+        // Blocks of opposite extremes, and a block of zeros behind one whose sum is beyond f64.
+        let mut values = vec![f64::MAX; BLOCK];
+        values.extend(vec![-f64::MAX; BLOCK]);
+        let found = doubles(&values);
+        assert!(
+            found.mean.abs() < 1e294 && close(found.std(), f64::MAX),
+            "{:e} {:e}",
+            found.mean,
+            found.std()
+        );
+        let mut values = vec![1e305; BLOCK];
+        values.extend(vec![0.0; 2 * BLOCK]);
+        let found = doubles(&values);
+        assert!(close(found.mean, 1e305 / 3.0) && close(found.std(), 1e305 * 2_f64.sqrt() / 3.0));
+        assert_eq!((found.zeros, found.min, found.max), (2 * BLOCK as u64, 0.0, 1e305));
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! What the user points at: a file, or a run in a folder or at a URL, with a selector. Owns: telling them apart, and
 //! opening them.
 
+use crate::budget::Budget;
 use crate::mapped;
 use crate::opened::Opened;
 use crate::place::Place;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tensorkeep::convert::Foreign;
 use tensorkeep::{Checkpoint, Error, ErrorKind, Mode, Name, Reader, Result};
@@ -36,20 +39,21 @@ impl Target {
     ///
     /// # Errors
     /// `NotFound` when there is no such path, `Invalid` for a selector that is none.
-    pub fn parse(text: &str) -> Result<Self> {
-        if Place::new(text).is_url() {
-            return Self::of_url(text);
+    pub fn parse(text: impl AsRef<OsStr>) -> Result<Self> {
+        let path = text.as_ref();
+        if let Some(url) = path.to_str().filter(|text| Place::new(*text).is_url()) {
+            return Self::of_url(url);
         }
-        let text = text.strip_prefix("file://").unwrap_or(text);
-        if let Some(target) = Self::of_path(Path::new(text), None) {
+        let path = path.to_str().and_then(|text| text.strip_prefix("file://")).map_or(path, OsStr::new);
+        if let Some(target) = Self::of_path(Path::new(path), None) {
             return Ok(target);
         }
-        let not_found = || Error::new(ErrorKind::NotFound, "no such file or run").in_object(text);
-        let (path, selector) = text.rsplit_once('@').ok_or_else(not_found)?;
+        let not_found = || Error::new(ErrorKind::NotFound, "no such file or run").in_object(path.display());
+        let (path, selector) = split_at_sign(path).ok_or_else(not_found)?;
         let which = Which::parse(selector)?;
-        match Self::of_path(Path::new(path), Some(which)) {
+        match Self::of_path(path, Some(which)) {
             Some(Self::File(_)) => Err(Error::new(ErrorKind::Invalid, "a file has no steps to choose from")
-                .in_object(path)
+                .in_object(path.display())
                 .help("leave out the @")),
             Some(run) => Ok(run),
             None => Err(not_found()),
@@ -72,8 +76,10 @@ impl Target {
 
     fn of_path(path: &Path, which: Option<Which>) -> Option<Self> {
         let metadata = path.metadata().ok()?;
-        Some(match metadata.is_dir() {
-            true => Self::Run(Place::new(path.to_str()?), which),
+        // A folder of torch's distributed checkpoint is one file to whoever looks into it.
+        let is_foreign = which.is_none() && matches!(Foreign::sniff(path), Ok(Some(_)));
+        Some(match metadata.is_dir() && !is_foreign {
+            true => Self::Run(Place::new(path), which),
             false => Self::File(path.to_owned()),
         })
     }
@@ -93,10 +99,12 @@ impl Target {
     ///
     /// # Errors
     /// As [`Target::open`] and [`Foreign::open`](tensorkeep::convert::Foreign::open).
-    pub fn look(&self) -> Result<Opened> {
+    pub fn look(&self, budget: Budget) -> Result<Opened> {
         match self {
-            Self::File(path) => Opened::file(path),
-            Self::Run(..) => self.open().map(Opened::Own),
+            Self::File(path) => budget.open(path),
+            Self::Run(place, which) => {
+                open_in(place, &place.reader_within(budget)?, which.as_ref()).map(Opened::Own)
+            }
         }
     }
 
@@ -104,11 +112,11 @@ impl Target {
     ///
     /// # Errors
     /// As [`Target::look`].
-    pub fn look_at_all(&self) -> Result<Opened> {
+    pub fn look_at_all(&self, budget: Budget) -> Result<Opened> {
         match self {
-            Self::File(path) => Opened::file(path),
+            Self::File(path) => budget.open(path),
             Self::Run(place, which) => {
-                open_in(place, &mapped::reader(place)?, which.as_ref()).map(Opened::Own)
+                open_in(place, &mapped::reader(place, budget)?, which.as_ref()).map(Opened::Own)
             }
         }
     }
@@ -121,7 +129,7 @@ impl Target {
         let (place, which) = match self {
             Self::Run(place, which) => (place, which.as_ref().unwrap_or(&Which::Latest)),
             Self::File(path) => {
-                return Err(Place::new(path.display().to_string()).is_a_file());
+                return Err(Place::new(path).is_a_file());
             }
         };
         let reader = place.reader()?;
@@ -153,6 +161,13 @@ fn told_if_foreign(path: &Path, error: Error) -> Error {
         }
         _ => error,
     }
+}
+
+/// What stands before the last `@` of a path, which need be no text, and the selector behind it, which is.
+fn split_at_sign(path: &OsStr) -> Option<(&Path, &str)> {
+    let bytes = path.as_bytes();
+    let at = bytes.iter().rposition(|&byte| byte == b'@')?;
+    Some((Path::new(OsStr::from_bytes(&bytes[..at])), std::str::from_utf8(&bytes[at + 1..]).ok()?))
 }
 
 fn open_in(run: &Place, reader: &Reader, which: Option<&Which>) -> Result<Checkpoint> {

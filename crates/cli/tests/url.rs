@@ -184,7 +184,7 @@ fn marks_of_damage_are_shown_and_taken_off_what_verifies() {
     drop(store);
     let listed = place.json(&["ls", RUN]);
     assert_eq!(listed["checkpoints"][2]["state"], "damaged", "{listed}");
-    assert_eq!(listed["resumes_from"], "0001-0000000002");
+    assert_eq!(listed["resume_tries_first"], "0001-0000000002");
     let verify = |args: &[&str]| {
         let output = place.run(&[&["verify", RUN], args].concat());
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
@@ -200,7 +200,7 @@ fn marks_of_damage_are_shown_and_taken_off_what_verifies() {
     assert!(page.contains("is marked as damaged, and verifies now"));
     let (code, text) = verify(&["--heal-marks"]);
     assert!(code == Some(0) && text.contains("the mark is taken off"), "{text}");
-    assert_eq!(place.json(&["ls", RUN])["resumes_from"], "0001-0000000003");
+    assert_eq!(place.json(&["ls", RUN])["resume_tries_first"], "0001-0000000003");
     assert!(verify(&["--quick"]).1.lines().all(|line| !line.contains("marked")));
 }
 

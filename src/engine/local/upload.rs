@@ -2,6 +2,7 @@
 //! a key of the engine (never replaced) and for a plain path (replaced whole). Knows nothing of what is in the file.
 
 use super::blocks::{BlockWriter, Spare};
+use super::unfinished::Unfinished;
 use super::{Folder, PLAIN_TEMP_PREFIX, Publish, Shared, TEMP_PREFIX, hex, in_the_way};
 #[cfg(feature = "convert")]
 use crate::engine::Blob;
@@ -23,7 +24,8 @@ struct TempFile {
     folder: Arc<Folder>,
     file: Arc<dyn VfsFile>,
     path: PathBuf,
-    published: bool,
+    /// None once it is published.
+    unfinished: Option<Unfinished>,
     content: Content,
     reserved: u64,
     spare: Spare,
@@ -76,7 +78,8 @@ impl TempFile {
         // Grown step by step, a small file would be copied as often as it doubles.
         let expected = size_hint.map_or(0, |len| len.min(BLOCKS_FROM as u64) as usize);
         let content = Content::Gathered(Vec::with_capacity(expected));
-        let mut temp = Self { folder, file, path, published: false, content, reserved: 0, spare };
+        let unfinished = Some(Unfinished::of(&folder, path.clone()));
+        let mut temp = Self { folder, file, path, unfinished, content, reserved: 0, spare };
         if let Some(len) = size_hint.filter(|&len| len >= PREALLOCATE_FROM) {
             temp.preallocate(len)?;
         }
@@ -151,7 +154,7 @@ impl Drop for TempFile {
     fn drop(&mut self) {
         // The threads of an upload that is given up end before its file goes.
         self.content = Content::Gathered(Vec::new());
-        if !self.published {
+        if self.unfinished.is_some() {
             // Best effort: what stays has a name that nothing lists, and is swept under the next lock.
             let _ = self.folder.vfs.unlink(&self.path);
         }
@@ -245,7 +248,7 @@ impl Upload for LocalUpload {
                 return Err(NotCommitted(folder.error("publishing by rename", &self.target, error)));
             }
         }
-        self.temp.published = true;
+        self.temp.unfinished = None;
         self.temp.sync_name(&self.target).map_err(|error| Unknown(self.sync_failed(error)))?;
         self.shared.failed_syncs.store(0, Ordering::Release);
         Ok(())
@@ -346,7 +349,7 @@ impl Staged {
     pub(crate) fn publish(mut self) -> Result<()> {
         let renamed = self.folder.vfs.rename(&self.temp.path, &self.leaf);
         renamed.map_err(|error| self.folder.error("publishing by rename", &self.leaf, error))?;
-        self.temp.published = true;
+        self.temp.unfinished = None;
         self.temp.sync_name(&self.leaf).map_err(|error| error.with_kind(ErrorKind::Unknown))
     }
 }

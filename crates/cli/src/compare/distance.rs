@@ -1,8 +1,10 @@
 //! Two tensors of the same dtype and shape, compared. Owns: [`Distance`], filled block by block and merged. Knows bytes and
 //! no file.
 
+use super::side_by_side::Pair;
 use crate::lanes;
 use crate::numbers::{self, BLOCK, Kind};
+use crate::scaled::{Scaled, exponent_of, times_power_of_2};
 use tensorkeep::Dtype;
 
 /// What makes two numbers close: `|a - b| <= atol + rtol * |b|`.
@@ -15,29 +17,60 @@ pub struct Tolerance {
 /// How far two tensors are apart.
 #[derive(Clone, Debug, Default)]
 pub struct Distance {
-    /// Whether any byte differs.
+    /// Whether any byte differs, or any number where the dtypes do.
     pub differs: bool,
     /// Numbers farther apart than the tolerance, NaN beside a number included.
     pub far: u64,
-    /// The largest difference, and the index of its first place.
-    pub max: f64,
+    /// The largest difference; infinite for a NaN beside a number.
+    largest: f64,
+    /// The same of integers of 64 bits, exactly.
+    pub whole: Option<u64>,
+    /// The index of the first place of the largest difference.
     pub max_at: u64,
     /// Units in the last place, the most.
     pub ulp: u64,
-    dd: f64,
-    aa: f64,
-    bb: f64,
-    ab: f64,
+    /// Both dtypes, where they differ and numbers were widened.
+    pub widened: Option<String>,
+    /// Places with a NaN on one side only.
+    nans: u64,
+    /// Places with something infinite or a NaN that is not the same on both sides.
+    unlike: u64,
+    dd: Scaled,
+    aa: Scaled,
+    bb: Scaled,
+    ab: Scaled,
 }
 
 impl Distance {
-    /// `|a - b| / |a|`, Euclidean.
-    pub fn relative(&self) -> f64 {
-        if self.dd == 0.0 { 0.0 } else { (self.dd / self.aa).sqrt() }
+    /// Of two tensors that nothing was compared of.
+    pub(super) fn between(Pair { left, right }: &Pair) -> Self {
+        let widened =
+            (left.dtype != right.dtype).then(|| format!("{} | {}", left.dtype_text(), right.dtype_text()));
+        Self { widened, ..Self::default() }
     }
 
+    /// The largest difference; NaN where a number stands beside a NaN, from which it has none.
+    pub fn max(&self) -> f64 {
+        if self.nans > 0 { f64::NAN } else { self.largest }
+    }
+
+    /// `|a - b| / |a|`, Euclidean; NaN where NaNs stand beside numbers.
+    pub fn relative(&self) -> f64 {
+        match () {
+            () if self.nans > 0 => f64::NAN,
+            () if self.unlike > 0 => f64::INFINITY,
+            () if self.dd.is_zero() => 0.0,
+            () => self.dd.sqrt_over(self.aa),
+        }
+    }
+
+    /// Of the finite numbers; NaN where one side alone is not finite, and where one side alone is zero.
     pub fn cosine(&self) -> f64 {
-        if self.aa == 0.0 && self.bb == 0.0 { 1.0 } else { self.ab / (self.aa * self.bb).sqrt() }
+        match () {
+            () if self.unlike > 0 => f64::NAN,
+            () if self.aa.is_zero() && self.bb.is_zero() => 1.0,
+            () => self.ab.over_roots(self.aa, self.bb),
+        }
     }
 
     /// Takes in some bytes of both sides, of which the first has the offset `offset` in the tensor.
@@ -59,25 +92,84 @@ impl Distance {
             // Equal so far, or here: the norms are needed all the same, if another block differs.
             let twin = (differs && ours != theirs).then_some(theirs);
             let start = offset / width as u64 + (i * BLOCK) as u64;
-            let mut block = room.block(kind, table.as_deref(), start, (ours, twin), (self.max, tolerance));
-            if block.max > 0.0 {
-                block.ulp = ulp(dtype, ours, theirs);
+            let mut block =
+                room.block(kind, table.as_deref(), start, (ours, twin), (self.largest, tolerance));
+            match (dtype, twin) {
+                (Dtype::I64, Some(twin)) => block.exactly(start, (ours, twin), tolerance, |a, b| {
+                    let (a, b) = (i64::from_le_bytes(a), i64::from_le_bytes(b));
+                    (a.abs_diff(b), b as f64)
+                }),
+                (Dtype::U64, Some(twin)) => block.exactly(start, (ours, twin), tolerance, |a, b| {
+                    let (a, b) = (u64::from_le_bytes(a), u64::from_le_bytes(b));
+                    (a.abs_diff(b), b as f64)
+                }),
+                _ if block.largest > 0.0 => block.ulp = ulp(dtype, ours, theirs),
+                _ => {}
             }
             self.merge(&block);
         }
+    }
+
+    /// As [`Distance::take_in`], of two floats of different dtypes, of which the first is the tensor's element `start`.
+    pub(super) fn take_in_widened(
+        &mut self,
+        dtypes: (Result<Dtype, u16>, Result<Dtype, u16>),
+        start: u64,
+        (ours, theirs): (&[u8], &[u8]),
+        tolerance: Tolerance,
+    ) {
+        let (Ok(left), Ok(right)) = dtypes else { return };
+        let tables = [numbers::table(left), numbers::table(right)];
+        let mut room = Room::default();
+        let blocks = ours.chunks(BLOCK * left.size()).zip(theirs.chunks(BLOCK * right.size()));
+        for (i, (ours, theirs)) in blocks.enumerate() {
+            let [a, b] = &mut room.doubles;
+            let a = numbers::widened_block(left, tables[0].as_deref(), ours, a);
+            let b = numbers::widened_block(right, tables[1].as_deref(), theirs, b);
+            let start = start + (i * BLOCK) as u64;
+            let mut block = side_by_side(start, a, Some(b), (self.largest, tolerance));
+            block.differs = block.largest > 0.0;
+            self.merge(&block);
+        }
+    }
+
+    /// What f64 would round: how far integers of 64 bits are apart, and which are beyond the tolerance. `apart` gives
+    /// that distance, and the second number, about.
+    fn exactly(
+        &mut self,
+        start: u64,
+        (ours, theirs): (&[u8], &[u8]),
+        tolerance: Tolerance,
+        apart: impl Fn([u8; 8], [u8; 8]) -> (u64, f64),
+    ) {
+        let (mut far, mut most, mut most_at, mut dd) = (0, 0, u64::MAX, 0.0);
+        for (i, (ours, theirs)) in ours.as_chunks::<8>().0.iter().zip(theirs.as_chunks::<8>().0).enumerate() {
+            let (d, b) = apart(*ours, *theirs);
+            let allowed = tolerance.atol + tolerance.rtol * b.abs();
+            // An integer is beyond a number if it is beyond its whole part; the cast ends at the largest integer.
+            far += u64::from(d > allowed as u64);
+            if d > most {
+                (most, most_at) = (d, start + i as u64);
+            }
+            dd += d as f64 * d as f64;
+        }
+        (self.far, self.whole, self.largest, self.max_at) = (far, Some(most), most as f64, most_at);
+        self.dd = Scaled::plain(dd);
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
         self.differs |= other.differs;
         self.far += other.far;
         self.ulp = self.ulp.max(other.ulp);
-        if other.max > self.max || (other.max == self.max && other.max_at < self.max_at) {
-            (self.max, self.max_at) = (other.max, other.max_at);
+        let size = |distance: &Self| (distance.whole, distance.largest);
+        if size(other) > size(self) || (size(other) == size(self) && other.max_at < self.max_at) {
+            (self.whole, self.largest, self.max_at) = (other.whole, other.largest, other.max_at);
         }
-        self.dd += other.dd;
-        self.aa += other.aa;
-        self.bb += other.bb;
-        self.ab += other.ab;
+        (self.nans, self.unlike) = (self.nans + other.nans, self.unlike + other.unlike);
+        self.dd = self.dd.plus(other.dd);
+        self.aa = self.aa.plus(other.aa);
+        self.bb = self.bb.plus(other.bb);
+        self.ab = self.ab.plus(other.ab);
     }
 }
 
@@ -128,7 +220,7 @@ fn side_by_side<N: lanes::Number>(
     (most, tolerance): (f64, Tolerance),
 ) -> Distance {
     let Some(b) = b else {
-        let energy = lanes::block(a).energy();
+        let energy = energy(a);
         return Distance { max_at: u64::MAX, aa: energy, bb: energy, ab: energy, ..Distance::default() };
     };
     let lanes::Apart { far, max, dd, aa, bb, ab } = lanes::apart(a, b, tolerance.rtol, tolerance.atol);
@@ -143,7 +235,65 @@ fn side_by_side<N: lanes::Number>(
         };
         max_at = start + a.iter().zip(b).position(is_it).unwrap_or(0) as u64;
     }
-    Distance { differs: true, far, max, max_at, dd, aa, bb, ab, ulp: 0 }
+    let [dd_sum, aa_sum, bb_sum, ab_sum] = [dd, aa, bb, ab].map(Scaled::plain);
+    let plain = Distance {
+        differs: true,
+        far,
+        largest: max,
+        max_at,
+        dd: dd_sum,
+        aa: aa_sum,
+        bb: bb_sum,
+        ab: ab_sum,
+        ..Distance::default()
+    };
+    // What sums of f32s cannot become says that something is infinite, or too large or too small to be squared.
+    let is_plain = |sum: f64| sum == 0.0 || (1e-240..1e300).contains(&sum);
+    let vanished = aa == 0.0 || bb == 0.0 || (dd == 0.0 && max > 0.0);
+    if [dd, aa, bb].into_iter().all(is_plain) && !(vanished && size_of::<N>() > 4) && max.is_finite() {
+        return plain;
+    }
+    carefully(plain, a, b)
+}
+
+fn energy<N: lanes::Number>(block: &[N]) -> Scaled {
+    let found = lanes::block(block);
+    let most = found.min.abs().max(found.max.abs());
+    if crate::scaled::is_plain(most) {
+        return Scaled::plain(found.energy());
+    }
+    let exponent = exponent_of(most);
+    let near_1 = block.iter().map(|&x| x.into()).filter(|x: &f64| x.is_finite());
+    let sum = near_1.map(|x| times_power_of_2(x, -exponent)).map(|x| x * x).sum();
+    Scaled::new(sum, exponent)
+}
+
+/// The sums of a block once more, at the size of what is in it, and what is not finite counted.
+fn carefully<N: lanes::Number>(mut found: Distance, a: &[N], b: &[N]) -> Distance {
+    let pairs = || a.iter().zip(b).map(|(&a, &b)| -> (f64, f64) { (a.into(), b.into()) });
+    let is_same = |(a, b): &(f64, f64)| a == b || (a.is_nan() && b.is_nan());
+    found.nans = pairs().filter(|(a, b)| a.is_nan() != b.is_nan()).count() as u64;
+    let is_unlike = |pair: &(f64, f64)| !is_same(pair) && !(pair.0.is_finite() && pair.1.is_finite());
+    found.unlike = pairs().filter(is_unlike).count() as u64;
+    let finite = || pairs().filter(|(a, b)| a.is_finite() && b.is_finite());
+    let most = |of: fn((f64, f64)) -> f64| finite().map(of).fold(0.0, f64::max);
+    let (a_exponent, b_exponent) = (exponent_of(most(|(a, _)| a.abs())), exponent_of(most(|(_, b)| b.abs())));
+    // The difference of the largest numbers is beyond f64; that of their halves is not.
+    let largest = most(|(a, b)| (a - b).abs());
+    let (share, exponent) = if largest.is_finite() { (1.0, exponent_of(largest)) } else { (0.5, 1024) };
+    let (mut dd, mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0, 0.0);
+    for (a, b) in finite() {
+        let d = times_power_of_2(a * share - b * share, if share < 1.0 { 1 - exponent } else { -exponent });
+        let (a, b) = (times_power_of_2(a, -a_exponent), times_power_of_2(b, -b_exponent));
+        (dd, aa, bb, ab) = (dd + d * d, aa + a * a, bb + b * b, ab + a * b);
+    }
+    found.dd = Scaled::new(dd, exponent);
+    found.aa = Scaled::new(aa, a_exponent);
+    found.bb = Scaled::new(bb, b_exponent);
+    // A power of 4 is beside each sum: of an odd power of 2 one half is in the value.
+    let both = a_exponent + b_exponent;
+    found.ab = Scaled::new(if both % 2 == 0 { ab } else { ab * 2.0 }, (both - both.rem_euclid(2)) / 2);
+    found
 }
 
 /// The most units in the last place between floats; 0 for other dtypes.
@@ -193,14 +343,22 @@ mod tests {
         let mut b = a.clone();
         (b[BLOCK], b[8999]) = (BLOCK as f32 + 1.5, 9000.0);
         let found = distance(&a, &b);
-        assert_eq!((found.max, found.max_at, found.far), (1.5, BLOCK as u64, 2));
+        assert_eq!((found.max(), found.max_at, found.far), (1.5, BLOCK as u64, 2));
         assert!(found.cosine() > 0.999 && found.relative() < 1e-3);
         assert!(!distance(&a, &a).differs);
     }
 
     /// What the definition says, one pair at a time in f64.
-    fn plain(a: &[f64], b: &[f64], tolerance: Tolerance) -> Distance {
-        let mut found = Distance::default();
+    #[derive(Default)]
+    struct Plain {
+        far: u64,
+        max: f64,
+        max_at: u64,
+        sums: [f64; 4],
+    }
+
+    fn plain(a: &[f64], b: &[f64], tolerance: Tolerance) -> Plain {
+        let mut found = Plain::default();
         for (i, (&a, &b)) in a.iter().zip(b).enumerate() {
             let same = a == b || (a.is_nan() && b.is_nan());
             let distance = if same { 0.0 } else { (a - b).abs() };
@@ -210,24 +368,28 @@ mod tests {
             if distance > found.max {
                 (found.max, found.max_at) = (distance, i as u64);
             }
-            found.dd += distance * distance;
             if a.is_finite() && b.is_finite() {
-                (found.aa, found.bb, found.ab) = (found.aa + a * a, found.bb + b * b, found.ab + a * b);
+                let products = [distance * distance, a * a, b * b, a * b];
+                found.sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
             }
         }
         found
     }
 
-    fn agrees(what: &str, found: &Distance, plain: &Distance) {
+    fn agrees(what: &str, found: &Distance, plain: &Plain) {
         assert_eq!(
-            (found.far, found.max, found.max_at),
+            (found.far, found.largest, found.max_at),
             (plain.far, plain.max, if plain.max > 0.0 { plain.max_at } else { found.max_at }),
             "{what}"
         );
-        let close = |a: f64, b: f64| a == b || (a - b).abs() <= 1e-12 * b.abs().max(plain.aa.max(plain.bb));
-        for (a, b) in [(found.aa, plain.aa), (found.bb, plain.bb), (found.ab, plain.ab), (found.dd, plain.dd)]
-        {
-            assert!(close(a, b), "{what}: {found:?} {plain:?}");
+        let [dd, aa, bb, ab] = plain.sums;
+        let close = |a: f64, b: f64, scale: f64| a == b || (a - b).abs() <= 1e-12 * b.abs().max(scale);
+        for (found, sum) in [(found.aa, aa), (found.bb, bb), (found.dd, dd)] {
+            assert!(close(found.sqrt(), sum.sqrt(), aa.max(bb).sqrt()), "{what}: {found:?} {sum}");
+        }
+        if aa > 0.0 && bb > 0.0 {
+            let cosine = ab / (aa.sqrt() * bb.sqrt());
+            assert!(close(found.ab.over_roots(found.aa, found.bb), cosine, 1.0), "{what}: {found:?}");
         }
     }
 
@@ -271,7 +433,7 @@ mod tests {
         later.max_at += 1000;
         let mut merged = later.clone();
         merged.merge(&far);
-        assert_eq!((merged.max, merged.max_at), (8.0, 1));
+        assert_eq!((merged.max(), merged.max_at), (8.0, 1));
         merged.merge(&later);
         assert_eq!(merged.max_at, 1);
     }
@@ -286,8 +448,54 @@ mod tests {
     #[test]
     fn a_nan_beside_a_number_is_far_and_beside_itself_equal() {
         let found = distance(&[f32::NAN, 1.0], &[2.0, 1.0]);
-        assert_eq!((found.far, found.max, found.max_at), (1, f64::INFINITY, 0));
+        assert_eq!((found.far, found.max_at), (1, 0));
+        assert!(found.max().is_nan() && found.relative().is_nan() && found.cosine().is_nan(), "{found:?}");
         let found = distance(&[f32::NAN, 1.0, f32::INFINITY], &[f32::NAN, 1.5, f32::INFINITY]);
-        assert_eq!((found.far, found.max, found.max_at), (1, 0.5, 1));
+        assert_eq!((found.far, found.max(), found.max_at, found.cosine()), (1, 0.5, 1, 1.0));
+        let found = distance(&[f32::INFINITY, 1.0], &[2.0, 1.0]);
+        assert_eq!((found.far, found.max(), found.relative()), (1, f64::INFINITY, f64::INFINITY));
+        assert!(found.cosine().is_nan());
+        let all = distance(&[f32::NAN; 64], &[1.0; 64]);
+        assert!(all.cosine().is_nan() && all.max().is_nan(), "{all:?}");
+    }
+
+    fn of<const N: usize, T>(dtype: Dtype, a: &[T], b: &[T], bytes: fn(&T) -> [u8; N]) -> Distance {
+        let all = |values: &[T]| values.iter().flat_map(bytes).collect::<Vec<u8>>();
+        let mut found = Distance::default();
+        let exact = Tolerance { rtol: 0.0, atol: 0.0 };
+        found.take_in(Ok(dtype), 0, (&all(a), &all(b)), exact);
+        found
+    }
+
+    #[test]
+    fn integers_that_f64_cannot_tell_apart_are_apart() {
+        let (a, b) = ([1 << 53, 1_i64 << 62, i64::MIN], [(1 << 53) + 1, (1 << 62) + 255, i64::MIN]);
+        let found = of(Dtype::I64, &a, &b, |x| x.to_le_bytes());
+        assert_eq!((found.far, found.whole, found.max(), found.max_at), (2, Some(255), 255.0, 1));
+        assert!(found.relative() > 0.0);
+        let found = of(Dtype::U64, &[u64::MAX, 5], &[u64::MAX - 600, 4], |x| x.to_le_bytes());
+        assert_eq!((found.far, found.whole, found.max_at), (2, Some(600), 0));
+        let found = of(Dtype::I64, &[i64::MIN], &[i64::MAX], |x| x.to_le_bytes());
+        assert_eq!((found.far, found.whole), (1, Some(u64::MAX)));
+    }
+
+    #[test]
+    fn f64s_of_any_size_have_their_relative_distance_and_cosine() {
+        for size in [1e-300_f64, 1e-170, 1e-90, 1.0, 1e80, 1e160, 1e307] {
+            let found = of(Dtype::F64, &[size, size], &[size, 1.1 * size], |x| x.to_le_bytes());
+            let (relative, cosine) = (0.1 / 2_f64.sqrt(), 2.1 / (2_f64.sqrt() * 2.21_f64.sqrt()));
+            assert!((found.relative() / relative - 1.0).abs() < 1e-12, "{size:e}: {}", found.relative());
+            assert!((found.cosine() - cosine).abs() < 1e-12, "{size:e}: {}", found.cosine());
+        }
+        // Tiny beside large, in one block and in two.
+        for far in [1, BLOCK + 7] {
+            let (mut a, mut b) = (vec![0.0; far + 1], vec![0.0; far + 1]);
+            (a[0], b[0], a[far], b[far]) = (1.0, 1.0, 1e-200, 3e-200);
+            let found = of(Dtype::F64, &a, &b, |x: &f64| x.to_le_bytes());
+            assert!((found.relative() / 2e-200 - 1.0).abs() < 1e-12, "{}", found.relative());
+            assert!((found.cosine() - 1.0).abs() < 1e-15);
+        }
+        let found = of(Dtype::F64, &[f64::MAX], &[-f64::MAX], |x| x.to_le_bytes());
+        assert_eq!((found.far, found.max(), found.relative(), found.cosine()), (1, f64::INFINITY, 2.0, -1.0));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::pairs::Pair;
+use crate::budget::Budget;
 use crate::opened::{Meta, Opened};
 use crate::records::{self, Change};
 use crate::stats::{self, Stats};
@@ -51,6 +52,11 @@ impl Run {
         Ok(Self { infos, attempts, keep, kept, newest, damaged, pairs, changes })
     }
 
+    /// Whether damage of a checkpoint was found, which is looked for from the newest back to one that is intact.
+    pub fn is_damaged(&self, info: &Info) -> bool {
+        self.damaged.iter().any(|damaged| damaged.name == info.key)
+    }
+
     /// Checkpoints that say something of themselves.
     pub fn states(&self) -> impl DoubleEndedIterator<Item = (Name, &tensorkeep::State)> {
         self.infos.iter().filter_map(|info| Some((info.name, info.state.as_ref().ok()?)))
@@ -71,9 +77,16 @@ fn newest(reader: &Reader, infos: &[Info], damaged: &mut Vec<Damaged>) -> Result
         match opened {
             Ok(checkpoint) if verified => {
                 let opened = Opened::Own(checkpoint);
-                let mut metas = opened.tensors(None);
+                let mut metas = opened.tensors();
                 metas.retain(|meta| meta.alias_of.is_none());
-                let stats = stats::of(&opened, &metas)?;
+                let stats = match Budget::default().check(&opened, &metas) {
+                    // Too much to be summed for a page: then the page has no numbers of it.
+                    Err(_) => metas.iter().map(|_| None).collect(),
+                    Ok(()) => {
+                        stats::of(&opened, &metas)?.into_iter().map(|stats| stats.ok().flatten()).collect()
+                    }
+                };
+                let stats: Vec<Option<Stats>> = stats;
                 return Ok(Some((info.name, metas.into_iter().zip(stats).collect())));
             }
             opened => damaged.push(look(&info.key, opened)),

@@ -2,6 +2,7 @@
 //! nothing: every two of the few are compared here, and the page shows the pair that is picked.
 
 use super::{Cell, Options, escape, section, table};
+use crate::budget::Budget;
 use crate::compare::{self, Tolerance, Verdict};
 use crate::opened::Opened;
 use crate::output;
@@ -76,8 +77,14 @@ fn choose(intact: &[&Info], kept: &Kept, asked: Option<(Name, Name)>) -> Vec<Nam
 
 fn pair(reader: &Reader, left: Name, right: Name) -> Result<Pair> {
     let (a, b) = (Opened::Own(reader.open_name(left)?), Opened::Own(reader.open_name(right)?));
+    for side in [&a, &b] {
+        Budget::default().check(side, &side.tensors())?;
+    }
     let verdicts = compare::all(&a, &b, None, Tolerance { rtol: 1e-5, atol: 1e-8 })?;
-    let changes = records::changes(&a.readable_records()?, &b.readable_records()?);
+    let readable = |side: &Opened| -> Vec<_> {
+        side.records().into_iter().filter_map(|(name, value)| Some((name, value.ok()?))).collect()
+    };
+    let changes = records::changes(&readable(&a), &readable(&b));
     Ok(Pair { left, right, verdicts, changes })
 }
 
@@ -143,7 +150,7 @@ fn tensors(verdicts: &BTreeMap<String, Verdict>, rows: usize) -> String {
         };
         let mut row = vec![Cell::text(name), Cell::text(&what)];
         if let Some(distance) = verdict.distance() {
-            let numbers = [distance.max, distance.relative(), distance.cosine()];
+            let numbers = [distance.max(), distance.relative(), distance.cosine()];
             row.extend(numbers.map(|value| Cell::number(&output::number(value), value)));
             row.push(Cell::number(&distance.ulp.to_string(), distance.ulp as f64));
         }

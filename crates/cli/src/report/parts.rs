@@ -1,6 +1,6 @@
 //! The page's plain parts: can it be resumed, what differs, what is damaged, what changed, the list.
 
-use super::data::{Damaged, Run};
+use super::data::{Damaged, Run, Tensors};
 use super::pairs::changed;
 use super::{Cell, escape, section, table};
 use crate::output;
@@ -11,15 +11,18 @@ pub fn resume(run: &Run) -> String {
     let verdict = match (&run.newest, run.infos.len()) {
         (_, 0) => "<p class=\"verdict warn\">No checkpoints yet: a start begins from nothing.</p>".to_owned(),
         (None, _) => "<p class=\"verdict wrong\">No: none of the checkpoints verifies.</p>".to_owned(),
-        (Some((name, _)), _) if damaged == 0 => {
+        (Some((name, tensors)), _) if damaged == 0 => {
+            let class = if bad(tensors).is_empty() { "good" } else { "warn" };
             format!(
-                "<p class=\"verdict good\">Yes, from step {}.</p><p>{name} is the newest, and every byte of it verifies.</p>",
-                name.step
+                "<p class=\"verdict {class}\">Yes, from step {}.</p><p>{name} is the newest, and every byte of it verifies.</p>{}",
+                name.step,
+                bad(tensors)
             )
         }
-        (Some((name, _)), _) => format!(
-            "<p class=\"verdict warn\">Yes, from step {}, with a loss.</p><p>{damaged} newer than {name} cannot be used and will be set aside; {name} verifies.</p>",
-            name.step
+        (Some((name, tensors)), _) => format!(
+            "<p class=\"verdict warn\">Yes, from step {}, with a loss.</p><p>{damaged} newer than {name} cannot be used and will be set aside; {name} verifies.</p>{}",
+            name.step,
+            bad(tensors)
         ),
     };
     let policy = match &run.keep {
@@ -29,16 +32,52 @@ pub fn resume(run: &Run) -> String {
     section("resume", "Can it be resumed?", &format!("{verdict}{policy}"))
 }
 
+/// What verifies and is no number to go on with.
+fn bad(tensors: &Tensors) -> String {
+    let bad = tensors.iter().filter(|(_, stats)| stats.as_ref().is_some_and(|stats| stats.bad() > 0));
+    let names: Vec<&str> = bad.map(|(meta, _)| meta.name.as_str()).collect();
+    match names.as_slice() {
+        [] => String::new(),
+        [first, ..] => format!(
+            "<p class=\"wrong\">{} with NaN or Inf, {} among them: training goes on from these.</p>",
+            output::count(names.len(), "tensor"),
+            escape(first)
+        ),
+    }
+}
+
 /// Cells of a chunk map.
 const CELLS: usize = 440;
 
 pub fn damage(run: &Run) -> String {
     if run.damaged.is_empty() {
-        let checked = "<p class=\"good\">None found in what was verified.</p>";
-        return section("damage", "Damage", checked);
+        return section("damage", "Damage", &format!("<p class=\"good\">None found.</p>{}", verified(run)));
     }
     let body: String = run.damaged.iter().take(20).map(damaged).collect();
-    section("damage", "Damage", &body)
+    section("damage", "Damage", &format!("{body}{}", verified(run)))
+}
+
+/// What the absence of damage on this page rests on.
+fn verified(run: &Run) -> String {
+    let newer = run.infos.iter().filter(|info| run.is_damaged(info)).count();
+    let read = newer + usize::from(run.newest.is_some());
+    let text = match run.infos.len().saturating_sub(read) {
+        0 => "Every checkpoint was verified.".to_owned(),
+        rest => format!("From the newest back, {read} were verified; {rest} older ones were not."),
+    };
+    format!("<p class=\"dim\">{text}</p>")
+}
+
+/// What is known of a checkpoint. Of most only the index was read.
+fn state_of(run: &Run, info: &tensorkeep::Info) -> &'static str {
+    let is_newest = run.newest.as_ref().is_some_and(|(name, _)| *name == info.name);
+    match (run.is_damaged(info), is_newest, info.pinned) {
+        (true, ..) => "damaged",
+        (_, true, true) => "verified, pinned",
+        (_, true, _) => "verified",
+        (.., true) => "not verified, pinned",
+        _ => "not verified",
+    }
 }
 
 fn damaged(damaged: &Damaged) -> String {
@@ -114,12 +153,7 @@ pub fn checkpoints(run: &Run) -> String {
         .map(|info| {
             let kept = run.kept.get(&info.name).map(|why| why.iter().cloned().collect::<Vec<_>>().join(", "));
             let (age, metrics, why, state) = match &info.state {
-                Ok(state) => (
-                    state.saved_at,
-                    ls::metrics(state),
-                    state.why.clone(),
-                    if info.pinned { "pinned" } else { "ok" },
-                ),
+                Ok(state) => (state.saved_at, ls::metrics(state), state.why.clone(), state_of(run, info)),
                 Err(error) => (0, String::new(), String::new(), error.kind().as_str()),
             };
             vec![
@@ -130,7 +164,7 @@ pub fn checkpoints(run: &Run) -> String {
                 Cell::text(&metrics),
                 Cell::text(&why),
                 Cell::text(&kept.unwrap_or_else(|| "goes with the next save".to_owned())),
-                Cell::text(state).bad(info.state.is_err()),
+                Cell::text(state).bad(info.state.is_err() || run.is_damaged(info)),
             ]
         })
         .collect();

@@ -127,13 +127,13 @@ impl Picture<'_> {
     fn who(&self, attempt: u32) -> String {
         let who = self.run.attempts.iter().find(|info| info.number == attempt);
         who.map_or(String::new(), |who| {
-            let ago = crate::output::age(who.started_at, crate::output::now());
-            format!("attempt {attempt}: process {} on {}, began {ago} ago", who.pid, who.host)
+            let began = crate::output::date(who.started_at);
+            format!("attempt {attempt}: process {} on {}, began {began}", who.pid, who.host)
         })
     }
 
     fn checkpoint(&self, info: &tensorkeep::Info, y: f64) -> String {
-        let damaged = info.state.is_err() || self.run.damaged.iter().any(|damaged| damaged.name == info.key);
+        let damaged = info.state.is_err() || self.run.is_damaged(info);
         let fill = match (damaged, info.pinned) {
             (true, _) => "var(--bad)",
             (_, true) => "var(--good)",

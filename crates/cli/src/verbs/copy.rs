@@ -5,9 +5,10 @@ use crate::exit::Exit;
 use crate::target::Target;
 use crate::{Done, output, parallel};
 use serde_json::json;
+use std::ffi::OsStr;
 use tensorkeep::{Checkpoint, Codec, Error, ErrorKind, Result, WriteOptions};
 
-pub fn repack(target: &str, output: &Output, codec: Codec, json: bool) -> Done {
+pub fn repack(target: &OsStr, output: &Output, codec: Codec, json: bool) -> Done {
     output::check_free(&output.output, output.force)?;
     let busy = parallel::busy("repacking", true);
     let checkpoint = Target::parse(target)?.open()?;
@@ -53,24 +54,39 @@ fn same_bytes(left: &Checkpoint, right: &Checkpoint) -> Result<()> {
 }
 
 /// Exit code 0 when all was intact, 1 when something was lost.
-pub fn salvage(target: &str, output: &Output, json: bool) -> Done {
+pub fn salvage(target: &OsStr, output: &Output, json: bool) -> Done {
     output::check_free(&output.output, output.force)?;
     let busy = parallel::busy("salvaging", true);
-    let checkpoint = Target::parse(target)?.open()?;
+    let checkpoint = Target::parse(target)?.open().map_err(without_its_end)?;
     let (snapshot, lost) = checkpoint.salvage()?;
     let written = snapshot.save(&output.output)?;
     drop(busy);
     if json {
-        let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
+        let lost: Vec<_> = lost.iter().map(output::error_in_json).collect();
         let path = output.output.display().to_string();
         output::print_json(
             "salvage",
             json!({ "output": path, "tensors": written.tensors, "bytes": written.len, "lost": lost }),
         )?;
     } else {
-        let mut lines = vec![format!("{}: {} tensors saved", output.output.display(), written.tensors)];
+        let tensors = output::count(written.tensors, "tensor");
+        let mut lines = vec![format!(
+            "{}: {tensors} saved, and a record that says what is missing",
+            output.output.display()
+        )];
         lines.extend(lost.iter().map(|error| output::clean(&format!("lost: {error}"))));
         output::print(lines.join("\n"))?;
     }
     Ok(if lost.is_empty() { Exit::Ok } else { Exit::No })
+}
+
+/// What cannot be opened has nothing that could be saved: most often its end is missing.
+fn without_its_end(error: Error) -> Error {
+    if error.kind() != ErrorKind::Damaged {
+        return error;
+    }
+    error.help(
+        "where each tensor lies is written at the end of a file, twice; neither list is whole here, so nothing can be taken \
+         out of it: copy the file again, or resume from an older checkpoint",
+    )
 }

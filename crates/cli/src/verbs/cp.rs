@@ -7,6 +7,7 @@ use crate::place::Place;
 use crate::target::Target;
 use crate::{Done, output};
 use serde_json::json;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 use tensorkeep::engine::replace_file;
@@ -40,31 +41,35 @@ impl Outcome {
     }
 }
 
-pub fn run(source: &str, target: &str, force: bool, json: bool) -> Done {
-    let done = copy(&Target::parse(source)?, target, force)?;
+pub fn run(source: &OsStr, target: &OsStr, force: bool, json: bool) -> Done {
+    let to = Place::new(target);
+    let done = copy(&Target::parse(source)?, &to, force)?;
     if json {
-        let told = |(name, error): &(String, Error)| json!({ "name": name, "error": error.to_string() });
+        let told =
+            |(name, error): &(String, Error)| json!({ "name": name, "error": output::error_in_json(error) });
         let damaged: Vec<_> = done.damaged.iter().map(told).collect();
         let document = json!({
-            "source": source, "target": target, "copied": done.copied, "there_already": done.there_already,
+            "source": source.to_string_lossy(), "target": to.to_string(), "copied": done.copied, "there_already": done.there_already,
             "damaged": damaged, "bytes": done.bytes,
         });
         output::print_json("cp", document)?;
     } else {
-        output::print(format!("{target}: {}", done.in_words()))?;
+        output::print(output::clean(&format!("{to}: {}", done.in_words())))?;
         done.damaged.iter().for_each(|(_, error)| output::warn(format!("not copied: {error}")));
     }
     Ok(if done.damaged.is_empty() { Exit::Ok } else { Exit::Damaged })
 }
 
-fn copy(source: &Target, target: &str, force: bool) -> Result<Outcome> {
-    let to = Place::new(target);
-    let is_run = to.is_url() || to.folder().is_some_and(Path::is_dir);
+fn copy(source: &Target, to: &Place, force: bool) -> Result<Outcome> {
+    let folder = to.folder().filter(|_| !to.is_url());
+    let is_file = folder.is_some_and(|path| path.extension().is_some_and(|extension| extension == "tkeep"));
+    let is_run = to.is_url() || to.ends_in_slash() || folder.is_some_and(Path::is_dir);
     match source {
-        Target::Run(place, None) => copy_run(place, &to, force),
-        Target::Run(..) if is_run => {
+        Target::Run(place, None) => copy_run(place, to, force),
+        // Whatever else is there already is a file to replace.
+        Target::Run(..) if is_run || !(is_file || folder.is_some_and(Path::exists)) => {
             let (place, _, name) = source.in_run()?;
-            copy_some(&place, &to, force, |names| names.retain(|there| *there == name))
+            copy_some(&place, to, force, |names| names.retain(|there| *there == name))
         }
         Target::File(path) if is_run => {
             let name =
@@ -74,11 +79,15 @@ fn copy(source: &Target, target: &str, force: bool) -> Result<Outcome> {
                     .in_object(path.display())
                     .expected("a file such as 0003-0000001200.tkeep")
             })?;
-            let folder =
-                path.parent().and_then(Path::to_str).filter(|folder| !folder.is_empty()).unwrap_or(".");
-            copy_some(&Place::new(folder), &to, force, |names| names.retain(|there| *there == name))
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = Place::new(folder.unwrap_or(Path::new(".")));
+            copy_some(&folder, to, force, |names| names.retain(|there| *there == name))
         }
-        one => copy_to_file(&one.open()?, Path::new(target.trim_start_matches("file://")), force),
+        one => match folder {
+            Some(path) => copy_to_file(&one.open()?, path, force),
+            // OK to be unreachable: what is no folder is a URL, and that a run.
+            None => Err(Error::new(ErrorKind::Invalid, "is no file").in_object(to)),
+        },
     }
 }
 

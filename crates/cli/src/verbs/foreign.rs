@@ -1,15 +1,15 @@
 //! `import` and `export`: files of one format as files of another, told by the output's extension. Both list what was
 //! renamed or dropped. Exit code 1 when something was lost, unless that was allowed.
 
-use super::gc::{SIZES, with_unit};
-use crate::args::Output;
+use crate::args::Conversion;
 use crate::exit::Exit;
 use crate::opened::Opened;
 use crate::target::Target;
 use crate::{Done, output, parallel};
 use serde_json::json;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use tensorkeep::convert::{self, Export, ExportOptions, Foreign, Format};
+use tensorkeep::convert::{self, Export, ExportOptions, Format};
 use tensorkeep::{Codec, Error, ErrorKind, Result, WriteOptions};
 
 /// Extensions of formats that nothing here writes: a file that is called so should not be another.
@@ -19,12 +19,10 @@ const NEVER_WRITTEN: [&str; 10] =
 /// What both verbs are asked for.
 pub struct Asked<'a> {
     pub verb: &'static str,
-    pub source: &'a str,
-    pub output: &'a Output,
-    pub allow_loss: bool,
+    pub source: &'a OsStr,
+    pub options: &'a Conversion,
     /// How a checkpoint stores its tensors.
     pub codec: Codec,
-    pub max_shard_size: Option<&'a str>,
     pub json: bool,
 }
 
@@ -57,23 +55,23 @@ impl To {
 }
 
 pub fn convert(asked: &Asked<'_>) -> Done {
-    let path = asked.output.output.as_path();
+    let asked_for = asked.options;
+    let path = asked_for.output.output.as_path();
     let to = To::of(path, asked.verb)?;
     let mut options = ExportOptions::new();
-    if let Some(size) = asked.max_shard_size {
-        let bytes = with_unit(size, SIZES)?;
+    if let Some(bytes) = asked_for.max_shard_size {
         if bytes == 0 || to != To::Foreign(Format::Safetensors) {
             return Err(Error::new(ErrorKind::Invalid, "--max-shard-size is for safetensors")
                 .expected("a size such as 5GB, and an output named .safetensors"));
         }
         options = options.max_shard_bytes(bytes);
     }
-    output::check_free(path, asked.output.force)?;
-    if !asked.output.force {
+    output::check_free(path, asked_for.output.force)?;
+    if !asked_for.output.force {
         options = options.keep_existing();
     }
     let busy = parallel::busy(if asked.verb == "import" { "importing" } else { "exporting" }, true);
-    let opened = open(asked.source)?;
+    let opened = Target::parse(asked.source)?.look(asked_for.budget.get())?;
     check_not_empty(&opened)?;
     let export = match (&opened, to) {
         (Opened::Foreign(foreign), To::Checkpoint) => {
@@ -98,17 +96,6 @@ pub fn convert(asked: &Asked<'_>) -> Done {
     };
     drop(busy);
     tell(asked, &export)
-}
-
-/// A source of any format. What is none is told with all that could have been read.
-fn open(source: &str) -> Result<Opened> {
-    let target = Target::parse(source)?;
-    target.look().map_err(|error| match &target {
-        Target::File(path) if error.kind() == ErrorKind::Foreign => {
-            Foreign::open(path).err().unwrap_or(error)
-        }
-        _ => error,
-    })
 }
 
 /// A file of which nothing can be carried over is not converted, whatever may be lost.
@@ -171,7 +158,7 @@ fn tell(asked: &Asked<'_>, Outcome { tensors, files, notes }: &Outcome) -> Done 
             output::count(*tensors, "tensor"),
         ))?;
     }
-    if lost > 0 && !asked.allow_loss {
+    if lost > 0 && !asked.options.allow_loss {
         output::warn("something was lost; --allow-loss makes that a success");
         return Ok(Exit::No);
     }

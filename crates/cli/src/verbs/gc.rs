@@ -5,7 +5,7 @@ use super::orphans;
 use crate::args::Gc;
 use crate::exit::Exit;
 use crate::place::Place;
-use crate::{Done, output, parallel};
+use crate::{Done, output, parallel, units};
 use serde_json::json;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -13,21 +13,22 @@ use tensorkeep::{Collected, Collection, Error, ErrorKind, Info, Keep, Mode, Name
 
 pub fn run(args: &Gc, json: bool) -> Done {
     if let Some(age) = &args.orphans {
-        return orphans::run(args, Duration::from_secs(with_unit(age, AGES)?), json);
+        return orphans::run(args, units::age(age)?, json);
     }
     let place = Place::new(&args.run);
     let reader = Reader::new(place.open()?);
+    if reader.names()?.is_empty() {
+        // Before a lock file is left in a folder that is none of a run's.
+        place.check_exists(&reader)?;
+    }
     // Taken before listing: what is listed is what is there when it is deleted.
     let _lock = if args.dry_run { None } else { reader.lock_for("tensorkeep gc")? };
     let infos = reader.list()?;
-    if infos.is_empty() {
-        place.check_exists(&reader)?;
-    }
     let keep = match policy(args)? {
         Some(keep) => keep,
         None => recorded(&place, &infos).ok_or_else(|| {
             Error::new(ErrorKind::Invalid, "the run does not say its policy")
-                .in_object(&args.run)
+                .in_object(args.run.display())
                 .help("give one: --keep-last 3 --keep-best val_loss:min")
         })?,
     };
@@ -47,7 +48,7 @@ pub fn run(args: &Gc, json: bool) -> Done {
         told.collected = plan.delete()?;
     }
     if json {
-        output::print_json("gc", told.as_json(&args.run, &plan))?;
+        output::print_json("gc", told.as_json(&args.run.to_string_lossy(), &plan))?;
     } else {
         output::print(
             told.in_words(&plan, if args.dry_run { "would delete" } else { "deleted" }).join("\n"),
@@ -174,38 +175,12 @@ fn policy(args: &Gc) -> Result<Option<Keep>> {
     args.keep_every_steps.into_iter().for_each(|steps| and(Keep::default().and_every_steps(steps)));
     args.keep_every_epochs.into_iter().for_each(|epochs| and(Keep::default().and_every_epochs(epochs)));
     if let Some(age) = &args.keep_younger_than {
-        and(Keep::default().and_younger_than(Duration::from_secs(with_unit(age, AGES)?)));
+        and(Keep::default().and_younger_than(*age));
     }
-    if let Some(size) = &args.keep_within {
-        and(Keep::newest_within_bytes(with_unit(size, SIZES)?));
+    if let Some(size) = args.keep_within {
+        and(Keep::newest_within_bytes(size));
     }
     Ok(keep)
-}
-
-const AGES: &[(&str, u64)] = &[("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400), ("", 1)];
-pub(super) const SIZES: &[(&str, u64)] = &[
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-    ("TiB", 1 << 40),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("TB", 1_000_000_000_000),
-    ("B", 1),
-    ("", 1),
-];
-
-pub(super) fn with_unit(text: &str, units: &[(&str, u64)]) -> Result<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let unit = units.iter().find(|(unit, _)| *unit == text[digits..].trim());
-    let value =
-        text[..digits].parse::<u64>().ok().zip(unit).and_then(|(value, (_, unit))| value.checked_mul(*unit));
-    value.ok_or_else(|| {
-        let units: Vec<&str> = units.iter().map(|(unit, _)| *unit).filter(|unit| !unit.is_empty()).collect();
-        Error::new(ErrorKind::Invalid, format!("{text:?} is no number with a unit"))
-            .expected(units.join(", "))
-    })
 }
 
 fn parse_best(text: &str) -> Result<(String, Mode, usize)> {
@@ -228,14 +203,8 @@ mod tests {
 
     #[test]
     fn flags_are_read_and_nonsense_is_refused() {
-        assert_eq!(with_unit("12h", AGES).unwrap(), 43_200);
-        assert_eq!(with_unit("2GiB", SIZES).unwrap(), 2 << 30);
-        assert_eq!(with_unit("5GB", SIZES).unwrap(), 5_000_000_000);
         assert_eq!(parse_best("val:loss:min:3").unwrap(), ("val:loss".to_owned(), Mode::Min, 3));
         assert_eq!(parse_best("acc:max").unwrap(), ("acc".to_owned(), Mode::Max, 1));
-        for wrong in ["", "h", "12x", "99999999999999999999d"] {
-            assert!(with_unit(wrong, AGES).is_err(), "{wrong}");
-        }
         assert!(parse_best("loss").is_err());
     }
 }

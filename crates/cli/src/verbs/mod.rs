@@ -20,7 +20,7 @@ mod watch;
 mod why;
 
 use crate::Done;
-use crate::args::{Args, Conversion, Verb};
+use crate::args::{Args, Verb};
 
 /// Does what the arguments ask for.
 ///
@@ -47,24 +47,14 @@ pub fn run(args: &Args) -> Done {
         Verb::Watch { run, interval, count } => watch::run(run, *interval, *count, json),
         Verb::Report { run, output, diff } => report::run(run, output, diff.as_deref(), json),
         Verb::Import { source, options, codec } => {
-            foreign::convert(&asked("import", source, options, (*codec).into(), json))
+            let codec = (*codec).into();
+            foreign::convert(&foreign::Asked { verb: "import", source, options, codec, json })
         }
-        Verb::Export { target, options } => {
-            foreign::convert(&asked("export", target, options, tensorkeep::Codec::Raw, json))
+        Verb::Export { target: source, options } => {
+            let codec = tensorkeep::Codec::Raw;
+            foreign::convert(&foreign::Asked { verb: "export", source, options, codec, json })
         }
         Verb::Completions { shell } => meta::completions(*shell),
         Verb::Man => meta::man(),
     }
-}
-
-fn asked<'a>(
-    verb: &'static str,
-    source: &'a str,
-    options: &'a Conversion,
-    codec: tensorkeep::Codec,
-    json: bool,
-) -> foreign::Asked<'a> {
-    let Conversion { output, allow_loss, max_shard_size } = options;
-    let max_shard_size = max_shard_size.as_deref();
-    foreign::Asked { verb, source, output, allow_loss: *allow_loss, codec, max_shard_size, json }
 }

@@ -18,11 +18,11 @@ use tensorkeep::{Error, ErrorKind, Result};
 /// `Invalid` for a folder; what the store says.
 pub fn run(args: &Gc, age: Duration, json: bool) -> Done {
     if !Place::new(&args.run).is_url() {
-        return Err(Error::new(ErrorKind::Invalid, "a folder has no orphans").in_object(&args.run).help(
+        return Err(Error::new(ErrorKind::Invalid, "a folder has no orphans").in_object(args.run.display()).help(
             "what killed uploads left there goes when the run is opened for writing; --orphans is for URLs",
         ));
     }
-    let orphans = Orphans::find(&args.run, age)?;
+    let orphans = Orphans::find(&args.run.to_string_lossy(), age)?;
     let is_asked = !args.dry_run && !args.yes && !json && !orphans.found.is_empty();
     if is_asked && io::stdin().is_terminal() {
         output::print(orphans.in_words("would remove").join("\n"))?;
@@ -36,8 +36,7 @@ pub fn run(args: &Gc, age: Duration, json: bool) -> Done {
     }
     if json {
         let keys: Vec<&str> = orphans.found.iter().map(|entry| &*entry.key).collect();
-        let document =
-            json!({ "run": args.run, "dry_run": args.dry_run, "orphans": keys, "bytes": orphans.bytes() });
+        let document = json!({ "run": args.run.to_string_lossy(), "dry_run": args.dry_run, "orphans": keys, "bytes": orphans.bytes() });
         output::print_json("gc", document)?;
     } else {
         let verb = if args.dry_run { "would remove" } else { "removed" };

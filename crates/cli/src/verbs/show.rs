@@ -4,12 +4,13 @@ use crate::args::{Show, Sort};
 use crate::exit::Exit;
 use crate::names::natural;
 use crate::opened::{Meta, Opened};
+use crate::output::Cell;
 use crate::target::Target;
 use crate::tree::Node;
 use crate::{Done, numbers, output, records};
 use serde_json::json;
 use std::collections::HashMap;
-use tensorkeep::{Error, ErrorKind, Result, Scratch, Value};
+use tensorkeep::{Error, ErrorKind, Result, SALVAGED, Scratch, Value};
 
 /// What is shown, and what cannot be: a record or a tensor that does not verify costs only itself.
 struct Shown {
@@ -25,9 +26,11 @@ struct Shown {
 /// Shows one checkpoint.
 ///
 /// # Errors
-/// As opening it. The exit code is that of the first record, or of the first tensor whose values were asked for, that cannot be read.
+/// As opening it, and `NotFound` for a pattern that nothing matches. The exit code is that of the worst record, or of the
+/// worst tensor whose values were asked for.
 pub fn run(args: &Show, json: bool) -> Done {
-    let opened = Target::parse(&args.selected.target)?.look()?;
+    let opened = Target::parse(&args.selected.target)?.look(args.selected.budget.get())?;
+    let mut metas = opened.wanted(args.selected.only.as_deref())?;
     let (mut records, mut lost) = (Vec::new(), Vec::new());
     for (name, record) in opened.records() {
         match record {
@@ -35,7 +38,6 @@ pub fn run(args: &Show, json: bool) -> Done {
             Err(error) => lost.push((name, error)),
         }
     }
-    let mut metas = opened.tensors(args.selected.only.as_deref());
     sort(&mut metas, args.sort.unwrap_or(Sort::Name));
     let values = values(&opened, &metas, args.values);
     let shown = Shown { opened, metas, records, values, lost };
@@ -50,13 +52,14 @@ pub fn run(args: &Show, json: bool) -> Done {
 fn answer(shown: &Shown) -> Exit {
     let records = shown.lost.iter().map(|(_, error)| error);
     let tensors = shown.metas.iter().filter_map(|meta| shown.values.get(&meta.name)?.as_ref().err());
-    let mut errors = records.chain(tensors).filter(|error| error.kind() != ErrorKind::LimitExceeded);
-    errors.next().map_or(Exit::Ok, Exit::from)
+    let errors = records.chain(tensors).filter(|error| error.kind() != ErrorKind::LimitExceeded);
+    Exit::worst(errors.map(Exit::from)).unwrap_or(Exit::Ok)
 }
 
 fn print(shown: &Shown, args: &Show) -> Result<()> {
     let Shown { opened, metas, records, lost, .. } = shown;
     opened.warnings().iter().for_each(output::warn);
+    salvaged(records).iter().for_each(output::warn);
     let mut text = summary(opened, metas, records);
     text.push_str("\n\n");
     text.push_str(&tensors(shown, args));
@@ -82,6 +85,24 @@ fn sort(metas: &mut [Meta], by: Sort) {
             metas.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| natural(&a.name, &b.name)));
         }
     }
+}
+
+/// What a salvaged file says of itself.
+fn salvaged(records: &[(String, Value)]) -> Option<String> {
+    let (_, record) = records.iter().find(|(name, _)| name == SALVAGED)?;
+    let Value::Map(record) = record else { return None };
+    let lost = match record.get("lost") {
+        Some(Value::List(lost)) => lost.len(),
+        _ => 0,
+    };
+    let from = match record.get("from") {
+        Some(Value::Text(from)) => from,
+        _ => "a damaged file",
+    };
+    Some(format!(
+        "salvaged from {from}: {} could not be, see the record {SALVAGED}",
+        output::count(lost, "thing")
+    ))
 }
 
 /// Bytes of values, ties counted once.
@@ -114,7 +135,7 @@ fn tensors(Shown { metas, values, .. }: &Shown, args: &Show) -> String {
     let share = |bytes: u64| format!("{:.1} %", 100.0 * bytes as f64 / all as f64);
     let row = |label: &str, meta: &Meta| {
         let bytes = if meta.alias_of.is_some() { 0 } else { meta.byte_len };
-        let mut row = vec![
+        let cells = [
             label.to_owned(),
             meta.dtype_text(),
             meta.shape_text(),
@@ -122,10 +143,11 @@ fn tensors(Shown { metas, values, .. }: &Shown, args: &Show) -> String {
             share(bytes),
             meta.storage_text(),
         ];
+        let mut row: Vec<Cell> = cells.map(Cell::from).into();
         let first = values.get(&meta.name);
         row.extend(first.map(|values| match values {
-            Ok(text) => text.clone(),
-            Err(error) => error.kind().as_str().to_owned(),
+            Ok(text) => text.as_str().into(),
+            Err(error) => Cell::red(error.kind().as_str()),
         }));
         row
     };
@@ -137,13 +159,11 @@ fn tensors(Shown { metas, values, .. }: &Shown, args: &Show) -> String {
     let root = Node::of(metas);
     let rows = root.lines().into_iter().map(|line| match line.leaf {
         Some(meta) => row(&line.label, meta),
-        None => vec![
-            line.label,
-            String::new(),
-            output::count(line.tensors, "tensor"),
-            output::size(line.bytes),
-            share(line.bytes),
-        ],
+        None => {
+            let tensors = output::count(line.tensors, "tensor");
+            let cells = [line.label, String::new(), tensors, output::size(line.bytes), share(line.bytes)];
+            cells.map(Cell::from).into()
+        }
     });
     output::table(&header, &[3, 4], rows)
 }
@@ -154,7 +174,7 @@ fn values(opened: &Opened, metas: &[Meta], count: usize) -> HashMap<String, Resu
     let mut of = |meta: &Meta| {
         let dtype = meta.dtype.ok()?;
         let mut text = Vec::new();
-        let read = opened.visit(&meta.name, 0..1, &mut scratch, |_, bytes| {
+        let read = opened.visit(meta, 0..1, &mut scratch, |_, bytes| {
             text.extend(bytes.chunks_exact(dtype.size()).take(count).map(|bytes| numbers::one(dtype, bytes)));
             Ok(())
         });
@@ -177,7 +197,7 @@ fn as_json(Shown { opened, metas, records, values, lost }: &Shown) -> serde_json
             "raw": meta.raw,
             "alias_of": meta.alias_of,
             "values": values.get(&meta.name).and_then(|values| values.as_ref().ok()),
-            "error": values.get(&meta.name).and_then(|values| values.as_ref().err()).map(ToString::to_string),
+            "error": values.get(&meta.name).and_then(|values| values.as_ref().err()).map(output::error_in_json),
         })
     };
     let mut document = json!({
@@ -185,7 +205,7 @@ fn as_json(Shown { opened, metas, records, values, lost }: &Shown) -> serde_json
         "bytes": opened.len_bytes(),
         "tensors": metas.iter().map(tensor).collect::<Vec<_>>(),
         "records": records.iter().map(|(name, value)| (name.clone(), output::json_of(value))).collect::<serde_json::Map<_, _>>(),
-        "records_lost": lost.iter().map(|(name, error)| (name.clone(), error.to_string().into())).collect::<serde_json::Map<_, _>>(),
+        "records_lost": lost.iter().map(|(name, error)| (name.clone(), output::error_in_json(error))).collect::<serde_json::Map<_, _>>(),
     });
     let more = match opened {
         Opened::Own(checkpoint) => json!({

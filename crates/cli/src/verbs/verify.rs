@@ -2,6 +2,7 @@
 //! everything that is damaged, not only the first.
 
 use crate::args;
+use crate::budget::Budget;
 use crate::exit::Exit;
 use crate::opened::{Meta, Opened};
 use crate::place::Place;
@@ -33,56 +34,83 @@ pub fn run(args: &args::Verify, json: bool) -> Done {
         (_, true) => Depth::Deep,
         _ => Depth::Bytes,
     };
-    let target = &args.target;
-    let verified = match Target::parse(target)? {
-        Target::Run(place, None) => verify_run(&place, depth, args.heal_marks)?,
+    let budget = args.budget.get();
+    let name = args.target.display().to_string();
+    let parsed = Target::parse(&args.target)?;
+    let is_run = matches!(parsed, Target::Run(_, None));
+    let verified = match parsed {
+        Target::Run(place, None) => verify_run(&place, depth, args.heal_marks, budget)?,
         _ if args.heal_marks => {
-            return Err(Error::new(ErrorKind::Invalid, "--heal-marks is for a whole run").in_object(target));
+            return Err(Error::new(ErrorKind::Invalid, "--heal-marks is for a whole run").in_object(name));
         }
-        one => vec![Verified::of(target.to_owned(), one.look(), depth)?],
+        one => vec![Verified::of(name.clone(), one.look(budget), depth, budget)?],
     };
     if verified.is_empty() {
-        return Err(Error::new(ErrorKind::NotFound, "the run has no checkpoints to verify").in_object(target));
+        return Err(Error::new(ErrorKind::NotFound, "the run has no checkpoints to verify").in_object(name));
     }
     if json {
         let checkpoints: Vec<_> = verified.iter().map(Verified::as_json).collect();
-        let ok = verified.iter().all(|one| one.damage.is_empty());
-        output::print_json("verify", json!({ "target": target, "ok": ok, "checkpoints": checkpoints }))?;
+        let damaged = verified.iter().filter(|one| !one.damage.is_empty()).count();
+        let document = json!({
+            "target": name, "ok": damaged == 0, "damaged": damaged, "newest_intact": newest_intact(&verified),
+            "checkpoints": checkpoints,
+        });
+        output::print_json("verify", document)?;
     } else {
         for one in &verified {
             let lines: Vec<String> = one.as_text().lines().map(output::clean).collect();
-            output::print(lines.join("\n"))?;
+            output::print(lines.join("\n").replacen(DAMAGED, &output::red(DAMAGED), 1))?;
+        }
+        if is_run {
+            output::print(summary(&verified, depth))?;
         }
     }
     Ok(answer(&verified))
 }
 
+const DAMAGED: &str = "DAMAGED";
+
+/// What a resume would take, if nothing else is wrong with it.
+fn newest_intact(verified: &[Verified]) -> Option<&str> {
+    let intact = |one: &&Verified| one.damage.is_empty() && one.report.is_some() && one.mark != Mark::Marked;
+    verified.iter().rev().find(intact).map(|one| one.key.as_str())
+}
+
+/// The last line for a run: how many, and from where a resume would go on.
+fn summary(verified: &[Verified], depth: Depth) -> String {
+    let damaged = verified.iter().filter(|one| !one.damage.is_empty()).count();
+    let all = output::count(verified.len(), "checkpoint");
+    let verdict = match damaged {
+        0 => format!("{all}, none damaged"),
+        damaged => format!("{damaged} of {all} damaged"),
+    };
+    let how = if depth == Depth::Quick { ", by their indexes and records only" } else { "" };
+    match newest_intact(verified) {
+        Some(newest) => output::clean(&format!("{verdict}{how}; the newest that verifies is {newest}")),
+        None => format!("{verdict}{how}; none verifies"),
+    }
+}
+
 fn answer(verified: &[Verified]) -> Exit {
-    let errors = || verified.iter().flat_map(|one| &one.damage);
-    if errors().any(|error| error.kind() == ErrorKind::NewerVersion) {
-        return Exit::NewerVersion;
-    }
-    if errors().next().is_some() {
-        return Exit::Damaged;
-    }
-    if verified.iter().any(|one| !one.unsupported.is_empty()) {
-        return Exit::NewerVersion;
-    }
+    let errors = verified.iter().flat_map(|one| one.damage.iter().chain(&one.unsupported)).map(Exit::from);
     // Intact, but not numbers to go on with.
-    if verified.iter().any(|one| !one.bad.is_empty()) { Exit::No } else { Exit::Ok }
+    let bad = verified.iter().any(|one| !one.bad.is_empty()).then_some(Exit::No);
+    Exit::worst(errors.chain(bad)).unwrap_or(Exit::Ok)
 }
 
 /// One checkpoint's answer.
 #[derive(Default)]
 struct Verified {
     name: String,
+    /// The name in its run; of a file as it was typed.
+    key: String,
     /// Of a foreign file, whose bytes are read and have no checksums that could be verified.
     foreign: Option<Format>,
     report: Option<Report>,
     /// Tensors with NaN or Inf: name, how many, the first index.
     bad: Vec<(String, u64, u64)>,
     damage: Vec<Error>,
-    /// What would have to be decoded, and only a newer version can.
+    /// What would have to be decoded, and only a newer version can, or more budget.
     unsupported: Vec<Error>,
     mark: Mark,
 }
@@ -109,9 +137,9 @@ impl Mark {
 impl Verified {
     /// # Errors
     /// What is not about the checkpoint's bytes.
-    fn of(name: String, opened: Result<Opened>, depth: Depth) -> Result<Self> {
+    fn of(name: String, opened: Result<Opened>, depth: Depth, budget: Budget) -> Result<Self> {
         let busy = parallel::busy("verifying", depth != Depth::Quick);
-        let mut verified = Self { name, ..Self::default() };
+        let mut verified = Self { key: name.clone(), name, ..Self::default() };
         let opened = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -119,6 +147,10 @@ impl Verified {
                 return Ok(verified);
             }
         };
+        if let Err(error) = budget.check_bytes(&opened, opened.records_len()) {
+            verified.put(error)?;
+            return Ok(verified);
+        }
         let mut report = match &opened {
             Opened::Foreign(foreign) => {
                 verified.foreign = Some(foreign.format());
@@ -133,7 +165,7 @@ impl Verified {
         verified.report = Some(report);
         drop(busy);
         if depth == Depth::Deep {
-            verified.decode_all(&opened)?;
+            verified.decode_all(&opened, budget)?;
         }
         Ok(verified)
     }
@@ -141,30 +173,33 @@ impl Verified {
     /// Takes down what is an answer.
     fn put(&mut self, error: Error) -> Result<()> {
         match error.kind() {
-            ErrorKind::Unsupported => self.unsupported.push(error),
+            ErrorKind::Unsupported | ErrorKind::LimitExceeded => self.unsupported.push(error),
             _ if is_answer(&error) => self.damage.push(error),
             _ => return Err(error),
         }
         Ok(())
     }
 
-    /// Decodes every tensor whose bytes are as they were written. All at once; and where one fails, one after the other, so
-    /// that all that fail are told.
-    fn decode_all(&mut self, opened: &Opened) -> Result<()> {
-        let mut metas: Vec<Meta> = opened.tensors(None);
+    /// Decodes every tensor whose bytes are as they were written, and takes down each that fails.
+    fn decode_all(&mut self, opened: &Opened, budget: Budget) -> Result<()> {
+        let mut metas: Vec<Meta> = opened.tensors();
         let damaged: HashSet<&str> = self.damage.iter().filter_map(Error::tensor).collect();
         metas.retain(|meta| meta.alias_of.is_none() && !damaged.contains(meta.name.as_str()));
-        match non_finite(opened, &metas) {
-            Err(error) if is_answer(&error) => {}
-            all => {
-                self.bad = all?;
-                return Ok(());
-            }
+        if let Err(error) = budget.check(opened, &metas) {
+            return self.put(error);
         }
-        for meta in &metas {
-            match non_finite(opened, std::slice::from_ref(meta)) {
-                Ok(found) => self.bad.extend(found),
+        let mut scratch = Scratch::default();
+        for (meta, found) in metas.iter().zip(stats::of(opened, &metas)?) {
+            match found {
                 Err(error) => self.put(error)?,
+                Ok(Some(stats)) => {
+                    self.bad.extend(stats.first_bad.map(|first| (meta.name.clone(), stats.bad(), first)));
+                }
+                // What has no numbers is decoded all the same.
+                Ok(None) => {
+                    let read = opened.visit(meta, 0..meta.chunks, &mut scratch, |_, _| Ok(()));
+                    read.or_else(|error| self.put(error))?;
+                }
             }
         }
         Ok(())
@@ -184,7 +219,7 @@ impl Verified {
                     parts => format!(", but {} of it cannot be decoded", output::count(parts, "part")),
                 }
             ),
-            (Some(_), places) => format!("{}: DAMAGED in {}", self.name, output::count(places, "place")),
+            (Some(_), places) => format!("{}: {DAMAGED} in {}", self.name, output::count(places, "place")),
             (None, _) => format!("{}: does not open", self.name),
         };
         match self.mark {
@@ -210,14 +245,6 @@ impl Verified {
     }
 
     fn as_json(&self) -> serde_json::Value {
-        let damage = |error: &Error| {
-            json!({
-                "kind": error.kind().as_str(),
-                "tensor": error.tensor(),
-                "byte": error.byte(),
-                "message": error.to_string(),
-            })
-        };
         let bad = |(tensor, count, first): &(String, u64, u64)| json!({ "tensor": tensor, "count": count, "first": first });
         json!({
             "name": self.name,
@@ -228,8 +255,8 @@ impl Verified {
             "records": self.report.as_ref().map(|report| report.records),
             "chunks": self.report.as_ref().map(|report| report.chunks),
             "bytes": self.report.as_ref().map(|report| report.bytes),
-            "damage": self.damage.iter().map(damage).collect::<Vec<_>>(),
-            "unsupported": self.unsupported.iter().map(damage).collect::<Vec<_>>(),
+            "damage": self.damage.iter().map(output::error_in_json).collect::<Vec<_>>(),
+            "unsupported": self.unsupported.iter().map(output::error_in_json).collect::<Vec<_>>(),
             "non_finite": self.bad.iter().map(bad).collect::<Vec<_>>(),
             "mark": self.mark.as_str(),
         })
@@ -280,11 +307,11 @@ fn quick(checkpoint: &Checkpoint) -> Result<Report> {
 /// Every byte of a foreign file, so far as it is asked for; what cannot be read is its damage.
 fn read_all(opened: &Opened, depth: Depth) -> Result<Report> {
     let (mut report, mut scratch) = (Report::default(), Scratch::default());
-    let metas = opened.tensors(None);
+    let metas = opened.tensors();
     (report.bytes, report.tensors) = (opened.len_bytes(), metas.len());
     (report.records, report.chunks) = (opened.records().len(), metas.iter().map(|meta| meta.chunks).sum());
     for meta in metas.iter().filter(|_| depth != Depth::Quick) {
-        match opened.visit(&meta.name, 0..meta.chunks, &mut scratch, |_, _| Ok(())) {
+        match opened.visit(meta, 0..meta.chunks, &mut scratch, |_, _| Ok(())) {
             Err(error) if is_answer(&error) => report.damage.push(error),
             read => read?,
         }
@@ -292,30 +319,17 @@ fn read_all(opened: &Opened, depth: Depth) -> Result<Report> {
     Ok(report)
 }
 
-fn non_finite(opened: &Opened, metas: &[Meta]) -> Result<Vec<(String, u64, u64)>> {
-    let all = stats::of(opened, metas)?;
-    let mut scratch = Scratch::default();
-    // What has no numbers is decoded all the same.
-    for (meta, _) in metas.iter().zip(&all).filter(|(_, stats)| stats.is_none()) {
-        opened.visit(&meta.name, 0..meta.chunks, &mut scratch, |_, _| Ok(()))?;
-    }
-    let bad = |(meta, stats): (&Meta, &Option<stats::Stats>)| {
-        let stats = stats.as_ref()?;
-        Some((meta.name.clone(), stats.bad(), stats.first_bad?))
-    };
-    Ok(metas.iter().zip(&all).filter_map(bad).collect())
-}
-
-fn verify_run(place: &Place, depth: Depth, heals: bool) -> Result<Vec<Verified>> {
-    let reader = place.reader()?;
+fn verify_run(place: &Place, depth: Depth, heals: bool, budget: Budget) -> Result<Vec<Verified>> {
+    let reader = place.reader_within(budget)?;
     let mut verified = Vec::new();
     for Listed { name, is_marked, .. } in reader.listed()? {
         let path = format!("{place}/{name}.tkeep");
-        let mut one = match Verified::of(path, reader.open_name(name).map(Opened::Own), depth) {
+        let mut one = match Verified::of(path, reader.open_name(name).map(Opened::Own), depth, budget) {
             // Rotated away by the run's writer since it was listed.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             one => one?,
         };
+        one.key = name.to_string();
         one.mark = match is_marked {
             true if heals && one.damage.is_empty() && reader.heal(name)? => Mark::Healed,
             true => Mark::Marked,

@@ -6,16 +6,21 @@ use crate::verbs::ls;
 use crate::{Done, output};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::time::Duration;
 use tensorkeep::{Error, ErrorKind, Info, Name};
 
-pub fn run(run: &str, interval: f64, count: Option<u64>, json: bool) -> Done {
+pub fn run(run: &OsStr, interval: f64, count: Option<u64>, json: bool) -> Done {
     let pause =
         Duration::try_from_secs_f64(interval).ok().filter(|pause| !pause.is_zero()).ok_or_else(|| {
             Error::new(ErrorKind::Invalid, "interval").expected("seconds above 0").found(interval)
         })?;
     // One reader for all looks: it remembers what immutable checkpoints said.
-    let reader = Place::new(run).reader()?;
+    let place = Place::new(run);
+    let reader = place.reader()?;
+    if reader.names()?.is_empty() {
+        place.check_exists(&reader)?;
+    }
     let mut before: BTreeMap<Name, Info> = BTreeMap::new();
     let mut looks = 0;
     loop {
@@ -28,7 +33,7 @@ pub fn run(run: &str, interval: f64, count: Option<u64>, json: bool) -> Done {
         }
         before = now;
         looks += 1;
-        if count.is_some_and(|count| looks >= count) {
+        if count.is_some_and(|count| looks >= count) || output::reader_is_gone() {
             return Ok(Exit::Ok);
         }
         std::thread::sleep(pause);
@@ -41,7 +46,7 @@ fn tell(what: &str, info: &Info, json: bool) -> Result<(), Error> {
         return output::print_json("watch", json!({ "event": what, "checkpoint": ls::as_json(info, None) }));
     }
     let state = match &info.state {
-        Ok(state) => format!("{}  {}", ls::metrics(state), output::clean(&state.why)),
+        Ok(state) => output::clean(&format!("{}  {}", ls::metrics(state), state.why)),
         Err(error) => error.kind().as_str().to_owned(),
     };
     output::print(format!("{what:<4}  {}  {:>10}  {state}", info.name, output::size(info.len)))

@@ -5,9 +5,10 @@ use crate::target::Target;
 use crate::verbs::ls;
 use crate::{Done, output, parallel};
 use serde_json::json;
+use std::ffi::OsStr;
 use tensorkeep::{Info, Keep, Reader, Result};
 
-pub fn run(target: &str, json: bool) -> Done {
+pub fn run(target: &OsStr, json: bool) -> Done {
     let (_, reader, name) = Target::parse(target)?.in_run()?;
     let infos = reader.list()?;
     let (keep, kept) = ls::kept(&reader, &infos)?;
@@ -20,6 +21,7 @@ pub fn run(target: &str, json: bool) -> Done {
         let document = json!({
             "name": name.to_string(),
             "saved_because": state.map(|state| &state.why),
+            "saved_at": state.map(|state| state.saved_at),
             "policy": keep.map(|keep| keep.to_string()),
             "kept_because": why,
             "fate": fate,
@@ -31,7 +33,8 @@ pub fn run(target: &str, json: bool) -> Done {
     }
     let mut lines = vec![output::bold(&format!("{name} (attempt {}, step {})", name.attempt, name.step))];
     if let Some(state) = state {
-        lines.push(format!("saved: {}", if state.why.is_empty() { "asked for" } else { &state.why }));
+        let why = if state.why.is_empty() { "asked for" } else { &state.why };
+        lines.push(format!("saved: {}, {why}", output::ago(state.saved_at)));
         lines.extend(state.resumed_from.iter().map(|from| format!("its attempt resumed from {from}")));
     }
     if let Some(Err(error)) = here.map(|info| &info.state) {

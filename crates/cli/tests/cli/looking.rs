@@ -15,7 +15,12 @@ fn ls_lists_a_run_and_marks_what_a_resume_would_use() {
     assert!(lines[2].contains("→ 200") && lines[2].contains("loss 0.50000"), "{lines:?}");
     let listed = json(&["ls", &run.path("run"), "--json"]);
     assert_eq!(listed["schema"], "tensorkeep.ls.v1");
-    assert_eq!(listed["resumes_from"], "0001-0000000200");
+    // Only indexes were read: nothing here says what verifies.
+    assert_eq!(
+        (&listed["resume_tries_first"], &listed["verified"]),
+        (&"0001-0000000200".into(), &false.into())
+    );
+    assert!(String::from_utf8_lossy(&output.stderr).contains("verifies it"), "{output:?}");
     assert_eq!(listed["checkpoints"][0]["metrics"]["loss"], 0.25);
     assert_eq!(listed["checkpoints"][0]["epoch"], 1);
     // The first save of an attempt has no other to tell of.
@@ -30,7 +35,7 @@ fn a_damaged_checkpoint_is_listed_as_such_and_not_resumed_from() {
     run.damage("run/0001-0000000200.tkeep", 5);
     let listed = json(&["--json", "ls", &run.path("run")]);
     assert_eq!(listed["checkpoints"][1]["state"], "damaged");
-    assert_eq!(listed["resumes_from"], "0001-0000000100");
+    assert_eq!(listed["resume_tries_first"], "0001-0000000100");
 }
 
 #[test]
@@ -68,11 +73,17 @@ fn show_shows_tensors_and_records_of_files_and_of_every_selector() {
 fn verify_says_yes_by_0_and_no_by_4_with_every_damaged_place() {
     let run = Run::new("verify");
     let output = tensorkeep(&["verify", &run.path("run")]);
-    assert_eq!((output.status.code(), text(&output).lines().count()), (Some(0), 2));
+    assert_eq!((output.status.code(), text(&output).lines().count()), (Some(0), 3));
+    assert!(
+        text(&output).contains("2 checkpoints, none damaged; the newest that verifies is 0001-0000000200")
+    );
     run.damage("run/0001-0000000100.tkeep", 4096 + 10);
     let output = tensorkeep(&["verify", &run.path("run")]);
     assert_eq!(output.status.code(), Some(4));
     assert!(text(&output).contains("tensor fc.weight"), "{}", text(&output));
+    assert!(
+        text(&output).contains("1 of 2 checkpoints damaged; the newest that verifies is 0001-0000000200")
+    );
     assert_eq!(tensorkeep(&["verify", &format!("{}@200", run.path("run"))]).status.code(), Some(0));
     let verified = json(&["verify", &format!("{}@100", run.path("run")), "--json"]);
     assert_eq!(

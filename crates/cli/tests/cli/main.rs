@@ -1,6 +1,9 @@
 //! The command line as scripts and people use it: what it prints, its JSON, its exit codes, and every bad input.
 
+mod ending;
+mod figures;
 mod looking;
+mod schemas;
 mod scripts;
 mod terminal;
 mod verifying;

@@ -111,7 +111,10 @@ fn a_damaged_file_gives_its_intact_tensors() {
     let output = tensorkeep(&["salvage", &run.path("d.tkeep"), "-o", &run.path("s.tkeep"), "--json"]);
     let saved: Json = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &saved["tensors"]), (Some(1), &1.into()));
-    assert!(saved["lost"][0].as_str().unwrap().contains("tensor a"));
+    assert_eq!(saved["lost"][0]["tensor"], "a");
+    let shown = tensorkeep(&["show", &run.path("s.tkeep")]);
+    let warned = String::from_utf8_lossy(&shown.stderr).into_owned();
+    assert!(warned.contains("salvaged from") && warned.contains("1 thing could not be"), "{warned}");
     assert_eq!(tensorkeep(&["verify", &run.path("s.tkeep")]).status.code(), Some(0));
     assert_eq!(refused(&["repack", &run.path("d.tkeep"), "-o", &run.path("r.tkeep")]).0, 4);
     assert!(!run.folder.join("r.tkeep").exists());
@@ -141,9 +144,6 @@ fn a_copy_that_is_up_to_date_is_told_from_one_of_nothing() {
     assert!(again.contains("nothing to copy: all 2 checkpoints are there already"), "{again}");
     let one = text(&tensorkeep(&["cp", &format!("{folder}@100"), &copy]));
     assert!(one.contains("0001-0000000100 is there already"), "{one}");
-    std::fs::create_dir(run.path("empty")).unwrap();
-    let nothing = text(&tensorkeep(&["cp", &run.path("empty"), &copy]));
-    assert!(nothing.contains("nothing was copied"), "{nothing}");
 }
 
 #[test]
@@ -152,4 +152,39 @@ fn a_report_of_a_file_points_to_show() {
     let (code, message) = refused(&["report", &run.path("file.tkeep"), "-o", &run.path("r.html")]);
     assert!(code == 2 && message.contains("tensorkeep show"), "{message}");
     assert!(!run.folder.join("r.html").exists());
+}
+
+#[test]
+fn what_is_salvaged_of_a_file_without_its_end_is_said() {
+    let run = Run::new("cut");
+    let whole = std::fs::read(run.folder.join("file.tkeep")).unwrap();
+    std::fs::write(run.folder.join("cut.tkeep"), &whole[..whole.len() / 2]).unwrap();
+    let (code, message) = refused(&["salvage", &run.path("cut.tkeep"), "-o", &run.path("s.tkeep")]);
+    assert!(code == 4 && message.contains("at the end of a file, twice"), "{code}: {message}");
+    assert!(text(&tensorkeep(&["salvage", "--help"])).contains("cut short"));
+}
+
+#[test]
+fn cp_makes_a_run_of_one_checkpoint_unless_a_file_is_named() {
+    let run = Run::new("cp-one");
+    let at = format!("{}@100", run.path("run"));
+    for (target, is_run) in [("new/", true), ("another", true), ("one.tkeep", false)] {
+        assert!(tensorkeep(&["cp", &at, &run.path(target)]).status.success(), "{target}");
+        let path = run.folder.join(target);
+        assert_eq!(path.is_dir(), is_run, "{target}");
+        let there = if is_run { path.join("0001-0000000100.tkeep") } else { path };
+        assert_eq!(tensorkeep(&["verify", there.to_str().unwrap()]).status.code(), Some(0), "{target}");
+    }
+    assert_eq!(json(&["ls", &run.path("new"), "--json"])["checkpoints"][0]["step"], 100);
+}
+
+#[test]
+fn pin_and_unpin_say_what_they_did() {
+    let run = Run::new("pins");
+    let folder = run.path("run");
+    let said = |args: &[&str]| text(&tensorkeep(args));
+    assert!(said(&["unpin", &folder]).contains("0001-0000000200, the newest: was not pinned"));
+    assert!(said(&["pin", &format!("{folder}@100")]).contains("0001-0000000100: pinned"));
+    assert!(said(&["pin", &format!("{folder}@100")]).contains("was pinned already"));
+    assert_eq!(json(&["unpin", &format!("{folder}@100"), "--json"])["changed"], true);
 }

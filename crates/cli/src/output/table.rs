@@ -1,0 +1,179 @@
+//! Tables in columns of a terminal: the one place where text from files is made safe to print and its width is measured.
+
+use super::text::{clean, red};
+use rustix::termios::tcgetwinsize;
+use std::io;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Text of a table, which may come from a file.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    text: String,
+    is_red: bool,
+}
+
+impl Cell {
+    /// What is wrong.
+    pub fn red(text: impl Into<String>) -> Self {
+        Self { text: text.into(), is_red: true }
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self { text, is_red: false }
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+/// A table without lines; the columns numbered in `right` hold numbers. On a terminal, or where COLUMNS says so, it is
+/// no wider than that: the first column gives way, in its middle, and then the ends of lines.
+pub fn table<C: Into<Cell>>(
+    header: &[&str],
+    right: &[usize],
+    rows: impl IntoIterator<Item = Vec<C>>,
+) -> String {
+    table_within(columns().unwrap_or(usize::MAX), header, right, rows)
+}
+
+fn table_within<C: Into<Cell>>(
+    limit: usize,
+    header: &[&str],
+    right: &[usize],
+    rows: impl IntoIterator<Item = Vec<C>>,
+) -> String {
+    let tame = |cell: C| {
+        let cell: Cell = cell.into();
+        Cell { text: clean(&cell.text), ..cell }
+    };
+    let titles: Vec<Cell> = header.iter().map(|title| clean(title).into()).collect();
+    let rows = rows.into_iter().map(|row| row.into_iter().map(tame).collect());
+    let rows: Vec<Vec<Cell>> = std::iter::once(titles).chain(rows).collect();
+    let mut widths = vec![0; header.len()];
+    for row in &rows {
+        widths
+            .iter_mut()
+            .zip(row)
+            .for_each(|(most, cell): (&mut usize, _)| *most = (*most).max(width(&cell.text)));
+    }
+    let all = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
+    if let Some(first) = widths.first_mut().filter(|_| all > limit) {
+        *first = first.saturating_sub(all - limit).max(12.min(*first));
+    }
+    let mut text = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        text.push_str(if number == 0 { "" } else { "\n" });
+        push_line(row, &widths, right, limit, &mut text);
+    }
+    text
+}
+
+/// One line, at most `limit` columns wide, without spaces at its end.
+fn push_line(row: &[Cell], widths: &[usize], right: &[usize], limit: usize, text: &mut String) {
+    let (mut used, mut spaces) = (0, 0);
+    for (number, (cell, &wide)) in row.iter().zip(widths).enumerate() {
+        let shown = middle(&cell.text, wide);
+        let space = wide.saturating_sub(width(&shown));
+        let (before, after) = if right.contains(&number) { (space, 0) } else { (0, space) };
+        spaces += before + if number == 0 { 0 } else { 2 };
+        if shown.is_empty() {
+            spaces += after;
+            continue;
+        }
+        let room = limit.saturating_sub(used + spaces);
+        if room == 0 {
+            return;
+        }
+        let cut = cut(&shown, room);
+        text.extend(std::iter::repeat_n(' ', spaces));
+        text.push_str(&if cell.is_red { red(&cut) } else { cut.clone() });
+        (used, spaces) = (used + spaces + width(&cut), after);
+    }
+}
+
+/// Columns of a terminal.
+fn width(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.width() }
+}
+
+/// The longest beginning of at most `most` columns.
+fn beginning(text: &str, most: usize) -> &str {
+    let mut used = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        used += c.width().unwrap_or(0);
+        used > most
+    });
+    &text[..end.map_or(text.len(), |(at, _)| at)]
+}
+
+/// The longest end of at most `most` columns.
+fn ending(text: &str, most: usize) -> &str {
+    let mut used = 0;
+    let start = text.char_indices().rev().find(|(_, c)| {
+        used += c.width().unwrap_or(0);
+        used > most
+    });
+    &text[start.map_or(0, |(at, c)| at + c.len_utf8())..]
+}
+
+fn cut(text: &str, most: usize) -> String {
+    if width(text) <= most {
+        return text.to_owned();
+    }
+    format!("{}…", beginning(text, most.saturating_sub(1)))
+}
+
+/// Beginning and end: what tells names apart is in their ends.
+fn middle(text: &str, most: usize) -> String {
+    if width(text) <= most {
+        return text.to_owned();
+    }
+    let head = most.saturating_sub(1) / 2;
+    format!("{}…{}", beginning(text, head), ending(text, most.saturating_sub(1) - head))
+}
+
+/// Columns of the terminal; None where stdout is none and COLUMNS does not say.
+pub fn columns() -> Option<usize> {
+    if let Ok(Ok(columns)) = std::env::var("COLUMNS").map(|text| text.parse::<usize>()) {
+        return (columns > 0).then_some(columns.max(20));
+    }
+    let size = tcgetwinsize(io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col).max(20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_give_way_in_the_middle_of_names() {
+        assert_eq!(middle("encoder.layers.10.weight", 13), "encode…weight");
+        assert_eq!(cut("abcdef", 4), "abc…");
+        assert_eq!(middle("模型模型模型", 7), "模…型");
+        assert_eq!(cut("模型", 3), "模…");
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns_and_emoji_do_not_shift_rows() {
+        let rows = [vec!["模型", "1"], vec!["🦀", "22"], vec!["ascii", "333"]];
+        let text = table_within(80, &["name", "n"], &[1], rows);
+        assert_eq!(text, "name     n\n模型     1\n🦀      22\nascii  333");
+    }
+
+    #[test]
+    fn no_cell_of_a_table_can_steer_the_terminal() {
+        let text = table_within(80, &["na\u{9b}me"], &[], [vec!["a\u{9b}31m\u{202e}\u{2028}b\u{7f}"]]);
+        assert_eq!(text, "na\\u{9b}me\na\\u{9b}31m\\u{202e}\\u{2028}b\\u{7f}");
+    }
+
+    #[test]
+    fn lines_end_at_the_edge_and_have_no_spaces_there() {
+        let rows = [vec!["a", "", ""], vec!["b", "c", "defghijkl"]];
+        assert_eq!(table_within(10, &["1", "2", "3"], &[], rows), "1  2  3\na\nb  c  def…");
+    }
+}

@@ -1,0 +1,66 @@
+//! A record as MessagePack: here already, or read when it is written. Of another checkpoint's there may be gigabytes, which
+//! nobody wants in memory at once.
+
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use crate::format::crc32;
+use std::sync::Arc;
+
+#[derive(Clone)]
+pub(crate) enum Record<'a> {
+    Here(Vec<u8>),
+    Deferred(Arc<DeferredRecord<'a>>),
+}
+
+/// A record that was seen whole, once.
+pub(crate) struct DeferredRecord<'a> {
+    len: usize,
+    crc: u32,
+    read: Box<dyn Fn() -> Result<Buffer> + Send + Sync + 'a>,
+}
+
+impl<'a> Record<'a> {
+    /// One whose bytes are these now, and which `read` gives again.
+    pub(crate) fn deferred(bytes: &[u8], read: impl Fn() -> Result<Buffer> + Send + Sync + 'a) -> Self {
+        Self::Deferred(Arc::new(DeferredRecord { len: bytes.len(), crc: crc32(bytes), read: Box::new(read) }))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Here(bytes) => bytes.len(),
+            Self::Deferred(record) => record.len,
+        }
+    }
+
+    pub(crate) fn crc32(&self) -> u32 {
+        match self {
+            Self::Here(bytes) => crc32(bytes),
+            Self::Deferred(record) => record.crc,
+        }
+    }
+
+    /// The same record, whatever it was read from.
+    ///
+    /// # Errors
+    /// As [`DeferredRecord::draw`].
+    pub(crate) fn drawn<'b>(&self) -> Result<Record<'b>> {
+        Ok(Record::Here(match self {
+            Self::Here(bytes) => bytes.clone(),
+            Self::Deferred(record) => record.draw()?.to_vec(),
+        }))
+    }
+}
+
+impl DeferredRecord<'_> {
+    /// The bytes.
+    ///
+    /// # Errors
+    /// What reading says; `Invalid` when they are not those that were seen.
+    pub(crate) fn draw(&self) -> Result<Buffer> {
+        let bytes = (self.read)()?;
+        if bytes.len() == self.len && crc32(&bytes) == self.crc {
+            return Ok(bytes);
+        }
+        Err(Error::invalid("a record changed while it was written").expected(self.len).found(bytes.len()))
+    }
+}
