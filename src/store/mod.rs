@@ -133,9 +133,10 @@ impl Store {
         self.core.timed(|| self.core.resume_at(step)).inspect(|resumed| self.core.resumed(resumed))
     }
 
-    /// A remote tier that did not answer before may do so now.
+    /// A remote tier that did not answer to an earlier resume may do so now. The first one comes right behind opening, which
+    /// has waited.
     fn reach_again(&self) -> Result<()> {
-        let Some(remote) = &self.core.remote else { return Ok(()) };
+        let Some(remote) = self.core.remote.as_ref().filter(|_| self.core.has_begun()) else { return Ok(()) };
         let core = Arc::clone(&self.core);
         remote.try_again(move || core.remote.as_ref().map_or(Ok(()), |remote| remote.reach(&core)))
     }

@@ -155,7 +155,7 @@ fn every_verb_takes_a_url() {
         (&["report", RUN, "-o", &out("report.html")], "report.html"),
         (&["export", &at("latest"), "-o", &out("w.safetensors"), "--allow-loss"], ""),
         (&["repack", &at("latest"), "-o", &out("small.tkeep")], "bit for bit"),
-        (&["salvage", &at("latest"), "-o", &out("salvaged.tkeep")], "tensors saved"),
+        (&["salvage", &at("latest"), "-o", &out("salvaged.tkeep")], "saved"),
         (&["doctor", RUN], "conditional put"),
     ];
     for (args, word) in words {
