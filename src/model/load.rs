@@ -228,10 +228,11 @@ impl LoadReport {
     fn hint(&self, checkpoint: &Checkpoint, group: &str) -> Option<String> {
         // Where an integer is among them, what casts integers casts the floats, too.
         let remedies = || self.mismatched.iter().map(|mismatched| mismatched.remedy);
-        if self.missing.is_empty() && remedies().all(|remedy| remedy.is_some()) {
-            if let Some(remedy) = remedies().flatten().max() {
-                return Some(format!("names and shapes match, dtypes do not: {remedy} converts them"));
-            }
+        if self.missing.is_empty()
+            && remedies().all(|remedy| remedy.is_some())
+            && let Some(remedy) = remedies().flatten().max()
+        {
+            return Some(format!("names and shapes match, dtypes do not: {remedy} converts them"));
         }
         let missing = self.missing.first()?;
         let elsewhere = checkpoint.names().find_map(|name| {

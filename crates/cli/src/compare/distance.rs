@@ -273,7 +273,7 @@ fn carefully<N: lanes::Number>(mut found: Distance, a: &[N], b: &[N]) -> Distanc
     let pairs = || a.iter().zip(b).map(|(&a, &b)| -> (f64, f64) { (a.into(), b.into()) });
     let is_same = |(a, b): &(f64, f64)| a == b || (a.is_nan() && b.is_nan());
     found.nans = pairs().filter(|(a, b)| a.is_nan() != b.is_nan()).count() as u64;
-    let is_unlike = |pair: &(f64, f64)| !is_same(pair) && !(pair.0.is_finite() && pair.1.is_finite());
+    let is_unlike = |pair: &(f64, f64)| !(is_same(pair) || pair.0.is_finite() && pair.1.is_finite());
     found.unlike = pairs().filter(is_unlike).count() as u64;
     let finite = || pairs().filter(|(a, b)| a.is_finite() && b.is_finite());
     let most = |of: fn((f64, f64)) -> f64| finite().map(of).fold(0.0, f64::max);

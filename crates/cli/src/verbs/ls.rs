@@ -18,13 +18,13 @@ pub fn run(run: &OsStr, json: bool) -> Done {
     let place = Place::new(run);
     let reader = place.reader()?;
     let infos = reader.list()?;
-    if infos.is_empty() {
-        if let Err(error) = place.check_exists(&reader) {
-            return match place.folder().map(runs_in) {
-                Some(runs) if !runs.is_empty() => list_runs(&place, &runs, json),
-                _ => Err(error),
-            };
-        }
+    if infos.is_empty()
+        && let Err(error) = place.check_exists(&reader)
+    {
+        return match place.folder().map(runs_in) {
+            Some(runs) if !runs.is_empty() => list_runs(&place, &runs, json),
+            _ => Err(error),
+        };
     }
     let (keep, kept) = kept(&reader, &infos)?;
     let first = infos.iter().rev().find(|info| info.state.is_ok()).map(|info| info.name);
