@@ -87,6 +87,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("tensorkeep maps little-endian tensors in place and does not support big-endian targets");
 
+#[cfg(feature = "convert")]
 mod budget;
 mod buffer;
 mod checkpoint;

@@ -1,6 +1,7 @@
 //! What a file is, told from its first bytes, when it is not what was expected: one table for every error that says so.
 
 /// First bytes that the whole table can be told by; a tar archive's magic is the last.
+#[cfg(feature = "convert")]
 pub const HEAD: usize = 512;
 
 /// A kind of file, and what to do with one that was given to tensorkeep.

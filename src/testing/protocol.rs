@@ -58,7 +58,7 @@ pub struct Case {
     pub lost_replies: bool,
     /// What was before, in its order.
     pub before: Vec<Before>,
-    /// How many listings of each process may be of an earlier moment, by up to [`World::LAG`] changes.
+    /// How many listings of each process may be of an earlier moment, by up to three changes.
     pub stale: usize,
     /// Who runs now.
     pub processes: Vec<Program>,
