@@ -200,11 +200,9 @@ fn identity(reader: &Reader, found: run_id::Found, remote: Option<&Remote>) -> R
         None => run_id::of_oldest_attempt(engine)?.unwrap_or_else(RunId::fresh),
     };
     // A new disk takes what the remote tier has, and not what it was heard not to have: of two that create it one wins.
-    let run = match remote.filter(|_| found.id().is_none()) {
-        Some(remote) => remote.run_or(run)?,
-        None => run,
-    };
-    let run = found.establish(engine, run)?;
-    remote.map_or(Ok(()), |remote| remote.join(run))?;
+    let taken = remote.filter(|_| found.id().is_none()).map(|remote| remote.run_or(run)).transpose()?;
+    let run = found.establish(engine, taken.unwrap_or(run))?;
+    // What was taken from there need not be compared with it.
+    remote.filter(|_| taken != Some(run)).map_or(Ok(()), |remote| remote.join(run))?;
     Ok(run)
 }

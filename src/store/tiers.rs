@@ -105,9 +105,9 @@ impl Store {
     /// newest among them always. An earlier failure is no reason not to try again; one that is made good is no error.
     ///
     /// # Errors
-    /// The error of a save in the background or of a promotion that no call has returned yet, and each time that of the
-    /// newest save, where that can never be promoted, such as where a copy is marked as damaged; `Unsupported` for the remote tier of a store that has
-    /// none.
+    /// The error of a save in the background or of a promotion that no call has returned yet, and each time that of the newest
+    /// save, where that can never be promoted, such as where a copy is marked as damaged; `Unsupported` for the remote tier of
+    /// a store that has none.
     pub fn wait_for(&self, tier: Tier) -> Result<()> {
         self.wait_until(tier, None)
     }
