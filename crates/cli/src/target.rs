@@ -76,9 +76,9 @@ impl Target {
 
     fn of_path(path: &Path, which: Option<Which>) -> Option<Self> {
         let metadata = path.metadata().ok()?;
-        // A folder of torch's distributed checkpoint is one file to whoever looks into it.
-        let is_foreign = which.is_none() && matches!(Foreign::sniff(path), Ok(Some(_)));
-        Some(match metadata.is_dir() && !is_foreign {
+        // A folder of torch's distributed checkpoint is opened like a file.
+        let is_foreign = || which.is_none() && matches!(Foreign::sniff(path), Ok(Some(_)));
+        Some(match metadata.is_dir() && !is_foreign() {
             true => Self::Run(Place::new(path), which),
             false => Self::File(path.to_owned()),
         })

@@ -1,14 +1,13 @@
 //! `import` and `export` between any two formats, by the output's extension: what is published was compared, a failure
 //! leaves what was there, and what cannot be converted is told as what it is.
 
-use serde_json::Value as Json;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use tensorkeep::Snapshot;
+#[path = "common/files.rs"]
+mod files;
 
-fn tensorkeep(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tensorkeep")).args(args).output().unwrap()
-}
+use files::{Folder, json, made, tensorkeep};
+use std::path::Path;
+use std::process::Command;
+use tensorkeep::Snapshot;
 
 /// Exit code and what was said.
 fn told(args: &[&str]) -> (i32, String) {
@@ -16,43 +15,12 @@ fn told(args: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
-fn json(args: &[&str]) -> Json {
-    let output = tensorkeep(args);
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {output:?}"))
-}
-
-/// Made by torch, NumPy and the safetensors crate; the library's own tests have them too.
-fn made(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/convert").join(name).display().to_string()
-}
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let nonce = u128::from_le_bytes(tensorkeep::engine::fresh_nonce());
-        let folder = std::env::temp_dir().join(format!("tensorkeep-convert-{name}-{nonce:032x}"));
-        std::fs::create_dir(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let names = std::fs::read_dir(&self.0).unwrap();
-        let mut names: Vec<String> =
-            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+fn names_in(folder: &Folder) -> Vec<String> {
+    let names = std::fs::read_dir(&folder.0).unwrap();
+    let mut names: Vec<String> =
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 #[test]
@@ -104,7 +72,7 @@ fn what_is_not_converted_is_told_as_what_it_is() {
     std::fs::write(&lfs, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n").unwrap();
     let (code, said) = told(&["export", &lfs, "-o", &folder.path("out.npz")]);
     assert!(code == 4 && said.contains("git-lfs") && said.contains("GGUF"), "{code}: {said}");
-    assert_eq!(folder.names(), ["lfs.safetensors", "own.tkeep"]);
+    assert_eq!(names_in(&folder), ["lfs.safetensors", "own.tkeep"]);
 }
 
 #[test]
@@ -122,7 +90,7 @@ fn nothing_to_carry_over_is_no_success_and_leaves_no_file() {
     snapshot.record("lr", &0.1).unwrap();
     snapshot.save(&records).unwrap();
     assert_eq!(told(&["export", &records, "-o", &folder.path("records.safetensors")]).0, 0);
-    assert_eq!(folder.names(), ["empty.safetensors", "records.safetensors", "records.tkeep"]);
+    assert_eq!(names_in(&folder), ["empty.safetensors", "records.safetensors", "records.tkeep"]);
 }
 
 #[test]
@@ -142,7 +110,7 @@ fn a_failure_leaves_what_was_there_also_with_force() {
         assert_eq!(code, 4, "{said}");
         assert_eq!(std::fs::read(&out).unwrap(), b"mine");
     }
-    assert_eq!(folder.names(), ["damaged.npz", "out.npz", "out.safetensors", "out.tkeep"]);
+    assert_eq!(names_in(&folder), ["damaged.npz", "out.npz", "out.safetensors", "out.tkeep"]);
 }
 
 #[test]

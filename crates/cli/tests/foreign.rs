@@ -1,43 +1,10 @@
 //! Files of other formats, by every verb that only looks at them, and importing without holding them in memory.
 
-use serde_json::Value as Json;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+#[path = "common/files.rs"]
+mod files;
 
-fn tensorkeep(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tensorkeep")).args(args).output().unwrap()
-}
-
-fn json(args: &[&str]) -> Json {
-    let output = tensorkeep(args);
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {output:?}"))
-}
-
-/// Made by torch, NumPy and the safetensors crate; the library's own tests have them too.
-fn made(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/convert").join(name).display().to_string()
-}
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let nonce = u128::from_le_bytes(tensorkeep::engine::fresh_nonce());
-        let folder = std::env::temp_dir().join(format!("tensorkeep-foreign-{name}-{nonce:032x}"));
-        std::fs::create_dir(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use files::{Folder, json, made, tensorkeep};
+use std::process::{Command, Stdio};
 
 #[test]
 fn every_verb_that_only_looks_takes_every_format() {
