@@ -55,8 +55,7 @@ impl Writer {
 
     /// What an attempt's object says.
     pub(super) fn read(engine: &dyn Engine, attempt: u32) -> Result<Self> {
-        let decode = |bytes: &[u8]| records::decode_owned::<Self>(bytes);
-        decode(&small::read(engine, &attempt_key(attempt), LONGEST, |bytes| decode(bytes).is_ok())?)
+        records::decode_owned(&small::read(engine, &attempt_key(attempt), LONGEST, |_| false)?)
     }
 }
 
@@ -126,7 +125,7 @@ impl Attempt {
                 Ok(upload.commit(fresh_nonce()))
             });
         // What is there may be ours: of an earlier try of which nobody heard how it ended.
-        let is_ours = || Ok(content(engine, number, &self.content)?[..] == self.content[..]);
+        let is_ours = || Ok(content(engine, number, Some(&self.content))?[..] == self.content[..]);
         match committed {
             Ok(Ok(())) => Ok(true),
             Ok(Err(CommitError::Conflict(_))) => is_ours(),
@@ -187,7 +186,7 @@ impl Attempt {
         if newest > self.number {
             return Err(self.fenced(engine, format!("attempt {newest}")));
         }
-        match content(engine, self.number, &self.content) {
+        match content(engine, self.number, Some(&self.content)) {
             Ok(there) if there[..] == self.content[..] => Ok(true),
             Ok(_) => Err(self.fenced(engine, "an attempt of that number by another writer".to_owned())),
             // It is listed: a single answer does not end a run.
@@ -210,8 +209,8 @@ impl Attempt {
     /// As [`Attempt::check`], by two small reads where all is well. Numbers are taken without gaps, so whoever is newer has left
     /// the next one.
     pub(super) fn check_by_number(&self, engine: &dyn Engine) -> Result<()> {
-        let is_own =
-            content(engine, self.number, &self.content).is_ok_and(|there| there[..] == self.content[..]);
+        let is_own = content(engine, self.number, Some(&self.content))
+            .is_ok_and(|there| there[..] == self.content[..]);
         let Some(next) = self.number.checked_add(1).filter(|_| is_own) else {
             return self.check(engine).map(drop);
         };
@@ -284,9 +283,9 @@ fn next(newest: u32, names: &[Name], engine: &dyn Engine) -> Result<u32> {
     })
 }
 
-/// What an attempt's object holds; asked for again where that is not what is expected.
-fn content(engine: &dyn Engine, attempt: u32, expected: &[u8]) -> Result<Vec<u8>> {
-    small::read(engine, &attempt_key(attempt), LONGEST, |bytes| bytes == expected)
+/// What an attempt's object holds, believed at once where that is what is expected.
+fn content(engine: &dyn Engine, attempt: u32, expected: Option<&[u8]>) -> Result<Vec<u8>> {
+    small::read(engine, &attempt_key(attempt), LONGEST, |bytes| Some(bytes) == expected)
 }
 
 /// Whether an attempt that is listed on one engine is on another, too, taken by one writer in both.
@@ -294,8 +293,8 @@ fn content(engine: &dyn Engine, attempt: u32, expected: &[u8]) -> Result<Vec<u8>
 /// # Errors
 /// What reading says; `Io` when it is not there although it is listed.
 pub(super) fn is_also_on(other: &dyn Engine, number: u32, listed_on: &dyn Engine) -> Result<bool> {
-    let there = content(listed_on, number, &[]).map_err(absent::told)?;
-    match content(other, number, &there) {
+    let there = content(listed_on, number, None).map_err(absent::told)?;
+    match content(other, number, Some(&there)) {
         Err(error) if absent::is_absence(&error) => Ok(false),
         here => Ok(here? == there),
     }

@@ -105,17 +105,14 @@ pub(super) fn of_oldest_attempt(engine: &dyn Engine) -> Result<Option<RunId>> {
     Ok((nonce != Nonce::default()).then_some(RunId(nonce)))
 }
 
-/// What the run's own object says; asked for again where that is not the expected run, and where none is expected.
+/// What the run's own object says, believed at once where it is the expected run.
 fn read(engine: &dyn Engine, expected: Option<RunId>) -> Result<Option<RunId>> {
     let parse = |bytes: &[u8]| {
         let text = std::str::from_utf8(bytes).ok().and_then(|text| text.strip_suffix('\n'));
         text.unwrap_or_default().parse::<RunId>()
     };
-    let bytes = match expected {
-        Some(run) => small::read(engine, RUN, LONGEST, |bytes| parse(bytes).is_ok_and(|found| found == run)),
-        None => small::read_unknown(engine, RUN, LONGEST),
-    };
-    match bytes {
+    let is_expected = |bytes: &[u8]| expected.is_some() && parse(bytes).ok() == expected;
+    match small::read(engine, RUN, LONGEST, is_expected) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
         Ok(bytes) => parse(&bytes).map(Some).map_err(|error| error.in_object(engine.describe(RUN))),
@@ -134,7 +131,7 @@ fn write(engine: &dyn Engine, id: RunId) -> Result<RunId> {
         // Another writer's, or ours, whose reply was lost.
         ErrorKind::AlreadyExists | ErrorKind::Unknown => match read(engine, Some(id)) {
             Err(error) if is_damage(&error) => Ok(id),
-            there => Ok(there?.unwrap_or(id)),
+            there => there?.ok_or(error),
         },
         _ => Err(error),
     }
@@ -182,7 +179,8 @@ pub(super) fn other_run(at: String, expected: RunId, found: RunId) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Memory;
+    use crate::engine::{Blob, Decorator, Memory};
+    use std::sync::Arc;
 
     fn id_of(engine: &Memory) -> Option<RunId> {
         Found::look(engine, &[]).unwrap().id()
@@ -214,5 +212,29 @@ mod tests {
             let id = RunId::fresh();
             assert_eq!(Found::default().establish(&engine, id).unwrap(), id);
         }
+    }
+
+    /// Says of everything that it is there when it is created, and that it is not when it is opened.
+    #[derive(Debug)]
+    struct Contradicts(Memory);
+
+    impl Decorator for Contradicts {
+        type Inner = Memory;
+
+        fn inner(&self) -> &Memory {
+            &self.0
+        }
+
+        fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
+            Err(Error::new(ErrorKind::NotFound, "no such object").in_object(key))
+        }
+    }
+
+    #[test]
+    fn an_identity_that_cannot_be_read_is_not_taken_for_another() {
+        let memory = Memory::new();
+        Found::default().establish(&memory, RunId::fresh()).unwrap();
+        let error = Found::default().establish(&Contradicts(memory), RunId::fresh()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     }
 }
