@@ -10,7 +10,7 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_gr
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tensorkeep::engine::Unchanging;
+use tensorkeep::engine::MmapPromise;
 use tensorkeep::{Checkpoint, OpenOptions, Snapshot, Verify};
 use weights::{Model, payload};
 
@@ -27,11 +27,11 @@ fn save(model: &Model, name: &str) -> PathBuf {
 fn open(path: &Path, mapped: bool, verify: Verify) -> Checkpoint {
     let options = OpenOptions::new().verify(verify);
     if !mapped {
-        return Checkpoint::open_with(path, options).unwrap();
+        return options.open(path).unwrap();
     }
     // SAFETY: the file is in this bench's own folder, and nothing writes to it after it was saved.
-    let promise = unsafe { Unchanging::assume() };
-    Checkpoint::map_with(path, options, promise).unwrap()
+    let promise = unsafe { MmapPromise::assume_unchanged() };
+    options.map(path, promise).unwrap()
 }
 
 type Group<'g> = BenchmarkGroup<'g, WallTime>;
@@ -121,21 +121,21 @@ fn resume(group: &mut Group<'_>, path: &Path, model: &Model, arrays: &mut [Vec<u
     for workers in [1, 2] {
         let options = OpenOptions::new().workers(workers);
         group.bench_function(BenchmarkId::new("verify the whole file", workers), |b| {
-            b.iter(|| Checkpoint::open_with(path, options).unwrap().verify().unwrap());
+            b.iter(|| options.open(path).unwrap().verify().unwrap());
         });
         group.bench_function(BenchmarkId::new("load all at once", workers), |b| {
-            b.iter(|| Checkpoint::open_with(path, options).unwrap().load(names()).unwrap().len());
+            b.iter(|| options.open(path).unwrap().load(names()).unwrap().len());
         });
         group.bench_function(BenchmarkId::new("load all into arrays that are there", workers), |b| {
             b.iter(|| {
-                let checkpoint = Checkpoint::open_with(path, options).unwrap();
+                let checkpoint = options.open(path).unwrap();
                 checkpoint.load_all_into(names().zip(arrays.iter_mut().map(|array| &mut **array))).unwrap();
             });
         });
         group.bench_function(BenchmarkId::new("map copy-on-write", workers), |b| {
             // SAFETY: as in `open`.
-            let promise = unsafe { Unchanging::assume() };
-            b.iter(|| Checkpoint::map_copy_with(path, options, promise).unwrap().tensors_mut().len());
+            let promise = unsafe { MmapPromise::assume_unchanged() };
+            b.iter(|| options.map_copy(path, promise).unwrap().tensors_mut().len());
         });
     }
     group.bench_function("a plain read into a fresh Vec", |b| b.iter(|| std::fs::read(path).unwrap().len()));

@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tensorkeep::engine::Memory;
-use tensorkeep::{Codec, Dtype, Keep, Mode, Progress, Settings, Snapshot, Store, Volatile, WriteOptions};
+use tensorkeep::{Codec, Dtype, Keep, Mode, Progress, StoreOptions, Snapshot, Store, Volatile, WriteOptions};
 use weights::{Model, Optimizer, payload};
 
 fn snapshot(model: &Model) -> Snapshot<'_> {
@@ -81,7 +81,7 @@ fn stall(c: &mut Criterion) {
     let model = weights::model(&[("w".to_owned(), vec![1024, 2048])], Optimizer::Adam);
     let mut group = c.benchmark_group("24 MiB staged");
     group.throughput(Throughput::Bytes(payload(&model)));
-    let store = Store::open(Memory::new(), Settings::new().keep(Keep::last(1))).unwrap();
+    let store = Store::open(Memory::new(), StoreOptions::new().keep(Keep::last(1))).unwrap();
     let mut step = 0;
     group.bench_function("stage", |b| {
         b.iter_custom(|count| {
@@ -119,8 +119,8 @@ fn many_checkpoints(c: &mut Criterion) {
     let weights = [0.5_f32; 64];
     let mut group = c.benchmark_group("one more checkpoint");
     for count in [10, 10_000] {
-        let keep = Keep::all().and_best("loss", Mode::Min, 3);
-        let store = Store::open(Memory::new(), Settings::new().keep(keep)).unwrap();
+        let keep = Keep::all().or(Keep::best("loss", Mode::Min, 3));
+        let store = Store::open(Memory::new(), StoreOptions::new().keep(keep)).unwrap();
         let mut step = 0;
         let mut save = || {
             step += 1;

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tensorkeep::engine::{CommitError, Decorator, Engine, Memory, Nonce, Upload};
-use tensorkeep::{Keep, Progress, Result, Settings, Snapshot, Store};
+use tensorkeep::{Keep, Progress, Result, StoreOptions, Snapshot, Store};
 
 /// Counts what goes through it.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ fn main() -> Result<()> {
 
     let counts = Arc::new(Counts::default());
     let engine = Metered { inner: Memory::new(), counts: Arc::clone(&counts) };
-    let store = Store::open(engine, Settings::new().keep(Keep::last(2)))?;
+    let store = Store::open(engine, StoreOptions::new().keep(Keep::last(2)))?;
     let weights = vec![0.5_f32; 100_000];
     for step in 1..=5 {
         let mut snapshot = Snapshot::new();

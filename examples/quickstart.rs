@@ -5,12 +5,12 @@
 //! ```
 
 use tensorkeep::engine::Local;
-use tensorkeep::{Checkpoint, Every, Keep, Progress, Result, Settings, Snapshot, Store};
+use tensorkeep::{Checkpoint, Every, Keep, Progress, Result, StoreOptions, Snapshot, Store};
 
 const STEPS: u64 = 1_000;
 
 fn main() -> Result<()> {
-    let settings = Settings::new().save(Every::steps(100).or_on_signal()).keep(Keep::last(3));
+    let settings = StoreOptions::new().save(Every::steps(100).or_on_signal()).keep(Keep::last(3));
     let store = Store::open(Local::create("runs/quickstart")?, settings)?;
 
     let (mut weights, mut momentum) = (vec![0.0_f32; 1024], vec![0.0_f32; 1024]);

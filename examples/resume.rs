@@ -6,9 +6,9 @@
 //! cargo run --release --example resume
 //! ```
 
-use lenet::{Settings as Training, Trainer, data};
+use lenet::{StoreOptions as Training, Trainer, data};
 use tensorkeep::engine::Local;
-use tensorkeep::{Every, Keep, Result, Settings, Store};
+use tensorkeep::{Every, Keep, Result, StoreOptions, Store};
 
 const EPOCHS: u64 = 8;
 const BREAKS_AFTER: u64 = 5;
@@ -18,7 +18,7 @@ fn main() -> Result<()> {
     let images = data::drawn(0, 0..1000)?;
     let training = Training { epochs: EPOCHS, ..Training::default() };
 
-    let settings = Settings::new().save(Every::epochs(1)).keep(Keep::last(2));
+    let settings = StoreOptions::new().save(Every::epochs(1)).keep(Keep::last(2));
     let store = Store::open(Local::create(&run)?, settings)?;
     let resumed = store.resume()?;
     let mut trainer = match &resumed.checkpoint {

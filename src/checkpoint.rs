@@ -7,6 +7,7 @@ mod batch;
 mod chunks;
 mod load;
 mod map_copy;
+mod open;
 mod pass_on;
 mod read;
 mod rooms;
@@ -16,12 +17,12 @@ mod verify;
 pub use again::SALVAGED;
 pub use chunks::{ChunkInfo, Scratch};
 pub use map_copy::MappedCopy;
-pub use read::{Dims, TensorInfo};
-pub use verify::Report;
+pub use open::{OpenOptions, Verify};
+pub use read::{Shape, TensorInfo};
+pub use verify::VerifyReport;
 
 use crate::buffer::Buffer;
-use crate::engine::memory::MemoryBlob;
-use crate::engine::{Blob, Unchanging, local};
+use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::footer::{self, Footer};
 use crate::format::header::{self, Header};
@@ -32,69 +33,8 @@ use crate::snapshot::{METADATA, METRICS, PROGRESS, Progress};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-
-/// When checksums of tensors and records are verified. Header, footer and index always are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verify {
-    /// Each chunk, when it is first touched. No unverified byte is given out.
-    #[default]
-    OnTouch,
-    /// Everything, when the file is opened, and what is read (not mapped) again when it is read.
-    AtOpen,
-    /// Not at all: damaged bytes are given out as data. For measuring, and for looking at what is left of a file.
-    Never,
-}
-
-/// How a checkpoint is opened.
-#[derive(Clone, Copy, Debug)]
-pub struct OpenOptions {
-    verify: Verify,
-    budget: u64,
-    workers: Option<usize>,
-}
-
-impl Default for OpenOptions {
-    fn default() -> Self {
-        Self { verify: Verify::OnTouch, budget: u64::MAX, workers: None }
-    }
-}
-
-impl OpenOptions {
-    /// Verified on touch, without a memory budget.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// When to verify.
-    pub fn verify(self, verify: Verify) -> Self {
-        Self { verify, ..self }
-    }
-
-    /// The most bytes that one tensor or record, or the index, may take in memory. Mapped raw tensors take none. A
-    /// chunk of up to 1 MiB, the default size, may be held beside it by each thread while it is verified or decoded.
-    ///
-    /// Without one there is no limit but that of a record as a [`Value`], which takes up to 64 times as many bytes as it
-    /// has: 256 MiB, enough for any text, and for lists of 3 million numbers.
-    pub fn budget(self, budget: u64) -> Self {
-        Self { budget, ..self }
-    }
-
-    /// Threads that read, verify and decode, from 8 MiB on, checksum an index, from 2 MiB on, and validate it, from 65,536
-    /// entries on: at least 1, the calling thread; as many as there are cores unless it is set. They live as long as the call.
-    pub fn workers(self, workers: usize) -> Self {
-        Self { workers: Some(workers), ..self }
-    }
-
-    fn check(&self) -> Result<()> {
-        match self.workers {
-            Some(0) => Err(Error::invalid("number of workers").expected("at least 1").found(0)),
-            _ => Ok(()),
-        }
-    }
-}
 
 /// An open checkpoint: a valid header, footer and index over an immutable object.
 ///
@@ -139,83 +79,6 @@ const TAIL_IN_MEMORY: u64 = 16 << 10;
 const UNFOLDED: u64 = 256 << 20;
 
 impl Checkpoint {
-    /// Opens a file for reading.
-    ///
-    /// # Errors
-    /// `NotFound`, `Foreign`, `Damaged`, `NewerVersion`, `Io`.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open_with(path, OpenOptions::new())
-    }
-
-    /// As [`Checkpoint::open`], with options.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::open`].
-    pub fn open_with(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self> {
-        let path = path.as_ref();
-        Self::from_blob(local::open_file(path)?, path.display().to_string(), options)
-    }
-
-    /// Maps a file: raw tensors are used where they lie, without a copy. On a network file system (NFS, SMB, 9p, FUSE,
-    /// Lustre, Ceph, …) it is opened for reading instead, as by [`Checkpoint::open`]: a file that another machine cuts
-    /// would end a process that maps it.
-    ///
-    /// # Safety
-    /// No process writes to or truncates the file while this checkpoint, or any tensor or view of it, lives; see
-    /// [`Unchanging`]. Files published by this library are never written again and may be unlinked or replaced.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::open`].
-    #[expect(unsafe_code, reason = "hands the promise on; the mapping itself is in engine/map.rs")]
-    pub unsafe fn map(path: impl AsRef<Path>) -> Result<Self> {
-        // SAFETY: the caller of this function gives exactly the promise that `assume` asks for.
-        let promise = unsafe { Unchanging::assume() };
-        Self::map_with(path, OpenOptions::new(), promise)
-    }
-
-    /// As [`Checkpoint::map`], with options, under a promise given before.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::open`].
-    pub fn map_with(path: impl AsRef<Path>, options: OpenOptions, promise: Unchanging) -> Result<Self> {
-        let path = path.as_ref();
-        Self::from_blob(local::map_file(path, promise)?, path.display().to_string(), options)
-    }
-
-    /// Maps a file copy-on-write: its tensors can be changed where they lie, and training goes on in the mapped file
-    /// itself, which never changes. See [`MappedCopy`].
-    ///
-    /// # Safety
-    /// As [`Checkpoint::map`]: no *other* writer changes the file. What is changed through the mapping does not count.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::map_copy_with`].
-    #[expect(unsafe_code, reason = "hands the promise on; the mapping itself is in engine/map.rs")]
-    pub unsafe fn map_copy(path: impl AsRef<Path>) -> Result<MappedCopy> {
-        // SAFETY: the caller of this function gives exactly the promise that `assume` asks for.
-        let promise = unsafe { Unchanging::assume() };
-        Self::map_copy_with(path, OpenOptions::new(), promise)
-    }
-
-    /// Opens a container that is in memory: for tests, and for what came over a wire. The bytes are copied once, into
-    /// aligned memory; tensors stored raw are then borrowed.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::open`].
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let blob = Arc::new(MemoryBlob(Buffer::copy_of(bytes)?));
-        Self::from_blob(blob, "bytes in memory", OpenOptions::new())
-    }
-
-    /// Opens bytes that an engine gave, under a name for messages.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::open`].
-    pub fn from_blob(blob: Arc<dyn Blob>, name: impl Into<String>, options: OpenOptions) -> Result<Self> {
-        let name = name.into();
-        Self::parse(blob, &name, options).map_err(|error| error.in_object(&name))
-    }
-
     fn parse(blob: Arc<dyn Blob>, name: &str, options: OpenOptions) -> Result<Self> {
         options.check()?;
         let len = blob.len();
@@ -254,7 +117,7 @@ impl Checkpoint {
     }
 
     /// Length of the file in bytes.
-    pub fn len_bytes(&self) -> u64 {
+    pub fn byte_len(&self) -> u64 {
         self.footer.file_len
     }
 

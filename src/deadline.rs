@@ -13,7 +13,7 @@ thread_local! {
 /// The deadline of a call that may make many requests. Clones are the same one: hand a clone to each thread that works for
 /// the call.
 ///
-/// [`Store`](crate::Store) enters one for each of its calls ([`Settings::deadline`](crate::Settings::deadline)). Enter one
+/// [`Store`](crate::Store) enters one for each of its calls ([`StoreOptions::deadline`](crate::StoreOptions::deadline)). Enter one
 /// yourself around calls of a [`Reader`](crate::Reader):
 ///
 /// ```

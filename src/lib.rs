@@ -28,11 +28,11 @@
 //! # A run that resumes
 //!
 //! ```
-//! # use tensorkeep::{Every, Keep, Mode, Progress, Result, Settings, Snapshot, Store, engine::Memory};
+//! # use tensorkeep::{Every, Keep, Mode, Progress, Result, StoreOptions, Snapshot, Store, engine::Memory};
 //! # fn main() -> Result<()> {
 //! # let place = Memory::new(); // engine::Local::create("runs/mine")? in a trainer
-//! let rules = Keep::last(3).and_best("loss", Mode::Min, 1);
-//! let store = Store::open(place, Settings::new().save(Every::steps(10).or_on_signal()).keep(rules))?;
+//! let rules = Keep::last(3).or(Keep::best("loss", Mode::Min, 1));
+//! let store = Store::open(place, StoreOptions::new().save(Every::steps(10).or_on_signal()).keep(rules))?;
 //! let mut weights = vec![0.0_f32; 6];
 //! let resumed = store.resume()?; // the newest that verifies; resumed.skipped says what does not
 //! if let Some(checkpoint) = &resumed.checkpoint {
@@ -112,20 +112,20 @@ mod writer;
 
 pub use buffer::Buffer;
 pub use checkpoint::{
-    Checkpoint, ChunkInfo, Dims, MappedCopy, OpenOptions, Report, SALVAGED, Scratch, TensorInfo, Verify,
+    Checkpoint, ChunkInfo, Shape, MappedCopy, OpenOptions, VerifyReport, SALVAGED, Scratch, TensorInfo, Verify,
 };
 pub use codec::Codec;
 pub use dtype::{Dtype, Element};
 pub use error::{Error, ErrorKind, Result};
 pub use format::limits::Limits;
 pub use format::value::Value;
-pub use model::{LoadOptions, LoadReport, MODEL_GROUP, Mismatched, Model, Registry};
+pub use model::{LoadOptions, LoadReport, MODEL_GROUP, Mismatch, Model, Registry};
 pub use names::{name_matches, nearest as nearest_name};
-pub use snapshot::{Deferred, IntoSource, Progress, RESERVED_PREFIX, Snapshot, Source, Volatile};
+pub use snapshot::{LazyTensor, IntoTensorSource, Progress, RESERVED_PREFIX, Snapshot, TensorSource, Volatile};
 pub use state_dict::{IntoTensorMut, StateDict, StateDictMut, Stateful, TensorMut};
 pub use store::{
-    AttemptInfo, Collected, Collection, Copied, Cost, Every, Info, Keep, Listed, Mode, Name, Pending, Reader,
-    Resumed, RunId, Saved, Settings, Signal, Skipped, State, Store, Tier, WhenFull, Why, date,
+    AttemptInfo, Collected, Collection, CopyOutcome, SaveCost, Every, CheckpointInfo, Keep, Listed, Mode, CheckpointId, PendingSave, Reader,
+    Resumed, RunId, Saved, StoreOptions, Signal, SkippedCheckpoint, CheckpointMeta, Store, Tier, WhenFull, SaveReason, date,
 };
 pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
 pub use writer::{Timings, WriteOptions, Written};

@@ -4,7 +4,7 @@
 mod cast;
 mod load;
 
-pub use load::{LoadOptions, LoadReport, Mismatched};
+pub use load::{LoadOptions, LoadReport, Mismatch};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};

@@ -8,7 +8,7 @@ mod volatile;
 
 pub(crate) use record::Record;
 pub(crate) use source::Drawn;
-pub use source::{Deferred, IntoSource, Source};
+pub use source::{LazyTensor, IntoTensorSource, TensorSource};
 pub(crate) use volatile::Fill;
 pub use volatile::Volatile;
 
@@ -50,7 +50,7 @@ impl Progress {
 /// What one checkpoint will hold. Tensors are borrowed, not copied, until they are written.
 #[derive(Default)]
 pub struct Snapshot<'a> {
-    pub(crate) tensors: BTreeMap<String, Source<'a>>,
+    pub(crate) tensors: BTreeMap<String, TensorSource<'a>>,
     pub(crate) ties: BTreeMap<String, String>,
     pub(crate) records: BTreeMap<String, Record<'a>>,
     metadata: BTreeMap<String, String>,
@@ -66,13 +66,13 @@ impl<'a> Snapshot<'a> {
     }
 
     /// Adds a tensor: an ndarray (borrowed, in any memory order), `(&shape, &elements)`, a
-    /// [`Tensor`](crate::Tensor), a [`Deferred`] one, or a [`Volatile`] one, whose memory may be written while it is saved.
+    /// [`Tensor`](crate::Tensor), a [`LazyTensor`] one, or a [`Volatile`] one, whose memory may be written while it is saved.
     ///
     /// Borrowed tensors over the same memory with the same dtype and shape are *tied*: stored once, under all names.
     ///
     /// # Errors
     /// `Invalid` for a name that is empty, too long or taken.
-    pub fn tensor(&mut self, name: impl Into<String>, source: impl IntoSource<'a>) -> Result<&mut Self> {
+    pub fn tensor(&mut self, name: impl Into<String>, source: impl IntoTensorSource<'a>) -> Result<&mut Self> {
         let name = name.into();
         let source = source.into_source().map_err(|error| error.in_tensor(&name))?;
         table::check_name(&name)?;
@@ -227,7 +227,7 @@ impl<'a> Snapshot<'a> {
     /// For each tensor, in order, the number of the first one with the same memory, dtype and shape: its own number,
     /// unless it is tied to one before.
     pub(crate) fn firsts(&self) -> Vec<usize> {
-        let identities: Vec<_> = self.tensors.values().map(Source::identity).collect();
+        let identities: Vec<_> = self.tensors.values().map(TensorSource::identity).collect();
         let numbered = identities.iter().enumerate();
         let mut by_address: Vec<(usize, usize)> =
             numbered.filter_map(|(i, identity)| Some((identity.as_ref()?.1, i))).collect();
@@ -243,7 +243,7 @@ impl<'a> Snapshot<'a> {
     }
 
     /// Every tensor by its first name, ties left out.
-    pub(crate) fn distinct(&self) -> impl Iterator<Item = (&str, &Source<'a>)> {
+    pub(crate) fn distinct(&self) -> impl Iterator<Item = (&str, &TensorSource<'a>)> {
         let numbered = self.tensors.iter().zip(self.firsts()).enumerate();
         numbered.filter(|(i, (_, first))| i == first).map(|(_, ((name, source), _))| (name.as_str(), source))
     }
@@ -253,7 +253,7 @@ impl<'a> Snapshot<'a> {
     ///
     /// # Errors
     /// What reading a record says that is another checkpoint's.
-    pub(crate) fn with_tensors<'b>(&self, tensors: BTreeMap<String, Source<'b>>) -> Result<Snapshot<'b>> {
+    pub(crate) fn with_tensors<'b>(&self, tensors: BTreeMap<String, TensorSource<'b>>) -> Result<Snapshot<'b>> {
         let names: Vec<&String> = self.tensors.keys().collect();
         let mut ties = self.ties.clone();
         for (i, first) in self.firsts().into_iter().enumerate().filter(|(i, first)| i != first) {

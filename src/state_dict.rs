@@ -2,7 +2,7 @@
 
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, Result};
-use crate::snapshot::{IntoSource, Source};
+use crate::snapshot::{IntoTensorSource, TensorSource};
 use crate::tensor::{Tensor, byte_len};
 use tensorkeep_memcpy::copy;
 
@@ -23,7 +23,7 @@ pub trait Stateful {
 
 /// Names and borrowed tensors, in the module's own order.
 #[derive(Default)]
-pub struct StateDict<'a>(Vec<(String, Source<'a>)>);
+pub struct StateDict<'a>(Vec<(String, TensorSource<'a>)>);
 
 impl<'a> StateDict<'a> {
     /// No tensors yet.
@@ -35,7 +35,7 @@ impl<'a> StateDict<'a> {
     ///
     /// # Errors
     /// `Invalid` when shape × dtype overflows or is not the number of bytes.
-    pub fn with(mut self, name: impl Into<String>, source: impl IntoSource<'a>) -> Result<Self> {
+    pub fn with(mut self, name: impl Into<String>, source: impl IntoTensorSource<'a>) -> Result<Self> {
         let name = name.into();
         let source = source.into_source().map_err(|error| error.in_tensor(&name))?;
         self.0.push((name, source));
@@ -54,7 +54,7 @@ impl<'a> StateDict<'a> {
     }
 
     /// Names and tensors, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Source<'a>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorSource<'a>)> {
         self.0.iter().map(|(name, source)| (name.as_str(), source))
     }
 
@@ -70,7 +70,7 @@ impl<'a> StateDict<'a> {
 }
 
 impl<'a> IntoIterator for StateDict<'a> {
-    type Item = (String, Source<'a>);
+    type Item = (String, TensorSource<'a>);
     type IntoIter = std::vec::IntoIter<Self::Item>;
 
     fn into_iter(self) -> Self::IntoIter {

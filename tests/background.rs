@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tensorkeep::engine::Memory;
 use tensorkeep::{
-    Checkpoint, Cost, Deferred, Dtype, Error, ErrorKind, Every, Keep, Progress, Result, Settings, Snapshot,
-    Store, Tensor, WhenFull, Why,
+    Checkpoint, SaveCost, LazyTensor, Dtype, Error, ErrorKind, Every, Keep, Progress, Result, StoreOptions, Snapshot,
+    Store, Tensor, WhenFull, SaveReason,
 };
 
-fn gated(settings: Settings) -> (Gated, Store) {
+fn gated(settings: StoreOptions) -> (Gated, Store) {
     let engine = Gated::default();
     let store = Store::open(engine.clone(), settings).unwrap();
     (engine, store)
@@ -32,7 +32,7 @@ fn weights(checkpoint: &Checkpoint) -> Vec<f32> {
 
 #[test]
 fn a_staged_save_holds_what_was_there_whatever_training_does_next() {
-    let (engine, store) = gated(Settings::new().in_flight(2, WhenFull::Wait));
+    let (engine, store) = gated(StoreOptions::new().in_flight(2, WhenFull::Wait));
     engine.set(|gate| gate.closed = true);
     let mut live = vec![1.0_f32; 5_000_000];
     let first = store.stage(&snapshot(&live, 1)).unwrap().unwrap();
@@ -44,13 +44,13 @@ fn a_staged_save_holds_what_was_there_whatever_training_does_next() {
     assert_eq!((first.wait().unwrap().name.step, second.wait().unwrap().name.step), (1, 2));
     store.wait().unwrap();
     for step in [1, 2] {
-        assert!(weights(&store.open_step(step).unwrap()).iter().all(|&weight| weight == step as f32));
+        assert!(weights(&store.checkpoint(step).unwrap()).iter().all(|&weight| weight == step as f32));
     }
 }
 
 #[test]
 fn shared_arrays_are_saved_in_the_background_without_a_copy() {
-    let store = Store::open(Memory::new(), Settings::new()).unwrap();
+    let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
     let mut array = ndarray::ArcArray::from_elem((10, 20), 0.5_f64);
     let mut snapshot = Snapshot::new();
     snapshot.tensor("shared", array.clone()).unwrap().progress(Progress::new(1));
@@ -63,7 +63,7 @@ fn shared_arrays_are_saved_in_the_background_without_a_copy() {
 
 #[test]
 fn save_during_overlaps_and_gives_back_both_results() {
-    let (engine, store) = gated(Settings::new());
+    let (engine, store) = gated(StoreOptions::new());
     engine.set(|gate| gate.closed = true);
     let live = vec![0.25_f32; 1000];
     let (sum, saved) = store.save_during(&snapshot(&live, 1), || {
@@ -81,13 +81,13 @@ fn save_during_overlaps_and_gives_back_both_results() {
 // P1 P11, G7
 #[test]
 fn a_failed_background_save_is_told_once_beside_the_next() {
-    let (engine, store) = gated(Settings::new().save(Every::steps(10)));
+    let (engine, store) = gated(StoreOptions::new().save(Every::steps(10)));
     engine.set(|gate| gate.fails = true);
     let live = [1.0_f32; 10];
-    assert_eq!(store.due(&Progress::new(10)), Some(Why::Steps(10)));
+    assert_eq!(store.due(&Progress::new(10)), Some(SaveReason::Steps(10)));
     let pending = store.stage(&snapshot(&live, 10)).unwrap().unwrap();
     assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::NoSpace);
-    assert_eq!(store.due(&Progress::new(11)), Some(Why::Again), "what failed is due again at once");
+    assert_eq!(store.due(&Progress::new(11)), Some(SaveReason::Again), "what failed is due again at once");
     engine.set(|gate| gate.fails = false);
     let saved = store.save(&snapshot(&live, 11)).unwrap();
     let error = saved.earlier_error.unwrap();
@@ -101,23 +101,23 @@ fn a_failed_background_save_is_told_once_beside_the_next() {
 
 #[test]
 fn close_waits_and_returns_what_nobody_has_been_told() {
-    let (engine, store) = gated(Settings::new());
+    let (engine, store) = gated(StoreOptions::new());
     engine.set(|gate| gate.fails = true);
     store.stage(&snapshot(&[1.0], 1)).unwrap();
     assert_eq!(store.close().unwrap_err().kind(), ErrorKind::NoSpace);
-    let store = Store::open(engine.clone(), Settings::new()).unwrap();
+    let store = Store::open(engine.clone(), StoreOptions::new()).unwrap();
     engine.set(|gate| gate.fails = false);
     store.stage(&snapshot(&[1.0], 2)).unwrap();
     drop(store);
-    let store = Store::open(engine, Settings::new()).unwrap();
+    let store = Store::open(engine, StoreOptions::new()).unwrap();
     assert_eq!(store.resume().unwrap().next_step(), 2, "drop waits");
 }
 
 #[test]
 fn a_deferred_tensor_that_panics_fails_its_save_and_the_next_one_works() {
-    let store = Store::open(Memory::new(), Settings::new()).unwrap();
+    let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
     let mut bad = Snapshot::new();
-    let panics = Deferred::new(Dtype::F32, &[1], || -> Result<Tensor<'static>> { panic!("on purpose") });
+    let panics = LazyTensor::new(Dtype::F32, &[1], || -> Result<Tensor<'static>> { panic!("on purpose") });
     bad.tensor("bad", panics).unwrap().progress(Progress::new(1));
     let pending = store.save_async(bad).unwrap().unwrap();
     assert!(pending.wait().unwrap_err().to_string().contains("panicked"));
@@ -130,7 +130,7 @@ fn a_deferred_tensor_that_panics_fails_its_save_and_the_next_one_works() {
 #[test]
 fn saves_in_flight_are_bounded_and_a_full_house_waits_skips_or_fails_as_told() {
     for when_full in [WhenFull::Skip, WhenFull::Error] {
-        let (engine, store) = gated(Settings::new().in_flight(2, when_full));
+        let (engine, store) = gated(StoreOptions::new().in_flight(2, when_full));
         engine.set(|gate| gate.closed = true);
         for step in [1, 2] {
             assert!(store.stage(&snapshot(&[1.0], step)).unwrap().is_some());
@@ -146,7 +146,7 @@ fn saves_in_flight_are_bounded_and_a_full_house_waits_skips_or_fails_as_told() {
         store.wait().unwrap();
         assert_eq!(engine.uploads.load(Ordering::SeqCst), 3);
     }
-    let (engine, store) = gated(Settings::new().in_flight(1, WhenFull::Wait));
+    let (engine, store) = gated(StoreOptions::new().in_flight(1, WhenFull::Wait));
     engine.set(|gate| gate.closed = true);
     store.stage(&snapshot(&[1.0], 1)).unwrap();
     std::thread::scope(|scope| {
@@ -160,14 +160,14 @@ fn saves_in_flight_are_bounded_and_a_full_house_waits_skips_or_fails_as_told() {
 
 #[test]
 fn a_save_that_could_not_be_staged_gives_its_place_to_whoever_waits() {
-    let store = Arc::new(Store::open(Memory::new(), Settings::new().in_flight(1, WhenFull::Wait)).unwrap());
+    let store = Arc::new(Store::open(Memory::new(), StoreOptions::new().in_flight(1, WhenFull::Wait)).unwrap());
     let (fail, told) = std::sync::mpsc::channel();
     let told = Mutex::new(told);
     let failing = {
         let store = Arc::clone(&store);
         std::thread::spawn(move || {
             let mut bad = Snapshot::new();
-            let deferred = Deferred::new(Dtype::F32, &[1], move || -> Result<Tensor<'static>> {
+            let deferred = LazyTensor::new(Dtype::F32, &[1], move || -> Result<Tensor<'static>> {
                 told.lock().unwrap().recv().unwrap();
                 Err(Error::new(ErrorKind::Io, "on purpose"))
             });
@@ -188,7 +188,7 @@ fn a_save_that_could_not_be_staged_gives_its_place_to_whoever_waits() {
 #[test]
 fn saves_and_their_rotations_share_one_order() {
     let store =
-        Store::open(Memory::new(), Settings::new().keep(Keep::last(1)).in_flight(3, WhenFull::Wait)).unwrap();
+        Store::open(Memory::new(), StoreOptions::new().keep(Keep::last(1)).in_flight(3, WhenFull::Wait)).unwrap();
     let reader = store.reader();
     for step in 1..=50 {
         store.stage(&snapshot(&[step as f32], 10 * step)).unwrap();
@@ -203,7 +203,7 @@ fn saves_and_their_rotations_share_one_order() {
 
 #[test]
 fn no_places_at_all_is_refused() {
-    let error = Store::open(Memory::new(), Settings::new().in_flight(0, WhenFull::Wait)).unwrap_err();
+    let error = Store::open(Memory::new(), StoreOptions::new().in_flight(0, WhenFull::Wait)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
@@ -230,7 +230,7 @@ fn saves_beside_training_and_all_their_threads_are_as_nice_as_told_and_training_
     let folder = std::env::temp_dir().join(format!("tensorkeep-nice-{}", std::process::id()));
     let local = tensorkeep::engine::Local::create(&folder).unwrap();
     let write = tensorkeep::WriteOptions::new().codec(tensorkeep::Codec::Balanced).workers(2);
-    let store = Store::open(local, Settings::new().background_nice(7).write(write)).unwrap();
+    let store = Store::open(local, StoreOptions::new().background_nice(7).write(write)).unwrap();
     let here = niceness("")[0];
     let mix = |i: u32| (i ^ (i >> 15)).wrapping_mul(0x2c1b_3c6d).rotate_left(13).wrapping_mul(0x297a_2d39);
     let live: Vec<u32> = (0..8_000_000_u32).map(|i| mix(mix(i.wrapping_mul(2_654_435_761)))).collect();
@@ -240,7 +240,7 @@ fn saves_beside_training_and_all_their_threads_are_as_nice_as_told_and_training_
         let mut snapshot = Snapshot::new();
         snapshot.tensor("a.large", ndarray::ArcArray::from_vec(live)).unwrap();
         // Drawn by the saving thread behind 32 MB that do not shrink: encoders and block writers are at work.
-        let look = Deferred::new(Dtype::U8, &[1], move || {
+        let look = LazyTensor::new(Dtype::U8, &[1], move || {
             let threads = ["", "tensorkeep-enc", "tensorkeep-wri"].map(niceness);
             seen.lock().unwrap().push(threads);
             Tensor::owned(Dtype::U8, &[1], tensorkeep::Buffer::copy_of(&[1])?)
@@ -266,13 +266,13 @@ fn saves_beside_training_and_all_their_threads_are_as_nice_as_told_and_training_
 
 #[test]
 fn niceness_beyond_the_nicest_is_refused() {
-    let error = Store::open(Memory::new(), Settings::new().background_nice(20)).unwrap_err();
+    let error = Store::open(Memory::new(), StoreOptions::new().background_nice(20)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("expected 0 to 19, found 20"), "{error}");
 }
 
 /// What the newest checkpoint says of the save before it.
-fn previous(store: &Store) -> Option<Cost> {
+fn previous(store: &Store) -> Option<SaveCost> {
     store.list().unwrap().pop().unwrap().state.unwrap().previous
 }
 
@@ -280,7 +280,7 @@ fn previous(store: &Store) -> Option<Cost> {
 fn each_save_records_what_the_one_before_it_cost_and_the_first_of_an_attempt_has_none_to_tell_of() {
     let engine = Memory::new();
     for _attempt in 0..2 {
-        let store = Store::open(engine.clone(), Settings::new()).unwrap();
+        let store = Store::open(engine.clone(), StoreOptions::new()).unwrap();
         store.resume().unwrap();
         let step = store.list().unwrap().len() as u64;
         let took = store.save(&snapshot(&[1.0], step + 1)).unwrap().timings.total;
@@ -310,7 +310,7 @@ fn while_closed(engine: &Gated, act: impl FnOnce()) {
 
 #[test]
 fn training_stands_still_for_the_call_and_not_for_what_is_written_beside_it() {
-    let (engine, store) = gated(Settings::new());
+    let (engine, store) = gated(StoreOptions::new());
     engine.set(|gate| gate.closed = true);
     store.stage(&snapshot(&[1.0], 1)).unwrap();
     std::thread::sleep(LONG);
@@ -332,7 +332,7 @@ fn training_stands_still_for_the_call_and_not_for_what_is_written_beside_it() {
 
 #[test]
 fn waiting_for_an_earlier_save_is_part_of_what_a_save_cost() {
-    let (engine, store) = gated(Settings::new().in_flight(1, WhenFull::Wait));
+    let (engine, store) = gated(StoreOptions::new().in_flight(1, WhenFull::Wait));
     let after_a_staged_one = |step: u64, save: &dyn Fn(&Snapshot<'_>)| {
         while_closed(&engine, || {
             store.stage(&snapshot(&[1.0], step)).unwrap();
@@ -352,7 +352,7 @@ fn waiting_for_an_earlier_save_is_part_of_what_a_save_cost() {
 
 #[test]
 fn deleting_what_is_replaced_is_in_the_stall_and_not_in_how_long_a_save_took() {
-    let (engine, store) = gated(Settings::new().keep(Keep::last(1)));
+    let (engine, store) = gated(StoreOptions::new().keep(Keep::last(1)));
     store.save(&snapshot(&[1.0], 1)).unwrap();
     engine.set(|gate| gate.deleting = LONG);
     store.save(&snapshot(&[1.0], 2)).unwrap();
@@ -364,7 +364,7 @@ fn deleting_what_is_replaced_is_in_the_stall_and_not_in_how_long_a_save_took() {
 
 #[test]
 fn a_save_that_failed_cost_nothing_that_is_told() {
-    let (engine, store) = gated(Settings::new());
+    let (engine, store) = gated(StoreOptions::new());
     store.save(&snapshot(&[1.0], 1)).unwrap();
     engine.set(|gate| gate.fails = true);
     store.save(&snapshot(&[1.0], 2)).unwrap_err();

@@ -13,7 +13,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 use tensorkeep::engine::Memory;
 use tensorkeep::{
-    Buffer, Deferred, Dtype, ErrorKind, Every, Mode, Progress, Settings, SharedBytes, Snapshot, Store,
+    Buffer, LazyTensor, Dtype, ErrorKind, Every, Mode, Progress, StoreOptions, SharedBytes, Snapshot, Store,
     Tensor, WhenFull,
 };
 
@@ -26,7 +26,7 @@ fn snapshot(weights: &[f32], step: u64) -> Snapshot<'_> {
 /// A store whose save of step 1, in the background, has failed.
 fn failed_once() -> (Gated, Store) {
     let engine = Gated::default();
-    let store = Store::open(engine.clone(), Settings::new()).unwrap();
+    let store = Store::open(engine.clone(), StoreOptions::new()).unwrap();
     engine.set(|gate| gate.fails = true);
     let pending = store.stage(&snapshot(&[1.0], 1)).unwrap().unwrap();
     pending.wait().unwrap_err();
@@ -89,7 +89,7 @@ fn a_save_that_fails_leaves_the_earlier_failure_to_the_next() {
 #[test]
 fn two_failures_are_told_one_call_after_the_other() {
     let engine = Gated::default();
-    let store = Store::open(engine.clone(), Settings::new().in_flight(2, WhenFull::Wait)).unwrap();
+    let store = Store::open(engine.clone(), StoreOptions::new().in_flight(2, WhenFull::Wait)).unwrap();
     engine.set(|gate| (gate.fails, gate.closed) = (true, true));
     for step in [1, 2] {
         store.stage(&snapshot(&[1.0], step)).unwrap();
@@ -106,10 +106,10 @@ fn two_failures_are_told_one_call_after_the_other() {
 
 #[test]
 fn a_panic_while_staging_gives_its_place_back() {
-    let store = Store::open(Memory::new(), Settings::new().in_flight(1, WhenFull::Error)).unwrap();
+    let store = Store::open(Memory::new(), StoreOptions::new().in_flight(1, WhenFull::Error)).unwrap();
     let mut bad = Snapshot::new();
     let panics =
-        Deferred::new(Dtype::F32, &[1], || -> tensorkeep::Result<Tensor<'static>> { panic!("on purpose") });
+        LazyTensor::new(Dtype::F32, &[1], || -> tensorkeep::Result<Tensor<'static>> { panic!("on purpose") });
     bad.tensor("bad", panics).unwrap().progress(Progress::new(1));
     let panic = catch_unwind(AssertUnwindSafe(|| store.stage(&bad))).unwrap_err();
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"on purpose"), "the trainer's panic is the trainer's");
@@ -147,7 +147,7 @@ fn with_bytes(panics: bool, freed: &Arc<AtomicBool>) -> Snapshot<'static> {
 
 #[test]
 fn a_destructor_that_panics_is_an_error_and_no_hang() {
-    let store = Store::open(Memory::new(), Settings::new()).unwrap();
+    let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
     let pending = store.save_async(with_bytes(true, &Arc::default())).unwrap().unwrap();
     let store = in_time(move || {
         let error = store.wait().unwrap_err();
@@ -161,14 +161,14 @@ fn a_destructor_that_panics_is_an_error_and_no_hang() {
 
 #[test]
 fn the_memory_of_a_save_is_free_before_its_place_is() {
-    let store = Store::open(Memory::new(), Settings::new().in_flight(1, WhenFull::Wait)).unwrap();
+    let store = Store::open(Memory::new(), StoreOptions::new().in_flight(1, WhenFull::Wait)).unwrap();
     let freed = Arc::new(AtomicBool::new(false));
     store.save_async(with_bytes(false, &freed)).unwrap();
     // Drawn as soon as there is a place.
     let was_free = Arc::new(AtomicBool::new(false));
     let look = {
         let was_free = Arc::clone(&was_free);
-        Deferred::new(Dtype::U8, &[1], move || {
+        LazyTensor::new(Dtype::U8, &[1], move || {
             was_free.store(freed.load(Ordering::SeqCst), Ordering::SeqCst);
             Tensor::owned(Dtype::U8, &[1], Buffer::copy_of(&[1])?)
         })
@@ -182,7 +182,7 @@ fn the_memory_of_a_save_is_free_before_its_place_is() {
 
 #[test]
 fn whoever_has_waited_finds_the_outcome_and_a_place() {
-    let store = Store::open(Memory::new(), Settings::new().in_flight(1, WhenFull::Skip)).unwrap();
+    let store = Store::open(Memory::new(), StoreOptions::new().in_flight(1, WhenFull::Skip)).unwrap();
     for step in 1..=2000 {
         let pending =
             store.stage(&snapshot(&[1.0], step)).unwrap().expect("the outcome was there, not the place");
@@ -200,7 +200,7 @@ fn a_thread_that_cannot_be_had_is_an_error() {
     // More than there is address space: no thread can be started.
     let (key, value) = ("RUST_MIN_STACK", "99999999999999");
     if std::env::var(key).is_ok_and(|now| now == value) {
-        let store = Store::open(Memory::new(), Settings::new()).unwrap();
+        let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
         let live = vec![1.0_f32; 4 << 20];
         let (worked, saved) = store.save_during(&snapshot(&live, 1), || 5);
         assert_eq!((worked, saved.unwrap_err().kind()), (5, ErrorKind::Io));
@@ -222,7 +222,7 @@ fn a_thread_that_cannot_be_had_is_an_error() {
 
 #[test]
 fn a_background_save_says_what_its_snapshot_lacks() {
-    let store = Store::open(Memory::new(), Settings::new().save(Every::on_best("loss", Mode::Min))).unwrap();
+    let store = Store::open(Memory::new(), StoreOptions::new().save(Every::on_best("loss", Mode::Min))).unwrap();
     store.observe("loss", 0.5);
     let pending = store.stage(&snapshot(&[1.0], 1)).unwrap().unwrap();
     let saved = pending.wait().unwrap();

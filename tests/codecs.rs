@@ -5,7 +5,7 @@ mod common;
 
 use common::{Zoo, open, wave};
 use tensorkeep::engine::{Caps, Decorator, Engine as _, Memory};
-use tensorkeep::{Checkpoint, Codec, Progress, Settings, Snapshot, Store, WriteOptions};
+use tensorkeep::{Checkpoint, Codec, Progress, StoreOptions, Snapshot, Store, WriteOptions};
 
 /// Memory that says where its bytes go.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ fn a_store_compresses_by_itself_only_what_travels() {
         (false, WriteOptions::new().codec(Codec::Balanced), "float-planes"),
     ] {
         let engine = Remote(Memory::new(), over_network);
-        let store = Store::open(engine, Settings::new().write(write)).unwrap();
+        let store = Store::open(engine, StoreOptions::new().write(write)).unwrap();
         store.save(&snapshot).unwrap();
         let checkpoint = store.latest().unwrap().unwrap();
         assert_eq!(codec_of(&checkpoint, "w"), expected);
@@ -71,7 +71,7 @@ fn patterns_choose_the_codec_of_tensors_and_records_and_the_last_one_decides() {
     assert_eq!(codec_of(&checkpoint, "optimizer/exp_avg.fc.weight"), "float-planes");
     assert_eq!(codec_of(&checkpoint, "optimizer/ids"), "raw");
     let plain = open(&snapshot.to_bytes(&options.codec_for("history", Codec::Raw)).unwrap(), false).unwrap();
-    assert!(checkpoint.len_bytes() < plain.len_bytes(), "records have names too");
+    assert!(checkpoint.byte_len() < plain.byte_len(), "records have names too");
     assert_eq!(checkpoint.record::<Vec<f32>>("history").unwrap(), weights);
 }
 

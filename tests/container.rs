@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tensorkeep::{
-    Checkpoint, Codec, Deferred, Dtype, ErrorKind, OpenOptions, Snapshot, Tensor, Verify, WriteOptions,
+    Checkpoint, Codec, LazyTensor, Dtype, ErrorKind, OpenOptions, Snapshot, Tensor, Verify, WriteOptions,
 };
 
 const CODECS: [Codec; 2] = [Codec::Raw, Codec::Balanced];
@@ -71,7 +71,7 @@ fn tied_tensors_are_stored_once_and_are_the_same_bytes() {
     assert_eq!(place("by hand"), place("large"));
     assert_eq!(place("by hand too"), place("small"));
     assert_eq!(checkpoint.info("tied").unwrap().alias_of, Some("large"));
-    assert!(checkpoint.len_bytes() < 600_000);
+    assert!(checkpoint.byte_len() < 600_000);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn deferred_tensors_are_drawn_one_at_a_time() {
             );
             Tensor::shared(Dtype::U8, &[100_000], Arc::new(Counted(vec![i; 100_000], Arc::clone(&alive))))
         };
-        snapshot.tensor(format!("t{i:02}"), Deferred::new(Dtype::U8, &[100_000], draw)).unwrap();
+        snapshot.tensor(format!("t{i:02}"), LazyTensor::new(Dtype::U8, &[100_000], draw)).unwrap();
     }
     let checkpoint = open(&bytes_of(&snapshot, Codec::Raw), false).unwrap();
     assert!(checkpoint.tensor("t07").unwrap().bytes().iter().all(|&byte| byte == 7));
@@ -123,7 +123,7 @@ fn a_deferred_tensor_that_fails_fails_the_save_by_name() {
     for codec in CODECS {
         let mut snapshot = Snapshot::new();
         let fail = || Err(tensorkeep::Error::new(ErrorKind::Io, "the shard is gone"));
-        snapshot.tensor("w", Deferred::new(Dtype::U8, &[1], fail)).unwrap();
+        snapshot.tensor("w", LazyTensor::new(Dtype::U8, &[1], fail)).unwrap();
         let error = snapshot.to_bytes(&WriteOptions::new().codec(codec)).unwrap_err();
         assert_eq!(error.to_string(), "tensor w: the shard is gone");
     }
@@ -409,7 +409,7 @@ fn an_index_on_unreadable_sectors_costs_nothing_while_its_mirror_is_readable() {
     let index = u64::from_le_bytes(footer[..8].try_into().unwrap());
     let blob = common::InMemory { bytes: tensorkeep::Buffer::copy_of(&bytes).unwrap(), mapped: false };
     let bad = std::sync::Arc::new(BadSectors(blob, index..index + 1));
-    let checkpoint = tensorkeep::Checkpoint::from_blob(bad, "bad sectors", OpenOptions::new()).unwrap();
+    let checkpoint = OpenOptions::new().open_blob(bad, "bad sectors").unwrap();
     assert!(checkpoint.index_damage().is_some());
     assert_eq!(checkpoint.tensor("w3999").unwrap().elements::<f32>().unwrap(), [3999.0; 4]);
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tensorkeep::convert::{self, ExportOptions, Foreign, Format, Note};
 use tensorkeep::engine::Local;
 use tensorkeep::{
-    Checkpoint, Dtype, ErrorKind, Model, Progress, Result, Settings, Snapshot, StateDict, StateDictMut,
+    Checkpoint, Dtype, ErrorKind, Model, Progress, Result, StoreOptions, Snapshot, StateDict, StateDictMut,
     Stateful, Store, WriteOptions,
 };
 
@@ -81,7 +81,7 @@ impl Model for Line {
 fn a_runs_checkpoint_comes_back_from_safetensors_as_itself() {
     let folder = TempFolder::new("export");
     let store =
-        Store::open_shared(Arc::new(Local::create(folder.path().join("run")).unwrap()), Settings::new())
+        Store::open(Arc::new(Local::create(folder.path().join("run")).unwrap()), StoreOptions::new())
             .unwrap();
     let model = Line(Array1::from_vec(vec![1.5, -2.0]));
     let mut snapshot = Snapshot::new();
@@ -92,7 +92,7 @@ fn a_runs_checkpoint_comes_back_from_safetensors_as_itself() {
     }
     snapshot.record("lr", &0.1).unwrap();
     store.save(&snapshot).unwrap();
-    let before = store.open_step(7).unwrap();
+    let before = store.checkpoint(7).unwrap();
     let path = folder.path().join("out.safetensors");
     let export = convert::export(&before, &path, Format::Safetensors).unwrap();
     assert_eq!(losses(&export.notes), Vec::<&str>::new());

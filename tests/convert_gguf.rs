@@ -104,7 +104,7 @@ fn any_part_of_a_split_model_opens_the_whole() {
         let Value::Map(pairs) = &foreign.records()["gguf"] else { panic!() };
         assert!(pairs.is_empty(), "the whole says no more that it is a part: {pairs:?}");
         let length: u64 = files.iter().map(|file| file.metadata().unwrap().len()).sum();
-        assert_eq!(foreign.len_bytes(), length);
+        assert_eq!(foreign.byte_len(), length);
     }
 }
 

@@ -5,7 +5,7 @@ mod common;
 use common::{Zoo, open};
 use tensorkeep::engine::{CommitError, Decorator, Engine, Memory, Nonce, Upload};
 use tensorkeep::{
-    Codec, Copied, ErrorKind, Name, Progress, Reader, Result, Settings, Snapshot, Store, WriteOptions,
+    Codec, CopyOutcome, ErrorKind, CheckpointId, Progress, Reader, Result, StoreOptions, Snapshot, Store, WriteOptions,
 };
 
 /// Bytes as they come, and where the tail begins.
@@ -77,8 +77,8 @@ fn no_damaged_byte_passes() {
     assert!(refused > 1000);
 }
 
-fn save(engine: &Memory, value: f32) -> Name {
-    let store = Store::open(engine.clone(), Settings::new()).unwrap();
+fn save(engine: &Memory, value: f32) -> CheckpointId {
+    let store = Store::open(engine.clone(), StoreOptions::new()).unwrap();
     let weights = [value; 3000];
     let mut snapshot = Snapshot::new();
     snapshot.tensor("weights", &weights[..]).unwrap().progress(Progress::new(1));
@@ -90,14 +90,14 @@ fn a_copy_is_made_once_and_never_over_something_else() {
     let (from, to, other) = (Memory::new(), Memory::new(), Memory::new());
     let name = save(&from, 1.0);
     let (from, target) = (Reader::new(from), Reader::new(to.clone()));
-    let len = from.open_name(name).unwrap().len_bytes();
-    assert_eq!(from.copy_to(name, &target, |_| ()).unwrap(), Copied::Written(len));
-    assert_eq!(from.copy_to(name, &target, |_| ()).unwrap(), Copied::AlreadyThere);
+    let len = from.checkpoint_by_id(name).unwrap().byte_len();
+    assert_eq!(from.copy_to(name, &target, |_| ()).unwrap(), CopyOutcome::Written(len));
+    assert_eq!(from.copy_to(name, &target, |_| ()).unwrap(), CopyOutcome::AlreadyThere);
     save(&other, 2.0);
     let error = from.copy_to(name, &Reader::new(other.clone()), |_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert!(error.to_string().contains("0001-0000000001.tkeep"), "{error}");
-    let theirs = Reader::new(other).open_name(name).unwrap();
+    let theirs = Reader::new(other).checkpoint_by_id(name).unwrap();
     assert_eq!(theirs.tensor("weights").unwrap().elements::<f32>().unwrap()[0], 2.0);
     // Nothing at all under a checkpoint's name is not a copy either.
     let junk = Memory::new();
@@ -145,7 +145,7 @@ fn what_arrives_as_something_else_is_no_copy() {
     let (from, other) = (Memory::new(), Memory::new());
     let (name, theirs) = (save(&from, 1.0), save(&other, 2.0));
     let mut whole = Taken::default();
-    Reader::new(other).open_name(theirs).unwrap().copy_into(&mut whole, |_| ()).unwrap();
+    Reader::new(other).checkpoint_by_id(theirs).unwrap().copy_into(&mut whole, |_| ()).unwrap();
     let cut = whole.bytes[..whole.bytes.len() - 1].to_vec();
     let from = Reader::new(from);
     for (what, instead) in [("another checkpoint", whole.bytes), ("a file cut short", cut)] {

@@ -10,12 +10,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use tensorkeep::engine::Local;
-use tensorkeep::{ErrorKind, Keep, Progress, Result, Settings, Snapshot, Store};
+use tensorkeep::{ErrorKind, Keep, Progress, Result, StoreOptions, Snapshot, Store};
 
 const CHILD: &str = "TENSORKEEP_ZOMBIE_RUN";
 
 fn open(run: &Path) -> Result<Store> {
-    let store = Store::open(Local::create(run)?, Settings::new().keep(Keep::last(1)))?;
+    let store = Store::open(Local::create(run)?, StoreOptions::new().keep(Keep::last(1)))?;
     store.resume()?;
     Ok(store)
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tensorkeep::engine::Local;
 use tensorkeep::testing::{Fault, Faults, failing_local};
-use tensorkeep::{Error, Keep, Progress, Result, Saved, Settings, Snapshot, Store};
+use tensorkeep::{Error, Keep, Progress, Result, Saved, StoreOptions, Snapshot, Store};
 
 /// How a life saves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ fn stage(store: &Store, step: u64, elements: usize) -> Result<()> {
 }
 
 fn open(folder: &Path, keep: usize) -> Result<Store> {
-    Store::open(Local::create(folder)?, Settings::new().keep(Keep::last(keep)))
+    Store::open(Local::create(folder)?, StoreOptions::new().keep(Keep::last(keep)))
 }
 
 fn leftovers(folder: &Path) -> Vec<String> {
@@ -84,7 +84,7 @@ fn leftovers(folder: &Path) -> Vec<String> {
 fn life(folder: &Path, faults: &Faults, way: Way) -> (Option<u64>, Option<Error>) {
     let mut saved = None;
     let mut run = || -> Result<()> {
-        let store = Store::open(failing_local(folder, faults)?, Settings::new().keep(Keep::last(2)))?;
+        let store = Store::open(failing_local(folder, faults)?, StoreOptions::new().keep(Keep::last(2)))?;
         let mut step = store.resume()?.next_step().max(200);
         for _ in 0..2 {
             step += 100;
@@ -204,7 +204,7 @@ fn a_rotation_that_finds_the_disk_full_keeps_the_save_and_is_made_up_for() {
     for call in ["unlink", "list"] {
         let folder = TempFolder::new("full-rotation");
         let faults = Faults::new();
-        let settings = Settings::new().keep(Keep::last(1));
+        let settings = StoreOptions::new().keep(Keep::last(1));
         let store = Store::open(failing_local(folder.path(), &faults).unwrap(), settings).unwrap();
         save(&store, 1, 100).unwrap();
         faults.take_calls();

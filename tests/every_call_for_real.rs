@@ -13,8 +13,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Mutex;
-use tensorkeep::engine::{Local, Unchanging};
-use tensorkeep::{Keep, Progress, Result, Settings, Snapshot, Store};
+use tensorkeep::engine::{Local, MmapPromise};
+use tensorkeep::{Keep, Progress, Result, StoreOptions, Snapshot, Store};
 
 const CHILD: &str = "TENSORKEEP_REAL_FAULTS_RUN";
 const WAY: &str = "TENSORKEEP_REAL_FAULTS_WAY";
@@ -59,9 +59,9 @@ fn open(run: &Path) -> Result<Store> {
 }
 
 fn open_in(way: Way, run: &Path) -> Result<Store> {
-    let settings = Settings::new().keep(Keep::last(1));
+    let settings = StoreOptions::new().keep(Keep::last(1));
     // SAFETY: nobody changes the files of a run in place.
-    let mapped = || settings.clone().map(unsafe { Unchanging::assume() });
+    let mapped = || settings.clone().map(unsafe { MmapPromise::assume_unchanged() });
     Store::open(Local::create(run)?, if way == Way::Mapped { mapped() } else { settings })
 }
 

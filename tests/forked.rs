@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Local, Memory};
-use tensorkeep::{Error, ErrorKind, Every, Progress, Settings, Snapshot, Store, Tier};
+use tensorkeep::{Error, ErrorKind, Every, Progress, StoreOptions, Snapshot, Store, Tier};
 
 /// One test at a time: a child that another one forks has a copy of this one's lock until it ends.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -60,7 +60,7 @@ fn is_refused<T>(outcome: Result<T, Error>) {
 fn every_call_in_a_forked_child_is_an_error() {
     let _alone = alone();
     let engine = Gated::default();
-    let store = Store::open(engine.clone(), Settings::new().save(Every::steps(1))).unwrap();
+    let store = Store::open(engine.clone(), StoreOptions::new().save(Every::steps(1))).unwrap();
     store.save(&snapshot(1)).unwrap();
     engine.set(|gate| gate.closed = true);
     let pending = store.stage(&snapshot(2)).unwrap().unwrap();
@@ -83,7 +83,7 @@ fn every_call_in_a_forked_child_is_an_error() {
         assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Invalid);
         assert!(pending.outcome().unwrap().is_err());
         is_refused(store.close());
-        let own = Store::open(Memory::new(), Settings::new()).unwrap();
+        let own = Store::open(Memory::new(), StoreOptions::new()).unwrap();
         own.stage(&snapshot(1)).unwrap().unwrap().wait().unwrap();
     });
     assert_eq!(came_through, Some(true));
@@ -96,7 +96,7 @@ fn every_call_in_a_forked_child_is_an_error() {
 fn a_store_that_a_forked_child_drops_stays_the_parents() {
     let _alone = alone();
     let folder = TempFolder::new("forked");
-    let open = || Store::open(Local::create(folder.path()).unwrap(), Settings::new());
+    let open = || Store::open(Local::create(folder.path()).unwrap(), StoreOptions::new());
     for with_thread in [false, true] {
         let store = open().unwrap();
         let step = 10 * u64::from(store.attempt());
@@ -118,7 +118,7 @@ fn a_store_that_a_forked_child_drops_stays_the_parents() {
 #[test]
 fn a_forked_child_does_not_wait_for_its_parents_promotions() {
     let _alone = alone();
-    let store = Store::open_tiered(Memory::new(), Memory::new(), Settings::new()).unwrap();
+    let store = Store::open_tiered(Memory::new(), Memory::new(), StoreOptions::new()).unwrap();
     store.save(&snapshot(1)).unwrap();
     let mut store = Some(store);
     assert_eq!(in_a_forked_child(|| drop(store.take())), Some(true));
@@ -129,7 +129,7 @@ fn a_forked_child_does_not_wait_for_its_parents_promotions() {
 fn a_failure_that_is_due_is_told_in_the_parent_only() {
     let _alone = alone();
     let engine = Gated::default();
-    let store = Store::open(engine.clone(), Settings::new()).unwrap();
+    let store = Store::open(engine.clone(), StoreOptions::new()).unwrap();
     engine.set(|gate| gate.fails = true);
     store.stage(&snapshot(1)).unwrap().unwrap().wait().unwrap_err();
     engine.set(|gate| gate.fails = false);

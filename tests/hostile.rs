@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Engine, Local};
-use tensorkeep::{Checkpoint, ErrorKind, Keep, OpenOptions, Progress, Settings, Snapshot, Store};
+use tensorkeep::{Checkpoint, ErrorKind, Keep, OpenOptions, Progress, StoreOptions, Snapshot, Store};
 
 const MIB: usize = 1 << 20;
 
@@ -68,7 +68,7 @@ fn a_small_file_of_a_huge_tensor_takes_no_more_than_the_budget() {
     let path = write(&folder, &bytes);
     let options = OpenOptions::new().budget(64 * MIB as u64);
     let (outcome, peak) = peak_of(|| {
-        let checkpoint = Checkpoint::open_with(&path, options).unwrap();
+        let checkpoint = options.open(&path).unwrap();
         checkpoint.tensor("huge").map(drop)
     });
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::LimitExceeded);
@@ -223,7 +223,7 @@ fn pipes_links_and_folders_with_a_checkpoints_name_are_in_nobodys_way_and_not_de
     std::os::unix::fs::symlink("/", run.join("attempts-of-others")).unwrap();
     std::fs::create_dir(run.join("0001-0000000003.tkeep")).unwrap();
     let names = within_a_second(move || {
-        let store = Store::open(Local::create(&run).unwrap(), Settings::new().keep(Keep::last(1))).unwrap();
+        let store = Store::open(Local::create(&run).unwrap(), StoreOptions::new().keep(Keep::last(1))).unwrap();
         // A link stands for its file: this one is a checkpoint that does not verify. What is set aside is the link.
         assert_eq!(store.resume().unwrap_err().kind(), ErrorKind::Damaged);
         store.start_over();
@@ -243,7 +243,7 @@ fn a_lock_file_that_is_a_link_is_refused_and_what_it_points_to_stays() {
     std::fs::create_dir(&run).unwrap();
     std::fs::write(&precious, b"precious").unwrap();
     std::os::unix::fs::symlink(&precious, run.join("LOCK")).unwrap();
-    let error = Store::open(Local::create(&run).unwrap(), Settings::new()).unwrap_err();
+    let error = Store::open(Local::create(&run).unwrap(), StoreOptions::new()).unwrap_err();
     assert_eq!(std::fs::read(precious).unwrap(), b"precious");
     assert!(error.to_string().contains("LOCK"), "{error}");
 }
@@ -290,7 +290,7 @@ fn cut_while_open(mapped: bool) -> std::process::ExitStatus {
     child.wait().unwrap()
 }
 
-// What the documentation of `Unchanging` says happens.
+// What the documentation of `MmapPromise` says happens.
 #[test]
 fn a_mapped_file_that_somebody_cuts_ends_the_process_and_a_read_one_is_an_error() {
     const SIGBUS: i32 = 7;

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::Local;
 use tensorkeep::{
-    Checkpoint, Codec, Every, Keep, Pending, Progress, Result, Settings, Snapshot, Store, WhenFull,
+    Checkpoint, Codec, Every, Keep, PendingSave, Progress, Result, StoreOptions, Snapshot, Store, WhenFull,
     WriteOptions,
 };
 
@@ -86,14 +86,14 @@ fn train(run: &Path, way: &str, say: impl Fn(&str, u64)) -> Result<()> {
     // Compressed, so that saving takes a while and is hit often; large ones are raw, so that they are large.
     let codec = if way == "large" { Codec::Raw } else { Codec::Balanced };
     let write = WriteOptions::new().codec(codec).chunk_log2(16);
-    let settings = Settings::new().save(Every::steps(2)).keep(Keep::last(2)).write(write);
+    let settings = StoreOptions::new().save(Every::steps(2)).keep(Keep::last(2)).write(write);
     let store = Store::open(Local::create(run)?, settings.in_flight(2, WhenFull::Wait))?;
     assert!(leftovers(run).is_empty(), "not swept: {:?}", leftovers(run));
     let resumed = store.resume()?;
     assert!(resumed.skipped.is_empty(), "a kill damaged a checkpoint: {:?}", resumed.skipped);
     let mut state = resumed.checkpoint.as_ref().map_or_else(|| Ok(State::new(way)), State::restore)?;
     say("resumed", state.step);
-    let mut in_flight: Vec<(u64, Pending)> = Vec::new();
+    let mut in_flight: Vec<(u64, PendingSave)> = Vec::new();
     while state.step < STEPS {
         state.advance();
         if store.due(&Progress::new(state.step)).is_some() {
@@ -209,7 +209,7 @@ fn run_of_many_lives(way: &str, seed: u64, lives: usize) -> usize {
 
     let mut reference = State::new(way);
     (0..STEPS).for_each(|_| reference.advance());
-    let store = Store::open(Local::open(&run).unwrap(), Settings::new()).unwrap();
+    let store = Store::open(Local::open(&run).unwrap(), StoreOptions::new()).unwrap();
     let state = State::restore(&store.resume().unwrap().checkpoint.unwrap()).unwrap();
     assert_eq!((state.step, state.seed), (reference.step, reference.seed));
     assert!(state.weights.iter().map(|w| w.to_bits()).eq(reference.weights.iter().map(|w| w.to_bits())));

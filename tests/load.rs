@@ -1,7 +1,7 @@
 //! Loading and verifying much at once: the same bytes on any number of threads, and damage found where it is.
 
 use std::path::PathBuf;
-use tensorkeep::engine::Unchanging;
+use tensorkeep::engine::MmapPromise;
 use tensorkeep::{
     Checkpoint, Codec, ErrorKind, LoadOptions, OpenOptions, Result, Snapshot, StateDict, StateDictMut,
     Stateful, Verify, WriteOptions,
@@ -16,12 +16,12 @@ impl File {
 
     fn open(&self, mapped: bool, options: OpenOptions) -> Result<Checkpoint> {
         if !mapped {
-            return Checkpoint::open_with(&self.0, options);
+            return options.open(&self.0);
         }
         // SAFETY: each test changes its own file only while no checkpoint of it is open.
         #[expect(unsafe_code, reason = "mapping rests on a promise")]
-        let promise = unsafe { Unchanging::assume() };
-        Checkpoint::map_with(&self.0, options, promise)
+        let promise = unsafe { MmapPromise::assume_unchanged() };
+        options.map(&self.0, promise)
     }
 
     fn flip(&self, byte: u64) {

@@ -2,7 +2,7 @@
 //! change are one.
 
 use std::path::PathBuf;
-use tensorkeep::engine::Unchanging;
+use tensorkeep::engine::MmapPromise;
 use tensorkeep::{
     Checkpoint, Codec, Dtype, ErrorKind, MappedCopy, OpenOptions, Result, Snapshot, WriteOptions,
 };
@@ -21,8 +21,8 @@ impl File {
     fn map_copy_with(&self, options: OpenOptions) -> Result<MappedCopy> {
         // SAFETY: each test changes its own file only while it is not mapped.
         #[expect(unsafe_code, reason = "mapping rests on a promise")]
-        let promise = unsafe { Unchanging::assume() };
-        Checkpoint::map_copy_with(&self.0, options, promise)
+        let promise = unsafe { MmapPromise::assume_unchanged() };
+        options.map_copy(&self.0, promise)
     }
 }
 

@@ -9,8 +9,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use tensorkeep::engine::{Local, Unchanging};
-use tensorkeep::{Checkpoint, OpenOptions, Progress, Settings, Snapshot, Store};
+use tensorkeep::engine::{Local, MmapPromise};
+use tensorkeep::{Checkpoint, OpenOptions, Progress, StoreOptions, Snapshot, Store};
 
 /// One test at a time: they share the process's memory.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -91,8 +91,8 @@ fn opening_a_file_of_100_gib_costs_no_more_than_its_index() {
             true => {
                 #[expect(unsafe_code, reason = "mapping rests on a promise")]
                 // SAFETY: the file is this test's own and is not changed any more.
-                let promise = unsafe { Unchanging::assume() };
-                Checkpoint::map_with(&path, OpenOptions::new(), promise).unwrap()
+                let promise = unsafe { MmapPromise::assume_unchanged() };
+                OpenOptions::new().map(&path, promise).unwrap()
             }
         });
         assert!(peak < 2 << 20, "opening (mapped: {mapped}) took {peak} bytes");
@@ -116,7 +116,7 @@ fn a_save_takes_no_more_than_64_mib_and_a_chunk_per_thread_beyond_the_state() {
         snapshot.tensor(name, part).unwrap();
     }
     snapshot.progress(Progress::new(1));
-    let store = Store::open(Local::create(folder.0.join("run")).unwrap(), Settings::new()).unwrap();
+    let store = Store::open(Local::create(folder.0.join("run")).unwrap(), StoreOptions::new()).unwrap();
     let (written, peak) = peak_of(|| snapshot.save(folder.0.join("plain.tkeep")).unwrap());
     assert!(written.len > 256 << 20);
     let limit = (64 + std::thread::available_parallelism().unwrap().get() as u64) << 20;

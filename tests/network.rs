@@ -8,15 +8,15 @@ use common::TempFolder;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use tensorkeep::engine::{Blob, Caps, Decorator, Engine, Local, Unchanging};
+use tensorkeep::engine::{Blob, Caps, Decorator, Engine, Local, MmapPromise};
 use tensorkeep::testing::{Faults, failing_local};
 use tensorkeep::{
-    Checkpoint, Error, ErrorKind, OpenOptions, Progress, Reader, Result, Settings, Snapshot, Store,
+    Checkpoint, Error, ErrorKind, OpenOptions, Progress, Reader, Result, StoreOptions, Snapshot, Store,
 };
 
-fn promise() -> Unchanging {
+fn promise() -> MmapPromise {
     // SAFETY: the files of these tests are cut only where nothing is mapped.
-    unsafe { Unchanging::assume() }
+    unsafe { MmapPromise::assume_unchanged() }
 }
 
 fn snapshot(weights: &[f32]) -> Snapshot<'_> {
@@ -26,7 +26,7 @@ fn snapshot(weights: &[f32]) -> Snapshot<'_> {
 }
 
 fn save(engine: Local, weights: &[f32]) {
-    Store::open(engine, Settings::new()).unwrap().save(&snapshot(weights)).unwrap();
+    Store::open(engine, StoreOptions::new()).unwrap().save(&snapshot(weights)).unwrap();
 }
 
 const KEY: &str = "0001-0000000001.tkeep";
@@ -44,7 +44,7 @@ fn on_a_network_file_system_files_are_read_where_mapping_was_asked_for() {
         assert_eq!(local.caps().map, maps, "{network:?}");
         let blob = local.map(KEY, promise()).unwrap();
         assert_eq!(blob.as_bytes().is_some(), maps, "{network:?}");
-        let store = Store::open(local, Settings::new().map(promise())).unwrap();
+        let store = Store::open(local, StoreOptions::new().map(promise())).unwrap();
         let resumed = store.resume().unwrap().checkpoint.unwrap();
         assert_eq!(resumed.tensor("weight").unwrap().elements::<f32>().unwrap(), weights);
     }
@@ -61,7 +61,7 @@ impl Decorator for ForReading {
         &self.0
     }
 
-    fn map(&self, key: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+    fn map(&self, key: &str, promise: MmapPromise) -> Result<Arc<dyn Blob>> {
         if self.1 { self.0.map(key, promise) } else { Err(Error::new(ErrorKind::Unsupported, "no mappings")) }
     }
 
@@ -77,7 +77,7 @@ fn a_reader_maps_what_can_be_mapped_and_never_writes_to_find_out() {
     save(Local::create(folder.path()).unwrap(), &weights);
     for maps in [true, false] {
         let engine = ForReading(Local::open(folder.path()).unwrap(), maps);
-        let checkpoint = Reader::with(engine, OpenOptions::new(), Some(promise())).open(1).unwrap();
+        let checkpoint = Reader::new(engine).map(promise()).checkpoint(1).unwrap();
         let tensor = checkpoint.tensor("weight").unwrap();
         assert_eq!(tensor.borrowed().is_some(), maps);
         assert_eq!(tensor.elements::<f32>().unwrap(), weights);

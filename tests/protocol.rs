@@ -3,7 +3,7 @@
 //! in the same cases.
 
 use std::time::Instant;
-use tensorkeep::Name;
+use tensorkeep::CheckpointId;
 use tensorkeep::testing::protocol::{
     Before, Broken, Case, Counterexample, Explored, Locks, Program, WrongProtocol, check, collects, copies,
     deletes, deletes_while_promoting, goes_back, goes_back_on, keeper, logs_nan, pins, promotes, reader,
@@ -14,8 +14,8 @@ fn in_words(Counterexample { broken, detail, steps, .. }: &Counterexample) -> St
     format!("{broken:?}: {detail}\n  {}", steps.join("\n  "))
 }
 
-const FIRST: Name = Name { attempt: 1, step: 1 };
-const SECOND: Name = Name { attempt: 1, step: 2 };
+const FIRST: CheckpointId = CheckpointId { attempt: 1, step: 1 };
+const SECOND: CheckpointId = CheckpointId { attempt: 1, step: 2 };
 const SECOND_KEY: &str = "0001-0000000002.tkeep";
 
 /// Behind one checkpoint.

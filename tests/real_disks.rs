@@ -9,7 +9,7 @@ use common::TempFolder;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tensorkeep::engine::Local;
-use tensorkeep::{ErrorKind, Keep, Progress, Result, Saved, Settings, Snapshot, Store};
+use tensorkeep::{ErrorKind, Keep, Progress, Result, Saved, StoreOptions, Snapshot, Store};
 
 fn save(store: &Store, step: u64, elements: usize) -> Result<Saved> {
     let weights = vec![step as f32; elements];
@@ -20,7 +20,7 @@ fn save(store: &Store, step: u64, elements: usize) -> Result<Saved> {
 }
 
 fn open(folder: &Path, keep: usize) -> Result<Store> {
-    Store::open(Local::create(folder)?, Settings::new().keep(Keep::last(keep)))
+    Store::open(Local::create(folder)?, StoreOptions::new().keep(Keep::last(keep)))
 }
 
 fn leftovers(folder: &Path) -> Vec<String> {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Local, Memory};
-use tensorkeep::{Buffer, Deferred, Dtype, Every, Progress, Settings, Signal, Snapshot, Store, Tensor, Why};
+use tensorkeep::{Buffer, LazyTensor, Dtype, Every, Progress, StoreOptions, Signal, Snapshot, Store, Tensor, SaveReason};
 
 const TEST: &str = "TENSORKEEP_SIGNALS_TEST";
 const RUN: &str = "TENSORKEEP_SIGNALS_RUN";
@@ -95,7 +95,7 @@ fn pause(milliseconds: u64) {
 
 /// What takes so long to save.
 fn snapshot(step: u64, milliseconds: u64) -> Snapshot<'static> {
-    let slow = Deferred::new(Dtype::U8, &[1], move || {
+    let slow = LazyTensor::new(Dtype::U8, &[1], move || {
         pause(milliseconds);
         Tensor::owned(Dtype::U8, &[1], Buffer::copy_of(&[1])?)
     });
@@ -105,10 +105,10 @@ fn snapshot(step: u64, milliseconds: u64) -> Snapshot<'static> {
 }
 
 fn on_signal(engine: impl tensorkeep::engine::Engine + 'static) -> Store {
-    Store::open(engine, Settings::new().save(Every::steps(1_000_000).or_on_signal())).unwrap()
+    Store::open(engine, StoreOptions::new().save(Every::steps(1_000_000).or_on_signal())).unwrap()
 }
 
-fn due(store: &Store, step: u64) -> Option<Why> {
+fn due(store: &Store, step: u64) -> Option<SaveReason> {
     store.due(&Progress::new(step))
 }
 
@@ -151,7 +151,7 @@ fn stops_in_order(test: &str, ask: impl Fn(&Trainer)) {
         ask(&trainer);
         let (status, said) = trainer.end();
         assert!(status.success(), "life {life}: {status:?} {said}");
-        let store = Store::open(Local::create(run.path()).unwrap(), Settings::new()).unwrap();
+        let store = Store::open(Local::create(run.path()).unwrap(), StoreOptions::new()).unwrap();
         let saved = store.latest().unwrap().expect("nothing was saved").progress().unwrap().unwrap().step;
         assert!(said.contains(&format!("stopped at {saved}.")), "life {life}: saved {saved}, {said}");
     }
@@ -223,7 +223,7 @@ fn no_stop_falls_between_due_and_should_stop() {
         assert_eq!(due(&store, 701), None);
         raise(SIGTERM).unwrap();
         assert!(!store.should_stop(), "step 701 would be lost");
-        assert_eq!(due(&store, 702), Some(Why::Signal));
+        assert_eq!(due(&store, 702), Some(SaveReason::Signal));
         assert!(!store.should_stop());
         store.save(&snapshot(702, 0)).unwrap();
         assert!(store.should_stop());
@@ -239,14 +239,14 @@ fn a_save_that_fails_answers_no_stop() {
         engine.set(|gate| gate.fails = true);
         due(&store, 1);
         raise(SIGTERM).unwrap();
-        assert_eq!(due(&store, 2), Some(Why::Signal));
+        assert_eq!(due(&store, 2), Some(SaveReason::Signal));
         store.save(&snapshot(2, 0)).unwrap_err();
         assert!(!store.should_stop());
-        assert_eq!(due(&store, 3), Some(Why::Signal));
+        assert_eq!(due(&store, 3), Some(SaveReason::Signal));
         let pending = store.stage(&snapshot(3, 0)).unwrap().unwrap();
         pending.wait().unwrap_err();
         assert!(!store.should_stop());
-        assert_eq!(due(&store, 4), Some(Why::Again));
+        assert_eq!(due(&store, 4), Some(SaveReason::Again));
         engine.set(|gate| (gate.fails, gate.closed) = (false, true));
         store.stage(&snapshot(4, 0)).unwrap().unwrap();
         assert!(store.should_stop(), "it was handed over, and closing waits for it");
@@ -279,7 +279,7 @@ fn a_stop_during_the_save_of_all_there_is_is_answered() {
         let store = on_signal(Memory::new());
         due(&store, 5);
         let stop = |step| {
-            let stop = Deferred::new(Dtype::U8, &[1], || {
+            let stop = LazyTensor::new(Dtype::U8, &[1], || {
                 raise(SIGTERM).unwrap();
                 Tensor::owned(Dtype::U8, &[1], Buffer::copy_of(&[1])?)
             });
@@ -317,7 +317,7 @@ fn two_stores_answer_for_themselves() {
         let [first, second] = stores;
         drop(first);
         raise(SIGTERM).unwrap();
-        assert_eq!(due(&second, 1), Some(Why::Signal));
+        assert_eq!(due(&second, 1), Some(SaveReason::Signal));
     });
 }
 
@@ -326,13 +326,13 @@ fn other_signals_ask_on_request() {
     alone("other_signals_ask_on_request", || {
         signal_hook::flag::register(SIGHUP, Arc::default()).unwrap();
         let every = Every::stop_on([Signal::Hup]).or(Every::save_on([Signal::Usr2, Signal::Hup]));
-        let store = Store::open(Memory::new(), Settings::new().save(every)).unwrap();
+        let store = Store::open(Memory::new(), StoreOptions::new().save(every)).unwrap();
         raise(SIGUSR2).unwrap();
-        assert_eq!(due(&store, 1), Some(Why::Signal));
+        assert_eq!(due(&store, 1), Some(SaveReason::Signal));
         store.save(&snapshot(1, 0)).unwrap();
         assert!(!store.should_stop() && due(&store, 2).is_none());
         raise(SIGHUP).unwrap();
-        assert_eq!(due(&store, 2), Some(Why::Signal));
+        assert_eq!(due(&store, 2), Some(SaveReason::Signal));
         store.save(&snapshot(2, 0)).unwrap();
         assert!(store.should_stop());
     });
@@ -425,7 +425,7 @@ fn nohup_and_background_jobs_stay_deaf() {
     const TEST: &str = "nohup_and_background_jobs_stay_deaf";
     if is_child(TEST) {
         let every = Every::stop_on([Signal::Hup, Signal::Int]);
-        let store = Store::open(Memory::new(), Settings::new().save(every)).unwrap();
+        let store = Store::open(Memory::new(), StoreOptions::new().save(every)).unwrap();
         raise(SIGHUP).unwrap();
         raise(SIGINT).unwrap();
         assert!(!store.should_stop());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tensorkeep::engine::{Caps, CommitError, Decorator, Engine, Local, Lock, Memory, Nonce, Upload};
 use tensorkeep::testing::{Fault, Faults, failing_local, store_suite};
 use tensorkeep::{
-    Error, ErrorKind, Every, Keep, Progress, Reader, Result, Saved, Settings, Snapshot, Store, Why,
+    Error, ErrorKind, Every, Keep, Progress, Reader, Result, Saved, StoreOptions, Snapshot, Store, SaveReason,
 };
 
 #[test]
@@ -26,8 +26,8 @@ fn a_store_on_disk_keeps_its_promises() {
     });
 }
 
-fn open(engine: &Arc<dyn Engine>, settings: Settings) -> Store {
-    Store::open_shared(Arc::clone(engine), settings).unwrap()
+fn open(engine: &Arc<dyn Engine>, settings: StoreOptions) -> Store {
+    Store::open(Arc::clone(engine), settings).unwrap()
 }
 
 fn save(store: &Store, step: u64, loss: f64) -> Result<Saved> {
@@ -56,7 +56,7 @@ fn damage(path: &std::path::Path) {
 fn resume_falls_back_past_damage_sets_it_aside_and_says_so() {
     let folder = TempFolder::new("fallback");
     let engine: Arc<dyn Engine> = Arc::new(Local::create(folder.path()).unwrap());
-    let store = open(&engine, Settings::new());
+    let store = open(&engine, StoreOptions::new());
     for step in [100, 200, 300, 400] {
         save(&store, step, 0.5).unwrap();
     }
@@ -64,7 +64,7 @@ fn resume_falls_back_past_damage_sets_it_aside_and_says_so() {
     damage(&folder.path().join("0001-0000000400.tkeep"));
     std::fs::remove_file(folder.path().join("0001-0000000300.tkeep")).unwrap();
     std::fs::write(folder.path().join("0001-0000000300.tkeep"), b"").unwrap();
-    let store = open(&engine, Settings::new().keep(Keep::last(1)));
+    let store = open(&engine, StoreOptions::new().keep(Keep::last(1)));
     let resumed = store.resume().unwrap();
     assert_eq!(resumed.next_step(), 200);
     let skipped: Vec<_> =
@@ -76,7 +76,7 @@ fn resume_falls_back_past_damage_sets_it_aside_and_says_so() {
     }
     assert_eq!(steps(&store), [100, 200]);
     drop(store);
-    let store = open(&engine, Settings::new());
+    let store = open(&engine, StoreOptions::new());
     assert!(store.resume().unwrap().skipped.is_empty(), "resuming again finds nothing to set aside");
 }
 
@@ -85,7 +85,7 @@ fn resume_falls_back_past_damage_sets_it_aside_and_says_so() {
 fn a_run_whose_every_checkpoint_is_damaged_does_not_begin_from_nothing_by_itself() {
     let folder = TempFolder::new("all-damaged");
     let engine: Arc<dyn Engine> = Arc::new(Local::create(folder.path()).unwrap());
-    let store = open(&engine, Settings::new());
+    let store = open(&engine, StoreOptions::new());
     save(&store, 100, 0.5).unwrap();
     damage(&folder.path().join("0001-0000000100.tkeep"));
     for _ in 0..2 {
@@ -101,7 +101,7 @@ fn a_run_whose_every_checkpoint_is_damaged_does_not_begin_from_nothing_by_itself
 fn a_checkpoint_of_a_newer_version_stops_the_resume_instead_of_losing_its_steps() {
     let folder = TempFolder::new("newer");
     let engine: Arc<dyn Engine> = Arc::new(Local::create(folder.path()).unwrap());
-    let store = open(&engine, Settings::new());
+    let store = open(&engine, StoreOptions::new());
     save(&store, 100, 0.5).unwrap();
     save(&store, 200, 0.5).unwrap();
     let path = folder.path().join("0001-0000000200.tkeep");
@@ -123,7 +123,7 @@ fn junk_in_the_folder_is_in_nobodys_way_and_stays() {
     }
     std::fs::create_dir(folder.path().join("0009-0000000001.tkeep")).unwrap();
     let engine: Arc<dyn Engine> = Arc::new(Local::create(folder.path()).unwrap());
-    let store = open(&engine, Settings::new().keep(Keep::last(1)));
+    let store = open(&engine, StoreOptions::new().keep(Keep::last(1)));
     save(&store, 100, 0.5).unwrap();
     save(&store, 200, 0.5).unwrap();
     assert_eq!(steps(&store), [200]);
@@ -135,11 +135,11 @@ fn junk_in_the_folder_is_in_nobodys_way_and_stays() {
 fn a_copied_folder_is_a_run_of_its_own() {
     let folder = TempFolder::new("copy");
     let (from, to) = (folder.path().join("a"), folder.path().join("b"));
-    let store = Store::open(Local::create(&from).unwrap(), Settings::new()).unwrap();
+    let store = Store::open(Local::create(&from).unwrap(), StoreOptions::new()).unwrap();
     save(&store, 100, 0.25).unwrap();
     let status = std::process::Command::new("cp").arg("-r").args([&from, &to]).status().unwrap();
     assert!(status.success());
-    let copy = Store::open(Local::create(&to).unwrap(), Settings::new().keep(Keep::last(1))).unwrap();
+    let copy = Store::open(Local::create(&to).unwrap(), StoreOptions::new().keep(Keep::last(1))).unwrap();
     assert_eq!(copy.resume().unwrap().next_step(), 100);
     save(&copy, 200, 0.5).unwrap();
     assert_eq!((steps(&store), copy.attempt()), (vec![100], 2));
@@ -147,7 +147,7 @@ fn a_copied_folder_is_a_run_of_its_own() {
 
 #[test]
 fn a_signal_makes_a_save_due_once_and_asks_to_stop() {
-    let store = Store::open(Memory::new(), Settings::new().save(Every::on_signal())).unwrap();
+    let store = Store::open(Memory::new(), StoreOptions::new().save(Every::on_signal())).unwrap();
     assert_eq!((store.due(&Progress::new(1)), store.should_stop()), (None, false));
     let pid = std::process::id().to_string();
     let kill = |signal: &str| {
@@ -155,21 +155,21 @@ fn a_signal_makes_a_save_due_once_and_asks_to_stop() {
         std::thread::sleep(Duration::from_millis(50));
     };
     kill("-USR1");
-    assert_eq!((store.due(&Progress::new(1)), store.should_stop()), (Some(Why::Signal), false));
+    assert_eq!((store.due(&Progress::new(1)), store.should_stop()), (Some(SaveReason::Signal), false));
     save(&store, 1, 0.5).unwrap();
     assert_eq!(store.due(&Progress::new(2)), None);
     kill("-TERM");
-    assert_eq!((store.due(&Progress::new(2)), store.should_stop()), (Some(Why::Signal), false));
+    assert_eq!((store.due(&Progress::new(2)), store.should_stop()), (Some(SaveReason::Signal), false));
     save(&store, 2, 0.5).unwrap();
     assert!(store.should_stop());
 }
 
 #[test]
 fn a_snapshot_without_progress_and_settings_that_mean_nothing_are_refused() {
-    let store = Store::open(Memory::new(), Settings::new()).unwrap();
+    let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
     assert!(store.save(&Snapshot::new()).unwrap_err().to_string().contains("progress"));
     for settings in
-        [Settings::new().save(Every::steps(0)), Settings::new().keep(Keep::last(1).and_every_steps(0))]
+        [StoreOptions::new().save(Every::steps(0)), StoreOptions::new().keep(Keep::last(1).or(Keep::every_steps(0)))]
     {
         assert_eq!(Store::open(Memory::new(), settings).unwrap_err().kind(), ErrorKind::Invalid);
     }
@@ -180,7 +180,7 @@ fn run_with_fault(step: usize, fault: Fault) -> Option<()> {
     let folder = TempFolder::new("every-call");
     let faults = Faults::new();
     let local = failing_local(folder.path(), &faults).unwrap();
-    let store = Store::open(local, Settings::new().keep(Keep::last(2))).unwrap();
+    let store = Store::open(local, StoreOptions::new().keep(Keep::last(2))).unwrap();
     save(&store, 100, 0.5).unwrap();
     save(&store, 200, 0.5).unwrap();
     faults.take_calls();
@@ -199,7 +199,7 @@ fn run_with_fault(step: usize, fault: Fault) -> Option<()> {
     }
     assert!(save(&store, 400, 0.5).is_ok(), "{failed:?}: the next save must succeed");
     drop(store);
-    let store = Store::open(Local::create(folder.path()).unwrap(), Settings::new()).unwrap();
+    let store = Store::open(Local::create(folder.path()).unwrap(), StoreOptions::new()).unwrap();
     let resumed = store.resume().unwrap();
     assert!(resumed.skipped.is_empty(), "{failed:?}");
     assert_eq!(resumed.next_step(), 400);
@@ -229,7 +229,7 @@ fn every_call_of_a_save_may_fail_once_and_nothing_committed_is_lost() {
 fn a_failed_fsync_is_answered_by_a_new_file_once() {
     let folder = TempFolder::new("new-file");
     let faults = Faults::new();
-    let store = Store::open(failing_local(folder.path(), &faults).unwrap(), Settings::new()).unwrap();
+    let store = Store::open(failing_local(folder.path(), &faults).unwrap(), StoreOptions::new()).unwrap();
     faults.take_calls();
     faults.fail_named("fsync", 0, 1, Fault::Errno(5));
     save(&store, 1, 0.5).unwrap();
@@ -252,7 +252,7 @@ fn a_failed_fsync_is_answered_by_a_new_file_once() {
 fn an_unknown_outcome_is_no_ok_and_deletes_nothing() {
     let folder = TempFolder::new("unknown");
     let faults = Faults::new();
-    let keep = Settings::new().keep(Keep::last(1));
+    let keep = StoreOptions::new().keep(Keep::last(1));
     let store = Store::open(failing_local(folder.path(), &faults).unwrap(), keep).unwrap();
     save(&store, 1, 0.5).unwrap();
     faults.fail_named("fsync-dir", 0, 1, Fault::Errno(5));
@@ -264,7 +264,7 @@ fn an_unknown_outcome_is_no_ok_and_deletes_nothing() {
 fn a_rotation_that_fails_does_not_fail_the_save_and_is_made_up_for() {
     let folder = TempFolder::new("rotation");
     let faults = Faults::new();
-    let keep = Settings::new().keep(Keep::last(1));
+    let keep = StoreOptions::new().keep(Keep::last(1));
     let store = Store::open(failing_local(folder.path(), &faults).unwrap(), keep).unwrap();
     save(&store, 1, 0.5).unwrap();
     faults.fail_named("unlink", 0, 1, Fault::Errno(5));
@@ -326,7 +326,7 @@ impl Decorator for Overtaken {
 // P9: the newer writer may have looked for checkpoints before this one was there.
 #[test]
 fn a_save_that_was_overtaken_during_its_commit_is_not_acknowledged() {
-    let store = Store::open(Overtaken(Memory::new()), Settings::new()).unwrap();
+    let store = Store::open(Overtaken(Memory::new()), StoreOptions::new()).unwrap();
     assert_eq!(save(&store, 1, 0.5).unwrap_err().kind(), ErrorKind::Fenced);
 }
 
@@ -334,8 +334,8 @@ fn a_save_that_was_overtaken_during_its_commit_is_not_acknowledged() {
 fn a_save_makes_the_same_calls_whether_there_are_few_checkpoints_or_many() {
     let (folder, faults) = (TempFolder::new("flat"), Faults::new());
     let engine: Arc<dyn Engine> = Arc::new(failing_local(folder.path(), &faults).unwrap());
-    let keep = Keep::all().and_best("loss", tensorkeep::Mode::Min, 2);
-    let store = open(&engine, Settings::new().keep(keep.clone()));
+    let keep = Keep::all().or(Keep::best("loss", tensorkeep::Mode::Min, 2));
+    let store = open(&engine, StoreOptions::new().keep(keep.clone()));
     let calls_of = |store: &Store, step| {
         faults.take_calls();
         save(store, step, 1.0 / step as f64).unwrap();
@@ -349,7 +349,7 @@ fn a_save_makes_the_same_calls_whether_there_are_few_checkpoints_or_many() {
     assert_eq!(few, many);
     // Opening reads each checkpoint once; what is known of it is not asked again.
     drop(store);
-    let store = open(&engine, Settings::new().keep(keep));
+    let store = open(&engine, StoreOptions::new().keep(keep));
     store.resume().unwrap();
     assert_eq!(calls_of(&store, 251), few);
     assert_eq!(store.list().unwrap().len(), 251);

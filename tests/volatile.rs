@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use tensorkeep::engine::Memory;
 use tensorkeep::{
-    Checkpoint, Codec, Deferred, Dtype, Error, ErrorKind, IntoSource as _, Progress, Settings, Snapshot,
+    Checkpoint, Codec, LazyTensor, Dtype, Error, ErrorKind, IntoTensorSource as _, Progress, StoreOptions, Snapshot,
     Store, Tensor, Volatile, WriteOptions,
 };
 
@@ -80,7 +80,7 @@ fn staging_copies_a_source_that_changes_once() {
     // Below and above what one thread copies.
     for len in [1 << 16, (9 << 20) + 24] {
         let changing = Arc::new(Changing::default());
-        let store = Store::open(Memory::new(), Settings::new()).unwrap();
+        let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
         let mut snapshot = Snapshot::new();
         snapshot.tensor("before", &[1_u8, 2, 3][..]).unwrap();
         snapshot.tensor("changing", changing.source(len)).unwrap().tie("tied", "changing").unwrap();
@@ -105,7 +105,7 @@ fn a_volatile_tensor_becomes_the_bytes_of_a_lent_one() {
     let raw: &[u8] = bytemuck::cast_slice(&weights);
     let mut lent = Snapshot::new();
     lent.tensor("w", &weights).unwrap().tensor("tied", &weights).unwrap();
-    lent.tensor("deferred", Deferred::new(Dtype::F32, &[3], || Tensor::from_elements(&[3], &[1.0_f32; 3])))
+    lent.tensor("deferred", LazyTensor::new(Dtype::F32, &[3], || Tensor::from_elements(&[3], &[1.0_f32; 3])))
         .unwrap();
     lent.record("r", &vec![1; 100]).unwrap();
     let mut copied = Snapshot::new();
@@ -187,7 +187,7 @@ fn what_a_source_fails_with_is_the_error_of_save_and_stage() {
     let mut snapshot = Snapshot::new();
     let fill = |_: usize, _: &mut [u8]| Err(Error::new(ErrorKind::Invalid, "the device is gone"));
     snapshot.tensor("w", Volatile::new(Dtype::F32, &[40_000], fill)).unwrap().progress(Progress::new(1));
-    let store = Store::open(Memory::new(), Settings::new()).unwrap();
+    let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
     for error in [
         snapshot.to_bytes(&WriteOptions::new()).unwrap_err(),
         snapshot.to_bytes(&WriteOptions::new().codec(Codec::Balanced).workers(2)).unwrap_err(),

@@ -12,7 +12,7 @@ pub fn train(args: &Args) -> Result<()> {
     println!("{}", data.describe());
     let settings = Settings::new()
         .save(Every::steps(args.every).or_on_signal())
-        .keep(Keep::last(3).and_best("accuracy", Mode::Max, 1));
+        .keep(Keep::last(3).or(Keep::best("accuracy", Mode::Max, 1)));
     let store = Store::open(Local::create(&args.run)?, settings)?;
     let resumed = store.resume()?;
     for skipped in &resumed.skipped {

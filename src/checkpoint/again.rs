@@ -3,7 +3,7 @@
 
 use super::{Checkpoint, TensorInfo};
 use crate::error::{Error, ErrorKind, Result};
-use crate::snapshot::{Deferred, Record, Snapshot};
+use crate::snapshot::{LazyTensor, Record, Snapshot};
 use serde::Serialize;
 
 /// The record of what [`Checkpoint::salvage`] made: a map of `from`, where it was taken from, and `lost`, a text for each thing
@@ -79,7 +79,7 @@ impl Checkpoint {
         }
         let (_, dtype, shape) = self.find_tensor(info.name)?;
         let name = info.name.to_owned();
-        let deferred = Deferred::new(dtype, &shape, move || {
+        let deferred = LazyTensor::new(dtype, &shape, move || {
             let tensor = self.tensor(&name)?;
             // Written from here at most once: what was damaged since is an error of this save, not a wrong byte.
             if tensor.bytes().len() as u64 == self.info(&name)?.byte_len {

@@ -176,7 +176,7 @@ mod tests {
         let bytes = snapshot.to_bytes(&WriteOptions::new().codec(codec)).unwrap();
         let bad = bad(&Checkpoint::from_bytes(&bytes).unwrap());
         let blob = Arc::new(BadSector { bytes, bad, calls: AtomicUsize::new(0) });
-        let checkpoint = Checkpoint::from_blob(Arc::clone(&blob) as _, "bad", OpenOptions::new()).unwrap();
+        let checkpoint = OpenOptions::new().open_blob(Arc::clone(&blob) as _, "bad").unwrap();
         blob.calls.store(0, Ordering::Relaxed);
         (blob, checkpoint)
     }
@@ -217,7 +217,7 @@ mod tests {
         let mut bytes = blob.bytes.clone();
         bytes[whole.info("t150").unwrap().offset as usize] ^= 1;
         let blob = BadSector { bytes, bad: 0..0, calls: AtomicUsize::new(0) };
-        let checkpoint = Checkpoint::from_blob(Arc::new(blob), "damaged", OpenOptions::new()).unwrap();
+        let checkpoint = OpenOptions::new().open_blob(Arc::new(blob), "damaged").unwrap();
         let failed = checkpoint.load(checkpoint.names()).unwrap_err();
         assert_eq!(failed.kind(), ErrorKind::Damaged);
         assert!(failed.to_string().contains("t150"), "{failed}");

@@ -1,13 +1,12 @@
 //! A checkpoint mapped copy-on-write, to train on. Owns: [`MappedCopy`], and that no two of its mutable tensors overlap.
 
-use super::{Checkpoint, OpenOptions};
+use super::Checkpoint;
 use crate::buffer::Buffer;
-use crate::engine::{PrivateMap, Unchanging, local};
+use crate::engine::PrivateMap;
 use crate::error::Result;
 use crate::state_dict::TensorMut;
 use crate::tensor::Tensor;
 use std::fmt;
-use std::path::Path;
 
 /// A checkpoint whose tensors can be changed where they lie: a private, copy-on-write mapping of its file. A resume
 /// reads nothing and copies nothing at first; a page is copied by the kernel when it is first written to, and what is
@@ -47,20 +46,9 @@ enum Place {
     Decoded,
 }
 
-impl Checkpoint {
-    /// As [`Checkpoint::map_copy`], with options, under a promise given before.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::open`]; `Damaged` for any tensor, unless the options say [`Verify::Never`](super::Verify::Never); `Unsupported` for a
-    /// dtype or codec that this version does not know, and on a network file system, where nothing is mapped; `LimitExceeded` for a tensor to be decoded beyond the budget.
-    pub fn map_copy_with(
-        path: impl AsRef<Path>,
-        options: OpenOptions,
-        promise: Unchanging,
-    ) -> Result<MappedCopy> {
-        let path = path.as_ref();
-        let (blob, memory) = local::map_copy_of_file(path, promise)?;
-        let checkpoint = Self::from_blob(blob, path.display().to_string(), options)?;
+impl MappedCopy {
+    /// Verifies all of a checkpoint over a private mapping, and decodes what is not stored raw.
+    pub(super) fn new(checkpoint: Checkpoint, memory: PrivateMap) -> Result<Self> {
         let table = checkpoint.index.tensors.columns();
         // Verified where the file itself is mapped: those are the pages that the copy shares until it changes them. From
         // then on their checksums mean nothing, so it is now or never.
@@ -78,9 +66,11 @@ impl Checkpoint {
         }
         checkpoint.load_all_into(buffers.iter_mut().map(|(i, buffer)| (table.name(*i), &mut **buffer)))?;
         let decoded = buffers.into_iter().map(|(_, buffer)| buffer).collect();
-        Ok(MappedCopy { checkpoint, memory, decoded })
+        Ok(Self { checkpoint, memory, decoded })
     }
+}
 
+impl Checkpoint {
     fn place(&self, number: usize) -> Place {
         let table = self.index.tensors.columns();
         match table.byte_len(number) {

@@ -31,7 +31,7 @@ impl Checkpoint {
                 _ => upload.append(bytes)?,
             }
         }
-        let end = self.len_bytes();
+        let end = self.byte_len();
         let bytes = self.bytes_at(end - footer::LEN as u64..end, &mut window).map_err(damaged)?;
         if bytes != self.footer.encode() {
             return Err(damaged(changed("footer")));

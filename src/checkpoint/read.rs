@@ -21,7 +21,7 @@ pub struct TensorInfo<'c> {
     /// Element type, or the id of one that this version does not know.
     pub dtype: Result<Dtype, u16>,
     /// Lengths of the axes.
-    pub shape: Dims,
+    pub shape: Shape,
     /// Raw length in bytes.
     pub byte_len: u64,
     /// Stored length in bytes.
@@ -40,7 +40,7 @@ pub struct TensorInfo<'c> {
 
 /// Lengths of the axes, as a slice. Up to 4 of them lie in place, so that listing 100,000 tensors allocates nothing.
 #[derive(Clone)]
-pub struct Dims(Lengths);
+pub struct Shape(Lengths);
 
 #[derive(Clone)]
 enum Lengths {
@@ -48,7 +48,7 @@ enum Lengths {
     Many(Box<[u64]>),
 }
 
-impl<I: ExactSizeIterator<Item = u64>> From<I> for Dims {
+impl<I: ExactSizeIterator<Item = u64>> From<I> for Shape {
     #[inline]
     fn from(dims: I) -> Self {
         let len = dims.len();
@@ -61,7 +61,7 @@ impl<I: ExactSizeIterator<Item = u64>> From<I> for Dims {
     }
 }
 
-impl Deref for Dims {
+impl Deref for Shape {
     type Target = [u64];
 
     #[inline]
@@ -73,21 +73,21 @@ impl Deref for Dims {
     }
 }
 
-impl PartialEq for Dims {
+impl PartialEq for Shape {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
     }
 }
 
-impl Eq for Dims {}
+impl Eq for Shape {}
 
-impl fmt::Debug for Dims {
+impl fmt::Debug for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&**self, f)
     }
 }
 
-impl Serialize for Dims {
+impl Serialize for Shape {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(&**self)
     }

@@ -21,7 +21,7 @@ const BATCH: u64 = 4 << 20;
 /// What verifying a whole file found.
 #[derive(Debug, Default)]
 #[non_exhaustive]
-pub struct Report {
+pub struct VerifyReport {
     /// Tensors looked at, ties counted once.
     pub tensors: usize,
     /// Records looked at.
@@ -68,7 +68,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// `Damaged` with the first damage, `Io`.
-    pub fn verify(&self) -> Result<Report> {
+    pub fn verify(&self) -> Result<VerifyReport> {
         let mut report = self.report()?;
         if report.damage.is_empty() { Ok(report) } else { Err(report.damage.swap_remove(0)) }
     }
@@ -77,12 +77,12 @@ impl Checkpoint {
     ///
     /// # Errors
     /// `Io`.
-    pub fn report(&self) -> Result<Report> {
+    pub fn report(&self) -> Result<VerifyReport> {
         let found = Mutex::new(Found::default());
         let len = |stretch: &Stretch| stretch.range.end - stretch.range.start;
         let batches = pipeline::batches(self.stretches(), BATCH, len);
         let room = <(Window, Scratch)>::default;
-        pipeline::each(self.workers_for(self.len_bytes()), batches, room, |(window, scratch), all| {
+        pipeline::each(self.workers_for(self.byte_len()), batches, room, |(window, scratch), all| {
             window.ahead_to = all.last().map_or(0, |last| last.range.end);
             all.into_iter().try_for_each(|stretch| {
                 let outcome = self.verify_stretch(&stretch, window, scratch);
@@ -102,11 +102,11 @@ impl Checkpoint {
             errors.sort_by_key(|(at, _)| *at);
             errors.into_iter().map(|(_, error)| error).collect()
         };
-        Ok(Report {
+        Ok(VerifyReport {
             tensors: self.index.tensors.len(),
             records: self.index.records.len(),
             chunks: self.index.tensors.chunk_count() + self.index.records.chunk_count(),
-            bytes: self.len_bytes(),
+            bytes: self.byte_len(),
             damage: in_order(found.damage),
             unsupported: in_order(found.unsupported),
         })

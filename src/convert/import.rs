@@ -16,7 +16,7 @@ use std::path::Path;
 /// error but `Unknown` `path` is what it was.
 pub fn import(foreign: &Foreign, path: &Path, options: &WriteOptions) -> Result<Written> {
     foreign.snapshot()?.save_checked(path, options, |staged| {
-        let written = Checkpoint::from_blob(staged.open()?, path.display().to_string(), OpenOptions::new())?;
+        let written = OpenOptions::new().open_blob(staged.open()?, path.display().to_string())?;
         check(foreign, &written)
     })
 }

@@ -33,7 +33,7 @@ use crate::checkpoint::Scratch;
 use crate::engine::{Blob, local};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::value::Value;
-use crate::snapshot::{Deferred, Snapshot};
+use crate::snapshot::{LazyTensor, Snapshot};
 use crate::tensor::Tensor;
 use naming::Names;
 use sniff::Kind;
@@ -236,7 +236,7 @@ impl Foreign {
     }
 
     /// Length of the file, or of all files of an index, in bytes.
-    pub fn len_bytes(&self) -> u64 {
+    pub fn byte_len(&self) -> u64 {
         self.len
     }
 
@@ -322,7 +322,7 @@ impl Foreign {
                 snapshot.tie(&tensor.name, other)?;
                 continue;
             }
-            let deferred = Deferred::new(tensor.dtype, &tensor.shape, move || self.load(tensor));
+            let deferred = LazyTensor::new(tensor.dtype, &tensor.shape, move || self.load(tensor));
             snapshot.tensor(&tensor.name, deferred)?;
         }
         for (name, value) in &self.records {

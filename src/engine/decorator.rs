@@ -1,7 +1,7 @@
 //! Engines around engines: counting, slow, failing, or with other capabilities. Owns: that what a decorator does not
 //! change is the inner engine's, mapping included.
 
-use super::{Blob, Caps, Engine, Entry, Lock, Unchanging, Upload};
+use super::{Blob, Caps, Engine, Entry, Lock, MmapPromise, Upload};
 use crate::error::Result;
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub trait Decorator: Send + Sync + fmt::Debug {
         self.inner().open(key)
     }
     /// As [`Engine::map`].
-    fn map(&self, key: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+    fn map(&self, key: &str, promise: MmapPromise) -> Result<Arc<dyn Blob>> {
         self.inner().map(key, promise)
     }
     /// As [`Engine::list`].
@@ -72,7 +72,7 @@ impl<D: Decorator> Engine for D {
     fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
         Decorator::open(self, key)
     }
-    fn map(&self, key: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+    fn map(&self, key: &str, promise: MmapPromise) -> Result<Arc<dyn Blob>> {
         Decorator::map(self, key, promise)
     }
     fn list(&self, folder: &str) -> Result<Vec<Entry>> {

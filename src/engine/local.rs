@@ -15,7 +15,7 @@ pub(crate) use upload::Staged;
 pub use upload::replace_file;
 
 use super::vfs::{self, HERE, Holder, Kind, Os, Stat, Vfs};
-use super::{Blob, Caps, Engine, Entry, Lock, PrivateMap, Unchanging, Upload, check_key};
+use super::{Blob, Caps, Engine, Entry, Lock, PrivateMap, MmapPromise, Upload, check_key};
 use crate::error::{Error, ErrorKind, Result};
 use blob::FileBlob;
 use folder::Folder;
@@ -47,7 +47,7 @@ const FAILED_SYNCS_TO_POISON: u32 = 2;
 /// and nothing is written, deleted or set aside through it (`Invalid`).
 ///
 /// A file whose length cannot be told, because its inode is damaged, is listed with 0 bytes, and only opening it fails.
-/// On a network file system nothing is mapped, also where mapping is asked for: see [`Unchanging`].
+/// On a network file system nothing is mapped, also where mapping is asked for: see [`MmapPromise`].
 #[derive(Clone)]
 pub struct Local(Arc<Shared>);
 
@@ -111,7 +111,7 @@ impl Engine for Local {
         self.0.folder.open_file(&path_of(key)?)
     }
 
-    fn map(&self, key: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+    fn map(&self, key: &str, promise: MmapPromise) -> Result<Arc<dyn Blob>> {
         self.0.folder.map_file(&path_of(key)?, promise)
     }
 
@@ -308,7 +308,7 @@ impl Folder {
             .because(error)
     }
 
-    fn map_file(&self, path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+    fn map_file(&self, path: &Path, promise: MmapPromise) -> Result<Arc<dyn Blob>> {
         if self.vfs.network(path).is_some() {
             return self.open_file(path);
         }
@@ -384,7 +384,7 @@ pub(crate) fn open_file(path: &Path) -> Result<Arc<dyn Blob>> {
 ///
 /// # Errors
 /// As [`open_file`].
-pub(crate) fn map_file(path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+pub(crate) fn map_file(path: &Path, promise: MmapPromise) -> Result<Arc<dyn Blob>> {
     Folder::anywhere().map_file(path, promise)
 }
 
@@ -392,7 +392,7 @@ pub(crate) fn map_file(path: &Path, promise: Unchanging) -> Result<Arc<dyn Blob>
 ///
 /// # Errors
 /// As [`open_file`]; `Unsupported` on a network file system, where nothing is mapped.
-pub(crate) fn map_copy_of_file(path: &Path, promise: Unchanging) -> Result<(Arc<dyn Blob>, PrivateMap)> {
+pub(crate) fn map_copy_of_file(path: &Path, promise: MmapPromise) -> Result<(Arc<dyn Blob>, PrivateMap)> {
     if let Some(network) = Os::default().network(path) {
         return Err(Error::new(ErrorKind::Unsupported, "files of a network file system are not mapped")
             .in_object(path.display())

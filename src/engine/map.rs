@@ -2,7 +2,7 @@
 //! and the promise that they rest on. Knows nothing of containers.
 #![expect(
     unsafe_code,
-    reason = "mapping a file is sound only under a promise that the caller gives; see `Unchanging`"
+    reason = "mapping a file is sound only under a promise that the caller gives; see `MmapPromise`"
 )]
 
 use super::vfs::{self, OsFile};
@@ -21,15 +21,15 @@ use std::ops::{Deref, DerefMut};
 /// mapped whatever was promised: files are read there, and a file that was cut is an error. `Checkpoint::map_copy`,
 /// whose memory is the mapping, is refused there.
 #[derive(Clone, Copy, Debug)]
-pub struct Unchanging(());
+pub struct MmapPromise(());
 
-impl Unchanging {
+impl MmapPromise {
     /// Gives the promise.
     ///
     /// # Safety
     /// For as long as any blob, checkpoint, tensor or view made under this promise lives, no process truncates the
     /// mapped file or writes to it. Unlinking or renaming it is allowed.
-    pub unsafe fn assume() -> Self {
+    pub unsafe fn assume_unchanged() -> Self {
         Self(())
     }
 }
@@ -49,9 +49,9 @@ pub(crate) struct MappedFile {
 
 impl MappedFile {
     /// Maps `file`, whose path is for messages.
-    pub(crate) fn new(file: File, path: String, _promise: Unchanging) -> Result<Self> {
+    pub(crate) fn new(file: File, path: String, _promise: MmapPromise) -> Result<Self> {
         // SAFETY: `Mmap::map` is unsafe because the file may be changed or truncated by anyone while the map lives.
-        // `_promise` exists only where a caller of `Unchanging::assume` took it upon them, in an unsafe block of
+        // `_promise` exists only where a caller of `MmapPromise::assume_unchanged` took it upon them, in an unsafe block of
         // their own, that nobody does. The mapping is private to this struct, read-only, and lives as long as every
         // `&[u8]` given out, because those borrow from it. Empty files are mapped as an empty slice by memmap2.
         let map = unsafe { memmap2::Mmap::map(&file) };
@@ -75,10 +75,10 @@ pub(crate) struct PrivateMap(memmap2::MmapMut);
 
 impl PrivateMap {
     /// Maps `file`, whose path is for messages.
-    pub(crate) fn new(file: &File, path: &str, _promise: Unchanging) -> Result<Self> {
+    pub(crate) fn new(file: &File, path: &str, _promise: MmapPromise) -> Result<Self> {
         // SAFETY: `map_copy` is unsafe because pages that were not yet written to are the file's own: whoever changes or
         // truncates the file changes them under a `&mut [u8]`. `_promise` exists only where a caller of
-        // `Unchanging::assume` took it upon them that nobody does. Writes through this mapping never reach the file
+        // `MmapPromise::assume_unchanged` took it upon them that nobody does. Writes through this mapping never reach the file
         // (MAP_PRIVATE), so they break no promise given for another mapping of it. The mapping is owned by this struct,
         // and every slice of it borrows from it, mutably once or shared.
         let map = unsafe { memmap2::MmapOptions::new().map_copy(file) };
@@ -130,7 +130,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("tensorkeep-map-{:?}", super::super::fresh_nonce()));
         std::fs::write(&path, [7; 8192]).unwrap();
         // SAFETY: the file is this test's own. It is cut below, and no byte of the mapping is looked at.
-        let promise = unsafe { Unchanging::assume() };
+        let promise = unsafe { MmapPromise::assume_unchanged() };
         let name = path.display().to_string();
         let mapped = MappedFile::new(File::open(&path).unwrap(), name, promise).unwrap();
         let mut buffer = [0; 4096];

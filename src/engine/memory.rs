@@ -1,7 +1,7 @@
 //! The engine in memory: for tests, and for state that need not outlive the process. Owns: objects in a map, with the
 //! same contract as on disk, short of durability.
 
-use super::{Blob, Caps, CommitError, Engine, Entry, Lock, Nonce, Unchanging, Upload, check_key, ends_early};
+use super::{Blob, Caps, CommitError, Engine, Entry, Lock, Nonce, MmapPromise, Upload, check_key, ends_early};
 use crate::buffer::Buffer;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, btree_map};
@@ -62,7 +62,7 @@ impl Engine for Memory {
         Ok(blob.ok_or_else(|| not_found(key))?)
     }
 
-    fn map(&self, key: &str, _: Unchanging) -> Result<Arc<dyn Blob>> {
+    fn map(&self, key: &str, _: MmapPromise) -> Result<Arc<dyn Blob>> {
         self.open(key)
     }
 

@@ -19,6 +19,7 @@
 //! * **Calls end.** An engine over a network ends a call by its own limit, and by [`CallDeadline::current`] if there is one.
 
 mod decorator;
+mod into;
 pub(crate) mod local;
 pub(crate) mod map;
 pub(crate) mod memory;
@@ -28,9 +29,10 @@ pub(crate) mod vfs;
 
 pub use crate::deadline::CallDeadline;
 pub use decorator::Decorator;
+pub use into::IntoEngine;
 pub use local::{Local, abandon_unfinished_files, replace_file};
 pub(crate) use map::PrivateMap;
-pub use map::Unchanging;
+pub use map::MmapPromise;
 pub use memory::Memory;
 
 use crate::error::{Error, Result};
@@ -80,7 +82,7 @@ pub trait Engine: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// As [`Engine::open`], and `Unsupported` where the engine has nothing to map.
-    fn map(&self, key: &str, _promise: Unchanging) -> Result<Arc<dyn Blob>> {
+    fn map(&self, key: &str, _promise: MmapPromise) -> Result<Arc<dyn Blob>> {
         Err(Error::new(crate::ErrorKind::Unsupported, "this engine cannot map objects")
             .in_object(self.describe(key))
             .help("open it for reading instead"))

@@ -16,7 +16,7 @@ pub(crate) mod simulated;
 #[cfg(feature = "testing")]
 pub(crate) mod wrong;
 
-use super::{Blob, Lock, Unchanging};
+use super::{Blob, Lock, MmapPromise};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::io;
@@ -44,7 +44,7 @@ pub(crate) trait Vfs: Send + Sync + fmt::Debug {
     /// `open` for reading.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>>;
     /// `open` for reading, then `mmap`. `name` is the path for people.
-    fn map(&self, path: &Path, name: &str, promise: Unchanging) -> Result<Arc<dyn Blob>>;
+    fn map(&self, path: &Path, name: &str, promise: MmapPromise) -> Result<Arc<dyn Blob>>;
     /// The name of the network file system that holds what is at `path`, if one does, by `fstatfs`.
     fn network(&self, _path: &Path) -> Option<&'static str> {
         None

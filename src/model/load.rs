@@ -79,12 +79,12 @@ pub struct LoadReport {
     /// Names that only the checkpoint has.
     pub unexpected: Vec<String>,
     /// Names whose shape or dtype differ, with both.
-    pub mismatched: Vec<Mismatched>,
+    pub mismatched: Vec<Mismatch>,
 }
 
 /// A tensor that is not what the target expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mismatched {
+pub struct Mismatch {
     /// Name.
     pub name: String,
     /// What the target is: dtype and shape.
@@ -170,7 +170,7 @@ impl Checkpoint {
                 report.loaded.push(name.clone());
             } else {
                 let found = info.dtype.map_or_else(|id| format!("dtype {id}"), |dtype| dtype.to_string());
-                report.mismatched.push(Mismatched {
+                report.mismatched.push(Mismatch {
                     name: name.clone(),
                     expected: format!("{} {:?}", target.dtype(), target.shape()),
                     found: format!("{found} {:?}", info.shape),

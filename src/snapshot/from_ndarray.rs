@@ -1,7 +1,7 @@
 //! ndarrays as tensors of a snapshot: borrowed in any memory order, moved in, or shared. Owns: gathering elements that lie
 //! apart when they are written.
 
-use super::{Deferred, IntoSource, Source};
+use super::{LazyTensor, IntoTensorSource, TensorSource};
 use crate::dtype::Element;
 use crate::error::Result;
 use crate::tensor::{Tensor, byte_len};
@@ -9,25 +9,25 @@ use ndarray::{ArcArray, Array, ArrayBase, ArrayView, Data, Dimension};
 use std::sync::Arc;
 
 /// Borrowed, in any memory order: what is not contiguous in C order is gathered when it is written.
-impl<'a, S, T, D> IntoSource<'a> for &'a ArrayBase<S, D>
+impl<'a, S, T, D> IntoTensorSource<'a> for &'a ArrayBase<S, D>
 where
     S: Data<Elem = T>,
     T: Element,
     D: Dimension,
 {
-    fn into_source(self) -> Result<Source<'a>> {
+    fn into_source(self) -> Result<TensorSource<'a>> {
         self.view().into_source()
     }
 }
 
-impl<'a, T: Element, D: Dimension> IntoSource<'a> for ArrayView<'a, T, D> {
-    fn into_source(self) -> Result<Source<'a>> {
+impl<'a, T: Element, D: Dimension> IntoTensorSource<'a> for ArrayView<'a, T, D> {
+    fn into_source(self) -> Result<TensorSource<'a>> {
         let view = self.into_dyn();
         match view.to_slice() {
             Some(elements) => Tensor::from_elements(view.shape(), elements)?.into_source(),
             None => {
                 let shape = view.shape().to_vec();
-                Deferred::new(T::DTYPE, &shape, move || gather(&view)).into_source()
+                LazyTensor::new(T::DTYPE, &shape, move || gather(&view)).into_source()
             }
         }
     }
@@ -43,15 +43,15 @@ fn gather<T: Element>(view: &ndarray::ArrayViewD<'_, T>) -> Result<Tensor<'stati
 }
 
 /// Moved in: the snapshot keeps it alive.
-impl<'a, T: Element, D: Dimension> IntoSource<'a> for Array<T, D> {
-    fn into_source(self) -> Result<Source<'a>> {
+impl<'a, T: Element, D: Dimension> IntoTensorSource<'a> for Array<T, D> {
+    fn into_source(self) -> Result<TensorSource<'a>> {
         self.into_shared().into_source()
     }
 }
 
 /// Shared with the trainer, not copied.
-impl<'a, T: Element, D: Dimension> IntoSource<'a> for ArcArray<T, D> {
-    fn into_source(self) -> Result<Source<'a>> {
+impl<'a, T: Element, D: Dimension> IntoTensorSource<'a> for ArcArray<T, D> {
+    fn into_source(self) -> Result<TensorSource<'a>> {
         let array = self.into_dyn();
         if array.as_slice().is_none() {
             return gather(&array.view())?.into_source();

@@ -9,11 +9,11 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(crate) enum Record<'a> {
     Here(Vec<u8>),
-    Deferred(Arc<DeferredRecord<'a>>),
+    Lazy(Arc<LazyRecord<'a>>),
 }
 
 /// A record that was seen whole, once.
-pub(crate) struct DeferredRecord<'a> {
+pub(crate) struct LazyRecord<'a> {
     len: usize,
     crc: u32,
     read: Box<dyn Fn() -> Result<Buffer> + Send + Sync + 'a>,
@@ -22,36 +22,36 @@ pub(crate) struct DeferredRecord<'a> {
 impl<'a> Record<'a> {
     /// One whose bytes are these now, and which `read` gives again.
     pub(crate) fn deferred(bytes: &[u8], read: impl Fn() -> Result<Buffer> + Send + Sync + 'a) -> Self {
-        Self::Deferred(Arc::new(DeferredRecord { len: bytes.len(), crc: crc32(bytes), read: Box::new(read) }))
+        Self::Lazy(Arc::new(LazyRecord { len: bytes.len(), crc: crc32(bytes), read: Box::new(read) }))
     }
 
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Here(bytes) => bytes.len(),
-            Self::Deferred(record) => record.len,
+            Self::Lazy(record) => record.len,
         }
     }
 
     pub(crate) fn crc32(&self) -> u32 {
         match self {
             Self::Here(bytes) => crc32(bytes),
-            Self::Deferred(record) => record.crc,
+            Self::Lazy(record) => record.crc,
         }
     }
 
     /// The same record, whatever it was read from.
     ///
     /// # Errors
-    /// As [`DeferredRecord::draw`].
+    /// As [`LazyRecord::draw`].
     pub(crate) fn drawn<'b>(&self) -> Result<Record<'b>> {
         Ok(Record::Here(match self {
             Self::Here(bytes) => bytes.clone(),
-            Self::Deferred(record) => record.draw()?.to_vec(),
+            Self::Lazy(record) => record.draw()?.to_vec(),
         }))
     }
 }
 
-impl DeferredRecord<'_> {
+impl LazyRecord<'_> {
     /// The bytes.
     ///
     /// # Errors

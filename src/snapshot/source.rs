@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 /// A tensor on its way into a checkpoint: there already, or produced or copied when it is written.
 #[derive(Clone)]
-pub struct Source<'a>(Payload<'a>);
+pub struct TensorSource<'a>(Payload<'a>);
 
 #[derive(Clone)]
 enum Payload<'a> {
     Ready(Tensor<'a>),
-    Deferred { dtype: Dtype, shape: Box<[usize]>, len: usize, produce: Produce<'a> },
+    Lazy { dtype: Dtype, shape: Box<[usize]>, len: usize, produce: Produce<'a> },
     Volatile { dtype: Dtype, shape: Box<[usize]>, len: usize, fill: Arc<Fill<'a>> },
 }
 
@@ -31,7 +31,7 @@ pub(super) type Identity<'s> = (bool, usize, Dtype, &'s [usize]);
 
 type Produce<'a> = Arc<dyn Fn() -> Result<Tensor<'a>> + Send + Sync + 'a>;
 
-impl<'a> Source<'a> {
+impl<'a> TensorSource<'a> {
     pub(super) fn volatile(volatile: Volatile<'a>) -> Result<Self> {
         let Volatile { dtype, shape, fill } = volatile;
         let len = byte_len(dtype, &shape)?;
@@ -42,7 +42,7 @@ impl<'a> Source<'a> {
     pub fn dtype(&self) -> Dtype {
         match &self.0 {
             Payload::Ready(tensor) => tensor.dtype(),
-            Payload::Deferred { dtype, .. } | Payload::Volatile { dtype, .. } => *dtype,
+            Payload::Lazy { dtype, .. } | Payload::Volatile { dtype, .. } => *dtype,
         }
     }
 
@@ -50,7 +50,7 @@ impl<'a> Source<'a> {
     pub fn shape(&self) -> &[usize] {
         match &self.0 {
             Payload::Ready(tensor) => tensor.shape(),
-            Payload::Deferred { shape, .. } | Payload::Volatile { shape, .. } => shape,
+            Payload::Lazy { shape, .. } | Payload::Volatile { shape, .. } => shape,
         }
     }
 
@@ -59,7 +59,7 @@ impl<'a> Source<'a> {
         match &self.0 {
             // OK because the tensor's constructor computed it. Its bytes may be shared, and anybody's to count.
             Payload::Ready(tensor) => byte_len(tensor.dtype(), tensor.shape()).unwrap_or_default(),
-            Payload::Deferred { len, .. } | Payload::Volatile { len, .. } => *len,
+            Payload::Lazy { len, .. } | Payload::Volatile { len, .. } => *len,
         }
     }
 
@@ -67,7 +67,7 @@ impl<'a> Source<'a> {
     pub(crate) fn borrowed(&self) -> Option<&'a [u8]> {
         match &self.0 {
             Payload::Ready(tensor) => tensor.borrowed(),
-            Payload::Deferred { .. } | Payload::Volatile { .. } => None,
+            Payload::Lazy { .. } | Payload::Volatile { .. } => None,
         }
     }
 
@@ -83,7 +83,7 @@ impl<'a> Source<'a> {
     /// The tensor, produced now if it was deferred, unless its bytes may change.
     ///
     /// # Errors
-    /// As [`Source::produce`].
+    /// As [`TensorSource::produce`].
     pub(crate) fn draw(&self) -> Result<Drawn<'_, 'a>> {
         match &self.0 {
             Payload::Volatile { fill, .. } => Ok(Drawn::Volatile(&**fill)),
@@ -98,7 +98,7 @@ impl<'a> Source<'a> {
     pub fn produce(&self) -> Result<Tensor<'a>> {
         let produce = match &self.0 {
             Payload::Ready(tensor) => return Ok(tensor.clone()),
-            Payload::Deferred { produce, .. } => produce,
+            Payload::Lazy { produce, .. } => produce,
             Payload::Volatile { dtype, shape, len, fill } => {
                 let mut buffer = Buffer::zeroed(*len)?;
                 fill(0, &mut buffer)?;
@@ -118,13 +118,13 @@ impl<'a> Source<'a> {
 /// A tensor produced only when it is written, one at a time, so that a model larger than memory can be saved.
 ///
 /// The closure may run more than once (a save that failed to sync starts again) and must give the same tensor each time.
-pub struct Deferred<'a> {
+pub struct LazyTensor<'a> {
     dtype: Dtype,
     shape: Box<[usize]>,
     produce: Produce<'a>,
 }
 
-impl<'a> Deferred<'a> {
+impl<'a> LazyTensor<'a> {
     /// Announces dtype and shape of what `produce` will give.
     pub fn new(
         dtype: Dtype,
@@ -136,58 +136,58 @@ impl<'a> Deferred<'a> {
 }
 
 /// What can become a tensor of a checkpoint.
-pub trait IntoSource<'a> {
+pub trait IntoTensorSource<'a> {
     /// The tensor, or how to produce it.
     ///
     /// # Errors
     /// `Invalid` when shape × dtype overflows or is not the number of bytes.
-    fn into_source(self) -> Result<Source<'a>>;
+    fn into_source(self) -> Result<TensorSource<'a>>;
 }
 
-impl<'a> IntoSource<'a> for Source<'a> {
-    fn into_source(self) -> Result<Source<'a>> {
+impl<'a> IntoTensorSource<'a> for TensorSource<'a> {
+    fn into_source(self) -> Result<TensorSource<'a>> {
         Ok(self)
     }
 }
 
-impl<'a> IntoSource<'a> for Tensor<'a> {
-    fn into_source(self) -> Result<Source<'a>> {
-        Ok(Source(Payload::Ready(self)))
+impl<'a> IntoTensorSource<'a> for Tensor<'a> {
+    fn into_source(self) -> Result<TensorSource<'a>> {
+        Ok(TensorSource(Payload::Ready(self)))
     }
 }
 
-impl<'a> IntoSource<'a> for Deferred<'a> {
-    fn into_source(self) -> Result<Source<'a>> {
-        let Deferred { dtype, shape, produce } = self;
+impl<'a> IntoTensorSource<'a> for LazyTensor<'a> {
+    fn into_source(self) -> Result<TensorSource<'a>> {
+        let LazyTensor { dtype, shape, produce } = self;
         let len = byte_len(dtype, &shape)?;
-        Ok(Source(Payload::Deferred { dtype, shape, len, produce }))
+        Ok(TensorSource(Payload::Lazy { dtype, shape, len, produce }))
     }
 }
 
 /// A shape and its elements.
-impl<'a, T: Element> IntoSource<'a> for (&[usize], &'a [T]) {
-    fn into_source(self) -> Result<Source<'a>> {
+impl<'a, T: Element> IntoTensorSource<'a> for (&[usize], &'a [T]) {
+    fn into_source(self) -> Result<TensorSource<'a>> {
         Tensor::from_elements(self.0, self.1)?.into_source()
     }
 }
 
 /// One axis.
-impl<'a, T: Element> IntoSource<'a> for &'a [T] {
-    fn into_source(self) -> Result<Source<'a>> {
+impl<'a, T: Element> IntoTensorSource<'a> for &'a [T] {
+    fn into_source(self) -> Result<TensorSource<'a>> {
         Tensor::from_elements(&[self.len()], self)?.into_source()
     }
 }
 
 /// One axis.
-impl<'a, T: Element> IntoSource<'a> for &'a Vec<T> {
-    fn into_source(self) -> Result<Source<'a>> {
+impl<'a, T: Element> IntoTensorSource<'a> for &'a Vec<T> {
+    fn into_source(self) -> Result<TensorSource<'a>> {
         self.as_slice().into_source()
     }
 }
 
 /// dtype, shape and bytes that are shared with the trainer.
-impl<'a> IntoSource<'a> for (Dtype, &[usize], SharedBytes) {
-    fn into_source(self) -> Result<Source<'a>> {
+impl<'a> IntoTensorSource<'a> for (Dtype, &[usize], SharedBytes) {
+    fn into_source(self) -> Result<TensorSource<'a>> {
         Tensor::shared(self.0, self.1, self.2)?.into_source()
     }
 }
@@ -198,10 +198,10 @@ mod tests {
 
     #[test]
     fn a_deferred_tensor_must_be_what_it_announced() {
-        let wrong = Deferred::new(Dtype::F32, &[2], || Tensor::from_elements(&[1], &[1.0_f32]));
+        let wrong = LazyTensor::new(Dtype::F32, &[2], || Tensor::from_elements(&[1], &[1.0_f32]));
         let error = wrong.into_source().unwrap().produce().unwrap_err();
         assert!(error.to_string().contains("expected f32 [2], found f32 [1]"), "{error}");
-        assert!(Deferred::new(Dtype::F32, &[usize::MAX, 2], || unreachable!()).into_source().is_err());
+        assert!(LazyTensor::new(Dtype::F32, &[usize::MAX, 2], || unreachable!()).into_source().is_err());
     }
 
     #[cfg(feature = "ndarray")]

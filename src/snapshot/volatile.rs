@@ -1,6 +1,6 @@
 //! Tensors whose memory may be written while they are saved: how their bytes are copied out, once.
 
-use super::source::{IntoSource, Source};
+use super::source::{IntoTensorSource, TensorSource};
 use crate::dtype::Dtype;
 use crate::error::Result;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(crate) type Fill<'a> = dyn Fn(usize, &mut [u8]) -> Result<()> + Send + Sync 
 /// a slice of such memory is not.
 ///
 /// The bytes of the file are the same as those of a tensor that was lent, and the memory that a save takes is one chunk for
-/// each encoding thread. Two of them are tied when they are clones of one [`Source`], or by
+/// each encoding thread. Two of them are tied when they are clones of one [`TensorSource`], or by
 /// [`Snapshot::tie`](crate::Snapshot::tie).
 ///
 /// ```
@@ -66,8 +66,8 @@ impl<'a> Volatile<'a> {
     }
 }
 
-impl<'a> IntoSource<'a> for Volatile<'a> {
-    fn into_source(self) -> Result<Source<'a>> {
-        Source::volatile(self)
+impl<'a> IntoTensorSource<'a> for Volatile<'a> {
+    fn into_source(self) -> Result<TensorSource<'a>> {
+        TensorSource::volatile(self)
     }
 }

@@ -89,10 +89,10 @@ pub(super) fn is_told(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Name;
+    use crate::store::CheckpointId;
 
-    fn name(step: u64) -> Name {
-        Name { attempt: 1, step }
+    fn name(step: u64) -> CheckpointId {
+        CheckpointId { attempt: 1, step }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::absent::{self, Absent};
 use super::catalog::is_damage;
 use super::clock;
 use super::look::{Board, Look};
-use super::naming::{ATTEMPTS, Name, attempt_key, resumed_key};
+use super::naming::{ATTEMPTS, CheckpointId, attempt_key, resumed_key};
 use super::run_id::RunId;
 use super::small;
 use super::tiers::Remote;
@@ -79,7 +79,7 @@ impl Attempt {
     pub(super) fn take(
         engine: &dyn Engine,
         remote: Option<&Remote>,
-        names: &[Name],
+        names: &[CheckpointId],
         writer: &Writer,
         is_locked: bool,
     ) -> Result<(Self, Board)> {
@@ -244,7 +244,7 @@ impl Attempt {
 
     /// Says that this attempt goes on from a checkpoint, so that nobody deletes it, and returns whether somebody is about
     /// to. As with a pin, one of the two sees the other.
-    pub(super) fn go_on_from(&self, name: Name, engine: &dyn Engine) -> Result<bool> {
+    pub(super) fn go_on_from(&self, name: CheckpointId, engine: &dyn Engine) -> Result<bool> {
         let mark = resumed_key(self.number, name);
         let written = match engine.mark(&mark) {
             // A full disk and a folder that cannot be written have no writer beside this one that deletes.
@@ -256,7 +256,7 @@ impl Attempt {
     }
 
     /// Takes that back.
-    pub(super) fn leave(&self, name: Name, engine: &dyn Engine) {
+    pub(super) fn leave(&self, name: CheckpointId, engine: &dyn Engine) {
         let _ = engine.unmark(&resumed_key(self.number, name));
     }
 
@@ -276,7 +276,7 @@ impl Attempt {
 }
 
 /// The number after `newest` and after those in the names.
-fn next(newest: u32, names: &[Name], engine: &dyn Engine) -> Result<u32> {
+fn next(newest: u32, names: &[CheckpointId], engine: &dyn Engine) -> Result<u32> {
     let newest = names.iter().map(|name| name.attempt).fold(newest, u32::max);
     newest.checked_add(1).ok_or_else(|| {
         Error::new(ErrorKind::LimitExceeded, "no attempt number is left").in_object(engine.describe(ATTEMPTS))

@@ -1,11 +1,11 @@
 //! Saves that run while training goes on: the thread that writes, and how many saves may be in flight. No error is lost: a
-//! failed save is told by a later call on the store, exactly once, and stays readable in its [`Pending`]. Foreground and
+//! failed save is told by a later call on the store, exactly once, and stays readable in its [`PendingSave`]. Foreground and
 //! background saves, and the rotation behind each, run one after the other.
 
 use super::Core;
 use super::clock::Timer;
 use super::cost::Stall;
-use super::pending::{Outcome, Pending, Progressing};
+use super::pending::{Outcome, PendingSave, Progressing};
 use super::process::Process;
 use super::schedule::Begun;
 use crate::error::{Error, ErrorKind, Result};
@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// What a save does when as many as [`Settings::in_flight`](super::Settings::in_flight) are in flight.
+/// What a save does when as many as [`StoreOptions::in_flight`](super::StoreOptions::in_flight) are in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
     /// Waits until one is done.
@@ -110,7 +110,7 @@ impl Background {
 
     /// Makes and queues a save, or says by None that there is no room for it. It is made only once there is room: memory
     /// is bounded by the places. An earlier failure is told beside it.
-    pub(super) fn submit(&self, make: impl FnOnce() -> Result<Snapshot<'static>>) -> Result<Option<Pending>> {
+    pub(super) fn submit(&self, make: impl FnOnce() -> Result<Snapshot<'static>>) -> Result<Option<PendingSave>> {
         let (call, stall) = (Timer::start(), Stall::default());
         let Some(place) = self.take_place()? else { return Ok(None) };
         let begun = self.core.lock_schedule().begin();
@@ -122,12 +122,12 @@ impl Background {
         let overlooked = lock(&self.shared.state).overlooked.pop_front();
         match overlooked {
             Some(error) => Err(Error::new(error.kind(), "nobody looked at an earlier failure")
-                .help("the save of this call is on its way all the same; look at Pending::earlier_error")
+                .help("the save of this call is on its way all the same; look at PendingSave::earlier_error")
                 .because(error)),
             None => {
                 let earlier = if is_due { self.unreported() } else { None };
                 let earlier = earlier.or_else(|| self.core.check_promotions().err());
-                Ok(Some(Pending::new(progressing, earlier, &self.shared)))
+                Ok(Some(PendingSave::new(progressing, earlier, &self.shared)))
             }
         }
     }

@@ -7,14 +7,15 @@ use super::background::lock;
 use super::clock;
 use super::keep::Mode;
 use super::look::{Found, Listed, Look};
-use super::naming::{ATTEMPTS, DAMAGED, Name, PINS, damaged_mark_key};
-use super::record::State;
+use super::naming::{ATTEMPTS, DAMAGED, CheckpointId, PINS, damaged_mark_key};
+use super::record::CheckpointMeta;
 use super::retention::Candidate;
 use crate::checkpoint::{Checkpoint, OpenOptions, Verify};
-use crate::engine::{Engine, Unchanging};
+use crate::engine::{Engine, Local, MmapPromise};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// So many checkpoints are asked one after the other.
@@ -26,9 +27,9 @@ const MOST_AT_A_TIME: usize = 32;
 /// What a listing says of one checkpoint.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Info {
+pub struct CheckpointInfo {
     /// Attempt and step.
-    pub name: Name,
+    pub name: CheckpointId,
     /// The object's key in the run.
     pub key: String,
     /// Length in bytes.
@@ -39,36 +40,49 @@ pub struct Info {
     /// and is resumed from no more; [`Reader::heal`] takes the mark off what verifies.
     pub is_marked: bool,
     /// What it says of itself, or why it cannot be read.
-    pub state: Result<State, Arc<Error>>,
+    pub state: Result<CheckpointMeta, Arc<Error>>,
 }
 
 /// The checkpoints of a run, for reading beside a writer.
 #[derive(Clone, Debug)]
 pub struct Reader {
     engine: Arc<dyn Engine>,
-    open: OpenOptions,
-    map: Option<Unchanging>,
-    known: Arc<Mutex<BTreeMap<Name, Arc<State>>>>,
+    options: OpenOptions,
+    map: Option<MmapPromise>,
+    known: Arc<Mutex<BTreeMap<CheckpointId, Arc<CheckpointMeta>>>>,
     /// What was not there when it was listed last: it is not waited for each time.
-    absent: Arc<Mutex<Absent<Name>>>,
+    absent: Arc<Mutex<Absent<CheckpointId>>>,
     /// The newest name of the last listing for [`Reader::latest`].
-    newest_seen: Arc<Mutex<Option<Name>>>,
+    newest_seen: Arc<Mutex<Option<CheckpointId>>>,
 }
 
 impl Reader {
+    /// Reads the checkpoints in a folder, which must exist.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` when it is no folder.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        Ok(Self::new(Local::open(folder)?))
+    }
+
     /// Reads the checkpoints on an engine.
     pub fn new(engine: impl Engine + 'static) -> Self {
         Self::on(Arc::new(engine), OpenOptions::new(), None)
     }
 
-    /// As [`Reader::new`], opening checkpoints with options.
-    pub fn with(engine: impl Engine + 'static, open: OpenOptions, map: Option<Unchanging>) -> Self {
-        Self::on(Arc::new(engine), open, map)
+    /// Opens checkpoints with these options.
+    pub fn options(self, options: OpenOptions) -> Self {
+        Self { options, ..self }
     }
 
-    pub(crate) fn on(engine: Arc<dyn Engine>, open: OpenOptions, map: Option<Unchanging>) -> Self {
+    /// Maps checkpoints where the engine can, under this promise.
+    pub fn map(self, promise: MmapPromise) -> Self {
+        Self { map: Some(promise), ..self }
+    }
+
+    pub(crate) fn on(engine: Arc<dyn Engine>, options: OpenOptions, map: Option<MmapPromise>) -> Self {
         let (known, absent, newest_seen) = Default::default();
-        Self { engine, open, map, known, absent, newest_seen }
+        Self { engine, options, map, known, absent, newest_seen }
     }
 
     pub(super) fn engine(&self) -> &dyn Engine {
@@ -79,7 +93,7 @@ impl Reader {
     ///
     /// # Errors
     /// Whatever the engine says.
-    pub fn names(&self) -> Result<Vec<Name>> {
+    pub fn names(&self) -> Result<Vec<CheckpointId>> {
         let sound = |listed: Listed| (!listed.is_marked).then_some(listed.name);
         Ok(self.listed()?.into_iter().filter_map(sound).collect())
     }
@@ -97,11 +111,11 @@ impl Reader {
     ///
     /// # Errors
     /// Whatever listing says.
-    pub fn list(&self) -> Result<Vec<Info>> {
+    pub fn list(&self) -> Result<Vec<CheckpointInfo>> {
         let info = |found: Found| {
             let Found { listed: Listed { name, len, is_marked }, pinned, state } = found;
             let state = state.map(|state| (*state).clone()).map_err(|error| Arc::new(absent::told(error)));
-            Info { name, key: name.key(), len, pinned, is_marked, state }
+            CheckpointInfo { name, key: name.key(), len, pinned, is_marked, state }
         };
         Ok(self.find_all()?.into_iter().map(info).collect())
     }
@@ -115,7 +129,7 @@ impl Reader {
     ///
     /// # Errors
     /// `Fenced`; what listing, and reading the attempt, say.
-    pub(super) fn candidates_of(&self, attempt: &Attempt, saved: Name) -> Result<Vec<Candidate>> {
+    pub(super) fn candidates_of(&self, attempt: &Attempt, saved: CheckpointId) -> Result<Vec<Candidate>> {
         const FOLDERS: [&str; 4] = [ATTEMPTS, PINS, "", DAMAGED];
         let all = self.find_in(|| attempt.look(&*self.engine, &FOLDERS, vec![saved.key()]))?;
         Ok(all.into_iter().map(Found::candidate).collect())
@@ -156,7 +170,7 @@ impl Reader {
     fn ask_side_by_side(&self, listed: &[Listed]) -> Result<()> {
         let is_unknown =
             |listed: &&Listed| !listed.is_marked && !lock(&self.known).contains_key(&listed.name);
-        let unknown: Vec<Name> = listed.iter().filter(is_unknown).map(|listed| listed.name).collect();
+        let unknown: Vec<CheckpointId> = listed.iter().filter(is_unknown).map(|listed| listed.name).collect();
         if unknown.len() < FEW || clock::is_scripted() {
             return Ok(());
         }
@@ -183,7 +197,7 @@ impl Reader {
 
     /// A folder that is listed while a writer saves and rotates may lack the new name and the old one. So a newest name
     /// that is older than one seen before is believed of the third listing only: somebody may have deleted that one.
-    fn names_not_behind(&self) -> Result<Vec<Name>> {
+    fn names_not_behind(&self) -> Result<Vec<CheckpointId>> {
         let seen = *lock(&self.newest_seen);
         let mut names = self.names()?;
         for _ in 0..2 {
@@ -202,7 +216,7 @@ impl Reader {
     /// As [`Reader::latest`].
     pub fn best(&self, metric: &str, mode: Mode) -> Result<Option<Checkpoint>> {
         self.first_that_opens(|| {
-            let mut ranked: Vec<(f64, Name)> = self
+            let mut ranked: Vec<(f64, CheckpointId)> = self
                 .list()?
                 .into_iter()
                 .filter_map(|info| Some((*info.state.ok()?.metrics.get(metric)?, info.name)))
@@ -217,7 +231,7 @@ impl Reader {
 
     /// What is gone since it was listed was deleted behind the commit of a newer one, which an old listing does not
     /// have: then everything is listed again.
-    fn first_that_opens(&self, list: impl Fn() -> Result<Vec<Name>>) -> Result<Option<Checkpoint>> {
+    fn first_that_opens(&self, list: impl Fn() -> Result<Vec<CheckpointId>>) -> Result<Option<Checkpoint>> {
         let mut absent = Absent::default();
         'listing: loop {
             let mut damage = None;
@@ -244,47 +258,47 @@ impl Reader {
     ///
     /// # Errors
     /// `NotFound` naming the steps there are, and as [`Checkpoint::open`].
-    pub fn open(&self, step: u64) -> Result<Checkpoint> {
-        self.open_name(self.find(step)?)
+    pub fn checkpoint(&self, step: u64) -> Result<Checkpoint> {
+        self.checkpoint_by_id(self.find(step)?)
     }
 
     /// Exactly this checkpoint.
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
-    pub fn open_name(&self, name: Name) -> Result<Checkpoint> {
-        self.map.map_or_else(|| self.open_to_read(name), |promise| self.open_mapped(name, promise, self.open))
+    pub fn checkpoint_by_id(&self, name: CheckpointId) -> Result<Checkpoint> {
+        self.map.map_or_else(|| self.open_to_read(name), |promise| self.open_mapped(name, promise, self.options))
     }
 
-    /// As [`Reader::open_name`]; once more where the bytes are at fault: an older one is not taken for a wrong answer.
-    fn open_surely(&self, name: Name) -> Result<Checkpoint> {
-        match self.open_name(name) {
-            Err(error) if is_damage(&error) => self.open_name(name),
+    /// As [`Reader::checkpoint_by_id`]; once more where the bytes are at fault: an older one is not taken for a wrong answer.
+    fn open_surely(&self, name: CheckpointId) -> Result<Checkpoint> {
+        match self.checkpoint_by_id(name) {
+            Err(error) if is_damage(&error) => self.checkpoint_by_id(name),
             opened => opened,
         }
     }
 
-    fn open_mapped(&self, name: Name, promise: Unchanging, options: OpenOptions) -> Result<Checkpoint> {
+    fn open_mapped(&self, name: CheckpointId, promise: MmapPromise, options: OpenOptions) -> Result<Checkpoint> {
         // Tried, not asked for: an engine may have to write to find out its capabilities, and this only reads.
         match self.engine.map(&name.key(), promise) {
             Err(error) if error.kind() == ErrorKind::Unsupported => self.open_to_read(name),
-            mapped => Checkpoint::from_blob(mapped?, self.engine.describe(&name.key()), options),
+            mapped => options.open_blob(mapped?, self.engine.describe(&name.key())),
         }
     }
 
-    /// As [`Reader::open_name`], never mapped.
-    pub(super) fn open_to_read(&self, name: Name) -> Result<Checkpoint> {
+    /// As [`Reader::checkpoint_by_id`], never mapped.
+    pub(super) fn open_to_read(&self, name: CheckpointId) -> Result<Checkpoint> {
         let key = name.key();
-        Checkpoint::from_blob(self.engine.open(&key)?, self.engine.describe(&key), self.open)
+        self.options.open_blob(self.engine.open(&key)?, self.engine.describe(&key))
     }
 
     /// A checkpoint that was verified by reading, mapped where this reader maps; nothing is verified twice.
-    pub(super) fn map_verified(&self, read: Checkpoint, name: Name) -> Result<Checkpoint> {
+    pub(super) fn map_verified(&self, read: Checkpoint, name: CheckpointId) -> Result<Checkpoint> {
         match self.map.filter(|_| read.name() == self.engine.describe(&name.key())) {
             None => Ok(read),
             // Not at opening: that would go through the mapping.
             Some(promise) => {
-                Ok(self.open_mapped(name, promise, self.open.verify(Verify::OnTouch))?.trusting(&read))
+                Ok(self.open_mapped(name, promise, self.options.verify(Verify::OnTouch))?.trusting(&read))
             }
         }
     }
@@ -293,7 +307,7 @@ impl Reader {
     ///
     /// # Errors
     /// `NotFound` naming the steps there are.
-    pub fn find(&self, step: u64) -> Result<Name> {
+    pub fn find(&self, step: u64) -> Result<CheckpointId> {
         let names = self.names()?;
         names.iter().rev().find(|name| name.step == step).copied().ok_or_else(|| {
             let mut steps: Vec<u64> = names.iter().map(|name| name.step).collect();
@@ -320,7 +334,7 @@ impl Reader {
     ///
     /// # Errors
     /// What verifying says; then the mark stays. Whatever the engine says.
-    pub fn heal(&self, name: Name) -> Result<bool> {
+    pub fn heal(&self, name: CheckpointId) -> Result<bool> {
         self.open_to_read(name)?.verify()?;
         match self.engine.delete(&damaged_mark_key(name)) {
             Err(error) if absent::is_absence(&error) => Ok(false),
@@ -328,26 +342,26 @@ impl Reader {
         }
     }
 
-    fn marked(&self, name: Name) -> Error {
+    fn marked(&self, name: CheckpointId) -> Error {
         Error::damaged("is marked as damaged by a resume")
             .in_object(self.engine.describe(&name.key()))
             .help("`tensorkeep verify --heal-marks` takes the mark off if it verifies")
     }
 
     /// What a checkpoint says of itself that was just committed.
-    pub(super) fn remember(&self, name: Name, state: State) {
+    pub(super) fn remember(&self, name: CheckpointId, state: CheckpointMeta) {
         let mut newest = lock(&self.newest_seen);
         *newest = (*newest).max(Some(name));
         drop(newest);
         lock(&self.known).insert(name, Arc::new(state));
     }
 
-    fn state(&self, name: Name) -> Result<Arc<State>> {
+    fn state(&self, name: CheckpointId) -> Result<Arc<CheckpointMeta>> {
         if let Some(state) = lock(&self.known).get(&name) {
             return Ok(Arc::clone(state));
         }
         let checkpoint = self.open_surely(name)?;
-        let state = Arc::new(State::of(&checkpoint, name)?);
+        let state = Arc::new(CheckpointMeta::of(&checkpoint, name)?);
         lock(&self.known).insert(name, Arc::clone(&state));
         Ok(state)
     }

@@ -3,14 +3,14 @@
 //! memory, whatever the checkpoint's length.
 
 use super::catalog::{Reader, is_damage};
-use super::naming::Name;
+use super::naming::CheckpointId;
 use crate::checkpoint::Checkpoint;
 use crate::engine::{CommitError, Nonce, Upload};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What copying one checkpoint did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Copied {
+pub enum CopyOutcome {
     /// So many bytes were written.
     Written(u64),
     /// The very same checkpoint was there.
@@ -27,31 +27,31 @@ impl Reader {
     /// # Errors
     /// `NotFound`; `Damaged` when the source is, and then nothing was published; `AlreadyExists` when something else has
     /// that name there: it is never overwritten; what both engines say.
-    pub fn copy_to(&self, name: Name, to: &Self, mut moved: impl FnMut(u64)) -> Result<Copied> {
+    pub fn copy_to(&self, name: CheckpointId, to: &Self, mut moved: impl FnMut(u64)) -> Result<CopyOutcome> {
         self.copy_watched(name, to, &|| Ok(()), &mut moved)
     }
 
     /// As [`Reader::copy_to`], given up with the error that `stop` returns, which is asked before each piece.
-    pub(super) fn copy_until(&self, name: Name, to: &Self, stop: &Stop<'_>) -> Result<Copied> {
+    pub(super) fn copy_until(&self, name: CheckpointId, to: &Self, stop: &Stop<'_>) -> Result<CopyOutcome> {
         self.copy_watched(name, to, stop, &mut |_| ())
     }
 
     fn copy_watched(
         &self,
-        name: Name,
+        name: CheckpointId,
         to: &Self,
         stop: &Stop<'_>,
         moved: &mut dyn FnMut(u64),
-    ) -> Result<Copied> {
-        let source = self.open_name(name)?;
+    ) -> Result<CopyOutcome> {
+        let source = self.checkpoint_by_id(name)?;
         if is_there(&source, name, to)? {
-            return Ok(Copied::AlreadyThere);
+            return Ok(CopyOutcome::AlreadyThere);
         }
         let at = to.engine().describe(&name.key());
-        let upload = match to.engine().create(&name.key(), Some(source.len_bytes())) {
+        let upload = match to.engine().create(&name.key(), Some(source.byte_len())) {
             // Committed between the look and now.
             Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(&source, name, to)? => {
-                return Ok(Copied::AlreadyThere);
+                return Ok(CopyOutcome::AlreadyThere);
             }
             upload => upload?,
         };
@@ -60,7 +60,7 @@ impl Reader {
         stop()?;
         match watched.upload.commit(source.file_id()).map_err(Error::from) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(&source, name, to)? => {
-                return Ok(Copied::AlreadyThere);
+                return Ok(CopyOutcome::AlreadyThere);
             }
             committed => committed.map_err(|error| error.in_object(&at))?,
         }
@@ -69,8 +69,8 @@ impl Reader {
                 .in_object(&at)
                 .because(error)
         };
-        match to.open_name(name).map_err(unlike)?.is_copy_of(&source) {
-            true => Ok(Copied::Written(source.len_bytes())),
+        match to.checkpoint_by_id(name).map_err(unlike)?.is_copy_of(&source) {
+            true => Ok(CopyOutcome::Written(source.byte_len())),
             false => Err(unlike(other_object(name, to))),
         }
     }
@@ -106,8 +106,8 @@ impl Upload for Watched<'_> {
 }
 
 /// Whether the very same checkpoint is there. Something else under its name is an error.
-fn is_there(source: &Checkpoint, name: Name, to: &Reader) -> Result<bool> {
-    match to.open_name(name) {
+fn is_there(source: &Checkpoint, name: CheckpointId, to: &Reader) -> Result<bool> {
+    match to.checkpoint_by_id(name) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) if is_damage(&error) => Err(other_object(name, to).because(error)),
         Err(error) => Err(error),
@@ -116,7 +116,7 @@ fn is_there(source: &Checkpoint, name: Name, to: &Reader) -> Result<bool> {
     }
 }
 
-fn other_object(name: Name, to: &Reader) -> Error {
+fn other_object(name: CheckpointId, to: &Reader) -> Error {
     Error::new(ErrorKind::AlreadyExists, "what has this name there is not a copy of this checkpoint")
         .in_object(to.engine().describe(&name.key()))
         .help("it is never overwritten: look at it, and delete it if it is of no use")

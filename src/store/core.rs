@@ -5,12 +5,12 @@ use super::catalog::Reader;
 use super::clock::seconds_since_1970;
 use super::cost::LastSave;
 use super::deletion::{self, Inherited};
-use super::naming::{ATTEMPTS, DAMAGED, Name};
+use super::naming::{ATTEMPTS, DAMAGED, CheckpointId};
 use super::resume::Resumed;
 use super::retention::Spared;
 use super::run_id::{self, RunId};
 use super::schedule::Schedule;
-use super::settings::{Settings, default_codec};
+use super::settings::{StoreOptions, default_codec};
 use super::tiers::Remote;
 use crate::engine::{Engine, Lock};
 use crate::error::Result;
@@ -22,7 +22,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Core {
     pub reader: Reader,
-    pub settings: Settings,
+    pub settings: StoreOptions,
     pub run: RunId,
     pub writer: Writer,
     pub attempt: Attempt,
@@ -47,16 +47,16 @@ pub(super) struct Core {
 /// What is known of the run since it was opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Known {
-    pub resumed_from: Option<Name>,
+    pub resumed_from: Option<CheckpointId>,
     /// The newest checkpoint that this store committed.
-    pub saved: Option<Name>,
+    pub saved: Option<CheckpointId>,
 }
 
 impl Core {
     pub(super) fn open(
         engine: Arc<dyn Engine>,
         remote: Option<Arc<dyn Engine>>,
-        mut settings: Settings,
+        mut settings: StoreOptions,
     ) -> Result<Self> {
         settings.check()?;
         // Asked behind that: an engine may have to write to know what it can do.
@@ -76,7 +76,7 @@ impl Core {
         let found = run_id::Found::look(reader.engine(), &candidates)?;
         let run = identity(&reader, found, remote.as_ref())?;
         writer.run = Some(run);
-        let names: Vec<Name> = all().map(|candidate| candidate.name).collect();
+        let names: Vec<CheckpointId> = all().map(|candidate| candidate.name).collect();
         let (attempt, board) =
             Attempt::take(reader.engine(), remote.as_ref(), &names, &writer, lock.is_some())?;
         let here =
@@ -132,13 +132,13 @@ impl Core {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As [`Settings::timed`].
+    /// As [`StoreOptions::timed`].
     pub(super) fn timed<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
         self.settings.timed(call)
     }
 
     /// Does something to a step's checkpoint in each tier that has it.
-    pub(super) fn in_each_tier(&self, step: u64, act: impl Fn(&Reader, Name) -> Result<()>) -> Result<()> {
+    pub(super) fn in_each_tier(&self, step: u64, act: impl Fn(&Reader, CheckpointId) -> Result<()>) -> Result<()> {
         self.timed(|| {
             let (name, tiers) = self.tiers_with(step)?;
             tiers.into_iter().try_for_each(|reader| act(reader, name))
@@ -146,7 +146,7 @@ impl Core {
     }
 
     /// The newest attempt's checkpoint of a step, and the tiers that have it, the local one first.
-    pub(super) fn tiers_with(&self, step: u64) -> Result<(Name, Vec<&Reader>)> {
+    pub(super) fn tiers_with(&self, step: u64) -> Result<(CheckpointId, Vec<&Reader>)> {
         let (mut newest, mut tiers) = (None, Vec::new());
         for reader in self.tiers()? {
             let Some(name) = reader.names()?.into_iter().rev().find(|name| name.step == step) else {

@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
-pub struct Cost {
+pub struct SaveCost {
     /// Which save it was.
     pub step: u64,
     /// From the plan until it was durable, rotation left out.
@@ -43,11 +43,11 @@ impl LastSave {
     }
 
     /// None before there was one, and while its caller is still held up: another thread saves already.
-    pub(super) fn cost(&self) -> Option<Cost> {
+    pub(super) fn cost(&self) -> Option<SaveCost> {
         let (step, took, Stall(stall)) = self.lock().clone()?;
         // As it is recorded, so that what is remembered is what is read.
         let whole = |time: &Duration| Duration::from_micros(microseconds::of(time));
-        Some(Cost { step, took: whole(&took), stall: whole(stall.get()?) })
+        Some(SaveCost { step, took: whole(&took), stall: whole(stall.get()?) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<(u64, Duration, Stall)>> {

@@ -33,7 +33,7 @@
 use super::attempt::{Attempt, Writer};
 use super::clock;
 use super::look::{Board, Look};
-use super::naming::{ATTEMPTS, DAMAGED, Name, PINS, attempt_key, damaged_mark_key, deletes_key, resumed_key};
+use super::naming::{ATTEMPTS, DAMAGED, CheckpointId, PINS, attempt_key, damaged_mark_key, deletes_key, resumed_key};
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
@@ -83,17 +83,17 @@ impl By<'_> {
 /// What became of the checkpoints that were to be deleted. One that was gone already is in none of these.
 #[derive(Debug, Default)]
 pub(super) struct Deleted {
-    pub deleted: Vec<Name>,
+    pub deleted: Vec<CheckpointId>,
     /// Pinned, or gone on from, since they were chosen.
-    pub spared: Vec<Name>,
-    pub failed: Vec<(Name, Error)>,
+    pub spared: Vec<CheckpointId>,
+    pub failed: Vec<(CheckpointId, Error)>,
 }
 
 /// Deletes checkpoints by the protocol. Each deletion is durable when this returns.
 ///
 /// # Errors
 /// `Fenced`, and what listing says: then nothing was deleted.
-pub(super) fn delete(engine: &dyn Engine, by: By<'_>, names: &[Name]) -> Result<Deleted> {
+pub(super) fn delete(engine: &dyn Engine, by: By<'_>, names: &[CheckpointId]) -> Result<Deleted> {
     let (maker, mut done) = (by.maker(), Deleted::default());
     let (mut marked, mut marks) = (Vec::new(), Vec::new());
     for &name in names {
@@ -208,7 +208,7 @@ pub(super) fn tool_maker() -> String {
 
 /// Whether a checkpoint, which has this pin, is still being deleted after a moment of patience: a deleter that lives is done, or has withdrawn,
 /// within milliseconds.
-pub(super) fn is_being_deleted(engine: &dyn Engine, name: Name, pin: &str) -> Result<bool> {
+pub(super) fn is_being_deleted(engine: &dyn Engine, name: CheckpointId, pin: &str) -> Result<bool> {
     const PAUSES: u32 = 20;
     for pause in 0..PAUSES {
         let look = Look::behind(engine, &[PINS, ATTEMPTS], &[pin.to_owned()])?;
@@ -224,7 +224,7 @@ pub(super) fn is_being_deleted(engine: &dyn Engine, name: Name, pin: &str) -> Re
 }
 
 /// What is said of a checkpoint that somebody is about to delete.
-pub(super) fn busy(engine: &dyn Engine, name: Name) -> Error {
+pub(super) fn busy(engine: &dyn Engine, name: CheckpointId) -> Error {
     Error::new(ErrorKind::Busy, "is being deleted by another process")
         .in_object(engine.describe(&name.key()))
         .help(format!(

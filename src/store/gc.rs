@@ -1,12 +1,12 @@
 //! Deletion on request: a step of an open store, and what a policy does not protect of a run that nobody has open. Both
 //! verify first what they count on.
 
-use super::catalog::{Info, Reader, is_damage};
+use super::catalog::{CheckpointInfo, Reader, is_damage};
 use super::core::Core;
 use super::deletion::{self, By};
 use super::keep::Keep;
 use super::look::Board;
-use super::naming::Name;
+use super::naming::CheckpointId;
 use super::retention::{self, Candidate, Spared};
 use crate::engine::Lock;
 use crate::error::{Error, ErrorKind, Result};
@@ -39,7 +39,7 @@ impl Core {
         Ok(())
     }
 
-    fn delete_in(&self, reader: &Reader, name: Name) -> Result<()> {
+    fn delete_in(&self, reader: &Reader, name: CheckpointId) -> Result<()> {
         let mut done = deletion::delete(reader.engine(), By::Writer(&self.attempt), &[name])?;
         match done.failed.pop() {
             Some((_, error)) => Err(error),
@@ -49,7 +49,7 @@ impl Core {
     }
 
     /// Fails where the run would lose by the deletion.
-    fn check_superfluous(&self, reader: &Reader, name: Name) -> Result<()> {
+    fn check_superfluous(&self, reader: &Reader, name: CheckpointId) -> Result<()> {
         let refuse = |what: &'static str, help: &'static str| {
             Err(Error::invalid(what).in_object(reader.engine().describe(&name.key())).help(help))
         };
@@ -67,7 +67,7 @@ impl Core {
             return Ok(());
         }
         for other in others() {
-            match reader.open_name(other.name).and_then(|checkpoint| checkpoint.verify()) {
+            match reader.checkpoint_by_id(other.name).and_then(|checkpoint| checkpoint.verify()) {
                 Ok(_) => return Ok(()),
                 Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -82,11 +82,11 @@ impl Core {
 #[non_exhaustive]
 pub struct Collection {
     /// Why each checkpoint that stays does.
-    pub kept: BTreeMap<Name, BTreeSet<String>>,
+    pub kept: BTreeMap<CheckpointId, BTreeSet<String>>,
     /// What would be deleted, oldest first.
-    pub going: Vec<Info>,
+    pub going: Vec<CheckpointInfo>,
     /// Checkpoints that the policy would have kept and that do not verify. They stay, too, and protect nothing.
-    pub damaged: Vec<(Name, Error)>,
+    pub damaged: Vec<(CheckpointId, Error)>,
     /// The newest attempt when the plan was made.
     newest: u32,
     reader: Reader,
@@ -97,11 +97,11 @@ pub struct Collection {
 #[non_exhaustive]
 pub struct Collected {
     /// Deleted, durably.
-    pub deleted: Vec<Name>,
+    pub deleted: Vec<CheckpointId>,
     /// Pinned, or gone on from, since the plan was made.
-    pub spared: Vec<Name>,
+    pub spared: Vec<CheckpointId>,
     /// Could not be deleted.
-    pub not_deleted: Vec<(Name, Error)>,
+    pub not_deleted: Vec<(CheckpointId, Error)>,
 }
 
 impl Reader {
@@ -127,11 +127,11 @@ impl Reader {
         &self,
         keep: &Keep,
         now: u64,
-        mut verify: impl FnMut(&Info) -> bool,
+        mut verify: impl FnMut(&CheckpointInfo) -> bool,
     ) -> Result<Collection> {
         keep.check()?;
         let newest = Board::read(self.engine())?.newest;
-        let mut infos: BTreeMap<Name, Info> =
+        let mut infos: BTreeMap<CheckpointId, CheckpointInfo> =
             self.list()?.into_iter().map(|info| (info.name, info)).collect();
         let mut candidates: Vec<Candidate> = infos.values().map(candidate).collect();
         check_metrics(keep, &candidates)?;
@@ -167,8 +167,8 @@ impl Reader {
         Ok(Collection { going: going.collect(), kept, damaged, newest, reader: self.clone() })
     }
 
-    fn verify_name(&self, name: Name) -> Result<()> {
-        self.open_name(name).and_then(|checkpoint| checkpoint.verify()).map(drop)
+    fn verify_name(&self, name: CheckpointId) -> Result<()> {
+        self.checkpoint_by_id(name).and_then(|checkpoint| checkpoint.verify()).map(drop)
     }
 
     /// Why each checkpoint would stay under a policy, as [`Store::kept`](super::Store::kept) says it; what is not in
@@ -177,7 +177,7 @@ impl Reader {
     ///
     /// # Errors
     /// `Invalid` for a policy that means nothing; whatever listing says.
-    pub fn kept(&self, keep: &Keep, now: u64) -> Result<BTreeMap<Name, BTreeSet<String>>> {
+    pub fn kept(&self, keep: &Keep, now: u64) -> Result<BTreeMap<CheckpointId, BTreeSet<String>>> {
         keep.check()?;
         let candidates = self.candidates()?;
         Ok(retention::select(keep, &candidates, &resumed_from(&candidates), now))
@@ -193,13 +193,13 @@ impl Collection {
     pub fn delete(&self) -> Result<Collected> {
         let maker = deletion::tool_maker();
         let by = By::Tool { maker: &maker, newest: self.newest };
-        let names: Vec<Name> = self.going.iter().map(|info| info.name).collect();
+        let names: Vec<CheckpointId> = self.going.iter().map(|info| info.name).collect();
         let done = deletion::delete(self.reader.engine(), by, &names)?;
         Ok(Collected { deleted: done.deleted, spared: done.spared, not_deleted: done.failed })
     }
 }
 
-fn candidate(info: &Info) -> Candidate {
+fn candidate(info: &CheckpointInfo) -> Candidate {
     let state = info.state.as_ref().ok().cloned().map(Arc::new);
     Candidate { name: info.name, len: info.len, pinned: info.pinned, marked: info.is_marked, state }
 }

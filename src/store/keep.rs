@@ -25,8 +25,15 @@ impl Mode {
 /// A retention policy as a value. Each rule protects checkpoints; what no rule protects is deleted after a newer one is
 /// durable. Whatever the rules, the newest, the pinned and the one that this run resumed from stay.
 ///
+/// ```
+/// use tensorkeep::{Keep, Mode};
+///
+/// let keep = Keep::last(3).or(Keep::best("loss", Mode::Min, 1)).or(Keep::every_steps(10_000));
+/// assert_eq!(keep.to_string(), "last 3, 1 best loss (min), every 10000 steps");
+/// ```
+///
 /// The rules speak of the run, however often it was restarted. A rollback ([`Store::resume_at`](super::Store::resume_at))
-/// takes the steps behind it out of `and_every_steps` and `and_every_epochs`; a restart does not.
+/// takes the steps behind it out of [`Keep::every_steps`] and [`Keep::every_epochs`]; a restart does not.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Keep {
@@ -62,7 +69,7 @@ impl Keep {
         !self.rules.is_empty() && self.rules.iter().all(|rule| *rule == Rule::All)
     }
 
-    /// Every checkpoint. The default of [`Settings`](super::Settings).
+    /// Every checkpoint. The default of [`StoreOptions`](super::StoreOptions).
     pub fn all() -> Self {
         Self { rules: vec![Rule::All] }
     }
@@ -77,39 +84,29 @@ impl Keep {
         Self { rules: vec![Rule::NewestWithinBytes(bytes)] }
     }
 
-    /// And the `count` best by a metric. Of equal ones the newer is better.
-    pub fn and_best(self, metric: impl Into<String>, mode: Mode, count: usize) -> Self {
-        self.and(Rule::Best { metric: metric.into(), mode, count })
+    /// The `count` best by a metric. Of equal ones the newer is better.
+    pub fn best(metric: impl Into<String>, mode: Mode, count: usize) -> Self {
+        Self { rules: vec![Rule::Best { metric: metric.into(), mode, count }] }
     }
 
-    /// And the first at or after each multiple of `steps`.
-    pub fn and_every_steps(self, steps: u64) -> Self {
-        self.and(Rule::EverySteps(steps))
+    /// The first at or after each multiple of `steps`.
+    pub fn every_steps(steps: u64) -> Self {
+        Self { rules: vec![Rule::EverySteps(steps)] }
     }
 
-    /// And the first at or after each multiple of `epochs`.
-    pub fn and_every_epochs(self, epochs: u64) -> Self {
-        self.and(Rule::EveryEpochs(epochs))
+    /// The first at or after each multiple of `epochs`.
+    pub fn every_epochs(epochs: u64) -> Self {
+        Self { rules: vec![Rule::EveryEpochs(epochs)] }
     }
 
-    /// And all saved less than `age` ago, or in the future: clocks jump.
-    pub fn and_younger_than(self, age: Duration) -> Self {
-        self.and(Rule::YoungerThan(age))
+    /// All saved less than `age` ago, or in the future: clocks jump.
+    pub fn younger_than(age: Duration) -> Self {
+        Self { rules: vec![Rule::YoungerThan(age)] }
     }
 
-    /// And the newest whose lengths add up to at most `bytes`.
-    pub fn and_newest_within_bytes(self, bytes: u64) -> Self {
-        self.and(Rule::NewestWithinBytes(bytes))
-    }
-
-    /// And what `other` keeps.
+    /// Also keeps what `other` keeps.
     pub fn or(mut self, other: Self) -> Self {
         self.rules.extend(other.rules);
-        self
-    }
-
-    fn and(mut self, rule: Rule) -> Self {
-        self.rules.push(rule);
         self
     }
 

@@ -3,9 +3,9 @@
 
 use super::absent::{self, Absent};
 use super::naming::{
-    ATTEMPTS, DAMAGED, Name, PINS, attempt_of_key, damaged_mark_key, deletes_of_key, resumed_of_key,
+    ATTEMPTS, DAMAGED, CheckpointId, PINS, attempt_of_key, damaged_mark_key, deletes_of_key, resumed_of_key,
 };
-use super::record::State;
+use super::record::CheckpointMeta;
 use super::retention::Candidate;
 use crate::engine::{Engine, Entry};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,10 +23,10 @@ const MOST_FORGOTTEN: usize = 256;
 #[non_exhaustive]
 pub struct Listed {
     /// Attempt and step.
-    pub name: Name,
+    pub name: CheckpointId,
     /// Length in bytes.
     pub len: u64,
-    /// As [`Info::is_marked`](super::Info::is_marked).
+    /// As [`CheckpointInfo::is_marked`](super::CheckpointInfo::is_marked).
     pub is_marked: bool,
 }
 
@@ -34,7 +34,7 @@ pub struct Listed {
 pub(super) struct Found {
     pub listed: Listed,
     pub pinned: bool,
-    pub state: Result<Arc<State>>,
+    pub state: Result<Arc<CheckpointMeta>>,
 }
 
 impl Found {
@@ -122,7 +122,7 @@ impl Look {
     pub(super) fn checkpoints(&self) -> Vec<Listed> {
         let marks = self.damaged();
         let listed = |entry: &Entry| {
-            let name = Name::of_key(&entry.key)?;
+            let name = CheckpointId::of_key(&entry.key)?;
             let is_marked = !marks.is_empty() && marks.contains(&*damaged_mark_key(name));
             Some(Listed { name, len: entry.len, is_marked })
         };
@@ -146,9 +146,9 @@ pub(super) struct Board {
     /// All numbers that are still listed, in no order.
     pub attempts: Vec<u32>,
     /// Checkpoints that are about to be deleted, and by which attempt or tool.
-    pub deletes: Vec<(String, Name)>,
+    pub deletes: Vec<(String, CheckpointId)>,
     /// Checkpoints that attempts went on from.
-    pub resumed: Vec<(u32, Name)>,
+    pub resumed: Vec<(u32, CheckpointId)>,
 }
 
 impl Board {
@@ -171,7 +171,7 @@ impl Board {
         board
     }
 
-    pub(super) fn is_being_deleted(&self, name: Name) -> bool {
+    pub(super) fn is_being_deleted(&self, name: CheckpointId) -> bool {
         self.deletes.iter().any(|(_, there)| *there == name)
     }
 
@@ -189,7 +189,7 @@ impl Board {
     }
 
     /// What the newest writer goes on from.
-    pub(super) fn is_resumed_from(&self, name: Name) -> bool {
+    pub(super) fn is_resumed_from(&self, name: CheckpointId) -> bool {
         self.resumed.contains(&(self.newest, name))
     }
 }

@@ -32,28 +32,28 @@ mod staging;
 mod tiers;
 
 pub use background::WhenFull;
-pub use catalog::{Info, Reader};
+pub use catalog::{CheckpointInfo, Reader};
 pub use clock::date;
-pub use copy::Copied;
-pub use cost::Cost;
+pub use copy::CopyOutcome;
+pub use cost::SaveCost;
 pub use gc::{Collected, Collection};
 pub use keep::{Keep, Mode};
 pub use look::Listed;
-pub use naming::Name;
-pub use pending::Pending;
+pub use naming::CheckpointId;
+pub use pending::PendingSave;
 pub use pins::AttemptInfo;
-pub use record::State;
-pub use resume::{Resumed, Skipped};
+pub use record::CheckpointMeta;
+pub use resume::{Resumed, SkippedCheckpoint};
 pub use run_id::RunId;
 pub use save::Saved;
-pub use schedule::{Every, Why};
-pub use settings::Settings;
+pub use schedule::{Every, SaveReason};
+pub use settings::StoreOptions;
 pub use tensorkeep_signals::Signal;
 pub use tiers::Tier;
 
 use self::core::Core;
 use crate::checkpoint::Checkpoint;
-use crate::engine::Engine;
+use crate::engine::{Engine, IntoEngine};
 use crate::error::Result;
 use background::Background;
 use staging::Staging;
@@ -74,26 +74,26 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a run for writing: takes the writer's lock, clears what killed writers left half, and takes a new attempt
-    /// number.
+    /// Opens a run for writing, in a folder, which is created where missing, or on an engine: takes the writer's lock, clears
+    /// what killed writers left half, and takes a new attempt number.
+    ///
+    /// ```no_run
+    /// use tensorkeep::{Every, Keep, Store, StoreOptions};
+    ///
+    /// let options = StoreOptions::new().save(Every::steps(500).or_on_signal()).keep(Keep::last(3));
+    /// let store = Store::open("runs/lenet", options)?;
+    /// # Ok::<(), tensorkeep::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// `Locked` with the holder when another process writes to this run; `Invalid` for settings that mean nothing;
+    /// `Locked` with the holder when another process writes to this run; `Invalid` for options that mean nothing;
     /// what the engine says, such as a folder that cannot be written.
-    pub fn open(engine: impl Engine + 'static, settings: Settings) -> Result<Self> {
-        Self::open_shared(Arc::new(engine), settings)
+    pub fn open(place: impl IntoEngine, options: StoreOptions) -> Result<Self> {
+        Self::open_on(place.into_engine()?, None, options)
     }
 
-    /// As [`Store::open`], for an engine whose type is not known.
-    ///
-    /// # Errors
-    /// As [`Store::open`].
-    pub fn open_shared(engine: Arc<dyn Engine>, settings: Settings) -> Result<Self> {
-        Self::open_on(engine, None, settings)
-    }
-
-    fn open_on(engine: Arc<dyn Engine>, remote: Option<Arc<dyn Engine>>, settings: Settings) -> Result<Self> {
-        let core = settings.clone().timed(|| Core::open(engine, remote, settings))?;
+    fn open_on(engine: Arc<dyn Engine>, remote: Option<Arc<dyn Engine>>, options: StoreOptions) -> Result<Self> {
+        let core = options.clone().timed(|| Core::open(engine, remote, options))?;
         let core = Arc::new(core);
         let background = Background::new(Arc::clone(&core));
         Ok(Self { background, promoter: None, staging: Staging::default(), core })
@@ -152,7 +152,7 @@ impl Store {
     ///
     /// # Errors
     /// Whatever listing says.
-    pub fn kept(&self) -> Result<BTreeMap<Name, BTreeSet<String>>> {
+    pub fn kept(&self) -> Result<BTreeMap<CheckpointId, BTreeSet<String>>> {
         self.core.timed(|| self.core.kept())
     }
 
@@ -160,7 +160,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Reader::list`].
-    pub fn list(&self) -> Result<Vec<Info>> {
+    pub fn list(&self) -> Result<Vec<CheckpointInfo>> {
         self.core.timed(|| self.core.reader.list())
     }
 
@@ -180,12 +180,12 @@ impl Store {
         self.core.timed(|| self.core.reader.best(metric, mode))
     }
 
-    /// The checkpoint of a step, as [`Reader::open`].
+    /// The checkpoint of a step, as [`Reader::checkpoint`].
     ///
     /// # Errors
-    /// As [`Reader::open`].
-    pub fn open_step(&self, step: u64) -> Result<Checkpoint> {
-        self.core.timed(|| self.core.reader.open(step))
+    /// As [`Reader::checkpoint`].
+    pub fn checkpoint(&self, step: u64) -> Result<Checkpoint> {
+        self.core.timed(|| self.core.reader.checkpoint(step))
     }
 
     /// Protects a step's checkpoint from rotation and from [`Store::delete`], also after a restart; with tiers, in both, and

@@ -23,14 +23,14 @@ const STEP_DIGITS: usize = 10;
 /// The order is the order of resuming: a newer attempt is newer, whatever its step. After a rollback to step 300 in
 /// attempt 4, its step 400 is newer than step 900 of attempt 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name {
+pub struct CheckpointId {
     /// The writer's attempt, counted from 1.
     pub attempt: u32,
     /// Completed optimizer updates.
     pub step: u64,
 }
 
-impl Name {
+impl CheckpointId {
     /// The object's key.
     pub(super) fn key(self) -> String {
         format!("{self}{EXTENSION}")
@@ -46,13 +46,13 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for CheckpointId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:0ATTEMPT_DIGITS$}-{:0STEP_DIGITS$}", self.attempt, self.step)
     }
 }
 
-impl FromStr for Name {
+impl FromStr for CheckpointId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -84,34 +84,34 @@ pub(super) fn attempt_of_key(key: &str) -> Option<u32> {
 }
 
 /// The key by which `by`, an attempt or a tool, says that it is about to delete a checkpoint.
-pub(super) fn deletes_key(by: &str, name: Name) -> String {
+pub(super) fn deletes_key(by: &str, name: CheckpointId) -> String {
     format!("{ATTEMPTS}/{by}{DELETES}{name}")
 }
 
 /// The maker and the checkpoint of a listed mark of deletion.
-pub(super) fn deletes_of_key(key: &str) -> Option<(&str, Name)> {
+pub(super) fn deletes_of_key(key: &str) -> Option<(&str, CheckpointId)> {
     let (by, name) = key.strip_prefix(ATTEMPTS)?.strip_prefix('/')?.split_once(DELETES)?;
     Some((by, name.parse().ok()?))
 }
 
 /// The key by which an attempt says that it goes on from a checkpoint.
-pub(super) fn resumed_key(attempt: u32, name: Name) -> String {
+pub(super) fn resumed_key(attempt: u32, name: CheckpointId) -> String {
     format!("{}{RESUMED}{name}", attempt_key(attempt))
 }
 
 /// The attempt and the checkpoint of a listed mark of resuming.
-pub(super) fn resumed_of_key(key: &str) -> Option<(u32, Name)> {
+pub(super) fn resumed_of_key(key: &str) -> Option<(u32, CheckpointId)> {
     let (attempt, name) = key.split_once(RESUMED)?;
     Some((attempt_of_key(attempt)?, name.parse().ok()?))
 }
 
 /// Where a damaged checkpoint is set aside; `copy` tells several of one name apart.
-pub(super) fn damaged_key(name: Name, copy: u32) -> String {
+pub(super) fn damaged_key(name: CheckpointId, copy: u32) -> String {
     if copy == 0 { format!("{DAMAGED}/{}", name.key()) } else { format!("{DAMAGED}/{}.{copy}", name.key()) }
 }
 
 /// The mark beside a damaged checkpoint on an engine that cannot rename.
-pub(super) fn damaged_mark_key(name: Name) -> String {
+pub(super) fn damaged_mark_key(name: CheckpointId) -> String {
     format!("{DAMAGED}/{name}.mark")
 }
 
@@ -127,9 +127,9 @@ mod tests {
 
     #[test]
     fn a_newer_attempt_is_newer_whatever_its_step() {
-        let rolled_back = Name { attempt: 4, step: 400 };
-        assert!(rolled_back > Name { attempt: 3, step: 900 });
-        assert!(Name { attempt: 10_000, step: 1 } > Name { attempt: 9_999, step: 99_999_999_999 });
+        let rolled_back = CheckpointId { attempt: 4, step: 400 };
+        assert!(rolled_back > CheckpointId { attempt: 3, step: 900 });
+        assert!(CheckpointId { attempt: 10_000, step: 1 } > CheckpointId { attempt: 9_999, step: 99_999_999_999 });
         assert_eq!(rolled_back.key(), "0004-0000000400.tkeep");
     }
 
@@ -147,15 +147,15 @@ mod tests {
             "99999999999-0000000400.tkeep",
             "notes.tkeep",
         ] {
-            assert_eq!(Name::of_key(key), None, "{key}");
+            assert_eq!(CheckpointId::of_key(key), None, "{key}");
         }
     }
 
     proptest! {
         #[test]
         fn every_name_survives_its_key(attempt: u32, step: u64) {
-            let name = Name { attempt, step };
-            prop_assert_eq!(Name::of_key(&name.key()), Some(name));
+            let name = CheckpointId { attempt, step };
+            prop_assert_eq!(CheckpointId::of_key(&name.key()), Some(name));
             prop_assert_eq!(attempt_of_key(&attempt_key(attempt)), Some(attempt));
             let marks = [deletes_key("0007", name), resumed_key(attempt, name)];
             prop_assert_eq!(deletes_of_key(&marks[0]), Some(("0007", name)));

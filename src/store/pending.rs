@@ -10,7 +10,7 @@ pub(super) type Outcome = Result<Arc<Saved>, Arc<Error>>;
 
 /// A save in the background.
 #[derive(Clone, Debug)]
-pub struct Pending {
+pub struct PendingSave {
     progressing: Arc<Progressing>,
     earlier: Option<Arc<Earlier>>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Progressing {
     done: Condvar,
 }
 
-/// An earlier failure: looked at, or due again when the last clone of its [`Pending`] is gone.
+/// An earlier failure: looked at, or due again when the last clone of its [`PendingSave`] is gone.
 #[derive(Debug)]
 struct Earlier {
     error: Mutex<Option<Error>>,
@@ -31,7 +31,7 @@ struct Earlier {
     shared: Weak<Shared>,
 }
 
-impl Pending {
+impl PendingSave {
     pub(super) fn new(progressing: Arc<Progressing>, earlier: Option<Error>, shared: &Arc<Shared>) -> Self {
         let keep = |error| {
             let process = progressing.process;

@@ -4,7 +4,7 @@
 use super::attempt::Writer;
 use super::catalog::Reader;
 use super::deletion;
-use super::naming::{ATTEMPTS, DAMAGED, Name, attempt_of_key};
+use super::naming::{ATTEMPTS, DAMAGED, CheckpointId, attempt_of_key};
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{ErrorKind, Result};
@@ -23,7 +23,7 @@ pub struct AttemptInfo {
     pub started_at: u64,
 }
 
-impl Name {
+impl CheckpointId {
     /// Protects this checkpoint from rotation, also beside a running writer. Pinning what is pinned is fine.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ impl Reader {
     /// As [`Checkpoint::open`].
     pub fn open_set_aside(&self, key: &str) -> Result<Checkpoint> {
         let blob = self.engine().open(key)?;
-        Checkpoint::from_blob(blob, self.engine().describe(key), OpenOptions::new())
+        OpenOptions::new().open_blob(blob, self.engine().describe(key))
     }
 }
 
@@ -104,14 +104,14 @@ impl Reader {
 mod tests {
     use super::*;
     use crate::engine::Memory;
-    use crate::{Keep, Mode, Progress, Settings, Snapshot, Store};
+    use crate::{Keep, Mode, Progress, StoreOptions, Snapshot, Store};
     use std::sync::Arc;
 
     #[test]
     fn tools_see_attempts_and_the_policy_and_pin_beside_a_writer() {
         let engine: Arc<dyn Engine> = Arc::new(Memory::new());
-        let keep = Keep::last(2).and_best("loss", Mode::Min, 1);
-        let store = Store::open_shared(Arc::clone(&engine), Settings::new().keep(keep.clone())).unwrap();
+        let keep = Keep::last(2).or(Keep::best("loss", Mode::Min, 1));
+        let store = Store::open(Arc::clone(&engine), StoreOptions::new().keep(keep.clone())).unwrap();
         for (step, loss) in [(1, 0.1), (2, 0.4), (3, 0.3)] {
             let mut snapshot = Snapshot::new();
             snapshot.metric("loss", loss).unwrap().progress(Progress::new(step));
@@ -132,7 +132,7 @@ mod tests {
         name.unpin(&*engine).unwrap();
         name.unpin(&*engine).unwrap();
         assert_eq!(steps(&Keep::last(1)), [3]);
-        let gone = Name { attempt: 1, step: 99 };
+        let gone = CheckpointId { attempt: 1, step: 99 };
         assert_eq!(gone.pin(&*engine).unwrap_err().kind(), ErrorKind::NotFound);
         let attempts = reader.attempts().unwrap();
         assert_eq!((attempts.len(), attempts[0].number, attempts[0].pid), (1, 1, std::process::id()));

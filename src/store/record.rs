@@ -1,9 +1,9 @@
 //! What a checkpoint says of itself, besides its tensors: the store's own record, which says when, why and in which attempt
 //! it was saved, and what a reader makes of that.
 
-use super::cost::Cost;
+use super::cost::SaveCost;
 use super::keep::Keep;
-use super::naming::Name;
+use super::naming::CheckpointId;
 use super::run_id::RunId;
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
@@ -34,13 +34,13 @@ pub(super) struct SaveRecord {
     pub keep_remote: Option<Keep>,
     /// What the save before this one cost, if this attempt made one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub previous: Option<Cost>,
+    pub previous: Option<SaveCost>,
 }
 
 /// What a checkpoint says of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
-pub struct State {
+pub struct CheckpointMeta {
     /// Completed steps and epochs.
     pub progress: Progress,
     /// Metrics by name.
@@ -58,14 +58,14 @@ pub struct State {
     /// The same of the remote tier, of a run in two tiers.
     pub keep_remote: Option<Keep>,
     /// What the save before this one cost, if the same attempt made one: a save does not know its own cost yet.
-    pub previous: Option<Cost>,
+    pub previous: Option<SaveCost>,
     /// Tensors, ties counted each.
     pub tensors: usize,
 }
 
-impl State {
+impl CheckpointMeta {
     /// What the checkpoint of this name says of itself.
-    pub(super) fn of(checkpoint: &Checkpoint, name: Name) -> Result<Self> {
+    pub(super) fn of(checkpoint: &Checkpoint, name: CheckpointId) -> Result<Self> {
         let save: SaveRecord = checkpoint.optional_record(SAVE)?.unwrap_or_default();
         let progress = checkpoint.progress()?.unwrap_or(Progress::new(name.step));
         Ok(Self::new(save, progress, checkpoint.metrics()?, checkpoint.names().count()))
@@ -73,7 +73,7 @@ impl State {
 
     /// What the checkpoint that is made of a snapshot and this record says of itself: it need not be read to be known.
     pub(super) fn of_saved(save: SaveRecord, snapshot: &Snapshot<'_>) -> Self {
-        let progress = snapshot.get_progress().unwrap_or(Progress::new(save.step));
+        let progress = snapshot.saved_progress().unwrap_or(Progress::new(save.step));
         Self::new(save, progress, snapshot.get_metrics().clone(), snapshot.tensor_count())
     }
 

@@ -3,11 +3,11 @@
 
 use super::absent::{self, Absent};
 use super::catalog::{Reader, is_damage};
-use super::copy::Copied;
+use super::copy::CopyOutcome;
 use super::core::Core;
 use super::deletion;
 use super::look::Look;
-use super::naming::{ATTEMPTS, DAMAGED, Name, damaged_key, damaged_mark_key, is_mark};
+use super::naming::{ATTEMPTS, DAMAGED, CheckpointId, damaged_key, damaged_mark_key, is_mark};
 use super::tiers::{Remote, Tier};
 use crate::checkpoint::Checkpoint;
 use crate::engine::{Engine, fresh_nonce};
@@ -23,13 +23,13 @@ pub struct Resumed {
     /// The newest checkpoint that verifies; None when the run starts from nothing.
     pub checkpoint: Option<Checkpoint>,
     /// Its name.
-    pub name: Option<Name>,
+    pub name: Option<CheckpointId>,
     /// The tier it was found in. One of the remote tier was fetched to the local one, if there was room.
     pub tier: Option<Tier>,
     /// Completed steps and epochs; zeros when the run starts from nothing.
     pub progress: Progress,
     /// Newer checkpoints that do not verify, newest first.
-    pub skipped: Vec<Skipped>,
+    pub skipped: Vec<SkippedCheckpoint>,
     /// Why the remote tier was not looked at, where there is one: it may have had a newer checkpoint.
     pub remote_error: Option<Error>,
 }
@@ -49,9 +49,9 @@ impl Resumed {
 /// A checkpoint that resuming passed over.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Skipped {
+pub struct SkippedCheckpoint {
     /// Attempt and step.
-    pub name: Name,
+    pub name: CheckpointId,
     /// Where it is.
     pub tier: Tier,
     /// What is wrong with it.
@@ -62,7 +62,7 @@ pub struct Skipped {
 }
 
 /// A checkpoint in one of the tiers.
-type Place = (Name, Tier);
+type Place = (CheckpointId, Tier);
 
 /// All checkpoints, newest first, of each the local one first.
 #[derive(Default)]
@@ -106,7 +106,7 @@ impl Core {
     pub(super) fn resume_at(&self, step: u64) -> Result<Resumed> {
         self.remote.iter().for_each(Remote::begin_call);
         let mut places = self.places()?;
-        let all: Vec<Name> = places.all().into_iter().flatten().map(|(name, _)| *name).collect();
+        let all: Vec<CheckpointId> = places.all().into_iter().flatten().map(|(name, _)| *name).collect();
         if all.iter().any(|name| name.attempt == self.attempt.number) {
             return Err(Error::invalid(
                 "this attempt has saved already: what it saves after going back would be older",
@@ -145,7 +145,7 @@ impl Core {
 
     /// Resumes from the newest that verifies, or from exactly this one. That there is nothing to resume from is believed
     /// only of a listing that has nothing: what is listed and is not there is listed again.
-    fn resume_from(&self, only: Option<Name>, mut places: Places) -> Result<Resumed> {
+    fn resume_from(&self, only: Option<CheckpointId>, mut places: Places) -> Result<Resumed> {
         let (mut skipped, mut absent) = (Vec::new(), Absent::default());
         loop {
             for those in places.all() {
@@ -184,7 +184,7 @@ impl Core {
         &self,
         places: Places,
         takes_condemned: bool,
-        skipped: &mut Vec<Skipped>,
+        skipped: &mut Vec<SkippedCheckpoint>,
         absent: &mut Absent<Place>,
     ) -> Result<Walk> {
         let Places { sound, mut condemned, .. } = places;
@@ -209,7 +209,7 @@ impl Core {
                 Err(error) if is_damage(&error) || absent::is_absence(&error) => {
                     let error = absent::told(error);
                     let set_aside = (error.kind() != ErrorKind::Io).then(|| self.set_aside(name, tier));
-                    skipped.push(Skipped { name, tier, error, set_aside });
+                    skipped.push(SkippedCheckpoint { name, tier, error, set_aside });
                 }
                 Err(error) => return Err(error),
             }
@@ -224,8 +224,8 @@ impl Core {
     /// start: a supervisor that starts us again must not thereby begin the run anew.
     fn check_nothing(
         &self,
-        only: Option<Name>,
-        skipped: &mut Vec<Skipped>,
+        only: Option<CheckpointId>,
+        skipped: &mut Vec<SkippedCheckpoint>,
         remote_error: Option<&Error>,
     ) -> Result<()> {
         for tier in [Tier::Local, Tier::Remote] {
@@ -243,7 +243,7 @@ impl Core {
                 });
             }
         }
-        let gone = |name: Name| {
+        let gone = |name: CheckpointId| {
             Error::new(ErrorKind::NotFound, "was deleted while it was being opened")
                 .in_object(self.reader.engine().describe(&name.key()))
         };
@@ -266,7 +266,7 @@ impl Core {
 
     /// Makes sure that nobody deletes what this store goes on from; false where somebody is about to. As with a pin, the
     /// mark is written before it is looked.
-    fn holds(&self, name: Name, tier: Tier) -> Result<bool> {
+    fn holds(&self, name: CheckpointId, tier: Tier) -> Result<bool> {
         let engine = self.engine_of(tier);
         if self.attempt.go_on_from(name, engine)? {
             self.attempt.leave(name, engine);
@@ -277,7 +277,7 @@ impl Core {
 
     /// Reads and verifies a checkpoint; once more where the bytes are at fault, since what is set aside for one wrong answer,
     /// of a proxy, a network card or a bad page of memory, is lost to this run for good.
-    fn read_twice(&self, name: Name, tier: Tier) -> Result<(Checkpoint, Progress)> {
+    fn read_twice(&self, name: CheckpointId, tier: Tier) -> Result<(Checkpoint, Progress)> {
         let read = || self.open_in(tier, name).and_then(|checkpoint| self.verified(checkpoint, name));
         match read() {
             Err(error) if is_damage(&error) && error.kind() != ErrorKind::Io => read(),
@@ -287,30 +287,30 @@ impl Core {
 
     /// Opens a checkpoint where it is, to be read. One that only the remote tier has is fetched to the local one on the
     /// way: reading it once over the network is enough.
-    fn open_in(&self, tier: Tier, name: Name) -> Result<Checkpoint> {
+    fn open_in(&self, tier: Tier, name: CheckpointId) -> Result<Checkpoint> {
         let Some(remote) = self.reader_of(tier).filter(|_| tier == Tier::Remote) else {
             return self.reader.open_to_read(name);
         };
         match remote.copy_to(name, &self.reader, |_| ()) {
-            Ok(Copied::Written(_)) => self.reader.open_to_read(name),
+            Ok(CopyOutcome::Written(_)) => self.reader.open_to_read(name),
             // The local one was tried before, and is damaged or about to be deleted: its bytes say nothing of these.
-            Ok(Copied::AlreadyThere) => remote.open_name(name),
+            Ok(CopyOutcome::AlreadyThere) => remote.checkpoint_by_id(name),
             Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => Err(error),
             // Where there is no room for it here, it is read from there.
-            Err(_) => remote.open_name(name),
+            Err(_) => remote.checkpoint_by_id(name),
         }
     }
 
     /// Verifies by reading, also what is then mapped: a bad sector is an error of a read, and the end of the process under a
     /// mapping.
-    fn verified(&self, read: Checkpoint, name: Name) -> Result<(Checkpoint, Progress)> {
+    fn verified(&self, read: Checkpoint, name: CheckpointId) -> Result<(Checkpoint, Progress)> {
         read.verify()?;
         let progress = read.progress()?.unwrap_or(Progress::new(name.step));
         Ok((self.reader.map_verified(read, name)?, progress))
     }
 
     /// Renames a damaged checkpoint out of the way, or marks it where the engine cannot rename.
-    fn set_aside(&self, name: Name, tier: Tier) -> Result<String> {
+    fn set_aside(&self, name: CheckpointId, tier: Tier) -> Result<String> {
         let engine = self.engine_of(tier);
         for copy in 0..1000 {
             let key = damaged_key(name, copy);
@@ -337,7 +337,7 @@ const NOT_ASKED: &str = "the remote tier was not asked, because it cannot be rea
 const MARKED: &str = "some are marked as damaged: `tensorkeep verify --heal-marks` takes the mark off what verifies, \
     the storage may have answered wrongly";
 
-fn mark(engine: &dyn Engine, name: Name) -> Result<String> {
+fn mark(engine: &dyn Engine, name: CheckpointId) -> Result<String> {
     let key = damaged_mark_key(name);
     let marked = engine.create(&key, Some(0)).and_then(|upload| Ok(upload.commit(fresh_nonce())?));
     match marked {
@@ -346,7 +346,7 @@ fn mark(engine: &dyn Engine, name: Name) -> Result<String> {
     }
 }
 
-fn nothing_verifies(engine: &dyn Engine, skipped: Vec<Skipped>) -> Error {
+fn nothing_verifies(engine: &dyn Engine, skipped: Vec<SkippedCheckpoint>) -> Error {
     let error = Error::new(ErrorKind::Damaged, "none of the run's checkpoints verifies")
         .in_object(engine.describe(""));
     match skipped.into_iter().next() {

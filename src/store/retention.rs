@@ -1,27 +1,27 @@
 //! Which checkpoints may go: one pure function. Deletes nothing and knows no engine.
 
 use super::keep::{Keep, Mode, Rule};
-use super::naming::Name;
-use super::record::State;
+use super::naming::CheckpointId;
+use super::record::CheckpointMeta;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What selecting looks at. `state` is None when the checkpoint could not be read: it is left alone.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Candidate {
-    pub name: Name,
+    pub name: CheckpointId,
     pub len: u64,
     pub pinned: bool,
     /// As damaged. `state` is None, and the policy decides all the same.
     pub marked: bool,
-    pub state: Option<Arc<State>>,
+    pub state: Option<Arc<CheckpointMeta>>,
 }
 
-/// Why each checkpoint stays: the words of [`Info::kept`](super::Info::kept).
-pub(super) type Kept = BTreeMap<Name, BTreeSet<String>>;
+/// Why each checkpoint stays: the words of [`CheckpointInfo::kept`](super::CheckpointInfo::kept).
+pub(super) type Kept = BTreeMap<CheckpointId, BTreeSet<String>>;
 
 /// A checkpoint that stays whatever the rules, and why.
-pub(super) type Spared = (Name, &'static str);
+pub(super) type Spared = (CheckpointId, &'static str);
 
 /// Why each protected checkpoint is protected; every other candidate may go. `now` in seconds since 1970.
 pub(super) fn select(keep: &Keep, candidates: &[Candidate], spared: &[Spared], now: u64) -> Kept {
@@ -43,7 +43,7 @@ pub(super) fn select(keep: &Keep, candidates: &[Candidate], spared: &[Spared], n
         }
     }
     // Newest means: the newest that can be read. An unreadable one protects nothing.
-    let readable: Vec<(&Candidate, &State)> =
+    let readable: Vec<(&Candidate, &CheckpointMeta)> =
         sorted.iter().filter_map(|candidate| Some((*candidate, &**candidate.state.as_ref()?))).collect();
     let newest = readable.last().map(|(newest, _)| *newest);
     newest.into_iter().for_each(|newest| protect(newest, "newest"));
@@ -62,7 +62,7 @@ pub(super) fn select(keep: &Keep, candidates: &[Candidate], spared: &[Spared], n
         keep.rules.iter().filter_map(|rule| if let Rule::Last(count) = rule { Some(*count) } else { None });
     let last = last.max().unwrap_or(1);
     let oldest_spared = spared.iter().map(|(name, _)| *name).min();
-    let newer = |name: Name| readable.iter().rev().take_while(|(candidate, _)| candidate.name > name).count();
+    let newer = |name: CheckpointId| readable.iter().rev().take_while(|(candidate, _)| candidate.name > name).count();
     let is_recent = |candidate: &&&Candidate| {
         let name = candidate.name;
         let is_young = Some(name) > oldest_recent || newer(name) < last;
@@ -75,7 +75,7 @@ pub(super) fn select(keep: &Keep, candidates: &[Candidate], spared: &[Spared], n
 
 fn apply(
     rule: &Rule,
-    readable: &[(&Candidate, &State)],
+    readable: &[(&Candidate, &CheckpointMeta)],
     now: u64,
     protect: &mut impl FnMut(&Candidate, &str),
 ) {
@@ -113,7 +113,7 @@ fn apply(
                 .for_each(|candidate| protect(candidate, &format!("every {every} epochs")));
         }
         Rule::YoungerThan(age) => {
-            let young = |state: &State| now.saturating_sub(state.saved_at) < age.as_secs();
+            let young = |state: &CheckpointMeta| now.saturating_sub(state.saved_at) < age.as_secs();
             readable
                 .iter()
                 .filter(|(_, state)| young(state))
@@ -132,9 +132,9 @@ fn apply(
 
 /// The checkpoints that led to the newest one, oldest first: what a restart went on from is part of it, what a rollback
 /// went back behind is not.
-fn line<'c>(readable: &[(&'c Candidate, &'c State)]) -> Vec<(&'c Candidate, &'c State)> {
+fn line<'c>(readable: &[(&'c Candidate, &'c CheckpointMeta)]) -> Vec<(&'c Candidate, &'c CheckpointMeta)> {
     let mut line = Vec::new();
-    let mut end = Name { attempt: u32::MAX, step: u64::MAX };
+    let mut end = CheckpointId { attempt: u32::MAX, step: u64::MAX };
     let attempts = readable.chunk_by(|(one, _), (other, _)| one.name.attempt == other.name.attempt);
     for of_attempt in attempts.rev() {
         let (first, state) = of_attempt[0];
@@ -143,10 +143,10 @@ fn line<'c>(readable: &[(&'c Candidate, &'c State)]) -> Vec<(&'c Candidate, &'c 
         }
         line.extend(of_attempt.iter().rev().filter(|(candidate, _)| candidate.name.step <= end.step));
         // All checkpoints of an attempt say the same. One that says nothing began from nothing.
-        let Some(start) = state.resumed_from.as_ref().and_then(|name| name.parse::<Name>().ok()) else {
+        let Some(start) = state.resumed_from.as_ref().and_then(|name| name.parse::<CheckpointId>().ok()) else {
             break;
         };
-        end = Name { attempt: start.attempt, step: end.step.min(start.step) };
+        end = CheckpointId { attempt: start.attempt, step: end.step.min(start.step) };
     }
     line.reverse();
     line
@@ -154,9 +154,9 @@ fn line<'c>(readable: &[(&'c Candidate, &'c State)]) -> Vec<(&'c Candidate, &'c 
 
 /// The first of each bucket of `every`, in the order of writing. It stays the first, because it is protected.
 fn firsts<'c>(
-    line: &[(&'c Candidate, &'c State)],
+    line: &[(&'c Candidate, &'c CheckpointMeta)],
     every: u64,
-    position: impl Fn(&Candidate, &State) -> u64,
+    position: impl Fn(&Candidate, &CheckpointMeta) -> u64,
 ) -> impl Iterator<Item = &'c Candidate> {
     let mut seen = BTreeSet::new();
     line.iter().filter_map(move |(candidate, state)| {
@@ -185,15 +185,15 @@ mod tests {
     use std::time::Duration;
 
     /// The checkpoint of a step, and what it says besides its progress.
-    fn whole(attempt: u32, step: u64, state: State) -> Candidate {
-        let state = State { progress: Progress::new(step).epoch(step / 100), ..state };
-        let (name, state) = (Name { attempt, step }, Some(Arc::new(state)));
+    fn whole(attempt: u32, step: u64, state: CheckpointMeta) -> Candidate {
+        let state = CheckpointMeta { progress: Progress::new(step).epoch(step / 100), ..state };
+        let (name, state) = (CheckpointId { attempt, step }, Some(Arc::new(state)));
         Candidate { name, len: 10, pinned: false, marked: false, state }
     }
 
     fn candidate(attempt: u32, step: u64, loss: f64) -> Candidate {
         let metrics = BTreeMap::from([("loss".to_owned(), loss)]);
-        whole(attempt, step, State { metrics, saved_at: step, ..State::default() })
+        whole(attempt, step, CheckpointMeta { metrics, saved_at: step, ..CheckpointMeta::default() })
     }
 
     /// Steps 100, 200, … 1000 with losses that are best in the middle.
@@ -211,22 +211,22 @@ mod tests {
         assert_eq!(steps(&Keep::last(3), &run), [800, 900, 1000]);
         assert_eq!(steps(&Keep::last(0), &run), [1000], "the newest always stays");
         assert_eq!(steps(&Keep::all(), &run).len(), 10);
-        assert_eq!(steps(&Keep::last(1).and_best("loss", Mode::Min, 2), &run), [500, 600, 1000]);
-        assert_eq!(steps(&Keep::last(1).and_best("loss", Mode::Max, 1), &run), [1000]);
-        assert_eq!(steps(&Keep::last(1).and_best("other", Mode::Max, 1), &run), [1000]);
-        assert_eq!(steps(&Keep::last(1).and_every_steps(400), &run), [400, 800, 1000]);
-        assert_eq!(steps(&Keep::last(1).and_every_epochs(3), &run), [300, 600, 900, 1000]);
+        assert_eq!(steps(&Keep::last(1).or(Keep::best("loss", Mode::Min, 2)), &run), [500, 600, 1000]);
+        assert_eq!(steps(&Keep::last(1).or(Keep::best("loss", Mode::Max, 1)), &run), [1000]);
+        assert_eq!(steps(&Keep::last(1).or(Keep::best("other", Mode::Max, 1)), &run), [1000]);
+        assert_eq!(steps(&Keep::last(1).or(Keep::every_steps(400)), &run), [400, 800, 1000]);
+        assert_eq!(steps(&Keep::last(1).or(Keep::every_epochs(3)), &run), [300, 600, 900, 1000]);
         let age = Duration::from_secs(250);
-        assert_eq!(steps(&Keep::last(1).and_younger_than(age), &run), [800, 900, 1000]);
+        assert_eq!(steps(&Keep::last(1).or(Keep::younger_than(age)), &run), [800, 900, 1000]);
         assert_eq!(steps(&Keep::newest_within_bytes(25), &run), [900, 1000]);
-        let both = Keep::last(2).and_every_steps(500).and_best("loss", Mode::Min, 1);
+        let both = Keep::last(2).or(Keep::every_steps(500)).or(Keep::best("loss", Mode::Min, 1));
         assert_eq!(steps(&both, &run), [500, 900, 1000]);
     }
 
     #[test]
     fn a_checkpoint_off_the_grid_stands_for_its_bucket() {
         let run: Vec<_> = [90, 130, 170, 230, 310].map(|step| candidate(1, step, 0.0)).into();
-        assert_eq!(steps(&Keep::last(1).and_every_steps(100), &run), [130, 230, 310]);
+        assert_eq!(steps(&Keep::last(1).or(Keep::every_steps(100)), &run), [130, 230, 310]);
     }
 
     #[test]
@@ -238,8 +238,8 @@ mod tests {
     }
 
     fn resumed(attempt: u32, step: u64, from: Option<(u32, u64)>) -> Candidate {
-        let resumed_from = from.map(|(attempt, step)| Name { attempt, step }.to_string());
-        whole(attempt, step, State { resumed_from, ..State::default() })
+        let resumed_from = from.map(|(attempt, step)| CheckpointId { attempt, step }.to_string());
+        whole(attempt, step, CheckpointMeta { resumed_from, ..CheckpointMeta::default() })
     }
 
     #[test]
@@ -249,14 +249,14 @@ mod tests {
             let from = run.last().map(|candidate| (candidate.name.attempt, candidate.name.step));
             run.push(resumed(life + 1, 1000 + 20 * u64::from(life), from));
         }
-        for keep in [Keep::last(1).and_every_steps(1000), Keep::last(1).and_every_epochs(10)] {
+        for keep in [Keep::last(1).or(Keep::every_steps(1000)), Keep::last(1).or(Keep::every_epochs(10))] {
             assert_eq!(steps(&keep, &run), [1000, 1780]);
         }
     }
 
     #[test]
     fn a_rollback_supersedes_the_steps_behind_it() {
-        let keep = Keep::last(1).and_every_steps(100);
+        let keep = Keep::last(1).or(Keep::every_steps(100));
         let mut run: Vec<_> = (1..=4).map(|i| resumed(1, i * 100, None)).collect();
         run.push(resumed(2, 250, Some((1, 200))));
         assert_eq!(steps(&keep, &run), [100, 200, 250], "300 and 400 are not on the way to 250");
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn metrics_that_no_checkpoint_has_are_found() {
-        let keep = Keep::last(1).and_best("loss", Mode::Min, 1).and_best("accuracy", Mode::Max, 1);
+        let keep = Keep::last(1).or(Keep::best("loss", Mode::Min, 1)).or(Keep::best("accuracy", Mode::Max, 1));
         assert_eq!(unknown_metrics(&keep, &run()), ["accuracy"]);
         assert_eq!(unknown_metrics(&Keep::all(), &run()), [""; 0]);
     }
@@ -294,7 +294,7 @@ mod tests {
         }
         assert_eq!(steps(&Keep::last(2), &run), [800, 900, 1000]);
         assert_eq!(steps(&Keep::last(3), &run), [600, 700, 800, 900, 1000]);
-        assert_eq!(steps(&Keep::last(1).and_best("loss", Mode::Min, 1), &run), [500, 900, 1000]);
+        assert_eq!(steps(&Keep::last(1).or(Keep::best("loss", Mode::Min, 1)), &run), [500, 900, 1000]);
         assert_eq!(steps(&Keep::all(), &run).len(), 10);
         assert_eq!(steps(&Keep::last(1), &run[9..]), [1000], "there is no other");
     }
@@ -311,12 +311,12 @@ mod tests {
         let mut run = run();
         run.push(candidate(2, 400, 9.0));
         let kept = select(&Keep::last(1), &run, &[], 0);
-        assert_eq!(kept.keys().copied().collect::<Vec<_>>(), [Name { attempt: 2, step: 400 }]);
+        assert_eq!(kept.keys().copied().collect::<Vec<_>>(), [CheckpointId { attempt: 2, step: 400 }]);
     }
 
     #[test]
     fn a_clock_in_the_future_protects_and_one_in_the_past_deletes_no_newest() {
-        let keep = Keep::last(0).and_younger_than(Duration::from_secs(1));
+        let keep = Keep::last(0).or(Keep::younger_than(Duration::from_secs(1)));
         assert_eq!(select(&keep, &run(), &[], 0).len(), 10);
         assert_eq!(select(&keep, &run(), &[], u64::MAX).len(), 1);
     }
@@ -328,7 +328,7 @@ mod tests {
         ) {
             let run: Vec<_> =
                 losses.iter().zip(1..).map(|(&loss, i)| candidate(1, i * 70, f64::from(loss))).collect();
-            let keep = Keep::last(last).and_best("loss", Mode::Min, best).and_every_steps(every);
+            let keep = Keep::last(last).or(Keep::best("loss", Mode::Min, best)).or(Keep::every_steps(every));
             let first = select(&keep, &run, &[], 0);
             let left: Vec<_> = run.iter().filter(|c| first.contains_key(&c.name)).cloned().collect();
             prop_assert_eq!(&select(&keep, &left, &[], 0), &first);

@@ -5,8 +5,8 @@ use super::clock::{Timer, seconds_since_1970};
 use super::core::Core;
 use super::cost::Stall;
 use super::deletion::{self, By};
-use super::naming::Name;
-use super::record::{SAVE, SaveRecord, State};
+use super::naming::CheckpointId;
+use super::record::{SAVE, SaveRecord, CheckpointMeta};
 use super::retention::{self, Candidate, Kept, Spared};
 use crate::deadline::CallDeadline;
 use crate::engine::CommitError;
@@ -26,16 +26,16 @@ const AFTERWARDS: Duration = Duration::from_secs(5);
 #[non_exhaustive]
 pub struct Saved {
     /// Attempt and step.
-    pub name: Name,
+    pub name: CheckpointId,
     /// Length of the checkpoint in bytes.
     pub len: u64,
     /// Where the time went, rotation left out.
     pub timings: Timings,
     /// Checkpoints that rotation deleted.
-    pub deleted: Vec<Name>,
+    pub deleted: Vec<CheckpointId>,
     /// Checkpoints that rotation should have deleted and could not. The save is durable all the same, and the next one
     /// tries again.
-    pub not_deleted: Vec<(Name, Error)>,
+    pub not_deleted: Vec<(CheckpointId, Error)>,
     /// Why rotation did not run at all, if it did not.
     pub rotation_error: Option<Error>,
     /// What is wrong and did not keep this checkpoint from being saved, in words for a log.
@@ -60,12 +60,12 @@ impl Core {
 
     /// Commits, then rotates. An error says which step it was.
     pub(super) fn save_because(&self, snapshot: &Snapshot<'_>, why: &str, stall: &Stall) -> Result<Saved> {
-        let name = Name { attempt: self.attempt.number, step: progress_of(snapshot)?.step };
+        let name = CheckpointId { attempt: self.attempt.number, step: progress_of(snapshot)?.step };
         self.timed(|| self.save_as(name, snapshot, why, stall))
             .map_err(|error| error.in_save_of_step(name.step))
     }
 
-    fn save_as(&self, name: Name, snapshot: &Snapshot<'_>, why: &str, stall: &Stall) -> Result<Saved> {
+    fn save_as(&self, name: CheckpointId, snapshot: &Snapshot<'_>, why: &str, stall: &Stall) -> Result<Saved> {
         let _one_at_a_time = lock(&self.saving);
         self.check_order(name)?;
         let committing = Timer::start();
@@ -109,7 +109,7 @@ impl Core {
     ///
     /// The same look tells what rotation chooses from: nothing in a run that keeps everything, which would list all it has
     /// for each save.
-    fn look_behind_the_commit(&self, saved: Name) -> Result<Vec<Candidate>> {
+    fn look_behind_the_commit(&self, saved: CheckpointId) -> Result<Vec<Candidate>> {
         match self.settings.keep.is_all() {
             true => self.attempt.check_by_number(self.reader.engine()).map(|()| vec![]),
             false => self.reader.candidates_of(&self.attempt, saved),
@@ -118,7 +118,7 @@ impl Core {
 
     /// A checkpoint's name says where it stands in the run: one that would not be the newest, or that follows on nothing
     /// although there is a run, is a mistake, and rotation would act on it.
-    fn check_order(&self, name: Name) -> Result<()> {
+    fn check_order(&self, name: CheckpointId) -> Result<()> {
         let here = self.reader.engine().describe("");
         if !self.has_begun() {
             return Err(Error::invalid("the run has checkpoints, and this store has not resumed from any")
@@ -148,7 +148,7 @@ impl Core {
         }
     }
 
-    fn commit(&self, snapshot: &Snapshot<'_>, name: Name, why: &str) -> Result<Written> {
+    fn commit(&self, snapshot: &Snapshot<'_>, name: CheckpointId, why: &str) -> Result<Written> {
         let record = SaveRecord {
             attempt: name.attempt,
             step: name.step,
@@ -171,10 +171,10 @@ impl Core {
             outcome => outcome.map_err(Error::from),
         }
         .map_err(|error| error.in_object(self.reader.engine().describe(&name.key())))
-        .inspect(|_| self.reader.remember(name, State::of_saved(record, snapshot)))
+        .inspect(|_| self.reader.remember(name, CheckpointMeta::of_saved(record, snapshot)))
     }
 
-    fn upload(&self, plan: &Plan<'_, '_>, name: Name) -> Result<Written, CommitError> {
+    fn upload(&self, plan: &Plan<'_, '_>, name: CheckpointId) -> Result<Written, CommitError> {
         let started = Instant::now();
         let engine = self.reader.engine();
         let write = || {
@@ -205,7 +205,7 @@ impl Core {
         let _deleting = lock(&self.deleting);
         let kept = self.select(candidates, &[(saved.name, "newest")]);
         let names = candidates.iter().map(|candidate| candidate.name);
-        let going: Vec<Name> = names.filter(|name| !kept.contains_key(name)).collect();
+        let going: Vec<CheckpointId> = names.filter(|name| !kept.contains_key(name)).collect();
         self.warn_of_metrics(candidates, saved, !going.is_empty());
         let done = deletion::delete(self.reader.engine(), By::Writer(&self.attempt), &going)?;
         (saved.deleted, saved.not_deleted) = (done.deleted, done.failed);
@@ -247,7 +247,7 @@ impl Core {
 
 /// The progress, which every checkpoint of a store must have: it is its name.
 pub(super) fn progress_of(snapshot: &Snapshot<'_>) -> Result<Progress> {
-    snapshot.get_progress().ok_or_else(|| {
+    snapshot.saved_progress().ok_or_else(|| {
         Error::invalid("the snapshot does not say how far training is")
             .help("call snapshot.progress(Progress::new(completed_steps))")
     })

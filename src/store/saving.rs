@@ -4,9 +4,9 @@
 use super::background::panicked;
 use super::clock::Timer;
 use super::cost::Stall;
-use super::pending::Pending;
+use super::pending::PendingSave;
 use super::save::{self, Saved};
-use super::schedule::Why;
+use super::schedule::SaveReason;
 use super::{Store, priority};
 use crate::error::{Error, Result};
 use crate::snapshot::{Progress, Snapshot};
@@ -15,7 +15,7 @@ use std::time::Instant;
 
 impl Store {
     /// Whether to save now, and why. Cheap: no file is touched. None in a forked child.
-    pub fn due(&self, progress: &Progress) -> Option<Why> {
+    pub fn due(&self, progress: &Progress) -> Option<SaveReason> {
         self.is_here().then(|| self.core.lock_schedule().due(*progress, Instant::now())).flatten()
     }
 
@@ -40,8 +40,8 @@ impl Store {
     /// So a loop that asks both loses nothing:
     ///
     /// ```no_run
-    /// # use tensorkeep::{Every, Progress, Settings, Snapshot, Store, engine::Memory};
-    /// # let store = Store::open(Memory::new(), Settings::new().save(Every::steps(100).or_on_signal()))?;
+    /// # use tensorkeep::{Every, Progress, StoreOptions, Snapshot, Store, engine::Memory};
+    /// # let store = Store::open(Memory::new(), StoreOptions::new().save(Every::steps(100).or_on_signal()))?;
     /// # let (mut step, snapshot) = (0, |_: Progress| Snapshot::new());
     /// loop {
     ///     step += 1; // train
@@ -91,8 +91,8 @@ impl Store {
     /// them: `work` can read, and whatever would change them does not compile.
     ///
     /// ```compile_fail
-    /// # use tensorkeep::{Progress, Settings, Snapshot, Store, engine::Memory};
-    /// # let store = Store::open(Memory::new(), Settings::new())?;
+    /// # use tensorkeep::{Progress, StoreOptions, Snapshot, Store, engine::Memory};
+    /// # let store = Store::open(Memory::new(), StoreOptions::new())?;
     /// let mut weights = vec![0.5_f32; 100];
     /// let mut snapshot = Snapshot::new();
     /// snapshot.tensor("weights", &weights)?.progress(Progress::new(1));
@@ -143,13 +143,13 @@ impl Store {
     /// [`WhenFull::Skip`](super::WhenFull::Skip) is set.
     ///
     /// When an earlier save in the background or a promotion has failed and no call has told it, this one hands its save
-    /// over all the same and tells it in [`Pending::earlier_error`].
+    /// over all the same and tells it in [`PendingSave::earlier_error`].
     ///
     /// # Errors
-    /// An earlier failure that was told by a [`Pending`] which was dropped without a look at it: the save of this call is on
+    /// An earlier failure that was told by a [`PendingSave`] which was dropped without a look at it: the save of this call is on
     /// its way all the same, and its own failure would be told by a later call. `Busy`; `Io` when no thread can be had;
     /// `Fenced` when the remote tier has a newer writer; `Invalid` in a forked child.
-    pub fn save_async(&self, snapshot: Snapshot<'static>) -> Result<Option<Pending>> {
+    pub fn save_async(&self, snapshot: Snapshot<'static>) -> Result<Option<PendingSave>> {
         self.check(&snapshot)?;
         self.background.submit(|| Ok(snapshot))
     }
@@ -159,7 +159,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::save_async`]; `LimitExceeded` when there is no memory for the copy.
-    pub fn stage(&self, snapshot: &Snapshot<'_>) -> Result<Option<Pending>> {
+    pub fn stage(&self, snapshot: &Snapshot<'_>) -> Result<Option<PendingSave>> {
         self.check(snapshot)?;
         self.background.submit(|| self.staging.copy(snapshot))
     }

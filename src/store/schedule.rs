@@ -26,7 +26,7 @@ enum Rule {
 }
 
 impl Every {
-    /// Never by itself; `save` still saves. The default of [`Settings`](super::Settings).
+    /// Never by itself; `save` still saves. The default of [`StoreOptions`](super::StoreOptions).
     pub fn never() -> Self {
         Self::default()
     }
@@ -137,7 +137,7 @@ impl Every {
 /// Why a save is due; recorded with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Why {
+pub enum SaveReason {
     /// A number of steps.
     Steps(u64),
     /// A number of epochs.
@@ -152,7 +152,7 @@ pub enum Why {
     Again,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for SaveReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Steps(steps) => write!(f, "every {steps} steps"),
@@ -181,7 +181,7 @@ pub(super) struct Schedule {
     in_flight: Vec<InFlight>,
     newest: u64,
     /// Why the save that comes now was due.
-    pending: Option<Why>,
+    pending: Option<SaveReason>,
     /// The newest save that was handed over failed.
     failed: bool,
     /// The progress that [`due`](Self::due) was last asked about.
@@ -260,10 +260,10 @@ impl Schedule {
         }
     }
 
-    pub(super) fn due(&mut self, progress: Progress, now: Instant) -> Option<Why> {
+    pub(super) fn due(&mut self, progress: Progress, now: Instant) -> Option<SaveReason> {
         self.seen = Some(progress);
         self.pending = if self.failed {
-            Some(Why::Again)
+            Some(SaveReason::Again)
         } else if self.has_nothing_new(progress) {
             if let Some(signals) = &mut self.signals {
                 signals.answer(signals.asked());
@@ -282,22 +282,22 @@ impl Schedule {
         progress == self.last || (progress.step == self.last.step && !counts_epochs_alone)
     }
 
-    fn rule_due(&self, rule: &Rule, progress: Progress, now: Instant) -> Option<Why> {
+    fn rule_due(&self, rule: &Rule, progress: Progress, now: Instant) -> Option<SaveReason> {
         let crossed = |now: u64, last: u64, every: u64| now / every > last / every;
         let due = match rule {
-            Rule::Steps(every) if crossed(progress.step, self.last.step, *every) => Why::Steps(*every),
-            Rule::Epochs(every) if crossed(progress.epoch, self.last.epoch, *every) => Why::Epochs(*every),
+            Rule::Steps(every) if crossed(progress.step, self.last.step, *every) => SaveReason::Steps(*every),
+            Rule::Epochs(every) if crossed(progress.epoch, self.last.epoch, *every) => SaveReason::Epochs(*every),
             Rule::Interval(interval) if now.saturating_duration_since(self.last_at) >= *interval => {
-                Why::Interval(*interval)
+                SaveReason::Interval(*interval)
             }
             Rule::StopOn(_) | Rule::SaveOn(_) if self.signals.as_ref().is_some_and(Signals::wants_save) => {
-                Why::Signal
+                SaveReason::Signal
             }
             Rule::Best(metric, mode) => {
                 let value = *self.observed.get(metric)?;
                 let in_flight = self.in_flight.iter().filter_map(|save| save.metrics.get(metric));
                 let mut saved = self.best.get(metric).into_iter().chain(in_flight);
-                saved.all(|&saved| mode.is_better(value, saved)).then(|| Why::Best(metric.clone()))?
+                saved.all(|&saved| mode.is_better(value, saved)).then(|| SaveReason::Best(metric.clone()))?
             }
             _ => return None,
         };
@@ -306,7 +306,7 @@ impl Schedule {
 
     /// A save begins.
     pub(super) fn begin(&self) -> Begun {
-        let why = self.pending.as_ref().map_or_else(|| "asked".to_owned(), Why::to_string);
+        let why = self.pending.as_ref().map_or_else(|| "asked".to_owned(), SaveReason::to_string);
         Begun { why, asked: self.asked() }
     }
 

@@ -4,27 +4,27 @@ use super::{Every, Keep, WhenFull, priority};
 use crate::checkpoint::OpenOptions;
 use crate::codec::Codec;
 use crate::deadline::CallDeadline;
-use crate::engine::{Engine, Unchanging};
+use crate::engine::{Engine, MmapPromise};
 use crate::error::{Error, ErrorKind, Result};
 use crate::writer::WriteOptions;
 use std::time::Duration;
 
 /// How a store works: plain data.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct StoreOptions {
     pub(super) every: Every,
     pub(super) keep: Keep,
     pub(super) keep_remote: Option<Keep>,
     pub(super) write: WriteOptions,
     pub(super) open: OpenOptions,
-    pub(super) map: Option<Unchanging>,
+    pub(super) map: Option<MmapPromise>,
     pub(super) in_flight: (usize, WhenFull),
     pub(super) background_nice: u8,
     pub(super) remote_timeout: Duration,
     pub(super) deadline: Duration,
 }
 
-impl Default for Settings {
+impl Default for StoreOptions {
     fn default() -> Self {
         let (write, open) = Default::default();
         Self {
@@ -42,7 +42,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl StoreOptions {
     /// Saves when asked, keeps everything.
     pub fn new() -> Self {
         Self::default()
@@ -59,7 +59,7 @@ impl Settings {
     }
 
     /// What rotation protects in the remote tier of [`Store::open_tiered`](super::Store::open_tiered), and thereby
-    /// what is promoted there; without it the same as [`Settings::keep`].
+    /// what is promoted there; without it the same as [`StoreOptions::keep`].
     pub fn keep_remote(self, keep: Keep) -> Self {
         Self { keep_remote: Some(keep), ..self }
     }
@@ -108,7 +108,7 @@ impl Settings {
     }
 
     /// Checkpoints are mapped, under the promise that nobody changes the run's files in place.
-    pub fn map(self, promise: Unchanging) -> Self {
+    pub fn map(self, promise: MmapPromise) -> Self {
         Self { map: Some(promise), ..self }
     }
 
@@ -117,7 +117,7 @@ impl Settings {
         let deadline = CallDeadline::after(self.deadline);
         deadline.enter(call).map_err(|error| match error.kind() {
             ErrorKind::Io if deadline.left().is_zero() => {
-                error.help("Settings::deadline says how long a call may wait for the storage")
+                error.help("StoreOptions::deadline says how long a call may wait for the storage")
             }
             _ => error,
         })

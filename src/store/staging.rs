@@ -3,7 +3,7 @@
 
 use crate::buffer::{ALIGN, Buffer};
 use crate::error::{Error, Result};
-use crate::snapshot::{Drawn, IntoSource, Snapshot};
+use crate::snapshot::{Drawn, IntoTensorSource, Snapshot};
 use crate::tensor::{SharedBytes, Tensor, part_of};
 use std::sync::{Arc, Mutex, PoisonError};
 

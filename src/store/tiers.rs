@@ -14,9 +14,11 @@ pub(super) use promote::Promoter;
 pub(super) use remote::Remote;
 
 use super::catalog::Reader;
-use super::naming::Name;
-use super::{Settings, Store};
+use super::naming::CheckpointId;
+use super::{StoreOptions, Store};
+#[cfg(feature = "testing")]
 use crate::engine::Engine;
+use crate::engine::IntoEngine;
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,13 +34,13 @@ pub enum Tier {
 
 impl Store {
     /// Opens a run whose checkpoints are saved to `local` and promoted to `remote` in the background: a fast disk, and a
-    /// store that survives the machine. [`Store::wait_for`] tells when they are there; [`Settings::keep_remote`] is the
+    /// store that survives the machine. [`Store::wait_for`] tells when they are there; [`StoreOptions::keep_remote`] is the
     /// remote tier's retention.
     ///
     /// ```
-    /// # use tensorkeep::{Keep, Progress, Settings, Snapshot, Store, Tier, engine::Memory};
+    /// # use tensorkeep::{Keep, Progress, StoreOptions, Snapshot, Store, Tier, engine::Memory};
     /// # let (disk, bucket) = (Memory::new(), Memory::new());
-    /// let settings = Settings::new().keep(Keep::last(2)).keep_remote(Keep::last(10));
+    /// let settings = StoreOptions::new().keep(Keep::last(2)).keep_remote(Keep::last(10));
     /// let store = Store::open_tiered(disk, bucket, settings)?;
     /// let resumed = store.resume()?; // the newest that verifies, from either
     /// # let mut snapshot = Snapshot::new();
@@ -53,9 +55,9 @@ impl Store {
     ///   goes on where the lost one was.
     /// * What was not promoted when a process ended is promoted by the next one.
     /// * A promotion that fails is told by the next call, once, as [`ErrorKind::NotPromoted`]: by a save in its
-    ///   [`Saved::earlier_error`](super::Saved::earlier_error) or [`Pending::earlier_error`](super::Pending::earlier_error).
+    ///   [`Saved::earlier_error`](super::Saved::earlier_error) or [`PendingSave::earlier_error`](super::PendingSave::earlier_error).
     ///   Everything saved is durable in the local tier, and the next save, or [`Store::wait_for`], tries again.
-    /// * When the remote tier cannot be reached, or does not answer within [`Settings::remote_timeout`], a run with local
+    /// * When the remote tier cannot be reached, or does not answer within [`StoreOptions::remote_timeout`], a run with local
     ///   checkpoints goes on with them, and says so on stderr and in
     ///   [`Resumed::remote_error`](super::Resumed::remote_error).
     /// * The attempt is taken in both tiers and is newer than all in either. Whoever opens the run after this, from
@@ -66,11 +68,11 @@ impl Store {
     /// As [`Store::open`], of both; and what `remote` says when it cannot be reached and there is no local checkpoint:
     /// whether there is a run to resume is not known then.
     pub fn open_tiered(
-        local: impl Engine + 'static,
-        remote: impl Engine + 'static,
-        settings: Settings,
+        local: impl IntoEngine,
+        remote: impl IntoEngine,
+        options: StoreOptions,
     ) -> Result<Self> {
-        let mut store = Self::open_on(Arc::new(local), Some(Arc::new(remote)), settings)?;
+        let mut store = Self::open_on(local.into_engine()?, Some(remote.into_engine()?), options)?;
         store.promoter = Promoter::start(Arc::clone(&store.core))?;
         Ok(store)
     }
@@ -80,7 +82,7 @@ impl Store {
     pub(crate) fn open_tiered_without_promoter(
         local: Arc<dyn Engine>,
         remote: Arc<dyn Engine>,
-        settings: Settings,
+        settings: StoreOptions,
     ) -> Result<Self> {
         Self::open_on(local, Some(remote), settings)
     }
@@ -95,7 +97,7 @@ impl Store {
 
     /// Whether deleting a checkpoint would wait for the thread now. Then the thread has been told that it does.
     #[cfg(feature = "testing")]
-    pub(crate) fn would_wait_to_delete(&self, name: Name) -> bool {
+    pub(crate) fn would_wait_to_delete(&self, name: CheckpointId) -> bool {
         let Some(remote) = &self.core.remote else { return false };
         let is_promoting = remote.upward.ask_to_stop(name);
         is_promoting || remote.deleting.try_lock().is_err() || self.core.deleting.try_lock().is_err()
@@ -150,7 +152,7 @@ impl Store {
     ///
     /// # Errors
     /// Whatever listing the local tier says.
-    pub fn unpromoted(&self) -> Result<Vec<Name>> {
+    pub fn unpromoted(&self) -> Result<Vec<CheckpointId>> {
         let remote = self.core.remote.as_ref();
         remote.map_or(Ok(vec![]), |remote| Ok(remote.unpromoted(&self.core, &self.core.reader.candidates()?)))
     }

@@ -5,7 +5,7 @@ use crate::checkpoint::Checkpoint;
 use crate::engine::Engine;
 use crate::error::{ErrorKind, Result};
 use crate::snapshot::{Progress, Snapshot};
-use crate::store::{Every, Keep, Mode, Name, Saved, Settings, Store, Why};
+use crate::store::{Every, Keep, Mode, CheckpointId, Saved, StoreOptions, Store, SaveReason};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -38,8 +38,8 @@ pub fn run(mut make: impl FnMut() -> Arc<dyn Engine>) {
     }
 }
 
-fn open(engine: &Arc<dyn Engine>, settings: Settings) -> Store {
-    Store::open_shared(Arc::clone(engine), settings).unwrap()
+fn open(engine: &Arc<dyn Engine>, settings: StoreOptions) -> Store {
+    Store::open(Arc::clone(engine), settings).unwrap()
 }
 
 fn save(store: &Store, step: u64, loss: f64) -> Result<Saved> {
@@ -60,12 +60,12 @@ fn weight(checkpoint: &Checkpoint) -> f32 {
 
 // P10
 fn progress(engine: &Arc<dyn Engine>) {
-    let store = open(engine, Settings::new());
+    let store = open(engine, StoreOptions::new());
     let fresh = store.resume().unwrap();
     assert_eq!((fresh.next_step(), fresh.checkpoint.is_none()), (0, true));
     save(&store, 7, 0.5).unwrap();
     store.close().unwrap();
-    let store = open(engine, Settings::new());
+    let store = open(engine, StoreOptions::new());
     let resumed = store.resume().unwrap();
     assert_eq!(resumed.next_step(), 7, "seven updates are completed: the next is number 7, counted from 0");
     assert_eq!(weight(&resumed.checkpoint.unwrap()), 7.0);
@@ -74,23 +74,23 @@ fn progress(engine: &Arc<dyn Engine>) {
 
 // P4
 fn never_twice(engine: &Arc<dyn Engine>) {
-    let store = open(engine, Settings::new());
+    let store = open(engine, StoreOptions::new());
     save(&store, 1, 0.5).unwrap();
     assert_eq!(save(&store, 1, 0.4).unwrap_err().kind(), ErrorKind::AlreadyExists);
     store.close().unwrap();
-    let store = open(engine, Settings::new());
+    let store = open(engine, StoreOptions::new());
     // Forgetting to resume would begin the run anew and rotate all of it away.
     assert_eq!(save(&store, 1, 0.3).unwrap_err().kind(), ErrorKind::Invalid);
     store.start_over();
     let again = save(&store, 1, 0.3).unwrap();
-    assert_eq!(again.name, Name { attempt: 2, step: 1 });
+    assert_eq!(again.name, CheckpointId { attempt: 2, step: 1 });
     assert_eq!(steps(&store), [1, 1]);
     assert_eq!(store.latest().unwrap().unwrap().metrics().unwrap()["loss"], 0.3);
 }
 
 // P3
 fn in_order(engine: &Arc<dyn Engine>) {
-    let store = open(engine, Settings::new().keep(Keep::last(2)));
+    let store = open(engine, StoreOptions::new().keep(Keep::last(2)));
     for step in [100, 200, 300] {
         save(&store, step, 0.5).unwrap();
     }
@@ -109,8 +109,8 @@ fn in_order(engine: &Arc<dyn Engine>) {
 
 // P3
 fn rotation(engine: &Arc<dyn Engine>) {
-    let keep = Keep::last(2).and_best("loss", Mode::Min, 1).and_every_steps(500);
-    let store = open(engine, Settings::new().keep(keep.clone()));
+    let keep = Keep::last(2).or(Keep::best("loss", Mode::Min, 1)).or(Keep::every_steps(500));
+    let store = open(engine, StoreOptions::new().keep(keep.clone()));
     for (step, loss) in [(100, 5.0), (200, 1.0), (300, 4.0), (400, 3.0), (500, 3.0), (600, 3.0)] {
         save(&store, step, loss).unwrap();
     }
@@ -122,12 +122,12 @@ fn rotation(engine: &Arc<dyn Engine>) {
     assert_eq!(steps(&store), [200, 500, 700, 800]);
     store.close().unwrap();
     // The policy's memory is in the checkpoints: a restart forgets nothing.
-    let store = open(engine, Settings::new().keep(Keep::last(1)));
+    let store = open(engine, StoreOptions::new().keep(Keep::last(1)));
     store.resume_at(500).unwrap();
     save(&store, 600, 9.0).unwrap();
     assert_eq!(steps(&store), [200, 500, 600], "pinned, resumed from, newest");
     let kept = store.kept().unwrap();
-    assert_eq!(kept[&Name { attempt: 1, step: 500 }].iter().next().unwrap(), "resumed from");
+    assert_eq!(kept[&CheckpointId { attempt: 1, step: 500 }].iter().next().unwrap(), "resumed from");
     store.unpin(200).unwrap();
     save(&store, 700, 9.0).unwrap();
     assert_eq!(steps(&store), [500, 700]);
@@ -135,9 +135,9 @@ fn rotation(engine: &Arc<dyn Engine>) {
 
 // P9
 fn second_writer(engine: &Arc<dyn Engine>) {
-    let first = open(engine, Settings::new());
+    let first = open(engine, StoreOptions::new());
     save(&first, 1, 0.5).unwrap();
-    let second = Store::open_shared(Arc::clone(engine), Settings::new());
+    let second = Store::open(Arc::clone(engine), StoreOptions::new());
     if engine.caps().lock {
         let error = second.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Locked);
@@ -150,12 +150,12 @@ fn second_writer(engine: &Arc<dyn Engine>) {
         assert_eq!(save(&first, 3, 0.5).unwrap_err().kind(), ErrorKind::Fenced);
     }
     drop(first);
-    assert_eq!(open(engine, Settings::new()).attempt(), if engine.caps().lock { 2 } else { 3 });
+    assert_eq!(open(engine, StoreOptions::new()).attempt(), if engine.caps().lock { 2 } else { 3 });
 }
 
 // P9
 fn zombie(engine: &Arc<dyn Engine>) {
-    let zombie = open(engine, Settings::new().keep(Keep::last(1)));
+    let zombie = open(engine, StoreOptions::new().keep(Keep::last(1)));
     save(&zombie, 100, 0.5).unwrap();
     // What a stolen lock or a network partition does: a newer attempt is there while the old writer lives.
     engine.create("attempts/0002", None).unwrap().commit([2; 16]).unwrap();
@@ -167,7 +167,7 @@ fn zombie(engine: &Arc<dyn Engine>) {
 
 // P6
 fn reader_beside(engine: &Arc<dyn Engine>) {
-    let store = open(engine, Settings::new().keep(Keep::last(2)));
+    let store = open(engine, StoreOptions::new().keep(Keep::last(2)));
     let reader = store.reader();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -195,7 +195,7 @@ fn reader_beside(engine: &Arc<dyn Engine>) {
 
 fn schedules(engine: &Arc<dyn Engine>) {
     let every = Every::steps(10).or(Every::interval(Duration::from_secs(3600))).or_on_best("loss", Mode::Min);
-    let store = open(engine, Settings::new().save(every));
+    let store = open(engine, StoreOptions::new().save(every));
     let mut saved = Vec::new();
     for step in 1..=25 {
         store.observe("loss", if step == 13 { 0.1 } else { 1.0 });
@@ -204,8 +204,8 @@ fn schedules(engine: &Arc<dyn Engine>) {
             saved.push((step, why));
         }
     }
-    let best = Why::Best("loss".to_owned());
-    assert_eq!(saved, [(1, best.clone()), (10, Why::Steps(10)), (13, best), (20, Why::Steps(10))]);
+    let best = SaveReason::Best("loss".to_owned());
+    assert_eq!(saved, [(1, best.clone()), (10, SaveReason::Steps(10)), (13, best), (20, SaveReason::Steps(10))]);
     let whys: Vec<String> = store.list().unwrap().into_iter().map(|info| info.state.unwrap().why).collect();
     assert_eq!(whys, ["best loss", "every 10 steps", "best loss", "every 10 steps"]);
     let best = store.best("loss", Mode::Min).unwrap().unwrap();
@@ -213,13 +213,13 @@ fn schedules(engine: &Arc<dyn Engine>) {
 }
 
 fn finding(engine: &Arc<dyn Engine>) {
-    let store = open(engine, Settings::new());
-    let error = store.open_step(5).unwrap_err();
+    let store = open(engine, StoreOptions::new());
+    let error = store.checkpoint(5).unwrap_err();
     assert!(error.to_string().contains("no checkpoints yet"), "{error}");
     save(&store, 100, 0.5).unwrap();
     assert!(store.delete(100).unwrap_err().to_string().contains("only checkpoint"));
     save(&store, 200, 0.5).unwrap();
-    let error = store.open_step(150).unwrap_err();
+    let error = store.checkpoint(150).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("[100, 200]"), "{error}");
     store.pin(100).unwrap();
@@ -235,7 +235,7 @@ fn large(engine: &Arc<dyn Engine>) {
     let value = |i: u64| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32;
     let (a, b): (Vec<f32>, Vec<f32>) =
         ((0..3_000_000).map(value).collect(), (7..2_000_007).map(value).collect());
-    let store = open(engine, Settings::new().keep(Keep::last(1)));
+    let store = open(engine, StoreOptions::new().keep(Keep::last(1)));
     for step in [1, 2] {
         let mut snapshot = Snapshot::new();
         snapshot.tensor("a", &a[..]).unwrap().tensor("b", &b[..]).unwrap();
@@ -245,7 +245,7 @@ fn large(engine: &Arc<dyn Engine>) {
     let infos = store.list().unwrap();
     assert_eq!(steps(&store), [2]);
     let checkpoint = store.resume().unwrap().checkpoint.unwrap();
-    assert_eq!(infos[0].len, checkpoint.len_bytes());
+    assert_eq!(infos[0].len, checkpoint.byte_len());
     for (name, expected) in [("a", &a), ("b", &b)] {
         assert!(*checkpoint.tensor(name).unwrap().elements::<f32>().unwrap() == expected[..], "{name}");
     }

@@ -4,7 +4,7 @@
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::snapshot::{Drawn, Fill, Record, Source};
+use crate::snapshot::{Drawn, Fill, Record, TensorSource};
 use crate::tensor::Tensor;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, btree_map};
@@ -76,7 +76,7 @@ pub(super) struct Start<'s> {
 
 /// Cuts tensors, then records, into chunks; draws deferred tensors one at a time.
 pub(super) struct Jobs<'s, 'a> {
-    tensors: std::slice::Iter<'s, (&'s str, &'s Source<'a>)>,
+    tensors: std::slice::Iter<'s, (&'s str, &'s TensorSource<'a>)>,
     records: btree_map::Iter<'s, &'s str, Cow<'s, Record<'a>>>,
     chunk_log2: u8,
     /// Whether tensors that are lent may change.
@@ -96,7 +96,7 @@ struct Current<'s> {
 
 impl<'s, 'a: 's> Jobs<'s, 'a> {
     pub(super) fn new(
-        tensors: &'s [(&'s str, &'s Source<'a>)],
+        tensors: &'s [(&'s str, &'s TensorSource<'a>)],
         records: &'s BTreeMap<&'s str, Cow<'s, Record<'a>>>,
         chunk_log2: u8,
         volatile: bool,
@@ -116,7 +116,7 @@ impl<'s, 'a: 's> Jobs<'s, 'a> {
         let len = record.len();
         let bytes = match &**record {
             Record::Here(bytes) => Bytes::Borrowed(bytes),
-            Record::Deferred(record) => {
+            Record::Lazy(record) => {
                 let bytes = record.draw().map_err(|error| error.in_record(*name))?;
                 Bytes::Held(Arc::new(Tensor::owned(Dtype::Opaque, &[len], bytes)?))
             }
@@ -126,7 +126,7 @@ impl<'s, 'a: 's> Jobs<'s, 'a> {
     }
 }
 
-fn bytes_of<'s, 'a: 's>(source: &'s Source<'a>) -> Result<Bytes<'s>> {
+fn bytes_of<'s, 'a: 's>(source: &'s TensorSource<'a>) -> Result<Bytes<'s>> {
     if let Some(bytes) = source.borrowed() {
         return Ok(Bytes::Borrowed(bytes));
     }

@@ -13,7 +13,7 @@ use crate::format::index::{self, SECTION_ALIASES, SECTION_RECORDS, SECTION_TENSO
 use crate::format::limits::Limits;
 use crate::format::{self, crc32, extent_align};
 use crate::pipeline::{self, Output};
-use crate::snapshot::{Record, Snapshot, Source};
+use crate::snapshot::{Record, Snapshot, TensorSource};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ const ENCODED_HERE: usize = 16 << 10;
 
 /// Names, order and ties of one file, within the limits. Everything is decided here; the rest only follows.
 pub(crate) struct Plan<'s, 'a> {
-    tensors: Vec<(&'s str, &'s Source<'a>)>,
+    tensors: Vec<(&'s str, &'s TensorSource<'a>)>,
     records: BTreeMap<&'s str, Cow<'s, Record<'a>>>,
     aliases: Aliases,
     /// Whether tensors that are lent may change.
@@ -52,7 +52,7 @@ impl<'s, 'a> Plan<'s, 'a> {
         options.check()?;
         let mut records = snapshot.encoded_records()?;
         records.extend(extra.iter().map(|(name, bytes)| (*name, Cow::Owned(Record::Here(bytes.clone())))));
-        let mut tensors: Vec<(&str, &Source<'a>)> = Vec::with_capacity(snapshot.tensors.len());
+        let mut tensors: Vec<(&str, &TensorSource<'a>)> = Vec::with_capacity(snapshot.tensors.len());
         let mut aliases = Aliases::new();
         // The place of each tensor in the file, or of the one that it is tied to.
         let mut places = Vec::with_capacity(snapshot.tensors.len());

@@ -44,7 +44,7 @@ pub fn open(bytes: &[u8], mapped: bool) -> Result<Checkpoint> {
 
 pub fn open_with(bytes: &[u8], mapped: bool, options: OpenOptions) -> Result<Checkpoint> {
     let blob = InMemory { bytes: Buffer::copy_of(bytes)?, mapped };
-    Checkpoint::from_blob(Arc::new(blob), "memory", options)
+    options.open_blob(Arc::new(blob), "memory")
 }
 
 /// Elements that no codec takes for noise or for constants.

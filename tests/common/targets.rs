@@ -212,7 +212,7 @@ pub fn roundtrip(input: &[u8]) {
         assert_eq!(&checkpoint.record::<Record>(name).unwrap(), value);
     }
     assert_eq!(checkpoint.metrics().unwrap(), *snapshot.get_metrics());
-    assert_eq!(checkpoint.progress().unwrap(), snapshot.get_progress());
+    assert_eq!(checkpoint.progress().unwrap(), snapshot.saved_progress());
     checkpoint.verify().unwrap();
 }
 

@@ -4,14 +4,14 @@ use crate::common::TempFolder;
 use crate::gated::Gated;
 use crate::{open, process, save, steps};
 use std::path::Path;
-use tensorkeep::{ErrorKind, Keep, Mode, Progress, Settings, Snapshot, Store, WhenFull};
+use tensorkeep::{ErrorKind, Keep, Mode, Progress, StoreOptions, Snapshot, Store, WhenFull};
 
 /// Orbax with a best_fn and max_to_keep=1: newer checkpoints are deleted as soon as they are written, and resuming goes
 /// back to step 0. Here: the newest is never collected, whatever the policy.
 #[test]
 fn p6_the_newest_stays_also_when_only_the_best_are_kept() {
     let folder = TempFolder::new("p6");
-    let best_only = || Keep::default().and_best("loss", Mode::Min, 1);
+    let best_only = || Keep::default().or(Keep::best("loss", Mode::Min, 1));
     let store = open(folder.path(), best_only());
     for (step, loss) in [(1, 0.1), (2, 0.2), (3, 0.3)] {
         save(&store, step, loss).unwrap();
@@ -33,7 +33,7 @@ fn snapshot(weights: &[f32], step: u64) -> Snapshot<'_> {
 #[test]
 fn p7_the_run_is_never_empty_while_a_save_is_queued() {
     let engine = Gated::default();
-    let settings = Settings::new().keep(Keep::last(1)).in_flight(2, WhenFull::Wait);
+    let settings = StoreOptions::new().keep(Keep::last(1)).in_flight(2, WhenFull::Wait);
     let store = Store::open(engine.clone(), settings).unwrap();
     store.save(&snapshot(&[1.0], 1)).unwrap();
     engine.set(|gate| gate.closed = true);
@@ -55,7 +55,7 @@ fn memory(line: &str) -> usize {
 
 pub fn saves_five_times_on_a_slow_disk(places: usize) {
     let engine = Gated::default();
-    let store = Store::open(engine.clone(), Settings::new().in_flight(places, WhenFull::Skip)).unwrap();
+    let store = Store::open(engine.clone(), StoreOptions::new().in_flight(places, WhenFull::Skip)).unwrap();
     let state = vec![1.0_f32; 16 << 20];
     engine.set(|gate| gate.closed = true);
     let before = memory("VmRSS:");
@@ -85,7 +85,7 @@ fn p10_five_saves_on_a_slow_disk_hold_no_more_copies_than_there_are_places() {
 pub fn drops_a_failed_save() {
     let engine = Gated::default();
     engine.set(|gate| gate.fails = true);
-    let store = Store::open(engine, Settings::new()).unwrap();
+    let store = Store::open(engine, StoreOptions::new()).unwrap();
     drop(store.stage(&snapshot(&[1.0], 7)).unwrap());
     // The program ends as if all were well.
 }

@@ -1,7 +1,7 @@
 //! What peers make of a checkpoint once they have it, and what cannot be saved at all.
 
 use crate::common;
-use lenet::{Settings as Training, Trainer, data};
+use lenet::{StoreOptions as Training, Trainer, data};
 use ndarray::Array1;
 use tensorkeep::{
     Dtype, ErrorKind, LoadOptions, Result, Snapshot, StateDict, StateDictMut, Stateful, Tensor, WriteOptions,

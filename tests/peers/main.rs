@@ -20,7 +20,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Local, Memory, fresh_nonce};
-use tensorkeep::{Keep, Progress, Result, Saved, Settings, Snapshot, Store};
+use tensorkeep::{Keep, Progress, Result, Saved, StoreOptions, Snapshot, Store};
 
 /// Two tensors that both say their step: a mixture shows.
 fn save(store: &Store, step: u64, loss: f64) -> Result<Saved> {
@@ -32,7 +32,7 @@ fn save(store: &Store, step: u64, loss: f64) -> Result<Saved> {
 }
 
 fn open(run: &Path, keep: Keep) -> Store {
-    Store::open(Local::create(run).unwrap(), Settings::new().keep(keep)).unwrap()
+    Store::open(Local::create(run).unwrap(), StoreOptions::new().keep(keep)).unwrap()
 }
 
 fn steps(store: &Store) -> Vec<u64> {

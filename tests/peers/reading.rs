@@ -5,7 +5,7 @@ use crate::common::{self, Zoo};
 use crate::{holding, save};
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Memory};
-use tensorkeep::{Checkpoint, Codec, ErrorKind, Settings, Snapshot, Store, Value, WriteOptions};
+use tensorkeep::{Checkpoint, Codec, ErrorKind, StoreOptions, Snapshot, Store, Value, WriteOptions};
 
 const FIRST: &str = "0001-0000000001.tkeep";
 const SECOND: &str = "0001-0000000002.tkeep";
@@ -13,7 +13,7 @@ const SECOND: &str = "0001-0000000002.tkeep";
 /// The bytes of a run of two checkpoints.
 fn two_checkpoints() -> [Vec<u8>; 2] {
     let memory = Memory::new();
-    let store = Store::open(memory.clone(), Settings::new()).unwrap();
+    let store = Store::open(memory.clone(), StoreOptions::new()).unwrap();
     for step in [1, 2] {
         save(&store, step, 0.5).unwrap();
     }
@@ -56,7 +56,7 @@ fn p3_no_flipped_bit_is_returned_as_data() {
     for bit in positions(4, second.len() * 8).take(200) {
         let mut flipped = second.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        let store = Store::open_shared(holding(&[(FIRST, &first), (SECOND, &flipped)]), Settings::new());
+        let store = Store::open(holding(&[(FIRST, &first), (SECOND, &flipped)]), StoreOptions::new());
         let resumed = store.unwrap().resume().unwrap();
         let step = resumed.next_step();
         assert_eq!(step + resumed.skipped.len() as u64, 2, "bit {bit}");
@@ -74,7 +74,7 @@ fn p4_resume_goes_back_past_damage_and_says_so() {
         let mut flipped = second.clone();
         flipped[4096 + position] ^= 1; // the 4,000 bytes of tensor "a"
         let engine = holding(&[(FIRST, &first), (SECOND, &flipped)]);
-        let resumed = Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap().resume().unwrap();
+        let resumed = Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap().resume().unwrap();
         let [skipped] = &resumed.skipped[..] else { panic!("{:?}", resumed.skipped) };
         assert_eq!((resumed.next_step(), skipped.name.step), (1, 2));
         assert_eq!((skipped.error.kind(), skipped.error.tensor()), (ErrorKind::Damaged, Some("a")));

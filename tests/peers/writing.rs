@@ -8,7 +8,7 @@ use std::path::Path;
 use tensorkeep::engine::Local;
 use tensorkeep::testing::{Fault, Faults, failing_local};
 use tensorkeep::{
-    Checkpoint, Deferred, Dtype, Error, ErrorKind, Keep, Mode, Progress, Reader, Settings, Snapshot, Store,
+    Checkpoint, LazyTensor, Dtype, Error, ErrorKind, Keep, Mode, Progress, Reader, StoreOptions, Snapshot, Store,
     Tensor,
 };
 
@@ -25,7 +25,7 @@ fn p1_an_error_in_a_writing_thread_fails_the_save() {
         let folder = TempFolder::new("p1");
         let faults = Faults::new();
         let engine = failing_local(folder.path(), &faults).unwrap();
-        let store = Store::open(engine, Settings::new().keep(Keep::last(2))).unwrap();
+        let store = Store::open(engine, StoreOptions::new().keep(Keep::last(2))).unwrap();
         save(&store, 1, 0.5).unwrap();
         faults.fail_named("write", write, 1, Fault::Errno(ENOSPC));
         let mut snapshot = Snapshot::new();
@@ -47,7 +47,7 @@ pub fn dies_in_a_save(run: &Path) {
     store.resume().unwrap();
     let first = vec![-1.0_f32; 1000];
     let mut snapshot = Snapshot::new();
-    let second = Deferred::new(Dtype::F64, &[500], || {
+    let second = LazyTensor::new(Dtype::F64, &[500], || {
         std::process::Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status().unwrap();
         Err(Error::new(ErrorKind::Io, "should be dead by now"))
     });
@@ -110,7 +110,7 @@ fn p5_only_what_is_committed_is_listed_and_a_save_is_done_or_is_an_error() {
         Tensor::from_elements(&[1], &[1.0_f32])
     };
     let mut snapshot = Snapshot::new();
-    snapshot.tensor("a", Deferred::new(Dtype::F32, &[1], listed_meanwhile)).unwrap();
+    snapshot.tensor("a", LazyTensor::new(Dtype::F32, &[1], listed_meanwhile)).unwrap();
     snapshot.progress(Progress::new(10));
     store.save(&snapshot).unwrap();
     let error = save(&store, 7, 0.5).unwrap_err();
@@ -126,7 +126,7 @@ fn p8_files_are_staged_beside_their_target_and_synced() {
     let folder = TempFolder::new("p8");
     let run = folder.path().join("run");
     let faults = Faults::new();
-    let store = Store::open(failing_local(&run, &faults).unwrap(), Settings::new()).unwrap();
+    let store = Store::open(failing_local(&run, &faults).unwrap(), StoreOptions::new()).unwrap();
     let staged_there = {
         let run = run.clone();
         move || {
@@ -137,7 +137,7 @@ fn p8_files_are_staged_beside_their_target_and_synced() {
         }
     };
     let mut snapshot = Snapshot::new();
-    snapshot.tensor("a", Deferred::new(Dtype::F32, &[1], staged_there)).unwrap();
+    snapshot.tensor("a", LazyTensor::new(Dtype::F32, &[1], staged_there)).unwrap();
     snapshot.progress(Progress::new(1));
     faults.take_calls();
     store.save(&snapshot).unwrap();
@@ -155,7 +155,7 @@ fn p9_the_old_checkpoint_stays_until_the_new_one_is_durable() {
         let folder = TempFolder::new("p9");
         let faults = Faults::new();
         let engine = failing_local(folder.path(), &faults).unwrap();
-        let store = Store::open(engine, Settings::new().keep(Keep::last(1))).unwrap();
+        let store = Store::open(engine, StoreOptions::new().keep(Keep::last(1))).unwrap();
         save(&store, 1, 0.5).unwrap();
         faults.take_calls();
         faults.fail_after(call, usize::MAX, Fault::Errno(ENOSPC));
@@ -243,7 +243,7 @@ fn p20_model_optimizer_and_scheduler_are_one_commit() {
         for call in 0.. {
             let folder = TempFolder::new("p20");
             let faults = Faults::new();
-            let best = Settings::new().keep(Keep::default().and_best("loss", Mode::Min, 1));
+            let best = StoreOptions::new().keep(Keep::default().or(Keep::best("loss", Mode::Min, 1)));
             let store = Store::open(failing_local(folder.path(), &faults).unwrap(), best).unwrap();
             store.save(&state(1)).unwrap();
             faults.take_calls();
@@ -253,7 +253,7 @@ fn p20_model_optimizer_and_scheduler_are_one_commit() {
             let hit = faults.take_calls().len() > call;
             for info in store.list().unwrap() {
                 let step = info.name.step;
-                let checkpoint = store.open_step(step).unwrap();
+                let checkpoint = store.checkpoint(step).unwrap();
                 for name in ["model/weight", "optimizer/moment"] {
                     let tensor = checkpoint.tensor(name).unwrap();
                     assert_eq!(tensor.elements::<f32>().unwrap(), [step as f32; 100], "call {call}");

@@ -5,7 +5,7 @@ use crate::{open, put, read, save, save_all, steps};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tensorkeep::engine::{Blob, Decorator, Engine, Memory};
-use tensorkeep::{Error, ErrorKind, Keep, Mode, Progress, Reader, Result, Settings, Snapshot, Store, Tier};
+use tensorkeep::{Error, ErrorKind, Keep, Mode, Progress, Reader, Result, StoreOptions, Snapshot, Store, Tier};
 
 /// Memory that answers "not there" for some keys, so many times.
 #[derive(Clone, Debug)]
@@ -196,7 +196,7 @@ fn a_reader_ends_however_many_are_absent() {
 #[test]
 fn an_absence_here_is_none_there() {
     let (local, remote) = (Hiding::new(&Memory::new()), Hiding::new(&Memory::new()));
-    let open = || Store::open_tiered(local.clone(), remote.clone(), Settings::new()).unwrap();
+    let open = || Store::open_tiered(local.clone(), remote.clone(), StoreOptions::new()).unwrap();
     let store = open();
     save_all(&store, 1..=2);
     store.close().unwrap();

@@ -2,18 +2,18 @@
 
 use crate::common::TempFolder;
 use crate::{open, resumed, rot, save, save_all, steps};
-use tensorkeep::engine::{Local, Memory, Unchanging};
+use tensorkeep::engine::{Local, Memory, MmapPromise};
 use tensorkeep::testing::{Fault, Faults, failing_local};
-use tensorkeep::{ErrorKind, Keep, Mode, Progress, Reader, Settings, Snapshot, Store};
+use tensorkeep::{ErrorKind, Keep, Mode, Progress, Reader, StoreOptions, Snapshot, Store};
 
 /// EIO, EBADMSG, EILSEQ, ESTALE, and on Linux EUCLEAN, ENODATA, EREMOTEIO.
 const ROT: [i32; 7] = [5, 74, 84, 116, 117, 61, 121];
 
-fn promise() -> Unchanging {
+fn promise() -> MmapPromise {
     // SAFETY: nobody changes the files of these runs in place.
     #[expect(unsafe_code, reason = "mapping is what is tested")]
     unsafe {
-        Unchanging::assume()
+        MmapPromise::assume_unchanged()
     }
 }
 
@@ -26,7 +26,7 @@ fn every_errno_of_rot_falls_back_to_an_older_checkpoint() {
             let folder = TempFolder::new("rot");
             save_all(&open(Local::create(folder.path()).unwrap(), Keep::all()), 1..=2);
             let faults = Faults::new();
-            let settings = if maps { Settings::new().map(promise()) } else { Settings::new() };
+            let settings = if maps { StoreOptions::new().map(promise()) } else { StoreOptions::new() };
             let store = Store::open(failing_local(folder.path(), &faults).unwrap(), settings).unwrap();
             faults.fail_leaf(call, "0001-0000000002.tkeep", Fault::Errno(errno));
             let resumed = store.resume().unwrap_or_else(|error| panic!("{errno} at {call}: {error:?}"));
@@ -61,7 +61,7 @@ fn gc_counts_on_no_damaged_best() {
     }
     drop(store);
     rot(&engine, 2);
-    let keep = Keep::last(1).and_best("loss", Mode::Min, 1);
+    let keep = Keep::last(1).or(Keep::best("loss", Mode::Min, 1));
     Reader::new(engine.clone()).plan_deletion(&keep, 0, |_| true).unwrap().delete().unwrap();
     assert_eq!(steps(engine), [2, 3, 4], "2 is damaged, and 3 is the best that is whole");
 }
@@ -82,7 +82,7 @@ fn the_last_whole_checkpoint_cannot_be_deleted() {
 #[test]
 fn a_policy_with_a_metric_that_no_checkpoint_has_is_told() {
     let engine = Memory::new();
-    let keep = Keep::last(1).and_best("val_acuracy", Mode::Max, 1);
+    let keep = Keep::last(1).or(Keep::best("val_acuracy", Mode::Max, 1));
     let store = open(engine.clone(), keep.clone());
     for step in 1..=2 {
         let mut snapshot = Snapshot::new();
@@ -94,7 +94,7 @@ fn a_policy_with_a_metric_that_no_checkpoint_has_is_told() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("did you mean \"val_accuracy\""), "{error}");
     drop(store);
-    let store = resumed(engine, Keep::last(1).and_best("val_accuracy", Mode::Max, 1));
+    let store = resumed(engine, Keep::last(1).or(Keep::best("val_accuracy", Mode::Max, 1)));
     let mut snapshot = Snapshot::new();
     snapshot.metric("val_accuracy", 0.4).unwrap().progress(Progress::new(3));
     assert!(store.save(&snapshot).unwrap().warnings.is_empty());
@@ -106,12 +106,12 @@ fn policies_that_protect_nothing_are_refused() {
     for keep in [
         Keep::last(0),
         Keep::newest_within_bytes(0),
-        Keep::last(1).and_younger_than(none),
-        Keep::last(1).and_best("loss", Mode::Min, 0),
-        Keep::last(1).and_best("", Mode::Min, 1),
-        Keep::last(1).and_every_epochs(0),
+        Keep::last(1).or(Keep::younger_than(none)),
+        Keep::last(1).or(Keep::best("loss", Mode::Min, 0)),
+        Keep::last(1).or(Keep::best("", Mode::Min, 1)),
+        Keep::last(1).or(Keep::every_epochs(0)),
     ] {
-        let error = Store::open(Memory::new(), Settings::new().keep(keep)).unwrap_err();
+        let error = Store::open(Memory::new(), StoreOptions::new().keep(keep)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     }
 }

@@ -6,10 +6,10 @@ use crate::{open, put, resumed, save, save_all, shared, steps};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use tensorkeep::engine::{Engine, Local, Memory};
-use tensorkeep::{ErrorKind, Keep, Name, Reader, Result, Store};
+use tensorkeep::{ErrorKind, Keep, CheckpointId, Reader, Result, Store};
 
-const FIRST: Name = Name { attempt: 1, step: 1 };
-const SECOND: Name = Name { attempt: 1, step: 2 };
+const FIRST: CheckpointId = CheckpointId { attempt: 1, step: 1 };
+const SECOND: CheckpointId = CheckpointId { attempt: 1, step: 2 };
 
 fn keys(engine: &Memory, folder: &str) -> Vec<String> {
     engine.list(folder).unwrap().into_iter().map(|entry| entry.key).collect()
@@ -82,14 +82,14 @@ fn a_pin_beside_a_real_rotation_holds_or_fails() {
             while reader.names().unwrap().len() > 58 {
                 std::thread::yield_now();
             }
-            (2..60).map(|step| Name { attempt: 1, step }).filter(|name| name.pin(&engine).is_ok()).collect()
+            (2..60).map(|step| CheckpointId { attempt: 1, step }).filter(|name| name.pin(&engine).is_ok()).collect()
         });
         save(&store, 100).unwrap();
-        let pinned: Vec<Name> = pinning.join().unwrap();
+        let pinned: Vec<CheckpointId> = pinning.join().unwrap();
         pinned
     });
     let there = store.reader().names().unwrap();
-    let gone: Vec<&Name> = pinned.iter().filter(|name| !there.contains(name)).collect();
+    let gone: Vec<&CheckpointId> = pinned.iter().filter(|name| !there.contains(name)).collect();
     assert!(gone.is_empty(), "pinned and deleted: {gone:?}");
 }
 
@@ -110,7 +110,7 @@ fn a_zombies_rotation_spares_what_a_newer_writer_goes_on_from() {
         match newer.lock().unwrap().take() {
             None => continue,
             Some(Ok(store)) => {
-                assert!(store.open_step(2).is_ok(), "call {skip}: {:?}", steps(engine.inner.clone()));
+                assert!(store.checkpoint(2).is_ok(), "call {skip}: {:?}", steps(engine.inner.clone()));
                 save(&store, 3).unwrap();
                 assert!(steps(engine.inner.clone()).contains(&2));
             }

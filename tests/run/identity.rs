@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use tensorkeep::engine::{Engine, Local, Memory};
-use tensorkeep::{ErrorKind, Keep, Reader, Settings, Store};
+use tensorkeep::{ErrorKind, Keep, Reader, StoreOptions, Store};
 
 fn fails_as_fenced(store: &Store, step: u64) {
     let error = save(store, step).unwrap_err();
@@ -120,19 +120,19 @@ fn two_runs_are_not_mixed() {
     Reader::new(empty.clone()).belong_to(run).unwrap();
     assert_eq!(Reader::new(empty).run_id().unwrap(), Some(run));
     // Nor as the two tiers of one store.
-    let error = Store::open_tiered(one, other.clone(), Settings::new()).unwrap_err();
+    let error = Store::open_tiered(one, other.clone(), StoreOptions::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("another run"), "{error}");
     // A new machine takes the identity of the run that is there.
     let disk = Memory::new();
-    drop(Store::open_tiered(disk.clone(), other.clone(), Settings::new()).unwrap());
+    drop(Store::open_tiered(disk.clone(), other.clone(), StoreOptions::new()).unwrap());
     assert_eq!(Reader::new(disk).run_id().unwrap(), Reader::new(other).run_id().unwrap());
 }
 
 #[test]
 fn a_run_without_an_identity_gets_one_the_same_in_both_tiers() {
     let (disk, bucket) = (Memory::new(), Memory::new());
-    let store = Store::open_tiered(disk.clone(), bucket.clone(), Settings::new()).unwrap();
+    let store = Store::open_tiered(disk.clone(), bucket.clone(), StoreOptions::new()).unwrap();
     save(&store, 1).unwrap();
     store.close().unwrap();
     // As version 0.1 left it: no object, and no word of it in attempts and checkpoints.
@@ -140,8 +140,8 @@ fn a_run_without_an_identity_gets_one_the_same_in_both_tiers() {
         empty(engine);
         put(engine, "attempts/0001", ATTEMPT_OF_0_1);
     }
-    drop(Store::open(bucket.clone(), Settings::new()).unwrap());
-    drop(Store::open_tiered(disk.clone(), bucket.clone(), Settings::new()).unwrap());
+    drop(Store::open(bucket.clone(), StoreOptions::new()).unwrap());
+    drop(Store::open_tiered(disk.clone(), bucket.clone(), StoreOptions::new()).unwrap());
     let ids = [disk, bucket].map(|engine| Reader::new(shared(&engine)).run_id().unwrap());
     assert!(ids[0].is_some() && ids[0] == ids[1], "{ids:?}");
 }
@@ -184,6 +184,6 @@ fn no_two_checkpoints_of_a_run_have_the_same_id() {
     save_all(&resumed(engine.clone(), Keep::all()), 4..=6);
     let reader = Reader::new(engine);
     let names = reader.names().unwrap().into_iter();
-    let ids: BTreeSet<_> = names.map(|name| reader.open_name(name).unwrap().file_id()).collect();
+    let ids: BTreeSet<_> = names.map(|name| reader.checkpoint_by_id(name).unwrap().file_id()).collect();
     assert_eq!(ids.len(), 6);
 }

@@ -17,10 +17,10 @@ mod tiers;
 
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Memory, fresh_nonce};
-use tensorkeep::{Keep, Progress, Reader, Result, Saved, Settings, Snapshot, Store};
+use tensorkeep::{Keep, Progress, Reader, Result, Saved, StoreOptions, Snapshot, Store};
 
 fn open(engine: impl Engine + 'static, keep: Keep) -> Store {
-    Store::open(engine, Settings::new().keep(keep)).unwrap()
+    Store::open(engine, StoreOptions::new().keep(keep)).unwrap()
 }
 
 fn resumed(engine: impl Engine + 'static, keep: Keep) -> Store {

@@ -3,7 +3,7 @@
 use crate::hooked::Hooked;
 use crate::{open, read, resumed, rot, save, save_all, steps};
 use tensorkeep::engine::{Engine, Memory};
-use tensorkeep::{ErrorKind, Keep, Mode, Name, Reader};
+use tensorkeep::{ErrorKind, Keep, Mode, CheckpointId, Reader};
 
 /// A run of so many steps whose newest is damaged and marked, and the newest's bytes as they were.
 fn marked(newest: u64) -> (Hooked, Vec<u8>) {
@@ -83,7 +83,7 @@ fn gc_counts_them() {
 #[test]
 fn what_verifies_is_healed_and_what_does_not_stays_marked() {
     let (engine, whole) = marked(3);
-    let (reader, name) = (Reader::new(engine.clone()), Name { attempt: 1, step: 3 });
+    let (reader, name) = (Reader::new(engine.clone()), CheckpointId { attempt: 1, step: 3 });
     assert_eq!(reader.heal(name).unwrap_err().kind(), ErrorKind::Damaged);
     assert_eq!(marks(&engine), 1);
     // As if the storage had answered wrongly.
@@ -96,7 +96,7 @@ fn what_verifies_is_healed_and_what_does_not_stays_marked() {
 #[test]
 fn none_goes_before_it_would_if_it_were_whole() {
     for keep in
-        [Keep::last(3), Keep::last(1).and_best("loss", Mode::Min, 2), Keep::last(1).and_every_steps(1)]
+        [Keep::last(3), Keep::last(1).or(Keep::best("loss", Mode::Min, 2)), Keep::last(1).or(Keep::every_steps(1))]
     {
         let (engine, _) = marked(3);
         let store = resumed(engine.clone(), keep.clone());

@@ -5,7 +5,7 @@ use crate::{open, put, read, resumed, save, save_all};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tensorkeep::engine::{CommitError, Decorator, Engine, Entry, Memory, Nonce, Upload};
-use tensorkeep::{Error, ErrorKind, Info, Keep, Mode, Progress, Reader, Result, Snapshot};
+use tensorkeep::{Error, ErrorKind, CheckpointInfo, Keep, Mode, Progress, Reader, Result, Snapshot};
 
 /// Memory that counts its listings, and what they return.
 #[derive(Clone, Debug)]
@@ -167,7 +167,7 @@ fn what_a_save_remembers_is_what_its_checkpoint_says() {
     let engine = Memory::new();
     drop(open(engine.clone(), Keep::last(2)));
     save_all(&open(engine.clone(), Keep::last(2)), 1..=2);
-    let store = resumed(engine.clone(), Keep::last(2).and_best("loss", Mode::Min, 1));
+    let store = resumed(engine.clone(), Keep::last(2).or(Keep::best("loss", Mode::Min, 1)));
     for step in 3..=5 {
         let weights = vec![step as f32; 64];
         let mut snapshot = Snapshot::new();
@@ -175,7 +175,7 @@ fn what_a_save_remembers_is_what_its_checkpoint_says() {
         snapshot.metric("loss", 1.0 / step as f64).unwrap().progress(Progress::new(step).epoch(2));
         store.save(&snapshot).unwrap();
     }
-    let states = |infos: Vec<Info>| infos.into_iter().map(|info| info.state.unwrap()).collect::<Vec<_>>();
+    let states = |infos: Vec<CheckpointInfo>| infos.into_iter().map(|info| info.state.unwrap()).collect::<Vec<_>>();
     let remembered = states(store.list().unwrap());
     assert_eq!(remembered, states(Reader::new(engine).list().unwrap()));
     assert_eq!(remembered.last().map(|state| state.tensors), Some(2));

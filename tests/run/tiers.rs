@@ -7,10 +7,10 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tensorkeep::engine::{Decorator, Engine, Memory, Upload};
-use tensorkeep::{Error, ErrorKind, Keep, Result, Settings, Store, Tier};
+use tensorkeep::{Error, ErrorKind, Keep, Result, StoreOptions, Store, Tier};
 
 fn open(local: &Memory, remote: &Hooked, keep: Keep) -> Store {
-    Store::open_tiered(local.clone(), remote.clone(), Settings::new().keep(keep)).unwrap()
+    Store::open_tiered(local.clone(), remote.clone(), StoreOptions::new().keep(keep)).unwrap()
 }
 
 /// Fails when it does not end within seconds.
@@ -72,7 +72,7 @@ fn what_is_deleted_on_its_way_up_stays_deleted() {
 fn a_damaged_local_copy_condemns_no_whole_remote_one() {
     let (disk, remote) = (Hooked::lockless(Memory::new()), Hooked::lockless(Memory::new()));
     let open =
-        || Store::open_tiered(disk.clone(), remote.clone(), Settings::new().keep(Keep::all())).unwrap();
+        || Store::open_tiered(disk.clone(), remote.clone(), StoreOptions::new().keep(Keep::all())).unwrap();
     let store = open();
     save_all(&store, 1..=2);
     store.close().unwrap();
@@ -88,7 +88,7 @@ fn a_damaged_local_copy_condemns_no_whole_remote_one() {
 #[test]
 fn what_is_deleted_leaves_its_place_in_the_remote_tier() {
     let (disk, remote) = (Memory::new(), Hooked::lockless(Memory::new()));
-    let settings = Settings::new().keep(Keep::all()).keep_remote(Keep::last(2));
+    let settings = StoreOptions::new().keep(Keep::all()).keep_remote(Keep::last(2));
     let store = Store::open_tiered(disk, remote.clone(), settings).unwrap();
     save_all(&store, 1..=3);
     store.wait_for(Tier::Remote).unwrap();
@@ -165,7 +165,7 @@ fn each_error_of_a_promotion_is_told_once() {
     let remote = Refusing { inner: Memory::new(), key, refuses: Arc::clone(&refuses) };
     save_all(&crate::open(disk.clone(), Keep::all()), 1..=2);
     rot(&disk, 2);
-    let store = Store::open_tiered(disk, remote.clone(), Settings::new()).unwrap();
+    let store = Store::open_tiered(disk, remote.clone(), StoreOptions::new()).unwrap();
     let cause = |error: Error| std::error::Error::source(&error).unwrap().to_string();
     // One pass meets two: the damaged one, which never arrives, and the network.
     let told =

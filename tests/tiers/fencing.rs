@@ -2,14 +2,14 @@
 
 use crate::{open, run, save, steps};
 use tensorkeep::engine::Memory;
-use tensorkeep::{ErrorKind, Settings, Tier};
+use tensorkeep::{ErrorKind, StoreOptions, Tier};
 
 #[test]
 fn whoever_opens_the_run_elsewhere_fences_the_one_before() {
-    let (first_disk, remote, first) = run(Settings::new());
+    let (first_disk, remote, first) = run(StoreOptions::new());
     save(&first, 1).unwrap();
     first.wait_for(Tier::Remote).unwrap();
-    let second = open(&Memory::new(), &remote, Settings::new());
+    let second = open(&Memory::new(), &remote, StoreOptions::new());
     assert_eq!((second.attempt(), second.resume().unwrap().next_step()), (2, 1));
     // The first one still has its own disk and its own lock; only the remote tier can tell it.
     save(&first, 2).unwrap();
@@ -21,7 +21,7 @@ fn whoever_opens_the_run_elsewhere_fences_the_one_before() {
     second.close().unwrap();
     assert_eq!(steps(&remote.memory), [1, 2], "the zombie's step 2 is not there");
     // The zombie's disk is no trap: its newest is an older attempt than the remote tier's.
-    let again = open(&first_disk, &remote, Settings::new());
+    let again = open(&first_disk, &remote, StoreOptions::new());
     assert_eq!(again.attempt(), 3);
     let resumed = again.resume().unwrap();
     assert_eq!((resumed.name.unwrap().attempt, resumed.tier), (2, Some(Tier::Remote)));
@@ -29,12 +29,12 @@ fn whoever_opens_the_run_elsewhere_fences_the_one_before() {
 
 #[test]
 fn a_run_taken_over_while_a_checkpoint_is_on_its_way_is_fenced_behind_it() {
-    let (_, remote, first) = run(Settings::new());
+    let (_, remote, first) = run(StoreOptions::new());
     remote.set_slow(true);
     save(&first, 1).unwrap();
     remote.wait_for_upload();
     // Whoever takes over now looks for checkpoints before this one is there.
-    let second = open(&Memory::new(), &remote, Settings::new());
+    let second = open(&Memory::new(), &remote, StoreOptions::new());
     assert_eq!(second.resume().unwrap().next_step(), 0);
     remote.set_slow(false);
     assert_eq!(first.wait_for(Tier::Remote).unwrap_err().kind(), ErrorKind::Fenced);
@@ -42,15 +42,15 @@ fn a_run_taken_over_while_a_checkpoint_is_on_its_way_is_fenced_behind_it() {
 
 #[test]
 fn a_run_taken_over_while_the_remote_tier_was_away_is_fenced_when_it_is_back() {
-    let (first_disk, remote, first) = run(Settings::new());
+    let (first_disk, remote, first) = run(StoreOptions::new());
     save(&first, 1).unwrap();
     first.close().unwrap();
     remote.set_down(true);
-    let first = open(&first_disk, &remote, Settings::new());
+    let first = open(&first_disk, &remote, StoreOptions::new());
     assert_eq!((first.attempt(), first.resume().unwrap().next_step()), (2, 1));
     remote.set_down(false);
     // The same number, taken by somebody else.
-    let second = open(&Memory::new(), &remote, Settings::new());
+    let second = open(&Memory::new(), &remote, StoreOptions::new());
     assert_eq!(second.attempt(), 2);
     second.resume().unwrap();
     save(&second, 5).unwrap();

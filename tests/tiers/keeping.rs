@@ -1,11 +1,11 @@
 //! What each tier keeps, and what is promoted for that.
 
 use crate::{run, save, steps};
-use tensorkeep::{ErrorKind, Keep, Mode, Settings, Tier};
+use tensorkeep::{ErrorKind, Keep, Mode, StoreOptions, Tier};
 
 #[test]
 fn each_tier_has_its_own_retention_and_what_is_not_there_yet_is_not_deleted_here() {
-    let settings = Settings::new().keep(Keep::last(1)).keep_remote(Keep::last(2).and_every_steps(10));
+    let settings = StoreOptions::new().keep(Keep::last(1)).keep_remote(Keep::last(2).or(Keep::every_steps(10)));
     let (local, remote, store) = run(settings);
     remote.set_down(true);
     for step in 9..=13 {
@@ -29,7 +29,7 @@ fn each_tier_has_its_own_retention_and_what_is_not_there_yet_is_not_deleted_here
 
 #[test]
 fn a_slow_line_skips_what_is_overtaken_and_never_the_newest() {
-    let settings = Settings::new().keep(Keep::last(1));
+    let settings = StoreOptions::new().keep(Keep::last(1));
     let (_, remote, store) = run(settings);
     remote.set_slow(true);
     (1..=6).for_each(|step| drop(save(&store, step).unwrap()));
@@ -43,8 +43,8 @@ fn a_slow_line_skips_what_is_overtaken_and_never_the_newest() {
 
 #[test]
 fn the_best_of_a_metric_is_promoted_also_when_it_is_old() {
-    let keep = Keep::last(1).and_best("loss", Mode::Max, 1);
-    let (_, remote, store) = run(Settings::new().keep(Keep::last(1)).keep_remote(keep));
+    let keep = Keep::last(1).or(Keep::best("loss", Mode::Max, 1));
+    let (_, remote, store) = run(StoreOptions::new().keep(Keep::last(1)).keep_remote(keep));
     (1..=4).for_each(|step| drop(save(&store, step).unwrap()));
     store.close().unwrap();
     assert_eq!(steps(&remote.memory), [1, 4]);
@@ -52,7 +52,7 @@ fn the_best_of_a_metric_is_promoted_also_when_it_is_old() {
 
 #[test]
 fn pins_and_deletions_are_in_both_tiers() {
-    let (local, remote, store) = run(Settings::new().keep(Keep::last(1)));
+    let (local, remote, store) = run(StoreOptions::new().keep(Keep::last(1)));
     save(&store, 1).unwrap();
     store.wait_for(Tier::Remote).unwrap();
     store.pin(1).unwrap();

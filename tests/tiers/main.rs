@@ -14,15 +14,15 @@ mod wire;
 use std::path::Path;
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Local, Memory};
-use tensorkeep::{Checkpoint, Progress, Reader, Result, Saved, Settings, Snapshot, Store};
+use tensorkeep::{Checkpoint, Progress, Reader, Result, Saved, StoreOptions, Snapshot, Store};
 use wire::Wire;
 
-fn open(local: &(impl Shared + ?Sized), remote: &Wire, settings: Settings) -> Store {
+fn open(local: &(impl Shared + ?Sized), remote: &Wire, settings: StoreOptions) -> Store {
     Store::open_tiered(local.shared(), remote.clone(), settings).unwrap()
 }
 
 /// A run in two tiers.
-fn run(settings: Settings) -> (Memory, Wire, Store) {
+fn run(settings: StoreOptions) -> (Memory, Wire, Store) {
     let (local, remote) = (Memory::new(), Wire::default());
     let store = open(&local, &remote, settings);
     (local, remote, store)

@@ -5,11 +5,11 @@ use crate::wire::Wire;
 use crate::{damage, open, run, save, steps};
 use std::time::Duration;
 use tensorkeep::engine::Memory;
-use tensorkeep::{ErrorKind, Progress, Settings, Snapshot, Store, Tier};
+use tensorkeep::{ErrorKind, Progress, StoreOptions, Snapshot, Store, Tier};
 
 #[test]
 fn a_save_is_durable_near_at_once_and_far_when_waiting_says_so() {
-    let (local, remote, store) = run(Settings::new());
+    let (local, remote, store) = run(StoreOptions::new());
     assert!(store.resume().unwrap().checkpoint.is_none());
     remote.set_slow(true);
     save(&store, 1).unwrap();
@@ -34,11 +34,11 @@ fn a_save_is_durable_near_at_once_and_far_when_waiting_says_so() {
 
 #[test]
 fn closing_and_dropping_wait_for_the_remote_tier() {
-    let (_, remote, store) = run(Settings::new());
+    let (_, remote, store) = run(StoreOptions::new());
     save(&store, 1).unwrap();
     store.close().unwrap();
     assert_eq!(steps(&remote.memory), [1]);
-    let store = open(&Memory::new(), &remote, Settings::new());
+    let store = open(&Memory::new(), &remote, StoreOptions::new());
     store.resume().unwrap();
     let weights = vec![2.0_f32; 100];
     let mut snapshot = Snapshot::new();
@@ -50,7 +50,7 @@ fn closing_and_dropping_wait_for_the_remote_tier() {
 
 #[test]
 fn closing_returns_the_error_of_a_promotion_that_is_still_on_its_way() {
-    let (_, remote, store) = run(Settings::new());
+    let (_, remote, store) = run(StoreOptions::new());
     remote.set_slow(true);
     save(&store, 1).unwrap();
     remote.wait_for_upload();
@@ -65,7 +65,7 @@ fn closing_returns_the_error_of_a_promotion_that_is_still_on_its_way() {
 
 #[test]
 fn waiting_for_a_remote_tier_that_is_none_is_refused() {
-    let store = Store::open(Memory::new(), Settings::new()).unwrap();
+    let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
     store.wait_for(Tier::Local).unwrap();
     assert_eq!(store.wait_for(Tier::Remote).unwrap_err().kind(), ErrorKind::Unsupported);
     assert!(store.remote_reader().is_none() && store.unpromoted().unwrap().is_empty());
@@ -73,7 +73,7 @@ fn waiting_for_a_remote_tier_that_is_none_is_refused() {
 
 #[test]
 fn a_failed_promotion_is_returned_by_the_next_call_exactly_once_and_made_good_by_the_next_save() {
-    let (_, remote, store) = run(Settings::new());
+    let (_, remote, store) = run(StoreOptions::new());
     save(&store, 1).unwrap();
     store.wait_for(Tier::Remote).unwrap();
     remote.set_down(true);
@@ -98,7 +98,7 @@ fn a_failed_promotion_is_returned_by_the_next_call_exactly_once_and_made_good_by
 
 #[test]
 fn the_last_save_is_made_though_a_promotion_failed() {
-    let (local, remote, store) = run(Settings::new());
+    let (local, remote, store) = run(StoreOptions::new());
     save(&store, 1).unwrap();
     store.wait_for(Tier::Remote).unwrap();
     remote.set_down(true);
@@ -116,7 +116,7 @@ fn the_last_save_is_made_though_a_promotion_failed() {
 #[test]
 fn a_checkpoint_that_rots_here_before_it_is_promoted_is_told_once_and_does_not_stop_the_others() {
     let (folder, remote) = (TempFolder::new("tiers-rot"), Wire::default());
-    let store = open(folder.path(), &remote, Settings::new());
+    let store = open(folder.path(), &remote, StoreOptions::new());
     remote.set_slow(true);
     save(&store, 1).unwrap();
     // At the gate with the first one: the second is not open yet.

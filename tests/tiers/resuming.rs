@@ -4,7 +4,7 @@ use crate::common::TempFolder;
 use crate::wire::Wire;
 use crate::{Shared, damage, open, run, save, steps, steps_of, weight};
 use tensorkeep::engine::{Decorator, Engine, Memory, Upload};
-use tensorkeep::{Error, ErrorKind, Keep, Result, Resumed, Settings, Store, Tier};
+use tensorkeep::{Error, ErrorKind, Keep, Result, Resumed, StoreOptions, Store, Tier};
 
 fn skipped(resumed: &Resumed) -> Vec<(u64, Tier)> {
     resumed.skipped.iter().map(|skipped| (skipped.name.step, skipped.tier)).collect()
@@ -12,12 +12,12 @@ fn skipped(resumed: &Resumed) -> Vec<(u64, Tier)> {
 
 #[test]
 fn a_new_machine_goes_on_from_the_remote_tier_and_has_it_locally_from_then_on() {
-    let (_lost, remote, store) = run(Settings::new());
+    let (_lost, remote, store) = run(StoreOptions::new());
     save(&store, 1).unwrap();
     save(&store, 2).unwrap();
     store.close().unwrap();
     let new = Memory::new();
-    let store = open(&new, &remote, Settings::new().keep(Keep::last(1)));
+    let store = open(&new, &remote, StoreOptions::new().keep(Keep::last(1)));
     assert_eq!(store.attempt(), 2, "newer than all in the remote tier");
     let resumed = store.resume().unwrap();
     assert_eq!((resumed.next_step(), resumed.tier), (2, Some(Tier::Remote)));
@@ -53,11 +53,11 @@ impl Decorator for Full {
 
 #[test]
 fn a_new_machine_without_room_resumes_from_the_remote_tier() {
-    let (_lost, remote, store) = run(Settings::new());
+    let (_lost, remote, store) = run(StoreOptions::new());
     save(&store, 1).unwrap();
     store.close().unwrap();
     let here = Memory::new();
-    let store = Store::open_tiered(Full(here.clone()), remote.clone(), Settings::new()).unwrap();
+    let store = Store::open_tiered(Full(here.clone()), remote.clone(), StoreOptions::new()).unwrap();
     let resumed = store.resume().unwrap();
     assert_eq!((resumed.next_step(), resumed.tier), (1, Some(Tier::Remote)));
     assert_eq!((skipped(&resumed), steps(&here)), (vec![], vec![]));
@@ -67,7 +67,7 @@ fn a_new_machine_without_room_resumes_from_the_remote_tier() {
 #[test]
 fn a_checkpoint_damaged_here_is_taken_from_there_and_one_damaged_in_both_is_passed_over() {
     let (folder, there) = (TempFolder::new("tiers"), TempFolder::new("tiers-remote"));
-    let open = || Store::open_tiered(folder.path().shared(), there.path().shared(), Settings::new()).unwrap();
+    let open = || Store::open_tiered(folder.path().shared(), there.path().shared(), StoreOptions::new()).unwrap();
     let store = open();
     (1..=3).for_each(|step| drop(save(&store, step).unwrap()));
     store.close().unwrap();
@@ -89,11 +89,11 @@ fn a_checkpoint_damaged_here_is_taken_from_there_and_one_damaged_in_both_is_pass
 
 #[test]
 fn a_run_goes_on_without_the_remote_tier_says_so_and_promotes_when_it_answers() {
-    let (local, remote, store) = run(Settings::new());
+    let (local, remote, store) = run(StoreOptions::new());
     save(&store, 1).unwrap();
     store.close().unwrap();
     remote.set_down(true);
-    let store = open(&local, &remote, Settings::new());
+    let store = open(&local, &remote, StoreOptions::new());
     let resumed = store.resume().unwrap();
     assert_eq!((resumed.next_step(), resumed.tier), (1, Some(Tier::Local)));
     let told = resumed.remote_error.expect("the trainer must hear of it");
@@ -115,21 +115,21 @@ fn a_run_goes_on_without_the_remote_tier_says_so_and_promotes_when_it_answers() 
 fn without_a_local_checkpoint_a_remote_tier_that_is_down_is_an_error_and_no_fresh_start() {
     let remote = Wire::default();
     remote.set_down(true);
-    let opened = Store::open_tiered(Memory::new(), remote.clone(), Settings::new());
+    let opened = Store::open_tiered(Memory::new(), remote.clone(), StoreOptions::new());
     let error = opened.unwrap_err().to_string();
     assert!(error.starts_with("wire:") && error.contains("not known"), "{error}");
 }
 
 #[test]
 fn what_was_not_promoted_by_one_process_is_promoted_by_the_next() {
-    let (local, remote, store) = run(Settings::new());
+    let (local, remote, store) = run(StoreOptions::new());
     save(&store, 1).unwrap();
     store.wait_for(Tier::Remote).unwrap();
     remote.set_down(true);
     save(&store, 2).unwrap();
     drop(store);
     remote.set_down(false);
-    let store = open(&local, &remote, Settings::new());
+    let store = open(&local, &remote, StoreOptions::new());
     assert_eq!(store.resume().unwrap().next_step(), 2);
     store.wait_for(Tier::Remote).unwrap();
     assert_eq!(steps(&remote.memory), [1, 2]);
@@ -143,7 +143,7 @@ fn a_thousand_seeded_outages_lose_nothing_that_was_promised() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % below
     };
-    let settings = || Settings::new().keep(Keep::last(2)).keep_remote(Keep::last(3));
+    let settings = || StoreOptions::new().keep(Keep::last(2)).keep_remote(Keep::last(3));
     for life in 0..200 {
         remote.set_down(false);
         let store = open(&disk, &remote, settings());

@@ -4,7 +4,7 @@ use crate::wire::Wire;
 use crate::{open, run, save, steps};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Engine, Memory};
-use tensorkeep::{ErrorKind, Progress, Settings, Snapshot, Store, Tier};
+use tensorkeep::{ErrorKind, Progress, StoreOptions, Snapshot, Store, Tier};
 
 const LIMIT: Duration = Duration::from_millis(300);
 /// What this machine may take for the rest.
@@ -17,8 +17,8 @@ fn in_time<T>(what: &str, act: impl FnOnce() -> T) -> T {
     result
 }
 
-fn settings() -> Settings {
-    Settings::new().remote_timeout(LIMIT)
+fn settings() -> StoreOptions {
+    StoreOptions::new().remote_timeout(LIMIT)
 }
 
 /// A run of one step that is in both tiers.
@@ -151,7 +151,7 @@ fn closing_in_time_ends_whatever_the_error() {
 
 #[test]
 fn for_ever_is_a_time() {
-    let settings = || Settings::new().remote_timeout(Duration::MAX);
+    let settings = || StoreOptions::new().remote_timeout(Duration::MAX);
     let (local, remote, store) = run(settings());
     save(&store, 1).unwrap();
     store.close_within(Duration::MAX).unwrap();

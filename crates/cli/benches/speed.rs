@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 use tensorkeep::engine::Local;
-use tensorkeep::{Progress, Settings, Snapshot, Store};
+use tensorkeep::{Progress, StoreOptions, Snapshot, Store};
 
 const GIB: usize = 1 << 30;
 const TURNS: usize = 5;
@@ -102,7 +102,7 @@ fn read_bandwidth(path: &Path) -> f64 {
 
 fn thousand_checkpoints(folder: &Path) -> PathBuf {
     let run = folder.join("run");
-    let store = Store::open(Local::create(&run).expect("a run"), Settings::new()).expect("a store");
+    let store = Store::open(Local::create(&run).expect("a run"), StoreOptions::new()).expect("a store");
     let mut snapshot = Snapshot::new();
     snapshot.tensor("w", &[1.0_f32; 100][..]).expect("a tensor").metric("loss", 0.5).expect("a metric");
     snapshot.progress(Progress::new(1));
@@ -130,7 +130,7 @@ fn many_tensors(folder: &Path) -> PathBuf {
 /// again. Another file: the same one's bytes would be in the processor's cache already.
 fn large_run(folder: &Path) -> (PathBuf, [PathBuf; 3]) {
     let run = folder.join("large");
-    let store = Store::open(Local::create(&run).expect("a run"), Settings::new()).expect("a store");
+    let store = Store::open(Local::create(&run).expect("a run"), StoreOptions::new()).expect("a store");
     let file = |step: u64| run.join(format!("0001-{step:010}.tkeep"));
     for (step, shift) in [(1, 0.0), (2, 1e-3)] {
         let values: Vec<f32> = (0..GIB / 4 / 16).map(|i| (i % 1013) as f32 * 0.001 - 0.5 + shift).collect();

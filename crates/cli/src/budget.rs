@@ -33,7 +33,7 @@ impl Budget {
             }
             .map(Opened::Foreign),
             // What is none of all is told with all that could have been read.
-            None => Checkpoint::open_with(path, self.options()).map(Opened::Own).map_err(|error| {
+            None => self.options().open(path).map(Opened::Own).map_err(|error| {
                 let told = (error.kind() == ErrorKind::Foreign).then(|| Foreign::open(path).err());
                 told.flatten().unwrap_or(error)
             }),
@@ -54,13 +54,13 @@ impl Budget {
     /// # Errors
     /// `LimitExceeded`.
     pub fn check_bytes(self, opened: &Opened, bytes: u64) -> Result<()> {
-        let most = self.0.unwrap_or(VALUES.saturating_add(opened.len_bytes().saturating_mul(TIMES)));
+        let most = self.0.unwrap_or(VALUES.saturating_add(opened.byte_len().saturating_mul(TIMES)));
         if bytes <= most {
             return Ok(());
         }
         let error = Error::new(ErrorKind::LimitExceeded, "bytes of the values that are asked for")
             .expected(format!("at most the budget of {}", output::size(most)))
-            .found(format!("{} in a file of {}", output::size(bytes), output::size(opened.len_bytes())));
+            .found(format!("{} in a file of {}", output::size(bytes), output::size(opened.byte_len())));
         Err(error.help("choose some of them, or allow more by --budget").in_object(opened.name()))
     }
 }

@@ -8,7 +8,7 @@ use crate::place::Place;
 use signal_hook::consts::SIGBUS;
 use signal_hook::low_level;
 use std::sync::Once;
-use tensorkeep::engine::Unchanging;
+use tensorkeep::engine::MmapPromise;
 use tensorkeep::{Reader, Result};
 
 /// The checkpoints of a run: mapped in a folder, read elsewhere.
@@ -16,15 +16,15 @@ use tensorkeep::{Reader, Result};
 /// # Errors
 /// As [`Place::open`].
 pub fn reader(place: &Place, budget: Budget) -> Result<Reader> {
-    let engine = place.open()?;
-    let promise = place.folder().map(|_| {
-        end_with_words();
-        // SAFETY: what a run has published is read-only and never written to again, whatever trainer goes on beside this
-        // process; what rotation deletes is unlinked, which leaves a mapping as it is. Only somebody who writes into a
-        // run's files by hand breaks that. Files that are named by their own paths may be anybody's, and are not mapped.
-        unsafe { Unchanging::assume() }
-    });
-    Ok(Reader::with(engine, budget.options(), promise))
+    let reader = Reader::new(place.open()?).options(budget.options());
+    if place.folder().is_none() {
+        return Ok(reader);
+    }
+    end_with_words();
+    // SAFETY: what a run has published is read-only and never written to again, whatever trainer goes on beside this
+    // process; what rotation deletes is unlinked, which leaves a mapping as it is. Only somebody who writes into a
+    // run's files by hand breaks that. Files that are named by their own paths may be anybody's, and are not mapped.
+    Ok(reader.map(unsafe { MmapPromise::assume_unchanged() }))
 }
 
 const WORDS: &[u8] =
@@ -62,7 +62,7 @@ mod tests {
             let values = vec![0.5_f32; 1 << 20];
             let mut snapshot = tensorkeep::Snapshot::new();
             snapshot.tensor("t", &values).unwrap();
-            let name = tensorkeep::Name { attempt: 1, step: 1 };
+            let name = tensorkeep::CheckpointId { attempt: 1, step: 1 };
             let file = path.join(format!("{name}.tkeep"));
             snapshot.save(&file).unwrap();
             let checkpoint = reader(&Place::new(&path), Budget::default()).unwrap().open(1).unwrap();

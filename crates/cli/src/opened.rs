@@ -68,10 +68,10 @@ impl Opened {
         }
     }
 
-    pub fn len_bytes(&self) -> u64 {
+    pub fn byte_len(&self) -> u64 {
         match self {
-            Self::Own(checkpoint) => checkpoint.len_bytes(),
-            Self::Foreign(foreign) => foreign.len_bytes(),
+            Self::Own(checkpoint) => checkpoint.byte_len(),
+            Self::Foreign(foreign) => foreign.byte_len(),
         }
     }
 

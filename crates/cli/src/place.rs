@@ -78,7 +78,7 @@ impl Place {
     /// # Errors
     /// As [`Place::open`].
     pub fn reader_within(&self, budget: Budget) -> Result<Reader> {
-        Ok(Reader::with(self.open()?, budget.options(), None))
+        Ok(Reader::new(self.open()?).options(budget.options()))
     }
 
     /// Says `NotFound` where there is nothing of a run: no checkpoint, no attempt to write one, nothing set aside.
@@ -123,7 +123,7 @@ impl Place {
     /// As a target of copies, which are read back whole where that costs no network.
     pub fn reader_of_copies(&self, engine: Arc<dyn Engine>) -> Reader {
         let verify = if self.is_url() { Verify::OnTouch } else { Verify::AtOpen };
-        Reader::with(engine, OpenOptions::new().verify(verify), None)
+        Reader::new(engine).options(OpenOptions::new().verify(verify))
     }
 }
 

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tensorkeep::convert::Foreign;
-use tensorkeep::{Checkpoint, Error, ErrorKind, Mode, Name, Reader, Result};
+use tensorkeep::{Checkpoint, Error, ErrorKind, Mode, CheckpointId, Reader, Result};
 
 /// A target of the command line.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub enum Which {
     /// The newest attempt's of a step.
     Step(u64),
     /// Exactly this one.
-    Name(Name),
+    Id(CheckpointId),
     /// The best by a metric.
     Best(String, Mode),
 }
@@ -69,7 +69,7 @@ impl Target {
         }
         let object = url.rsplit_once('/').and_then(|(run, name)| Some((run, name.strip_suffix(".tkeep")?)));
         Ok(match object.and_then(|(run, name)| Some((run, name.parse().ok()?))) {
-            Some((run, name)) => Self::Run(Place::new(run), Some(Which::Name(name))),
+            Some((run, name)) => Self::Run(Place::new(run), Some(Which::Id(name))),
             None => Self::Run(Place::new(url), None),
         })
     }
@@ -125,7 +125,7 @@ impl Target {
     ///
     /// # Errors
     /// `Invalid` for a file, `NotFound`.
-    pub fn in_run(&self) -> Result<(Place, Reader, Name)> {
+    pub fn in_run(&self) -> Result<(Place, Reader, CheckpointId)> {
         let (place, which) = match self {
             Self::Run(place, which) => (place, which.as_ref().unwrap_or(&Which::Latest)),
             Self::File(path) => {
@@ -136,7 +136,7 @@ impl Target {
         let name = match which {
             Which::Latest => reader.names()?.last().copied(),
             Which::Step(step) => Some(reader.find(*step)?),
-            Which::Name(name) => reader.names()?.into_iter().find(|there| there == name),
+            Which::Id(name) => reader.names()?.into_iter().find(|there| there == name),
             Which::Best(metric, mode) => {
                 let best = reader.best(metric, *mode)?;
                 best.and_then(|best| Path::new(best.name()).file_stem()?.to_str()?.parse().ok())
@@ -175,7 +175,7 @@ fn open_in(run: &Place, reader: &Reader, which: Option<&Which>) -> Result<Checkp
     let found = match which {
         Which::Latest => reader.latest()?,
         Which::Step(step) => return reader.open(*step),
-        Which::Name(name) => return reader.open_name(*name),
+        Which::Id(name) => return reader.checkpoint_by_id(*name),
         Which::Best(metric, mode) => reader.best(metric, *mode)?,
     };
     found.ok_or_else(|| none_of(run, reader, which))
@@ -187,7 +187,7 @@ fn none_of(run: &Place, reader: &Reader, which: &Which) -> Error {
     }
     let what = match which {
         Which::Best(metric, _) => format!("no checkpoint of this run has the metric {metric:?}"),
-        Which::Name(name) => format!("no checkpoint {name}"),
+        Which::Id(name) => format!("no checkpoint {name}"),
         _ => "the run has no checkpoints".to_owned(),
     };
     Error::new(ErrorKind::NotFound, what).in_object(run).help("list it with `tensorkeep ls`")
@@ -206,7 +206,7 @@ impl Which {
                 _ => {}
             }
         } else if let Ok(name) = text.parse() {
-            return Ok(Self::Name(name));
+            return Ok(Self::Id(name));
         } else if let Ok(step) = text.parse() {
             return Ok(Self::Step(step));
         }
@@ -221,12 +221,12 @@ mod tests {
 
     #[test]
     fn urls_have_selectors_and_objects_of_their_own() {
-        let name = Name { attempt: 3, step: 1200 };
+        let name = CheckpointId { attempt: 3, step: 1200 };
         for (url, run, which) in [
             ("s3://bucket/run", "s3://bucket/run", None),
             ("s3://bucket/run@latest", "s3://bucket/run", Some(Which::Latest)),
             ("gs://bucket/run@1200", "gs://bucket/run", Some(Which::Step(1200))),
-            ("s3://bucket/run/0003-0000001200.tkeep", "s3://bucket/run", Some(Which::Name(name))),
+            ("s3://bucket/run/0003-0000001200.tkeep", "s3://bucket/run", Some(Which::Id(name))),
             (
                 "abfs://box@account.dfs.core.windows.net/run",
                 "abfs://box@account.dfs.core.windows.net/run",
@@ -245,7 +245,7 @@ mod tests {
     fn selectors_are_told_apart() {
         assert_eq!(Which::parse("latest").unwrap(), Which::Latest);
         assert_eq!(Which::parse("1200").unwrap(), Which::Step(1200));
-        assert_eq!(Which::parse("0003-0000001200").unwrap(), Which::Name(Name { attempt: 3, step: 1200 }));
+        assert_eq!(Which::parse("0003-0000001200").unwrap(), Which::Id(CheckpointId { attempt: 3, step: 1200 }));
         assert_eq!(Which::parse("best:val:loss:min").unwrap(), Which::Best("val:loss".to_owned(), Mode::Min));
         for wrong in ["", "newest", "best", "best:loss", "best:loss:least", "-1", "3-1200"] {
             assert_eq!(Which::parse(wrong).unwrap_err().kind(), ErrorKind::Invalid, "{wrong:?}");

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tensorkeep::engine::Local;
-use tensorkeep::{Checkpoint, Codec, Progress, Reader, Settings, Snapshot, Store, WriteOptions};
+use tensorkeep::{Checkpoint, Codec, Progress, Reader, StoreOptions, Snapshot, Store, WriteOptions};
 use tensorkeep_object_store::ObjectStoreEngine;
 
 const RUN: &str = "s3://bucket/runs/lenet";
@@ -28,7 +28,7 @@ impl Place {
     /// A run in the folder: steps of so many tensors of so many values.
     fn local_run(&self, steps: u64, tensors: usize, values: usize) -> PathBuf {
         let run = self.folder.join("run");
-        let settings = Settings::new().write(WriteOptions::new().codec(Codec::Raw));
+        let settings = StoreOptions::new().write(WriteOptions::new().codec(Codec::Raw));
         let store = Store::open(Local::create(&run).unwrap(), settings).unwrap();
         for step in 1..=steps {
             let weights: Vec<f32> = (0..values).map(|i| (i as u64 * step % 1013) as f32).collect();
@@ -92,9 +92,9 @@ fn is_same_run(left: &Path, right: &Path) {
     let (left, right) = (Reader::new(Local::open(left).unwrap()), Reader::new(Local::open(right).unwrap()));
     assert_eq!(left.names().unwrap(), right.names().unwrap());
     for name in left.names().unwrap() {
-        let copy = right.open_name(name).unwrap();
+        let copy = right.checkpoint_by_id(name).unwrap();
         copy.verify().unwrap();
-        assert!(copy.is_copy_of(&left.open_name(name).unwrap()), "{name}");
+        assert!(copy.is_copy_of(&left.checkpoint_by_id(name).unwrap()), "{name}");
     }
 }
 
@@ -179,7 +179,7 @@ fn marks_of_damage_are_shown_and_taken_off_what_verifies() {
     let flip =
         || place.server.objects().tamper(newest, |bytes| bytes.get_mut(4096 + 100).map(|byte| *byte ^= 1));
     flip();
-    let store = Store::open(place.engine(), Settings::new()).unwrap();
+    let store = Store::open(place.engine(), StoreOptions::new()).unwrap();
     assert_eq!(store.resume().unwrap().next_step(), 2);
     drop(store);
     let listed = place.json(&["ls", RUN]);
@@ -238,7 +238,7 @@ fn gc_without_rules_takes_the_policy_of_the_tier_that_it_is_pointed_at() {
     let place = Place::new("gc");
     let remote = place.engine();
     use tensorkeep::Keep;
-    let settings = Settings::new().keep(Keep::last(1)).keep_remote(Keep::last(2));
+    let settings = StoreOptions::new().keep(Keep::last(1)).keep_remote(Keep::last(2));
     let store =
         Store::open_tiered(Local::create(place.folder.join("run")).unwrap(), remote, settings).unwrap();
     for step in 1..=4 {
@@ -320,7 +320,7 @@ fn another_checkpoint_under_the_same_name_is_never_overwritten() {
 fn getting_one_tensor_reads_its_ranges_only() {
     let place = Place::new("get");
     let run = place.folder.join("wide");
-    let store = Store::open(Local::create(&run).unwrap(), Settings::new()).unwrap();
+    let store = Store::open(Local::create(&run).unwrap(), StoreOptions::new()).unwrap();
     let tensors: Vec<Vec<u32>> = (0..24_u32)
         .map(|seed| (0..250_000_u32).map(|i| (i ^ seed).wrapping_mul(0x9e37_79b9)).collect())
         .collect();

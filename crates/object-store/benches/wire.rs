@@ -19,7 +19,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
-use tensorkeep::{Checkpoint, Codec, Progress, Settings, Snapshot, Store, WriteOptions};
+use tensorkeep::{Checkpoint, Codec, Progress, StoreOptions, Snapshot, Store, WriteOptions};
 use tensorkeep_object_store::{ObjectStoreEngine, object_store};
 
 const ROUNDS: u64 = 7;
@@ -44,7 +44,7 @@ fn main() {
     let runs = [("raw", Codec::Raw), ("balanced", Codec::Balanced)].map(|(name, codec)| {
         let engine = ObjectStoreEngine::new(Arc::clone(&s3), name).expect("an engine");
         let write = WriteOptions::new().codec(codec);
-        (name, Store::open(engine, Settings::new().write(write)).expect("a store"))
+        (name, Store::open(engine, StoreOptions::new().write(write)).expect("a store"))
     });
     let raw = WriteOptions::new().codec(Codec::Raw);
     let file = Bytes::from(snapshot(&tensors, 0).to_bytes(&raw).expect("its bytes"));

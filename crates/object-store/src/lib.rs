@@ -2,11 +2,11 @@
 //! the [`object_store`] crate.
 //!
 //! ```no_run
-//! use tensorkeep::{Settings, Store};
+//! use tensorkeep::{StoreOptions, Store};
 //! use tensorkeep_object_store::ObjectStoreEngine;
 //!
 //! let engine = ObjectStoreEngine::from_url("s3://bucket/runs/lenet")?;
-//! let store = Store::open(engine, Settings::new())?;
+//! let store = Store::open(engine, StoreOptions::new())?;
 //! # Ok::<(), tensorkeep::Error>(())
 //! ```
 //!

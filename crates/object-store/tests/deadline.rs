@@ -7,7 +7,7 @@ use fake_s3::{Fault, Server};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{CallDeadline, Memory};
 use tensorkeep::{
-    Codec, Error, Keep, Progress, Reader, Result, Saved, Settings, Snapshot, Store, WriteOptions,
+    Codec, Error, Keep, Progress, Reader, Result, Saved, StoreOptions, Snapshot, Store, WriteOptions,
 };
 
 const URL: &str = "s3://bucket/runs/lenet";
@@ -20,7 +20,7 @@ const SLACK: Duration = Duration::from_secs(2);
 
 fn open(server: &Server, deadline: Duration) -> Result<Store> {
     let raw = WriteOptions::new().codec(Codec::Raw);
-    let settings = Settings::new().keep(Keep::last(2)).deadline(deadline).write(raw);
+    let settings = StoreOptions::new().keep(Keep::last(2)).deadline(deadline).write(raw);
     Store::open(by_url(server, URL, ENGINE), settings)
 }
 
@@ -111,7 +111,7 @@ fn bytes_that_move_take_their_time() {
 #[test]
 fn a_silent_remote_tier_holds_up_a_pin_no_longer_than_the_deadline() {
     let server = server();
-    let settings = Settings::new().deadline(DEADLINE);
+    let settings = StoreOptions::new().deadline(DEADLINE);
     let store = Store::open_tiered(Memory::new(), by_url(&server, URL, ENGINE), settings).unwrap();
     save(&store, 1, 1000).unwrap();
     store.wait_for(tensorkeep::Tier::Remote).unwrap();

@@ -8,7 +8,7 @@ use fake_s3::{Fault, Server};
 use std::sync::Arc;
 use std::time::Duration;
 use tensorkeep::engine::{CommitError, Engine};
-use tensorkeep::{ErrorKind, Keep, Progress, Settings, Snapshot, Store};
+use tensorkeep::{ErrorKind, Keep, Progress, StoreOptions, Snapshot, Store};
 
 const FOREVER: usize = usize::MAX;
 /// Uploaded in parts.
@@ -237,7 +237,7 @@ fn a_run_with_much_below_it_is_listed_folder_by_folder() {
 #[test]
 fn a_save_that_rotates_lists_twice() {
     let server = server();
-    let store = Store::open_shared(engine(&server), Settings::new().keep(Keep::last(2))).unwrap();
+    let store = Store::open(engine(&server), StoreOptions::new().keep(Keep::last(2))).unwrap();
     let save = |step: u64| {
         let weights = bytes(LARGE, step);
         let mut snapshot = Snapshot::new();

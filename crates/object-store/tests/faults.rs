@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use tensorkeep::engine::{CommitError, Engine, fresh_nonce};
-use tensorkeep::{Checkpoint, ErrorKind, Keep, Progress, Result, Saved, Settings, Snapshot, Store};
+use tensorkeep::{Checkpoint, ErrorKind, Keep, Progress, Result, Saved, StoreOptions, Snapshot, Store};
 
 /// Plain, and uploaded in parts.
 const SMALL: usize = 1_000;
@@ -35,7 +35,7 @@ fn steps(store: &Store) -> Vec<u64> {
 }
 
 fn open(engine: &Arc<dyn Engine>) -> Store {
-    Store::open_shared(Arc::clone(engine), Settings::new().keep(Keep::last(2))).unwrap()
+    Store::open(Arc::clone(engine), StoreOptions::new().keep(Keep::last(2))).unwrap()
 }
 
 /// A run with two checkpoints, a third one saved while request number `at` of it fails. False when there is none.
@@ -78,7 +78,7 @@ fn save_with_fault(at: usize, fault: Fault, retries: usize, len: usize) -> bool 
     assert!(resumed.skipped.is_empty(), "{what}: {:?}", resumed.skipped);
     assert_eq!(resumed.next_step(), 4, "{what}");
     for step in steps(&store) {
-        assert_is(&store.open_step(step).unwrap(), step, if step == 3 || step == 2 { len } else { SMALL });
+        assert_is(&store.checkpoint(step).unwrap(), step, if step == 3 || step == 2 { len } else { SMALL });
     }
     failed.is_some()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tensorkeep::engine::Engine;
 use tensorkeep::testing::{conformance, store_suite};
-use tensorkeep::{ErrorKind, Settings, Store};
+use tensorkeep::{ErrorKind, StoreOptions, Store};
 use tensorkeep_object_store::ObjectStoreEngine;
 
 const URL: &str = "TENSORKEEP_JUDGE_URL";
@@ -45,7 +45,7 @@ fn a_store_keeps_its_promises_on_the_judges_server() {
 fn a_judge_without_conditional_puts_is_refused_and_told_why() {
     if let Some(mut places) = places() {
         let engine = places();
-        let error = Store::open(Arc::clone(&engine), Settings::new()).unwrap_err();
+        let error = Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
         assert!(error.to_string().contains("overwrite each other"), "{error}");
         let why = engine.create("object", None).err().unwrap().to_string();

@@ -8,7 +8,7 @@ use fake_s3::{Fault, Server};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{CommitError, Engine};
-use tensorkeep::{Checkpoint, ErrorKind, OpenOptions, Progress, Settings, Snapshot, Store};
+use tensorkeep::{Checkpoint, ErrorKind, OpenOptions, Progress, StoreOptions, Snapshot, Store};
 
 const URL: &str = "s3://bucket/runs/lenet";
 const FOREVER: usize = usize::MAX;
@@ -159,11 +159,11 @@ fn a_checkpoint_opens_with_its_state_in_one_request() {
         let values = noise(len);
         let mut snapshot = Snapshot::new();
         snapshot.tensor("values", &values[..]).unwrap().progress(Progress::new(1));
-        let store = Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap();
+        let store = Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap();
         store.save(&snapshot).unwrap();
         server.faults().take_calls();
         let blob = engine.open("0001-0000000001.tkeep").unwrap();
-        let checkpoint = Checkpoint::from_blob(blob, "remote", OpenOptions::new()).unwrap();
+        let checkpoint = OpenOptions::new().open_blob(blob, "remote").unwrap();
         assert_eq!(checkpoint.progress().unwrap().unwrap().step, 1);
         let calls = server.faults().take_calls();
         assert_eq!(calls.len(), 1, "{len} bytes: {calls:?}");
@@ -228,7 +228,7 @@ fn stray_objects_hide_only_themselves() {
     assert_eq!(keys(""), ["object"]);
     assert_eq!(keys("attempts"), ["attempts/0001"]);
     assert_eq!(keys("damaged"), [""; 0]);
-    drop(Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap());
+    drop(Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap());
     let strays = by_url(&server, URL, PATIENT).strays().unwrap();
     let told = ["/x", "/", "./x", "../x", "x\u{1}y", "damaged//a", "attempts//a", "attempts/./b"];
     let mut told = told.map(|stray| format!("{RUN}/{stray}"));
@@ -299,7 +299,7 @@ fn sweeping_removes_what_kills_left_and_says_what_it_would() {
 fn a_thousand_checkpoints_far_away_are_opened_in_seconds() {
     let server = server();
     let engine = shared(&server, PATIENT);
-    let store = Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap();
+    let store = Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap();
     let mut snapshot = Snapshot::new();
     snapshot.tensor("weights", &[1.0_f32; 100][..]).unwrap().progress(Progress::new(1));
     store.save(&snapshot).unwrap();
@@ -309,8 +309,8 @@ fn a_thousand_checkpoints_far_away_are_opened_in_seconds() {
         server.objects().place(&format!("/bucket/{RUN}/0001-{step:010}.tkeep"), &first).unwrap();
     }
     server.faults().delay(Duration::from_millis(30));
-    let store = Settings::new().keep(tensorkeep::Keep::last(2000));
-    let (store, took) = within(PATIENT, move || Store::open_shared(engine, store).unwrap());
+    let store = StoreOptions::new().keep(tensorkeep::Keep::last(2000));
+    let (store, took) = within(PATIENT, move || Store::open(engine, store).unwrap());
     println!("opened in {took:?}");
     // Three seconds where nothing else runs.
     assert!(took < 8 * SECOND, "{took:?}");
@@ -338,8 +338,8 @@ fn a_resume_far_away_takes_little_longer_than_reading() {
     let server = server();
     let engine = shared(&server, PATIENT);
     let raw = tensorkeep::WriteOptions::new().codec(tensorkeep::Codec::Raw);
-    let settings = || Settings::new().write(raw.clone());
-    let store = Store::open_shared(Arc::clone(&engine), settings()).unwrap();
+    let settings = || StoreOptions::new().write(raw.clone());
+    let store = Store::open(Arc::clone(&engine), settings()).unwrap();
     let weights = noise(100_000_000);
     let mut snapshot = Snapshot::new();
     snapshot.tensor("weights", &weights[..]).unwrap().progress(Progress::new(1));
@@ -347,7 +347,7 @@ fn a_resume_far_away_takes_little_longer_than_reading() {
     drop(store);
     server.faults().delay(ROUND_TRIP);
     let in_order = read_in_order(&engine, "0001-0000000001.tkeep");
-    let store = Store::open_shared(shared(&server, PATIENT), settings()).unwrap();
+    let store = Store::open(shared(&server, PATIENT), settings()).unwrap();
     server.faults().take_calls();
     let begin = Instant::now();
     assert_eq!(store.resume().unwrap().next_step(), 1);

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Engine, Memory};
 use tensorkeep::{
-    Checkpoint, Error, ErrorKind, Keep, Progress, Reader, Resumed, Settings, Snapshot, Store, Tier,
+    Checkpoint, Error, ErrorKind, Keep, Progress, Reader, Resumed, StoreOptions, Snapshot, Store, Tier,
 };
 
 /// What a call of the store may take: long enough for several tries of a request that hangs.
@@ -154,7 +154,7 @@ impl Schedule {
         if self.store.is_some() {
             return Some(());
         }
-        let settings = Settings::new()
+        let settings = StoreOptions::new()
             .keep(Keep::last(2))
             .keep_remote(Keep::last(2))
             .remote_timeout(DEADLINE / 2)
@@ -162,7 +162,7 @@ impl Schedule {
         let engine = self.engine();
         let opened = self.timed("open", 1, |it| match &it.local {
             Some(local) => Store::open_tiered(local.clone(), engine, settings),
-            None => Store::open_shared(engine, settings),
+            None => Store::open(engine, settings),
         });
         let store = opened.ok()?;
         self.store = Some(store);
@@ -264,7 +264,7 @@ impl Schedule {
         self.drop_store();
         let reader = Reader::new(by_url(&self.server, "s3://bucket/run", DEADLINE * 100));
         for listed in reader.listed().unwrap() {
-            let verified = reader.open_name(listed.name).and_then(|checkpoint| checkpoint.verify());
+            let verified = reader.checkpoint_by_id(listed.name).and_then(|checkpoint| checkpoint.verify());
             // A promotion that was left running may rotate.
             let is_gone = || reader.names().unwrap().iter().all(|name| *name != listed.name);
             if verified.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) && is_gone() {
@@ -288,10 +288,10 @@ impl Schedule {
     fn reopen(&self) -> Store {
         let begin = Instant::now();
         loop {
-            let (settings, engine) = (Settings::new().keep(Keep::last(2)), self.engine());
+            let (settings, engine) = (StoreOptions::new().keep(Keep::last(2)), self.engine());
             let opened = match &self.local {
                 Some(local) => Store::open_tiered(local.clone(), engine, settings),
-                None => Store::open_shared(engine, settings),
+                None => Store::open(engine, settings),
             };
             match opened {
                 Err(error) if error.kind() == ErrorKind::Locked && begin.elapsed() < SLACK * 4 => {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tensorkeep::engine::Engine;
 use tensorkeep::testing::{conformance, store_suite};
 use tensorkeep::{
-    Checkpoint, Codec, ErrorKind, Keep, OpenOptions, Progress, Settings, Snapshot, Store, WriteOptions,
+    Checkpoint, Codec, ErrorKind, Keep, OpenOptions, Progress, StoreOptions, Snapshot, Store, WriteOptions,
 };
 use tensorkeep_object_store::ObjectStoreEngine;
 use tensorkeep_object_store::object_store::{self, ObjectStoreExt};
@@ -91,7 +91,7 @@ fn a_checkpoint_that_another_program_put_there_opens_as_it_is() {
     let path = object_store::path::Path::from(format!("{RUN}/0001-0000000001.tkeep"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(store(&server, 3).put(&path, file.into())).unwrap();
-    let store = Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap();
+    let store = Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap();
     let checkpoint = store.resume().unwrap().checkpoint.unwrap();
     assert!(checkpoint.tensor("values").unwrap().bytes() == &values[..]);
 }
@@ -151,11 +151,11 @@ fn a_hundred_thousand_tensors_cost_one_request_to_open_one_for_one_of_them_and_a
         snapshot.tensor(format!("layer.{number}.weight"), values).unwrap();
     }
     snapshot.progress(Progress::new(1));
-    let store = Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap();
+    let store = Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap();
     store.save(&snapshot).unwrap();
     server.faults().take_calls();
     let blob = engine.open("0001-0000000001.tkeep").unwrap();
-    let checkpoint = Checkpoint::from_blob(blob, "remote", OpenOptions::new()).unwrap();
+    let checkpoint = OpenOptions::new().open_blob(blob, "remote").unwrap();
     let opening = server.faults().take_calls();
     let tensor = checkpoint.tensor("layer.54321.weight").unwrap();
     assert!(tensor.bytes() == &values[54_321 * 64..54_322 * 64]);
@@ -176,11 +176,11 @@ fn a_small_checkpoint_is_opened_and_loaded_in_one_request() {
     let values = vec![0.5_f32; 60_000];
     let mut snapshot = Snapshot::new();
     snapshot.tensor("weight", &values[..]).unwrap().progress(Progress::new(1));
-    let store = Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap();
+    let store = Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap();
     store.save(&snapshot).unwrap();
     server.faults().take_calls();
     let blob = engine.open("0001-0000000001.tkeep").unwrap();
-    let checkpoint = Checkpoint::from_blob(blob, "remote", OpenOptions::new()).unwrap();
+    let checkpoint = OpenOptions::new().open_blob(blob, "remote").unwrap();
     checkpoint.verify().unwrap();
     assert_eq!(server.faults().take_calls().len(), 1);
 }
@@ -190,7 +190,7 @@ fn a_store_without_conditional_put_is_refused_and_told_why() {
     let server = Server::start_without_conditions(Objects::in_memory()).unwrap();
     let engine = engine(&server, 3);
     assert!(!engine.caps().create_only);
-    let error = Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap_err();
+    let error = Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("overwrite each other"), "{error}");
     let error = put(&engine, "object", b"x").unwrap_err();
@@ -206,7 +206,7 @@ fn bad_input_names_the_object_and_what_to_do() {
         let own = own.iter().map(|(key, value)| (*key, value.as_str()));
         let keys = [("access_key_id", "key"), ("secret_access_key", "secret")];
         let options: Vec<_> = own.chain(keys).chain(options.iter().copied()).collect();
-        ObjectStoreEngine::from_url_with(url, options).and_then(|engine| Store::open(engine, Settings::new()))
+        ObjectStoreEngine::from_url_with(url, options).and_then(|engine| Store::open(engine, StoreOptions::new()))
     };
     drop(at("s3://bucket/run", &[]).unwrap());
     let missing = at("s3://nowhere/run", &[]).unwrap_err().to_string();
@@ -229,7 +229,7 @@ fn bad_input_names_the_object_and_what_to_do() {
 fn resume_falls_back_past_damage_and_marks_it() {
     let server = server();
     let engine = engine(&server, 3);
-    let open = || Store::open_shared(Arc::clone(&engine), Settings::new()).unwrap();
+    let open = || Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap();
     let store = open();
     for (step, len) in [(1, 1000), (2, LARGE), (3, 1000)] {
         let values = bytes(len, step);
@@ -256,7 +256,7 @@ fn resume_falls_back_past_damage_and_marks_it() {
 fn a_writer_sweeps_what_a_killed_one_left_a_day_ago() {
     let server = server();
     let url = format!("s3://bucket/{RUN}");
-    let settings = Settings::new().keep(Keep::last(2)).write(WriteOptions::new().codec(Codec::Raw));
+    let settings = StoreOptions::new().keep(Keep::last(2)).write(WriteOptions::new().codec(Codec::Raw));
     let store = Store::open(by_url(&server, &url, PATIENT), settings).unwrap();
     let save = |step: u64, len: usize| {
         let weights = bytes(len, step);
@@ -294,7 +294,7 @@ fn a_writer_sweeps_what_a_killed_one_left_a_day_ago() {
 #[test]
 fn a_replica_that_has_the_commit_object_first_is_waited_for() {
     let server = server();
-    let store = Store::open_shared(engine(&server, 3), Settings::new()).unwrap();
+    let store = Store::open(engine(&server, 3), StoreOptions::new()).unwrap();
     for step in 1..=2 {
         let weights = bytes(LARGE, step);
         let mut snapshot = Snapshot::new();
@@ -306,13 +306,13 @@ fn a_replica_that_has_the_commit_object_first_is_waited_for() {
     let data = server.objects().paths().iter().find(is_data).unwrap().clone();
     let bytes = get_raw(&server, &data);
     server.objects().tamper(&data, |_| None);
-    let store = Store::open_shared(engine(&server, 3), Settings::new()).unwrap();
+    let store = Store::open(engine(&server, 3), StoreOptions::new()).unwrap();
     // It never comes: passed over, and not condemned for it.
     let resumed = store.resume().unwrap();
     assert_eq!((resumed.next_step(), resumed.skipped.len()), (1, 1));
     assert!(resumed.skipped[0].set_aside.is_none(), "{:?}", resumed.skipped[0]);
     drop(store);
-    let store = Store::open_shared(engine(&server, 3), Settings::new()).unwrap();
+    let store = Store::open(engine(&server, 3), StoreOptions::new()).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(400));

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Engine, Local, Memory};
-use tensorkeep::{Checkpoint, ErrorKind, Keep, Progress, Result, Saved, Settings, Snapshot, Store, Tier};
+use tensorkeep::{Checkpoint, ErrorKind, Keep, Progress, Result, Saved, StoreOptions, Snapshot, Store, Tier};
 use tensorkeep_object_store::ObjectStoreEngine;
 
 /// Uploaded in parts.
@@ -32,7 +32,7 @@ fn assert_is(checkpoint: &Checkpoint, step: u64, len: usize) {
 }
 
 fn open(local: &Memory, remote: &Arc<dyn Engine>) -> Store {
-    let settings = Settings::new().keep(Keep::last(1)).keep_remote(Keep::last(3));
+    let settings = StoreOptions::new().keep(Keep::last(1)).keep_remote(Keep::last(3));
     Store::open_tiered(local.clone(), Arc::clone(remote), settings).unwrap()
 }
 
@@ -149,7 +149,7 @@ fn a_promotion_and_a_copy_take_bounded_memory() {
     let name = from.names().unwrap()[0];
     from.copy_to(name, &to, |bytes| largest = largest.max(bytes)).unwrap();
     assert!(largest <= 4 << 20, "a piece of {largest} bytes");
-    assert_is(&to.open_name(name).unwrap(), 1, 64 << 20);
+    assert_is(&to.checkpoint_by_id(name).unwrap(), 1, 64 << 20);
 }
 
 const CHILD: &str = "TENSORKEEP_TIERS_CHILD";
@@ -170,7 +170,7 @@ fn train(endpoint: &str, disk: &Path) -> Result<()> {
         ("secret_access_key", "secret"),
     ];
     let remote = ObjectStoreEngine::from_url_with(&format!("s3://bucket/{RUN}"), options)?;
-    let settings = Settings::new().keep(Keep::last(2)).keep_remote(Keep::last(2));
+    let settings = StoreOptions::new().keep(Keep::last(2)).keep_remote(Keep::last(2));
     let store = Store::open_tiered(Local::create(disk)?, remote, settings)?;
     let resumed = store.resume()?;
     if let Some(checkpoint) = &resumed.checkpoint {

@@ -2,7 +2,7 @@
 //! tests of this crate and, behind the feature `testing`, of trainers.
 
 use super::{Holder, Os, Stat, Vfs, VfsFile};
-use crate::engine::{Blob, Lock, Unchanging};
+use crate::engine::{Blob, Lock, MmapPromise};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::io;
@@ -182,7 +182,7 @@ impl Vfs for FailingVfs {
         self.faults.run("open", path, || self.right.open(path)).map(|file| self.file(path, file))
     }
 
-    fn map(&self, path: &Path, name: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+    fn map(&self, path: &Path, name: &str, promise: MmapPromise) -> Result<Arc<dyn Blob>> {
         let checked = self.faults.run("mmap", path, || Ok(()));
         checked.map_err(|error| Error::io("mapping", error).in_object(name))?;
         self.right.map(path, name, promise)

@@ -2,7 +2,7 @@
 
 use super::{HERE, Holder, Kind, Stat, Vfs, VfsFile};
 use crate::engine::map::{MappedFile, PrivateMap};
-use crate::engine::{Blob, Lock, Unchanging};
+use crate::engine::{Blob, Lock, MmapPromise};
 use crate::error::{Error, Result};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, RenameFlags};
 use rustix::io::retry_on_intr;
@@ -83,7 +83,7 @@ impl Vfs for Os {
         Ok(Arc::new(OsFile(self.open_to_read(path)?)))
     }
 
-    fn map(&self, path: &Path, name: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+    fn map(&self, path: &Path, name: &str, promise: MmapPromise) -> Result<Arc<dyn Blob>> {
         Ok(Arc::new(MappedFile::new(self.open_to_map(path, name)?, name.to_owned(), promise)?))
     }
 
@@ -185,7 +185,7 @@ fn holder_of(file: &File) -> Holder {
 }
 
 /// One and the same file, mapped to read and mapped to change privately.
-pub(crate) fn map_twice(path: &Path, promise: Unchanging) -> Result<(Arc<dyn Blob>, PrivateMap)> {
+pub(crate) fn map_twice(path: &Path, promise: MmapPromise) -> Result<(Arc<dyn Blob>, PrivateMap)> {
     let name = path.display().to_string();
     let file = Os::default().open_to_map(path, &name)?;
     let private = PrivateMap::new(&file, &name, promise)?;

@@ -3,7 +3,7 @@
 //! is safe is nobody's here.
 
 use super::{Holder, Kind, Stat, Vfs, VfsFile};
-use crate::engine::{Blob, Lock, Unchanging};
+use crate::engine::{Blob, Lock, MmapPromise};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -264,7 +264,7 @@ impl Vfs for SimulatedVfs {
         Ok(self.file(ino))
     }
 
-    fn map(&self, _: &Path, name: &str, _: Unchanging) -> Result<Arc<dyn Blob>> {
+    fn map(&self, _: &Path, name: &str, _: MmapPromise) -> Result<Arc<dyn Blob>> {
         Err(Error::new(crate::ErrorKind::Unsupported, "the simulated disk does not map").in_object(name))
     }
 

@@ -2,7 +2,7 @@
 //! and nothing about who notices. A harness that lets one of these pass proves nothing of the right one.
 
 use super::{HERE, Holder, Stat, Vfs, VfsFile};
-use crate::engine::{Blob, Lock, Unchanging};
+use crate::engine::{Blob, Lock, MmapPromise};
 use crate::error::Result;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -186,7 +186,7 @@ impl Vfs for WrongVfs {
         self.right.open(path)
     }
 
-    fn map(&self, path: &Path, name: &str, promise: Unchanging) -> Result<Arc<dyn Blob>> {
+    fn map(&self, path: &Path, name: &str, promise: MmapPromise) -> Result<Arc<dyn Blob>> {
         self.right.map(path, name, promise)
     }
 

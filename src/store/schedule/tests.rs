@@ -29,11 +29,11 @@ fn steps_are_due_when_a_multiple_was_passed_also_by_a_loop_that_skips() {
     let mut schedule = Schedule::start(Every::steps(100), now).unwrap();
     assert_eq!(schedule.due(at(0, 0), now), None);
     assert_eq!(schedule.due(at(99, 0), now), None);
-    assert_eq!(schedule.due(at(103, 0), now), Some(Why::Steps(100)));
+    assert_eq!(schedule.due(at(103, 0), now), Some(SaveReason::Steps(100)));
     save(&mut schedule, at(103, 0), &[], now);
     assert_eq!(schedule.due(at(199, 0), now), None);
-    assert_eq!(schedule.due(at(200, 0), now), Some(Why::Steps(100)));
-    assert_eq!(schedule.due(at(201, 0), now), Some(Why::Steps(100)), "a save that failed is due again");
+    assert_eq!(schedule.due(at(200, 0), now), Some(SaveReason::Steps(100)));
+    assert_eq!(schedule.due(at(201, 0), now), Some(SaveReason::Steps(100)), "a save that failed is due again");
 }
 
 #[test]
@@ -42,11 +42,11 @@ fn any_rule_makes_it_due_and_the_first_is_the_reason() {
     let every = Every::epochs(1).or(Every::minutes(10)).or_on_best("acc", Mode::Max);
     let mut schedule = Schedule::start(every, now).unwrap();
     assert_eq!(schedule.due(at(50, 0), now), None);
-    assert_eq!(schedule.due(at(60, 1), now), Some(Why::Epochs(1)));
+    assert_eq!(schedule.due(at(60, 1), now), Some(SaveReason::Epochs(1)));
     assert_eq!(schedule.begin().why, "every 1 epochs");
     save(&mut schedule, at(60, 1), &[], now);
     let later = now + Duration::from_secs(600);
-    assert_eq!(schedule.due(at(70, 1), later), Some(Why::Interval(Duration::from_secs(600))));
+    assert_eq!(schedule.due(at(70, 1), later), Some(SaveReason::Interval(Duration::from_secs(600))));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_metric_is_best_only_when_it_beats_every_saved_one() {
     schedule.observe("acc", 0.9);
     assert_eq!(schedule.due(at(1, 0), now), None);
     schedule.observe("acc", 0.91);
-    assert_eq!(schedule.due(at(2, 0), now), Some(Why::Best("acc".to_owned())));
+    assert_eq!(schedule.due(at(2, 0), now), Some(SaveReason::Best("acc".to_owned())));
     save(&mut schedule, at(2, 0), &[], now);
     schedule.observe("acc", 0.905);
     assert_eq!(schedule.due(at(3, 0), now), None);
@@ -99,11 +99,11 @@ fn a_best_metric_whose_save_failed_is_due_again() {
     schedule.failed(first.number);
     assert_eq!(schedule.due(at(4, 0), now), None, "a newer save is on its way");
     schedule.failed(second.number);
-    assert_eq!(schedule.due(at(4, 0), now), Some(Why::Again));
+    assert_eq!(schedule.due(at(4, 0), now), Some(SaveReason::Again));
     schedule.observe("acc", 0.5);
     save(&mut schedule, at(4, 0), &[("acc", 0.5)], now);
     schedule.observe("acc", 0.94);
-    assert_eq!(schedule.due(at(5, 0), now), Some(Why::Best("acc".to_owned())));
+    assert_eq!(schedule.due(at(5, 0), now), Some(SaveReason::Best("acc".to_owned())));
 }
 
 #[test]
@@ -111,10 +111,10 @@ fn a_run_that_counts_epochs_alone_is_due_by_epochs() {
     let now = Instant::now();
     let mut schedule = Schedule::start(Every::epochs(2), now).unwrap();
     assert_eq!(schedule.due(at(0, 1), now), None);
-    assert_eq!(schedule.due(at(0, 2), now), Some(Why::Epochs(2)));
+    assert_eq!(schedule.due(at(0, 2), now), Some(SaveReason::Epochs(2)));
     save(&mut schedule, at(0, 2), &[], now);
     assert_eq!(schedule.due(at(0, 3), now), None);
-    assert_eq!(schedule.due(at(0, 4), now), Some(Why::Epochs(2)));
+    assert_eq!(schedule.due(at(0, 4), now), Some(SaveReason::Epochs(2)));
     save(&mut schedule, at(7, 4), &[], now);
     assert_eq!(schedule.due(at(7, 6), now), None, "step 7 is saved, and is saved once");
 }

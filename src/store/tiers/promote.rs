@@ -7,13 +7,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::Core;
 use crate::store::background::lock;
 use crate::store::deletion::{self, By};
-use crate::store::naming::Name;
+use crate::store::naming::CheckpointId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// Checkpoints that belong in the remote tier and can never be promoted, and why.
-pub(in crate::store) type Hopeless = BTreeMap<Name, Arc<Error>>;
+pub(in crate::store) type Hopeless = BTreeMap<CheckpointId, Arc<Error>>;
 
 /// The thread. Dropping it waits for what is to be promoted.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Remote {
         }
     }
 
-    fn promote(&self, core: &Core, name: Name) -> Result<()> {
+    fn promote(&self, core: &Core, name: CheckpointId) -> Result<()> {
         let engine = self.reader.engine();
         let Some(promoting) = self.upward.promote(name) else { return Ok(()) };
         core.attempt.check(engine)?;
@@ -127,7 +127,7 @@ impl Remote {
 
     /// Deletes there what no rule of that tier protects. Runs only behind the promotion of a checkpoint, which stays;
     /// what cannot be deleted is tried again behind the next one.
-    fn rotate(&self, core: &Core, promoted: Name) -> Result<()> {
+    fn rotate(&self, core: &Core, promoted: CheckpointId) -> Result<()> {
         let _deleting = lock(&self.deleting);
         let there = self.look()?;
         if !there.iter().any(|candidate| candidate.name == promoted && !candidate.marked) {
@@ -135,7 +135,7 @@ impl Remote {
         }
         let kept = self.select(core, &there, &[(promoted, "just promoted")]);
         let names = there.iter().map(|candidate| candidate.name).filter(|name| !kept.contains_key(name));
-        let going: Vec<Name> = names.collect();
+        let going: Vec<CheckpointId> = names.collect();
         if going.is_empty() {
             return Ok(());
         }

@@ -4,7 +4,7 @@
 use super::promote::Hopeless;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::background::{Cause, lock};
-use crate::store::naming::Name;
+use crate::store::naming::CheckpointId;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -53,7 +53,7 @@ impl Queue {
     }
 
     /// Fails where this one can never be promoted.
-    pub(in crate::store) fn check_hopeless(&self, name: Name) -> Result<()> {
+    pub(in crate::store) fn check_hopeless(&self, name: CheckpointId) -> Result<()> {
         let error = lock(&self.state).hopeless.get(&name).cloned();
         error.map_or(Ok(()), |error| Err(told(error)))
     }
@@ -115,7 +115,7 @@ impl Queue {
 
     pub(super) fn finish(&self, asked: u64, errors: Vec<Error>, hopeless: &Hopeless) {
         let mut state = lock(&self.state);
-        let is_new = |(name, _): &(&Name, &Arc<Error>)| !state.hopeless.contains_key(*name);
+        let is_new = |(name, _): &(&CheckpointId, &Arc<Error>)| !state.hopeless.contains_key(*name);
         let new: Vec<Arc<Error>> =
             hopeless.iter().filter(is_new).map(|(_, error)| Arc::clone(error)).collect();
         (state.done, state.last_failed) = (asked, !errors.is_empty() || !new.is_empty());

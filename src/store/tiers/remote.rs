@@ -13,10 +13,10 @@ use crate::store::clock::{self, seconds_since_1970};
 use crate::store::deletion::{Inherited, clear_marks};
 use crate::store::keep::Keep;
 use crate::store::look::{Board, Look};
-use crate::store::naming::Name;
+use crate::store::naming::CheckpointId;
 use crate::store::retention::{self, Candidate, Spared};
 use crate::store::run_id::{self, RunId};
-use crate::store::{Core, Settings};
+use crate::store::{Core, StoreOptions};
 use std::collections::BTreeSet;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -63,7 +63,7 @@ impl Remote {
     /// Reaches for the remote tier. That it cannot be reached is an error only when `local` is empty.
     pub(in crate::store) fn contact(
         engine: Arc<dyn Engine>,
-        settings: &Settings,
+        settings: &StoreOptions,
         writer: &Writer,
         local: &[Candidate],
     ) -> Result<Self> {
@@ -238,17 +238,17 @@ impl Remote {
     }
 
     /// A checkpoint is not there any more: what its place was needed for may be wanted now.
-    pub(in crate::store) fn forget(&self, name: Name) {
+    pub(in crate::store) fn forget(&self, name: CheckpointId) {
         if let Contact::Held { there, .. } = &mut *self.lock() {
             there.retain(|candidate| candidate.name != name);
         }
     }
 
     /// Local checkpoints that belong in the remote tier and are not there, newest first.
-    pub(in crate::store) fn unpromoted(&self, core: &Core, local: &[Candidate]) -> Vec<Name> {
+    pub(in crate::store) fn unpromoted(&self, core: &Core, local: &[Candidate]) -> Vec<CheckpointId> {
         let there = self.there();
         let sound = there.iter().filter(|info| !info.marked);
-        let promoted: BTreeSet<Name> = sound.map(|info| info.name).collect();
+        let promoted: BTreeSet<CheckpointId> = sound.map(|info| info.name).collect();
         let here = local.iter().filter(|info| !promoted.contains(&info.name));
         let all: Vec<_> = here.clone().chain(&there).cloned().collect();
         let kept = self.select(core, &all, &[]);
@@ -290,7 +290,7 @@ fn answer_until<T: Send + 'static>(
     match answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
         Ok(answer) => answer,
         Err(RecvTimeoutError::Timeout) => Err(Error::new(ErrorKind::Io, "it did not answer in time")
-            .help("Settings::remote_timeout says how long it is waited for")),
+            .help("StoreOptions::remote_timeout says how long it is waited for")),
         Err(RecvTimeoutError::Disconnected) => {
             Err(Error::new(ErrorKind::Io, "asking the remote tier panicked; look for its message"))
         }

@@ -2,7 +2,7 @@
 //! back what was deleted.
 
 use crate::store::background::lock;
-use crate::store::naming::Name;
+use crate::store::naming::CheckpointId;
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -15,20 +15,20 @@ pub(in crate::store) struct Upward {
 
 #[derive(Debug, Default)]
 struct State {
-    promoting: Option<Name>,
+    promoting: Option<CheckpointId>,
     /// Names that are being deleted now.
-    deleting: BTreeSet<Name>,
+    deleting: BTreeSet<CheckpointId>,
 }
 
 /// A checkpoint on its way up, for as long as this lives.
-pub(super) struct Promoting<'u>(&'u Upward, Name);
+pub(super) struct Promoting<'u>(&'u Upward, CheckpointId);
 
 /// A checkpoint that nobody promotes, for as long as this lives.
-pub(in crate::store) struct Withheld<'u>(&'u Upward, Name);
+pub(in crate::store) struct Withheld<'u>(&'u Upward, CheckpointId);
 
 impl Upward {
     /// None while the checkpoint is being deleted.
-    pub(super) fn promote(&self, name: Name) -> Option<Promoting<'_>> {
+    pub(super) fn promote(&self, name: CheckpointId) -> Option<Promoting<'_>> {
         let mut state = lock(&self.state);
         if state.deleting.contains(&name) {
             return None;
@@ -39,14 +39,14 @@ impl Upward {
 
     /// As [`Upward::withhold`] up to where that would wait; whether it would.
     #[cfg(feature = "testing")]
-    pub(in crate::store) fn ask_to_stop(&self, name: Name) -> bool {
+    pub(in crate::store) fn ask_to_stop(&self, name: CheckpointId) -> bool {
         let mut state = lock(&self.state);
         state.deleting.insert(name);
         state.promoting == Some(name)
     }
 
     /// Stops the promotion of a checkpoint, waits until it has stopped, and begins no other.
-    pub(in crate::store) fn withhold(&self, name: Name) -> Withheld<'_> {
+    pub(in crate::store) fn withhold(&self, name: CheckpointId) -> Withheld<'_> {
         let mut state = lock(&self.state);
         state.deleting.insert(name);
         while state.promoting == Some(name) {

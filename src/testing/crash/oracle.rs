@@ -7,7 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::engine::vfs::scripted::Script;
 use crate::engine::{CommitError, Engine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{Info, Name, Reader};
+use crate::store::{CheckpointInfo, CheckpointId, Reader};
 use std::collections::BTreeSet;
 
 /// A promise that was broken.
@@ -81,7 +81,7 @@ impl Case<'_> {
     }
 
     /// Before anything is repaired: what a reader sees is whole, and everything promised is there.
-    fn check_view(&self, disk: &Disk) -> Check<BTreeSet<Name>> {
+    fn check_view(&self, disk: &Disk) -> Check<BTreeSet<CheckpointId>> {
         let whole = whole_ones(disk)?;
         let Promise { keep, started, saved, pinned, deleting, deleted, resumed_from } = self.promise;
         let foreign = whole.difference(started).next();
@@ -106,7 +106,7 @@ impl Case<'_> {
     }
 
     /// The identity is durable before the first checkpoint is, and each checkpoint says the same.
-    fn check_identity(&self, disk: &Disk, whole: &BTreeSet<Name>) -> Check<()> {
+    fn check_identity(&self, disk: &Disk, whole: &BTreeSet<CheckpointId>) -> Check<()> {
         if whole.is_empty() {
             return Ok(());
         }
@@ -114,14 +114,14 @@ impl Case<'_> {
         let reader = Reader::new(local.map_err(|error| (Broken::CannotResume, error.to_string()))?);
         let found = reader.written_run_id().map_err(|error| (Broken::IdentityIsLost, error.to_string()))?;
         let infos = reader.list().map_err(|error| (Broken::CannotResume, error.to_string()))?;
-        let says = |info: &Info| info.state.as_ref().ok().and_then(|state| state.run);
+        let says = |info: &CheckpointInfo| info.state.as_ref().ok().and_then(|state| state.run);
         let other = infos.iter().find(|info| says(info) != found);
         ensure(found.is_some() && other.is_none(), Broken::IdentityIsLost, || {
             format!("the run is {found:?}, a checkpoint says {:?}", other.and_then(says))
         })
     }
 
-    fn check_recovery(&self, disk: &Disk, whole: &BTreeSet<Name>, lived: &Result<Lived>) -> Check<()> {
+    fn check_recovery(&self, disk: &Disk, whole: &BTreeSet<CheckpointId>, lived: &Result<Lived>) -> Check<()> {
         let lived = lived.as_ref().map_err(|error| (Broken::CannotResume, error.to_string()))?;
         let newest = whole.last().copied();
         ensure(lived.resumed == newest && lived.skipped == 0, Broken::ResumedAnother, || {
@@ -137,7 +137,7 @@ impl Case<'_> {
     }
 
     /// A second recovery finds what the first one saved, and nothing else to do.
-    fn check_again(&self, disk: &Disk, saved: Option<Name>) -> Check<()> {
+    fn check_again(&self, disk: &Disk, saved: Option<CheckpointId>) -> Check<()> {
         let mut log = Log::default();
         let lived = disk.live(self.promise.keep, &Life::of(0), &mut log);
         let lived = lived.map_err(|error| (Broken::NotIdempotent, error.to_string()))?;
@@ -148,7 +148,7 @@ impl Case<'_> {
 }
 
 /// Everything that is visible, each read whole.
-fn whole_ones(disk: &Disk) -> Check<BTreeSet<Name>> {
+fn whole_ones(disk: &Disk) -> Check<BTreeSet<CheckpointId>> {
     let cannot_resume = |error: Error| (Broken::CannotResume, error.to_string());
     let reader = match disk.local_to_read() {
         // The run's own folder was never durable.
@@ -157,7 +157,7 @@ fn whole_ones(disk: &Disk) -> Check<BTreeSet<Name>> {
     };
     let names = reader.names().map_err(cannot_resume)?;
     for name in &names {
-        let opened = reader.open_name(*name).and_then(|checkpoint| check_content(&checkpoint, *name));
+        let opened = reader.checkpoint_by_id(*name).and_then(|checkpoint| check_content(&checkpoint, *name));
         let is_own = opened.map_err(|error| (Broken::HalfIsVisible, error.to_string()))?;
         ensure(is_own, Broken::ForeignIsVisible, || format!("{name} holds another's tensor"))?;
     }
@@ -175,7 +175,7 @@ fn mark_of_nothing(disk: &Disk) -> Result<Option<String>> {
     }))
 }
 
-fn check_content(checkpoint: &Checkpoint, name: Name) -> Result<bool> {
+fn check_content(checkpoint: &Checkpoint, name: CheckpointId) -> Result<bool> {
     checkpoint.verify()?;
     let own = checkpoint.tensor("w")?.elements::<f32>()?[..] == weights(name);
     Ok(own && checkpoint.progress()?.is_some_and(|progress| progress.step == name.step))

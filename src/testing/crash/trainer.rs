@@ -8,7 +8,7 @@ use crate::engine::vfs::simulated::{Node, Op, SimulatedVfs};
 use crate::engine::vfs::wrong::WrongVfs;
 use crate::error::{Error, Result};
 use crate::snapshot::{Progress, Snapshot};
-use crate::store::{Keep, Name, Settings, Store};
+use crate::store::{Keep, CheckpointId, StoreOptions, Store};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -68,14 +68,14 @@ impl History {
 pub struct Promise {
     pub(super) keep: usize,
     /// Saves that began: what may be visible.
-    pub(super) started: BTreeSet<Name>,
+    pub(super) started: BTreeSet<CheckpointId>,
     /// Saves that returned Ok.
-    pub(super) saved: BTreeSet<Name>,
-    pub(super) pinned: BTreeSet<Name>,
+    pub(super) saved: BTreeSet<CheckpointId>,
+    pub(super) pinned: BTreeSet<CheckpointId>,
     /// What was asked to be deleted: from then on it may be gone, and counts among what is kept.
-    pub(super) deleting: BTreeSet<Name>,
-    pub(super) deleted: BTreeSet<Name>,
-    pub(super) resumed_from: Option<Name>,
+    pub(super) deleting: BTreeSet<CheckpointId>,
+    pub(super) deleted: BTreeSet<CheckpointId>,
+    pub(super) resumed_from: Option<CheckpointId>,
 }
 
 impl Promise {
@@ -93,13 +93,13 @@ pub(super) struct Log(Vec<(usize, Event)>);
 enum Event {
     /// A new life: what the last one resumed from is no longer protected.
     Opened,
-    Resumed(Name),
-    Started(Name),
-    Saved(Name),
-    Pinned(Name),
+    Resumed(CheckpointId),
+    Started(CheckpointId),
+    Saved(CheckpointId),
+    Pinned(CheckpointId),
     /// From here on it may be gone.
-    Deleting(Name),
-    Deleted(Name),
+    Deleting(CheckpointId),
+    Deleted(CheckpointId),
 }
 
 impl Log {
@@ -221,7 +221,7 @@ impl Disk {
         let mut step = resumed.progress.step;
         for save in 0..life.saves {
             step += 10;
-            let name = Name { attempt: store.attempt(), step };
+            let name = CheckpointId { attempt: store.attempt(), step };
             self.note(log, Event::Started(name));
             let weights = weights(name);
             match store.save(&snapshot(name, &weights)?) {
@@ -245,7 +245,7 @@ impl Disk {
         Ok(lived)
     }
 
-    fn delete(&self, store: &Store, step: u64, resumed: Option<Name>, log: &mut Log) {
+    fn delete(&self, store: &Store, step: u64, resumed: Option<CheckpointId>, log: &mut Log) {
         let listed = store.list().unwrap_or_default();
         // It may have been rotated out.
         let Some(info) = listed.into_iter().find(|info| info.name.step == step) else { return };
@@ -261,8 +261,8 @@ impl Disk {
 
     pub(super) fn open(&self, keep: usize) -> Result<Store> {
         // Settings ask the system how many cores there are: once is enough for a million disks.
-        static SETTINGS: OnceLock<Settings> = OnceLock::new();
-        let settings = SETTINGS.get_or_init(Settings::new).clone();
+        static SETTINGS: OnceLock<StoreOptions> = OnceLock::new();
+        let settings = SETTINGS.get_or_init(StoreOptions::new).clone();
         Store::open(self.local()?, settings.keep(Keep::last(keep)))
     }
 
@@ -278,19 +278,19 @@ impl Disk {
 /// What a life saw.
 #[derive(Debug)]
 pub(super) struct Lived {
-    pub resumed: Option<Name>,
+    pub resumed: Option<CheckpointId>,
     pub skipped: usize,
-    pub saved: Option<Name>,
+    pub saved: Option<CheckpointId>,
     /// The last thing that failed.
     pub error: Option<Error>,
 }
 
 /// The only tensor of a checkpoint: every name has its own.
-pub(super) fn weights(name: Name) -> [f32; 8] {
+pub(super) fn weights(name: CheckpointId) -> [f32; 8] {
     std::array::from_fn(|i| mix(u64::from(name.attempt) << 40 | name.step << 4 | i as u64) as f32)
 }
 
-fn snapshot(name: Name, weights: &[f32; 8]) -> Result<Snapshot<'_>> {
+fn snapshot(name: CheckpointId, weights: &[f32; 8]) -> Result<Snapshot<'_>> {
     let mut snapshot = Snapshot::new();
     snapshot.tensor("w", &weights[..])?;
     snapshot.progress(Progress::new(name.step));

@@ -7,7 +7,7 @@ use super::saves::bad_metric;
 use super::site::Seen;
 use super::world::{Effect, Handle, Judged, World, bury, must, sane, tag_in, words};
 use crate::error::ErrorKind;
-use crate::store::{Every, Mode, Name, Resumed, Settings, Store, Tier};
+use crate::store::{Every, Mode, CheckpointId, Resumed, StoreOptions, Store, Tier};
 use std::sync::Arc;
 
 impl World {
@@ -46,7 +46,7 @@ impl World {
     }
 
     /// One of the checkpoints that are there, or none.
-    pub fn pick(&self, tier: usize, choice: u8) -> Option<Name> {
+    pub fn pick(&self, tier: usize, choice: u8) -> Option<CheckpointId> {
         let names = &self.before[tier].names;
         // Mostly a new one.
         let back = usize::from(choice) % names.len().max(1);
@@ -74,7 +74,7 @@ impl World {
         if operation.kind == Kind::Open && operation.b >= 240 {
             life.end_after(u64::from(operation.a % 16));
         }
-        let settings = Settings::new()
+        let settings = StoreOptions::new()
             .keep(self.policies[0].keep())
             .keep_remote(self.policies[1].keep())
             .save(Every::on_best(LOSS, Mode::Min));
@@ -196,7 +196,7 @@ impl World {
         Ok(Effect::Resumed)
     }
 
-    fn check_resumed(&self, resumed: &Resumed, expected: Option<Name>) -> Judged {
+    fn check_resumed(&self, resumed: &Resumed, expected: Option<CheckpointId>) -> Judged {
         // A mark in one tier says nothing of the copy in the other.
         let has_marks = self.before.iter().any(|seen| !seen.condemned.is_empty());
         let is_certain =
@@ -216,13 +216,13 @@ impl World {
     }
 
     /// What a resume chooses: the newest that is whole, in either tier; what is being deleted comes last.
-    fn newest_whole(&self, step: Option<u64>) -> Option<Name> {
+    fn newest_whole(&self, step: Option<u64>) -> Option<CheckpointId> {
         let names = || self.before.iter().flat_map(|seen| &seen.names).copied();
         let of_step = step.map(|step| names().filter(|name| name.step == step).max());
         let whole = |takes_condemned: bool| {
             let tiers = self.known.iter().zip(&self.before);
             tiers.flat_map(move |(shelf, seen)| {
-                let sound = move |name: &Name| takes_condemned || !seen.condemned.contains(name);
+                let sound = move |name: &CheckpointId| takes_condemned || !seen.condemned.contains(name);
                 shelf.iter().filter(move |(name, known)| known.whole && sound(name)).map(|(name, _)| *name)
             })
         };

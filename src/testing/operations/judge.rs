@@ -3,7 +3,7 @@
 use super::model::{Known, Policy, Shelf};
 use super::site::Seen;
 use super::world::{Answer, Effect, Judged, World, must, tag_of};
-use crate::store::Name;
+use crate::store::CheckpointId;
 
 impl World {
     pub fn judge(&mut self, effect: &Effect, after: &[Seen]) -> Judged {
@@ -35,7 +35,7 @@ impl World {
         if self.has_tiers() {
             self.see_what_was_copied_again();
         }
-        let is_gone = |(name, _): &(&Name, &Known)| !after[0].names.contains(name);
+        let is_gone = |(name, _): &(&CheckpointId, &Known)| !after[0].names.contains(name);
         let left = self.known[0].iter().filter(is_gone).map(|(name, known)| (*name, known.clone()));
         self.left_behind.extend(left);
         if !self.is_unsettled {
@@ -58,7 +58,7 @@ impl World {
     }
 
     /// Where a checkpoint came from.
-    fn whence(&self, effect: &Effect, tier: usize, name: Name, before: &[Shelf]) -> Judged<Known> {
+    fn whence(&self, effect: &Effect, tier: usize, name: CheckpointId, before: &[Shelf]) -> Judged<Known> {
         if let Effect::Saved { name: saved, known, answer, .. } = effect {
             // Promoted already, perhaps.
             if *saved == name && *answer != Answer::Failed {
@@ -83,7 +83,7 @@ impl World {
     }
 
     /// Whether a checkpoint may be gone.
-    fn may_go(&self, effect: &Effect, tier: usize, name: Name, after: &[Seen]) -> Judged {
+    fn may_go(&self, effect: &Effect, tier: usize, name: CheckpointId, after: &[Seen]) -> Judged {
         let gone = |why: &str| Err(format!("{name} is gone from tier {tier}: {why}, by {effect:?}"));
         let known = &self.known[tier][&name];
         let is_pinned = self.before[tier].pins.contains(&name) && after[tier].pins.contains(&name);
@@ -147,7 +147,7 @@ impl World {
     }
 
     /// What the remote tier is to have does not go before it is there.
-    fn may_go_unpromoted(&self, tier: usize, name: Name, known: &Known, after: &[Seen]) -> Judged {
+    fn may_go_unpromoted(&self, tier: usize, name: CheckpointId, known: &Known, after: &[Seen]) -> Judged {
         let policy = self.policies[1];
         if tier == 1 || self.has_lost_there || !self.has_tiers() || !known.whole || !policy.is_monotone() {
             return Ok(());

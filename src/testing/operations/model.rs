@@ -1,7 +1,7 @@
 //! What must be there: checkpoints as the test made and damaged them, and retention written once more, independently of the
 //! store's.
 
-use crate::store::{Keep, Mode, Name};
+use crate::store::{Keep, Mode, CheckpointId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ pub(super) struct Known {
     pub loss: Option<f64>,
     pub epoch: u64,
     pub saved_at: u64,
-    pub resumed_from: Option<Name>,
+    pub resumed_from: Option<CheckpointId>,
 }
 
 /// The checkpoints of a tier.
-pub(super) type Shelf = BTreeMap<Name, Known>;
+pub(super) type Shelf = BTreeMap<CheckpointId, Known>;
 
 /// A retention policy.
 #[derive(Clone, Copy, Debug)]
@@ -57,11 +57,11 @@ impl Policy {
         match self {
             Self::All => Keep::all(),
             Self::Last(count) => Keep::last(count),
-            Self::Best(last, mode, count) => Keep::last(last).and_best(LOSS, mode, count),
-            Self::EverySteps(steps) => Keep::last(1).and_every_steps(steps),
-            Self::EveryEpochs(epochs) => Keep::last(1).and_every_epochs(epochs),
-            Self::Young(seconds) => Keep::last(1).and_younger_than(Duration::from_secs(seconds)),
-            Self::Misspelt => Keep::last(2).and_best("accuracy", Mode::Max, 1),
+            Self::Best(last, mode, count) => Keep::last(last).or(Keep::best(LOSS, mode, count)),
+            Self::EverySteps(steps) => Keep::last(1).or(Keep::every_steps(steps)),
+            Self::EveryEpochs(epochs) => Keep::last(1).or(Keep::every_epochs(epochs)),
+            Self::Young(seconds) => Keep::last(1).or(Keep::younger_than(Duration::from_secs(seconds))),
+            Self::Misspelt => Keep::last(2).or(Keep::best("accuracy", Mode::Max, 1)),
         }
     }
 
@@ -71,8 +71,8 @@ impl Policy {
     }
 
     /// What this policy protects, all being readable.
-    pub fn protects(self, shelf: &Shelf, now: u64) -> BTreeSet<Name> {
-        let newest = |count: usize| shelf.keys().rev().take(count).copied().collect::<BTreeSet<Name>>();
+    pub fn protects(self, shelf: &Shelf, now: u64) -> BTreeSet<CheckpointId> {
+        let newest = |count: usize| shelf.keys().rev().take(count).copied().collect::<BTreeSet<CheckpointId>>();
         let mut kept = newest(1);
         match self {
             Self::All => kept.extend(shelf.keys()),
@@ -94,12 +94,12 @@ impl Policy {
 }
 
 /// The best by the loss; of equal ones the newest.
-fn best(shelf: &Shelf, mode: Mode, count: usize) -> BTreeSet<Name> {
-    let mut left: Vec<(Name, f64)> =
+fn best(shelf: &Shelf, mode: Mode, count: usize) -> BTreeSet<CheckpointId> {
+    let mut left: Vec<(CheckpointId, f64)> =
         shelf.iter().filter_map(|(name, known)| Some((*name, known.loss?))).collect();
     let mut kept = BTreeSet::new();
     for _ in 0..count {
-        let mut first: Option<(Name, f64)> = None;
+        let mut first: Option<(CheckpointId, f64)> = None;
         for &(name, loss) in &left {
             let beats = |best: f64| if mode == Mode::Min { loss <= best } else { loss >= best };
             if first.is_none_or(|(_, best)| beats(best)) {
@@ -114,8 +114,8 @@ fn best(shelf: &Shelf, mode: Mode, count: usize) -> BTreeSet<Name> {
 }
 
 /// The first of each bucket but bucket 0, of those that led to the newest.
-fn firsts(shelf: &Shelf, bucket: impl Fn(Name, &Known) -> u64) -> BTreeSet<Name> {
-    let mut first: BTreeMap<u64, Name> = BTreeMap::new();
+fn firsts(shelf: &Shelf, bucket: impl Fn(CheckpointId, &Known) -> u64) -> BTreeSet<CheckpointId> {
+    let mut first: BTreeMap<u64, CheckpointId> = BTreeMap::new();
     for name in way(shelf) {
         first.entry(bucket(name, &shelf[&name])).or_insert(name);
     }
@@ -124,7 +124,7 @@ fn firsts(shelf: &Shelf, bucket: impl Fn(Name, &Known) -> u64) -> BTreeSet<Name>
 }
 
 /// What led to the newest checkpoint, oldest first. An attempt of which nothing is left says nothing of where it began.
-fn way(shelf: &Shelf) -> Vec<Name> {
+fn way(shelf: &Shelf) -> Vec<CheckpointId> {
     let mut way = Vec::new();
     let (mut attempt, mut step) = (u32::MAX, u64::MAX);
     while let Some(newest) = shelf.keys().rev().find(|name| name.attempt <= attempt) {

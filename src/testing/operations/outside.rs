@@ -8,7 +8,7 @@ use super::world::{Effect, Image, Judged, World, must, sane, tag_of, words};
 use crate::engine::Memory;
 use crate::error::{ErrorKind, Result};
 use crate::snapshot::{Progress, Snapshot};
-use crate::store::{Copied, Name, Reader, Settings, Store};
+use crate::store::{CopyOutcome, CheckpointId, Reader, StoreOptions, Store};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
@@ -126,11 +126,11 @@ impl World {
         }
         let Some(known) = self.known[tier].get(&name).cloned() else { return Ok(Effect::Nothing) };
         match from.copy_to(name, &to, |_| ()) {
-            Ok(Copied::Written(_)) => {
+            Ok(CopyOutcome::Written(_)) => {
                 must(known.whole, || format!("{name} is damaged, and was copied"))?;
                 self.backed_up.insert(name, known.tag);
             }
-            Ok(Copied::AlreadyThere) => {
+            Ok(CopyOutcome::AlreadyThere) => {
                 let is_same = self.backed_up.get(&name) == Some(&known.tag);
                 must(is_same, || format!("{name} is not the copy"))?;
             }
@@ -236,7 +236,7 @@ impl World {
 
     fn other_run(&mut self, choice: u8) -> Result<Image> {
         let place = Memory::new();
-        let store = Store::open(place.clone(), Settings::new())?;
+        let store = Store::open(place.clone(), StoreOptions::new())?;
         let mut known = BTreeMap::new();
         for step in 1..=u64::from(choice % 4) {
             let tag = self.fresh_tag();
@@ -246,7 +246,7 @@ impl World {
             store.save(&snapshot)?;
             let (loss, resumed_from) = (None, None);
             let saved = Known { tag, whole: true, loss, epoch: 0, saved_at: self.now(), resumed_from };
-            known.insert(Name { attempt: 1, step }, saved);
+            known.insert(CheckpointId { attempt: 1, step }, saved);
         }
         store.close()?;
         Ok(Image { objects: image_of(&place)?, known, deleted: Default::default() })

@@ -5,7 +5,7 @@ use super::model::{Known, LOSS};
 use super::world::{Answer, Effect, Judged, World, must, sane, words};
 use crate::error::{ErrorKind, Result};
 use crate::snapshot::{Progress, Snapshot};
-use crate::store::{Name, Pending, Saved, Store};
+use crate::store::{CheckpointId, PendingSave, Saved, Store};
 
 impl World {
     pub fn save(&mut self, writer: usize, operation: Operation) -> Judged<Effect> {
@@ -16,7 +16,7 @@ impl World {
         let ahead = 1 + u64::from(operation.b % 7);
         let step = if is_ordered { handle.step + ahead } else { handle.step.saturating_sub(ahead - 1) };
         let loss = (!operation.a.is_multiple_of(4)).then(|| f64::from(operation.a / 8) / 4.0);
-        let (name, epoch) = (Name { attempt: handle.attempt, step }, step / 4);
+        let (name, epoch) = (CheckpointId { attempt: handle.attempt, step }, step / 4);
         let values = [tag; 4];
         let snapshot = snapshot(&values, step, epoch, loss).map_err(words)?;
         let saved = match operation.kind {
@@ -96,7 +96,7 @@ fn is_complete(saved: &Saved) -> bool {
 
 /// A save in the background, waited for. Its error is told by the next call, once.
 fn stage(store: &Store, snapshot: &Snapshot<'_>) -> Judged<Result<bool>> {
-    let pending: Pending = match store.stage(snapshot) {
+    let pending: PendingSave = match store.stage(snapshot) {
         Ok(Some(pending)) => pending,
         Ok(None) => return Err("there is a place, and nothing was saved".to_owned()),
         Err(error) => return Ok(Err(error)),

@@ -7,7 +7,7 @@ use crate::engine::{
     Blob, Caps, CommitError, Engine, Entry, Local, Lock, Memory, Nonce, Upload, fresh_nonce,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::Name;
+use crate::store::CheckpointId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -113,12 +113,12 @@ impl Drop for Site {
 /// What an onlooker sees of a run, without the store's help.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Seen {
-    pub names: BTreeSet<Name>,
-    pub pins: BTreeSet<Name>,
+    pub names: BTreeSet<CheckpointId>,
+    pub pins: BTreeSet<CheckpointId>,
     /// Marked by a deleter.
-    pub condemned: BTreeSet<Name>,
+    pub condemned: BTreeSet<CheckpointId>,
     /// What the newest attempt goes on from.
-    pub held: BTreeSet<Name>,
+    pub held: BTreeSet<CheckpointId>,
     pub newest: u32,
     pub set_aside: usize,
 }
@@ -130,9 +130,9 @@ impl Seen {
         for entry in site.raw.list("attempts")? {
             let key = entry.key.trim_start_matches("attempts/");
             if let Some((_, name)) = key.split_once(".deletes.") {
-                seen.condemned.extend(name.parse::<Name>());
+                seen.condemned.extend(name.parse::<CheckpointId>());
             } else if let Some((attempt, name)) = key.split_once(".resumed.") {
-                held.extend(attempt.parse::<u32>().ok().zip(name.parse::<Name>().ok()));
+                held.extend(attempt.parse::<u32>().ok().zip(name.parse::<CheckpointId>().ok()));
             } else if let Ok(attempt) = key.parse::<u32>() {
                 seen.newest = seen.newest.max(attempt);
             }
@@ -143,7 +143,7 @@ impl Seen {
             site.raw.list("damaged")?.into_iter().map(|entry| entry.key).collect();
         seen.set_aside = damaged.len();
         for entry in site.raw.list("")? {
-            let Some(Ok(name)) = entry.key.strip_suffix(".tkeep").map(str::parse::<Name>) else { continue };
+            let Some(Ok(name)) = entry.key.strip_suffix(".tkeep").map(str::parse::<CheckpointId>) else { continue };
             if !damaged.contains(&format!("damaged/{name}.mark")) {
                 seen.names.insert(name);
             }

@@ -6,7 +6,7 @@ use super::site::{Life, Process, Seen, Site};
 use crate::engine::Memory;
 use crate::engine::vfs::scripted;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{Name, Reader, RunId, Store, Tier};
+use crate::store::{CheckpointId, Reader, RunId, Store, Tier};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,7 @@ pub(super) struct Handle {
     pub has_begun: bool,
     /// The newest step that it saved.
     pub saved: Option<u64>,
-    pub resumed: Option<Name>,
+    pub resumed: Option<CheckpointId>,
     /// Completed steps.
     pub step: u64,
     /// The best loss of the run as it knows it, and the loss that it was told.
@@ -43,9 +43,9 @@ pub(super) enum Effect {
     /// No checkpoint.
     Nothing,
     /// Adds this one and rotates.
-    Saved { name: Name, known: Known, answer: Answer, resumed: Option<Name> },
+    Saved { name: CheckpointId, known: Known, answer: Answer, resumed: Option<CheckpointId> },
     /// Deletes this one.
-    Deleted { name: Name, is_ok: bool },
+    Deleted { name: CheckpointId, is_ok: bool },
     /// Deletes what a policy does not protect, of one tier.
     Collected { tier: usize, policy: Policy },
     /// Sets damaged ones aside, and fetches.
@@ -75,13 +75,13 @@ pub(super) struct World {
     /// What `delete` deleted, by what it held.
     pub deleted: BTreeSet<u32>,
     /// What the remote tier has, or had until it was deleted or lost there.
-    pub promoted: BTreeSet<Name>,
+    pub promoted: BTreeSet<CheckpointId>,
     pub writers: Vec<Handle>,
     pub before: Vec<Seen>,
     pub clock: Arc<AtomicU64>,
     pub image: Option<Image>,
     pub backup: Memory,
-    pub backed_up: BTreeMap<Name, u32>,
+    pub backed_up: BTreeMap<CheckpointId, u32>,
     pub backup_run: Option<RunId>,
     /// The objects of an attempt, or the identity, are not what a store wrote.
     pub is_tampered: bool,
@@ -249,8 +249,8 @@ impl World {
 }
 
 /// What a checkpoint holds, all of it verified.
-pub(super) fn tag_of(reader: &Reader, name: Name) -> Result<u32> {
-    let checkpoint = reader.open_name(name)?;
+pub(super) fn tag_of(reader: &Reader, name: CheckpointId) -> Result<u32> {
+    let checkpoint = reader.checkpoint_by_id(name)?;
     checkpoint.verify()?;
     tag_in(&checkpoint)
 }

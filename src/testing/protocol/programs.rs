@@ -14,7 +14,7 @@ use crate::checkpoint::OpenOptions;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{Progress, Snapshot};
-use crate::store::{Keep, Name, Reader, Settings, Store};
+use crate::store::{Keep, CheckpointId, Reader, StoreOptions, Store};
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,25 +24,25 @@ pub enum Event {
     /// It has this attempt.
     Opened(u32),
     /// It resumed, from this checkpoint or from nothing.
-    Resumed(Option<Name>),
+    Resumed(Option<CheckpointId>),
     /// It went back to an older checkpoint on purpose.
-    WentBack(Name),
+    WentBack(CheckpointId),
     /// A save begins.
     Saving,
     /// A save returned Ok.
-    Saved(Name),
+    Saved(CheckpointId),
     /// A promotion begins.
     Promoting,
     /// A promotion returned Ok; the newest save before it.
-    Promoted(Option<Name>),
+    Promoted(Option<CheckpointId>),
     /// A pin returned Ok.
-    Pinned(Name),
+    Pinned(CheckpointId),
     /// A pin is about to be taken away.
-    Unpinning(Name),
+    Unpinning(CheckpointId),
     /// A checkpoint is about to be deleted on purpose.
-    Deleting(Name),
+    Deleting(CheckpointId),
     /// That returned Ok.
-    Deleted(Name),
+    Deleted(CheckpointId),
     /// What a policy does not protect is about to be deleted.
     Collecting,
     /// A metric was told that is better than every saved one, and no save is due.
@@ -50,7 +50,7 @@ pub enum Event {
     /// Something returned an error.
     Failed(ErrorKind),
     /// A reader saw this as the newest.
-    Looked(Option<Name>),
+    Looked(Option<CheckpointId>),
 }
 
 /// What the keys of an engine begin with: "" for a run in one place; each local tier, and the remote one, has
@@ -145,7 +145,7 @@ pub fn saves_twice() -> Program {
 }
 
 fn open(engine: Arc<dyn Engine>, keep: Keep, say: &dyn Fn(Event)) -> Result<Store> {
-    let store = Store::open_shared(engine, Settings::new().keep(keep))?;
+    let store = Store::open(engine, StoreOptions::new().keep(keep))?;
     say(Event::Opened(store.attempt()));
     Ok(store)
 }
@@ -175,7 +175,7 @@ fn save(store: &Store, done: u64, saves: u64, say: &dyn Fn(Event)) -> Result<()>
 }
 
 /// The name, unless it had bad luck.
-fn save_step(store: &Store, step: u64, say: &dyn Fn(Event)) -> Result<Option<Name>> {
+fn save_step(store: &Store, step: u64, say: &dyn Fn(Event)) -> Result<Option<CheckpointId>> {
     say(Event::Saving);
     let mut snapshot = Snapshot::new();
     snapshot.tensor("weights", &WEIGHTS[..])?.progress(Progress::new(step));
@@ -207,6 +207,6 @@ pub fn reader(looks: usize) -> Program {
 }
 
 /// A checkpoint is opened under what its engine calls it, which ends in its key.
-fn name_of(described: &str) -> Result<Name, Error> {
+fn name_of(described: &str) -> Result<CheckpointId, Error> {
     described.trim_start_matches("model:").trim_end_matches(".tkeep").parse()
 }

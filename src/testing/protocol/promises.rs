@@ -9,7 +9,7 @@ use super::replay::{Call, Known};
 use super::world::{At, World, checkpoint, checkpoint_key};
 use super::{Locks, Search};
 use crate::engine::{Engine, Memory, fresh_nonce};
-use crate::store::{Name, Settings, Store};
+use crate::store::{CheckpointId, StoreOptions, Store};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -71,12 +71,12 @@ impl Search<'_> {
         self.all_known(world).filter(|(process, _)| !world.past.strangers.contains(process))
     }
 
-    fn is_given_up(&self, world: &World, name: Name) -> bool {
+    fn is_given_up(&self, world: &World, name: CheckpointId) -> bool {
         self.all_known(world).any(|(_, known)| known.gives_up.contains(&name))
     }
 
     /// Saves that are known to be durable in a place, and still have to count.
-    fn acknowledged(&self, world: &World, place: &str) -> Vec<Name> {
+    fn acknowledged(&self, world: &World, place: &str) -> Vec<CheckpointId> {
         let mut names = Vec::new();
         for (process, known) in self.own(world) {
             let places = self.histories.program(process).places();
@@ -246,7 +246,7 @@ impl Search<'_> {
         if newest.is_none() {
             return Ok(());
         }
-        let resumed = Store::open_shared(Arc::new(memory), Settings::new()).and_then(|store| store.resume());
+        let resumed = Store::open(Arc::new(memory), StoreOptions::new()).and_then(|store| store.resume());
         let resumed = resumed.map_err(|error| (Broken::SavedIsLost, error.to_string()))?;
         let skips = resumed
             .skipped

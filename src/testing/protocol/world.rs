@@ -6,7 +6,7 @@ use super::programs::{Event, Place, WEIGHTS};
 use super::promises::Found;
 use super::replay::{Call, Content, NodeId};
 use super::{Broken, Locks, Search};
-use crate::store::Name;
+use crate::store::CheckpointId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ pub(super) struct Past {
 }
 
 /// The place and the name of a checkpoint's key.
-pub(super) fn checkpoint(key: &str) -> Option<(&str, Name)> {
+pub(super) fn checkpoint(key: &str) -> Option<(&str, CheckpointId)> {
     let (place, key) = key.rsplit_once('/').unwrap_or(("", key));
     let name = key.strip_suffix(".tkeep")?.parse().ok()?;
     (place != "damaged" && !place.ends_with("/damaged")).then_some((place, name))
@@ -72,7 +72,7 @@ pub(super) fn whole_key(place: &str, key: &str) -> String {
     if place.is_empty() { key.to_owned() } else { format!("{place}/{key}") }
 }
 
-pub(super) fn checkpoint_key(place: &str, name: Name) -> String {
+pub(super) fn checkpoint_key(place: &str, name: CheckpointId) -> String {
     whole_key(place, &format!("{name}.tkeep"))
 }
 
@@ -96,17 +96,17 @@ impl World {
     }
 
     /// Whether somebody has begun to delete a checkpoint, and not ended.
-    pub fn is_marked(&self, place: &str, name: Name) -> bool {
+    pub fn is_marked(&self, place: &str, name: CheckpointId) -> bool {
         let (folder, end) = (whole_key(place, "attempts/"), format!(".deletes.{name}"));
         self.objects.keys().any(|key| key.starts_with(&folder) && key.ends_with(&end))
     }
 
-    pub fn has_rotted(&self, place: &str, name: Name) -> bool {
+    pub fn has_rotted(&self, place: &str, name: CheckpointId) -> bool {
         !self.past.rotten.is_empty() && self.past.rotten.contains_key(&checkpoint_key(place, name))
     }
 
     /// Checkpoints of a place, oldest first.
-    pub fn there(&self, place: &str) -> impl Iterator<Item = Name> {
+    pub fn there(&self, place: &str) -> impl Iterator<Item = CheckpointId> {
         self.objects
             .keys()
             .filter_map(move |key| checkpoint(key).filter(|(of, _)| *of == place).map(|(_, name)| name))

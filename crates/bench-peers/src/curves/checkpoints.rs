@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 use tensorkeep::engine::Local;
-use tensorkeep::{Keep, Progress, Reader, Settings, Snapshot, Store};
+use tensorkeep::{Keep, Progress, Reader, StoreOptions, Snapshot, Store};
 
 const COUNTS: [u64; 3] = [100, 1_000, 10_000];
 
@@ -34,9 +34,9 @@ fn point(run: &Path, count: u64) -> Outcome<Vec<Row>> {
         Outcome::Ok(snapshot)
     };
     let keep = Keep::last(count as usize);
-    let store = Store::open(Local::create(run)?, Settings::new().keep(keep))?;
+    let store = Store::open(Local::create(run)?, StoreOptions::new().keep(keep))?;
     let first = store.save(&snapshot(1)?)?;
-    let name = |step| run.join(format!("{}.tkeep", tensorkeep::Name { step, ..first.name }));
+    let name = |step| run.join(format!("{}.tkeep", tensorkeep::CheckpointId { step, ..first.name }));
     for step in 2..=count {
         // Ten thousand saves would be ten thousand fsyncs; a copy of a checkpoint under another name is listed as one.
         fs::copy(name(1), name(step))?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tensorkeep::engine::{Caps, CommitError, Decorator, Engine as _, Local, Nonce, Upload};
 use tensorkeep::{
-    Deferred, Dtype, Error, ErrorKind, Progress, Result, Settings, SharedBytes, Snapshot, Store, Tensor,
+    LazyTensor, Dtype, Error, ErrorKind, Progress, Result, StoreOptions, SharedBytes, Snapshot, Store, Tensor,
 };
 
 /// Bytes of one tensor: small enough to stay in the processor's cache while it is checked and skipped.
@@ -29,9 +29,9 @@ fn point(run: &Path, bytes: u64) -> Outcome<Row> {
         let zeros = Arc::clone(&zeros);
         // Deferred: the same memory under many names would be stored once.
         let produce = move || Tensor::shared(Dtype::U8, &[TENSOR], Arc::clone(&zeros));
-        snapshot.tensor(format!("zeros.{i:05}"), Deferred::new(Dtype::U8, &[TENSOR], produce))?;
+        snapshot.tensor(format!("zeros.{i:05}"), LazyTensor::new(Dtype::U8, &[TENSOR], produce))?;
     }
-    let store = Store::open(Sparse(Local::create(run)?), Settings::new())?;
+    let store = Store::open(Sparse(Local::create(run)?), StoreOptions::new())?;
     let name = store.save(&snapshot)?.name;
     let path = run.join(format!("{name}.tkeep"));
     let index = path.metadata()?.len() - bytes;

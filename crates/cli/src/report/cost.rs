@@ -4,7 +4,7 @@ use super::data::Run;
 use super::{Options, escape, section};
 use crate::output;
 use std::time::Duration;
-use tensorkeep::Cost;
+use tensorkeep::SaveCost;
 
 pub fn cost(run: &Run, options: &Options) -> String {
     let total: u64 = run.infos.iter().map(|info| info.len).sum();
@@ -19,7 +19,7 @@ pub fn cost(run: &Run, options: &Options) -> String {
         facts.push(("free", output::size(free)));
         facts.push(("the disk is full", full(run, rate, free)));
     }
-    let costs: Vec<&Cost> = run.states().filter_map(|(_, state)| state.previous.as_ref()).collect();
+    let costs: Vec<&SaveCost> = run.states().filter_map(|(_, state)| state.previous.as_ref()).collect();
     facts.extend(times(&costs));
     let facts: String = facts
         .iter()
@@ -40,9 +40,9 @@ pub fn cost(run: &Run, options: &Options) -> String {
 }
 
 /// How long the saves took and how long training stood still for them, as the checkpoints after them tell.
-fn times(costs: &[&Cost]) -> Vec<(&'static str, String)> {
+fn times(costs: &[&SaveCost]) -> Vec<(&'static str, String)> {
     let Some(worst) = costs.iter().max_by_key(|cost| cost.stall) else { return vec![] };
-    let median = |time: fn(&Cost) -> Duration| {
+    let median = |time: fn(&SaveCost) -> Duration| {
         let mut times: Vec<Duration> = costs.iter().map(|cost| time(cost)).collect();
         times.sort_unstable();
         output::duration(times[times.len() / 2])

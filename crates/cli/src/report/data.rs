@@ -8,7 +8,7 @@ use crate::records::{self, Change};
 use crate::stats::{self, Stats};
 use crate::verbs::ls::{self, Kept};
 use std::collections::BTreeMap;
-use tensorkeep::{AttemptInfo, Checkpoint, Error, ErrorKind, Info, Keep, Name, Reader, Result, Value};
+use tensorkeep::{AttemptInfo, Checkpoint, Error, ErrorKind, CheckpointInfo, Keep, CheckpointId, Reader, Result, Value};
 
 /// A file with damage, and where.
 pub struct Damaged {
@@ -21,12 +21,12 @@ pub struct Damaged {
 
 /// Everything.
 pub struct Run {
-    pub infos: Vec<Info>,
+    pub infos: Vec<CheckpointInfo>,
     pub attempts: Vec<AttemptInfo>,
     pub keep: Option<Keep>,
     pub kept: Kept,
     /// The newest that verifies, and its tensors.
-    pub newest: Option<(Name, Tensors)>,
+    pub newest: Option<(CheckpointId, Tensors)>,
     pub damaged: Vec<Damaged>,
     /// Every two of a few checkpoints, the first of them shown first.
     pub pairs: Vec<Pair>,
@@ -43,8 +43,8 @@ impl Run {
         for key in reader.set_aside()?.iter().filter(|key| key.contains(".tkeep")) {
             damaged.push(look(key, reader.open_set_aside(key)));
         }
-        let is_damaged = |info: &Info| damaged.iter().any(|damaged| damaged.name == info.key);
-        let intact: Vec<&Info> =
+        let is_damaged = |info: &CheckpointInfo| damaged.iter().any(|damaged| damaged.name == info.key);
+        let intact: Vec<&CheckpointInfo> =
             infos.iter().filter(|info| info.state.is_ok() && !is_damaged(info)).collect();
         let pairs = super::pairs::compare(reader, &intact, &kept, options)?;
         let changes = changes(reader, &infos);
@@ -53,12 +53,12 @@ impl Run {
     }
 
     /// Whether damage of a checkpoint was found, which is looked for from the newest back to one that is intact.
-    pub fn is_damaged(&self, info: &Info) -> bool {
+    pub fn is_damaged(&self, info: &CheckpointInfo) -> bool {
         self.damaged.iter().any(|damaged| damaged.name == info.key)
     }
 
     /// Checkpoints that say something of themselves.
-    pub fn states(&self) -> impl DoubleEndedIterator<Item = (Name, &tensorkeep::State)> {
+    pub fn states(&self) -> impl DoubleEndedIterator<Item = (CheckpointId, &tensorkeep::CheckpointMeta)> {
         self.infos.iter().filter_map(|info| Some((info.name, info.state.as_ref().ok()?)))
     }
 }
@@ -66,9 +66,9 @@ impl Run {
 /// Tensors with their numbers.
 pub type Tensors = Vec<(Meta, Option<Stats>)>;
 
-fn newest(reader: &Reader, infos: &[Info], damaged: &mut Vec<Damaged>) -> Result<Option<(Name, Tensors)>> {
+fn newest(reader: &Reader, infos: &[CheckpointInfo], damaged: &mut Vec<Damaged>) -> Result<Option<(CheckpointId, Tensors)>> {
     for info in infos.iter().rev() {
-        let opened = reader.open_name(info.name);
+        let opened = reader.checkpoint_by_id(info.name);
         if info.is_marked {
             damaged.push(marked(look(&info.key, opened)));
             continue;
@@ -115,19 +115,19 @@ fn look(name: &str, opened: Result<Checkpoint>) -> Damaged {
         checkpoint.tensors().filter(|info| info.alias_of.is_none()).map(|info| info.name).collect();
     let chunks = tensors.iter().flat_map(|name| checkpoint.chunks(name).unwrap_or_default());
     let chunks = chunks.map(|chunk| (chunk.offset, chunk.stored_len)).collect();
-    Damaged { name, len: checkpoint.len_bytes(), chunks, errors }
+    Damaged { name, len: checkpoint.byte_len(), chunks, errors }
 }
 
-fn changes(reader: &Reader, infos: &[Info]) -> Vec<(u32, u32, Vec<Change>)> {
-    let lasts: BTreeMap<u32, Name> =
+fn changes(reader: &Reader, infos: &[CheckpointInfo]) -> Vec<(u32, u32, Vec<Change>)> {
+    let lasts: BTreeMap<u32, CheckpointId> =
         infos.iter().filter(|info| info.state.is_ok()).map(|info| (info.name.attempt, info.name)).collect();
-    let own = |name: Name| -> Vec<(String, Value)> {
-        let Ok(checkpoint) = reader.open_name(name) else { return vec![] };
+    let own = |name: CheckpointId| -> Vec<(String, Value)> {
+        let Ok(checkpoint) = reader.checkpoint_by_id(name) else { return vec![] };
         let mut records = Opened::Own(checkpoint).records();
         records.retain(|(name, _)| !name.starts_with(tensorkeep::RESERVED_PREFIX));
         records.into_iter().filter_map(|(name, value)| Some((name, value.ok()?))).collect()
     };
-    let names: Vec<Name> = lasts.into_values().collect();
+    let names: Vec<CheckpointId> = lasts.into_values().collect();
     let pairs = names
         .windows(2)
         .map(|pair| (pair[0].attempt, pair[1].attempt, records::changes(&own(pair[0]), &own(pair[1]))));

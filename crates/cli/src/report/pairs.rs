@@ -9,7 +9,7 @@ use crate::output;
 use crate::records::{self, Change};
 use crate::verbs::ls::Kept;
 use std::collections::BTreeMap;
-use tensorkeep::{Info, Name, Reader, Result};
+use tensorkeep::{CheckpointInfo, CheckpointId, Reader, Result};
 
 /// Checkpoints to pick from: 15 pairs.
 const MOST: usize = 6;
@@ -20,14 +20,14 @@ const ROWS: usize = 750;
 
 /// Two checkpoints, compared.
 pub struct Pair {
-    pub left: Name,
-    pub right: Name,
+    pub left: CheckpointId,
+    pub right: CheckpointId,
     verdicts: BTreeMap<String, Verdict>,
     changes: Vec<Change>,
 }
 
 /// Every two of the checkpoints that are worth it; first the two that were asked for, else the oldest and the newest.
-pub fn compare(reader: &Reader, intact: &[&Info], kept: &Kept, options: &Options) -> Result<Vec<Pair>> {
+pub fn compare(reader: &Reader, intact: &[&CheckpointInfo], kept: &Kept, options: &Options) -> Result<Vec<Pair>> {
     let asked = match options.diff {
         Some((left, right)) => Some((reader.find(left)?, reader.find(right)?)),
         None => None,
@@ -50,17 +50,17 @@ pub fn compare(reader: &Reader, intact: &[&Info], kept: &Kept, options: &Options
 }
 
 /// Those that were asked for, the oldest and the newest, those that are kept for a reason of their own, and newer ones first.
-fn choose(intact: &[&Info], kept: &Kept, asked: Option<(Name, Name)>) -> Vec<Name> {
+fn choose(intact: &[&CheckpointInfo], kept: &Kept, asked: Option<(CheckpointId, CheckpointId)>) -> Vec<CheckpointId> {
     let readable = || intact.iter().map(|info| info.name);
-    let special = |name: &Name| {
+    let special = |name: &CheckpointId| {
         kept.get(name)
             .is_some_and(|why| why.iter().any(|why| why.starts_with("best") || why.starts_with("resumed")))
     };
     let order = asked.into_iter().flat_map(|(left, right)| [left, right]);
     let order = order.chain(readable().next()).chain(readable().next_back());
     let order = order.chain(readable().rev().filter(special)).chain(readable().rev());
-    let mut chosen: Vec<Name> = Vec::new();
-    let len = |name: &Name| intact.iter().find(|info| info.name == *name).map_or(0, |info| info.len);
+    let mut chosen: Vec<CheckpointId> = Vec::new();
+    let len = |name: &CheckpointId| intact.iter().find(|info| info.name == *name).map_or(0, |info| info.len);
     for name in order {
         if chosen.contains(&name) {
             continue;
@@ -75,8 +75,8 @@ fn choose(intact: &[&Info], kept: &Kept, asked: Option<(Name, Name)>) -> Vec<Nam
     chosen
 }
 
-fn pair(reader: &Reader, left: Name, right: Name) -> Result<Pair> {
-    let (a, b) = (Opened::Own(reader.open_name(left)?), Opened::Own(reader.open_name(right)?));
+fn pair(reader: &Reader, left: CheckpointId, right: CheckpointId) -> Result<Pair> {
+    let (a, b) = (Opened::Own(reader.checkpoint_by_id(left)?), Opened::Own(reader.checkpoint_by_id(right)?));
     for side in [&a, &b] {
         Budget::default().check(side, &side.tensors())?;
     }
@@ -89,8 +89,8 @@ fn pair(reader: &Reader, left: Name, right: Name) -> Result<Pair> {
 }
 
 /// The names that can be picked, oldest first.
-pub fn names(pairs: &[Pair]) -> Vec<Name> {
-    let mut names: Vec<Name> = pairs.iter().flat_map(|pair| [pair.left, pair.right]).collect();
+pub fn names(pairs: &[Pair]) -> Vec<CheckpointId> {
+    let mut names: Vec<CheckpointId> = pairs.iter().flat_map(|pair| [pair.left, pair.right]).collect();
     names.sort_unstable();
     names.dedup();
     names
@@ -99,7 +99,7 @@ pub fn names(pairs: &[Pair]) -> Vec<Name> {
 pub fn diff(pairs: &[Pair]) -> String {
     let Some(first) = pairs.first() else { return String::new() };
     let names = names(pairs);
-    let picker = |label: &str, picked: Name| {
+    let picker = |label: &str, picked: CheckpointId| {
         let options: String = names
             .iter()
             .map(|name| {

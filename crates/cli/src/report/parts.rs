@@ -69,7 +69,7 @@ fn verified(run: &Run) -> String {
 }
 
 /// What is known of a checkpoint. Of most only the index was read.
-fn state_of(run: &Run, info: &tensorkeep::Info) -> &'static str {
+fn state_of(run: &Run, info: &tensorkeep::CheckpointInfo) -> &'static str {
     let is_newest = run.newest.as_ref().is_some_and(|(name, _)| *name == info.name);
     match (run.is_damaged(info), is_newest, info.pinned) {
         (true, ..) => "damaged",

@@ -4,7 +4,7 @@ use super::data::Run;
 use super::svg::{Scale, curve};
 use super::{escape, section};
 use std::collections::{BTreeMap, BTreeSet};
-use tensorkeep::Name;
+use tensorkeep::CheckpointId;
 
 /// Height of one attempt's lane.
 const LANE: f64 = 30.0;
@@ -20,7 +20,7 @@ pub fn timeline(run: &Run) -> String {
     let left_out = numbers.len().saturating_sub(LANES);
     let numbers: Vec<u32> = numbers.into_iter().skip(left_out).collect();
     let origins = origins(run);
-    let there: BTreeSet<Name> = run.infos.iter().map(|info| info.name).collect();
+    let there: BTreeSet<CheckpointId> = run.infos.iter().map(|info| info.name).collect();
     let steps = there.iter().map(|name| name.step).chain(origins.values().map(|name| name.step)).chain([0]);
     let x = Scale::new(steps.map(|step| step as f64), 150.0, 1060.0);
     let height = LANE * numbers.len() as f64 + 28.0;
@@ -46,8 +46,8 @@ const LEGEND: &str = "<p class=\"dim\"><span style=\"color:var(--accent)\">●</
     <span style=\"color:var(--bad)\">✕</span> the attempt ended: killed or stopped</p>";
 
 /// Where each attempt resumed, as its checkpoints say.
-fn origins(run: &Run) -> BTreeMap<u32, Name> {
-    let of = |(name, state): (Name, &tensorkeep::State)| {
+fn origins(run: &Run) -> BTreeMap<u32, CheckpointId> {
+    let of = |(name, state): (CheckpointId, &tensorkeep::CheckpointMeta)| {
         Some((name.attempt, state.resumed_from.as_ref()?.parse().ok()?))
     };
     run.states().filter_map(of).collect()
@@ -57,11 +57,11 @@ fn origins(run: &Run) -> BTreeMap<u32, Name> {
 struct Picture<'r> {
     run: &'r Run,
     x: Scale,
-    origins: BTreeMap<u32, Name>,
-    there: BTreeSet<Name>,
+    origins: BTreeMap<u32, CheckpointId>,
+    there: BTreeSet<CheckpointId>,
     lanes: Vec<u32>,
     /// What can be picked for comparing.
-    comparable: Vec<Name>,
+    comparable: Vec<CheckpointId>,
 }
 
 impl Picture<'_> {
@@ -89,7 +89,7 @@ impl Picture<'_> {
         let (attempt, y) = (self.lanes[lane], Self::y(lane));
         let of_attempt: Vec<_> = self.run.infos.iter().filter(|info| info.name.attempt == attempt).collect();
         // Resumed from and deleted since: that they were there is known from who resumed.
-        let gone: BTreeSet<Name> = self
+        let gone: BTreeSet<CheckpointId> = self
             .origins
             .values()
             .filter(|name| name.attempt == attempt && !self.there.contains(name))
@@ -132,7 +132,7 @@ impl Picture<'_> {
         })
     }
 
-    fn checkpoint(&self, info: &tensorkeep::Info, y: f64) -> String {
+    fn checkpoint(&self, info: &tensorkeep::CheckpointInfo, y: f64) -> String {
         let damaged = info.state.is_err() || self.run.is_damaged(info);
         let fill = match (damaged, info.pinned) {
             (true, _) => "var(--bad)",

@@ -16,7 +16,7 @@ pub fn repack(target: &OsStr, output: &Output, codec: Codec, json: bool) -> Done
     let again = Checkpoint::open(&output.output)?;
     same_bytes(&checkpoint, &again)?;
     drop(busy);
-    let (before, after) = (checkpoint.len_bytes(), written.len);
+    let (before, after) = (checkpoint.byte_len(), written.len);
     if json {
         let path = output.output.display().to_string();
         output::print_json(

@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 use tensorkeep::engine::replace_file;
-use tensorkeep::{Checkpoint, Copied, Error, ErrorKind, Name, Result};
+use tensorkeep::{Checkpoint, CopyOutcome, Error, ErrorKind, CheckpointId, Result};
 
 /// What was done.
 #[derive(Default)]
@@ -73,7 +73,7 @@ fn copy(source: &Target, to: &Place, force: bool) -> Result<Outcome> {
         }
         Target::File(path) if is_run => {
             let name =
-                path.file_name().and_then(|name| name.to_str()?.strip_suffix(".tkeep")?.parse::<Name>().ok());
+                path.file_name().and_then(|name| name.to_str()?.strip_suffix(".tkeep")?.parse::<CheckpointId>().ok());
             let name = name.ok_or_else(|| {
                 Error::new(ErrorKind::Invalid, "a run's checkpoints are named after attempt and step")
                     .in_object(path.display())
@@ -94,15 +94,15 @@ fn copy(source: &Target, to: &Place, force: bool) -> Result<Outcome> {
 /// One checkpoint as a file of any name.
 fn copy_to_file(source: &Checkpoint, target: &Path, force: bool) -> Result<Outcome> {
     output::check_free(target, force)?;
-    let bar = parallel::bar("copying", source.len_bytes());
-    replace_file(target, Some(source.len_bytes()), |upload| {
+    let bar = parallel::bar("copying", source.byte_len());
+    replace_file(target, Some(source.byte_len()), |upload| {
         source.copy_into(upload, |bytes| bar.inc(bytes))
     })?;
     bar.finish_and_clear();
     let copy = Checkpoint::open(target)?;
     copy.verify()?;
     let copied = vec![target.display().to_string()];
-    Ok(Outcome { copied, bytes: copy.len_bytes(), ..Outcome::default() })
+    Ok(Outcome { copied, bytes: copy.byte_len(), ..Outcome::default() })
 }
 
 /// All checkpoints, oldest first: what is interrupted is a run as it was earlier.
@@ -111,13 +111,13 @@ fn copy_run(from: &Place, to: &Place, force: bool) -> Result<Outcome> {
 }
 
 /// Some of a run's checkpoints, with their pins, under the target's lock where it has one.
-fn copy_some(from: &Place, to: &Place, force: bool, choose: impl FnOnce(&mut Vec<Name>)) -> Result<Outcome> {
+fn copy_some(from: &Place, to: &Place, force: bool, choose: impl FnOnce(&mut Vec<CheckpointId>)) -> Result<Outcome> {
     let reader = from.reader()?;
     let infos = reader.list()?;
     if infos.is_empty() {
         from.check_exists(&reader)?;
     }
-    let mut names: Vec<Name> = infos.iter().map(|info| info.name).collect();
+    let mut names: Vec<CheckpointId> = infos.iter().map(|info| info.name).collect();
     choose(&mut names);
     let wanted = || infos.iter().filter(|info| names.contains(&info.name));
     let bar = parallel::bar("copying", wanted().map(|info| info.len).sum());
@@ -142,11 +142,11 @@ fn copy_some(from: &Place, to: &Place, force: bool, choose: impl FnOnce(&mut Vec
             continue;
         }
         match reader.copy_to(info.name, &target, |bytes| bar.inc(bytes)) {
-            Ok(Copied::Written(bytes)) => {
+            Ok(CopyOutcome::Written(bytes)) => {
                 done.copied.push(info.name.to_string());
                 done.bytes += bytes;
             }
-            Ok(Copied::AlreadyThere) => {
+            Ok(CopyOutcome::AlreadyThere) => {
                 bar.inc(info.len);
                 done.there_already.push(info.name.to_string());
             }

@@ -9,7 +9,7 @@ use crate::{Done, output, parallel, units};
 use serde_json::json;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
-use tensorkeep::{Collected, Collection, Error, ErrorKind, Info, Keep, Mode, Name, Reader, Result};
+use tensorkeep::{Collected, Collection, Error, ErrorKind, CheckpointInfo, Keep, Mode, CheckpointId, Reader, Result};
 
 pub fn run(args: &Gc, json: bool) -> Done {
     if let Some(age) = &args.orphans {
@@ -82,7 +82,7 @@ impl Told {
     /// Makes a plan, and counts what it reads.
     fn verified(
         &mut self,
-        plan: impl FnOnce(&mut dyn FnMut(&Info) -> bool) -> Result<Collection>,
+        plan: impl FnOnce(&mut dyn FnMut(&CheckpointInfo) -> bool) -> Result<Collection>,
     ) -> Result<Collection> {
         let started = Instant::now();
         let bar = parallel::bar("verifying", 0);
@@ -99,8 +99,8 @@ impl Told {
     }
 
     /// What was deleted, or would be.
-    fn going<'p>(&self, plan: &'p Collection) -> Vec<&'p Info> {
-        let gone = |info: &&Info| self.dry_run || self.collected.deleted.contains(&info.name);
+    fn going<'p>(&self, plan: &'p Collection) -> Vec<&'p CheckpointInfo> {
+        let gone = |info: &&CheckpointInfo| self.dry_run || self.collected.deleted.contains(&info.name);
         plan.going.iter().filter(gone).collect()
     }
 
@@ -134,9 +134,9 @@ impl Told {
 
     fn as_json(&self, run: &str, plan: &Collection) -> serde_json::Value {
         let going = self.going(plan);
-        let names = |names: &[Name]| names.iter().map(Name::to_string).collect::<Vec<_>>();
+        let names = |names: &[CheckpointId]| names.iter().map(CheckpointId::to_string).collect::<Vec<_>>();
         let told =
-            |(name, error): &(Name, Error)| json!({ "name": name.to_string(), "error": error.to_string() });
+            |(name, error): &(CheckpointId, Error)| json!({ "name": name.to_string(), "error": error.to_string() });
         let (count, bytes, time) = self.verified;
         json!({
             "run": run,
@@ -155,7 +155,7 @@ impl Told {
 
 /// The policy that the newest checkpoint recorded. One of a run in two tiers has one for each: at a URL it is the remote
 /// tier's; a folder may be either, and there what one of them keeps stays.
-fn recorded(place: &Place, infos: &[Info]) -> Option<Keep> {
+fn recorded(place: &Place, infos: &[CheckpointInfo]) -> Option<Keep> {
     let newest = infos.iter().rev().find_map(|info| info.state.as_ref().ok())?;
     match (newest.keep.clone()?, newest.keep_remote.clone()) {
         (keep, None) => Some(keep),
@@ -170,12 +170,12 @@ fn policy(args: &Gc) -> Result<Option<Keep>> {
     let mut and = |next: Keep| keep = Some(keep.take().map_or(next.clone(), |keep| keep.or(next)));
     for best in &args.keep_best {
         let (metric, mode, count) = parse_best(best)?;
-        and(Keep::default().and_best(metric, mode, count));
+        and(Keep::default().or(Keep::best(metric, mode, count)));
     }
-    args.keep_every_steps.into_iter().for_each(|steps| and(Keep::default().and_every_steps(steps)));
-    args.keep_every_epochs.into_iter().for_each(|epochs| and(Keep::default().and_every_epochs(epochs)));
+    args.keep_every_steps.into_iter().for_each(|steps| and(Keep::default().or(Keep::every_steps(steps))));
+    args.keep_every_epochs.into_iter().for_each(|epochs| and(Keep::default().or(Keep::every_epochs(epochs))));
     if let Some(age) = &args.keep_younger_than {
-        and(Keep::default().and_younger_than(*age));
+        and(Keep::default().or(Keep::younger_than(*age)));
     }
     if let Some(size) = args.keep_within {
         and(Keep::newest_within_bytes(size));

@@ -11,7 +11,7 @@ use crate::stats::Stats;
 use crate::{Done, output, stats};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use tensorkeep::{Error, ErrorKind, Name, Reader, Result, State};
+use tensorkeep::{Error, ErrorKind, CheckpointId, Reader, Result, CheckpointMeta};
 
 /// A tensor in one checkpoint.
 struct Point {
@@ -22,7 +22,7 @@ struct Point {
 }
 
 /// Points by checkpoint, or why there is none.
-type Points = BTreeMap<Name, Result<Point>>;
+type Points = BTreeMap<CheckpointId, Result<Point>>;
 
 pub fn run(args: &History, json: bool) -> Done {
     let place = Place::new(&args.run);
@@ -31,7 +31,7 @@ pub fn run(args: &History, json: bool) -> Done {
     if infos.is_empty() {
         place.check_exists(&reader)?;
     }
-    let states: Vec<(Name, Option<&State>)> =
+    let states: Vec<(CheckpointId, Option<&CheckpointMeta>)> =
         infos.iter().map(|info| (info.name, info.state.as_ref().ok())).collect();
     let known = states.iter().filter_map(|(_, state)| *state);
     let mut metrics: BTreeSet<&str> =
@@ -52,7 +52,7 @@ pub fn run(args: &History, json: bool) -> Done {
     let errors = bad.chain(points.values().filter_map(|point| point.as_ref().err()));
     let exit = Exit::worst(errors.filter(|_| args.tensor.is_some()).map(Exit::from)).unwrap_or(Exit::Ok);
     if json {
-        let one = |(name, state): &(Name, Option<&State>)| {
+        let one = |(name, state): &(CheckpointId, Option<&CheckpointMeta>)| {
             let values: Option<BTreeMap<_, _>> = state.map(|state| {
                 state.metrics.iter().filter(|(name, _)| metrics.contains(name.as_str())).collect()
             });
@@ -123,7 +123,7 @@ fn resampled(values: &[Option<f64>], most: usize) -> Vec<Option<f64>> {
 
 fn points(
     reader: &Reader,
-    states: &[(Name, Option<&State>)],
+    states: &[(CheckpointId, Option<&CheckpointMeta>)],
     tensor: &str,
     args: &History,
 ) -> Result<Points> {
@@ -133,7 +133,7 @@ fn points(
         if state.is_none() {
             continue;
         }
-        let opened = match reader.open_name(name).map(Opened::Own) {
+        let opened = match reader.checkpoint_by_id(name).map(Opened::Own) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) if is_of_one(&error) => {
                 points.insert(name, Err(error));

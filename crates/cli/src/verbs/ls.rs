@@ -8,7 +8,7 @@ use crate::{Done, output};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use tensorkeep::{Cost, Info, Keep, Name, Reader, Result, State};
+use tensorkeep::{SaveCost, CheckpointInfo, Keep, CheckpointId, Reader, Result, CheckpointMeta};
 
 /// Lists a run, or the runs in a folder.
 ///
@@ -107,21 +107,21 @@ fn none(set_aside: &[String]) -> String {
 }
 
 /// Why each checkpoint is kept: by the policy that the newest checkpoint's writer had, where it says so.
-pub type Kept = BTreeMap<Name, BTreeSet<String>>;
+pub type Kept = BTreeMap<CheckpointId, BTreeSet<String>>;
 
 /// The run's own policy, and what it keeps. Checkpoints of earlier versions do not say their policy: then only what
 /// holds whatever the policy is known (newest, pinned, resumed from).
 ///
 /// # Errors
 /// What listing says.
-pub fn kept(reader: &Reader, infos: &[Info]) -> Result<(Option<Keep>, Kept)> {
+pub fn kept(reader: &Reader, infos: &[CheckpointInfo]) -> Result<(Option<Keep>, Kept)> {
     let newest = infos.iter().rev().find_map(|info| info.state.as_ref().ok());
     let keep = newest.and_then(|state| state.keep.clone());
     let kept = reader.kept(keep.as_ref().unwrap_or(&Keep::default()), output::now())?;
     Ok((keep, kept))
 }
 
-fn row(info: &Info, mark: &str, now: u64, kept: Option<&BTreeSet<String>>) -> Vec<Cell> {
+fn row(info: &CheckpointInfo, mark: &str, now: u64, kept: Option<&BTreeSet<String>>) -> Vec<Cell> {
     let (step, attempt) = (format!("{mark}{}", info.name.step), info.name.attempt.to_string());
     let kept = kept.map(|why| why.iter().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default();
     let word = match &info.state {
@@ -141,12 +141,12 @@ fn row(info: &Info, mark: &str, now: u64, kept: Option<&BTreeSet<String>>) -> Ve
     row
 }
 
-pub fn metrics(state: &State) -> String {
+pub fn metrics(state: &CheckpointMeta) -> String {
     let one = |(name, value): (&String, &f64)| format!("{name} {value:.5}");
     state.metrics.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-fn cost_as_json(cost: &Cost) -> serde_json::Value {
+fn cost_as_json(cost: &SaveCost) -> serde_json::Value {
     json!({
         "step": cost.step,
         "took_us": cost.took.as_micros() as u64,
@@ -154,7 +154,7 @@ fn cost_as_json(cost: &Cost) -> serde_json::Value {
     })
 }
 
-pub fn as_json(info: &Info, kept: Option<&BTreeSet<String>>) -> serde_json::Value {
+pub fn as_json(info: &CheckpointInfo, kept: Option<&BTreeSet<String>>) -> serde_json::Value {
     let mut object = json!({
         "name": info.name.to_string(),
         "attempt": info.name.attempt,

@@ -115,7 +115,7 @@ fn summary(opened: &Opened, metas: &[Meta], records: &[(String, Value)]) -> Stri
     if let Opened::Foreign(foreign) = opened {
         lines.push(format!("format {}", foreign.format()));
     }
-    let (values, len) = (output::size(total(metas)), output::size(opened.len_bytes()));
+    let (values, len) = (output::size(total(metas)), output::size(opened.byte_len()));
     let tensors = output::count(metas.len(), "tensor");
     lines.push(format!("{tensors}, {values} of values in {len}"));
     let field = |record: &str, field: &str| {
@@ -202,7 +202,7 @@ fn as_json(Shown { opened, metas, records, values, lost }: &Shown) -> serde_json
     };
     let mut document = json!({
         "path": opened.name(),
-        "bytes": opened.len_bytes(),
+        "bytes": opened.byte_len(),
         "tensors": metas.iter().map(tensor).collect::<Vec<_>>(),
         "records": records.iter().map(|(name, value)| (name.clone(), output::json_of(value))).collect::<serde_json::Map<_, _>>(),
         "records_lost": lost.iter().map(|(name, error)| (name.clone(), output::error_in_json(error))).collect::<serde_json::Map<_, _>>(),

@@ -11,7 +11,7 @@ use crate::{Done, output, parallel, stats};
 use serde_json::json;
 use std::collections::HashSet;
 use tensorkeep::convert::Format;
-use tensorkeep::{Checkpoint, Error, ErrorKind, Listed, Report, Result, Scratch};
+use tensorkeep::{Checkpoint, Error, ErrorKind, Listed, VerifyReport, Result, Scratch};
 
 /// How thoroughly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ struct Verified {
     key: String,
     /// Of a foreign file, whose bytes are read and have no checksums that could be verified.
     foreign: Option<Format>,
-    report: Option<Report>,
+    report: Option<VerifyReport>,
     /// Tensors with NaN or Inf: name, how many, the first index.
     bad: Vec<(String, u64, u64)>,
     damage: Vec<Error>,
@@ -284,9 +284,9 @@ fn is_answer(error: &Error) -> bool {
 }
 
 /// Opening has verified header, footer and index, or the index's mirror; the records are read here.
-fn quick(checkpoint: &Checkpoint) -> Result<Report> {
-    let mut report = Report::default();
-    report.bytes = checkpoint.len_bytes();
+fn quick(checkpoint: &Checkpoint) -> Result<VerifyReport> {
+    let mut report = VerifyReport::default();
+    report.bytes = checkpoint.byte_len();
     report.tensors = checkpoint.names().count();
     report.records = checkpoint.records().len();
     let by_mirror = |error: &Error| {
@@ -305,10 +305,10 @@ fn quick(checkpoint: &Checkpoint) -> Result<Report> {
 }
 
 /// Every byte of a foreign file, so far as it is asked for; what cannot be read is its damage.
-fn read_all(opened: &Opened, depth: Depth) -> Result<Report> {
-    let (mut report, mut scratch) = (Report::default(), Scratch::default());
+fn read_all(opened: &Opened, depth: Depth) -> Result<VerifyReport> {
+    let (mut report, mut scratch) = (VerifyReport::default(), Scratch::default());
     let metas = opened.tensors();
-    (report.bytes, report.tensors) = (opened.len_bytes(), metas.len());
+    (report.bytes, report.tensors) = (opened.byte_len(), metas.len());
     (report.records, report.chunks) = (opened.records().len(), metas.iter().map(|meta| meta.chunks).sum());
     for meta in metas.iter().filter(|_| depth != Depth::Quick) {
         match opened.visit(meta, 0..meta.chunks, &mut scratch, |_, _| Ok(())) {
@@ -324,7 +324,7 @@ fn verify_run(place: &Place, depth: Depth, heals: bool, budget: Budget) -> Resul
     let mut verified = Vec::new();
     for Listed { name, is_marked, .. } in reader.listed()? {
         let path = format!("{place}/{name}.tkeep");
-        let mut one = match Verified::of(path, reader.open_name(name).map(Opened::Own), depth, budget) {
+        let mut one = match Verified::of(path, reader.checkpoint_by_id(name).map(Opened::Own), depth, budget) {
             // Rotated away by the run's writer since it was listed.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             one => one?,

@@ -8,7 +8,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::time::Duration;
-use tensorkeep::{Error, ErrorKind, Info, Name};
+use tensorkeep::{Error, ErrorKind, CheckpointInfo, CheckpointId};
 
 pub fn run(run: &OsStr, interval: f64, count: Option<u64>, json: bool) -> Done {
     let pause =
@@ -21,10 +21,10 @@ pub fn run(run: &OsStr, interval: f64, count: Option<u64>, json: bool) -> Done {
     if reader.names()?.is_empty() {
         place.check_exists(&reader)?;
     }
-    let mut before: BTreeMap<Name, Info> = BTreeMap::new();
+    let mut before: BTreeMap<CheckpointId, CheckpointInfo> = BTreeMap::new();
     let mut looks = 0;
     loop {
-        let now: BTreeMap<Name, Info> = reader.list()?.into_iter().map(|info| (info.name, info)).collect();
+        let now: BTreeMap<CheckpointId, CheckpointInfo> = reader.list()?.into_iter().map(|info| (info.name, info)).collect();
         for info in now.values().filter(|info| !before.contains_key(&info.name)) {
             tell("new", info, json)?;
         }
@@ -41,7 +41,7 @@ pub fn run(run: &OsStr, interval: f64, count: Option<u64>, json: bool) -> Done {
 }
 
 /// One line: for JSON, one document each.
-fn tell(what: &str, info: &Info, json: bool) -> Result<(), Error> {
+fn tell(what: &str, info: &CheckpointInfo, json: bool) -> Result<(), Error> {
     if json {
         return output::print_json("watch", json!({ "event": what, "checkpoint": ls::as_json(info, None) }));
     }

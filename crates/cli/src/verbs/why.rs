@@ -6,7 +6,7 @@ use crate::verbs::ls;
 use crate::{Done, output, parallel};
 use serde_json::json;
 use std::ffi::OsStr;
-use tensorkeep::{Info, Keep, Reader, Result};
+use tensorkeep::{CheckpointInfo, Keep, Reader, Result};
 
 pub fn run(target: &OsStr, json: bool) -> Done {
     let (_, reader, name) = Target::parse(target)?.in_run()?;
@@ -78,11 +78,11 @@ fn saves_left(why: &[String], newer: usize) -> Option<usize> {
 }
 
 /// What a resume would do about it.
-fn resume(reader: &Reader, infos: &[Info], name: tensorkeep::Name) -> Result<String> {
+fn resume(reader: &Reader, infos: &[CheckpointInfo], name: tensorkeep::CheckpointId) -> Result<String> {
     let _busy = parallel::busy("verifying", true);
     let mut wrong = Vec::new();
     for info in infos.iter().rev() {
-        let verified = reader.open_name(info.name).and_then(|checkpoint| checkpoint.verify().map(drop));
+        let verified = reader.checkpoint_by_id(info.name).and_then(|checkpoint| checkpoint.verify().map(drop));
         match verified {
             Ok(()) if info.name == name && wrong.is_empty() => {
                 return Ok("resume: chooses it, the newest that verifies".to_owned());

@@ -5,7 +5,7 @@ use super::{Run, json, refused, tensorkeep, text};
 use serde_json::{Value as Json, json};
 use std::path::Path;
 use tensorkeep::engine::Local;
-use tensorkeep::{Dtype, Progress, Settings, Snapshot, Store, Tensor, WriteOptions};
+use tensorkeep::{Dtype, Progress, StoreOptions, Snapshot, Store, Tensor, WriteOptions};
 
 fn save(run: &Run, name: &str, tensor: Tensor<'_>) -> String {
     let mut snapshot = Snapshot::new();
@@ -76,7 +76,7 @@ fn f32_and_bf16_are_compared_after_widening() {
 
 /// A run of three steps: finite, NaN, and another shape.
 fn changing(run: &Run) -> String {
-    let store = Store::open(Local::create(run.folder.join("changing")).unwrap(), Settings::new()).unwrap();
+    let store = Store::open(Local::create(run.folder.join("changing")).unwrap(), StoreOptions::new()).unwrap();
     let of: [(u64, Vec<f32>); 4] =
         [(1, vec![1.0; 2]), (2, vec![1.0; 2]), (3, vec![f32::NAN; 2]), (4, vec![1.0; 3])];
     for (step, values) in &of {

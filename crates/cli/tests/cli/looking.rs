@@ -4,7 +4,7 @@ use super::{Run, json, tensorkeep, text};
 use serde_json::Value as Json;
 use std::path::Path;
 use tensorkeep::engine::Local;
-use tensorkeep::{Settings, Snapshot, Store};
+use tensorkeep::{StoreOptions, Snapshot, Store};
 
 #[test]
 fn ls_lists_a_run_and_marks_what_a_resume_would_use() {
@@ -41,7 +41,7 @@ fn a_damaged_checkpoint_is_listed_as_such_and_not_resumed_from() {
 #[test]
 fn listing_beside_a_writer_takes_no_lock() {
     let run = Run::new("beside");
-    let _writer = Store::open(Local::create(run.folder.join("run")).unwrap(), Settings::new()).unwrap();
+    let _writer = Store::open(Local::create(run.folder.join("run")).unwrap(), StoreOptions::new()).unwrap();
     assert!(tensorkeep(&["ls", &run.path("run")]).status.success());
     assert!(Path::new(&run.path("run")).join("LOCK").is_file());
 }

@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use tensorkeep::engine::Local;
-use tensorkeep::{Progress, Settings, Snapshot, Store};
+use tensorkeep::{Progress, StoreOptions, Snapshot, Store};
 
 struct Run {
     folder: PathBuf,
@@ -24,7 +24,7 @@ impl Run {
     fn new(name: &str) -> Self {
         let nonce = u128::from_le_bytes(tensorkeep::engine::fresh_nonce());
         let folder = std::env::temp_dir().join(format!("tensorkeep-cli-{name}-{nonce:032x}"));
-        let store = Store::open(Local::create(folder.join("run")).unwrap(), Settings::new()).unwrap();
+        let store = Store::open(Local::create(folder.join("run")).unwrap(), StoreOptions::new()).unwrap();
         let weights = [1.5_f32; 300];
         for (step, loss) in [(100, 0.25), (200, 0.5)] {
             let mut snapshot = Snapshot::new();

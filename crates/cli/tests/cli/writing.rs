@@ -3,7 +3,7 @@
 use super::{Run, json, refused, tensorkeep, text};
 use serde_json::Value as Json;
 use tensorkeep::engine::Local;
-use tensorkeep::{Settings, Snapshot, Store};
+use tensorkeep::{StoreOptions, Snapshot, Store};
 
 #[test]
 fn gc_says_what_would_go_and_deletes_it_under_the_lock() {
@@ -16,7 +16,7 @@ fn gc_says_what_would_go_and_deletes_it_under_the_lock() {
     assert!(tensorkeep(&["pin", &format!("{folder}@100")]).status.success());
     assert_eq!(json(&[&gc[..], &["--json"]].concat())["deleted"], serde_json::json!([]));
     assert!(tensorkeep(&["unpin", &format!("{folder}@100")]).status.success());
-    let writer = Store::open(Local::create(run.folder.join("run")).unwrap(), Settings::new()).unwrap();
+    let writer = Store::open(Local::create(run.folder.join("run")).unwrap(), StoreOptions::new()).unwrap();
     assert_eq!(refused(&gc).0, 5);
     drop(writer);
     assert!(tensorkeep(&gc).status.success());

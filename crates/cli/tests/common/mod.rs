@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use tensorkeep::engine::Local;
-use tensorkeep::{Keep, Mode, Progress, Reader, Settings, Snapshot, Store};
+use tensorkeep::{Keep, Mode, Progress, Reader, StoreOptions, Snapshot, Store};
 use tensorkeep_cli::report::{self, Options};
 
 pub const HOSTILE: &str = "</script><script>alert(1)</script><img src=x onerror=\"alert(2)\">";
@@ -17,10 +17,10 @@ impl Run {
     pub fn with(checkpoints: u64, layers: usize) -> Self {
         let nonce = u128::from_le_bytes(tensorkeep::engine::fresh_nonce());
         let folder = std::env::temp_dir().join(format!("tensorkeep-report-{nonce:032x}"));
-        let keep = Keep::all().and_best("loss", Mode::Min, 1);
+        let keep = Keep::all().or(Keep::best("loss", Mode::Min, 1));
         for attempt in 0..2 {
             let store =
-                Store::open(Local::create(&folder).unwrap(), Settings::new().keep(keep.clone())).unwrap();
+                Store::open(Local::create(&folder).unwrap(), StoreOptions::new().keep(keep.clone())).unwrap();
             store.resume().unwrap();
             for i in 1..=checkpoints / 2 {
                 let step = attempt * checkpoints / 2 + i;

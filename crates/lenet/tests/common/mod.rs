@@ -31,5 +31,5 @@ impl Blob for InMemory {
 /// A snapshot's bytes, opened again.
 pub fn saved(snapshot: &Snapshot<'_>, mapped: bool) -> Checkpoint {
     let bytes = Buffer::copy_of(&snapshot.to_bytes(&WriteOptions::new()).unwrap()).unwrap();
-    Checkpoint::from_blob(Arc::new(InMemory { bytes, mapped }), "memory", OpenOptions::new()).unwrap()
+    OpenOptions::new().open_blob(Arc::new(InMemory { bytes, mapped }), "memory").unwrap()
 }

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tensorkeep::{Checkpoint, Error, Result, Settings, Snapshot, Store, WriteOptions};
+use tensorkeep::{Checkpoint, Error, Result, StoreOptions, Snapshot, Store, WriteOptions};
 
 const LIVES: u32 = 24;
 /// The most steps that a life trains before something happens to it.
@@ -44,7 +44,7 @@ pub fn prove(seed: u64) -> Result<bool> {
     let verdict = Proof::start(&folder, seed).and_then(|mut proof| {
         let kept = proof.run()?;
         println!("{}", proof.tally);
-        let store = Store::open(trainer::engine(&proof.server.endpoint)?, Settings::new())?;
+        let store = Store::open(trainer::engine(&proof.server.endpoint)?, StoreOptions::new())?;
         let resumed = store.resume()?;
         let Some(last) = resumed.checkpoint else { return Ok(false) };
         Ok(kept

@@ -1,9 +1,9 @@
 //! The training: on a store of the user's, and as the proof's child, which says what it does, one event a line.
 
-use lenet::{Schedule, Settings as Training, Trainer, data};
+use lenet::{Schedule, StoreOptions as Training, Trainer, data};
 use std::io::Write;
 use std::process::ExitCode;
-use tensorkeep::{ErrorKind, Every, Keep, Mode, Result, Settings, Store};
+use tensorkeep::{ErrorKind, Every, Keep, Mode, Result, StoreOptions, Store};
 use tensorkeep_object_store::ObjectStoreEngine;
 
 /// Steps between two saves: so few that many kills fall into one.
@@ -25,11 +25,11 @@ pub fn training(seed: u64) -> Training {
 /// Trains at a URL until it is done, or goes on where it was.
 pub fn train(url: &str) -> Result<()> {
     let images = data::drawn(0, 0..10_000)?;
-    let settings = Settings::new().save(Every::steps(100).or_on_signal()).keep(Keep::last(3).and_best(
+    let settings = StoreOptions::new().save(Every::steps(100).or_on_signal()).keep(Keep::last(3).or(Keep::best(
         "loss",
         Mode::Min,
         1,
-    ));
+    )));
     let store = Store::open(ObjectStoreEngine::from_url(url)?, settings)?;
     let resumed = store.resume()?;
     let mut trainer = match &resumed.checkpoint {
@@ -94,7 +94,7 @@ pub fn ballast(step: u64) -> Option<Vec<u8>> {
 
 fn run(endpoint: &str, seed: u64) -> Result<()> {
     let images = data::drawn(seed, 0..IMAGES)?;
-    let settings = Settings::new().save(Every::steps(SAVE_EVERY)).keep(Keep::last(2));
+    let settings = StoreOptions::new().save(Every::steps(SAVE_EVERY)).keep(Keep::last(2));
     let store = Store::open(engine(endpoint)?, settings)?;
     let resumed = store.resume()?;
     if let Some(skipped) = resumed.skipped.first() {

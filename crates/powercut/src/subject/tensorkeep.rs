@@ -6,12 +6,12 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use tensorkeep::engine::Local;
-use tensorkeep::{Keep, Progress, Settings, Snapshot, Store};
+use tensorkeep::{Keep, Progress, StoreOptions, Snapshot, Store};
 
 const KEEP: usize = 2;
 
 fn open(folder: &Path) -> tensorkeep::Result<Store> {
-    Store::open(Local::create(folder.join("run"))?, Settings::new().keep(Keep::last(KEEP)))
+    Store::open(Local::create(folder.join("run"))?, StoreOptions::new().keep(Keep::last(KEEP)))
 }
 
 fn save(store: &Store, step: u64) -> tensorkeep::Result<()> {
@@ -76,9 +76,9 @@ fn writes_work(folder: &Path) -> bool {
 }
 
 /// A checkpoint verifies, and holds its own step's bytes.
-fn check_one(store: &Store, name: tensorkeep::Name) -> Result<(), String> {
+fn check_one(store: &Store, name: tensorkeep::CheckpointId) -> Result<(), String> {
     let check = || -> tensorkeep::Result<bool> {
-        let checkpoint = store.reader().open_name(name)?;
+        let checkpoint = store.reader().checkpoint_by_id(name)?;
         checkpoint.verify()?;
         let tensor = checkpoint.tensor("weights")?;
         Ok(tensor.elements::<f32>()?[..] == weights(name.step))

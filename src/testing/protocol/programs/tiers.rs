@@ -5,7 +5,7 @@ use super::{Event, Place, Program, save_step, went_back};
 use crate::checkpoint::OpenOptions;
 use crate::engine::{self, Blob, Engine, Entry, Upload};
 use crate::error::Result;
-use crate::store::{Keep, Name, Reader, Settings, Store};
+use crate::store::{Keep, CheckpointId, Reader, StoreOptions, Store};
 use crate::testing::protocol::WrongProtocol;
 use crate::testing::protocol::replay::Machine;
 use crate::testing::protocol::world::checkpoint_key;
@@ -73,7 +73,7 @@ pub fn deletes_while_promoting(local: Place) -> Program {
 /// A deletion that the trainer asks for while another thread of its process promotes.
 #[derive(Clone)]
 struct Deletion {
-    name: Name,
+    name: CheckpointId,
     trainer: Weak<Store>,
     machine: Machine,
     local: Place,
@@ -114,7 +114,7 @@ impl Deletion {
 }
 
 /// Copies a checkpoint to another place, as the command line and a resume do.
-pub fn copies(name: Name, from: Place, to: Place) -> Program {
+pub fn copies(name: CheckpointId, from: Place, to: Place) -> Program {
     Program::on("copies", vec![to], move |machine, _| {
         let [from, to] = [from, to].map(|place| Reader::on(machine.at(place), OpenOptions::new(), None));
         from.copy_to(name, &to, |_| ()).map(drop)
@@ -196,7 +196,7 @@ impl engine::Decorator for Interrupted {
 }
 
 fn open(local: Arc<dyn Engine>, remote: Arc<dyn Engine>, last: usize, say: &dyn Fn(Event)) -> Result<Store> {
-    let store = Store::open_tiered_without_promoter(local, remote, Settings::new().keep(Keep::last(last)))?;
+    let store = Store::open_tiered_without_promoter(local, remote, StoreOptions::new().keep(Keep::last(last)))?;
     say(Event::Opened(store.attempt()));
     Ok(store)
 }
@@ -212,7 +212,7 @@ fn save_and_promote(store: &Store, done: u64, saves: u64, say: &dyn Fn(Event)) -
     Ok(())
 }
 
-fn promote(store: &Store, newest: Option<Name>, say: &dyn Fn(Event)) -> Result<()> {
+fn promote(store: &Store, newest: Option<CheckpointId>, say: &dyn Fn(Event)) -> Result<()> {
     say(Event::Promoting);
     store.promote_now()?;
     say(Event::Promoted(newest));

@@ -4,10 +4,10 @@
 use super::{Event, Program, open, resumes, save};
 use crate::checkpoint::OpenOptions;
 use crate::snapshot::Progress;
-use crate::store::{Every, Keep, Mode, Name, Reader, Settings, Store};
+use crate::store::{Every, Keep, Mode, CheckpointId, Reader, StoreOptions, Store};
 
 /// Pins a checkpoint, as the command line does: without the lock and without an attempt.
-pub fn pins(name: Name) -> Program {
+pub fn pins(name: CheckpointId) -> Program {
     Program::new("pins", move |engine, say| {
         name.pin(&*engine)?;
         say(Event::Pinned(name));
@@ -17,7 +17,7 @@ pub fn pins(name: Name) -> Program {
 }
 
 /// Takes a pin away, as the command line does.
-pub fn unpins(name: Name) -> Program {
+pub fn unpins(name: CheckpointId) -> Program {
     Program::new("unpins", move |engine, say| {
         say(Event::Unpinning(name));
         name.unpin(&*engine)
@@ -26,7 +26,7 @@ pub fn unpins(name: Name) -> Program {
 }
 
 /// As [`writer`](super::writer), but pins a step before it saves so many.
-pub fn writer_that_pins(name: Name, saves: u64) -> Program {
+pub fn writer_that_pins(name: CheckpointId, saves: u64) -> Program {
     Program::new("writer that pins", move |engine, say| {
         let (store, done) = resumes(engine, Keep::last(1), say)?;
         match store.pin(name.step) {
@@ -39,7 +39,7 @@ pub fn writer_that_pins(name: Name, saves: u64) -> Program {
 }
 
 /// Opens the run and deletes these checkpoints, one after the other.
-pub fn deletes(names: Vec<Name>) -> Program {
+pub fn deletes(names: Vec<CheckpointId>) -> Program {
     Program::new("deletes", move |engine, say| {
         let store = open(engine, Keep::all(), say)?;
         for &name in &names {
@@ -68,9 +68,9 @@ pub fn collects(last: usize) -> Program {
 /// A trainer whose loss is no number at first, and then a good one.
 pub fn logs_nan() -> Program {
     Program::new("trainer whose loss is NaN once", move |engine, say| {
-        let keep = Keep::last(9).and_best("loss", Mode::Min, 1);
-        let settings = Settings::new().keep(keep).save(Every::on_best("loss", Mode::Min));
-        let store = Store::open_shared(engine, settings)?;
+        let keep = Keep::last(9).or(Keep::best("loss", Mode::Min, 1));
+        let settings = StoreOptions::new().keep(keep).save(Every::on_best("loss", Mode::Min));
+        let store = Store::open(engine, settings)?;
         say(Event::Opened(store.attempt()));
         let resumed = store.resume()?;
         say(Event::Resumed(resumed.name));

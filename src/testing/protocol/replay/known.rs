@@ -1,7 +1,7 @@
 //! What a process has said and done. Owns: how each call and each event changes that.
 
 use super::{Call, Content, Reply, is_for_ever};
-use crate::store::Name;
+use crate::store::CheckpointId;
 use crate::testing::protocol::programs::Event;
 
 /// How far a process is.
@@ -22,20 +22,20 @@ pub(in crate::testing::protocol) struct Known {
     /// The object that it took an attempt by.
     pub attempt_object: Option<(String, Content)>,
     /// What it resumed from, once it has.
-    pub resumed: Option<Option<Name>>,
+    pub resumed: Option<Option<CheckpointId>>,
     /// It chose what it resumed from, whatever was newer.
     pub went_back: bool,
     /// Saves that returned Ok.
-    pub acknowledged: Vec<Name>,
+    pub acknowledged: Vec<CheckpointId>,
     /// Saves that a promotion which returned Ok stands for.
-    pub promoted: Vec<Name>,
+    pub promoted: Vec<CheckpointId>,
     /// What it begins to delete on purpose.
-    pub gives_up: Vec<Name>,
+    pub gives_up: Vec<CheckpointId>,
     /// What it was told is deleted.
-    pub deleted: Vec<Name>,
-    pub looked: Option<Name>,
+    pub deleted: Vec<CheckpointId>,
+    pub looked: Option<CheckpointId>,
     /// What a reader had seen before it saw something older.
-    pub looked_back_from: Option<Name>,
+    pub looked_back_from: Option<CheckpointId>,
     /// A metric that is better than every saved one is not due.
     pub best_is_not_due: bool,
     /// Calls since the promotion began that is under way.

@@ -11,7 +11,7 @@ use crate::workloads::{State, mix, sum};
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tensorkeep::engine::Unchanging;
+use tensorkeep::engine::MmapPromise;
 use tensorkeep::{Checkpoint, Codec, MappedCopy, OpenOptions, Snapshot, Timings, Verify, WriteOptions};
 
 /// One configuration.
@@ -89,10 +89,10 @@ fn snapshot(state: &State) -> Outcome<Snapshot<'_>> {
     Ok(snapshot)
 }
 
-fn promise() -> Unchanging {
+fn promise() -> MmapPromise {
     // SAFETY: the file is in this program's own folder. It is replaced by rename when it is saved again, and never
     // written to or truncated while it is mapped.
-    unsafe { Unchanging::assume() }
+    unsafe { MmapPromise::assume_unchanged() }
 }
 
 impl Tensorkeep {
@@ -124,15 +124,15 @@ impl Tensorkeep {
 
     fn open(&self, path: &Path) -> Outcome<Checkpoint> {
         if !self.map {
-            return Ok(Checkpoint::open_with(path, self.options())?);
+            return Ok(self.options().open(path)?);
         }
-        Ok(Checkpoint::map_with(path, self.options(), promise())?)
+        Ok(self.options().map(path, promise())?)
     }
 
     /// Mapped privately, and one element of every tensor written: what a resume that trains on the mapping does first.
     fn map_copy(&self, path: &Path) -> Outcome<Found> {
         let resume = || {
-            let mut copy = Checkpoint::map_copy_with(path, self.options(), promise())?;
+            let mut copy = self.options().map_copy(path, promise())?;
             for (_, tensor) in copy.tensors_mut() {
                 if let Some(first) = tensor.into_elements::<f32>()?.first_mut() {
                     *first = black_box(*first);

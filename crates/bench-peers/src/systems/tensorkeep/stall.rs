@@ -7,7 +7,7 @@ use crate::ops::{Call, Found};
 use crate::system::Work;
 use crate::workloads::State;
 use lenet::data::{self, Dataset};
-use lenet::{Settings as Training, Trainer};
+use lenet::{StoreOptions as Training, Trainer};
 use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::Local;
-use tensorkeep::{Dtype, Keep, Pending, Progress, Settings, Snapshot, Store, Tensor};
+use tensorkeep::{Dtype, Keep, PendingSave, Progress, StoreOptions, Snapshot, Store, Tensor};
 
 /// A run of its own beside the workload's file, whose steps are counted up; only the newest checkpoint stays.
 struct Run {
@@ -24,7 +24,7 @@ struct Run {
 }
 
 impl Run {
-    fn open(work: &Work, settings: Settings) -> Outcome<Rc<Self>> {
+    fn open(work: &Work, settings: StoreOptions) -> Outcome<Rc<Self>> {
         let engine = Local::create(work.file.with_extension("run"))?;
         let store = Store::open(engine, settings.keep(Keep::last(1)))?;
         // Each measurement counts its steps from 1, in a folder that others may have used.
@@ -40,7 +40,7 @@ impl Run {
 
 /// The copy is timed, writing it is not.
 pub fn stage(work: &Work) -> Outcome<Call> {
-    let run = Run::open(work, Settings::new())?;
+    let run = Run::open(work, StoreOptions::new())?;
     let (state, waiting) = (Arc::clone(&work.state), Rc::clone(&run));
     let measured = move || {
         let mut snapshot = snapshot(&state)?;
@@ -53,7 +53,7 @@ pub fn stage(work: &Work) -> Outcome<Call> {
 
 /// Handing over is timed, writing is not.
 pub fn save_async(work: &Work) -> Outcome<Call> {
-    let run = Run::open(work, Settings::new())?;
+    let run = Run::open(work, StoreOptions::new())?;
     let (state, waiting) = (Arc::clone(&work.state), Rc::clone(&run));
     let measured = move || {
         run.store.save_async(shared(&state, run.next())?)?;
@@ -65,7 +65,7 @@ pub fn save_async(work: &Work) -> Outcome<Call> {
 /// The closure is a trainer's forward and backward pass, again and again for four times as long as a save took: a disk's
 /// worst save is twice its usual one. What counts is how much later than it `save_during` returns.
 pub fn save_during(work: &Work, nice: u8) -> Outcome<Call> {
-    let run = Run::open(work, Settings::new().background_nice(nice))?;
+    let run = Run::open(work, StoreOptions::new().background_nice(nice))?;
     let state = Arc::clone(&work.state);
     let (trainer, data) = (Trainer::new(Training::default()), drawn()?);
     let start = Instant::now();
@@ -92,7 +92,7 @@ pub fn save_during(work: &Work, nice: u8) -> Outcome<Call> {
 
 /// Steps of one trainer, and of two on two threads, which leave no core to the save.
 pub fn step_time(work: &Work, nice: u8) -> Outcome<Call> {
-    let run = Run::open(work, Settings::new().background_nice(nice))?;
+    let run = Run::open(work, StoreOptions::new().background_nice(nice))?;
     let (state, data) = (Arc::clone(&work.state), drawn()?);
     Ok(Call::new(move || {
         let mut times = Vec::new();
@@ -113,7 +113,7 @@ pub fn step_time(work: &Work, nice: u8) -> Outcome<Call> {
 /// So many steps say how long one is.
 const ALONE: usize = 40;
 
-fn is_durable(pending: &Pending) -> bool {
+fn is_durable(pending: &PendingSave) -> bool {
     pending.outcome().is_some()
 }
 

@@ -1,0 +1,171 @@
+//! Opening a checkpoint: from a file, read or mapped, from memory, or from what an engine gave.
+
+use super::{Checkpoint, MappedCopy};
+use crate::buffer::Buffer;
+use crate::engine::memory::MemoryBlob;
+use crate::engine::{Blob, MmapPromise, local};
+use crate::error::{Error, Result};
+use std::path::Path;
+use std::sync::Arc;
+
+/// When checksums of tensors and records are verified. Header, footer and index always are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Each chunk, when it is first touched. No unverified byte is given out.
+    #[default]
+    OnTouch,
+    /// Everything, when the file is opened, and what is read (not mapped) again when it is read.
+    AtOpen,
+    /// Not at all: damaged bytes are given out as data. For measuring, and for looking at what is left of a file.
+    Never,
+}
+
+/// How a checkpoint is opened, and opening it: as [`std::fs::OpenOptions`].
+///
+/// ```
+/// # use tensorkeep::{OpenOptions, Snapshot, Verify};
+/// # let path = std::env::temp_dir().join(format!("tensorkeep-doc-options-{}.tkeep", std::process::id()));
+/// # let mut snapshot = Snapshot::new();
+/// # snapshot.tensor("w", &[1.0_f32, 2.0][..])?;
+/// # snapshot.save(&path)?;
+/// let checkpoint = OpenOptions::new().verify(Verify::AtOpen).budget(1 << 30).open(&path)?;
+/// assert_eq!(checkpoint.tensor("w")?.shape(), [2]);
+/// # std::fs::remove_file(&path).unwrap();
+/// # Ok::<(), tensorkeep::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct OpenOptions {
+    pub(super) verify: Verify,
+    pub(super) budget: u64,
+    pub(super) workers: Option<usize>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { verify: Verify::OnTouch, budget: u64::MAX, workers: None }
+    }
+}
+
+impl OpenOptions {
+    /// Verified on touch, without a memory budget.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// When to verify.
+    pub fn verify(self, verify: Verify) -> Self {
+        Self { verify, ..self }
+    }
+
+    /// The most bytes that one tensor or record, or the index, may take in memory. Mapped raw tensors take none. A
+    /// chunk of up to 1 MiB, the default size, may be held beside it by each thread while it is verified or decoded.
+    ///
+    /// Without one there is no limit but that of a record as a [`Value`], which takes up to 64 times as many bytes as it
+    /// has: 256 MiB, enough for any text, and for lists of 3 million numbers.
+    pub fn budget(self, budget: u64) -> Self {
+        Self { budget, ..self }
+    }
+
+    /// Threads that read, verify and decode, from 8 MiB on, checksum an index, from 2 MiB on, and validate it, from 65,536
+    /// entries on: at least 1, the calling thread; as many as there are cores unless it is set. They live as long as the call.
+    pub fn workers(self, workers: usize) -> Self {
+        Self { workers: Some(workers), ..self }
+    }
+
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// `NotFound`, `Foreign`, `Damaged`, `NewerVersion`, `Io`.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Checkpoint> {
+        let path = path.as_ref();
+        self.open_blob(local::open_file(path)?, path.display().to_string())
+    }
+
+    /// Maps a file, as [`Checkpoint::map`], under a promise given before.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::open`].
+    pub fn map(self, path: impl AsRef<Path>, promise: MmapPromise) -> Result<Checkpoint> {
+        let path = path.as_ref();
+        self.open_blob(local::map_file(path, promise)?, path.display().to_string())
+    }
+
+    /// Maps a file copy-on-write, as [`Checkpoint::map_copy`], under a promise given before.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::open`]; `Damaged` for any tensor, unless the options say [`Verify::Never`]; `Unsupported` for a dtype
+    /// or codec that this version does not know, and on a network file system, where nothing is mapped; `LimitExceeded` for a
+    /// tensor to be decoded beyond the budget.
+    pub fn map_copy(self, path: impl AsRef<Path>, promise: MmapPromise) -> Result<MappedCopy> {
+        let path = path.as_ref();
+        let (blob, memory) = local::map_copy_of_file(path, promise)?;
+        MappedCopy::new(self.open_blob(blob, path.display().to_string())?, memory)
+    }
+
+    /// Opens bytes that an engine gave, under a name for messages.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::open`].
+    pub fn open_blob(self, blob: Arc<dyn Blob>, name: impl Into<String>) -> Result<Checkpoint> {
+        let name = name.into();
+        Checkpoint::parse(blob, &name, self).map_err(|error| error.in_object(&name))
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        match self.workers {
+            Some(0) => Err(Error::invalid("number of workers").expected("at least 1").found(0)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Opens a file for reading. [`OpenOptions::open`] has options.
+    ///
+    /// # Errors
+    /// `NotFound`, `Foreign`, `Damaged`, `NewerVersion`, `Io`.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        OpenOptions::new().open(path)
+    }
+
+    /// Maps a file: raw tensors are used in place, without a copy. On a network file system (NFS, SMB, 9p, FUSE, Lustre,
+    /// Ceph, …) it is opened for reading instead, as by [`Checkpoint::open`]: a file that another machine truncates
+    /// would end a process that maps it.
+    ///
+    /// # Safety
+    /// No process writes to or truncates the file while this checkpoint, or any tensor or view of it, lives; see
+    /// [`MmapPromise`]. Files published by this library are never written again and may be unlinked or replaced.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    #[expect(unsafe_code, reason = "hands the promise on; the mapping itself is in engine/map.rs")]
+    pub unsafe fn map(path: impl AsRef<Path>) -> Result<Self> {
+        // SAFETY: the caller of this function gives exactly the promise that `assume_unchanged` asks for.
+        let promise = unsafe { MmapPromise::assume_unchanged() };
+        OpenOptions::new().map(path, promise)
+    }
+
+    /// Maps a file copy-on-write: its tensors can be changed in place, and training goes on in the mapped file
+    /// itself, which never changes. See [`MappedCopy`].
+    ///
+    /// # Safety
+    /// As [`Checkpoint::map`]: no *other* writer changes the file. What is changed through the mapping does not count.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::map_copy`].
+    #[expect(unsafe_code, reason = "hands the promise on; the mapping itself is in engine/map.rs")]
+    pub unsafe fn map_copy(path: impl AsRef<Path>) -> Result<MappedCopy> {
+        // SAFETY: the caller of this function gives exactly the promise that `assume_unchanged` asks for.
+        let promise = unsafe { MmapPromise::assume_unchanged() };
+        OpenOptions::new().map_copy(path, promise)
+    }
+
+    /// Opens a container that is in memory: for tests, and for bytes received over a network. The bytes are copied once,
+    /// into aligned memory; tensors stored raw are then borrowed.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        OpenOptions::new().open_blob(Arc::new(MemoryBlob(Buffer::copy_of(bytes)?)), "bytes in memory")
+    }
+}
