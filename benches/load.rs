@@ -18,7 +18,7 @@ fn save(model: &Model, name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let mut snapshot = Snapshot::new();
     for weights in model {
-        snapshot.tensor(&weights.name, (&weights.shape[..], weights.elements.as_slice())).unwrap();
+        snapshot = snapshot.tensor(&weights.name, (&weights.shape[..], weights.elements.as_slice())).unwrap();
     }
     snapshot.save(&path).unwrap();
     path

@@ -8,15 +8,15 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tensorkeep::engine::Memory;
-use tensorkeep::{Codec, Dtype, Keep, Mode, Progress, StoreOptions, Snapshot, Store, Volatile, WriteOptions};
+use tensorkeep::{Codec, Dtype, Keep, Mode, Progress, Snapshot, Store, StoreOptions, Volatile, WriteOptions};
 use weights::{Model, Optimizer, payload};
 
 fn snapshot(model: &Model) -> Snapshot<'_> {
     let mut snapshot = Snapshot::new();
     for weights in model {
-        snapshot.tensor(&weights.name, (&weights.shape[..], weights.elements.as_slice())).unwrap();
+        snapshot = snapshot.tensor(&weights.name, (&weights.shape[..], weights.elements.as_slice())).unwrap();
     }
-    snapshot.record("optimizer", &("adam", 0.001, [0.9, 0.999])).unwrap();
+    snapshot = snapshot.record("optimizer", &("adam", 0.001, [0.9, 0.999])).unwrap();
     snapshot
 }
 
@@ -29,9 +29,9 @@ fn volatile(model: &Model) -> Snapshot<'_> {
             buffer.copy_from_slice(&raw[offset..][..buffer.len()]);
             Ok(())
         };
-        snapshot.tensor(&weights.name, Volatile::new(Dtype::F32, &weights.shape, fill)).unwrap();
+        snapshot = snapshot.tensor(&weights.name, Volatile::new(Dtype::F32, &weights.shape, fill)).unwrap();
     }
-    snapshot.record("optimizer", &("adam", 0.001, [0.9, 0.999])).unwrap();
+    snapshot = snapshot.record("optimizer", &("adam", 0.001, [0.9, 0.999])).unwrap();
     snapshot
 }
 
@@ -89,7 +89,7 @@ fn stall(c: &mut Criterion) {
             for _ in 0..count {
                 step += 1;
                 let mut snapshot = snapshot(&model);
-                snapshot.progress(Progress::new(step));
+                snapshot = snapshot.progress(Progress::new(step));
                 let start = Instant::now();
                 let pending = store.stage(&snapshot).unwrap().unwrap();
                 stalled += start.elapsed();
@@ -124,9 +124,9 @@ fn many_checkpoints(c: &mut Criterion) {
         let mut step = 0;
         let mut save = || {
             step += 1;
-            let mut snapshot = Snapshot::new();
-            snapshot.tensor("w", &weights[..]).unwrap().metric("loss", 1.0 / step as f64).unwrap();
-            store.save(snapshot.progress(Progress::new(step))).unwrap();
+            let snapshot =
+                Snapshot::new().tensor("w", &weights[..]).unwrap().metric("loss", 1.0 / step as f64).unwrap();
+            store.save(&snapshot.progress(Progress::new(step))).unwrap();
         };
         (0..count).for_each(|_| save());
         group.bench_function(format!("beside {count}"), |b| b.iter(&mut save));

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tensorkeep::engine::{CommitError, Decorator, Engine, Memory, Nonce, Upload};
-use tensorkeep::{Keep, Progress, Result, StoreOptions, Snapshot, Store};
+use tensorkeep::{Keep, Progress, Result, Snapshot, Store, StoreOptions};
 
 /// Counts what goes through it.
 #[derive(Debug)]
@@ -76,8 +76,7 @@ fn main() -> Result<()> {
     let store = Store::open(engine, StoreOptions::new().keep(Keep::last(2)))?;
     let weights = vec![0.5_f32; 100_000];
     for step in 1..=5 {
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("weights", &weights)?.progress(Progress::new(step));
+        let snapshot = Snapshot::new().tensor("weights", &weights)?.progress(Progress::new(step));
         store.save(&snapshot)?;
     }
     let [committed, bytes, deleted] =

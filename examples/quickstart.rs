@@ -4,14 +4,13 @@
 //! cargo run --release --example quickstart
 //! ```
 
-use tensorkeep::engine::Local;
-use tensorkeep::{Checkpoint, Every, Keep, Progress, Result, StoreOptions, Snapshot, Store};
+use tensorkeep::{Checkpoint, Every, Keep, Progress, Result, Snapshot, Store, StoreOptions};
 
 const STEPS: u64 = 1_000;
 
 fn main() -> Result<()> {
-    let settings = StoreOptions::new().save(Every::steps(100).or_on_signal()).keep(Keep::last(3));
-    let store = Store::open(Local::create("runs/quickstart")?, settings)?;
+    let options = StoreOptions::new().save(Every::steps(100).or_on_signal()).keep(Keep::last(3));
+    let store = Store::open("runs/quickstart", options)?;
 
     let (mut weights, mut momentum) = (vec![0.0_f32; 1024], vec![0.0_f32; 1024]);
     let resumed = store.resume()?; // the newest checkpoint that verifies
@@ -24,8 +23,10 @@ fn main() -> Result<()> {
         train(&mut weights, &mut momentum);
         let progress = Progress::new(step + 1); // completed steps
         if store.due(&progress).is_some() || progress.step == STEPS {
-            let mut snapshot = Snapshot::new();
-            snapshot.tensor("weights", &weights[..])?.tensor("momentum", &momentum[..])?.progress(progress);
+            let snapshot = Snapshot::new()
+                .tensor("weights", &weights[..])?
+                .tensor("momentum", &momentum[..])?
+                .progress(progress);
             store.save(&snapshot)?; // durable when this returns
         }
         if store.should_stop() {

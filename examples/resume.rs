@@ -6,9 +6,8 @@
 //! cargo run --release --example resume
 //! ```
 
-use lenet::{StoreOptions as Training, Trainer, data};
-use tensorkeep::engine::Local;
-use tensorkeep::{Every, Keep, Result, StoreOptions, Store};
+use lenet::{Settings as Training, Trainer, data};
+use tensorkeep::{Every, Keep, Result, Store, StoreOptions};
 
 const EPOCHS: u64 = 8;
 const BREAKS_AFTER: u64 = 5;
@@ -18,8 +17,8 @@ fn main() -> Result<()> {
     let images = data::drawn(0, 0..1000)?;
     let training = Training { epochs: EPOCHS, ..Training::default() };
 
-    let settings = StoreOptions::new().save(Every::epochs(1)).keep(Keep::last(2));
-    let store = Store::open(Local::create(&run)?, settings)?;
+    let options = StoreOptions::new().save(Every::epochs(1)).keep(Keep::last(2));
+    let store = Store::open(&run, options)?;
     let resumed = store.resume()?;
     let mut trainer = match &resumed.checkpoint {
         Some(checkpoint) => Trainer::restore(checkpoint, training)?,

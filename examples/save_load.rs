@@ -11,8 +11,7 @@ fn main() -> Result<()> {
     let path = std::env::temp_dir().join("tensorkeep-save-load.tkeep");
     let net = LeNet::new(Config::default(), &mut Rng::new(0))?;
 
-    let mut snapshot = Snapshot::new();
-    snapshot.model(&net)?.metadata("trained on", "nothing yet")?;
+    let snapshot = Snapshot::new().model(&net)?.metadata("trained on", "nothing yet")?;
     let written = snapshot.save(&path)?;
     println!("saved {} tensors, {} bytes, to {}", written.tensors, written.len, path.display());
 

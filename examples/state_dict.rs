@@ -10,8 +10,7 @@ use tensorkeep::{Checkpoint, Result, Snapshot, Stateful};
 fn main() -> Result<()> {
     let path = std::env::temp_dir().join("tensorkeep-state-dict.tkeep");
     let trained = LeNet::new(Config::default(), &mut Rng::new(1))?;
-    let mut snapshot = Snapshot::new();
-    snapshot.state_dict("", trained.state_dict()?)?;
+    let snapshot = Snapshot::new().state_dict("", trained.state_dict()?)?;
     snapshot.save(&path)?;
 
     let checkpoint = Checkpoint::open(&path)?;

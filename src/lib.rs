@@ -13,8 +13,7 @@
 //! # fn main() -> Result<()> {
 //! # let path = std::env::temp_dir().join(format!("tensorkeep-doc-{}.tkeep", std::process::id()));
 //! let weights = vec![0.5_f32; 6];
-//! let mut snapshot = Snapshot::new();
-//! snapshot.tensor("weights", &weights[..])?.record("learning_rate", &1e-3)?;
+//! let mut snapshot = Snapshot::new().tensor("weights", &weights[..])?.record("learning_rate", &1e-3)?;
 //! snapshot.save(&path)?; // the old file or the new one, never a mixture
 //!
 //! let checkpoint = Checkpoint::open(&path)?;
@@ -42,8 +41,7 @@
 //!     weights.iter_mut().for_each(|weight| *weight += 0.1);
 //!     let progress = Progress::new(step + 1); // completed steps
 //!     if store.due(&progress).is_some() {
-//!         let mut snapshot = Snapshot::new();
-//!         snapshot.tensor("weights", &weights[..])?.metric("loss", 0.5)?.progress(progress);
+//!         let mut snapshot = Snapshot::new().tensor("weights", &weights[..])?.metric("loss", 0.5)?.progress(progress);
 //!         store.save(&snapshot)?; // durable when this returns; then rotation deletes what no rule keeps
 //!     }
 //! }
@@ -112,7 +110,8 @@ mod writer;
 
 pub use buffer::Buffer;
 pub use checkpoint::{
-    Checkpoint, ChunkInfo, Shape, MappedCopy, OpenOptions, VerifyReport, SALVAGED, Scratch, TensorInfo, Verify,
+    Checkpoint, ChunkInfo, MappedCopy, OpenOptions, SALVAGED, Scratch, Shape, TensorInfo, Verify,
+    VerifyReport,
 };
 pub use codec::Codec;
 pub use dtype::{Dtype, Element};
@@ -121,11 +120,14 @@ pub use format::limits::Limits;
 pub use format::value::Value;
 pub use model::{LoadOptions, LoadReport, MODEL_GROUP, Mismatch, Model, Registry};
 pub use names::{name_matches, nearest as nearest_name};
-pub use snapshot::{LazyTensor, IntoTensorSource, Progress, RESERVED_PREFIX, Snapshot, TensorSource, Volatile};
+pub use snapshot::{
+    IntoTensorSource, LazyTensor, Progress, RESERVED_PREFIX, Snapshot, TensorSource, Volatile,
+};
 pub use state_dict::{IntoTensorMut, StateDict, StateDictMut, Stateful, TensorMut};
 pub use store::{
-    AttemptInfo, Collected, Collection, CopyOutcome, SaveCost, Every, CheckpointInfo, Keep, Listed, Mode, CheckpointId, PendingSave, Reader,
-    Resumed, RunId, Saved, StoreOptions, Signal, SkippedCheckpoint, CheckpointMeta, Store, Tier, WhenFull, SaveReason, date,
+    AttemptInfo, CheckpointId, CheckpointInfo, CheckpointMeta, Collected, Collection, CopyOutcome, Every,
+    Keep, Listed, Mode, PendingSave, Reader, Resumed, RunId, SaveCost, SaveReason, Saved, Signal,
+    SkippedCheckpoint, Store, StoreOptions, Tier, WhenFull, date,
 };
 pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
 pub use writer::{Timings, WriteOptions, Written};

@@ -48,9 +48,9 @@ impl<'a> Snapshot<'a> {
     ///
     /// # Errors
     /// As [`Snapshot::tensor`].
-    pub fn state_dict(&mut self, group: &str, state: StateDict<'a>) -> Result<&mut Self> {
+    pub fn state_dict(mut self, group: &str, state: StateDict<'a>) -> Result<Self> {
         for (name, source) in state {
-            self.tensor(grouped(group, &name), source)?;
+            self.add_tensor(grouped(group, &name), source)?;
         }
         Ok(self)
     }
@@ -59,7 +59,7 @@ impl<'a> Snapshot<'a> {
     ///
     /// # Errors
     /// As [`Snapshot::tensor`] and [`Snapshot::record`].
-    pub fn model<M: Model>(&mut self, model: &'a M) -> Result<&mut Self> {
+    pub fn model<M: Model>(mut self, model: &'a M) -> Result<Self> {
         let architecture = Architecture { kind: M::KIND.to_owned(), config: model.config() };
         self.insert_record(MODEL_RECORD.to_owned(), &architecture)?;
         self.state_dict(MODEL_GROUP, model.state_dict()?)

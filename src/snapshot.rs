@@ -8,7 +8,7 @@ mod volatile;
 
 pub(crate) use record::Record;
 pub(crate) use source::Drawn;
-pub use source::{LazyTensor, IntoTensorSource, TensorSource};
+pub use source::{IntoTensorSource, LazyTensor, TensorSource};
 pub(crate) use volatile::Fill;
 pub use volatile::Volatile;
 
@@ -48,7 +48,24 @@ impl Progress {
 }
 
 /// What one checkpoint will hold. Tensors are borrowed, not copied, until they are written.
-#[derive(Default)]
+///
+/// ```
+/// use tensorkeep::{Progress, Snapshot};
+///
+/// let (weights, momentum) = (vec![0.5_f32; 6], vec![0.0_f32; 6]);
+/// let snapshot = Snapshot::new()
+///     .tensor("weights", (&[2, 3][..], &weights[..]))?
+///     .tensor("momentum", &momentum)?
+///     .record("optimizer", &("sgd", 0.9))?
+///     .metric("loss", 0.25)?
+///     .progress(Progress::new(100));
+/// # drop(snapshot);
+/// # Ok::<(), tensorkeep::Error>(())
+/// ```
+///
+/// Each method takes the snapshot and returns it. In a loop: `snapshot = snapshot.tensor(name, tensor)?`.
+#[derive(Clone, Default)]
+#[must_use = "methods return the snapshot with what was added"]
 pub struct Snapshot<'a> {
     pub(crate) tensors: BTreeMap<String, TensorSource<'a>>,
     pub(crate) ties: BTreeMap<String, String>,
@@ -72,8 +89,13 @@ impl<'a> Snapshot<'a> {
     ///
     /// # Errors
     /// `Invalid` for a name that is empty, too long or taken.
-    pub fn tensor(&mut self, name: impl Into<String>, source: impl IntoTensorSource<'a>) -> Result<&mut Self> {
-        let name = name.into();
+    pub fn tensor(mut self, name: impl Into<String>, source: impl IntoTensorSource<'a>) -> Result<Self> {
+        self.add_tensor(name.into(), source)?;
+        Ok(self)
+    }
+
+    /// As [`Snapshot::tensor`], on one that is kept when it fails.
+    pub(crate) fn add_tensor(&mut self, name: String, source: impl IntoTensorSource<'a>) -> Result<()> {
         let source = source.into_source().map_err(|error| error.in_tensor(&name))?;
         table::check_name(&name)?;
         if self.ties.contains_key(&name) {
@@ -83,15 +105,20 @@ impl<'a> Snapshot<'a> {
             Entry::Occupied(there) => return Err(taken(there.key())),
             Entry::Vacant(free) => free.insert(source),
         };
-        Ok(self)
+        Ok(())
     }
 
     /// Gives the tensor `existing` a second name, without storing it twice.
     ///
     /// # Errors
     /// `Invalid` for a bad or taken name, `NotFound` when there is no tensor `existing` yet.
-    pub fn tie(&mut self, name: impl Into<String>, existing: &str) -> Result<&mut Self> {
-        let name = name.into();
+    pub fn tie(mut self, name: impl Into<String>, existing: &str) -> Result<Self> {
+        self.add_tie(name.into(), existing)?;
+        Ok(self)
+    }
+
+    /// As [`Snapshot::tie`], on one that is kept when it fails.
+    pub(crate) fn add_tie(&mut self, name: String, existing: &str) -> Result<()> {
         table::check_name(&name)?;
         if self.tensors.contains_key(&name) || self.ties.contains_key(&name) {
             return Err(taken(&name));
@@ -102,7 +129,7 @@ impl<'a> Snapshot<'a> {
             );
         }
         self.ties.insert(name, existing.to_owned());
-        Ok(self)
+        Ok(())
     }
 
     /// Says that memory which was lent to this snapshot as slices may be written while it is saved. Each chunk is then
@@ -112,9 +139,8 @@ impl<'a> Snapshot<'a> {
     /// memory which something else writes (a mapping of a file, a buffer of another language), and it keeps such a
     /// write from damaging the file. Where the bytes can be copied by other means, a
     /// [`Volatile`] tensor is sound, and does not need this. What [`Store::stage`](crate::Store::stage) copied is not copied again.
-    pub fn volatile(&mut self) -> &mut Self {
-        self.volatile = true;
-        self
+    pub fn volatile(self) -> Self {
+        Self { volatile: true, ..self }
     }
 
     /// Whether lent memory may change.
@@ -129,22 +155,19 @@ impl<'a> Snapshot<'a> {
     ///
     /// # Errors
     /// `Invalid` for a bad, reserved or taken name or what serde refuses; `LimitExceeded` beyond 64 MiB.
-    pub fn record<T: Serialize + ?Sized>(&mut self, name: impl Into<String>, value: &T) -> Result<&mut Self> {
+    pub fn record<T: Serialize + ?Sized>(mut self, name: impl Into<String>, value: &T) -> Result<Self> {
         let name = name.into();
         if name.starts_with(RESERVED_PREFIX) {
             return Err(Error::invalid("the name is reserved for the library")
                 .in_record(name)
                 .help(format!("choose one that does not start with {RESERVED_PREFIX:?}")));
         }
-        self.insert_record(name, value)
+        self.insert_record(name, value)?;
+        Ok(self)
     }
 
     /// Adds a record under any name, the library's own included.
-    pub(crate) fn insert_record<T: Serialize + ?Sized>(
-        &mut self,
-        name: String,
-        value: &T,
-    ) -> Result<&mut Self> {
+    pub(crate) fn insert_record<T: Serialize + ?Sized>(&mut self, name: String, value: &T) -> Result<()> {
         table::check_name(&name)?;
         let bytes = records::encode(value).map_err(|error| error.in_record(&name))?;
         match self.records.entry(name) {
@@ -153,7 +176,7 @@ impl<'a> Snapshot<'a> {
             }
             Entry::Vacant(free) => {
                 free.insert(Record::Here(bytes));
-                Ok(self)
+                Ok(())
             }
         }
     }
@@ -162,7 +185,7 @@ impl<'a> Snapshot<'a> {
     ///
     /// # Errors
     /// `Invalid` for a bad key.
-    pub fn metadata(&mut self, key: impl Into<String>, value: impl Into<String>) -> Result<&mut Self> {
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Result<Self> {
         let key = key.into();
         table::check_name(&key)?;
         self.metadata.insert(key, value.into());
@@ -173,8 +196,12 @@ impl<'a> Snapshot<'a> {
     ///
     /// # Errors
     /// `Invalid` for a bad name or a value that is not finite.
-    pub fn metric(&mut self, name: impl Into<String>, value: f64) -> Result<&mut Self> {
-        let name = name.into();
+    pub fn metric(mut self, name: impl Into<String>, value: f64) -> Result<Self> {
+        self.add_metric(name.into(), value)?;
+        Ok(self)
+    }
+
+    pub(crate) fn add_metric(&mut self, name: String, value: f64) -> Result<()> {
         table::check_name(&name)?;
         if !value.is_finite() {
             return Err(Error::invalid(format!("metric {name:?} cannot be ranked"))
@@ -183,22 +210,23 @@ impl<'a> Snapshot<'a> {
                 .help("leave it out of this checkpoint, or keep it in a record"));
         }
         self.metrics.insert(name, value);
-        Ok(self)
+        Ok(())
     }
 
-    /// Says how far training is.
-    pub fn progress(&mut self, progress: Progress) -> &mut Self {
+    /// How far training is.
+    pub fn progress(self, progress: Progress) -> Self {
+        Self { progress: Some(progress), ..self }
+    }
+
+    pub(crate) fn set_progress(&mut self, progress: Progress) {
         self.progress = Some(progress);
-        self
     }
 
-    /// How far training is, if that was said.
-    pub fn get_progress(&self) -> Option<Progress> {
+    pub(crate) fn its_progress(&self) -> Option<Progress> {
         self.progress
     }
 
-    /// The metrics set so far.
-    pub fn get_metrics(&self) -> &BTreeMap<String, f64> {
+    pub(crate) fn its_metrics(&self) -> &BTreeMap<String, f64> {
         &self.metrics
     }
 
@@ -253,7 +281,10 @@ impl<'a> Snapshot<'a> {
     ///
     /// # Errors
     /// What reading a record says that is another checkpoint's.
-    pub(crate) fn with_tensors<'b>(&self, tensors: BTreeMap<String, TensorSource<'b>>) -> Result<Snapshot<'b>> {
+    pub(crate) fn with_tensors<'b>(
+        &self,
+        tensors: BTreeMap<String, TensorSource<'b>>,
+    ) -> Result<Snapshot<'b>> {
         let names: Vec<&String> = self.tensors.keys().collect();
         let mut ties = self.ties.clone();
         for (i, first) in self.firsts().into_iter().enumerate().filter(|(i, first)| i != first) {
@@ -297,19 +328,15 @@ mod tests {
     #[test]
     fn bad_names_and_metrics_are_refused_with_what_to_do() {
         let elements = [1.0_f32];
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("a", &elements[..]).unwrap();
+        let snapshot = Snapshot::new().tensor("a", &elements[..]).unwrap().record("r", &1).unwrap();
         for name in ["", "a", "tab\t", &"x".repeat(5000)] {
-            assert_eq!(
-                snapshot.tensor(name, &elements[..]).unwrap_err().kind(),
-                ErrorKind::Invalid,
-                "{name:?}"
-            );
+            let error = snapshot.clone().tensor(name, &elements[..]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{name:?}");
         }
-        snapshot.record("r", &1).unwrap();
-        assert_eq!(snapshot.record("r", &2).unwrap_err().kind(), ErrorKind::Invalid);
-        assert!(snapshot.record("tensorkeep.progress", &1).unwrap_err().to_string().contains("reserved"));
-        assert!(snapshot.metric("loss", f64::NAN).unwrap_err().to_string().contains("NaN"));
+        assert_eq!(snapshot.clone().record("r", &2).unwrap_err().kind(), ErrorKind::Invalid);
+        let refused = snapshot.clone().record("tensorkeep.progress", &1).unwrap_err();
+        assert!(refused.to_string().contains("reserved"));
+        assert!(snapshot.clone().metric("loss", f64::NAN).unwrap_err().to_string().contains("NaN"));
         assert_eq!(snapshot.tie("b", "nothing").unwrap_err().kind(), ErrorKind::NotFound);
     }
 }

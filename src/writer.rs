@@ -61,8 +61,7 @@ impl WriteOptions {
     /// ```
     /// # use tensorkeep::{Codec, Snapshot, StateDict, WriteOptions};
     /// # let elements = vec![1.0_f32; 1000];
-    /// # let mut snapshot = Snapshot::new();
-    /// snapshot.state_dict("optimizer", StateDict::new().with("exp_avg.fc", &elements)?.with("step.fc", &[1.0_f32][..])?)?;
+    /// # let mut snapshot = Snapshot::new().state_dict("optimizer", StateDict::new().with("exp_avg.fc", &elements)?.with("step.fc", &[1.0_f32][..])?)?;
     /// // Weights mapped, optimizer state small, except the step counts.
     /// let options = WriteOptions::new()
     ///     .codec_for("optimizer/*", Codec::Balanced)

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tensorkeep::engine::Memory;
 use tensorkeep::{
-    Checkpoint, SaveCost, LazyTensor, Dtype, Error, ErrorKind, Every, Keep, Progress, Result, StoreOptions, Snapshot,
-    Store, Tensor, WhenFull, SaveReason,
+    Checkpoint, Dtype, Error, ErrorKind, Every, Keep, LazyTensor, Progress, Result, SaveCost, SaveReason,
+    Snapshot, Store, StoreOptions, Tensor, WhenFull,
 };
 
 fn gated(settings: StoreOptions) -> (Gated, Store) {
@@ -21,8 +21,7 @@ fn gated(settings: StoreOptions) -> (Gated, Store) {
 }
 
 fn snapshot(weights: &[f32], step: u64) -> Snapshot<'_> {
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weights", weights).unwrap().progress(Progress::new(step));
+    let snapshot = Snapshot::new().tensor("weights", weights).unwrap().progress(Progress::new(step));
     snapshot
 }
 
@@ -52,8 +51,7 @@ fn a_staged_save_holds_what_was_there_whatever_training_does_next() {
 fn shared_arrays_are_saved_in_the_background_without_a_copy() {
     let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
     let mut array = ndarray::ArcArray::from_elem((10, 20), 0.5_f64);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("shared", array.clone()).unwrap().progress(Progress::new(1));
+    let snapshot = Snapshot::new().tensor("shared", array.clone()).unwrap().progress(Progress::new(1));
     let pending = store.save_async(snapshot).unwrap().unwrap();
     array[[0, 0]] = 9.0; // copies on write: the snapshot keeps the old values
     pending.wait().unwrap();
@@ -118,7 +116,7 @@ fn a_deferred_tensor_that_panics_fails_its_save_and_the_next_one_works() {
     let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
     let mut bad = Snapshot::new();
     let panics = LazyTensor::new(Dtype::F32, &[1], || -> Result<Tensor<'static>> { panic!("on purpose") });
-    bad.tensor("bad", panics).unwrap().progress(Progress::new(1));
+    bad = bad.tensor("bad", panics).unwrap().progress(Progress::new(1));
     let pending = store.save_async(bad).unwrap().unwrap();
     assert!(pending.wait().unwrap_err().to_string().contains("panicked"));
     let saved = store.save(&snapshot(&[1.0], 2)).unwrap();
@@ -160,7 +158,8 @@ fn saves_in_flight_are_bounded_and_a_full_house_waits_skips_or_fails_as_told() {
 
 #[test]
 fn a_save_that_could_not_be_staged_gives_its_place_to_whoever_waits() {
-    let store = Arc::new(Store::open(Memory::new(), StoreOptions::new().in_flight(1, WhenFull::Wait)).unwrap());
+    let store =
+        Arc::new(Store::open(Memory::new(), StoreOptions::new().in_flight(1, WhenFull::Wait)).unwrap());
     let (fail, told) = std::sync::mpsc::channel();
     let told = Mutex::new(told);
     let failing = {
@@ -171,7 +170,7 @@ fn a_save_that_could_not_be_staged_gives_its_place_to_whoever_waits() {
                 told.lock().unwrap().recv().unwrap();
                 Err(Error::new(ErrorKind::Io, "on purpose"))
             });
-            bad.tensor("bad", deferred).unwrap().progress(Progress::new(1));
+            bad = bad.tensor("bad", deferred).unwrap().progress(Progress::new(1));
             store.stage(&bad).map(drop).unwrap_err().kind()
         })
     };
@@ -188,7 +187,8 @@ fn a_save_that_could_not_be_staged_gives_its_place_to_whoever_waits() {
 #[test]
 fn saves_and_their_rotations_share_one_order() {
     let store =
-        Store::open(Memory::new(), StoreOptions::new().keep(Keep::last(1)).in_flight(3, WhenFull::Wait)).unwrap();
+        Store::open(Memory::new(), StoreOptions::new().keep(Keep::last(1)).in_flight(3, WhenFull::Wait))
+            .unwrap();
     let reader = store.reader();
     for step in 1..=50 {
         store.stage(&snapshot(&[step as f32], 10 * step)).unwrap();
@@ -237,15 +237,14 @@ fn saves_beside_training_and_all_their_threads_are_as_nice_as_told_and_training_
     let seen = Arc::new(Mutex::new(Vec::new()));
     let snapshot = |step| {
         let (seen, live) = (Arc::clone(&seen), live.clone());
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("a.large", ndarray::ArcArray::from_vec(live)).unwrap();
+        let mut snapshot = Snapshot::new().tensor("a.large", ndarray::ArcArray::from_vec(live)).unwrap();
         // Drawn by the saving thread behind 32 MB that do not shrink: encoders and block writers are at work.
         let look = LazyTensor::new(Dtype::U8, &[1], move || {
             let threads = ["", "tensorkeep-enc", "tensorkeep-wri"].map(niceness);
             seen.lock().unwrap().push(threads);
             Tensor::owned(Dtype::U8, &[1], tensorkeep::Buffer::copy_of(&[1])?)
         });
-        snapshot.tensor("b.look", look).unwrap().progress(Progress::new(step));
+        snapshot = snapshot.tensor("b.look", look).unwrap().progress(Progress::new(step));
         snapshot
     };
     store.save_async(snapshot(1)).unwrap().unwrap().wait().unwrap();

@@ -13,13 +13,12 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 use tensorkeep::engine::Memory;
 use tensorkeep::{
-    Buffer, LazyTensor, Dtype, ErrorKind, Every, Mode, Progress, StoreOptions, SharedBytes, Snapshot, Store,
+    Buffer, Dtype, ErrorKind, Every, LazyTensor, Mode, Progress, SharedBytes, Snapshot, Store, StoreOptions,
     Tensor, WhenFull,
 };
 
 fn snapshot(weights: &[f32], step: u64) -> Snapshot<'_> {
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weights", weights).unwrap().progress(Progress::new(step));
+    let snapshot = Snapshot::new().tensor("weights", weights).unwrap().progress(Progress::new(step));
     snapshot
 }
 
@@ -110,7 +109,7 @@ fn a_panic_while_staging_gives_its_place_back() {
     let mut bad = Snapshot::new();
     let panics =
         LazyTensor::new(Dtype::F32, &[1], || -> tensorkeep::Result<Tensor<'static>> { panic!("on purpose") });
-    bad.tensor("bad", panics).unwrap().progress(Progress::new(1));
+    bad = bad.tensor("bad", panics).unwrap().progress(Progress::new(1));
     let panic = catch_unwind(AssertUnwindSafe(|| store.stage(&bad))).unwrap_err();
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"on purpose"), "the trainer's panic is the trainer's");
     store.stage(&snapshot(&[1.0], 2)).unwrap().unwrap();
@@ -141,7 +140,7 @@ fn with_bytes(panics: bool, freed: &Arc<AtomicBool>) -> Snapshot<'static> {
     let bytes: SharedBytes = Arc::new(Bytes { panics, freed: Arc::clone(freed) });
     let mut snapshot = Snapshot::new();
     let tensor = Tensor::shared(Dtype::U8, &[4], bytes).unwrap();
-    snapshot.tensor("bytes", tensor).unwrap().progress(Progress::new(1));
+    snapshot = snapshot.tensor("bytes", tensor).unwrap().progress(Progress::new(1));
     snapshot
 }
 
@@ -173,8 +172,7 @@ fn the_memory_of_a_save_is_free_before_its_place_is() {
             Tensor::owned(Dtype::U8, &[1], Buffer::copy_of(&[1])?)
         })
     };
-    let mut second = Snapshot::new();
-    second.tensor("look", look).unwrap().progress(Progress::new(2));
+    let second = Snapshot::new().tensor("look", look).unwrap().progress(Progress::new(2));
     store.stage(&second).unwrap();
     store.close().unwrap();
     assert!(was_free.load(Ordering::SeqCst), "two saves were in memory with one place");
@@ -222,7 +220,8 @@ fn a_thread_that_cannot_be_had_is_an_error() {
 
 #[test]
 fn a_background_save_says_what_its_snapshot_lacks() {
-    let store = Store::open(Memory::new(), StoreOptions::new().save(Every::on_best("loss", Mode::Min))).unwrap();
+    let store =
+        Store::open(Memory::new(), StoreOptions::new().save(Every::on_best("loss", Mode::Min))).unwrap();
     store.observe("loss", 0.5);
     let pending = store.stage(&snapshot(&[1.0], 1)).unwrap().unwrap();
     let saved = pending.wait().unwrap();

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Zoo, open, wave};
 use tensorkeep::engine::{Caps, Decorator, Engine as _, Memory};
-use tensorkeep::{Checkpoint, Codec, Progress, StoreOptions, Snapshot, Store, WriteOptions};
+use tensorkeep::{Checkpoint, Codec, Progress, Snapshot, Store, StoreOptions, WriteOptions};
 
 /// Memory that says where its bytes go.
 #[derive(Debug)]
@@ -33,8 +33,7 @@ fn codec_of(checkpoint: &Checkpoint, name: &str) -> &'static str {
 #[test]
 fn a_store_compresses_by_itself_only_what_travels() {
     let weights = wave(10_000);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("w", &weights).unwrap().progress(Progress::new(1));
+    let snapshot = Snapshot::new().tensor("w", &weights).unwrap().progress(Progress::new(1));
     let chosen = WriteOptions::new().codec(Codec::Raw);
     for (over_network, write, expected) in [
         (false, WriteOptions::new(), "raw"),
@@ -57,11 +56,10 @@ fn a_store_compresses_by_itself_only_what_travels() {
 #[test]
 fn patterns_choose_the_codec_of_tensors_and_records_and_the_last_one_decides() {
     let (weights, ids) = (wave(10_000), (0..10_000_i64).collect::<Vec<_>>());
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("model/fc.weight", &weights).unwrap();
-    snapshot.tensor("optimizer/exp_avg.fc.weight", (&[5000, 2][..], &weights[..])).unwrap();
-    snapshot.tensor("optimizer/ids", &ids).unwrap();
-    snapshot.record("history", &weights).unwrap();
+    let mut snapshot = Snapshot::new().tensor("model/fc.weight", &weights).unwrap();
+    snapshot = snapshot.tensor("optimizer/exp_avg.fc.weight", (&[5000, 2][..], &weights[..])).unwrap();
+    snapshot = snapshot.tensor("optimizer/ids", &ids).unwrap();
+    snapshot = snapshot.record("history", &weights).unwrap();
     let options = WriteOptions::new()
         .codec_for("optimizer/*", Codec::Balanced)
         .codec_for("*/ids", Codec::Raw)
@@ -78,9 +76,9 @@ fn patterns_choose_the_codec_of_tensors_and_records_and_the_last_one_decides() {
 #[test]
 fn a_pattern_that_fits_nothing_stored_is_told() {
     let weights = wave(1000);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("model/embed", &weights).unwrap().tensor("model/head", &weights).unwrap();
-    snapshot.record("history", &1).unwrap();
+    let mut snapshot =
+        Snapshot::new().tensor("model/embed", &weights).unwrap().tensor("model/head", &weights).unwrap();
+    snapshot = snapshot.record("history", &1).unwrap();
     let options = ["model/*", "optimizer.*", "model/head", "history", "tensorkeep.*"]
         .into_iter()
         .fold(WriteOptions::new(), |options, pattern| options.codec_for(pattern, Codec::Balanced));
@@ -109,8 +107,7 @@ fn the_bytes_of_every_codec_do_not_depend_on_the_number_of_workers() {
 #[test]
 fn a_slice_and_a_whole_tensor_of_float_planes_are_the_same_bytes() {
     let weights = wave(100_000);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("w", (&[1000, 100][..], &weights[..])).unwrap();
+    let snapshot = Snapshot::new().tensor("w", (&[1000, 100][..], &weights[..])).unwrap();
     let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Balanced).chunk_log2(16)).unwrap();
     for mapped in [false, true] {
         let checkpoint = open(&bytes, mapped).unwrap();

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tensorkeep::{
-    Checkpoint, Codec, LazyTensor, Dtype, ErrorKind, OpenOptions, Snapshot, Tensor, Verify, WriteOptions,
+    Checkpoint, Codec, Dtype, ErrorKind, LazyTensor, OpenOptions, Snapshot, Tensor, Verify, WriteOptions,
 };
 
 const CODECS: [Codec; 2] = [Codec::Raw, Codec::Balanced];
@@ -64,7 +64,7 @@ fn raw_tensors_of_a_mapped_file_are_borrowed_and_others_say_why_not() {
 fn tied_tensors_are_stored_once_and_are_the_same_bytes() {
     let zoo = Zoo::new();
     let mut snapshot = zoo.snapshot();
-    snapshot.tie("by hand", "tied").unwrap().tie("by hand too", "small").unwrap();
+    snapshot = snapshot.tie("by hand", "tied").unwrap().tie("by hand too", "small").unwrap();
     let checkpoint = open(&bytes_of(&snapshot, Codec::Raw), true).unwrap();
     let place = |name: &str| checkpoint.tensor(name).unwrap().borrowed().unwrap().as_ptr();
     assert_eq!(place("tied"), place("large"));
@@ -111,7 +111,7 @@ fn deferred_tensors_are_drawn_one_at_a_time() {
             );
             Tensor::shared(Dtype::U8, &[100_000], Arc::new(Counted(vec![i; 100_000], Arc::clone(&alive))))
         };
-        snapshot.tensor(format!("t{i:02}"), LazyTensor::new(Dtype::U8, &[100_000], draw)).unwrap();
+        snapshot = snapshot.tensor(format!("t{i:02}"), LazyTensor::new(Dtype::U8, &[100_000], draw)).unwrap();
     }
     let checkpoint = open(&bytes_of(&snapshot, Codec::Raw), false).unwrap();
     assert!(checkpoint.tensor("t07").unwrap().bytes().iter().all(|&byte| byte == 7));
@@ -123,7 +123,7 @@ fn a_deferred_tensor_that_fails_fails_the_save_by_name() {
     for codec in CODECS {
         let mut snapshot = Snapshot::new();
         let fail = || Err(tensorkeep::Error::new(ErrorKind::Io, "the shard is gone"));
-        snapshot.tensor("w", LazyTensor::new(Dtype::U8, &[1], fail)).unwrap();
+        snapshot = snapshot.tensor("w", LazyTensor::new(Dtype::U8, &[1], fail)).unwrap();
         let error = snapshot.to_bytes(&WriteOptions::new().codec(codec)).unwrap_err();
         assert_eq!(error.to_string(), "tensor w: the shard is gone");
     }
@@ -133,8 +133,7 @@ fn a_deferred_tensor_that_fails_fails_the_save_by_name() {
 fn a_slice_reads_only_its_chunks() {
     // [R109]
     let elements = wave(1_000_000);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("w", (&[1000, 1000][..], elements.as_slice())).unwrap();
+    let snapshot = Snapshot::new().tensor("w", (&[1000, 1000][..], elements.as_slice())).unwrap();
     for codec in CODECS {
         let mut bytes = snapshot.to_bytes(&WriteOptions::new().codec(codec).chunk_log2(16)).unwrap();
         let offset = open(&bytes, false).unwrap().info("w").unwrap().offset as usize;
@@ -276,10 +275,10 @@ fn damage_is_detected_or_harmless(
 fn small_zoo(codec: Codec) -> Vec<u8> {
     let elements = wave(20_000);
     let zeros = vec![0_u64; 10_000];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weight", &elements).unwrap().tensor("bias", &elements[..7]).unwrap();
-    snapshot.tensor("zeros", &zeros).unwrap().tie("tied", "bias").unwrap();
-    snapshot.record("optimizer", &vec![1.5; 40]).unwrap().metric("loss", 0.5).unwrap();
+    let mut snapshot =
+        Snapshot::new().tensor("weight", &elements).unwrap().tensor("bias", &elements[..7]).unwrap();
+    snapshot = snapshot.tensor("zeros", &zeros).unwrap().tie("tied", "bias").unwrap();
+    snapshot = snapshot.record("optimizer", &vec![1.5; 40]).unwrap().metric("loss", 0.5).unwrap();
     bytes_of(&snapshot, codec)
 }
 
@@ -328,10 +327,10 @@ proptest! {
         }).collect();
         let mut snapshot = Snapshot::new();
         for (name, dtype, shape, bytes) in &data {
-            snapshot.tensor(name, Tensor::new(*dtype, shape, bytes).unwrap()).unwrap();
+            snapshot = snapshot.tensor(name, Tensor::new(*dtype, shape, bytes).unwrap()).unwrap();
         }
         for (name, value) in &records {
-            snapshot.record(name, value).unwrap();
+            snapshot = snapshot.record(name, value).unwrap();
         }
         let bytes = snapshot.to_bytes(&WriteOptions::new().codec(CODECS[codec]).chunk_log2(chunk_log2)).unwrap();
         for mapped in [false, true] {
@@ -353,8 +352,7 @@ proptest! {
 // [R101]
 #[test]
 fn a_record_that_unfolds_into_many_values_stays_within_the_budget() {
-    let mut snapshot = Snapshot::new();
-    snapshot.record("ones", &vec![1_u8 as i64; 3_000_000]).unwrap();
+    let snapshot = Snapshot::new().record("ones", &vec![1_u8 as i64; 3_000_000]).unwrap();
     let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Balanced)).unwrap();
     assert!(bytes.len() < 20_000);
     let checkpoint = common::open_with(&bytes, true, OpenOptions::new().budget(8 << 20)).unwrap();
@@ -366,8 +364,7 @@ fn a_record_that_unfolds_into_many_values_stays_within_the_budget() {
 // [R101]
 #[test]
 fn a_record_longer_than_the_budget_is_not_read() {
-    let mut snapshot = Snapshot::new();
-    snapshot.record("ones", &vec![1; 1000]).unwrap();
+    let snapshot = Snapshot::new().record("ones", &vec![1; 1000]).unwrap();
     let bytes = bytes_of(&snapshot, Codec::Raw);
     // A byte for each value, and three that count them.
     let with = |budget| open_with(&bytes, true, OpenOptions::new().budget(budget)).unwrap();
@@ -402,7 +399,7 @@ fn an_index_on_unreadable_sectors_costs_nothing_while_its_mirror_is_readable() {
     let weights: Vec<Vec<f32>> = (0..4000).map(|i| vec![i as f32; 4]).collect();
     let mut snapshot = Snapshot::new();
     for (i, weight) in weights.iter().enumerate() {
-        snapshot.tensor(format!("w{i:04}"), weight).unwrap();
+        snapshot = snapshot.tensor(format!("w{i:04}"), weight).unwrap();
     }
     let bytes = snapshot.to_bytes(&WriteOptions::new()).unwrap();
     let footer = &bytes[bytes.len() - 128..];
@@ -418,8 +415,7 @@ fn an_index_on_unreadable_sectors_costs_nothing_while_its_mirror_is_readable() {
 #[test]
 fn a_slice_out_of_a_large_compressed_chunk_stays_within_the_budget() {
     let zeros = vec![0_u8; 64 << 20];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("w", (&[16_384, 4096][..], &zeros[..])).unwrap();
+    let snapshot = Snapshot::new().tensor("w", (&[16_384, 4096][..], &zeros[..])).unwrap();
     let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Balanced).chunk_log2(26)).unwrap();
     let slice = |budget| {
         let checkpoint = common::open_with(&bytes, true, OpenOptions::new().budget(budget)).unwrap();

@@ -241,11 +241,16 @@ fn every_file_becomes_a_checkpoint_with_the_same_bits() {
 fn training_checkpoint(folder: &TempFolder) -> Checkpoint {
     let weights: Vec<f32> = (0..600_000).map(|i| i as f32).collect();
     let (small, flags) = ([1.0_f64, 2.0], [true, false, true]);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("fc.weight", (&[600, 1000][..], &weights[..])).unwrap();
-    snapshot.tensor("b", &small[..]).unwrap().tensor("flags", &flags[..]).unwrap().tie("tied", "b").unwrap();
-    snapshot.record("adam", &("adam", 0.1)).unwrap().metadata("note", "é\"").unwrap();
-    snapshot.metric("loss", 0.5).unwrap().progress(Progress::new(7));
+    let mut snapshot = Snapshot::new().tensor("fc.weight", (&[600, 1000][..], &weights[..])).unwrap();
+    snapshot = snapshot
+        .tensor("b", &small[..])
+        .unwrap()
+        .tensor("flags", &flags[..])
+        .unwrap()
+        .tie("tied", "b")
+        .unwrap();
+    snapshot = snapshot.record("adam", &("adam", 0.1)).unwrap().metadata("note", "é\"").unwrap();
+    snapshot = snapshot.metric("loss", 0.5).unwrap().progress(Progress::new(7));
     let path = folder.path().join("source.tkeep");
     snapshot.save(&path).unwrap();
     Checkpoint::open(path).unwrap()
@@ -300,8 +305,7 @@ fn a_name_that_leads_out_of_a_folder_goes_into_no_archive() {
     let folder = TempFolder::new("convert");
     let path = folder.path().join("out.npz");
     for name in ["../../x", "a/../../x", "/x", "..\\x", "\\x", "C:x", "..", "layers.0/w", "a..b", "x.."] {
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor(name, &[1.0_f32][..]).unwrap();
+        let snapshot = Snapshot::new().tensor(name, &[1.0_f32][..]).unwrap();
         let file = write(&folder, "out.tkeep", &snapshot.to_bytes(&WriteOptions::new()).unwrap());
         let outcome = convert::export(&Checkpoint::open(&file).unwrap(), &path, Format::Npz);
         match name {

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use tensorkeep::convert::{self, ExportOptions, Foreign, Format, Note};
 use tensorkeep::engine::Local;
 use tensorkeep::{
-    Checkpoint, Dtype, ErrorKind, Model, Progress, Result, StoreOptions, Snapshot, StateDict, StateDictMut,
-    Stateful, Store, WriteOptions,
+    Checkpoint, Dtype, ErrorKind, Model, Progress, Result, Snapshot, StateDict, StateDictMut, Stateful,
+    Store, StoreOptions, WriteOptions,
 };
 
 fn fixture(name: &str) -> PathBuf {
@@ -80,17 +80,20 @@ impl Model for Line {
 #[test]
 fn a_runs_checkpoint_comes_back_from_safetensors_as_itself() {
     let folder = TempFolder::new("export");
-    let store =
-        Store::open(Arc::new(Local::create(folder.path().join("run")).unwrap()), StoreOptions::new())
-            .unwrap();
+    let store = Store::open(Arc::new(Local::create(folder.path().join("run")).unwrap()), StoreOptions::new())
+        .unwrap();
     let model = Line(Array1::from_vec(vec![1.5, -2.0]));
-    let mut snapshot = Snapshot::new();
-    snapshot.model(&model).unwrap().metric("loss", 0.25).unwrap().progress(Progress::new(7).epoch(2));
+    let mut snapshot = Snapshot::new()
+        .model(&model)
+        .unwrap()
+        .metric("loss", 0.25)
+        .unwrap()
+        .progress(Progress::new(7).epoch(2));
     // Keys of the user's that look like the library's own.
     for (key, text) in [("tensorkeep.step", "hello"), ("tensorkeep.record.lr", "[1]"), ("note", "é\"")] {
-        snapshot.metadata(key, text).unwrap();
+        snapshot = snapshot.metadata(key, text).unwrap();
     }
-    snapshot.record("lr", &0.1).unwrap();
+    snapshot = snapshot.record("lr", &0.1).unwrap();
     store.save(&snapshot).unwrap();
     let before = store.checkpoint(7).unwrap();
     let path = folder.path().join("out.safetensors");
@@ -186,11 +189,15 @@ fn what_no_reader_would_read_is_refused_before_a_byte_is_written() {
         error.to_string()
     };
     let (ones, long) = ([1.0_f32], "x".repeat(60_000_000));
-    let mut named = Snapshot::new();
-    named.tensor("__metadata__", &ones[..]).unwrap();
+    let named = Snapshot::new().tensor("__metadata__", &ones[..]).unwrap();
     assert!(refused(&named).contains("__metadata__"));
-    let mut large = Snapshot::new();
-    large.tensor("a", &ones[..]).unwrap().record("first", &long).unwrap().record("second", &long).unwrap();
+    let large = Snapshot::new()
+        .tensor("a", &ones[..])
+        .unwrap()
+        .record("first", &long)
+        .unwrap()
+        .record("second", &long)
+        .unwrap();
     let text = refused(&large);
     assert!(text.contains("100000000") && text.contains("tensorkeep.record."), "{text}");
 }
@@ -199,8 +206,7 @@ fn what_no_reader_would_read_is_refused_before_a_byte_is_written() {
 fn a_damaged_source_replaces_nothing() {
     let folder = TempFolder::new("export");
     let values = vec![1.0_f32; 40_000];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("a", &values).unwrap().tensor("b", &values[1..]).unwrap();
+    let snapshot = Snapshot::new().tensor("a", &values).unwrap().tensor("b", &values[1..]).unwrap();
     let source = saved(&folder, &snapshot);
     let offset = source.info("b").unwrap().offset as usize;
     let mut bytes = std::fs::read(source.name()).unwrap();
@@ -233,9 +239,9 @@ fn shards_are_named_and_indexed_as_hugging_face_does() {
     let tensors = [("a", 50), ("b", 50), ("c", 100), ("d", 1)].map(|(name, len)| (name, vec![1.0_f32; len]));
     let mut snapshot = Snapshot::new();
     for (name, values) in &tensors {
-        snapshot.tensor(*name, values).unwrap();
+        snapshot = snapshot.tensor(*name, values).unwrap();
     }
-    snapshot.metadata("format", "pt").unwrap().record("lr", &0.5).unwrap();
+    snapshot = snapshot.metadata("format", "pt").unwrap().record("lr", &0.5).unwrap();
     let checkpoint = saved(&folder, &snapshot);
     let path = folder.path().join("model.safetensors");
     let options = ExportOptions::new().max_shard_bytes(400);

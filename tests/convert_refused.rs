@@ -69,8 +69,7 @@ fn tensors_of_safetensors_lie_end_to_end_and_fill_their_place() {
 fn a_damaged_zip_member_is_refused_whichever_bytes_are_read() {
     let folder = TempFolder::new("convert");
     let elements = vec![3_u8; (2 << 20) + 100];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("a", &elements).unwrap();
+    let snapshot = Snapshot::new().tensor("a", &elements).unwrap();
     let path = folder.path().join("out.npz");
     convert::export(&saved(&folder, &snapshot), &path, Format::Npz).unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
@@ -119,10 +118,13 @@ fn records_that_json_cannot_hold_are_left_out_and_said() {
         ("keys", Value::Pairs(vec![(Value::Int(1), Value::Int(2))])),
         ("nan", list(Value::Float(f64::NAN))),
     ];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("a", &[1.0_f32][..]).unwrap().record("kept", &list(Value::Float(0.1))).unwrap();
+    let mut snapshot = Snapshot::new()
+        .tensor("a", &[1.0_f32][..])
+        .unwrap()
+        .record("kept", &list(Value::Float(0.1)))
+        .unwrap();
     for (name, value) in &lost {
-        snapshot.record(*name, value).unwrap();
+        snapshot = snapshot.record(*name, value).unwrap();
     }
     let path = folder.path().join("out.safetensors");
     let export = convert::export(&saved(&folder, &snapshot), &path, Format::Safetensors).unwrap();

@@ -5,7 +5,8 @@ mod common;
 use common::{Zoo, open};
 use tensorkeep::engine::{CommitError, Decorator, Engine, Memory, Nonce, Upload};
 use tensorkeep::{
-    Codec, CopyOutcome, ErrorKind, CheckpointId, Progress, Reader, Result, StoreOptions, Snapshot, Store, WriteOptions,
+    CheckpointId, Codec, CopyOutcome, ErrorKind, Progress, Reader, Result, Snapshot, Store, StoreOptions,
+    WriteOptions,
 };
 
 /// Bytes as they come, and where the tail begins.
@@ -37,7 +38,7 @@ fn containers() -> Vec<Vec<u8>> {
     let values: Vec<u64> = (0..40_000).collect();
     let mut many = Snapshot::new();
     for (number, values) in values.chunks(20).enumerate() {
-        many.tensor(format!("layer.{number}"), values).unwrap();
+        many = many.tensor(format!("layer.{number}"), values).unwrap();
     }
     [
         zoo.snapshot().to_bytes(&WriteOptions::new().codec(Codec::Raw)),
@@ -80,8 +81,7 @@ fn no_damaged_byte_passes() {
 fn save(engine: &Memory, value: f32) -> CheckpointId {
     let store = Store::open(engine.clone(), StoreOptions::new()).unwrap();
     let weights = [value; 3000];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weights", &weights[..]).unwrap().progress(Progress::new(1));
+    let snapshot = Snapshot::new().tensor("weights", &weights[..]).unwrap().progress(Progress::new(1));
     store.save(&snapshot).unwrap().name
 }
 

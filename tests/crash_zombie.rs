@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use tensorkeep::engine::Local;
-use tensorkeep::{ErrorKind, Keep, Progress, Result, StoreOptions, Snapshot, Store};
+use tensorkeep::{ErrorKind, Keep, Progress, Result, Snapshot, Store, StoreOptions};
 
 const CHILD: &str = "TENSORKEEP_ZOMBIE_RUN";
 
@@ -22,9 +22,8 @@ fn open(run: &Path) -> Result<Store> {
 
 fn save(store: &Store, step: u64) -> Result<()> {
     let weights = [step as f32; 100];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weight", &weights[..])?;
-    snapshot.progress(Progress::new(step));
+    let mut snapshot = Snapshot::new().tensor("weight", &weights[..])?;
+    snapshot = snapshot.progress(Progress::new(step));
     store.save(&snapshot).map(drop)
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tensorkeep::engine::Local;
 use tensorkeep::testing::{Fault, Faults, failing_local};
-use tensorkeep::{Error, Keep, Progress, Result, Saved, StoreOptions, Snapshot, Store};
+use tensorkeep::{Error, Keep, Progress, Result, Saved, Snapshot, Store, StoreOptions};
 
 /// How a life saves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,17 +56,15 @@ fn descriptors() -> usize {
 
 fn save(store: &Store, step: u64, elements: usize) -> Result<Saved> {
     let weights = vec![step as f32; elements];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weight", &weights)?;
-    snapshot.progress(Progress::new(step));
+    let mut snapshot = Snapshot::new().tensor("weight", &weights)?;
+    snapshot = snapshot.progress(Progress::new(step));
     store.save(&snapshot)
 }
 
 fn stage(store: &Store, step: u64, elements: usize) -> Result<()> {
     let weights = vec![step as f32; elements];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weight", &weights)?;
-    snapshot.progress(Progress::new(step));
+    let mut snapshot = Snapshot::new().tensor("weight", &weights)?;
+    snapshot = snapshot.progress(Progress::new(step));
     store.stage(&snapshot).map(drop)
 }
 

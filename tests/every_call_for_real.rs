@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Mutex;
 use tensorkeep::engine::{Local, MmapPromise};
-use tensorkeep::{Keep, Progress, Result, StoreOptions, Snapshot, Store};
+use tensorkeep::{Keep, Progress, Result, Snapshot, Store, StoreOptions};
 
 const CHILD: &str = "TENSORKEEP_REAL_FAULTS_RUN";
 const WAY: &str = "TENSORKEEP_REAL_FAULTS_WAY";
@@ -68,9 +68,8 @@ fn open_in(way: Way, run: &Path) -> Result<Store> {
 fn save(store: &Store, step: u64, way: Way) -> Result<()> {
     // Large enough to be preallocated, or to be written in blocks.
     let weights = vec![step as f32; if way == Way::Large { 1_300_000 } else { 80_000 }];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weight", &weights)?;
-    snapshot.progress(Progress::new(step));
+    let mut snapshot = Snapshot::new().tensor("weight", &weights)?;
+    snapshot = snapshot.progress(Progress::new(step));
     if way == Way::Background {
         store.stage(&snapshot)?;
         return store.wait();

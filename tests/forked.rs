@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Local, Memory};
-use tensorkeep::{Error, ErrorKind, Every, Progress, StoreOptions, Snapshot, Store, Tier};
+use tensorkeep::{Error, ErrorKind, Every, Progress, Snapshot, Store, StoreOptions, Tier};
 
 /// One test at a time: a child that another one forks has a copy of this one's lock until it ends.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -45,8 +45,7 @@ fn in_a_forked_child(act: impl FnOnce()) -> Option<bool> {
 }
 
 fn snapshot(step: u64) -> Snapshot<'static> {
-    let mut snapshot = Snapshot::new();
-    snapshot.record("step", &step).unwrap().progress(Progress::new(step));
+    let snapshot = Snapshot::new().record("step", &step).unwrap().progress(Progress::new(step));
     snapshot
 }
 

@@ -43,12 +43,11 @@ const MASK: [bool; 3] = [true, false, true];
 const COMPLEX: [[f64; 2]; 2] = [[1.0, -1.0], [0.25, 1e300]];
 
 fn plain() -> Snapshot<'static> {
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("conv1.weight", (&[2, 3][..], &WEIGHT[..])).unwrap();
-    snapshot.tensor("step", (&[][..], &STEP[..])).unwrap();
-    snapshot.tensor("mask", &MASK[..]).unwrap().tensor("phase", &COMPLEX[..]).unwrap();
-    snapshot.tensor("empty", Tensor::new(Dtype::Bf16, &[4, 0], &[]).unwrap()).unwrap();
-    snapshot.tensor("fp8", Tensor::new(Dtype::F8E5M2FnUz, &[2], &[0x80, 0x7F]).unwrap()).unwrap();
+    let mut snapshot = Snapshot::new().tensor("conv1.weight", (&[2, 3][..], &WEIGHT[..])).unwrap();
+    snapshot = snapshot.tensor("step", (&[][..], &STEP[..])).unwrap();
+    snapshot = snapshot.tensor("mask", &MASK[..]).unwrap().tensor("phase", &COMPLEX[..]).unwrap();
+    snapshot = snapshot.tensor("empty", Tensor::new(Dtype::Bf16, &[4, 0], &[]).unwrap()).unwrap();
+    snapshot = snapshot.tensor("fp8", Tensor::new(Dtype::F8E5M2FnUz, &[2], &[0x80, 0x7F]).unwrap()).unwrap();
     snapshot
 }
 
@@ -86,12 +85,11 @@ fn adam() -> Adam {
 }
 
 fn ties_and_records() -> Snapshot<'static> {
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("decoder.weight", (&[2, 2][..], &SHARED[..])).unwrap();
-    snapshot.tensor("encoder.weight", (&[2, 2][..], &SHARED[..])).unwrap();
-    snapshot.tie("head", "decoder.weight").unwrap();
-    snapshot.record("optimizer", &adam()).unwrap();
-    snapshot.record("seeds", &[u64::MAX, 0, 1 << 40]).unwrap();
+    let mut snapshot = Snapshot::new().tensor("decoder.weight", (&[2, 2][..], &SHARED[..])).unwrap();
+    snapshot = snapshot.tensor("encoder.weight", (&[2, 2][..], &SHARED[..])).unwrap();
+    snapshot = snapshot.tie("head", "decoder.weight").unwrap();
+    snapshot = snapshot.record("optimizer", &adam()).unwrap();
+    snapshot = snapshot.record("seeds", &[u64::MAX, 0, 1 << 40]).unwrap();
     snapshot
 }
 
@@ -162,8 +160,7 @@ fn linear() -> Linear {
 fn a_whole_model_is_rebuilt() {
     // [R90]
     let net = linear();
-    let mut snapshot = Snapshot::new();
-    snapshot.model(&net).unwrap();
+    let snapshot = Snapshot::new().model(&net).unwrap();
     for checkpoint in read_and_mapped(&golden("model", &snapshot)) {
         assert_eq!(checkpoint.build::<Linear>().unwrap(), net);
         assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["model/bias", "model/weight"]);
@@ -175,10 +172,9 @@ fn a_whole_model_is_rebuilt() {
 }
 
 fn progress_and_metrics() -> Snapshot<'static> {
-    let mut snapshot = Snapshot::new();
-    snapshot.progress(Progress::new(1200).epoch(3));
-    snapshot.metric("val_loss", 0.125).unwrap().metric("accuracy", 1.0).unwrap();
-    snapshot.metadata("run", "golden").unwrap().metadata("note", "é\n\"quoted\"").unwrap();
+    let mut snapshot = Snapshot::new().progress(Progress::new(1200).epoch(3));
+    snapshot = snapshot.metric("val_loss", 0.125).unwrap().metric("accuracy", 1.0).unwrap();
+    snapshot = snapshot.metadata("run", "golden").unwrap().metadata("note", "é\n\"quoted\"").unwrap();
     snapshot
 }
 
@@ -235,7 +231,7 @@ fn balanced() -> Snapshot<'static> {
     let mut add = |name: &str, dtype, bytes: Vec<u8>| {
         let shape = [bytes.len() / Dtype::size(dtype)];
         let tensor = Tensor::shared(dtype, &shape, std::sync::Arc::new(bytes)).unwrap();
-        snapshot.tensor(name, tensor).unwrap();
+        snapshot = std::mem::take(&mut snapshot).tensor(name, tensor).unwrap();
     };
     let scaled = |count| dense(count).map(|value| value as f64 / (1_u64 << 40) as f64);
     let bytes_32 = |count| scaled(count).flat_map(|value| (value as f32).to_le_bytes()).collect::<Vec<u8>>();
@@ -282,8 +278,7 @@ fn tensors_of_every_codec_are_read() {
 #[ignore = "writes into the source tree, once for every version of the format"]
 fn make_the_golden_files() {
     let net = linear();
-    let mut model = Snapshot::new();
-    model.model(&net).unwrap();
+    let model = Snapshot::new().model(&net).unwrap();
     make("plain", &plain(), &WriteOptions::new());
     make("ties-and-records", &ties_and_records(), &WriteOptions::new());
     make("model", &model, &WriteOptions::new());

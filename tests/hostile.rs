@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Engine, Local};
-use tensorkeep::{Checkpoint, ErrorKind, Keep, OpenOptions, Progress, StoreOptions, Snapshot, Store};
+use tensorkeep::{Checkpoint, ErrorKind, Keep, OpenOptions, Progress, Snapshot, Store, StoreOptions};
 
 const MIB: usize = 1 << 20;
 
@@ -157,8 +157,7 @@ fn verifying_trusts_nothing_that_was_verified_before() {
     let folder = TempFolder::new("again");
     let path = folder.path().join("again.tkeep");
     let weights = vec![1.5_f32; 100_000];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weight", &weights).unwrap().record("r", &7).unwrap();
+    let snapshot = Snapshot::new().tensor("weight", &weights).unwrap().record("r", &7).unwrap();
     snapshot.save(&path).unwrap();
     // SAFETY: none. The promise is broken by one byte in place, as a bad disk does.
     let checkpoint = unsafe { Checkpoint::map(&path) }.unwrap();
@@ -204,9 +203,8 @@ fn a_pipe_where_a_file_should_be_is_refused_and_not_waited_for() {
 
 fn save(store: &Store, step: u64) {
     let weights = [step as f32; 10];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weight", &weights[..]).unwrap();
-    snapshot.progress(Progress::new(step));
+    let mut snapshot = Snapshot::new().tensor("weight", &weights[..]).unwrap();
+    snapshot = snapshot.progress(Progress::new(step));
     store.save(&snapshot).unwrap();
 }
 
@@ -223,7 +221,8 @@ fn pipes_links_and_folders_with_a_checkpoints_name_are_in_nobodys_way_and_not_de
     std::os::unix::fs::symlink("/", run.join("attempts-of-others")).unwrap();
     std::fs::create_dir(run.join("0001-0000000003.tkeep")).unwrap();
     let names = within_a_second(move || {
-        let store = Store::open(Local::create(&run).unwrap(), StoreOptions::new().keep(Keep::last(1))).unwrap();
+        let store =
+            Store::open(Local::create(&run).unwrap(), StoreOptions::new().keep(Keep::last(1))).unwrap();
         // A link stands for its file: this one is a checkpoint that does not verify. What is set aside is the link.
         assert_eq!(store.resume().unwrap_err().kind(), ErrorKind::Damaged);
         store.start_over();
@@ -274,8 +273,7 @@ fn cut_while_open(mapped: bool) -> std::process::ExitStatus {
     let folder = TempFolder::new("cut");
     let path = folder.path().join("cut.tkeep");
     let weights = vec![1.5_f32; 100_000];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weight", &weights).unwrap();
+    let snapshot = Snapshot::new().tensor("weight", &weights).unwrap();
     snapshot.save(&path).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "child_whose_file_is_cut", "--nocapture"]).env(CHILD, &path);

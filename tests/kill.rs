@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::Local;
 use tensorkeep::{
-    Checkpoint, Codec, Every, Keep, PendingSave, Progress, Result, StoreOptions, Snapshot, Store, WhenFull,
+    Checkpoint, Codec, Every, Keep, PendingSave, Progress, Result, Snapshot, Store, StoreOptions, WhenFull,
     WriteOptions,
 };
 
@@ -55,9 +55,8 @@ impl State {
     }
 
     fn snapshot(&self) -> Result<Snapshot<'_>> {
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("weights", &self.weights)?.record("seed", &self.seed)?;
-        snapshot.progress(Progress::new(self.step));
+        let mut snapshot = Snapshot::new().tensor("weights", &self.weights)?.record("seed", &self.seed)?;
+        snapshot = snapshot.progress(Progress::new(self.step));
         Ok(snapshot)
     }
 

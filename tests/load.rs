@@ -51,9 +51,9 @@ fn model() -> Vec<(String, Vec<f32>)> {
 fn save(model: &[(String, Vec<f32>)], file: &File, codec: Codec) {
     let mut snapshot = Snapshot::new();
     for (name, weights) in model {
-        snapshot.tensor(name, weights).unwrap();
+        snapshot = snapshot.tensor(name, weights).unwrap();
     }
-    snapshot.tie("tied", "layer2.weight").unwrap();
+    snapshot = snapshot.tie("tied", "layer2.weight").unwrap();
     snapshot.save_with(&file.0, &WriteOptions::new().codec(codec)).unwrap();
 }
 
@@ -157,8 +157,7 @@ impl Stateful for Net {
 fn a_state_dict_is_loaded_in_place_or_beside_and_both_give_the_same() {
     let (model, file) = (model(), File::new("state-dict"));
     let net = Net(model.clone());
-    let mut snapshot = Snapshot::new();
-    snapshot.state_dict("net", net.state_dict().unwrap()).unwrap();
+    let snapshot = Snapshot::new().state_dict("net", net.state_dict().unwrap()).unwrap();
     snapshot.save(&file.0).unwrap();
     let empty =
         || Net(model.iter().map(|(name, weights)| (name.clone(), vec![9.0; weights.len()])).collect());

@@ -41,13 +41,12 @@ fn weights(seed: usize) -> Vec<f32> {
 fn save(file: &File, codec: Codec) {
     let (weights, moments) = (weights(1), weights(2));
     let (shape, flags): (&[usize], [bool; 3]) = (&[3, LEN / 3], [true, false, true]);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("net.weight", (shape, &weights[..])).unwrap();
-    snapshot.tensor("optimizer.moment", (shape, &moments[..])).unwrap();
-    snapshot.tensor("a.mask", &flags[..]).unwrap();
-    snapshot.tensor("net.nothing", (&[0, 4][..], &[0.0_f64; 0][..])).unwrap();
-    snapshot.tie("head.weight", "net.weight").unwrap();
-    snapshot.record("seed", &7).unwrap();
+    let mut snapshot = Snapshot::new().tensor("net.weight", (shape, &weights[..])).unwrap();
+    snapshot = snapshot.tensor("optimizer.moment", (shape, &moments[..])).unwrap();
+    snapshot = snapshot.tensor("a.mask", &flags[..]).unwrap();
+    snapshot = snapshot.tensor("net.nothing", (&[0, 4][..], &[0.0_f64; 0][..])).unwrap();
+    snapshot = snapshot.tie("head.weight", "net.weight").unwrap();
+    snapshot = snapshot.record("seed", &7).unwrap();
     snapshot.save_with(&file.0, &WriteOptions::new().codec(codec)).unwrap();
 }
 
@@ -88,7 +87,7 @@ fn a_resume_trains_on_the_mapped_file_and_the_file_is_what_it_was() {
         // What it is now makes the next checkpoint; ties stay ties.
         let mut next = Snapshot::new();
         for (name, tensor) in copy.tensors() {
-            next.tensor(name, tensor).unwrap();
+            next = next.tensor(name, tensor).unwrap();
         }
         let next = Checkpoint::from_bytes(&next.to_bytes(&WriteOptions::new()).unwrap()).unwrap();
         assert_eq!(next.info("net.weight").unwrap().alias_of, Some("head.weight"));

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use tensorkeep::engine::{Local, MmapPromise};
-use tensorkeep::{Checkpoint, OpenOptions, Progress, StoreOptions, Snapshot, Store};
+use tensorkeep::{Checkpoint, OpenOptions, Progress, Snapshot, Store, StoreOptions};
 
 /// One test at a time: they share the process's memory.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -113,9 +113,9 @@ fn a_save_takes_no_more_than_64_mib_and_a_chunk_per_thread_beyond_the_state() {
     let weights: Vec<f32> = (0..64 << 20).map(|i| (i as f32 * 0.37).sin()).collect();
     let mut snapshot = Snapshot::new();
     for (name, part) in ["a", "b", "c", "d"].into_iter().zip(weights.chunks(16 << 20)) {
-        snapshot.tensor(name, part).unwrap();
+        snapshot = snapshot.tensor(name, part).unwrap();
     }
-    snapshot.progress(Progress::new(1));
+    snapshot = snapshot.progress(Progress::new(1));
     let store = Store::open(Local::create(folder.0.join("run")).unwrap(), StoreOptions::new()).unwrap();
     let (written, peak) = peak_of(|| snapshot.save(folder.0.join("plain.tkeep")).unwrap());
     assert!(written.len > 256 << 20);

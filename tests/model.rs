@@ -79,18 +79,15 @@ impl Model for Other {
     }
 }
 
-fn saved<'a>(fill: impl FnOnce(&mut Snapshot<'a>)) -> Checkpoint {
-    let mut snapshot = Snapshot::new();
-    fill(&mut snapshot);
+fn saved<'a>(fill: impl FnOnce(Snapshot<'a>) -> Result<Snapshot<'a>>) -> Checkpoint {
+    let snapshot = fill(Snapshot::new()).unwrap();
     open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap()
 }
 
 #[test]
 fn a_state_dict_updates_a_new_net() {
     let net = Linear::new(3, 2, 0.5);
-    let checkpoint = saved(|snapshot| {
-        snapshot.state_dict("", net.state_dict().unwrap()).unwrap();
-    });
+    let checkpoint = saved(|snapshot| snapshot.state_dict("", net.state_dict().unwrap()));
     assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["bias", "weight"]);
     let mut fresh = Linear::new(3, 2, 0.0);
     let report = checkpoint.load_state_dict("", &mut fresh).unwrap();
@@ -102,9 +99,7 @@ fn a_state_dict_updates_a_new_net() {
 #[test]
 fn a_whole_model_is_rebuilt_without_naming_sizes_and_by_kind_without_naming_the_type() {
     let net = Linear::new(7, 5, 0.25);
-    let checkpoint = saved(|snapshot| {
-        snapshot.model(&net).unwrap();
-    });
+    let checkpoint = saved(|snapshot| snapshot.model(&net));
     assert_eq!(checkpoint.build::<Linear>().unwrap(), net);
     let error = checkpoint.build::<Other>().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
@@ -122,9 +117,7 @@ fn a_whole_model_is_rebuilt_without_naming_sizes_and_by_kind_without_naming_the_
 #[test]
 fn a_checkpoint_without_a_model_says_what_it_holds() {
     let net = Linear::new(1, 1, 0.0);
-    let checkpoint = saved(|snapshot| {
-        snapshot.state_dict("", net.state_dict().unwrap()).unwrap();
-    });
+    let checkpoint = saved(|snapshot| snapshot.state_dict("", net.state_dict().unwrap()));
     let error = checkpoint.build::<Linear>().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("Snapshot::model"), "{error}");
@@ -134,9 +127,7 @@ fn a_checkpoint_without_a_model_says_what_it_holds() {
 fn names_that_differ_are_all_told_and_nothing_is_changed() {
     let elements = Array2::<f32>::ones((2, 3));
     let short = Array1::<f32>::ones(1);
-    let checkpoint = saved(|snapshot| {
-        snapshot.tensor("wieght", &elements).unwrap().tensor("bias", &short).unwrap();
-    });
+    let checkpoint = saved(|snapshot| snapshot.tensor("wieght", &elements).unwrap().tensor("bias", &short));
     let before = Linear::new(3, 2, 0.5);
     let mut net = before.clone();
     let error = checkpoint.load_state_dict("", &mut net).unwrap_err();
@@ -158,9 +149,7 @@ fn names_that_differ_are_all_told_and_nothing_is_changed() {
 #[test]
 fn what_is_allowed_is_left_out_and_reported() {
     let weight = Array2::<f32>::ones((2, 3));
-    let checkpoint = saved(|snapshot| {
-        snapshot.tensor("weight", &weight).unwrap().tensor("extra", &weight).unwrap();
-    });
+    let checkpoint = saved(|snapshot| snapshot.tensor("weight", &weight).unwrap().tensor("extra", &weight));
     let mut net = Linear::new(3, 2, 0.5);
     assert!(checkpoint.load_state_dict_with("", &mut net, LoadOptions::strict().allow_missing()).is_err());
     let report = checkpoint
@@ -175,8 +164,10 @@ fn what_is_allowed_is_left_out_and_reported() {
 fn a_wrong_group_is_pointed_at() {
     let net = Linear::new(3, 2, 0.5);
     let checkpoint = saved(|snapshot| {
-        snapshot.state_dict("model", net.state_dict().unwrap()).unwrap();
-        snapshot.state_dict("ema", net.state_dict().unwrap()).unwrap();
+        snapshot
+            .state_dict("model", net.state_dict().unwrap())
+            .unwrap()
+            .state_dict("ema", net.state_dict().unwrap())
     });
     let mut fresh = Linear::new(3, 2, 0.0);
     let error = checkpoint.load_state_dict("", &mut fresh).unwrap_err();
@@ -191,8 +182,7 @@ fn damage_in_the_last_tensor_leaves_the_whole_target_as_it_was() {
     for codec in [Codec::Raw, Codec::Balanced] {
         let weight = Array2::from_shape_fn((200, 300), |(i, j)| ((i * j) as f32).sin());
         let net = Linear { weight, ..net.clone() };
-        let mut snapshot = Snapshot::new();
-        snapshot.state_dict("", net.state_dict().unwrap()).unwrap();
+        let snapshot = Snapshot::new().state_dict("", net.state_dict().unwrap()).unwrap();
         let mut bytes = snapshot.to_bytes(&WriteOptions::new().codec(codec)).unwrap();
         let offset = open(&bytes, false).unwrap().info("weight").unwrap().offset as usize;
         bytes[offset + 100] ^= 1;
@@ -210,8 +200,10 @@ fn dtypes_are_cast_only_when_asked() {
     let half: Vec<half::f16> = (0..6).map(|i| half::f16::from_f32(i as f32 / 2.0)).collect();
     let double = [0.1_f64, 0.2];
     let checkpoint = saved(|snapshot| {
-        snapshot.tensor("weight", Tensor::from_elements(&[2, 3], &half).unwrap()).unwrap();
-        snapshot.tensor("bias", &double[..]).unwrap();
+        snapshot
+            .tensor("weight", Tensor::from_elements(&[2, 3], &half).unwrap())
+            .unwrap()
+            .tensor("bias", &double[..])
     });
     let mut net = Linear::new(3, 2, 9.0);
     let error = checkpoint.load_state_dict("", &mut net).unwrap_err();

@@ -10,9 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use tensorkeep::engine::{Blob, Caps, Decorator, Engine, Local, MmapPromise};
 use tensorkeep::testing::{Faults, failing_local};
-use tensorkeep::{
-    Checkpoint, Error, ErrorKind, OpenOptions, Progress, Reader, Result, StoreOptions, Snapshot, Store,
-};
+use tensorkeep::{Checkpoint, Error, ErrorKind, Progress, Reader, Result, Snapshot, Store, StoreOptions};
 
 fn promise() -> MmapPromise {
     // SAFETY: the files of these tests are cut only where nothing is mapped.
@@ -20,8 +18,7 @@ fn promise() -> MmapPromise {
 }
 
 fn snapshot(weights: &[f32]) -> Snapshot<'_> {
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weight", weights).unwrap().progress(Progress::new(1));
+    let snapshot = Snapshot::new().tensor("weight", weights).unwrap().progress(Progress::new(1));
     snapshot
 }
 

@@ -9,13 +9,12 @@ use common::TempFolder;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tensorkeep::engine::Local;
-use tensorkeep::{ErrorKind, Keep, Progress, Result, Saved, StoreOptions, Snapshot, Store};
+use tensorkeep::{ErrorKind, Keep, Progress, Result, Saved, Snapshot, Store, StoreOptions};
 
 fn save(store: &Store, step: u64, elements: usize) -> Result<Saved> {
     let weights = vec![step as f32; elements];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weight", &weights)?;
-    snapshot.progress(Progress::new(step));
+    let mut snapshot = Snapshot::new().tensor("weight", &weights)?;
+    snapshot = snapshot.progress(Progress::new(step));
     store.save(&snapshot)
 }
 

@@ -28,22 +28,22 @@ impl Contents {
     fn snapshot(&self) -> Snapshot<'_> {
         let mut snapshot = Snapshot::new();
         for (name, (dtype, shape, bytes)) in &self.tensors {
-            snapshot.tensor(name, Tensor::new(*dtype, shape, bytes).unwrap()).unwrap();
+            snapshot = snapshot.tensor(name, Tensor::new(*dtype, shape, bytes).unwrap()).unwrap();
         }
         for (name, target) in self.ties() {
-            snapshot.tie(name, target).unwrap();
+            snapshot = snapshot.tie(name, target).unwrap();
         }
         for (name, value) in &self.records {
-            snapshot.record(name, value).unwrap();
+            snapshot = snapshot.record(name, value).unwrap();
         }
         for (name, &value) in &self.metrics {
-            snapshot.metric(name, value).unwrap();
+            snapshot = snapshot.metric(name, value).unwrap();
         }
         for (key, value) in &self.metadata {
-            snapshot.metadata(key, value).unwrap();
+            snapshot = snapshot.metadata(key, value).unwrap();
         }
         if let Some((step, epoch)) = self.progress {
-            snapshot.progress(Progress::new(step).epoch(epoch));
+            snapshot = snapshot.progress(Progress::new(step).epoch(epoch));
         }
         snapshot
     }
@@ -278,15 +278,15 @@ impl Everything {
 /// Header, three tensors (raw, filled, compressed), a tie, two records, index, mirror, footer: 10 KB in all.
 fn small_container() -> Vec<u8> {
     let (ramp, zeros) = ((0..2000_u32).collect::<Vec<_>>(), vec![0.5_f64; 2000]);
-    let mut snapshot = Snapshot::new();
-    snapshot
+    let mut snapshot = Snapshot::new()
         .tensor("ramp", &ramp)
         .unwrap()
         .tensor("fill", &zeros)
         .unwrap()
         .tensor("bias", &ramp[..3])
         .unwrap();
-    snapshot.tie("tied", "bias").unwrap().record("r", &vec![1, 2, 3]).unwrap().progress(Progress::new(9));
+    snapshot =
+        snapshot.tie("tied", "bias").unwrap().record("r", &vec![1, 2, 3]).unwrap().progress(Progress::new(9));
     snapshot.to_bytes(&WriteOptions::new().codec(Codec::Max)).unwrap()
 }
 
@@ -332,8 +332,7 @@ fn a_record_keeps_the_bits_of_every_float() {
         f64::MIN_POSITIVE / 2.0,
         f64::from_bits(0x7FF4_0000_0000_0001),
     ];
-    let mut snapshot = Snapshot::new();
-    snapshot.record("floats", &floats[..]).unwrap();
+    let snapshot = Snapshot::new().record("floats", &floats[..]).unwrap();
     let checkpoint = open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap();
     let found: Vec<f64> = checkpoint.record("floats").unwrap();
     assert!(found.iter().map(|f| f.to_bits()).eq(floats.iter().map(|f| f.to_bits())));

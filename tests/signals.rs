@@ -19,7 +19,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Local, Memory};
-use tensorkeep::{Buffer, LazyTensor, Dtype, Every, Progress, StoreOptions, Signal, Snapshot, Store, Tensor, SaveReason};
+use tensorkeep::{
+    Buffer, Dtype, Every, LazyTensor, Progress, SaveReason, Signal, Snapshot, Store, StoreOptions, Tensor,
+};
 
 const TEST: &str = "TENSORKEEP_SIGNALS_TEST";
 const RUN: &str = "TENSORKEEP_SIGNALS_RUN";
@@ -99,8 +101,7 @@ fn snapshot(step: u64, milliseconds: u64) -> Snapshot<'static> {
         pause(milliseconds);
         Tensor::owned(Dtype::U8, &[1], Buffer::copy_of(&[1])?)
     });
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("slow", slow).unwrap().progress(Progress::new(step));
+    let snapshot = Snapshot::new().tensor("slow", slow).unwrap().progress(Progress::new(step));
     snapshot
 }
 
@@ -283,8 +284,7 @@ fn a_stop_during_the_save_of_all_there_is_is_answered() {
                 raise(SIGTERM).unwrap();
                 Tensor::owned(Dtype::U8, &[1], Buffer::copy_of(&[1])?)
             });
-            let mut snapshot = Snapshot::new();
-            snapshot.tensor("stop", stop).unwrap().progress(Progress::new(step));
+            let snapshot = Snapshot::new().tensor("stop", stop).unwrap().progress(Progress::new(step));
             snapshot
         };
         store.save(&stop(5)).unwrap();

@@ -155,11 +155,10 @@ fn a_writer_that_follows_this_document_gives_the_librarys_bytes() {
     // [R4] [R2] [R21] [R23] [R38] [R128] [R59]
     same_bytes(&Snapshot::new(), &WriteOptions::new(), |_| {});
     let (floats, bytes, zeros) = ([0.5_f32, -1.0], vec![7_u8; 70_000], vec![0.0_f64; 20_000]);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("b.floats", (&[2, 1][..], &floats[..])).unwrap();
-    snapshot.tensor("a.bytes", &bytes).unwrap().tensor("c.empty", &floats[..0]).unwrap();
-    snapshot.tie("head", "b.floats").unwrap().record("r", &(1, "two")).unwrap();
-    snapshot.progress(Progress::new(3).epoch(1));
+    let mut snapshot = Snapshot::new().tensor("b.floats", (&[2, 1][..], &floats[..])).unwrap();
+    snapshot = snapshot.tensor("a.bytes", &bytes).unwrap().tensor("c.empty", &floats[..0]).unwrap();
+    snapshot = snapshot.tie("head", "b.floats").unwrap().record("r", &(1, "two")).unwrap();
+    snapshot = snapshot.progress(Progress::new(3).epoch(1));
     let progress = b"\x82\xA4step\x03\xA5epoch\x01";
     let floats_le = floats.map(f32::to_le_bytes).concat();
     let null = serde_json::Value::Null;
@@ -170,7 +169,7 @@ fn a_writer_that_follows_this_document_gives_the_librarys_bytes() {
         container.record("r", b"\x92\x01\xA3two", null.clone());
         container.record("tensorkeep.progress", progress, null.clone());
     });
-    snapshot.tensor("d.zeros", &zeros).unwrap();
+    snapshot = snapshot.tensor("d.zeros", &zeros).unwrap();
     // Constant chunks become a fill; other chunks as small as these stay raw.
     let options = WriteOptions::new().codec(Codec::Balanced).chunk_log2(16);
     let fill =
@@ -202,10 +201,9 @@ fn extents_begin_at_the_first_multiple_of_the_documented_alignment() {
         let align: u64 = row[1].parse().unwrap();
         for len in numbers {
             let bytes = vec![1_u8; len];
-            let mut snapshot = Snapshot::new();
-            snapshot.tensor("a", &[9_u8][..]).unwrap().tensor("b", &bytes).unwrap();
+            let mut snapshot = Snapshot::new().tensor("a", &[9_u8][..]).unwrap().tensor("b", &bytes).unwrap();
             let tensor = Tensor::shared(Dtype::U8, &[len], std::sync::Arc::new(bytes.clone())).unwrap();
-            snapshot.tensor("c", tensor).unwrap();
+            snapshot = snapshot.tensor("c", tensor).unwrap();
             let checkpoint = open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), false).unwrap();
             let place = |name: &str| checkpoint.info(name).unwrap().offset;
             assert_eq!(place("b"), 4097_u64.next_multiple_of(align), "{len} bytes");
@@ -220,7 +218,8 @@ fn the_mirror_is_written_while_the_index_is_small() {
     for (count, mirrored) in [(5_000, true), (20_000, false)] {
         let mut snapshot = Snapshot::new();
         for i in 0..count {
-            snapshot.tensor(format!("{i:060}"), Tensor::new(Dtype::U8, &[0], &[]).unwrap()).unwrap();
+            snapshot =
+                snapshot.tensor(format!("{i:060}"), Tensor::new(Dtype::U8, &[0], &[]).unwrap()).unwrap();
         }
         let bytes = snapshot.to_bytes(&WriteOptions::new()).unwrap();
         let footer = &bytes[bytes.len() - 128..];
@@ -233,19 +232,18 @@ fn the_mirror_is_written_while_the_index_is_small() {
 #[test]
 fn a_writer_refuses_what_a_reader_would_refuse() {
     // [R100] [R88] [R89]
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("deep", Tensor::new(Dtype::U8, &[1; 65], &[1]).unwrap()).unwrap();
+    let snapshot = Snapshot::new().tensor("deep", Tensor::new(Dtype::U8, &[1; 65], &[1]).unwrap()).unwrap();
     assert_eq!(snapshot.to_bytes(&WriteOptions::new()).unwrap_err().kind(), ErrorKind::LimitExceeded);
     let mut snapshot = Snapshot::new();
     let nested = |depth| (0..depth).fold(Value::Int(1), |value, _| Value::List(vec![value]));
-    snapshot.record("deep", &nested(32)).unwrap();
-    assert_eq!(snapshot.record("deeper", &nested(33)).unwrap_err().kind(), ErrorKind::Invalid);
+    snapshot = snapshot.record("deep", &nested(32)).unwrap();
+    assert_eq!(snapshot.clone().record("deeper", &nested(33)).unwrap_err().kind(), ErrorKind::Invalid);
     let long = "x".repeat(1025);
-    assert_eq!(snapshot.record(&*long, &1).unwrap_err().kind(), ErrorKind::Invalid);
-    assert!(snapshot.tensor(&long[1..], &[1_u8][..]).is_ok());
+    assert_eq!(snapshot.clone().record(&*long, &1).unwrap_err().kind(), ErrorKind::Invalid);
+    assert!(snapshot.clone().tensor(&long[1..], &[1_u8][..]).is_ok());
     let large = Value::Bytes(vec![0; 64 << 20]);
-    assert_eq!(snapshot.record("large", &large).unwrap_err().kind(), ErrorKind::LimitExceeded);
-    assert_eq!(snapshot.record("tensorkeep.x", &1).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(snapshot.clone().record("large", &large).unwrap_err().kind(), ErrorKind::LimitExceeded);
+    assert_eq!(snapshot.clone().record("tensorkeep.x", &1).unwrap_err().kind(), ErrorKind::Invalid);
     let checkpoint = open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap();
     assert_eq!(checkpoint.records().collect::<Vec<_>>(), ["deep"], "no reserved record that says nothing");
 }
@@ -255,8 +253,7 @@ fn a_writer_refuses_what_a_reader_would_refuse() {
 fn elements_stand_in_row_major_order() {
     // [R73]
     let columns_first = ndarray::Array2::from_shape_fn((3, 2), |(i, j)| (10 * j + i) as u8).reversed_axes();
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("w", &columns_first).unwrap();
+    let snapshot = Snapshot::new().tensor("w", &columns_first).unwrap();
     let checkpoint = open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap();
     let tensor = checkpoint.tensor("w").unwrap();
     assert_eq!((tensor.shape(), tensor.bytes()), (&[2, 3][..], &[0, 1, 2, 10, 11, 12][..]));
@@ -271,8 +268,7 @@ fn the_checksum_is_the_documented_one() {
     assert_eq!(vectors["crc value"], value);
     assert_eq!(build::crc32(b"123456789").to_le_bytes(), value);
     // What the library writes for these nine bytes.
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("w", &b"123456789"[..]).unwrap();
+    let snapshot = Snapshot::new().tensor("w", &b"123456789"[..]).unwrap();
     let bytes = snapshot.to_bytes(&WriteOptions::new()).unwrap();
     let column = [&b"\xAAchunk_crcs\xC4\x04"[..], &value].concat();
     assert!(bytes.windows(column.len()).any(|window| window == column));
@@ -342,8 +338,7 @@ fn a_frame_that_is_malformed_is_read_right_or_refused() {
 }
 
 fn minimal() -> Vec<u8> {
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("w", &[1.0_f32, -2.0][..]).unwrap();
+    let snapshot = Snapshot::new().tensor("w", &[1.0_f32, -2.0][..]).unwrap();
     snapshot.to_bytes(&WriteOptions::new()).unwrap()
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tensorkeep::engine::{Caps, CommitError, Decorator, Engine, Local, Lock, Memory, Nonce, Upload};
 use tensorkeep::testing::{Fault, Faults, failing_local, store_suite};
 use tensorkeep::{
-    Error, ErrorKind, Every, Keep, Progress, Reader, Result, Saved, StoreOptions, Snapshot, Store, SaveReason,
+    Error, ErrorKind, Every, Keep, Progress, Reader, Result, SaveReason, Saved, Snapshot, Store, StoreOptions,
 };
 
 #[test]
@@ -32,9 +32,8 @@ fn open(engine: &Arc<dyn Engine>, settings: StoreOptions) -> Store {
 
 fn save(store: &Store, step: u64, loss: f64) -> Result<Saved> {
     let weights = [step as f32; 100];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weight", &weights[..])?.metric("loss", loss)?;
-    snapshot.progress(Progress::new(step).epoch(step / 100));
+    let mut snapshot = Snapshot::new().tensor("weight", &weights[..])?.metric("loss", loss)?;
+    snapshot = snapshot.progress(Progress::new(step).epoch(step / 100));
     store.save(&snapshot)
 }
 
@@ -168,9 +167,10 @@ fn a_signal_makes_a_save_due_once_and_asks_to_stop() {
 fn a_snapshot_without_progress_and_settings_that_mean_nothing_are_refused() {
     let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
     assert!(store.save(&Snapshot::new()).unwrap_err().to_string().contains("progress"));
-    for settings in
-        [StoreOptions::new().save(Every::steps(0)), StoreOptions::new().keep(Keep::last(1).or(Keep::every_steps(0)))]
-    {
+    for settings in [
+        StoreOptions::new().save(Every::steps(0)),
+        StoreOptions::new().keep(Keep::last(1).or(Keep::every_steps(0))),
+    ] {
         assert_eq!(Store::open(Memory::new(), settings).unwrap_err().kind(), ErrorKind::Invalid);
     }
 }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use tensorkeep::engine::Memory;
 use tensorkeep::{
-    Checkpoint, Codec, LazyTensor, Dtype, Error, ErrorKind, IntoTensorSource as _, Progress, StoreOptions, Snapshot,
-    Store, Tensor, Volatile, WriteOptions,
+    Checkpoint, Codec, Dtype, Error, ErrorKind, IntoTensorSource as _, LazyTensor, Progress, Snapshot, Store,
+    StoreOptions, Tensor, Volatile, WriteOptions,
 };
 
 /// A tensor that is other bytes at every read: the number of the read, again and again.
@@ -56,7 +56,8 @@ fn a_source_that_changes_is_read_once_per_chunk_and_verifies() {
     let changing = Arc::new(Changing::default());
     let mut snapshot = Snapshot::new();
     let source = changing.source(LEN).into_source().unwrap();
-    snapshot.tensor("a", source.clone()).unwrap().tensor("b", source).unwrap().tie("c", "b").unwrap();
+    snapshot =
+        snapshot.tensor("a", source.clone()).unwrap().tensor("b", source).unwrap().tie("c", "b").unwrap();
     for codec in [Codec::Raw, Codec::Balanced, Codec::Max] {
         for workers in [1, 3] {
             let options = WriteOptions::new().codec(codec).workers(workers).chunk_log2(16);
@@ -81,10 +82,10 @@ fn staging_copies_a_source_that_changes_once() {
     for len in [1 << 16, (9 << 20) + 24] {
         let changing = Arc::new(Changing::default());
         let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("before", &[1_u8, 2, 3][..]).unwrap();
-        snapshot.tensor("changing", changing.source(len)).unwrap().tie("tied", "changing").unwrap();
-        let pending = store.stage(snapshot.progress(Progress::new(1))).unwrap().unwrap();
+        let mut snapshot = Snapshot::new().tensor("before", &[1_u8, 2, 3][..]).unwrap();
+        snapshot =
+            snapshot.tensor("changing", changing.source(len)).unwrap().tie("tied", "changing").unwrap();
+        let pending = store.stage(&snapshot.progress(Progress::new(1))).unwrap().unwrap();
         let reads = changing.take_reads(len);
         assert!(reads.len() <= 2, "{reads:?}");
         pending.wait().unwrap();
@@ -103,11 +104,11 @@ fn staging_copies_a_source_that_changes_once() {
 fn a_volatile_tensor_becomes_the_bytes_of_a_lent_one() {
     let weights = common::wave(100_000);
     let raw: &[u8] = bytemuck::cast_slice(&weights);
-    let mut lent = Snapshot::new();
-    lent.tensor("w", &weights).unwrap().tensor("tied", &weights).unwrap();
-    lent.tensor("deferred", LazyTensor::new(Dtype::F32, &[3], || Tensor::from_elements(&[3], &[1.0_f32; 3])))
+    let mut lent = Snapshot::new().tensor("w", &weights).unwrap().tensor("tied", &weights).unwrap();
+    lent = lent
+        .tensor("deferred", LazyTensor::new(Dtype::F32, &[3], || Tensor::from_elements(&[3], &[1.0_f32; 3])))
         .unwrap();
-    lent.record("r", &vec![1; 100]).unwrap();
+    lent = lent.record("r", &vec![1; 100]).unwrap();
     let mut copied = Snapshot::new();
     let fill = |offset: usize, buffer: &mut [u8]| {
         buffer.copy_from_slice(&raw[offset..][..buffer.len()]);
@@ -115,8 +116,8 @@ fn a_volatile_tensor_becomes_the_bytes_of_a_lent_one() {
     };
     let source = Volatile::new(Dtype::F32, &[100_000], fill).into_source().unwrap();
     assert_eq!(source.produce().unwrap().bytes(), raw);
-    copied.tensor("w", source).unwrap().tie("tied", "w").unwrap();
-    copied
+    copied = copied.tensor("w", source).unwrap().tie("tied", "w").unwrap();
+    copied = copied
         .tensor(
             "deferred",
             Volatile::new(Dtype::F32, &[3], |_, to| {
@@ -125,7 +126,7 @@ fn a_volatile_tensor_becomes_the_bytes_of_a_lent_one() {
             }),
         )
         .unwrap();
-    copied.record("r", &vec![1; 100]).unwrap();
+    copied = copied.record("r", &vec![1; 100]).unwrap();
     for options in [WriteOptions::new(), WriteOptions::new().codec(Codec::Balanced).chunk_log2(16)] {
         let expected = lent.to_bytes(&options).unwrap();
         // The stored name of tied tensors is the first one, whichever way they were tied.
@@ -134,7 +135,7 @@ fn a_volatile_tensor_becomes_the_bytes_of_a_lent_one() {
         for name in ["w", "tied", "deferred"] {
             assert_eq!(both[0].tensor(name).unwrap().bytes(), both[1].tensor(name).unwrap().bytes());
         }
-        lent.volatile();
+        lent = lent.volatile();
         assert!(lent.to_bytes(&options).unwrap() == expected, "a volatile snapshot has other bytes");
     }
 }
@@ -159,8 +160,7 @@ fn a_thread_that_trains_on_leaves_every_file_whole() {
         }
         Ok(())
     };
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("w", Volatile::new(Dtype::U32, &[COUNT], fill)).unwrap();
+    let snapshot = Snapshot::new().tensor("w", Volatile::new(Dtype::U32, &[COUNT], fill)).unwrap();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -186,7 +186,8 @@ fn a_thread_that_trains_on_leaves_every_file_whole() {
 fn what_a_source_fails_with_is_the_error_of_save_and_stage() {
     let mut snapshot = Snapshot::new();
     let fill = |_: usize, _: &mut [u8]| Err(Error::new(ErrorKind::Invalid, "the device is gone"));
-    snapshot.tensor("w", Volatile::new(Dtype::F32, &[40_000], fill)).unwrap().progress(Progress::new(1));
+    snapshot =
+        snapshot.tensor("w", Volatile::new(Dtype::F32, &[40_000], fill)).unwrap().progress(Progress::new(1));
     let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
     for error in [
         snapshot.to_bytes(&WriteOptions::new()).unwrap_err(),
@@ -229,10 +230,9 @@ fn shared_bytes_that_become_others_or_fewer_damage_no_file() {
             // The tensor is made with the first look.
             for few_from in [1, 2, 3, 4, u64::MAX] {
                 let tensor = Tensor::shared(Dtype::U8, &[LEN], unsteady(few_from)).unwrap();
-                let mut snapshot = Snapshot::new();
-                snapshot.tensor("w", tensor).unwrap();
+                let mut snapshot = Snapshot::new().tensor("w", tensor).unwrap();
                 if volatile {
-                    snapshot.volatile();
+                    snapshot = snapshot.volatile();
                 }
                 match snapshot.to_bytes(&options) {
                     Ok(bytes) => {

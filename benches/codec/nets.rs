@@ -24,8 +24,7 @@ pub struct Trained {
 
 impl Trained {
     fn new<'p>(parameters: impl IntoIterator<Item = ArrayViewD<'p, f32>>, optimizer: &Optimizer) -> Self {
-        let mut snapshot = Snapshot::new();
-        snapshot.state_dict("optimizer", optimizer.state_dict().unwrap()).unwrap();
+        let snapshot = Snapshot::new().state_dict("optimizer", optimizer.state_dict().unwrap()).unwrap();
         let state = Checkpoint::from_bytes(&snapshot.to_bytes(&WriteOptions::new()).unwrap()).unwrap();
         let moments = |kind: &str| {
             let wanted = state.names().filter(|name| name.contains(kind));

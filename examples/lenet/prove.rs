@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::Local;
-use tensorkeep::{Checkpoint, Error, Every, Keep, Result, Settings, Snapshot, Store, WriteOptions};
+use tensorkeep::{Checkpoint, Error, Every, Keep, Result, Snapshot, Store, StoreOptions, WriteOptions};
 
 const KILLS: u32 = 24;
 /// Steps between two saves: so few that many kills fall into one.
@@ -39,7 +39,7 @@ pub fn prove(args: &Args) -> Result<bool> {
 
     let run = std::env::temp_dir().join(format!("tensorkeep-prove-{}-{}", args.seed, std::process::id()));
     let verdict = kill_until_done(args, &run).and_then(|lives| {
-        let store = Store::open(Local::open(&run)?, Settings::new())?;
+        let store = Store::open(Local::open(&run)?, StoreOptions::new())?;
         let Some(last) = store.resume()?.checkpoint else { return Ok(false) };
         Ok(lives && compare(&reference.snapshot()?, &last)?)
     });
@@ -167,8 +167,8 @@ pub fn child(args: &Args) -> Result<()> {
         let _ = writeln!(out, "{event} {step}").and_then(|()| out.flush());
     };
     let images = data::drawn(args.seed, 0..IMAGES)?;
-    let settings = Settings::new().save(Every::steps(SAVE_EVERY)).keep(Keep::last(2));
-    let store = Store::open(Local::create(&args.run)?, settings)?;
+    let options = StoreOptions::new().save(Every::steps(SAVE_EVERY)).keep(Keep::last(2));
+    let store = Store::open(Local::create(&args.run)?, options)?;
     let resumed = store.resume()?;
     let mut trainer = match &resumed.checkpoint {
         Some(checkpoint) => Trainer::restore(checkpoint, training(args))?,

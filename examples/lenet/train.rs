@@ -4,16 +4,16 @@ use crate::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use lenet::{Data, Trainer};
 use tensorkeep::engine::{Local, replace_file};
-use tensorkeep::{Every, Keep, Mode, Reader, Result, Settings, Store};
+use tensorkeep::{Every, Keep, Mode, Reader, Result, Store, StoreOptions};
 use tensorkeep_cli::report;
 
 pub fn train(args: &Args) -> Result<()> {
     let data = Data::open(args.data.as_deref(), args.seed)?;
     println!("{}", data.describe());
-    let settings = Settings::new()
+    let options = StoreOptions::new()
         .save(Every::steps(args.every).or_on_signal())
         .keep(Keep::last(3).or(Keep::best("accuracy", Mode::Max, 1)));
-    let store = Store::open(Local::create(&args.run)?, settings)?;
+    let store = Store::open(Local::create(&args.run)?, options)?;
     let resumed = store.resume()?;
     for skipped in &resumed.skipped {
         eprintln!("warning: skipped {}: {}", skipped.name, skipped.error);
@@ -70,8 +70,8 @@ fn write_report(args: &Args, reader: &Reader) -> Result<()> {
 }
 
 fn progress_bar(trainer: &Trainer, samples: usize) -> ProgressBar {
-    let settings = trainer.settings();
-    let steps = settings.epochs * samples.div_ceil(settings.batch_size) as u64;
+    let options = trainer.settings();
+    let steps = options.epochs * samples.div_ceil(options.batch_size) as u64;
     let style = ProgressStyle::with_template("{bar:40} step {pos}/{len} {msg} {per_sec} {eta} left");
     let bar = ProgressBar::new(steps).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_position(trainer.progress().step);

@@ -75,7 +75,9 @@ impl Checkpoint {
 
     fn copy_tensor<'c>(&'c self, info: &TensorInfo<'c>, snapshot: &mut Snapshot<'c>) -> Result<()> {
         if let Some(other) = info.alias_of {
-            return snapshot.tie(info.name, other).map(drop).map_err(|error| error.in_object(self.name()));
+            return snapshot
+                .add_tie(info.name.to_owned(), other)
+                .map_err(|error| error.in_object(self.name()));
         }
         let (_, dtype, shape) = self.find_tensor(info.name)?;
         let name = info.name.to_owned();
@@ -87,7 +89,7 @@ impl Checkpoint {
             }
             Err(Error::new(ErrorKind::Damaged, "length of the tensor changed").in_tensor(&name))
         });
-        snapshot.tensor(info.name, deferred).map(drop)
+        snapshot.add_tensor(info.name.to_owned(), deferred)
     }
 }
 
@@ -98,9 +100,10 @@ mod tests {
 
     fn bytes() -> Vec<u8> {
         let (first, second) = (vec![1.5_f32; 40_000], vec![2.5_f32; 40_000]);
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("a", &first).unwrap().tensor("b", &second).unwrap().tie("c", "b").unwrap();
-        snapshot.record("lr", &0.1_f32).unwrap().metric("loss", 0.5).unwrap().progress(Progress::new(7));
+        let mut snapshot =
+            Snapshot::new().tensor("a", &first).unwrap().tensor("b", &second).unwrap().tie("c", "b").unwrap();
+        snapshot =
+            snapshot.record("lr", &0.1_f32).unwrap().metric("loss", 0.5).unwrap().progress(Progress::new(7));
         snapshot.to_bytes(&WriteOptions::new()).unwrap()
     }
 
@@ -147,8 +150,7 @@ mod tests {
     #[test]
     fn chunks_are_visited_in_order_with_the_bytes_of_the_tensor() {
         let values: Vec<f32> = (0..100_000).map(|i| i as f32).collect();
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("t", &values).unwrap();
+        let snapshot = Snapshot::new().tensor("t", &values).unwrap();
         for codec in [Codec::Raw, Codec::Balanced] {
             let bytes = snapshot.to_bytes(&WriteOptions::new().chunk_log2(16).codec(codec)).unwrap();
             let checkpoint = Checkpoint::from_bytes(&bytes).unwrap();

@@ -171,7 +171,8 @@ mod tests {
             // Mostly of a few bytes, some of tens of kilobytes, one of hundreds.
             let len = if i == 77 { 200_000 } else { 1 + i % 7 + 9000 * usize::from(i % 9 == 0) };
             // Each its own memory: the same would be one tensor with several names.
-            snapshot.tensor(format!("t{i:03}"), (&[len][..], &numbers[i * 10_000..][..len])).unwrap();
+            snapshot =
+                snapshot.tensor(format!("t{i:03}"), (&[len][..], &numbers[i * 10_000..][..len])).unwrap();
         }
         let bytes = snapshot.to_bytes(&WriteOptions::new().codec(codec)).unwrap();
         let bad = bad(&Checkpoint::from_bytes(&bytes).unwrap());

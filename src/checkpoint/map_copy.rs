@@ -18,8 +18,7 @@ use std::fmt;
 /// ```
 /// # use tensorkeep::{Checkpoint, Snapshot};
 /// # let path = std::env::temp_dir().join(format!("tensorkeep-doc-map-copy-{}.tkeep", std::process::id()));
-/// # let mut snapshot = Snapshot::new();
-/// # snapshot.tensor("w", &[1.0_f32, 2.0][..])?.tensor("w.grad", &[0.5_f32, 0.5][..])?;
+/// # let mut snapshot = Snapshot::new().tensor("w", &[1.0_f32, 2.0][..])?.tensor("w.grad", &[0.5_f32, 0.5][..])?;
 /// # snapshot.save(&path)?;
 /// // SAFETY: checkpoints are never written again once they are published, and nobody else writes to this folder.
 /// let mut resumed = unsafe { Checkpoint::map_copy(&path) }?;

@@ -25,8 +25,7 @@ pub enum Verify {
 /// ```
 /// # use tensorkeep::{OpenOptions, Snapshot, Verify};
 /// # let path = std::env::temp_dir().join(format!("tensorkeep-doc-options-{}.tkeep", std::process::id()));
-/// # let mut snapshot = Snapshot::new();
-/// # snapshot.tensor("w", &[1.0_f32, 2.0][..])?;
+/// # let mut snapshot = Snapshot::new().tensor("w", &[1.0_f32, 2.0][..])?;
 /// # snapshot.save(&path)?;
 /// let checkpoint = OpenOptions::new().verify(Verify::AtOpen).budget(1 << 30).open(&path)?;
 /// assert_eq!(checkpoint.tensor("w")?.shape(), [2]);

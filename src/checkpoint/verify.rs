@@ -186,8 +186,7 @@ mod tests {
 
     fn bytes(first: f32) -> Vec<u8> {
         let values: Vec<f32> = (0..50_000).map(|i| first + i as f32).collect();
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("w", &values).unwrap().record("r", &[7; 20]).unwrap();
+        let snapshot = Snapshot::new().tensor("w", &values).unwrap().record("r", &[7; 20]).unwrap();
         snapshot.to_bytes(&WriteOptions::new().chunk_log2(16).codec(Codec::Raw)).unwrap()
     }
 

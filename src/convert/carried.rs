@@ -104,13 +104,13 @@ fn is_record(name: &str, value: &Value) -> bool {
 /// `Invalid` for what a checkpoint cannot hold.
 pub fn put(snapshot: &mut Snapshot<'_>, name: &str, value: &Value) -> Result<()> {
     match name {
-        PROGRESS => drop(snapshot.progress(read_as(value)?)),
+        PROGRESS => snapshot.set_progress(read_as(value)?),
         METRICS => {
             for (metric, value) in read_as::<BTreeMap<String, f64>>(value)? {
-                snapshot.metric(metric, value)?;
+                snapshot.add_metric(metric, value)?;
             }
         }
-        _ => drop(snapshot.insert_record(name.to_owned(), value)?),
+        _ => snapshot.insert_record(name.to_owned(), value)?,
     }
     Ok(())
 }

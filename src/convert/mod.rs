@@ -319,17 +319,17 @@ impl Foreign {
         let mut snapshot = Snapshot::new();
         for tensor in &self.tensors {
             if let Some(other) = &tensor.alias_of {
-                snapshot.tie(&tensor.name, other)?;
+                snapshot = snapshot.tie(&tensor.name, other)?;
                 continue;
             }
             let deferred = LazyTensor::new(tensor.dtype, &tensor.shape, move || self.load(tensor));
-            snapshot.tensor(&tensor.name, deferred)?;
+            snapshot = snapshot.tensor(&tensor.name, deferred)?;
         }
         for (name, value) in &self.records {
             carried::put(&mut snapshot, name, value)?;
         }
         for (key, value) in &self.metadata {
-            snapshot.metadata(key, value)?;
+            snapshot = snapshot.metadata(key, value)?;
         }
         Ok(snapshot)
     }

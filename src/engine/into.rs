@@ -21,12 +21,6 @@ impl<E: Engine + 'static> IntoEngine for E {
     }
 }
 
-impl IntoEngine for Arc<dyn Engine> {
-    fn into_engine(self) -> Result<Arc<dyn Engine>> {
-        Ok(self)
-    }
-}
-
 impl IntoEngine for &Path {
     fn into_engine(self) -> Result<Arc<dyn Engine>> {
         Local::create(self)?.into_engine()

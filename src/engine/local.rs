@@ -15,7 +15,7 @@ pub(crate) use upload::Staged;
 pub use upload::replace_file;
 
 use super::vfs::{self, HERE, Holder, Kind, Os, Stat, Vfs};
-use super::{Blob, Caps, Engine, Entry, Lock, PrivateMap, MmapPromise, Upload, check_key};
+use super::{Blob, Caps, Engine, Entry, Lock, MmapPromise, PrivateMap, Upload, check_key};
 use crate::error::{Error, ErrorKind, Result};
 use blob::FileBlob;
 use folder::Folder;

@@ -1,7 +1,9 @@
 //! The engine in memory: for tests, and for state that need not outlive the process. Owns: objects in a map, with the
 //! same contract as on disk, short of durability.
 
-use super::{Blob, Caps, CommitError, Engine, Entry, Lock, Nonce, MmapPromise, Upload, check_key, ends_early};
+use super::{
+    Blob, Caps, CommitError, Engine, Entry, Lock, MmapPromise, Nonce, Upload, check_key, ends_early,
+};
 use crate::buffer::Buffer;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, btree_map};

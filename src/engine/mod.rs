@@ -31,8 +31,8 @@ pub use crate::deadline::CallDeadline;
 pub use decorator::Decorator;
 pub use into::IntoEngine;
 pub use local::{Local, abandon_unfinished_files, replace_file};
-pub(crate) use map::PrivateMap;
 pub use map::MmapPromise;
+pub(crate) use map::PrivateMap;
 pub use memory::Memory;
 
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! ndarrays as tensors of a snapshot: borrowed in any memory order, moved in, or shared. Owns: gathering elements that lie
 //! apart when they are written.
 
-use super::{LazyTensor, IntoTensorSource, TensorSource};
+use super::{IntoTensorSource, LazyTensor, TensorSource};
 use crate::dtype::Element;
 use crate::error::Result;
 use crate::tensor::{Tensor, byte_len};

@@ -38,8 +38,7 @@ pub(crate) type Fill<'a> = dyn Fn(usize, &mut [u8]) -> Result<()> + Send + Sync 
 ///     }
 ///     Ok(())
 /// };
-/// let mut snapshot = Snapshot::new();
-/// snapshot.tensor("weights", Volatile::new(Dtype::F32, &[1000], fill))?;
+/// let mut snapshot = Snapshot::new().tensor("weights", Volatile::new(Dtype::F32, &[1000], fill))?;
 /// # let bytes = snapshot.to_bytes(&tensorkeep::WriteOptions::new())?;
 /// # assert_eq!(tensorkeep::Checkpoint::from_bytes(&bytes)?.tensor("weights")?.elements::<f32>()?, [1.5; 1000]);
 /// # Ok::<(), tensorkeep::Error>(())

@@ -110,7 +110,10 @@ impl Background {
 
     /// Makes and queues a save, or says by None that there is no room for it. It is made only once there is room: memory
     /// is bounded by the places. An earlier failure is told beside it.
-    pub(super) fn submit(&self, make: impl FnOnce() -> Result<Snapshot<'static>>) -> Result<Option<PendingSave>> {
+    pub(super) fn submit(
+        &self,
+        make: impl FnOnce() -> Result<Snapshot<'static>>,
+    ) -> Result<Option<PendingSave>> {
         let (call, stall) = (Timer::start(), Stall::default());
         let Some(place) = self.take_place()? else { return Ok(None) };
         let begun = self.core.lock_schedule().begin();
@@ -142,7 +145,7 @@ impl Background {
         let progress = super::save::progress_of(&snapshot)?;
         let jobs = self.start_worker()?;
         let done =
-            self.core.lock_schedule().handed_over(&begun, progress, snapshot.get_metrics(), Instant::now());
+            self.core.lock_schedule().handed_over(&begun, progress, snapshot.its_metrics(), Instant::now());
         let progressing = Progressing::begin(self.process);
         let gone = || Error::new(ErrorKind::Io, "the saving thread is gone");
         place.told = Some((Arc::clone(&progressing), Err(Arc::new(gone()))));
@@ -160,7 +163,7 @@ impl Background {
     /// A free place. None when there is none and none is to be waited for.
     fn take_place(&self) -> Result<Option<Place>> {
         self.process.check()?;
-        let (limit, when_full) = self.core.settings.in_flight;
+        let (limit, when_full) = self.core.options.in_flight;
         let mut state = lock(&self.shared.state);
         while state.in_flight >= limit {
             match when_full {
@@ -248,7 +251,7 @@ impl std::error::Error for Cause {
 }
 
 fn save_all(core: &Core, shared: &Shared, queue: Receiver<Job>) {
-    super::priority::step_back(core.settings.background_nice);
+    super::priority::step_back(core.options.background_nice);
     for Job { snapshot, why, number, warnings, stall, mut place } in queue {
         let saved = caught("the save", || core.save_because(&snapshot, &why, &stall)).and_then(|saved| saved);
         // Staged memory is free again before anyone who waited for a place goes on.

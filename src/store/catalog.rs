@@ -7,7 +7,7 @@ use super::background::lock;
 use super::clock;
 use super::keep::Mode;
 use super::look::{Found, Listed, Look};
-use super::naming::{ATTEMPTS, DAMAGED, CheckpointId, PINS, damaged_mark_key};
+use super::naming::{ATTEMPTS, CheckpointId, DAMAGED, PINS, damaged_mark_key};
 use super::record::CheckpointMeta;
 use super::retention::Candidate;
 use crate::checkpoint::{Checkpoint, OpenOptions, Verify};
@@ -267,7 +267,8 @@ impl Reader {
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn checkpoint_by_id(&self, name: CheckpointId) -> Result<Checkpoint> {
-        self.map.map_or_else(|| self.open_to_read(name), |promise| self.open_mapped(name, promise, self.options))
+        self.map
+            .map_or_else(|| self.open_to_read(name), |promise| self.open_mapped(name, promise, self.options))
     }
 
     /// As [`Reader::checkpoint_by_id`]; once more where the bytes are at fault: an older one is not taken for a wrong answer.
@@ -278,7 +279,12 @@ impl Reader {
         }
     }
 
-    fn open_mapped(&self, name: CheckpointId, promise: MmapPromise, options: OpenOptions) -> Result<Checkpoint> {
+    fn open_mapped(
+        &self,
+        name: CheckpointId,
+        promise: MmapPromise,
+        options: OpenOptions,
+    ) -> Result<Checkpoint> {
         // Tried, not asked for: an engine may have to write to find out its capabilities, and this only reads.
         match self.engine.map(&name.key(), promise) {
             Err(error) if error.kind() == ErrorKind::Unsupported => self.open_to_read(name),

@@ -5,12 +5,12 @@ use super::catalog::Reader;
 use super::clock::seconds_since_1970;
 use super::cost::LastSave;
 use super::deletion::{self, Inherited};
-use super::naming::{ATTEMPTS, DAMAGED, CheckpointId};
+use super::naming::{ATTEMPTS, CheckpointId, DAMAGED};
+use super::options::{StoreOptions, default_codec};
 use super::resume::Resumed;
 use super::retention::Spared;
 use super::run_id::{self, RunId};
 use super::schedule::Schedule;
-use super::settings::{StoreOptions, default_codec};
 use super::tiers::Remote;
 use crate::engine::{Engine, Lock};
 use crate::error::Result;
@@ -22,7 +22,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Core {
     pub reader: Reader,
-    pub settings: StoreOptions,
+    pub options: StoreOptions,
     pub run: RunId,
     pub writer: Writer,
     pub attempt: Attempt,
@@ -56,18 +56,18 @@ impl Core {
     pub(super) fn open(
         engine: Arc<dyn Engine>,
         remote: Option<Arc<dyn Engine>>,
-        mut settings: StoreOptions,
+        mut options: StoreOptions,
     ) -> Result<Self> {
-        settings.check()?;
+        options.check()?;
         // Asked behind that: an engine may have to write to know what it can do.
-        settings.write = settings.write.codec_unless_set(default_codec(&*engine));
-        let mut schedule = Schedule::start(settings.every.clone(), Instant::now())?;
+        options.write = options.write.codec_unless_set(default_codec(&*engine));
+        let mut schedule = Schedule::start(options.every.clone(), Instant::now())?;
         let mut writer = Writer::this_process(seconds_since_1970());
         let lock = attempt::lock_or_fence(&*engine, &writer)?;
-        let reader = Reader::on(engine, settings.open, settings.map);
+        let reader = Reader::on(engine, options.open, options.map);
         let candidates = reader.candidates()?;
         let remote =
-            remote.map(|engine| Remote::contact(engine, &settings, &writer, &candidates)).transpose()?;
+            remote.map(|engine| Remote::contact(engine, &options, &writer, &candidates)).transpose()?;
         let there = remote.as_ref().map(Remote::there).unwrap_or_default();
         let all = || candidates.iter().chain(&there);
         for state in all().filter_map(|candidate| candidate.state.as_ref()) {
@@ -91,7 +91,7 @@ impl Core {
         let schedule = Mutex::new(schedule);
         Ok(Self {
             reader,
-            settings,
+            options,
             run,
             writer,
             attempt,
@@ -134,11 +134,15 @@ impl Core {
 
     /// As [`StoreOptions::timed`].
     pub(super) fn timed<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.settings.timed(call)
+        self.options.timed(call)
     }
 
     /// Does something to a step's checkpoint in each tier that has it.
-    pub(super) fn in_each_tier(&self, step: u64, act: impl Fn(&Reader, CheckpointId) -> Result<()>) -> Result<()> {
+    pub(super) fn in_each_tier(
+        &self,
+        step: u64,
+        act: impl Fn(&Reader, CheckpointId) -> Result<()>,
+    ) -> Result<()> {
         self.timed(|| {
             let (name, tiers) = self.tiers_with(step)?;
             tiers.into_iter().try_for_each(|reader| act(reader, name))

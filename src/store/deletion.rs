@@ -33,7 +33,9 @@
 use super::attempt::{Attempt, Writer};
 use super::clock;
 use super::look::{Board, Look};
-use super::naming::{ATTEMPTS, DAMAGED, CheckpointId, PINS, attempt_key, damaged_mark_key, deletes_key, resumed_key};
+use super::naming::{
+    ATTEMPTS, CheckpointId, DAMAGED, PINS, attempt_key, damaged_mark_key, deletes_key, resumed_key,
+};
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;

@@ -3,7 +3,7 @@
 
 use super::absent::{self, Absent};
 use super::naming::{
-    ATTEMPTS, DAMAGED, CheckpointId, PINS, attempt_of_key, damaged_mark_key, deletes_of_key, resumed_of_key,
+    ATTEMPTS, CheckpointId, DAMAGED, PINS, attempt_of_key, damaged_mark_key, deletes_of_key, resumed_of_key,
 };
 use super::record::CheckpointMeta;
 use super::retention::Candidate;

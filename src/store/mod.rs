@@ -14,6 +14,7 @@ mod gc;
 mod keep;
 mod look;
 mod naming;
+mod options;
 mod pending;
 mod pins;
 mod priority;
@@ -25,7 +26,6 @@ mod run_id;
 mod save;
 mod saving;
 mod schedule;
-mod settings;
 mod signals;
 mod small;
 mod staging;
@@ -40,6 +40,7 @@ pub use gc::{Collected, Collection};
 pub use keep::{Keep, Mode};
 pub use look::Listed;
 pub use naming::CheckpointId;
+pub use options::StoreOptions;
 pub use pending::PendingSave;
 pub use pins::AttemptInfo;
 pub use record::CheckpointMeta;
@@ -47,7 +48,6 @@ pub use resume::{Resumed, SkippedCheckpoint};
 pub use run_id::RunId;
 pub use save::Saved;
 pub use schedule::{Every, SaveReason};
-pub use settings::StoreOptions;
 pub use tensorkeep_signals::Signal;
 pub use tiers::Tier;
 
@@ -92,7 +92,11 @@ impl Store {
         Self::open_on(place.into_engine()?, None, options)
     }
 
-    fn open_on(engine: Arc<dyn Engine>, remote: Option<Arc<dyn Engine>>, options: StoreOptions) -> Result<Self> {
+    fn open_on(
+        engine: Arc<dyn Engine>,
+        remote: Option<Arc<dyn Engine>>,
+        options: StoreOptions,
+    ) -> Result<Self> {
         let core = options.clone().timed(|| Core::open(engine, remote, options))?;
         let core = Arc::new(core);
         let background = Background::new(Arc::clone(&core));

@@ -129,7 +129,9 @@ mod tests {
     fn a_newer_attempt_is_newer_whatever_its_step() {
         let rolled_back = CheckpointId { attempt: 4, step: 400 };
         assert!(rolled_back > CheckpointId { attempt: 3, step: 900 });
-        assert!(CheckpointId { attempt: 10_000, step: 1 } > CheckpointId { attempt: 9_999, step: 99_999_999_999 });
+        assert!(
+            CheckpointId { attempt: 10_000, step: 1 } > CheckpointId { attempt: 9_999, step: 99_999_999_999 }
+        );
         assert_eq!(rolled_back.key(), "0004-0000000400.tkeep");
     }
 

@@ -4,7 +4,7 @@
 use super::attempt::Writer;
 use super::catalog::Reader;
 use super::deletion;
-use super::naming::{ATTEMPTS, DAMAGED, CheckpointId, attempt_of_key};
+use super::naming::{ATTEMPTS, CheckpointId, DAMAGED, attempt_of_key};
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{ErrorKind, Result};
@@ -104,7 +104,7 @@ impl Reader {
 mod tests {
     use super::*;
     use crate::engine::Memory;
-    use crate::{Keep, Mode, Progress, StoreOptions, Snapshot, Store};
+    use crate::{Keep, Mode, Progress, Snapshot, Store, StoreOptions};
     use std::sync::Arc;
 
     #[test]
@@ -113,8 +113,7 @@ mod tests {
         let keep = Keep::last(2).or(Keep::best("loss", Mode::Min, 1));
         let store = Store::open(Arc::clone(&engine), StoreOptions::new().keep(keep.clone())).unwrap();
         for (step, loss) in [(1, 0.1), (2, 0.4), (3, 0.3)] {
-            let mut snapshot = Snapshot::new();
-            snapshot.metric("loss", loss).unwrap().progress(Progress::new(step));
+            let snapshot = Snapshot::new().metric("loss", loss).unwrap().progress(Progress::new(step));
             store.save(&snapshot).unwrap();
         }
         let reader = store.reader();

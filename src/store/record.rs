@@ -73,8 +73,8 @@ impl CheckpointMeta {
 
     /// What the checkpoint that is made of a snapshot and this record says of itself: it need not be read to be known.
     pub(super) fn of_saved(save: SaveRecord, snapshot: &Snapshot<'_>) -> Self {
-        let progress = snapshot.saved_progress().unwrap_or(Progress::new(save.step));
-        Self::new(save, progress, snapshot.get_metrics().clone(), snapshot.tensor_count())
+        let progress = snapshot.its_progress().unwrap_or(Progress::new(save.step));
+        Self::new(save, progress, snapshot.its_metrics().clone(), snapshot.tensor_count())
     }
 
     fn new(save: SaveRecord, progress: Progress, metrics: BTreeMap<String, f64>, tensors: usize) -> Self {

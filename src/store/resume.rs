@@ -7,7 +7,7 @@ use super::copy::CopyOutcome;
 use super::core::Core;
 use super::deletion;
 use super::look::Look;
-use super::naming::{ATTEMPTS, DAMAGED, CheckpointId, damaged_key, damaged_mark_key, is_mark};
+use super::naming::{ATTEMPTS, CheckpointId, DAMAGED, damaged_key, damaged_mark_key, is_mark};
 use super::tiers::{Remote, Tier};
 use crate::checkpoint::Checkpoint;
 use crate::engine::{Engine, fresh_nonce};

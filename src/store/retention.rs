@@ -62,7 +62,8 @@ pub(super) fn select(keep: &Keep, candidates: &[Candidate], spared: &[Spared], n
         keep.rules.iter().filter_map(|rule| if let Rule::Last(count) = rule { Some(*count) } else { None });
     let last = last.max().unwrap_or(1);
     let oldest_spared = spared.iter().map(|(name, _)| *name).min();
-    let newer = |name: CheckpointId| readable.iter().rev().take_while(|(candidate, _)| candidate.name > name).count();
+    let newer =
+        |name: CheckpointId| readable.iter().rev().take_while(|(candidate, _)| candidate.name > name).count();
     let is_recent = |candidate: &&&Candidate| {
         let name = candidate.name;
         let is_young = Some(name) > oldest_recent || newer(name) < last;
@@ -143,7 +144,8 @@ fn line<'c>(readable: &[(&'c Candidate, &'c CheckpointMeta)]) -> Vec<(&'c Candid
         }
         line.extend(of_attempt.iter().rev().filter(|(candidate, _)| candidate.name.step <= end.step));
         // All checkpoints of an attempt say the same. One that says nothing began from nothing.
-        let Some(start) = state.resumed_from.as_ref().and_then(|name| name.parse::<CheckpointId>().ok()) else {
+        let Some(start) = state.resumed_from.as_ref().and_then(|name| name.parse::<CheckpointId>().ok())
+        else {
             break;
         };
         end = CheckpointId { attempt: start.attempt, step: end.step.min(start.step) };
@@ -271,7 +273,8 @@ mod tests {
 
     #[test]
     fn metrics_that_no_checkpoint_has_are_found() {
-        let keep = Keep::last(1).or(Keep::best("loss", Mode::Min, 1)).or(Keep::best("accuracy", Mode::Max, 1));
+        let keep =
+            Keep::last(1).or(Keep::best("loss", Mode::Min, 1)).or(Keep::best("accuracy", Mode::Max, 1));
         assert_eq!(unknown_metrics(&keep, &run()), ["accuracy"]);
         assert_eq!(unknown_metrics(&Keep::all(), &run()), [""; 0]);
     }

@@ -6,7 +6,7 @@ use super::core::Core;
 use super::cost::Stall;
 use super::deletion::{self, By};
 use super::naming::CheckpointId;
-use super::record::{SAVE, SaveRecord, CheckpointMeta};
+use super::record::{CheckpointMeta, SAVE, SaveRecord};
 use super::retention::{self, Candidate, Kept, Spared};
 use crate::deadline::CallDeadline;
 use crate::engine::CommitError;
@@ -52,7 +52,7 @@ impl Core {
         let begun = self.lock_schedule().begin();
         let mut saved = self.save_because(snapshot, &begun.why, stall)?;
         let mut schedule = self.lock_schedule();
-        let done = schedule.handed_over(&begun, progress, snapshot.get_metrics(), Instant::now());
+        let done = schedule.handed_over(&begun, progress, snapshot.its_metrics(), Instant::now());
         schedule.arrived(done.number);
         saved.warnings.extend(done.warnings);
         Ok(saved)
@@ -65,7 +65,13 @@ impl Core {
             .map_err(|error| error.in_save_of_step(name.step))
     }
 
-    fn save_as(&self, name: CheckpointId, snapshot: &Snapshot<'_>, why: &str, stall: &Stall) -> Result<Saved> {
+    fn save_as(
+        &self,
+        name: CheckpointId,
+        snapshot: &Snapshot<'_>,
+        why: &str,
+        stall: &Stall,
+    ) -> Result<Saved> {
         let _one_at_a_time = lock(&self.saving);
         self.check_order(name)?;
         let committing = Timer::start();
@@ -110,7 +116,7 @@ impl Core {
     /// The same look tells what rotation chooses from: nothing in a run that keeps everything, which would list all it has
     /// for each save.
     fn look_behind_the_commit(&self, saved: CheckpointId) -> Result<Vec<Candidate>> {
-        match self.settings.keep.is_all() {
+        match self.options.keep.is_all() {
             true => self.attempt.check_by_number(self.reader.engine()).map(|()| vec![]),
             false => self.reader.candidates_of(&self.attempt, saved),
         }
@@ -156,13 +162,13 @@ impl Core {
             why: why.to_owned(),
             resumed_from: self.known().resumed_from.map(|name| name.to_string()),
             run: Some(self.run),
-            keep: Some(self.settings.keep.clone()),
+            keep: Some(self.options.keep.clone()),
             keep_remote: self.remote.as_ref().map(|remote| remote.keep().clone()),
             previous: self.last_save.cost(),
         };
         let extra = [(SAVE, records::encode(&record)?)];
         let nonce = self.attempt.nonce(name.step, self.saves.fetch_add(1, Ordering::Relaxed));
-        let plan = Plan::of(snapshot, &extra, &self.settings.write.clone().file_id(nonce))?;
+        let plan = Plan::of(snapshot, &extra, &self.options.write.clone().file_id(nonce))?;
         match self.upload(&plan, name) {
             // The file that failed is gone; a new one is written from memory, which still has everything. Once.
             Err(CommitError::NotCommitted(error)) if error.kind() == ErrorKind::Io => {
@@ -214,7 +220,7 @@ impl Core {
 
     /// A policy whose metric is misspelt keeps nothing by it.
     fn warn_of_metrics(&self, candidates: &[Candidate], saved: &mut Saved, is_deleting: bool) {
-        for metric in retention::unknown_metrics(&self.settings.keep, candidates) {
+        for metric in retention::unknown_metrics(&self.options.keep, candidates) {
             saved.warnings.push(format!(
                 "the policy keeps the best by {metric:?}, and no checkpoint has that metric: nothing is kept by it"
             ));
@@ -227,7 +233,7 @@ impl Core {
     fn select(&self, candidates: &[Candidate], spared: &[Spared]) -> Kept {
         let now = seconds_since_1970();
         let spared: Vec<Spared> = self.spared().chain(spared.iter().copied()).collect();
-        let mut kept = retention::select(&self.settings.keep, candidates, &spared, now);
+        let mut kept = retention::select(&self.options.keep, candidates, &spared, now);
         if let Some(remote) = &self.remote {
             for name in remote.unpromoted(self, candidates) {
                 kept.entry(name).or_default().insert("not promoted yet".to_owned());
@@ -247,7 +253,7 @@ impl Core {
 
 /// The progress, which every checkpoint of a store must have: it is its name.
 pub(super) fn progress_of(snapshot: &Snapshot<'_>) -> Result<Progress> {
-    snapshot.saved_progress().ok_or_else(|| {
+    snapshot.its_progress().ok_or_else(|| {
         Error::invalid("the snapshot does not say how far training is")
             .help("call snapshot.progress(Progress::new(completed_steps))")
     })

@@ -94,8 +94,7 @@ impl Store {
     /// # use tensorkeep::{Progress, StoreOptions, Snapshot, Store, engine::Memory};
     /// # let store = Store::open(Memory::new(), StoreOptions::new())?;
     /// let mut weights = vec![0.5_f32; 100];
-    /// let mut snapshot = Snapshot::new();
-    /// snapshot.tensor("weights", &weights)?.progress(Progress::new(1));
+    /// let mut snapshot = Snapshot::new().tensor("weights", &weights)?.progress(Progress::new(1));
     /// let (_, saved) = store.save_during(&snapshot, || weights[0] = 1.0); // an optimizer's step must wait
     /// # saved?;
     /// # Ok::<(), tensorkeep::Error>(())
@@ -108,7 +107,7 @@ impl Store {
             return (work(), Err(error));
         }
         let save = || {
-            priority::step_back(self.core.settings.background_nice);
+            priority::step_back(self.core.options.background_nice);
             self.core.save(snapshot, &stall)
         };
         std::thread::scope(|scope| {

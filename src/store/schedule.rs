@@ -286,7 +286,9 @@ impl Schedule {
         let crossed = |now: u64, last: u64, every: u64| now / every > last / every;
         let due = match rule {
             Rule::Steps(every) if crossed(progress.step, self.last.step, *every) => SaveReason::Steps(*every),
-            Rule::Epochs(every) if crossed(progress.epoch, self.last.epoch, *every) => SaveReason::Epochs(*every),
+            Rule::Epochs(every) if crossed(progress.epoch, self.last.epoch, *every) => {
+                SaveReason::Epochs(*every)
+            }
             Rule::Interval(interval) if now.saturating_duration_since(self.last_at) >= *interval => {
                 SaveReason::Interval(*interval)
             }

@@ -148,10 +148,10 @@ mod tests {
     fn a_staged_snapshot_is_the_same_and_its_memory_is_used_again() {
         let large: Vec<f32> = (0..3_000_000).map(|i| i as f32).collect();
         let small = [1_u8, 2, 3];
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("large", &large).unwrap().tensor("small", &small[..]).unwrap();
-        snapshot.tensor("tied", &large).unwrap().tie("named", "small").unwrap();
-        snapshot.record("seed", &7).unwrap().metric("loss", 0.5).unwrap();
+        let mut snapshot =
+            Snapshot::new().tensor("large", &large).unwrap().tensor("small", &small[..]).unwrap();
+        snapshot = snapshot.tensor("tied", &large).unwrap().tie("named", "small").unwrap();
+        snapshot = snapshot.record("seed", &7).unwrap().metric("loss", 0.5).unwrap();
         let staging = Staging::default();
         let expected = snapshot.to_bytes(&WriteOptions::new()).unwrap();
         let mut address = None;

@@ -15,7 +15,7 @@ pub(super) use remote::Remote;
 
 use super::catalog::Reader;
 use super::naming::CheckpointId;
-use super::{StoreOptions, Store};
+use super::{Store, StoreOptions};
 #[cfg(feature = "testing")]
 use crate::engine::Engine;
 use crate::engine::IntoEngine;
@@ -40,11 +40,10 @@ impl Store {
     /// ```
     /// # use tensorkeep::{Keep, Progress, StoreOptions, Snapshot, Store, Tier, engine::Memory};
     /// # let (disk, bucket) = (Memory::new(), Memory::new());
-    /// let settings = StoreOptions::new().keep(Keep::last(2)).keep_remote(Keep::last(10));
-    /// let store = Store::open_tiered(disk, bucket, settings)?;
+    /// let options = StoreOptions::new().keep(Keep::last(2)).keep_remote(Keep::last(10));
+    /// let store = Store::open_tiered(disk, bucket, options)?;
     /// let resumed = store.resume()?; // the newest that verifies, from either
-    /// # let mut snapshot = Snapshot::new();
-    /// # snapshot.progress(Progress::new(1));
+    /// # let mut snapshot = Snapshot::new().progress(Progress::new(1));
     /// store.save(&snapshot)?; // durable in the local tier
     /// store.wait_for(Tier::Remote)?; // and now in the remote one, too
     /// store.close()?; // waits as well
@@ -82,9 +81,9 @@ impl Store {
     pub(crate) fn open_tiered_without_promoter(
         local: Arc<dyn Engine>,
         remote: Arc<dyn Engine>,
-        settings: StoreOptions,
+        options: StoreOptions,
     ) -> Result<Self> {
-        Self::open_on(local, Some(remote), settings)
+        Self::open_on(local, Some(remote), options)
     }
 
     /// What the thread does when it is woken.

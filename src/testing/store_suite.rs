@@ -5,7 +5,7 @@ use crate::checkpoint::Checkpoint;
 use crate::engine::Engine;
 use crate::error::{ErrorKind, Result};
 use crate::snapshot::{Progress, Snapshot};
-use crate::store::{Every, Keep, Mode, CheckpointId, Saved, StoreOptions, Store, SaveReason};
+use crate::store::{CheckpointId, Every, Keep, Mode, SaveReason, Saved, Store, StoreOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -38,15 +38,14 @@ pub fn run(mut make: impl FnMut() -> Arc<dyn Engine>) {
     }
 }
 
-fn open(engine: &Arc<dyn Engine>, settings: StoreOptions) -> Store {
-    Store::open(Arc::clone(engine), settings).unwrap()
+fn open(engine: &Arc<dyn Engine>, options: StoreOptions) -> Store {
+    Store::open(Arc::clone(engine), options).unwrap()
 }
 
 fn save(store: &Store, step: u64, loss: f64) -> Result<Saved> {
     let weights = [step as f32; 100];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weight", &weights[..])?.metric("loss", loss)?;
-    snapshot.progress(Progress::new(step).epoch(step / 100));
+    let mut snapshot = Snapshot::new().tensor("weight", &weights[..])?.metric("loss", loss)?;
+    snapshot = snapshot.progress(Progress::new(step).epoch(step / 100));
     store.save(&snapshot)
 }
 
@@ -205,7 +204,10 @@ fn schedules(engine: &Arc<dyn Engine>) {
         }
     }
     let best = SaveReason::Best("loss".to_owned());
-    assert_eq!(saved, [(1, best.clone()), (10, SaveReason::Steps(10)), (13, best), (20, SaveReason::Steps(10))]);
+    assert_eq!(
+        saved,
+        [(1, best.clone()), (10, SaveReason::Steps(10)), (13, best), (20, SaveReason::Steps(10))]
+    );
     let whys: Vec<String> = store.list().unwrap().into_iter().map(|info| info.state.unwrap().why).collect();
     assert_eq!(whys, ["best loss", "every 10 steps", "best loss", "every 10 steps"]);
     let best = store.best("loss", Mode::Min).unwrap().unwrap();
@@ -237,9 +239,8 @@ fn large(engine: &Arc<dyn Engine>) {
         ((0..3_000_000).map(value).collect(), (7..2_000_007).map(value).collect());
     let store = open(engine, StoreOptions::new().keep(Keep::last(1)));
     for step in [1, 2] {
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("a", &a[..]).unwrap().tensor("b", &b[..]).unwrap();
-        snapshot.progress(Progress::new(step));
+        let mut snapshot = Snapshot::new().tensor("a", &a[..]).unwrap().tensor("b", &b[..]).unwrap();
+        snapshot = snapshot.progress(Progress::new(step));
         store.save(&snapshot).unwrap();
     }
     let infos = store.list().unwrap();

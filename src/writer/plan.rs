@@ -255,16 +255,15 @@ mod tests {
     fn lent_bytes_are_written_from_a_copy_if_they_may_change() {
         let lent = vec![7_u8; 200_000];
         let shared: SharedBytes = Arc::new(vec![8_u8; 200_000]);
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("lent", &lent).unwrap();
-        snapshot.tensor("shared", (Dtype::U8, &[200_000][..], Arc::clone(&shared))).unwrap();
+        let mut snapshot = Snapshot::new().tensor("lent", &lent).unwrap();
+        snapshot = snapshot.tensor("shared", (Dtype::U8, &[200_000][..], Arc::clone(&shared))).unwrap();
         let memories = [&lent[..], (*shared).as_ref()].map(|bytes| {
             let start = bytes.as_ptr().addr();
             start..start + bytes.len()
         });
         for volatile in [false, true] {
             if volatile {
-                snapshot.volatile();
+                snapshot = snapshot.volatile();
             }
             let mut places = Vec::new();
             let options = WriteOptions::new().chunk_log2(16);
@@ -286,9 +285,9 @@ mod tests {
     #[test]
     fn a_file_that_lacks_any_part_of_its_plan_is_refused() {
         let elements = [1_u8; (1 << 16) + 7];
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("a", &elements[..]).unwrap().tensor("b", &elements[..40]).unwrap();
-        snapshot.tensor("empty", &elements[..0]).unwrap().record("r", &1).unwrap();
+        let mut snapshot =
+            Snapshot::new().tensor("a", &elements[..]).unwrap().tensor("b", &elements[..40]).unwrap();
+        snapshot = snapshot.tensor("empty", &elements[..0]).unwrap().record("r", &1).unwrap();
         let plan = Plan::of(&snapshot, &[], &WriteOptions::new().chunk_log2(16)).unwrap();
         let chunks = plan.jobs().count();
         assert_eq!((chunks, write_these(&plan, plan.jobs()).unwrap().tensors), (5, 3));
@@ -309,8 +308,7 @@ mod tests {
     #[test]
     fn each_thing_that_is_not_as_planned_is_an_error() {
         let elements = [1_u8; 40];
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("a", &elements[..]).unwrap().record("r", &1).unwrap();
+        let snapshot = Snapshot::new().tensor("a", &elements[..]).unwrap().record("r", &1).unwrap();
         let plan = Plan::of(&snapshot, &[], &WriteOptions::new()).unwrap();
         let stored = |tensors, records, missing| plan.check_stored(&Contents { tensors, records, missing });
         stored(1, 1, 0).unwrap();

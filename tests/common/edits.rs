@@ -14,20 +14,19 @@ pub const STEP: usize = 12;
 /// Small containers with every kind of entry: raw, compressed, filled, tied, empty, in one chunk and in several.
 pub fn seeds() -> Vec<Pieces> {
     let (floats, ramp, zeros) = (wave(3000), (0..16_500_u32).collect::<Vec<_>>(), vec![0_u16; 33_000]);
-    let mut full = Snapshot::new();
-    full.tensor("a.weight", (&[30, 100][..], floats.as_slice())).unwrap();
-    full.tensor("a.bias", &floats[..7]).unwrap().tie("tied", "a.bias").unwrap();
-    full.tensor("ramp", &ramp).unwrap().tensor("zeros", &zeros).unwrap();
-    full.tensor("empty", Tensor::new(Dtype::F64, &[2, 0], &[]).unwrap()).unwrap();
-    full.tensor("flag", Tensor::new(Dtype::Bool, &[], &[1]).unwrap()).unwrap();
-    full.record("optimizer", &("adam", 0.001, vec![0.9, 0.999]))
+    let mut full = Snapshot::new().tensor("a.weight", (&[30, 100][..], floats.as_slice())).unwrap();
+    full = full.tensor("a.bias", &floats[..7]).unwrap().tie("tied", "a.bias").unwrap();
+    full = full.tensor("ramp", &ramp).unwrap().tensor("zeros", &zeros).unwrap();
+    full = full.tensor("empty", Tensor::new(Dtype::F64, &[2, 0], &[]).unwrap()).unwrap();
+    full = full.tensor("flag", Tensor::new(Dtype::Bool, &[], &[1]).unwrap()).unwrap();
+    full = full
+        .record("optimizer", &("adam", 0.001, vec![0.9, 0.999]))
         .unwrap()
         .record("zeros", &vec![0_u8; 9000])
         .unwrap();
-    full.metric("loss", 0.5).unwrap().metadata("run", "seed").unwrap();
-    full.progress(tensorkeep::Progress::new(7));
-    let mut small = Snapshot::new();
-    small.tensor("w", &floats[..4]).unwrap().record("r", &1).unwrap();
+    full = full.metric("loss", 0.5).unwrap().metadata("run", "seed").unwrap();
+    full = full.progress(tensorkeep::Progress::new(7));
+    let small = Snapshot::new().tensor("w", &floats[..4]).unwrap().record("r", &1).unwrap();
     let bytes = |snapshot: &Snapshot<'_>, codec| {
         snapshot.to_bytes(&WriteOptions::new().codec(codec).chunk_log2(16).workers(1)).unwrap()
     };
@@ -39,8 +38,7 @@ pub fn seeds() -> Vec<Pieces> {
 
 /// What `reseal::with_record` puts records into.
 pub fn record_template() -> Pieces {
-    let mut snapshot = Snapshot::new();
-    snapshot.record("r", &1).unwrap();
+    let snapshot = Snapshot::new().record("r", &1).unwrap();
     let bytes = snapshot.to_bytes(&WriteOptions::new().chunk_log2(26)).unwrap();
     Pieces::of(&bytes).unwrap()
 }

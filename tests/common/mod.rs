@@ -67,16 +67,16 @@ impl Zoo {
     pub fn snapshot(&self) -> Snapshot<'_> {
         let mut snapshot = Snapshot::new();
         let shape = [100, 1000];
-        snapshot.tensor("large", (&shape[..], self.large.as_slice())).unwrap();
-        snapshot.tensor("tied", (&shape[..], self.large.as_slice())).unwrap();
-        snapshot.tensor("small", &self.small).unwrap();
-        snapshot.tensor("constant", &self.constant).unwrap();
-        snapshot.tensor("empty", Tensor::new(Dtype::Bf16, &[3, 0, 2], &[]).unwrap()).unwrap();
-        snapshot.tensor("scalar", Tensor::new(Dtype::Bool, &[], &[1]).unwrap()).unwrap();
-        snapshot.tensor("fp8", Tensor::new(Dtype::F8E4M3Fn, &[3], &[1, 2, 255]).unwrap()).unwrap();
-        snapshot.record("optimizer", &("adam", 0.001, vec![0.9, 0.999])).unwrap();
-        snapshot.metric("loss", 0.125).unwrap().metadata("run", "zoo").unwrap();
-        snapshot.progress(Progress::new(1200).epoch(3));
+        snapshot = snapshot.tensor("large", (&shape[..], self.large.as_slice())).unwrap();
+        snapshot = snapshot.tensor("tied", (&shape[..], self.large.as_slice())).unwrap();
+        snapshot = snapshot.tensor("small", &self.small).unwrap();
+        snapshot = snapshot.tensor("constant", &self.constant).unwrap();
+        snapshot = snapshot.tensor("empty", Tensor::new(Dtype::Bf16, &[3, 0, 2], &[]).unwrap()).unwrap();
+        snapshot = snapshot.tensor("scalar", Tensor::new(Dtype::Bool, &[], &[1]).unwrap()).unwrap();
+        snapshot = snapshot.tensor("fp8", Tensor::new(Dtype::F8E4M3Fn, &[3], &[1, 2, 255]).unwrap()).unwrap();
+        snapshot = snapshot.record("optimizer", &("adam", 0.001, vec![0.9, 0.999])).unwrap();
+        snapshot = snapshot.metric("loss", 0.125).unwrap().metadata("run", "zoo").unwrap();
+        snapshot = snapshot.progress(Progress::new(1200).epoch(3));
         snapshot
     }
 }

@@ -4,7 +4,7 @@ use crate::common::TempFolder;
 use crate::gated::Gated;
 use crate::{open, process, save, steps};
 use std::path::Path;
-use tensorkeep::{ErrorKind, Keep, Mode, Progress, StoreOptions, Snapshot, Store, WhenFull};
+use tensorkeep::{ErrorKind, Keep, Mode, Progress, Snapshot, Store, StoreOptions, WhenFull};
 
 /// Orbax with a best_fn and max_to_keep=1: newer checkpoints are deleted as soon as they are written, and resuming goes
 /// back to step 0. Here: the newest is never collected, whatever the policy.
@@ -23,8 +23,7 @@ fn p6_the_newest_stays_also_when_only_the_best_are_kept() {
 }
 
 fn snapshot(weights: &[f32], step: u64) -> Snapshot<'_> {
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weights", weights).unwrap().progress(Progress::new(step));
+    let snapshot = Snapshot::new().tensor("weights", weights).unwrap().progress(Progress::new(step));
     snapshot
 }
 

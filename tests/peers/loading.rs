@@ -1,7 +1,7 @@
 //! What peers make of a checkpoint once they have it, and what cannot be saved at all.
 
 use crate::common;
-use lenet::{StoreOptions as Training, Trainer, data};
+use lenet::{Settings as Training, Trainer, data};
 use ndarray::Array1;
 use tensorkeep::{
     Dtype, ErrorKind, LoadOptions, Result, Snapshot, StateDict, StateDictMut, Stateful, Tensor, WriteOptions,
@@ -31,8 +31,7 @@ impl Stateful for Net {
 }
 
 fn bytes_of(net: &Net) -> Vec<u8> {
-    let mut snapshot = Snapshot::new();
-    snapshot.state_dict("", net.state_dict().unwrap()).unwrap();
+    let snapshot = Snapshot::new().state_dict("", net.state_dict().unwrap()).unwrap();
     snapshot.to_bytes(&WriteOptions::new()).unwrap()
 }
 
@@ -41,8 +40,7 @@ fn bytes_of(net: &Net) -> Vec<u8> {
 #[test]
 fn p14_a_dtype_that_differs_is_an_error() {
     let halves = Array1::from_elem(1000, 0.1_f64);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("first", &halves).unwrap().tensor("second", &halves).unwrap();
+    let snapshot = Snapshot::new().tensor("first", &halves).unwrap().tensor("second", &halves).unwrap();
     let checkpoint = common::open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap();
     let mut net = Net::of(7.0);
     let error = checkpoint.load_state_dict("", &mut net).unwrap_err();
@@ -59,28 +57,24 @@ fn p17_nothing_is_written_that_would_not_be_read() {
     let nested = |depth: usize| (1..depth).fold(serde_json::json!(1), |value, _| serde_json::json!([value]));
     let one = [1.0_f32];
     let tensor = |rank: usize| Tensor::from_elements(&vec![1; rank], &one);
-    let mut at_the_limits = Snapshot::new();
-    at_the_limits.tensor("x".repeat(1024), tensor(64).unwrap()).unwrap();
-    at_the_limits.record("nested", &nested(33)).unwrap();
+    let mut at_the_limits = Snapshot::new().tensor("x".repeat(1024), tensor(64).unwrap()).unwrap();
+    at_the_limits = at_the_limits.record("nested", &nested(33)).unwrap();
     let bytes = at_the_limits.to_bytes(&WriteOptions::new()).unwrap();
     let checkpoint = common::open(&bytes, true).unwrap();
     assert_eq!(checkpoint.tensor(&"x".repeat(1024)).unwrap().shape().len(), 64);
     checkpoint.record_value("nested").unwrap();
 
-    let mut beyond = Snapshot::new();
-    assert!(beyond.tensor("x".repeat(1025), &one[..]).is_err());
-    assert!(beyond.record("nested", &nested(34)).is_err());
-    assert!(beyond.record("large", &"x".repeat((64 << 20) + 1)).is_err());
-    let written = tensor(65).and_then(|tensor| {
-        beyond.tensor("rank", tensor)?;
-        beyond.to_bytes(&WriteOptions::new())
-    });
+    assert!(Snapshot::new().tensor("x".repeat(1025), &one[..]).is_err());
+    assert!(Snapshot::new().record("nested", &nested(34)).is_err());
+    assert!(Snapshot::new().record("large", &"x".repeat((64 << 20) + 1)).is_err());
+    let written =
+        tensor(65).and_then(|tensor| Snapshot::new().tensor("rank", tensor)?.to_bytes(&WriteOptions::new()));
     assert!(written.is_err(), "65 axes were written");
 
     // As many as the peer refused, with names as short as its were.
     let mut many = Snapshot::new();
     for number in 0..1_300_000 {
-        many.tensor(format!("t{number}"), Tensor::new(Dtype::U8, &[0], &[]).unwrap()).unwrap();
+        many = many.tensor(format!("t{number}"), Tensor::new(Dtype::U8, &[0], &[]).unwrap()).unwrap();
     }
     let bytes = many.to_bytes(&WriteOptions::new()).unwrap();
     assert_eq!(common::open(&bytes, true).unwrap().names().count(), 1_300_000);

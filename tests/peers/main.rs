@@ -20,14 +20,13 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Local, Memory, fresh_nonce};
-use tensorkeep::{Keep, Progress, Result, Saved, StoreOptions, Snapshot, Store};
+use tensorkeep::{Keep, Progress, Result, Saved, Snapshot, Store, StoreOptions};
 
 /// Two tensors that both say their step: a mixture shows.
 fn save(store: &Store, step: u64, loss: f64) -> Result<Saved> {
     let (a, b) = (vec![step as f32; 1000], vec![step as f64; 500]);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("a", &a)?.tensor("b", &b)?.metric("loss", loss)?;
-    snapshot.progress(Progress::new(step));
+    let mut snapshot = Snapshot::new().tensor("a", &a)?.tensor("b", &b)?.metric("loss", loss)?;
+    snapshot = snapshot.progress(Progress::new(step));
     store.save(&snapshot)
 }
 

@@ -5,7 +5,7 @@ use crate::common::{self, Zoo};
 use crate::{holding, save};
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Memory};
-use tensorkeep::{Checkpoint, Codec, ErrorKind, StoreOptions, Snapshot, Store, Value, WriteOptions};
+use tensorkeep::{Checkpoint, Codec, ErrorKind, Snapshot, Store, StoreOptions, Value, WriteOptions};
 
 const FIRST: &str = "0001-0000000001.tkeep";
 const SECOND: &str = "0001-0000000002.tkeep";
@@ -188,8 +188,7 @@ fn p21_checksums_of_foreign_zip_archives_are_compared() {
     let made = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/convert");
     let large = folder.path().join("large.npz");
     let values: Vec<f64> = (0..300_000).map(f64::from).collect();
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("values", &values).unwrap();
+    let snapshot = Snapshot::new().tensor("values", &values).unwrap();
     let checkpoint = common::open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap();
     tensorkeep::convert::export(&checkpoint, &large, tensorkeep::convert::Format::Npz).unwrap();
     let (pt, npz) = (made.join("state_dict.pt"), made.join("stored.npz"));

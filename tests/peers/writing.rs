@@ -8,8 +8,8 @@ use std::path::Path;
 use tensorkeep::engine::Local;
 use tensorkeep::testing::{Fault, Faults, failing_local};
 use tensorkeep::{
-    Checkpoint, LazyTensor, Dtype, Error, ErrorKind, Keep, Mode, Progress, Reader, StoreOptions, Snapshot, Store,
-    Tensor,
+    Checkpoint, Dtype, Error, ErrorKind, Keep, LazyTensor, Mode, Progress, Reader, Snapshot, Store,
+    StoreOptions, Tensor,
 };
 
 const EIO: i32 = 5;
@@ -28,8 +28,7 @@ fn p1_an_error_in_a_writing_thread_fails_the_save() {
         let store = Store::open(engine, StoreOptions::new().keep(Keep::last(2))).unwrap();
         save(&store, 1, 0.5).unwrap();
         faults.fail_named("write", write, 1, Fault::Errno(ENOSPC));
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("weights", &weights).unwrap().progress(Progress::new(2));
+        let snapshot = Snapshot::new().tensor("weights", &weights).unwrap().progress(Progress::new(2));
         let outcome = store.save(&snapshot);
         faults.heal();
         let Err(error) = outcome else { break };
@@ -51,8 +50,8 @@ pub fn dies_in_a_save(run: &Path) {
         std::process::Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status().unwrap();
         Err(Error::new(ErrorKind::Io, "should be dead by now"))
     });
-    snapshot.tensor("a", &first).unwrap().tensor("b", second).unwrap();
-    snapshot.progress(Progress::new(2));
+    snapshot = snapshot.tensor("a", &first).unwrap().tensor("b", second).unwrap();
+    snapshot = snapshot.progress(Progress::new(2));
     store.save(&snapshot).unwrap();
 }
 
@@ -109,9 +108,9 @@ fn p5_only_what_is_committed_is_listed_and_a_save_is_done_or_is_an_error() {
         assert_eq!(names, [5], "step 10 is still being written");
         Tensor::from_elements(&[1], &[1.0_f32])
     };
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("a", LazyTensor::new(Dtype::F32, &[1], listed_meanwhile)).unwrap();
-    snapshot.progress(Progress::new(10));
+    let mut snapshot =
+        Snapshot::new().tensor("a", LazyTensor::new(Dtype::F32, &[1], listed_meanwhile)).unwrap();
+    snapshot = snapshot.progress(Progress::new(10));
     store.save(&snapshot).unwrap();
     let error = save(&store, 7, 0.5).unwrap_err();
     assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("a step after 10"), "{error}");
@@ -136,9 +135,8 @@ fn p8_files_are_staged_beside_their_target_and_synced() {
             Tensor::from_elements(&[1], &[1.0_f32])
         }
     };
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("a", LazyTensor::new(Dtype::F32, &[1], staged_there)).unwrap();
-    snapshot.progress(Progress::new(1));
+    let mut snapshot = Snapshot::new().tensor("a", LazyTensor::new(Dtype::F32, &[1], staged_there)).unwrap();
+    snapshot = snapshot.progress(Progress::new(1));
     faults.take_calls();
     store.save(&snapshot).unwrap();
     let order: Vec<_> = faults.take_calls().into_iter().map(|call| call.name).collect();
@@ -231,11 +229,11 @@ fn p15_files_have_the_mode_that_the_umask_says() {
 #[test]
 fn p20_model_optimizer_and_scheduler_are_one_commit() {
     let state = |step: u64| {
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("model/weight", ndarray::Array1::from_elem(100, step as f32)).unwrap();
-        snapshot.tensor("optimizer/moment", ndarray::Array1::from_elem(100, step as f32)).unwrap();
-        snapshot.record("scheduler", &step).unwrap().metric("loss", 1.0 / step as f64).unwrap();
-        snapshot.progress(Progress::new(step));
+        let mut snapshot =
+            Snapshot::new().tensor("model/weight", ndarray::Array1::from_elem(100, step as f32)).unwrap();
+        snapshot = snapshot.tensor("optimizer/moment", ndarray::Array1::from_elem(100, step as f32)).unwrap();
+        snapshot = snapshot.record("scheduler", &step).unwrap().metric("loss", 1.0 / step as f64).unwrap();
+        snapshot = snapshot.progress(Progress::new(step));
         snapshot
     };
     // A save gets over one EIO by itself: what it did too early shows when nothing works any more from then on.

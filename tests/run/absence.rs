@@ -5,7 +5,9 @@ use crate::{open, put, read, save, save_all, steps};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tensorkeep::engine::{Blob, Decorator, Engine, Memory};
-use tensorkeep::{Error, ErrorKind, Keep, Mode, Progress, Reader, Result, StoreOptions, Snapshot, Store, Tier};
+use tensorkeep::{
+    Error, ErrorKind, Keep, Mode, Progress, Reader, Result, Snapshot, Store, StoreOptions, Tier,
+};
 
 /// Memory that answers "not there" for some keys, so many times.
 #[derive(Clone, Debug)]
@@ -166,8 +168,7 @@ fn the_newest_of_a_reader_never_goes_back() {
 fn a_name_that_comes_back_is_read_anew() {
     let run_with = |loss: f64| {
         let engine = Memory::new();
-        let mut snapshot = Snapshot::new();
-        snapshot.metric("loss", loss).unwrap().progress(Progress::new(1));
+        let snapshot = Snapshot::new().metric("loss", loss).unwrap().progress(Progress::new(1));
         open(engine.clone(), Keep::all()).save(&snapshot).unwrap();
         engine
     };

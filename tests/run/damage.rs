@@ -4,7 +4,7 @@ use crate::common::TempFolder;
 use crate::{open, resumed, rot, save, save_all, steps};
 use tensorkeep::engine::{Local, Memory, MmapPromise};
 use tensorkeep::testing::{Fault, Faults, failing_local};
-use tensorkeep::{ErrorKind, Keep, Mode, Progress, Reader, StoreOptions, Snapshot, Store};
+use tensorkeep::{ErrorKind, Keep, Mode, Progress, Reader, Snapshot, Store, StoreOptions};
 
 /// EIO, EBADMSG, EILSEQ, ESTALE, and on Linux EUCLEAN, ENODATA, EREMOTEIO.
 const ROT: [i32; 7] = [5, 74, 84, 116, 117, 61, 121];
@@ -55,9 +55,8 @@ fn gc_counts_on_no_damaged_best() {
     let store = open(engine.clone(), Keep::all());
     for (step, loss) in [(1, 0.3), (2, 0.1), (3, 0.2), (4, 0.9)] {
         let weights = vec![step as f32; 4096];
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("weights", &weights).unwrap().metric("loss", loss).unwrap();
-        store.save(snapshot.progress(Progress::new(step))).unwrap();
+        let snapshot = Snapshot::new().tensor("weights", &weights).unwrap().metric("loss", loss).unwrap();
+        store.save(&snapshot.progress(Progress::new(step))).unwrap();
     }
     drop(store);
     rot(&engine, 2);
@@ -85,8 +84,7 @@ fn a_policy_with_a_metric_that_no_checkpoint_has_is_told() {
     let keep = Keep::last(1).or(Keep::best("val_acuracy", Mode::Max, 1));
     let store = open(engine.clone(), keep.clone());
     for step in 1..=2 {
-        let mut snapshot = Snapshot::new();
-        snapshot.metric("val_accuracy", 0.5).unwrap().progress(Progress::new(step));
+        let snapshot = Snapshot::new().metric("val_accuracy", 0.5).unwrap().progress(Progress::new(step));
         let saved = store.save(&snapshot).unwrap();
         assert!(saved.warnings.iter().any(|words| words.contains("val_acuracy")), "{saved:?}");
     }
@@ -95,8 +93,7 @@ fn a_policy_with_a_metric_that_no_checkpoint_has_is_told() {
     assert!(error.to_string().contains("did you mean \"val_accuracy\""), "{error}");
     drop(store);
     let store = resumed(engine, Keep::last(1).or(Keep::best("val_accuracy", Mode::Max, 1)));
-    let mut snapshot = Snapshot::new();
-    snapshot.metric("val_accuracy", 0.4).unwrap().progress(Progress::new(3));
+    let snapshot = Snapshot::new().metric("val_accuracy", 0.4).unwrap().progress(Progress::new(3));
     assert!(store.save(&snapshot).unwrap().warnings.is_empty());
 }
 

@@ -6,7 +6,7 @@ use crate::{open, put, resumed, save, save_all, shared, steps};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use tensorkeep::engine::{Engine, Local, Memory};
-use tensorkeep::{ErrorKind, Keep, CheckpointId, Reader, Result, Store};
+use tensorkeep::{CheckpointId, ErrorKind, Keep, Reader, Result, Store};
 
 const FIRST: CheckpointId = CheckpointId { attempt: 1, step: 1 };
 const SECOND: CheckpointId = CheckpointId { attempt: 1, step: 2 };
@@ -82,7 +82,10 @@ fn a_pin_beside_a_real_rotation_holds_or_fails() {
             while reader.names().unwrap().len() > 58 {
                 std::thread::yield_now();
             }
-            (2..60).map(|step| CheckpointId { attempt: 1, step }).filter(|name| name.pin(&engine).is_ok()).collect()
+            (2..60)
+                .map(|step| CheckpointId { attempt: 1, step })
+                .filter(|name| name.pin(&engine).is_ok())
+                .collect()
         });
         save(&store, 100).unwrap();
         let pinned: Vec<CheckpointId> = pinning.join().unwrap();

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use tensorkeep::engine::{Engine, Local, Memory};
-use tensorkeep::{ErrorKind, Keep, Reader, StoreOptions, Store};
+use tensorkeep::{ErrorKind, Keep, Reader, Store, StoreOptions};
 
 fn fails_as_fenced(store: &Store, step: u64) {
     let error = save(store, step).unwrap_err();

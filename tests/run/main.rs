@@ -17,7 +17,7 @@ mod tiers;
 
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Memory, fresh_nonce};
-use tensorkeep::{Keep, Progress, Reader, Result, Saved, StoreOptions, Snapshot, Store};
+use tensorkeep::{Keep, Progress, Reader, Result, Saved, Snapshot, Store, StoreOptions};
 
 fn open(engine: impl Engine + 'static, keep: Keep) -> Store {
     Store::open(engine, StoreOptions::new().keep(keep)).unwrap()
@@ -31,8 +31,7 @@ fn resumed(engine: impl Engine + 'static, keep: Keep) -> Store {
 
 fn save(store: &Store, step: u64) -> Result<Saved> {
     let weights = vec![step as f32; 4096];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weights", &weights)?.progress(Progress::new(step));
+    let snapshot = Snapshot::new().tensor("weights", &weights)?.progress(Progress::new(step));
     store.save(&snapshot)
 }
 

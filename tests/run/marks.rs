@@ -3,7 +3,7 @@
 use crate::hooked::Hooked;
 use crate::{open, read, resumed, rot, save, save_all, steps};
 use tensorkeep::engine::{Engine, Memory};
-use tensorkeep::{ErrorKind, Keep, Mode, CheckpointId, Reader};
+use tensorkeep::{CheckpointId, ErrorKind, Keep, Mode, Reader};
 
 /// A run of so many steps whose newest is damaged and marked, and the newest's bytes as they were.
 fn marked(newest: u64) -> (Hooked, Vec<u8>) {
@@ -95,9 +95,11 @@ fn what_verifies_is_healed_and_what_does_not_stays_marked() {
 
 #[test]
 fn none_goes_before_it_would_if_it_were_whole() {
-    for keep in
-        [Keep::last(3), Keep::last(1).or(Keep::best("loss", Mode::Min, 2)), Keep::last(1).or(Keep::every_steps(1))]
-    {
+    for keep in [
+        Keep::last(3),
+        Keep::last(1).or(Keep::best("loss", Mode::Min, 2)),
+        Keep::last(1).or(Keep::every_steps(1)),
+    ] {
         let (engine, _) = marked(3);
         let store = resumed(engine.clone(), keep.clone());
         save(&store, 4).unwrap();

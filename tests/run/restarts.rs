@@ -5,7 +5,7 @@ use crate::{open, put, read, resumed, save, save_all};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tensorkeep::engine::{CommitError, Decorator, Engine, Entry, Memory, Nonce, Upload};
-use tensorkeep::{Error, ErrorKind, CheckpointInfo, Keep, Mode, Progress, Reader, Result, Snapshot};
+use tensorkeep::{CheckpointInfo, Error, ErrorKind, Keep, Mode, Progress, Reader, Result, Snapshot};
 
 /// Memory that counts its listings, and what they return.
 #[derive(Clone, Debug)]
@@ -170,12 +170,13 @@ fn what_a_save_remembers_is_what_its_checkpoint_says() {
     let store = resumed(engine.clone(), Keep::last(2).or(Keep::best("loss", Mode::Min, 1)));
     for step in 3..=5 {
         let weights = vec![step as f32; 64];
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("weights", &weights).unwrap().tie("head", "weights").unwrap();
-        snapshot.metric("loss", 1.0 / step as f64).unwrap().progress(Progress::new(step).epoch(2));
+        let mut snapshot =
+            Snapshot::new().tensor("weights", &weights).unwrap().tie("head", "weights").unwrap();
+        snapshot = snapshot.metric("loss", 1.0 / step as f64).unwrap().progress(Progress::new(step).epoch(2));
         store.save(&snapshot).unwrap();
     }
-    let states = |infos: Vec<CheckpointInfo>| infos.into_iter().map(|info| info.state.unwrap()).collect::<Vec<_>>();
+    let states =
+        |infos: Vec<CheckpointInfo>| infos.into_iter().map(|info| info.state.unwrap()).collect::<Vec<_>>();
     let remembered = states(store.list().unwrap());
     assert_eq!(remembered, states(Reader::new(engine).list().unwrap()));
     assert_eq!(remembered.last().map(|state| state.tensors), Some(2));

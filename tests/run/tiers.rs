@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tensorkeep::engine::{Decorator, Engine, Memory, Upload};
-use tensorkeep::{Error, ErrorKind, Keep, Result, StoreOptions, Store, Tier};
+use tensorkeep::{Error, ErrorKind, Keep, Result, Store, StoreOptions, Tier};
 
 fn open(local: &Memory, remote: &Hooked, keep: Keep) -> Store {
     Store::open_tiered(local.clone(), remote.clone(), StoreOptions::new().keep(keep)).unwrap()

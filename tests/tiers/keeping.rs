@@ -5,7 +5,8 @@ use tensorkeep::{ErrorKind, Keep, Mode, StoreOptions, Tier};
 
 #[test]
 fn each_tier_has_its_own_retention_and_what_is_not_there_yet_is_not_deleted_here() {
-    let settings = StoreOptions::new().keep(Keep::last(1)).keep_remote(Keep::last(2).or(Keep::every_steps(10)));
+    let settings =
+        StoreOptions::new().keep(Keep::last(1)).keep_remote(Keep::last(2).or(Keep::every_steps(10)));
     let (local, remote, store) = run(settings);
     remote.set_down(true);
     for step in 9..=13 {

@@ -14,7 +14,7 @@ mod wire;
 use std::path::Path;
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Local, Memory};
-use tensorkeep::{Checkpoint, Progress, Reader, Result, Saved, StoreOptions, Snapshot, Store};
+use tensorkeep::{Checkpoint, Progress, Reader, Result, Saved, Snapshot, Store, StoreOptions};
 use wire::Wire;
 
 fn open(local: &(impl Shared + ?Sized), remote: &Wire, settings: StoreOptions) -> Store {
@@ -47,9 +47,8 @@ impl Shared for Path {
 
 fn save(store: &Store, step: u64) -> Result<Saved> {
     let weights = vec![step as f32; 5000];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weights", &weights)?.metric("loss", 1.0 / step as f64)?;
-    snapshot.progress(Progress::new(step));
+    let mut snapshot = Snapshot::new().tensor("weights", &weights)?.metric("loss", 1.0 / step as f64)?;
+    snapshot = snapshot.progress(Progress::new(step));
     store.save(&snapshot)
 }
 

@@ -5,7 +5,7 @@ use crate::wire::Wire;
 use crate::{damage, open, run, save, steps};
 use std::time::Duration;
 use tensorkeep::engine::Memory;
-use tensorkeep::{ErrorKind, Progress, StoreOptions, Snapshot, Store, Tier};
+use tensorkeep::{ErrorKind, Progress, Snapshot, Store, StoreOptions, Tier};
 
 #[test]
 fn a_save_is_durable_near_at_once_and_far_when_waiting_says_so() {
@@ -41,8 +41,7 @@ fn closing_and_dropping_wait_for_the_remote_tier() {
     let store = open(&Memory::new(), &remote, StoreOptions::new());
     store.resume().unwrap();
     let weights = vec![2.0_f32; 100];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weights", &weights).unwrap().progress(Progress::new(2));
+    let snapshot = Snapshot::new().tensor("weights", &weights).unwrap().progress(Progress::new(2));
     store.stage(&snapshot).unwrap();
     drop(store);
     assert_eq!(steps(&remote.memory), [1, 2], "a save in the background was dropped on its way");

@@ -4,7 +4,7 @@ use crate::common::TempFolder;
 use crate::wire::Wire;
 use crate::{Shared, damage, open, run, save, steps, steps_of, weight};
 use tensorkeep::engine::{Decorator, Engine, Memory, Upload};
-use tensorkeep::{Error, ErrorKind, Keep, Result, Resumed, StoreOptions, Store, Tier};
+use tensorkeep::{Error, ErrorKind, Keep, Result, Resumed, Store, StoreOptions, Tier};
 
 fn skipped(resumed: &Resumed) -> Vec<(u64, Tier)> {
     resumed.skipped.iter().map(|skipped| (skipped.name.step, skipped.tier)).collect()
@@ -67,7 +67,8 @@ fn a_new_machine_without_room_resumes_from_the_remote_tier() {
 #[test]
 fn a_checkpoint_damaged_here_is_taken_from_there_and_one_damaged_in_both_is_passed_over() {
     let (folder, there) = (TempFolder::new("tiers"), TempFolder::new("tiers-remote"));
-    let open = || Store::open_tiered(folder.path().shared(), there.path().shared(), StoreOptions::new()).unwrap();
+    let open =
+        || Store::open_tiered(folder.path().shared(), there.path().shared(), StoreOptions::new()).unwrap();
     let store = open();
     (1..=3).for_each(|step| drop(save(&store, step).unwrap()));
     store.close().unwrap();

@@ -4,7 +4,7 @@ use crate::wire::Wire;
 use crate::{open, run, save, steps};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Engine, Memory};
-use tensorkeep::{ErrorKind, Progress, StoreOptions, Snapshot, Store, Tier};
+use tensorkeep::{ErrorKind, Progress, Snapshot, Store, StoreOptions, Tier};
 
 const LIMIT: Duration = Duration::from_millis(300);
 /// What this machine may take for the rest.
@@ -141,8 +141,7 @@ fn closing_in_time_ends_whatever_the_error() {
     let silence = Silence(&remote);
     save(&store, 2).unwrap();
     // A step that is there fails in the background, and nobody looks.
-    let mut snapshot = Snapshot::new();
-    snapshot.progress(Progress::new(2));
+    let snapshot = Snapshot::new().progress(Progress::new(2));
     drop(store.save_async(snapshot).unwrap());
     in_time("closing", || store.close_within(LIMIT).unwrap_err());
     drop(silence);

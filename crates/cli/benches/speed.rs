@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 use tensorkeep::engine::Local;
-use tensorkeep::{Progress, StoreOptions, Snapshot, Store};
+use tensorkeep::{Progress, Snapshot, Store, StoreOptions};
 
 const GIB: usize = 1 << 30;
 const TURNS: usize = 5;
@@ -103,9 +103,12 @@ fn read_bandwidth(path: &Path) -> f64 {
 fn thousand_checkpoints(folder: &Path) -> PathBuf {
     let run = folder.join("run");
     let store = Store::open(Local::create(&run).expect("a run"), StoreOptions::new()).expect("a store");
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("w", &[1.0_f32; 100][..]).expect("a tensor").metric("loss", 0.5).expect("a metric");
-    snapshot.progress(Progress::new(1));
+    let mut snapshot = Snapshot::new()
+        .tensor("w", &[1.0_f32; 100][..])
+        .expect("a tensor")
+        .metric("loss", 0.5)
+        .expect("a metric");
+    snapshot = snapshot.progress(Progress::new(1));
     store.save(&snapshot).expect("a save");
     // Copies under other names: a thousand durable saves would measure the disk.
     let first = run.join("0001-0000000001.tkeep");
@@ -119,7 +122,7 @@ fn many_tensors(folder: &Path) -> PathBuf {
     let mut snapshot = Snapshot::new();
     for (i, values) in values.chunks(64).enumerate() {
         let name = format!("model.layers.{}.block.{}.weight", i / 100, i % 100);
-        snapshot.tensor(name, (&[8, 8][..], values)).expect("a tensor");
+        snapshot = snapshot.tensor(name, (&[8, 8][..], values)).expect("a tensor");
     }
     let path = folder.join("many.tkeep");
     snapshot.save(&path).expect("a save");
@@ -135,10 +138,10 @@ fn large_run(folder: &Path) -> (PathBuf, [PathBuf; 3]) {
     for (step, shift) in [(1, 0.0), (2, 1e-3)] {
         let values: Vec<f32> = (0..GIB / 4 / 16).map(|i| (i % 1013) as f32 * 0.001 - 0.5 + shift).collect();
         let all: Vec<Vec<f32>> = (0..16).map(|_| values.clone()).collect();
-        let mut snapshot = Snapshot::new();
-        let add = |(i, values)| drop(snapshot.tensor(format!("t{i}"), values).map(drop));
-        all.iter().enumerate().for_each(add);
-        snapshot.progress(Progress::new(step));
+        let mut snapshot = Snapshot::new().progress(Progress::new(step));
+        for (i, values) in all.iter().enumerate() {
+            snapshot = snapshot.tensor(format!("t{i}"), values).expect("a tensor");
+        }
         store.save(&snapshot).expect("a save");
     }
     std::fs::copy(file(1), file(3)).expect("a copy");

@@ -4,7 +4,7 @@ use crate::opened::{Meta, Opened};
 use crate::output;
 use std::path::Path;
 use tensorkeep::convert::Foreign;
-use tensorkeep::{Checkpoint, Error, ErrorKind, OpenOptions, Result};
+use tensorkeep::{Error, ErrorKind, OpenOptions, Result};
 
 /// What any file's tensors may decode to: less than half a minute's work, and more than a small model needs.
 const VALUES: u64 = 16 << 30;

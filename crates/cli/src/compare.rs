@@ -196,8 +196,7 @@ mod tests {
     use tensorkeep::{Checkpoint, Codec, Snapshot, Tensor, WriteOptions};
 
     fn saved(tensor: Tensor<'_>, chunk_log2: u8) -> Opened {
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("t", tensor).unwrap();
+        let snapshot = Snapshot::new().tensor("t", tensor).unwrap();
         let options = WriteOptions::new().chunk_log2(chunk_log2).codec(Codec::Raw);
         Opened::Own(Checkpoint::from_bytes(&snapshot.to_bytes(&options).unwrap()).unwrap())
     }

@@ -60,12 +60,11 @@ mod tests {
             let path = std::env::temp_dir().join(format!("tensorkeep-cut-{}", std::process::id()));
             std::fs::create_dir(&path).unwrap();
             let values = vec![0.5_f32; 1 << 20];
-            let mut snapshot = tensorkeep::Snapshot::new();
-            snapshot.tensor("t", &values).unwrap();
+            let snapshot = tensorkeep::Snapshot::new().tensor("t", &values).unwrap();
             let name = tensorkeep::CheckpointId { attempt: 1, step: 1 };
             let file = path.join(format!("{name}.tkeep"));
             snapshot.save(&file).unwrap();
-            let checkpoint = reader(&Place::new(&path), Budget::default()).unwrap().open(1).unwrap();
+            let checkpoint = reader(&Place::new(&path), Budget::default()).unwrap().checkpoint(1).unwrap();
             std::fs::File::options().write(true).open(&file).unwrap().set_len(4096).unwrap();
             std::fs::remove_dir_all(&path).unwrap();
             let touched = checkpoint.tensor("t").map(drop);

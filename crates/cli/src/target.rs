@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tensorkeep::convert::Foreign;
-use tensorkeep::{Checkpoint, Error, ErrorKind, Mode, CheckpointId, Reader, Result};
+use tensorkeep::{Checkpoint, CheckpointId, Error, ErrorKind, Mode, Reader, Result};
 
 /// A target of the command line.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ fn open_in(run: &Place, reader: &Reader, which: Option<&Which>) -> Result<Checkp
     let which = which.unwrap_or(&Which::Latest);
     let found = match which {
         Which::Latest => reader.latest()?,
-        Which::Step(step) => return reader.open(*step),
+        Which::Step(step) => return reader.checkpoint(*step),
         Which::Id(name) => return reader.checkpoint_by_id(*name),
         Which::Best(metric, mode) => reader.best(metric, *mode)?,
     };
@@ -245,7 +245,10 @@ mod tests {
     fn selectors_are_told_apart() {
         assert_eq!(Which::parse("latest").unwrap(), Which::Latest);
         assert_eq!(Which::parse("1200").unwrap(), Which::Step(1200));
-        assert_eq!(Which::parse("0003-0000001200").unwrap(), Which::Id(CheckpointId { attempt: 3, step: 1200 }));
+        assert_eq!(
+            Which::parse("0003-0000001200").unwrap(),
+            Which::Id(CheckpointId { attempt: 3, step: 1200 })
+        );
         assert_eq!(Which::parse("best:val:loss:min").unwrap(), Which::Best("val:loss".to_owned(), Mode::Min));
         for wrong in ["", "newest", "best", "best:loss", "best:loss:least", "-1", "3-1200"] {
             assert_eq!(Which::parse(wrong).unwrap_err().kind(), ErrorKind::Invalid, "{wrong:?}");

@@ -86,8 +86,7 @@ fn nothing_to_carry_over_is_no_success_and_leaves_no_file() {
     }
     // Records alone are something, where they have a place.
     let records = folder.path("records.tkeep");
-    let mut snapshot = Snapshot::new();
-    snapshot.record("lr", &0.1).unwrap();
+    let snapshot = Snapshot::new().record("lr", &0.1).unwrap();
     snapshot.save(&records).unwrap();
     assert_eq!(told(&["export", &records, "-o", &folder.path("records.safetensors")]).0, 0);
     assert_eq!(names_in(&folder), ["empty.safetensors", "records.safetensors", "records.tkeep"]);

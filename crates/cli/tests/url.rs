@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tensorkeep::engine::Local;
-use tensorkeep::{Checkpoint, Codec, Progress, Reader, StoreOptions, Snapshot, Store, WriteOptions};
+use tensorkeep::{Checkpoint, Codec, Progress, Reader, Snapshot, Store, StoreOptions, WriteOptions};
 use tensorkeep_object_store::ObjectStoreEngine;
 
 const RUN: &str = "s3://bucket/runs/lenet";
@@ -34,9 +34,9 @@ impl Place {
             let weights: Vec<f32> = (0..values).map(|i| (i as u64 * step % 1013) as f32).collect();
             let mut snapshot = Snapshot::new();
             for number in 0..tensors {
-                snapshot.tensor(format!("layer.{number}.weight"), &weights).unwrap();
+                snapshot = snapshot.tensor(format!("layer.{number}.weight"), &weights).unwrap();
             }
-            snapshot.metric("loss", 1.0 / step as f64).unwrap().progress(Progress::new(step));
+            snapshot = snapshot.metric("loss", 1.0 / step as f64).unwrap().progress(Progress::new(step));
             store.save(&snapshot).unwrap();
         }
         run
@@ -242,8 +242,7 @@ fn gc_without_rules_takes_the_policy_of_the_tier_that_it_is_pointed_at() {
     let store =
         Store::open_tiered(Local::create(place.folder.join("run")).unwrap(), remote, settings).unwrap();
     for step in 1..=4 {
-        let mut snapshot = Snapshot::new();
-        snapshot.progress(Progress::new(step));
+        let snapshot = Snapshot::new().progress(Progress::new(step));
         store.save(&snapshot).unwrap();
         store.wait_for(tensorkeep::Tier::Remote).unwrap();
     }
@@ -326,9 +325,9 @@ fn getting_one_tensor_reads_its_ranges_only() {
         .collect();
     let mut snapshot = Snapshot::new();
     for (number, tensor) in tensors.iter().enumerate() {
-        snapshot.tensor(format!("layer.{number:02}.weight"), tensor).unwrap();
+        snapshot = snapshot.tensor(format!("layer.{number:02}.weight"), tensor).unwrap();
     }
-    snapshot.progress(Progress::new(1));
+    snapshot = snapshot.progress(Progress::new(1));
     store.save(&snapshot).unwrap();
     place.ok(&["cp", &run.display().to_string(), RUN]);
     place.server.faults().take_calls();

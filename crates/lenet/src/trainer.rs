@@ -224,9 +224,9 @@ impl Trainer {
     /// None that training itself can cause; `Invalid` as [`Snapshot::tensor`].
     pub fn snapshot(&self) -> Result<Snapshot<'_>> {
         use tensorkeep::Stateful;
-        let mut snapshot = Snapshot::new();
-        snapshot.model(&self.net)?.state_dict(OPTIMIZER_GROUP, self.optimizer.state_dict()?)?;
-        snapshot
+        let mut snapshot =
+            Snapshot::new().model(&self.net)?.state_dict(OPTIMIZER_GROUP, self.optimizer.state_dict()?)?;
+        snapshot = snapshot
             .record("optimizer", &self.optimizer.hyper())?
             .record("scheduler", &self.scheduler)?
             .record("rng", &self.rng)?
@@ -238,7 +238,7 @@ impl Trainer {
         for (name, value) in [("loss", loss), ("accuracy", self.accuracy)] {
             // A loss that is not finite cannot be ranked; the history keeps it.
             if let Some(value) = value.filter(|value| value.is_finite()) {
-                snapshot.metric(name, value)?;
+                snapshot = snapshot.metric(name, value)?;
             }
         }
         Ok(snapshot)

@@ -16,8 +16,7 @@ fn net(config: Config) -> LeNet {
 fn a_net_is_rebuilt_without_naming_its_sizes() {
     for config in [Config::default(), SMALL] {
         let net = net(config);
-        let mut snapshot = Snapshot::new();
-        snapshot.model(&net).unwrap();
+        let snapshot = Snapshot::new().model(&net).unwrap();
         let rebuilt = saved(&snapshot, false).build::<LeNet>().unwrap();
         assert_eq!(rebuilt.sizes(), config);
         assert_eq!(rebuilt, net);
@@ -28,8 +27,7 @@ fn a_net_is_rebuilt_without_naming_its_sizes() {
 fn weights_in_a_mapped_checkpoint_give_the_same_bits_as_owned_ones_without_a_copy() {
     let images = data::drawn(1, 0..70).unwrap();
     let net = net(SMALL);
-    let mut snapshot = Snapshot::new();
-    snapshot.model(&net).unwrap();
+    let snapshot = Snapshot::new().model(&net).unwrap();
     for mapped in [true, false] {
         let checkpoint = saved(&snapshot, mapped);
         let weights = MappedWeights::of(&checkpoint, "model").unwrap();
@@ -47,8 +45,7 @@ fn bits(logits: &ndarray::Array2<f32>) -> Vec<u32> {
 #[test]
 fn weights_without_a_group_or_an_architecture_are_enough_to_compute() {
     let net = net(SMALL);
-    let mut snapshot = Snapshot::new();
-    snapshot.state_dict("", net.state_dict().unwrap()).unwrap();
+    let snapshot = Snapshot::new().state_dict("", net.state_dict().unwrap()).unwrap();
     let checkpoint = saved(&snapshot, true);
     assert_eq!(MappedWeights::of(&checkpoint, "").unwrap().net().unwrap(), net);
     assert_eq!(MappedWeights::of(&checkpoint, "model").unwrap_err().kind(), ErrorKind::NotFound);
@@ -61,7 +58,7 @@ fn shapes_that_do_not_fit_together_are_refused_with_the_name() {
     let mut snapshot = Snapshot::new();
     for (name, values) in good.parameters() {
         let values = if name == wide.0 { wide.1.clone() } else { values };
-        snapshot.tensor(name, values).unwrap();
+        snapshot = snapshot.tensor(name, values).unwrap();
     }
     let checkpoint = saved(&snapshot, true);
     let error = MappedWeights::of(&checkpoint, "").unwrap_err();

@@ -145,14 +145,14 @@ fn parts_that_contradict_each_other_are_damage_and_not_a_panic_later() {
     let with = |order: &[u32], position: usize, step: u64| {
         use tensorkeep::Stateful;
         let optimizer = lenet::Optimizer::new(OptimizerKind::ADAM, 0.005, trainer.net().parameters());
-        let mut snapshot = Snapshot::new();
-        snapshot.model(trainer.net()).unwrap();
-        snapshot.state_dict("optimizer", optimizer.state_dict().unwrap()).unwrap();
-        snapshot.record("optimizer", &optimizer.hyper()).unwrap();
-        snapshot.record("scheduler", &lenet::Scheduler::new(Schedule::Constant)).unwrap();
-        snapshot.record("rng", &lenet::Rng::new(1)).unwrap();
-        snapshot.record("data_order", &position).unwrap().tensor("data_order", order).unwrap();
-        snapshot.tensor("loss_history", trainer.loss_history()).unwrap().progress(Progress::new(step));
+        let mut snapshot = Snapshot::new().model(trainer.net()).unwrap();
+        snapshot = snapshot.state_dict("optimizer", optimizer.state_dict().unwrap()).unwrap();
+        snapshot = snapshot.record("optimizer", &optimizer.hyper()).unwrap();
+        snapshot = snapshot.record("scheduler", &lenet::Scheduler::new(Schedule::Constant)).unwrap();
+        snapshot = snapshot.record("rng", &lenet::Rng::new(1)).unwrap();
+        snapshot = snapshot.record("data_order", &position).unwrap().tensor("data_order", order).unwrap();
+        snapshot =
+            snapshot.tensor("loss_history", trainer.loss_history()).unwrap().progress(Progress::new(step));
         Trainer::restore(&saved(&snapshot, false), settings(OptimizerKind::ADAM)).map(drop)
     };
     with(&[2, 0, 1], 2, 1).unwrap();

@@ -19,7 +19,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
-use tensorkeep::{Checkpoint, Codec, Progress, StoreOptions, Snapshot, Store, WriteOptions};
+use tensorkeep::{Checkpoint, Codec, Progress, Snapshot, Store, StoreOptions, WriteOptions};
 use tensorkeep_object_store::{ObjectStoreEngine, object_store};
 
 const ROUNDS: u64 = 7;
@@ -174,9 +174,9 @@ fn noise(count: usize, seed: u64) -> Vec<f32> {
 fn snapshot(tensors: &[Vec<f32>], step: u64) -> Snapshot<'_> {
     let mut snapshot = Snapshot::new();
     for (number, tensor) in tensors.iter().enumerate() {
-        snapshot.tensor(format!("layer.{number:02}.weight"), &tensor[..]).expect("a tensor");
+        snapshot = snapshot.tensor(format!("layer.{number:02}.weight"), &tensor[..]).expect("a tensor");
     }
-    snapshot.progress(Progress::new(step));
+    snapshot = snapshot.progress(Progress::new(step));
     snapshot
 }
 

@@ -7,7 +7,7 @@ use fake_s3::{Fault, Server};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{CallDeadline, Memory};
 use tensorkeep::{
-    Codec, Error, Keep, Progress, Reader, Result, Saved, StoreOptions, Snapshot, Store, WriteOptions,
+    Codec, Error, Keep, Progress, Reader, Result, Saved, Snapshot, Store, StoreOptions, WriteOptions,
 };
 
 const URL: &str = "s3://bucket/runs/lenet";
@@ -26,8 +26,7 @@ fn open(server: &Server, deadline: Duration) -> Result<Store> {
 
 fn save(store: &Store, step: u64, len: usize) -> Result<Saved> {
     let weights = bytes(len, step);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weights", &weights[..])?.progress(Progress::new(step));
+    let snapshot = Snapshot::new().tensor("weights", &weights[..])?.progress(Progress::new(step));
     store.save(&snapshot)
 }
 

@@ -8,7 +8,7 @@ use fake_s3::{Fault, Server};
 use std::sync::Arc;
 use std::time::Duration;
 use tensorkeep::engine::{CommitError, Engine};
-use tensorkeep::{ErrorKind, Keep, Progress, StoreOptions, Snapshot, Store};
+use tensorkeep::{ErrorKind, Keep, Progress, Snapshot, Store, StoreOptions};
 
 const FOREVER: usize = usize::MAX;
 /// Uploaded in parts.
@@ -240,8 +240,7 @@ fn a_save_that_rotates_lists_twice() {
     let store = Store::open(engine(&server), StoreOptions::new().keep(Keep::last(2))).unwrap();
     let save = |step: u64| {
         let weights = bytes(LARGE, step);
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("weights", &weights[..]).unwrap().progress(Progress::new(step));
+        let snapshot = Snapshot::new().tensor("weights", &weights[..]).unwrap().progress(Progress::new(step));
         assert_eq!(store.save(&snapshot).unwrap().deleted.len(), usize::from(step > 2));
     };
     (1..=4).for_each(save);

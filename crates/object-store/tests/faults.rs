@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use tensorkeep::engine::{CommitError, Engine, fresh_nonce};
-use tensorkeep::{Checkpoint, ErrorKind, Keep, Progress, Result, Saved, StoreOptions, Snapshot, Store};
+use tensorkeep::{Checkpoint, ErrorKind, Keep, Progress, Result, Saved, Snapshot, Store, StoreOptions};
 
 /// Plain, and uploaded in parts.
 const SMALL: usize = 1_000;
@@ -18,8 +18,7 @@ const LARGE: usize = 10_000_000;
 
 fn save(store: &Store, step: u64, len: usize) -> Result<Saved> {
     let weights = bytes(len, step);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weights", &weights[..])?.progress(Progress::new(step));
+    let snapshot = Snapshot::new().tensor("weights", &weights[..])?.progress(Progress::new(step));
     store.save(&snapshot)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tensorkeep::engine::Engine;
 use tensorkeep::testing::{conformance, store_suite};
-use tensorkeep::{ErrorKind, StoreOptions, Store};
+use tensorkeep::{ErrorKind, Store, StoreOptions};
 use tensorkeep_object_store::ObjectStoreEngine;
 
 const URL: &str = "TENSORKEEP_JUDGE_URL";

@@ -8,7 +8,7 @@ use fake_s3::{Fault, Server};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{CommitError, Engine};
-use tensorkeep::{Checkpoint, ErrorKind, OpenOptions, Progress, StoreOptions, Snapshot, Store};
+use tensorkeep::{ErrorKind, OpenOptions, Progress, Snapshot, Store, StoreOptions};
 
 const URL: &str = "s3://bucket/runs/lenet";
 const FOREVER: usize = usize::MAX;
@@ -157,8 +157,7 @@ fn a_checkpoint_opens_with_its_state_in_one_request() {
         let server = server();
         let engine = engine(&server, 3);
         let values = noise(len);
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("values", &values[..]).unwrap().progress(Progress::new(1));
+        let snapshot = Snapshot::new().tensor("values", &values[..]).unwrap().progress(Progress::new(1));
         let store = Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap();
         store.save(&snapshot).unwrap();
         server.faults().take_calls();
@@ -300,8 +299,7 @@ fn a_thousand_checkpoints_far_away_are_opened_in_seconds() {
     let server = server();
     let engine = shared(&server, PATIENT);
     let store = Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap();
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weights", &[1.0_f32; 100][..]).unwrap().progress(Progress::new(1));
+    let snapshot = Snapshot::new().tensor("weights", &[1.0_f32; 100][..]).unwrap().progress(Progress::new(1));
     store.save(&snapshot).unwrap();
     drop(store);
     let first = get(&engine, "0001-0000000001.tkeep").unwrap();
@@ -341,8 +339,7 @@ fn a_resume_far_away_takes_little_longer_than_reading() {
     let settings = || StoreOptions::new().write(raw.clone());
     let store = Store::open(Arc::clone(&engine), settings()).unwrap();
     let weights = noise(100_000_000);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weights", &weights[..]).unwrap().progress(Progress::new(1));
+    let snapshot = Snapshot::new().tensor("weights", &weights[..]).unwrap().progress(Progress::new(1));
     store.save(&snapshot).unwrap();
     drop(store);
     server.faults().delay(ROUND_TRIP);

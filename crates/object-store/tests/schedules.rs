@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Engine, Memory};
 use tensorkeep::{
-    Checkpoint, Error, ErrorKind, Keep, Progress, Reader, Resumed, StoreOptions, Snapshot, Store, Tier,
+    Checkpoint, Error, ErrorKind, Keep, Progress, Reader, Resumed, Snapshot, Store, StoreOptions, Tier,
 };
 
 /// What a call of the store may take: long enough for several tries of a request that hangs.
@@ -309,8 +309,7 @@ impl Schedule {
 
 fn save(store: &Store, step: u64, large: bool) -> Result<(), Error> {
     let weights = weights(step, large);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weights", &weights[..])?.progress(Progress::new(step));
+    let snapshot = Snapshot::new().tensor("weights", &weights[..])?.progress(Progress::new(step));
     store.save(&snapshot).map(drop)
 }
 

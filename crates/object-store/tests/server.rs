@@ -10,7 +10,7 @@ use std::time::Duration;
 use tensorkeep::engine::Engine;
 use tensorkeep::testing::{conformance, store_suite};
 use tensorkeep::{
-    Checkpoint, Codec, ErrorKind, Keep, OpenOptions, Progress, StoreOptions, Snapshot, Store, WriteOptions,
+    Codec, ErrorKind, Keep, OpenOptions, Progress, Snapshot, Store, StoreOptions, WriteOptions,
 };
 use tensorkeep_object_store::ObjectStoreEngine;
 use tensorkeep_object_store::object_store::{self, ObjectStoreExt};
@@ -85,8 +85,7 @@ fn a_checkpoint_that_another_program_put_there_opens_as_it_is() {
     let server = server();
     let engine = engine(&server, 3);
     let values = bytes(LARGE, 10);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("values", &values[..]).unwrap().progress(Progress::new(1));
+    let snapshot = Snapshot::new().tensor("values", &values[..]).unwrap().progress(Progress::new(1));
     let file = snapshot.to_bytes(&WriteOptions::new()).unwrap();
     let path = object_store::path::Path::from(format!("{RUN}/0001-0000000001.tkeep"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -148,9 +147,9 @@ fn a_hundred_thousand_tensors_cost_one_request_to_open_one_for_one_of_them_and_a
     let engine = engine(&server, 3);
     let (values, mut snapshot) = (bytes(100_000 * 64, 9), Snapshot::new());
     for (number, values) in values.chunks(64).enumerate() {
-        snapshot.tensor(format!("layer.{number}.weight"), values).unwrap();
+        snapshot = snapshot.tensor(format!("layer.{number}.weight"), values).unwrap();
     }
-    snapshot.progress(Progress::new(1));
+    snapshot = snapshot.progress(Progress::new(1));
     let store = Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap();
     store.save(&snapshot).unwrap();
     server.faults().take_calls();
@@ -174,8 +173,7 @@ fn a_small_checkpoint_is_opened_and_loaded_in_one_request() {
     let server = server();
     let engine = engine(&server, 3);
     let values = vec![0.5_f32; 60_000];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weight", &values[..]).unwrap().progress(Progress::new(1));
+    let snapshot = Snapshot::new().tensor("weight", &values[..]).unwrap().progress(Progress::new(1));
     let store = Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap();
     store.save(&snapshot).unwrap();
     server.faults().take_calls();
@@ -206,7 +204,8 @@ fn bad_input_names_the_object_and_what_to_do() {
         let own = own.iter().map(|(key, value)| (*key, value.as_str()));
         let keys = [("access_key_id", "key"), ("secret_access_key", "secret")];
         let options: Vec<_> = own.chain(keys).chain(options.iter().copied()).collect();
-        ObjectStoreEngine::from_url_with(url, options).and_then(|engine| Store::open(engine, StoreOptions::new()))
+        ObjectStoreEngine::from_url_with(url, options)
+            .and_then(|engine| Store::open(engine, StoreOptions::new()))
     };
     drop(at("s3://bucket/run", &[]).unwrap());
     let missing = at("s3://nowhere/run", &[]).unwrap_err().to_string();
@@ -233,8 +232,7 @@ fn resume_falls_back_past_damage_and_marks_it() {
     let store = open();
     for (step, len) in [(1, 1000), (2, LARGE), (3, 1000)] {
         let values = bytes(len, step);
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("values", &values[..]).unwrap().progress(Progress::new(step));
+        let snapshot = Snapshot::new().tensor("values", &values[..]).unwrap().progress(Progress::new(step));
         store.save(&snapshot).unwrap();
     }
     for path in server.objects().paths() {
@@ -260,8 +258,7 @@ fn a_writer_sweeps_what_a_killed_one_left_a_day_ago() {
     let store = Store::open(by_url(&server, &url, PATIENT), settings).unwrap();
     let save = |step: u64, len: usize| {
         let weights = bytes(len, step);
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("weights", &weights[..]).unwrap().progress(Progress::new(step));
+        let snapshot = Snapshot::new().tensor("weights", &weights[..]).unwrap().progress(Progress::new(step));
         store.save(&snapshot).unwrap();
     };
     save(1, LARGE);
@@ -297,8 +294,7 @@ fn a_replica_that_has_the_commit_object_first_is_waited_for() {
     let store = Store::open(engine(&server, 3), StoreOptions::new()).unwrap();
     for step in 1..=2 {
         let weights = bytes(LARGE, step);
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("weights", &weights[..]).unwrap().progress(Progress::new(step));
+        let snapshot = Snapshot::new().tensor("weights", &weights[..]).unwrap().progress(Progress::new(step));
         store.save(&snapshot).unwrap();
     }
     drop(store);

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Engine, Local, Memory};
-use tensorkeep::{Checkpoint, ErrorKind, Keep, Progress, Result, Saved, StoreOptions, Snapshot, Store, Tier};
+use tensorkeep::{Checkpoint, ErrorKind, Keep, Progress, Result, Saved, Snapshot, Store, StoreOptions, Tier};
 use tensorkeep_object_store::ObjectStoreEngine;
 
 /// Uploaded in parts.
@@ -19,8 +19,7 @@ const LARGE: usize = 9_000_000;
 
 fn save(store: &Store, step: u64, len: usize) -> Result<Saved> {
     let weights = bytes(len, step);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weights", &weights[..])?.progress(Progress::new(step));
+    let snapshot = Snapshot::new().tensor("weights", &weights[..])?.progress(Progress::new(step));
     store.save(&snapshot)
 }
 

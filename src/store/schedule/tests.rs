@@ -33,7 +33,11 @@ fn steps_are_due_when_a_multiple_was_passed_also_by_a_loop_that_skips() {
     save(&mut schedule, at(103, 0), &[], now);
     assert_eq!(schedule.due(at(199, 0), now), None);
     assert_eq!(schedule.due(at(200, 0), now), Some(SaveReason::Steps(100)));
-    assert_eq!(schedule.due(at(201, 0), now), Some(SaveReason::Steps(100)), "a save that failed is due again");
+    assert_eq!(
+        schedule.due(at(201, 0), now),
+        Some(SaveReason::Steps(100)),
+        "a save that failed is due again"
+    );
 }
 
 #[test]

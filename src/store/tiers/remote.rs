@@ -63,14 +63,14 @@ impl Remote {
     /// Reaches for the remote tier. That it cannot be reached is an error only when `local` is empty.
     pub(in crate::store) fn contact(
         engine: Arc<dyn Engine>,
-        settings: &StoreOptions,
+        options: &StoreOptions,
         writer: &Writer,
         local: &[Candidate],
     ) -> Result<Self> {
-        let reader = Reader::on(engine, settings.open, None);
-        let keep = settings.keep_remote.clone().unwrap_or_else(|| settings.keep.clone());
+        let reader = Reader::on(engine, options.open, None);
+        let keep = options.keep_remote.clone().unwrap_or_else(|| options.keep.clone());
         let has_local = local.iter().any(|info| info.state.is_some());
-        let limit = has_local.then_some(settings.remote_timeout);
+        let limit = has_local.then_some(options.remote_timeout);
         let (queue, upward, deleting) = Default::default();
         let (until, contact) = (Mutex::new(None), Mutex::new(Contact::NotYet));
         let remote = Self { reader, queue, upward, deleting, keep, limit, until, contact };

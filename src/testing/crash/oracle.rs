@@ -7,7 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::engine::vfs::scripted::Script;
 use crate::engine::{CommitError, Engine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{CheckpointInfo, CheckpointId, Reader};
+use crate::store::{CheckpointId, CheckpointInfo, Reader};
 use std::collections::BTreeSet;
 
 /// A promise that was broken.
@@ -121,7 +121,12 @@ impl Case<'_> {
         })
     }
 
-    fn check_recovery(&self, disk: &Disk, whole: &BTreeSet<CheckpointId>, lived: &Result<Lived>) -> Check<()> {
+    fn check_recovery(
+        &self,
+        disk: &Disk,
+        whole: &BTreeSet<CheckpointId>,
+        lived: &Result<Lived>,
+    ) -> Check<()> {
         let lived = lived.as_ref().map_err(|error| (Broken::CannotResume, error.to_string()))?;
         let newest = whole.last().copied();
         ensure(lived.resumed == newest && lived.skipped == 0, Broken::ResumedAnother, || {

@@ -8,7 +8,7 @@ use crate::engine::vfs::simulated::{Node, Op, SimulatedVfs};
 use crate::engine::vfs::wrong::WrongVfs;
 use crate::error::{Error, Result};
 use crate::snapshot::{Progress, Snapshot};
-use crate::store::{Keep, CheckpointId, StoreOptions, Store};
+use crate::store::{CheckpointId, Keep, Store, StoreOptions};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -262,8 +262,8 @@ impl Disk {
     pub(super) fn open(&self, keep: usize) -> Result<Store> {
         // Settings ask the system how many cores there are: once is enough for a million disks.
         static SETTINGS: OnceLock<StoreOptions> = OnceLock::new();
-        let settings = SETTINGS.get_or_init(StoreOptions::new).clone();
-        Store::open(self.local()?, settings.keep(Keep::last(keep)))
+        let options = SETTINGS.get_or_init(StoreOptions::new).clone();
+        Store::open(self.local()?, options.keep(Keep::last(keep)))
     }
 
     pub(super) fn recorded(self, base: Nodes, log: Log, before: Promise) -> Recorded {
@@ -291,9 +291,8 @@ pub(super) fn weights(name: CheckpointId) -> [f32; 8] {
 }
 
 fn snapshot(name: CheckpointId, weights: &[f32; 8]) -> Result<Snapshot<'_>> {
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("w", &weights[..])?;
-    snapshot.progress(Progress::new(name.step));
+    let mut snapshot = Snapshot::new().tensor("w", &weights[..])?;
+    snapshot = snapshot.progress(Progress::new(name.step));
     Ok(snapshot)
 }
 

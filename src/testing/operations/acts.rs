@@ -7,7 +7,7 @@ use super::saves::bad_metric;
 use super::site::Seen;
 use super::world::{Effect, Handle, Judged, World, bury, must, sane, tag_in, words};
 use crate::error::ErrorKind;
-use crate::store::{Every, Mode, CheckpointId, Resumed, StoreOptions, Store, Tier};
+use crate::store::{CheckpointId, Every, Mode, Resumed, Store, StoreOptions, Tier};
 use std::sync::Arc;
 
 impl World {
@@ -74,15 +74,15 @@ impl World {
         if operation.kind == Kind::Open && operation.b >= 240 {
             life.end_after(u64::from(operation.a % 16));
         }
-        let settings = StoreOptions::new()
+        let options = StoreOptions::new()
             .keep(self.policies[0].keep())
             .keep_remote(self.policies[1].keep())
             .save(Every::on_best(LOSS, Mode::Min));
         let remote = (processes.len() > 1).then(|| processes.pop()).flatten();
         let Some(local) = processes.pop() else { return Err("a place has no tier".to_owned()) };
         let opened = match remote {
-            Some(remote) => Store::open_tiered(local, remote, settings),
-            None => Store::open(local, settings),
+            Some(remote) => Store::open_tiered(local, remote, options),
+            None => Store::open(local, options),
         };
         let store = match opened {
             Ok(store) => store,

@@ -1,7 +1,7 @@
 //! What must be there: checkpoints as the test made and damaged them, and retention written once more, independently of the
 //! store's.
 
-use crate::store::{Keep, Mode, CheckpointId};
+use crate::store::{CheckpointId, Keep, Mode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -72,7 +72,8 @@ impl Policy {
 
     /// What this policy protects, all being readable.
     pub fn protects(self, shelf: &Shelf, now: u64) -> BTreeSet<CheckpointId> {
-        let newest = |count: usize| shelf.keys().rev().take(count).copied().collect::<BTreeSet<CheckpointId>>();
+        let newest =
+            |count: usize| shelf.keys().rev().take(count).copied().collect::<BTreeSet<CheckpointId>>();
         let mut kept = newest(1);
         match self {
             Self::All => kept.extend(shelf.keys()),

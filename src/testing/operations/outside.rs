@@ -8,7 +8,7 @@ use super::world::{Effect, Image, Judged, World, must, sane, tag_of, words};
 use crate::engine::Memory;
 use crate::error::{ErrorKind, Result};
 use crate::snapshot::{Progress, Snapshot};
-use crate::store::{CopyOutcome, CheckpointId, Reader, StoreOptions, Store};
+use crate::store::{CheckpointId, CopyOutcome, Reader, Store, StoreOptions};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
@@ -241,8 +241,7 @@ impl World {
         for step in 1..=u64::from(choice % 4) {
             let tag = self.fresh_tag();
             let values = [tag; 4];
-            let mut snapshot = Snapshot::new();
-            snapshot.tensor("w", &values[..])?.progress(Progress::new(step));
+            let snapshot = Snapshot::new().tensor("w", &values[..])?.progress(Progress::new(step));
             store.save(&snapshot)?;
             let (loss, resumed_from) = (None, None);
             let saved = Known { tag, whole: true, loss, epoch: 0, saved_at: self.now(), resumed_from };

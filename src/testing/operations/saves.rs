@@ -81,10 +81,9 @@ impl World {
 }
 
 fn snapshot(values: &[u32; 4], step: u64, epoch: u64, loss: Option<f64>) -> Result<Snapshot<'_>> {
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("w", &values[..])?.progress(Progress::new(step).epoch(epoch));
+    let mut snapshot = Snapshot::new().tensor("w", &values[..])?.progress(Progress::new(step).epoch(epoch));
     if let Some(loss) = loss {
-        snapshot.metric(LOSS, loss)?;
+        snapshot = snapshot.metric(LOSS, loss)?;
     }
     Ok(snapshot)
 }

@@ -143,7 +143,9 @@ impl Seen {
             site.raw.list("damaged")?.into_iter().map(|entry| entry.key).collect();
         seen.set_aside = damaged.len();
         for entry in site.raw.list("")? {
-            let Some(Ok(name)) = entry.key.strip_suffix(".tkeep").map(str::parse::<CheckpointId>) else { continue };
+            let Some(Ok(name)) = entry.key.strip_suffix(".tkeep").map(str::parse::<CheckpointId>) else {
+                continue;
+            };
             if !damaged.contains(&format!("damaged/{name}.mark")) {
                 seen.names.insert(name);
             }

@@ -14,7 +14,7 @@ use crate::checkpoint::OpenOptions;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{Progress, Snapshot};
-use crate::store::{Keep, CheckpointId, Reader, StoreOptions, Store};
+use crate::store::{CheckpointId, Keep, Reader, Store, StoreOptions};
 use std::fmt;
 use std::sync::Arc;
 
@@ -177,8 +177,7 @@ fn save(store: &Store, done: u64, saves: u64, say: &dyn Fn(Event)) -> Result<()>
 /// The name, unless it had bad luck.
 fn save_step(store: &Store, step: u64, say: &dyn Fn(Event)) -> Result<Option<CheckpointId>> {
     say(Event::Saving);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weights", &WEIGHTS[..])?.progress(Progress::new(step));
+    let snapshot = Snapshot::new().tensor("weights", &WEIGHTS[..])?.progress(Progress::new(step));
     match store.save(&snapshot) {
         Ok(saved) => {
             say(Event::Saved(saved.name));

@@ -9,7 +9,7 @@ use super::replay::{Call, Known};
 use super::world::{At, World, checkpoint, checkpoint_key};
 use super::{Locks, Search};
 use crate::engine::{Engine, Memory, fresh_nonce};
-use crate::store::{CheckpointId, StoreOptions, Store};
+use crate::store::{CheckpointId, Store, StoreOptions};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

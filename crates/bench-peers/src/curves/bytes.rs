@@ -32,7 +32,7 @@ fn point(tensors: &[Vec<f32>], path: &Path) -> Outcome<Vec<Row>> {
     let at = Point { curve: "bytes", x: bytes as f64, bytes, times: times(bytes, 2_000_000_000) };
     let mut snapshot = Snapshot::new();
     for (i, tensor) in tensors.iter().enumerate() {
-        snapshot.tensor(name(i), tensor)?;
+        snapshot = snapshot.tensor(name(i), tensor)?;
     }
     let save = at.measure("save_durable", || Ok(snapshot.save(path)?))?;
     let mut existing: Vec<Vec<u8>> = tensors.iter().map(|tensor| vec![1; 4 * tensor.len()]).collect();

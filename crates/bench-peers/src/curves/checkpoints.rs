@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 use tensorkeep::engine::Local;
-use tensorkeep::{Keep, Progress, Reader, StoreOptions, Snapshot, Store};
+use tensorkeep::{Keep, Progress, Reader, Snapshot, Store, StoreOptions};
 
 const COUNTS: [u64; 3] = [100, 1_000, 10_000];
 
@@ -28,9 +28,9 @@ fn point(run: &Path, count: u64) -> Outcome<Vec<Row>> {
     // Small ones: what is measured is the run, not the bytes.
     let bias = lenet().into_iter().find(|weights| weights.shape == [120]).ok_or("no such tensor")?;
     let snapshot = |step| {
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("bias", &bias.elements)?.metric("val_loss", 1.0 / step as f64)?;
-        snapshot.progress(Progress::new(step));
+        let mut snapshot =
+            Snapshot::new().tensor("bias", &bias.elements)?.metric("val_loss", 1.0 / step as f64)?;
+        snapshot = snapshot.progress(Progress::new(step));
         Outcome::Ok(snapshot)
     };
     let keep = Keep::last(count as usize);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tensorkeep::engine::{Caps, CommitError, Decorator, Engine as _, Local, Nonce, Upload};
 use tensorkeep::{
-    LazyTensor, Dtype, Error, ErrorKind, Progress, Result, StoreOptions, SharedBytes, Snapshot, Store, Tensor,
+    Dtype, Error, ErrorKind, LazyTensor, Progress, Result, SharedBytes, Snapshot, Store, StoreOptions, Tensor,
 };
 
 /// Bytes of one tensor: small enough to stay in the processor's cache while it is checked and skipped.
@@ -23,13 +23,13 @@ pub fn points(dir: &Path, quick: bool) -> Outcome<Vec<Row>> {
 
 fn point(run: &Path, bytes: u64) -> Outcome<Row> {
     let zeros: SharedBytes = Arc::new(vec![0_u8; TENSOR]);
-    let mut snapshot = Snapshot::new();
-    snapshot.progress(Progress::new(1));
+    let mut snapshot = Snapshot::new().progress(Progress::new(1));
     for i in 0..bytes / TENSOR as u64 {
         let zeros = Arc::clone(&zeros);
         // Deferred: the same memory under many names would be stored once.
         let produce = move || Tensor::shared(Dtype::U8, &[TENSOR], Arc::clone(&zeros));
-        snapshot.tensor(format!("zeros.{i:05}"), LazyTensor::new(Dtype::U8, &[TENSOR], produce))?;
+        snapshot =
+            snapshot.tensor(format!("zeros.{i:05}"), LazyTensor::new(Dtype::U8, &[TENSOR], produce))?;
     }
     let store = Store::open(Sparse(Local::create(run)?), StoreOptions::new())?;
     let name = store.save(&snapshot)?.name;

@@ -20,7 +20,7 @@ pub fn points(dir: &Path, quick: bool) -> Outcome<Vec<Row>> {
         let at = Point { curve: "tensors", x: count as f64, bytes, times: times(bytes, 500_000_000) };
         let mut snapshot = Snapshot::new();
         for weights in &model {
-            snapshot.tensor(&weights.name, (&weights.shape[..], weights.elements.as_slice()))?;
+            snapshot = snapshot.tensor(&weights.name, (&weights.shape[..], weights.elements.as_slice()))?;
         }
         rows.push(at.measure("save_durable", || Ok(snapshot.save(&path)?))?);
         // An opening looks at the index alone.

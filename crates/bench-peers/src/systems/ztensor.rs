@@ -6,7 +6,7 @@ use crate::system::{System, Work, cannot, cold, one_after_opening, save_and_publ
 use crate::workloads::{State, mix, sum};
 use std::hint::black_box;
 use std::path::Path;
-use ztensor::{DType, TensorSource, Tensor, Writer};
+use ztensor::{DType, Tensor, TensorSource, Writer};
 
 #[derive(Clone, Copy)]
 struct Ztensor {

@@ -8,7 +8,9 @@ use crate::records::{self, Change};
 use crate::stats::{self, Stats};
 use crate::verbs::ls::{self, Kept};
 use std::collections::BTreeMap;
-use tensorkeep::{AttemptInfo, Checkpoint, Error, ErrorKind, CheckpointInfo, Keep, CheckpointId, Reader, Result, Value};
+use tensorkeep::{
+    AttemptInfo, Checkpoint, CheckpointId, CheckpointInfo, Error, ErrorKind, Keep, Reader, Result, Value,
+};
 
 /// A file with damage, and where.
 pub struct Damaged {
@@ -66,7 +68,11 @@ impl Run {
 /// Tensors with their numbers.
 pub type Tensors = Vec<(Meta, Option<Stats>)>;
 
-fn newest(reader: &Reader, infos: &[CheckpointInfo], damaged: &mut Vec<Damaged>) -> Result<Option<(CheckpointId, Tensors)>> {
+fn newest(
+    reader: &Reader,
+    infos: &[CheckpointInfo],
+    damaged: &mut Vec<Damaged>,
+) -> Result<Option<(CheckpointId, Tensors)>> {
     for info in infos.iter().rev() {
         let opened = reader.checkpoint_by_id(info.name);
         if info.is_marked {

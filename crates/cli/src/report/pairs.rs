@@ -9,7 +9,7 @@ use crate::output;
 use crate::records::{self, Change};
 use crate::verbs::ls::Kept;
 use std::collections::BTreeMap;
-use tensorkeep::{CheckpointInfo, CheckpointId, Reader, Result};
+use tensorkeep::{CheckpointId, CheckpointInfo, Reader, Result};
 
 /// Checkpoints to pick from: 15 pairs.
 const MOST: usize = 6;
@@ -27,7 +27,12 @@ pub struct Pair {
 }
 
 /// Every two of the checkpoints that are worth it; first the two that were asked for, else the oldest and the newest.
-pub fn compare(reader: &Reader, intact: &[&CheckpointInfo], kept: &Kept, options: &Options) -> Result<Vec<Pair>> {
+pub fn compare(
+    reader: &Reader,
+    intact: &[&CheckpointInfo],
+    kept: &Kept,
+    options: &Options,
+) -> Result<Vec<Pair>> {
     let asked = match options.diff {
         Some((left, right)) => Some((reader.find(left)?, reader.find(right)?)),
         None => None,
@@ -50,7 +55,11 @@ pub fn compare(reader: &Reader, intact: &[&CheckpointInfo], kept: &Kept, options
 }
 
 /// Those that were asked for, the oldest and the newest, those that are kept for a reason of their own, and newer ones first.
-fn choose(intact: &[&CheckpointInfo], kept: &Kept, asked: Option<(CheckpointId, CheckpointId)>) -> Vec<CheckpointId> {
+fn choose(
+    intact: &[&CheckpointInfo],
+    kept: &Kept,
+    asked: Option<(CheckpointId, CheckpointId)>,
+) -> Vec<CheckpointId> {
     let readable = || intact.iter().map(|info| info.name);
     let special = |name: &CheckpointId| {
         kept.get(name)

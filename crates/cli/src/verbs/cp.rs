@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 use tensorkeep::engine::replace_file;
-use tensorkeep::{Checkpoint, CopyOutcome, Error, ErrorKind, CheckpointId, Result};
+use tensorkeep::{Checkpoint, CheckpointId, CopyOutcome, Error, ErrorKind, Result};
 
 /// What was done.
 #[derive(Default)]
@@ -72,8 +72,9 @@ fn copy(source: &Target, to: &Place, force: bool) -> Result<Outcome> {
             copy_some(&place, to, force, |names| names.retain(|there| *there == name))
         }
         Target::File(path) if is_run => {
-            let name =
-                path.file_name().and_then(|name| name.to_str()?.strip_suffix(".tkeep")?.parse::<CheckpointId>().ok());
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str()?.strip_suffix(".tkeep")?.parse::<CheckpointId>().ok());
             let name = name.ok_or_else(|| {
                 Error::new(ErrorKind::Invalid, "a run's checkpoints are named after attempt and step")
                     .in_object(path.display())
@@ -95,9 +96,7 @@ fn copy(source: &Target, to: &Place, force: bool) -> Result<Outcome> {
 fn copy_to_file(source: &Checkpoint, target: &Path, force: bool) -> Result<Outcome> {
     output::check_free(target, force)?;
     let bar = parallel::bar("copying", source.byte_len());
-    replace_file(target, Some(source.byte_len()), |upload| {
-        source.copy_into(upload, |bytes| bar.inc(bytes))
-    })?;
+    replace_file(target, Some(source.byte_len()), |upload| source.copy_into(upload, |bytes| bar.inc(bytes)))?;
     bar.finish_and_clear();
     let copy = Checkpoint::open(target)?;
     copy.verify()?;
@@ -111,7 +110,12 @@ fn copy_run(from: &Place, to: &Place, force: bool) -> Result<Outcome> {
 }
 
 /// Some of a run's checkpoints, with their pins, under the target's lock where it has one.
-fn copy_some(from: &Place, to: &Place, force: bool, choose: impl FnOnce(&mut Vec<CheckpointId>)) -> Result<Outcome> {
+fn copy_some(
+    from: &Place,
+    to: &Place,
+    force: bool,
+    choose: impl FnOnce(&mut Vec<CheckpointId>),
+) -> Result<Outcome> {
     let reader = from.reader()?;
     let infos = reader.list()?;
     if infos.is_empty() {

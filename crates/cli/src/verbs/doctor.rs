@@ -190,8 +190,7 @@ fn speed(what: &'static str, time: Duration) -> Finding {
 fn loads(scratch: &Path) -> Result<Vec<Finding>> {
     let path = scratch.join("load.tkeep");
     let values = vec![0.5_f32; SPEED_BYTES / size_of::<f32>()];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("t", &values)?;
+    let snapshot = Snapshot::new().tensor("t", &values)?;
     let start = Instant::now();
     snapshot.save(&path)?;
     let saved = start.elapsed();

@@ -9,7 +9,9 @@ use crate::{Done, output, parallel, units};
 use serde_json::json;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
-use tensorkeep::{Collected, Collection, Error, ErrorKind, CheckpointInfo, Keep, Mode, CheckpointId, Reader, Result};
+use tensorkeep::{
+    CheckpointId, CheckpointInfo, Collected, Collection, Error, ErrorKind, Keep, Mode, Reader, Result,
+};
 
 pub fn run(args: &Gc, json: bool) -> Done {
     if let Some(age) = &args.orphans {
@@ -135,8 +137,7 @@ impl Told {
     fn as_json(&self, run: &str, plan: &Collection) -> serde_json::Value {
         let going = self.going(plan);
         let names = |names: &[CheckpointId]| names.iter().map(CheckpointId::to_string).collect::<Vec<_>>();
-        let told =
-            |(name, error): &(CheckpointId, Error)| json!({ "name": name.to_string(), "error": error.to_string() });
+        let told = |(name, error): &(CheckpointId, Error)| json!({ "name": name.to_string(), "error": error.to_string() });
         let (count, bytes, time) = self.verified;
         json!({
             "run": run,

@@ -11,7 +11,7 @@ use crate::stats::Stats;
 use crate::{Done, output, stats};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use tensorkeep::{Error, ErrorKind, CheckpointId, Reader, Result, CheckpointMeta};
+use tensorkeep::{CheckpointId, CheckpointMeta, Error, ErrorKind, Reader, Result};
 
 /// A tensor in one checkpoint.
 struct Point {

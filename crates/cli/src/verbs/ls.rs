@@ -8,7 +8,7 @@ use crate::{Done, output};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use tensorkeep::{SaveCost, CheckpointInfo, Keep, CheckpointId, Reader, Result, CheckpointMeta};
+use tensorkeep::{CheckpointId, CheckpointInfo, CheckpointMeta, Keep, Reader, Result, SaveCost};
 
 /// Lists a run, or the runs in a folder.
 ///

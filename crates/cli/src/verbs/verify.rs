@@ -11,7 +11,7 @@ use crate::{Done, output, parallel, stats};
 use serde_json::json;
 use std::collections::HashSet;
 use tensorkeep::convert::Format;
-use tensorkeep::{Checkpoint, Error, ErrorKind, Listed, VerifyReport, Result, Scratch};
+use tensorkeep::{Checkpoint, Error, ErrorKind, Listed, Result, Scratch, VerifyReport};
 
 /// How thoroughly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,7 +324,8 @@ fn verify_run(place: &Place, depth: Depth, heals: bool, budget: Budget) -> Resul
     let mut verified = Vec::new();
     for Listed { name, is_marked, .. } in reader.listed()? {
         let path = format!("{place}/{name}.tkeep");
-        let mut one = match Verified::of(path, reader.checkpoint_by_id(name).map(Opened::Own), depth, budget) {
+        let mut one = match Verified::of(path, reader.checkpoint_by_id(name).map(Opened::Own), depth, budget)
+        {
             // Rotated away by the run's writer since it was listed.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             one => one?,

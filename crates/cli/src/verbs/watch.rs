@@ -8,7 +8,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::time::Duration;
-use tensorkeep::{Error, ErrorKind, CheckpointInfo, CheckpointId};
+use tensorkeep::{CheckpointId, CheckpointInfo, Error, ErrorKind};
 
 pub fn run(run: &OsStr, interval: f64, count: Option<u64>, json: bool) -> Done {
     let pause =
@@ -24,7 +24,8 @@ pub fn run(run: &OsStr, interval: f64, count: Option<u64>, json: bool) -> Done {
     let mut before: BTreeMap<CheckpointId, CheckpointInfo> = BTreeMap::new();
     let mut looks = 0;
     loop {
-        let now: BTreeMap<CheckpointId, CheckpointInfo> = reader.list()?.into_iter().map(|info| (info.name, info)).collect();
+        let now: BTreeMap<CheckpointId, CheckpointInfo> =
+            reader.list()?.into_iter().map(|info| (info.name, info)).collect();
         for info in now.values().filter(|info| !before.contains_key(&info.name)) {
             tell("new", info, json)?;
         }

@@ -82,7 +82,8 @@ fn resume(reader: &Reader, infos: &[CheckpointInfo], name: tensorkeep::Checkpoin
     let _busy = parallel::busy("verifying", true);
     let mut wrong = Vec::new();
     for info in infos.iter().rev() {
-        let verified = reader.checkpoint_by_id(info.name).and_then(|checkpoint| checkpoint.verify().map(drop));
+        let verified =
+            reader.checkpoint_by_id(info.name).and_then(|checkpoint| checkpoint.verify().map(drop));
         match verified {
             Ok(()) if info.name == name && wrong.is_empty() => {
                 return Ok("resume: chooses it, the newest that verifies".to_owned());

@@ -120,8 +120,7 @@ fn ctrl_c_leaves_no_hidden_file() {
             (state >> 40) as f32
         })
         .collect();
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("t", &values).unwrap();
+    let snapshot = Snapshot::new().tensor("t", &values).unwrap();
     snapshot.save(run.folder.join("big.tkeep")).unwrap();
     let out = run.folder.join("out");
     std::fs::create_dir(&out).unwrap();

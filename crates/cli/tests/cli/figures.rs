@@ -5,11 +5,10 @@ use super::{Run, json, refused, tensorkeep, text};
 use serde_json::{Value as Json, json};
 use std::path::Path;
 use tensorkeep::engine::Local;
-use tensorkeep::{Dtype, Progress, StoreOptions, Snapshot, Store, Tensor, WriteOptions};
+use tensorkeep::{Dtype, Progress, Snapshot, Store, StoreOptions, Tensor, WriteOptions};
 
 fn save(run: &Run, name: &str, tensor: Tensor<'_>) -> String {
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("t", tensor).unwrap();
+    let snapshot = Snapshot::new().tensor("t", tensor).unwrap();
     snapshot.save_with(run.folder.join(name), &WriteOptions::new().chunk_log2(16)).unwrap();
     run.path(name)
 }
@@ -76,15 +75,15 @@ fn f32_and_bf16_are_compared_after_widening() {
 
 /// A run of three steps: finite, NaN, and another shape.
 fn changing(run: &Run) -> String {
-    let store = Store::open(Local::create(run.folder.join("changing")).unwrap(), StoreOptions::new()).unwrap();
+    let store =
+        Store::open(Local::create(run.folder.join("changing")).unwrap(), StoreOptions::new()).unwrap();
     let of: [(u64, Vec<f32>); 4] =
         [(1, vec![1.0; 2]), (2, vec![1.0; 2]), (3, vec![f32::NAN; 2]), (4, vec![1.0; 3])];
     for (step, values) in &of {
         let opaque = [*step as u8 / 2];
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("w", values).unwrap();
-        snapshot.tensor("o", Tensor::new(Dtype::Opaque, &[1], &opaque).unwrap()).unwrap();
-        snapshot.progress(Progress::new(*step));
+        let mut snapshot = Snapshot::new().tensor("w", values).unwrap();
+        snapshot = snapshot.tensor("o", Tensor::new(Dtype::Opaque, &[1], &opaque).unwrap()).unwrap();
+        snapshot = snapshot.progress(Progress::new(*step));
         store.save(&snapshot).unwrap();
     }
     run.path("changing")
@@ -122,8 +121,8 @@ fn stats_and_diff_show_the_rest_where_a_tensor_is_damaged() {
     let run = Run::new("stats-damage");
     let (a, b) = (vec![1.0_f32; 5000], vec![2.0_f32; 5000]);
     for name in ["good.tkeep", "bad.tkeep"] {
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("a", &a).unwrap().tensor("b", &b).unwrap().tie("c", "b").unwrap();
+        let snapshot =
+            Snapshot::new().tensor("a", &a).unwrap().tensor("b", &b).unwrap().tie("c", "b").unwrap();
         snapshot.save(run.folder.join(name)).unwrap();
     }
     run.damage("bad.tkeep", 4096 + 100);
@@ -164,8 +163,7 @@ fn a_filter_that_matches_nothing_says_what_was_meant() {
 fn show_lists_names_that_differ_in_a_dot_and_a_slash() {
     let run = Run::new("joints");
     let (one, two) = ([1.0_f32], [2.0_f32]);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("a.b", &one[..]).unwrap().tensor("a/b", &two[..]).unwrap();
+    let snapshot = Snapshot::new().tensor("a.b", &one[..]).unwrap().tensor("a/b", &two[..]).unwrap();
     snapshot.save(run.folder.join("joints.tkeep")).unwrap();
     let shown = text(&tensorkeep(&["show", &run.path("joints.tkeep")]));
     assert!(shown.contains(".b") && shown.contains("/b") && shown.contains("50.0 %"), "{shown}");
@@ -175,8 +173,7 @@ fn show_lists_names_that_differ_in_a_dot_and_a_slash() {
 fn a_slice_is_read_beside_damage_and_from_names_with_brackets() {
     let run = Run::new("slices");
     let values: Vec<f32> = (0..100_000).map(|i| i as f32).collect();
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("w[0]", (&[1000, 100][..], &values[..])).unwrap();
+    let snapshot = Snapshot::new().tensor("w[0]", (&[1000, 100][..], &values[..])).unwrap();
     snapshot.save_with(run.folder.join("s.tkeep"), &WriteOptions::new().chunk_log2(16)).unwrap();
     let file = run.path("s.tkeep");
     // The third of seven chunks.

@@ -4,7 +4,7 @@ use super::{Run, json, tensorkeep, text};
 use serde_json::Value as Json;
 use std::path::Path;
 use tensorkeep::engine::Local;
-use tensorkeep::{StoreOptions, Snapshot, Store};
+use tensorkeep::{Snapshot, Store, StoreOptions};
 
 #[test]
 fn ls_lists_a_run_and_marks_what_a_resume_would_use() {
@@ -97,8 +97,8 @@ fn stats_and_deep_verify_find_nan_and_where_it_is() {
     let run = Run::new("nan");
     let mut weights = vec![0.5_f32; 700_000];
     (weights[600_001], weights[650_000], weights[3]) = (f32::NAN, f32::INFINITY, 0.0);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("a", &[1.0_f32, 2.0, 4.0][..]).unwrap().tensor("b", &weights).unwrap();
+    let snapshot =
+        Snapshot::new().tensor("a", &[1.0_f32, 2.0, 4.0][..]).unwrap().tensor("b", &weights).unwrap();
     snapshot.save(run.folder.join("nan.tkeep")).unwrap();
     let stats = json(&["stats", &run.path("nan.tkeep"), "--json"]);
     let (bad, good) = (&stats["tensors"][0], &stats["tensors"][1]);
@@ -121,8 +121,10 @@ fn diff_tells_equal_close_far_and_missing_apart() {
     let run = Run::new("diff");
     let save = |name: &str, tensors: &[(&str, &[f32])], lr: f64| {
         let mut snapshot = Snapshot::new();
-        tensors.iter().for_each(|(name, values)| drop(snapshot.tensor(*name, *values).map(drop)));
-        snapshot.record("adam", &std::collections::BTreeMap::from([("lr", lr)])).unwrap();
+        for (name, values) in tensors {
+            snapshot = snapshot.tensor(*name, *values).unwrap();
+        }
+        snapshot = snapshot.record("adam", &std::collections::BTreeMap::from([("lr", lr)])).unwrap();
         snapshot.save(run.folder.join(name)).unwrap();
     };
     let near = 1.0_f32.next_up();

@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use tensorkeep::engine::Local;
-use tensorkeep::{Progress, StoreOptions, Snapshot, Store};
+use tensorkeep::{Progress, Snapshot, Store, StoreOptions};
 
 struct Run {
     folder: PathBuf,
@@ -27,14 +27,13 @@ impl Run {
         let store = Store::open(Local::create(folder.join("run")).unwrap(), StoreOptions::new()).unwrap();
         let weights = [1.5_f32; 300];
         for (step, loss) in [(100, 0.25), (200, 0.5)] {
-            let mut snapshot = Snapshot::new();
-            snapshot
+            let mut snapshot = Snapshot::new()
                 .tensor("fc.weight", (&[30, 10][..], &weights[..]))
                 .unwrap()
                 .tie("tied", "fc.weight")
                 .unwrap();
-            snapshot.record("optimizer", &("adam", 0.001)).unwrap().metric("loss", loss).unwrap();
-            snapshot.progress(Progress::new(step).epoch(step / 100));
+            snapshot = snapshot.record("optimizer", &("adam", 0.001)).unwrap().metric("loss", loss).unwrap();
+            snapshot = snapshot.progress(Progress::new(step).epoch(step / 100));
             store.save(&snapshot).unwrap();
             snapshot.save(folder.join("file.tkeep")).unwrap();
         }

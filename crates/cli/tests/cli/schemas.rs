@@ -99,9 +99,12 @@ fn every_key_of_every_document_is_described_and_the_other_way_round() {
     let (folder, file, at) = (run.path("run"), run.path("file.tkeep"), format!("{}@100", run.path("run")));
     let (bad_folder, out) = (bad.path("run"), |name: &str| run.path(name));
     let (long, wide) = ([1.0_f32; 3], [2.0_f32; 300]);
-    let mut other = Snapshot::new();
-    other.tensor("tied", &long[..]).unwrap().tensor("fc.weight", (&[30, 10][..], &wide[..])).unwrap();
-    other.tensor("new", Tensor::new(Dtype::Opaque, &[1], &[1]).unwrap()).unwrap();
+    let mut other = Snapshot::new()
+        .tensor("tied", &long[..])
+        .unwrap()
+        .tensor("fc.weight", (&[30, 10][..], &wide[..]))
+        .unwrap();
+    other = other.tensor("new", Tensor::new(Dtype::Opaque, &[1], &[1]).unwrap()).unwrap();
     other.save(run.folder.join("other.tkeep")).unwrap();
     let renamed = br#"{"a\tb":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
     let safetensors = [&(renamed.len() as u64).to_le_bytes()[..], renamed, b"x"].concat();

@@ -23,8 +23,8 @@ fn in_40_columns_states_and_nan_are_still_seen() {
     let run = Run::new("narrow-state");
     run.damage("run/0001-0000000200.tkeep", 5);
     let values = [1.0, f32::NAN, 2.0];
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("decoder.layers.31.mlp.experts.7.down_proj.weight", &values[..]).unwrap();
+    let snapshot =
+        Snapshot::new().tensor("decoder.layers.31.mlp.experts.7.down_proj.weight", &values[..]).unwrap();
     snapshot.save(run.folder.join("nan.tkeep")).unwrap();
     for (args, word) in [(["ls", &run.path("run")], "damaged"), (["stats", &run.path("nan.tkeep")], "1/0")] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tensorkeep"));

@@ -3,7 +3,7 @@
 use super::{Run, json, refused, tensorkeep, text};
 use serde_json::Value as Json;
 use tensorkeep::engine::Local;
-use tensorkeep::{StoreOptions, Snapshot, Store};
+use tensorkeep::{Snapshot, Store, StoreOptions};
 
 #[test]
 fn gc_says_what_would_go_and_deletes_it_under_the_lock() {
@@ -104,8 +104,7 @@ fn outputs_that_exist_are_refused_and_untouched_unless_forced() {
 fn a_damaged_file_gives_its_intact_tensors() {
     let run = Run::new("salvage");
     let (first, second) = (vec![1.0_f32; 5000], vec![2.0_f32; 5000]);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("a", &first).unwrap().tensor("b", &second).unwrap();
+    let snapshot = Snapshot::new().tensor("a", &first).unwrap().tensor("b", &second).unwrap();
     snapshot.save(run.folder.join("d.tkeep")).unwrap();
     run.damage("d.tkeep", 4096 + 100);
     let output = tensorkeep(&["salvage", &run.path("d.tkeep"), "-o", &run.path("s.tkeep"), "--json"]);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use tensorkeep::engine::Local;
-use tensorkeep::{Keep, Mode, Progress, Reader, StoreOptions, Snapshot, Store};
+use tensorkeep::{Keep, Mode, Progress, Reader, Snapshot, Store, StoreOptions};
 use tensorkeep_cli::report::{self, Options};
 
 pub const HOSTILE: &str = "</script><script>alert(1)</script><img src=x onerror=\"alert(2)\">";
@@ -35,16 +35,21 @@ impl Run {
                 let broken: Vec<f32> = (0..300).map(|i| if i == 77 { f32::NAN } else { i as f32 }).collect();
                 let mut snapshot = Snapshot::new();
                 for (layer, values) in weights.iter().enumerate() {
-                    snapshot.tensor(format!("layer.{layer}.weight"), values).unwrap();
+                    snapshot = snapshot.tensor(format!("layer.{layer}.weight"), values).unwrap();
                 }
-                snapshot.tensor("broken.weight", &broken).unwrap().tensor(HOSTILE, &broken[..10]).unwrap();
-                snapshot.record(HOSTILE, &(HOSTILE, attempt)).unwrap().metadata("k", HOSTILE).unwrap();
-                snapshot
+                snapshot = snapshot
+                    .tensor("broken.weight", &broken)
+                    .unwrap()
+                    .tensor(HOSTILE, &broken[..10])
+                    .unwrap();
+                snapshot =
+                    snapshot.record(HOSTILE, &(HOSTILE, attempt)).unwrap().metadata("k", HOSTILE).unwrap();
+                snapshot = snapshot
                     .metric("loss", 1.0 / (i + attempt * 10) as f64)
                     .unwrap()
                     .metric(HOSTILE, i as f64)
                     .unwrap();
-                snapshot.progress(Progress::new(step));
+                snapshot = snapshot.progress(Progress::new(step));
                 store.save(&snapshot).unwrap();
             }
         }

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tensorkeep::{Checkpoint, Error, Result, StoreOptions, Snapshot, Store, WriteOptions};
+use tensorkeep::{Checkpoint, Error, Result, Snapshot, Store, StoreOptions, WriteOptions};
 
 const LIVES: u32 = 24;
 /// The most steps that a life trains before something happens to it.

@@ -1,9 +1,9 @@
 //! The training: on a store of the user's, and as the proof's child, which says what it does, one event a line.
 
-use lenet::{Schedule, StoreOptions as Training, Trainer, data};
+use lenet::{Schedule, Settings as Training, Trainer, data};
 use std::io::Write;
 use std::process::ExitCode;
-use tensorkeep::{ErrorKind, Every, Keep, Mode, Result, StoreOptions, Store};
+use tensorkeep::{ErrorKind, Every, Keep, Mode, Result, Store, StoreOptions};
 use tensorkeep_object_store::ObjectStoreEngine;
 
 /// Steps between two saves: so few that many kills fall into one.
@@ -25,11 +25,9 @@ pub fn training(seed: u64) -> Training {
 /// Trains at a URL until it is done, or goes on where it was.
 pub fn train(url: &str) -> Result<()> {
     let images = data::drawn(0, 0..10_000)?;
-    let settings = StoreOptions::new().save(Every::steps(100).or_on_signal()).keep(Keep::last(3).or(Keep::best(
-        "loss",
-        Mode::Min,
-        1,
-    )));
+    let settings = StoreOptions::new()
+        .save(Every::steps(100).or_on_signal())
+        .keep(Keep::last(3).or(Keep::best("loss", Mode::Min, 1)));
     let store = Store::open(ObjectStoreEngine::from_url(url)?, settings)?;
     let resumed = store.resume()?;
     let mut trainer = match &resumed.checkpoint {
@@ -125,7 +123,7 @@ fn save(store: &Store, trainer: &Trainer) -> Result<()> {
     let ballast = ballast(step);
     let mut snapshot = trainer.snapshot()?;
     if let Some(ballast) = &ballast {
-        snapshot.tensor("ballast", &ballast[..])?;
+        snapshot = snapshot.tensor("ballast", &ballast[..])?;
     }
     match store.save(&snapshot) {
         Ok(_) => say("saved", step),

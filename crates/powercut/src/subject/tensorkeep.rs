@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use tensorkeep::engine::Local;
-use tensorkeep::{Keep, Progress, StoreOptions, Snapshot, Store};
+use tensorkeep::{Keep, Progress, Snapshot, Store, StoreOptions};
 
 const KEEP: usize = 2;
 
@@ -16,9 +16,8 @@ fn open(folder: &Path) -> tensorkeep::Result<Store> {
 
 fn save(store: &Store, step: u64) -> tensorkeep::Result<()> {
     let weights = weights(step);
-    let mut snapshot = Snapshot::new();
-    snapshot.tensor("weights", &weights)?;
-    snapshot.progress(Progress::new(step));
+    let mut snapshot = Snapshot::new().tensor("weights", &weights)?;
+    snapshot = snapshot.progress(Progress::new(step));
     store.save(&snapshot).map(drop)
 }
 

@@ -5,7 +5,7 @@ use super::{Event, Place, Program, save_step, went_back};
 use crate::checkpoint::OpenOptions;
 use crate::engine::{self, Blob, Engine, Entry, Upload};
 use crate::error::Result;
-use crate::store::{Keep, CheckpointId, Reader, StoreOptions, Store};
+use crate::store::{CheckpointId, Keep, Reader, Store, StoreOptions};
 use crate::testing::protocol::WrongProtocol;
 use crate::testing::protocol::replay::Machine;
 use crate::testing::protocol::world::checkpoint_key;
@@ -196,7 +196,8 @@ impl engine::Decorator for Interrupted {
 }
 
 fn open(local: Arc<dyn Engine>, remote: Arc<dyn Engine>, last: usize, say: &dyn Fn(Event)) -> Result<Store> {
-    let store = Store::open_tiered_without_promoter(local, remote, StoreOptions::new().keep(Keep::last(last)))?;
+    let store =
+        Store::open_tiered_without_promoter(local, remote, StoreOptions::new().keep(Keep::last(last)))?;
     say(Event::Opened(store.attempt()));
     Ok(store)
 }

@@ -4,7 +4,7 @@
 use super::{Event, Program, open, resumes, save};
 use crate::checkpoint::OpenOptions;
 use crate::snapshot::Progress;
-use crate::store::{Every, Keep, Mode, CheckpointId, Reader, StoreOptions, Store};
+use crate::store::{CheckpointId, Every, Keep, Mode, Reader, Store, StoreOptions};
 
 /// Pins a checkpoint, as the command line does: without the lock and without an attempt.
 pub fn pins(name: CheckpointId) -> Program {

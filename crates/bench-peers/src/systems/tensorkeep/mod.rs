@@ -84,7 +84,7 @@ fn snapshot(state: &State) -> Outcome<Snapshot<'_>> {
     let mut snapshot = Snapshot::new();
     for entry in &state.tensors {
         let elements: &[f32] = bytemuck::cast_slice(state.bytes(entry));
-        snapshot.tensor(&entry.name, (&entry.shape[..], elements))?;
+        snapshot = snapshot.tensor(&entry.name, (&entry.shape[..], elements))?;
     }
     Ok(snapshot)
 }

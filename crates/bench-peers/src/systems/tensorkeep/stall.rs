@@ -7,7 +7,7 @@ use crate::ops::{Call, Found};
 use crate::system::Work;
 use crate::workloads::State;
 use lenet::data::{self, Dataset};
-use lenet::{StoreOptions as Training, Trainer};
+use lenet::{Settings as Training, Trainer};
 use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::Local;
-use tensorkeep::{Dtype, Keep, PendingSave, Progress, StoreOptions, Snapshot, Store, Tensor};
+use tensorkeep::{Dtype, Keep, PendingSave, Progress, Snapshot, Store, StoreOptions, Tensor};
 
 /// A run of its own beside the workload's file, whose steps are counted up; only the newest checkpoint stays.
 struct Run {
@@ -44,7 +44,7 @@ pub fn stage(work: &Work) -> Outcome<Call> {
     let (state, waiting) = (Arc::clone(&work.state), Rc::clone(&run));
     let measured = move || {
         let mut snapshot = snapshot(&state)?;
-        snapshot.progress(run.next());
+        snapshot = snapshot.progress(run.next());
         run.store.stage(&snapshot)?;
         Ok(Found::Nothing)
     };
@@ -75,7 +75,7 @@ pub fn save_during(work: &Work, nice: u8) -> Outcome<Call> {
     drop(first);
     Ok(Call::new(move || {
         let mut snapshot = snapshot(&state)?;
-        snapshot.progress(run.next());
+        snapshot = snapshot.progress(run.next());
         let start = Instant::now();
         let (worked, saved) = run.store.save_during(&snapshot, || {
             let start = Instant::now();
@@ -158,11 +158,10 @@ impl AsRef<[u8]> for Part {
 
 /// A snapshot that shares the state instead of borrowing it.
 fn shared(state: &Arc<State>, progress: Progress) -> Outcome<Snapshot<'static>> {
-    let mut snapshot = Snapshot::new();
-    snapshot.progress(progress);
+    let mut snapshot = Snapshot::new().progress(progress);
     for entry in &state.tensors {
         let part = Part { state: Arc::clone(state), range: entry.offset..entry.offset + entry.len };
-        snapshot.tensor(&entry.name, Tensor::shared(Dtype::F32, &entry.shape, Arc::new(part))?)?;
+        snapshot = snapshot.tensor(&entry.name, Tensor::shared(Dtype::F32, &entry.shape, Arc::new(part))?)?;
     }
     Ok(snapshot)
 }

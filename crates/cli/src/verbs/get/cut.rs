@@ -214,8 +214,7 @@ mod tests {
     use tensorkeep::{Checkpoint, Snapshot, Tensor, WriteOptions};
 
     fn opened(shape: &[usize], values: &[f32]) -> Opened {
-        let mut snapshot = Snapshot::new();
-        snapshot.tensor("t", Tensor::from_elements(shape, values).unwrap()).unwrap();
+        let snapshot = Snapshot::new().tensor("t", Tensor::from_elements(shape, values).unwrap()).unwrap();
         let bytes = snapshot.to_bytes(&WriteOptions::new().chunk_log2(16)).unwrap();
         Opened::Own(Checkpoint::from_bytes(&bytes).unwrap())
     }
