@@ -6,7 +6,7 @@ use crate::system::{System, Work, cannot, cold, one_after_opening, save_and_publ
 use crate::workloads::{State, mix, sum};
 use std::hint::black_box;
 use std::path::Path;
-use ztensor::{DType, Tensor, TensorSource, Writer};
+use ztensor::{DType, Source, Tensor, Writer};
 
 #[derive(Clone, Copy)]
 struct Ztensor {
@@ -36,7 +36,7 @@ fn save(state: &State, path: &Path) -> Outcome<()> {
 }
 
 fn open(path: &Path) -> Outcome<Found> {
-    let source = TensorSource::open(path)?;
+    let source = Source::open(path)?;
     let shapes = source.tensors().map(|tensor| black_box((tensor.name(), tensor.shape())).1);
     Ok(Found::Elements(shapes.map(|shape| shape.iter().product::<u64>()).sum()))
 }
@@ -50,7 +50,7 @@ impl Ztensor {
     }
 
     fn touch(self, path: &Path) -> Outcome<Found> {
-        let source = TensorSource::open(path)?;
+        let source = Source::open(path)?;
         let total = source.tensors().try_fold(0, |total, tensor| {
             self.check(&tensor)?;
             Outcome::Ok(mix(total, tensor.data()?.map()?))
@@ -59,7 +59,7 @@ impl Ztensor {
     }
 
     fn verify_all(self, path: &Path) -> Outcome<Found> {
-        TensorSource::open(path)?.tensors().try_for_each(|tensor| self.check(&tensor))?;
+        Source::open(path)?.tensors().try_for_each(|tensor| self.check(&tensor))?;
         Ok(Found::Nothing)
     }
 
@@ -68,7 +68,7 @@ impl Ztensor {
             self.check(&tensor)?;
             Ok(tensor.data()?.bytes()?.into_owned())
         };
-        let load = || TensorSource::open(path)?.tensors().map(one).collect();
+        let load = || Source::open(path)?.tensors().map(one).collect();
         Found::loaded(load, |owned: &Vec<Vec<u8>>| sum(owned))
     }
 }
@@ -102,12 +102,12 @@ impl System for Ztensor {
             Op::LoadFresh => Call::new(move || this.load_fresh(&file)),
             Op::OneTensor => {
                 let (work, middle) = (work.clone(), work.middle());
-                let look = move |source: &TensorSource| {
+                let look = move |source: &Source| {
                     let tensor = source.tensor(&middle)?;
                     this.check(&tensor)?;
                     work.is_middle(tensor.data()?.map()?)
                 };
-                one_after_opening(move || Ok(TensorSource::open(&file)?), look)
+                one_after_opening(move || Ok(Source::open(&file)?), look)
             }
             _ => return cannot(self, op),
         })

@@ -69,10 +69,8 @@ pub fn save_during(work: &Work, nice: u8) -> Outcome<Call> {
     let state = Arc::clone(&work.state);
     let (trainer, data) = (Trainer::new(Training::default()), drawn()?);
     let start = Instant::now();
-    let mut first = snapshot(&state)?;
-    run.store.save(first.progress(run.next()))?;
+    run.store.save(&snapshot(&state)?.progress(run.next()))?;
     let long = start.elapsed() * 4;
-    drop(first);
     Ok(Call::new(move || {
         let mut snapshot = snapshot(&state)?;
         snapshot = snapshot.progress(run.next());
