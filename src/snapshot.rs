@@ -218,6 +218,7 @@ impl<'a> Snapshot<'a> {
         Self { progress: Some(progress), ..self }
     }
 
+    #[cfg(feature = "convert")]
     pub(crate) fn set_progress(&mut self, progress: Progress) {
         self.progress = Some(progress);
     }
