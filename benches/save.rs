@@ -8,7 +8,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tensorkeep::engine::Memory;
-use tensorkeep::{Codec, Dtype, Keep, Mode, Progress, Snapshot, Store, StoreOptions, Volatile, WriteOptions};
+use tensorkeep::{
+    Codec, Dtype, Keep, Mode, Progress, Snapshot, Store, StoreOptions, WriteOptions, tensor::Volatile,
+};
 use weights::{Model, Optimizer, payload};
 
 fn snapshot(model: &Model) -> Snapshot<'_> {

@@ -2,24 +2,25 @@
 //! that happens by default before a byte is given out, and tensors, slices and records. Knows a [`Blob`] to read from,
 //! and nothing of stores.
 
-mod again;
+mod arena;
 mod batch;
 mod chunks;
+mod copy;
+mod entry;
+mod info;
+pub mod inspect;
 mod load;
 mod map_copy;
 mod open;
-mod pass_on;
 mod read;
-mod rooms;
-mod stretch;
+mod regions;
+mod resave;
 mod verify;
 
-pub use again::SALVAGED;
-pub use chunks::{ChunkInfo, Scratch};
+pub use info::{Shape, TensorInfo};
+pub use inspect::Inspect;
 pub use map_copy::MappedCopy;
 pub use open::{OpenOptions, Verify};
-pub use read::{Shape, TensorInfo};
-pub use verify::VerifyReport;
 
 use crate::buffer::Buffer;
 use crate::engine::Blob;
@@ -121,34 +122,23 @@ impl Checkpoint {
         self.footer.file_len
     }
 
-    /// The 16 bytes that tell this file from every other.
-    pub fn file_id(&self) -> [u8; 16] {
-        self.header.file_id
-    }
-
-    /// The specification's version that the file's writer followed.
-    pub fn write_version(&self) -> u16 {
-        self.header.write_version
-    }
-
-    /// Whether tensors that are stored raw are borrowed from memory instead of read.
-    pub fn is_mapped(&self) -> bool {
+    pub(crate) fn is_mapped(&self) -> bool {
         self.blob.as_bytes().is_some()
     }
 
-    /// What is wrong with the index, when the file was opened by the index's mirror.
-    pub fn index_damage(&self) -> Option<&Error> {
-        self.index_damage.as_ref()
+    /// Whether there is a record of this name.
+    pub(crate) fn has_record(&self, name: &str) -> bool {
+        self.index.records.find(name).is_some()
+    }
+
+    /// What tools look at: chunks, damage, copies.
+    pub fn inspect(&self) -> Inspect<'_> {
+        Inspect(self)
     }
 
     /// Names of the records, the library's own included, sorted.
     pub fn records(&self) -> impl ExactSizeIterator<Item = &str> {
         self.index.records.columns().names()
-    }
-
-    /// Whether there is a record of this name.
-    pub fn has_record(&self, name: &str) -> bool {
-        self.index.records.find(name).is_some()
     }
 
     /// A record, as the type it was saved from.

@@ -97,40 +97,36 @@ mod dtype;
 pub mod engine;
 mod error;
 mod format;
-mod model;
+pub mod model;
 mod names;
 mod pipeline;
 mod snapshot;
 mod state_dict;
-mod store;
-mod tensor;
+pub mod store;
+pub mod tensor;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod writer;
+pub mod writer;
 
-pub use buffer::Buffer;
-pub use checkpoint::{
-    Checkpoint, ChunkInfo, MappedCopy, OpenOptions, SALVAGED, Scratch, Shape, TensorInfo, Verify,
-    VerifyReport,
-};
+#[doc(inline)]
+pub use checkpoint::{Checkpoint, MappedCopy, OpenOptions, TensorInfo, Verify, inspect};
 pub use codec::Codec;
 pub use dtype::{Dtype, Element};
 pub use error::{Error, ErrorKind, Result};
-pub use format::limits::Limits;
 pub use format::value::Value;
-pub use model::{LoadOptions, LoadReport, MODEL_GROUP, Mismatch, Model, Registry};
-pub use names::{name_matches, nearest as nearest_name};
-pub use snapshot::{
-    IntoTensorSource, LazyTensor, Progress, RESERVED_PREFIX, Snapshot, TensorSource, Volatile,
-};
+#[doc(inline)]
+pub use model::{LoadOptions, LoadReport, Model};
+pub use snapshot::{IntoTensorSource, LazyTensor, Progress, Snapshot, TensorSource};
 pub use state_dict::{IntoTensorMut, StateDict, StateDictMut, Stateful, TensorMut};
+#[doc(inline)]
 pub use store::{
-    AttemptInfo, CheckpointId, CheckpointInfo, CheckpointMeta, Collected, Collection, CopyOutcome, Every,
-    Keep, Listed, Mode, PendingSave, Reader, Resumed, RunId, SaveCost, SaveReason, Saved, Signal,
-    SkippedCheckpoint, Store, StoreOptions, Tier, WhenFull, date,
+    CheckpointId, CheckpointInfo, Every, Keep, Mode, PendingSave, Reader, Resumed, SaveReason, Saved, Store,
+    StoreOptions, Tier,
 };
-pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
-pub use writer::{Timings, WriteOptions, Written};
+#[doc(inline)]
+pub use tensor::Tensor;
+#[doc(inline)]
+pub use writer::WriteOptions;
 
 /// The snippets of the README and of the pages under docs/ compile.
 #[cfg(doctest)]

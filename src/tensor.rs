@@ -1,7 +1,10 @@
 //! One tensor: dtype, shape, bytes. Owns: checked shape arithmetic, typed views of bytes. Knows nothing of names,
 //! files or checksums.
 
-use crate::buffer::Buffer;
+pub use crate::buffer::Buffer;
+pub use crate::checkpoint::Shape;
+pub use crate::snapshot::Volatile;
+
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, ErrorKind, Result};
 use std::fmt;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tensorkeep::engine::Memory;
 use tensorkeep::{
-    Checkpoint, Dtype, Error, ErrorKind, Every, Keep, LazyTensor, Progress, Result, SaveCost, SaveReason,
-    Snapshot, Store, StoreOptions, Tensor, WhenFull,
+    Checkpoint, Dtype, Error, ErrorKind, Every, Keep, LazyTensor, Progress, Result, SaveReason, Snapshot,
+    Store, StoreOptions, Tensor, store::SaveCost, store::WhenFull,
 };
 
 fn gated(settings: StoreOptions) -> (Gated, Store) {
@@ -242,7 +242,7 @@ fn saves_beside_training_and_all_their_threads_are_as_nice_as_told_and_training_
         let look = LazyTensor::new(Dtype::U8, &[1], move || {
             let threads = ["", "tensorkeep-enc", "tensorkeep-wri"].map(niceness);
             seen.lock().unwrap().push(threads);
-            Tensor::owned(Dtype::U8, &[1], tensorkeep::Buffer::copy_of(&[1])?)
+            Tensor::owned(Dtype::U8, &[1], tensorkeep::tensor::Buffer::copy_of(&[1])?)
         });
         snapshot = snapshot.tensor("b.look", look).unwrap().progress(Progress::new(step));
         snapshot

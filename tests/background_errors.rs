@@ -13,8 +13,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 use tensorkeep::engine::Memory;
 use tensorkeep::{
-    Buffer, Dtype, ErrorKind, Every, LazyTensor, Mode, Progress, SharedBytes, Snapshot, Store, StoreOptions,
-    Tensor, WhenFull,
+    Dtype, ErrorKind, Every, LazyTensor, Mode, Progress, Snapshot, Store, StoreOptions, Tensor,
+    store::WhenFull, tensor::Buffer, tensor::SharedBytes,
 };
 
 fn snapshot(weights: &[f32], step: u64) -> Snapshot<'_> {

@@ -27,7 +27,7 @@ impl Decorator for Remote {
 
 /// The codec of the tensor's first chunk.
 fn codec_of(checkpoint: &Checkpoint, name: &str) -> &'static str {
-    checkpoint.chunks(name).unwrap()[0].codec
+    checkpoint.inspect().chunks(name).unwrap()[0].codec
 }
 
 #[test]

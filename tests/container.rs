@@ -49,13 +49,13 @@ fn raw_tensors_of_a_mapped_file_are_borrowed_and_others_say_why_not() {
     let zoo = Zoo::new();
     let raw = bytes_of(&zoo.snapshot(), Codec::Raw);
     let mapped = open(&raw, true).unwrap();
-    let elements: &[f32] = mapped.require_mapped("large").unwrap().borrowed_elements().unwrap();
+    let elements: &[f32] = mapped.inspect().require_mapped("large").unwrap().borrowed_elements().unwrap();
     assert!(elements == zoo.large);
     assert_eq!(elements.as_ptr() as usize % 64, 0);
-    let error = open(&raw, false).unwrap().require_mapped("large").unwrap_err();
+    let error = open(&raw, false).unwrap().inspect().require_mapped("large").unwrap_err();
     assert!(error.to_string().contains("not mapped"), "{error}");
     let compressed = open(&bytes_of(&zoo.snapshot(), Codec::Balanced), true).unwrap();
-    let error = compressed.require_mapped("large").unwrap_err();
+    let error = compressed.inspect().require_mapped("large").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("compressed"), "{error}");
 }
@@ -199,7 +199,7 @@ fn a_damaged_index_costs_nothing_while_its_mirror_is_whole() {
     let mut damaged = bytes.clone();
     damaged[index..index + len].fill(0);
     let checkpoint = open(&damaged, false).unwrap();
-    assert!(checkpoint.index_damage().is_some());
+    assert!(checkpoint.inspect().index_damage().is_some());
     assert_eq!(checkpoint.tensor("small").unwrap().elements::<i16>().unwrap(), zoo.small);
     assert_eq!(checkpoint.verify().unwrap_err().kind(), ErrorKind::Damaged);
     damaged[mirror + 3] ^= 1;
@@ -404,10 +404,11 @@ fn an_index_on_unreadable_sectors_costs_nothing_while_its_mirror_is_readable() {
     let bytes = snapshot.to_bytes(&WriteOptions::new()).unwrap();
     let footer = &bytes[bytes.len() - 128..];
     let index = u64::from_le_bytes(footer[..8].try_into().unwrap());
-    let blob = common::InMemory { bytes: tensorkeep::Buffer::copy_of(&bytes).unwrap(), mapped: false };
+    let blob =
+        common::InMemory { bytes: tensorkeep::tensor::Buffer::copy_of(&bytes).unwrap(), mapped: false };
     let bad = std::sync::Arc::new(BadSectors(blob, index..index + 1));
     let checkpoint = OpenOptions::new().open_blob(bad, "bad sectors").unwrap();
-    assert!(checkpoint.index_damage().is_some());
+    assert!(checkpoint.inspect().index_damage().is_some());
     assert_eq!(checkpoint.tensor("w3999").unwrap().elements::<f32>().unwrap(), [3999.0; 4]);
 }
 

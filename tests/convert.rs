@@ -337,7 +337,7 @@ fn read_all(path: &Path) {
     let Ok(foreign) = Foreign::open(path) else { return };
     for tensor in foreign.tensors() {
         let _ = foreign.tensor(&tensor.name);
-        let mut buffers = tensorkeep::Scratch::default();
+        let mut buffers = tensorkeep::inspect::Scratch::default();
         let _ = foreign.visit_chunks_with(&tensor.name, 0..2, &mut buffers, |_, _| Ok(()));
     }
     if let Ok(snapshot) = foreign.snapshot() {

@@ -7,7 +7,7 @@ use common::TempFolder;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use tensorkeep::convert::{self, Foreign, Format};
-use tensorkeep::{Checkpoint, Dtype, ErrorKind, Scratch, Snapshot, Value, WriteOptions};
+use tensorkeep::{Checkpoint, Dtype, ErrorKind, Snapshot, Value, WriteOptions, inspect::Scratch};
 use zip::CompressionMethod;
 
 fn write(folder: &TempFolder, name: &str, bytes: &[u8]) -> PathBuf {

@@ -5,8 +5,8 @@ mod common;
 use common::{Zoo, open};
 use tensorkeep::engine::{CommitError, Decorator, Engine, Memory, Nonce, Upload};
 use tensorkeep::{
-    CheckpointId, Codec, CopyOutcome, ErrorKind, Progress, Reader, Result, Snapshot, Store, StoreOptions,
-    WriteOptions,
+    CheckpointId, Codec, ErrorKind, Progress, Reader, Result, Snapshot, Store, StoreOptions, WriteOptions,
+    store::CopyOutcome,
 };
 
 /// Bytes as they come, and where the tail begins.
@@ -55,7 +55,7 @@ fn the_same_bytes_arrive_and_the_tail_is_told_to_the_engine() {
     for bytes in containers() {
         for mapped in [false, true] {
             let (mut taken, mut moved) = (Taken::default(), 0);
-            open(&bytes, mapped).unwrap().copy_into(&mut taken, |piece| moved += piece).unwrap();
+            open(&bytes, mapped).unwrap().inspect().copy_into(&mut taken, |piece| moved += piece).unwrap();
             assert!(taken.bytes == bytes);
             assert!(moved > 0 && moved < bytes.len() as u64, "header and footer are not told");
             assert!(taken.tail > 0 && bytes.len() - taken.tail >= 200, "the tail begins at {}", taken.tail);
@@ -71,7 +71,8 @@ fn no_damaged_byte_passes() {
         let mut flipped = bytes.clone();
         flipped[at] ^= 0x10;
         let mut taken = Taken::default();
-        let copied = open(&flipped, false).and_then(|checkpoint| checkpoint.copy_into(&mut taken, |_| ()));
+        let copied =
+            open(&flipped, false).and_then(|checkpoint| checkpoint.inspect().copy_into(&mut taken, |_| ()));
         assert!(copied.is_err(), "byte {at} passed");
         refused += 1;
     }
@@ -145,7 +146,7 @@ fn what_arrives_as_something_else_is_no_copy() {
     let (from, other) = (Memory::new(), Memory::new());
     let (name, theirs) = (save(&from, 1.0), save(&other, 2.0));
     let mut whole = Taken::default();
-    Reader::new(other).checkpoint_by_id(theirs).unwrap().copy_into(&mut whole, |_| ()).unwrap();
+    Reader::new(other).checkpoint_by_id(theirs).unwrap().inspect().copy_into(&mut whole, |_| ()).unwrap();
     let cut = whole.bytes[..whole.bytes.len() - 1].to_vec();
     let from = Reader::new(from);
     for (what, instead) in [("another checkpoint", whole.bytes), ("a file cut short", cut)] {

@@ -125,8 +125,8 @@ fn run(entry: &Value, mapped: bool) -> Outcome {
         Ok(checkpoint) => checkpoint,
         Err(error) => return Ok(Some(("open", error))),
     };
-    if checkpoint.index_damage().is_some() != (entry["mirror_used"] == true) {
-        return Err(format!("index damage: {:?}", checkpoint.index_damage()));
+    if checkpoint.inspect().index_damage().is_some() != (entry["mirror_used"] == true) {
+        return Err(format!("index damage: {:?}", checkpoint.inspect().index_damage()));
     }
     let mut first = None;
     if let Some(expected) = entry["tensors"].as_object() {
@@ -267,14 +267,14 @@ fn verifying_sees_every_record_that_cannot_be_read() {
     let mut seen = 0;
     for entry in manifest() {
         let Ok(checkpoint) = open_with(&bytes_of(&entry), false, OpenOptions::new()) else { continue };
-        let report = checkpoint.report().unwrap();
+        let report = checkpoint.inspect().verify_all().unwrap();
         let damaged: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
         let unsupported: Vec<String> = report.unsupported.iter().map(ToString::to_string).collect();
         for name in checkpoint.records() {
             let Err(error) = checkpoint.record_value(name) else { continue };
             let told = if error.kind() == ErrorKind::Damaged { &damaged } else { &unsupported };
             assert!(told.contains(&error.to_string()), "{}: {error}\n{report:?}", entry["file"]);
-            assert_eq!(checkpoint.verify_record(name).unwrap_err().to_string(), error.to_string());
+            assert_eq!(checkpoint.inspect().verify_record(name).unwrap_err().to_string(), error.to_string());
             seen += 1;
         }
     }

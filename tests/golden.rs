@@ -264,7 +264,7 @@ fn tensors_of_every_codec_are_read() {
             assert_eq!((found.dtype(), found.shape()), (expected.dtype(), expected.shape()), "{name}");
             assert!(found.bytes() == expected.bytes(), "{name}");
         }
-        let codec = |name: &str| checkpoint.chunks(name).unwrap()[0].codec;
+        let codec = |name: &str| checkpoint.inspect().chunks(name).unwrap()[0].codec;
         for name in ["bf16", "c128", "c64", "f16", "f32", "f64"] {
             assert_eq!(codec(name), "float-planes", "{name}");
         }

@@ -123,7 +123,7 @@ fn a_map_of_millions_of_keys_is_checked_in_about_its_bytes() {
         }
         let folder = TempFolder::new("keys");
         let checkpoint = Checkpoint::open(write(&folder, &of_record(&record))).unwrap();
-        let (report, peak) = peak_of(|| checkpoint.report().unwrap());
+        let (report, peak) = peak_of(|| checkpoint.inspect().verify_all().unwrap());
         let seen = report.damage.iter().any(|error| error.to_string().contains("stands twice"));
         assert_eq!((report.damage.len(), seen), (usize::from(twice), twice), "{report:?}");
         assert!(peak < 4 * record.len(), "{peak} bytes were held for {}", record.len());
@@ -169,7 +169,7 @@ fn verifying_trusts_nothing_that_was_verified_before() {
     std::os::unix::fs::FileExt::write_all_at(&file, &[0xA5], offset + 77).unwrap();
     let error = checkpoint.verify().unwrap_err();
     assert_eq!((error.kind(), error.tensor()), (ErrorKind::Damaged, Some("weight")));
-    assert_eq!(checkpoint.report().unwrap().damage.len(), 1);
+    assert_eq!(checkpoint.inspect().verify_all().unwrap().damage.len(), 1);
 }
 
 /// Fails instead of hanging.

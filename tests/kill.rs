@@ -14,8 +14,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::Local;
 use tensorkeep::{
-    Checkpoint, Codec, Every, Keep, PendingSave, Progress, Result, Snapshot, Store, StoreOptions, WhenFull,
-    WriteOptions,
+    Checkpoint, Codec, Every, Keep, PendingSave, Progress, Result, Snapshot, Store, StoreOptions,
+    WriteOptions, store::WhenFull,
 };
 
 const CHILD: &str = "TENSORKEEP_KILL_TEST_RUN";

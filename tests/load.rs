@@ -114,7 +114,7 @@ fn damage_is_found_in_the_order_of_the_file_whoever_finds_it_first() {
     let expected = [Some("layer0.weight"), None, Some("layer2.weight"), Some("layer5.weight")];
     for (workers, mapped) in [(1, false), (2, true), (4, false), (4, true)] {
         let checkpoint = file.open(mapped, OpenOptions::new().workers(workers)).unwrap();
-        let report = checkpoint.report().unwrap();
+        let report = checkpoint.inspect().verify_all().unwrap();
         let found: Vec<_> = report.damage.iter().map(|error| error.tensor()).collect();
         assert_eq!(found, expected, "{workers} workers");
         let error = checkpoint.load(["layer1.weight", "layer5.weight", "layer0.weight"]).unwrap_err();

@@ -7,8 +7,8 @@ use common::open;
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 use tensorkeep::{
-    Checkpoint, Codec, ErrorKind, LoadOptions, Model, Registry, Result, Snapshot, StateDict, StateDictMut,
-    Stateful, Tensor, WriteOptions,
+    Checkpoint, Codec, ErrorKind, LoadOptions, Model, Result, Snapshot, StateDict, StateDictMut, Stateful,
+    Tensor, WriteOptions, model::Registry,
 };
 
 #[derive(Debug, PartialEq, Clone)]

@@ -8,8 +8,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use tensorkeep::{
-    Checkpoint, Codec, Dtype, ErrorKind, OpenOptions, Progress, RESERVED_PREFIX, Snapshot, Tensor, Value,
-    Verify, WriteOptions,
+    Checkpoint, Codec, Dtype, ErrorKind, OpenOptions, Progress, Snapshot, Tensor, Value, Verify,
+    WriteOptions, inspect::RESERVED_PREFIX,
 };
 
 /// What a snapshot is made of, kept so that it can be compared with what comes back.

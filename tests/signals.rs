@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Local, Memory};
 use tensorkeep::{
-    Buffer, Dtype, Every, LazyTensor, Progress, SaveReason, Signal, Snapshot, Store, StoreOptions, Tensor,
+    Dtype, Every, LazyTensor, Progress, SaveReason, Snapshot, Store, StoreOptions, Tensor, store::Signal,
+    tensor::Buffer,
 };
 
 const TEST: &str = "TENSORKEEP_SIGNALS_TEST";

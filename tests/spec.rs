@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tensorkeep::{
-    Codec, Dtype, ErrorKind, Limits, Progress, RESERVED_PREFIX, Snapshot, Tensor, Value, WriteOptions,
+    Codec, Dtype, ErrorKind, Progress, Snapshot, Tensor, Value, WriteOptions, inspect::Limits,
+    inspect::RESERVED_PREFIX,
 };
 
 /// Where the rules of writing durably are proven, beside the code: they need its seam.
@@ -311,7 +312,7 @@ fn verifying_a_file_leaves_no_byte_out_and_decodes_no_tensor() {
     let bytes = container.finish();
     for mapped in [false, true] {
         let checkpoint = open(&bytes, mapped).unwrap();
-        let report = checkpoint.report().unwrap();
+        let report = checkpoint.inspect().verify_all().unwrap();
         assert!(report.damage.is_empty() && report.unsupported.is_empty(), "{report:?}");
         assert_eq!(checkpoint.tensor("a").unwrap_err().kind(), ErrorKind::Damaged);
     }

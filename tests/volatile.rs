@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use tensorkeep::engine::Memory;
 use tensorkeep::{
     Checkpoint, Codec, Dtype, Error, ErrorKind, IntoTensorSource as _, LazyTensor, Progress, Snapshot, Store,
-    StoreOptions, Tensor, Volatile, WriteOptions,
+    StoreOptions, Tensor, WriteOptions, tensor::Volatile,
 };
 
 /// A tensor that is other bytes at every read: the number of the read, again and again.

@@ -3,7 +3,7 @@
 
 use super::Checkpoint;
 use super::chunks::Scratch;
-use super::read::Entry;
+use super::entry::Entry;
 use crate::buffer::Buffer;
 use crate::codec::Decoder;
 use crate::dtype::Dtype;

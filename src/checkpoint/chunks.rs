@@ -1,8 +1,8 @@
 //! A checkpoint's chunks, for tools that look at a file: where each lies, and a walk over a tensor's raw bytes chunk by
 //! chunk in memory that is used again. Knows what [`read`](super::read) knows.
 
-use super::Checkpoint;
-use super::read::Entry;
+use super::entry::Entry;
+use super::{Checkpoint, Inspect};
 use crate::buffer::Buffer;
 use crate::codec::Decoder;
 use crate::dtype::Dtype;
@@ -26,7 +26,7 @@ pub struct ChunkInfo {
     pub crc32: u32,
 }
 
-/// Memory of [`Checkpoint::visit_chunks_with`], used again from call to call: fresh memory costs more than reading into it.
+/// Memory of [`Inspect::visit_chunks_with`], used again from call to call: fresh memory costs more than reading into it.
 #[derive(Default)]
 pub struct Scratch {
     pub(super) decoder: Decoder,
@@ -47,13 +47,13 @@ impl std::fmt::Debug for Scratch {
     }
 }
 
-impl Checkpoint {
+impl Inspect<'_> {
     /// The chunks of a tensor, in the order of its bytes. Touches no tensor bytes.
     ///
     /// # Errors
     /// `NotFound`, with the nearest name.
     pub fn chunks(&self, name: &str) -> Result<Vec<ChunkInfo>> {
-        let entry = self.tensor_entry(self.find(name)?);
+        let entry = self.0.tensor_entry(self.0.find(name)?);
         Ok(entry.table.chunks(entry.number).map(describe).collect())
     }
 
@@ -74,10 +74,10 @@ impl Checkpoint {
         self.visit_chunks_with(name, chunks, &mut Scratch::default(), visit)
     }
 
-    /// As [`Checkpoint::visit_chunks`], in memory that was there before.
+    /// As [`Inspect::visit_chunks`], in memory that was there before.
     ///
     /// # Errors
-    /// As [`Checkpoint::visit_chunks`].
+    /// As [`Inspect::visit_chunks`].
     pub fn visit_chunks_with(
         &self,
         name: &str,
@@ -85,10 +85,12 @@ impl Checkpoint {
         scratch: &mut Scratch,
         mut visit: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let (entry, dtype, _) = self.find_tensor(name)?;
-        self.at_place(name, || self.walk(entry, dtype, chunks, scratch, &mut visit))
+        let (entry, dtype, _) = self.0.find_tensor(name)?;
+        self.0.at_place(name, || self.0.walk(entry, dtype, chunks, scratch, &mut visit))
     }
+}
 
+impl Checkpoint {
     fn walk(
         &self,
         entry: Entry<'_>,

@@ -2,10 +2,10 @@
 //! batches that threads draw. What becomes of a chunk is in `batch.rs`.
 
 use super::Checkpoint;
+use super::arena::Rooms;
 use super::batch::{Failed, Part};
 use super::chunks::Scratch;
-use super::read::{Entry, Numbered};
-use super::rooms::Rooms;
+use super::entry::{Entry, Numbered};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline;

@@ -2,9 +2,9 @@
 //! footer, which opening verifies, no byte of the file is left out. And handing on what was verified to a mapping of the
 //! same file.
 
-use super::Checkpoint;
 use super::chunks::Scratch;
-use super::stretch::{MustBe, Stretch, Window};
+use super::regions::{MustBe, Stretch, Window};
+use super::{Checkpoint, Inspect};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::DEFAULT_CHUNK_LOG2;
@@ -28,8 +28,8 @@ pub struct VerifyReport {
     pub records: usize,
     /// Chunks verified.
     pub chunks: usize,
-    /// Bytes of the file.
-    pub bytes: u64,
+    /// Length of the file in bytes.
+    pub byte_len: u64,
     /// What is damaged, in the order of the file. Empty means: every byte is as it was written.
     pub damage: Vec<Error>,
     /// Records whose bytes are as they were written, by a codec that this version does not know: whether they are whole
@@ -61,52 +61,47 @@ impl Found {
     }
 }
 
-impl Checkpoint {
-    /// Verifies every byte of the file, whatever was verified before: chunks by their checksums, padding, index and mirror,
-    /// and that the two are the same; and decodes every record. Tensors are not decoded. Memory is a few MiB for each
-    /// thread and one record, whatever the budget.
-    ///
-    /// # Errors
-    /// `Damaged` with the first damage, `Io`.
-    pub fn verify(&self) -> Result<VerifyReport> {
-        let mut report = self.report()?;
-        if report.damage.is_empty() { Ok(report) } else { Err(report.damage.swap_remove(0)) }
-    }
-
+impl Inspect<'_> {
     /// As [`Checkpoint::verify`], but damage is collected, all of it.
     ///
     /// # Errors
     /// `Io`.
-    pub fn report(&self) -> Result<VerifyReport> {
+    pub fn verify_all(&self) -> Result<VerifyReport> {
+        let checkpoint = self.0;
         let found = Mutex::new(Found::default());
         let len = |stretch: &Stretch| stretch.range.end - stretch.range.start;
-        let batches = pipeline::batches(self.stretches(), BATCH, len);
+        let batches = pipeline::batches(checkpoint.stretches(), BATCH, len);
         let room = <(Window, Scratch)>::default;
-        pipeline::each(self.workers_for(self.byte_len()), batches, room, |(window, scratch), all| {
-            window.ahead_to = all.last().map_or(0, |last| last.range.end);
-            all.into_iter().try_for_each(|stretch| {
-                let outcome = self.verify_stretch(&stretch, window, scratch);
-                if outcome.is_ok() {
-                    return Ok(());
-                }
-                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                if let MustBe::Chunk { is_tensor: false, of, .. } = stretch.must_be {
-                    found.damaged_records.insert(of);
-                }
-                found.put(stretch.range.start, outcome)
-            })
-        })?;
+        pipeline::each(
+            checkpoint.workers_for(checkpoint.byte_len()),
+            batches,
+            room,
+            |(window, scratch), all| {
+                window.ahead_to = all.last().map_or(0, |last| last.range.end);
+                all.into_iter().try_for_each(|stretch| {
+                    let outcome = checkpoint.verify_stretch(&stretch, window, scratch);
+                    if outcome.is_ok() {
+                        return Ok(());
+                    }
+                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let MustBe::Chunk { is_tensor: false, of, .. } = stretch.must_be {
+                        found.damaged_records.insert(of);
+                    }
+                    found.put(stretch.range.start, outcome)
+                })
+            },
+        )?;
         let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.decode_large_records(&mut found)?;
+        checkpoint.decode_large_records(&mut found)?;
         let in_order = |mut errors: Vec<(u64, Error)>| {
             errors.sort_by_key(|(at, _)| *at);
             errors.into_iter().map(|(_, error)| error).collect()
         };
         Ok(VerifyReport {
-            tensors: self.index.tensors.len(),
-            records: self.index.records.len(),
-            chunks: self.index.tensors.chunk_count() + self.index.records.chunk_count(),
-            bytes: self.byte_len(),
+            tensors: checkpoint.index.tensors.len(),
+            records: checkpoint.index.records.len(),
+            chunks: checkpoint.index.tensors.chunk_count() + checkpoint.index.records.chunk_count(),
+            byte_len: checkpoint.byte_len(),
             damage: in_order(found.damage),
             unsupported: in_order(found.unsupported),
         })
@@ -117,8 +112,21 @@ impl Checkpoint {
     /// # Errors
     /// `NotFound`, `Damaged`, `Unsupported` for a codec that this version does not know, `LimitExceeded`, `Io`.
     pub fn verify_record(&self, name: &str) -> Result<()> {
-        let checked = records::check(&self.record_bytes(name)?);
-        checked.map(drop).map_err(|error| error.in_record(name).in_object(self.name()))
+        let checked = records::check(&self.0.record_bytes(name)?);
+        checked.map(drop).map_err(|error| error.in_record(name).in_object(self.0.name()))
+    }
+}
+
+impl Checkpoint {
+    /// Verifies every byte of the file, whatever was verified before: chunks by their checksums, padding, index and mirror,
+    /// and that the two are the same; and decodes every record. Tensors are not decoded. Memory is a few MiB for each
+    /// thread and one record, whatever the budget.
+    ///
+    /// # Errors
+    /// `Damaged` with the first damage, `Io`.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        let mut report = self.inspect().verify_all()?;
+        if report.damage.is_empty() { Ok(report) } else { Err(report.damage.swap_remove(0)) }
     }
 
     fn verify_stretch(&self, stretch: &Stretch, window: &mut Window, scratch: &mut Scratch) -> Result<()> {
@@ -161,7 +169,7 @@ impl Checkpoint {
     /// error there and is no signal here. The caller has verified all of `read` and opened both under one name; of another
     /// file nothing is remembered, and its chunks are verified on touch.
     pub(crate) fn trusting(self, read: &Self) -> Self {
-        if self.is_copy_of(read) {
+        if self.inspect().is_copy_of(read) {
             self.verified.iter().for_each(|chunks| chunks.store(u64::MAX, Ordering::Relaxed));
         }
         self

@@ -29,7 +29,7 @@ pub use import::import;
 pub use tensor::ForeignTensor;
 
 use crate::budget::Budget;
-use crate::checkpoint::Scratch;
+use crate::checkpoint::inspect::Scratch;
 use crate::engine::{Blob, local};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::value::Value;

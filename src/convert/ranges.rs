@@ -3,7 +3,7 @@
 use super::tensor::Place;
 use super::{Foreign, ForeignTensor};
 use crate::buffer::Buffer;
-use crate::checkpoint::Scratch;
+use crate::checkpoint::inspect::Scratch;
 use crate::error::{Error, Result};
 
 /// One tensor, to be read in parts.

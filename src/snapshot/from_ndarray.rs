@@ -34,7 +34,7 @@ impl<'a, T: Element, D: Dimension> IntoTensorSource<'a> for ArrayView<'a, T, D> 
 }
 
 fn gather<T: Element>(view: &ndarray::ArrayViewD<'_, T>) -> Result<Tensor<'static>> {
-    let mut buffer = crate::Buffer::zeroed(byte_len(T::DTYPE, view.shape())?)?;
+    let mut buffer = crate::tensor::Buffer::zeroed(byte_len(T::DTYPE, view.shape())?)?;
     let width = size_of::<T>();
     for (out, element) in buffer.chunks_exact_mut(width).zip(view) {
         out.copy_from_slice(bytemuck::bytes_of(element));

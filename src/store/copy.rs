@@ -56,9 +56,9 @@ impl Reader {
             upload => upload?,
         };
         let mut watched = Watched { upload, stop };
-        source.copy_into(&mut watched, moved)?;
+        source.inspect().copy_into(&mut watched, moved)?;
         stop()?;
-        match watched.upload.commit(source.file_id()).map_err(Error::from) {
+        match watched.upload.commit(source.inspect().file_id()).map_err(Error::from) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(&source, name, to)? => {
                 return Ok(CopyOutcome::AlreadyThere);
             }
@@ -69,7 +69,7 @@ impl Reader {
                 .in_object(&at)
                 .because(error)
         };
-        match to.checkpoint_by_id(name).map_err(unlike)?.is_copy_of(&source) {
+        match to.checkpoint_by_id(name).map_err(unlike)?.inspect().is_copy_of(&source) {
             true => Ok(CopyOutcome::Written(source.byte_len())),
             false => Err(unlike(other_object(name, to))),
         }
@@ -111,7 +111,7 @@ fn is_there(source: &Checkpoint, name: CheckpointId, to: &Reader) -> Result<bool
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) if is_damage(&error) => Err(other_object(name, to).because(error)),
         Err(error) => Err(error),
-        Ok(there) if there.is_copy_of(source) => Ok(true),
+        Ok(there) if there.inspect().is_copy_of(source) => Ok(true),
         Ok(_) => Err(other_object(name, to)),
     }
 }

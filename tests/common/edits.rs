@@ -267,7 +267,7 @@ pub fn read_everything(bytes: &[u8], mapped: bool) -> Outcome {
             count(checkpoint.slice(info.name, range).map(drop));
         }
         count(checkpoint.tensor(info.name).and_then(|tensor| look_at(&tensor)));
-        count(checkpoint.require_mapped(info.name).map(drop));
+        count(checkpoint.inspect().require_mapped(info.name).map(drop));
         count(load_into(&checkpoint, info.name, info.byte_len, bytes.len()));
         assert_eq!(checkpoint.info(info.name).unwrap(), info);
     }
@@ -279,7 +279,7 @@ pub fn read_everything(bytes: &[u8], mapped: bool) -> Outcome {
     count(checkpoint.metrics().map(drop));
     count(checkpoint.metadata().map(drop));
     count(checkpoint.tensor("no such name").map(drop));
-    count(checkpoint.report().map(|report| drop(format!("{report:?}"))));
+    count(checkpoint.inspect().verify_all().map(|report| drop(format!("{report:?}"))));
     count(checkpoint.verify().map(drop));
     count(open_with(bytes, mapped, options.verify(Verify::AtOpen)).map(drop));
     Outcome::Opened { read, refused }

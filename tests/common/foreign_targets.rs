@@ -6,7 +6,7 @@ use std::io::{Cursor, Write as _};
 use std::sync::Arc;
 use tensorkeep::convert::Foreign;
 use tensorkeep::engine::Blob;
-use tensorkeep::{Buffer, WriteOptions};
+use tensorkeep::{WriteOptions, tensor::Buffer};
 use zip::CompressionMethod;
 
 /// Far below what fuzz/run lets a target ask for at once: what it catches is memory that nobody charged.

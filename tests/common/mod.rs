@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use tensorkeep::engine::Blob;
 use tensorkeep::{
-    Buffer, Checkpoint, Codec, Dtype, Error, ErrorKind, OpenOptions, Progress, Result, Snapshot, Tensor,
+    Checkpoint, Codec, Dtype, Error, ErrorKind, OpenOptions, Progress, Result, Snapshot, Tensor,
+    tensor::Buffer,
 };
 
 /// Every way to store chunks: what tests and fuzzers do to one, they do to all. A new codec is one more line here.

@@ -4,7 +4,7 @@ use crate::common::TempFolder;
 use crate::gated::Gated;
 use crate::{open, process, save, steps};
 use std::path::Path;
-use tensorkeep::{ErrorKind, Keep, Mode, Progress, Snapshot, Store, StoreOptions, WhenFull};
+use tensorkeep::{ErrorKind, Keep, Mode, Progress, Snapshot, Store, StoreOptions, store::WhenFull};
 
 /// Orbax with a best_fn and max_to_keep=1: newer checkpoints are deleted as soon as they are written, and resuming goes
 /// back to step 0. Here: the newest is never collected, whatever the policy.

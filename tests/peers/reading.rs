@@ -219,7 +219,14 @@ fn flips_noticed(right: &std::path::Path, path: &std::path::Path, arrays: &str, 
             let whole: Vec<_> = names.iter().filter_map(|name| foreign.tensor(name).err()).collect();
             let again = Foreign::open(path).unwrap();
             let visited = |name: &&str| {
-                again.visit_chunks_with(name, 0..1, &mut tensorkeep::Scratch::default(), |_, _| Ok(())).err()
+                again
+                    .visit_chunks_with(
+                        name,
+                        0..1,
+                        &mut tensorkeep::inspect::Scratch::default(),
+                        |_, _| Ok(()),
+                    )
+                    .err()
             };
             let pieces: Vec<_> = names.iter().filter_map(visited).collect();
             assert!(!whole.is_empty() && whole.len() == pieces.len(), "{member}, byte {byte} came through");

@@ -184,6 +184,7 @@ fn no_two_checkpoints_of_a_run_have_the_same_id() {
     save_all(&resumed(engine.clone(), Keep::all()), 4..=6);
     let reader = Reader::new(engine);
     let names = reader.names().unwrap().into_iter();
-    let ids: BTreeSet<_> = names.map(|name| reader.checkpoint_by_id(name).unwrap().file_id()).collect();
+    let ids: BTreeSet<_> =
+        names.map(|name| reader.checkpoint_by_id(name).unwrap().inspect().file_id()).collect();
     assert_eq!(ids.len(), 6);
 }

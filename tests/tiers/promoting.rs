@@ -28,7 +28,7 @@ fn a_save_is_durable_near_at_once_and_far_when_waiting_says_so() {
     assert!(store.unpromoted().unwrap().is_empty());
     let (here, there) =
         (store.latest().unwrap().unwrap(), store.remote_reader().unwrap().latest().unwrap().unwrap());
-    assert!(there.is_copy_of(&here));
+    assert!(there.inspect().is_copy_of(&here));
     there.verify().unwrap();
 }
 

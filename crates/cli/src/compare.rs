@@ -11,7 +11,7 @@ use crate::opened::{Meta, Opened, is_of_one_tensor};
 use crate::parallel::{self, Task};
 use side_by_side::Pair;
 use std::collections::BTreeMap;
-use tensorkeep::{Dtype, Error, Result, Scratch};
+use tensorkeep::{Dtype, Error, Result, inspect::Scratch};
 
 /// What became of one name.
 #[derive(Debug)]

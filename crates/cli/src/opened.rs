@@ -3,7 +3,7 @@
 use crate::numbers;
 use std::ops::Range;
 use tensorkeep::convert::Foreign;
-use tensorkeep::{Checkpoint, Dtype, Error, ErrorKind, Result, Scratch, Value};
+use tensorkeep::{Checkpoint, Dtype, Error, ErrorKind, Result, Value, inspect::Scratch};
 
 /// An open file.
 #[derive(Debug)]
@@ -91,13 +91,13 @@ impl Opened {
         let all = self.tensors();
         let Some(pattern) = only else { return Ok(all) };
         let (wanted, others): (Vec<Meta>, Vec<Meta>) =
-            all.into_iter().partition(|meta| tensorkeep::name_matches(pattern, &meta.name));
+            all.into_iter().partition(|meta| tensorkeep::inspect::name_matches(pattern, &meta.name));
         if !wanted.is_empty() {
             return Ok(wanted);
         }
         let names = others.iter().map(|meta| meta.name.as_str());
         let error = Error::new(ErrorKind::NotFound, format!("no tensor matches {pattern:?}"));
-        let error = match tensorkeep::nearest_name(pattern, names) {
+        let error = match tensorkeep::inspect::nearest_name(pattern, names) {
             Some(like) => error.help(format!("did you mean {like:?}?")),
             None => {
                 error.help("* stands for any text and ? for one character; `tensorkeep show` lists the names")
@@ -138,7 +138,9 @@ impl Opened {
             visit(offset, bytes)
         };
         let read = match self {
-            Self::Own(checkpoint) => checkpoint.visit_chunks_with(&meta.name, chunks, scratch, &mut checked),
+            Self::Own(checkpoint) => {
+                checkpoint.inspect().visit_chunks_with(&meta.name, chunks, scratch, &mut checked)
+            }
             Self::Foreign(foreign) => foreign.visit_chunks_with(&meta.name, chunks, scratch, &mut checked),
         };
         read.map_err(|error| error.in_tensor(&meta.name).in_object(self.name()))
@@ -168,7 +170,7 @@ impl Opened {
     pub fn records_len(&self) -> u64 {
         match self {
             Self::Own(checkpoint) => {
-                checkpoint.records().filter_map(|name| checkpoint.record_len(name).ok()).sum()
+                checkpoint.records().filter_map(|name| checkpoint.inspect().record_len(name).ok()).sum()
             }
             Self::Foreign(_) => 0,
         }
@@ -177,7 +179,9 @@ impl Opened {
     /// What the user should hear of besides.
     pub fn warnings(&self) -> Vec<String> {
         match self {
-            Self::Own(checkpoint) => checkpoint.index_damage().map(mirror_used).into_iter().collect(),
+            Self::Own(checkpoint) => {
+                checkpoint.inspect().index_damage().map(mirror_used).into_iter().collect()
+            }
             Self::Foreign(foreign) => {
                 foreign.notes().iter().map(|note| format!("{}: {}", note.name, note.what)).collect()
             }
@@ -202,7 +206,7 @@ fn within(left: &mut Left, checkpoint: &Checkpoint, name: &str) -> Result<Value>
             .in_record(name)
             .in_object(checkpoint.name())
     };
-    left.bytes = left.bytes.checked_sub(checkpoint.record_len(name)?).ok_or_else(too_many)?;
+    left.bytes = left.bytes.checked_sub(checkpoint.inspect().record_len(name)?).ok_or_else(too_many)?;
     let value = checkpoint.record_value(name)?;
     left.values = left.values.checked_sub(held(&value) as u64).ok_or_else(too_many)?;
     Ok(value)

@@ -10,7 +10,7 @@ use crate::numbers::{self, BLOCK, Kind};
 use crate::opened::{Meta, Opened, is_of_one_tensor};
 use crate::parallel;
 use crate::scaled::{self, Scaled, exponent_of, times_power_of_2};
-use tensorkeep::{Dtype, Error, Result, Scratch};
+use tensorkeep::{Dtype, Error, Result, inspect::Scratch};
 
 /// Elements of the histogram's sample, about.
 const SAMPLE: u64 = 8_192;

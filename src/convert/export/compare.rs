@@ -2,7 +2,7 @@
 
 use super::input::Item;
 use super::{Input, Written};
-use crate::checkpoint::Scratch;
+use crate::checkpoint::inspect::Scratch;
 use crate::convert::Foreign;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};

@@ -1,7 +1,7 @@
 //! What is exported: a checkpoint or a foreign file, with one face for both.
 
 use super::compare::check_bools;
-use crate::checkpoint::{Checkpoint, Scratch};
+use crate::checkpoint::{Checkpoint, inspect::Scratch};
 use crate::convert::{Foreign, Note};
 use crate::dtype::Dtype;
 use crate::error::Result;
@@ -84,7 +84,7 @@ impl<'c> Input<'c> {
         let mut scratch = Scratch::default();
         match self {
             Self::Checkpoint(checkpoint) => {
-                checkpoint.visit_chunks_with(item.name, 0..item.chunks, &mut scratch, &mut checked)
+                checkpoint.inspect().visit_chunks_with(item.name, 0..item.chunks, &mut scratch, &mut checked)
             }
             Self::Foreign(foreign) => {
                 foreign.visit_chunks_with(item.name, 0..item.chunks, &mut scratch, &mut checked)
@@ -125,7 +125,7 @@ fn of_checkpoint<'c>(checkpoint: &'c Checkpoint, notes: &mut Vec<Note>) -> Resul
             notes.push(Note::lost(info.name, "dropped: a dtype that this version does not know"));
             continue;
         };
-        if checkpoint.chunks(info.name)?.iter().any(|chunk| chunk.codec == "unknown") {
+        if checkpoint.inspect().chunks(info.name)?.iter().any(|chunk| chunk.codec == "unknown") {
             notes.push(Note::lost(info.name, "dropped: stored by a codec that this version does not know"));
             continue;
         }

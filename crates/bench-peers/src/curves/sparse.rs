@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tensorkeep::engine::{Caps, CommitError, Decorator, Engine as _, Local, Nonce, Upload};
 use tensorkeep::{
-    Dtype, Error, ErrorKind, LazyTensor, Progress, Result, SharedBytes, Snapshot, Store, StoreOptions, Tensor,
+    Dtype, Error, ErrorKind, LazyTensor, Progress, Result, Snapshot, Store, StoreOptions, Tensor,
+    tensor::SharedBytes,
 };
 
 /// Bytes of one tensor: small enough to stay in the processor's cache while it is checked and skipped.

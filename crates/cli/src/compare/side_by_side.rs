@@ -3,7 +3,7 @@
 use super::distance::{Distance, Tolerance};
 use crate::opened::{Meta, Opened};
 use crate::parallel::Task;
-use tensorkeep::{Result, Scratch};
+use tensorkeep::{Result, inspect::Scratch};
 
 /// Two tensors of one name and shape, whose numbers can be compared.
 #[derive(Debug)]

@@ -128,7 +128,7 @@ pub fn age(saved_at: u64, now: u64) -> String {
 
 /// A time as a date, in UTC.
 pub fn date(seconds_since_1970: u64) -> String {
-    tensorkeep::date(seconds_since_1970)
+    tensorkeep::store::date(seconds_since_1970)
 }
 
 /// A time as a date and its age.

@@ -4,7 +4,7 @@ use super::data::Run;
 use super::{Options, escape, section};
 use crate::output;
 use std::time::Duration;
-use tensorkeep::SaveCost;
+use tensorkeep::store::SaveCost;
 
 pub fn cost(run: &Run, options: &Options) -> String {
     let total: u64 = run.infos.iter().map(|info| info.len).sum();

@@ -9,7 +9,8 @@ use crate::stats::{self, Stats};
 use crate::verbs::ls::{self, Kept};
 use std::collections::BTreeMap;
 use tensorkeep::{
-    AttemptInfo, Checkpoint, CheckpointId, CheckpointInfo, Error, ErrorKind, Keep, Reader, Result, Value,
+    Checkpoint, CheckpointId, CheckpointInfo, Error, ErrorKind, Keep, Reader, Result, Value,
+    store::AttemptInfo,
 };
 
 /// A file with damage, and where.
@@ -60,7 +61,9 @@ impl Run {
     }
 
     /// Checkpoints that say something of themselves.
-    pub fn states(&self) -> impl DoubleEndedIterator<Item = (CheckpointId, &tensorkeep::CheckpointMeta)> {
+    pub fn states(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = (CheckpointId, &tensorkeep::store::CheckpointMeta)> {
         self.infos.iter().filter_map(|info| Some((info.name, info.state.as_ref().ok()?)))
     }
 }
@@ -116,10 +119,10 @@ fn look(name: &str, opened: Result<Checkpoint>) -> Damaged {
         Ok(checkpoint) => checkpoint,
         Err(error) => return Damaged { name, len: 0, chunks: vec![], errors: vec![error] },
     };
-    let errors = checkpoint.report().map_or_else(|error| vec![error], |report| report.damage);
+    let errors = checkpoint.inspect().verify_all().map_or_else(|error| vec![error], |report| report.damage);
     let tensors: Vec<&str> =
         checkpoint.tensors().filter(|info| info.alias_of.is_none()).map(|info| info.name).collect();
-    let chunks = tensors.iter().flat_map(|name| checkpoint.chunks(name).unwrap_or_default());
+    let chunks = tensors.iter().flat_map(|name| checkpoint.inspect().chunks(name).unwrap_or_default());
     let chunks = chunks.map(|chunk| (chunk.offset, chunk.stored_len)).collect();
     Damaged { name, len: checkpoint.byte_len(), chunks, errors }
 }
@@ -130,7 +133,7 @@ fn changes(reader: &Reader, infos: &[CheckpointInfo]) -> Vec<(u32, u32, Vec<Chan
     let own = |name: CheckpointId| -> Vec<(String, Value)> {
         let Ok(checkpoint) = reader.checkpoint_by_id(name) else { return vec![] };
         let mut records = Opened::Own(checkpoint).records();
-        records.retain(|(name, _)| !name.starts_with(tensorkeep::RESERVED_PREFIX));
+        records.retain(|(name, _)| !name.starts_with(tensorkeep::inspect::RESERVED_PREFIX));
         records.into_iter().filter_map(|(name, value)| Some((name, value.ok()?))).collect()
     };
     let names: Vec<CheckpointId> = lasts.into_values().collect();

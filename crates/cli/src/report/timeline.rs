@@ -47,7 +47,7 @@ const LEGEND: &str = "<p class=\"dim\"><span style=\"color:var(--accent)\">●</
 
 /// Where each attempt resumed, as its checkpoints say.
 fn origins(run: &Run) -> BTreeMap<u32, CheckpointId> {
-    let of = |(name, state): (CheckpointId, &tensorkeep::CheckpointMeta)| {
+    let of = |(name, state): (CheckpointId, &tensorkeep::store::CheckpointMeta)| {
         Some((name.attempt, state.resumed_from.as_ref()?.parse().ok()?))
     };
     run.states().filter_map(of).collect()

@@ -12,7 +12,8 @@ pub fn repack(target: &OsStr, output: &Output, codec: Codec, json: bool) -> Done
     output::check_free(&output.output, output.force)?;
     let busy = parallel::busy("repacking", true);
     let checkpoint = Target::parse(target)?.open()?;
-    let written = checkpoint.to_snapshot()?.save_with(&output.output, &WriteOptions::new().codec(codec))?;
+    let written =
+        checkpoint.inspect().to_snapshot()?.save_with(&output.output, &WriteOptions::new().codec(codec))?;
     let again = Checkpoint::open(&output.output)?;
     same_bytes(&checkpoint, &again)?;
     drop(busy);
@@ -40,7 +41,7 @@ fn same_bytes(left: &Checkpoint, right: &Checkpoint) -> Result<()> {
     for info in left.tensors() {
         let theirs = right.tensor(info.name)?;
         let mut same = theirs.bytes().len() as u64 == info.byte_len;
-        left.visit_chunks(info.name, 0..info.chunks, |start, bytes| {
+        left.inspect().visit_chunks(info.name, 0..info.chunks, |start, bytes| {
             same &= theirs.bytes().get(start as usize..start as usize + bytes.len()) == Some(bytes);
             Ok(())
         })?;
@@ -58,7 +59,7 @@ pub fn salvage(target: &OsStr, output: &Output, json: bool) -> Done {
     output::check_free(&output.output, output.force)?;
     let busy = parallel::busy("salvaging", true);
     let checkpoint = Target::parse(target)?.open().map_err(without_its_end)?;
-    let (snapshot, lost) = checkpoint.salvage()?;
+    let (snapshot, lost) = checkpoint.inspect().salvage()?;
     let written = snapshot.save(&output.output)?;
     drop(busy);
     if json {

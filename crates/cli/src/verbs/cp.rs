@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 use tensorkeep::engine::replace_file;
-use tensorkeep::{Checkpoint, CheckpointId, CopyOutcome, Error, ErrorKind, Result};
+use tensorkeep::{Checkpoint, CheckpointId, Error, ErrorKind, Result, store::CopyOutcome};
 
 /// What was done.
 #[derive(Default)]
@@ -96,7 +96,9 @@ fn copy(source: &Target, to: &Place, force: bool) -> Result<Outcome> {
 fn copy_to_file(source: &Checkpoint, target: &Path, force: bool) -> Result<Outcome> {
     output::check_free(target, force)?;
     let bar = parallel::bar("copying", source.byte_len());
-    replace_file(target, Some(source.byte_len()), |upload| source.copy_into(upload, |bytes| bar.inc(bytes)))?;
+    replace_file(target, Some(source.byte_len()), |upload| {
+        source.inspect().copy_into(upload, |bytes| bar.inc(bytes))
+    })?;
     bar.finish_and_clear();
     let copy = Checkpoint::open(target)?;
     copy.verify()?;

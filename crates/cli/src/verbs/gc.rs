@@ -10,7 +10,8 @@ use serde_json::json;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 use tensorkeep::{
-    CheckpointId, CheckpointInfo, Collected, Collection, Error, ErrorKind, Keep, Mode, Reader, Result,
+    CheckpointId, CheckpointInfo, Error, ErrorKind, Keep, Mode, Reader, Result, store::Collected,
+    store::Collection,
 };
 
 pub fn run(args: &Gc, json: bool) -> Done {

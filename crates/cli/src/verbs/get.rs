@@ -13,7 +13,7 @@ use serde_json::json;
 use std::path::Path;
 use tensorkeep::convert::npy_bytes;
 use tensorkeep::engine::replace_file;
-use tensorkeep::{Buffer, Dtype, Error, ErrorKind, Result, Tensor};
+use tensorkeep::{Dtype, Error, ErrorKind, Result, Tensor, tensor::Buffer};
 
 /// Values printed without `--output`.
 const PRINTED: u64 = 1000;

@@ -11,7 +11,7 @@ use crate::stats::Stats;
 use crate::{Done, output, stats};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use tensorkeep::{CheckpointId, CheckpointMeta, Error, ErrorKind, Reader, Result};
+use tensorkeep::{CheckpointId, Error, ErrorKind, Reader, Result, store::CheckpointMeta};
 
 /// A tensor in one checkpoint.
 struct Point {

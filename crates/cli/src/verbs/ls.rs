@@ -8,7 +8,9 @@ use crate::{Done, output};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use tensorkeep::{CheckpointId, CheckpointInfo, CheckpointMeta, Keep, Reader, Result, SaveCost};
+use tensorkeep::{
+    CheckpointId, CheckpointInfo, Keep, Reader, Result, store::CheckpointMeta, store::SaveCost,
+};
 
 /// Lists a run, or the runs in a folder.
 ///

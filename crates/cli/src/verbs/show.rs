@@ -10,7 +10,7 @@ use crate::tree::Node;
 use crate::{Done, numbers, output, records};
 use serde_json::json;
 use std::collections::HashMap;
-use tensorkeep::{Error, ErrorKind, Result, SALVAGED, Scratch, Value};
+use tensorkeep::{Error, ErrorKind, Result, Value, inspect::SALVAGED, inspect::Scratch};
 
 /// What is shown, and what cannot be: a record or a tensor that does not verify costs only itself.
 struct Shown {
@@ -210,9 +210,9 @@ fn as_json(Shown { opened, metas, records, values, lost }: &Shown) -> serde_json
     let more = match opened {
         Opened::Own(checkpoint) => json!({
             "format": "tensorkeep",
-            "file_id": checkpoint.file_id().iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
-            "write_version": checkpoint.write_version(),
-            "index_damage": checkpoint.index_damage().map(ToString::to_string),
+            "file_id": checkpoint.inspect().file_id().iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+            "write_version": checkpoint.inspect().write_version(),
+            "index_damage": checkpoint.inspect().index_damage().map(ToString::to_string),
         }),
         Opened::Foreign(foreign) => {
             json!({ "format": foreign.format().as_str(), "notes": opened.warnings() })

@@ -11,7 +11,9 @@ use crate::{Done, output, parallel, stats};
 use serde_json::json;
 use std::collections::HashSet;
 use tensorkeep::convert::Format;
-use tensorkeep::{Checkpoint, Error, ErrorKind, Listed, Result, Scratch, VerifyReport};
+use tensorkeep::{
+    Checkpoint, Error, ErrorKind, Result, inspect::Scratch, inspect::VerifyReport, store::Listed,
+};
 
 /// How thoroughly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +159,7 @@ impl Verified {
                 read_all(&opened, depth)?
             }
             Opened::Own(checkpoint) if depth == Depth::Quick => quick(checkpoint)?,
-            Opened::Own(checkpoint) => checkpoint.report()?,
+            Opened::Own(checkpoint) => checkpoint.inspect().verify_all()?,
         };
         let told =
             std::mem::take(&mut report.damage).into_iter().chain(std::mem::take(&mut report.unsupported));
@@ -213,7 +215,7 @@ impl Verified {
                 output::count(report.tensors, "tensor"),
                 output::count(report.records, "record"),
                 output::count(report.chunks, "chunk"),
-                output::size(report.bytes),
+                output::size(report.byte_len),
                 match self.unsupported.len() {
                     0 => String::new(),
                     parts => format!(", but {} of it cannot be decoded", output::count(parts, "part")),
@@ -254,7 +256,7 @@ impl Verified {
             "tensors": self.report.as_ref().map(|report| report.tensors),
             "records": self.report.as_ref().map(|report| report.records),
             "chunks": self.report.as_ref().map(|report| report.chunks),
-            "bytes": self.report.as_ref().map(|report| report.bytes),
+            "bytes": self.report.as_ref().map(|report| report.byte_len),
             "damage": self.damage.iter().map(output::error_in_json).collect::<Vec<_>>(),
             "unsupported": self.unsupported.iter().map(output::error_in_json).collect::<Vec<_>>(),
             "non_finite": self.bad.iter().map(bad).collect::<Vec<_>>(),
@@ -286,16 +288,16 @@ fn is_answer(error: &Error) -> bool {
 /// Opening has verified header, footer and index, or the index's mirror; the records are read here.
 fn quick(checkpoint: &Checkpoint) -> Result<VerifyReport> {
     let mut report = VerifyReport::default();
-    report.bytes = checkpoint.byte_len();
+    report.byte_len = checkpoint.byte_len();
     report.tensors = checkpoint.names().count();
     report.records = checkpoint.records().len();
     let by_mirror = |error: &Error| {
         Error::new(ErrorKind::Damaged, format!("opened by the index's mirror: {error}"))
             .help("no tensor is affected; save the checkpoint again")
     };
-    report.damage.extend(checkpoint.index_damage().map(by_mirror));
+    report.damage.extend(checkpoint.inspect().index_damage().map(by_mirror));
     for name in checkpoint.records() {
-        match checkpoint.verify_record(name) {
+        match checkpoint.inspect().verify_record(name) {
             Err(error) if error.kind() == ErrorKind::Unsupported => report.unsupported.push(error),
             Err(error) if is_answer(&error) => report.damage.push(error),
             other => other?,
@@ -308,7 +310,7 @@ fn quick(checkpoint: &Checkpoint) -> Result<VerifyReport> {
 fn read_all(opened: &Opened, depth: Depth) -> Result<VerifyReport> {
     let (mut report, mut scratch) = (VerifyReport::default(), Scratch::default());
     let metas = opened.tensors();
-    (report.bytes, report.tensors) = (opened.byte_len(), metas.len());
+    (report.byte_len, report.tensors) = (opened.byte_len(), metas.len());
     (report.records, report.chunks) = (opened.records().len(), metas.iter().map(|meta| meta.chunks).sum());
     for meta in metas.iter().filter(|_| depth != Depth::Quick) {
         match opened.visit(meta, 0..meta.chunks, &mut scratch, |_, _| Ok(())) {

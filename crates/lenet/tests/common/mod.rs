@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use tensorkeep::engine::Blob;
-use tensorkeep::{Buffer, Checkpoint, Error, ErrorKind, OpenOptions, Result, Snapshot, WriteOptions};
+use tensorkeep::{Checkpoint, Error, ErrorKind, OpenOptions, Result, Snapshot, WriteOptions, tensor::Buffer};
 
 /// Bytes as an object: `mapped` decides whether they are handed out in place.
 #[derive(Debug)]

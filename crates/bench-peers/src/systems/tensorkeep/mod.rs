@@ -12,7 +12,9 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tensorkeep::engine::MmapPromise;
-use tensorkeep::{Checkpoint, Codec, MappedCopy, OpenOptions, Snapshot, Timings, Verify, WriteOptions};
+use tensorkeep::{
+    Checkpoint, Codec, MappedCopy, OpenOptions, Snapshot, Verify, WriteOptions, writer::Timings,
+};
 
 /// One configuration.
 #[derive(Clone, Copy)]
@@ -154,9 +156,9 @@ impl Tensorkeep {
 
     fn touch(&self, path: &Path) -> Outcome<Found> {
         let checkpoint = self.open(path)?;
-        let total = checkpoint
-            .names()
-            .try_fold(0, |total, name| Outcome::Ok(mix(total, checkpoint.require_mapped(name)?.bytes())));
+        let total = checkpoint.names().try_fold(0, |total, name| {
+            Outcome::Ok(mix(total, checkpoint.inspect().require_mapped(name)?.bytes()))
+        });
         Ok(Found::Sum(total?))
     }
 

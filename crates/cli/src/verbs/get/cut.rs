@@ -3,7 +3,7 @@
 
 use crate::opened::{Meta, Opened};
 use std::ops::Range;
-use tensorkeep::{Buffer, Error, ErrorKind, Result, Scratch};
+use tensorkeep::{Error, ErrorKind, Result, inspect::Scratch, tensor::Buffer};
 
 /// One axis: a range, or one index, which takes the axis away.
 #[derive(Clone, Debug, PartialEq)]

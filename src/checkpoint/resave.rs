@@ -1,12 +1,12 @@
 //! A checkpoint as a snapshot again, to write it otherwise: with another codec, or without what is damaged. Tensors and
 //! records are read one at a time when the snapshot is written.
 
-use super::{Checkpoint, TensorInfo};
+use super::{Checkpoint, Inspect, TensorInfo};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{LazyTensor, Record, Snapshot};
 use serde::Serialize;
 
-/// The record of what [`Checkpoint::salvage`] made: a map of `from`, where it was taken from, and `lost`, a text for each thing
+/// The record of what [`Inspect::salvage`] made: a map of `from`, where it was taken from, and `lost`, a text for each thing
 /// that is missing.
 pub const SALVAGED: &str = "tensorkeep.salvaged";
 
@@ -19,18 +19,18 @@ struct Salvaged {
     lost: Vec<String>,
 }
 
-impl Checkpoint {
+impl<'c> Inspect<'c> {
     /// Everything in this checkpoint as a snapshot: tensors, ties, all records, progress, metrics and metadata.
     ///
     /// # Errors
     /// `Unsupported` for a dtype this version does not know, `Damaged` for a record, `Io`.
-    pub fn to_snapshot(&self) -> Result<Snapshot<'_>> {
+    pub fn to_snapshot(&self) -> Result<Snapshot<'c>> {
         let mut snapshot = Snapshot::new();
-        for name in self.records() {
-            self.copy_record(name, &mut snapshot)?;
+        for name in self.0.records() {
+            self.0.copy_record(name, &mut snapshot)?;
         }
-        for info in self.tensors() {
-            self.copy_tensor(&info, &mut snapshot)?;
+        for info in self.0.tensors() {
+            self.0.copy_tensor(&info, &mut snapshot)?;
         }
         Ok(snapshot)
     }
@@ -40,30 +40,32 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Only what is not about one tensor or record: nothing is given up for one bad chunk or one bad sector.
-    pub fn salvage(&self) -> Result<(Snapshot<'_>, Vec<Error>)> {
+    pub fn salvage(&self) -> Result<(Snapshot<'c>, Vec<Error>)> {
         let mut snapshot = Snapshot::new();
         let mut lost = Vec::new();
-        for name in self.records() {
-            lost.extend(self.copy_record(name, &mut snapshot).err());
+        for name in self.0.records() {
+            lost.extend(self.0.copy_record(name, &mut snapshot).err());
         }
-        for info in self.tensors() {
+        for info in self.0.tensors() {
             let intact = match info.alias_of {
                 // Read already, under its own name.
                 Some(_) => Ok(()),
                 None => self.visit_chunks(info.name, 0..info.chunks, |_, _| Ok(())),
             };
-            lost.extend(intact.and_then(|()| self.copy_tensor(&info, &mut snapshot)).err());
+            lost.extend(intact.and_then(|()| self.0.copy_tensor(&info, &mut snapshot)).err());
         }
         let mut lost_in_words: Vec<String> = lost.iter().take(MOST_LOST).map(ToString::to_string).collect();
         if lost.len() > MOST_LOST {
             lost_in_words.push(format!("and {} more", lost.len() - MOST_LOST));
         }
-        let salvaged = Salvaged { from: self.name().to_owned(), lost: lost_in_words };
+        let salvaged = Salvaged { from: self.0.name().to_owned(), lost: lost_in_words };
         snapshot.records.remove(SALVAGED);
         snapshot.insert_record(SALVAGED.to_owned(), &salvaged)?;
         Ok((snapshot, lost))
     }
+}
 
+impl Checkpoint {
     fn copy_record<'c>(&'c self, name: &'c str, snapshot: &mut Snapshot<'c>) -> Result<()> {
         let bytes = self.record_bytes(name)?;
         crate::format::records::check(&bytes)
@@ -111,7 +113,7 @@ mod tests {
     fn a_checkpoint_written_again_holds_the_same_under_another_codec() {
         let first = Checkpoint::from_bytes(&bytes()).unwrap();
         let options = WriteOptions::new().codec(Codec::Balanced);
-        let packed = first.to_snapshot().unwrap().to_bytes(&options).unwrap();
+        let packed = first.inspect().to_snapshot().unwrap().to_bytes(&options).unwrap();
         let second = Checkpoint::from_bytes(&packed).unwrap();
         assert!(packed.len() < 20_000);
         for name in ["a", "b", "c"] {
@@ -124,7 +126,7 @@ mod tests {
             (Some(Progress::new(7)), 0.1)
         );
         // Raw again, the two files are the same to the byte.
-        let again = second.to_snapshot().unwrap().to_bytes(&WriteOptions::new()).unwrap();
+        let again = second.inspect().to_snapshot().unwrap().to_bytes(&WriteOptions::new()).unwrap();
         assert!(again == bytes());
     }
 
@@ -134,7 +136,7 @@ mod tests {
         let offset = Checkpoint::from_bytes(&bytes).unwrap().info("b").unwrap().offset as usize;
         bytes[offset + 3] ^= 1;
         let damaged = Checkpoint::from_bytes(&bytes).unwrap();
-        let (snapshot, lost) = damaged.salvage().unwrap();
+        let (snapshot, lost) = damaged.inspect().salvage().unwrap();
         assert_eq!(lost[0].tensor(), Some("b"));
         assert_eq!(lost.len(), 2, "{lost:?}");
         let saved = Checkpoint::from_bytes(&snapshot.to_bytes(&WriteOptions::new()).unwrap()).unwrap();
@@ -143,7 +145,7 @@ mod tests {
         assert!(salvaged.contains("tensor b") && salvaged.contains("from:"), "{salvaged}");
         assert_eq!(saved.records().len(), 4);
         // Salvaged again, it says so once.
-        let (again, lost) = saved.salvage().unwrap();
+        let (again, lost) = saved.inspect().salvage().unwrap();
         assert!(lost.is_empty() && again.encoded_records().unwrap().len() == 4);
     }
 
@@ -154,12 +156,12 @@ mod tests {
         for codec in [Codec::Raw, Codec::Balanced] {
             let bytes = snapshot.to_bytes(&WriteOptions::new().chunk_log2(16).codec(codec)).unwrap();
             let checkpoint = Checkpoint::from_bytes(&bytes).unwrap();
-            let chunks = checkpoint.chunks("t").unwrap();
+            let chunks = checkpoint.inspect().chunks("t").unwrap();
             assert_eq!((chunks.len(), checkpoint.info("t").unwrap().chunks), (7, 7));
             assert_eq!(chunks.iter().map(|chunk| chunk.raw_len).sum::<u32>(), 400_000);
             let mut seen = vec![];
             let mut visit = |range| {
-                checkpoint.visit_chunks("t", range, |start, bytes| {
+                checkpoint.inspect().visit_chunks("t", range, |start, bytes| {
                     assert_eq!(start, seen.len() as u64);
                     seen.extend_from_slice(bytes);
                     Ok(())

@@ -1,7 +1,7 @@
 //! A file between header and footer, stretch by stretch in order and without a gap: chunks, padding, index and mirror.
 //! Owns: what the bytes of each must be. What verifying a file and passing it on have in common.
 
-use super::read::Entry;
+use super::entry::Entry;
 use super::{Checkpoint, header};
 use crate::buffer::Buffer;
 use crate::engine::{Blob, ends_early};

@@ -1,0 +1,154 @@
+//! One entry of the table of tensors or of records: finding it, its bytes in memory, its chunks and their checksums.
+
+use super::{Checkpoint, Verify};
+use crate::dtype::Dtype;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::table::{Chunk, Columns};
+use crate::format::{checksum_error, crc32};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One entry of one table, and where its chunks are remembered as verified.
+#[derive(Clone, Copy)]
+pub(super) struct Entry<'c> {
+    pub table: Columns<'c>,
+    pub number: usize,
+    pub first_bit: usize,
+}
+
+/// One chunk of an entry: its number within the entry, itself, raw bytes before it.
+pub(super) type Numbered = (usize, Chunk, u64);
+
+impl Checkpoint {
+    pub(super) fn tensor_entry(&self, number: usize) -> Entry<'_> {
+        Entry { table: self.index.tensors.columns(), number, first_bit: 0 }
+    }
+
+    pub(super) fn record_entry(&self, number: usize) -> Entry<'_> {
+        Entry { table: self.index.records.columns(), number, first_bit: self.index.tensors.chunk_count() }
+    }
+
+    pub(super) fn find(&self, name: &str) -> Result<usize> {
+        let alias = || self.index.aliases.get(name).map(|&target| target as usize);
+        self.index.tensors.find(name).or_else(alias).ok_or_else(|| {
+            let nearest = crate::names::nearest(name, self.names());
+            crate::names::not_found("tensor", name, nearest).in_object(&self.name)
+        })
+    }
+
+    pub(super) fn find_tensor(&self, name: &str) -> Result<(Entry<'_>, Dtype, Vec<usize>)> {
+        let number = self.find(name)?;
+        let table = self.index.tensors.columns();
+        self.at_place(name, || {
+            let dtype = table.dtype(number).map_err(|id| {
+                Error::new(ErrorKind::Unsupported, "a dtype that this version does not know")
+                    .found(format!("id {id}"))
+                    .help("update tensorkeep; the file's other tensors are readable")
+            })?;
+            let too_large =
+                |_| Error::new(ErrorKind::LimitExceeded, "the tensor does not fit this machine's memory");
+            let shape =
+                table.dims(number).map(usize::try_from).collect::<Result<Vec<_>, _>>().map_err(too_large)?;
+            Ok((self.tensor_entry(number), dtype, shape))
+        })
+    }
+
+    pub(super) fn at_place<T>(&self, name: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        read().map_err(|error| error.in_tensor(name).in_object(&self.name))
+    }
+
+    pub(super) fn within_budget(&self, len: u64) -> Result<usize> {
+        usize::try_from(len).ok().filter(|_| len <= self.options.budget).ok_or_else(|| {
+            Error::new(ErrorKind::LimitExceeded, "bytes to load")
+                .expected(format!("at most the budget of {}", self.options.budget))
+                .found(len)
+                .help("load it by slices, or raise the budget")
+        })
+    }
+
+    /// The bytes of a raw entry where they lie, not verified.
+    pub(super) fn raw_bytes(&self, entry: Entry<'_>) -> Option<&[u8]> {
+        let start = Some(entry.table.offset(entry.number)).filter(|_| entry.table.is_raw(entry.number))?;
+        self.in_memory(start..start + entry.table.byte_len(entry.number))
+    }
+
+    /// The bytes of a raw entry where they lie, verified.
+    pub(super) fn in_place(&self, entry: Entry<'_>) -> Result<Option<&[u8]>> {
+        let Some(bytes) = self.raw_bytes(entry) else { return Ok(None) };
+        self.verify_range(entry, 0..bytes.len() as u64)?;
+        Ok(Some(bytes))
+    }
+
+    /// Chunks that overlap `range` of raw bytes: number within the entry, chunk, raw bytes before it.
+    pub(super) fn chunks_within<'c>(
+        &self,
+        entry: Entry<'c>,
+        range: Range<u64>,
+    ) -> impl Iterator<Item = Numbered> + use<'c> {
+        let chunk_len = entry.table.chunk_len(entry.number);
+        entry
+            .table
+            .chunks(entry.number)
+            .enumerate()
+            .map(move |(i, chunk)| (i, chunk, i as u64 * chunk_len))
+            .filter(move |(_, chunk, start)| {
+                !range.is_empty() && *start < range.end && start + u64::from(chunk.raw_len) > range.start
+            })
+    }
+
+    /// The stored bytes of a chunk where they lie.
+    pub(super) fn stored_in_memory(&self, chunk: &Chunk) -> Option<&[u8]> {
+        self.in_memory(chunk.offset..chunk.offset + u64::from(chunk.stored_len))
+    }
+
+    /// Bytes of the file where they lie.
+    pub(super) fn in_memory(&self, range: Range<u64>) -> Option<&[u8]> {
+        let bytes = self.blob.as_bytes()?;
+        // OK to cast: what is not within the bytes is not found in them.
+        bytes.get(range.start as usize..range.end as usize)
+    }
+
+    /// Verifies one chunk's stored bytes unless that was done before, or is not wanted.
+    pub(super) fn check(&self, entry: Entry<'_>, number: usize, chunk: &Chunk, stored: &[u8]) -> Result<()> {
+        if self.options.verify == Verify::Never {
+            return Ok(());
+        }
+        let (word, mask) = self.memory_of(entry, number);
+        if word.is_some_and(|word| word.load(Ordering::Relaxed) & mask != 0) {
+            return Ok(());
+        }
+        self.check_again(entry, number, chunk, stored)
+    }
+
+    /// Verifies one chunk's stored bytes, whatever was verified before.
+    pub(super) fn check_again(
+        &self,
+        entry: Entry<'_>,
+        number: usize,
+        chunk: &Chunk,
+        stored: &[u8],
+    ) -> Result<()> {
+        check_crc(number, chunk, stored)?;
+        if let (Some(word), mask) = self.memory_of(entry, number) {
+            word.fetch_or(mask, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The bit that remembers a chunk as verified, where bytes are in memory.
+    fn memory_of(&self, entry: Entry<'_>, number: usize) -> (Option<&AtomicU64>, u64) {
+        let bit = entry.first_bit + entry.table.chunk_numbers(entry.number).start + number;
+        (self.verified.get(bit / 64), 1 << (bit % 64))
+    }
+}
+
+/// Compares one chunk's stored bytes with the index.
+pub(super) fn check_crc(number: usize, chunk: &Chunk, stored: &[u8]) -> Result<()> {
+    let found = crc32(stored);
+    if found == chunk.crc {
+        return Ok(());
+    }
+    Err(checksum_error(format!("checksum of chunk {number}"), chunk.crc, found)
+        .at_byte(chunk.offset)
+        .help("the bytes changed after they were written: resume from an older checkpoint"))
+}

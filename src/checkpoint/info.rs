@@ -1,0 +1,164 @@
+//! What the index says of tensors: names, dtypes, shapes, places in the file. Touches no tensor bytes.
+
+use super::Checkpoint;
+use crate::dtype::Dtype;
+use crate::error::Result;
+use crate::format::table::{Columns, Row};
+use serde::{Serialize, Serializer};
+use std::fmt;
+use std::ops::Deref;
+
+/// What the index says of one tensor, without touching its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TensorInfo<'c> {
+    /// Name.
+    pub name: &'c str,
+    /// Element type, or the id of one that this version does not know.
+    pub dtype: Result<Dtype, u16>,
+    /// Lengths of the axes.
+    pub shape: Shape,
+    /// Raw length in bytes.
+    pub byte_len: u64,
+    /// Stored length in bytes.
+    pub stored_len: u64,
+    /// Absolute offset of the first stored byte.
+    pub offset: u64,
+    /// Number of chunks.
+    pub chunks: usize,
+    /// Raw bytes of each chunk but the last, which may have fewer.
+    pub chunk_len: u64,
+    /// Whether it is stored as it is, in one piece that can be mapped.
+    pub raw: bool,
+    /// The tensor whose bytes these are, when this is a further name.
+    pub alias_of: Option<&'c str>,
+}
+
+/// Lengths of the axes, as a slice. Up to 4 of them lie in place, so that listing 100,000 tensors allocates nothing.
+#[derive(Clone)]
+pub struct Shape(Lengths);
+
+#[derive(Clone)]
+enum Lengths {
+    Few([u64; 4], u8),
+    Many(Box<[u64]>),
+}
+
+impl<I: ExactSizeIterator<Item = u64>> From<I> for Shape {
+    #[inline]
+    fn from(dims: I) -> Self {
+        let len = dims.len();
+        if len > 4 {
+            return Self(Lengths::Many(dims.collect()));
+        }
+        let mut few = [0; 4];
+        few.iter_mut().zip(dims).for_each(|(place, dim)| *place = dim);
+        Self(Lengths::Few(few, len as u8))
+    }
+}
+
+impl Deref for Shape {
+    type Target = [u64];
+
+    #[inline]
+    fn deref(&self) -> &[u64] {
+        match &self.0 {
+            Lengths::Few(few, len) => &few[..usize::from(*len)],
+            Lengths::Many(many) => many,
+        }
+    }
+}
+
+impl PartialEq for Shape {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Shape {}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl Serialize for Shape {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&**self)
+    }
+}
+
+impl Checkpoint {
+    /// All tensors sorted by name, then further names of tied ones.
+    #[inline]
+    pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'_>> {
+        let columns = self.index.tensors.columns();
+        let own = Own { columns, names: columns.joined_names(), rows: columns.rows() };
+        own.chain(self.index.aliases.iter().map(move |(name, &target)| {
+            let i = target as usize;
+            describe(columns, name, columns.row(i), Some(columns.name(i)))
+        }))
+    }
+
+    /// Names of all tensors, further names of tied ones last.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let own = self.index.tensors.columns().names();
+        own.chain(self.index.aliases.keys().map(String::as_str))
+    }
+
+    /// What the index says of a tensor.
+    ///
+    /// # Errors
+    /// `NotFound`, with the nearest name.
+    pub fn info(&self, name: &str) -> Result<TensorInfo<'_>> {
+        let i = self.find(name)?;
+        let own = self.index.tensors.name(i);
+        let (name, alias_of) = match self.index.aliases.get_key_value(name) {
+            Some((alias, _)) => (alias.as_str(), Some(own)),
+            None => (own, None),
+        };
+        let columns = self.index.tensors.columns();
+        Ok(describe(columns, name, columns.row(i), alias_of))
+    }
+}
+
+/// The tensors of a table. A named iterator instead of `rows.map(..)`: only this form inlines, which lets the compiler skip
+/// fields that the caller ignores.
+struct Own<'c, R> {
+    columns: Columns<'c>,
+    names: &'c str,
+    rows: R,
+}
+
+impl<'c, R: Iterator<Item = Row>> Iterator for Own<'c, R> {
+    type Item = TensorInfo<'c>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<TensorInfo<'c>> {
+        let row = self.rows.next()?;
+        let name = self.names.get(row.name.clone()).unwrap_or_default();
+        Some(describe(self.columns, name, row, None))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.rows.size_hint()
+    }
+}
+
+#[inline(always)]
+fn describe<'c>(table: Columns<'c>, name: &'c str, row: Row, alias_of: Option<&'c str>) -> TensorInfo<'c> {
+    TensorInfo {
+        name,
+        dtype: Dtype::from_id(row.dtype).ok_or(row.dtype),
+        byte_len: row.byte_len,
+        stored_len: table.stored_len(&row),
+        offset: row.offset,
+        chunks: row.chunks.len(),
+        // OK to shift: validating the index has bounded it.
+        chunk_len: 1 << (row.chunk_log2 & 63),
+        raw: table.are_raw(row.chunks),
+        shape: table.axes(row.dims).into(),
+        alias_of,
+    }
+}

@@ -1,0 +1,79 @@
+//! Looking into a checkpoint, for tools: how it is stored, what is damaged, copying and salvaging it. A trainer needs none
+//! of this.
+//!
+//! ```
+//! use tensorkeep::{Checkpoint, Snapshot, WriteOptions};
+//!
+//! let snapshot = Snapshot::new().tensor("w", &[1.0_f32, 2.0])?;
+//! let checkpoint = Checkpoint::from_bytes(&snapshot.to_bytes(&WriteOptions::new())?)?;
+//! let chunks = checkpoint.inspect().chunks("w")?;
+//! assert_eq!((chunks.len(), chunks[0].raw_len, chunks[0].codec), (1, 8, "raw"));
+//! assert!(checkpoint.inspect().verify_all()?.damage.is_empty());
+//! # Ok::<(), tensorkeep::Error>(())
+//! ```
+
+use super::Checkpoint;
+use crate::error::{Error, ErrorKind, Result};
+use crate::tensor::Tensor;
+
+pub use super::chunks::{ChunkInfo, Scratch};
+pub use super::resave::SALVAGED;
+pub use super::verify::VerifyReport;
+pub use crate::format::limits::Limits;
+pub use crate::names::{name_matches, nearest as nearest_name};
+pub use crate::snapshot::RESERVED_PREFIX;
+
+/// What tools ask of a checkpoint: [`Checkpoint::inspect`].
+#[derive(Clone, Copy, Debug)]
+pub struct Inspect<'c>(pub(super) &'c Checkpoint);
+
+impl<'c> Inspect<'c> {
+    /// The 16 bytes that tell this file from every other.
+    pub fn file_id(&self) -> [u8; 16] {
+        self.0.header.file_id
+    }
+
+    /// The specification's version that the file's writer followed.
+    pub fn write_version(&self) -> u16 {
+        self.0.header.write_version
+    }
+
+    /// Whether tensors that are stored raw are borrowed from memory instead of read.
+    pub fn is_mapped(&self) -> bool {
+        self.0.is_mapped()
+    }
+
+    /// What is wrong with the index, when the file was opened by the index's mirror.
+    pub fn index_damage(&self) -> Option<&'c Error> {
+        self.0.index_damage.as_ref()
+    }
+
+    /// A tensor that is borrowed from the mapped file, or an error that says why it cannot be.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`], and `Unsupported` when the file was opened for reading or the tensor is compressed.
+    pub fn require_mapped(&self, name: &str) -> Result<Tensor<'c>> {
+        let (entry, ..) = self.0.find_tensor(name)?;
+        let refused = |what: &'static str, help: &'static str| {
+            Err(Error::new(ErrorKind::Unsupported, what).help(help).in_tensor(name).in_object(self.0.name()))
+        };
+        if !self.is_mapped() {
+            return refused("the checkpoint is opened for reading, not mapped", "open it by Checkpoint::map");
+        }
+        if !entry.table.is_raw(entry.number) {
+            return refused(
+                "the tensor is stored compressed",
+                "save it with Codec::Raw, or load a decoded copy",
+            );
+        }
+        self.0.tensor(name)
+    }
+
+    /// The length of a record in bytes, by the index, without touching it.
+    ///
+    /// # Errors
+    /// `NotFound`, with the nearest name.
+    pub fn record_len(&self, name: &str) -> Result<u64> {
+        Ok(self.0.index.records.columns().byte_len(self.0.find_record(name)?))
+    }
+}
