@@ -2,6 +2,7 @@
 
 #[cfg(feature = "ndarray")]
 mod from_ndarray;
+mod elements;
 mod record;
 mod source;
 mod volatile;
@@ -54,7 +55,7 @@ impl Progress {
 ///
 /// let (weights, momentum) = (vec![0.5_f32; 6], vec![0.0_f32; 6]);
 /// let snapshot = Snapshot::new()
-///     .tensor("weights", (&[2, 3][..], &weights[..]))?
+///     .tensor("weights", ([2, 3], &weights))?
 ///     .tensor("momentum", &momentum)?
 ///     .record("optimizer", &("sgd", 0.9))?
 ///     .metric("loss", 0.25)?
@@ -82,8 +83,9 @@ impl<'a> Snapshot<'a> {
         Self::default()
     }
 
-    /// Adds a tensor: an ndarray (borrowed, in any memory order), `(&shape, &elements)`, a
-    /// [`Tensor`](crate::Tensor), a [`LazyTensor`] one, or a [`Volatile`] one, whose memory may be written while it is saved.
+    /// Adds a tensor: a slice, an array or a vector of numbers (one axis), `([2, 3], &elements)`, a scalar, an ndarray
+    /// (borrowed, in any memory order, or moved in), a [`Tensor`](crate::Tensor), a [`LazyTensor`], or a [`Volatile`] one,
+    /// whose memory may be written while it is saved.
     ///
     /// Borrowed tensors over the same memory with the same dtype and shape are *tied*: stored once, under all names.
     ///

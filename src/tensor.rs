@@ -107,6 +107,11 @@ impl<'a> Tensor<'a> {
         Self::new(T::DTYPE, shape, bytemuck::cast_slice(elements))
     }
 
+    /// The same bytes in another shape, which the caller has checked.
+    pub(crate) fn reshaped(self, shape: &[usize]) -> Self {
+        Self { shape: shape.into(), ..self }
+    }
+
     /// The element type.
     pub fn dtype(&self) -> Dtype {
         self.dtype
@@ -141,6 +146,14 @@ impl<'a> Tensor<'a> {
             Data::Borrowed(bytes) => Some(bytes),
             Data::Shared(_) => None,
         }
+    }
+
+    /// A copy of the elements, in row-major order.
+    ///
+    /// # Errors
+    /// As [`Tensor::elements`].
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        Ok(self.elements()?.to_vec())
     }
 
     /// The elements as a slice in row-major order.
@@ -179,7 +192,7 @@ impl<'a> Tensor<'a> {
     }
 }
 
-fn check_len(dtype: Dtype, shape: &[usize], len: usize) -> Result<()> {
+pub(crate) fn check_len(dtype: Dtype, shape: &[usize], len: usize) -> Result<()> {
     let expected = byte_len(dtype, shape)?;
     if expected == len {
         return Ok(());
@@ -221,12 +234,27 @@ impl<'a> Tensor<'a> {
         as_view(&self.shape, self.borrowed_elements()?)
     }
 
-    /// A copy as an owned array.
+    /// A copy as an owned array, with as many axes as the caller's type has.
+    ///
+    /// ```
+    /// # use tensorkeep::Tensor;
+    /// use ndarray::{Array2, ArrayD};
+    ///
+    /// let tensor = Tensor::from_elements(&[2, 3], &[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+    /// let matrix: Array2<f32> = tensor.to_array()?;
+    /// let any: ArrayD<f32> = tensor.to_array()?;
+    /// assert_eq!((matrix[[1, 0]], any.ndim()), (4.0, 2));
+    /// # Ok::<(), tensorkeep::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// As [`Tensor::elements`].
-    pub fn to_array<T: Element>(&self) -> Result<ndarray::ArrayD<T>> {
-        Ok(self.view()?.to_owned())
+    /// As [`Tensor::elements`]; [`ErrorKind::Mismatch`] for another number of axes.
+    pub fn to_array<T: Element, D: ndarray::Dimension>(&self) -> Result<ndarray::Array<T, D>> {
+        self.view::<T>()?.to_owned().into_dimensionality().map_err(|_| {
+            Error::new(ErrorKind::Mismatch, "number of axes")
+                .expected(D::NDIM.map_or_else(|| "any".to_owned(), |axes| axes.to_string()))
+                .found(format!("shape {:?}", self.shape))
+        })
     }
 }
 

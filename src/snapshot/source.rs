@@ -2,9 +2,9 @@
 
 use super::volatile::{Fill, Volatile};
 use crate::buffer::Buffer;
-use crate::dtype::{Dtype, Element};
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::tensor::{SharedBytes, Tensor, byte_len};
+use crate::tensor::{SharedBytes, Tensor, byte_len, check_len};
 use std::sync::Arc;
 
 /// A tensor on its way into a checkpoint: there already, or produced or copied when it is written.
@@ -36,6 +36,25 @@ impl<'a> TensorSource<'a> {
         let Volatile { dtype, shape, fill } = volatile;
         let len = byte_len(dtype, &shape)?;
         Ok(Self(Payload::Volatile { dtype, shape, len, fill }))
+    }
+
+    /// The same elements in another shape.
+    ///
+    /// # Errors
+    /// `Invalid` when the shape does not hold as many bytes.
+    pub(super) fn reshaped(self, shape: &[usize]) -> Result<Self> {
+        check_len(self.dtype(), shape, self.byte_len())?;
+        Ok(Self(match self.0 {
+            Payload::Ready(tensor) => Payload::Ready(tensor.reshaped(shape)),
+            Payload::Volatile { dtype, len, fill, .. } => {
+                Payload::Volatile { dtype, shape: shape.into(), len, fill }
+            }
+            Payload::Lazy { dtype, len, produce, .. } => {
+                let (shape, inner) = (Box::<[usize]>::from(shape), shape.to_vec());
+                let produce = Arc::new(move || produce().map(|tensor| tensor.reshaped(&inner)));
+                Payload::Lazy { dtype, shape, len, produce }
+            }
+        }))
     }
 
     /// Element type.
@@ -161,27 +180,6 @@ impl<'a> IntoTensorSource<'a> for LazyTensor<'a> {
         let LazyTensor { dtype, shape, produce } = self;
         let len = byte_len(dtype, &shape)?;
         Ok(TensorSource(Payload::Lazy { dtype, shape, len, produce }))
-    }
-}
-
-/// A shape and its elements.
-impl<'a, T: Element> IntoTensorSource<'a> for (&[usize], &'a [T]) {
-    fn into_source(self) -> Result<TensorSource<'a>> {
-        Tensor::from_elements(self.0, self.1)?.into_source()
-    }
-}
-
-/// One axis.
-impl<'a, T: Element> IntoTensorSource<'a> for &'a [T] {
-    fn into_source(self) -> Result<TensorSource<'a>> {
-        Tensor::from_elements(&[self.len()], self)?.into_source()
-    }
-}
-
-/// One axis.
-impl<'a, T: Element> IntoTensorSource<'a> for &'a Vec<T> {
-    fn into_source(self) -> Result<TensorSource<'a>> {
-        self.as_slice().into_source()
     }
 }
 

@@ -33,7 +33,7 @@ pub enum WhenFull {
 
 struct Job {
     snapshot: Snapshot<'static>,
-    why: String,
+    begun: Begun,
     /// Its number in the schedule.
     number: u64,
     warnings: Vec<String>,
@@ -112,11 +112,11 @@ impl Background {
     /// is bounded by the places. An earlier failure is told beside it.
     pub(super) fn submit(
         &self,
+        begun: Begun,
         make: impl FnOnce() -> Result<Snapshot<'static>>,
     ) -> Result<Option<PendingSave>> {
         let (call, stall) = (Timer::start(), Stall::default());
         let Some(place) = self.take_place()? else { return Ok(None) };
-        let begun = self.core.lock_schedule().begin();
         let snapshot = make()?;
         // Asked before it is handed over: a failure behind that may be its own.
         let is_due = !lock(&self.shared.state).unreported.is_empty();
@@ -142,15 +142,13 @@ impl Background {
         begun: Begun,
         stall: &Stall,
     ) -> Result<Arc<Progressing>> {
-        let progress = super::save::progress_of(&snapshot)?;
         let jobs = self.start_worker()?;
-        let done =
-            self.core.lock_schedule().handed_over(&begun, progress, snapshot.its_metrics(), Instant::now());
+        let done = self.core.lock_schedule().handed_over(&begun, Instant::now());
         let progressing = Progressing::begin(self.process);
         let gone = || Error::new(ErrorKind::Io, "the saving thread is gone");
         place.told = Some((Arc::clone(&progressing), Err(Arc::new(gone()))));
         let (number, warnings, stall) = (done.number, done.warnings, stall.clone());
-        jobs.send(Job { snapshot, why: begun.why, number, warnings, stall, place }).map_err(|unsent| {
+        jobs.send(Job { snapshot, begun, number, warnings, stall, place }).map_err(|unsent| {
             let mut job = unsent.0;
             // Told by this call.
             job.place.told = None;
@@ -252,8 +250,8 @@ impl std::error::Error for Cause {
 
 fn save_all(core: &Core, shared: &Shared, queue: Receiver<Job>) {
     super::priority::step_back(core.options.background_nice);
-    for Job { snapshot, why, number, warnings, stall, mut place } in queue {
-        let saved = caught("the save", || core.save_because(&snapshot, &why, &stall)).and_then(|saved| saved);
+    for Job { snapshot, begun, number, warnings, stall, mut place } in queue {
+        let saved = caught("the save", || core.save_because(&snapshot, &begun, &stall)).and_then(|saved| saved);
         // Staged memory is free again before anyone who waited for a place goes on.
         let freed = caught("the data of a save, when it was freed,", || drop(snapshot));
         match &saved {

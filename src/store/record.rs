@@ -5,9 +5,10 @@ use super::cost::SaveCost;
 use super::keep::Keep;
 use super::naming::CheckpointId;
 use super::run_id::RunId;
+use super::schedule::Begun;
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::snapshot::{Progress, Snapshot};
+use crate::snapshot::Progress;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -71,10 +72,9 @@ impl CheckpointMeta {
         Ok(Self::new(save, progress, checkpoint.metrics()?, checkpoint.names().count()))
     }
 
-    /// What the checkpoint that is made of a snapshot and this record says of itself: it need not be read to be known.
-    pub(super) fn of_saved(save: SaveRecord, snapshot: &Snapshot<'_>) -> Self {
-        let progress = snapshot.its_progress().unwrap_or(Progress::new(save.step));
-        Self::new(save, progress, snapshot.its_metrics().clone(), snapshot.tensor_count())
+    /// The same of one that was just saved: it need not be read to be known.
+    pub(super) fn of_saved(save: SaveRecord, begun: &Begun, tensors: usize) -> Self {
+        Self::new(save, begun.progress, begun.metrics.clone(), tensors)
     }
 
     fn new(save: SaveRecord, progress: Progress, metrics: BTreeMap<String, f64>, tensors: usize) -> Self {

@@ -8,11 +8,12 @@ use super::deletion::{self, By};
 use super::naming::CheckpointId;
 use super::record::{CheckpointMeta, SAVE, SaveRecord};
 use super::retention::{self, Candidate, Kept, Spared};
+use super::schedule::Begun;
 use crate::deadline::CallDeadline;
 use crate::engine::CommitError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
-use crate::snapshot::{Progress, Snapshot};
+use crate::snapshot::{METRICS, PROGRESS, Progress, Snapshot};
 use crate::writer::{Plan, Timings, Written};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -48,34 +49,28 @@ pub struct Saved {
 impl Core {
     /// Saves and tells the schedule. The caller wakes the promoter, as behind [`Core::save_because`].
     pub(super) fn save(&self, snapshot: &Snapshot<'_>, stall: &Stall) -> Result<Saved> {
-        let progress = progress_of(snapshot)?;
-        let begun = self.lock_schedule().begin();
-        let mut saved = self.save_because(snapshot, &begun.why, stall)?;
+        let begun = self.lock_schedule().begin(snapshot)?;
+        let mut saved = self.save_because(snapshot, &begun, stall)?;
         let mut schedule = self.lock_schedule();
-        let done = schedule.handed_over(&begun, progress, snapshot.its_metrics(), Instant::now());
+        let done = schedule.handed_over(&begun, Instant::now());
         schedule.arrived(done.number);
         saved.warnings.extend(done.warnings);
         Ok(saved)
     }
 
     /// Commits, then rotates. An error says which step it was.
-    pub(super) fn save_because(&self, snapshot: &Snapshot<'_>, why: &str, stall: &Stall) -> Result<Saved> {
-        let name = CheckpointId { attempt: self.attempt.number, step: progress_of(snapshot)?.step };
-        self.timed(|| self.save_as(name, snapshot, why, stall))
-            .map_err(|error| error.in_save_of_step(name.step))
+    pub(super) fn save_because(&self, snapshot: &Snapshot<'_>, begun: &Begun, stall: &Stall) -> Result<Saved> {
+        let step = begun.progress.step;
+        self.timed(|| self.commit_and_rotate(snapshot, begun, stall))
+            .map_err(|error| error.in_save_of_step(step))
     }
 
-    fn save_as(
-        &self,
-        name: CheckpointId,
-        snapshot: &Snapshot<'_>,
-        why: &str,
-        stall: &Stall,
-    ) -> Result<Saved> {
+    fn commit_and_rotate(&self, snapshot: &Snapshot<'_>, begun: &Begun, stall: &Stall) -> Result<Saved> {
         let _one_at_a_time = lock(&self.saving);
+        let name = CheckpointId { attempt: self.attempt.number, step: begun.progress.step };
         self.check_order(name)?;
         let committing = Timer::start();
-        let written = self.commit(snapshot, name, why)?;
+        let written = self.commit(snapshot, name, begun)?;
         self.last_save.was(name.step, committing.elapsed(), stall);
         let seen = match self.look_behind_the_commit(name) {
             // What a fenced writer committed is none of the run's.
@@ -154,19 +149,22 @@ impl Core {
         }
     }
 
-    fn commit(&self, snapshot: &Snapshot<'_>, name: CheckpointId, why: &str) -> Result<Written> {
+    fn commit(&self, snapshot: &Snapshot<'_>, name: CheckpointId, begun: &Begun) -> Result<Written> {
         let record = SaveRecord {
             attempt: name.attempt,
             step: name.step,
             saved_at: seconds_since_1970(),
-            why: why.to_owned(),
+            why: begun.why.clone(),
             resumed_from: self.known().resumed_from.map(|name| name.to_string()),
             run: Some(self.run),
             keep: Some(self.options.keep.clone()),
             keep_remote: self.remote.as_ref().map(|remote| remote.keep().clone()),
             previous: self.last_save.cost(),
         };
-        let extra = [(SAVE, records::encode(&record)?)];
+        let mut extra = vec![(SAVE, records::encode(&record)?), (PROGRESS, records::encode(&begun.progress)?)];
+        if !begun.metrics.is_empty() {
+            extra.push((METRICS, records::encode(&begun.metrics)?));
+        }
         let nonce = self.attempt.nonce(name.step, self.saves.fetch_add(1, Ordering::Relaxed));
         let plan = Plan::of(snapshot, &extra, &self.options.write.clone().file_id(nonce))?;
         match self.upload(&plan, name) {
@@ -177,7 +175,7 @@ impl Core {
             outcome => outcome.map_err(Error::from),
         }
         .map_err(|error| error.in_object(self.reader.engine().describe(&name.key())))
-        .inspect(|_| self.reader.remember(name, CheckpointMeta::of_saved(record, snapshot)))
+        .inspect(|_| self.reader.remember(name, CheckpointMeta::of_saved(record, begun, snapshot.tensor_count())))
     }
 
     fn upload(&self, plan: &Plan<'_, '_>, name: CheckpointId) -> Result<Written, CommitError> {
@@ -249,12 +247,4 @@ impl Core {
     pub(super) fn resumed_to(&self, progress: Progress) {
         self.lock_schedule().resumed(progress, Instant::now());
     }
-}
-
-/// The progress, which every checkpoint of a store must have: it is its name.
-pub(super) fn progress_of(snapshot: &Snapshot<'_>) -> Result<Progress> {
-    snapshot.its_progress().ok_or_else(|| {
-        Error::invalid("the snapshot does not say how far training is")
-            .help("call snapshot.progress(Progress::new(completed_steps))")
-    })
 }

@@ -5,8 +5,8 @@ use super::background::panicked;
 use super::clock::Timer;
 use super::cost::Stall;
 use super::pending::PendingSave;
-use super::save::{self, Saved};
-use super::schedule::SaveReason;
+use super::save::Saved;
+use super::schedule::{Begun, SaveReason};
 use super::{Store, priority};
 use crate::error::{Error, Result};
 use crate::snapshot::{Progress, Snapshot};
@@ -26,8 +26,9 @@ impl Store {
         self.is_here() && self.core.lock_schedule().has_saved(*progress)
     }
 
-    /// Tells the schedule a metric, for [`Every::on_best`](super::Every::on_best). The snapshot's own metrics are what is
-    /// saved. A value that is not finite takes back what was observed since the last save.
+    /// Gives a metric of the state as it is now: [`Every::on_best`](super::Every::on_best) goes by it, and a checkpoint that is
+    /// saved at this step records it, beside the snapshot's own metrics, so that it can be ranked. To be called before
+    /// [`Store::due`] is asked about the step. A value that is not finite takes back what was observed since the last save.
     pub fn observe(&self, metric: &str, value: f64) {
         if self.is_here() {
             self.core.lock_schedule().observe(metric, value);
@@ -69,7 +70,8 @@ impl Store {
     }
 
     /// Saves durably: when this returns Ok, the checkpoint survives a kill, and a power cut on an engine that is
-    /// durable. Then rotates: what [`Keep`](super::Keep) no longer protects is deleted. The snapshot must say its progress.
+    /// durable. Then rotates: what [`Keep`](super::Keep) no longer protects is deleted. The progress is the snapshot's, or what
+    /// [`Store::due`] was last asked about; the metrics are the snapshot's and those that were observed at this step.
     /// Saves in the background are waited for first.
     ///
     /// When an earlier save in the background or a promotion has failed and no call has told it, this one saves all the
@@ -149,8 +151,8 @@ impl Store {
     /// its way all the same, and its own failure would be told by a later call. `Busy`; `Io` when no thread can be had;
     /// `Fenced` when the remote tier has a newer writer; `Invalid` in a forked child.
     pub fn save_async(&self, snapshot: Snapshot<'static>) -> Result<Option<PendingSave>> {
-        self.check(&snapshot)?;
-        self.background.submit(|| Ok(snapshot))
+        let begun = self.begin_in_background(&snapshot)?;
+        self.background.submit(begun, || Ok(snapshot))
     }
 
     /// Copies the snapshot into warm memory of the store's own and saves the copy in the background: training may go
@@ -159,14 +161,14 @@ impl Store {
     /// # Errors
     /// As [`Store::save_async`]; `LimitExceeded` when there is no memory for the copy.
     pub fn stage(&self, snapshot: &Snapshot<'_>) -> Result<Option<PendingSave>> {
-        self.check(snapshot)?;
-        self.background.submit(|| self.staging.copy(snapshot))
+        let begun = self.begin_in_background(snapshot)?;
+        self.background.submit(begun, || self.staging.copy(snapshot))
     }
 
-    fn check(&self, snapshot: &Snapshot<'_>) -> Result<()> {
+    fn begin_in_background(&self, snapshot: &Snapshot<'_>) -> Result<Begun> {
         self.background.process().check()?;
         self.core.check_fenced()?;
-        save::progress_of(snapshot).map(drop)
+        self.core.lock_schedule().begin(snapshot)
     }
 
     /// Waits for saves in the background, and returns an error that is due.

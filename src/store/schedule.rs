@@ -3,7 +3,7 @@
 use super::keep::Mode;
 use super::signals::Signals;
 use crate::error::{Error, Result};
-use crate::snapshot::Progress;
+use crate::snapshot::{Progress, Snapshot};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -177,6 +177,9 @@ pub(super) struct Schedule {
     /// Best durable values, by metric.
     best: BTreeMap<String, f64>,
     observed: BTreeMap<String, f64>,
+    /// Those of them that belong to the progress in `seen`, and those that came since: of the next one.
+    current: BTreeMap<String, f64>,
+    coming: BTreeMap<String, f64>,
     /// Saves that were handed over and have neither arrived nor failed, and the number of the newest ever.
     in_flight: Vec<InFlight>,
     newest: u64,
@@ -202,6 +205,10 @@ struct InFlight {
 pub(super) struct Begun {
     /// Why it was due, or that the caller asked.
     pub why: String,
+    /// The snapshot's, or what [`Schedule::due`] was last asked about.
+    pub progress: Progress,
+    /// The snapshot's, and what was observed at this progress.
+    pub metrics: BTreeMap<String, f64>,
     asked: u64,
 }
 
@@ -226,6 +233,8 @@ impl Schedule {
             last_at: now,
             best: BTreeMap::new(),
             observed: BTreeMap::new(),
+            current: BTreeMap::new(),
+            coming: BTreeMap::new(),
             in_flight: Vec::new(),
             newest: 0,
             pending: None,
@@ -254,13 +263,20 @@ impl Schedule {
     pub(super) fn observe(&mut self, metric: &str, value: f64) {
         if value.is_finite() {
             self.observed.insert(metric.to_owned(), value);
+            self.coming.insert(metric.to_owned(), value);
         } else {
             // What was observed before is not what the model is now.
-            self.observed.remove(metric);
+            for values in [&mut self.observed, &mut self.current, &mut self.coming] {
+                values.remove(metric);
+            }
         }
     }
 
     pub(super) fn due(&mut self, progress: Progress, now: Instant) -> Option<SaveReason> {
+        if self.seen != Some(progress) {
+            self.current.clear();
+        }
+        self.current.append(&mut self.coming);
         self.seen = Some(progress);
         self.pending = if self.failed {
             Some(SaveReason::Again)
@@ -306,10 +322,23 @@ impl Schedule {
         Some(due)
     }
 
-    /// A save begins.
-    pub(super) fn begin(&self) -> Begun {
+    /// A save of this snapshot begins.
+    ///
+    /// # Errors
+    /// `Invalid` when neither the snapshot nor [`Schedule::due`] has a progress, which names the checkpoint.
+    pub(super) fn begin(&self, snapshot: &Snapshot<'_>) -> Result<Begun> {
+        let progress = snapshot.its_progress().or(self.seen).ok_or_else(|| {
+            Error::invalid("the snapshot does not say how far training is")
+                .help("call snapshot.progress(Progress::new(completed_steps)), or ask store.due(&progress) first")
+        })?;
+        let mut metrics = BTreeMap::new();
+        if self.seen == Some(progress) {
+            metrics.extend(self.current.clone());
+            metrics.extend(self.coming.clone());
+        }
+        metrics.extend(snapshot.its_metrics().clone());
         let why = self.pending.as_ref().map_or_else(|| "asked".to_owned(), SaveReason::to_string);
-        Begun { why, asked: self.asked() }
+        Ok(Begun { why, progress, metrics, asked: self.asked() })
     }
 
     fn asked(&self) -> u64 {
@@ -317,13 +346,8 @@ impl Schedule {
     }
 
     /// This progress is on its way: [`arrived`](Self::arrived) or [`failed`](Self::failed) follows.
-    pub(super) fn handed_over(
-        &mut self,
-        begun: &Begun,
-        progress: Progress,
-        metrics: &BTreeMap<String, f64>,
-        now: Instant,
-    ) -> HandedOver {
+    pub(super) fn handed_over(&mut self, begun: &Begun, now: Instant) -> HandedOver {
+        let Begun { progress, ref metrics, .. } = *begun;
         let warnings = self.unsaved_metrics(metrics);
         self.resumed(progress, now);
         (self.pending, self.failed) = (None, false);
@@ -364,7 +388,7 @@ impl Schedule {
         Some(self.in_flight.remove(at))
     }
 
-    /// What was observed for a rule and is not in the snapshot that is saved.
+    /// What was observed for a rule and is not what the saved state has.
     fn unsaved_metrics(&self, metrics: &BTreeMap<String, f64>) -> Vec<String> {
         let ranked = self.every.rules.iter().filter_map(|rule| match rule {
             Rule::Best(metric, _) => Some(metric),
@@ -374,8 +398,8 @@ impl Schedule {
             |metric: &&String| self.observed.contains_key(*metric) && !metrics.contains_key(*metric);
         let warn = |metric| {
             format!(
-                "the metric {metric:?} was observed and is not in the snapshot, so no checkpoint can be ranked \
-                 by it: add snapshot.metric({metric:?}, value)"
+                "the metric {metric:?} was observed at another step than the one that is saved, so this checkpoint \
+                 cannot be ranked by it: observe it at the step that is saved"
             )
         };
         ranked.filter(unsaved).map(warn).collect()

@@ -15,8 +15,11 @@ fn hand_over(
     metrics: &[(&str, f64)],
     now: Instant,
 ) -> HandedOver {
-    let metrics = metrics.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
-    schedule.handed_over(&schedule.begin(), progress, &metrics, now)
+    let mut snapshot = Snapshot::new().progress(progress);
+    for &(name, value) in metrics {
+        snapshot = snapshot.metric(name, value).unwrap();
+    }
+    schedule.handed_over(&schedule.begin(&snapshot).unwrap(), now)
 }
 
 fn at(step: u64, epoch: u64) -> Progress {
@@ -47,7 +50,7 @@ fn any_rule_makes_it_due_and_the_first_is_the_reason() {
     let mut schedule = Schedule::start(every, now).unwrap();
     assert_eq!(schedule.due(at(50, 0), now), None);
     assert_eq!(schedule.due(at(60, 1), now), Some(SaveReason::Epochs(1)));
-    assert_eq!(schedule.begin().why, "every 1 epochs");
+    assert_eq!(schedule.begin(&Snapshot::new()).unwrap().why, "every 1 epochs");
     save(&mut schedule, at(60, 1), &[], now);
     let later = now + Duration::from_secs(600);
     assert_eq!(schedule.due(at(70, 1), later), Some(SaveReason::Interval(Duration::from_secs(600))));
