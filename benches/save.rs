@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tensorkeep::engine::Memory;
 use tensorkeep::{
-    Codec, Dtype, Keep, Mode, Progress, Snapshot, Store, StoreOptions, WriteOptions, tensor::Volatile,
+    Codec, Dtype, Keep, Mode, Progress, Snapshot, Store, StoreOptions, WriteOptions, snapshot::Volatile,
 };
 use weights::{Model, Optimizer, payload};
 

@@ -17,7 +17,7 @@ mod regions;
 mod resave;
 mod verify;
 
-pub use info::{Shape, TensorInfo};
+pub use info::TensorInfo;
 pub use inspect::Inspect;
 pub use map_copy::MappedCopy;
 pub use open::{OpenOptions, Verify};

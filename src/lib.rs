@@ -89,6 +89,7 @@ compile_error!("tensorkeep maps little-endian tensors in place and does not supp
 mod budget;
 mod buffer;
 mod checkpoint;
+mod clock;
 mod codec;
 #[cfg(feature = "convert")]
 pub mod convert;
@@ -100,7 +101,7 @@ mod format;
 pub mod model;
 mod names;
 mod pipeline;
-mod snapshot;
+pub mod snapshot;
 mod state_dict;
 pub mod store;
 pub mod tensor;

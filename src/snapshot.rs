@@ -1,8 +1,8 @@
 //! What one checkpoint will hold, in memory: tensors, records, metadata, metrics, progress.
 
+mod elements;
 #[cfg(feature = "ndarray")]
 mod from_ndarray;
-mod elements;
 mod record;
 mod source;
 mod volatile;

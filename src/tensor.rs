@@ -1,9 +1,10 @@
 //! One tensor: dtype, shape, bytes. Owns: checked shape arithmetic, typed views of bytes. Knows nothing of names,
 //! files or checksums.
 
+mod shape;
+
 pub use crate::buffer::Buffer;
-pub use crate::checkpoint::Shape;
-pub use crate::snapshot::Volatile;
+pub use shape::Shape;
 
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, ErrorKind, Result};
@@ -12,7 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes that tensors may share: an `Arc` of anything that holds them, and gives the same ones every time. For memory that is
-/// written meanwhile there is [`Volatile`](crate::Volatile).
+/// written meanwhile there is [`Volatile`](crate::snapshot::Volatile).
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
 /// The bytes at `range` of bytes that others share, all of which it keeps alive. Empty where the range is beyond them.

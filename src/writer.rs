@@ -2,9 +2,9 @@
 //! in `writer/plan.rs`, cutting into chunks in `writer/chunks.rs`, the order of bytes in `writer/emit.rs`.
 
 mod chunks;
-mod codecs;
 mod emit;
 mod plan;
+mod rules;
 mod timings;
 
 pub(crate) use plan::Plan;
@@ -18,7 +18,7 @@ use crate::format;
 use crate::format::limits::Limits;
 use crate::pipeline;
 use crate::snapshot::Snapshot;
-use codecs::Codecs;
+use rules::Codecs;
 use std::path::Path;
 use std::time::Instant;
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use tensorkeep::engine::Memory;
 use tensorkeep::{
     Checkpoint, Codec, Dtype, Error, ErrorKind, IntoTensorSource as _, LazyTensor, Progress, Snapshot, Store,
-    StoreOptions, Tensor, WriteOptions, tensor::Volatile,
+    StoreOptions, Tensor, WriteOptions, snapshot::Volatile,
 };
 
 /// A tensor that is other bytes at every read: the number of the read, again and again.

@@ -2,11 +2,11 @@
 //! each failure means; the lock file; what is swept. The folder is held in `local/folder.rs`, the calls themselves are in
 //! `vfs.rs`, writing one file is in `local/upload.rs`.
 
-mod ahead;
 mod blob;
 mod blocks;
 mod folder;
 mod publish;
+mod readahead;
 mod unfinished;
 mod upload;
 

@@ -49,7 +49,7 @@ pub type Nonce = [u8; 16];
 /// A nonce that nobody else has: from the operating system's randomness (by way of std's hasher keys) and a counter.
 pub fn fresh_nonce() -> Nonce {
     #[cfg(feature = "testing")]
-    if let Some(nonce) = vfs::scripted::nonce() {
+    if let Some(nonce) = crate::clock::script::nonce() {
         return nonce;
     }
     static COUNTER: AtomicU64 = AtomicU64::new(0);

@@ -2,19 +2,7 @@
 //! order is decided in `local.rs`; the real ones are in `vfs/os.rs`. Behind these traits tests put file systems that
 //! fail and lose power.
 
-#[cfg(any(test, feature = "testing"))]
-pub(crate) mod failing;
 pub(crate) mod os;
-#[cfg(feature = "testing")]
-pub(crate) mod power_cut;
-#[cfg(feature = "testing")]
-mod power_cut_files;
-#[cfg(feature = "testing")]
-pub(crate) mod scripted;
-#[cfg(feature = "testing")]
-pub(crate) mod simulated;
-#[cfg(feature = "testing")]
-pub(crate) mod wrong;
 
 use super::{Blob, Lock, MmapPromise};
 use crate::error::{Error, Result};

@@ -2,7 +2,7 @@
 //! listing a checkpoint may have been deleted: a new listing does not have it. One that is listed again is there, whatever
 //! a single answer said; it is asked for again with pauses, and then told as an error, never as nothing.
 
-use super::clock;
+use crate::clock;
 use crate::error::{Error, ErrorKind};
 use std::collections::BTreeMap;
 use std::time::Duration;

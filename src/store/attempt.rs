@@ -3,13 +3,13 @@
 //! restored under a writer, so is that writer, because the object that it wrote is not there any more.
 
 use super::absent::{self, Absent};
-use super::catalog::is_damage;
-use super::clock;
 use super::look::{Board, Look};
 use super::naming::{ATTEMPTS, CheckpointId, attempt_key, resumed_key};
+use super::reader::is_damage;
 use super::run_id::RunId;
 use super::small;
 use super::tiers::Remote;
+use crate::clock;
 use crate::engine::{CommitError, Engine, Lock, Nonce, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
@@ -40,7 +40,7 @@ impl Writer {
         let (id, run) = (fresh_nonce(), None);
         // A simulated run has the same bytes on every machine.
         #[cfg(feature = "testing")]
-        if crate::engine::vfs::scripted::seconds().is_some() {
+        if crate::clock::script::seconds().is_some() {
             return Self { host: "simulated".to_owned(), pid: 1, started_at: now, id, run };
         }
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -3,11 +3,11 @@
 //! background saves, and the rotation behind each, run one after the other.
 
 use super::Core;
-use super::clock::Timer;
 use super::cost::Stall;
 use super::pending::{Outcome, PendingSave, Progressing};
 use super::process::Process;
 use super::schedule::Begun;
+use crate::clock::Timer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Snapshot;
 use std::any::Any;
@@ -251,7 +251,8 @@ impl std::error::Error for Cause {
 fn save_all(core: &Core, shared: &Shared, queue: Receiver<Job>) {
     super::priority::step_back(core.options.background_nice);
     for Job { snapshot, begun, number, warnings, stall, mut place } in queue {
-        let saved = caught("the save", || core.save_because(&snapshot, &begun, &stall)).and_then(|saved| saved);
+        let saved =
+            caught("the save", || core.save_because(&snapshot, &begun, &stall)).and_then(|saved| saved);
         // Staged memory is free again before anyone who waited for a place goes on.
         let freed = caught("the data of a save, when it was freed,", || drop(snapshot));
         match &saved {

@@ -2,8 +2,8 @@
 //! arrives was verified on the way, that nothing is overwritten, and that what is there already is left alone. Bounded
 //! memory, whatever the checkpoint's length.
 
-use super::catalog::{Reader, is_damage};
 use super::naming::CheckpointId;
+use super::reader::{Reader, is_damage};
 use crate::checkpoint::Checkpoint;
 use crate::engine::{CommitError, Nonce, Upload};
 use crate::error::{Error, ErrorKind, Result};

@@ -1,17 +1,17 @@
 //! What the parts of a store share: the run as it was opened, its writer, and what is known of it since.
 
 use super::attempt::{self, Attempt, Writer};
-use super::catalog::Reader;
-use super::clock::seconds_since_1970;
 use super::cost::LastSave;
 use super::deletion::{self, Inherited};
 use super::naming::{ATTEMPTS, CheckpointId, DAMAGED};
 use super::options::{StoreOptions, default_codec};
+use super::reader::Reader;
 use super::resume::Resumed;
 use super::retention::Spared;
 use super::run_id::{self, RunId};
 use super::schedule::Schedule;
 use super::tiers::Remote;
+use crate::clock::seconds_since_1970;
 use crate::engine::{Engine, Lock};
 use crate::error::Result;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -173,7 +173,7 @@ impl Core {
     }
 
     pub(super) fn wake_promoter(&self) {
-        self.remote.iter().for_each(|remote| remote.queue.wake());
+        self.remote.iter().for_each(|remote| remote.passes.wake());
     }
 
     /// What was damaged is out of the way: what an earlier process left is promoted now.
@@ -186,12 +186,12 @@ impl Core {
 
     /// Fails when a newer writer has taken over the remote tier.
     pub(super) fn check_fenced(&self) -> Result<()> {
-        self.remote.as_ref().map_or(Ok(()), |remote| remote.queue.check_fenced())
+        self.remote.as_ref().map_or(Ok(()), |remote| remote.passes.check_fenced())
     }
 
     /// Returns a failed promotion that is due.
     pub(super) fn check_promotions(&self) -> Result<()> {
-        self.remote.as_ref().map_or(Ok(()), |remote| remote.queue.report())
+        self.remote.as_ref().map_or(Ok(()), |remote| remote.passes.report())
     }
 }
 

@@ -31,11 +31,11 @@
 //! A deletion that fails may still happen later (a request that was delayed by the network): its mark stays.
 
 use super::attempt::{Attempt, Writer};
-use super::clock;
 use super::look::{Board, Look};
 use super::naming::{
     ATTEMPTS, CheckpointId, DAMAGED, PINS, attempt_key, damaged_mark_key, deletes_key, resumed_key,
 };
+use crate::clock;
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;

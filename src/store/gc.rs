@@ -1,12 +1,12 @@
 //! Deletion on request: a step of an open store, and what a policy does not protect of a run that nobody has open. Both
 //! verify first what they count on.
 
-use super::catalog::{CheckpointInfo, Reader, is_damage};
 use super::core::Core;
 use super::deletion::{self, By};
 use super::keep::Keep;
 use super::look::Board;
 use super::naming::CheckpointId;
+use super::reader::{CheckpointInfo, Reader, is_damage};
 use super::retention::{self, Candidate, Spared};
 use crate::engine::Lock;
 use crate::error::{Error, ErrorKind, Result};

@@ -2,9 +2,9 @@
 //! listing attempts and what was set aside. Needs no lock and takes no attempt: a pin is a create-once object.
 
 use super::attempt::Writer;
-use super::catalog::Reader;
 use super::deletion;
 use super::naming::{ATTEMPTS, CheckpointId, DAMAGED, attempt_of_key};
+use super::reader::Reader;
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{ErrorKind, Result};

@@ -2,12 +2,12 @@
 //! aside (never deleting), and saying so.
 
 use super::absent::{self, Absent};
-use super::catalog::{Reader, is_damage};
 use super::copy::CopyOutcome;
 use super::core::Core;
 use super::deletion;
 use super::look::Look;
 use super::naming::{ATTEMPTS, CheckpointId, DAMAGED, damaged_key, damaged_mark_key, is_mark};
+use super::reader::{Reader, is_damage};
 use super::tiers::{Remote, Tier};
 use crate::checkpoint::Checkpoint;
 use crate::engine::{Engine, fresh_nonce};

@@ -1,9 +1,9 @@
 //! The identity of a run: 128 random bits, written once, that tell two runs apart whatever their folders are called.
 
 use super::attempt::Writer;
-use super::catalog::{Reader, is_damage};
 use super::look::Board;
 use super::naming::RUN;
+use super::reader::{Reader, is_damage};
 use super::retention::Candidate;
 use super::small;
 use crate::engine::{Engine, Nonce, fresh_nonce};

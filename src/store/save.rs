@@ -1,7 +1,6 @@
 //! One save of a store, and the rotation behind it: commit first, then delete.
 
 use super::background::lock;
-use super::clock::{Timer, seconds_since_1970};
 use super::core::Core;
 use super::cost::Stall;
 use super::deletion::{self, By};
@@ -9,6 +8,7 @@ use super::naming::CheckpointId;
 use super::record::{CheckpointMeta, SAVE, SaveRecord};
 use super::retention::{self, Candidate, Kept, Spared};
 use super::schedule::Begun;
+use crate::clock::{Timer, seconds_since_1970};
 use crate::deadline::CallDeadline;
 use crate::engine::CommitError;
 use crate::error::{Error, ErrorKind, Result};
@@ -59,7 +59,12 @@ impl Core {
     }
 
     /// Commits, then rotates. An error says which step it was.
-    pub(super) fn save_because(&self, snapshot: &Snapshot<'_>, begun: &Begun, stall: &Stall) -> Result<Saved> {
+    pub(super) fn save_because(
+        &self,
+        snapshot: &Snapshot<'_>,
+        begun: &Begun,
+        stall: &Stall,
+    ) -> Result<Saved> {
         let step = begun.progress.step;
         self.timed(|| self.commit_and_rotate(snapshot, begun, stall))
             .map_err(|error| error.in_save_of_step(step))
@@ -161,7 +166,8 @@ impl Core {
             keep_remote: self.remote.as_ref().map(|remote| remote.keep().clone()),
             previous: self.last_save.cost(),
         };
-        let mut extra = vec![(SAVE, records::encode(&record)?), (PROGRESS, records::encode(&begun.progress)?)];
+        let mut extra =
+            vec![(SAVE, records::encode(&record)?), (PROGRESS, records::encode(&begun.progress)?)];
         if !begun.metrics.is_empty() {
             extra.push((METRICS, records::encode(&begun.metrics)?));
         }
@@ -175,7 +181,9 @@ impl Core {
             outcome => outcome.map_err(Error::from),
         }
         .map_err(|error| error.in_object(self.reader.engine().describe(&name.key())))
-        .inspect(|_| self.reader.remember(name, CheckpointMeta::of_saved(record, begun, snapshot.tensor_count())))
+        .inspect(|_| {
+            self.reader.remember(name, CheckpointMeta::of_saved(record, begun, snapshot.tensor_count()))
+        })
     }
 
     fn upload(&self, plan: &Plan<'_, '_>, name: CheckpointId) -> Result<Written, CommitError> {

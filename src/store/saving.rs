@@ -2,12 +2,12 @@
 //! checkpoint is in `save.rs`, the thread behind the background in `background.rs`, the rules in `schedule.rs`.
 
 use super::background::panicked;
-use super::clock::Timer;
 use super::cost::Stall;
 use super::pending::PendingSave;
 use super::save::Saved;
 use super::schedule::{Begun, SaveReason};
 use super::{Store, priority};
+use crate::clock::Timer;
 use crate::error::{Error, Result};
 use crate::snapshot::{Progress, Snapshot};
 use std::sync::Arc;

@@ -328,8 +328,9 @@ impl Schedule {
     /// `Invalid` when neither the snapshot nor [`Schedule::due`] has a progress, which names the checkpoint.
     pub(super) fn begin(&self, snapshot: &Snapshot<'_>) -> Result<Begun> {
         let progress = snapshot.its_progress().or(self.seen).ok_or_else(|| {
-            Error::invalid("the snapshot does not say how far training is")
-                .help("call snapshot.progress(Progress::new(completed_steps)), or ask store.due(&progress) first")
+            Error::invalid("the snapshot does not say how far training is").help(
+                "call snapshot.progress(Progress::new(completed_steps)), or ask store.due(&progress) first",
+            )
         })?;
         let mut metrics = BTreeMap::new();
         if self.seen == Some(progress) {

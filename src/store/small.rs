@@ -2,7 +2,7 @@
 //! must not end a run, so what is not expected is believed when two answers in a row say it.
 
 use super::absent::is_absence;
-use super::catalog::is_damage;
+use super::reader::is_damage;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 

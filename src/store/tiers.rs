@@ -5,16 +5,16 @@
 //! there are in both, the newest first. So with `Keep::last(3)` a slow line skips what is overtaken, and with `Keep::all()` it
 //! skips nothing. Until it is there, the local tier's rotation leaves it alone. Each tier always keeps its own newest.
 
+mod passes;
 mod promote;
-mod queue;
 mod remote;
 mod upward;
 
 pub(super) use promote::Promoter;
 pub(super) use remote::Remote;
 
-use super::catalog::Reader;
 use super::naming::CheckpointId;
+use super::reader::Reader;
 use super::{Store, StoreOptions};
 #[cfg(feature = "testing")]
 use crate::engine::Engine;
@@ -138,13 +138,13 @@ impl Store {
                 .help("use Store::open_tiered"));
         };
         self.begin_save()?;
-        let in_time = remote.queue.settle(until);
+        let in_time = remote.passes.settle(until);
         // Behind that: a failure that is due is no reason not to promote the rest.
         self.background.settle()?;
         in_time?;
         self.core.check_promotions()?;
         let known = *self.core.known();
-        known.saved.or(known.resumed_from).map_or(Ok(()), |newest| remote.queue.check_hopeless(newest))
+        known.saved.or(known.resumed_from).map_or(Ok(()), |newest| remote.passes.check_hopeless(newest))
     }
 
     /// Checkpoints that are to be promoted and are not yet, newest first. Asks no network.

@@ -7,14 +7,14 @@
 mod oracle;
 mod trainer;
 
-pub use crate::engine::vfs::power_cut::Names;
-pub use crate::engine::vfs::wrong::Wrong;
+pub use crate::testing::disks::power_cut::Names;
+pub use crate::testing::disks::wrong::Wrong;
 pub use oracle::Broken;
 pub use trainer::{Disk, History, Life, Promise};
 
-use crate::engine::vfs::power_cut::{AtRest, Image};
-use crate::engine::vfs::scripted::{Random, mix};
-use crate::engine::vfs::simulated::{Node, Op};
+use crate::clock::script::{Random, mix};
+use crate::testing::disks::power_cut::{AtRest, Image};
+use crate::testing::disks::simulated::{Node, Op};
 use oracle::Case;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};

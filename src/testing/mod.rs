@@ -5,15 +5,16 @@
 
 pub mod conformance;
 pub mod crash;
+pub(crate) mod disks;
 pub mod operations;
 pub mod protocol;
 pub mod store_suite;
 
-pub use crate::engine::vfs::failing::{Call, Fault, Faults};
+pub use crate::testing::disks::failing::{Call, Fault, Faults};
 
 use crate::engine::Local;
-use crate::engine::vfs::failing::FailingVfs;
 use crate::error::Result;
+use crate::testing::disks::failing::FailingVfs;
 use std::path::Path;
 
 /// [`Local::create`] on a real folder whose calls fail as `faults` say.

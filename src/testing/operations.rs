@@ -20,7 +20,7 @@ mod saves;
 mod site;
 mod world;
 
-use crate::engine::vfs::scripted::Script;
+use crate::clock::script::Script;
 use decode::STRIDE;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,6 +1,6 @@
 //! A file that is open for reading. Owns: reading at the speed that the kernel has, into memory of any alignment.
 
-use super::ahead::Ahead;
+use super::readahead::Ahead;
 use crate::engine::vfs::{self, VfsFile};
 use crate::engine::{Blob, read_within};
 use crate::error::Result;

@@ -4,8 +4,8 @@ mod held;
 mod plain;
 
 use super::*;
-use crate::engine::vfs::failing::{FailingVfs, Fault, Faults};
 use crate::engine::{CommitError, Engine, fresh_nonce};
+use crate::testing::disks::failing::{FailingVfs, Fault, Faults};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;

@@ -1,7 +1,7 @@
 //! The thread that promotes checkpoints to the remote tier. Each pass compares what is here with what is there, so that
 //! what a killed process left is found like everything else.
 
-use super::queue::{Queue, is_for_ever};
+use super::passes::{Passes, is_for_ever};
 use super::remote::Remote;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Core;
@@ -18,7 +18,7 @@ pub(in crate::store) type Hopeless = BTreeMap<CheckpointId, Arc<Error>>;
 /// The thread. Dropping it waits for what is to be promoted.
 #[derive(Debug)]
 pub(in crate::store) struct Promoter {
-    queue: Arc<Queue>,
+    passes: Arc<Passes>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -27,12 +27,12 @@ impl Promoter {
     /// left is promoted then, too. None when the store has no remote tier.
     pub(in crate::store) fn start(core: Arc<Core>) -> Result<Option<Self>> {
         let Some(remote) = &core.remote else { return Ok(None) };
-        let queue = Arc::clone(&remote.queue);
+        let passes = Arc::clone(&remote.passes);
         let thread = std::thread::Builder::new()
             .name("tensorkeep-promote".to_owned())
             .spawn(move || promote_all(&core))
             .map_err(|error| Error::io("starting the promoting thread", error))?;
-        Ok(Some(Self { queue, thread: Some(thread) }))
+        Ok(Some(Self { passes, thread: Some(thread) }))
     }
 }
 
@@ -45,9 +45,9 @@ impl Promoter {
 
 impl Drop for Promoter {
     fn drop(&mut self) {
-        self.queue.end();
+        self.passes.end();
         let _ = self.thread.take().map(JoinHandle::join);
-        for error in self.queue.unreported() {
+        for error in self.passes.unreported() {
             eprintln!("tensorkeep: a promotion to the remote tier failed and nobody asked: {error:?}");
         }
     }
@@ -56,11 +56,11 @@ impl Drop for Promoter {
 fn promote_all(core: &Core) {
     let Some(remote) = &core.remote else { return };
     let mut hopeless = Hopeless::new();
-    while let Some(asked) = remote.queue.next() {
+    while let Some(asked) = remote.passes.next() {
         let pass = || remote.pass(core, &mut hopeless);
         let passed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(pass));
         let panicked = |_| vec![Error::new(ErrorKind::Io, "the promotion panicked; look for its message")];
-        remote.queue.finish(asked, passed.unwrap_or_else(panicked), &hopeless);
+        remote.passes.finish(asked, passed.unwrap_or_else(panicked), &hopeless);
     }
 }
 

@@ -1,19 +1,19 @@
 //! The remote tier of a store. Owns: reaching it, the attempt that is taken in both tiers, and which checkpoints belong
 //! there.
 
-use super::queue::Queue;
+use super::passes::Passes;
 use super::upward::Upward;
+use crate::clock::{self, seconds_since_1970};
 use crate::deadline::CallDeadline;
 use crate::engine::{Engine, Lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::attempt::{self, Attempt, Writer};
 use crate::store::background::{Cause, lock};
-use crate::store::catalog::Reader;
-use crate::store::clock::{self, seconds_since_1970};
 use crate::store::deletion::{Inherited, clear_marks};
 use crate::store::keep::Keep;
 use crate::store::look::{Board, Look};
 use crate::store::naming::CheckpointId;
+use crate::store::reader::Reader;
 use crate::store::retention::{self, Candidate, Spared};
 use crate::store::run_id::{self, RunId};
 use crate::store::{Core, StoreOptions};
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(in crate::store) struct Remote {
     pub reader: Reader,
-    pub queue: Arc<Queue>,
+    pub passes: Arc<Passes>,
     /// Which checkpoint is on its way there now.
     pub upward: Upward,
     /// Held while it is decided what is deleted there, and until it is.
@@ -71,9 +71,9 @@ impl Remote {
         let keep = options.keep_remote.clone().unwrap_or_else(|| options.keep.clone());
         let has_local = local.iter().any(|info| info.state.is_some());
         let limit = has_local.then_some(options.remote_timeout);
-        let (queue, upward, deleting) = Default::default();
+        let (passes, upward, deleting) = Default::default();
         let (until, contact) = (Mutex::new(None), Mutex::new(Contact::NotYet));
-        let remote = Self { reader, queue, upward, deleting, keep, limit, until, contact };
+        let remote = Self { reader, passes, upward, deleting, keep, limit, until, contact };
         remote.begin_call();
         let writer = writer.clone();
         if let Some(held) = remote.or_unreachable(None, move |reader| hold(reader, &writer).map(Some))? {

@@ -4,7 +4,7 @@
 use super::trainer::{Disk, Life, Lived, Log, Promise, Recorded, weights};
 use super::{Image, Violation, Wrong};
 use crate::checkpoint::Checkpoint;
-use crate::engine::vfs::scripted::Script;
+use crate::clock::script::Script;
 use crate::engine::{CommitError, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{CheckpointId, CheckpointInfo, Reader};

@@ -1,14 +1,14 @@
 //! A trainer on a simulated disk. Owns: what it does (lives of a few saves), what it was told, and a record of both.
 
 use super::{Names, Nodes, Wrong};
+use crate::clock::script::{Random, Script, mix};
 use crate::engine::Local;
 use crate::engine::vfs::Vfs;
-use crate::engine::vfs::scripted::{Random, Script, mix};
-use crate::engine::vfs::simulated::{Node, Op, SimulatedVfs};
-use crate::engine::vfs::wrong::WrongVfs;
 use crate::error::{Error, Result};
 use crate::snapshot::{Progress, Snapshot};
 use crate::store::{CheckpointId, Keep, Store, StoreOptions};
+use crate::testing::disks::simulated::{Node, Op, SimulatedVfs};
+use crate::testing::disks::wrong::WrongVfs;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};

@@ -1,7 +1,7 @@
 //! Operations as bytes: what a fuzzer, a seed or a file says is to be done to a run. Every input means something.
 
 use super::model::Policy;
-use crate::engine::vfs::scripted::Random;
+use crate::clock::script::Random;
 
 /// Bytes of one operation. An input is that many for the place, and then operations.
 pub(super) const STRIDE: usize = 4;

@@ -55,7 +55,7 @@ impl World {
 
     fn set_clock(&self, seconds: u64) {
         self.clock.store(seconds, Ordering::SeqCst);
-        crate::engine::vfs::scripted::set_seconds(seconds);
+        crate::clock::script::set_seconds(seconds);
     }
 
     /// What `tensorkeep gc` does, under the lock where there is one, and perhaps killed.

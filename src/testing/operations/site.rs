@@ -2,7 +2,7 @@
 //! past the store.
 
 use super::decode::Place;
-use crate::engine::vfs::scripted;
+use crate::clock::script;
 use crate::engine::{
     Blob, Caps, CommitError, Engine, Entry, Local, Lock, Memory, Nonce, Upload, fresh_nonce,
 };
@@ -193,8 +193,8 @@ impl Life {
     }
 
     fn call(&self) -> Result<()> {
-        scripted::join(|| self.seed ^ self.threads.fetch_add(1, Ordering::SeqCst));
-        scripted::set_seconds(self.clock.load(Ordering::SeqCst));
+        script::join(|| self.seed ^ self.threads.fetch_add(1, Ordering::SeqCst));
+        script::set_seconds(self.clock.load(Ordering::SeqCst));
         self.calls.fetch_add(1, Ordering::SeqCst);
         if self.is_over() {
             return Err(Error::new(ErrorKind::Io, "the process was killed"));

@@ -3,8 +3,8 @@
 use super::decode::{Header, Operation};
 use super::model::{Known, Policy, Shelf};
 use super::site::{Life, Process, Seen, Site};
+use crate::clock::script;
 use crate::engine::Memory;
-use crate::engine::vfs::scripted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{CheckpointId, Reader, RunId, Store, Tier};
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,7 +119,7 @@ impl World {
             promoted,
             writers,
             before,
-            clock: Arc::new(AtomicU64::new(scripted::seconds().unwrap_or_default())),
+            clock: Arc::new(AtomicU64::new(script::seconds().unwrap_or_default())),
             image,
             backup,
             backed_up,

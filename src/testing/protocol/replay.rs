@@ -10,8 +10,8 @@ pub(super) use engine::{Machine, Scene, is_for_ever};
 pub(super) use known::{Known, Phase};
 
 use super::programs::{Event, Program};
+use crate::clock::script::Script;
 use crate::engine::Entry;
-use crate::engine::vfs::scripted::Script;
 use crate::error::ErrorKind;
 use engine::{Stopped, Told};
 use std::collections::HashMap;

@@ -262,8 +262,8 @@ fn an_upload_that_is_given_up_writes_nothing_after_its_file_is_gone() {
 #[cfg(feature = "testing")]
 #[test]
 fn a_run_whose_folder_was_there_survives_a_power_cut() {
-    use crate::engine::vfs::power_cut::{AtRest, Names};
-    use crate::engine::vfs::simulated::{Node, SimulatedVfs};
+    use crate::testing::disks::power_cut::{AtRest, Names};
+    use crate::testing::disks::simulated::{Node, SimulatedVfs};
     use std::ops::ControlFlow;
     let disk = SimulatedVfs::empty();
     let base = disk.nodes();

@@ -1,8 +1,8 @@
 //! What one file may hold after a power cut. Owns: which bytes are settled, and every content that the pending changes
 //! may leave, by whole writes, by sectors of 512 bytes and by pages of 4096.
 
-use super::scripted::Random;
 use super::simulated::DataOp;
+use crate::clock::script::Random;
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -138,7 +138,7 @@ impl FileAtRest {
             2 => {
                 let full = self.after(|_| true);
                 let seed = random.next();
-                let kept = |sector: usize| super::scripted::mix(seed ^ sector as u64) & 1 == 1;
+                let kept = |sector: usize| crate::clock::script::mix(seed ^ sector as u64) & 1 == 1;
                 let torn = mixed(&full, &lost, kept);
                 let len = full.len() + 1;
                 if random.flip() { torn } else { cut(&torn, &lost, random.below(len)) }

@@ -3,8 +3,8 @@
 //! their folder was synced. Knows no protocol: whether a state is good is the oracle's to say.
 
 use super::power_cut_files::{Bytes, Fate, FileAtRest};
-use super::scripted::Random;
 use super::simulated::{EntryOp, Ino, Node, Op, ROOT, apply_entry};
+use crate::clock::script::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! What is asked of the promoting thread, and what it has to say. Owns: that no error of it is lost. There is no queue to
+//! What is asked of the promoting thread, and what it has to say. Owns: that no error of it is lost. There is no passes to
 //! overflow: passes are counted, and each compares what is here with what is there.
 
 use super::promote::Hopeless;
@@ -11,7 +11,7 @@ use std::time::Instant;
 
 /// What is asked of the thread, and what it has to say.
 #[derive(Debug, Default)]
-pub(in crate::store) struct Queue {
+pub(in crate::store) struct Passes {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -32,7 +32,7 @@ struct State {
     last_failed: bool,
 }
 
-impl Queue {
+impl Passes {
     /// Something may have to be promoted.
     pub(in crate::store) fn wake(&self) {
         lock(&self.state).asked += 1;

@@ -1,7 +1,7 @@
 //! The real file system with calls that fail on demand. Owns: counting the calls, and which of them fails how. For
 //! tests of this crate and, behind the feature `testing`, of trainers.
 
-use super::{Holder, Os, Stat, Vfs, VfsFile};
+use crate::engine::vfs::{Holder, Os, Stat, Vfs, VfsFile};
 use crate::engine::{Blob, Lock, MmapPromise};
 use crate::error::{Error, Result};
 use std::fmt;

@@ -2,7 +2,7 @@
 //! operations that led to it. What such a disk may hold after a power cut is `power_cut.rs`'s; which order of operations
 //! is safe is nobody's here.
 
-use super::{Holder, Kind, Stat, Vfs, VfsFile};
+use crate::engine::vfs::{Holder, Kind, Stat, Vfs, VfsFile};
 use crate::engine::{Blob, Lock, MmapPromise};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,13 +4,13 @@
 use super::absent::{self, Absent};
 use super::attempt::Attempt;
 use super::background::lock;
-use super::clock;
 use super::keep::Mode;
 use super::look::{Found, Listed, Look};
 use super::naming::{ATTEMPTS, CheckpointId, DAMAGED, PINS, damaged_mark_key};
 use super::record::CheckpointMeta;
 use super::retention::Candidate;
 use crate::checkpoint::{Checkpoint, OpenOptions, Verify};
+use crate::clock;
 use crate::engine::{Engine, Local, MmapPromise};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline;

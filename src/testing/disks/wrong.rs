@@ -1,7 +1,7 @@
 //! Protocols that lose data, as decorators: each does one thing that a hurried author does. Owns: what is done wrong,
 //! and nothing about who notices. A harness that lets one of these pass proves nothing of the right one.
 
-use super::{HERE, Holder, Stat, Vfs, VfsFile};
+use crate::engine::vfs::{HERE, Holder, Stat, Vfs, VfsFile};
 use crate::engine::{Blob, Lock, MmapPromise};
 use crate::error::Result;
 use std::io;
@@ -132,9 +132,9 @@ impl WrongVfs {
     fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
         let source = self.right.open(from)?;
         let mut bytes = vec![0; source.stat()?.len as usize];
-        super::read_full_at(&*source, 0, &mut bytes)?;
+        crate::engine::vfs::read_full_at(&*source, 0, &mut bytes)?;
         let target = self.right.create_new(to)?;
-        super::write_all_at(&*target, 0, &bytes)?;
+        crate::engine::vfs::write_all_at(&*target, 0, &bytes)?;
         target.sync()?;
         self.right.unlink(from)
     }
@@ -302,7 +302,9 @@ impl WrongFile {
     fn second_sync(&self) -> io::Result<()> {
         match (self.wrong, self.take_tail()) {
             (Wrong::NoSecondFileSync, _) => return Ok(()),
-            (Wrong::TailAfterRename, Some((at, bytes))) => super::write_all_at(&*self.right, at, &bytes)?,
+            (Wrong::TailAfterRename, Some((at, bytes))) => {
+                crate::engine::vfs::write_all_at(&*self.right, at, &bytes)?
+            }
             (Wrong::TruncateAfterRename, Some((len, _))) => self.right.set_len(len)?,
             _ => {}
         }
@@ -325,7 +327,7 @@ impl VfsFile for WrongFile {
         }
         let (now, later) = bytes.split_at(bytes.len() / 2);
         self.set_tail(offset + now.len() as u64, later);
-        super::write_all_at(&*self.right, offset, now)?;
+        crate::engine::vfs::write_all_at(&*self.right, offset, now)?;
         Ok(bytes.len())
     }
 

@@ -1,27 +1,30 @@
-//! Time as a store records it. Owns: reading the two clocks, and that both stand still in a simulated run, so that equal
-//! runs have equal bytes. What only decides when something is due reads [`Instant`] itself: it is recorded nowhere.
+//! Time as a store records it. Both clocks stand still in a simulated run, so that equal runs have equal bytes. Code that only
+//! decides when something is due reads [`Instant`] itself: that time is recorded nowhere.
+
+#[cfg(feature = "testing")]
+pub(crate) mod script;
 
 use std::time::{Duration, Instant, SystemTime};
 
-pub(super) fn seconds_since_1970() -> u64 {
+pub(crate) fn seconds_since_1970() -> u64 {
     #[cfg(feature = "testing")]
-    if let Some(seconds) = crate::engine::vfs::scripted::seconds() {
+    if let Some(seconds) = script::seconds() {
         return seconds;
     }
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Whether this is a simulated run: nothing else happens while it waits.
-pub(super) fn is_scripted() -> bool {
+pub(crate) fn is_scripted() -> bool {
     #[cfg(feature = "testing")]
-    if crate::engine::vfs::scripted::seconds().is_some() {
+    if script::seconds().is_some() {
         return true;
     }
     false
 }
 
 /// Waits, unless this is a simulated run.
-pub(super) fn pause(duration: Duration) {
+pub(crate) fn pause(duration: Duration) {
     if !is_scripted() {
         std::thread::sleep(duration);
     }
@@ -47,16 +50,16 @@ pub fn date(seconds_since_1970: u64) -> String {
 
 /// Measures how long something takes, by a clock that does not jump.
 #[derive(Debug)]
-pub(super) struct Timer(Instant);
+pub(crate) struct Timer(Instant);
 
 impl Timer {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(Instant::now())
     }
 
-    pub(super) fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         #[cfg(feature = "testing")]
-        if crate::engine::vfs::scripted::seconds().is_some() {
+        if script::seconds().is_some() {
             return Duration::ZERO;
         }
         self.0.elapsed()
