@@ -41,6 +41,33 @@ use std::sync::atomic::AtomicU64;
 ///
 /// Read or mapped, it is the same type; tensors that are stored raw in a mapped file are borrowed, all others are read
 /// or decoded into memory of their own. Cheap to share: all methods take `&self`, from any thread.
+///
+/// ```
+/// # use tensorkeep::{Checkpoint, Progress, Snapshot};
+/// # let path = std::env::temp_dir().join(format!("doc-checkpoint-{}.tkeep", std::process::id()));
+/// # let weights = [0.5_f32, 1.5, 2.5, 3.5];
+/// # Snapshot::new()
+/// #     .tensor("weights", (&[2, 2][..], &weights[..]))?
+/// #     .record("learning_rate", &1e-3)?
+/// #     .progress(Progress::new(100))
+/// #     .save(&path)?;
+/// let checkpoint = Checkpoint::open(&path)?;
+/// for info in checkpoint.tensors() {
+///     println!("{} {:?}", info.name, info.shape);
+/// }
+///
+/// let weights = checkpoint.tensor("weights")?; // read and verified here
+/// assert_eq!(weights.shape(), [2, 2]);
+/// assert_eq!(weights.elements::<f32>()?, [0.5, 1.5, 2.5, 3.5]);
+///
+/// let second_row = checkpoint.slice("weights", 1..2)?; // reads only what it needs
+/// assert_eq!(second_row.elements::<f32>()?, [2.5, 3.5]);
+///
+/// assert_eq!(checkpoint.record::<f64>("learning_rate")?, 1e-3);
+/// assert_eq!(checkpoint.progress()?, Some(Progress::new(100)));
+/// # std::fs::remove_file(&path).unwrap();
+/// # Ok::<(), tensorkeep::Error>(())
+/// ```
 pub struct Checkpoint {
     blob: Arc<dyn Blob>,
     name: String,

@@ -1,19 +1,20 @@
 //! Crash-safe checkpoints for machine-learning training.
 //!
-//! A checkpoint is one file: named tensors, records (any serde value), metrics and metadata, every byte under a checksum. It is
-//! published atomically and durably, opened by reading or by mapping, and a [`Store`] keeps the checkpoints of a run: when to save,
-//! which to keep, and where to resume after a crash.
+//! A checkpoint is one file: named tensors, records (any serde value), metrics and metadata, each byte
+//! under a checksum. It is published atomically and durably, and opened by reading or by mapping. A
+//! [`Store`] keeps the checkpoints of one run: when to save, which to keep, and where to resume after a
+//! crash.
 //!
 //! # Quick start
 //!
-//! Save and load one file:
+//! Save one file and load it:
 //!
 //! ```
 //! # use tensorkeep::{Checkpoint, Result, Snapshot};
 //! # fn main() -> Result<()> {
 //! # let path = std::env::temp_dir().join(format!("tensorkeep-doc-{}.tkeep", std::process::id()));
 //! let weights = vec![0.5_f32; 6];
-//! let mut snapshot = Snapshot::new().tensor("weights", &weights[..])?.record("learning_rate", &1e-3)?;
+//! let snapshot = Snapshot::new().tensor("weights", &weights)?.record("learning_rate", &1e-3)?;
 //! snapshot.save(&path)?; // the old file or the new one, never a mixture
 //!
 //! let checkpoint = Checkpoint::open(&path)?;
@@ -26,61 +27,82 @@
 //!
 //! # A run that resumes
 //!
+//! Start this program again after a crash and it continues from the newest checkpoint that verifies:
+//!
 //! ```
 //! # use tensorkeep::{Every, Keep, Mode, Progress, Result, StoreOptions, Snapshot, Store, engine::Memory};
 //! # fn main() -> Result<()> {
-//! # let place = Memory::new(); // engine::Local::create("runs/mine")? in a trainer
-//! let rules = Keep::last(3).or(Keep::best("loss", Mode::Min, 1));
-//! let store = Store::open(place, StoreOptions::new().save(Every::steps(10).or_on_signal()).keep(rules))?;
+//! # let folder = Memory::new();
+//! let options = StoreOptions::new()
+//!     .save(Every::steps(10).or_on_signal())
+//!     .keep(Keep::last(3).or(Keep::best("loss", Mode::Min, 1)));
+//! let store = Store::open(folder, options)?; // a path, such as "runs/lenet"
 //! let mut weights = vec![0.0_f32; 6];
-//! let resumed = store.resume()?; // the newest that verifies; resumed.skipped says what does not
+//!
+//! let resumed = store.resume()?; // resumed.skipped lists damaged checkpoints
 //! if let Some(checkpoint) = &resumed.checkpoint {
 //!     weights.copy_from_slice(checkpoint.tensor("weights")?.elements()?);
 //! }
 //! for step in resumed.next_step()..25 {
-//!     weights.iter_mut().for_each(|weight| *weight += 0.1);
+//!     weights[0] += 0.1; // train
 //!     let progress = Progress::new(step + 1); // completed steps
 //!     if store.due(&progress).is_some() {
-//!         let mut snapshot = Snapshot::new().tensor("weights", &weights[..])?.metric("loss", 0.5)?.progress(progress);
-//!         store.save(&snapshot)?; // durable when this returns; then rotation deletes what no rule keeps
+//!         let snapshot =
+//!             Snapshot::new().tensor("weights", &weights)?.metric("loss", 0.5)?.progress(progress);
+//!         store.save(&snapshot)?; // durable when this returns; then rotation deletes older ones
+//!     }
+//!     if store.should_stop() {
+//!         break; // SIGTERM or Ctrl-C came, and a save has answered it
 //!     }
 //! }
-//! assert_eq!(store.list()?.len(), 2);
+//! # assert_eq!(store.list()?.len(), 2);
 //! store.close()
 //! # }
 //! ```
 //!
-//! [`Store::stage`], [`Store::save_async`] and [`Store::save_during`] save while training goes on.
+//! [`Store::stage`], [`Store::save_async`] and [`Store::save_during`] save while training goes on, and
+//! [`Store::open_tiered`] adds a second, remote place. [`Reader`] reads a run beside its writer.
 //!
-//! **An exact resume** needs everything that the next step reads: parameters, buffers, the optimizer's state, the learning-rate
-//! scheduler's position, every random generator, the position in the data (epoch, batch, shuffle), and what a loss scaler or an
-//! average of weights keeps. What is a number or a struct goes into a [record](Snapshot::record), what is large into a
-//! [tensor](Snapshot::tensor). The repository's LeNet example does all of it, and proves it by kills.
+//! **An exact resume** needs everything that the next step reads: parameters and buffers, the
+//! optimizer's state, the learning-rate scheduler's position, every random generator, the position in
+//! the data (epoch, batch, shuffle), loss scalers and averaged weights. Numbers and structs go into a
+//! [record](Snapshot::record), large arrays into a [tensor](Snapshot::tensor).
 //!
 //! # Loading and mapping
 //!
-//! [`Checkpoint::open`] reads; [`Checkpoint::tensor`] fetches one tensor and verifies it. [`Checkpoint::map`] maps the file, so that
-//! tensors are borrowed from it, and [`Checkpoint::map_copy`] gives writable ones in private memory. Whole models load by
-//! [`Checkpoint::load_state_dict`], strict and all or nothing, or are rebuilt by [`Checkpoint::build`].
+//! [`Checkpoint::open`] reads, and [`Checkpoint::tensor`] fetches one tensor and verifies it.
+//! [`Checkpoint::map`] maps the file, so that tensors are borrowed from it, and
+//! [`Checkpoint::map_copy`] gives writable ones in private memory. A type that is [`Stateful`] loads
+//! with [`Checkpoint::load_state_dict`], strictly and all or nothing; a [`Model`] is rebuilt by
+//! [`Checkpoint::build`].
 //!
 //! # Errors
 //!
-//! There is one [`Error`]; its [`ErrorKind`] says what to do differently.
+//! There is one [`Error`]. Its [`ErrorKind`] says what to do, and its message names the file, the
+//! tensor, what was expected, what was found, and the next step.
 //!
 //! | kind | what to do |
 //! |---|---|
-//! | `Damaged`, `Foreign` | use another checkpoint; `resume` does so by itself |
-//! | `NotFound`, `Mismatch`, `Invalid` | mend the call: the message names what was expected and found |
-//! | `Io`, `NoSpace`, `Busy`, `NotPromoted` | go on training; the next save tries again |
-//! | `Unknown` | a commit may or may not be durable: go on, nothing was deleted |
+//! | `NotFound`, `Mismatch`, `Invalid` | fix the call or the model |
+//! | `AlreadyExists` | use another step: a committed one is never written again |
+//! | `Damaged`, `Foreign` | use another checkpoint; [`Store::resume`] does so by itself |
+//! | `NoSpace`, `Io`, `Busy`, `NotPromoted` | train on; the save is due again |
+//! | `Unknown` | the commit may or may not be durable: train on, nothing was deleted |
 //! | `Locked`, `Fenced` | another process writes to this run: stop |
+//! | `Poisoned` | open the store again |
+//! | `LimitExceeded` | raise [`OpenOptions::budget`], or store arrays as tensors |
 //! | `NewerVersion`, `Unsupported` | update, or use other storage |
 //!
 //! # Features and platforms
 //!
-//! `ndarray` (default) gives array views, `convert` reads and writes other formats, `testing` has suites for authors of engines. No
-//! feature changes a byte that is written. Unix, little-endian, Rust 1.89. S3, Google and Azure are in the crate
-//! `tensorkeep-object-store`, the command line in `tensorkeep-cli`.
+//! * `ndarray` (default): tensors to and from ndarray 0.17.
+//! * `convert`: safetensors, `.npy`, `.npz` in and out, torch's `.pt` and GGUF in.
+//! * `testing`: conformance suites and failing disks for authors of engines.
+//!
+//! No feature changes a byte that is written. Unix, little-endian, Rust 1.89. S3, Google Cloud Storage
+//! and Azure are in the crate `tensorkeep-object-store`, the command line is in `tensorkeep-cli`.
+//!
+//! The repository's `docs/guide` has more on each of these.
 
 #[cfg(target_endian = "big")]
 compile_error!("tensorkeep maps little-endian tensors in place and does not support big-endian targets");
@@ -129,13 +151,26 @@ pub use tensor::Tensor;
 #[doc(inline)]
 pub use writer::WriteOptions;
 
-/// The snippets of the README and of the pages under docs/ compile.
+/// The snippets of the pages for people are doctests. `tests/pages.rs` fails when one is not listed.
 #[cfg(doctest)]
 mod pages {
-    #[doc = include_str!("../README.md")]
-    struct Readme;
-    #[doc = include_str!("../docs/engines.md")]
-    struct Engines;
+    macro_rules! pages {
+        ($($name:ident: $path:literal,)*) => { $(#[doc = include_str!($path)] struct $name;)* };
+    }
+
+    pages! {
+        Readme: "../README.md",
+        Introduction: "../docs/guide/introduction.md",
+        TrainingLoop: "../docs/guide/training-loop.md",
+        ExactResume: "../docs/guide/exact-resume.md",
+        BackgroundSaves: "../docs/guide/background-saves.md",
+        Migrating: "../docs/guide/migrating.md",
+        Operating: "../docs/guide/operating.md",
+        Errors: "../docs/guide/errors.md",
+        Layout: "../docs/guide/layout.md",
+        Tiers: "../docs/guide/tiers.md",
+        Engines: "../docs/guide/engines.md",
+    }
 }
 
 /// One chunk's coding without a file around it, for the benchmark that measures it.

@@ -20,6 +20,47 @@ pub const MODEL_GROUP: &str = "model";
 const MODEL_RECORD: &str = "tensorkeep.model";
 
 /// A model that can be rebuilt from what was saved: its kind and configuration, then its state dict.
+///
+/// ```
+/// use tensorkeep::{Checkpoint, Model, Result, Snapshot, StateDict, StateDictMut, Stateful};
+///
+/// struct Bias(Vec<f32>);
+///
+/// impl Stateful for Bias {
+///     fn state_dict(&self) -> Result<StateDict<'_>> {
+///         StateDict::new().with("bias", &self.0[..])
+///     }
+///
+///     fn state_dict_mut(&mut self) -> Result<StateDictMut<'_>> {
+///         let shape = [self.0.len()];
+///         StateDictMut::new().with("bias", (&shape[..], &mut self.0[..]))
+///     }
+/// }
+///
+/// impl Model for Bias {
+///     const KIND: &'static str = "bias";
+///     type Config = usize;
+///
+///     fn config(&self) -> usize {
+///         self.0.len()
+///     }
+///
+///     fn from_config(len: &usize) -> Result<Self> {
+///         Ok(Self(vec![0.0; *len]))
+///     }
+/// }
+///
+/// let trained = Bias(vec![1.0, 2.0, 3.0]);
+/// let snapshot = Snapshot::new().model(&trained)?;
+/// # let bytes = snapshot.to_bytes(&Default::default())?;
+/// # let checkpoint = Checkpoint::from_bytes(&bytes)?;
+/// // … saved, and opened again as `checkpoint` …
+/// let net: Bias = checkpoint.build()?; // no sizes are named here
+/// assert_eq!(net.0, trained.0);
+/// # Ok::<(), tensorkeep::Error>(())
+/// ```
+///
+/// Where the type is not known either, a [`Registry`] builds it by its kind.
 pub trait Model: Stateful + Sized {
     /// The kind's stable name, stored with it: `"lenet"`.
     const KIND: &'static str;

@@ -28,6 +28,21 @@ pub(crate) const METRICS: &str = "tensorkeep.metrics";
 pub(crate) const METADATA: &str = "tensorkeep.metadata";
 
 /// How far training is: *completed* optimizer updates and *completed* epochs.
+///
+/// ```
+/// use tensorkeep::Progress;
+///
+/// let steps_per_epoch = 50;
+/// for step in 0..100 {
+///     // train, then:
+///     let completed = step + 1;
+///     let progress = Progress::new(completed).epoch(completed / steps_per_epoch);
+/// #   let _ = progress;
+/// }
+/// assert_eq!(Progress::new(100).epoch(2), Progress { step: 100, epoch: 2 });
+/// ```
+///
+/// A checkpoint is named by its step, so count steps also where saves are by epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Completed optimizer updates. The next step, counted from 0, has this number.

@@ -7,6 +7,40 @@ use crate::tensor::{Tensor, byte_len};
 use tensorkeep_memcpy::copy;
 
 /// Something with tensors that can be saved and loaded: a net, an optimizer.
+///
+/// ```
+/// use tensorkeep::{Checkpoint, Result, Snapshot, StateDict, StateDictMut, Stateful};
+///
+/// struct Linear {
+///     weight: Vec<f32>, // 2 × 3
+///     bias: Vec<f32>,
+/// }
+///
+/// impl Stateful for Linear {
+///     fn state_dict(&self) -> Result<StateDict<'_>> {
+///         StateDict::new()
+///             .with("weight", (&[2, 3][..], &self.weight[..]))?
+///             .with("bias", &self.bias[..])
+///     }
+///
+///     fn state_dict_mut(&mut self) -> Result<StateDictMut<'_>> {
+///         StateDictMut::new()
+///             .with("weight", (&[2, 3][..], &mut self.weight[..]))?
+///             .with("bias", (&[2][..], &mut self.bias[..]))
+///     }
+/// }
+///
+/// let trained = Linear { weight: vec![0.5; 6], bias: vec![1.0; 2] };
+/// let snapshot = Snapshot::new().state_dict("net", trained.state_dict()?)?;
+/// # let bytes = snapshot.to_bytes(&Default::default())?;
+/// # let checkpoint = Checkpoint::from_bytes(&bytes)?;
+/// // … saved, and opened again as `checkpoint` …
+/// let mut net = Linear { weight: vec![0.0; 6], bias: vec![0.0; 2] };
+/// let report = checkpoint.load_state_dict("net", &mut net)?; // all or nothing
+/// assert_eq!(net.weight, trained.weight);
+/// assert_eq!(report.loaded.len(), 2);
+/// # Ok::<(), tensorkeep::Error>(())
+/// ```
 pub trait Stateful {
     /// Its tensors by name, borrowed.
     ///
@@ -21,7 +55,17 @@ pub trait Stateful {
     fn state_dict_mut(&mut self) -> Result<StateDictMut<'_>>;
 }
 
-/// Names and borrowed tensors, in the module's own order.
+/// Names and borrowed tensors, in the module's own order. Modules nest by [`StateDict::with_all`].
+///
+/// ```
+/// use tensorkeep::StateDict;
+///
+/// let (weight, bias) = (vec![0.5_f32; 6], vec![0.0_f32; 2]);
+/// let layer = StateDict::new().with("weight", (&[2, 3][..], &weight[..]))?.with("bias", &bias)?;
+/// let net = StateDict::new().with_all("fc1", layer);
+/// assert_eq!(net.names().collect::<Vec<_>>(), ["fc1.weight", "fc1.bias"]);
+/// # Ok::<(), tensorkeep::Error>(())
+/// ```
 #[derive(Default)]
 pub struct StateDict<'a>(Vec<(String, TensorSource<'a>)>);
 

@@ -60,6 +60,20 @@ pub fn byte_len(dtype: Dtype, shape: &[usize]) -> Result<usize> {
 /// A tensor: dtype, shape and little-endian bytes in row-major (C) order, borrowed where possible.
 ///
 /// `bytes().len()` is always `shape × dtype`: the constructors check it.
+///
+/// ```
+/// use tensorkeep::{Dtype, ErrorKind, Tensor};
+///
+/// let elements = [1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+/// let tensor = Tensor::from_elements(&[2, 3], &elements)?;
+/// assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, &[2, 3][..]));
+/// assert_eq!(tensor.elements::<f32>()?[3], 4.0);
+/// assert_eq!(tensor.view::<f32>()?[[1, 0]], 4.0); // an ndarray view
+///
+/// // Nothing is cast silently.
+/// assert_eq!(tensor.elements::<f64>().unwrap_err().kind(), ErrorKind::Mismatch);
+/// # Ok::<(), tensorkeep::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Tensor<'a> {
     dtype: Dtype,

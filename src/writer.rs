@@ -22,7 +22,22 @@ use rules::Codecs;
 use std::path::Path;
 use std::time::Instant;
 
-/// How a container is written.
+/// How a checkpoint is written: codecs, chunk size, threads.
+///
+/// ```
+/// use tensorkeep::{Checkpoint, Codec, Snapshot, StoreOptions, WriteOptions};
+///
+/// let options = WriteOptions::new().codec(Codec::Balanced).codec_for("weights", Codec::Raw);
+/// let (weights, moments) = (vec![0.5_f32; 100_000], vec![0.0_f32; 100_000]);
+/// let snapshot = Snapshot::new().tensor("weights", &weights)?.tensor("moments", &moments)?;
+/// let bytes = snapshot.to_bytes(&options)?; // or `snapshot.save_with(path, &options)`
+/// assert!(bytes.len() < 500_000); // of 800,000: the moments are coded
+/// assert_eq!(Checkpoint::from_bytes(&bytes)?.tensor("moments")?.elements::<f32>()?, moments);
+///
+/// let store_options = StoreOptions::new().write(options); // the same for each save of a run
+/// # drop(store_options);
+/// # Ok::<(), tensorkeep::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct WriteOptions {
     codecs: Codecs,

@@ -1,17 +1,27 @@
-//! The pages for people: the README stays short, and links lead somewhere. Their snippets are compiled as doctests.
+//! The pages for people: their length, their links, and that each snippet is a doctest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn pages() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let in_folder = |folder: PathBuf| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let crates = in_folder(root.join("crates")).map(|member| member.join("README.md"));
-    let all = in_folder(root.to_owned()).chain(in_folder(root.join("docs"))).chain(crates);
-    all.filter(|path| path.extension().is_some_and(|extension| extension == "md") && path.is_file()).collect()
+const REPOSITORY: &str = "https://github.com/tensorkeep/tensorkeep/blob/main/";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What stands in the parentheses of links, outside of code.
+/// The Markdown files directly in a folder of the repository.
+fn pages_in(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
+fn pages() -> Vec<PathBuf> {
+    let crates = fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path());
+    let readmes = crates.map(|member| member.join("README.md")).filter(|path| path.is_file());
+    [pages_in(""), pages_in("docs"), pages_in("docs/guide"), pages_in(".github"), readmes.collect()].concat()
+}
+
+/// The targets of links, outside of code blocks.
 fn links(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     for (number, prose) in text.split("```").enumerate() {
@@ -23,22 +33,27 @@ fn links(text: &str) -> Vec<&str> {
     found
 }
 
+fn words(text: &str) -> usize {
+    text.split_whitespace().count()
+}
+
 #[test]
-fn every_relative_link_leads_to_a_file() {
+fn every_link_into_the_repository_leads_to_a_file() {
     let mut count = 0;
     for page in pages() {
         let text = fs::read_to_string(&page).unwrap();
         for link in links(&text) {
             let file = link.split('#').next().unwrap();
-            if file.is_empty() || file.contains("://") {
-                continue;
-            }
+            let target = match file.strip_prefix(REPOSITORY) {
+                Some(file) => root().join(file),
+                None if file.is_empty() || file.contains("://") => continue,
+                None => page.parent().unwrap().join(file),
+            };
             count += 1;
-            let target = page.parent().unwrap().join(file);
             assert!(target.exists(), "{}: {link}", page.display());
         }
     }
-    assert!(count > 10, "{count} links were looked at");
+    assert!(count > 40, "{count} links were looked at");
 }
 
 #[test]
@@ -48,6 +63,44 @@ fn links_are_found_in_prose_and_not_in_code() {
 
 #[test]
 fn the_readme_has_at_most_eight_hundred_words() {
-    let readme = include_str!("../README.md");
-    assert!(readme.split_whitespace().count() <= 800, "{} words", readme.split_whitespace().count());
+    let count = words(include_str!("../README.md"));
+    assert!(count <= 800, "{count} words");
+}
+
+#[test]
+fn pages_of_the_guide_have_at_most_nine_hundred_words() {
+    for page in pages_in("docs/guide") {
+        let count = words(&fs::read_to_string(&page).unwrap());
+        assert!(count <= 900, "{}: {count} words", page.display());
+    }
+}
+
+/// mdbook leaves out a page that the summary does not name, without a word.
+#[test]
+fn the_summary_names_every_page_of_the_guide() {
+    let summary = include_str!("../docs/guide/SUMMARY.md");
+    for page in pages_in("docs/guide") {
+        let name = page.file_name().unwrap().to_str().unwrap();
+        assert!(name == "SUMMARY.md" || summary.contains(&format!("]({name})")), "{name}");
+    }
+}
+
+/// `mod pages` of src/lib.rs is the list. Pages of other crates belong to those crates.
+#[test]
+fn every_page_with_rust_in_it_is_a_doctest() {
+    let list = include_str!("../src/lib.rs").split_once("mod pages {").unwrap().1;
+    let mut count = 0;
+    let all = [pages_in(""), pages_in("docs"), pages_in("docs/guide")].concat();
+    for page in all.into_iter().filter(|page| !page.ends_with("SUMMARY.md")) {
+        let text = fs::read_to_string(&page).unwrap();
+        for fence in text.lines().filter(|line| line.trim_start().starts_with("```rust")) {
+            assert!(!fence.contains("ignore"), "{}: {fence}", page.display());
+        }
+        if text.contains("```rust") || page.parent().unwrap().ends_with("guide") {
+            count += 1;
+            let path = page.strip_prefix(root()).unwrap().display().to_string();
+            assert!(list.contains(&format!("\"../{path}\"")), "{path} is not in src/lib.rs");
+        }
+    }
+    assert!(count > 8, "{count} pages were looked at");
 }

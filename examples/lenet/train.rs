@@ -3,7 +3,7 @@
 use crate::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use lenet::{Data, Trainer};
-use tensorkeep::engine::{Local, replace_file};
+use tensorkeep::engine::replace_file;
 use tensorkeep::{Every, Keep, Mode, Reader, Result, Store, StoreOptions};
 use tensorkeep_cli::report;
 
@@ -11,9 +11,9 @@ pub fn train(args: &Args) -> Result<()> {
     let data = Data::open(args.data.as_deref(), args.seed)?;
     println!("{}", data.describe());
     let options = StoreOptions::new()
-        .save(Every::steps(args.every).or_on_signal())
+        .save(Every::steps(args.every).or(Every::epochs(1)).or_on_signal())
         .keep(Keep::last(3).or(Keep::best("accuracy", Mode::Max, 1)));
-    let store = Store::open(Local::create(&args.run)?, options)?;
+    let store = Store::open(&args.run, options)?;
     let resumed = store.resume()?;
     for skipped in &resumed.skipped {
         eprintln!("warning: skipped {}: {}", skipped.name, skipped.error);
@@ -32,6 +32,7 @@ pub fn train(args: &Args) -> Result<()> {
         let loss = trainer.step(&data.train);
         let progress = trainer.progress();
         if progress.epoch > epoch {
+            // Before the epoch's save, so that its checkpoint has the accuracy by which it is ranked.
             let accuracy = trainer.evaluate(&data.test);
             trainer.set_accuracy(accuracy);
             bar.suspend(|| {
@@ -54,6 +55,11 @@ pub fn train(args: &Args) -> Result<()> {
         println!("stopped before the first step: there is nothing to save");
     }
     let reader = store.reader();
+    for (name, reasons) in store.kept()? {
+        let accuracy = reader.checkpoint_by_id(name)?.metrics()?.get("accuracy").copied();
+        let accuracy = accuracy.map_or("not evaluated".to_owned(), |it| format!("{:.2} %", 100.0 * it));
+        println!("kept step {}, {accuracy}: {}", name.step, Vec::from_iter(reasons).join(", "));
+    }
     store.close()?;
     write_report(args, &reader)?;
     println!("step {}: test accuracy {:.2} %", progress.step, 100.0 * trainer.evaluate(&data.test));

@@ -59,7 +59,7 @@ impl OpenOptions {
     /// The most bytes that one tensor or record, or the index, may take in memory. Mapped raw tensors take none. A
     /// chunk of up to 1 MiB, the default size, may be held beside it by each thread while it is verified or decoded.
     ///
-    /// Without one there is no limit but that of a record as a [`Value`], which takes up to 64 times as many bytes as it
+    /// Without one there is no limit but that of a record as a [`Value`](crate::Value), which takes up to 64 times as many bytes as it
     /// has: 256 MiB, enough for any text, and for lists of 3 million numbers.
     pub fn budget(self, budget: u64) -> Self {
         Self { budget, ..self }

@@ -62,7 +62,36 @@ use tiers::Promoter;
 
 /// The one writer of a run's checkpoints, and a reader of them. For reading beside a writer there is [`Reader`].
 ///
-/// Dropping it waits for saves in the background and for promotions, and says on stderr what nobody asked for; [`Store::close`] returns it.
+/// ```
+/// use tensorkeep::{Every, Keep, Progress, Snapshot, Store, StoreOptions};
+///
+/// # let folder = std::env::temp_dir().join(format!("doc-store-{}", std::process::id()));
+/// let options = StoreOptions::new().save(Every::steps(100).or_on_signal()).keep(Keep::last(2));
+/// let store = Store::open(&folder, options)?;
+/// let mut weights = vec![0.0_f32; 8];
+/// let resumed = store.resume()?;
+/// if let Some(checkpoint) = &resumed.checkpoint {
+///     weights.copy_from_slice(checkpoint.tensor("weights")?.elements()?);
+/// }
+/// for step in resumed.next_step()..300 {
+///     weights[0] += 0.1; // train
+///     let progress = Progress::new(step + 1);
+///     if store.due(&progress).is_some() {
+///         store.save(&Snapshot::new().tensor("weights", &weights)?.progress(progress))?;
+///     }
+///     if store.should_stop() {
+///         break;
+///     }
+/// }
+/// let steps: Vec<u64> = store.list()?.iter().map(|info| info.name.step).collect();
+/// assert_eq!(steps, [200, 300]);
+/// store.close()?;
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # Ok::<(), tensorkeep::Error>(())
+/// ```
+///
+/// Dropping it waits for background saves and promotions, and prints any unreported error to stderr;
+/// [`Store::close`] returns it.
 #[derive(Debug)]
 pub struct Store {
     background: Background,

@@ -9,7 +9,20 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::writer::WriteOptions;
 use std::time::Duration;
 
-/// How a store works: plain data.
+/// How a store works, as a value: when to save, what to keep, how to write.
+///
+/// ```
+/// use std::time::Duration;
+/// use tensorkeep::{Codec, Every, Keep, Mode, StoreOptions, WhenFull, WriteOptions};
+///
+/// let options = StoreOptions::new()
+///     .save(Every::steps(500).or_on_signal())
+///     .keep(Keep::last(3).or(Keep::best("val_loss", Mode::Min, 1)))
+///     .write(WriteOptions::new().codec_for("optimizer/*", Codec::Balanced))
+///     .in_flight(1, WhenFull::Skip)
+///     .deadline(Duration::from_secs(60));
+/// # drop(options);
+/// ```
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     pub(super) every: Every,

@@ -43,7 +43,34 @@ pub struct CheckpointInfo {
     pub state: Result<CheckpointMeta, Arc<Error>>,
 }
 
-/// The checkpoints of a run, for reading beside a writer.
+/// The checkpoints of a run, for reading beside a writer: evaluation, serving, tools. It takes no lock
+/// and writes nothing.
+///
+/// ```
+/// # use tensorkeep::{Progress, Snapshot, Store, StoreOptions};
+/// use tensorkeep::{Mode, Reader};
+///
+/// # let folder = std::env::temp_dir().join(format!("doc-reader-{}", std::process::id()));
+/// # let store = Store::open(&folder, StoreOptions::new())?;
+/// # for (step, loss) in [(100, 0.5), (200, 0.25), (300, 0.75)] {
+/// #     let weights = [loss as f32];
+/// #     let snapshot = Snapshot::new().tensor("weights", &weights[..])?.metric("loss", loss)?;
+/// #     store.save(&snapshot.progress(Progress::new(step)))?;
+/// # }
+/// # store.close()?;
+/// let reader = Reader::open(&folder)?;
+/// for info in reader.list()? {
+///     println!("{}: {} bytes", info.name, info.len);
+/// }
+/// let best = reader.best("loss", Mode::Min)?.expect("a checkpoint with this metric");
+/// assert_eq!(best.tensor("weights")?.scalar::<f32>()?, 0.25);
+/// let newest = reader.latest()?.expect("a checkpoint");
+/// assert_eq!(newest.progress()?, Some(Progress::new(300)));
+/// let step_100 = reader.checkpoint(100)?;
+/// # drop(step_100);
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # Ok::<(), tensorkeep::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Reader {
     engine: Arc<dyn Engine>,

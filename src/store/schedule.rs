@@ -10,6 +10,16 @@ use std::time::{Duration, Instant};
 use tensorkeep_signals::Signal;
 
 /// A schedule as a value: due when any of its rules says so.
+///
+/// ```
+/// use tensorkeep::{Every, Mode, Progress, Store, StoreOptions, engine::Memory};
+///
+/// let every = Every::steps(500).or(Every::minutes(10)).or_on_best("loss", Mode::Min);
+/// let store = Store::open(Memory::new(), StoreOptions::new().save(every))?;
+/// assert!(store.due(&Progress::new(499)).is_none());
+/// assert_eq!(store.due(&Progress::new(500)).unwrap().to_string(), "every 500 steps");
+/// # Ok::<(), tensorkeep::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Every {
     rules: Vec<Rule>,
