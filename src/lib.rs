@@ -123,12 +123,14 @@ pub use names::{name_matches, nearest as nearest_name};
 pub use snapshot::{
     IntoTensorSource, LazyTensor, Progress, RESERVED_PREFIX, Snapshot, TensorSource, Volatile,
 };
-pub use state_dict::{IntoTensorMut, StateDict, StateDictMut, Stateful, TensorMut};
+pub use state_dict::{IntoTensorMut, StateDict, StateDictMut, StateField, Stateful, TensorMut};
 pub use store::{
     AttemptInfo, CheckpointId, CheckpointInfo, CheckpointMeta, Collected, Collection, CopyOutcome, Every,
     Keep, Listed, Mode, PendingSave, Reader, Resumed, RunId, SaveCost, SaveReason, Saved, Signal,
     SkippedCheckpoint, Store, StoreOptions, Tier, WhenFull, date,
 };
+#[cfg(feature = "derive")]
+pub use tensorkeep_derive::{Model, Stateful};
 pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
 pub use writer::{Timings, WriteOptions, Written};
 
