@@ -100,6 +100,7 @@ mod format;
 mod model;
 mod names;
 mod pipeline;
+pub mod serde;
 mod snapshot;
 mod state_dict;
 mod store;
