@@ -55,7 +55,7 @@
 //! **An exact resume** needs everything that the next step reads: parameters, buffers, the optimizer's state, the learning-rate
 //! scheduler's position, every random generator, the position in the data (epoch, batch, shuffle), and what a loss scaler or an
 //! average of weights keeps. What is a number or a struct goes into a [record](Snapshot::record), what is large into a
-//! [tensor](Snapshot::tensor). The repository's LeNet example does all of it, and proves it by kills.
+//! [tensor](Snapshot::tensor), and [`Snapshot::state`] does both for any serde value. The repository's LeNet example does all of it, and proves it by kills.
 //!
 //! # Loading and mapping
 //!
@@ -78,7 +78,7 @@
 //!
 //! # Features and platforms
 //!
-//! `ndarray` (default) gives array views, `convert` reads and writes other formats, `testing` has suites for authors of engines. No
+//! `derive` gives `#[derive(Stateful)]` and `#[derive(Model)]`, `ndarray` (default) gives array views, `convert` reads and writes other formats, `testing` has suites for authors of engines. No
 //! feature changes a byte that is written. Unix, little-endian, Rust 1.89. S3, Google and Azure are in the crate
 //! `tensorkeep-object-store`, the command line in `tensorkeep-cli`.
 
@@ -130,9 +130,9 @@ pub use store::{
     Keep, Listed, Mode, PendingSave, Reader, Resumed, RunId, SaveCost, SaveReason, Saved, Signal,
     SkippedCheckpoint, Store, StoreOptions, Tier, WhenFull, date,
 };
+pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
 #[cfg(feature = "derive")]
 pub use tensorkeep_derive::{Model, Stateful};
-pub use tensor::{SharedBytes, Tensor, byte_len, element_count};
 pub use writer::{Timings, WriteOptions, Written};
 
 /// The snippets of the README and of the pages under docs/ compile.

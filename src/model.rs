@@ -20,6 +20,9 @@ pub const MODEL_GROUP: &str = "model";
 const MODEL_RECORD: &str = "tensorkeep.model";
 
 /// A model that can be rebuilt from what was saved: its kind and configuration, then its state dict.
+///
+/// With the feature `derive`, `#[derive(Stateful, Model)]` and `#[model(kind = "mlp", build = Mlp::zeros)]` implement it, with
+/// the configuration in a field marked `#[model(config)]`; `examples/derive.rs` has one.
 pub trait Model: Stateful + Sized {
     /// The kind's stable name, stored with it: `"lenet"`.
     const KIND: &'static str;

@@ -47,7 +47,9 @@ use tensorkeep_memcpy::copy;
 /// ```
 ///
 /// By hand, the names stand twice, and [`StateDict::with_field`] adds whatever a derive would.
-#[diagnostic::on_unimplemented(note = "`#[derive(Stateful)]` (feature `derive`) implements it from the fields")]
+#[diagnostic::on_unimplemented(
+    note = "`#[derive(Stateful)]` (feature `derive`) implements it from the fields"
+)]
 pub trait Stateful {
     /// Its tensors by name, borrowed.
     ///

@@ -4,13 +4,14 @@
 mod common;
 
 use common::open;
-use num_complex::Complex;
 use ndarray::{Array1, Array2, ArrayBase, Data, DataMut, Ix1, OwnedRepr};
+use num_complex::Complex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use tensorkeep::{
-    Checkpoint, ErrorKind, Model, Result, Snapshot, StateDict, StateDictMut, StateField, Stateful, WriteOptions,
+    Checkpoint, ErrorKind, Model, Result, Snapshot, StateDict, StateDictMut, StateField, Stateful,
+    WriteOptions,
 };
 
 #[derive(Stateful, Debug, PartialEq, Clone)]
@@ -32,7 +33,10 @@ struct Norm(Vec<f32>, #[stateful(rename = "shift")] Vec<f32>, #[stateful(skip)] 
 enum Layer {
     Dense(Linear),
     #[stateful(rename = "scaled")]
-    Scaled { scale: f32, inner: Box<Layer> },
+    Scaled {
+        scale: f32,
+        inner: Box<Layer>,
+    },
     Relu,
     Pair(Norm, Norm),
     #[stateful(rename = "norm")]
@@ -291,5 +295,8 @@ fn a_derived_model_is_rebuilt_by_its_kind_and_config() {
 
     let bare = Bare(Array2::ones((2, 2)));
     let checkpoint = saved(&Snapshot::new().model(&bare).unwrap());
-    assert_eq!((checkpoint.model_kind().unwrap().as_str(), checkpoint.build::<Bare>().unwrap()), ("bare", bare));
+    assert_eq!(
+        (checkpoint.model_kind().unwrap().as_str(), checkpoint.build::<Bare>().unwrap()),
+        ("bare", bare)
+    );
 }

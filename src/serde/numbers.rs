@@ -89,7 +89,7 @@ impl Numbers {
     /// Makes room for what is announced to follow. An announcement is no promise, so that memory which is not to be had
     /// is no error yet.
     pub fn reserve(&mut self, more: usize) {
-        each!(self, list => drop(list.try_reserve_exact(more)), ());
+        each!(self, list => drop(list.try_reserve(more)), ());
     }
 
     pub fn len(&self) -> usize {

@@ -29,13 +29,16 @@ impl ser::Error for NotNumbers {
 
 type Result<T> = std::result::Result<T, NotNumbers>;
 
-/// Gives the value's shape: no axes for a number.
+/// Lengths of the axes; None for a number, so that the shape of one costs nothing to make, compare and drop.
+pub(super) type Shape = Option<Box<[usize]>>;
+
+/// Gives the value's shape.
 pub(super) struct Probe<'n>(pub &'n mut Numbers);
 
 impl Probe<'_> {
     #[inline]
-    fn number<T: Number>(self, number: T) -> Result<Vec<usize>> {
-        if self.0.push(number) { Ok(Vec::new()) } else { Err(NotNumbers) }
+    fn number<T: Number>(self, number: T) -> Result<Shape> {
+        if self.0.push(number) { Ok(None) } else { Err(NotNumbers) }
     }
 }
 
@@ -44,12 +47,12 @@ pub(super) struct Row<'n> {
     numbers: &'n mut Numbers,
     announced: usize,
     count: usize,
-    element: Vec<usize>,
+    element: Shape,
 }
 
 impl<'n> Row<'n> {
     pub fn new(numbers: &'n mut Numbers, announced: Option<usize>) -> Self {
-        Self { numbers, announced: announced.unwrap_or(0), count: 0, element: Vec::new() }
+        Self { numbers, announced: announced.unwrap_or(0), count: 0, element: None }
     }
 
     #[inline]
@@ -67,20 +70,19 @@ impl<'n> Row<'n> {
         Ok(())
     }
 
-    fn shape(self) -> Result<Vec<usize>> {
-        if self.count == 0 || self.element.len() >= AXES {
+    fn shape(self) -> Result<Shape> {
+        let inner = self.element.as_deref().unwrap_or_default();
+        if self.count == 0 || inner.len() >= AXES {
             return Err(NotNumbers);
         }
-        let mut shape = vec![self.count];
-        shape.extend(self.element);
-        Ok(shape)
+        Ok(Some([&[self.count], inner].concat().into()))
     }
 }
 
 macro_rules! rows {
     ($($trait:ident $method:ident),*) => {
         $(impl $trait for Row<'_> {
-            type Ok = Vec<usize>;
+            type Ok = Shape;
             type Error = NotNumbers;
 
             #[inline]
@@ -88,7 +90,7 @@ macro_rules! rows {
                 self.element(value)
             }
 
-            fn end(self) -> Result<Vec<usize>> {
+            fn end(self) -> Result<Shape> {
                 self.shape()
             }
         })*
@@ -100,16 +102,16 @@ rows!(SerializeSeq serialize_element, SerializeTuple serialize_element, Serializ
 macro_rules! numbers {
     ($($method:ident $type:ty),* $(,)?) => {
         $(#[inline]
-        fn $method(self, value: $type) -> Result<Vec<usize>> {
+        fn $method(self, value: $type) -> Result<Shape> {
             self.number(value)
         })*
     };
 }
 
-type Never = Impossible<Vec<usize>, NotNumbers>;
+type Never = Impossible<Shape, NotNumbers>;
 
 impl<'n> Serializer for Probe<'n> {
-    type Ok = Vec<usize>;
+    type Ok = Shape;
     type Error = NotNumbers;
     type SerializeSeq = Row<'n>;
     type SerializeTuple = Row<'n>;
@@ -125,39 +127,39 @@ impl<'n> Serializer for Probe<'n> {
         serialize_f32 f32, serialize_f64 f64,
     }
 
-    fn serialize_char(self, _: char) -> Result<Vec<usize>> {
+    fn serialize_char(self, _: char) -> Result<Shape> {
         Err(NotNumbers)
     }
 
-    fn serialize_str(self, _: &str) -> Result<Vec<usize>> {
+    fn serialize_str(self, _: &str) -> Result<Shape> {
         Err(NotNumbers)
     }
 
-    fn serialize_bytes(self, _: &[u8]) -> Result<Vec<usize>> {
+    fn serialize_bytes(self, _: &[u8]) -> Result<Shape> {
         Err(NotNumbers)
     }
 
-    fn serialize_none(self) -> Result<Vec<usize>> {
+    fn serialize_none(self) -> Result<Shape> {
         Err(NotNumbers)
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<usize>> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Shape> {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<Vec<usize>> {
+    fn serialize_unit(self) -> Result<Shape> {
         Err(NotNumbers)
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<Vec<usize>> {
+    fn serialize_unit_struct(self, _: &'static str) -> Result<Shape> {
         Err(NotNumbers)
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<Vec<usize>> {
+    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<Shape> {
         Err(NotNumbers)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<Vec<usize>> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<Shape> {
         value.serialize(self)
     }
 
@@ -167,7 +169,7 @@ impl<'n> Serializer for Probe<'n> {
         _: u32,
         _: &'static str,
         _: &T,
-    ) -> Result<Vec<usize>> {
+    ) -> Result<Shape> {
         Err(NotNumbers)
     }
 

@@ -149,7 +149,7 @@ impl<'b, 'c> Reader<'b, 'c> {
 /// How many options there are around nothing.
 fn around(kind: i8, content: &[u8]) -> Option<u8> {
     match content {
-        &[around] if kind == extension::NOTHING => Some(around),
+        &[around] if kind == extension::NOTHING && around > 0 => Some(around),
         _ => None,
     }
 }

@@ -51,7 +51,9 @@ pub fn of_variant(attributes: &[Attribute]) -> Result<Option<LitStr>> {
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("stateful")) {
         attribute.parse_nested_meta(|meta| {
             if !meta.path.is_ident("rename") {
-                return Err(meta.error("of a variant expected `rename = \"…\"`; the others are for its fields"));
+                return Err(
+                    meta.error("of a variant expected `rename = \"…\"`; the others are for its fields")
+                );
             }
             name = Some(checked_name(meta.value()?.parse()?)?);
             Ok(())
@@ -101,7 +103,10 @@ pub fn is_config(attributes: &[Attribute]) -> Result<bool> {
 fn checked_name(name: LitStr) -> Result<LitStr> {
     let text = name.value();
     if text.is_empty() {
-        return Err(error(name.span(), "the name is empty: use `flatten` for a module without a name of its own"));
+        return Err(error(
+            name.span(),
+            "the name is empty: use `flatten` for a module without a name of its own",
+        ));
     }
     match text.chars().find(|c| c.is_control()) {
         Some(c) => Err(error(name.span(), &format!("{c:?} cannot be in a name"))),

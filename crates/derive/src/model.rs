@@ -23,7 +23,8 @@ struct Said {
 pub fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let said = said(input)?;
     let missing = |what: &str| error(input.ident.span(), what);
-    let kind = said.kind.ok_or_else(|| missing("no kind: add `#[model(kind = \"…\", …)]`, a name that stays"))?;
+    let kind =
+        said.kind.ok_or_else(|| missing("no kind: add `#[model(kind = \"…\", …)]`, a name that stays"))?;
     if kind.value().is_empty() {
         return Err(error(kind.span(), "the kind is empty: checkpoints are told apart by it"));
     }

@@ -69,7 +69,8 @@ fn arms(input: &DeriveInput) -> Result<Vec<Arm>> {
         Data::Struct(data) => Ok(vec![arm(&quote!(Self), &data.fields, "", false)?]),
         Data::Enum(data) => {
             let variants = data.variants.iter().map(|variant| {
-                let prefix = attributes::of_variant(&variant.attrs)?.map_or_else(String::new, |name| name.value());
+                let prefix =
+                    attributes::of_variant(&variant.attrs)?.map_or_else(String::new, |name| name.value());
                 let ident = &variant.ident;
                 arm(&quote!(Self::#ident), &variant.fields, &prefix, is_newtype(&variant.fields))
             });
@@ -101,7 +102,11 @@ fn arm(path: &TokenStream, fields: &Fields, prefix: &str, newtype: bool) -> Resu
             Naming::Own => member,
             Naming::Renamed(name) => name.value(),
         };
-        let name = if prefix.is_empty() || own.is_empty() { [prefix, &own].concat() } else { format!("{prefix}.{own}") };
+        let name = if prefix.is_empty() || own.is_empty() {
+            [prefix, &own].concat()
+        } else {
+            format!("{prefix}.{own}")
+        };
         if !name.is_empty() && !own.is_empty() && !names.insert(name.clone()) {
             return Err(error(field.span(), &format!("two fields are called {name:?}: rename one of them")));
         }
@@ -132,8 +137,8 @@ fn bounds(input: &DeriveInput, arms: &[Arm], own: Option<WhereClause>) -> Result
     let given = attributes::of_type(&input.attrs)?;
     let parameters: BTreeSet<String> = input.generics.type_params().map(|p| p.ident.to_string()).collect();
     let itself = [input.ident.to_string(), "Self".to_owned()];
-    let mut clause =
-        own.unwrap_or_else(|| WhereClause { where_token: Default::default(), predicates: Default::default() });
+    let mut clause = own
+        .unwrap_or_else(|| WhereClause { where_token: Default::default(), predicates: Default::default() });
     if let Some(given) = given {
         clause.predicates.extend(given);
         return Ok(Some(clause));

@@ -4,7 +4,9 @@
 use super::{Item, Read, Reader};
 use crate::serde::fault::Fault;
 use crate::serde::item::key_text;
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
 
 pub(super) struct Items<'r, 'b, 'c> {
     reader: &'r mut Reader<'b, 'c>,
@@ -20,7 +22,10 @@ impl<'r, 'b, 'c> Items<'r, 'b, 'c> {
         let value = visitor.visit_seq(&mut items)?;
         items.reader.path.truncate(outer);
         if items.next < count {
-            return Err(Fault::Said(format!("a list of {count} items, of which the type takes {}", items.next)));
+            return Err(Fault::Said(format!(
+                "a list of {count} items, of which the type takes {}",
+                items.next
+            )));
         }
         Ok(value)
     }
@@ -57,7 +62,10 @@ impl<'r, 'b, 'c> Pairs<'r, 'b, 'c> {
         let value = visitor.visit_map(&mut pairs)?;
         pairs.reader.path.truncate(outer);
         if pairs.next < count {
-            return Err(Fault::Said(format!("a map of {count} pairs, of which the type takes {}", pairs.next)));
+            return Err(Fault::Said(format!(
+                "a map of {count} pairs, of which the type takes {}",
+                pairs.next
+            )));
         }
         Ok(value)
     }

@@ -4,12 +4,12 @@
 use super::{Writer, Written, length, list_header};
 use crate::serde::item::key_text;
 use crate::serde::numbers::Numbers;
-use crate::serde::probe::Probe;
+use crate::serde::probe::{Probe, Shape};
 use rmp::encode;
 use serde::Serialize;
 use serde::ser::{
-    SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple, SerializeTupleStruct,
-    SerializeTupleVariant,
+    SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    SerializeTupleStruct, SerializeTupleVariant,
 };
 
 pub(in crate::serde) struct List<'w, 'n> {
@@ -23,7 +23,7 @@ pub(in crate::serde) struct List<'w, 'n> {
 
 enum Items {
     /// Nothing is written: so far all items are numbers, or arrays of them, of this shape.
-    Gathered(Numbers, Vec<usize>),
+    Gathered(Numbers, Shape),
     /// The header is written, for so many items, at this place.
     Written { header: usize, len: usize },
 }
@@ -31,7 +31,7 @@ enum Items {
 impl<'w, 'n> List<'w, 'n> {
     pub fn new(writer: &'w mut Writer<'n>, announced: Option<usize>) -> Self {
         let outer = writer.path.len();
-        Self { writer, announced, count: 0, items: Items::Gathered(Numbers::Empty, Vec::new()), outer }
+        Self { writer, announced, count: 0, items: Items::Gathered(Numbers::Empty, None), outer }
     }
 
     /// That it is within a variant, whose name is left with it.
@@ -70,14 +70,13 @@ impl<'w, 'n> List<'w, 'n> {
         list_header(&mut self.writer.out, len)?;
         let before = std::mem::replace(&mut self.items, Items::Written { header, len });
         let Items::Gathered(numbers, element) = before else { return Ok(()) };
+        let Some(element) = element else {
+            return (0..self.count).try_for_each(|i| self.writer.number(&numbers, i));
+        };
         let each: usize = element.iter().product();
         for i in 0..self.count {
-            if element.is_empty() {
-                self.writer.number(&numbers, i)?;
-                continue;
-            }
             let outer = self.writer.enter(i);
-            self.writer.array(numbers.part(i * each, (i + 1) * each), element.clone())?;
+            self.writer.array(numbers.part(i * each, (i + 1) * each), element.to_vec())?;
             self.writer.leave(outer);
         }
         Ok(())
@@ -87,9 +86,8 @@ impl<'w, 'n> List<'w, 'n> {
         let Self { writer, count, items, outer, .. } = self;
         match items {
             Items::Gathered(numbers, element) if count > 0 => {
-                let mut shape = vec![count];
-                shape.extend(element);
-                writer.array(numbers, shape)?;
+                let inner = element.as_deref().unwrap_or_default();
+                writer.array(numbers, [&[count], inner].concat())?;
             }
             Items::Gathered(..) => list_header(&mut writer.out, 0)?,
             Items::Written { header, len } if len != count => {
