@@ -1,4 +1,5 @@
-//! A net of one's own with one list of names, an optimizer through serde, and a whole model rebuilt from its file.
+//! A net of one's own with one list of names, an optimizer through serde, and a whole model rebuilt
+//! from its file.
 //!
 //! ```text
 //! cargo run --example derive --features derive

@@ -1,4 +1,5 @@
-//! `#[derive(Stateful)]` and `#[derive(Model)]`: names, round trips, and what is refused when loading.
+//! `#[derive(Stateful)]` and `#[derive(Model)]`: names, round trips, and what is refused when
+//! loading.
 #![cfg(all(feature = "derive", feature = "ndarray"))]
 
 mod common;

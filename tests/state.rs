@@ -1,4 +1,5 @@
-//! `Snapshot::state` and `Checkpoint::state`: any serde value, its large arrays as tensors, everything else as one record.
+//! `Snapshot::state` and `Checkpoint::state`: any serde value, its large arrays as tensors,
+//! everything else as one record.
 
 mod common;
 

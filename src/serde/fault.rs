@@ -1,4 +1,5 @@
-//! The error that passes through serde: its own words, or an error of this library that keeps its kind and facts.
+//! The error that passes through serde: its own words, or an error of this library that keeps its
+//! kind and facts.
 
 use crate::error::{Error, ErrorKind};
 use std::fmt::{self, Display};

@@ -1,5 +1,5 @@
-//! One MessagePack value's head and scalar content, out of a record that was checked as a whole. A cut value is an error all the
-//! same: this module trusts nobody.
+//! One MessagePack value's head and scalar content, out of a record that was checked as a whole. A
+//! cut value is an error here, too: nothing relies on that check.
 
 use crate::error::Error;
 

@@ -1,4 +1,5 @@
-//! Numbers of one type, gathered while a value is written: the elements of a tensor, or of a short list.
+//! Numbers of one type, gathered while a value is written: the elements of a tensor, or of a short
+//! list.
 
 use crate::dtype::{Dtype, Element};
 
@@ -86,8 +87,8 @@ impl Numbers {
         is_first
     }
 
-    /// Makes room for what is announced to follow. An announcement is no promise, so that memory which is not to be had
-    /// is no error yet.
+    /// Makes room for what is announced to follow. An announcement is no promise, so that memory
+    /// which is not to be had is no error yet.
     pub fn reserve(&mut self, more: usize) {
         each!(self, list => drop(list.try_reserve(more)), ());
     }

@@ -1,5 +1,6 @@
-//! Finds out whether a value is a number, or a regular array of numbers, by serializing it into a list of them. The first thing
-//! that is neither ends it: what was gathered up to there is the caller's to cut off.
+//! Finds out whether a value is a number, or a regular array of numbers, by serializing it into a
+//! list of them. The first thing that is neither ends it: what was gathered up to there is the
+//! caller's to cut off.
 
 use super::numbers::{Number, Numbers};
 use serde::ser::{Impossible, SerializeSeq, SerializeTuple, SerializeTupleStruct, Serializer};
@@ -29,7 +30,8 @@ impl ser::Error for NotNumbers {
 
 type Result<T> = std::result::Result<T, NotNumbers>;
 
-/// Lengths of the axes; None for a number, so that the shape of one costs nothing to make, compare and drop.
+/// Lengths of the axes; None for a number, so that the shape of one costs nothing to make, compare
+/// and drop.
 pub(super) type Shape = Option<Box<[usize]>>;
 
 /// Gives the value's shape.

@@ -1,4 +1,5 @@
-//! Reads the record of a state: MessagePack as other records are, with tensors where the writer took arrays out.
+//! Reads the record of a state: MessagePack as other records are, with tensors where the writer
+//! took arrays out.
 
 mod compound;
 
@@ -14,7 +15,8 @@ use compound::{Items, Pairs, Variant};
 use serde::de::{Deserialize, Deserializer, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// What is left of a record whose bytes were checked. `'c` is the checkpoint's life, `'b` the bytes'.
+/// What is left of a record whose bytes were checked. `'c` is the checkpoint's life, `'b` the
+/// bytes'.
 pub(super) struct Reader<'b, 'c> {
     checkpoint: &'c Checkpoint,
     /// The record's name.
@@ -274,7 +276,7 @@ impl<'c> Deserializer<'c> for &mut Reader<'_, 'c> {
         }
     }
 
-    /// Tensors that nobody reads are not loaded.
+    /// Tensors in what is ignored are not loaded.
     fn deserialize_ignored_any<V: Visitor<'c>>(self, visitor: V) -> Read<V::Value> {
         item::skip(&mut self.rest)?;
         visitor.visit_unit()

@@ -1,4 +1,5 @@
-//! Writes the record of a state, MessagePack as other records are, and takes large arrays of numbers out of it as tensors.
+//! Writes the record of a state, MessagePack as other records are, and takes large arrays of
+//! numbers out of it as tensors.
 
 mod compound;
 
@@ -100,7 +101,8 @@ impl<'n> Writer<'n> {
         Ok(())
     }
 
-    /// The path here, or a number where that is no name or another tensor's: a map's keys may be anything.
+    /// The path here, or a number where that is no name or another tensor's: a map's keys may be
+    /// anything.
     fn free_path(&self) -> String {
         let is_free = |path: &str| {
             let name = tensor_name(self.name, path);
@@ -209,7 +211,8 @@ impl<'w, 'n> Serializer for &'w mut Writer<'n> {
         self.serialize_unit()
     }
 
-    /// MessagePack has one nil. An option around one that holds nothing is an extension that counts how many there are.
+    /// MessagePack has one nil. An option around one that holds nothing is an extension that counts
+    /// how many there are.
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Written {
         let start = self.out.len();
         value.serialize(&mut *self)?;

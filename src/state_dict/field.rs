@@ -1,15 +1,17 @@
 //! What a field of a module is: one tensor, a module, or several of either under numbered names.
 //!
-//! A derive sees how a type is spelled and not what it is, so the type has to answer, and stable Rust has no specialization by
-//! which "every number" and "every module" could be two blanket impls beside each other. There is one blanket impl: whatever is
-//! [`Stateful`] is a field, whether by derive or by hand. Numbers, arrays and containers are impls beside it, for types that are
-//! no modules. Coherence accepts that because of the orphan rule: `Stateful` is this crate's trait and `f32`, `Vec` and
-//! `ArrayBase` are not the user's types, so no other crate can make a module of them. `Box` is the exception (it is fundamental:
-//! another crate may implement a trait for `Box<Own>`), so a box of a module is itself `Stateful`, and only the boxed slice is
-//! listed here. The second question, whether a `Vec<T>` is one tensor or a list of modules, is the element's to answer: a
-//! `Vec` hands all of its elements to `T::add_all_to`, which is one tensor for numbers and numbered names for anything else. This
-//! is how `Debug for [T]` and `serde` would treat `[u8]` if they were free to. An array in between passes on its elements and its
-//! length as one more axis.
+//! A derive sees how a type is spelled and not what it is, so the type has to answer, and stable
+//! Rust has no specialization by which "every number" and "every module" could be two blanket impls
+//! beside each other. There is one blanket impl: every [`Stateful`] type is a field, by derive or
+//! by hand. Numbers, arrays and containers are impls beside it, for types that are no modules.
+//! Coherence accepts that because of the orphan rule: `Stateful` is this crate's trait and `f32`,
+//! `Vec` and `ArrayBase` are not the user's types, so no other crate can make a module of them.
+//! `Box` is the exception (it is fundamental: another crate may implement a trait for `Box<Own>`),
+//! so a box of a module is itself `Stateful`, and only the boxed slice is listed here. The second
+//! question, whether a `Vec<T>` is one tensor or a list of modules, is the element's to answer: a
+//! `Vec` hands all of its elements to `T::add_all_to`, which is one tensor for numbers and numbered
+//! names for anything else. This is how `Debug for [T]` and `serde` would treat `[u8]` if they were
+//! free to. An array in between passes on its elements and its length as one more axis.
 
 use super::{StateDict, StateDictMut, Stateful};
 use crate::dtype::Element;
@@ -18,8 +20,8 @@ use bytemuck::AnyBitPattern;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-/// A field that `#[derive(Stateful)]` and [`StateDict::with_field`] can name: every [`Stateful`] module, numbers, and arrays,
-/// `Vec`s, options and maps of either.
+/// A field that `#[derive(Stateful)]` and [`StateDict::with_field`] can name: every [`Stateful`]
+/// module, numbers, and arrays, `Vec`s, options and maps of either.
 ///
 /// | type | names |
 /// |---|---|
@@ -32,13 +34,14 @@ use std::marker::PhantomData;
 /// | tuple | `field.0`, `field.1` … |
 /// | `Option` | those of its content; `None` has none |
 ///
-/// Lengths are part of a shape: loading overwrites elements and adds none. A `bool` is no number, since most bytes are none; keep
-/// masks as `u8`. Implement [`Stateful`] for types of your own rather than this trait.
+/// Lengths are part of a shape: loading overwrites elements and adds none. A `bool` is no number,
+/// since most bytes are none; keep masks as `u8`. Implement [`Stateful`] for types of your own
+/// rather than this trait.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a tensor nor a module",
     label = "has no tensors that could be saved",
     note = "`#[derive(Stateful)]` makes a module of a type; numbers, ndarrays, `Vec`, `Option`, arrays and boxes of either are fields as they are",
-    note = "`#[stateful(skip)]` leaves the field out; what is no tensor (a setting, a counter, a bool) goes into a record"
+    note = "`#[stateful(skip)]` leaves the field out; settings, text and bools go into a record"
 )]
 pub trait StateField {
     /// Adds its tensors under `name`.
@@ -53,7 +56,8 @@ pub trait StateField {
     /// As [`StateDictMut::with`].
     fn add_to_mut<'a>(&'a mut self, name: &str, state: StateDictMut<'a>) -> Result<StateDictMut<'a>>;
 
-    /// Adds many of one type, row-major with these axes: each under its number, unless together they are one tensor.
+    /// Adds many of one type, row-major with these axes: each under its number, unless together
+    /// they are one tensor.
     #[doc(hidden)]
     fn add_all_to<'a>(
         items: &'a [Self],

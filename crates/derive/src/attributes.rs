@@ -1,4 +1,5 @@
-//! The attributes `#[stateful(…)]` and `#[model(config)]` of types, variants and fields, parsed and checked.
+//! The attributes `#[stateful(…)]` and `#[model(config)]` of types, variants and fields, parsed and
+//! checked.
 
 use proc_macro2::Span;
 use syn::punctuated::Punctuated;

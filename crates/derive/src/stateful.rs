@@ -1,4 +1,5 @@
-//! `#[derive(Stateful)]`: one pass over the fields makes one list of names, from which both directions are generated.
+//! `#[derive(Stateful)]`: one pass over the fields makes one list of names, from which both
+//! directions are generated.
 
 use crate::attributes::{self, Naming, error};
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
@@ -129,10 +130,12 @@ fn pattern(ident: Option<&Ident>, binding: TokenStream) -> TokenStream {
     }
 }
 
-/// Each field whose type depends on a type parameter can be saved, unless the attribute says what is asked instead.
+/// Each field whose type depends on a type parameter can be saved, unless the attribute says what
+/// is asked instead.
 ///
-/// A bound on the field's type is exact where a bound on the parameter is not: `S` of `ArrayBase<S, Ix2>` is no tensor. A type
-/// that contains itself is left out, since its bound would ask for itself.
+/// A bound on the field's type is exact where a bound on the parameter is not: `S` of `ArrayBase<S,
+/// Ix2>` is no tensor. A type that contains itself is left out, since its bound would ask for
+/// itself.
 fn bounds(input: &DeriveInput, arms: &[Arm], own: Option<WhereClause>) -> Result<Option<WhereClause>> {
     let given = attributes::of_type(&input.attrs)?;
     let parameters: BTreeSet<String> = input.generics.type_params().map(|p| p.ident.to_string()).collect();

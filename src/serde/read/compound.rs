@@ -1,5 +1,5 @@
-//! Lists, maps and variants of a record, item by item. A type that stops before the last item is told so: what it leaves would be
-//! read as the next value.
+//! Lists, maps and variants of a record, item by item. A type that stops before the last item is
+//! told so: what it leaves would be read as the next value.
 
 use super::{Item, Read, Reader};
 use crate::serde::fault::Fault;

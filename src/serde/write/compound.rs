@@ -1,5 +1,5 @@
-//! Lists and maps while their items come: lists are gathered as numbers for as long as they are, and written from the first item
-//! on that is none.
+//! Lists and maps while their items come: lists are gathered as numbers for as long as they are,
+//! and written from the first item on that is none.
 
 use super::{Writer, Written, length, list_header};
 use crate::serde::item::key_text;
