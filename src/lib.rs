@@ -66,7 +66,8 @@
 //! **An exact resume** needs everything that the next step reads: parameters and buffers, the
 //! optimizer's state, the learning-rate scheduler's position, every random generator, the position in
 //! the data (epoch, batch, shuffle), loss scalers and averaged weights. Numbers and structs go into a
-//! [record](Snapshot::record), large arrays into a [tensor](Snapshot::tensor).
+//! [record](Snapshot::record), large arrays into a [tensor](Snapshot::tensor), and
+//! [`Snapshot::state`] does both for any serde value.
 //!
 //! # Loading and mapping
 //!
@@ -96,6 +97,7 @@
 //! # Features and platforms
 //!
 //! * `ndarray` (default): tensors to and from ndarray 0.17.
+//! * `derive`: `#[derive(Stateful)]` and `#[derive(Model)]`.
 //! * `convert`: safetensors, `.npy`, `.npz` in and out, torch's `.pt` and GGUF in.
 //! * `testing`: conformance suites and failing disks for authors of engines.
 //!
@@ -123,8 +125,9 @@ mod format;
 pub mod model;
 mod names;
 mod pipeline;
+pub mod serde;
 pub mod snapshot;
-mod state_dict;
+pub mod state_dict;
 pub mod store;
 pub mod tensor;
 #[cfg(feature = "testing")]
@@ -140,7 +143,7 @@ pub use format::value::Value;
 #[doc(inline)]
 pub use model::{LoadOptions, LoadReport, Model};
 pub use snapshot::{IntoTensorSource, LazyTensor, Progress, Snapshot, TensorSource};
-pub use state_dict::{IntoTensorMut, StateDict, StateDictMut, Stateful, TensorMut};
+pub use state_dict::{StateDict, StateDictMut, Stateful, TensorMut};
 #[doc(inline)]
 pub use store::{
     CheckpointId, CheckpointInfo, Every, Keep, Mode, PendingSave, Reader, Resumed, SaveReason, Saved, Store,
@@ -148,6 +151,8 @@ pub use store::{
 };
 #[doc(inline)]
 pub use tensor::Tensor;
+#[cfg(feature = "derive")]
+pub use tensorkeep_derive::{Model, Stateful};
 #[doc(inline)]
 pub use writer::WriteOptions;
 

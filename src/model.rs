@@ -61,6 +61,9 @@ const MODEL_RECORD: &str = "tensorkeep.model";
 /// ```
 ///
 /// Where the type is not known either, a [`Registry`] builds it by its kind.
+///
+/// With the feature `derive`, `#[derive(Stateful, Model)]` and `#[model(kind = "mlp", build = Mlp::zeros)]` implement it, with
+/// the configuration in a field marked `#[model(config)]`; `examples/derive.rs` has one.
 pub trait Model: Stateful + Sized {
     /// The kind's stable name, stored with it: `"lenet"`.
     const KIND: &'static str;

@@ -174,19 +174,25 @@ impl<'a> Snapshot<'a> {
     /// `Invalid` for a bad, reserved or taken name or what serde refuses; `LimitExceeded` beyond 64 MiB.
     pub fn record<T: Serialize + ?Sized>(mut self, name: impl Into<String>, value: &T) -> Result<Self> {
         let name = name.into();
-        if name.starts_with(RESERVED_PREFIX) {
-            return Err(Error::invalid("the name is reserved for the library")
-                .in_record(name)
-                .help(format!("choose one that does not start with {RESERVED_PREFIX:?}")));
-        }
+        not_reserved(&name)?;
         self.insert_record(name, value)?;
         Ok(self)
     }
 
+    /// Adds a record that is MessagePack already.
+    pub(crate) fn add_encoded_record(&mut self, name: String, bytes: Vec<u8>) -> Result<()> {
+        not_reserved(&name)?;
+        self.insert_encoded(name, records::encoded(bytes))
+    }
+
     /// Adds a record under any name, the library's own included.
     pub(crate) fn insert_record<T: Serialize + ?Sized>(&mut self, name: String, value: &T) -> Result<()> {
+        self.insert_encoded(name, records::encode(value))
+    }
+
+    fn insert_encoded(&mut self, name: String, encoded: Result<Vec<u8>>) -> Result<()> {
         table::check_name(&name)?;
-        let bytes = records::encode(value).map_err(|error| error.in_record(&name))?;
+        let bytes = encoded.map_err(|error| error.in_record(&name))?;
         match self.records.entry(name) {
             Entry::Occupied(taken) => {
                 Err(Error::invalid("a record of this name is there already").in_record(taken.key()))
@@ -323,6 +329,15 @@ impl<'a> Snapshot<'a> {
             volatile: false,
         })
     }
+}
+
+fn not_reserved(name: &str) -> Result<()> {
+    if !name.starts_with(RESERVED_PREFIX) {
+        return Ok(());
+    }
+    Err(Error::invalid("the name is reserved for the library")
+        .in_record(name)
+        .help(format!("choose one that does not start with {RESERVED_PREFIX:?}")))
 }
 
 fn taken(name: &str) -> Error {

@@ -1,5 +1,9 @@
 //! A module's tensors by name, to read ([`StateDict`]) and to overwrite ([`StateDictMut`]). Knows nothing of files.
 
+mod field;
+
+pub use field::StateField;
+
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, Result};
 use crate::snapshot::{IntoTensorSource, TensorSource};
@@ -41,6 +45,45 @@ use tensorkeep_memcpy::copy;
 /// assert_eq!(report.loaded.len(), 2);
 /// # Ok::<(), tensorkeep::Error>(())
 /// ```
+///
+/// With the feature `derive`, `#[derive(Stateful)]` implements it from one list of names, the fields':
+///
+/// ```
+/// # #[cfg(all(feature = "derive", feature = "ndarray"))]
+/// # fn main() -> tensorkeep::Result<()> {
+/// use ndarray::{Array1, Array2};
+/// use tensorkeep::Stateful;
+///
+/// #[derive(Stateful)]
+/// struct Linear {
+///     weight: Array2<f32>,
+///     bias: Option<Array1<f32>>,
+/// }
+///
+/// #[derive(Stateful)]
+/// struct Net {
+///     #[stateful(rename = "emb")]
+///     embedding: Vec<[f32; 16]>, // one tensor of two axes
+///     layers: Vec<Linear>,
+///     #[stateful(skip)]
+///     dropout: f32,
+/// }
+///
+/// let linear = || Linear { weight: Array2::zeros((4, 4)), bias: Some(Array1::zeros(4)) };
+/// let net = Net { embedding: vec![[0.0; 16]; 100], layers: vec![linear(), linear()], dropout: 0.1 };
+/// let names = ["emb", "layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"];
+/// assert_eq!(net.state_dict()?.names().collect::<Vec<_>>(), names);
+/// # let _ = net.dropout;
+/// # Ok(())
+/// # }
+/// # #[cfg(not(all(feature = "derive", feature = "ndarray")))]
+/// # fn main() {}
+/// ```
+///
+/// By hand, the names stand twice, and [`StateDict::with_field`] adds whatever a derive would.
+#[diagnostic::on_unimplemented(
+    note = "`#[derive(Stateful)]` (feature `derive`) implements it from the fields"
+)]
 pub trait Stateful {
     /// Its tensors by name, borrowed.
     ///
@@ -86,9 +129,21 @@ impl<'a> StateDict<'a> {
         Ok(self)
     }
 
-    /// Adds all tensors of another, each name prefixed by `prefix` and a dot.
+    /// Adds a field of a module: a tensor, a module, or a list, map or option of either, named as [`StateField`] says.
+    /// Without a name, the names of its own stand among the others.
+    ///
+    /// # Errors
+    /// As [`StateDict::with`].
+    pub fn with_field<T: StateField + ?Sized>(self, name: &str, field: &'a T) -> Result<Self> {
+        field.add_to(name, self)
+    }
+
+    /// Adds all tensors of another, each name prefixed by `prefix` and a dot, or by nothing when it is empty.
     pub fn with_all(mut self, prefix: &str, other: StateDict<'a>) -> Self {
-        self.0.extend(other.0.into_iter().map(|(name, source)| (format!("{prefix}.{name}"), source)));
+        if self.0.is_empty() && prefix.is_empty() {
+            return other;
+        }
+        self.0.extend(other.0.into_iter().map(|(name, source)| (field::joined(prefix, &name), source)));
         self
     }
 
@@ -143,9 +198,20 @@ impl<'a> StateDictMut<'a> {
         Ok(self)
     }
 
-    /// Adds all tensors of another, each name prefixed by `prefix` and a dot.
+    /// As [`StateDict::with_field`], to be overwritten.
+    ///
+    /// # Errors
+    /// As [`StateDictMut::with`].
+    pub fn with_field<T: StateField + ?Sized>(self, name: &str, field: &'a mut T) -> Result<Self> {
+        field.add_to_mut(name, self)
+    }
+
+    /// Adds all tensors of another, each name prefixed by `prefix` and a dot, or by nothing when it is empty.
     pub fn with_all(mut self, prefix: &str, other: StateDictMut<'a>) -> Self {
-        self.0.extend(other.0.into_iter().map(|(name, target)| (format!("{prefix}.{name}"), target)));
+        if self.0.is_empty() && prefix.is_empty() {
+            return other;
+        }
+        self.0.extend(other.0.into_iter().map(|(name, target)| (field::joined(prefix, &name), target)));
         self
     }
 }

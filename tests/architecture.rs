@@ -15,7 +15,7 @@ const ROWS: &[&[&str]] = &[
     &["codec", "engine", "snapshot"],
     &["state_dict"],
     &["writer", "checkpoint"],
-    &["model", "store"],
+    &["model", "serde", "store"],
     &["convert", "testing"],
 ];
 

@@ -171,6 +171,58 @@ fn a_whole_model_is_rebuilt() {
     }
 }
 
+#[derive(Serialize, Deserialize, Debug, PartialEq)]
+struct Sampler {
+    seed: u128,
+    order: Vec<u32>,
+    rows: BTreeMap<i8, Vec<[f64; 2]>>,
+    text: serde_bytes::ByteBuf,
+    nothing: (Option<Option<u8>>, Option<u8>),
+    short: Vec<f32>,
+    kind: Sampling,
+}
+
+#[derive(Serialize, Deserialize, Debug, PartialEq)]
+enum Sampling {
+    Shuffled,
+    Weighted { weights: Vec<f32> },
+}
+
+fn sampler() -> Sampler {
+    Sampler {
+        seed: 1 << 100,
+        order: (0..256).collect(),
+        rows: BTreeMap::from([(-1, vec![[0.5, -0.5]; 64]), (2, vec![])]),
+        text: serde_bytes::ByteBuf::from(vec![7; 1024]),
+        nothing: (Some(None), None),
+        short: vec![0.1; 3],
+        kind: Sampling::Weighted { weights: vec![0.25; 256] },
+    }
+}
+
+#[test]
+fn a_state_is_read() {
+    // [R145] [R146] [R147] [R148]
+    let snapshot = Snapshot::new().state("sampler", &sampler()).unwrap();
+    let paths = ["kind.Weighted.weights", "order", "rows.-1", "text"].map(|path| format!("sampler/{path}"));
+    for checkpoint in read_and_mapped(&golden("state", &snapshot)) {
+        assert_eq!(checkpoint.state::<Sampler>("sampler").unwrap(), sampler());
+        assert_eq!(checkpoint.names().collect::<Vec<_>>(), paths);
+        assert_eq!(checkpoint.info("sampler/rows.-1").unwrap().shape[..], [64, 2]);
+        let record = checkpoint.record_value("sampler").unwrap();
+        let Value::Map(fields) = record else { panic!("{record}") };
+        let reference =
+            |kind, path: &str| Value::List(vec![Value::Int(kind), Value::Bytes(path.as_bytes().to_vec())]);
+        assert_eq!(fields["order"], reference(1, "order"));
+        assert_eq!(fields["text"], reference(2, "text"));
+        assert_eq!(fields["seed"], Value::Bytes((1_u128 << 100).to_be_bytes().to_vec()));
+        assert_eq!(
+            fields["nothing"],
+            Value::List(vec![Value::List(vec![Value::Int(3), Value::Bytes(vec![1])]), Value::Null])
+        );
+    }
+}
+
 fn progress_and_metrics() -> Snapshot<'static> {
     let mut snapshot = Snapshot::new().progress(Progress::new(1200).epoch(3));
     snapshot = snapshot.metric("val_loss", 0.125).unwrap().metric("accuracy", 1.0).unwrap();

@@ -61,8 +61,14 @@ impl Checkpoint {
         })
     }
 
+    /// The bytes of a record where they lie in memory, verified; None where the file is read or they are compressed.
+    pub(crate) fn record_in_place(&self, name: &str) -> Result<Option<&[u8]>> {
+        let entry = self.record_entry(self.find_record(name)?);
+        self.in_place(entry).map_err(|error| error.in_record(name).in_object(&self.name))
+    }
+
     /// The bytes of a record, verified.
-    pub(super) fn record_bytes(&self, name: &str) -> Result<Buffer> {
+    pub(crate) fn record_bytes(&self, name: &str) -> Result<Buffer> {
         let number = self.find_record(name)?;
         let within = self.within_budget(self.index.records.columns().byte_len(number));
         let read = within.and_then(|_| self.record_buffer(number));

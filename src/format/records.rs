@@ -18,6 +18,14 @@ use walk::{Item, Walker};
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     let bytes = rmp_serde::to_vec_named(value)
         .map_err(|error| Error::invalid("the value cannot be a record").because(error))?;
+    encoded(bytes)
+}
+
+/// A record that was encoded elsewhere, unless [`decode`] would refuse it.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encoded(bytes: Vec<u8>) -> Result<Vec<u8>> {
     let limit = Limits::V1.record_bytes;
     if bytes.len() as u64 > limit {
         return Err(Error::new(ErrorKind::LimitExceeded, "length of the record")

@@ -9,15 +9,17 @@ use ndarray::{
     OwnedRepr, RawDataClone,
 };
 use std::ops::Range;
+use tensorkeep::Stateful;
 
 /// A convolution with stride 1 and square kernels; its weights may lie anywhere.
-#[derive(Debug)]
+#[derive(Debug, Stateful)]
 pub struct Conv2d<S: Data<Elem = f32> = OwnedRepr<f32>> {
     /// f32 [out channels, in channels, kernel, kernel].
     pub weight: ArrayBase<S, Ix4>,
     /// f32 [out channels].
     pub bias: ArrayBase<S, Ix1>,
     /// Zeros around the image, on each side.
+    #[stateful(skip)]
     pub padding: usize,
 }
 

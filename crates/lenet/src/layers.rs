@@ -4,9 +4,10 @@
 use ndarray::{
     Array2, Array4, ArrayBase, ArrayView2, Axis, Data, Dimension, Ix1, Ix2, OwnedRepr, RawDataClone,
 };
+use tensorkeep::Stateful;
 
 /// A fully connected layer; its weights may lie anywhere.
-#[derive(Debug)]
+#[derive(Debug, Stateful)]
 pub struct Linear<S: Data<Elem = f32> = OwnedRepr<f32>> {
     /// f32 [outputs, inputs].
     pub weight: ArrayBase<S, Ix2>,

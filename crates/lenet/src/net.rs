@@ -13,7 +13,7 @@ use ndarray::{
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use tensorkeep::{Error, ErrorKind, Model, Result, StateDict, StateDictMut, Stateful};
+use tensorkeep::{Error, ErrorKind, Model, Result, Stateful};
 
 /// Height and width of the images.
 pub const SIDE: usize = 28;
@@ -92,7 +92,10 @@ impl Config {
 }
 
 /// LeNet-5. `S` says where the weights lie: owned to train, `ViewRepr<&f32>` to compute on a mapped checkpoint.
+#[derive(Stateful, Model)]
+#[model(kind = "lenet", build = |config| Self::zeros(*config), only = LeNet)]
 pub struct LeNet<S: Data<Elem = f32> = OwnedRepr<f32>> {
+    #[model(config)]
     pub(crate) config: Config,
     pub(crate) conv1: Conv2d<S>,
     pub(crate) conv2: Conv2d<S>,
@@ -249,30 +252,6 @@ fn of_rank<S: Data<Elem = f32>, D: Dimension>(
     array
         .into_dimensionality()
         .map_err(|error| Error::new(ErrorKind::Mismatch, "rank").because(error).in_tensor(name))
-}
-
-impl<S: DataMut<Elem = f32>> Stateful for LeNet<S> {
-    fn state_dict(&self) -> Result<StateDict<'_>> {
-        self.parameters().into_iter().try_fold(StateDict::new(), |state, (name, view)| state.with(name, view))
-    }
-
-    fn state_dict_mut(&mut self) -> Result<StateDictMut<'_>> {
-        let parameters = self.parameters_mut().into_iter();
-        parameters.into_iter().try_fold(StateDictMut::new(), |state, (name, view)| state.with(name, view))
-    }
-}
-
-impl Model for LeNet {
-    const KIND: &'static str = "lenet";
-    type Config = Config;
-
-    fn config(&self) -> Config {
-        self.config
-    }
-
-    fn from_config(config: &Config) -> Result<Self> {
-        Self::zeros(*config)
-    }
 }
 
 impl<S: Data<Elem = f32>> fmt::Display for LeNet<S> {
