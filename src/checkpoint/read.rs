@@ -220,7 +220,7 @@ impl Checkpoint {
     }
 
     /// The bytes of a record, verified.
-    pub(super) fn record_bytes(&self, name: &str) -> Result<Buffer> {
+    pub(crate) fn record_bytes(&self, name: &str) -> Result<Buffer> {
         let number = self.find_record(name)?;
         let within = self.within_budget(self.index.records.columns().byte_len(number));
         let read = within.and_then(|_| self.record_buffer(number));
