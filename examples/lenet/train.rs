@@ -31,14 +31,16 @@ pub fn train(args: &Args) -> Result<()> {
         let epoch = trainer.progress().epoch;
         let loss = trainer.step(&data.train);
         let progress = trainer.progress();
-        if progress.epoch > epoch {
+        let ends_epoch = progress.epoch > epoch;
+        if ends_epoch {
             let accuracy = trainer.evaluate(&data.test);
             trainer.set_accuracy(accuracy);
             bar.suspend(|| {
                 println!("epoch {}: loss {loss:.4}, test accuracy {:.2} %", progress.epoch, 100.0 * accuracy)
             });
         }
-        if store.due(&progress).is_some() || (trainer.is_finished() && !store.has_saved(&progress)) {
+        // The policy keeps the best accuracy, which is known where an epoch ends: each of these is saved.
+        if store.due(&progress).is_some() || (ends_epoch && !store.has_saved(&progress)) {
             store.save(&trainer.snapshot()?)?;
         }
         bar.set_message(format!("loss {loss:.4}"));
