@@ -329,7 +329,7 @@ fn views_of_a_compressed_storage_take_linear_time() {
     }
     // Inflated for each of them, it would be eight gigabytes.
     assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
-    let error = Foreign::open_within(&path, 3 << 20).unwrap_err();
+    let error = Foreign::open_within(&path, 6 << 20).unwrap_err();
     assert!(error.to_string().contains("compressed storage"), "{error}");
 }
 
