@@ -12,22 +12,33 @@ const BASE: u64 = 64 << 20;
 /// What a file may take for each of its own bytes.
 const PER_BYTE: u64 = 8;
 
-/// Bytes that are still to be had. It is shared by reference between the readers of one file.
+/// Bytes that may still be taken. It is shared by reference between the readers of one file.
 #[derive(Debug)]
 pub struct Budget {
-    total: u64,
+    total: Cell<u64>,
     spent: Cell<u64>,
+    /// Whether the total follows from the lengths of the files, rather than from the caller.
+    is_default: bool,
 }
 
 impl Budget {
     /// A budget of this many bytes.
     pub fn new(total: u64) -> Self {
-        Self { total, spent: Cell::new(0) }
+        Self { total: Cell::new(total), spent: Cell::new(0), is_default: false }
     }
 
-    /// The default for a file of `len` bytes: 64 MiB, and 8 for each byte of the file.
-    pub fn default_for(len: u64) -> u64 {
-        BASE.saturating_add(len.saturating_mul(PER_BYTE))
+    /// The caller's budget, or the default for a file of `len` bytes: 64 MiB, and 8 for each byte of the file.
+    pub fn for_file(asked: Option<u64>, len: u64) -> Self {
+        let default = BASE.saturating_add(len.saturating_mul(PER_BYTE));
+        Self { is_default: asked.is_none(), ..Self::new(asked.unwrap_or(default)) }
+    }
+
+    /// Another file of the same model is opened: the default grows by 8 for each of its bytes. A budget that the caller
+    /// named stays as it is.
+    pub fn add_file(&self, len: u64) {
+        if self.is_default {
+            self.total.set(self.total.get().saturating_add(len.saturating_mul(PER_BYTE)));
+        }
     }
 
     /// Takes `bytes` for `what`, which is named when there are not so many left.
@@ -36,7 +47,7 @@ impl Budget {
     /// `LimitExceeded` with the budget, what would be needed, and what to do.
     pub fn spend(&self, bytes: u64, what: &'static str) -> Result<()> {
         let spent = self.spent.get().saturating_add(bytes);
-        if spent > self.total {
+        if spent > self.total.get() {
             return Err(self.exceeded(spent, what));
         }
         self.spent.set(spent);
@@ -58,7 +69,7 @@ impl Budget {
 
     /// Bytes that are left.
     pub fn rest(&self) -> u64 {
-        self.total.saturating_sub(self.spent.get())
+        self.total.get().saturating_sub(self.spent.get())
     }
 
     /// Bytes that were taken.
@@ -68,7 +79,7 @@ impl Budget {
 
     fn exceeded(&self, needed: u64, what: &'static str) -> Error {
         Error::new(ErrorKind::LimitExceeded, format!("{what} would take more memory than the budget"))
-            .expected(format!("at most {} bytes", self.total))
+            .expected(format!("at most {} bytes", self.total.get()))
             .found(format!("{needed} bytes so far"))
             .help("if the file is trusted, open it with a larger budget")
     }
@@ -88,6 +99,6 @@ mod tests {
         assert!(budget.has(8) && !budget.has(9));
         budget.spend(8, "the rest").unwrap();
         assert!(budget.spend(u64::MAX, "anything").is_err());
-        assert_eq!(Budget::default_for(u64::MAX), u64::MAX);
+        assert_eq!(Budget::for_file(None, u64::MAX).rest(), u64::MAX);
     }
 }

@@ -76,7 +76,7 @@ fn files_are_told_apart_by_their_content() {
 }
 
 #[test]
-fn arrays_that_numpy_saved_are_read_in_every_dtype_order_and_compression() {
+fn numpys_arrays_are_read_in_every_dtype_and_order() {
     assert_eq!(f32s(&open("f32.npy"), "array"), as_f32(&values("array", 15)));
     let columns = open("big_endian_columns.npy");
     let tensor = columns.tensor("array").unwrap();
@@ -257,7 +257,7 @@ fn training_checkpoint(folder: &TempFolder) -> Checkpoint {
 }
 
 #[test]
-fn what_is_exported_as_safetensors_the_crate_reads_and_comes_back_whole() {
+fn the_crate_reads_what_is_exported_as_safetensors() {
     let folder = TempFolder::new("convert");
     let checkpoint = training_checkpoint(&folder);
     let path = folder.path().join("out.safetensors");
@@ -282,7 +282,7 @@ fn what_is_exported_as_safetensors_the_crate_reads_and_comes_back_whole() {
 }
 
 #[test]
-fn what_is_exported_as_npz_comes_back_and_what_is_lost_is_listed() {
+fn an_npz_export_comes_back_and_lists_what_is_lost() {
     let folder = TempFolder::new("convert");
     let checkpoint = training_checkpoint(&folder);
     let path = folder.path().join("out.npz");
@@ -346,7 +346,7 @@ fn read_all(path: &Path) {
 }
 
 #[test]
-fn every_cut_of_every_file_is_an_error_or_less_and_no_panic() {
+fn no_cut_of_any_file_panics() {
     let folder = TempFolder::new("convert");
     for name in FILES {
         let whole = std::fs::read(fixture(name)).unwrap();
@@ -357,7 +357,7 @@ fn every_cut_of_every_file_is_an_error_or_less_and_no_panic() {
 }
 
 #[test]
-fn every_flipped_byte_of_every_file_is_an_error_or_other_data_and_no_panic() {
+fn no_flipped_byte_of_any_file_panics() {
     let folder = TempFolder::new("convert");
     for name in FILES {
         let whole = std::fs::read(fixture(name)).unwrap();

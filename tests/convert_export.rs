@@ -2,19 +2,26 @@
 //! in one file or in shards, from checkpoints and from foreign files.
 #![cfg(feature = "ndarray")]
 
+#[path = "common/build.rs"]
+mod build;
 mod common;
+#[path = "convert/pickles.rs"]
+mod pickles;
 
+use build::{Container, Stored};
 use common::TempFolder;
 use ndarray::Array1;
+use pickles::{f32s, named, text, torch, vector};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use tensorkeep::convert::{self, ExportOptions, Foreign, Format, Note};
-use tensorkeep::engine::Local;
+use tensorkeep::engine::{Blob, Local};
 use tensorkeep::{
-    Checkpoint, Dtype, ErrorKind, Model, Progress, Result, Snapshot, StateDict, StateDictMut, Stateful,
-    Store, StoreOptions, WriteOptions,
+    Checkpoint, Dtype, Error, ErrorKind, Model, OpenOptions, Progress, Result, Snapshot, StateDict,
+    StateDictMut, Stateful, Store, StoreOptions, WriteOptions,
 };
 
 fn fixture(name: &str) -> PathBuf {
@@ -177,7 +184,7 @@ fn what_the_reference_ignores_in_a_header_is_kept() {
 }
 
 #[test]
-fn what_no_reader_would_read_is_refused_before_a_byte_is_written() {
+fn what_no_reader_reads_is_refused_before_it_is_written() {
     let folder = TempFolder::new("export");
     let path = folder.path().join("out.safetensors");
     std::fs::write(&path, b"mine").unwrap();
@@ -304,7 +311,7 @@ fn what_cannot_be_read_is_left_out_and_said() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/valid");
     let folder = TempFolder::new("export");
     let path = folder.path().join("out.safetensors");
-    for name in ["unknown-codec", "unknown-dtype"] {
+    for name in ["unknown-codec", "unknown-filter", "unknown-dtype"] {
         let checkpoint = Checkpoint::open(corpus.join(format!("{name}.tkeep"))).unwrap();
         let export = convert::export(&checkpoint, &path, Format::Safetensors).unwrap();
         let lost = losses(&export.notes).len();
@@ -318,7 +325,96 @@ fn what_cannot_be_read_is_left_out_and_said() {
 }
 
 #[test]
-fn names_and_records_that_no_checkpoint_has_are_changed_and_told() {
+fn a_record_that_cannot_be_read_does_not_end_an_export() {
+    let folder = TempFolder::new("export");
+    let path = folder.path().join("out.safetensors");
+    let mut container = Container::new();
+    container.tensor("a", "f32", &[2], &[1.0_f32.to_le_bytes(), 2.0_f32.to_le_bytes()].concat());
+    std::mem::swap(&mut container.tensors, &mut container.records);
+    let strange = Stored { codec: 77, filter: 0, bytes: vec![1; 15] };
+    container.unreadable("r", 255, &[16], 16, &[strange]);
+    std::mem::swap(&mut container.tensors, &mut container.records);
+    let file = folder.path().join("made.tkeep");
+    std::fs::write(&file, container.finish()).unwrap();
+    let checkpoint = Checkpoint::open(&file).unwrap();
+    assert_eq!(checkpoint.record_value("r").unwrap_err().kind(), ErrorKind::Unsupported);
+    let export = convert::export(&checkpoint, &path, Format::Safetensors).unwrap();
+    assert_eq!((export.tensors, losses(&export.notes)), (1, vec!["r"]));
+    assert_eq!(Foreign::open(&path).unwrap().tensor("a").unwrap().elements::<f32>().unwrap(), [1.0, 2.0]);
+}
+
+/// Bytes that can be read so many times from the place where a tensor lies, and then fail.
+#[derive(Debug)]
+struct Failing {
+    bytes: Vec<u8>,
+    at: u64,
+    reads: AtomicU32,
+}
+
+impl Blob for Failing {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let is_tensor = offset <= self.at && self.at < offset + buffer.len() as u64;
+        if is_tensor && self.reads.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err() {
+            return Err(Error::new(ErrorKind::Io, "a bad sector"));
+        }
+        buffer.copy_from_slice(&self.bytes[offset as usize..][..buffer.len()]);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_repacked_file_has_no_name_before_it_was_compared() {
+    let folder = TempFolder::new("export");
+    let values: Vec<f32> = (0..200_000).map(|at| at as f32).collect();
+    let snapshot =
+        Snapshot::new().tensor("a", &values).unwrap().record("r", &7).unwrap().tie("b", "a").unwrap();
+    let source = saved(&folder, &snapshot);
+    let at = source.info("a").unwrap().offset;
+    let bytes = std::fs::read(source.name()).unwrap();
+    let path = folder.path().join("out.tkeep");
+    std::fs::write(&path, b"mine").unwrap();
+    let options = WriteOptions::new().codec(tensorkeep::Codec::Balanced);
+    // The first read is for writing, the second for comparing.
+    for (reads, succeeds) in [(0, false), (1, false), (2, true)] {
+        let blob = Failing { bytes: bytes.clone(), at, reads: AtomicU32::new(reads) };
+        let opened = OpenOptions::new().open_blob(Arc::new(blob), "failing").unwrap();
+        let outcome = convert::repack(&opened, &path, &options);
+        assert_eq!(outcome.is_ok(), succeeds, "{reads} reads: {outcome:?}");
+        if !succeeds {
+            assert_eq!(std::fs::read(&path).unwrap(), b"mine", "{reads} reads");
+        }
+        assert_eq!(files(&folder), ["out.tkeep", "source.tkeep"], "{reads} reads");
+    }
+    let again = Checkpoint::open(&path).unwrap();
+    assert_eq!(again.tensor("b").unwrap().elements::<f32>().unwrap(), values);
+    assert_eq!((again.info("b").unwrap().alias_of, again.record::<i32>("r").unwrap()), (Some("a"), 7));
+}
+
+#[test]
+fn a_byte_that_is_no_truth_value_is_not_imported_as_one() {
+    let folder = TempFolder::new("export");
+    let out = folder.path().join("out.tkeep");
+    let header = r#"{"ok":{"dtype":"BOOL","shape":[2],"data_offsets":[0,2]},"m":{"dtype":"BOOL","shape":[3],"data_offsets":[2,5]}}"#;
+    let import = |data: &[u8]| {
+        let foreign = Foreign::open(safetensors(&folder, header, data)).unwrap();
+        convert::import(&foreign, &out, &WriteOptions::new())
+    };
+    let error = import(&[0, 1, 1, 0, 2]).unwrap_err();
+    assert_eq!((error.kind(), error.tensor()), (ErrorKind::Damaged, Some("m")), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("by-hand.safetensors") && text.contains("element 2"), "{text}");
+    assert!(text.contains("expected 0 or 1, found 2"), "{text}");
+    assert_eq!(files(&folder), ["by-hand.safetensors"]);
+    import(&[0, 1, 1, 0, 1]).unwrap();
+    assert_eq!(Checkpoint::open(&out).unwrap().tensor("m").unwrap().bytes(), [1, 0, 1]);
+}
+
+#[test]
+fn names_and_records_no_checkpoint_has_are_told() {
     let folder = TempFolder::new("export");
     let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
     let long = "n".repeat(1_024);
@@ -431,4 +527,33 @@ fn what_json_unfolds_to_is_charged_to_the_budget() {
     refused(&safetensors(&folder, &record, b""));
     let path = safetensors(&folder, &record, b"");
     assert_eq!(Foreign::open(path).unwrap().records().len(), 1, "it is within the default");
+}
+
+#[test]
+fn the_budget_of_an_index_is_that_of_all_its_files() {
+    let folder = TempFolder::new("export");
+    // Text of 16 MiB, recalled five times: more than the 64 MiB that a small file may unfold to.
+    let word = text(&"x".repeat(16 << 20));
+    let recalled = [b"](", &word[..], b"q\x00", &b"h\x00".repeat(4), b"e"].concat();
+    let object = named(&[("w", vector("FloatStorage", "0", 2)), ("words", recalled)]);
+    let shard = folder.path().join("1.bin");
+    torch(&shard, &object, &[("0", &f32s(&[1.0, 2.0]))], zip::CompressionMethod::Stored);
+    let index = folder.path().join("pytorch_model.bin.index.json");
+    std::fs::write(&index, r#"{"weight_map":{"w":"1.bin"}}"#).unwrap();
+    assert_eq!(Foreign::open(&shard).unwrap().tensors().len(), 1);
+    assert_eq!(Foreign::open(&index).unwrap().tensors().len(), 1);
+    let error = Foreign::open_within(&index, 64 << 20).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded, "what the caller says stays: {error}");
+}
+
+#[test]
+fn the_lists_of_an_index_are_charged_like_its_text() {
+    let folder = TempFolder::new("export");
+    let names = (0..1000).map(|number| format!(r#""t{number:03}":"1""#)).collect::<Vec<_>>().join(",");
+    let (index, text) = (folder.path().join("x.index.json"), format!(r#"{{"weight_map":{{{names}}}}}"#));
+    std::fs::write(&index, &text).unwrap();
+    let parsed = 2 * text.len() as u64 + 64 * 1001;
+    let kind = |budget| Foreign::open_within(&index, budget).unwrap_err().kind();
+    assert_eq!(kind(parsed), ErrorKind::LimitExceeded);
+    assert_eq!(kind(parsed + 200_000), ErrorKind::NotFound, "there are no files");
 }

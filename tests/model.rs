@@ -177,6 +177,45 @@ fn a_wrong_group_is_pointed_at() {
 }
 
 #[test]
+fn a_group_may_be_joined_by_dots_as_torch_does() {
+    let net = Linear::new(3, 2, 0.5);
+    let checkpoint = saved(|snapshot| {
+        snapshot
+            .tensor("state_dict.module.weight", &net.weight)?
+            .tensor("state_dict.module.bias", &net.bias)?
+            .tensor("state_dict/other.bias", &net.bias)
+    });
+    for group in ["state_dict.module", "state_dict.module."] {
+        let mut fresh = Linear::new(3, 2, 0.0);
+        let report = checkpoint.load_state_dict(group, &mut fresh).unwrap();
+        assert_eq!((report.loaded.len(), &fresh), (2, &net), "{group}");
+        let mut in_place = Linear::new(3, 2, 0.0);
+        checkpoint.load_state_dict_with(group, &mut in_place, LoadOptions::strict().in_place()).unwrap();
+        assert_eq!(in_place, net, "{group}");
+    }
+    // Where a group's names are joined by slashes, those are meant; and a prefix that is missing is pointed at.
+    let mut fresh = Linear::new(3, 2, 0.0);
+    let error = checkpoint.load_state_dict("state_dict", &mut fresh).unwrap_err();
+    assert!(error.to_string().contains("load the group \"state_dict.module\""), "{error}");
+    let error = checkpoint.load_state_dict("", &mut fresh).unwrap_err();
+    assert!(error.to_string().contains("load the group \"state_dict.module\""), "{error}");
+    assert_eq!(fresh, Linear::new(3, 2, 0.0));
+}
+
+#[test]
+fn names_that_match_are_not_called_missing_for_their_dtypes() {
+    let (half, steps) = ([half::bf16::ONE; 6], [3_i64, 4]);
+    let checkpoint = saved(|snapshot| {
+        snapshot.tensor("weight", Tensor::from_elements(&[2, 3], &half)?)?.tensor("bias", &steps[..])
+    });
+    let mut net = Linear::new(3, 2, 9.0);
+    let error = checkpoint.load_state_dict("", &mut net).unwrap_err().to_string();
+    assert!(error.contains("LoadOptions::cast_integers") && !error.contains("no name matches"), "{error}");
+    checkpoint.load_state_dict_with("", &mut net, LoadOptions::strict().cast_integers()).unwrap();
+    assert_eq!((net.weight, net.bias), (Array2::ones((2, 3)), ndarray::arr1(&[3.0, 4.0])));
+}
+
+#[test]
 fn damage_in_the_last_tensor_leaves_the_whole_target_as_it_was() {
     let net = Linear::new(300, 200, 0.5);
     for codec in [Codec::Raw, Codec::Balanced] {

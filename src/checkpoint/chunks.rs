@@ -20,7 +20,7 @@ pub struct ChunkInfo {
     pub stored_len: u32,
     /// Raw length in bytes.
     pub raw_len: u32,
-    /// The codec's name, `unknown` for one that this version does not know.
+    /// The codec's name, `unknown` where this version does not know the codec or its filter.
     pub codec: &'static str,
     /// The checksum that the index has for the stored bytes.
     pub crc32: u32,
@@ -130,7 +130,7 @@ impl Checkpoint {
 fn describe(chunk: crate::format::table::Chunk) -> ChunkInfo {
     let codec = match chunk.codec {
         CODEC_RAW => "raw",
-        CODEC_ZSTD => "zstd",
+        CODEC_ZSTD if crate::codec::is_filter(chunk.filter) => "zstd",
         CODEC_FILL => "fill",
         CODEC_FLOATS => "float-planes",
         _ => "unknown",

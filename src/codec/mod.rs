@@ -82,6 +82,11 @@ pub struct Encoded<'e> {
     pub bytes: &'e [u8],
 }
 
+/// Whether this version can undo a filter.
+pub fn is_filter(filter: u8) -> bool {
+    matches!(filter, FILTER_NONE | FILTER_PLANES)
+}
+
 impl Encoder {
     /// Encodes one chunk of elements of `dtype`.
     ///

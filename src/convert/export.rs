@@ -8,7 +8,7 @@ mod safetensors;
 mod shards;
 
 pub use compare::differences;
-pub(super) use compare::differs;
+pub(super) use compare::{check_bools, differs};
 pub use input::Input;
 pub use numpy::npy_bytes;
 
@@ -18,7 +18,9 @@ use crate::dtype::Dtype;
 use crate::engine::Upload;
 use crate::engine::local::Staged;
 use crate::error::{Error, ErrorKind, Result};
+use crate::names::{name_matches, nearest, not_found};
 use input::Item;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// How a file is exported.
@@ -26,6 +28,9 @@ use std::path::{Path, PathBuf};
 pub struct ExportOptions {
     max_shard_bytes: Option<u64>,
     keep_existing: bool,
+    only: Option<String>,
+    /// What names begin with, and what they begin with in the file.
+    prefixes: Vec<(String, String)>,
 }
 
 impl ExportOptions {
@@ -39,6 +44,57 @@ impl ExportOptions {
     /// file of its own.
     pub fn max_shard_bytes(self, bytes: u64) -> Self {
         Self { max_shard_bytes: Some(bytes), ..self }
+    }
+
+    /// Only tensors whose names fit a pattern, as [`name_matches`](crate::name_matches) says. Records and metadata are not
+    /// chosen by it.
+    pub fn only(self, pattern: impl Into<String>) -> Self {
+        Self { only: Some(pattern.into()), ..self }
+    }
+
+    /// Names that begin with `old` begin with `new` in the file; with nothing, where `new` is empty. Of several prefixes that
+    /// fit a name, the first that was given counts.
+    pub fn rename_prefix(mut self, old: impl Into<String>, new: impl Into<String>) -> Self {
+        self.prefixes.push((old.into(), new.into()));
+        self
+    }
+
+    /// The tensors that are wanted, under the names that they will have.
+    ///
+    /// # Errors
+    /// `NotFound` when none is wanted, or none begins with a prefix; `Invalid` when two would have one name, or one none.
+    fn select<'c>(&self, mut items: Vec<Item<'c>>) -> Result<Vec<Item<'c>>> {
+        if let Some(pattern) = &self.only {
+            let names: Vec<&str> = items.iter().map(|item| item.name).collect();
+            let nearest = nearest(pattern, names.into_iter());
+            items.retain(|item| name_matches(pattern, item.name));
+            if items.is_empty() {
+                return Err(not_found("tensor that fits", pattern, nearest));
+            }
+        }
+        for (old, _) in &self.prefixes {
+            if !items.iter().any(|item| item.name.starts_with(old.as_str())) {
+                return Err(Error::new(ErrorKind::NotFound, format!("no tensor's name begins with {old:?}"))
+                    .help("list the names with `tensorkeep show`"));
+            }
+        }
+        let mut taken = HashSet::new();
+        for item in &mut items {
+            let renamed = self.prefixes.iter().find_map(|(old, new)| {
+                let rest = item.name.strip_prefix(old.as_str())?;
+                Some(format!("{new}{rest}"))
+            });
+            item.renamed = renamed;
+            if item.target().is_empty() {
+                return Err(Error::invalid("the new name would be empty").in_tensor(item.name));
+            }
+            if !taken.insert(item.target().to_owned()) {
+                return Err(Error::invalid(format!("two tensors would be named {:?}", item.target()))
+                    .in_tensor(item.name)
+                    .help("choose one of them, or give them different prefixes"));
+            }
+        }
+        Ok(items)
     }
 
     /// Refuses to replace a file.
@@ -81,7 +137,7 @@ pub fn export<'c>(input: impl Into<Input<'c>>, path: &Path, format: Format) -> R
 /// # Errors
 /// `Unsupported` for formats that are only read, and for a name, a shape or a length that the format cannot have; `Invalid`
 /// when a `.npy` would have to hold more than one tensor, or another format several files; `AlreadyExists` where nothing is to
-/// be replaced; what reading and writing say. On every error `path` is what it was.
+/// be replaced; `NotFound` where no tensor is wanted; what reading and writing say. On every error `path` is what it was.
 pub fn export_with<'c>(
     input: impl Into<Input<'c>>,
     path: &Path,
@@ -90,7 +146,7 @@ pub fn export_with<'c>(
 ) -> Result<Export> {
     let input = input.into();
     let mut notes = input.notes();
-    let items = input.items(&mut notes)?;
+    let items = options.select(input.items(&mut notes)?)?;
     let tensors = items.len();
     if options.max_shard_bytes.is_some() && format != Format::Safetensors {
         return Err(Error::invalid(format!("{format} has no shards")).help("export to safetensors"));

@@ -1,4 +1,4 @@
-//! Foreign files as checkpoints: written beside, compared with what they came from, and only then given their name.
+//! Files as checkpoints: written beside their place, compared with their source, and only then given their name.
 
 use super::export::{Input, differences, differs};
 use super::{Foreign, carried};
@@ -8,7 +8,7 @@ use crate::format::records;
 use crate::writer::{WriteOptions, Written};
 use std::path::Path;
 
-/// Writes a foreign file as a checkpoint to `path`, replacing what is there. What was written is read again and compared
+/// Writes a foreign file as a checkpoint to `path`, replacing a file of that name. The new file is read back and compared
 /// bit for bit before it gets its name: tensors, ties, records and metadata.
 ///
 /// # Errors
@@ -19,6 +19,57 @@ pub fn import(foreign: &Foreign, path: &Path, options: &WriteOptions) -> Result<
         let written = OpenOptions::new().open_blob(staged.open()?, path.display().to_string())?;
         check(foreign, &written)
     })
+}
+
+/// Writes a checkpoint again to `path`, with another codec or other chunks, replacing a file of that name. The new file is
+/// read back and compared bit for bit before it gets its name, as [`import`] does.
+///
+/// # Errors
+/// As [`Snapshot::save_with`](crate::Snapshot::save_with), `Unsupported` for a dtype or codec that this version does not know,
+/// `Damaged` when the source is damaged or the new file differs. On every error but `Unknown` `path` is unchanged.
+pub fn repack(checkpoint: &Checkpoint, path: &Path, options: &WriteOptions) -> Result<Written> {
+    checkpoint.inspect().to_snapshot()?.save_checked(path, options, |staged| {
+        let written = OpenOptions::new().open_blob(staged.open()?, path.display().to_string())?;
+        check_same(checkpoint, &written)
+    })
+}
+
+/// That two checkpoints hold the same tensors, ties and records.
+fn check_same(source: &Checkpoint, written: &Checkpoint) -> Result<()> {
+    for info in source.tensors() {
+        let found = written.info(info.name)?;
+        let same = info.dtype == found.dtype
+            && info.shape.iter().eq(found.shape.iter())
+            && info.alias_of == found.alias_of;
+        if !same {
+            return Err(differs("dtype, shape or tie").in_tensor(info.name));
+        }
+        if info.alias_of.is_some() {
+            continue;
+        }
+        let theirs = written.tensor(info.name)?;
+        let mut same = theirs.bytes().len() as u64 == info.byte_len;
+        source.inspect().visit_chunks(info.name, 0..info.chunks, |start, bytes| {
+            let start = start as usize;
+            same &= theirs.bytes().get(start..start + bytes.len()) == Some(bytes);
+            Ok(())
+        })?;
+        if !same {
+            return Err(differs("bytes").in_tensor(info.name));
+        }
+    }
+    let counts = [source, written].map(|of| (of.names().count(), of.records().len()));
+    if counts[0] != counts[1] {
+        return Err(differs("number of tensors and records")
+            .expected(format!("{:?}", counts[0]))
+            .found(format!("{:?}", counts[1])));
+    }
+    for name in source.records() {
+        if source.record_bytes(name)?[..] != written.record_bytes(name)?[..] {
+            return Err(differs("a record").in_record(name));
+        }
+    }
+    Ok(())
 }
 
 fn check(foreign: &Foreign, written: &Checkpoint) -> Result<()> {

@@ -32,6 +32,9 @@ pub fn open(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreig
     let index = read(blob, budget)?;
     let weight_map = index.weight_map.0;
     let mut whole = Foreign::empty(Format::Safetensors, 0);
+    // Beside the map: the list of files, the tensors by name, and where each of a file's tensors went.
+    const PER_TENSOR: u64 = 96;
+    budget.spend((weight_map.len() as u64).saturating_mul(PER_TENSOR), "the lists of an index")?;
     let files: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
     for (number, file) in files.into_iter().enumerate() {
         let shard = open_shard(path, file, budget)?;
@@ -75,6 +78,7 @@ fn open_shard(path: &Path, file: &str, budget: &Budget) -> Result<Foreign> {
     let shard = path.with_file_name(file);
     let place = |error: Error| error.in_object(shard.display());
     let blob = local::open_file(&shard).map_err(place)?;
+    budget.add_file(blob.len());
     if sniff::sniff(&sniff::head(&blob)?) == Some(Kind::Index) {
         return Err(place(Error::damaged("an index within an index").expected("a file of tensors")));
     }

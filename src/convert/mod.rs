@@ -25,7 +25,7 @@ mod torch;
 mod unique;
 
 pub use export::{Export, ExportOptions, Input, differences, export, export_with, npy_bytes};
-pub use import::import;
+pub use import::{import, repack};
 pub use tensor::ForeignTensor;
 
 use crate::budget::Budget;
@@ -146,7 +146,8 @@ impl Foreign {
     /// Opens a foreign file. Reads what it says of its tensors, not their bytes.
     ///
     /// A checkpoint of `torch.distributed.checkpoint` is opened whole, by its folder or by one of the files in it.
-    /// What the file unfolds to in memory may be 64 MiB, and 8 bytes for each of its own: see [`Foreign::open_within`].
+    /// What the file unfolds to in memory may be 64 MiB, and 8 bytes for each of its own; the files of an index and the parts
+    /// of a split model count as one file: see [`Foreign::open_within`].
     ///
     /// # Errors
     /// `NotFound`; `Foreign` when it is no format that this module knows; `Damaged` when it lies; `Unsupported` for
@@ -168,11 +169,11 @@ impl Foreign {
         let opened = || {
             if let Some(metadata) = torch::distributed::metadata(path)? {
                 let len = torch::distributed::folder_len(&metadata);
-                let budget = Budget::new(budget.unwrap_or(Budget::default_for(len)));
+                let budget = Budget::for_file(budget, len);
                 return torch::distributed::open(&metadata, &budget);
             }
             let blob = local::open_file(path)?;
-            let budget = Budget::new(budget.unwrap_or(Budget::default_for(blob.len())));
+            let budget = Budget::for_file(budget, blob.len());
             Self::parse(path, &blob, &budget)
         };
         let foreign = opened().map_err(|error: Error| error.in_object(path.display()))?;
@@ -282,6 +283,15 @@ impl Foreign {
         Tensor::owned(tensor.dtype, &tensor.shape, bytes).map_err(|error| place(lie(error)))
     }
 
+    /// A tensor that will be carried over: a truth value that is neither 0 nor 1 is refused, in the name of the file that has
+    /// it.
+    fn load_truthful(&self, tensor: &ForeignTensor) -> Result<Tensor<'static>> {
+        let loaded = self.load(tensor)?;
+        export::check_bools(tensor.dtype, 0, loaded.bytes())
+            .map_err(|error| error.in_tensor(&tensor.name).in_object(&self.name))?;
+        Ok(loaded)
+    }
+
     /// As [`Checkpoint::visit_chunks_with`](crate::Checkpoint::visit_chunks_with), over [`ForeignTensor::chunks`] pieces.
     /// The only checksums are a zip archive's (`.npz`, `.pt`): a member's is compared before its first piece is visited.
     ///
@@ -322,7 +332,7 @@ impl Foreign {
                 snapshot = snapshot.tie(&tensor.name, other)?;
                 continue;
             }
-            let deferred = LazyTensor::new(tensor.dtype, &tensor.shape, move || self.load(tensor));
+            let deferred = LazyTensor::new(tensor.dtype, &tensor.shape, move || self.load_truthful(tensor));
             snapshot = snapshot.tensor(&tensor.name, deferred)?;
         }
         for (name, value) in &self.records {

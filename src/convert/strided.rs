@@ -69,6 +69,56 @@ pub fn gather(source: &[u8], width: usize, shape: &[usize], strides: &[usize]) -
     Ok(gathered)
 }
 
+/// Whether strides reach over so many more bytes than the elements have that reading all of them is a waste: two
+/// elements at both ends of a storage are two reads, not one of the whole.
+pub fn is_sparse(reach: usize, len: usize) -> bool {
+    const TIMES: usize = 8;
+    const AT_LEAST: usize = 1 << 16;
+    reach > AT_LEAST && reach / TIMES > len
+}
+
+/// As [`gather`], from a source that is read in pieces, `width` bytes an element, from the byte `start` on. Bytes between
+/// the elements are read only where they are few.
+///
+/// # Errors
+/// As [`gather`], and what `read` says.
+pub fn gather_from(
+    read: &dyn Fn(u64, usize) -> Result<Buffer>,
+    start: u64,
+    width: usize,
+    shape: &[usize],
+    strides: &[usize],
+) -> Result<Buffer> {
+    // Axes of length 1 say nothing; of the others there are at most 63, so that their number bounds the recursion.
+    let axes = shape.iter().copied().zip(strides.iter().copied()).filter(|&(len, _)| len != 1);
+    let (shape, strides): (Vec<usize>, Vec<usize>) = axes.unzip();
+    gather_axes(read, start, width, &shape, &strides)
+}
+
+fn gather_axes(
+    read: &dyn Fn(u64, usize) -> Result<Buffer>,
+    start: u64,
+    width: usize,
+    shape: &[usize],
+    strides: &[usize],
+) -> Result<Buffer> {
+    let too_long = || Error::damaged("strides overflow");
+    let needed = reach(shape, strides)?.checked_mul(width).ok_or_else(too_long)?;
+    let len = element_count(shape)?.checked_mul(width).ok_or_else(too_long)?;
+    match (shape.split_first(), strides.split_first()) {
+        (Some((&count, shape)), Some((&stride, strides))) if is_sparse(needed, len) => {
+            let mut gathered = Buffer::zeroed(len)?;
+            // OK to multiply: `reach` did, with the last of them. The shape has elements, or it would reach nowhere.
+            for (number, target) in gathered.chunks_exact_mut(len / count).enumerate() {
+                let start = start + (number * stride * width) as u64;
+                target.copy_from_slice(&gather_axes(read, start, width, shape, strides)?);
+            }
+            Ok(gathered)
+        }
+        _ => gather(&read(start, needed)?, width, shape, strides),
+    }
+}
+
 /// Reverses the bytes of each element of `width` bytes.
 pub fn swap(bytes: &mut [u8], width: usize) {
     bytes.chunks_exact_mut(width).for_each(<[u8]>::reverse);
@@ -86,6 +136,24 @@ mod tests {
         assert!(gather(&source, 1, &[3, 2], &[1, 4]).is_err());
         assert!(gather(&source, 1, &[usize::MAX, 2], &[usize::MAX, 1]).is_err());
         assert_eq!(gather(&source, 1, &[0, 9], &[7, 7]).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_sparse_view_reads_its_elements_and_not_the_rest() {
+        let source: Vec<u8> = (0..200_000_u32).map(|at| (at % 251) as u8).collect();
+        let read_bytes = std::cell::Cell::new(0);
+        let read = |start: u64, len: usize| {
+            read_bytes.set(read_bytes.get() + len);
+            Buffer::copy_of(&source[start as usize..][..len])
+        };
+        for (shape, strides) in [(&[2, 3][..], &[99_990, 2][..]), (&[3, 2], &[2, 99_990]), (&[2], &[99_999])]
+        {
+            read_bytes.set(0);
+            let gathered = gather_from(&read, 4, 2, shape, &strides[..]).unwrap();
+            let whole = gather(&source[4..], 2, shape, strides).unwrap();
+            assert_eq!(&*gathered, &*whole, "{shape:?}");
+            assert!(read_bytes.get() < 100, "{shape:?}: {} bytes", read_bytes.get());
+        }
     }
 
     #[test]

@@ -99,6 +99,10 @@ impl Checkpoint {
     /// Overwrites the tensors of `target` by those under `group/` (or all, when the group is empty): strictly, and all
     /// or nothing. Everything is found, checked, verified and decoded before the first value is assigned.
     ///
+    /// Names that come from torch are joined by dots: where the checkpoint has nothing under `group/`, the group is what
+    /// lies under `group.`, so that `"state_dict.module"` loads `state_dict.module.conv.weight` as `conv.weight`. A group that
+    /// ends in `/` or `.` is taken as it is.
+    ///
     /// # Errors
     /// `Mismatch` listing missing, unexpected and mismatched names; `Damaged`, `Unsupported`, `Io`. Then `target` is
     /// what it was.
@@ -117,11 +121,12 @@ impl Checkpoint {
         options: LoadOptions,
     ) -> Result<LoadReport> {
         let mut targets: Vec<_> = target.state_dict_mut()?.into_iter().collect();
-        let report = self.compare(group, &targets, options)?;
+        let prefix = self.prefix_of(group);
+        let report = self.compare(&prefix, &targets, options)?;
         report.check(options, self, group, &targets)?;
         targets.retain_mut(|(name, _)| {
             let loads = report.loaded.binary_search(name).is_ok();
-            *name = grouped(group, name);
+            *name = format!("{prefix}{name}");
             loads
         });
         let (mut direct, mut assigned) = (Vec::new(), Vec::new());
@@ -148,16 +153,25 @@ impl Checkpoint {
         Ok(report)
     }
 
+    /// What the names of a group begin with.
+    fn prefix_of(&self, group: &str) -> String {
+        if group.is_empty() || group.ends_with(['/', '.']) {
+            return group.to_owned();
+        }
+        let (slashed, dotted) = (grouped(group, ""), format!("{group}."));
+        let is_there = |prefix: &str| self.names().any(|name| name.starts_with(prefix));
+        if !is_there(&slashed) && is_there(&dotted) { dotted } else { slashed }
+    }
+
     fn compare(
         &self,
-        group: &str,
+        prefix: &str,
         targets: &[(String, TensorMut<'_>)],
         options: LoadOptions,
     ) -> Result<LoadReport> {
         let mut report = LoadReport::default();
-        let prefix = grouped(group, "");
         let mut there: BTreeMap<&str, _> =
-            self.tensors().filter_map(|info| Some((info.name.strip_prefix(&prefix)?, info))).collect();
+            self.tensors().filter_map(|info| Some((info.name.strip_prefix(prefix)?, info))).collect();
         for (name, target) in targets {
             let Some(info) = there.remove(name.as_str()) else {
                 report.missing.push(name.clone());
@@ -236,8 +250,9 @@ impl LoadReport {
         }
         let missing = self.missing.first()?;
         let elsewhere = checkpoint.names().find_map(|name| {
-            let prefix = name.strip_suffix(missing.as_str())?.strip_suffix('/')?;
-            (prefix != group).then(|| format!("there is {name:?}: load the group {prefix:?}?"))
+            let prefix = name.strip_suffix(missing.as_str())?.strip_suffix(['/', '.'])?;
+            (prefix != group.trim_end_matches(['/', '.']))
+                .then(|| format!("there is {name:?}: load the group {prefix:?}?"))
         });
         elsewhere.or_else(|| {
             let like = nearest(missing, self.unexpected.iter().map(String::as_str))?;

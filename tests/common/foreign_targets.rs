@@ -58,7 +58,7 @@ fn read_all(bytes: &[u8]) {
     let total: usize = foreign.tensors().iter().map(|tensor| tensor.byte_len).fold(0, usize::saturating_add);
     if total <= 1 << 20 {
         // Whatever is kept is what a checkpoint can hold.
-        let _ = foreign.snapshot().and_then(|snapshot| snapshot.to_bytes(&WriteOptions::new()));
+        let _ = foreign.snapshot().and_then(|snapshot| snapshot.to_bytes(&WriteOptions::new().workers(1)));
     }
 }
 

@@ -309,3 +309,80 @@ fn several_archives_in_one_file_are_refused() {
     assert_eq!(error.kind(), ErrorKind::Foreign, "{error}");
     assert!(error.to_string().contains("DCP"), "{error}");
 }
+
+#[test]
+fn views_of_a_compressed_storage_take_linear_time() {
+    const LEN: i32 = 4 << 20;
+    let view = |number: i32| {
+        let offset = number * 1000;
+        Strided { class: "ByteStorage", key: "0", offset, shape: &[4], strides: &[1] }.pickle()
+    };
+    let views: Vec<_> = (0..2000).map(|number| (text(&format!("t{number}")), view(number))).collect();
+    let bytes: Vec<u8> = (0..LEN).map(|at| (at / 1000) as u8).collect();
+    let folder = TempFolder::new("convert-torch");
+    let path = torch(&folder.path().join("x.pt"), &dict(&views), &[("0", &bytes)], Deflated);
+    let foreign = Foreign::open(&path).unwrap();
+    let started = std::time::Instant::now();
+    for number in 0..2000_usize {
+        let tensor = foreign.tensor(&format!("t{number}")).unwrap();
+        assert_eq!(tensor.bytes(), [number as u8; 4], "t{number}");
+    }
+    // Inflated for each of them, it would be eight gigabytes.
+    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+    let error = Foreign::open_within(&path, 6 << 20).unwrap_err();
+    assert!(error.to_string().contains("compressed storage"), "{error}");
+}
+
+#[test]
+fn a_view_that_reaches_far_reads_its_elements_alone() {
+    // Each of them reaches from one end of a storage to the other.
+    const LEN: i32 = 4 << 20;
+    let view = |offset: i32| {
+        Strided { class: "ByteStorage", key: "0", offset, shape: &[2], strides: &[LEN - 2001] }.pickle()
+    };
+    let views: Vec<_> = (0..2000).map(|offset| (text(&format!("t{offset}")), view(offset))).collect();
+    let bytes: Vec<u8> = (0..LEN).map(|at| (at % 251) as u8).collect();
+    let folder = TempFolder::new("convert-torch");
+    for how in [Stored, Deflated] {
+        let path = torch(&folder.path().join("x.pt"), &dict(&views), &[("0", &bytes)], how);
+        let foreign = Foreign::open(&path).unwrap();
+        let started = std::time::Instant::now();
+        for offset in 0..2000_usize {
+            let tensor = foreign.tensor(&format!("t{offset}")).unwrap();
+            assert_eq!(tensor.bytes(), [bytes[offset], bytes[offset + LEN as usize - 2001]], "t{offset}");
+        }
+        assert!(started.elapsed().as_secs() < 10, "{how:?}: {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn quantised_elements_that_share_bytes_are_opaque() {
+    let sizes = |sizes: &[i32]| tuple(&sizes.iter().map(|&size| int(size)).collect::<Vec<_>>());
+    let quantised = |class: &str, key: &str, offset: i32, columns: i32| {
+        let scheme = global("torch", "per_tensor_affine");
+        let quantizer = tuple(&[scheme, float(0.5), int(3)]);
+        let hooks = call("collections", "OrderedDict", &[]);
+        let shape = (sizes(&[2, columns]), sizes(&[columns, 1]));
+        let storage = storage(class, key, 4);
+        let args = [storage, int(offset), shape.0, shape.1, quantizer, FALSE.to_vec(), hooks];
+        call("torch._utils", "_rebuild_qtensor", &args)
+    };
+    let object = named(&[
+        ("four", quantised("QUInt4x2Storage", "0", 0, 3)),
+        ("two", quantised("QUInt2x4Storage", "1", 0, 4)),
+        ("part", quantised("QUInt4x2Storage", "0", 1, 2)),
+        ("dtype", global("torch", "quint4x2")),
+    ]);
+    // Each row begins with a byte of its own: three elements of 4 bits take two.
+    let opened = open(&object, &[("0", &[1, 2, 3, 4]), ("1", &[5, 6])]);
+    for (name, dtype, bytes) in [("four", "quint4x2", &[1, 2, 3, 4][..]), ("two", "quint2x4", &[5, 6])] {
+        let tensor = opened.foreign.tensor(name).unwrap();
+        assert_eq!((tensor.dtype(), tensor.bytes()), (Dtype::Opaque, bytes), "{name}");
+        let Value::Map(said) = &opened.foreign.records()[name] else { panic!("{name}") };
+        assert_eq!(said["dtype"], text_value(&format!("torch.{dtype}")));
+        assert_eq!((&said["scale"], &said["zero_point"]), (&Value::Float(0.5), &Value::Int(3)));
+    }
+    assert_eq!(opened.foreign.records()["dtype"], text_value("torch.quint4x2"));
+    assert_eq!(opened.losses(), ["part"]);
+    assert!(opened.imported().tensor("four").is_ok());
+}

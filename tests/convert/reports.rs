@@ -159,3 +159,17 @@ fn sparse_quantised_and_subclassed_tensors_are_read() {
     assert!(subclass.notes().iter().any(|note| note.what.contains("mymodels.My")), "{:?}", subclass.notes());
     assert_eq!(losses(&subclass), Vec::<&str>::new());
 }
+
+#[test]
+fn a_folder_by_torchs_own_distributed_checkpoints_is_read() {
+    for name in ["dcp", "dcp/.metadata", "dcp/__0_0.distcp"] {
+        let opened = case(name);
+        assert_eq!(opened.format(), Format::Torch);
+        assert_eq!(names(&opened), ["b", "c", "w"], "{name}");
+        assert_eq!(f32s(&opened, "w"), [0.0, 1.0, 2.0, 3.0], "{name}");
+        assert_eq!(f32s(&opened, "b"), [0.0, 1.0, 2.0], "{name}");
+        let c = opened.tensor("c").unwrap();
+        assert_eq!((c.shape(), f32s(&opened, "c")), (&[2, 2][..], vec![1.0; 4]), "{name}");
+        assert_eq!(losses(&opened), Vec::<&str>::new(), "{name}");
+    }
+}

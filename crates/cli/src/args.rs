@@ -80,6 +80,8 @@ pub enum Verb {
         /// How tensors and records are stored
         #[arg(long, value_enum, default_value_t = CodecName::Balanced)]
         codec: CodecName,
+        #[command(flatten)]
+        budget: Budget,
     },
     /// Every intact tensor and record out of a damaged file
     ///
@@ -90,6 +92,8 @@ pub enum Verb {
         target: OsString,
         #[command(flatten)]
         output: Output,
+        #[command(flatten)]
+        budget: Budget,
     },
     /// What a folder's file system, or the store at a URL, can do, and how fast
     Doctor {
@@ -162,8 +166,25 @@ pub struct Conversion {
     /// Several safetensors files and their index, each of at most so many bytes of tensors: 5GB, 2GiB
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     pub max_shard_size: Option<u64>,
+    /// Only tensors of this pattern; * and ? as in a shell
+    #[arg(long, value_name = "GLOB")]
+    pub only: Option<String>,
+    /// Names that begin with this are written without it: `model/`, `module.`
+    #[arg(long, value_name = "PREFIX")]
+    pub strip_prefix: Vec<String>,
+    /// Names that begin with OLD are written with NEW in its place; may be given several times
+    #[arg(long, value_name = "OLD=NEW", value_parser = renamed)]
+    pub rename: Vec<(String, String)>,
     #[command(flatten)]
     pub budget: Budget,
+}
+
+/// `OLD=NEW`, cut at the first `=`.
+fn renamed(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() => Ok((old.to_owned(), new.to_owned())),
+        _ => Err("expected OLD=NEW, such as module.=model.".to_owned()),
+    }
 }
 
 #[derive(Group, Debug)]

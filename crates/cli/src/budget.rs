@@ -54,13 +54,21 @@ impl Budget {
     /// # Errors
     /// `LimitExceeded`.
     pub fn check_bytes(self, opened: &Opened, bytes: u64) -> Result<()> {
-        let most = self.0.unwrap_or(VALUES.saturating_add(opened.byte_len().saturating_mul(TIMES)));
+        self.check_len(opened.name(), opened.byte_len(), bytes)
+    }
+
+    /// As [`Budget::check_bytes`], for a file of this name and length.
+    ///
+    /// # Errors
+    /// `LimitExceeded`.
+    pub fn check_len(self, name: &str, len: u64, bytes: u64) -> Result<()> {
+        let most = self.0.unwrap_or(VALUES.saturating_add(len.saturating_mul(TIMES)));
         if bytes <= most {
             return Ok(());
         }
         let error = Error::new(ErrorKind::LimitExceeded, "bytes of the values that are asked for")
             .expected(format!("at most the budget of {}", output::size(most)))
-            .found(format!("{} in a file of {}", output::size(bytes), output::size(opened.byte_len())));
-        Err(error.help("choose some of them, or allow more by --budget").in_object(opened.name()))
+            .found(format!("{} in a file of {}", output::size(bytes), output::size(len)));
+        Err(error.help("choose some of them, or allow more by --budget").in_object(name))
     }
 }

@@ -208,7 +208,7 @@ mod tests {
     const TOLERANCE: Tolerance = Tolerance { rtol: 1e-5, atol: 1e-8 };
 
     #[test]
-    fn a_difference_in_one_chunk_is_measured_against_the_whole_tensor() {
+    fn a_chunks_difference_is_measured_against_its_tensor() {
         let a: Vec<f32> = (0..800_000).map(|i| (i % 1013) as f32 * 1e-3).collect();
         let mut b = a.clone();
         b[500_000] += 3.0;

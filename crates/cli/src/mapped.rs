@@ -53,7 +53,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn what_cannot_be_read_of_a_mapping_is_an_error_with_words_and_an_exit_code() {
+    fn an_unreadable_mapping_ends_in_words_and_a_code() {
         const CHILD: &str = "TENSORKEEP_TEST_ENDS_WITH_WORDS";
         if std::env::var_os(CHILD).is_some() {
             // The signal comes at a touch, as it does when a file is cut.
@@ -71,7 +71,7 @@ mod tests {
             panic!("there was something to touch: {touched:?}");
         }
         let this = std::env::current_exe().unwrap();
-        let test = "mapped::tests::what_cannot_be_read_of_a_mapping_is_an_error_with_words_and_an_exit_code";
+        let test = "mapped::tests::an_unreadable_mapping_ends_in_words_and_a_code";
         let child =
             Command::new(this).args(["--exact", test, "--nocapture"]).env(CHILD, "").output().unwrap();
         assert_eq!(child.status.code(), Some(6), "{child:?}");

@@ -261,7 +261,7 @@ mod tests {
         [0, 1, 7, 15, 16, 17, 255, 1023, 2048, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 904];
 
     #[test]
-    fn sums_are_those_of_a_plain_loop_in_f64_whatever_the_length_and_the_values() {
+    fn sums_are_those_of_a_plain_loop_in_f64() {
         for count in COUNTS {
             for seed in 0..20 {
                 let mut values = awkward(count, seed);

@@ -88,10 +88,10 @@ impl Target {
     ///
     /// # Errors
     /// `NotFound` when the run has no such checkpoint, and as [`Checkpoint::open`].
-    pub fn open(&self) -> Result<Checkpoint> {
+    pub fn open(&self, budget: Budget) -> Result<Checkpoint> {
         match self {
-            Self::File(path) => Checkpoint::open(path).map_err(|error| told_if_foreign(path, error)),
-            Self::Run(place, which) => open_in(place, &place.reader()?, which.as_ref()),
+            Self::File(path) => budget.options().open(path).map_err(|error| told_if_foreign(path, error)),
+            Self::Run(place, which) => open_in(place, &place.reader_within(budget)?, which.as_ref()),
         }
     }
 

@@ -174,3 +174,44 @@ fn the_formats_own_libraries_read_what_is_exported() {
         assert!(judge.status.success(), "{name}: {}", String::from_utf8_lossy(&judge.stderr));
     }
 }
+
+#[test]
+fn some_tensors_are_exported_under_other_names() {
+    let folder = Folder::new("only");
+    let values = [1.0_f32, 2.0];
+    let snapshot = Snapshot::new()
+        .tensor("model/module.fc.weight", &values[..])
+        .and_then(|snapshot| snapshot.tensor("model/module.fc.bias", &values[..1]))
+        .and_then(|snapshot| snapshot.tensor("optimizer/step", &values[..1]))
+        .unwrap();
+    let (source, out) = (folder.path("a.tkeep"), folder.path("out.safetensors"));
+    snapshot.save(&source).unwrap();
+    let names = |args: &[&str]| {
+        let (code, said) = told(&[&["export", &source, "-o", &out, "--force"], args].concat());
+        assert_eq!(code, 0, "{args:?}: {said}");
+        let shown = json(&["show", &out, "--json"]);
+        let names =
+            shown["tensors"].as_array().unwrap().iter().map(|tensor| tensor["name"].as_str().unwrap());
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&["--only", "model/*", "--strip-prefix", "model/module."]), ["fc.bias", "fc.weight"]);
+    assert_eq!(names(&["--only", "*weight", "--rename", "model/module.=net."]), ["net.fc.weight"],);
+    assert_eq!(
+        names(&["--strip-prefix", "model/"]),
+        ["module.fc.bias", "module.fc.weight", "optimizer/step"]
+    );
+    for (args, expected, word) in [
+        (&["--only", "modle/*"][..], 3, "no tensor"),
+        (&["--strip-prefix", "module."], 3, "begins with"),
+        (&["--rename", "model/module.fc.weight=x", "--rename", "optimizer/step=x"], 2, "would be named"),
+        (&["--rename", "x"], 2, "OLD=NEW"),
+    ] {
+        let before = std::fs::read(&out).unwrap();
+        let (code, said) = told(&[&["export", &source, "-o", &out, "--force"], args].concat());
+        assert!(code == expected && said.contains(word), "{args:?}: {code}: {said}");
+        assert!(std::fs::read(&out).unwrap() == before, "{args:?} replaced the file");
+    }
+    let own = folder.path("own.tkeep");
+    let (code, said) = told(&["import", &out, "-o", &own, "--only", "*"]);
+    assert!(code == 2 && said.contains("--only"), "{code}: {said}");
+}

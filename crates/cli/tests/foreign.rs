@@ -36,7 +36,7 @@ fn every_verb_that_only_looks_takes_every_format() {
 }
 
 #[test]
-fn a_foreign_file_is_read_to_its_end_and_searched_for_nan_by_verify() {
+fn verify_reads_a_foreign_file_whole_and_finds_nan() {
     let folder = Folder::new("verify");
     let file = folder.path("cut.npz");
     let mut bytes = std::fs::read(made("deflated.npz")).unwrap();
@@ -89,6 +89,29 @@ fn peak(mut command: Command) -> u64 {
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn two_elements_of_five_gigabytes_are_two_elements_read() {
+    use std::io::Write;
+    const BYTES: u64 = 5_000_000_000;
+    let folder = Folder::new("five-gigabytes");
+    let file = folder.path("big.safetensors");
+    let header = format!(r#"{{"w":{{"dtype":"U8","shape":[{BYTES}],"data_offsets":[0,{BYTES}]}}}}"#);
+    let mut out = std::fs::File::create(&file).unwrap();
+    out.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    out.write_all(header.as_bytes()).unwrap();
+    // A hole: the file is long and takes no room on the disk.
+    out.set_len(8 + header.len() as u64 + BYTES).unwrap();
+    drop(out);
+    let wanted = format!("w[{}:{BYTES}]", BYTES - 2);
+    assert_eq!(json(&["get", &file, &wanted, "--json"])["values"], serde_json::json!([0, 0]));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tensorkeep"));
+    command.args(["get", &file, &wanted]);
+    let kilobytes = peak(command);
+    println!("{kilobytes} kB");
+    assert!((1000..100_000).contains(&kilobytes), "{kilobytes} kB");
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn is_same_run(left: &Path, right: &Path) {
 }
 
 #[test]
-fn a_run_is_copied_there_and_back_bit_for_bit_and_a_second_time_nothing_moves() {
+fn a_run_is_copied_there_and_back_and_moves_once() {
     let place = Place::new("copy");
     let run = place.local_run(3, 3, 1_000_000);
     let run_text = run.display().to_string();
@@ -234,7 +234,7 @@ fn orphans_of_killed_uploads_are_told_and_removed() {
 }
 
 #[test]
-fn gc_without_rules_takes_the_policy_of_the_tier_that_it_is_pointed_at() {
+fn gc_without_rules_takes_the_policy_of_its_tier() {
     let place = Place::new("gc");
     let remote = place.engine();
     use tensorkeep::Keep;
@@ -253,7 +253,7 @@ fn gc_without_rules_takes_the_policy_of_the_tier_that_it_is_pointed_at() {
 }
 
 #[test]
-fn a_copy_that_is_killed_in_the_middle_goes_on_when_it_is_run_again() {
+fn a_killed_copy_goes_on_when_it_is_run_again() {
     let place = Place::new("killed");
     let run = place.local_run(4, 3, 1_000_000);
     let run_text = run.display().to_string();

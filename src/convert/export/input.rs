@@ -32,11 +32,21 @@ impl<'c> From<&'c Foreign> for Input<'c> {
 
 /// One tensor on its way out.
 pub struct Item<'c> {
+    /// Its name in the source.
     pub name: &'c str,
+    /// Its name in the file, where that is another.
+    pub renamed: Option<String>,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
     pub byte_len: u64,
     chunks: usize,
+}
+
+impl Item<'_> {
+    /// Its name in the file.
+    pub fn target(&self) -> &str {
+        self.renamed.as_deref().unwrap_or(self.name)
+    }
 }
 
 impl<'c> Input<'c> {
@@ -57,6 +67,7 @@ impl<'c> Input<'c> {
                     notes.extend(tensor.alias_of.as_ref().map(|other| tied(&tensor.name, other)));
                     Item {
                         name: &tensor.name,
+                        renamed: None,
                         dtype: tensor.dtype,
                         shape: tensor.shape.clone(),
                         byte_len: tensor.byte_len as u64,
@@ -131,7 +142,7 @@ fn of_checkpoint<'c>(checkpoint: &'c Checkpoint, notes: &mut Vec<Note>) -> Resul
         }
         notes.extend(info.alias_of.map(|other| tied(info.name, other)));
         let (name, byte_len, chunks) = (info.name, info.byte_len, info.chunks);
-        items.push(Item { name, dtype, shape, byte_len, chunks });
+        items.push(Item { name, renamed: None, dtype, shape, byte_len, chunks });
     }
     Ok(items)
 }

@@ -46,7 +46,7 @@ pub fn plan<'c>(
     let (mut written, mut headers, mut len) = (Vec::new(), Vec::new(), 0_u64);
     for item in items {
         if is_archive {
-            check_member_name(item.name)?;
+            check_member_name(item.target())?;
         }
         let descr = metadata.remove(&format!("{DESCR_KEY}{}", item.name));
         let array = array(item.name, item.dtype, &item.shape, descr.as_deref())?;
@@ -56,7 +56,7 @@ pub fn plan<'c>(
         notes.extend(array.note);
         len = len.saturating_add(item.byte_len).saturating_add(array.header.len() as u64);
         headers.push(array.header);
-        let name = if is_archive { item.name.to_owned() } else { npy::ARRAY.to_owned() };
+        let name = if is_archive { item.target().to_owned() } else { npy::ARRAY.to_owned() };
         written.push(Written { name, dtype: array.dtype, shape: item.shape.clone(), item });
     }
     drop_records(input, &metadata, notes);

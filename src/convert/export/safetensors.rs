@@ -38,8 +38,17 @@ pub fn plan<'c>(
     let mut metadata = input.metadata()?;
     let entries =
         items.into_iter().map(|item| entry(item, &mut metadata, notes)).collect::<Result<Vec<_>>>()?;
-    let records = input.record_names().into_iter().map(|name| Ok((name.to_owned(), input.record(name)?)));
-    let records = records.collect::<Result<Vec<_>>>()?;
+    let mut records = Vec::new();
+    for name in input.record_names() {
+        match input.record(name) {
+            Ok(value) => records.push((name.to_owned(), value)),
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                let what = "record dropped: stored by a codec that this version does not know";
+                notes.push(Note::lost(name, what));
+            }
+            Err(error) => return Err(error),
+        }
+    }
     let text = carried::pack(metadata, records, notes);
     let groups = groups(entries, max_shard_bytes);
     let of_shard = |(number, entries)| {
@@ -57,13 +66,13 @@ fn entry<'c>(
     metadata: &mut BTreeMap<String, String>,
     notes: &mut Vec<Note>,
 ) -> Result<Entry<'c>> {
-    if item.name == METADATA_KEY {
+    if item.target() == METADATA_KEY {
         return Err(Error::new(ErrorKind::Unsupported, "a tensor cannot have this name in safetensors")
             .in_tensor(item.name)
             .help("it is the key of the metadata there; export to .npz, or rename the tensor"));
     }
-    let name = item.name.to_owned();
-    let key = format!("{DTYPE_KEY}{name}");
+    let name = item.target().to_owned();
+    let key = format!("{DTYPE_KEY}{}", item.name);
     let bytes = vec![usize::try_from(item.byte_len).unwrap_or(usize::MAX)];
     let packed = metadata
         .get(&key)

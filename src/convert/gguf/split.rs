@@ -107,6 +107,7 @@ fn present(path: &Path, name: &Name) -> Result<Vec<PathBuf>> {
 fn open(file: &Path, budget: &Budget) -> Result<Part> {
     let open = || {
         let blob = local::open_file(file)?;
+        budget.add_file(blob.len());
         Part::read(&blob, budget)
     };
     open().map_err(|error: Error| error.in_object(file.display()))

@@ -276,7 +276,7 @@ fn join(shape: &[usize], element: ElementType, len: usize, chunks: &[Chunk]) -> 
 }
 
 fn read_part(chunk: &Chunk, element: ElementType) -> Result<Buffer> {
-    let part = open_part(&chunk.archive, "", &Budget::new(Budget::default_for(chunk.archive.len())))?;
+    let part = open_part(&chunk.archive, "", &Budget::for_file(None, chunk.archive.len()))?;
     let [tensor] = part.tensors.as_slice() else {
         return Err(
             Error::damaged("an archive of a part holds other than one tensor").found(part.tensors.len())

@@ -11,16 +11,22 @@ pub struct ElementType {
     storage: &'static str,
     /// What it is here; `Opaque` where there is no counterpart.
     pub dtype: Dtype,
-    /// Bytes of one element.
+    /// Bytes of one element, or of those that share a byte.
     pub width: usize,
+    /// Elements of a row that share a byte; 1 for all but the quantised types below a byte.
+    pub per_byte: usize,
 }
 
 const fn known(name: &'static str, storage: &'static str, dtype: Dtype) -> ElementType {
-    ElementType { name, storage, dtype, width: dtype.size() }
+    ElementType { name, storage, dtype, width: dtype.size(), per_byte: 1 }
 }
 
 const fn opaque(name: &'static str, storage: &'static str, width: usize) -> ElementType {
-    ElementType { name, storage, dtype: Dtype::Opaque, width }
+    ElementType { name, storage, dtype: Dtype::Opaque, width, per_byte: 1 }
+}
+
+const fn packed(name: &'static str, storage: &'static str, per_byte: usize) -> ElementType {
+    ElementType { per_byte, ..opaque(name, storage, 1) }
 }
 
 const ALL: &[ElementType] = &[
@@ -48,6 +54,8 @@ const ALL: &[ElementType] = &[
     known("qint8", "QInt8Storage", Dtype::I8),
     known("quint8", "QUInt8Storage", Dtype::U8),
     known("qint32", "QInt32Storage", Dtype::I32),
+    packed("quint4x2", "QUInt4x2Storage", 2),
+    packed("quint2x4", "QUInt2x4Storage", 4),
     opaque("complex32", "ComplexHalfStorage", 4),
     opaque("float4_e2m1fn_x2", "", 1),
     opaque("bits1x8", "", 1),
@@ -89,8 +97,6 @@ const CONSTANTS: &[&str] = &[
     "per_channel_affine",
     "per_channel_symmetric",
     "per_channel_affine_float_qparams",
-    "quint4x2",
-    "quint2x4",
 ];
 
 impl ElementType {

@@ -67,10 +67,10 @@ impl Reader<'_, '_> {
         if self.foreign.tensors.len() == tensors {
             return Ok(None);
         }
-        self.note(Note::kept(
-            &self.path,
-            format!("{scheme}: kept as its integers, with scale and zero point beside"),
-        ))?;
+        let is_packed = element.is_some_and(|element| element.per_byte > 1);
+        let integers = if is_packed { "its packed integers" } else { "its integers" };
+        let what = format!("{scheme}: kept as {integers}, with scale and zero point beside");
+        self.note(Note::kept(&self.path, what))?;
         let pairs = pairs.into_iter().map(|(name, &id)| (Key::Word(name), id)).collect();
         let left = self.take_contents(Contents::Map(pairs))?;
         let description = element.map(|element| {

@@ -6,7 +6,8 @@ use crate::convert::blob::{self, Archive};
 use crate::engine::Blob;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// All storages of a file, by their keys.
 pub enum Storages {
@@ -23,11 +24,40 @@ pub struct Storage {
     pub stored: Option<Arc<dyn Blob>>,
     pub len: u64,
     member: String,
+    /// Readers that were made of it. The first costs nothing: most storages have one tensor.
+    readers: AtomicU32,
+    /// The bytes of a compressed storage that several readers share: inflating it for each takes quadratic time.
+    inflated: Mutex<Option<Arc<Buffer>>>,
 }
 
 impl Storage {
     pub fn in_file(stored: Arc<dyn Blob>) -> Self {
-        Self { len: stored.len(), stored: Some(stored), member: String::new() }
+        Self::new(stored.len(), Some(stored), String::new())
+    }
+
+    fn new(len: u64, stored: Option<Arc<dyn Blob>>, member: String) -> Self {
+        Self { stored, len, member, readers: AtomicU32::new(0), inflated: Mutex::default() }
+    }
+
+    /// `len` bytes of a compressed storage.
+    fn inflate(&self, archive: &Archive, start: u64, len: usize) -> Result<Buffer> {
+        if self.readers.load(Ordering::Relaxed) < 2 {
+            return blob::read(&mut archive.clone(), &self.member, start, len);
+        }
+        let whole = {
+            // A second thread waits for the bytes that the first inflates.
+            let mut inflated = self.inflated.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*inflated {
+                Some(whole) => Arc::clone(whole),
+                None => {
+                    let most = usize::try_from(self.len).unwrap_or(usize::MAX);
+                    let whole = Arc::new(blob::read(&mut archive.clone(), &self.member, 0, most)?);
+                    Arc::clone(inflated.insert(whole))
+                }
+            }
+        };
+        let bytes = usize::try_from(start).ok().and_then(|start| whole.get(start..start.checked_add(len)?));
+        Buffer::copy_of(bytes.ok_or_else(|| Error::damaged("a read beyond the end of a storage"))?)
     }
 }
 
@@ -56,7 +86,7 @@ impl<'b> Found<'b> {
             Storages::Archive { archive, prefix } => {
                 let member = format!("{prefix}data/{key}");
                 let facts = blob::member(archive, &member)?;
-                Arc::new(Storage { stored: facts.stored, len: facts.len, member })
+                Arc::new(Storage::new(facts.len, facts.stored, member))
             }
             Storages::File(storages) => storages
                 .get(key)
@@ -67,26 +97,36 @@ impl<'b> Found<'b> {
         Ok(storage)
     }
 
-    /// What reads `len` bytes of a storage from `start` on, whenever it is called.
+    /// A reader of a storage's bytes, to be called with an offset and a length; `in_pieces` where it will be called many
+    /// times for one tensor.
+    ///
+    /// # Errors
+    /// `LimitExceeded` when a compressed storage is read more than once, and is larger than the budget has left: its bytes
+    /// are then held in memory.
     pub fn reader(
         &self,
         storage: &Arc<Storage>,
-        start: u64,
-        len: usize,
-    ) -> impl Fn() -> Result<Buffer> + Send + Sync + 'static {
+        in_pieces: bool,
+    ) -> Result<impl Fn(u64, usize) -> Result<Buffer> + Send + Sync + 'static> {
+        if storage.stored.is_none() {
+            let before = storage.readers.fetch_add(if in_pieces { 2 } else { 1 }, Ordering::Relaxed);
+            if before < 2 && (in_pieces || before == 1) {
+                self.budget.spend(storage.len, "a compressed storage of several tensors")?;
+            }
+        }
         let storage = Arc::clone(storage);
         let archive = match &self.storages {
             Storages::Archive { archive, .. } => Some(archive.clone()),
             Storages::File(_) => None,
         };
-        move || match (&storage.stored, &archive) {
+        Ok(move |start: u64, len: usize| match (&storage.stored, &archive) {
             (Some(stored), _) => {
                 let mut buffer = Buffer::zeroed(len)?;
                 stored.read_at(start, &mut buffer)?;
                 Ok(buffer)
             }
-            (None, Some(archive)) => blob::read(&mut archive.clone(), &storage.member, start, len),
+            (None, Some(archive)) => storage.inflate(archive, start, len),
             (None, None) => Err(Error::damaged("the storage is not in the file")),
-        }
+        })
     }
 }

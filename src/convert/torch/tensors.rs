@@ -34,6 +34,32 @@ pub struct View {
     pub neg: bool,
 }
 
+impl View {
+    /// Elements that share a byte as a view of bytes: torch begins each row with a new byte. None for other elements.
+    ///
+    /// # Errors
+    /// `Unsupported` for a view that is not the whole of its storage, because elements then begin within a byte.
+    fn of_bytes(&self) -> Result<Option<Self>> {
+        if self.element.per_byte == 1 {
+            return Ok(None);
+        }
+        if self.offset != 0 || !strided::is_row_major(&self.shape, &self.strides) {
+            return Err(unreadable(
+                "a view of elements that share bytes, other than the whole of its storage",
+            ));
+        }
+        let mut shape = self.shape.clone();
+        if let Some(row) = shape.last_mut() {
+            *row = row.div_ceil(self.element.per_byte);
+        }
+        let mut strides = vec![1_usize; shape.len()];
+        for axis in (1..shape.len()).rev() {
+            strides[axis - 1] = strides[axis].saturating_mul(shape[axis]);
+        }
+        Ok(Some(Self { shape, strides, ..self.clone() }))
+    }
+}
+
 /// A storage as a persistent id names it.
 pub struct StorageId {
     pub key: String,
@@ -154,7 +180,8 @@ impl Reader<'_, '_> {
     }
 
     fn place(&mut self, view: &View) -> Result<ForeignTensor> {
-        let View { storage: key, element, offset, shape, strides, .. } = view;
+        let (as_bytes, logical_shape) = (view.of_bytes()?, &view.shape);
+        let View { storage: key, element, offset, shape, strides, .. } = as_bytes.as_ref().unwrap_or(view);
         let storage = self.storages.get(key)?;
         let overflow = || Error::damaged("offset overflows");
         let start = offset.checked_mul(element.width).ok_or_else(overflow)?;
@@ -183,19 +210,19 @@ impl Reader<'_, '_> {
         if dtype == Dtype::Opaque {
             self.note(Note::kept(
                 &self.path,
-                format!("torch.{} {shape:?} kept as opaque bytes", element.name),
+                format!("torch.{} {logical_shape:?} kept as opaque bytes", element.name),
             ))?;
         }
         let place = match &storage.stored {
             Some(stored) if is_row_major && change.is_none() => Place::At(Arc::clone(stored), start as u64),
             _ => {
-                let read = self.storages.reader(&storage, start as u64, needed);
+                let read = self.storages.reader(&storage, strided::is_sparse(needed, len))?;
                 let (element, shape, strides) = (*element, shape.clone(), strides.clone());
                 Place::Made(Arc::new(move || {
-                    let mut bytes = read()?;
-                    if !is_row_major {
-                        bytes = strided::gather(&bytes, element.width, &shape, &strides)?;
-                    }
+                    let mut bytes = match is_row_major {
+                        true => read(start as u64, len)?,
+                        false => strided::gather_from(&read, start as u64, element.width, &shape, &strides)?,
+                    };
                     if let Some(change) = change {
                         change.apply(&mut bytes);
                     }

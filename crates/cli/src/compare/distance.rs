@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn distances_are_those_of_a_plain_loop_in_f64_whatever_the_length_and_the_values() {
+    fn distances_are_those_of_a_plain_loop_in_f64() {
         let tolerance = Tolerance { rtol: 1e-5, atol: 1e-8 };
         let special = [0.0, -0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1e-42, -1e-42, 1.0];
         for count in [1_usize, 3, 4, 5, 63, 1023, BLOCK, BLOCK + 1, 9000] {
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_are_done_in_any_order_find_the_first_of_the_largest() {
+    fn parts_in_any_order_find_the_first_of_the_largest() {
         let far = distance(&[1.0, 9.0, 9.0], &[1.0, 1.0, 1.0]);
         let mut later = far.clone();
         later.max_at += 1000;

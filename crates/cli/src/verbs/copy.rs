@@ -1,21 +1,20 @@
 //! `repack` and `salvage`: checkpoints written again, otherwise, or as far as they are intact.
 
 use crate::args::Output;
+use crate::budget::Budget;
 use crate::exit::Exit;
 use crate::target::Target;
 use crate::{Done, output, parallel};
 use serde_json::json;
 use std::ffi::OsStr;
+use tensorkeep::convert;
 use tensorkeep::{Checkpoint, Codec, Error, ErrorKind, Result, WriteOptions};
 
-pub fn repack(target: &OsStr, output: &Output, codec: Codec, json: bool) -> Done {
+pub fn repack(target: &OsStr, output: &Output, codec: Codec, budget: Budget, json: bool) -> Done {
     output::check_free(&output.output, output.force)?;
     let busy = parallel::busy("repacking", true);
-    let checkpoint = Target::parse(target)?.open()?;
-    let written =
-        checkpoint.inspect().to_snapshot()?.save_with(&output.output, &WriteOptions::new().codec(codec))?;
-    let again = Checkpoint::open(&output.output)?;
-    same_bytes(&checkpoint, &again)?;
+    let checkpoint = open_within(target, budget)?;
+    let written = convert::repack(&checkpoint, &output.output, &WriteOptions::new().codec(codec))?;
     drop(busy);
     let (before, after) = (checkpoint.byte_len(), written.len);
     if json {
@@ -36,29 +35,20 @@ pub fn repack(target: &OsStr, output: &Output, codec: Codec, json: bool) -> Done
     Ok(Exit::Ok)
 }
 
-/// Every tensor, read from both.
-fn same_bytes(left: &Checkpoint, right: &Checkpoint) -> Result<()> {
-    for info in left.tensors() {
-        let theirs = right.tensor(info.name)?;
-        let mut same = theirs.bytes().len() as u64 == info.byte_len;
-        left.inspect().visit_chunks(info.name, 0..info.chunks, |start, bytes| {
-            same &= theirs.bytes().get(start as usize..start as usize + bytes.len()) == Some(bytes);
-            Ok(())
-        })?;
-        if !same {
-            return Err(Error::new(ErrorKind::Damaged, "what was written differs")
-                .in_tensor(info.name)
-                .in_object(right.name()));
-        }
-    }
-    Ok(())
+/// Opens a checkpoint, and refuses one whose values are more than the budget allows.
+fn open_within(target: &OsStr, budget: Budget) -> Result<Checkpoint> {
+    let checkpoint = Target::parse(target)?.open(budget)?;
+    let own = checkpoint.tensors().filter(|info| info.alias_of.is_none());
+    let bytes = own.fold(0_u64, |all, info| all.saturating_add(info.byte_len));
+    budget.check_len(checkpoint.name(), checkpoint.byte_len(), bytes)?;
+    Ok(checkpoint)
 }
 
 /// Exit code 0 when all was intact, 1 when something was lost.
-pub fn salvage(target: &OsStr, output: &Output, json: bool) -> Done {
+pub fn salvage(target: &OsStr, output: &Output, budget: Budget, json: bool) -> Done {
     output::check_free(&output.output, output.force)?;
     let busy = parallel::busy("salvaging", true);
-    let checkpoint = Target::parse(target)?.open().map_err(without_its_end)?;
+    let checkpoint = open_within(target, budget).map_err(without_its_end)?;
     let (snapshot, lost) = checkpoint.inspect().salvage()?;
     let written = snapshot.save(&output.output)?;
     drop(busy);

@@ -1,6 +1,7 @@
 //! `cp`: a checkpoint, or a whole run, from anywhere to anywhere, byte for byte. What arrives was verified on its way;
 //! what is there already is left alone, so that the same line goes on where it was interrupted; nothing is overwritten.
 
+use crate::budget::Budget;
 use crate::exit::Exit;
 use crate::parallel;
 use crate::place::Place;
@@ -85,7 +86,7 @@ fn copy(source: &Target, to: &Place, force: bool) -> Result<Outcome> {
             copy_some(&folder, to, force, |names| names.retain(|there| *there == name))
         }
         one => match folder {
-            Some(path) => copy_to_file(&one.open()?, path, force),
+            Some(path) => copy_to_file(&one.open(Budget::default())?, path, force),
             // OK to be unreachable: what is no folder is a URL, and that a run.
             None => Err(Error::new(ErrorKind::Invalid, "is no file").in_object(to)),
         },

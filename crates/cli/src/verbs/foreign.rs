@@ -66,6 +66,24 @@ pub fn convert(asked: &Asked<'_>) -> Done {
         }
         options = options.max_shard_bytes(bytes);
     }
+    let is_edited =
+        asked_for.only.is_some() || !asked_for.strip_prefix.is_empty() || !asked_for.rename.is_empty();
+    if is_edited && to == To::Checkpoint {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "--only, --strip-prefix and --rename are for other formats",
+        )
+        .expected("an output named .safetensors, .npz or .npy"));
+    }
+    if let Some(pattern) = &asked_for.only {
+        options = options.only(pattern);
+    }
+    for prefix in &asked_for.strip_prefix {
+        options = options.rename_prefix(prefix, "");
+    }
+    for (old, new) in &asked_for.rename {
+        options = options.rename_prefix(old, new);
+    }
     output::check_free(path, asked_for.output.force)?;
     if !asked_for.output.force {
         options = options.keep_existing();

@@ -41,8 +41,10 @@ pub fn run(args: &Args) -> Done {
         Verb::Unpin { target } => pins::run(target, false, json),
         Verb::Get(args) => get::run(args, json),
         Verb::Cp { source, target, force } => cp::run(source, target, *force, json),
-        Verb::Repack { target, output, codec } => copy::repack(target, output, (*codec).into(), json),
-        Verb::Salvage { target, output } => copy::salvage(target, output, json),
+        Verb::Repack { target, output, codec, budget } => {
+            copy::repack(target, output, (*codec).into(), budget.get(), json)
+        }
+        Verb::Salvage { target, output, budget } => copy::salvage(target, output, budget.get(), json),
         Verb::Doctor { dir } => doctor::run(dir, json),
         Verb::Watch { run, interval, count } => watch::run(run, *interval, *count, json),
         Verb::Report { run, output, diff } => report::run(run, output, diff.as_deref(), json),

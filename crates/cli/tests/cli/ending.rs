@@ -1,5 +1,6 @@
 //! How verbs end: exit codes where nobody reads on, where stdout is full, by a signal, and beyond a budget; and errors as JSON.
 
+use super::verifying::build::{Container, Stored, dtype_id};
 use super::{Run, json, refused, tensorkeep, text};
 use serde_json::{Value as Json, json};
 use std::ffi::OsStr;
@@ -90,18 +91,52 @@ fn what_unfolds_beyond_the_budget_is_told_by_a_code_of_its_own() {
 }
 
 #[test]
-fn a_small_file_that_claims_a_terabyte_ends_in_words() {
-    let case = Path::new("/work/shared/cases/container/fill-1TiB-in-350KB.tkeep");
-    if !case.exists() {
-        return eprintln!("skipped: {} is not here", case.display());
-    }
-    let path = case.to_str().unwrap();
+fn a_small_file_that_claims_much_ends_in_words() {
+    let run = Run::new("claims");
+    let mut container = Container::new();
+    let fill = Stored { codec: 2, filter: 0, bytes: vec![0] };
+    let (gibibytes, chunks) = (64_u64 << 30, vec![fill; 64 << 10]);
+    container.unreadable("a", dtype_id("u8"), &[gibibytes], gibibytes, &chunks);
+    let path = run.path("claims.tkeep");
+    std::fs::write(&path, container.finish()).unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() < 4 << 20);
+    let out = run.path("out.tkeep");
     let started = Instant::now();
-    for args in [&["stats", path][..], &["verify", "--deep", path], &["diff", path, path]] {
+    for args in [
+        &["stats", &path][..],
+        &["verify", "--deep", &path],
+        &["diff", &path, &path],
+        &["repack", &path, "-o", &out],
+        &["salvage", &path, "-o", &out],
+    ] {
         let output = tensorkeep(args);
         assert_eq!(output.status.code(), Some(8), "{args:?}: {output:?}");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(String::from_utf8_lossy(&said).contains("--budget"), "{args:?}");
     }
+    assert!(!Path::new(&out).exists());
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_budget_decides_what_is_opened_and_written_again() {
+    let run = Run::new("foreign-budget");
+    // 300 KB of a header that unfold to some megabytes.
+    let lists = vec!["[]"; 100_000].join(",");
+    let header = format!(r#"{{"__metadata__":{{"tensorkeep.record.r":"[{lists}]"}}}}"#);
+    let foreign = run.path("lists.safetensors");
+    std::fs::write(&foreign, [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+    let (file, out) = (run.path("file.tkeep"), run.path("out.tkeep"));
+    for args in [
+        &["show", &foreign][..],
+        &["verify", &foreign],
+        &["repack", &file, "-o", &out, "--force"],
+        &["salvage", &file, "-o", &out, "--force"],
+    ] {
+        let code = |budget| tensorkeep(&[args, &["--budget", budget]].concat()).status.code();
+        assert_eq!(code("1000"), Some(8), "{args:?}");
+        assert_eq!(code("64MiB"), Some(0), "{args:?}");
+    }
 }
 
 /// Files in a folder whose names are hidden ones.
@@ -124,31 +159,29 @@ fn ctrl_c_leaves_no_hidden_file() {
     snapshot.save(run.folder.join("big.tkeep")).unwrap();
     let out = run.folder.join("out");
     std::fs::create_dir(&out).unwrap();
-    for signal in ["INT", "TERM"] {
-        let mut child = Command::new(BINARY)
-            .args([
-                "repack",
-                &run.path("big.tkeep"),
-                "--codec",
-                "max",
-                "-o",
-                out.join("small.tkeep").to_str().unwrap(),
-            ])
-            .spawn()
-            .unwrap();
+    let (big, foreign) = (run.path("big.tkeep"), run.path("big.safetensors"));
+    assert!(tensorkeep(&["export", &big, "-o", &foreign]).status.success());
+    for (signal, verb, source, output) in [
+        ("INT", "repack", &big, "small.tkeep"),
+        ("TERM", "repack", &big, "small.tkeep"),
+        ("INT", "import", &foreign, "small.tkeep"),
+        ("INT", "export", &big, "out.npz"),
+        ("INT", "export", &foreign, "out.safetensors"),
+    ] {
+        let output = out.join(output);
+        let mut args = vec![verb, source, "-o", output.to_str().unwrap()];
+        args.extend(["--codec", "max"].iter().filter(|_| verb != "export"));
+        let mut child = Command::new(BINARY).args(&args).spawn().unwrap();
         let started = Instant::now();
         while hidden(&out).is_empty() {
             assert!(started.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none());
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_micros(200));
         }
         Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
         let status = child.wait().unwrap();
-        assert_eq!(
-            status.signal(),
-            Some(if signal == "INT" { 2 } else { 15 }),
-            "ended by the signal: {status:?}"
-        );
-        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0, "{signal}: {:?}", hidden(&out));
+        let expected = Some(if signal == "INT" { 2 } else { 15 });
+        assert_eq!(status.signal(), expected, "{args:?} ended by the signal: {status:?}");
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0, "{args:?}: {:?}", hidden(&out));
     }
 }
 
@@ -177,7 +210,7 @@ fn paths_that_are_no_text_are_targets_like_others() {
 }
 
 #[test]
-fn a_folder_of_runs_lists_them_and_a_folder_of_none_is_not_found() {
+fn a_folder_of_runs_lists_them_and_of_none_is_not_found() {
     let run = Run::new("runs");
     let parent = run.folder.display().to_string();
     let listed = json(&["ls", &parent, "--json"]);

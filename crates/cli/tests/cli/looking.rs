@@ -47,7 +47,7 @@ fn listing_beside_a_writer_takes_no_lock() {
 }
 
 #[test]
-fn show_shows_tensors_and_records_of_files_and_of_every_selector() {
+fn show_takes_files_and_every_selector() {
     let run = Run::new("show");
     let shown = text(&tensorkeep(&["show", &run.path("file.tkeep")]));
     for expected in

@@ -120,7 +120,7 @@ fn a_damaged_file_gives_its_intact_tensors() {
 }
 
 #[test]
-fn what_is_lost_by_an_export_is_listed_and_the_answer_is_no_unless_allowed() {
+fn losses_of_an_export_are_listed_and_answer_no() {
     let run = Run::new("loss");
     let (file, out) = (run.path("file.tkeep"), run.path("out.npz"));
     let output = tensorkeep(&["export", &file, "-o", &out]);
