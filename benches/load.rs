@@ -1,5 +1,5 @@
-//! Opening and loading: what is paid for an index of 100,000 tensors, and what for bytes, read and mapped, verified and
-//! not. Comparisons with other formats are in crates/bench-peers.
+//! Opening and loading: what is paid for an index of 100,000 tensors, and what for bytes, read and
+//! mapped, verified and not. Comparisons with other formats are in crates/bench-peers.
 #![expect(unsafe_code, reason = "mapping rests on a promise; see SAFETY below")]
 
 #[path = "common/weights.rs"]
@@ -91,7 +91,8 @@ fn large_tensors(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new(format!("load, {way}"), checked), |b| {
                 b.iter(|| {
                     let checkpoint = open(&path, mapped, verify);
-                    // All of them are kept, as a model is: memory that is given back at once stays in the cache.
+                    // All of them are kept, as a model is: memory that is given back at once stays
+                    // in the cache.
                     let tensors: Vec<_> =
                         model.iter().map(|weights| checkpoint.tensor(&weights.name).unwrap()).collect();
                     let found: f32 =

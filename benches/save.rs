@@ -1,5 +1,6 @@
-//! Saving: bytes made in memory, raw and compressed, files saved, which includes whatever durability costs on the disk
-//! under the target folder, what a trainer waits for when it is saved beside training, and what many checkpoints cost.
+//! Saving: bytes made in memory, raw and compressed, files saved, which includes whatever
+//! durability costs on the disk under the target folder, what a trainer waits for when it is saved
+//! beside training, and what many checkpoints cost.
 
 #[path = "common/weights.rs"]
 mod weights;
@@ -78,7 +79,8 @@ fn to_files(c: &mut Criterion) {
     }
 }
 
-/// What the trainer waits for when it goes on before the save is done, against the copy that it cannot do without.
+/// What the trainer waits for when it goes on before the save is done, against the copy that it
+/// cannot do without.
 fn stall(c: &mut Criterion) {
     let model = weights::model(&[("w".to_owned(), vec![1024, 2048])], Optimizer::Adam);
     let mut group = c.benchmark_group("24 MiB staged");
@@ -116,7 +118,8 @@ fn stall(c: &mut Criterion) {
     group.finish();
 }
 
-/// What one more save costs where there are many checkpoints already: listing and retention, without a disk.
+/// What one more save costs where there are many checkpoints already: listing and retention,
+/// without a disk.
 fn many_checkpoints(c: &mut Criterion) {
     let weights = [0.5_f32; 64];
     let mut group = c.benchmark_group("one more checkpoint");

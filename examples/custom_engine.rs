@@ -1,5 +1,5 @@
-//! An engine of your own: here one that wraps another and measures it. Any storage with create-once objects will do;
-//! `tensorkeep::testing::conformance` tells you whether yours keeps the contract.
+//! An engine of your own: here one that wraps another and measures it. Any storage with create-once
+//! objects will do; `tensorkeep::testing::conformance` tells you whether yours keeps the contract.
 //!
 //! ```text
 //! cargo run --release --example custom_engine --features testing

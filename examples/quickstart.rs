@@ -1,4 +1,5 @@
-//! A trainer of two vectors that resumes where it stopped: kill it at any moment and start it again.
+//! A trainer of two vectors that resumes where it stopped: kill it at any moment and start it
+//! again.
 //!
 //! ```text
 //! cargo run --release --example quickstart

@@ -1,5 +1,6 @@
-//! Training that breaks after epoch 5 and goes on from its checkpoint: model, optimizer, scheduler and epoch.
-//! Run it twice: the first start breaks, the second resumes; a third finds nothing left to do and starts over.
+//! Training that breaks after epoch 5 and goes on from its checkpoint: model, optimizer, scheduler
+//! and epoch. Run it twice: the first start breaks, the second resumes; a third finds nothing left
+//! to do and starts over.
 //!
 //! ```text
 //! cargo run --release --example resume

@@ -1,4 +1,5 @@
-//! A whole model, saved and loaded: its architecture travels with its weights, so that loading names no sizes.
+//! A whole model, saved and loaded: its architecture travels with its weights, so that loading
+//! names no sizes.
 //!
 //! ```text
 //! cargo run --release --example save_load

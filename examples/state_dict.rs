@@ -1,4 +1,5 @@
-//! Parameters only: save a state dict, print its keys, load it into a new net that has other values.
+//! Parameters only: save a state dict, print its keys, load it into a new net that has other
+//! values.
 //!
 //! ```text
 //! cargo run --release --example state_dict

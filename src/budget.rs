@@ -1,8 +1,8 @@
 //! The bytes of memory that reading one untrusted file may take beyond the file itself.
 //!
-//! Small files can describe large values: a pickle recalls one text a million times, a header names a tensor of a
-//! terabyte. Readers therefore charge what they are about to allocate *before* they allocate it, in bytes and not in
-//! objects, and stop where the budget ends.
+//! Small files can describe large values: a pickle recalls one text a million times, a header names
+//! a tensor of a terabyte. Readers therefore charge what they are about to allocate *before* they
+//! allocate it, in bytes and not in objects, and stop where the budget ends.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::cell::Cell;
@@ -27,14 +27,15 @@ impl Budget {
         Self { total: Cell::new(total), spent: Cell::new(0), is_default: false }
     }
 
-    /// The caller's budget, or the default for a file of `len` bytes: 64 MiB, and 8 for each byte of the file.
+    /// The caller's budget, or the default for a file of `len` bytes: 64 MiB, and 8 for each byte
+    /// of the file.
     pub fn for_file(asked: Option<u64>, len: u64) -> Self {
         let default = BASE.saturating_add(len.saturating_mul(PER_BYTE));
         Self { is_default: asked.is_none(), ..Self::new(asked.unwrap_or(default)) }
     }
 
-    /// Another file of the same model is opened: the default grows by 8 for each of its bytes. A budget that the caller
-    /// named stays as it is.
+    /// Another file of the same model is opened: the default grows by 8 for each of its bytes. A
+    /// budget that the caller named stays as it is.
     pub fn add_file(&self, len: u64) {
         if self.is_default {
             self.total.set(self.total.get().saturating_add(len.saturating_mul(PER_BYTE)));

@@ -1,16 +1,19 @@
-//! Owned bytes, aligned for every element type and for direct I/O. Owns: allocation that fails with an error instead
-//! of an abort, and huge pages for large buffers. Knows nothing of tensors or files.
+//! Owned bytes, aligned for every element type and for direct I/O. Owns: allocation that fails with
+//! an error instead of an abort, and huge pages for large buffers. Knows nothing of tensors or
+//! files.
 
 use crate::error::{Error, ErrorKind, Result};
 use memmap2::MmapMut;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-/// From this size on a buffer is an anonymous mapping: the kernel hands out zero pages lazily, and huge pages where it
-/// can. Page faults on fresh memory cost more than checksum, copy and decoding together.
+/// From this size on a buffer is an anonymous mapping: the kernel hands out zero pages lazily, and
+/// huge pages where it can. Page faults on fresh memory cost more than checksum, copy and decoding
+/// together.
 const MAPPED_FROM: usize = 1 << 20;
 
-/// Alignment of every buffer: enough for any element type; large ones are page-aligned by being mappings.
+/// Alignment of every buffer: enough for any element type; large ones are page-aligned by being
+/// mappings.
 pub(crate) const ALIGN: usize = 64;
 
 /// Zero-initialised owned bytes, aligned to at least 64, and to a page from 1 MiB on.
@@ -54,10 +57,12 @@ impl Buffer {
         Ok(Self { memory, len })
     }
 
-    /// The first `len` bytes, in memory that is used again if it is long enough: what they hold is whatever was there.
+    /// The first `len` bytes, in memory that is used again if it is long enough: what they hold is
+    /// whatever was there.
     ///
-    /// Reads go here rather than into a `Vec`: the kernel copies three times as fast to where a cache line begins
-    /// (measured on AMD's Zen 3: 0.17 against 0.55 s of processor time a GiB), and large allocations begin 16 bytes behind.
+    /// Reads go here rather than into a `Vec`: the kernel copies three times as fast to where a
+    /// cache line begins (measured on AMD's Zen 3: 0.17 against 0.55 s of processor time a GiB),
+    /// and large allocations begin 16 bytes behind.
     ///
     /// # Errors
     /// As [`Buffer::zeroed`].

@@ -1,6 +1,6 @@
-//! Reads containers: the only place that does. Owns: opening (header, footer, index or its mirror), the verification
-//! that happens by default before a byte is given out, and tensors, slices and records. Knows a [`Blob`] to read from,
-//! and nothing of stores.
+//! Reads containers: the only place that does. Owns: opening (header, footer, index or its mirror),
+//! the verification that happens by default before a byte is given out, and tensors, slices and
+//! records. Knows a [`Blob`] to read from, and nothing of stores.
 
 mod arena;
 mod batch;
@@ -39,8 +39,9 @@ use std::sync::atomic::AtomicU64;
 
 /// An open checkpoint: a valid header, footer and index over an immutable object.
 ///
-/// Read or mapped, it is the same type; tensors that are stored raw in a mapped file are borrowed, all others are read
-/// or decoded into memory of their own. Cheap to share: all methods take `&self`, from any thread.
+/// Read or mapped, it is the same type; tensors that are stored raw in a mapped file are borrowed,
+/// all others are read or decoded into memory of their own. Cheap to share: all methods take
+/// `&self`, from any thread.
 ///
 /// ```
 /// # use tensorkeep::{Checkpoint, Progress, Snapshot};
@@ -76,7 +77,8 @@ pub struct Checkpoint {
     index: Index<Region>,
     index_damage: Option<Error>,
     options: OpenOptions,
-    /// One bit per chunk of tensors, then of records, where verifying once is enough: bytes in memory do not change.
+    /// One bit per chunk of tensors, then of records, where verifying once is enough: bytes in
+    /// memory do not change.
     verified: Vec<AtomicU64>,
 }
 
@@ -100,10 +102,11 @@ impl AsRef<[u8]> for Region {
 
 /// How much of the end is read at first: footer and index of most files, in one round trip.
 const TAIL: u64 = 64 << 10;
-/// The same where the bytes are in memory: the rest of an index needs no trip there, and is used where it lies. Copying
-/// 64 KiB took an eighth of opening a LeNet.
+/// The same where the bytes are in memory: the rest of an index needs no trip there, and is used
+/// where it lies. Copying 64 KiB took an eighth of opening a LeNet.
 const TAIL_IN_MEMORY: u64 = 16 << 10;
-/// The most that a record may take as a tree where the caller named no budget: SPEC.md's least that a reader has to grant.
+/// The most that a record may take as a tree where the caller named no budget: SPEC.md's least that
+/// a reader has to grant.
 const UNFOLDED: u64 = 256 << 20;
 
 impl Checkpoint {
@@ -180,8 +183,8 @@ impl Checkpoint {
     /// A record whose type is not known.
     ///
     /// # Errors
-    /// As [`Checkpoint::record`]; `LimitExceeded` when its values would take more memory than the budget, or than 256 MiB
-    /// without one.
+    /// As [`Checkpoint::record`]; `LimitExceeded` when its values would take more memory than the
+    /// budget, or than 256 MiB without one.
     pub fn record_value(&self, name: &str) -> Result<Value> {
         self.record_unfolded(name)
     }
@@ -191,7 +194,8 @@ impl Checkpoint {
         if self.has_record(name) { self.record_unfolded(name).map(Some) } else { Ok(None) }
     }
 
-    /// A record as a tree, or as one of the library's own types, which take no more. Its size is reckoned before.
+    /// A record as a tree, or as one of the library's own types, which take no more. Its size is
+    /// reckoned before.
     fn record_unfolded<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         let bytes = self.record_bytes(name)?;
         let budget = if self.options.budget == u64::MAX { UNFOLDED } else { self.options.budget };

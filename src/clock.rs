@@ -1,5 +1,6 @@
-//! Time as a store records it. Both clocks stand still in a simulated run, so that equal runs have equal bytes. Code that only
-//! decides when something is due reads [`Instant`] itself: that time is recorded nowhere.
+//! Time as a store records it. Both clocks stand still in a simulated run, so that equal runs have
+//! equal bytes. Code that only decides when something is due reads [`Instant`] itself: that time is
+//! recorded nowhere.
 
 #[cfg(feature = "testing")]
 pub(crate) mod script;
@@ -30,12 +31,13 @@ pub(crate) fn pause(duration: Duration) {
     }
 }
 
-/// A time in seconds since 1970, as checkpoints and attempts record it, as `2026-11-28 20:15:03 UTC`.
+/// A time in seconds since 1970, as checkpoints and attempts record it, as
+/// `2026-11-28 20:15:03 UTC`.
 pub fn date(seconds_since_1970: u64) -> String {
     const DAY: u64 = 86_400;
     let (days, second) = (seconds_since_1970 / DAY, seconds_since_1970 % DAY);
-    // Howard Hinnant, "chrono-compatible low-level date algorithms".
-    // Years of 365.2425 days that begin with March, so that the leap day is the last: the proleptic Gregorian calendar.
+    // Howard Hinnant, "chrono-compatible low-level date algorithms". Years of 365.2425 days that
+    // begin with March, so that the leap day is the last: the proleptic Gregorian calendar.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

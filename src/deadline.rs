@@ -1,5 +1,6 @@
-//! Until when a call may wait for storage, however many requests of however many engines it makes. A call of a store enters
-//! its deadline on the thread that it works on; an engine whose requests may take long asks for the current one.
+//! Until when a call may wait for storage, however many requests of however many engines it makes.
+//! A call of a store enters its deadline on the thread that it works on; an engine whose requests
+//! may take long asks for the current one.
 
 use crate::error::{Error, ErrorKind};
 use std::cell::RefCell;
@@ -10,11 +11,12 @@ thread_local! {
     static CURRENT: RefCell<Option<CallDeadline>> = const { RefCell::new(None) };
 }
 
-/// The deadline of a call that may make many requests. Clones are the same one: hand a clone to each thread that works for
-/// the call.
+/// The deadline of a call that may make many requests. Clones are the same one: hand a clone to
+/// each thread that works for the call.
 ///
-/// [`Store`](crate::Store) enters one for each of its calls ([`StoreOptions::deadline`](crate::StoreOptions::deadline)). Enter one
-/// yourself around calls of a [`Reader`](crate::Reader):
+/// [`Store`](crate::Store) enters one for each of its calls
+/// ([`StoreOptions::deadline`](crate::StoreOptions::deadline)). Enter one yourself around calls of
+/// a [`Reader`](crate::Reader):
 ///
 /// ```
 /// # use std::time::Duration;
@@ -24,9 +26,9 @@ thread_local! {
 /// # Ok::<(), tensorkeep::Error>(())
 /// ```
 ///
-/// An engine keeps to it by asking [`CallDeadline::current`] for the time that is [left](CallDeadline::left), and
-/// [extends](CallDeadline::extend) it for the bytes that it moves, so that a slow line is not taken for a silent one.
-/// Engines on local disks do not look at it.
+/// An engine keeps to it by asking [`CallDeadline::current`] for the time that is
+/// [left](CallDeadline::left), and [extends](CallDeadline::extend) it for the bytes that it moves,
+/// so that a slow line is not taken for a silent one. Engines on local disks do not look at it.
 #[derive(Clone, Debug)]
 pub struct CallDeadline(Arc<Mutex<Instant>>);
 

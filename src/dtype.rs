@@ -1,5 +1,5 @@
-//! Element types. Owns: the dtypes with their exact ids and names, bits per element, and which Rust types they are
-//! ([`Element`]). Knows nothing of shapes or files.
+//! Element types. Owns: the dtypes with their exact ids and names, bits per element, and which Rust
+//! types they are ([`Element`]). Knows nothing of shapes or files.
 
 use crate::error::{Error, Result};
 use bytemuck::{CheckedBitPattern, NoUninit};
@@ -10,8 +10,9 @@ macro_rules! dtypes {
     ($($(#[$doc:meta])* $variant:ident = $id:literal, $name:literal, $bits:literal;)*) => {
         /// The type of a tensor's elements, little-endian on disk and in memory.
         ///
-        /// The 8-bit floats keep their exact kind: `f8e4m3fn` and `f8e4m3fnuz` differ in bias and NaN, and no
-        /// conversion between them is implied. Names and definitions follow the `ml_dtypes` project.
+        /// The 8-bit floats keep their exact kind: `f8e4m3fn` and `f8e4m3fnuz` differ in bias and
+        /// NaN, and no conversion between them is implied. Names and definitions follow the
+        /// `ml_dtypes` project.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum Dtype { $($(#[$doc])* $variant,)* }
@@ -137,8 +138,8 @@ mod sealed {
 
 /// A Rust type whose values are the elements of one [`Dtype`].
 ///
-/// Complex numbers are `[f32; 2]` and `[f64; 2]` (real, imaginary), and `num_complex::Complex` with the feature
-/// `ndarray`. The 8-bit floats have no Rust type; use their bytes.
+/// Complex numbers are `[f32; 2]` and `[f64; 2]` (real, imaginary), and `num_complex::Complex` with
+/// the feature `ndarray`. The 8-bit floats have no Rust type; use their bytes.
 pub trait Element: sealed::Sealed + Copy + CheckedBitPattern + NoUninit + Send + Sync + 'static {
     /// The dtype of these elements.
     const DTYPE: Dtype;

@@ -1,6 +1,7 @@
-//! The one error of this crate. Owns: what a caller can do differently ([`ErrorKind`]), and the facts for the person
-//! at 3 a.m.: which object, which tensor, which byte, what was expected, what was found, what to do next.
-//! Knows nothing of formats or stores; every layer above adds the facts that it has.
+//! The one error of this crate. Owns: what a caller can do differently ([`ErrorKind`]), and the
+//! facts for the person at 3 a.m.: which object, which tensor, which byte, what was expected, what
+//! was found, what to do next. Knows nothing of formats or stores; every layer above adds the facts
+//! that it has.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -22,13 +23,15 @@ pub enum ErrorKind {
     Locked,
     /// A newer attempt has taken over this run: this process must stop writing.
     Fenced,
-    /// Bytes do not match their checksum, or lie: restore the file or resume from an older checkpoint.
+    /// Bytes do not match their checksum, or lie: restore the file or resume from an older
+    /// checkpoint.
     Damaged,
     /// The file is something other than a tensorkeep container.
     Foreign,
     /// Written by a newer version in a way that this one cannot read: update.
     NewerVersion,
-    /// Valid, but not possible here: an unknown codec, a mapping of compressed bytes, an engine without a capability.
+    /// Valid, but not possible here: an unknown codec, a mapping of compressed bytes, an engine
+    /// without a capability.
     Unsupported,
     /// The caller's argument is wrong.
     Invalid,
@@ -44,7 +47,8 @@ pub enum ErrorKind {
     Unknown,
     /// The engine met a failure after which it must not write: reopen it.
     Poisoned,
-    /// What was saved is durable in the local tier, and not yet in the remote one: log it and go on.
+    /// What was saved is durable in the local tier, and not yet in the remote one: log it and go
+    /// on.
     NotPromoted,
     /// All places for saves in flight are taken and the caller asked not to wait.
     Busy,
@@ -77,8 +81,8 @@ impl ErrorKind {
 
 /// An error with its facts.
 ///
-/// `Display` prints one level: object, step, tensor, what is wrong, where, expected and found, what to do. The cause from
-/// below, if there is one, is the [`source`](StdError::source).
+/// `Display` prints one level: object, step, tensor, what is wrong, where, expected and found, what
+/// to do. The cause from below, if there is one, is the [`source`](StdError::source).
 pub struct Error(Box<Facts>);
 
 struct Facts {
@@ -265,7 +269,8 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // `unwrap` and a `main` that returns an error print Debug: the whole chain, readable, is worth more there.
+        // `unwrap` and a `main` that returns an error print Debug: the whole chain, readable, is
+        // worth more there.
         write!(f, "{self} [{}]", self.0.kind.as_str())?;
         let mut source = self.source();
         while let Some(cause) = source {

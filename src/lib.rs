@@ -1,9 +1,9 @@
 //! Crash-safe checkpoints for machine-learning training.
 //!
-//! A checkpoint is one file: named tensors, records (any serde value), metrics and metadata, each byte
-//! under a checksum. It is published atomically and durably, and opened by reading or by mapping. A
-//! [`Store`] keeps the checkpoints of one run: when to save, which to keep, and where to resume after a
-//! crash.
+//! A checkpoint is one file: named tensors, records (any serde value), metrics and metadata, each
+//! byte under a checksum. It is published atomically and durably, and opened by reading or by
+//! mapping. A [`Store`] keeps the checkpoints of one run: when to save, which to keep, and where to
+//! resume after a crash.
 //!
 //! # Quick start
 //!
@@ -27,7 +27,8 @@
 //!
 //! # A run that resumes
 //!
-//! Start this program again after a crash and it continues from the newest checkpoint that verifies:
+//! Start this program again after a crash and it continues from the newest checkpoint that
+//! verifies:
 //!
 //! ```
 //! # use tensorkeep::{Every, Keep, Mode, Progress, Result, StoreOptions, Snapshot, Store, engine::Memory};
@@ -60,22 +61,23 @@
 //! # }
 //! ```
 //!
-//! [`Store::stage`], [`Store::save_async`] and [`Store::save_during`] save while training goes on, and
-//! [`Store::open_tiered`] adds a second, remote place. [`Reader`] reads a run beside its writer.
+//! [`Store::stage`], [`Store::save_async`] and [`Store::save_during`] save while training goes on,
+//! and [`Store::open_tiered`] adds a second, remote place. [`Reader`] reads a run beside its
+//! writer.
 //!
 //! **An exact resume** needs everything that the next step reads: parameters and buffers, the
-//! optimizer's state, the learning-rate scheduler's position, every random generator, the position in
-//! the data (epoch, batch, shuffle), loss scalers and averaged weights. Numbers and structs go into a
-//! [record](Snapshot::record), large arrays into a [tensor](Snapshot::tensor), and
+//! optimizer's state, the learning-rate scheduler's position, every random generator, the position
+//! in the data (epoch, batch, shuffle), loss scalers and averaged weights. Numbers and structs go
+//! into a [record](Snapshot::record), large arrays into a [tensor](Snapshot::tensor), and
 //! [`Snapshot::state`] does both for any serde value.
 //!
 //! # Loading and mapping
 //!
 //! [`Checkpoint::open`] reads, and [`Checkpoint::tensor`] fetches one tensor and verifies it.
 //! [`Checkpoint::map`] maps the file, so that tensors are borrowed from it, and
-//! [`Checkpoint::map_copy`] gives writable ones in private memory. A type that is [`Stateful`] loads
-//! with [`Checkpoint::load_state_dict`], strictly and all or nothing; a [`Model`] is rebuilt by
-//! [`Checkpoint::build`].
+//! [`Checkpoint::map_copy`] gives writable ones in private memory. A type that is [`Stateful`]
+//! loads with [`Checkpoint::load_state_dict`], strictly and all or nothing; a [`Model`] is rebuilt
+//! by [`Checkpoint::build`].
 //!
 //! # Errors
 //!
@@ -101,8 +103,9 @@
 //! * `convert`: safetensors, `.npy`, `.npz` in and out, torch's `.pt` and GGUF in.
 //! * `testing`: conformance suites and failing disks for authors of engines.
 //!
-//! No feature changes a byte that is written. Unix, little-endian, Rust 1.89. S3, Google Cloud Storage
-//! and Azure are in the crate `tensorkeep-object-store`, the command line is in `tensorkeep-cli`.
+//! No feature changes a byte that is written. Unix, little-endian, Rust 1.89. S3, Google Cloud
+//! Storage and Azure are in the crate `tensorkeep-object-store`, the command line is in
+//! `tensorkeep-cli`.
 //!
 //! The repository's `docs/guide` has more on each of these.
 
@@ -156,7 +159,8 @@ pub use tensorkeep_derive::{Model, Stateful};
 #[doc(inline)]
 pub use writer::WriteOptions;
 
-/// The snippets of the pages for people are doctests. `tests/pages.rs` fails when one is not listed.
+/// The snippets of the pages for people are doctests. `tests/pages.rs` fails when one is not
+/// listed.
 #[cfg(doctest)]
 mod pages {
     macro_rules! pages {

@@ -1,5 +1,6 @@
-//! Whole models: saving one into a snapshot, and rebuilding one whose sizes, or even type, the caller does not name.
-//! Loading a state dict into what is there already is `load.rs`'s. Knows no store.
+//! Whole models: saving one into a snapshot, and rebuilding one whose sizes, or even type, the
+//! caller does not name. Loading a state dict into what is there already is `load.rs`'s. Knows no
+//! store.
 
 mod cast;
 mod load;
@@ -19,7 +20,8 @@ use std::fmt;
 pub const MODEL_GROUP: &str = "model";
 const MODEL_RECORD: &str = "tensorkeep.model";
 
-/// A model that can be rebuilt from what was saved: its kind and configuration, then its state dict.
+/// A model that can be rebuilt from what was saved: its kind and configuration, then its state
+/// dict.
 ///
 /// ```
 /// use tensorkeep::{Checkpoint, Model, Result, Snapshot, StateDict, StateDictMut, Stateful};
@@ -62,8 +64,9 @@ const MODEL_RECORD: &str = "tensorkeep.model";
 ///
 /// Where the type is not known either, a [`Registry`] builds it by its kind.
 ///
-/// With the feature `derive`, `#[derive(Stateful, Model)]` and `#[model(kind = "mlp", build = Mlp::zeros)]` implement it, with
-/// the configuration in a field marked `#[model(config)]`; `examples/derive.rs` has one.
+/// With the feature `derive`, `#[derive(Stateful, Model)]` and
+/// `#[model(kind = "mlp", build = Mlp::zeros)]` implement it, with the configuration in a field
+/// marked `#[model(config)]`; `examples/derive.rs` has one.
 pub trait Model: Stateful + Sized {
     /// The kind's stable name, stored with it: `"lenet"`.
     const KIND: &'static str;
@@ -119,8 +122,8 @@ impl Checkpoint {
     /// The model that was saved by [`Snapshot::model`], rebuilt from its own record and loaded.
     ///
     /// # Errors
-    /// `NotFound` when the checkpoint holds no whole model, `Mismatch` when it holds another kind, and as
-    /// [`Checkpoint::load_state_dict`].
+    /// `NotFound` when the checkpoint holds no whole model, `Mismatch` when it holds another kind,
+    /// and as [`Checkpoint::load_state_dict`].
     pub fn build<M: Model>(&self) -> Result<M> {
         let kind = self.model_kind()?;
         if kind != M::KIND {
@@ -152,8 +155,8 @@ impl Checkpoint {
     }
 }
 
-/// Builds models whose type the caller does not know, by the kind that the checkpoint records. `T` is what they have
-/// in common, usually a trait object: `Registry<dyn Classifier>`.
+/// Builds models whose type the caller does not know, by the kind that the checkpoint records. `T`
+/// is what they have in common, usually a trait object: `Registry<dyn Classifier>`.
 pub struct Registry<T: ?Sized> {
     builders: BTreeMap<&'static str, Build<T>>,
 }
@@ -186,8 +189,8 @@ impl<T: ?Sized> Registry<T> {
     /// The model of the checkpoint, by its recorded kind.
     ///
     /// # Errors
-    /// `NotFound` when the checkpoint holds no whole model, `Unsupported` when its kind is not registered, and as
-    /// [`Checkpoint::build`].
+    /// `NotFound` when the checkpoint holds no whole model, `Unsupported` when its kind is not
+    /// registered, and as [`Checkpoint::build`].
     pub fn build(&self, checkpoint: &Checkpoint) -> Result<Box<T>> {
         let kind = checkpoint.model_kind()?;
         match self.builders.get(kind.as_str()) {

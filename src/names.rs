@@ -2,9 +2,9 @@
 
 use crate::error::{Error, ErrorKind};
 
-/// Whether a name fits a pattern in which `*` is any text, also none, and `?` any one character; everything else stands
-/// for itself. Dots and slashes are characters like others. Allocates nothing, and takes time of at most the product of
-/// both lengths.
+/// Whether a name fits a pattern in which `*` is any text, also none, and `?` any one character;
+/// everything else stands for itself. Dots and slashes are characters like others. Allocates
+/// nothing, and takes time of at most the product of both lengths.
 pub fn name_matches(pattern: &str, name: &str) -> bool {
     let (mut pattern, mut name) = (pattern.chars(), name.chars());
     // What stands behind the last star, and the text that it has not taken yet.
@@ -30,8 +30,9 @@ pub fn name_matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// The name most like `wanted`, if any is like it at all: one that differs in case alone before all others, then one that
-/// ends with it behind a dot or a slash. Looks at no more than 10,000, and at less where names are long.
+/// The name most like `wanted`, if any is like it at all: one that differs in case alone before all
+/// others, then one that ends with it behind a dot or a slash. Looks at no more than 10,000, and at
+/// less where names are long.
 pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let lower = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<String>();
     let folded = lower(wanted);
@@ -45,7 +46,8 @@ pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option
         let distance = match () {
             () if lower(name) == folded => 0,
             () if ends_with_it(name) => 1,
-            // Every character that one of them has more is a difference, and a character is at most 4 bytes.
+            // Every character that one of them has more is a difference, and a character is at most
+            // 4 bytes.
             () if wanted.len().abs_diff(name.len()) > 4 * farthest => continue,
             () => {
                 steps = steps.saturating_sub(wanted.len() * name.len());
@@ -63,7 +65,8 @@ pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option
     best.map(|(_, name)| name)
 }
 
-/// Comparing two names takes the product of their lengths. So many are done in a tenth of a second or so.
+/// Comparing two names takes the product of their lengths. So many are done in a tenth of a second
+/// or so.
 const MOST_STEPS: usize = 30_000_000;
 
 /// The error of a name that is not there.

@@ -1,6 +1,6 @@
-//! Work in parallel, results in order, memory bounded. Owns: threads that live for one call, and that a thread which
-//! panics is an error and not the trainer's end. Knows nothing of files.
-//! A library inside a trainer must not take over a global thread pool, so it brings its own.
+//! Work in parallel, results in order, memory bounded. Owns: threads that live for one call, and
+//! that a thread which panics is an error and not the trainer's end. Knows nothing of files. A
+//! library inside a trainer must not take over a global thread pool, so it brings its own.
 
 use crate::deadline::CallDeadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -11,7 +11,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::{Builder, ScopedJoinHandle};
 
-/// Jobs in flight per worker: enough that none waits, few enough that memory stays at a few chunks a thread.
+/// Jobs in flight per worker: enough that none waits, few enough that memory stays at a few chunks
+/// a thread.
 const IN_FLIGHT_PER_WORKER: usize = 3;
 
 /// Items that a thread draws at a time, however short.
@@ -23,9 +24,10 @@ pub(crate) struct Output<'e, S> {
     pub bytes: Cow<'e, [u8]>,
 }
 
-/// Draws jobs, works on them on `workers` threads (0: in this one, without a copy), and hands job and output to
-/// `consume` in the order of the jobs. The first error ends everything and is returned. Jobs that are `light`, less work
-/// than it is to hand them over, are done by the calling thread.
+/// Draws jobs, works on them on `workers` threads (0: in this one, without a copy), and hands job
+/// and output to `consume` in the order of the jobs. The first error ends everything and is
+/// returned. Jobs that are `light`, less work than it is to hand them over, are done by the calling
+/// thread.
 ///
 /// At most `workers × 3` jobs and their outputs are held at a time.
 pub(crate) fn ordered<J: Send, W, S: Send>(
@@ -65,7 +67,8 @@ pub(crate) fn ordered<J: Send, W, S: Send>(
             }
             Err(error) => Err(Error::io("starting an encoding thread", io::Error::from(error.kind()))),
         };
-        // Before the threads are joined: without a sender they run out of jobs, also after an error.
+        // Before the threads are joined: without a sender they run out of jobs, also after an
+        // error.
         drop(send_job);
         result.and(threads.map_or(Ok(()), join))
     })
@@ -77,8 +80,9 @@ fn join(threads: Vec<ScopedJoinHandle<'_, ()>>) -> Result<()> {
     joined.into_iter().collect()
 }
 
-/// Works on items as they are drawn, in no order, on up to `workers` threads of which the calling one is the first.
-/// The first item's error that fails ends everything and is returned. Each thread makes itself a `scratch`.
+/// Works on items as they are drawn, in no order, on up to `workers` threads of which the calling
+/// one is the first. The first item's error that fails ends everything and is returned. Each thread
+/// makes itself a `scratch`.
 pub(crate) fn each<T, S>(
     workers: usize,
     items: impl Iterator<Item = T> + Send,
@@ -98,7 +102,8 @@ pub(crate) fn each<T, S>(
             let Some((number, item)) = next else { return };
             let Err(error) = work(&mut scratch, item) else { continue };
             *lock(&items) = None;
-            // Items are drawn in order, so the first that fails is being worked on when any later one fails.
+            // Items are drawn in order, so the first that fails is being worked on when any later
+            // one fails.
             let mut failed = lock(&failed);
             if failed.as_ref().is_none_or(|(earlier, _)| number < *earlier) {
                 *failed = Some((number, error));
@@ -124,7 +129,8 @@ pub(crate) fn each<T, S>(
     }
 }
 
-/// Successive items, some at a time: so many that they are `bytes` together, and no more than a thread should draw.
+/// Successive items, some at a time: so many that they are `bytes` together, and no more than a
+/// thread should draw.
 pub(crate) fn batches<T>(
     mut items: impl Iterator<Item = T>,
     bytes: u64,
@@ -147,7 +153,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The machine's cores that this process may use. Asked once: the answer takes the kernel longer than opening a file.
+/// The machine's cores that this process may use. Asked once: the answer takes the kernel longer
+/// than opening a file.
 pub(crate) fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
@@ -267,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn results_come_in_the_order_of_the_jobs_with_any_number_of_workers() {
+    fn results_come_in_the_order_of_the_jobs() {
         let expected: Vec<u64> = (0..500).map(|job| job * job).collect();
         for workers in [0, 1, 2, 7] {
             assert_eq!(squares(workers, 500, None).unwrap(), expected);
@@ -285,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_panics_is_an_error_and_neither_a_hang_nor_a_panic_of_the_caller() {
+    fn a_worker_that_panics_is_an_error_of_the_call() {
         for workers in [1, 2, 3] {
             let jobs = (0..100).map(Ok);
             let dies = ordered(
@@ -306,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn each_works_on_every_item_once_and_returns_the_first_items_error() {
+    fn each_visits_every_item_once_and_returns_the_first_error() {
         for workers in [1, 2, 5] {
             let seen = Mutex::new(Vec::new());
             let count = |sum: &mut u64, item| {

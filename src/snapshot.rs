@@ -79,7 +79,8 @@ impl Progress {
 /// # Ok::<(), tensorkeep::Error>(())
 /// ```
 ///
-/// Each method takes the snapshot and returns it. In a loop: `snapshot = snapshot.tensor(name, tensor)?`.
+/// Each method takes the snapshot and returns it. In a loop:
+/// `snapshot = snapshot.tensor(name, tensor)?`.
 #[derive(Clone, Default)]
 #[must_use = "methods return the snapshot with what was added"]
 pub struct Snapshot<'a> {
@@ -98,11 +99,13 @@ impl<'a> Snapshot<'a> {
         Self::default()
     }
 
-    /// Adds a tensor: a slice, an array or a vector of numbers (one axis), `([2, 3], &elements)`, a scalar, an ndarray
-    /// (borrowed, in any memory order, or moved in), a [`Tensor`](crate::Tensor), a [`LazyTensor`], or a [`Volatile`] one,
-    /// whose memory may be written while it is saved.
+    /// Adds a tensor: a slice, an array or a vector of numbers (one axis), `([2, 3], &elements)`, a
+    /// scalar, an ndarray (borrowed, in any memory order, or moved in), a
+    /// [`Tensor`](crate::Tensor), a [`LazyTensor`], or a [`Volatile`] one, whose memory may be
+    /// written while it is saved.
     ///
-    /// Borrowed tensors over the same memory with the same dtype and shape are *tied*: stored once, under all names.
+    /// Borrowed tensors over the same memory with the same dtype and shape are *tied*: stored once,
+    /// under all names.
     ///
     /// # Errors
     /// `Invalid` for a name that is empty, too long or taken.
@@ -149,13 +152,15 @@ impl<'a> Snapshot<'a> {
         Ok(())
     }
 
-    /// Says that memory which was lent to this snapshot as slices may be written while it is saved. Each chunk is then
-    /// copied once, and checksummed and written from the copy, so that the file verifies; its bytes are as without.
+    /// Says that memory which was lent to this snapshot as slices may be written while it is saved.
+    /// Each chunk is then copied once, and checksummed and written from the copy, so that the file
+    /// verifies; its bytes are as without.
     ///
-    /// This makes nothing sound: in Rust, memory behind a `&[u8]` must not change. It is for slices that unsafe code made of
-    /// memory which something else writes (a mapping of a file, a buffer of another language), and it keeps such a
-    /// write from damaging the file. Where the bytes can be copied by other means, a
-    /// [`Volatile`] tensor is sound, and does not need this. What [`Store::stage`](crate::Store::stage) copied is not copied again.
+    /// This makes nothing sound: in Rust, memory behind a `&[u8]` must not change. It is for slices
+    /// that unsafe code made of memory which something else writes (a mapping of a file, a buffer
+    /// of another language), and it keeps such a write from damaging the file. Where the bytes can
+    /// be copied by other means, a [`Volatile`] tensor is sound, and does not need this. What
+    /// [`Store::stage`](crate::Store::stage) copied is not copied again.
     pub fn volatile(self) -> Self {
         Self { volatile: true, ..self }
     }
@@ -167,11 +172,12 @@ impl<'a> Snapshot<'a> {
 
     /// Adds a record: any serde value, stored as MessagePack by field names.
     ///
-    /// MessagePack has one `nil`, so `Some(None)` and `Some(())` are read back as `None`. A float is read as the type that
-    /// the reader names: an `f64` that is read as `f32` is rounded.
+    /// MessagePack has one `nil`, so `Some(None)` and `Some(())` are read back as `None`. A float
+    /// is read as the type that the reader names: an `f64` that is read as `f32` is rounded.
     ///
     /// # Errors
-    /// `Invalid` for a bad, reserved or taken name or what serde refuses; `LimitExceeded` beyond 64 MiB.
+    /// `Invalid` for a bad, reserved or taken name or what serde refuses; `LimitExceeded` beyond 64
+    /// MiB.
     pub fn record<T: Serialize + ?Sized>(mut self, name: impl Into<String>, value: &T) -> Result<Self> {
         let name = name.into();
         not_reserved(&name)?;
@@ -276,8 +282,8 @@ impl<'a> Snapshot<'a> {
         Ok(all)
     }
 
-    /// For each tensor, in order, the number of the first one with the same memory, dtype and shape: its own number,
-    /// unless it is tied to one before.
+    /// For each tensor, in order, the number of the first one with the same memory, dtype and
+    /// shape: its own number, unless it is tied to one before.
     pub(crate) fn firsts(&self) -> Vec<usize> {
         let identities: Vec<_> = self.tensors.values().map(TensorSource::identity).collect();
         let numbered = identities.iter().enumerate();
@@ -300,8 +306,8 @@ impl<'a> Snapshot<'a> {
         numbered.filter(|(i, (_, first))| i == first).map(|(_, ((name, source), _))| (name.as_str(), source))
     }
 
-    /// The same snapshot with other tensors, which nobody changes, in the place of the distinct ones: what was tied stays
-    /// tied.
+    /// The same snapshot with other tensors, which nobody changes, in the place of the distinct
+    /// ones: what was tied stays tied.
     ///
     /// # Errors
     /// What reading a record says that is another checkpoint's.

@@ -1,4 +1,5 @@
-//! A module's tensors by name, to read ([`StateDict`]) and to overwrite ([`StateDictMut`]). Knows nothing of files.
+//! A module's tensors by name, to read ([`StateDict`]) and to overwrite ([`StateDictMut`]). Knows
+//! nothing of files.
 
 mod field;
 
@@ -46,7 +47,8 @@ use tensorkeep_memcpy::copy;
 /// # Ok::<(), tensorkeep::Error>(())
 /// ```
 ///
-/// With the feature `derive`, `#[derive(Stateful)]` implements it from one list of names, the fields':
+/// With the feature `derive`, `#[derive(Stateful)]` implements it from one list of names, the
+/// fields':
 ///
 /// ```
 /// # #[cfg(all(feature = "derive", feature = "ndarray"))]
@@ -129,8 +131,8 @@ impl<'a> StateDict<'a> {
         Ok(self)
     }
 
-    /// Adds a field of a module: a tensor, a module, or a list, map or option of either, named as [`StateField`] says.
-    /// Without a name, the names of its own stand among the others.
+    /// Adds a field of a module: a tensor, a module, or a list, map or option of either, named as
+    /// [`StateField`] says. Without a name, the names of its own stand among the others.
     ///
     /// # Errors
     /// As [`StateDict::with`].
@@ -138,7 +140,8 @@ impl<'a> StateDict<'a> {
         field.add_to(name, self)
     }
 
-    /// Adds all tensors of another, each name prefixed by `prefix` and a dot, or by nothing when it is empty.
+    /// Adds all tensors of another, each name prefixed by `prefix` and a dot, or by nothing when it
+    /// is empty.
     pub fn with_all(mut self, prefix: &str, other: StateDict<'a>) -> Self {
         if self.0.is_empty() && prefix.is_empty() {
             return other;
@@ -187,7 +190,8 @@ impl<'a> StateDictMut<'a> {
         Self::default()
     }
 
-    /// Adds a tensor to overwrite: a mutable ndarray (in any memory order) or `(&shape, &mut elements)`.
+    /// Adds a tensor to overwrite: a mutable ndarray (in any memory order) or
+    /// `(&shape, &mut elements)`.
     ///
     /// # Errors
     /// `Invalid` when the shape does not hold that many elements.
@@ -206,7 +210,8 @@ impl<'a> StateDictMut<'a> {
         field.add_to_mut(name, self)
     }
 
-    /// Adds all tensors of another, each name prefixed by `prefix` and a dot, or by nothing when it is empty.
+    /// Adds all tensors of another, each name prefixed by `prefix` and a dot, or by nothing when it
+    /// is empty.
     pub fn with_all(mut self, prefix: &str, other: StateDictMut<'a>) -> Self {
         if self.0.is_empty() && prefix.is_empty() {
             return other;
@@ -258,7 +263,8 @@ impl<'a> TensorMut<'a> {
         &self.shape
     }
 
-    /// The bytes, little-endian, row-major; None where elements lie apart (an ndarray in another memory order).
+    /// The bytes, little-endian, row-major; None where elements lie apart (an ndarray in another
+    /// memory order).
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         match &mut self.target {
             Target::Contiguous(bytes) => Some(bytes),

@@ -1,5 +1,5 @@
-//! One tensor: dtype, shape, bytes. Owns: checked shape arithmetic, typed views of bytes. Knows nothing of names,
-//! files or checksums.
+//! One tensor: dtype, shape, bytes. Owns: checked shape arithmetic, typed views of bytes. Knows
+//! nothing of names, files or checksums.
 
 mod shape;
 
@@ -12,11 +12,13 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes that tensors may share: an `Arc` of anything that holds them, and gives the same ones every time. For memory that is
-/// written meanwhile there is [`Volatile`](crate::snapshot::Volatile).
+/// Bytes that tensors may share: an `Arc` of anything that holds them, and gives the same ones
+/// every time. For memory that is written meanwhile there is
+/// [`Volatile`](crate::snapshot::Volatile).
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
-/// The bytes at `range` of bytes that others share, all of which it keeps alive. Empty where the range is beyond them.
+/// The bytes at `range` of bytes that others share, all of which it keeps alive. Empty where the
+/// range is beyond them.
 pub(crate) fn part_of(whole: &SharedBytes, range: Range<usize>) -> SharedBytes {
     Arc::new(Part { whole: Arc::clone(whole), range })
 }
@@ -35,7 +37,8 @@ impl AsRef<[u8]> for Part {
 /// Elements in a tensor of this shape; 1 for rank 0.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] when the product overflows. A zero anywhere makes the product 0 whatever stands beside it.
+/// [`ErrorKind::Invalid`] when the product overflows. A zero anywhere makes the product 0 whatever
+/// stands beside it.
 pub fn element_count(shape: &[usize]) -> Result<usize> {
     if shape.contains(&0) {
         return Ok(0);
@@ -155,7 +158,8 @@ impl<'a> Tensor<'a> {
         }
     }
 
-    /// The bytes with the lifetime of what they were borrowed from, if they were borrowed and not copied.
+    /// The bytes with the lifetime of what they were borrowed from, if they were borrowed and not
+    /// copied.
     pub fn borrowed(&self) -> Option<&'a [u8]> {
         match self.data {
             Data::Borrowed(bytes) => Some(bytes),
@@ -181,10 +185,12 @@ impl<'a> Tensor<'a> {
         cast(self.dtype, self.bytes())
     }
 
-    /// As [`Tensor::elements`], with the lifetime of what the bytes were borrowed from: a mapped checkpoint, say.
+    /// As [`Tensor::elements`], with the lifetime of what the bytes were borrowed from: a mapped
+    /// checkpoint, say.
     ///
     /// # Errors
-    /// As [`Tensor::elements`], and [`ErrorKind::Unsupported`] when the bytes are owned by this tensor.
+    /// As [`Tensor::elements`], and [`ErrorKind::Unsupported`] when the bytes are owned by this
+    /// tensor.
     pub fn borrowed_elements<T: Element>(&self) -> Result<&'a [T]> {
         let bytes = self.borrowed().ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, "the tensor owns its bytes, so they cannot outlive it")

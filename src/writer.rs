@@ -1,5 +1,6 @@
-//! Writes containers, to a file or to memory, by the caller's options: the only place that does. The plan of a file is
-//! in `writer/plan.rs`, cutting into chunks in `writer/chunks.rs`, the order of bytes in `writer/emit.rs`.
+//! Writes containers, to a file or to memory, by the caller's options: the only place that does.
+//! The plan of a file is in `writer/plan.rs`, cutting into chunks in `writer/chunks.rs`, the order
+//! of bytes in `writer/emit.rs`.
 
 mod chunks;
 mod emit;
@@ -60,17 +61,19 @@ impl WriteOptions {
         Self::default()
     }
 
-    /// How tensors and records are stored for which no [`codec_for`](WriteOptions::codec_for) says otherwise. Without
-    /// this it is [`Codec::Raw`] for files, in memory and on a local disk, and [`Codec::Balanced`] for stores on an engine
-    /// whose bytes travel over a network ([`Caps::over_network`](crate::engine::Caps::over_network)).
+    /// How tensors and records are stored for which no [`codec_for`](WriteOptions::codec_for) says
+    /// otherwise. Without this it is [`Codec::Raw`] for files, in memory and on a local disk, and
+    /// [`Codec::Balanced`] for stores on an engine whose bytes travel over a network
+    /// ([`Caps::over_network`](crate::engine::Caps::over_network)).
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codecs.otherwise = Some(codec);
         self
     }
 
-    /// How tensors and records are stored whose name fits `pattern`, in which `*` is any text and `?` any one character
-    /// ([`name_matches`](crate::name_matches)). Where several fit, the one given last decides. A group of tensors is the
-    /// part of a name before the slash ([`Snapshot::state_dict`]). Tied tensors are stored under the first of their names. A
+    /// How tensors and records are stored whose name fits `pattern`, in which `*` is any text and
+    /// `?` any one character ([`name_matches`](crate::name_matches)). Where several fit, the one
+    /// given last decides. A group of tensors is the part of a name before the slash
+    /// ([`Snapshot::state_dict`]). Tied tensors are stored under the first of their names. A
     /// pattern that fits nothing is told by [`Written::unmatched_patterns`].
     ///
     /// ```
@@ -98,12 +101,14 @@ impl WriteOptions {
         self
     }
 
-    /// Raw bytes of a chunk as a power of two, 16 to 26: the unit of checksums, of compression and of partial reads.
+    /// Raw bytes of a chunk as a power of two, 16 to 26: the unit of checksums, of compression and
+    /// of partial reads.
     pub fn chunk_log2(self, chunk_log2: u8) -> Self {
         Self { chunk_log2, ..self }
     }
 
-    /// Threads that encode. With 1, or where everything is [`Codec::Raw`], the calling thread does it.
+    /// Threads that encode. With 1, or where everything is [`Codec::Raw`], the calling thread does
+    /// it.
     pub fn workers(self, workers: usize) -> Self {
         Self { workers, ..self }
     }
@@ -129,14 +134,16 @@ impl WriteOptions {
 }
 
 impl Snapshot<'_> {
-    /// Saves to one file, atomically and durably: after a crash at any moment `path` is the old file or the new one,
-    /// whole, and when this returns Ok it is the new one, also after a power cut. A new file gets the mode that the
-    /// umask says. What a kill can leave is a file named `.tmp-~…` beside it, never a half `path`; the next save to `path` takes
-    /// it away. Two processes that save to one path at a time disturb each other's files in no way; the last rename wins.
+    /// Saves to one file, atomically and durably: after a crash at any moment `path` is the old
+    /// file or the new one, whole, and when this returns Ok it is the new one, also after a power
+    /// cut. A new file gets the mode that the umask says. What a kill can leave is a file named
+    /// `.tmp-~…` beside it, never a half `path`; the next save to `path` takes it away. Two
+    /// processes that save to one path at a time disturb each other's files in no way; the last
+    /// rename wins.
     ///
     /// # Errors
-    /// `NoSpace`, `Io` and what deferred tensors say: then `path` is what it was. `Unknown` when the new file is there
-    /// and its durability could not be had.
+    /// `NoSpace`, `Io` and what deferred tensors say: then `path` is what it was. `Unknown` when
+    /// the new file is there and its durability could not be had.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<Written> {
         self.save_with(path, &WriteOptions::new())
     }
@@ -149,7 +156,8 @@ impl Snapshot<'_> {
         self.save_checked(path.as_ref(), options, |_| Ok(()))
     }
 
-    /// As [`Snapshot::save_with`]; the finished file gets its name only when `check` has looked at it and says Ok.
+    /// As [`Snapshot::save_with`]; the finished file gets its name only when `check` has looked at
+    /// it and says Ok.
     ///
     /// # Errors
     /// As [`Snapshot::save_with`], and what `check` says: then `path` is what it was.
@@ -208,7 +216,8 @@ pub struct Written {
     pub tensors: usize,
     /// Where the time went.
     pub timings: Timings,
-    /// Patterns of [`WriteOptions::codec_for`] that fit the name of nothing that was stored: misspelt, perhaps.
+    /// Patterns of [`WriteOptions::codec_for`] that fit the name of nothing that was stored:
+    /// misspelt, perhaps.
     pub unmatched_patterns: Vec<String>,
 }
 

@@ -1,4 +1,5 @@
-//! The house holds: imports point down only, neighbours on one row do not know each other, and unsafe stays in its room.
+//! The house holds: imports point down only, neighbours on one row do not know each other, and
+//! unsafe stays in its room.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,8 +20,8 @@ const ROWS: &[&[&str]] = &[
     &["convert", "testing"],
 ];
 
-/// The only files with unsafe code: the mapping itself, and the unsafe function that hands its promise on. (The copy past
-/// the caches is a crate of its own, crates/memcpy.)
+/// The only files with unsafe code: the mapping itself, and the unsafe function that hands its
+/// promise on. (The copy past the caches is a crate of its own, crates/memcpy.)
 const UNSAFE: &[&str] = &["checkpoint/open.rs", "engine/map.rs"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -127,6 +128,60 @@ fn every_file_says_first_what_it_owns_and_stays_readable() {
         assert!(text.starts_with("//!"), "src/{file} does not begin with what it owns");
         let lines = code(&text).lines().count();
         assert!(lines <= 450, "src/{file} has {lines} lines of code: two rooms in one?");
+    }
+}
+
+/// Every Rust file of the workspace.
+fn all_files() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for folder in ["src", "crates", "tests", "examples", "benches", "fuzz/fuzz_targets"] {
+        sources(&root.join(folder), &mut found);
+    }
+    let name = |path: &Path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+    found.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// Numbers of lines of comments that are too long: prose, not code blocks, tables or what is indented.
+fn long_comments(text: &str) -> Vec<usize> {
+    let mut is_code = false;
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let comment = line.trim_start();
+        let Some(body) = comment.strip_prefix("//").map(|body| body.trim_start_matches(['/', '!'])) else {
+            is_code = false;
+            continue;
+        };
+        is_code ^= body.trim_start().starts_with("```");
+        let is_prose = !is_code && !body.trim_start().starts_with(['|', '`']) && !body.starts_with("    ");
+        if is_prose && line.chars().count() > 100 && body.trim().contains(' ') {
+            found.push(number + 1);
+        }
+    }
+    found
+}
+
+#[test]
+fn comments_end_at_column_100() {
+    let long = all_files()
+        .into_iter()
+        .flat_map(|(file, text)| long_comments(&text).into_iter().map(move |line| format!("{file}:{line}")));
+    let long: Vec<String> = long.collect();
+    assert!(long.is_empty(), "comments beyond column 100:\n{}", long.join("\n"));
+    let words = format!("/// {}\n/// ```\n/// {}\n", "a ".repeat(50), "b ".repeat(50));
+    assert_eq!(long_comments(&words), [1], "the test sees nothing");
+}
+
+#[test]
+fn names_of_tests_have_at_most_60_characters() {
+    let names = |text: &str| -> Vec<String> {
+        let tests = text.split("#[test]").skip(1);
+        tests.filter_map(|test| Some(first_word(test.split_once("fn ")?.1))).collect()
+    };
+    for (file, text) in all_files() {
+        for name in names(&text) {
+            assert!(name.len() <= 60, "{file}: {name} has {} characters", name.len());
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Saves while training goes on: what is saved is what was there, no error is lost, memory is bounded, and everything
-//! runs in order.
+//! Saves while training goes on: what is saved is what was there, no error is lost, memory is
+//! bounded, and everything runs in order.
 
 #[path = "common/gated.rs"]
 mod gated;
@@ -30,7 +30,7 @@ fn weights(checkpoint: &Checkpoint) -> Vec<f32> {
 }
 
 #[test]
-fn a_staged_save_holds_what_was_there_whatever_training_does_next() {
+fn a_staged_save_holds_the_state_at_the_call() {
     let (engine, store) = gated(StoreOptions::new().in_flight(2, WhenFull::Wait));
     engine.set(|gate| gate.closed = true);
     let mut live = vec![1.0_f32; 5_000_000];
@@ -112,7 +112,7 @@ fn close_waits_and_returns_what_nobody_has_been_told() {
 }
 
 #[test]
-fn a_deferred_tensor_that_panics_fails_its_save_and_the_next_one_works() {
+fn a_lazy_tensor_that_panics_fails_only_its_own_save() {
     let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
     let mut bad = Snapshot::new();
     let panics = LazyTensor::new(Dtype::F32, &[1], || -> Result<Tensor<'static>> { panic!("on purpose") });
@@ -126,7 +126,7 @@ fn a_deferred_tensor_that_panics_fails_its_save_and_the_next_one_works() {
 
 // P10, G8
 #[test]
-fn saves_in_flight_are_bounded_and_a_full_house_waits_skips_or_fails_as_told() {
+fn a_full_queue_waits_skips_or_fails_as_configured() {
     for when_full in [WhenFull::Skip, WhenFull::Error] {
         let (engine, store) = gated(StoreOptions::new().in_flight(2, when_full));
         engine.set(|gate| gate.closed = true);
@@ -157,7 +157,7 @@ fn saves_in_flight_are_bounded_and_a_full_house_waits_skips_or_fails_as_told() {
 }
 
 #[test]
-fn a_save_that_could_not_be_staged_gives_its_place_to_whoever_waits() {
+fn a_save_that_could_not_be_staged_frees_its_place() {
     let store =
         Arc::new(Store::open(Memory::new(), StoreOptions::new().in_flight(1, WhenFull::Wait)).unwrap());
     let (fail, told) = std::sync::mpsc::channel();
@@ -207,7 +207,8 @@ fn no_places_at_all_is_refused() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
-/// The niceness of the calling thread, and of others by the start of their name, as the kernel tells it.
+/// The niceness of the calling thread, and of others by the start of their name, as the kernel
+/// tells it.
 #[cfg(target_os = "linux")]
 fn niceness(of: &str) -> Vec<i32> {
     let nice = |stat: std::io::Result<String>| {
@@ -226,7 +227,7 @@ fn niceness(of: &str) -> Vec<i32> {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn saves_beside_training_and_all_their_threads_are_as_nice_as_told_and_training_is_not() {
+fn background_saves_are_nice_and_training_is_not() {
     let folder = std::env::temp_dir().join(format!("tensorkeep-nice-{}", std::process::id()));
     let local = tensorkeep::engine::Local::create(&folder).unwrap();
     let write = tensorkeep::WriteOptions::new().codec(tensorkeep::Codec::Balanced).workers(2);
@@ -238,7 +239,8 @@ fn saves_beside_training_and_all_their_threads_are_as_nice_as_told_and_training_
     let snapshot = |step| {
         let (seen, live) = (Arc::clone(&seen), live.clone());
         let mut snapshot = Snapshot::new().tensor("a.large", ndarray::ArcArray::from_vec(live)).unwrap();
-        // Drawn by the saving thread behind 32 MB that do not shrink: encoders and block writers are at work.
+        // Drawn by the saving thread behind 32 MB that do not shrink: encoders and block writers
+        // are at work.
         let look = LazyTensor::new(Dtype::U8, &[1], move || {
             let threads = ["", "tensorkeep-enc", "tensorkeep-wri"].map(niceness);
             seen.lock().unwrap().push(threads);
@@ -276,7 +278,7 @@ fn previous(store: &Store) -> Option<SaveCost> {
 }
 
 #[test]
-fn each_save_records_what_the_one_before_it_cost_and_the_first_of_an_attempt_has_none_to_tell_of() {
+fn each_save_records_the_cost_of_the_one_before() {
     let engine = Memory::new();
     for _attempt in 0..2 {
         let store = Store::open(engine.clone(), StoreOptions::new()).unwrap();
@@ -287,7 +289,8 @@ fn each_save_records_what_the_one_before_it_cost_and_the_first_of_an_attempt_has
         store.save(&snapshot(&[1.0], step + 2)).unwrap();
         let cost = previous(&store).unwrap();
         assert_eq!(cost.step, step + 1);
-        // A save in the foreground holds training up for all of it. In microseconds, so they may be equal.
+        // A save in the foreground holds training up for all of it. In microseconds, so they may be
+        // equal.
         assert!(cost.took + Duration::from_micros(1) >= took && cost.stall >= cost.took, "{cost:?}");
     }
 }
@@ -308,7 +311,7 @@ fn while_closed(engine: &Gated, act: impl FnOnce()) {
 }
 
 #[test]
-fn training_stands_still_for_the_call_and_not_for_what_is_written_beside_it() {
+fn the_stall_is_the_call_and_not_the_background_write() {
     let (engine, store) = gated(StoreOptions::new());
     engine.set(|gate| gate.closed = true);
     store.stage(&snapshot(&[1.0], 1)).unwrap();
@@ -350,7 +353,7 @@ fn waiting_for_an_earlier_save_is_part_of_what_a_save_cost() {
 }
 
 #[test]
-fn deleting_what_is_replaced_is_in_the_stall_and_not_in_how_long_a_save_took() {
+fn rotation_counts_as_stall_and_not_as_save_time() {
     let (engine, store) = gated(StoreOptions::new().keep(Keep::last(1)));
     store.save(&snapshot(&[1.0], 1)).unwrap();
     engine.set(|gate| gate.deleting = LONG);

@@ -1,5 +1,6 @@
-//! Failures of saves in the background: each is told exactly once, none keeps a later save from being made, and none leaves
-//! a call hanging, be it a panic in the trainer's code or a thread that cannot be had.
+//! Failures of saves in the background: each is told exactly once, none keeps a later save from
+//! being made, and none leaves a call hanging, be it a panic in the trainer's code or a thread that
+//! cannot be had.
 
 #[path = "common/gated.rs"]
 mod gated;

@@ -1,5 +1,5 @@
-//! Which codec is chosen: by the caller, by a name's pattern, by the engine. And that what is written does not depend on
-//! who writes it.
+//! Which codec is chosen: by the caller, by a name's pattern, by the engine. And that what is
+//! written does not depend on who writes it.
 
 mod common;
 
@@ -54,7 +54,7 @@ fn a_store_compresses_by_itself_only_what_travels() {
 }
 
 #[test]
-fn patterns_choose_the_codec_of_tensors_and_records_and_the_last_one_decides() {
+fn the_last_matching_pattern_chooses_the_codec() {
     let (weights, ids) = (wave(10_000), (0..10_000_i64).collect::<Vec<_>>());
     let mut snapshot = Snapshot::new().tensor("model/fc.weight", &weights).unwrap();
     snapshot = snapshot.tensor("optimizer/exp_avg.fc.weight", (&[5000, 2][..], &weights[..])).unwrap();
@@ -92,7 +92,7 @@ fn a_pattern_that_fits_nothing_stored_is_told() {
 
 // [R127]
 #[test]
-fn the_bytes_of_every_codec_do_not_depend_on_the_number_of_workers() {
+fn encoded_bytes_do_not_depend_on_the_number_of_workers() {
     let zoo = Zoo::new();
     for codec in [Codec::Balanced, Codec::Max] {
         let options = WriteOptions::new().codec(codec).chunk_log2(16);
@@ -105,7 +105,7 @@ fn the_bytes_of_every_codec_do_not_depend_on_the_number_of_workers() {
 }
 
 #[test]
-fn a_slice_and_a_whole_tensor_of_float_planes_are_the_same_bytes() {
+fn slices_of_float_planes_equal_the_whole_tensor() {
     let weights = wave(100_000);
     let snapshot = Snapshot::new().tensor("w", (&[1000, 100][..], &weights[..])).unwrap();
     let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Balanced).chunk_log2(16)).unwrap();

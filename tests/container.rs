@@ -1,4 +1,5 @@
-//! Containers through the public API: what goes in comes out bit for bit; what is damaged is never given out.
+//! Containers through the public API: what goes in comes out bit for bit; what is damaged is never
+//! given out.
 
 mod common;
 
@@ -17,7 +18,7 @@ fn bytes_of(snapshot: &Snapshot<'_>, codec: Codec) -> Vec<u8> {
 }
 
 #[test]
-fn everything_comes_back_bit_for_bit_read_or_mapped_raw_or_compressed() {
+fn everything_comes_back_bit_for_bit_by_every_way_to_read() {
     let zoo = Zoo::new();
     for codec in CODECS {
         let bytes = bytes_of(&zoo.snapshot(), codec);
@@ -45,7 +46,7 @@ fn everything_comes_back_bit_for_bit_read_or_mapped_raw_or_compressed() {
 }
 
 #[test]
-fn raw_tensors_of_a_mapped_file_are_borrowed_and_others_say_why_not() {
+fn raw_tensors_of_a_mapped_file_are_borrowed() {
     let zoo = Zoo::new();
     let raw = bytes_of(&zoo.snapshot(), Codec::Raw);
     let mapped = open(&raw, true).unwrap();
@@ -75,7 +76,7 @@ fn tied_tensors_are_stored_once_and_are_the_same_bytes() {
 }
 
 #[test]
-fn the_same_snapshot_gives_the_same_bytes_with_any_number_of_workers() {
+fn a_snapshots_bytes_do_not_depend_on_the_number_of_workers() {
     // [R127]
     let zoo = Zoo::new();
     for codec in CODECS {
@@ -222,7 +223,7 @@ fn verify_options_decide_when_damage_is_seen() {
 }
 
 #[test]
-fn a_budget_bounds_what_one_tensor_may_take_and_mapped_ones_take_nothing() {
+fn a_budget_bounds_one_tensor_and_mapped_ones_are_free() {
     // [R101]
     let zoo = Zoo::new();
     let bytes = bytes_of(&zoo.snapshot(), Codec::Raw);
@@ -351,7 +352,7 @@ proptest! {
 
 // [R101]
 #[test]
-fn a_record_that_unfolds_into_many_values_stays_within_the_budget() {
+fn a_record_that_unfolds_stays_within_the_budget() {
     let snapshot = Snapshot::new().record("ones", &vec![1_u8 as i64; 3_000_000]).unwrap();
     let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Balanced)).unwrap();
     assert!(bytes.len() < 20_000);
@@ -395,7 +396,7 @@ impl tensorkeep::engine::Blob for BadSectors {
 }
 
 #[test]
-fn an_index_on_unreadable_sectors_costs_nothing_while_its_mirror_is_readable() {
+fn an_index_on_bad_sectors_is_read_from_its_mirror() {
     let weights: Vec<Vec<f32>> = (0..4000).map(|i| vec![i as f32; 4]).collect();
     let mut snapshot = Snapshot::new();
     for (i, weight) in weights.iter().enumerate() {
@@ -414,7 +415,7 @@ fn an_index_on_unreadable_sectors_costs_nothing_while_its_mirror_is_readable() {
 
 // [R101]
 #[test]
-fn a_slice_out_of_a_large_compressed_chunk_stays_within_the_budget() {
+fn a_slice_of_a_compressed_chunk_stays_within_the_budget() {
     let zeros = vec![0_u8; 64 << 20];
     let snapshot = Snapshot::new().tensor("w", (&[16_384, 4096][..], &zeros[..])).unwrap();
     let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Balanced).chunk_log2(26)).unwrap();

@@ -1,6 +1,6 @@
-//! Foreign formats in and out, against files that the formats' own libraries made (tests/convert/make.py) and against
-//! the safetensors crate. Then the same files cut and flipped: an error, never a panic. Files made to lie are in
-//! convert_refused.rs.
+//! Foreign formats in and out, against files that the formats' own libraries made
+//! (tests/convert/make.py) and against the safetensors crate. Then the same files cut and flipped:
+//! an error, never a panic. Files made to lie are in convert_refused.rs.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! What is written in other formats: compared before it replaces anything, with everything that came back as what it was,
-//! in one file or in shards, from checkpoints and from foreign files.
+//! What is written in other formats: compared before it replaces anything, with everything that
+//! came back as what it was, in one file or in shards, from checkpoints and from foreign files.
 #![cfg(feature = "ndarray")]
 
 #[path = "common/build.rs"]

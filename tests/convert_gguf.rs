@@ -1,5 +1,5 @@
-//! GGUF files made by hand: parts of a split model, versions and orders that are not read, types that are not known, and
-//! tensors that share bytes or names.
+//! GGUF files made by hand: parts of a split model, versions and orders that are not read, types
+//! that are not known, and tensors that share bytes or names.
 
 mod common;
 
@@ -214,7 +214,8 @@ fn a_type_that_is_not_known_keeps_its_bytes() {
         (foreign.metadata()["gguf.type.x"].clone(), x.bytes().len())
     };
     assert_eq!(kept(200, &[4, 8], 64), ("ggml type 200 [8, 4]".to_owned(), 64));
-    // Two blocks of 18 bytes of upstream's, and the blocks of a fork's of the same number, which are 34 bytes.
+    // Two blocks of 18 bytes of upstream's, and the blocks of a fork's of the same number, which
+    // are 34 bytes.
     assert_eq!(kept(Q2_0, &[128], 64), ("Q2_0 [128]".to_owned(), 36));
     assert_eq!(kept(Q2_0, &[384], 128), ("Q2_0 [384]".to_owned(), 108));
     assert_eq!(kept(Q2_0, &[512], 192), ("ggml type 42 [512]".to_owned(), 192));

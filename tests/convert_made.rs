@@ -1,5 +1,6 @@
-//! What numpy, ml_dtypes, safetensors and gguf write, in every dtype and layout (tests/convert/make_formats.py), is read
-//! with the same dtypes, shapes and bytes; so is what is written from it again.
+//! What numpy, ml_dtypes, safetensors and gguf write, in every dtype and layout
+//! (tests/convert/make_formats.py), is read with the same dtypes, shapes and bytes; so is what is
+//! written from it again.
 
 mod common;
 

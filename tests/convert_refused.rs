@@ -1,5 +1,5 @@
-//! Foreign files made to lie, to be damaged where only some read, or to take more than they are: refused. And what an
-//! export cannot hold is said.
+//! Foreign files made to lie, to be damaged where only some read, or to take more than they are:
+//! refused. And what an export cannot hold is said.
 
 mod common;
 

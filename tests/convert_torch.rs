@@ -1,5 +1,6 @@
-//! torch's files: what `torch.load(weights_only=True)` reads is read with the same values, and what cannot be carried
-//! over is told without taking the rest with it. Files by torch itself are compared in the second half.
+//! torch's files: what `torch.load(weights_only=True)` reads is read with the same values, and what
+//! cannot be carried over is told without taking the rest with it. Files by torch itself are
+//! compared in the second half.
 
 mod common;
 #[path = "convert/distributed.rs"]

@@ -1,6 +1,6 @@
-//! The conformance corpus: one small file per rule of SPEC.md, and a manifest that another implementation can run.
-//! The files are made by `regenerate_the_corpus` from the cases beside it, without the library's writer, and never
-//! made again: what a file was is what it stays.
+//! The conformance corpus: one small file per rule of SPEC.md, and a manifest that another
+//! implementation can run. The files are made by `regenerate_the_corpus` from the cases beside it,
+//! without the library's writer, and never made again: what a file was is what it stays.
 
 mod common;
 
@@ -30,7 +30,8 @@ pub struct Case {
     pub rules: Vec<&'static str>,
     /// `ok`, or the kind of the error.
     pub expect: &'static str,
-    /// Where an error shows: `open`, `read` or `verify`. A file whose tensors are all readable can fail at `verify`.
+    /// Where an error shows: `open`, `read` or `verify`. A file whose tensors are all readable can
+    /// fail at `verify`.
     pub at: &'static str,
     /// One sentence.
     pub what: &'static str,
@@ -158,7 +159,8 @@ fn run(entry: &Value, mapped: bool) -> Outcome {
     Ok(checkpoint.verify().err().map(|error| ("verify", error)))
 }
 
-/// A record as the manifest has it: bytes are lists of numbers, and what JSON has no number for is text.
+/// A record as the manifest has it: bytes are lists of numbers, and what JSON has no number for is
+/// text.
 fn as_json(value: &tensorkeep::Value) -> Value {
     use tensorkeep::Value as Record;
     match value {
@@ -216,7 +218,8 @@ fn differs(entry: &Value) -> Option<String> {
         let as_expected = match (&outcome, at) {
             (Ok(None), None) => expect == "ok",
             (Ok(Some((place, error))), Some(at)) => {
-                // A valid file of which a copy of the index is damaged reads well and fails to verify.
+                // A valid file of which a copy of the index is damaged reads well and fails to
+                // verify.
                 let kind = if expect == "ok" { "damaged" } else { expect };
                 *place == at && error.kind().as_str() == kind
             }
@@ -230,7 +233,7 @@ fn differs(entry: &Value) -> Option<String> {
 }
 
 #[test]
-fn every_file_of_the_corpus_is_read_or_refused_as_the_manifest_says() {
+fn the_corpus_is_read_or_refused_as_its_manifest_says() {
     let mut wrong = Vec::new();
     for entry in manifest() {
         match (differs(&entry), entry["bug"].as_str()) {

@@ -1,5 +1,6 @@
-//! The power is cut at every operation of a save, a rotation and a recovery, on a simulated disk, and everything that was
-//! promised is still there. Then each protocol that is wrong on purpose must be caught by the same checks.
+//! The power is cut at every operation of a save, a rotation and a recovery, on a simulated disk,
+//! and everything that was promised is still there. Then each protocol that is wrong on purpose
+//! must be caught by the same checks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -99,7 +100,8 @@ fn a_million_distinct_states_keep_every_promise() {
     assert!(distinct >= 2 * states);
 }
 
-// G2: on XFS the fsync of a folder returned Ok after the file system had shut down, and the rename was lost.
+// G2: on XFS the fsync of a folder returned Ok after the file system had shut down, and the rename
+// was lost.
 #[test]
 fn a_folder_that_lies_after_the_disk_is_gone_makes_no_save_ok() {
     holds(Explorer::new(Names::Ordered, Again::Never).every_shutdown(&History::small()));
@@ -107,13 +109,14 @@ fn a_folder_that_lies_after_the_disk_is_gone_makes_no_save_ok() {
 
 // G2
 #[test]
-fn every_fsync_may_fail_once_and_lose_what_it_should_have_written() {
+fn every_fsync_may_fail_and_lose_its_writes() {
     for names in BOTH {
         holds(Explorer::new(names, Again::Never).every_failing_sync(&History::small()));
     }
 }
 
-/// Which check kills which mistake, and what it says is broken. The same table is in docs/crash-safety.md.
+/// Which check kills which mistake, and what it says is broken. The same table is in
+/// docs/crash-safety.md.
 const KILLED: [(Wrong, &str, Broken); 18] = {
     use Broken::*;
     let (ordered, subset) = ("every state, names in order", "every state, any subset of names");

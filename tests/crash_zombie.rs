@@ -1,7 +1,9 @@
-//! A trainer that stands still (SIGSTOP) while another one starts. While it lives it holds the run; once it is killed the
-//! run is free; and if its lock was taken from it, it is fenced when it wakes up: it saves nothing and deletes nothing.
+//! A trainer that stands still (SIGSTOP) while another one starts. While it lives it holds the run;
+//! once it is killed the run is free; and if its lock was taken from it, it is fenced when it wakes
+//! up: it saves nothing and deletes nothing.
 //!
-//! The trainer is this test's own binary, started again with an environment variable; it saves when told to.
+//! The trainer is this test's own binary, started again with an environment variable; it saves when
+//! told to.
 
 mod common;
 
@@ -110,7 +112,7 @@ fn a_stopped_trainer_holds_the_run_until_it_is_killed() {
 
 // G9 G3 G4
 #[test]
-fn a_trainer_that_wakes_up_after_its_lock_was_taken_saves_nothing_and_deletes_nothing() {
+fn a_zombie_whose_lock_was_taken_saves_and_deletes_nothing() {
     let folder = TempFolder::new("zombie");
     let mut zombie = Trainer::start(folder.path());
     zombie.tell(10);

@@ -1,8 +1,9 @@
-//! Every call of a life fails: opening, resuming, saving, rotating, closing. Once, or from some call on for ever. Then the
-//! fault is gone, and nothing that was promised is lost, nothing is left, and saving works.
+//! Every call of a life fails: opening, resuming, saving, rotating, closing. Once, or from some
+//! call on for ever. Then the fault is gone, and nothing that was promised is lost, nothing is
+//! left, and saving works.
 //!
-//! Faults that hit one call of one save are in `store.rs`; the same through the kernel is in `every_call_for_real.rs`, and
-//! disks that are full or read-only for real are in `real_disks.rs`.
+//! Faults that hit one call of one save are in `store.rs`; the same through the kernel is in
+//! `every_call_for_real.rs`, and disks that are full or read-only for real are in `real_disks.rs`.
 
 mod common;
 
@@ -133,7 +134,8 @@ fn life_with_faults(way: Way, step: usize, times: usize, fault: Fault) -> bool {
     failed.is_some()
 }
 
-/// A folder in memory where there is one: what fails here is simulated, and an fsync of a real disk takes milliseconds.
+/// A folder in memory where there is one: what fails here is simulated, and an fsync of a real disk
+/// takes milliseconds.
 struct Fast(PathBuf);
 
 impl Fast {
@@ -174,7 +176,7 @@ fn every_call_of_a_life_fails_once() {
 
 // G1 G2 G3 G7
 #[test]
-fn every_call_of_a_life_with_large_files_or_in_the_background_fails_once() {
+fn every_call_of_a_life_with_large_or_background_saves_fails() {
     let _alone = alone();
     for fault in [Fault::Errno(EIO), Fault::Errno(ENOSPC), Fault::Errno(EINTR), Fault::Short] {
         count_through(Way::Large, 1, fault);
@@ -197,7 +199,7 @@ fn from_every_call_of_a_life_on_everything_fails_until_it_heals() {
 
 // G3: the space runs out exactly while the old checkpoint is being deleted.
 #[test]
-fn a_rotation_that_finds_the_disk_full_keeps_the_save_and_is_made_up_for() {
+fn a_rotation_on_a_full_disk_keeps_the_save() {
     let _alone = alone();
     for call in ["unlink", "list"] {
         let folder = TempFolder::new("full-rotation");

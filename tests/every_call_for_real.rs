@@ -1,6 +1,7 @@
-//! The kernel's own calls fail, or kill the process, one after the other: a trainer runs under `strace`, which injects the
-//! fault at the N-th call of a name, for N = 1, 2, … until a run is clean. It saves small files, large ones (in blocks,
-//! directly), in the background, and mapped. Skipped, with a word, where strace is missing.
+//! The kernel's own calls fail, or kill the process, one after the other: a trainer runs under
+//! `strace`, which injects the fault at the N-th call of a name, for N = 1, 2, … until a run is
+//! clean. It saves small files, large ones (in blocks, directly), in the background, and mapped.
+//! Skipped, with a word, where strace is missing.
 //!
 //! The trainer is this test's own binary, started again with environment variables.
 #![expect(unsafe_code, reason = "mapping takes a promise, which these tests keep")]
@@ -155,7 +156,8 @@ fn new_run(folder: &TempFolder) -> std::path::PathBuf {
     run
 }
 
-/// The fault at the first, second, … call of this name, until one life is clean. Returns how many lives it ended.
+/// The fault at the first, second, … call of this name, until one life is clean. Returns how many
+/// lives it ended.
 fn count_through(way: Way, call: &str, fault: &str) -> Option<usize> {
     let mut ended = 0;
     let calls = calls_of_a_clean_life(way, call)?;
@@ -216,7 +218,7 @@ fn every_call_of_the_kernel_fails_once() {
 
 // G1 G2 G3
 #[test]
-fn every_call_of_a_large_a_background_a_linked_and_a_mapped_life_fails_once() {
+fn every_call_of_a_large_background_or_mapped_life_fails() {
     each(Way::Large, &["pwrite64", "fsync", "fcntl"], "error=EIO");
     each(Way::Background, &["pwrite64", "fsync"], "error=ENOSPC");
     each(Way::Linked, &["linkat"], "error=EIO");

@@ -23,8 +23,9 @@ fn alone() -> MutexGuard<'static, ()> {
 /// Runs `act` in a forked child. None when it hangs; else whether it came through.
 #[expect(unsafe_code, reason = "fork has no safe form")]
 fn in_a_forked_child(act: impl FnOnce()) -> Option<bool> {
-    // SAFETY: the child has this thread only. It runs `act`, which allocates (the C library makes that safe after fork) and
-    // calls the store, whose promise not to wait for other threads is what is tested; then it ends without returning.
+    // SAFETY: the child has this thread only. It runs `act`, which allocates (the C library makes
+    // that safe after fork) and calls the store, whose promise not to wait for other threads is
+    // what is tested; then it ends without returning.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let outcome = catch_unwind(AssertUnwindSafe(act));

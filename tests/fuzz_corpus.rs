@@ -1,5 +1,5 @@
-//! What fuzzers thought of, on every compiler: the corpus of fuzz/, each input through the code that the fuzz target runs,
-//! within a second and 64 MiB.
+//! What fuzzers thought of, on every compiler: the corpus of fuzz/, each input through the code
+//! that the fuzz target runs, within a second and 64 MiB.
 #![expect(unsafe_code, reason = "an allocator that counts can only be an unsafe impl")]
 
 mod common;
@@ -23,7 +23,7 @@ const MOST_FILES: usize = 330;
 const MOST_BYTES: usize = 2 << 20;
 
 #[test]
-fn every_input_that_was_worth_keeping_is_read_within_its_time_and_memory() {
+fn every_kept_input_stays_within_its_time_and_memory() {
     let corpus = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus"));
     let (mut files, mut bytes) = (0, 0);
     for (name, target) in targets::TARGETS {

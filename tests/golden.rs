@@ -1,6 +1,6 @@
-//! Golden files of format version 1: written once by the version that introduced the format, and read by every one since.
-//! Values stand here, not in another file. Raw ones are also written again, byte for byte; what compressed ones were made
-//! by may change, what they decode to may not.
+//! Golden files of format version 1: written once by the version that introduced the format, and
+//! read by every one since. Values stand here, not in another file. Raw ones are also written
+//! again, byte for byte; what compressed ones were made by may change, what they decode to may not.
 #![cfg(feature = "ndarray")]
 
 mod common;
@@ -271,7 +271,8 @@ fn compressed_tensors_and_records_are_read() {
 fn dense(count: u64) -> impl Iterator<Item = i64> {
     (0..count).map(|i| {
         let mixed = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ i << 17;
-        // Squared, as second moments are, so that small ones are many; the sign is the lowest bit's.
+        // Squared, as second moments are, so that small ones are many; the sign is the lowest
+        // bit's.
         let value = (mixed >> 40) as i64;
         ((value * value) >> 8) * if mixed & 1 == 0 { 1 } else { -1 }
     })
@@ -335,7 +336,8 @@ fn make_the_golden_files() {
     make("ties-and-records", &ties_and_records(), &WriteOptions::new());
     make("model", &model, &WriteOptions::new());
     make("progress-and-metrics", &progress_and_metrics(), &WriteOptions::new());
-    // `zstd` is of an earlier writer, which put floats through the filter of planes and zstd at level 3.
+    // `zstd` is of an earlier writer, which put floats through the filter of planes and zstd at
+    // level 3.
     make("balanced", &balanced(), &WriteOptions::new().codec(Codec::Balanced).chunk_log2(16));
 }
 

@@ -1,5 +1,6 @@
-//! Files and folders that somebody made to do harm, and a mapped file that somebody cuts. Bombs, pipes, links. Lies with
-//! valid checksums are in `resealed.rs`, one file per rule of SPEC.md is in `corpus.rs`.
+//! Files and folders that somebody made to do harm, and a mapped file that somebody cuts. Bombs,
+//! pipes, links. Lies with valid checksums are in `resealed.rs`, one file per rule of SPEC.md is in
+//! `corpus.rs`.
 #![expect(unsafe_code, reason = "an allocator that counts, and a mapping whose promise is broken on purpose")]
 
 #[path = "common/build.rs"]
@@ -28,7 +29,7 @@ fn write(folder: &TempFolder, bytes: &[u8]) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_frame_that_inflates_to_256_mib_is_refused_within_the_memory_of_its_chunk() {
+fn a_frame_that_inflates_to_256_mib_takes_one_chunk_of_memory() {
     let bomb = zstd::bulk::compress(&vec![0; 256 * MIB], 3).unwrap();
     assert!(bomb.len() < 65536, "the frame must look as if it saved something");
     let mut container = Container::new();
@@ -43,7 +44,7 @@ fn a_frame_that_inflates_to_256_mib_is_refused_within_the_memory_of_its_chunk() 
 }
 
 #[test]
-fn a_plane_that_inflates_to_256_mib_is_refused_within_the_memory_of_its_chunk() {
+fn a_plane_that_inflates_to_256_mib_takes_one_chunk_of_memory() {
     let bomb = zstd::bulk::compress(&vec![0; 256 * MIB], 3).unwrap();
     let raw: Vec<u8> = (0..MIB as u32).map(|i| (i.wrapping_mul(0x9E37_79B1) >> 24) as u8).collect();
     let planes = build::float_planes(&raw, 4, |plane, _| (plane == 2).then(|| bomb.clone()));
@@ -209,7 +210,7 @@ fn save(store: &Store, step: u64) {
 }
 
 #[test]
-fn pipes_links_and_folders_with_a_checkpoints_name_are_in_nobodys_way_and_not_deleted() {
+fn foreign_entries_with_a_checkpoints_name_are_left_alone() {
     let folder = TempFolder::new("names");
     let run = folder.path().join("run");
     std::fs::create_dir(&run).unwrap();
@@ -223,7 +224,8 @@ fn pipes_links_and_folders_with_a_checkpoints_name_are_in_nobodys_way_and_not_de
     let names = within_a_second(move || {
         let store =
             Store::open(Local::create(&run).unwrap(), StoreOptions::new().keep(Keep::last(1))).unwrap();
-        // A link stands for its file: this one is a checkpoint that does not verify. What is set aside is the link.
+        // A link stands for its file: this one is a checkpoint that does not verify. What is set
+        // aside is the link.
         assert_eq!(store.resume().unwrap_err().kind(), ErrorKind::Damaged);
         store.start_over();
         save(&store, 10);
@@ -236,7 +238,7 @@ fn pipes_links_and_folders_with_a_checkpoints_name_are_in_nobodys_way_and_not_de
 
 // Unpacking an archive makes links: a lock file that is one must not empty what it points to.
 #[test]
-fn a_lock_file_that_is_a_link_is_refused_and_what_it_points_to_stays() {
+fn a_lock_file_that_is_a_link_is_refused() {
     let folder = TempFolder::new("lock-link");
     let (run, precious) = (folder.path().join("run"), folder.path().join("precious"));
     std::fs::create_dir(&run).unwrap();
@@ -256,7 +258,8 @@ fn child_whose_file_is_cut() {
     let mapped = std::env::var_os("TENSORKEEP_MAPPED").is_some();
     let path = Path::new(&file);
     let checkpoint = if mapped {
-        // SAFETY: none. The promise is broken, in a process of its own, to see what the documentation says of it.
+        // SAFETY: none. The promise is broken, in a process of its own, to see what the
+        // documentation says of it.
         unsafe { Checkpoint::map(path) }.unwrap()
     } else {
         Checkpoint::open(path).unwrap()
@@ -290,7 +293,7 @@ fn cut_while_open(mapped: bool) -> std::process::ExitStatus {
 
 // What the documentation of `MmapPromise` says happens.
 #[test]
-fn a_mapped_file_that_somebody_cuts_ends_the_process_and_a_read_one_is_an_error() {
+fn truncating_a_mapped_file_kills_and_a_read_one_errs() {
     const SIGBUS: i32 = 7;
     // Where temporary files are on a network file system nothing is mapped.
     if Local::create(std::env::temp_dir()).unwrap().caps().map {

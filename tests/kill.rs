@@ -1,9 +1,11 @@
-//! A process that saves is killed (SIGKILL) at random moments, again and again: nothing it was told is durable is ever
-//! lost, nothing half is ever seen, what is left is swept, and the end is bit for bit that of a process that was never
-//! killed. With small files, with large ones (written in blocks, directly), and with saves in the background.
+//! A process that saves is killed (SIGKILL) at random moments, again and again: nothing it was told
+//! is durable is ever lost, nothing half is ever seen, what is left is swept, and the end is bit
+//! for bit that of a process that was never killed. With small files, with large ones (written in
+//! blocks, directly), and with saves in the background.
 //!
-//! The child is this test's own binary, started again with environment variables. `TENSORKEEP_KILLS=2000 cargo test
-//! --release --all-features --test kill -- --ignored --nocapture` is the long form: that many lives.
+//! The child is this test's own binary, started again with environment variables.
+//! `TENSORKEEP_KILLS=2000 cargo test --release --all-features --test kill -- --ignored --nocapture`
+//! is the long form: that many lives.
 
 mod common;
 
@@ -22,7 +24,8 @@ const CHILD: &str = "TENSORKEEP_KILL_TEST_RUN";
 const WAY: &str = "TENSORKEEP_KILL_TEST_WAY";
 /// How many lives the long form has.
 const LIVES: &str = "TENSORKEEP_KILLS";
-/// More than the lives of one run that are killed can reach, so that the last one saves, and rotates, too.
+/// More than the lives of one run that are killed can reach, so that the last one saves, and
+/// rotates, too.
 const STEPS: u64 = 600;
 const LIVES_OF_A_RUN: usize = 25;
 /// Values that a step changes; what a large state has beyond them only makes it large.
@@ -31,7 +34,8 @@ const TRAINED: usize = 50_000;
 /// How the child saves.
 const WAYS: [&str; 3] = ["small", "large", "background"];
 
-/// Something that trains: every step changes every trained value in a way that depends on all steps before.
+/// Something that trains: every step changes every trained value in a way that depends on all steps
+/// before.
 struct State {
     weights: Vec<f32>,
     seed: u64,
@@ -82,7 +86,8 @@ fn leftovers(folder: &Path) -> Vec<String> {
 }
 
 fn train(run: &Path, way: &str, say: impl Fn(&str, u64)) -> Result<()> {
-    // Compressed, so that saving takes a while and is hit often; large ones are raw, so that they are large.
+    // Compressed, so that saving takes a while and is hit often; large ones are raw, so that they
+    // are large.
     let codec = if way == "large" { Codec::Raw } else { Codec::Balanced };
     let write = WriteOptions::new().codec(codec).chunk_log2(16);
     let settings = StoreOptions::new().save(Every::steps(2)).keep(Keep::last(2)).write(write);
@@ -118,13 +123,14 @@ fn train(run: &Path, way: &str, say: impl Fn(&str, u64)) -> Result<()> {
     Ok(())
 }
 
-/// Tells the parent. Straight to the descriptor, because the harness captures what `print` prints, and in one write, so
-/// that a kill leaves no half of a line.
+/// Tells the parent. Straight to the descriptor, because the harness captures what `print` prints,
+/// and in one write, so that a kill leaves no half of a line.
 fn say(event: &str, step: u64) {
     let _ = std::io::stderr().write_all(format!("{event} {step}\n").as_bytes());
 }
 
-/// What a killed child is: not a test of its own, and at once over when it was not started as a child.
+/// What a killed child is: not a test of its own, and at once over when it was not started as a
+/// child.
 #[test]
 fn child_that_is_killed() {
     let Some(run) = std::env::var_os(CHILD) else { return };
@@ -246,7 +252,7 @@ fn thousands_of_lives_lose_nothing() {
 
 // G1
 #[test]
-fn a_killed_plain_save_leaves_the_old_file_or_the_new_one_and_the_next_save_clears_up() {
+fn a_killed_plain_save_leaves_the_old_or_the_new_file() {
     let folder = TempFolder::new("kill-plain");
     let path = folder.path().join("lenet.tkeep");
     let mut random = random(7);

@@ -1,4 +1,5 @@
-//! Loading and verifying much at once: the same bytes on any number of threads, and damage found where it is.
+//! Loading and verifying much at once: the same bytes on any number of threads, and damage found
+//! where it is.
 
 use std::path::PathBuf;
 use tensorkeep::engine::MmapPromise;
@@ -40,7 +41,8 @@ impl Drop for File {
     }
 }
 
-/// Large tensors, small ones, an empty one: 26 MiB, several pieces of which no boundary is a tensor's.
+/// Large tensors, small ones, an empty one: 26 MiB, several pieces of which no boundary is a
+/// tensor's.
 fn model() -> Vec<(String, Vec<f32>)> {
     let lengths = [5_000_000, 7, 900_000, 0, 64, 700_001, 3];
     let weights = |i: usize, len: usize| (0..len).map(|k| ((k * (i + 3)) as f32 * 1e-3).sin()).collect();
@@ -103,7 +105,7 @@ fn no_byte_is_read_when_a_target_is_too_short() {
 }
 
 #[test]
-fn damage_is_found_in_the_order_of_the_file_whoever_finds_it_first() {
+fn damage_is_told_in_the_order_of_the_file() {
     let (model, file) = (model(), File::new("damage"));
     save(&model, &file, Codec::Raw);
     let place = |name: &str| file.open(false, OpenOptions::new()).unwrap().info(name).unwrap().offset;
@@ -154,7 +156,7 @@ impl Stateful for Net {
 }
 
 #[test]
-fn a_state_dict_is_loaded_in_place_or_beside_and_both_give_the_same() {
+fn loading_in_place_and_beside_give_the_same() {
     let (model, file) = (model(), File::new("state-dict"));
     let net = Net(model.clone());
     let snapshot = Snapshot::new().state_dict("net", net.state_dict().unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! Training on the mapped file itself: what is changed stays in memory, the file is what it was, and no two tensors to
-//! change are one.
+//! Training on the mapped file itself: what is changed stays in memory, the file is what it was,
+//! and no two tensors to change are one.
 
 use std::path::PathBuf;
 use tensorkeep::engine::MmapPromise;
@@ -62,7 +62,7 @@ fn step(copy: &mut MappedCopy) {
 }
 
 #[test]
-fn a_resume_trains_on_the_mapped_file_and_the_file_is_what_it_was() {
+fn training_on_a_mapped_copy_leaves_the_file_unchanged() {
     for codec in [Codec::Raw, Codec::Balanced] {
         let file = File::new(&format!("trains-{}", codec == Codec::Raw));
         save(&file, codec);

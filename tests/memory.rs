@@ -1,5 +1,5 @@
-//! What opening and saving cost in memory, told by the kernel: resident pages, mappings and buffers of every thread
-//! included.
+//! What opening and saving cost in memory, told by the kernel: resident pages, mappings and buffers
+//! of every thread included.
 
 #[path = "common/build.rs"]
 mod build;
@@ -97,7 +97,8 @@ fn opening_a_file_of_100_gib_costs_no_more_than_its_index() {
         });
         assert!(peak < 2 << 20, "opening (mapped: {mapped}) took {peak} bytes");
         assert_eq!(checkpoint.tensors().map(|info| info.byte_len).sum::<u64>(), 100 << 30);
-        // A chunk of this file is 64 MiB: it is verified in memory of its own, or where it is mapped.
+        // A chunk of this file is 64 MiB: it is verified in memory of its own, or where it is
+        // mapped.
         let (rows, peak) = peak_of(|| {
             checkpoint.slice("layer077", 1_000_000..1_000_100).unwrap().elements::<f32>().unwrap().to_vec()
         });
@@ -107,7 +108,7 @@ fn opening_a_file_of_100_gib_costs_no_more_than_its_index() {
 }
 
 #[test]
-fn a_save_takes_no_more_than_64_mib_and_a_chunk_per_thread_beyond_the_state() {
+fn a_save_takes_64_mib_and_a_chunk_per_thread_at_most() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Folder::new("save-memory");
     let weights: Vec<f32> = (0..64 << 20).map(|i| (i as f32 * 0.37).sin()).collect();

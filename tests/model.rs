@@ -97,7 +97,7 @@ fn a_state_dict_updates_a_new_net() {
 }
 
 #[test]
-fn a_whole_model_is_rebuilt_without_naming_sizes_and_by_kind_without_naming_the_type() {
+fn a_whole_model_is_rebuilt_by_type_or_by_kind() {
     let net = Linear::new(7, 5, 0.25);
     let checkpoint = saved(|snapshot| snapshot.model(&net));
     assert_eq!(checkpoint.build::<Linear>().unwrap(), net);
@@ -193,7 +193,8 @@ fn a_group_may_be_joined_by_dots_as_torch_does() {
         checkpoint.load_state_dict_with(group, &mut in_place, LoadOptions::strict().in_place()).unwrap();
         assert_eq!(in_place, net, "{group}");
     }
-    // Where a group's names are joined by slashes, those are meant; and a prefix that is missing is pointed at.
+    // Where a group's names are joined by slashes, those are meant; and a prefix that is missing is
+    // pointed at.
     let mut fresh = Linear::new(3, 2, 0.0);
     let error = checkpoint.load_state_dict("state_dict", &mut fresh).unwrap_err();
     assert!(error.to_string().contains("load the group \"state_dict.module\""), "{error}");

@@ -1,5 +1,6 @@
-//! Where files are mapped, and where they are read though mapping was asked for: engines without mappings, and file systems
-//! on the other side of a network. Pretended through the seam, and on a real FUSE mount where there is one to be had.
+//! Where files are mapped, and where they are read though mapping was asked for: engines without
+//! mappings, and file systems on the other side of a network. Pretended through the seam, and on a
+//! real FUSE mount where there is one to be had.
 #![expect(unsafe_code, reason = "mapping takes a promise; here it is kept, or not needed")]
 
 mod common;
@@ -29,7 +30,7 @@ fn save(engine: Local, weights: &[f32]) {
 const KEY: &str = "0001-0000000001.tkeep";
 
 #[test]
-fn on_a_network_file_system_files_are_read_where_mapping_was_asked_for() {
+fn files_on_a_network_file_system_are_read_and_not_mapped() {
     let folder = TempFolder::new("network");
     let weights = common::wave(50_000);
     for (network, maps) in [(None, true), (Some("NFS"), false)] {
@@ -68,7 +69,7 @@ impl Decorator for ForReading {
 }
 
 #[test]
-fn a_reader_maps_what_can_be_mapped_and_never_writes_to_find_out() {
+fn a_reader_maps_where_it_can_and_never_writes() {
     let folder = TempFolder::new("reader-maps");
     let weights = common::wave(5_000);
     save(Local::create(folder.path()).unwrap(), &weights);
@@ -105,7 +106,7 @@ impl Drop for Fuse {
 
 // A mapped file that is cut ends the process: see `tests/hostile.rs`.
 #[test]
-fn a_file_on_a_real_fuse_mount_is_read_and_cutting_it_is_an_error() {
+fn a_file_on_fuse_is_read_and_truncation_is_an_error() {
     let folder = TempFolder::new("fuse");
     let disk = folder.path().join("disk");
     std::fs::create_dir(&disk).unwrap();

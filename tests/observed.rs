@@ -1,4 +1,5 @@
-//! Metrics and progress are given once: what was observed at a step is in the checkpoint of that step, and in no other.
+//! Metrics and progress are given once: what was observed at a step is in the checkpoint of that
+//! step, and in no other.
 
 use std::collections::BTreeMap;
 use tensorkeep::engine::Memory;

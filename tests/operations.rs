@@ -1,5 +1,5 @@
-//! Random operations on runs, a hundred thousand of them here and ten million in the long form: nothing is lost, nothing comes
-//! back, and every answer is the one that a simple model expects.
+//! Random operations on runs, a hundred thousand of them here and ten million in the long form:
+//! nothing is lost, nothing comes back, and every answer is the one that a simple model expects.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -1,6 +1,6 @@
-//! The protocols of commit and deletion, model checked: all orders in which the calls of a few processes may
-//! reach the engines, run by the real store. Then each protocol that is wrong on purpose must break a promise
-//! in the same cases.
+//! The protocols of commit and deletion, model checked: all orders in which the calls of a few
+//! processes may reach the engines, run by the real store. Then each protocol that is wrong on
+//! purpose must break a promise in the same cases.
 
 use std::time::Instant;
 use tensorkeep::CheckpointId;
@@ -150,7 +150,7 @@ fn every_order_of_two_processes_keeps_every_promise() {
 // G1 G3 G4 G9
 #[test]
 #[ignore = "minutes: cargo test --release --all-features --test protocol -- --ignored --nocapture"]
-fn every_order_of_three_processes_and_of_longer_programs_keeps_every_promise() {
+fn every_order_of_three_processes_keeps_every_promise() {
     let lost_replies = Case { lost_replies: true, ..of_one(Locks::None, vec![writer(2), writer(1)]) };
     let from_nothing = Case::new(vec![], vec![writer(1), writer(1)]);
     let rots = Case { rots: Some(SECOND_KEY), renames: false, ..of_two(vec![writer(1), writer(1)]) };

@@ -1,5 +1,6 @@
-//! Disks that are full or read-only, for real: small file systems of these tests' own, mounted by root and
-//! skipped without. Nothing that was promised is lost, nothing is left, and saving works again when the disk does.
+//! Disks that are full or read-only, for real: small file systems of these tests' own, mounted by
+//! root and skipped without. Nothing that was promised is lost, nothing is left, and saving works
+//! again when the disk does.
 //!
 //! A single block that fails is in `crates/powercut`, below real file systems as well.
 
@@ -79,7 +80,8 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Lazily: a test that fails may still hold a file open, and the loop device goes with the last one.
+        // Lazily: a test that fails may still hold a file open, and the loop device goes with the
+        // last one.
         let _ = Command::new("umount").arg("-l").arg(&self.point).output();
     }
 }
@@ -98,7 +100,7 @@ fn fill(folder: &Path, left: u64) -> PathBuf {
 
 // G1 G3
 #[test]
-fn a_disk_that_is_really_full_loses_nothing_and_saves_again_when_there_is_space() {
+fn a_full_disk_loses_nothing_and_saves_again_with_space() {
     for disk in [Mounted::tmpfs(), Mounted::ext4()].into_iter().flatten() {
         let run = disk.point.join("run");
         let store = open(&run, 2).unwrap();
@@ -138,7 +140,7 @@ fn a_disk_with_room_for_one_more_than_is_kept_saves_for_ever() {
 
 // G1 G3: what ext4 does when its journal fails, `errors=remount-ro`.
 #[test]
-fn a_disk_that_becomes_read_only_under_a_store_keeps_its_checkpoints_and_the_next_start_goes_on() {
+fn a_disk_that_becomes_read_only_keeps_its_checkpoints() {
     let Some(disk) = Mounted::ext4() else { return };
     let run = disk.point.join("run");
     let store = open(&run, 2).unwrap();

@@ -1,5 +1,5 @@
-//! Any snapshot comes back the same, and any damage is seen. Properties over generated snapshots; exhaustive, bit by bit
-//! and length by length, over one small container.
+//! Any snapshot comes back the same, and any damage is seen. Properties over generated snapshots;
+//! exhaustive, bit by bit and length by length, over one small container.
 
 mod common;
 
@@ -143,7 +143,8 @@ fn tensor() -> impl Strategy<Value = (Dtype, Vec<usize>, Vec<u8>)> {
     )
 }
 
-/// Any value that a record can be, nested up to the limit's order of magnitude; NaN has a test of its own.
+/// Any value that a record can be, nested up to the limit's order of magnitude; NaN has a test of
+/// its own.
 fn value() -> impl Strategy<Value = Value> {
     let scalar = || {
         prop_oneof![
@@ -208,7 +209,7 @@ proptest! {
     }
 
     #[test]
-    fn one_flipped_bit_of_any_container_gives_the_same_data_or_an_error(
+    fn one_flipped_bit_gives_the_same_data_or_an_error(
         contents in contents(), options in options(), at in any::<prop::sample::Index>(), bit in 0..8_u8, mapped: bool,
     ) {
         let bytes = contents.snapshot().to_bytes(&options).unwrap();
@@ -245,8 +246,9 @@ impl Everything {
         }
     }
 
-    /// Reads damaged bytes. Every tensor and record is as it was, or an error; the names are as they were, or it does not
-    /// open; and verifying finds the damage. Returns whether it opened, and how much was refused.
+    /// Reads damaged bytes. Every tensor and record is as it was, or an error; the names are as
+    /// they were, or it does not open; and verifying finds the damage. Returns whether it opened,
+    /// and how much was refused.
     fn right_or_refused(&self, damaged: &[u8], mapped: bool) -> Result<(bool, usize), String> {
         let Ok(checkpoint) = open(damaged, mapped) else { return Ok((false, 0)) };
         if !checkpoint.names().eq(self.tensors.iter().map(|(name, ..)| name.as_str())) {
@@ -275,7 +277,8 @@ impl Everything {
     }
 }
 
-/// Header, three tensors (raw, filled, compressed), a tie, two records, index, mirror, footer: 10 KB in all.
+/// Header, three tensors (raw, filled, compressed), a tie, two records, index, mirror, footer: 10
+/// KB in all.
 fn small_container() -> Vec<u8> {
     let (ramp, zeros) = ((0..2000_u32).collect::<Vec<_>>(), vec![0.5_f64; 2000]);
     let mut snapshot = Snapshot::new()
@@ -307,7 +310,8 @@ fn every_single_bit_of_a_container_is_guarded() {
         damaged[bit / 8] ^= 1 << (bit % 8);
     }
     assert!(damaged == bytes);
-    // Damage in tensors, records, padding, index or mirror does not keep the file from being opened.
+    // Damage in tensors, records, padding, index or mirror does not keep the file from being
+    // opened.
     assert!(opened > 1000 && with_refusals > 1000, "{opened} opened, {with_refusals} refused something");
 }
 

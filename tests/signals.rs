@@ -1,7 +1,9 @@
-//! Signals as launchers and people send them: a stop that was asked ends no loop before a save has answered it, what arrives
-//! twice is one request, and an application's own handling of signals is as it was when the store is gone.
+//! Signals as launchers and people send them: a stop that was asked ends no loop before a save has
+//! answered it, what arrives twice is one request, and an application's own handling of signals is
+//! as it was when the store is gone.
 //!
-//! Each test that sends signals is a process of its own: this test's binary, started again for that one test.
+//! Each test that sends signals is a process of its own: this test's binary, started again for that
+//! one test.
 
 mod common;
 #[path = "common/gated.rs"]

@@ -1,5 +1,5 @@
-//! SPEC.md held against the code: its tables against the constants, its test vectors against what is written and read,
-//! its rules against the tests that name them.
+//! SPEC.md held against the code: its tables against the constants, its test vectors against what
+//! is written and read, its rules against the tests that name them.
 
 mod common;
 
@@ -195,7 +195,7 @@ fn a_writer_that_follows_this_document_gives_the_librarys_bytes() {
 }
 
 #[test]
-fn extents_begin_at_the_first_multiple_of_the_documented_alignment() {
+fn extents_begin_at_the_documented_alignment() {
     // [R54] [R59]
     for row in table("table: alignment") {
         let numbers: Vec<usize> = row[0].split(' ').filter_map(|word| word.parse().ok()).collect();
@@ -344,7 +344,7 @@ fn minimal() -> Vec<u8> {
 }
 
 #[test]
-fn the_container_of_the_test_vectors_is_what_is_written_and_can_be_read() {
+fn the_test_vectors_are_written_and_read() {
     // [R127] [R128]
     let blocks: BTreeMap<usize, Vec<u8>> = vectors()
         .into_iter()

@@ -1,5 +1,5 @@
-//! A run's checkpoints over both engines: schedules, rotation, attempts and fences, resuming past damage, pins, and a
-//! reader beside the writer. What fails is made to fail here.
+//! A run's checkpoints over both engines: schedules, rotation, attempts and fences, resuming past
+//! damage, pins, and a reader beside the writer. What fails is made to fail here.
 
 mod common;
 
@@ -81,7 +81,7 @@ fn resume_falls_back_past_damage_sets_it_aside_and_says_so() {
 
 // P6
 #[test]
-fn a_run_whose_every_checkpoint_is_damaged_does_not_begin_from_nothing_by_itself() {
+fn a_run_of_damaged_checkpoints_does_not_start_from_nothing() {
     let folder = TempFolder::new("all-damaged");
     let engine: Arc<dyn Engine> = Arc::new(Local::create(folder.path()).unwrap());
     let store = open(&engine, StoreOptions::new());
@@ -97,7 +97,7 @@ fn a_run_whose_every_checkpoint_is_damaged_does_not_begin_from_nothing_by_itself
 }
 
 #[test]
-fn a_checkpoint_of_a_newer_version_stops_the_resume_instead_of_losing_its_steps() {
+fn a_checkpoint_of_a_newer_version_stops_the_resume() {
     let folder = TempFolder::new("newer");
     let engine: Arc<dyn Engine> = Arc::new(Local::create(folder.path()).unwrap());
     let store = open(&engine, StoreOptions::new());
@@ -164,7 +164,7 @@ fn a_signal_makes_a_save_due_once_and_asks_to_stop() {
 }
 
 #[test]
-fn a_snapshot_without_progress_and_settings_that_mean_nothing_are_refused() {
+fn missing_progress_and_meaningless_options_are_refused() {
     let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
     assert!(store.save(&Snapshot::new()).unwrap_err().to_string().contains("progress"));
     for settings in [
@@ -214,7 +214,7 @@ fn run_with_fault(step: usize, fault: Fault) -> Option<()> {
 
 // P1 P2 P3
 #[test]
-fn every_call_of_a_save_may_fail_once_and_nothing_committed_is_lost() {
+fn every_call_of_a_save_may_fail_once() {
     for errno in [5, 28, 122, 13, 30, 24, 4] {
         let mut step = 0;
         while run_with_fault(step, Fault::Errno(errno)).is_some() {
@@ -261,7 +261,7 @@ fn an_unknown_outcome_is_no_ok_and_deletes_nothing() {
 }
 
 #[test]
-fn a_rotation_that_fails_does_not_fail_the_save_and_is_made_up_for() {
+fn a_failed_rotation_does_not_fail_the_save() {
     let folder = TempFolder::new("rotation");
     let faults = Faults::new();
     let keep = StoreOptions::new().keep(Keep::last(1));
@@ -325,13 +325,13 @@ impl Decorator for Overtaken {
 
 // P9: the newer writer may have looked for checkpoints before this one was there.
 #[test]
-fn a_save_that_was_overtaken_during_its_commit_is_not_acknowledged() {
+fn a_save_overtaken_during_its_commit_is_not_acknowledged() {
     let store = Store::open(Overtaken(Memory::new()), StoreOptions::new()).unwrap();
     assert_eq!(save(&store, 1, 0.5).unwrap_err().kind(), ErrorKind::Fenced);
 }
 
 #[test]
-fn a_save_makes_the_same_calls_whether_there_are_few_checkpoints_or_many() {
+fn a_save_makes_as_many_calls_beside_few_or_many_checkpoints() {
     let (folder, faults) = (TempFolder::new("flat"), Faults::new());
     let engine: Arc<dyn Engine> = Arc::new(failing_local(folder.path(), &faults).unwrap());
     let keep = Keep::all().or(Keep::best("loss", tensorkeep::Mode::Min, 2));

@@ -1,5 +1,5 @@
-//! Sources whose bytes change while they are saved: each byte is read once, and what was read is what the file holds and
-//! verifies.
+//! Sources whose bytes change while they are saved: each byte is read once, and what was read is
+//! what the file holds and verifies.
 
 mod common;
 

@@ -1,12 +1,15 @@
-//! What the codec saves and costs, on one core, chunk by chunk into memory that is there: on weights and moments of nets
-//! that are trained here, because random numbers have other exponents and zeros compress like no weights do.
+//! What the codec saves and costs, on one core, chunk by chunk into memory that is there: on
+//! weights and moments of nets that are trained here, because random numbers have other exponents
+//! and zeros compress like no weights do.
 //!
-//! Beside it stand zstd as it is mostly used (level 3 on the bytes as they are, and on byte planes) and the ceiling: the
-//! entropy of each plane's bytes, which no coder of single bytes can beat. A search for matches can, where units of the net
-//! are dead and their moments are runs of zeros: by 1 %, and many times as slowly.
+//! Beside it stand zstd as it is mostly used (level 3 on the bytes as they are, and on byte planes)
+//! and the ceiling: the entropy of each plane's bytes, which no coder of single bytes can beat. A
+//! search for matches can, where units of the net are dead and their moments are runs of zeros: by
+//! 1 %, and many times as slowly.
 //!
-//! `cargo bench --features testing --bench codec`; with `-- --max` also [`Codec::Max`], which takes minutes. Where `PYTHON`
-//! names an interpreter that has ZipNN, that stands beside it too, in the same run.
+//! `cargo bench --features testing --bench codec`; with `-- --max` also [`Codec::Max`], which takes
+//! minutes. Where `PYTHON` names an interpreter that has ZipNN, that stands beside it too, in the
+//! same run.
 
 mod nets;
 
@@ -45,7 +48,8 @@ fn rows() -> Vec<Row> {
     let (model, lenet) = (nets::language_model(), nets::lenet());
     let doubles: Vec<f64> =
         lenet.weights.iter().map(|&value| f64::from(value) * std::f64::consts::PI).collect();
-    // Token ids as text has them: the n-th most frequent of 50,257 is drawn about 1/n as often as the first.
+    // Token ids as text has them: the n-th most frequent of 50,257 is drawn about 1/n as often as
+    // the first.
     let mut rng = Rng::new(1);
     let ids: Vec<i64> = (0..500_000).map(|_| 50_257_f64.powf(rng.uniform_f64()) as i64 - 1).collect();
     let tokens: Vec<u16> = ids.iter().map(|&id| id as u16).collect();
@@ -129,15 +133,16 @@ fn planes(raw: &[u8], size: usize, planes: &mut [u8]) {
     }
 }
 
-/// Raw bytes by what is left of them when each plane of rotated words costs its entropy, chunk by chunk; 8 bits a byte
-/// where that is not 3 % less.
+/// Raw bytes by what is left of them when each plane of rotated words costs its entropy, chunk by
+/// chunk; 8 bits a byte where that is not 3 % less.
 fn ceiling(raw: &[u8], word: usize) -> f64 {
     let mut bits = 0.0;
     for chunk in raw.chunks(CHUNK) {
         for byte in 0..word {
             let mut counts = [0_u32; 256];
             for word in chunk.chunks_exact(word) {
-                // The byte at this place once the word is rotated: its bits but the highest, and one from below.
+                // The byte at this place once the word is rotated: its bits but the highest, and
+                // one from below.
                 let below = word[(byte + word.len() - 1) % word.len()];
                 counts[usize::from(word[byte] << 1 | below >> 7)] += 1;
             }

@@ -45,8 +45,8 @@ fn train(what: &str, at_most: f32, step: impl FnMut(usize) -> f32) {
     println!("trained {what} {STEPS} steps in {:.1?}: loss {first:.2} to {last:.3}", start.elapsed());
 }
 
-/// A LeNet of 1.4 million parameters on drawn digits. Behind ReLU many of its units never fire, so that 8 % of its
-/// moments are 0 and more are next to it.
+/// A LeNet of 1.4 million parameters on drawn digits. Behind ReLU many of its units never fire, so
+/// that 8 % of its moments are 0 and more are next to it.
 pub fn lenet() -> Trained {
     let config = Config { conv: [16, 32], hidden: [1024, 512], ..Config::default() };
     let mut net = LeNet::new(config, &mut Rng::new(1)).unwrap();
@@ -70,8 +70,9 @@ const HIDDEN: usize = 1024;
 /// Bytes that it knows: ASCII.
 const VOCABULARY: usize = 128;
 
-/// The next byte of text from those before it: embeddings, one hidden layer of tanh, softmax. Bengio et al., "A Neural
-/// Probabilistic Language Model", JMLR 3, 2003, without the direct connections.
+/// The next byte of text from those before it: embeddings, one hidden layer of tanh, softmax.
+/// Bengio et al., "A Neural Probabilistic Language Model", JMLR 3, 2003, without the direct
+/// connections.
 struct LanguageModel {
     embedding: Array2<f32>,
     hidden: Linear,
@@ -135,8 +136,8 @@ impl LanguageModel {
     }
 }
 
-/// A language model of 0.9 million parameters on this project's own prose. All its units are alive, as those of a
-/// transformer are: its moments are dense.
+/// A language model of 0.9 million parameters on this project's own prose. All its units are alive,
+/// as those of a transformer are: its moments are dense.
 pub fn language_model() -> Trained {
     let prose = [
         include_str!("../../SPEC.md"),

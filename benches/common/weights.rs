@@ -1,6 +1,7 @@
-//! Values as training makes them: a layer's weights are normal with the layer's own spread, first moments likewise and
-//! smaller, second moments are squares. Owns: the generator, and the shapes of the models that are measured. Zeros and
-//! counters compress and cache like no weights do, and would measure something else.
+//! Values as training makes them: a layer's weights are normal with the layer's own spread, first
+//! moments likewise and smaller, second moments are squares. Owns: the generator, and the shapes of
+//! the models that are measured. Zeros and counters compress and cache like no weights do, and
+//! would measure something else.
 #![allow(dead_code, reason = "each bench uses its part")]
 
 use std::f32::consts::TAU;
@@ -127,8 +128,8 @@ pub fn resnet50() -> Model {
     model(&shapes, Optimizer::Momentum)
 }
 
-/// The shapes of GPT-2 medium (width 1024, vocabulary 50,257) with so many of its 24 layers, and Adam. 8 layers are 153
-/// million parameters, 1.84 GB.
+/// The shapes of GPT-2 medium (width 1024, vocabulary 50,257) with so many of its 24 layers, and
+/// Adam. 8 layers are 153 million parameters, 1.84 GB.
 pub fn gpt2(layers: usize) -> Model {
     let mut shapes =
         vec![("wte.weight".to_owned(), vec![50_257, 1024]), ("wpe.weight".to_owned(), vec![1024, 1024])];

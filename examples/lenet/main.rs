@@ -16,7 +16,8 @@ use std::process::ExitCode;
 /// Trains LeNet-5 with checkpoints, or proves that kills lose nothing.
 #[derive(Parser, Clone, Debug)]
 struct Args {
-    /// Kill a training run at random moments until it is done, and compare it with one that was never killed
+    /// Kill a training run at random moments until it is done, and compare it with one that was
+    /// never killed
     #[arg(long)]
     prove: bool,
     /// Folder of the run's checkpoints; resumed if there are any

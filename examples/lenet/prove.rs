@@ -1,5 +1,6 @@
-//! The proof: one training run that is never interrupted, and one that is killed (SIGKILL) again and again, also in the
-//! middle of saves, and resumed each time. At the end both must be the same, bit for bit.
+//! The proof: one training run that is never interrupted, and one that is killed (SIGKILL) again
+//! and again, also in the middle of saves, and resumed each time. At the end both must be the same,
+//! bit for bit.
 
 use crate::Args;
 use lenet::{Rng, Settings as Training, Trainer, data};
@@ -17,7 +18,8 @@ const SAVE_EVERY: u64 = 3;
 const LONGEST_LIFE: u64 = 30;
 const IMAGES: u64 = 2_000;
 const EPOCHS: u64 = 20;
-/// The end, in the middle of the last epoch: so that the order of the data, half used, is compared too.
+/// The end, in the middle of the last epoch: so that the order of the data, half used, is compared
+/// too.
 const STEPS: u64 = 630;
 
 fn training(args: &Args) -> Training {
@@ -159,7 +161,8 @@ fn spawn(args: &Args, run: &Path) -> Result<Child> {
     command.arg("--optimizer").arg(optimizer).stdout(Stdio::piped()).spawn().map_err(failed)
 }
 
-/// The same training in a process of its own: every event is one line, written before the next thing happens.
+/// The same training in a process of its own: every event is one line, written before the next
+/// thing happens.
 pub fn child(args: &Args) -> Result<()> {
     let say = |event: &str, step: u64| {
         let mut out = std::io::stdout().lock();

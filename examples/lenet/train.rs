@@ -32,7 +32,8 @@ pub fn train(args: &Args) -> Result<()> {
         let loss = trainer.step(&data.train);
         let progress = trainer.progress();
         if progress.epoch > epoch {
-            // Before the epoch's save, so that its checkpoint has the accuracy by which it is ranked.
+            // Before the epoch's save, so that its checkpoint has the accuracy by which it is
+            // ranked.
             let accuracy = trainer.evaluate(&data.test);
             trainer.set_accuracy(accuracy);
             bar.suspend(|| {

@@ -1,5 +1,6 @@
-//! Memory for tensors that are read: a large one has a buffer of its own, small ones share. Owns: where each begins. Memory
-//! that is fresh costs more than reading into it, least in large pieces, which the kernel makes of huge pages.
+//! Memory for tensors that are read: a large one has a buffer of its own, small ones share. Owns:
+//! where each begins. Memory that is fresh costs more than reading into it, least in large pieces,
+//! which the kernel makes of huge pages.
 
 use crate::buffer::{ALIGN, Buffer};
 use crate::error::Result;
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_tensor_has_its_own_aligned_bytes_and_small_ones_share_buffers() {
+    fn tensors_are_aligned_and_small_ones_share_buffers() {
         let lens = [5, 0, ALONE_FROM, 64, ALONE_FROM - 1, ALONE_FROM + 1, 1, SHARED, 100];
         let mut rooms = Rooms::new(&lens).unwrap();
         for (i, target) in rooms.targets().into_iter().enumerate() {

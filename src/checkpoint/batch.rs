@@ -1,5 +1,5 @@
-//! Some chunks at once, of one entry or of several: fetched in one call, verified, and decoded where they go. Knows nothing of
-//! threads.
+//! Some chunks at once, of one entry or of several: fetched in one call, verified, and decoded
+//! where they go. Knows nothing of threads.
 
 use super::Checkpoint;
 use super::chunks::Scratch;
@@ -79,7 +79,8 @@ impl Checkpoint {
         self.within_budget(u64::from(part.chunk.raw_len)).map(drop)
     }
 
-    /// Fetches the stored bytes of all parts in one call: to where they go, or one behind the other to `stored`.
+    /// Fetches the stored bytes of all parts in one call: to where they go, or one behind the other
+    /// to `stored`.
     fn fetch<'c>(&self, stored: &mut Buffer, parts: &mut [Part<'c, '_>]) -> Result<(), Failed<'c>> {
         let names: Vec<&str> = parts.iter().map(Part::name).collect();
         let Some(first) = names.first() else { return Ok(()) };
@@ -102,8 +103,8 @@ impl Checkpoint {
         names.into_iter().zip(ranges).try_for_each(one)
     }
 
-    /// Verifies a part's stored bytes; those that are `elsewhere` than where they go are decoded, and what is wanted of
-    /// them goes there.
+    /// Verifies a part's stored bytes; those that are `elsewhere` than where they go are decoded,
+    /// and what is wanted of them goes there.
     fn finish(
         &self,
         decoder: &mut Decoder,
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn many_small_tensors_are_fetched_in_few_calls_whatever_their_codec() {
+    fn many_small_tensors_are_fetched_in_few_calls() {
         for codec in [Codec::Raw, Codec::Balanced] {
             let (blob, checkpoint) = opened(codec, |_| 0..0);
             let whole = Checkpoint::from_bytes(&blob.bytes).unwrap();
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_the_tensor_that_it_is_in_and_not_its_neighbours() {
+    fn an_unreadable_sector_costs_its_own_tensor_only() {
         for codec in [Codec::Raw, Codec::Balanced] {
             let mut place = 0..0;
             let (_, checkpoint) = opened(codec, |whole| {

@@ -1,5 +1,6 @@
-//! A checkpoint's chunks, for tools that look at a file: where each lies, and a walk over a tensor's raw bytes chunk by
-//! chunk in memory that is used again. Knows what [`read`](super::read) knows.
+//! A checkpoint's chunks, for tools that look at a file: where each lies, and a walk over a
+//! tensor's raw bytes chunk by chunk in memory that is used again. Knows what [`read`](super::read)
+//! knows.
 
 use super::entry::Entry;
 use super::{Checkpoint, Inspect};
@@ -26,7 +27,8 @@ pub struct ChunkInfo {
     pub crc32: u32,
 }
 
-/// Memory of [`Inspect::visit_chunks_with`], used again from call to call: fresh memory costs more than reading into it.
+/// Memory of [`Inspect::visit_chunks_with`], used again from call to call: fresh memory costs more
+/// than reading into it.
 #[derive(Default)]
 pub struct Scratch {
     pub(super) decoder: Decoder,
@@ -57,9 +59,9 @@ impl Inspect<'_> {
         Ok(entry.table.chunks(entry.number).map(describe).collect())
     }
 
-    /// Calls `visit` with each of the tensor's chunks numbered in `chunks`: the offset within the tensor and the raw
-    /// bytes, verified and decoded, valid only during the call and of any alignment. Memory is one chunk's, whatever
-    /// the tensor's length; mapped raw chunks take none.
+    /// Calls `visit` with each of the tensor's chunks numbered in `chunks`: the offset within the
+    /// tensor and the raw bytes, verified and decoded, valid only during the call and of any
+    /// alignment. Memory is one chunk's, whatever the tensor's length; mapped raw chunks take none.
     ///
     /// Every chunk but the last holds a whole number of elements, as many in each.
     ///

@@ -6,8 +6,9 @@ use crate::engine::Upload;
 use crate::error::{Error, Result};
 
 impl Inspect<'_> {
-    /// Appends the whole file as it lies to an upload, each byte verified before it is passed on. Memory is a few MiB, or
-    /// one chunk where that is more. `moved` hears of each piece's length. The upload is to be dropped when this fails.
+    /// Appends the whole file as it lies to an upload, each byte verified before it is passed on.
+    /// Memory is a few MiB, or one chunk where that is more. `moved` hears of each piece's length.
+    /// The upload is to be dropped when this fails.
     ///
     /// # Errors
     /// `Damaged` with the first damage, `Io`, and what `upload` says.
@@ -40,7 +41,8 @@ impl Inspect<'_> {
         upload.append(bytes)
     }
 
-    /// Whether both are the same bytes: the footers have the checksum of the index, and the index has all others.
+    /// Whether both are the same bytes: the footers have the checksum of the index, and the index
+    /// has all others.
     pub fn is_copy_of(&self, other: &Checkpoint) -> bool {
         self.0.header == other.header && self.0.footer == other.footer
     }

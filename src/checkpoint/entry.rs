@@ -1,4 +1,5 @@
-//! One entry of the table of tensors or of records: finding it, its bytes in memory, its chunks and their checksums.
+//! One entry of the table of tensors or of records: finding it, its bytes in memory, its chunks and
+//! their checksums.
 
 use super::{Checkpoint, Verify};
 use crate::dtype::Dtype;
@@ -79,7 +80,8 @@ impl Checkpoint {
         Ok(Some(bytes))
     }
 
-    /// Chunks that overlap `range` of raw bytes: number within the entry, chunk, raw bytes before it.
+    /// Chunks that overlap `range` of raw bytes: number within the entry, chunk, raw bytes before
+    /// it.
     pub(super) fn chunks_within<'c>(
         &self,
         entry: Entry<'c>,

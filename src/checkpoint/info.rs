@@ -1,4 +1,5 @@
-//! What the index says of tensors: names, dtypes, shapes, places in the file. Touches no tensor bytes.
+//! What the index says of tensors: names, dtypes, shapes, places in the file. Touches no tensor
+//! bytes.
 
 use super::Checkpoint;
 use crate::dtype::Dtype;
@@ -66,8 +67,8 @@ impl Checkpoint {
     }
 }
 
-/// The tensors of a table. A named iterator instead of `rows.map(..)`: only this form inlines, which lets the compiler skip
-/// fields that the caller ignores.
+/// The tensors of a table. A named iterator instead of `rows.map(..)`: only this form inlines,
+/// which lets the compiler skip fields that the caller ignores.
 struct Own<'c, R> {
     columns: Columns<'c>,
     names: &'c str,

@@ -1,5 +1,5 @@
-//! Looking into a checkpoint, for tools: how it is stored, what is damaged, copying and salvaging it. A trainer needs none
-//! of this.
+//! Looking into a checkpoint, for tools: how it is stored, what is damaged, copying and salvaging
+//! it. A trainer needs none of this.
 //!
 //! ```
 //! use tensorkeep::{Checkpoint, Snapshot, WriteOptions};
@@ -51,7 +51,8 @@ impl<'c> Inspect<'c> {
     /// A tensor that is borrowed from the mapped file, or an error that says why it cannot be.
     ///
     /// # Errors
-    /// As [`Checkpoint::tensor`], and `Unsupported` when the file was opened for reading or the tensor is compressed.
+    /// As [`Checkpoint::tensor`], and `Unsupported` when the file was opened for reading or the
+    /// tensor is compressed.
     pub fn require_mapped(&self, name: &str) -> Result<Tensor<'c>> {
         let (entry, ..) = self.0.find_tensor(name)?;
         let refused = |what: &'static str, help: &'static str| {

@@ -1,5 +1,5 @@
-//! Many bytes at once: filling memory that is there, loading and verifying on several threads. Owns: cutting the work into
-//! batches that threads draw. What becomes of a chunk is in `batch.rs`.
+//! Many bytes at once: filling memory that is there, loading and verifying on several threads.
+//! Owns: cutting the work into batches that threads draw. What becomes of a chunk is in `batch.rs`.
 
 use super::Checkpoint;
 use super::arena::Rooms;
@@ -13,11 +13,11 @@ use crate::tensor::Tensor;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Raw bytes that a thread draws at a time to read them: enough that drawing costs nothing, and what still fits a core's
-/// cache between reading and verifying.
+/// Raw bytes that a thread draws at a time to read them: enough that drawing costs nothing, and
+/// what still fits a core's cache between reading and verifying.
 const READ_BATCH: u64 = 1 << 20;
-/// The same to verify them in memory: two of the huge pages that the kernel reads at a fault of a mapping. Threads that meet
-/// in one wait for each other.
+/// The same to verify them in memory: two of the huge pages that the kernel reads at a fault of a
+/// mapping. Threads that meet in one wait for each other.
 const VERIFY_BATCH: u64 = 4 << 20;
 /// From so many bytes on it is worth starting a thread.
 const THREADS_FROM: u64 = 8 << 20;
@@ -31,9 +31,10 @@ struct Wanted<'c, 't> {
 }
 
 impl Checkpoint {
-    /// Fills `target` with a tensor's bytes, without memory in between where it is stored raw: the fastest way to load
-    /// into arrays that are there already. On an error `target` holds a mixture; to load a whole model all or nothing,
-    /// use [`load_state_dict`](Checkpoint::load_state_dict).
+    /// Fills `target` with a tensor's bytes, without memory in between where it is stored raw: the
+    /// fastest way to load into arrays that are there already. On an error `target` holds a
+    /// mixture; to load a whole model all or nothing, use
+    /// [`load_state_dict`](Checkpoint::load_state_dict).
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`], and `Mismatch` when `target` is not the tensor's length in bytes.
@@ -44,7 +45,8 @@ impl Checkpoint {
     /// As [`Checkpoint::load_into`], for several tensors at once.
     ///
     /// # Errors
-    /// As [`Checkpoint::load_into`]. All names and lengths are checked before the first byte is read.
+    /// As [`Checkpoint::load_into`]. All names and lengths are checked before the first byte is
+    /// read.
     pub fn load_all_into<'n, 't>(
         &self,
         targets: impl IntoIterator<Item = (&'n str, &'t mut [u8])>,
@@ -61,9 +63,10 @@ impl Checkpoint {
         self.fill(targets.into_iter().map(find).collect::<Result<_>>()?)
     }
 
-    /// Several tensors at once, in the order of their names here: each as [`Checkpoint::tensor`] gives it, read, verified
-    /// and decoded on as many threads as [`OpenOptions::workers`](super::OpenOptions::workers) says. Tensors
-    /// of less than 1 MiB that are read share memory: of it up to 4 MiB stays while one of them does.
+    /// Several tensors at once, in the order of their names here: each as [`Checkpoint::tensor`]
+    /// gives it, read, verified and decoded on as many threads as
+    /// [`OpenOptions::workers`](super::OpenOptions::workers) says. Tensors of less than 1 MiB that
+    /// are read share memory: of it up to 4 MiB stays while one of them does.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`].

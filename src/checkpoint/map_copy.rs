@@ -1,4 +1,5 @@
-//! A checkpoint mapped copy-on-write, to train on. Owns: [`MappedCopy`], and that no two of its mutable tensors overlap.
+//! A checkpoint mapped copy-on-write, to train on. Owns: [`MappedCopy`], and that no two of its
+//! mutable tensors overlap.
 
 use super::Checkpoint;
 use crate::buffer::Buffer;
@@ -8,12 +9,13 @@ use crate::state_dict::TensorMut;
 use crate::tensor::Tensor;
 use std::fmt;
 
-/// A checkpoint whose tensors can be changed where they lie: a private, copy-on-write mapping of its file. A resume
-/// reads nothing and copies nothing at first; a page is copied by the kernel when it is first written to, and what is
-/// never changed (frozen layers) stays shared with the page cache. The file never changes.
+/// A checkpoint whose tensors can be changed where they lie: a private, copy-on-write mapping of
+/// its file. A resume reads nothing and copies nothing at first; a page is copied by the kernel
+/// when it is first written to, and what is never changed (frozen layers) stays shared with the
+/// page cache. The file never changes.
 ///
-/// Every byte was verified when it was made, on several threads. Tensors that are not stored raw are decoded into
-/// memory of their own.
+/// Every byte was verified when it was made, on several threads. Tensors that are not stored raw
+/// are decoded into memory of their own.
 ///
 /// ```
 /// # use tensorkeep::{Checkpoint, Snapshot};
@@ -49,8 +51,8 @@ impl MappedCopy {
     /// Verifies all of a checkpoint over a private mapping, and decodes what is not stored raw.
     pub(super) fn new(checkpoint: Checkpoint, memory: PrivateMap) -> Result<Self> {
         let table = checkpoint.index.tensors.columns();
-        // Verified where the file itself is mapped: those are the pages that the copy shares until it changes them. From
-        // then on their checksums mean nothing, so it is now or never.
+        // Verified where the file itself is mapped: those are the pages that the copy shares until
+        // it changes them. From then on their checksums mean nothing, so it is now or never.
         let raw = (0..table.len()).map(|i| checkpoint.tensor_entry(i));
         checkpoint.verify_in_place(raw.filter(|entry| checkpoint.raw_bytes(*entry).is_some()).collect())?;
         let mut buffers = Vec::new();
@@ -89,8 +91,9 @@ impl MappedCopy {
         &self.checkpoint
     }
 
-    /// All tensors to change, sorted by name, none of them overlapping another. Tied tensors come once, under their
-    /// first name; [`TensorInfo::alias_of`](super::TensorInfo::alias_of) says which others they have.
+    /// All tensors to change, sorted by name, none of them overlapping another. Tied tensors come
+    /// once, under their first name; [`TensorInfo::alias_of`](super::TensorInfo::alias_of) says
+    /// which others they have.
     pub fn tensors_mut(&mut self) -> Vec<(&str, TensorMut<'_>)> {
         let table = self.checkpoint.index.tensors.columns();
         let (mut rest, mut rest_start) = (&mut *self.memory, 0);
@@ -99,7 +102,8 @@ impl MappedCopy {
             Place::Nowhere => Some(<&mut [u8]>::default()),
             Place::Decoded => decoded.next().map(|buffer| &mut **buffer),
             Place::Mapped { start, len } => {
-                // Extents lie one behind the other in the order of the table: the index was checked for that.
+                // Extents lie one behind the other in the order of the table: the index was checked
+                // for that.
                 let (_, from_start) = std::mem::take(&mut rest).split_at_mut_checked(start - rest_start)?;
                 let (bytes, later) = from_start.split_at_mut_checked(len)?;
                 (rest, rest_start) = (later, start + len);

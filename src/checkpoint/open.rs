@@ -16,7 +16,8 @@ pub enum Verify {
     OnTouch,
     /// Everything, when the file is opened, and what is read (not mapped) again when it is read.
     AtOpen,
-    /// Not at all: damaged bytes are given out as data. For measuring, and for looking at what is left of a file.
+    /// Not at all: damaged bytes are given out as data. For measuring, and for looking at what is
+    /// left of a file.
     Never,
 }
 
@@ -56,17 +57,20 @@ impl OpenOptions {
         Self { verify, ..self }
     }
 
-    /// The most bytes that one tensor or record, or the index, may take in memory. Mapped raw tensors take none. A
-    /// chunk of up to 1 MiB, the default size, may be held beside it by each thread while it is verified or decoded.
+    /// The most bytes that one tensor or record, or the index, may take in memory. Mapped raw
+    /// tensors take none. A chunk of up to 1 MiB, the default size, may be held beside it by each
+    /// thread while it is verified or decoded.
     ///
-    /// Without one there is no limit but that of a record as a [`Value`](crate::Value), which takes up to 64 times as many bytes as it
-    /// has: 256 MiB, enough for any text, and for lists of 3 million numbers.
+    /// Without one there is no limit but that of a record as a [`Value`](crate::Value), which takes
+    /// up to 64 times as many bytes as it has: 256 MiB, enough for any text, and for lists of 3
+    /// million numbers.
     pub fn budget(self, budget: u64) -> Self {
         Self { budget, ..self }
     }
 
-    /// Threads that read, verify and decode, from 8 MiB on, checksum an index, from 2 MiB on, and validate it, from 65,536
-    /// entries on: at least 1, the calling thread; as many as there are cores unless it is set. They live as long as the call.
+    /// Threads that read, verify and decode, from 8 MiB on, checksum an index, from 2 MiB on, and
+    /// validate it, from 65,536 entries on: at least 1, the calling thread; as many as there are
+    /// cores unless it is set. They live as long as the call.
     pub fn workers(self, workers: usize) -> Self {
         Self { workers: Some(workers), ..self }
     }
@@ -92,9 +96,10 @@ impl OpenOptions {
     /// Maps a file copy-on-write, as [`Checkpoint::map_copy`], under a promise given before.
     ///
     /// # Errors
-    /// As [`OpenOptions::open`]; `Damaged` for any tensor, unless the options say [`Verify::Never`]; `Unsupported` for a dtype
-    /// or codec that this version does not know, and on a network file system, where nothing is mapped; `LimitExceeded` for a
-    /// tensor to be decoded beyond the budget.
+    /// As [`OpenOptions::open`]; `Damaged` for any tensor, unless the options say
+    /// [`Verify::Never`]; `Unsupported` for a dtype or codec that this version does not know, and
+    /// on a network file system, where nothing is mapped; `LimitExceeded` for a tensor to be
+    /// decoded beyond the budget.
     pub fn map_copy(self, path: impl AsRef<Path>, promise: MmapPromise) -> Result<MappedCopy> {
         let path = path.as_ref();
         let (blob, memory) = local::map_copy_of_file(path, promise)?;
@@ -127,40 +132,45 @@ impl Checkpoint {
         OpenOptions::new().open(path)
     }
 
-    /// Maps a file: raw tensors are used in place, without a copy. On a network file system (NFS, SMB, 9p, FUSE, Lustre,
-    /// Ceph, …) it is opened for reading instead, as by [`Checkpoint::open`]: a file that another machine truncates
-    /// would end a process that maps it.
+    /// Maps a file: raw tensors are used in place, without a copy. On a network file system (NFS,
+    /// SMB, 9p, FUSE, Lustre, Ceph, …) it is opened for reading instead, as by
+    /// [`Checkpoint::open`]: a file that another machine truncates would end a process that maps
+    /// it.
     ///
     /// # Safety
-    /// No process writes to or truncates the file while this checkpoint, or any tensor or view of it, lives; see
-    /// [`MmapPromise`]. Files published by this library are never written again and may be unlinked or replaced.
+    /// No process writes to or truncates the file while this checkpoint, or any tensor or view of
+    /// it, lives; see [`MmapPromise`]. Files published by this library are never written again and
+    /// may be unlinked or replaced.
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
     #[expect(unsafe_code, reason = "hands the promise on; the mapping itself is in engine/map.rs")]
     pub unsafe fn map(path: impl AsRef<Path>) -> Result<Self> {
-        // SAFETY: the caller of this function gives exactly the promise that `assume_unchanged` asks for.
+        // SAFETY: the caller of this function gives exactly the promise that `assume_unchanged`
+        // asks for.
         let promise = unsafe { MmapPromise::assume_unchanged() };
         OpenOptions::new().map(path, promise)
     }
 
-    /// Maps a file copy-on-write: its tensors can be changed in place, and training goes on in the mapped file
-    /// itself, which never changes. See [`MappedCopy`].
+    /// Maps a file copy-on-write: its tensors can be changed in place, and training goes on in the
+    /// mapped file itself, which never changes. See [`MappedCopy`].
     ///
     /// # Safety
-    /// As [`Checkpoint::map`]: no *other* writer changes the file. What is changed through the mapping does not count.
+    /// As [`Checkpoint::map`]: no *other* writer changes the file. What is changed through the
+    /// mapping does not count.
     ///
     /// # Errors
     /// As [`OpenOptions::map_copy`].
     #[expect(unsafe_code, reason = "hands the promise on; the mapping itself is in engine/map.rs")]
     pub unsafe fn map_copy(path: impl AsRef<Path>) -> Result<MappedCopy> {
-        // SAFETY: the caller of this function gives exactly the promise that `assume_unchanged` asks for.
+        // SAFETY: the caller of this function gives exactly the promise that `assume_unchanged`
+        // asks for.
         let promise = unsafe { MmapPromise::assume_unchanged() };
         OpenOptions::new().map_copy(path, promise)
     }
 
-    /// Opens a container that is in memory: for tests, and for bytes received over a network. The bytes are copied once,
-    /// into aligned memory; tensors stored raw are then borrowed.
+    /// Opens a container that is in memory: for tests, and for bytes received over a network. The
+    /// bytes are copied once, into aligned memory; tensors stored raw are then borrowed.
     ///
     /// # Errors
     /// As [`Checkpoint::open`].

@@ -1,4 +1,5 @@
-//! Tensors and record bytes out of an open checkpoint: borrowed where they lie, or read, verified and decoded.
+//! Tensors and record bytes out of an open checkpoint: borrowed where they lie, or read, verified
+//! and decoded.
 
 use super::Checkpoint;
 use crate::buffer::Buffer;
@@ -8,12 +9,13 @@ use crate::tensor::Tensor;
 use std::ops::Range;
 
 impl Checkpoint {
-    /// A tensor: borrowed when the file is mapped and it is stored raw, else read or decoded into its own memory.
-    /// Every byte given out was verified before, unless the checkpoint was opened with [`Verify::Never`].
+    /// A tensor: borrowed when the file is mapped and it is stored raw, else read or decoded into
+    /// its own memory. Every byte given out was verified before, unless the checkpoint was opened
+    /// with [`Verify::Never`].
     ///
     /// # Errors
-    /// `NotFound` with the nearest name, `Damaged`, `Unsupported` for a dtype or codec this version does not know,
-    /// `LimitExceeded` beyond the budget, `Io`.
+    /// `NotFound` with the nearest name, `Damaged`, `Unsupported` for a dtype or codec this version
+    /// does not know, `LimitExceeded` beyond the budget, `Io`.
     pub fn tensor(&self, name: &str) -> Result<Tensor<'_>> {
         let (entry, dtype, shape) = self.find_tensor(name)?;
         self.at_place(name, || match self.in_place(entry)? {
@@ -40,7 +42,8 @@ impl Checkpoint {
                     .expected(format!("within 0..{count}"))
                     .found(format!("{rows:?}")));
             }
-            // OK to multiply and divide: the whole tensor's length was checked, and a part is no longer.
+            // OK to multiply and divide: the whole tensor's length was checked, and a part is no
+            // longer.
             let row_len = entry.table.byte_len(entry.number) / (count as u64).max(1);
             let bytes = rows.start as u64 * row_len..rows.end as u64 * row_len;
             shape[0] = rows.len();
@@ -61,7 +64,8 @@ impl Checkpoint {
         })
     }
 
-    /// The bytes of a record where they lie in memory, verified; None where the file is read or they are compressed.
+    /// The bytes of a record where they lie in memory, verified; None where the file is read or
+    /// they are compressed.
     pub(crate) fn record_in_place(&self, name: &str) -> Result<Option<&[u8]>> {
         let entry = self.record_entry(self.find_record(name)?);
         self.in_place(entry).map_err(|error| error.in_record(name).in_object(&self.name))

@@ -1,5 +1,6 @@
-//! A file between header and footer, stretch by stretch in order and without a gap: chunks, padding, index and mirror.
-//! Owns: what the bytes of each must be. What verifying a file and passing it on have in common.
+//! A file between header and footer, stretch by stretch in order and without a gap: chunks,
+//! padding, index and mirror. Owns: what the bytes of each must be. What verifying a file and
+//! passing it on have in common.
 
 use super::entry::Entry;
 use super::{Checkpoint, header};
@@ -117,8 +118,9 @@ impl Checkpoint {
         }
     }
 
-    /// The region that was read when the file was opened is one of the two copies: the other one is the same, byte for
-    /// byte. A checksum alone would let two copies differ that were made to have the same one.
+    /// The region that was read when the file was opened is one of the two copies: the other one is
+    /// the same, byte for byte. A checksum alone would let two copies differ that were made to have
+    /// the same one.
     fn check_index(&self, what: &'static str, start: u64, bytes: &[u8]) -> Result<()> {
         let (expected, found) = (self.footer.index_crc, crc32(bytes));
         let help = "its other copy is intact and no tensor is affected; save the checkpoint again";
@@ -137,7 +139,8 @@ impl Checkpoint {
 
     /// Bytes of the file as they are.
     pub(super) fn bytes_at<'s>(&'s self, range: Range<u64>, window: &'s mut Window) -> Result<&'s [u8]> {
-        // OK to cast: chunks are at most 64 MiB, padding less than a page, and an index was in memory already.
+        // OK to cast: chunks are at most 64 MiB, padding less than a page, and an index was in
+        // memory already.
         if self.is_mapped() {
             let bytes = self.in_memory(range.clone());
             return bytes.ok_or_else(|| ends_early(range.start, 0, self.blob.len()));

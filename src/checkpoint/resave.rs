@@ -1,13 +1,13 @@
-//! A checkpoint as a snapshot again, to write it otherwise: with another codec, or without what is damaged. Tensors and
-//! records are read one at a time when the snapshot is written.
+//! A checkpoint as a snapshot again, to write it otherwise: with another codec, or without what is
+//! damaged. Tensors and records are read one at a time when the snapshot is written.
 
 use super::{Checkpoint, Inspect, TensorInfo};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{LazyTensor, Record, Snapshot};
 use serde::Serialize;
 
-/// The record of what [`Inspect::salvage`] made: a map of `from`, where it was taken from, and `lost`, a text for each thing
-/// that is missing.
+/// The record of what [`Inspect::salvage`] made: a map of `from`, where it was taken from, and
+/// `lost`, a text for each thing that is missing.
 pub const SALVAGED: &str = "tensorkeep.salvaged";
 
 /// Things that are missing and are told one by one: a record has a limit.
@@ -20,7 +20,8 @@ struct Salvaged {
 }
 
 impl<'c> Inspect<'c> {
-    /// Everything in this checkpoint as a snapshot: tensors, ties, all records, progress, metrics and metadata.
+    /// Everything in this checkpoint as a snapshot: tensors, ties, all records, progress, metrics
+    /// and metadata.
     ///
     /// # Errors
     /// `Unsupported` for a dtype this version does not know, `Damaged` for a record, `Io`.
@@ -35,11 +36,13 @@ impl<'c> Inspect<'c> {
         Ok(snapshot)
     }
 
-    /// What of this checkpoint verifies, as a snapshot, and the errors of what does not. A tensor is in it whole or not
-    /// at all. Reads every byte. The snapshot says what it is by a record named [`SALVAGED`].
+    /// What of this checkpoint verifies, as a snapshot, and the errors of what does not. A tensor
+    /// is in it whole or not at all. Reads every byte. The snapshot says what it is by a record
+    /// named [`SALVAGED`].
     ///
     /// # Errors
-    /// Only what is not about one tensor or record: nothing is given up for one bad chunk or one bad sector.
+    /// Only what is not about one tensor or record: nothing is given up for one bad chunk or one
+    /// bad sector.
     pub fn salvage(&self) -> Result<(Snapshot<'c>, Vec<Error>)> {
         let mut snapshot = Snapshot::new();
         let mut lost = Vec::new();
@@ -85,7 +88,8 @@ impl Checkpoint {
         let name = info.name.to_owned();
         let deferred = LazyTensor::new(dtype, &shape, move || {
             let tensor = self.tensor(&name)?;
-            // Written from here at most once: what was damaged since is an error of this save, not a wrong byte.
+            // Written from here at most once: what was damaged since is an error of this save, not
+            // a wrong byte.
             if tensor.bytes().len() as u64 == self.info(&name)?.byte_len {
                 return Ok(tensor);
             }
@@ -110,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_written_again_holds_the_same_under_another_codec() {
+    fn a_checkpoint_resaved_under_another_codec_holds_the_same() {
         let first = Checkpoint::from_bytes(&bytes()).unwrap();
         let options = WriteOptions::new().codec(Codec::Balanced);
         let packed = first.inspect().to_snapshot().unwrap().to_bytes(&options).unwrap();

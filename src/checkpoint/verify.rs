@@ -1,6 +1,6 @@
-//! Verifying a whole file: every chunk, every byte of padding, index and mirror, and every record decoded. With header and
-//! footer, which opening verifies, no byte of the file is left out. And handing on what was verified to a mapping of the
-//! same file.
+//! Verifying a whole file: every chunk, every byte of padding, index and mirror, and every record
+//! decoded. With header and footer, which opening verifies, no byte of the file is left out. And
+//! handing on what was verified to a mapping of the same file.
 
 use super::chunks::Scratch;
 use super::regions::{MustBe, Stretch, Window};
@@ -32,8 +32,8 @@ pub struct VerifyReport {
     pub byte_len: u64,
     /// What is damaged, in the order of the file. Empty means: every byte is as it was written.
     pub damage: Vec<Error>,
-    /// Records whose bytes are as they were written, by a codec that this version does not know: whether they are whole
-    /// as records it cannot tell.
+    /// Records whose bytes are as they were written, by a codec that this version does not know:
+    /// whether they are whole as records it cannot tell.
     pub unsupported: Vec<Error>,
 }
 
@@ -110,7 +110,8 @@ impl Inspect<'_> {
     /// Verifies and decodes one record, and keeps nothing of it.
     ///
     /// # Errors
-    /// `NotFound`, `Damaged`, `Unsupported` for a codec that this version does not know, `LimitExceeded`, `Io`.
+    /// `NotFound`, `Damaged`, `Unsupported` for a codec that this version does not know,
+    /// `LimitExceeded`, `Io`.
     pub fn verify_record(&self, name: &str) -> Result<()> {
         let checked = records::check(&self.0.record_bytes(name)?);
         checked.map(drop).map_err(|error| error.in_record(name).in_object(self.0.name()))
@@ -118,9 +119,9 @@ impl Inspect<'_> {
 }
 
 impl Checkpoint {
-    /// Verifies every byte of the file, whatever was verified before: chunks by their checksums, padding, index and mirror,
-    /// and that the two are the same; and decodes every record. Tensors are not decoded. Memory is a few MiB for each
-    /// thread and one record, whatever the budget.
+    /// Verifies every byte of the file, whatever was verified before: chunks by their checksums,
+    /// padding, index and mirror, and that the two are the same; and decodes every record. Tensors
+    /// are not decoded. Memory is a few MiB for each thread and one record, whatever the budget.
     ///
     /// # Errors
     /// `Damaged` with the first damage, `Io`.
@@ -164,10 +165,11 @@ impl Checkpoint {
         })
     }
 
-    /// The same checkpoint with every chunk remembered as verified, if `read` is the same file: same id, length and
-    /// index. For a file that was verified by reading before it is mapped, so that a sector that cannot be read was an
-    /// error there and is no signal here. The caller has verified all of `read` and opened both under one name; of another
-    /// file nothing is remembered, and its chunks are verified on touch.
+    /// The same checkpoint with every chunk remembered as verified, if `read` is the same file:
+    /// same id, length and index. For a file that was verified by reading before it is mapped, so
+    /// that a sector that cannot be read was an error there and is no signal here. The caller has
+    /// verified all of `read` and opened both under one name; of another file nothing is
+    /// remembered, and its chunks are verified on touch.
     pub(crate) fn trusting(self, read: &Self) -> Self {
         if self.inspect().is_copy_of(read) {
             self.verified.iter().for_each(|chunks| chunks.store(u64::MAX, Ordering::Relaxed));

@@ -1,5 +1,6 @@
-//! Randomness and time by script, for this thread: so that a simulated run is the same run every time and a failure
-//! replays. Owns: the script. Nothing reads it but `fresh_nonce` and the store's clock, and only in builds for tests.
+//! Randomness and time by script, for this thread: so that a simulated run is the same run every
+//! time and a failure replays. Owns: the script. Nothing reads it but `fresh_nonce` and the store's
+//! clock, and only in builds for tests.
 
 use std::cell::Cell;
 
@@ -11,7 +12,8 @@ thread_local! {
     static CLOCK: Cell<u64> = const { Cell::new(BEGINNING) };
 }
 
-/// While it lives, this thread's nonces follow from `seed` and its clock stands still, unless it is set.
+/// While it lives, this thread's nonces follow from `seed` and its clock stands still, unless it is
+/// set.
 #[derive(Debug)]
 pub(crate) struct Script {
     before: Option<u64>,
@@ -38,8 +40,8 @@ pub(crate) fn nonce() -> Option<[u8; 16]> {
     Some(halves.to_be_bytes())
 }
 
-/// Makes this thread, one that a scripted one has started, part of the script. `seed` is told apart from that of every
-/// other thread by the caller.
+/// Makes this thread, one that a scripted one has started, part of the script. `seed` is told apart
+/// from that of every other thread by the caller.
 pub(crate) fn join(seed: impl FnOnce() -> u64) {
     if SCRIPT.get().is_none() {
         SCRIPT.set(Some(mix(seed())));

@@ -1,8 +1,10 @@
-//! Codec 4, float planes: words are rotated so that the exponent fills one byte plane, split into planes, and each plane
-//! is coded by itself or left as it is. Owns: the planes' headers, and which planes are coded. Knows words, not dtypes.
+//! Codec 4, float planes: words are rotated so that the exponent fills one byte plane, split into
+//! planes, and each plane is coded by itself or left as it is. Owns: the planes' headers, and which
+//! planes are coded. Knows words, not dtypes.
 //!
-//! The exponents of a tensor are few values, unevenly spread: two to four bits each. The mantissa is noise, and its
-//! planes go through as they are, so that decoding costs one plane of Huffman and a join.
+//! The exponents of a tensor are few values, unevenly spread: two to four bits each. The mantissa
+//! is noise, and its planes go through as they are, so that decoding costs one plane of Huffman and
+//! a join.
 
 use super::at_least;
 use super::frames::{Effort, Frames, Unframer, bound};
@@ -18,7 +20,8 @@ const METHOD_RAW: u8 = 0;
 /// One zstd frame.
 const METHOD_FRAME: u8 = 1;
 
-/// What to try on one byte of every word of floats; nothing on what looks like noise. When `thorough`, everything.
+/// What to try on one byte of every word of floats; nothing on what looks like noise. When
+/// `thorough`, everything.
 pub fn efforts(plane: &[u8], thorough: bool) -> &'static [Effort] {
     if thorough {
         return &[Effort::Huffman, Effort::Thorough];
@@ -37,8 +40,8 @@ pub struct FloatEncoder {
 }
 
 impl FloatEncoder {
-    /// Codes `raw`, words of `word` bytes, to the start of `out`; returns the length. [`efforts`] says what is tried.
-    /// The planes are cut where they will stand if none is coded.
+    /// Codes `raw`, words of `word` bytes, to the start of `out`; returns the length. [`efforts`]
+    /// says what is tried. The planes are cut where they will stand if none is coded.
     ///
     /// # Errors
     /// Whatever zstd says.
@@ -63,7 +66,8 @@ impl FloatEncoder {
                 copy(&frame[..len], &mut planes[end..][..len]);
                 (METHOD_FRAME, len)
             } else {
-                // Nothing has to move before a plane was coded, as with weights, of which the last one is.
+                // Nothing has to move before a plane was coded, as with weights, of which the last
+                // one is.
                 if end < here.start {
                     planes.copy_within(here, end);
                 }
@@ -86,11 +90,12 @@ pub struct FloatDecoder {
 }
 
 impl FloatDecoder {
-    /// Fills `raw`, words of `word` bytes. Planes that are stored as they are go straight from `stored` to `raw`.
+    /// Fills `raw`, words of `word` bytes. Planes that are stored as they are go straight from
+    /// `stored` to `raw`.
     ///
     /// # Errors
-    /// `Damaged` when a header lies: its method is not known, its lengths do not add up, its frame is not one or has
-    /// another length than the plane.
+    /// `Damaged` when a header lies: its method is not known, its lengths do not add up, its frame
+    /// is not one or has another length than the plane.
     pub fn decode(
         &mut self,
         stored: &[u8],

@@ -1,5 +1,5 @@
-//! zstd frames: bytes to one frame and back. Owns: how hard it is tried ([`Effort`]), and that what is read is exactly one
-//! frame of exactly the length announced. Knows neither chunks nor dtypes.
+//! zstd frames: bytes to one frame and back. Owns: how hard it is tried ([`Effort`]), and that what
+//! is read is exactly one frame of exactly the length announced. Knows neither chunks nor dtypes.
 
 use crate::error::{Error, Result};
 use zstd::bulk::{Compressor, Decompressor};
@@ -10,16 +10,17 @@ use zstd::zstd_safe::{self, CParameter, ParamSwitch, Strategy};
 pub enum Effort {
     /// zstd as an entropy coder: its Huffman stage, without a search for matches.
     ///
-    /// In planes of dense floats there is nothing to be found twice: what zstd takes for matches are accidents, and to
-    /// write them down costs more than they save. Exponents of trained f32 weights, entropy 2.57 bits: level 3 codes
-    /// them in 3.21 bits at 0.13 GB/s and decodes at 0.7; this in 2.6 bits at 1.0 and 1.7. Strategy `fast` with a target
-    /// length of a whole block skips the block. Such settings switch zstd's Huffman stage off, as its negative levels
-    /// do, unless the literal compression mode says otherwise.
+    /// In planes of dense floats there is nothing to be found twice: what zstd takes for matches
+    /// are accidents, and to write them down costs more than they save. Exponents of trained f32
+    /// weights, entropy 2.57 bits: level 3 codes them in 3.21 bits at 0.13 GB/s and decodes at 0.7;
+    /// this in 2.6 bits at 1.0 and 1.7. Strategy `fast` with a target length of a whole block skips
+    /// the block. Such settings switch zstd's Huffman stage off, as its negative levels do, unless
+    /// the literal compression mode says otherwise.
     Huffman,
-    /// As [`Self::Huffman`], and runs are found: one position in 64 is searched from. Matches of 7 bytes and more are
-    /// rarely accidents, and a table of 2^12 entries stays in the first cache. First moments of which every second row
-    /// was never touched: 2.36 times smaller, without a search 1.88. Where there are no runs it costs a fifth of the
-    /// speed in both directions.
+    /// As [`Self::Huffman`], and runs are found: one position in 64 is searched from. Matches of 7
+    /// bytes and more are rarely accidents, and a table of 2^12 entries stays in the first cache.
+    /// First moments of which every second row was never touched: 2.36 times smaller, without a
+    /// search 1.88. Where there are no runs it costs a fifth of the speed in both directions.
     HuffmanAndRuns,
     /// Level 1: integers, text and masks, which do repeat themselves.
     Light,
@@ -66,8 +67,8 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// The smallest frame of `bytes` that these efforts give, at the start of `out`, which has room for [`bound`]; its
-    /// length, `None` without any effort.
+    /// The smallest frame of `bytes` that these efforts give, at the start of `out`, which has room
+    /// for [`bound`]; its length, `None` without any effort.
     ///
     /// # Errors
     /// Whatever zstd says.
@@ -101,11 +102,13 @@ impl Frames {
     }
 }
 
-/// The largest window that a frame may ask for: more than any chunk is long, what zstd asks for at its highest level where
-/// it does not know how much will come, and what every decoder of it grants unless it is told otherwise.
+/// The largest window that a frame may ask for: more than any chunk is long, what zstd asks for at
+/// its highest level where it does not know how much will come, and what every decoder of it grants
+/// unless it is told otherwise.
 const MOST_WINDOW: u64 = 1 << 27;
 
-/// The window that a frame's header asks for; `None` where it is the frame's own length, or there is no whole header.
+/// The window that a frame's header asks for; `None` where it is the frame's own length, or there
+/// is no whole header.
 fn window(frame: &[u8]) -> Option<u64> {
     let &[_, _, _, _, descriptor, window, ..] = frame else { return None };
     let single_segment = descriptor & 0x20 != 0;
@@ -118,10 +121,12 @@ fn window(frame: &[u8]) -> Option<u64> {
 pub struct Unframer(Option<Decompressor<'static>>);
 
 impl Unframer {
-    /// Fills `raw` from one frame. Never writes more, and allocates nothing for what the frame claims.
+    /// Fills `raw` from one frame. Never writes more, and allocates nothing for what the frame
+    /// claims.
     ///
     /// # Errors
-    /// `Damaged` when `stored` is not exactly one frame, or does not decode to exactly `raw.len()` bytes.
+    /// `Damaged` when `stored` is not exactly one frame, or does not decode to exactly `raw.len()`
+    /// bytes.
     pub fn fill(&mut self, stored: &[u8], raw: &mut [u8]) -> Result<()> {
         let context = match &mut self.0 {
             Some(context) => context,
@@ -154,7 +159,8 @@ mod tests {
 
     #[test]
     fn no_frame_that_is_written_asks_for_more_window_than_is_read() {
-        // Longer than the windows of all of these levels, than those of the low ones, and about a block.
+        // Longer than the windows of all of these levels, than those of the low ones, and about a
+        // block.
         for len in [1 << 24, 1 << 20, (1 << 17) + 1, 1000, 1] {
             let bytes = vec![7; len];
             let mut frame = vec![0; bound(len)];

@@ -1,8 +1,10 @@
-//! Chunks: bytes to bytes. Owns: which codec and filter a chunk gets ([`Encoder`]), and undoing them ([`Decoder`]).
-//! Knows nothing of files; checksums are over what comes out here, so that nothing unverified is ever decoded.
+//! Chunks: bytes to bytes. Owns: which codec and filter a chunk gets ([`Encoder`]), and undoing
+//! them ([`Decoder`]). Knows nothing of files; checksums are over what comes out here, so that
+//! nothing unverified is ever decoded.
 //!
-//! Floats become planes of their rotated words (floats.rs); integers of 4 and 8 bytes become planes of their words, which
-//! zstd codes as one; everything else goes to zstd as it is. A chunk that saves less than 3 % stays raw.
+//! Floats become planes of their rotated words (floats.rs); integers of 4 and 8 bytes become planes
+//! of their words, which zstd codes as one; everything else goes to zstd as it is. A chunk that
+//! saves less than 3 % stays raw.
 
 mod floats;
 mod frames;
@@ -20,20 +22,22 @@ pub const FILTER_NONE: u8 = 0;
 /// Byte planes: all first bytes of the elements, then all second bytes, …
 pub const FILTER_PLANES: u8 = 1;
 
-/// How tensors and records are stored. What each costs and saves is measured by `cargo bench --bench codec`. Whatever the
-/// codec, nothing is lost: what is read is bit for bit what was saved.
+/// How tensors and records are stored. What each costs and saves is measured by
+/// `cargo bench --bench codec`. Whatever the codec, nothing is lost: what is read is bit for bit
+/// what was saved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Codec {
-    /// As they are: saved at the disk's speed, loaded by mapping without a copy. The default on a local disk.
+    /// As they are: saved at the disk's speed, loaded by mapping without a copy. The default on a
+    /// local disk.
     #[default]
     Raw,
-    /// Smaller at little cost: the exponents of floats by Huffman coding, integers and text by zstd at level 1. Chunks of
-    /// one repeated element become that element; what saves less than 3 %, and chunks below 4 KiB, stay raw. The default
-    /// where bytes travel over a network.
+    /// Smaller at little cost: the exponents of floats by Huffman coding, integers and text by zstd
+    /// at level 1. Chunks of one repeated element become that element; what saves less than 3 %,
+    /// and chunks below 4 KiB, stay raw. The default where bytes travel over a network.
     Balanced,
-    /// As small as can be had, and slow to write: zstd at level 19, in every way that might pay. Read as fast as
-    /// [`Codec::Balanced`]. For what is written once and kept.
+    /// As small as can be had, and slow to write: zstd at level 19, in every way that might pay.
+    /// Read as fast as [`Codec::Balanced`]. For what is written once and kept.
     Max,
 }
 
@@ -45,7 +49,8 @@ fn pays(coded: usize, raw: usize) -> bool {
     coded as u64 * 100 <= raw as u64 * 97
 }
 
-/// The start of a buffer that only grows: no chunk after the first of its size allocates or clears memory.
+/// The start of a buffer that only grows: no chunk after the first of its size allocates or clears
+/// memory.
 fn at_least(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
     if buffer.len() < len {
         buffer.resize(len, 0);
@@ -114,7 +119,8 @@ impl Encoder {
             // One byte holds the exponent already: there is nothing to rotate or to split.
             (true, _) => self.zstd(raw, 1, floats::efforts(raw, thorough))?,
             (false, _) if thorough => self.zstd_with_or_without_planes(raw, element)?,
-            // Of two bytes neither is like the other's neighbour often enough: planes of u16 are larger than u16.
+            // Of two bytes neither is like the other's neighbour often enough: planes of u16 are
+            // larger than u16.
             (false, 2) => self.zstd(raw, 1, &[Effort::Light])?,
             (false, _) => self.zstd(raw, element, &[Effort::Light])?,
         };
@@ -124,7 +130,8 @@ impl Encoder {
         Ok(Encoded { codec, filter, bytes: &self.coded[..len] })
     }
 
-    /// One zstd frame of the planes of elements of so many bytes; as long as `raw` without any effort.
+    /// One zstd frame of the planes of elements of so many bytes; as long as `raw` without any
+    /// effort.
     fn zstd(&mut self, raw: &[u8], element: usize, efforts: &[Effort]) -> Result<(u8, u8, usize)> {
         let (filter, filtered) = if element == 1 {
             (FILTER_NONE, raw)
@@ -172,7 +179,8 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// For chunks of so many raw bytes together, which decides how those are copied that are stored as they are.
+    /// For chunks of so many raw bytes together, which decides how those are copied that are stored
+    /// as they are.
     pub fn for_total(bytes: u64) -> Self {
         let copy = tensorkeep_memcpy::for_total(bytes);
         Self { copy, unframer: Unframer::default(), floats: FloatDecoder::default(), planes: Vec::new() }
@@ -181,8 +189,8 @@ impl Decoder {
     /// Fills `raw` from a chunk's stored bytes. Never writes or allocates beyond `raw.len()`.
     ///
     /// # Errors
-    /// `Unsupported` for a codec or filter this version does not know; `Damaged` when the bytes do not decode to
-    /// exactly `raw.len()` bytes.
+    /// `Unsupported` for a codec or filter this version does not know; `Damaged` when the bytes do
+    /// not decode to exactly `raw.len()` bytes.
     pub fn decode(
         &mut self,
         codec: u8,
@@ -224,7 +232,8 @@ impl Decoder {
     }
 }
 
-/// Fills `raw` with one element, by pieces that double: a copy for each element is as slow as the element is short.
+/// Fills `raw` with one element, by pieces that double: a copy for each element is as slow as the
+/// element is short.
 fn repeat(element: &[u8], raw: &mut [u8]) {
     if let [byte] = element {
         return raw.fill(*byte);

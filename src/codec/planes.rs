@@ -1,18 +1,19 @@
-//! Byte planes: words of n bytes become n planes, so that like bytes (exponents, high bytes) lie together. Owns: cutting
-//! words into planes and joining them, with or without a rotation by one bit, which brings a float's exponent into one
-//! plane. Knows neither codecs nor headers.
+//! Byte planes: words of n bytes become n planes, so that like bytes (exponents, high bytes) lie
+//! together. Owns: cutting words into planes and joining them, with or without a rotation by one
+//! bit, which brings a float's exponent into one plane. Knows neither codecs nor headers.
 //!
-//! Whole words and shifts instead of single bytes: that is what the compiler turns into vector code. Each loop is
-//! compiled a second time for AVX2 and chosen when the program runs: words of 4 bytes are joined at 21 GB/s instead of
-//! 8, and split at 11 instead of 8, on an AMD EPYC of 2.6 GHz with 1 MiB chunks.
+//! Whole words and shifts instead of single bytes: that is what the compiler turns into vector
+//! code. Each loop is compiled a second time for AVX2 and chosen when the program runs: words of 4
+//! bytes are joined at 21 GB/s instead of 8, and split at 11 instead of 8, on an AMD EPYC of 2.6
+//! GHz with 1 MiB chunks.
 
 use multiversion::multiversion;
 
 /// The widest word: complex of two binary64, where a filter takes it as one.
 pub const WIDEST: usize = 16;
 
-/// Cuts `raw` into planes, the lowest bytes of all words first; the bytes behind the last whole word keep their place.
-/// Both have the same length. `word` is 1, 2, 4, 8 or 16 bytes.
+/// Cuts `raw` into planes, the lowest bytes of all words first; the bytes behind the last whole
+/// word keep their place. Both have the same length. `word` is 1, 2, 4, 8 or 16 bytes.
 pub fn split(raw: &[u8], word: usize, rotate: bool, planes: &mut [u8]) {
     match word {
         2 => split_2(raw, rotate.into(), planes),
@@ -23,8 +24,8 @@ pub fn split(raw: &[u8], word: usize, rotate: bool, planes: &mut [u8]) {
     }
 }
 
-/// Undoes [`split`], from planes that may lie anywhere: as many as a word has bytes, each at least as long as there are
-/// whole words in `raw`. The bytes behind the last whole word are left alone.
+/// Undoes [`split`], from planes that may lie anywhere: as many as a word has bytes, each at least
+/// as long as there are whole words in `raw`. The bytes behind the last whole word are left alone.
 pub fn join(planes: &[&[u8]], rotate: bool, raw: &mut [u8]) {
     match planes.len() {
         2 => join_2(first(planes), rotate.into(), raw),
@@ -39,7 +40,8 @@ fn first<'p, const N: usize>(planes: &[&'p [u8]]) -> [&'p [u8]; N] {
     std::array::from_fn(|i| planes[i])
 }
 
-/// Both ways for one width. `rotate` is the number of bits, 0 or 1, so that it also serves as the mask of that bit.
+/// Both ways for one width. `rotate` is the number of bits, 0 or 1, so that it also serves as the
+/// mask of that bit.
 macro_rules! words {
     ($split:ident, $join:ident, $word:ty, $bytes:literal, [$($plane:ident $shift:literal),*]) => {
         #[multiversion(targets("x86_64+avx2"))]

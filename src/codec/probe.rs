@@ -1,22 +1,23 @@
-//! What bytes look like, and so how they are worth coding: by a sample's entropy, and by runs in it. Owns: the sample and
-//! the arithmetic, which is in integers, so that every machine decides the same way and the same snapshot gives the same
-//! file.
+//! What bytes look like, and so how they are worth coding: by a sample's entropy, and by runs in
+//! it. Owns: the sample and the arithmetic, which is in integers, so that every machine decides the
+//! same way and the same snapshot gives the same file.
 
 /// Bytes that are looked at: pieces spread evenly over all of them.
 const SAMPLE: usize = 4096;
 const PIECE: usize = 64;
 
-/// Entropy, in 1/256 bits a byte, from which on bytes are not coded: 7.6 bits. Coded they would save 5 % at most, less
-/// than decoding them is worth. A sample of noise shows 7.95 bits, as it cannot hold every byte equally often. The
-/// bound is the one of the project's design, where a prototype misjudged none of 630 planes of trained tensors.
+/// Entropy, in 1/256 bits a byte, from which on bytes are not coded: 7.6 bits. Coded they would
+/// save 5 % at most, less than decoding them is worth. A sample of noise shows 7.95 bits, as it
+/// cannot hold every byte equally often. The bound is the one of the project's design, where a
+/// prototype misjudged none of 630 planes of trained tensors.
 const NOISE_FROM: u64 = 76 * 256 / 10;
 
-/// So many equal bytes in a row are no accident of uneven bytes: the most frequent exponent of a second moment is there
-/// two times in three, and two thirds to this power is one in 300,000.
+/// So many equal bytes in a row are no accident of uneven bytes: the most frequent exponent of a
+/// second moment is there two times in three, and two thirds to this power is one in 300,000.
 const EQUAL: usize = 32;
 
-/// One part in so many that is a run makes searching for runs worth its time. With fewer the search saves 1 % and costs a
-/// fifth of the speed: an uneven byte in a run still costs a bit or two.
+/// One part in so many that is a run makes searching for runs worth its time. With fewer the search
+/// saves 1 % and costs a fifth of the speed: an uneven byte in a run still costs a bit or two.
 const RUNS_FROM: usize = 16;
 
 /// What a sample of bytes shows.
@@ -26,7 +27,8 @@ pub enum Look {
     Noise,
     /// Some values are more frequent than others, and that is all.
     Uneven,
-    /// As uneven, and a part of it is one byte many times, as in the moments of what is rarely touched.
+    /// As uneven, and a part of it is one byte many times, as in the moments of what is rarely
+    /// touched.
     Runs,
 }
 
@@ -50,8 +52,8 @@ pub fn look(bytes: &[u8]) -> Look {
     }
 }
 
-/// One piece of each of so many equal parts, at uneven places: rows of tensors are powers of two so often that even places
-/// would all be the same place in a row.
+/// One piece of each of so many equal parts, at uneven places: rows of tensors are powers of two so
+/// often that even places would all be the same place in a row.
 fn sample(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let step = (bytes.len() / (SAMPLE / PIECE)).max(PIECE);
     let uneven = move |i: usize| i * i * 40_503 % (step - PIECE + 1);
@@ -71,8 +73,8 @@ fn entropy(counts: &[u32; 256]) -> u64 {
     log2(total).saturating_sub(sum / u64::from(total))
 }
 
-/// The binary logarithm of `x`, in 1/256, rounded down; 0 for 0. The digits behind the point come one by one: squaring a
-/// number doubles its logarithm.
+/// The binary logarithm of `x`, in 1/256, rounded down; 0 for 0. The digits behind the point come
+/// one by one: squaring a number doubles its logarithm.
 fn log2(x: u32) -> u64 {
     let Some(whole) = x.checked_ilog2() else { return 0 };
     let mut mantissa = u64::from(x) << (31 - whole);

@@ -52,7 +52,8 @@ fn each_kind_of_bytes_goes_its_own_way() {
     let doubles: Vec<f64> = floats.windows(2).map(|pair| f64::from(pair[0]) / f64::from(pair[1])).collect();
     let small: Vec<u8> = floats.iter().map(|value| (value * 500.0) as i8 as u8).collect();
     let ids: Vec<i64> = (0..40_000).map(|i| i * 37 % 50_000).collect();
-    // Of two rows of 1000, one is zeros: runs in every plane. Without matches each byte of them costs a bit, in all 1.9.
+    // Of two rows of 1000, one is zeros: runs in every plane. Without matches each byte of them
+    // costs a bit, in all 1.9.
     let rarely_touched: Vec<f32> =
         floats.iter().enumerate().map(|(i, &value)| value * (i / 1000 % 2) as f32).collect();
     let text = b"one line of a log, and the next one\n".repeat(500);
@@ -128,7 +129,7 @@ fn the_frames_of_planes_are_ordinary_ones() {
 }
 
 #[test]
-fn hostile_stored_bytes_are_errors_and_a_bomb_stays_within_the_raw_length() {
+fn hostile_stored_bytes_stay_within_the_raw_length() {
     let mut decoder = Decoder::default();
     let mut raw = [0; 100];
     let bomb = zstd::bulk::compress(&vec![0; 50 << 20], 3).unwrap();

@@ -1,6 +1,7 @@
-//! A blob as `Read + Seek`, for the zip reader, and the members of an archive. Owns: reading members within bounds: what
-//! a member says of its own length is believed only as far as its stored bytes can make true, and none of its bytes is
-//! handed out before its checksum was compared.
+//! A blob as `Read + Seek`, for the zip reader, and the members of an archive. Owns: reading
+//! members within bounds: what a member says of its own length is believed only as far as its
+//! stored bytes can make true, and none of its bytes is handed out before its checksum was
+//! compared.
 
 use crate::buffer::Buffer;
 use crate::engine::Blob;
@@ -109,8 +110,8 @@ pub struct Member {
     pub len: u64,
 }
 
-/// The bytes of a member that lies in the file as it is. The first who reads any of them has the checksum of all
-/// compared; a member is not read again for that.
+/// The bytes of a member that lies in the file as it is. The first who reads any of them has the
+/// checksum of all compared; a member is not read again for that.
 #[derive(Debug)]
 struct Stored {
     file: Arc<dyn Blob>,
@@ -160,7 +161,8 @@ impl Blob for Stored {
 /// What the archive says of a member.
 ///
 /// # Errors
-/// `Damaged` when its length cannot be true, `Unsupported` for compression that NumPy and torch do not use.
+/// `Damaged` when its length cannot be true, `Unsupported` for compression that NumPy and torch do
+/// not use.
 pub fn member(archive: &mut Archive, name: &str) -> Result<Member> {
     let blob = archive.clone().into_inner().blob;
     let file_len = blob.len();

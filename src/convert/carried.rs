@@ -1,6 +1,6 @@
-//! What of a checkpoint goes through a format that has text by key and nothing else, as safetensors' metadata: records as
-//! JSON, each under a key of its own, the library's own records (progress, metrics, model, save) like the user's. The same
-//! keys are read back as what they were.
+//! What of a checkpoint goes through a format that has text by key and nothing else, as
+//! safetensors' metadata: records as JSON, each under a key of its own, the library's own records
+//! (progress, metrics, model, save) like the user's. The same keys are read back as what they were.
 
 use super::{Note, unique};
 use crate::budget::Budget;
@@ -21,8 +21,8 @@ pub struct Carried {
     pub records: BTreeMap<String, Value>,
 }
 
-/// Metadata and records as text by key, and what JSON cannot hold as a loss. Metadata of the user's whose key looks like a
-/// record's goes into a record itself, so that it comes back as metadata.
+/// Metadata and records as text by key, and what JSON cannot hold as a loss. Metadata of the user's
+/// whose key looks like a record's goes into a record itself, so that it comes back as metadata.
 pub fn pack(
     metadata: BTreeMap<String, String>,
     records: impl IntoIterator<Item = (String, Value)>,
@@ -51,7 +51,8 @@ fn as_json(value: &Value) -> Option<String> {
     serde_json::from_str::<Value>(&text).is_ok_and(|again| again == *value).then_some(text)
 }
 
-/// Text by key as it was before [`pack`]. What looks like a record and is none that a checkpoint can hold stays text.
+/// Text by key as it was before [`pack`]. What looks like a record and is none that a checkpoint
+/// can hold stays text.
 ///
 /// # Errors
 /// `LimitExceeded` when records would take more memory than the budget.

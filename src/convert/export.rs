@@ -1,5 +1,6 @@
-//! Checkpoints and foreign files as safetensors, `.npz` and `.npy`, out. A file is planned whole, then written beside its
-//! place, read again and compared, and only then gets its name; of several files, none before all were compared.
+//! Checkpoints and foreign files as safetensors, `.npz` and `.npy`, out. A file is planned whole,
+//! then written beside its place, read again and compared, and only then gets its name; of several
+//! files, none before all were compared.
 
 mod compare;
 mod input;
@@ -39,21 +40,21 @@ impl ExportOptions {
         Self::default()
     }
 
-    /// Several safetensors files where the tensors are more bytes than this, named and indexed as Hugging Face's libraries
-    /// do: `model-00001-of-00003.safetensors` … and `model.safetensors.index.json`. A tensor that is larger by itself has a
-    /// file of its own.
+    /// Several safetensors files where the tensors are more bytes than this, named and indexed as
+    /// Hugging Face's libraries do: `model-00001-of-00003.safetensors` … and
+    /// `model.safetensors.index.json`. A tensor that is larger by itself has a file of its own.
     pub fn max_shard_bytes(self, bytes: u64) -> Self {
         Self { max_shard_bytes: Some(bytes), ..self }
     }
 
-    /// Only tensors whose names fit a pattern, as [`name_matches`](crate::name_matches) says. Records and metadata are not
-    /// chosen by it.
+    /// Only tensors whose names fit a pattern, as [`name_matches`](crate::name_matches) says.
+    /// Records and metadata are not chosen by it.
     pub fn only(self, pattern: impl Into<String>) -> Self {
         Self { only: Some(pattern.into()), ..self }
     }
 
-    /// Names that begin with `old` begin with `new` in the file; with nothing, where `new` is empty. Of several prefixes that
-    /// fit a name, the first that was given counts.
+    /// Names that begin with `old` begin with `new` in the file; with nothing, where `new` is
+    /// empty. Of several prefixes that fit a name, the first that was given counts.
     pub fn rename_prefix(mut self, old: impl Into<String>, new: impl Into<String>) -> Self {
         self.prefixes.push((old.into(), new.into()));
         self
@@ -62,7 +63,8 @@ impl ExportOptions {
     /// The tensors that are wanted, under the names that they will have.
     ///
     /// # Errors
-    /// `NotFound` when none is wanted, or none begins with a prefix; `Invalid` when two would have one name, or one none.
+    /// `NotFound` when none is wanted, or none begins with a prefix; `Invalid` when two would have
+    /// one name, or one none.
     fn select<'c>(&self, mut items: Vec<Item<'c>>) -> Result<Vec<Item<'c>>> {
         if let Some(pattern) = &self.only {
             let names: Vec<&str> = items.iter().map(|item| item.name).collect();
@@ -131,13 +133,15 @@ pub fn export<'c>(input: impl Into<Input<'c>>, path: &Path, format: Format) -> R
     export_with(input, path, format, &ExportOptions::new())
 }
 
-/// Writes a checkpoint, or a foreign file, in another format. What was written is read again and compared bit for bit
-/// before it gets its name; so are metadata and records. Tensors go through one at a time.
+/// Writes a checkpoint, or a foreign file, in another format. What was written is read again and
+/// compared bit for bit before it gets its name; so are metadata and records. Tensors go through
+/// one at a time.
 ///
 /// # Errors
-/// `Unsupported` for formats that are only read, and for a name, a shape or a length that the format cannot have; `Invalid`
-/// when a `.npy` would have to hold more than one tensor, or another format several files; `AlreadyExists` where nothing is to
-/// be replaced; `NotFound` where no tensor is wanted; what reading and writing say. On every error `path` is what it was.
+/// `Unsupported` for formats that are only read, and for a name, a shape or a length that the
+/// format cannot have; `Invalid` when a `.npy` would have to hold more than one tensor, or another
+/// format several files; `AlreadyExists` where nothing is to be replaced; `NotFound` where no
+/// tensor is wanted; what reading and writing say. On every error `path` is what it was.
 pub fn export_with<'c>(
     input: impl Into<Input<'c>>,
     path: &Path,

@@ -1,5 +1,6 @@
-//! GGUF, in: llama.cpp's format, versions 2 and 3, whole or split into several files. Key-value pairs become a record;
-//! quantised tensors are kept as opaque bytes, with their ggml type in the metadata.
+//! GGUF, in: llama.cpp's format, versions 2 and 3, whole or split into several files. Key-value
+//! pairs become a record; quantised tensors are kept as opaque bytes, with their ggml type in the
+//! metadata.
 
 mod fields;
 mod split;
@@ -116,11 +117,12 @@ fn shown(name: &[u8]) -> String {
     String::from_utf8_lossy(name).into_owned()
 }
 
-/// The tensors in their own order, each with the bytes from its offset to the next tensor or the end of the file.
+/// The tensors in their own order, each with the bytes from its offset to the next tensor or the
+/// end of the file.
 ///
 /// # Errors
-/// `Damaged` for two that overlap: llama.cpp writes one behind the other, and a few bytes that many tensors share would
-/// be terabytes to whoever reads them all.
+/// `Damaged` for two that overlap: llama.cpp writes one behind the other, and a few bytes that many
+/// tensors share would be terabytes to whoever reads them all.
 fn with_room(tensors: Vec<Described>, data_len: u64) -> Result<Vec<(Described, u64)>> {
     // What only its room tells the length of has at least a byte.
     let least = |tensor: &Described| {
@@ -145,8 +147,8 @@ fn with_room(tensors: Vec<Described>, data_len: u64) -> Result<Vec<(Described, u
     Ok(tensors.into_iter().zip(rooms).collect())
 }
 
-/// What a tensor's type is called, and how many bytes it has. A type that is not known, or not surely, has all the room
-/// there is: its padding is kept with it.
+/// What a tensor's type is called, and how many bytes it has. A type that is not known, or not
+/// surely, has all the room there is: its padding is kept with it.
 fn name_and_len(tensor: &Described, room: u64, alignment: u64) -> Result<(String, u64)> {
     let wrong = |what: &'static str| Error::damaged(what).in_tensor(shown(&tensor.name));
     let known = GgmlType::of(tensor.ggml_type);

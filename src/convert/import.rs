@@ -1,4 +1,5 @@
-//! Files as checkpoints: written beside their place, compared with their source, and only then given their name.
+//! Files as checkpoints: written beside their place, compared with their source, and only then
+//! given their name.
 
 use super::export::{Input, differences, differs};
 use super::{Foreign, carried};
@@ -8,12 +9,12 @@ use crate::format::records;
 use crate::writer::{WriteOptions, Written};
 use std::path::Path;
 
-/// Writes a foreign file as a checkpoint to `path`, replacing a file of that name. The new file is read back and compared
-/// bit for bit before it gets its name: tensors, ties, records and metadata.
+/// Writes a foreign file as a checkpoint to `path`, replacing a file of that name. The new file is
+/// read back and compared bit for bit before it gets its name: tensors, ties, records and metadata.
 ///
 /// # Errors
-/// As [`Snapshot::save_with`](crate::Snapshot::save_with), `Damaged` when the file lies or what was written differs. On every
-/// error but `Unknown` `path` is what it was.
+/// As [`Snapshot::save_with`](crate::Snapshot::save_with), `Damaged` when the file lies or what was
+/// written differs. On every error but `Unknown` `path` is what it was.
 pub fn import(foreign: &Foreign, path: &Path, options: &WriteOptions) -> Result<Written> {
     foreign.snapshot()?.save_checked(path, options, |staged| {
         let written = OpenOptions::new().open_blob(staged.open()?, path.display().to_string())?;
@@ -21,12 +22,14 @@ pub fn import(foreign: &Foreign, path: &Path, options: &WriteOptions) -> Result<
     })
 }
 
-/// Writes a checkpoint again to `path`, with another codec or other chunks, replacing a file of that name. The new file is
-/// read back and compared bit for bit before it gets its name, as [`import`] does.
+/// Writes a checkpoint again to `path`, with another codec or other chunks, replacing a file of
+/// that name. The new file is read back and compared bit for bit before it gets its name, as
+/// [`import`] does.
 ///
 /// # Errors
-/// As [`Snapshot::save_with`](crate::Snapshot::save_with), `Unsupported` for a dtype or codec that this version does not know,
-/// `Damaged` when the source is damaged or the new file differs. On every error but `Unknown` `path` is unchanged.
+/// As [`Snapshot::save_with`](crate::Snapshot::save_with), `Unsupported` for a dtype or codec that
+/// this version does not know, `Damaged` when the source is damaged or the new file differs. On
+/// every error but `Unknown` `path` is unchanged.
 pub fn repack(checkpoint: &Checkpoint, path: &Path, options: &WriteOptions) -> Result<Written> {
     checkpoint.inspect().to_snapshot()?.save_checked(path, options, |staged| {
         let written = OpenOptions::new().open_blob(staged.open()?, path.display().to_string())?;

@@ -1,5 +1,6 @@
-//! Index files of sharded models, `model.safetensors.index.json` and `pytorch_model.bin.index.json`: which tensor lies in
-//! which file beside it. The files are opened as any other, by their content.
+//! Index files of sharded models, `model.safetensors.index.json` and
+//! `pytorch_model.bin.index.json`: which tensor lies in which file beside it. The files are opened
+//! as any other, by their content.
 
 use super::sniff::{self, Kind};
 use super::unique::{self, Unique};
@@ -32,7 +33,8 @@ pub fn open(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreig
     let index = read(blob, budget)?;
     let weight_map = index.weight_map.0;
     let mut whole = Foreign::empty(Format::Safetensors, 0);
-    // Beside the map: the list of files, the tensors by name, and where each of a file's tensors went.
+    // Beside the map: the list of files, the tensors by name, and where each of a file's tensors
+    // went.
     const PER_TENSOR: u64 = 96;
     budget.spend((weight_map.len() as u64).saturating_mul(PER_TENSOR), "the lists of an index")?;
     let files: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
@@ -132,7 +134,8 @@ fn merge(there: &mut Value, value: Value) -> bool {
     }
 }
 
-/// Notes that a file which was opened by itself is one of several, by its name: `model-00001-of-00002.safetensors`.
+/// Notes that a file which was opened by itself is one of several, by its name:
+/// `model-00001-of-00002.safetensors`.
 pub fn told_if_part(path: &Path, mut foreign: Foreign) -> Foreign {
     let leaf = path.file_name().and_then(|leaf| leaf.to_str()).unwrap_or_default();
     let part = part_of(leaf).filter(|(_, count)| *count > 1 && foreign.format != Format::Gguf);

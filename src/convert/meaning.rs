@@ -1,5 +1,5 @@
-//! What opaque bytes mean in the format that they came from: a line of metadata for each such tensor, so that the format
-//! can be given it back.
+//! What opaque bytes mean in the format that they came from: a line of metadata for each such
+//! tensor, so that the format can be given it back.
 
 use super::{Foreign, Note};
 use crate::format::table::check_name;
@@ -13,8 +13,8 @@ pub struct Meaning {
 }
 
 impl Foreign {
-    /// Writes into the metadata what opaque tensors mean, under the names that they have now. What the file itself says
-    /// under such a key stays.
+    /// Writes into the metadata what opaque tensors mean, under the names that they have now. What
+    /// the file itself says under such a key stays.
     pub(super) fn tell_meanings(&mut self) {
         for tensor in &self.tensors {
             let Some(Meaning { prefix, text }) = &tensor.meaning else { continue };

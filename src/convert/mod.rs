@@ -1,8 +1,9 @@
 //! Foreign files in and out: safetensors, NumPy's `.npy` and `.npz`, torch's `.pt` (in), GGUF (in).
 //!
-//! [`Foreign`] is an open foreign file whose tensors are read one at a time; [`Note`] says what could not be carried over
-//! as it was. Files are told apart by their content, never by their name. They are untrusted: no code runs, no panic,
-//! every count is checked against the bytes that are there, and what a file unfolds to in memory is charged to a budget.
+//! [`Foreign`] is an open foreign file whose tensors are read one at a time; [`Note`] says what
+//! could not be carried over as it was. Files are told apart by their content, never by their name.
+//! They are untrusted: no code runs, no panic, every count is checked against the bytes that are
+//! there, and what a file unfolds to in memory is charged to a budget.
 
 mod blob;
 mod carried;
@@ -129,8 +130,9 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    /// The format of a file, told from its first bytes; None when it is none that this module knows. The folder of a
-    /// checkpoint that `torch.distributed.checkpoint` saved is of torch's format.
+    /// The format of a file, told from its first bytes; None when it is none that this module
+    /// knows. The folder of a checkpoint that `torch.distributed.checkpoint` saved is of torch's
+    /// format.
     ///
     /// # Errors
     /// `NotFound`, `Io`; `Foreign` for a folder that is no such checkpoint.
@@ -145,19 +147,21 @@ impl Foreign {
 
     /// Opens a foreign file. Reads what it says of its tensors, not their bytes.
     ///
-    /// A checkpoint of `torch.distributed.checkpoint` is opened whole, by its folder or by one of the files in it.
-    /// What the file unfolds to in memory may be 64 MiB, and 8 bytes for each of its own; the files of an index and the parts
-    /// of a split model count as one file: see [`Foreign::open_within`].
+    /// A checkpoint of `torch.distributed.checkpoint` is opened whole, by its folder or by one of
+    /// the files in it. What the file unfolds to in memory may be 64 MiB, and 8 bytes for each of
+    /// its own; the files of an index and the parts of a split model count as one file: see
+    /// [`Foreign::open_within`].
     ///
     /// # Errors
-    /// `NotFound`; `Foreign` when it is no format that this module knows; `Damaged` when it lies; `Unsupported` for
-    /// variants that cannot be read; `LimitExceeded` beyond the budget; `Io`.
+    /// `NotFound`; `Foreign` when it is no format that this module knows; `Damaged` when it lies;
+    /// `Unsupported` for variants that cannot be read; `LimitExceeded` beyond the budget; `Io`.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_path(path.as_ref(), None)
     }
 
-    /// As [`Foreign::open`], with a budget in bytes for what the file unfolds to in memory: the objects of a pickle, text
-    /// and paths as often as they are repeated, records, and tensors that are larger than what is stored of them.
+    /// As [`Foreign::open`], with a budget in bytes for what the file unfolds to in memory: the
+    /// objects of a pickle, text and paths as often as they are repeated, records, and tensors that
+    /// are larger than what is stored of them.
     ///
     /// # Errors
     /// As [`Foreign::open`].
@@ -180,7 +184,8 @@ impl Foreign {
         Ok(index::told_if_part(path, foreign.tidied(path)))
     }
 
-    /// As [`Foreign::open_within`], of bytes that lie anywhere: for fuzzers, which would spend their time on files.
+    /// As [`Foreign::open_within`], of bytes that lie anywhere: for fuzzers, which would spend
+    /// their time on files.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn open_blob(blob: &Arc<dyn Blob>, budget: u64) -> Result<Self> {
@@ -283,8 +288,8 @@ impl Foreign {
         Tensor::owned(tensor.dtype, &tensor.shape, bytes).map_err(|error| place(lie(error)))
     }
 
-    /// A tensor that will be carried over: a truth value that is neither 0 nor 1 is refused, in the name of the file that has
-    /// it.
+    /// A tensor that will be carried over: a truth value that is neither 0 nor 1 is refused, in the
+    /// name of the file that has it.
     fn load_truthful(&self, tensor: &ForeignTensor) -> Result<Tensor<'static>> {
         let loaded = self.load(tensor)?;
         export::check_bools(tensor.dtype, 0, loaded.bytes())
@@ -292,8 +297,9 @@ impl Foreign {
         Ok(loaded)
     }
 
-    /// As [`Checkpoint::visit_chunks_with`](crate::Checkpoint::visit_chunks_with), over [`ForeignTensor::chunks`] pieces.
-    /// The only checksums are a zip archive's (`.npz`, `.pt`): a member's is compared before its first piece is visited.
+    /// As [`Checkpoint::visit_chunks_with`](crate::Checkpoint::visit_chunks_with), over
+    /// [`ForeignTensor::chunks`] pieces. The only checksums are a zip archive's (`.npz`, `.pt`): a
+    /// member's is compared before its first piece is visited.
     ///
     /// # Errors
     /// As [`Foreign::tensor`], and what `visit` returns.

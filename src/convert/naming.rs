@@ -1,4 +1,5 @@
-//! Names that a checkpoint can have, made of the names that a foreign file gives: valid, and each of them once.
+//! Names that a checkpoint can have, made of the names that a foreign file gives: valid, and each
+//! of them once.
 
 use super::{Foreign, ForeignTensor, Note};
 use crate::format::limits::Limits;
@@ -18,7 +19,8 @@ pub fn valid_name(name: &str) -> String {
 #[derive(Debug, Default)]
 pub struct Names {
     taken: HashSet<String>,
-    /// The number to try next behind a name that was taken, so that names which all clash take linear time.
+    /// The number to try next behind a name that was taken, so that names which all clash take
+    /// linear time.
     next: HashMap<String, u64>,
 }
 
@@ -57,8 +59,9 @@ fn shortened(name: &str) -> &str {
 }
 
 impl Foreign {
-    /// Gives each tensor a name that a checkpoint can have; changes are noted. Valid names stay with whoever has them
-    /// first, so that no clash elsewhere takes them away. Ties, which are by index until here, get their names.
+    /// Gives each tensor a name that a checkpoint can have; changes are noted. Valid names stay
+    /// with whoever has them first, so that no clash elsewhere takes them away. Ties, which are by
+    /// index until here, get their names.
     pub(super) fn tidy_names(&mut self) {
         let mut names = Names::default();
         let clashing: Vec<usize> = (0..self.tensors.len())

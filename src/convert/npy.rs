@@ -1,5 +1,5 @@
-//! NumPy's `.npy`: a magic, a Python dict as text, bytes. Headers are read and written here; what they say of elements is
-//! in `npy/descr.rs`.
+//! NumPy's `.npy`: a magic, a Python dict as text, bytes. Headers are read and written here; what
+//! they say of elements is in `npy/descr.rs`.
 
 mod descr;
 mod literal;
@@ -22,7 +22,8 @@ pub const MAGIC: &[u8] = b"\x93NUMPY";
 pub const LONGEST_HEADER: usize = 64 << 10;
 /// The name of a file's only array.
 pub const ARRAY: &str = "array";
-/// What goes before a tensor's name in the metadata key that holds NumPy's description of opaque elements.
+/// What goes before a tensor's name in the metadata key that holds NumPy's description of opaque
+/// elements.
 pub const DESCR_KEY: &str = "numpy.descr.";
 
 /// A parsed header.
@@ -81,7 +82,8 @@ impl Header {
         byte_len(self.dtype(), &self.shape()).map_err(super::lie)
     }
 
-    /// What has to be said of an array: that its bytes are kept otherwise than they lie there, and that they are opaque.
+    /// What has to be said of an array: that its bytes are kept otherwise than they lie there, and
+    /// that they are opaque.
     pub fn tell(&self, name: &str, foreign: &mut Foreign) {
         let order = match (self.column_major, self.is_swapped()) {
             (false, false) => None,
@@ -152,13 +154,14 @@ fn dims(shape: &Literal) -> Option<Vec<usize>> {
     dims.iter().map(dim).collect()
 }
 
-/// The header of an array in our order, padded so that the bytes begin at a multiple of 64; None for a dtype that NumPy
-/// does not have, and for a shape that is too long.
+/// The header of an array in our order, padded so that the bytes begin at a multiple of 64; None
+/// for a dtype that NumPy does not have, and for a shape that is too long.
 pub fn header(dtype: Dtype, shape: &[usize]) -> Option<Vec<u8>> {
     with_descr(&descr::of(dtype)?, shape)
 }
 
-/// The header of opaque bytes of which NumPy's description is known, if it describes as many bytes as the last axis has.
+/// The header of opaque bytes of which NumPy's description is known, if it describes as many bytes
+/// as the last axis has.
 pub fn header_of_bytes(descr: &str, shape: &[usize]) -> Option<Vec<u8>> {
     let (&last, dims) = shape.split_last()?;
     match descr::parse(&Literal::parse(descr)?, descr).ok()? {

@@ -36,8 +36,8 @@ pub fn open(blob: &Arc<dyn Blob>, mut archive: Archive, budget: &Budget) -> Resu
     Ok(foreign)
 }
 
-/// That every member is one of its own: of two with one name, readers take either, and bytes that many members share
-/// would be terabytes to whoever reads them all.
+/// That every member is one of its own: of two with one name, readers take either, and bytes that
+/// many members share would be terabytes to whoever reads them all.
 fn check_members(blob: &Arc<dyn Blob>, archive: &mut Archive) -> Result<()> {
     if archive.has_duplicate_names() {
         let name = first_twice(&**blob, archive.central_directory_start());
@@ -56,7 +56,8 @@ fn check_members(blob: &Arc<dyn Blob>, archive: &mut Archive) -> Result<()> {
     }
 }
 
-/// The first name that an archive's directory has twice. The zip reader keeps the last of equal names and does not tell.
+/// The first name that an archive's directory has twice. The zip reader keeps the last of equal
+/// names and does not tell.
 fn first_twice(blob: &dyn Blob, mut at: u64) -> Option<String> {
     /// Fixed part of an entry: signature at 0, lengths of name, extra field and comment at 28.
     const ENTRY: usize = 46;

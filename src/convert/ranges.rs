@@ -1,4 +1,5 @@
-//! Parts of one foreign tensor's bytes: read where they lie, or, where they have to be made, made once.
+//! Parts of one foreign tensor's bytes: read where they lie, or, where they have to be made, made
+//! once.
 
 use super::tensor::Place;
 use super::{Foreign, ForeignTensor};

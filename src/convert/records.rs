@@ -7,8 +7,8 @@ use crate::format::value::Value;
 use crate::snapshot::RESERVED_PREFIX;
 
 impl Foreign {
-    /// Keeps a value as a record, under its name or one that a checkpoint can have, and returns that. A value that no record
-    /// can hold is noted as lost.
+    /// Keeps a value as a record, under its name or one that a checkpoint can have, and returns
+    /// that. A value that no record can hold is noted as lost.
     pub(super) fn keep_record(&mut self, name: &str, value: Value) -> Option<String> {
         let limits = Limits::V1;
         let size = Size::of(&value);

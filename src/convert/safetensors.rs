@@ -1,5 +1,6 @@
-//! safetensors, in: 8 bytes of header length, a JSON header, bytes. What the format's own crate opens is opened, and what it
-//! refuses (holes, overlaps, bytes that no tensor has, lengths that do not fit the shape) is refused.
+//! safetensors, in: 8 bytes of header length, a JSON header, bytes. What the format's own crate
+//! opens is opened, and what it refuses (holes, overlaps, bytes that no tensor has, lengths that do
+//! not fit the shape) is refused.
 
 pub mod dtypes;
 mod header;
@@ -22,8 +23,8 @@ use std::sync::Arc;
 pub const LONGEST_HEADER: u64 = 100_000_000;
 /// The key that is no tensor's name.
 pub const METADATA_KEY: &str = "__metadata__";
-/// What goes before a tensor's name in the metadata key that holds its dtype's name and its shape, where the dtype has
-/// less than a byte, or is not known.
+/// What goes before a tensor's name in the metadata key that holds its dtype's name and its shape,
+/// where the dtype has less than a byte, or is not known.
 pub const DTYPE_KEY: &str = "safetensors.dtype.";
 /// The record with what entries say besides dtype, shape and offsets.
 const EXTRA_RECORD: &str = "safetensors";

@@ -1,4 +1,5 @@
-//! Which format a file is of, told from its first bytes, and the error for files that are none of them.
+//! Which format a file is of, told from its first bytes, and the error for files that are none of
+//! them.
 
 use super::Format;
 use super::blob::Archive;
@@ -61,8 +62,8 @@ pub fn sniff(head: &[u8]) -> Option<Kind> {
     }
 }
 
-/// Whether it is text that begins an object, and not a safetensors header's length: that is a number below 2^56, whose
-/// upper bytes are zeros, while text has none.
+/// Whether it is text that begins an object, and not a safetensors header's length: that is a
+/// number below 2^56, whose upper bytes are zeros, while text has none.
 fn is_json_object(head: &[u8]) -> bool {
     head.first() == Some(&b'{') && !head.iter().take(8).any(|&byte| byte == 0)
 }

@@ -1,5 +1,5 @@
-//! Elements that lie otherwise than row-major and little-endian, brought into that order. Owns: gathering by strides
-//! and swapping bytes, bounds checked before a byte is copied.
+//! Elements that lie otherwise than row-major and little-endian, brought into that order. Owns:
+//! gathering by strides and swapping bytes, bounds checked before a byte is copied.
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
@@ -55,7 +55,8 @@ pub fn gather(source: &[u8], width: usize, shape: &[usize], strides: &[usize]) -
     let mut at = 0_usize;
     for target in gathered.chunks_exact_mut(width) {
         target.copy_from_slice(&source[at * width..][..width]);
-        // Counts like an odometer: the last axis fastest. `at` follows without a multiplication per element.
+        // Counts like an odometer: the last axis fastest. `at` follows without a multiplication per
+        // element.
         for axis in (0..shape.len()).rev() {
             index[axis] += 1;
             at += strides[axis];
@@ -69,16 +70,16 @@ pub fn gather(source: &[u8], width: usize, shape: &[usize], strides: &[usize]) -
     Ok(gathered)
 }
 
-/// Whether strides reach over so many more bytes than the elements have that reading all of them is a waste: two
-/// elements at both ends of a storage are two reads, not one of the whole.
+/// Whether strides reach over so many more bytes than the elements have that reading all of them is
+/// a waste: two elements at both ends of a storage are two reads, not one of the whole.
 pub fn is_sparse(reach: usize, len: usize) -> bool {
     const TIMES: usize = 8;
     const AT_LEAST: usize = 1 << 16;
     reach > AT_LEAST && reach / TIMES > len
 }
 
-/// As [`gather`], from a source that is read in pieces, `width` bytes an element, from the byte `start` on. Bytes between
-/// the elements are read only where they are few.
+/// As [`gather`], from a source that is read in pieces, `width` bytes an element, from the byte
+/// `start` on. Bytes between the elements are read only where they are few.
 ///
 /// # Errors
 /// As [`gather`], and what `read` says.
@@ -89,7 +90,8 @@ pub fn gather_from(
     shape: &[usize],
     strides: &[usize],
 ) -> Result<Buffer> {
-    // Axes of length 1 say nothing; of the others there are at most 63, so that their number bounds the recursion.
+    // Axes of length 1 say nothing; of the others there are at most 63, so that their number bounds
+    // the recursion.
     let axes = shape.iter().copied().zip(strides.iter().copied()).filter(|&(len, _)| len != 1);
     let (shape, strides): (Vec<usize>, Vec<usize>) = axes.unzip();
     gather_axes(read, start, width, &shape, &strides)
@@ -108,7 +110,8 @@ fn gather_axes(
     match (shape.split_first(), strides.split_first()) {
         (Some((&count, shape)), Some((&stride, strides))) if is_sparse(needed, len) => {
             let mut gathered = Buffer::zeroed(len)?;
-            // OK to multiply: `reach` did, with the last of them. The shape has elements, or it would reach nowhere.
+            // OK to multiply: `reach` did, with the last of them. The shape has elements, or it
+            // would reach nowhere.
             for (number, target) in gathered.chunks_exact_mut(len / count).enumerate() {
                 let start = start + (number * stride * width) as u64;
                 target.copy_from_slice(&gather_axes(read, start, width, shape, strides)?);

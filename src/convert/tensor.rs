@@ -1,4 +1,5 @@
-//! What a foreign file says of one tensor. Owns: where its bytes come from, and that they are within the file.
+//! What a foreign file says of one tensor. Owns: where its bytes come from, and that they are
+//! within the file.
 
 use super::lie;
 use super::meaning::Meaning;
@@ -81,8 +82,8 @@ impl ForeignTensor {
         Self { meaning: Some(Meaning { prefix, text }), ..self }
     }
 
-    /// Pieces for [`Foreign::visit_chunks_with`](super::Foreign::visit_chunks_with): of 1 MiB where the bytes lie in the file as
-    /// they are, else one.
+    /// Pieces for [`Foreign::visit_chunks_with`](super::Foreign::visit_chunks_with): of 1 MiB where
+    /// the bytes lie in the file as they are, else one.
     pub fn chunks(&self) -> usize {
         match self.place {
             Place::At(..) => self.byte_len.div_ceil(PIECE),

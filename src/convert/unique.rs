@@ -1,4 +1,5 @@
-//! JSON objects in which no key stands twice: what two values of one key mean, every reader decides otherwise.
+//! JSON objects in which no key stands twice: what two values of one key mean, every reader decides
+//! otherwise.
 
 use crate::budget::Budget;
 use crate::error::Result;
@@ -9,8 +10,8 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Charges what JSON unfolds to at most before it is parsed: each value of a list or an object follows on a comma or
-/// a brace, and a byte of the rest is a byte of text.
+/// Charges what JSON unfolds to at most before it is parsed: each value of a list or an object
+/// follows on a comma or a brace, and a byte of the rest is a byte of text.
 ///
 /// # Errors
 /// `LimitExceeded`.

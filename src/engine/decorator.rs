@@ -1,5 +1,5 @@
-//! Engines around engines: counting, slow, failing, or with other capabilities. Owns: that what a decorator does not
-//! change is the inner engine's, mapping included.
+//! Engines around engines: counting, slow, failing, or with other capabilities. Owns: that what a
+//! decorator does not change is the inner engine's, mapping included.
 
 use super::{Blob, Caps, Engine, Entry, Lock, MmapPromise, Upload};
 use crate::error::Result;
@@ -31,7 +31,8 @@ pub trait Decorator: Send + Sync + fmt::Debug {
     fn list(&self, folder: &str) -> Result<Vec<Entry>> {
         self.inner().list(folder)
     }
-    /// As [`Engine::list_each`], by [`Decorator::list`] of each: what changes listings need change one only.
+    /// As [`Engine::list_each`], by [`Decorator::list`] of each: what changes listings need change
+    /// one only.
     fn list_each(&self, folders: &[&str]) -> Result<Vec<Vec<Entry>>> {
         folders.iter().map(|folder| self.list(folder)).collect()
     }

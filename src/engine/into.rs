@@ -5,8 +5,8 @@ use crate::error::Result;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A place that holds a run: the path of a folder, which becomes a [`Local`] engine and is created where missing, or any
-/// [`Engine`].
+/// A place that holds a run: the path of a folder, which becomes a [`Local`] engine and is created
+/// where missing, or any [`Engine`].
 pub trait IntoEngine {
     /// The engine.
     ///

@@ -1,6 +1,7 @@
-//! The engine on a local file system: the steps by which a file becomes durable and visible, in their order, and what
-//! each failure means; the lock file; what is swept. The folder is held in `local/folder.rs`, the calls themselves are in
-//! `vfs.rs`, writing one file is in `local/upload.rs`.
+//! The engine on a local file system: the steps by which a file becomes durable and visible, in
+//! their order, and what each failure means; the lock file; what is swept. The folder is held in
+//! `local/folder.rs`, the calls themselves are in `vfs.rs`, writing one file is in
+//! `local/upload.rs`.
 
 mod blob;
 mod blocks;
@@ -32,22 +33,25 @@ const LOCK: &str = "LOCK";
 const TEMP_PREFIX: &str = ".tmp-";
 /// As above, of plain files. No key of an engine has a tilde: it is no upload of a store.
 const PLAIN_TEMP_PREFIX: &str = ".tmp-~";
-/// After so many files in a row whose fsync failed, nothing is written until the engine is opened again: the device is
-/// gone or lies, and every further save would be a promise without a disk behind it.
+/// After so many files in a row whose fsync failed, nothing is written until the engine is opened
+/// again: the device is gone or lies, and every further save would be a promise without a disk
+/// behind it.
 const FAILED_SYNCS_TO_POISON: u32 = 2;
 
 /// Objects as files under one folder; `a/b` is the file `b` in the folder `a`.
 ///
-/// The folder is opened once and held from then on, not looked up by its path again: a process that changes its directory,
-/// a folder that is moved, and another one that gets its path redirect nothing. A folder that was removed is `NotFound`
-/// in every call.
+/// The folder is opened once and held from then on, not looked up by its path again: a process that
+/// changes its directory, a folder that is moved, and another one that gets its path redirect
+/// nothing. A folder that was removed is `NotFound` in every call.
 ///
-/// **Links.** The folder may be given as a link. A file in it that is a link (git-annex, DVC, `cp -rs`) is listed and opened as the
-/// file that it leads to; one that leads nowhere is listed, and opening it says so. A folder in it that is a link is read,
-/// and nothing is written, deleted or set aside through it (`Invalid`).
+/// **Links.** The folder may be given as a link. A file in it that is a link (git-annex, DVC,
+/// `cp -rs`) is listed and opened as the file that it leads to; one that leads nowhere is listed,
+/// and opening it says so. A folder in it that is a link is read, and nothing is written, deleted
+/// or set aside through it (`Invalid`).
 ///
-/// A file whose length cannot be told, because its inode is damaged, is listed with 0 bytes, and only opening it fails.
-/// On a network file system nothing is mapped, also where mapping is asked for: see [`MmapPromise`].
+/// A file whose length cannot be told, because its inode is damaged, is listed with 0 bytes, and
+/// only opening it fails. On a network file system nothing is mapped, also where mapping is asked
+/// for: see [`MmapPromise`].
 #[derive(Clone)]
 pub struct Local(Arc<Shared>);
 
@@ -163,7 +167,8 @@ impl Engine for Local {
     fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (path_of(from)?, path_of(to)?);
         let publish = match self.0.probed() {
-            // Moving a name needs no room: the best way is tried, and refused where it is not to be had.
+            // Moving a name needs no room: the best way is tried, and refused where it is not to be
+            // had.
             Err(error) if error.kind() == ErrorKind::NoSpace => Publish::RenameNoReplace,
             probed => probed?,
         };
@@ -190,7 +195,8 @@ impl Engine for Local {
         })?;
         self.0.sweep();
         match self.0.probed() {
-            // Whoever wants to delete needs the lock and no room. What wants to write is told when it does.
+            // Whoever wants to delete needs the lock and no room. What wants to write is told when
+            // it does.
             Err(error) if error.kind() == ErrorKind::NoSpace => Ok(lock),
             probed => probed.map(|_| lock),
         }
@@ -234,8 +240,9 @@ impl Shared {
             ))
     }
 
-    /// How files are published here; found out once, by doing it: write, fsync, publish, fsync the folder, unlink. So a
-    /// wrong path or a read-only disk shows at the start of a run and not at its first checkpoint.
+    /// How files are published here; found out once, by doing it: write, fsync, publish, fsync the
+    /// folder, unlink. So a wrong path or a read-only disk shows at the start of a run and not at
+    /// its first checkpoint.
     fn probed(&self) -> Result<Publish> {
         if let Some(&publish) = self.publish.get() {
             return Ok(publish);
@@ -253,11 +260,13 @@ impl Shared {
         self.folder.vfs.unlink(path).map_err(|error| self.folder.error(what, path, error))
     }
 
-    /// Removes what killed uploads left, in the folder and in the folders directly in it. Only under the lock: then
-    /// nobody is uploading. Never fails: junk that cannot be removed is in nobody's way.
+    /// Removes what killed uploads left, in the folder and in the folders directly in it. Only
+    /// under the lock: then nobody is uploading. Never fails: junk that cannot be removed is in
+    /// nobody's way.
     ///
-    /// A folder with a lock file of its own is another run, whose writer may be at work; deeper ones are not looked at. A
-    /// file is taken for an upload's only when its whole name is one: strangers' temporary files stay.
+    /// A folder with a lock file of its own is another run, whose writer may be at work; deeper
+    /// ones are not looked at. A file is taken for an upload's only when its whole name is one:
+    /// strangers' temporary files stay.
     fn sweep(&self) {
         let vfs = &*self.folder.vfs;
         let mut folders = vec![PathBuf::new()];
@@ -355,7 +364,8 @@ fn span(age: Duration) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Why an object cannot get a name that is taken: by an object, or by something that is none and is never listed.
+/// Why an object cannot get a name that is taken: by an object, or by something that is none and is
+/// never listed.
 fn in_the_way(folder: &Folder, path: &Path) -> Error {
     match folder.look(path) {
         Ok(Some(Stat { kind: Kind::Folder | Kind::Other, .. })) => {

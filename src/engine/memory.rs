@@ -1,5 +1,5 @@
-//! The engine in memory: for tests, and for state that need not outlive the process. Owns: objects in a map, with the
-//! same contract as on disk, short of durability.
+//! The engine in memory: for tests, and for state that need not outlive the process. Owns: objects
+//! in a map, with the same contract as on disk, short of durability.
 
 use super::{
     Blob, Caps, CommitError, Engine, Entry, Lock, MmapPromise, Nonce, Upload, check_key, ends_early,

@@ -2,21 +2,28 @@
 //! `testing::conformance`. Has never heard of a tensor, a step or a checkpoint.
 //!
 //! # The contract
-//! * **Keys** are relative paths of 1 to 4 segments of `[A-Za-z0-9._-]`, none of them `.` or `..` or starting with a dot.
-//! * **Create-only.** An object appears at [`Upload::commit`], whole, or not at all. No committed key is ever written
-//!   again: a second commit to it is [`CommitError::Conflict`], also when both raced, and exactly one of them wins.
-//! * **Durable on Ok.** When `commit` returns Ok, the object survives a power cut, as far as [`Caps::durable`] says.
-//! * **An abandoned upload leaves nothing visible.** Dropping an [`Upload`] aborts it. What a kill leaves behind is
-//!   never listed, never opened, never in the way of a new upload to the same key, and swept under the next lock where
-//!   the engine can tell whose it is.
-//! * **Three outcomes of a commit**, because a caller acts differently on each: see [`CommitError`].
-//! * **Reads need no lock** and see the object whole while it exists. An open [`Blob`] stays readable after `delete`, or,
-//!   on storage that keeps nothing open, gives `NotFound` from then on, and never other bytes.
+//! * **Keys** are relative paths of 1 to 4 segments of `[A-Za-z0-9._-]`, none of them `.` or `..`
+//!   or starting with a dot.
+//! * **Create-only.** An object appears at [`Upload::commit`], whole, or not at all. No committed
+//!   key is ever written again: a second commit to it is [`CommitError::Conflict`], also when both
+//!   raced, and exactly one of them wins.
+//! * **Durable on Ok.** When `commit` returns Ok, the object survives a power cut, as far as
+//!   [`Caps::durable`] says.
+//! * **An abandoned upload leaves nothing visible.** Dropping an [`Upload`] aborts it. What a kill
+//!   leaves behind is never listed, never opened, never in the way of a new upload to the same key,
+//!   and swept under the next lock where the engine can tell whose it is.
+//! * **Three outcomes of a commit**, because a caller acts differently on each: see
+//!   [`CommitError`].
+//! * **Reads need no lock** and see the object whole while it exists. An open [`Blob`] stays
+//!   readable after `delete`, or, on storage that keeps nothing open, gives `NotFound` from then
+//!   on, and never other bytes.
 //! * **`list`** returns committed objects only, complete for everything committed before the call.
-//! * **`delete`** is atomic, durable when it returns Ok, and deleting what does not exist is `NotFound`.
-//! * **`lock`** is held by one holder at a time, across processes, and freed by the death of the holder.
-//!   An engine that cannot lock says so in [`Caps::lock`] and refuses.
-//! * **Calls end.** An engine over a network ends a call by its own limit, and by [`CallDeadline::current`] if there is one.
+//! * **`delete`** is atomic, durable when it returns Ok, and deleting what does not exist is
+//!   `NotFound`.
+//! * **`lock`** is held by one holder at a time, across processes, and freed by the death of the
+//!   holder. An engine that cannot lock says so in [`Caps::lock`] and refuses.
+//! * **Calls end.** An engine over a network ends a call by its own limit, and by
+//!   [`CallDeadline::current`] if there is one.
 
 mod decorator;
 mod into;
@@ -42,11 +49,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// 16 bytes that tell one upload from every other. The same bytes stand in the object (a container's file id), so that
-/// an engine can resolve a lost reply by reading them back.
+/// 16 bytes that tell one upload from every other. The same bytes stand in the object (a
+/// container's file id), so that an engine can resolve a lost reply by reading them back.
 pub type Nonce = [u8; 16];
 
-/// A nonce that nobody else has: from the operating system's randomness (by way of std's hasher keys) and a counter.
+/// A nonce that nobody else has: from the operating system's randomness (by way of std's hasher
+/// keys) and a counter.
 pub fn fresh_nonce() -> Nonce {
     #[cfg(feature = "testing")]
     if let Some(nonce) = crate::clock::script::nonce() {
@@ -63,12 +71,12 @@ pub fn fresh_nonce() -> Nonce {
 
 /// Moves whole objects. See the [module](self) for the contract.
 pub trait Engine: Send + Sync + fmt::Debug {
-    /// Starts an upload to `key`. `size_hint` is the final length in bytes if it is known: an engine may reserve the
-    /// space and fail early.
+    /// Starts an upload to `key`. `size_hint` is the final length in bytes if it is known: an
+    /// engine may reserve the space and fail early.
     ///
     /// # Errors
-    /// `AlreadyExists` when the key is committed already (a race may still end in [`CommitError::Conflict`]), and
-    /// whatever the storage says.
+    /// `AlreadyExists` when the key is committed already (a race may still end in
+    /// [`CommitError::Conflict`]), and whatever the storage says.
     fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>>;
 
     /// Opens a committed object for reading.
@@ -77,8 +85,8 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// `NotFound`, and whatever the storage says.
     fn open(&self, key: &str) -> Result<Arc<dyn Blob>>;
 
-    /// As [`Engine::open`], mapped into memory where the engine can, and read where it can but should not: [`Local`] does
-    /// so on network file systems.
+    /// As [`Engine::open`], mapped into memory where the engine can, and read where it can but
+    /// should not: [`Local`] does so on network file systems.
     ///
     /// # Errors
     /// As [`Engine::open`], and `Unsupported` where the engine has nothing to map.
@@ -88,15 +96,15 @@ pub trait Engine: Send + Sync + fmt::Debug {
             .help("open it for reading instead"))
     }
 
-    /// The committed objects directly under `folder` (`""` is the top), in no particular order. Objects in folders
-    /// below it are not listed, and a folder that does not exist is empty.
+    /// The committed objects directly under `folder` (`""` is the top), in no particular order.
+    /// Objects in folders below it are not listed, and a folder that does not exist is empty.
     ///
     /// # Errors
     /// Whatever the storage says.
     fn list(&self, folder: &str) -> Result<Vec<Entry>>;
 
-    /// As [`Engine::list`] of each of these folders, in their order. Storage that lists all keys under a prefix in one request
-    /// does so; each folder is listed at some moment of the call.
+    /// As [`Engine::list`] of each of these folders, in their order. Storage that lists all keys
+    /// under a prefix in one request does so; each folder is listed at some moment of the call.
     ///
     /// # Errors
     /// As [`Engine::list`].
@@ -107,15 +115,18 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// Deletes a committed object.
     ///
     /// # Errors
-    /// `NotFound`, and whatever the storage says; then the object is still whole or gone, never half.
+    /// `NotFound`, and whatever the storage says; then the object is still whole or gone, never
+    /// half.
     fn delete(&self, key: &str) -> Result<()>;
 
-    /// Creates an empty object at a key that is free: a mark for others to see. It need not survive a power cut, and an
-    /// engine that can creates it without asking the disk to write: on a full disk, too, as far as an empty file can be
-    /// had there. Listed, and opened as an object of no bytes.
+    /// Creates an empty object at a key that is free: a mark for others to see. It need not survive
+    /// a power cut, and an engine that can creates it without asking the disk to write: on a full
+    /// disk, too, as far as an empty file can be had there. Listed, and opened as an object of no
+    /// bytes.
     ///
     /// # Errors
-    /// `AlreadyExists` when the key is taken, `Unknown` when it may or may not be there, and whatever the storage says.
+    /// `AlreadyExists` when the key is taken, `Unknown` when it may or may not be there, and
+    /// whatever the storage says.
     fn mark(&self, key: &str) -> Result<()> {
         Ok(self.create(key, Some(0))?.commit(fresh_nonce())?)
     }
@@ -128,14 +139,15 @@ pub trait Engine: Send + Sync + fmt::Debug {
         self.delete(key)
     }
 
-    /// Moves a committed object to a key that is free, atomically; durable when it returns Ok. Called under the lock.
+    /// Moves a committed object to a key that is free, atomically; durable when it returns Ok.
+    /// Called under the lock.
     ///
     /// # Errors
     /// `NotFound`, `AlreadyExists`, `Unsupported` where the storage has no such operation.
     fn rename(&self, from: &str, to: &str) -> Result<()>;
 
-    /// Takes the exclusive writer lock, without waiting, and clears what killed uploads left behind. `holder` is shown
-    /// to whoever is refused.
+    /// Takes the exclusive writer lock, without waiting, and clears what killed uploads left
+    /// behind. `holder` is shown to whoever is refused.
     ///
     /// # Errors
     /// `Locked` with the holder's words; `Unsupported` where the engine has no locks.
@@ -159,15 +171,15 @@ pub struct Entry {
 
 /// An object on its way. Dropping it aborts: nothing becomes visible.
 pub trait Upload: Send {
-    /// Appends bytes. An engine may hold them back or write them in parallel; an error may surface later, at the
-    /// latest in `commit`.
+    /// Appends bytes. An engine may hold them back or write them in parallel; an error may surface
+    /// later, at the latest in `commit`.
     ///
     /// # Errors
     /// After an error the upload is dead: every later call fails too, and it can only be dropped.
     fn append(&mut self, bytes: &[u8]) -> Result<()>;
 
-    /// As [`Upload::append`], of bytes whose CRC-32 is known: an engine that needs one of the whole object can combine it
-    /// with this instead of reading all bytes once more.
+    /// As [`Upload::append`], of bytes whose CRC-32 is known: an engine that needs one of the whole
+    /// object can combine it with this instead of reading all bytes once more.
     ///
     /// # Errors
     /// As [`Upload::append`].
@@ -175,8 +187,9 @@ pub trait Upload: Send {
         self.append(bytes)
     }
 
-    /// Says that what is appended from here to the end is what readers need first: an engine for which every read is a
-    /// round trip may keep it where opening finds it. Changes nothing of the object.
+    /// Says that what is appended from here to the end is what readers need first: an engine for
+    /// which every read is a round trip may keep it where opening finds it. Changes nothing of the
+    /// object.
     fn begin_tail(&mut self) {}
 
     /// Publishes the object. Consumes the upload: what was published can no longer be written.
@@ -246,7 +259,8 @@ pub trait Lock: Send + Sync + fmt::Debug {}
 pub struct Caps {
     /// Committed objects survive a power cut, on storage that honours fsync.
     pub durable: bool,
-    /// A second commit to a key is refused by the storage itself, whoever tries, even without the lock.
+    /// A second commit to a key is refused by the storage itself, whoever tries, even without the
+    /// lock.
     pub create_only: bool,
     /// [`Engine::lock`] works.
     pub lock: bool,
@@ -280,7 +294,8 @@ pub fn check_key(key: &str) -> Result<()> {
         .expected("1 to 4 segments of letters, digits, dot, dash and underscore, none starting with a dot"))
 }
 
-/// Fills `buffer` from `offset` of a file of `len` bytes by `read`, which says how many bytes there were.
+/// Fills `buffer` from `offset` of a file of `len` bytes by `read`, which says how many bytes there
+/// were.
 pub(crate) fn read_within(
     len: u64,
     offset: u64,

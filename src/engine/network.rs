@@ -1,12 +1,13 @@
 //! File systems whose files others may change unseen. Owns: one table, and nothing else.
 //!
-//! A mapped file that is cut by another machine ends this process with `SIGBUS` at the next touch of the lost pages, and
-//! so does a server that is gone; a read is an error instead. On these file systems files are read where mapping was
-//! asked for.
+//! A mapped file that is cut by another machine ends this process with `SIGBUS` at the next touch
+//! of the lost pages, and so does a server that is gone; a read is an error instead. On these file
+//! systems files are read where mapping was asked for.
 
-/// Names by the `f_type` of `statfs`. The kernel's `linux/magic.h` has NFS, CIFS, SMB2, SMB, 9p, FUSE, Ceph, both AFS,
-/// Coda, NCP and OCFS2; OrangeFS is from its own sources (`PVFS2_SUPER_MAGIC`); the others are those that coreutils' `stat` calls remote.
-/// FUSE is here as a whole: what is behind it (sshfs, s3fs, gcsfuse, a local disk) cannot be told.
+/// Names by the `f_type` of `statfs`. The kernel's `linux/magic.h` has NFS, CIFS, SMB2, SMB, 9p,
+/// FUSE, Ceph, both AFS, Coda, NCP and OCFS2; OrangeFS is from its own sources
+/// (`PVFS2_SUPER_MAGIC`); the others are those that coreutils' `stat` calls remote. FUSE is here as
+/// a whole: what is behind it (sshfs, s3fs, gcsfuse, a local disk) cannot be told.
 const NETWORK: [(u32, &str); 25] = [
     (0x0000_6969, "NFS"),
     (0xFF53_4D42, "CIFS"),

@@ -1,6 +1,6 @@
-//! The seam under the local engine: every call that reaches the file system, one method each. Which calls come in which
-//! order is decided in `local.rs`; the real ones are in `vfs/os.rs`. Behind these traits tests put file systems that
-//! fail and lose power.
+//! The seam under the local engine: every call that reaches the file system, one method each. Which
+//! calls come in which order is decided in `local.rs`; the real ones are in `vfs/os.rs`. Behind
+//! these traits tests put file systems that fail and lose power.
 
 pub(crate) mod os;
 
@@ -18,16 +18,18 @@ pub(crate) use os::{Os, OsFile, map_twice};
 /// The folder that is held, as a path in it.
 pub(crate) const HERE: &str = ".";
 
-/// Calls on paths. A relative path begins at the folder that is held, and where none is, at the process's own.
+/// Calls on paths. A relative path begins at the folder that is held, and where none is, at the
+/// process's own.
 pub(crate) trait Vfs: Send + Sync + fmt::Debug {
-    /// `open(O_DIRECTORY)`: the same calls, with relative paths that begin at this very folder, whatever its path
-    /// names later.
+    /// `open(O_DIRECTORY)`: the same calls, with relative paths that begin at this very folder,
+    /// whatever its path names later.
     fn hold(&self, folder: &Path) -> io::Result<Arc<dyn Vfs>>;
     /// Whether the folder that is held was removed: nothing can be in it, now and later.
     fn is_removed(&self) -> bool {
         false
     }
-    /// `open(O_CREAT | O_EXCL | O_NOFOLLOW)` for writing, with the mode that the umask leaves of 0666.
+    /// `open(O_CREAT | O_EXCL | O_NOFOLLOW)` for writing, with the mode that the umask leaves of
+    /// 0666.
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>>;
     /// `open` for reading.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>>;
@@ -51,7 +53,8 @@ pub(crate) trait Vfs: Send + Sync + fmt::Debug {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// `unlink`.
     fn unlink(&self, path: &Path) -> io::Result<()>;
-    /// `unlink` of a file whose writer is dead: nobody [holds](VfsFile::hold) it. Does nothing else.
+    /// `unlink` of a file whose writer is dead: nobody [holds](VfsFile::hold) it. Does nothing
+    /// else.
     fn unlink_if_dead(&self, _path: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -59,10 +62,11 @@ pub(crate) trait Vfs: Send + Sync + fmt::Debug {
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// `fsync` of a directory: its entries.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// `readdir`, without `.` and `..`, and without names that are not UTF-8, which are nobody's keys.
+    /// `readdir`, without `.` and `..`, and without names that are not UTF-8, which are nobody's
+    /// keys.
     fn names(&self, path: &Path) -> io::Result<Vec<String>>;
-    /// `flock` without waiting of a file that is created where missing, and its content set to `holder` as far as there
-    /// is room. `Err` within `Ok` is the present holder.
+    /// `flock` without waiting of a file that is created where missing, and its content set to
+    /// `holder` as far as there is room. `Err` within `Ok` is the present holder.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, Holder>>;
 }
 
@@ -81,7 +85,8 @@ pub(crate) trait VfsFile: Send + Sync + fmt::Debug {
     fn stat(&self) -> io::Result<Stat>;
     /// `pread`, once: may fill less than `buffer`.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
-    /// `preadv2(RWF_NOWAIT)`: the first bytes that are in the page cache. Where that cannot be told, it is none.
+    /// `preadv2(RWF_NOWAIT)`: the first bytes that are in the page cache. Where that cannot be
+    /// told, it is none.
     fn read_cached_at(&self, _offset: u64, _buffer: &mut [u8]) -> usize {
         0
     }
@@ -89,7 +94,8 @@ pub(crate) trait VfsFile: Send + Sync + fmt::Debug {
     fn read_ahead(&self, _range: Range<u64>) {}
     /// `pwrite`, once: may write less than `bytes`.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
-    /// `fcntl(O_DIRECT)`: further writes pass the page cache by, and must be aligned. May be refused.
+    /// `fcntl(O_DIRECT)`: further writes pass the page cache by, and must be aligned. May be
+    /// refused.
     fn set_direct(&self, _direct: bool) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -101,7 +107,8 @@ pub(crate) trait VfsFile: Send + Sync + fmt::Debug {
     fn set_read_only(&self) -> io::Result<()>;
     /// `fsync`.
     fn sync(&self) -> io::Result<()>;
-    /// `flock` without waiting, until the file is closed: says to [`Vfs::unlink_if_dead`] that its writer lives.
+    /// `flock` without waiting, until the file is closed: says to [`Vfs::unlink_if_dead`] that its
+    /// writer lives.
     fn hold(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -169,7 +176,8 @@ pub(crate) fn write_all_at(file: &dyn VfsFile, mut offset: u64, mut bytes: &[u8]
     Ok(())
 }
 
-/// Fills `buffer` through short reads and interruptions; fewer bytes than wanted only at the end of the file.
+/// Fills `buffer` through short reads and interruptions; fewer bytes than wanted only at the end of
+/// the file.
 pub(crate) fn read_full_at(file: &dyn VfsFile, mut offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {

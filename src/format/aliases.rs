@@ -1,4 +1,5 @@
-//! Second names of tensors: tied weights have one payload and several names. Owns: the alias columns.
+//! Second names of tensors: tied weights have one payload and several names. Owns: the alias
+//! columns.
 
 use super::le;
 use super::limits::Limits;
@@ -8,7 +9,8 @@ use std::collections::BTreeMap;
 
 #[derive(Serialize)]
 struct Columns<'a> {
-    /// All aliases, one after the other, UTF-8, sorted by their bytes, each once, none of them a tensor's name.
+    /// All aliases, one after the other, UTF-8, sorted by their bytes, each once, none of them a
+    /// tensor's name.
     #[serde(with = "serde_bytes")]
     names: &'a [u8],
     /// u32: where each alias ends in `names`.

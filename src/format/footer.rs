@@ -1,5 +1,5 @@
-//! The footer: the last 128 bytes. Owns: where the index and its mirror lie, the file's length and id again. Knows
-//! nothing of what is in the index.
+//! The footer: the last 128 bytes. Owns: where the index and its mirror lie, the file's length and
+//! id again. Knows nothing of what is in the index.
 
 use super::{CLOSING_MAGIC, Flags, INDEX_ALIGN, MIRROR_ALIGN, checksum_error, crc32, header, le};
 use crate::error::{Error, Result};
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_footer_survives_the_round_trip_and_every_flipped_bit_is_seen() {
+    fn every_flipped_bit_of_a_footer_is_seen() {
         let footer = footer();
         assert_eq!(decode(&footer).unwrap(), footer);
         let bytes: [u8; LEN] = footer.encode()[..].try_into().unwrap();

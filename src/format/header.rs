@@ -1,5 +1,5 @@
-//! The header: the first 4096 bytes. Owns: magic, versions, feature flags, file id, and the words for files that are
-//! something else.
+//! The header: the first 4096 bytes. Owns: magic, versions, feature flags, file id, and the words
+//! for files that are something else.
 
 use super::{
     CHECKSUM_CRC32, Flags, MAGIC, READ_VERSION, WRITE_VERSION, checksum_error, crc32, le, signatures,
@@ -56,9 +56,11 @@ impl Header {
         bytes
     }
 
-    /// Decodes and validates the first bytes of a file. Fewer than [`LEN`] are a damaged or a foreign file.
+    /// Decodes and validates the first bytes of a file. Fewer than [`LEN`] are a damaged or a
+    /// foreign file.
     ///
-    /// The checksum stands at the same place in every version, so that damage is never taken for a newer version.
+    /// The checksum stands at the same place in every version, so that damage is never taken for a
+    /// newer version.
     ///
     /// # Errors
     /// `Foreign`, `Damaged`, `NewerVersion`.
@@ -157,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_survives_the_round_trip_and_every_flipped_bit_is_seen() {
+    fn every_flipped_bit_of_a_header_is_seen() {
         let header = Header::new(*b"0123456789abcdef");
         let bytes = header.encode();
         assert_eq!(Header::decode(&bytes).unwrap(), header);
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_and_unknown_incompat_flags_are_refused_and_compat_flags_are_not() {
+    fn unknown_incompat_flags_are_refused_and_compat_flags_are_not() {
         let reseal = |mut bytes: Vec<u8>| {
             let crc = crc32(&bytes[..4092]);
             bytes[HEADER_CRC].copy_from_slice(&crc.to_le_bytes());

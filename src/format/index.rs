@@ -1,5 +1,5 @@
-//! The index region: a preamble and sections, each with kind, length and checksums. Owns: framing, and which sections
-//! make an [`Index`]. An `Index` value is a valid index.
+//! The index region: a preamble and sections, each with kind, length and checksums. Owns: framing,
+//! and which sections make an [`Index`]. An `Index` value is a valid index.
 
 use super::aliases::{self, Aliases};
 use super::limits::Limits;
@@ -123,8 +123,9 @@ pub struct Index<B> {
 }
 
 impl<B: AsRef<[u8]> + Clone> Index<B> {
-    /// Decodes and validates a region, of which the footer has the checksum `crc`, of a file whose extents lie in
-    /// `data`: they must fill it but for padding. A long one is validated on up to `workers` threads.
+    /// Decodes and validates a region, of which the footer has the checksum `crc`, of a file whose
+    /// extents lie in `data`: they must fill it but for padding. A long one is validated on up to
+    /// `workers` threads.
     ///
     /// # Errors
     /// `Damaged`.
@@ -222,7 +223,8 @@ fn sections(region: &[u8], workers: usize) -> Result<(Sections, u32)> {
     Ok((sections, whole.finalize()))
 }
 
-/// Bytes that a thread checksums at a time: so many that a thread is worth its start, where there are several.
+/// Bytes that a thread checksums at a time: so many that a thread is worth its start, where there
+/// are several.
 const PART: usize = 2 << 20;
 
 fn checksum(bytes: &[u8], workers: usize) -> Result<Hasher> {
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_that_is_not_the_footers_is_refused_for_its_checksum_whatever_else_is_wrong() {
+    fn an_index_with_a_wrong_checksum_is_refused_for_that_first() {
         let region = region();
         let crc = crc32(&region);
         Index::decode(region.as_slice(), crc, 4096..4160, 1).unwrap();
@@ -296,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_region_is_checksummed_the_same_on_any_number_of_threads() {
+    fn checksums_do_not_depend_on_the_number_of_threads() {
         let long: Vec<u8> =
             (0..2 * PART as u32 + 100).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         for bytes in [&long[..], &long[..PART], &long[..PART + 1], &[]] {
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_survives_the_round_trip_and_unknown_sections_are_skipped() {
+    fn unknown_sections_of_an_index_are_skipped() {
         let region = region();
         assert!(region.len().is_multiple_of(64));
         let index = decode(&region, 4096..4160).unwrap();

@@ -1,9 +1,10 @@
-//! Bytes to structs and back, for container format version 1 (SPEC.md is normative). Owns: header, footer, index
-//! region, records. Sans-IO: `&[u8]` in, values out; no files, no threads.
+//! Bytes to structs and back, for container format version 1 (SPEC.md is normative). Owns: header,
+//! footer, index region, records. Sans-IO: `&[u8]` in, values out; no files, no threads.
 //!
-//! The promise of every decoder here: for any bytes at all it returns a value or an error. It does not panic, and
-//! allocates nothing in proportion to a number that the bytes claim: counts are bounded by the bytes that are there.
-//! A value that exists was checked: decoding is validating, and nobody checks it again.
+//! The promise of every decoder here: for any bytes at all it returns a value or an error. It does
+//! not panic, and allocates nothing in proportion to a number that the bytes claim: counts are
+//! bounded by the bytes that are there. A value that exists was checked: decoding is validating,
+//! and nobody checks it again.
 
 pub mod aliases;
 pub mod footer;
@@ -21,7 +22,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub const READ_VERSION: u16 = 1;
 /// The version of the specification that this writer follows.
 pub const WRITE_VERSION: u16 = 1;
-/// First bytes of a container: a byte that no text has, the name, and line ends that a text-mode transfer would change.
+/// First bytes of a container: a byte that no text has, the name, and line ends that a text-mode
+/// transfer would change.
 pub const MAGIC: [u8; 8] = [0x89, b'T', b'K', b'P', 0x0D, 0x0A, 0x1A, 0x0A];
 /// Last bytes of a container: the magic reversed.
 pub const CLOSING_MAGIC: [u8; 8] = [0x0A, 0x1A, 0x0A, 0x0D, b'P', b'K', b'T', 0x89];
@@ -54,7 +56,8 @@ pub struct Field {
     pub name: &'static str,
 }
 
-/// A fixed layout, written down once: the ranges that encode and decode use, and the list that SPEC.md is held against.
+/// A fixed layout, written down once: the ranges that encode and decode use, and the list that
+/// SPEC.md is held against.
 macro_rules! layout {
     ($len:literal: $($name:ident = $start:literal .. $end:literal;)*) => {
         /// Length in bytes.
@@ -69,10 +72,11 @@ macro_rules! layout {
 }
 pub(crate) use layout;
 
-/// The alignment of an extent of a tensor of `byte_len` raw bytes: a page from 64 KiB on, else the next power of two
-/// in 8..=64.
+/// The alignment of an extent of a tensor of `byte_len` raw bytes: a page from 64 KiB on, else the
+/// next power of two in 8..=64.
 pub fn extent_align(byte_len: u64) -> u64 {
-    // Next power of two, at least 8 and at most 64, by comparisons: an index of millions is validated by this.
+    // Next power of two, at least 8 and at most 64, by comparisons: an index of millions is
+    // validated by this.
     match byte_len {
         PAGE_ALIGNED_FROM.. => PAGE,
         33.. => 64,
@@ -123,8 +127,8 @@ pub fn checksum_error(what: impl Into<std::borrow::Cow<'static, str>>, expected:
     Error::damaged(what).expected(format!("{expected:08x}")).found(format!("{found:08x}"))
 }
 
-/// Little-endian integers at an index of a column or a byte of a layout. The callers' ranges are checked before: an
-/// out-of-range read is a bug here, not a property of the bytes.
+/// Little-endian integers at an index of a column or a byte of a layout. The callers' ranges are
+/// checked before: an out-of-range read is a bug here, not a property of the bytes.
 pub(crate) mod le {
     use std::ops::Range;
 

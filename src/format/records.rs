@@ -1,5 +1,6 @@
-//! Records: MessagePack behind one guarded door. Owns: encoding and decoding, and the columns of a table. The structural
-//! check that every MessagePack byte of a file passes before serde sees it is in walk.rs.
+//! Records: MessagePack behind one guarded door. Owns: encoding and decoding, and the columns of a
+//! table. The structural check that every MessagePack byte of a file passes before serde sees it is
+//! in walk.rs.
 
 mod walk;
 
@@ -45,7 +46,8 @@ pub(super) fn encode_trusted<T: Serialize>(value: &T) -> Vec<u8> {
 /// Decodes bytes from a file, after their checksum was verified.
 ///
 /// # Errors
-/// `Damaged` when the bytes are not one well-formed value within the limits; `Mismatch` when they are, but not a `T`.
+/// `Damaged` when the bytes are not one well-formed value within the limits; `Mismatch` when they
+/// are, but not a `T`.
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
     check(bytes)?;
     rmp_serde::from_slice(bytes).map_err(|error| {
@@ -62,10 +64,12 @@ pub fn decode_owned<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     decode(bytes)
 }
 
-/// The binary columns of these names in a map. Columns of other names are ignored, whatever their keys and values are.
+/// The binary columns of these names in a map. Columns of other names are ignored, whatever their
+/// keys and values are.
 ///
 /// # Errors
-/// `Damaged` when the bytes are no map that keeps the rules of records, or a column is missing or not binary.
+/// `Damaged` when the bytes are no map that keeps the rules of records, or a column is missing or
+/// not binary.
 pub(super) fn columns<'a, const N: usize>(bytes: &'a [u8], names: [&str; N]) -> Result<[&'a [u8]; N]> {
     check(bytes)?;
     let mut walker = Walker::new(bytes);
@@ -134,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn lying_counts_and_cut_values_are_refused_before_anything_is_allocated() {
+    fn lying_counts_are_refused_before_anything_is_allocated() {
         for bytes in [
             &[0xDD, 0xFF, 0xFF, 0xFF, 0xFF][..],
             &[0xDF, 0xFF, 0xFF, 0xFF, 0xFF],

@@ -1,4 +1,5 @@
-//! What a file is, told from its first bytes, when it is not what was expected: one table for every error that says so.
+//! What a file is, told from its first bytes, when it is not what was expected: one table for every
+//! error that says so.
 
 /// First bytes that the whole table can be told by; a tar archive's magic is the last.
 #[cfg(feature = "convert")]
@@ -126,7 +127,8 @@ fn is_html(head: &[u8]) -> bool {
     begins_with_text(head, "<!doctype html") || begins_with_text(head, "<html")
 }
 
-/// A protobuf whose first field is a small version number, and whose second, the producer's name, is text.
+/// A protobuf whose first field is a small version number, and whose second, the producer's name,
+/// is text.
 fn is_onnx(head: &[u8]) -> bool {
     let [0x08, 1..=32, 0x12, len, rest @ ..] = head else { return false };
     let name = rest.get(..usize::from(*len)).unwrap_or_default();

@@ -1,8 +1,10 @@
-//! A table of stored entries (tensors, or records), column by column. Owns: a table that was checked, over bytes that it
-//! holds; the rooms beside it read (columns.rs), check (validate.rs) and make (build.rs) the columns. Knows nothing of where
-//! the table lies in the file, or of codecs beyond their ids.
+//! A table of stored entries (tensors, or records), column by column. Owns: a table that was
+//! checked, over bytes that it holds; the rooms beside it read (columns.rs), check (validate.rs)
+//! and make (build.rs) the columns. Knows nothing of where the table lies in the file, or of codecs
+//! beyond their ids.
 //!
-//! The columns are read where they lie: opening a million tensors validates them and copies nothing.
+//! The columns are read where they lie: opening a million tensors validates them and copies
+//! nothing.
 
 mod build;
 mod columns;
@@ -21,8 +23,8 @@ pub const CODEC_RAW: u8 = 0;
 pub const CODEC_ZSTD: u8 = 1;
 /// One element, repeated.
 pub const CODEC_FILL: u8 = 2;
-/// Byte planes of rotated words, each coded by itself. Between it and the others is an id that is never given out: the
-/// corpus holds readers to not knowing it.
+/// Byte planes of rotated words, each coded by itself. Between it and the others is an id that is
+/// never given out: the corpus holds readers to not knowing it.
 pub const CODEC_FLOATS: u8 = 4;
 
 /// A valid table over bytes that it holds.
@@ -62,9 +64,9 @@ pub enum Kind {
 }
 
 impl<B: AsRef<[u8]>> Table<B> {
-    /// Parses and validates the table that is `payload` within `bytes`. Its extents must lie one behind the other, with
-    /// nothing but padding between, from `data_start` on and before `data_limit`. A long table is checked on up to `workers`
-    /// threads.
+    /// Parses and validates the table that is `payload` within `bytes`. Its extents must lie one
+    /// behind the other, with nothing but padding between, from `data_start` on and before
+    /// `data_limit`. A long table is checked on up to `workers` threads.
     ///
     /// # Errors
     /// `Damaged`, with the entry's name where there is one.
@@ -78,7 +80,8 @@ impl<B: AsRef<[u8]>> Table<B> {
     ) -> Result<Self> {
         let base = bytes.as_ref().as_ptr() as usize;
         let columns = Columns::decode(&bytes.as_ref()[payload])?;
-        // The columns are subslices of `bytes`: their places are the differences of their addresses.
+        // The columns are subslices of `bytes`: their places are the differences of their
+        // addresses.
         let range = |column: &[u8]| match column.len() {
             0 => 0..0,
             len => column.as_ptr() as usize - base..column.as_ptr() as usize - base + len,
@@ -125,7 +128,8 @@ impl<B: AsRef<[u8]>> Table<B> {
     /// The columns where they lie. Resolved once, then read many times.
     pub fn columns(&self) -> Columns<'_> {
         let bytes = self.bytes.as_ref();
-        // A mapped file that was cut in spite of the promise has fewer bytes than when it was validated.
+        // A mapped file that was cut in spite of the promise has fewer bytes than when it was
+        // validated.
         let column = |range: &Range<usize>| bytes.get(range.clone()).unwrap_or_default();
         let at = &self.columns;
         Columns {

@@ -1,5 +1,5 @@
-//! A record whose type the reader does not know: for showing, comparing and converting. Owns: [`Value`], its serde
-//! and its text. Knows nothing of files.
+//! A record whose type the reader does not know: for showing, comparing and converting. Owns:
+//! [`Value`], its serde and its text. Knows nothing of files.
 
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -132,8 +132,9 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 }
 
-/// Room for as many values as are announced, so that most lists and maps are not twice as large as what is in them; and
-/// for no more than a mebibyte of them, since whoever announces them may lie where this is deserialized from elsewhere.
+/// Room for as many values as are announced, so that most lists and maps are not twice as large as
+/// what is in them; and for no more than a mebibyte of them, since whoever announces them may lie
+/// where this is deserialized from elsewhere.
 fn cautious(announced: Option<usize>) -> usize {
     announced.unwrap_or_default().min((1 << 20) / size_of::<(Value, Value)>())
 }

@@ -1,5 +1,5 @@
-//! Conversions between float widths, and of integers into floats, only when asked: to the nearest value, ties to even, the
-//! same on every machine.
+//! Conversions between float widths, and of integers into floats, only when asked: to the nearest
+//! value, ties to even, the same on every machine.
 
 use crate::buffer::Buffer;
 use crate::dtype::{Dtype, Element};
@@ -67,9 +67,10 @@ fn narrow<T: Element>(
     }
 }
 
-/// An `f32` that rounds to the same 16-bit float as `value` does: what it cannot hold makes its last bit 1, so that nothing
-/// looks like a tie that is none (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms using
-/// rounding to odd", 2008). `half` converts from `f64` by other ways on other processors, and not all of them round.
+/// An `f32` that rounds to the same 16-bit float as `value` does: what it cannot hold makes its
+/// last bit 1, so that nothing looks like a tie that is none (Boldo and Melquiond, "Emulation of a
+/// FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008). `half` converts
+/// from `f64` by other ways on other processors, and not all of them round.
 fn to_odd(value: f64) -> f32 {
     let nearest = value as f32;
     if f64::from(nearest) == value || value.is_nan() {
@@ -180,7 +181,8 @@ mod tests {
 
     #[test]
     fn every_narrowed_value_has_no_nearer_neighbour() {
-        // Positive, finite and above the smallest in both formats, so that each value found has two neighbours.
+        // Positive, finite and above the smallest in both formats, so that each value found has two
+        // neighbours.
         let mut state = 1_u64;
         let values: Vec<f64> = (0..200_000)
             .map(|i| {

@@ -1,5 +1,6 @@
-//! Loading a state dict out of a checkpoint, all or nothing. Owns: comparing names, shapes and dtypes on both sides, what
-//! of a difference may pass, and the order: everything is found and verified before the first value changes.
+//! Loading a state dict out of a checkpoint, all or nothing. Owns: comparing names, shapes and
+//! dtypes on both sides, what of a difference may pass, and the order: everything is found and
+//! verified before the first value changes.
 
 use super::{cast, grouped};
 use crate::checkpoint::Checkpoint;
@@ -48,8 +49,9 @@ impl LoadOptions {
         Self { cast: true, ..self }
     }
 
-    /// As [`LoadOptions::cast`], and integers become floats too, by the same rounding: a step that was counted in `i64`
-    /// and is counted in `f32` now. Integers become no other integers, and floats none.
+    /// As [`LoadOptions::cast`], and integers become floats too, by the same rounding: a step that
+    /// was counted in `i64` and is counted in `f32` now. Integers become no other integers, and
+    /// floats none.
     pub fn cast_integers(self) -> Self {
         Self { cast: true, cast_integers: true, ..self }
     }
@@ -59,10 +61,11 @@ impl LoadOptions {
             && (cast::is_possible(from, to) || self.cast_integers && cast::is_possible_of_integers(from, to))
     }
 
-    /// Reads straight into the target instead of into memory for a second copy: the fastest way to resume. Names,
-    /// shapes and dtypes are still compared before the first value changes; bytes are verified as they come, so damage
-    /// that was not there when the checkpoint was verified, as [`Store::resume`](crate::Store::resume) does, leaves a
-    /// target that is part new, part old beside the error.
+    /// Reads straight into the target instead of into memory for a second copy: the fastest way to
+    /// resume. Names, shapes and dtypes are still compared before the first value changes; bytes
+    /// are verified as they come, so damage that was not there when the checkpoint was verified, as
+    /// [`Store::resume`](crate::Store::resume) does, leaves a target that is part new, part old
+    /// beside the error.
     pub fn in_place(self) -> Self {
         Self { in_place: true, ..self }
     }
@@ -96,16 +99,18 @@ pub struct Mismatch {
 }
 
 impl Checkpoint {
-    /// Overwrites the tensors of `target` by those under `group/` (or all, when the group is empty): strictly, and all
-    /// or nothing. Everything is found, checked, verified and decoded before the first value is assigned.
+    /// Overwrites the tensors of `target` by those under `group/` (or all, when the group is
+    /// empty): strictly, and all or nothing. Everything is found, checked, verified and decoded
+    /// before the first value is assigned.
     ///
-    /// Names that come from torch are joined by dots: where the checkpoint has nothing under `group/`, the group is what
-    /// lies under `group.`, so that `"state_dict.module"` loads `state_dict.module.conv.weight` as `conv.weight`. A group that
-    /// ends in `/` or `.` is taken as it is.
+    /// Names that come from torch are joined by dots: where the checkpoint has nothing under
+    /// `group/`, the group is what lies under `group.`, so that `"state_dict.module"` loads
+    /// `state_dict.module.conv.weight` as `conv.weight`. A group that ends in `/` or `.` is taken
+    /// as it is.
     ///
     /// # Errors
-    /// `Mismatch` listing missing, unexpected and mismatched names; `Damaged`, `Unsupported`, `Io`. Then `target` is
-    /// what it was.
+    /// `Mismatch` listing missing, unexpected and mismatched names; `Damaged`, `Unsupported`, `Io`.
+    /// Then `target` is what it was.
     pub fn load_state_dict(&self, group: &str, target: &mut impl Stateful) -> Result<LoadReport> {
         self.load_state_dict_with(group, target, LoadOptions::strict())
     }
@@ -145,7 +150,8 @@ impl Checkpoint {
             tensors = tensors.into_iter().zip(&assigned).map(cast).collect::<Result<_>>()?;
         }
         self.load_all_into(direct)?;
-        // From here on nothing can fail: shapes and dtypes were compared, bytes verified and decoded.
+        // From here on nothing can fail: shapes and dtypes were compared, bytes verified and
+        // decoded.
         let total = tensors.iter().map(|tensor| tensor.bytes().len() as u64).sum();
         let (workers, copy) = (self.workers_for(total), tensorkeep_memcpy::for_total(total));
         let assignments = assigned.into_iter().map(|(_, target)| target).zip(&tensors);

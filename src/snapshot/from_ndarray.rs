@@ -1,5 +1,5 @@
-//! ndarrays as tensors of a snapshot: borrowed in any memory order, moved in, or shared. Owns: gathering elements that lie
-//! apart when they are written.
+//! ndarrays as tensors of a snapshot: borrowed in any memory order, moved in, or shared. Owns:
+//! gathering elements that lie apart when they are written.
 
 use super::{IntoTensorSource, LazyTensor, TensorSource};
 use crate::dtype::Element;

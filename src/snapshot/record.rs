@@ -1,5 +1,5 @@
-//! A record as MessagePack: here already, or read when it is written. Of another checkpoint's there may be gigabytes, which
-//! nobody wants in memory at once.
+//! A record as MessagePack: here already, or read when it is written. Of another checkpoint's there
+//! may be gigabytes, which nobody wants in memory at once.
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};

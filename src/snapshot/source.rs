@@ -1,4 +1,5 @@
-//! How a tensor comes into a snapshot: borrowed, shared, moved, produced or copied when it is written.
+//! How a tensor comes into a snapshot: borrowed, shared, moved, produced or copied when it is
+//! written.
 
 use super::volatile::{Fill, Volatile};
 use crate::buffer::Buffer;
@@ -76,7 +77,8 @@ impl<'a> TensorSource<'a> {
     /// Length in bytes.
     pub fn byte_len(&self) -> usize {
         match &self.0 {
-            // OK because the tensor's constructor computed it. Its bytes may be shared, and anybody's to count.
+            // OK because the tensor's constructor computed it. Its bytes may be shared, and
+            // anybody's to count.
             Payload::Ready(tensor) => byte_len(tensor.dtype(), tensor.shape()).unwrap_or_default(),
             Payload::Lazy { len, .. } | Payload::Volatile { len, .. } => *len,
         }
@@ -90,7 +92,8 @@ impl<'a> TensorSource<'a> {
         }
     }
 
-    /// Memory, dtype and shape of a borrowed tensor with bytes, or how and what a volatile one copies: equal ones are tied.
+    /// Memory, dtype and shape of a borrowed tensor with bytes, or how and what a volatile one
+    /// copies: equal ones are tied.
     pub(super) fn identity(&self) -> Option<Identity<'_>> {
         if let Payload::Volatile { fill, .. } = &self.0 {
             return Some((true, Arc::as_ptr(fill).addr(), self.dtype(), self.shape()));
@@ -113,7 +116,8 @@ impl<'a> TensorSource<'a> {
     /// The tensor, produced now if it was deferred, copied now if it may change.
     ///
     /// # Errors
-    /// Whatever producing or copying it says; `Invalid` when what was produced is not what was announced.
+    /// Whatever producing or copying it says; `Invalid` when what was produced is not what was
+    /// announced.
     pub fn produce(&self) -> Result<Tensor<'a>> {
         let produce = match &self.0 {
             Payload::Ready(tensor) => return Ok(tensor.clone()),
@@ -134,9 +138,11 @@ impl<'a> TensorSource<'a> {
     }
 }
 
-/// A tensor produced only when it is written, one at a time, so that a model larger than memory can be saved.
+/// A tensor produced only when it is written, one at a time, so that a model larger than memory can
+/// be saved.
 ///
-/// The closure may run more than once (a save that failed to sync starts again) and must give the same tensor each time.
+/// The closure may run more than once (a save that failed to sync starts again) and must give the
+/// same tensor each time.
 pub struct LazyTensor<'a> {
     dtype: Dtype,
     shape: Box<[usize]>,
@@ -204,7 +210,7 @@ mod tests {
 
     #[cfg(feature = "ndarray")]
     #[test]
-    fn views_in_any_memory_order_give_their_elements_in_row_major_order() {
+    fn views_in_any_memory_order_are_stored_in_row_major_order() {
         let array = ndarray::arr2(&[[1_i16, 2, 3], [4, 5, 6]]);
         let transposed = array.t().into_source().unwrap().produce().unwrap();
         assert_eq!(transposed.shape(), [3, 2]);

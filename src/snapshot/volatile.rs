@@ -8,21 +8,23 @@ use std::sync::Arc;
 /// Fills a buffer with a tensor's bytes from an offset on.
 pub(crate) type Fill<'a> = dyn Fn(usize, &mut [u8]) -> Result<()> + Send + Sync + 'a;
 
-/// A tensor whose memory may be written while it is saved: by training that does not wait, by another language's threads,
-/// by a GPU.
+/// A tensor whose memory may be written while it is saved: by training that does not wait, by
+/// another language's threads, by a GPU.
 ///
-/// It says how to copy its bytes instead of lending them out. A save asks for each byte once, a chunk at a time
-/// ([`WriteOptions::chunk_log2`](crate::WriteOptions::chunk_log2)), and takes the checksum from the copy that it writes: whatever is written to
-/// the memory meanwhile, the file verifies. What is copied is what `fill` read, so a tensor that is written meanwhile is
-/// saved partly as it was and partly as it became; a caller to whom that matters has to make writers wait.
+/// It says how to copy its bytes instead of lending them out. A save asks for each byte once, a
+/// chunk at a time ([`WriteOptions::chunk_log2`](crate::WriteOptions::chunk_log2)), and takes the
+/// checksum from the copy that it writes: whatever is written to the memory meanwhile, the file
+/// verifies. What is copied is what `fill` read, so a tensor that is written meanwhile is saved
+/// partly as it was and partly as it became; a caller to whom that matters has to make writers
+/// wait.
 ///
-/// Memory behind a `&[u8]` must not change in Rust: that is undefined behaviour, whoever writes it. `fill` decides by itself
-/// how it reads (atomics, a lock, a copy that the other language's runtime makes), which is why this is sound and lending
-/// a slice of such memory is not.
+/// Memory behind a `&[u8]` must not change in Rust: that is undefined behaviour, whoever writes it.
+/// `fill` decides by itself how it reads (atomics, a lock, a copy that the other language's runtime
+/// makes), which is why this is sound and lending a slice of such memory is not.
 ///
-/// The bytes of the file are the same as those of a tensor that was lent, and the memory that a save takes is one chunk for
-/// each encoding thread. Two of them are tied when they are clones of one [`TensorSource`], or by
-/// [`Snapshot::tie`](crate::Snapshot::tie).
+/// The bytes of the file are the same as those of a tensor that was lent, and the memory that a
+/// save takes is one chunk for each encoding thread. Two of them are tied when they are clones of
+/// one [`TensorSource`], or by [`Snapshot::tie`](crate::Snapshot::tie).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -50,12 +52,14 @@ pub struct Volatile<'a> {
 }
 
 impl<'a> Volatile<'a> {
-    /// A tensor of this dtype and shape whose little-endian, row-major bytes `fill(offset, buffer)` copies: all of
-    /// `buffer`, from byte `offset` on. Both are whole elements. What `buffer` holds before is unspecified.
+    /// A tensor of this dtype and shape whose little-endian, row-major bytes `fill(offset, buffer)`
+    /// copies: all of `buffer`, from byte `offset` on. Both are whole elements. What `buffer` holds
+    /// before is unspecified.
     ///
-    /// It is called from several threads at a time, also from others than the one that saves. [`Store::stage`](crate::Store::stage)
-    /// calls it before it returns; a save in the foreground that failed to sync starts again and asks for everything again. An
-    /// error of it is the save's error.
+    /// It is called from several threads at a time, also from others than the one that saves.
+    /// [`Store::stage`](crate::Store::stage) calls it before it returns; a save in the foreground
+    /// that failed to sync starts again and asks for everything again. An error of it is the save's
+    /// error.
     pub fn new(
         dtype: Dtype,
         shape: &[usize],

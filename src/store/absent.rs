@@ -1,6 +1,7 @@
-//! What a listing names and a request does not find. Owns: that absence is not believed because it was heard once. Behind a
-//! listing a checkpoint may have been deleted: a new listing does not have it. One that is listed again is there, whatever
-//! a single answer said; it is asked for again with pauses, and then told as an error, never as nothing.
+//! What a listing names and a request does not find. Owns: that absence is not believed because it
+//! was heard once. Behind a listing a checkpoint may have been deleted: a new listing does not have
+//! it. One that is listed again is there, whatever a single answer said; it is asked for again with
+//! pauses, and then told as an error, never as nothing.
 
 use crate::clock;
 use crate::error::{Error, ErrorKind};
@@ -14,11 +15,12 @@ const PAUSES: [Duration; 4] =
 /// How often is listed in all. Each time a writer has saved and rotated meanwhile.
 const MOST_LISTINGS: usize = 100;
 
-/// How long one call waits in all: where much is absent, the storage has contradicted itself long enough.
+/// How long one call waits in all: where much is absent, the storage has contradicted itself long
+/// enough.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// What was listed and not there, and how often. Kept from one call to the next, it does not wait again for what was waited for
-/// in vain.
+/// What was listed and not there, and how often. Kept from one call to the next, it does not wait
+/// again for what was waited for in vain.
 #[derive(Clone, Debug)]
 pub(super) struct Absent<K> {
     names: BTreeMap<K, usize>,
@@ -39,8 +41,9 @@ impl<K: Ord> Absent<K> {
         (self.listings, self.waited) = (0, Duration::ZERO);
     }
 
-    /// After a listing: these were not there. Pauses and says whether to list again; false when each has been asked for
-    /// often enough, or there are none, and when this call has taken long enough.
+    /// After a listing: these were not there. Pauses and says whether to list again; false when
+    /// each has been asked for often enough, or there are none, and when this call has taken long
+    /// enough.
     pub(super) fn ask_again(&mut self, names: impl IntoIterator<Item = K>) -> bool {
         let mut fewest = usize::MAX;
         for name in names {
@@ -66,7 +69,8 @@ pub(super) fn is_absence(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound
 }
 
-/// What is said of something that every listing names and no request finds, from the last answer. Another error stays.
+/// What is said of something that every listing names and no request finds, from the last answer.
+/// Another error stays.
 pub(super) fn told(answer: Error) -> Error {
     if !is_absence(&answer) {
         return answer;

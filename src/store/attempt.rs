@@ -1,6 +1,7 @@
-//! Attempts: one number per opening writer, taken by create-once, and the check whether it still is the run's writer.
-//! Where two writers meet without a lock, the older one is fenced by this; where a run's folder was removed, replaced or
-//! restored under a writer, so is that writer, because the object that it wrote is not there any more.
+//! Attempts: one number per opening writer, taken by create-once, and the check whether it still is
+//! the run's writer. Where two writers meet without a lock, the older one is fenced by this; where
+//! a run's folder was removed, replaced or restored under a writer, so is that writer, because the
+//! object that it wrote is not there any more.
 
 use super::absent::{self, Absent};
 use super::look::{Board, Look};
@@ -66,13 +67,14 @@ pub(super) struct Attempt {
     nonce: Nonce,
     /// What its object holds, in every tier.
     content: Arc<[u8]>,
-    /// The local tier was full: the object is written before the first checkpoint. The lock is held.
+    /// The local tier was full: the object is written before the first checkpoint. The lock is
+    /// held.
     pending: Arc<AtomicBool>,
 }
 
 impl Attempt {
-    /// Takes the next number after every one seen in `attempts/` and in the names of checkpoints, in both tiers. Returned
-    /// with what was seen in the local one.
+    /// Takes the next number after every one seen in `attempts/` and in the names of checkpoints,
+    /// in both tiers. Returned with what was seen in the local one.
     ///
     /// # Errors
     /// Whatever the local engine says; `NoSpace` only without a lock.
@@ -104,8 +106,8 @@ impl Attempt {
         }
     }
 
-    /// As [`Attempt::take_in`]; where the number does not follow on the newest, because the other tier or the name of a checkpoint
-    /// has a newer one, the one that does is taken, too.
+    /// As [`Attempt::take_in`]; where the number does not follow on the newest, because the other
+    /// tier or the name of a checkpoint has a newer one, the one that does is taken, too.
     fn take_without_gap(&self, board: &Board, engine: &dyn Engine) -> Result<bool> {
         match board.newest.checked_add(1).filter(|next| *next < self.number) {
             Some(next) => self.write(next, engine).and_then(|_| self.take_in(engine)),
@@ -135,7 +137,8 @@ impl Attempt {
         }
     }
 
-    /// Takes the number where a full disk was in the way when the run was opened. Before anything is committed.
+    /// Takes the number where a full disk was in the way when the run was opened. Before anything
+    /// is committed.
     pub(super) fn take_if_pending(&self, engine: &dyn Engine) -> Result<()> {
         if !self.pending.load(Ordering::Acquire) {
             return Ok(());
@@ -147,8 +150,9 @@ impl Attempt {
         Ok(())
     }
 
-    /// Fails when this is not the run's writer any more: a newer attempt was taken, or the object that this attempt wrote
-    /// is gone or another's. What the same listing says besides is the answer.
+    /// Fails when this is not the run's writer any more: a newer attempt was taken, or the object
+    /// that this attempt wrote is gone or another's. What the same listing says besides is the
+    /// answer.
     ///
     /// # Errors
     /// `Fenced`, and whatever the engine says.
@@ -156,8 +160,9 @@ impl Attempt {
         Ok(self.look(engine, &[ATTEMPTS], vec![])?.board())
     }
 
-    /// As [`Attempt::check`], by a look at `attempts/` and other folders of the run, which is the answer. It is not from before
-    /// this attempt was taken, nor from before it wrote those objects.
+    /// As [`Attempt::check`], by a look at `attempts/` and other folders of the run, which is the
+    /// answer. It is not from before this attempt was taken, nor from before it wrote those
+    /// objects.
     ///
     /// # Errors
     /// As [`Attempt::check`].
@@ -181,7 +186,8 @@ impl Attempt {
         }
     }
 
-    /// Whether this is the writer, where so much is listed as the newest attempt. False when it is to be listed again.
+    /// Whether this is the writer, where so much is listed as the newest attempt. False when it is
+    /// to be listed again.
     fn is_newest(&self, newest: u32, engine: &dyn Engine, absent: &mut Absent<u32>) -> Result<bool> {
         if newest > self.number {
             return Err(self.fenced(engine, format!("attempt {newest}")));
@@ -200,14 +206,15 @@ impl Attempt {
                 true => Ok(true),
                 false => Err(self.fenced(engine, "a run that does not know this attempt".to_owned())),
             },
-            // A sector of the writer's own note that cannot be read says nothing about other writers.
+            // A sector of the writer's own note that cannot be read says nothing about other
+            // writers.
             Err(error) if is_damage(&error) => Ok(true),
             Err(error) => Err(error),
         }
     }
 
-    /// As [`Attempt::check`], by two small reads where all is well. Numbers are taken without gaps, so whoever is newer has left
-    /// the next one.
+    /// As [`Attempt::check`], by two small reads where all is well. Numbers are taken without gaps,
+    /// so whoever is newer has left the next one.
     pub(super) fn check_by_number(&self, engine: &dyn Engine) -> Result<()> {
         let is_own = content(engine, self.number, Some(&self.content))
             .is_ok_and(|there| there[..] == self.content[..]);
@@ -242,12 +249,13 @@ impl Attempt {
             .help("this process must stop; nothing more is written or deleted by it")
     }
 
-    /// Says that this attempt goes on from a checkpoint, so that nobody deletes it, and returns whether somebody is about
-    /// to. As with a pin, one of the two sees the other.
+    /// Says that this attempt goes on from a checkpoint, so that nobody deletes it, and returns
+    /// whether somebody is about to. As with a pin, one of the two sees the other.
     pub(super) fn go_on_from(&self, name: CheckpointId, engine: &dyn Engine) -> Result<bool> {
         let mark = resumed_key(self.number, name);
         let written = match engine.mark(&mark) {
-            // A full disk and a folder that cannot be written have no writer beside this one that deletes.
+            // A full disk and a folder that cannot be written have no writer beside this one that
+            // deletes.
             Err(error) if error.kind() == ErrorKind::NoSpace => vec![],
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => vec![mark],
@@ -265,8 +273,9 @@ impl Attempt {
         attempt_key(self.number).split_off(ATTEMPTS.len() + 1)
     }
 
-    /// The file id of this attempt's checkpoint at `step`, in its save of that number: nobody else's, and not that of another
-    /// save of the step, whose outcome may be unknown and whose bytes may be others.
+    /// The file id of this attempt's checkpoint at `step`, in its save of that number: nobody
+    /// else's, and not that of another save of the step, whose outcome may be unknown and whose
+    /// bytes may be others.
     pub(super) fn nonce(&self, step: u64, save: u32) -> Nonce {
         let mut nonce = self.nonce;
         nonce[4..8].iter_mut().zip(save.to_le_bytes()).for_each(|(byte, save)| *byte ^= save);
@@ -300,7 +309,8 @@ pub(super) fn is_also_on(other: &dyn Engine, number: u32, listed_on: &dyn Engine
     }
 }
 
-/// The writer's lock; None on an engine without locks, where two writers can only be told apart by the storage itself.
+/// The writer's lock; None on an engine without locks, where two writers can only be told apart by
+/// the storage itself.
 pub(super) fn lock_or_fence(engine: &dyn Engine, writer: &Writer) -> Result<Option<Box<dyn Lock>>> {
     match engine.lock(&writer.describe()) {
         Err(error) if error.kind() == ErrorKind::Unsupported => {}

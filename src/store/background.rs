@@ -1,6 +1,7 @@
-//! Saves that run while training goes on: the thread that writes, and how many saves may be in flight. No error is lost: a
-//! failed save is told by a later call on the store, exactly once, and stays readable in its [`PendingSave`]. Foreground and
-//! background saves, and the rotation behind each, run one after the other.
+//! Saves that run while training goes on: the thread that writes, and how many saves may be in
+//! flight. No error is lost: a failed save is told by a later call on the store, exactly once, and
+//! stays readable in its [`PendingSave`]. Foreground and background saves, and the rotation behind
+//! each, run one after the other.
 
 use super::Core;
 use super::cost::Stall;
@@ -19,7 +20,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// What a save does when as many as [`StoreOptions::in_flight`](super::StoreOptions::in_flight) are in flight.
+/// What a save does when as many as [`StoreOptions::in_flight`](super::StoreOptions::in_flight) are
+/// in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
     /// Waits until one is done.
@@ -72,7 +74,8 @@ struct State {
     overlooked: VecDeque<Error>,
 }
 
-/// A place for a save in flight. Dropping it, on whatever way, frees it, and tells the outcome once the save was handed over.
+/// A place for a save in flight. Dropping it, on whatever way, frees it, and tells the outcome once
+/// the save was handed over.
 #[derive(Debug)]
 struct Place {
     shared: Arc<Shared>,
@@ -108,8 +111,8 @@ impl Background {
         self.process
     }
 
-    /// Makes and queues a save, or says by None that there is no room for it. It is made only once there is room: memory
-    /// is bounded by the places. An earlier failure is told beside it.
+    /// Makes and queues a save, or says by None that there is no room for it. It is made only once
+    /// there is room: memory is bounded by the places. An earlier failure is told beside it.
     pub(super) fn submit(
         &self,
         begun: Begun,
@@ -196,7 +199,8 @@ impl Background {
         self.unreported().map_or(Ok(()), Err)
     }
 
-    /// The oldest failure, of a save or of a promotion, that no call has told yet. It counts as told.
+    /// The oldest failure, of a save or of a promotion, that no call has told yet. It counts as
+    /// told.
     pub(super) fn earlier_error(&self) -> Option<Error> {
         self.unreported().or_else(|| self.core.check_promotions().err())
     }
@@ -276,8 +280,8 @@ fn save_all(core: &Core, shared: &Shared, queue: Receiver<Job>) {
     }
 }
 
-/// Runs what contains the trainer's code, a deferred tensor's closure or a destructor: its panic is an error, not the end of
-/// the thread.
+/// Runs what contains the trainer's code, a deferred tensor's closure or a destructor: its panic is
+/// an error, not the end of the thread.
 pub(super) fn caught<T>(what: &str, act: impl FnOnce() -> T) -> Result<T> {
     catch_unwind(AssertUnwindSafe(act)).map_err(panicked(what))
 }
@@ -295,7 +299,8 @@ impl Drop for Background {
     fn drop(&mut self) {
         let worker = self.worker.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if !self.process.is_this() {
-            // The thread is the parent's; so are the queue, which it may have had locked, and what it has to say.
+            // The thread is the parent's; so are the queue, which it may have had locked, and what
+            // it has to say.
             std::mem::forget(worker);
             return;
         }
@@ -307,7 +312,8 @@ impl Drop for Background {
         let mut state = lock(&self.shared.state);
         let State { unreported, overlooked, .. } = &mut *state;
         for error in overlooked.drain(..).chain(unreported.drain(..)) {
-            // Nobody is left to return it to, and silence would be a lost checkpoint that looks like a saved one.
+            // Nobody is left to return it to, and silence would be a lost checkpoint that looks
+            // like a saved one.
             eprintln!("tensorkeep: nobody asked for this failure: {error:?}");
         }
     }

@@ -1,6 +1,6 @@
-//! Copying a checkpoint from one engine to another: what the promotion between tiers and tools share. Owns: that what
-//! arrives was verified on the way, that nothing is overwritten, and that what is there already is left alone. Bounded
-//! memory, whatever the checkpoint's length.
+//! Copying a checkpoint from one engine to another: what the promotion between tiers and tools
+//! share. Owns: that what arrives was verified on the way, that nothing is overwritten, and that
+//! what is there already is left alone. Bounded memory, whatever the checkpoint's length.
 
 use super::naming::CheckpointId;
 use super::reader::{Reader, is_damage};
@@ -18,20 +18,23 @@ pub enum CopyOutcome {
 }
 
 impl Reader {
-    /// Copies a checkpoint, byte for byte and under its name, to another run. Every byte is verified on its way, and
-    /// nothing becomes visible before the last one is; then the copy is opened. How much of it is read back say `to`'s
-    /// own options: with [`Verify::AtOpen`](crate::Verify::AtOpen) everything, else header, footer and index, which hold
-    /// every checksum. The same checkpoint found there is left alone, so that copying a run again goes on where it was
-    /// interrupted. `moved` hears of each piece's length, for those who watch.
+    /// Copies a checkpoint, byte for byte and under its name, to another run. Every byte is
+    /// verified on its way, and nothing becomes visible before the last one is; then the copy is
+    /// opened. How much of it is read back say `to`'s own options: with
+    /// [`Verify::AtOpen`](crate::Verify::AtOpen) everything, else header, footer and index, which
+    /// hold every checksum. The same checkpoint found there is left alone, so that copying a run
+    /// again goes on where it was interrupted. `moved` hears of each piece's length, for those who
+    /// watch.
     ///
     /// # Errors
-    /// `NotFound`; `Damaged` when the source is, and then nothing was published; `AlreadyExists` when something else has
-    /// that name there: it is never overwritten; what both engines say.
+    /// `NotFound`; `Damaged` when the source is, and then nothing was published; `AlreadyExists`
+    /// when something else has that name there: it is never overwritten; what both engines say.
     pub fn copy_to(&self, name: CheckpointId, to: &Self, mut moved: impl FnMut(u64)) -> Result<CopyOutcome> {
         self.copy_watched(name, to, &|| Ok(()), &mut moved)
     }
 
-    /// As [`Reader::copy_to`], given up with the error that `stop` returns, which is asked before each piece.
+    /// As [`Reader::copy_to`], given up with the error that `stop` returns, which is asked before
+    /// each piece.
     pub(super) fn copy_until(&self, name: CheckpointId, to: &Self, stop: &Stop<'_>) -> Result<CopyOutcome> {
         self.copy_watched(name, to, stop, &mut |_| ())
     }

@@ -1,4 +1,5 @@
-//! What the parts of a store share: the run as it was opened, its writer, and what is known of it since.
+//! What the parts of a store share: the run as it was opened, its writer, and what is known of it
+//! since.
 
 use super::attempt::{self, Attempt, Writer};
 use super::cost::LastSave;
@@ -178,7 +179,8 @@ impl Core {
 
     /// What was damaged is out of the way: what an earlier process left is promoted now.
     pub(super) fn resumed(&self, resumed: &Resumed) {
-        // Whoever was just told that the remote tier does not answer need not hear it again from the next call.
+        // Whoever was just told that the remote tier does not answer need not hear it again from
+        // the next call.
         if resumed.remote_error.is_none() {
             self.wake_promoter();
         }
@@ -203,7 +205,8 @@ fn identity(reader: &Reader, found: run_id::Found, remote: Option<&Remote>) -> R
         Some(run) => run,
         None => run_id::of_oldest_attempt(engine)?.unwrap_or_else(RunId::fresh),
     };
-    // A new disk takes what the remote tier has, and not what it was heard not to have: of two that create it one wins.
+    // A new disk takes what the remote tier has, and not what it was heard not to have: of two that
+    // create it one wins.
     let taken = remote.filter(|_| found.id().is_none()).map(|remote| remote.run_or(run)).transpose()?;
     let run = found.establish(engine, taken.unwrap_or(run))?;
     // What was taken from there need not be compared with it.

@@ -1,5 +1,6 @@
-//! What a save costs. Owns: bringing together how long it took, which its writer knows, and how long it held training up,
-//! which the caller knows. Both are known only when its own record is written, so the next save of the attempt tells it.
+//! What a save costs. Owns: bringing together how long it took, which its writer knows, and how
+//! long it held training up, which the caller knows. Both are known only when its own record is
+//! written, so the next save of the attempt tells it.
 
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,14 +16,16 @@ pub struct SaveCost {
     /// From the plan until it was durable, rotation left out.
     #[serde(rename = "took_us", with = "microseconds")]
     pub took: Duration,
-    /// How long training stood still for it: all of a [`Store::save`](super::Store::save), the copy of a
-    /// [`Store::stage`](super::Store::stage), what a [`Store::save_during`](super::Store::save_during) lasted longer than
-    /// the work beside it. Waiting for an earlier save is part of it.
+    /// How long training stood still for it: all of a [`Store::save`](super::Store::save), the copy
+    /// of a [`Store::stage`](super::Store::stage), what a
+    /// [`Store::save_during`](super::Store::save_during) lasted longer than the work beside it.
+    /// Waiting for an earlier save is part of it.
     #[serde(rename = "stall_us", with = "microseconds")]
     pub stall: Duration,
 }
 
-/// How long a save held its caller up: told when the call returns, which may be before or after the save is durable.
+/// How long a save held its caller up: told when the call returns, which may be before or after the
+/// save is durable.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stall(Arc<OnceLock<Duration>>);
 
@@ -33,7 +36,8 @@ impl Stall {
     }
 }
 
-/// The last save that became durable: its step, how long it took, and how long it held its caller up.
+/// The last save that became durable: its step, how long it took, and how long it held its caller
+/// up.
 #[derive(Debug, Default)]
 pub(super) struct LastSave(Mutex<Option<(u64, Duration, Stall)>>);
 
@@ -42,7 +46,8 @@ impl LastSave {
         *self.lock() = Some((step, took, stall.clone()));
     }
 
-    /// None before there was one, and while its caller is still held up: another thread saves already.
+    /// None before there was one, and while its caller is still held up: another thread saves
+    /// already.
     pub(super) fn cost(&self) -> Option<SaveCost> {
         let (step, took, Stall(stall)) = self.lock().clone()?;
         // As it is recorded, so that what is remembered is what is read.

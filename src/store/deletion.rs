@@ -1,34 +1,39 @@
-//! Deletion of checkpoints: the one place that deletes them, for rotation in both tiers, `delete` and `gc`.
+//! Deletion of checkpoints: the one place that deletes them, for rotation in both tiers, `delete`
+//! and `gc`.
 //!
 //! # The protocol
 //! 1. **Mark**: for each checkpoint an object `attempts/<maker>.deletes.<name>`.
-//! 2. **Look**: at the pins, then at `attempts/`. Whoever is not the run's writer any more takes all marks back. A
-//!    checkpoint that was pinned, or that the newest writer goes on from, loses its mark and stays.
+//! 2. **Look**: at the pins, then at `attempts/`. Whoever is not the run's writer any more takes
+//!    all marks back. A checkpoint that was pinned, or that the newest writer goes on from, loses
+//!    its mark and stays.
 //! 3. **Delete** the checkpoints that are left.
 //! 4. **Take the marks back**, and the mark of damage with a checkpoint that had one.
 //!
 //! # Why nothing is deleted that somebody was told is safe
-//! Everybody who relies on a checkpoint writes first and looks afterwards, as the deleter does, so that of the two at least one
-//! sees the other. This needs no lock and no clock, only that objects are created atomically and that a listing has
-//! everything that was committed before it.
-//! * **A pin** creates its object, then lists `attempts/`. Either the pin was there before the deleter looked: the
-//!   checkpoint stays. Or the mark was there before the pin looked: the pin fails with `Busy`, and says so.
-//! * **A resume** marks the checkpoint that it goes on from, then lists `attempts/`: the same two cases. A checkpoint that is
-//!   being deleted is not gone on from unless nothing else verifies.
-//! * **A newer writer** takes its attempt before it lists any checkpoint. A deleter that looks behind that withdraws; one
-//!   that looked before had its marks there for the newer writer to see.
-//! * **A zombie** that stood still between looking and deleting deletes only what was marked before it looked: what
-//!   nobody relies on, by the three cases above.
-//! * **A deleter whose run was removed, replaced or restored** finds another attempt's object, or none, where its own was,
-//!   and withdraws.
-//! * **A kill** between two steps leaves marks, and checkpoints that are whole or gone. The next writer takes back the marks
-//!   of what is gone and, under the lock, those of processes that it can see to be dead. A maker that may only stand
-//!   still keeps its marks: such a checkpoint cannot be pinned or gone back to until a rotation or `gc` has deleted it. It is
-//!   still tried, last, by a resume.
+//! Everybody who relies on a checkpoint writes first and looks afterwards, as the deleter does, so
+//! that of the two at least one sees the other. This needs no lock and no clock, only that objects
+//! are created atomically and that a listing has everything that was committed before it.
+//! * **A pin** creates its object, then lists `attempts/`. Either the pin was there before the
+//!   deleter looked: the checkpoint stays. Or the mark was there before the pin looked: the pin
+//!   fails with `Busy`, and says so.
+//! * **A resume** marks the checkpoint that it goes on from, then lists `attempts/`: the same two
+//!   cases. A checkpoint that is being deleted is not gone on from unless nothing else verifies.
+//! * **A newer writer** takes its attempt before it lists any checkpoint. A deleter that looks
+//!   behind that withdraws; one that looked before had its marks there for the newer writer to see.
+//! * **A zombie** that stood still between looking and deleting deletes only what was marked before
+//!   it looked: what nobody relies on, by the three cases above.
+//! * **A deleter whose run was removed, replaced or restored** finds another attempt's object, or
+//!   none, where its own was, and withdraws.
+//! * **A kill** between two steps leaves marks, and checkpoints that are whole or gone. The next
+//!   writer takes back the marks of what is gone and, under the lock, those of processes that it
+//!   can see to be dead. A maker that may only stand still keeps its marks: such a checkpoint
+//!   cannot be pinned or gone back to until a rotation or `gc` has deleted it. It is still tried,
+//!   last, by a resume.
 //! * **A promotion under way** is given up before `delete` deletes; see `tiers/upward.rs`.
 //! * **A power cut** ends all of them. Marks need not survive it, so they cost no fsync.
 //!
-//! A deletion that fails may still happen later (a request that was delayed by the network): its mark stays.
+//! A deletion that fails may still happen later (a request that was delayed by the network): its
+//! mark stays.
 
 use super::attempt::{Attempt, Writer};
 use super::look::{Board, Look};
@@ -49,8 +54,8 @@ const TOOL: &str = "tool-";
 pub(super) enum By<'a> {
     /// The run's writer.
     Writer(&'a Attempt),
-    /// A tool, under the lock where there is one. It takes no attempt, which would fence a writer beside it, but withdraws
-    /// when one is taken after it has begun.
+    /// A tool, under the lock where there is one. It takes no attempt, which would fence a writer
+    /// beside it, but withdraws when one is taken after it has begun.
     Tool { maker: &'a str, newest: u32 },
 }
 
@@ -82,7 +87,8 @@ impl By<'_> {
     }
 }
 
-/// What became of the checkpoints that were to be deleted. One that was gone already is in none of these.
+/// What became of the checkpoints that were to be deleted. One that was gone already is in none of
+/// these.
 #[derive(Debug, Default)]
 pub(super) struct Deleted {
     pub deleted: Vec<CheckpointId>,
@@ -101,8 +107,8 @@ pub(super) fn delete(engine: &dyn Engine, by: By<'_>, names: &[CheckpointId]) ->
     for &name in names {
         let mark = deletes_key(&maker, name);
         match engine.mark(&mark) {
-            // A disk so full that it has no place for the name of an empty file must be emptied all the same. What is
-            // left is a look right before the deletion.
+            // A disk so full that it has no place for the name of an empty file must be emptied all
+            // the same. What is left is a look right before the deletion.
             Err(error) if error.kind() == ErrorKind::NoSpace => {}
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 done.failed.push((name, error));
@@ -166,9 +172,11 @@ pub(super) struct Inherited<'a> {
     pub is_locked: bool,
 }
 
-/// Takes back what earlier attempts left: objects of attempts that are superfluous, marks of what they went on from, marks of
-/// deletion that are done and, under the lock, those whose maker is dead. A lock alone does not say that: its file may have been removed while its holder stood
-/// still. What stays is in the way of a pin and of going back to that checkpoint, and of nothing else.
+/// Takes back what earlier attempts left: objects of attempts that are superfluous, marks of what
+/// they went on from, marks of deletion that are done and, under the lock, those whose maker is
+/// dead. A lock alone does not say that: its file may have been removed while its holder stood
+/// still. What stays is in the way of a pin and of going back to that checkpoint, and of nothing
+/// else.
 pub(super) fn clear_marks(engine: &dyn Engine, inherited: &Inherited<'_>) {
     let board = inherited.board;
     for attempt in board.superfluous() {
@@ -189,7 +197,8 @@ pub(super) fn clear_marks(engine: &dyn Engine, inherited: &Inherited<'_>) {
     }
 }
 
-/// Whether the maker of a mark is dead for certain: a process of this host that is not there any more.
+/// Whether the maker of a mark is dead for certain: a process of this host that is not there any
+/// more.
 fn is_dead(engine: &dyn Engine, maker: &str, writer: &Writer) -> bool {
     let pid = match (maker.parse::<u32>(), maker.strip_prefix(TOOL)) {
         (Ok(attempt), _) => Writer::read(engine, attempt)
@@ -208,8 +217,8 @@ pub(super) fn tool_maker() -> String {
     format!("{TOOL}{}-{:032x}", std::process::id(), u128::from_be_bytes(fresh_nonce()))
 }
 
-/// Whether a checkpoint, which has this pin, is still being deleted after a moment of patience: a deleter that lives is done, or has withdrawn,
-/// within milliseconds.
+/// Whether a checkpoint, which has this pin, is still being deleted after a moment of patience: a
+/// deleter that lives is done, or has withdrawn, within milliseconds.
 pub(super) fn is_being_deleted(engine: &dyn Engine, name: CheckpointId, pin: &str) -> Result<bool> {
     const PAUSES: u32 = 20;
     for pause in 0..PAUSES {

@@ -1,5 +1,5 @@
-//! Deletion on request: a step of an open store, and what a policy does not protect of a run that nobody has open. Both
-//! verify first what they count on.
+//! Deletion on request: a step of an open store, and what a policy does not protect of a run that
+//! nobody has open. Both verify first what they count on.
 
 use super::core::Core;
 use super::deletion::{self, By};
@@ -27,7 +27,8 @@ impl Core {
             .flatten()
             .map(|deleting| deleting.lock().unwrap_or_else(PoisonError::into_inner))
             .collect();
-        // Refused in all tiers before it is deleted in one; where only the remote one has it, by the local one as well.
+        // Refused in all tiers before it is deleted in one; where only the remote one has it, by
+        // the local one as well.
         self.attempt.check(self.reader.engine())?;
         let mut others = tiers.iter().filter(|reader| !std::ptr::eq(**reader, &self.reader));
         others.try_for_each(|reader| self.attempt.check(reader.engine()).map(drop))?;
@@ -85,7 +86,8 @@ pub struct Collection {
     pub kept: BTreeMap<CheckpointId, BTreeSet<String>>,
     /// What would be deleted, oldest first.
     pub going: Vec<CheckpointInfo>,
-    /// Checkpoints that the policy would have kept and that do not verify. They stay, too, and protect nothing.
+    /// Checkpoints that the policy would have kept and that do not verify. They stay, too, and
+    /// protect nothing.
     pub damaged: Vec<(CheckpointId, Error)>,
     /// The newest attempt when the plan was made.
     newest: u32,
@@ -105,7 +107,8 @@ pub struct Collected {
 }
 
 impl Reader {
-    /// Takes the run's lock for a tool that deletes, where there is one. None on an engine without locks.
+    /// Takes the run's lock for a tool that deletes, where there is one. None on an engine without
+    /// locks.
     ///
     /// # Errors
     /// `Locked` while a writer has the run; whatever the engine says.
@@ -116,13 +119,14 @@ impl Reader {
         }
     }
 
-    /// What a policy would delete, and why the rest stays; deletes nothing. `verify` is called with each checkpoint that
-    /// the policy counts on, newest first, and its answer says whether to read and verify it: one that turns out to be
-    /// damaged is left alone and protects nothing, and the policy is asked again. `now` in seconds since 1970.
+    /// What a policy would delete, and why the rest stays; deletes nothing. `verify` is called with
+    /// each checkpoint that the policy counts on, newest first, and its answer says whether to read
+    /// and verify it: one that turns out to be damaged is left alone and protects nothing, and the
+    /// policy is asked again. `now` in seconds since 1970.
     ///
     /// # Errors
-    /// `Invalid` for a policy that means nothing, or that ranks by a metric that no checkpoint has; whatever listing and
-    /// reading say.
+    /// `Invalid` for a policy that means nothing, or that ranks by a metric that no checkpoint has;
+    /// whatever listing and reading say.
     pub fn plan_deletion(
         &self,
         keep: &Keep,
@@ -171,9 +175,10 @@ impl Reader {
         self.checkpoint_by_id(name).and_then(|checkpoint| checkpoint.verify()).map(drop)
     }
 
-    /// Why each checkpoint would stay under a policy, as [`Store::kept`](super::Store::kept) says it; what is not in
-    /// the answer would go. What the newest attempt had resumed from stays, as it does for its writer. `now` in seconds
-    /// since 1970. Verifies nothing: see [`Reader::plan_deletion`].
+    /// Why each checkpoint would stay under a policy, as [`Store::kept`](super::Store::kept) says
+    /// it; what is not in the answer would go. What the newest attempt had resumed from stays, as
+    /// it does for its writer. `now` in seconds since 1970. Verifies nothing: see
+    /// [`Reader::plan_deletion`].
     ///
     /// # Errors
     /// `Invalid` for a policy that means nothing; whatever listing says.
@@ -185,11 +190,12 @@ impl Reader {
 }
 
 impl Collection {
-    /// Does it. Checkpoints that were pinned since stay. Call it with the lock of [`Reader::lock_for`] held since before
-    /// the plan was made.
+    /// Does it. Checkpoints that were pinned since stay. Call it with the lock of
+    /// [`Reader::lock_for`] held since before the plan was made.
     ///
     /// # Errors
-    /// `Fenced` when a writer has opened the run since: then nothing was deleted. What listing says.
+    /// `Fenced` when a writer has opened the run since: then nothing was deleted. What listing
+    /// says.
     pub fn delete(&self) -> Result<Collected> {
         let maker = deletion::tool_maker();
         let by = By::Tool { maker: &maker, newest: self.newest };

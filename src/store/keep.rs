@@ -1,4 +1,5 @@
-//! Retention as a value: the rules that a run is kept by, and their words. What they select is in `retention.rs`.
+//! Retention as a value: the rules that a run is kept by, and their words. What they select is in
+//! `retention.rs`.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,9 @@ impl Mode {
     }
 }
 
-/// A retention policy as a value. Each rule protects checkpoints; what no rule protects is deleted after a newer one is
-/// durable. Whatever the rules, the newest, the pinned and the one that this run resumed from stay.
+/// A retention policy as a value. Each rule protects checkpoints; what no rule protects is deleted
+/// after a newer one is durable. Whatever the rules, the newest, the pinned and the one that this
+/// run resumed from stay.
 ///
 /// ```
 /// use tensorkeep::{Keep, Mode};
@@ -32,8 +34,9 @@ impl Mode {
 /// assert_eq!(keep.to_string(), "last 3, 1 best loss (min), every 10000 steps");
 /// ```
 ///
-/// The rules speak of the run, however often it was restarted. A rollback ([`Store::resume_at`](super::Store::resume_at))
-/// takes the steps behind it out of [`Keep::every_steps`] and [`Keep::every_epochs`]; a restart does not.
+/// The rules speak of the run, however often it was restarted. A rollback
+/// ([`Store::resume_at`](super::Store::resume_at)) takes the steps behind it out of
+/// [`Keep::every_steps`] and [`Keep::every_epochs`]; a restart does not.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Keep {

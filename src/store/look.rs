@@ -1,5 +1,6 @@
-//! One look at a run's folders, and what it shows: checkpoints, pins, marks, attempts. A listing may be behind, where storage
-//! answers from a replica or a cache; who has to see what others did before his own last write asks until it shows that.
+//! One look at a run's folders, and what it shows: checkpoints, pins, marks, attempts. A listing
+//! may be behind, where storage answers from a replica or a cache; who has to see what others did
+//! before his own last write asks until it shows that.
 
 use super::absent::{self, Absent};
 use super::naming::{
@@ -68,7 +69,8 @@ impl Look {
         }
     }
 
-    /// Whether this is from before those objects were there. What somebody has deleted meanwhile is never listed.
+    /// Whether this is from before those objects were there. What somebody has deleted meanwhile is
+    /// never listed.
     pub(super) fn is_to_be_asked_again(
         &self,
         engine: &dyn Engine,
@@ -175,10 +177,10 @@ impl Board {
         self.deletes.iter().any(|(_, there)| *there == name)
     }
 
-    /// Numbers whose objects nobody needs any more, oldest first: all but the newest ones and those that have left marks of
-    /// deletion, by which it is told whether their process lives. A writer whose object is gone is fenced as before: there
-    /// is a newer number. And no number comes back: the newest stays. The oldest go first, so that what follows on one that is
-    /// there is there.
+    /// Numbers whose objects nobody needs any more, oldest first: all but the newest ones and those
+    /// that have left marks of deletion, by which it is told whether their process lives. A writer
+    /// whose object is gone is fenced as before: there is a newer number. And no number comes back:
+    /// the newest stays. The oldest go first, so that what follows on one that is there is there.
     pub(super) fn superfluous(&self) -> impl Iterator<Item = u32> {
         let mut attempts = self.attempts.clone();
         attempts.sort_unstable();

@@ -1,5 +1,6 @@
-//! The checkpoints of one run over one engine, or over two tiers. Owns: [`Store`], the writer's lock and attempt, and
-//! deletion. Knows engines by their contract and containers by their reader and writer, never a file or a byte of either.
+//! The checkpoints of one run over one engine, or over two tiers. Owns: [`Store`], the writer's
+//! lock and attempt, and deletion. Knows engines by their contract and containers by their reader
+//! and writer, never a file or a byte of either.
 
 mod absent;
 mod attempt;
@@ -60,7 +61,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tiers::Promoter;
 
-/// The one writer of a run's checkpoints, and a reader of them. For reading beside a writer there is [`Reader`].
+/// The one writer of a run's checkpoints, and a reader of them. For reading beside a writer there
+/// is [`Reader`].
 ///
 /// ```
 /// use tensorkeep::{Every, Keep, Progress, Snapshot, Store, StoreOptions};
@@ -90,8 +92,8 @@ use tiers::Promoter;
 /// # Ok::<(), tensorkeep::Error>(())
 /// ```
 ///
-/// Dropping it waits for background saves and promotions, and prints any unreported error to stderr;
-/// [`Store::close`] returns it.
+/// Dropping it waits for background saves and promotions, and prints any unreported error to
+/// stderr; [`Store::close`] returns it.
 #[derive(Debug)]
 pub struct Store {
     background: Background,
@@ -102,8 +104,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a run for writing, in a folder, which is created where missing, or on an engine: takes the writer's lock, clears
-    /// what killed writers left half, and takes a new attempt number.
+    /// Opens a run for writing, in a folder, which is created where missing, or on an engine: takes
+    /// the writer's lock, clears what killed writers left half, and takes a new attempt number.
     ///
     /// ```no_run
     /// use tensorkeep::{Every, Keep, Store, StoreOptions};
@@ -114,8 +116,8 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// `Locked` with the holder when another process writes to this run; `Invalid` for options that mean nothing;
-    /// what the engine says, such as a folder that cannot be written.
+    /// `Locked` with the holder when another process writes to this run; `Invalid` for options that
+    /// mean nothing; what the engine says, such as a folder that cannot be written.
     pub fn open(place: impl IntoEngine, options: StoreOptions) -> Result<Self> {
         Self::open_on(place.into_engine()?, None, options)
     }
@@ -141,46 +143,49 @@ impl Store {
         self.core.reader.clone()
     }
 
-    /// Opens the newest checkpoint that verifies, every byte of it. Damaged newer ones are set aside under `damaged/`
-    /// and returned in [`Resumed::skipped`]: look at it, it says how much work is lost and why.
+    /// Opens the newest checkpoint that verifies, every byte of it. Damaged newer ones are set
+    /// aside under `damaged/` and returned in [`Resumed::skipped`]: look at it, it says how much
+    /// work is lost and why.
     ///
     /// # Errors
-    /// `Damaged` when there are checkpoints and none verifies: starting from nothing is for you to decide. `NewerVersion`
-    /// when the newest was written by a newer version. What the operating system refuses.
+    /// `Damaged` when there are checkpoints and none verifies: starting from nothing is for you to
+    /// decide. `NewerVersion` when the newest was written by a newer version. What the operating
+    /// system refuses.
     pub fn resume(&self) -> Result<Resumed> {
         self.background.settle()?;
         self.reach_again()?;
         self.core.timed(|| self.core.resume()).inspect(|resumed| self.core.resumed(resumed))
     }
 
-    /// Resumes from a given step, whatever was saved after it: a rollback. What follows is a new attempt, and newer
-    /// than everything before.
+    /// Resumes from a given step, whatever was saved after it: a rollback. What follows is a new
+    /// attempt, and newer than everything before.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` when this store has saved already; `Busy` while another process deletes that checkpoint; and as
-    /// [`Store::resume`].
+    /// `NotFound`; `Invalid` when this store has saved already; `Busy` while another process
+    /// deletes that checkpoint; and as [`Store::resume`].
     pub fn resume_at(&self, step: u64) -> Result<Resumed> {
         self.background.settle()?;
         self.reach_again()?;
         self.core.timed(|| self.core.resume_at(step)).inspect(|resumed| self.core.resumed(resumed))
     }
 
-    /// A remote tier that did not answer to an earlier resume may do so now. The first one comes right behind opening, which
-    /// has waited.
+    /// A remote tier that did not answer to an earlier resume may do so now. The first one comes
+    /// right behind opening, which has waited.
     fn reach_again(&self) -> Result<()> {
         let Some(remote) = self.core.remote.as_ref().filter(|_| self.core.has_begun()) else { return Ok(()) };
         let core = Arc::clone(&self.core);
         remote.try_again(move || core.remote.as_ref().map_or(Ok(()), |remote| remote.reach(&core)))
     }
 
-    /// Starts over: the first save may follow on nothing although the run has checkpoints. They are older than it, and
-    /// rotation treats them so. Without this, [`Store::resume`] or [`Store::resume_at`], such a save is refused.
+    /// Starts over: the first save may follow on nothing although the run has checkpoints. They are
+    /// older than it, and rotation treats them so. Without this, [`Store::resume`] or
+    /// [`Store::resume_at`], such a save is refused.
     pub fn start_over(&self) {
         self.core.begin();
     }
 
-    /// Why each checkpoint stays, in words: `last 3`, `best val_loss`, `pinned`, … One that is not in the answer goes
-    /// with the next save.
+    /// Why each checkpoint stays, in words: `last 3`, `best val_loss`, `pinned`, … One that is not
+    /// in the answer goes with the next save.
     ///
     /// # Errors
     /// Whatever listing says.
@@ -220,8 +225,8 @@ impl Store {
         self.core.timed(|| self.core.reader.checkpoint(step))
     }
 
-    /// Protects a step's checkpoint from rotation and from [`Store::delete`], also after a restart; with tiers, in both, and
-    /// it waits for both.
+    /// Protects a step's checkpoint from rotation and from [`Store::delete`], also after a restart;
+    /// with tiers, in both, and it waits for both.
     ///
     /// # Errors
     /// `NotFound`, and whatever the engine says.
@@ -239,19 +244,20 @@ impl Store {
         self.core.in_each_tier(step, |reader, name| name.unpin(reader.engine()))
     }
 
-    /// Deletes a step's checkpoint, durably; with tiers, in both. A promotion of it that is under way is stopped first.
-    /// Unless this store has just saved or resumed from another one, that other one is read and verified before.
+    /// Deletes a step's checkpoint, durably; with tiers, in both. A promotion of it that is under
+    /// way is stopped first. Unless this store has just saved or resumed from another one, that
+    /// other one is read and verified before.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` for a pinned one, for the one that this store resumed from, and when no other checkpoint
-    /// verifies; `Fenced`; whatever the engine says.
+    /// `NotFound`; `Invalid` for a pinned one, for the one that this store resumed from, and when
+    /// no other checkpoint verifies; `Fenced`; whatever the engine says.
     pub fn delete(&self, step: u64) -> Result<()> {
         self.background.process().check()?;
         self.core.timed(|| self.core.delete(step))
     }
 
-    /// Ends writing: waits for saves in the background and, with tiers, until all is promoted, then frees the lock.
-    /// Dropping does the same without a chance to hear of an error.
+    /// Ends writing: waits for saves in the background and, with tiers, until all is promoted, then
+    /// frees the lock. Dropping does the same without a chance to hear of an error.
     ///
     /// # Errors
     /// The error of a save in the background or a promotion that no call has returned yet.

@@ -1,5 +1,5 @@
-//! Names of checkpoints and of what lies beside them. Owns: attempt and step to key and back, and the order of
-//! checkpoints. Knows no engine.
+//! Names of checkpoints and of what lies beside them. Owns: attempt and step to key and back, and
+//! the order of checkpoints. Knows no engine.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,10 +18,11 @@ const EXTENSION: &str = ".tkeep";
 const ATTEMPT_DIGITS: usize = 4;
 const STEP_DIGITS: usize = 10;
 
-/// Which checkpoint of a run: the attempt that wrote it and its completed steps. Prints as `0003-0000001200`.
+/// Which checkpoint of a run: the attempt that wrote it and its completed steps. Prints as
+/// `0003-0000001200`.
 ///
-/// The order is the order of resuming: a newer attempt is newer, whatever its step. After a rollback to step 300 in
-/// attempt 4, its step 400 is newer than step 900 of attempt 3.
+/// The order is the order of resuming: a newer attempt is newer, whatever its step. After a
+/// rollback to step 300 in attempt 4, its step 400 is newer than step 900 of attempt 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CheckpointId {
     /// The writer's attempt, counted from 1.
@@ -36,7 +37,8 @@ impl CheckpointId {
         format!("{self}{EXTENSION}")
     }
 
-    /// The name of a listed key, if it is one of a checkpoint. Only the exact form counts: one name, one key.
+    /// The name of a listed key, if it is one of a checkpoint. Only the exact form counts: one
+    /// name, one key.
     pub(super) fn of_key(key: &str) -> Option<Self> {
         key.strip_suffix(EXTENSION)?.parse().ok()
     }

@@ -71,14 +71,15 @@ impl StoreOptions {
         Self { keep, ..self }
     }
 
-    /// What rotation protects in the remote tier of [`Store::open_tiered`](super::Store::open_tiered), and thereby
-    /// what is promoted there; without it the same as [`StoreOptions::keep`].
+    /// What rotation protects in the remote tier of
+    /// [`Store::open_tiered`](super::Store::open_tiered), and thereby what is promoted there;
+    /// without it the same as [`StoreOptions::keep`].
     pub fn keep_remote(self, keep: Keep) -> Self {
         Self { keep_remote: Some(keep), ..self }
     }
 
-    /// How checkpoints are written. Without a codec, [`Codec::Balanced`](crate::Codec::Balanced) where bytes travel over a
-    /// network and [`Codec::Raw`](crate::Codec::Raw) otherwise.
+    /// How checkpoints are written. Without a codec, [`Codec::Balanced`](crate::Codec::Balanced)
+    /// where bytes travel over a network and [`Codec::Raw`](crate::Codec::Raw) otherwise.
     pub fn write(self, write: WriteOptions) -> Self {
         Self { write, ..self }
     }
@@ -88,34 +89,38 @@ impl StoreOptions {
         Self { open, ..self }
     }
 
-    /// How many saves may be in the background at a time, at least 1, and what one more does. Staged memory is as many
-    /// times the state.
+    /// How many saves may be in the background at a time, at least 1, and what one more does.
+    /// Staged memory is as many times the state.
     pub fn in_flight(self, saves: usize, when_full: WhenFull) -> Self {
         Self { in_flight: (saves, when_full), ..self }
     }
 
     /// How many steps nicer than the thread that asks for it a save beside training runs
     /// ([`Store::stage`](super::Store::stage), [`Store::save_async`](super::Store::save_async),
-    /// [`Store::save_during`](super::Store::save_during)), with every thread that it starts: 0 to 19, 0 unless it is set.
-    /// Where training keeps all cores busy, 10 leaves it almost all of them, and the save takes longer. Linux only:
-    /// elsewhere niceness is not a thread's own, and nothing happens.
+    /// [`Store::save_during`](super::Store::save_during)), with every thread that it starts: 0 to
+    /// 19, 0 unless it is set. Where training keeps all cores busy, 10 leaves it almost all of
+    /// them, and the save takes longer. Linux only: elsewhere niceness is not a thread's own, and
+    /// nothing happens.
     pub fn background_nice(self, steps: u8) -> Self {
         Self { background_nice: steps, ..self }
     }
 
-    /// How long [`Store::open_tiered`](super::Store::open_tiered) and resuming wait, each, for a remote tier that does not
-    /// answer, where there is a local checkpoint to go on from; 4 s unless it is set. Then the run goes on without it, says
-    /// so, and the remote tier is tried again in the background. Where there is no local checkpoint the engine's own limits
-    /// hold: whether there is a run to resume must be known.
+    /// How long [`Store::open_tiered`](super::Store::open_tiered) and resuming wait, each, for a
+    /// remote tier that does not answer, where there is a local checkpoint to go on from; 4 s
+    /// unless it is set. Then the run goes on without it, says so, and the remote tier is tried
+    /// again in the background. Where there is no local checkpoint the engine's own limits hold:
+    /// whether there is a run to resume must be known.
     pub fn remote_timeout(self, limit: Duration) -> Self {
         Self { remote_timeout: limit, ..self }
     }
 
-    /// How long a call of the store may wait for storage over a network in all, with every request and every retry of
-    /// opening, listing, committing and rotating; 180 s unless it is set. Bytes that are moved add what they take on the
-    /// slowest line that the engine puts up with. A call that reaches it fails with `Io`, or with `Unknown` where a commit
-    /// was on its way; a promotion in the background is tried again behind the next save. Deleting what a save has made
-    /// superfluous takes no more than 5 s of it: the save is durable, and the next one deletes the rest.
+    /// How long a call of the store may wait for storage over a network in all, with every request
+    /// and every retry of opening, listing, committing and rotating; 180 s unless it is set. Bytes
+    /// that are moved add what they take on the slowest line that the engine puts up with. A call
+    /// that reaches it fails with `Io`, or with `Unknown` where a commit was on its way; a
+    /// promotion in the background is tried again behind the next save. Deleting what a save has
+    /// made superfluous takes no more than 5 s of it: the save is durable, and the next one deletes
+    /// the rest.
     pub fn deadline(self, limit: Duration) -> Self {
         Self { deadline: limit, ..self }
     }
@@ -151,7 +156,8 @@ impl StoreOptions {
     }
 }
 
-/// What nobody chose: raw tensors are mapped where they lie, and bytes that travel are worth making fewer.
+/// What nobody chose: raw tensors are mapped where they lie, and bytes that travel are worth making
+/// fewer.
 pub(super) fn default_codec(engine: &dyn Engine) -> Codec {
     if engine.caps().over_network { Codec::Balanced } else { Codec::Raw }
 }

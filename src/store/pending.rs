@@ -1,4 +1,5 @@
-//! What a caller holds of a save in the background: its outcome, and an earlier failure that is told beside it.
+//! What a caller holds of a save in the background: its outcome, and an earlier failure that is
+//! told beside it.
 
 use super::background::{Shared, lock};
 use super::process::Process;
@@ -40,16 +41,16 @@ impl PendingSave {
         Self { earlier: earlier.map(keep), progressing }
     }
 
-    /// An earlier save in the background, or a promotion, that had failed when this save was handed over and that no call
-    /// had returned. Given once: afterwards it is None. A failure that is not looked at here is returned by a later call on
-    /// the store.
+    /// An earlier save in the background, or a promotion, that had failed when this save was handed
+    /// over and that no call had returned. Given once: afterwards it is None. A failure that is not
+    /// looked at here is returned by a later call on the store.
     pub fn earlier_error(&self) -> Option<Error> {
         let earlier = self.earlier.as_ref().filter(|earlier| earlier.process.is_this())?;
         lock(&earlier.error).take()
     }
 
-    /// What became of it; None while it is still in flight. Looking does not count as being told: a failure is
-    /// returned by the next call on the store all the same.
+    /// What became of it; None while it is still in flight. Looking does not count as being told: a
+    /// failure is returned by the next call on the store all the same.
     pub fn outcome(&self) -> Option<Result<Arc<Saved>, Arc<Error>>> {
         match self.progressing.process.check() {
             Ok(()) => lock(&self.progressing.outcome).clone(),
@@ -60,7 +61,8 @@ impl PendingSave {
     /// Waits until it is durable or has failed.
     ///
     /// # Errors
-    /// What the save failed with. The next call on the store returns it, too. `Invalid` in a forked child.
+    /// What the save failed with. The next call on the store returns it, too. `Invalid` in a forked
+    /// child.
     pub fn wait(&self) -> Result<Arc<Saved>, Arc<Error>> {
         self.progressing.process.check().map_err(Arc::new)?;
         let mut outcome = lock(&self.progressing.outcome);

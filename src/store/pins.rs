@@ -1,5 +1,6 @@
-//! Pins and what else lies beside a run's checkpoints, for people and tools. Owns: setting and taking away a pin, and
-//! listing attempts and what was set aside. Needs no lock and takes no attempt: a pin is a create-once object.
+//! Pins and what else lies beside a run's checkpoints, for people and tools. Owns: setting and
+//! taking away a pin, and listing attempts and what was set aside. Needs no lock and takes no
+//! attempt: a pin is a create-once object.
 
 use super::attempt::Writer;
 use super::deletion;
@@ -19,16 +20,18 @@ pub struct AttemptInfo {
     pub host: String,
     /// The writer's process.
     pub pid: u32,
-    /// When it opened the run, in seconds since 1970 by its clock; 0 when its object cannot be read.
+    /// When it opened the run, in seconds since 1970 by its clock; 0 when its object cannot be
+    /// read.
     pub started_at: u64,
 }
 
 impl CheckpointId {
-    /// Protects this checkpoint from rotation, also beside a running writer. Pinning what is pinned is fine.
+    /// Protects this checkpoint from rotation, also beside a running writer. Pinning what is pinned
+    /// is fine.
     ///
     /// # Errors
-    /// `NotFound` when there is no such checkpoint, or when rotation was faster; `Busy` when its deletion began before and
-    /// does not end; whatever the engine says.
+    /// `NotFound` when there is no such checkpoint, or when rotation was faster; `Busy` when its
+    /// deletion began before and does not end; whatever the engine says.
     pub fn pin(self, engine: &dyn Engine) -> Result<()> {
         engine.open(&self.key())?;
         let pinned =
@@ -37,8 +40,8 @@ impl CheckpointId {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        // The pin is written, now it looks: see deletion.rs. It stays where it is when it fails here: another process may
-        // have pinned, too, and seen no deletion.
+        // The pin is written, now it looks: see deletion.rs. It stays where it is when it fails
+        // here: another process may have pinned, too, and seen no deletion.
         if deletion::is_being_deleted(engine, self, &self.pin_key())? {
             return Err(deletion::busy(engine, self));
         }

@@ -1,5 +1,5 @@
-//! Tells whether a store is used in the process that opened it. A forked child has a copy of the store, and neither its
-//! threads nor a right to its lock.
+//! Tells whether a store is used in the process that opened it. A forked child has a copy of the
+//! store, and neither its threads nor a right to its lock.
 
 use crate::error::{Error, Result};
 
@@ -16,7 +16,8 @@ impl Process {
         self.0 == std::process::id()
     }
 
-    /// Fails in a forked child. Asked before anything is locked: a thread that the child does not have may hold the lock.
+    /// Fails in a forked child. Asked before anything is locked: a thread that the child does not
+    /// have may hold the lock.
     pub(super) fn check(self) -> Result<()> {
         if self.is_this() {
             return Ok(());

@@ -1,5 +1,5 @@
-//! The checkpoints of a run, to read: listing, finding, opening. Owns: [`Reader`], and a memory of what immutable
-//! objects said of themselves. Takes no lock and writes nothing.
+//! The checkpoints of a run, to read: listing, finding, opening. Owns: [`Reader`], and a memory of
+//! what immutable objects said of themselves. Takes no lock and writes nothing.
 
 use super::absent::{self, Absent};
 use super::attempt::Attempt;
@@ -36,15 +36,16 @@ pub struct CheckpointInfo {
     pub len: u64,
     /// Whether retention must leave it alone.
     pub pinned: bool,
-    /// Whether a resume found it damaged and marked it, as on engines that cannot rename. It counts for no rule of retention
-    /// and is resumed from no more; [`Reader::heal`] takes the mark off what verifies.
+    /// Whether a resume found it damaged and marked it, as on engines that cannot rename. It counts
+    /// for no rule of retention and is resumed from no more; [`Reader::heal`] takes the mark off
+    /// what verifies.
     pub is_marked: bool,
     /// What it says of itself, or why it cannot be read.
     pub state: Result<CheckpointMeta, Arc<Error>>,
 }
 
-/// The checkpoints of a run, for reading beside a writer: evaluation, serving, tools. It takes no lock
-/// and writes nothing.
+/// The checkpoints of a run, for reading beside a writer: evaluation, serving, tools. It takes no
+/// lock and writes nothing.
 ///
 /// ```
 /// # use tensorkeep::{Progress, Snapshot, Store, StoreOptions};
@@ -116,7 +117,8 @@ impl Reader {
         &*self.engine
     }
 
-    /// Names of all checkpoints, oldest first. Reads no checkpoint. Those that are marked as damaged are left out.
+    /// Names of all checkpoints, oldest first. Reads no checkpoint. Those that are marked as
+    /// damaged are left out.
     ///
     /// # Errors
     /// Whatever the engine says.
@@ -125,7 +127,8 @@ impl Reader {
         Ok(self.listed()?.into_iter().filter_map(sound).collect())
     }
 
-    /// All checkpoints as the storage lists them, oldest first, with those that are marked as damaged. Reads none.
+    /// All checkpoints as the storage lists them, oldest first, with those that are marked as
+    /// damaged. Reads none.
     ///
     /// # Errors
     /// Whatever the engine says.
@@ -133,8 +136,8 @@ impl Reader {
         Ok(Look::at(&*self.engine, &["", DAMAGED])?.checkpoints())
     }
 
-    /// All checkpoints with what they say of themselves, oldest first. What was deleted meanwhile is left out, what
-    /// cannot be read is listed with the reason.
+    /// All checkpoints with what they say of themselves, oldest first. What was deleted meanwhile
+    /// is left out, what cannot be read is listed with the reason.
     ///
     /// # Errors
     /// Whatever listing says.
@@ -152,7 +155,8 @@ impl Reader {
         Ok(self.find_all()?.into_iter().map(Found::candidate).collect())
     }
 
-    /// The same, of a look that also says that this attempt is the newest, and was so when it had saved this one.
+    /// The same, of a look that also says that this attempt is the newest, and was so when it had
+    /// saved this one.
     ///
     /// # Errors
     /// `Fenced`; what listing, and reading the attempt, say.
@@ -193,7 +197,8 @@ impl Reader {
         }
     }
 
-    /// Reads what many checkpoints say of themselves, before each is asked for: over a network each is a wait.
+    /// Reads what many checkpoints say of themselves, before each is asked for: over a network each
+    /// is a wait.
     fn ask_side_by_side(&self, listed: &[Listed]) -> Result<()> {
         let is_unknown =
             |listed: &&Listed| !listed.is_marked && !lock(&self.known).contains_key(&listed.name);
@@ -222,8 +227,9 @@ impl Reader {
         self.first_that_opens(|| Ok(self.names_not_behind()?.into_iter().rev().collect()))
     }
 
-    /// A folder that is listed while a writer saves and rotates may lack the new name and the old one. So a newest name
-    /// that is older than one seen before is believed of the third listing only: somebody may have deleted that one.
+    /// A folder that is listed while a writer saves and rotates may lack the new name and the old
+    /// one. So a newest name that is older than one seen before is believed of the third listing
+    /// only: somebody may have deleted that one.
     fn names_not_behind(&self) -> Result<Vec<CheckpointId>> {
         let seen = *lock(&self.newest_seen);
         let mut names = self.names()?;
@@ -237,7 +243,8 @@ impl Reader {
         Ok(names)
     }
 
-    /// The best checkpoint by a metric that opens, if any has that metric. Of equal ones the newest.
+    /// The best checkpoint by a metric that opens, if any has that metric. Of equal ones the
+    /// newest.
     ///
     /// # Errors
     /// As [`Reader::latest`].
@@ -256,8 +263,8 @@ impl Reader {
         })
     }
 
-    /// What is gone since it was listed was deleted behind the commit of a newer one, which an old listing does not
-    /// have: then everything is listed again.
+    /// What is gone since it was listed was deleted behind the commit of a newer one, which an old
+    /// listing does not have: then everything is listed again.
     fn first_that_opens(&self, list: impl Fn() -> Result<Vec<CheckpointId>>) -> Result<Option<Checkpoint>> {
         let mut absent = Absent::default();
         'listing: loop {
@@ -298,7 +305,8 @@ impl Reader {
             .map_or_else(|| self.open_to_read(name), |promise| self.open_mapped(name, promise, self.options))
     }
 
-    /// As [`Reader::checkpoint_by_id`]; once more where the bytes are at fault: an older one is not taken for a wrong answer.
+    /// As [`Reader::checkpoint_by_id`]; once more where the bytes are at fault: an older one is not
+    /// taken for a wrong answer.
     fn open_surely(&self, name: CheckpointId) -> Result<Checkpoint> {
         match self.checkpoint_by_id(name) {
             Err(error) if is_damage(&error) => self.checkpoint_by_id(name),
@@ -312,7 +320,8 @@ impl Reader {
         promise: MmapPromise,
         options: OpenOptions,
     ) -> Result<Checkpoint> {
-        // Tried, not asked for: an engine may have to write to find out its capabilities, and this only reads.
+        // Tried, not asked for: an engine may have to write to find out its capabilities, and this
+        // only reads.
         match self.engine.map(&name.key(), promise) {
             Err(error) if error.kind() == ErrorKind::Unsupported => self.open_to_read(name),
             mapped => options.open_blob(mapped?, self.engine.describe(&name.key())),
@@ -325,7 +334,8 @@ impl Reader {
         self.options.open_blob(self.engine.open(&key)?, self.engine.describe(&key))
     }
 
-    /// A checkpoint that was verified by reading, mapped where this reader maps; nothing is verified twice.
+    /// A checkpoint that was verified by reading, mapped where this reader maps; nothing is
+    /// verified twice.
     pub(super) fn map_verified(&self, read: Checkpoint, name: CheckpointId) -> Result<Checkpoint> {
         match self.map.filter(|_| read.name() == self.engine.describe(&name.key())) {
             None => Ok(read),
@@ -362,8 +372,8 @@ impl Reader {
         newest.map_or(Ok(()), |newest| Err(self.marked(newest.name)))
     }
 
-    /// Takes the mark of damage off a checkpoint that verifies, every byte of it, and says whether there was one: the storage
-    /// may have answered wrongly when it was set.
+    /// Takes the mark of damage off a checkpoint that verifies, every byte of it, and says whether
+    /// there was one: the storage may have answered wrongly when it was set.
     ///
     /// # Errors
     /// What verifying says; then the mark stays. Whatever the engine says.
@@ -400,17 +410,17 @@ impl Reader {
     }
 }
 
-/// Whether the object itself is at fault, so that an older one may do: its bytes lie, or what holds them says that it
-/// cannot give them.
+/// Whether the object itself is at fault, so that an older one may do: its bytes lie, or what holds
+/// them says that it cannot give them.
 pub(super) fn is_damage(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign)
         || says_rot(error)
         || absent::is_told(error)
 }
 
-/// Whether this is one of the codes by which file systems report rot. Linux: EIO, and of XFS, ext4, Btrfs and what they stand
-/// on EUCLEAN ("structure needs cleaning"), EBADMSG (checksum of metadata), EILSEQ and ENODATA (medium), EREMOTEIO
-/// (target), and of NFS ESTALE.
+/// Whether this is one of the codes by which file systems report rot. Linux: EIO, and of XFS, ext4,
+/// Btrfs and what they stand on EUCLEAN ("structure needs cleaning"), EBADMSG (checksum of
+/// metadata), EILSEQ and ENODATA (medium), EREMOTEIO (target), and of NFS ESTALE.
 fn says_rot(error: &Error) -> bool {
     use rustix::io::Errno;
     let Some(code) = error.raw_os_error().map(Errno::from_raw_os_error) else { return false };

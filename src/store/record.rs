@@ -1,5 +1,5 @@
-//! What a checkpoint says of itself, besides its tensors: the store's own record, which says when, why and in which attempt
-//! it was saved, and what a reader makes of that.
+//! What a checkpoint says of itself, besides its tensors: the store's own record, which says when,
+//! why and in which attempt it was saved, and what a reader makes of that.
 
 use super::cost::SaveCost;
 use super::keep::Keep;
@@ -54,11 +54,13 @@ pub struct CheckpointMeta {
     pub resumed_from: Option<String>,
     /// The run that it belongs to; None in checkpoints of version 0.1.
     pub run: Option<RunId>,
-    /// The retention policy of its writer, if it says so: what the next save of the same program would delete.
+    /// The retention policy of its writer, if it says so: what the next save of the same program
+    /// would delete.
     pub keep: Option<Keep>,
     /// The same of the remote tier, of a run in two tiers.
     pub keep_remote: Option<Keep>,
-    /// What the save before this one cost, if the same attempt made one: a save does not know its own cost yet.
+    /// What the save before this one cost, if the same attempt made one: a save does not know its
+    /// own cost yet.
     pub previous: Option<SaveCost>,
     /// Tensors, ties counted each.
     pub tensors: usize,

@@ -1,5 +1,5 @@
-//! Resuming: the newest checkpoint that verifies, byte for byte, from either tier. Owns: walking back past damaged ones, setting them
-//! aside (never deleting), and saying so.
+//! Resuming: the newest checkpoint that verifies, byte for byte, from either tier. Owns: walking
+//! back past damaged ones, setting them aside (never deleting), and saying so.
 
 use super::absent::{self, Absent};
 use super::copy::CopyOutcome;
@@ -24,13 +24,15 @@ pub struct Resumed {
     pub checkpoint: Option<Checkpoint>,
     /// Its name.
     pub name: Option<CheckpointId>,
-    /// The tier it was found in. One of the remote tier was fetched to the local one, if there was room.
+    /// The tier it was found in. One of the remote tier was fetched to the local one, if there was
+    /// room.
     pub tier: Option<Tier>,
     /// Completed steps and epochs; zeros when the run starts from nothing.
     pub progress: Progress,
     /// Newer checkpoints that do not verify, newest first.
     pub skipped: Vec<SkippedCheckpoint>,
-    /// Why the remote tier was not looked at, where there is one: it may have had a newer checkpoint.
+    /// Why the remote tier was not looked at, where there is one: it may have had a newer
+    /// checkpoint.
     pub remote_error: Option<Error>,
 }
 
@@ -56,8 +58,8 @@ pub struct SkippedCheckpoint {
     pub tier: Tier,
     /// What is wrong with it.
     pub error: Error,
-    /// Where it was put, or why it could not be put anywhere; None when it was left where it is because the device, not
-    /// the bytes, is at fault.
+    /// Where it was put, or why it could not be put anywhere; None when it was left where it is
+    /// because the device, not the bytes, is at fault.
     pub set_aside: Option<Result<String>>,
 }
 
@@ -143,8 +145,9 @@ impl Core {
         Ok(places)
     }
 
-    /// Resumes from the newest that verifies, or from exactly this one. That there is nothing to resume from is believed
-    /// only of a listing that has nothing: what is listed and is not there is listed again.
+    /// Resumes from the newest that verifies, or from exactly this one. That there is nothing to
+    /// resume from is believed only of a listing that has nothing: what is listed and is not there
+    /// is listed again.
     fn resume_from(&self, only: Option<CheckpointId>, mut places: Places) -> Result<Resumed> {
         let (mut skipped, mut absent) = (Vec::new(), Absent::default());
         loop {
@@ -179,7 +182,8 @@ impl Core {
         }
     }
 
-    /// Tries one after the other. What is being deleted comes last, or is an error where only one will do.
+    /// Tries one after the other. What is being deleted comes last, or is an error where only one
+    /// will do.
     fn walk(
         &self,
         places: Places,
@@ -220,8 +224,9 @@ impl Core {
         }
     }
 
-    /// Whether the run may begin from nothing. Not where there were checkpoints, also when all were set aside by an earlier
-    /// start: a supervisor that starts us again must not thereby begin the run anew.
+    /// Whether the run may begin from nothing. Not where there were checkpoints, also when all were
+    /// set aside by an earlier start: a supervisor that starts us again must not thereby begin the
+    /// run anew.
     fn check_nothing(
         &self,
         only: Option<CheckpointId>,
@@ -264,8 +269,8 @@ impl Core {
         self.reader_of(tier).unwrap_or(&self.reader).engine()
     }
 
-    /// Makes sure that nobody deletes what this store goes on from; false where somebody is about to. As with a pin, the
-    /// mark is written before it is looked.
+    /// Makes sure that nobody deletes what this store goes on from; false where somebody is about
+    /// to. As with a pin, the mark is written before it is looked.
     fn holds(&self, name: CheckpointId, tier: Tier) -> Result<bool> {
         let engine = self.engine_of(tier);
         if self.attempt.go_on_from(name, engine)? {
@@ -275,8 +280,9 @@ impl Core {
         engine.open(&name.key()).map(|_| true)
     }
 
-    /// Reads and verifies a checkpoint; once more where the bytes are at fault, since what is set aside for one wrong answer,
-    /// of a proxy, a network card or a bad page of memory, is lost to this run for good.
+    /// Reads and verifies a checkpoint; once more where the bytes are at fault, since what is set
+    /// aside for one wrong answer, of a proxy, a network card or a bad page of memory, is lost to
+    /// this run for good.
     fn read_twice(&self, name: CheckpointId, tier: Tier) -> Result<(Checkpoint, Progress)> {
         let read = || self.open_in(tier, name).and_then(|checkpoint| self.verified(checkpoint, name));
         match read() {
@@ -285,15 +291,16 @@ impl Core {
         }
     }
 
-    /// Opens a checkpoint where it is, to be read. One that only the remote tier has is fetched to the local one on the
-    /// way: reading it once over the network is enough.
+    /// Opens a checkpoint where it is, to be read. One that only the remote tier has is fetched to
+    /// the local one on the way: reading it once over the network is enough.
     fn open_in(&self, tier: Tier, name: CheckpointId) -> Result<Checkpoint> {
         let Some(remote) = self.reader_of(tier).filter(|_| tier == Tier::Remote) else {
             return self.reader.open_to_read(name);
         };
         match remote.copy_to(name, &self.reader, |_| ()) {
             Ok(CopyOutcome::Written(_)) => self.reader.open_to_read(name),
-            // The local one was tried before, and is damaged or about to be deleted: its bytes say nothing of these.
+            // The local one was tried before, and is damaged or about to be deleted: its bytes say
+            // nothing of these.
             Ok(CopyOutcome::AlreadyThere) => remote.checkpoint_by_id(name),
             Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => Err(error),
             // Where there is no room for it here, it is read from there.
@@ -301,8 +308,8 @@ impl Core {
         }
     }
 
-    /// Verifies by reading, also what is then mapped: a bad sector is an error of a read, and the end of the process under a
-    /// mapping.
+    /// Verifies by reading, also what is then mapped: a bad sector is an error of a read, and the
+    /// end of the process under a mapping.
     fn verified(&self, read: Checkpoint, name: CheckpointId) -> Result<(Checkpoint, Progress)> {
         read.verify()?;
         let progress = read.progress()?.unwrap_or(Progress::new(name.step));

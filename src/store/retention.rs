@@ -6,7 +6,8 @@ use super::record::CheckpointMeta;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What selecting looks at. `state` is None when the checkpoint could not be read: it is left alone.
+/// What selecting looks at. `state` is None when the checkpoint could not be read: it is left
+/// alone.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Candidate {
     pub name: CheckpointId,
@@ -23,7 +24,8 @@ pub(super) type Kept = BTreeMap<CheckpointId, BTreeSet<String>>;
 /// A checkpoint that stays whatever the rules, and why.
 pub(super) type Spared = (CheckpointId, &'static str);
 
-/// Why each protected checkpoint is protected; every other candidate may go. `now` in seconds since 1970.
+/// Why each protected checkpoint is protected; every other candidate may go. `now` in seconds since
+/// 1970.
 pub(super) fn select(keep: &Keep, candidates: &[Candidate], spared: &[Spared], now: u64) -> Kept {
     let mut sorted: Vec<&Candidate> = candidates.iter().collect();
     sorted.sort_by_key(|candidate| candidate.name);
@@ -56,8 +58,8 @@ pub(super) fn select(keep: &Keep, candidates: &[Candidate], spared: &[Spared], n
             }
         });
     }
-    // What it says of itself is not to be trusted, and its place in the order is: it goes no sooner than if it were whole, and
-    // not while the run is what was resumed from because of its mark.
+    // What it says of itself is not to be trusted, and its place in the order is: it goes no sooner
+    // than if it were whole, and not while the run is what was resumed from because of its mark.
     let last =
         keep.rules.iter().filter_map(|rule| if let Rule::Last(count) = rule { Some(*count) } else { None });
     let last = last.max().unwrap_or(1);
@@ -131,8 +133,8 @@ fn apply(
     }
 }
 
-/// The checkpoints that led to the newest one, oldest first: what a restart went on from is part of it, what a rollback
-/// went back behind is not.
+/// The checkpoints that led to the newest one, oldest first: what a restart went on from is part of
+/// it, what a rollback went back behind is not.
 fn line<'c>(readable: &[(&'c Candidate, &'c CheckpointMeta)]) -> Vec<(&'c Candidate, &'c CheckpointMeta)> {
     let mut line = Vec::new();
     let mut end = CheckpointId { attempt: u32::MAX, step: u64::MAX };
@@ -154,7 +156,8 @@ fn line<'c>(readable: &[(&'c Candidate, &'c CheckpointMeta)]) -> Vec<(&'c Candid
     line
 }
 
-/// The first of each bucket of `every`, in the order of writing. It stays the first, because it is protected.
+/// The first of each bucket of `every`, in the order of writing. It stays the first, because it is
+/// protected.
 fn firsts<'c>(
     line: &[(&'c Candidate, &'c CheckpointMeta)],
     every: u64,
@@ -318,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_in_the_future_protects_and_one_in_the_past_deletes_no_newest() {
+    fn a_wrong_clock_deletes_no_newest_checkpoint() {
         let keep = Keep::last(0).or(Keep::younger_than(Duration::from_secs(1)));
         assert_eq!(select(&keep, &run(), &[], 0).len(), 10);
         assert_eq!(select(&keep, &run(), &[], u64::MAX).len(), 1);

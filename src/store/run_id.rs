@@ -1,4 +1,5 @@
-//! The identity of a run: 128 random bits, written once, that tell two runs apart whatever their folders are called.
+//! The identity of a run: 128 random bits, written once, that tell two runs apart whatever their
+//! folders are called.
 
 use super::attempt::Writer;
 use super::look::Board;
@@ -17,8 +18,8 @@ const LONGEST: u64 = 64;
 
 /// Which run a checkpoint belongs to. Prints as 32 lowercase hexadecimal digits.
 ///
-/// It is created with the run, in an object of its own, and recorded in every checkpoint, so that a copy of a run is
-/// the same run and another run in the same folder is not.
+/// It is created with the run, in an object of its own, and recorded in every checkpoint, so that a
+/// copy of a run is the same run and another run in the same folder is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(Nonce);
@@ -86,8 +87,9 @@ impl Found {
         self.written.or(self.claimed)
     }
 
-    /// Sees to it that the identity is written, and returns the one that counts from now on: another writer may have been
-    /// faster. A full disk is no reason to refuse: every checkpoint says it, too.
+    /// Sees to it that the identity is written, and returns the one that counts from now on:
+    /// another writer may have been faster. A full disk is no reason to refuse: every checkpoint
+    /// says it, too.
     pub(super) fn establish(self, engine: &dyn Engine, id: RunId) -> Result<RunId> {
         match self.written {
             Some(written) if written == id => Ok(id),
@@ -97,8 +99,8 @@ impl Found {
     }
 }
 
-/// An identity for a run of version 0.1, which has none: its oldest attempt's nonce is as unique, and the same in both
-/// tiers. None where there is no attempt, either.
+/// An identity for a run of version 0.1, which has none: its oldest attempt's nonce is as unique,
+/// and the same in both tiers. None where there is no attempt, either.
 pub(super) fn of_oldest_attempt(engine: &dyn Engine) -> Result<Option<RunId>> {
     let Some(oldest) = Board::read(engine)?.attempts.into_iter().min() else { return Ok(None) };
     let nonce = Writer::read(engine, oldest).map(|writer| writer.id).unwrap_or_default();
@@ -138,8 +140,8 @@ fn write(engine: &dyn Engine, id: RunId) -> Result<RunId> {
 }
 
 impl Reader {
-    /// Which run this is: as its own object says or, where that is lost, its newest checkpoint. None for a run of
-    /// version 0.1 that no later version has opened for writing.
+    /// Which run this is: as its own object says or, where that is lost, its newest checkpoint.
+    /// None for a run of version 0.1 that no later version has opened for writing.
     ///
     /// # Errors
     /// Whatever the engine says.
@@ -153,8 +155,8 @@ impl Reader {
         read(self.engine(), None)
     }
 
-    /// Makes sure that checkpoints of a run may be put here: this is that run, or a place without an identity, which has
-    /// this one from now on.
+    /// Makes sure that checkpoints of a run may be put here: this is that run, or a place without
+    /// an identity, which has this one from now on.
     ///
     /// # Errors
     /// `Invalid` when this is another run; whatever the engine says.
@@ -214,7 +216,8 @@ mod tests {
         }
     }
 
-    /// Says of everything that it is there when it is created, and that it is not when it is opened.
+    /// Says of everything that it is there when it is created, and that it is not when it is
+    /// opened.
     #[derive(Debug)]
     struct Contradicts(Memory);
 

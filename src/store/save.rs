@@ -18,8 +18,8 @@ use crate::writer::{Plan, Timings, Written};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// What a save waits for at most, in all, once it is known how it ended: for what it then deletes, or for the reason why it
-/// failed.
+/// What a save waits for at most, in all, once it is known how it ended: for what it then deletes,
+/// or for the reason why it failed.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 
 /// What a save did.
@@ -34,20 +34,22 @@ pub struct Saved {
     pub timings: Timings,
     /// Checkpoints that rotation deleted.
     pub deleted: Vec<CheckpointId>,
-    /// Checkpoints that rotation should have deleted and could not. The save is durable all the same, and the next one
-    /// tries again.
+    /// Checkpoints that rotation should have deleted and could not. The save is durable all the
+    /// same, and the next one tries again.
     pub not_deleted: Vec<(CheckpointId, Error)>,
     /// Why rotation did not run at all, if it did not.
     pub rotation_error: Option<Error>,
     /// What is wrong and did not keep this checkpoint from being saved, in words for a log.
     pub warnings: Vec<String>,
-    /// A save in the background, or a promotion, that failed before this one and that no call has returned yet. It is not
-    /// returned again. When several have failed, later calls return the others.
+    /// A save in the background, or a promotion, that failed before this one and that no call has
+    /// returned yet. It is not returned again. When several have failed, later calls return the
+    /// others.
     pub earlier_error: Option<Error>,
 }
 
 impl Core {
-    /// Saves and tells the schedule. The caller wakes the promoter, as behind [`Core::save_because`].
+    /// Saves and tells the schedule. The caller wakes the promoter, as behind
+    /// [`Core::save_because`].
     pub(super) fn save(&self, snapshot: &Snapshot<'_>, stall: &Stall) -> Result<Saved> {
         let begun = self.lock_schedule().begin(snapshot)?;
         let mut saved = self.save_because(snapshot, &begun, stall)?;
@@ -108,13 +110,14 @@ impl Core {
         Ok(saved)
     }
 
-    /// A newer attempt may have been taken between the check before the commit and the commit, and its writer may have
-    /// looked for checkpoints before ours was there. Without a newer attempt now, every later one finds it: what is
-    /// acknowledged is never passed over. Also under a lock, which somebody may have taken away while we stood still. Before
-    /// rotation marks anything: whoever resumes meanwhile would pass over what a fenced writer has marked.
+    /// A newer attempt may have been taken between the check before the commit and the commit, and
+    /// its writer may have looked for checkpoints before ours was there. Without a newer attempt
+    /// now, every later one finds it: what is acknowledged is never passed over. Also under a lock,
+    /// which somebody may have taken away while we stood still. Before rotation marks anything:
+    /// whoever resumes meanwhile would pass over what a fenced writer has marked.
     ///
-    /// The same look tells what rotation chooses from: nothing in a run that keeps everything, which would list all it has
-    /// for each save.
+    /// The same look tells what rotation chooses from: nothing in a run that keeps everything,
+    /// which would list all it has for each save.
     fn look_behind_the_commit(&self, saved: CheckpointId) -> Result<Vec<Candidate>> {
         match self.options.keep.is_all() {
             true => self.attempt.check_by_number(self.reader.engine()).map(|()| vec![]),
@@ -122,8 +125,8 @@ impl Core {
         }
     }
 
-    /// A checkpoint's name says where it stands in the run: one that would not be the newest, or that follows on nothing
-    /// although there is a run, is a mistake, and rotation would act on it.
+    /// A checkpoint's name says where it stands in the run: one that would not be the newest, or
+    /// that follows on nothing although there is a run, is a mistake, and rotation would act on it.
     fn check_order(&self, name: CheckpointId) -> Result<()> {
         let here = self.reader.engine().describe("");
         if !self.has_begun() {
@@ -174,7 +177,8 @@ impl Core {
         let nonce = self.attempt.nonce(name.step, self.saves.fetch_add(1, Ordering::Relaxed));
         let plan = Plan::of(snapshot, &extra, &self.options.write.clone().file_id(nonce))?;
         match self.upload(&plan, name) {
-            // The file that failed is gone; a new one is written from memory, which still has everything. Once.
+            // The file that failed is gone; a new one is written from memory, which still has
+            // everything. Once.
             Err(CommitError::NotCommitted(error)) if error.kind() == ErrorKind::Io => {
                 self.upload(&plan, name).map_err(Error::from)
             }

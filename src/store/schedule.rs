@@ -46,8 +46,9 @@ impl Every {
         Self::when(Rule::Steps(steps))
     }
 
-    /// When a multiple of `epochs` was reached since the last save. A checkpoint has the name of its step, so let
-    /// [`Progress`] count steps as well: a second checkpoint of the same step is refused.
+    /// When a multiple of `epochs` was reached since the last save. A checkpoint has the name of
+    /// its step, so let [`Progress`] count steps as well: a second checkpoint of the same step is
+    /// refused.
     pub fn epochs(epochs: u64) -> Self {
         Self::when(Rule::Epochs(epochs))
     }
@@ -62,8 +63,8 @@ impl Every {
         Self::when(Rule::Interval(interval))
     }
 
-    /// When SIGTERM or SIGINT asked this process to save and stop, or SIGUSR1 to save and go on. Short for
-    /// `Every::stop_on([Signal::Term, Signal::Int]).or(Every::save_on([Signal::Usr1]))`.
+    /// When SIGTERM or SIGINT asked this process to save and stop, or SIGUSR1 to save and go on.
+    /// Short for `Every::stop_on([Signal::Term, Signal::Int]).or(Every::save_on([Signal::Usr1]))`.
     pub fn on_signal() -> Self {
         Self::stop_on([Signal::Term, Signal::Int]).or(Self::save_on([Signal::Usr1]))
     }
@@ -71,28 +72,30 @@ impl Every {
     /// When one of these signals came: it asks for a save and for the end, which
     /// [`Store::should_stop`](super::Store::should_stop) tells once that save is made.
     ///
-    /// The same request may arrive more than once, since launchers forward and repeat signals. What a further one does:
+    /// The same request may arrive more than once, since launchers forward and repeat signals. What
+    /// a further one does:
     ///
     /// * Within 250 ms of the first: nothing, whichever of these signals it is.
-    /// * SIGINT later than that, as when a person presses Ctrl-C again: it ends the process at once, with exit code 130.
-    /// * Any other of these signals: nothing, until 30 s after the first, or 1 s if a save has answered it. From then on
-    ///   it ends the process at once, with exit code 128 + its number.
+    /// * SIGINT later than that, as when a person presses Ctrl-C again: it ends the process at
+    ///   once, with exit code 130.
+    /// * Any other of these signals: nothing, until 30 s after the first, or 1 s if a save has
+    ///   answered it. From then on it ends the process at once, with exit code 128 + its number.
     ///
-    /// While the store lives, handlers that were there before run as well. Afterwards everything is as it was. SIGINT and
-    /// SIGHUP stay ignored where they are ignored when the store is opened: under `nohup`, and in a shell's background
-    /// jobs. A forked child does not take part.
+    /// While the store lives, handlers that were there before run as well. Afterwards everything is
+    /// as it was. SIGINT and SIGHUP stay ignored where they are ignored when the store is opened:
+    /// under `nohup`, and in a shell's background jobs. A forked child does not take part.
     pub fn stop_on(signals: impl IntoIterator<Item = Signal>) -> Self {
         Self::when(Rule::StopOn(signals.into_iter().collect()))
     }
 
-    /// When one of these signals came: it asks for a save, and training goes on. One that is also in
-    /// [`Every::stop_on`] asks to stop.
+    /// When one of these signals came: it asks for a save, and training goes on. One that is also
+    /// in [`Every::stop_on`] asks to stop.
     pub fn save_on(signals: impl IntoIterator<Item = Signal>) -> Self {
         Self::when(Rule::SaveOn(signals.into_iter().collect()))
     }
 
-    /// When a metric given to [`Store::observe`](super::Store::observe) beats every saved one. NaN and infinities beat
-    /// nothing.
+    /// When a metric given to [`Store::observe`](super::Store::observe) beats every saved one. NaN
+    /// and infinities beat nothing.
     pub fn on_best(metric: impl Into<String>, mode: Mode) -> Self {
         Self::when(Rule::Best(metric.into(), mode))
     }
@@ -187,10 +190,12 @@ pub(super) struct Schedule {
     /// Best durable values, by metric.
     best: BTreeMap<String, f64>,
     observed: BTreeMap<String, f64>,
-    /// Those of them that belong to the progress in `seen`, and those that came since: of the next one.
+    /// Those of them that belong to the progress in `seen`, and those that came since: of the next
+    /// one.
     current: BTreeMap<String, f64>,
     coming: BTreeMap<String, f64>,
-    /// Saves that were handed over and have neither arrived nor failed, and the number of the newest ever.
+    /// Saves that were handed over and have neither arrived nor failed, and the number of the
+    /// newest ever.
     in_flight: Vec<InFlight>,
     newest: u64,
     /// Why the save that comes now was due.
@@ -335,7 +340,8 @@ impl Schedule {
     /// A save of this snapshot begins.
     ///
     /// # Errors
-    /// `Invalid` when neither the snapshot nor [`Schedule::due`] has a progress, which names the checkpoint.
+    /// `Invalid` when neither the snapshot nor [`Schedule::due`] has a progress, which names the
+    /// checkpoint.
     pub(super) fn begin(&self, snapshot: &Snapshot<'_>) -> Result<Begun> {
         let progress = snapshot.its_progress().or(self.seen).ok_or_else(|| {
             Error::invalid("the snapshot does not say how far training is").help(
@@ -362,7 +368,8 @@ impl Schedule {
         let warnings = self.unsaved_metrics(metrics);
         self.resumed(progress, now);
         (self.pending, self.failed) = (None, false);
-        // A loop that saves where it asked has trained nothing since: it answers what came during the save, too.
+        // A loop that saves where it asked has trained nothing since: it answers what came during
+        // the save, too.
         let asked = if self.seen == Some(progress) { self.asked() } else { begun.asked };
         if let Some(signals) = &mut self.signals {
             signals.answer(asked);
@@ -383,7 +390,8 @@ impl Schedule {
         }
     }
 
-    /// The save of this number did not arrive. Without a newer one behind it, a save is due, whatever the rules say.
+    /// The save of this number did not arrive. Without a newer one behind it, a save is due,
+    /// whatever the rules say.
     pub(super) fn failed(&mut self, number: u64) {
         self.take(number);
         if number == self.newest {
@@ -420,8 +428,8 @@ impl Schedule {
         self.last_is_saved && self.last == progress
     }
 
-    /// A stop was asked and answered. A loop that never asks whether a save is due has its own way of saving, and stops
-    /// at once.
+    /// A stop was asked and answered. A loop that never asks whether a save is due has its own way
+    /// of saving, and stops at once.
     pub(super) fn should_stop(&self) -> bool {
         let answers_itself = self.seen.is_none();
         let stops =

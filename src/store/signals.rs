@@ -1,4 +1,5 @@
-//! What signals ask of one store, and how much of it has been answered. The crate `tensorkeep-signals` hears them.
+//! What signals ask of one store, and how much of it has been answered. The crate
+//! `tensorkeep-signals` hears them.
 
 use crate::error::{Error, Result};
 use tensorkeep_signals::{Listener, Signal};

@@ -1,5 +1,6 @@
-//! Small objects that have no checksum: an attempt's, and a run's identity. One wrong answer of a proxy or a network card
-//! must not end a run, so what is not expected is believed when two answers in a row say it.
+//! Small objects that have no checksum: an attempt's, and a run's identity. One wrong answer of a
+//! proxy or a network card must not end a run, so what is not expected is believed when two answers
+//! in a row say it.
 
 use super::absent::is_absence;
 use super::reader::is_damage;
@@ -9,11 +10,12 @@ use crate::error::{Error, Result};
 /// How often is asked for two answers that agree.
 const MOST: usize = 5;
 
-/// What an object holds: as expected, or what two answers in a row agree on, also where that is that it is not there.
+/// What an object holds: as expected, or what two answers in a row agree on, also where that is
+/// that it is not there.
 ///
 /// # Errors
-/// `NotFound`; `Damaged` for more than `longest` bytes, and for bytes that change from answer to answer; whatever the engine
-/// says.
+/// `NotFound`; `Damaged` for more than `longest` bytes, and for bytes that change from answer to
+/// answer; whatever the engine says.
 pub(super) fn read(
     engine: &dyn Engine,
     key: &str,

@@ -1,5 +1,6 @@
-//! Copies a snapshot's tensors, on two threads, into memory that is kept warm from save to save. A fresh allocation costs several times what copying into warm memory does: the
-//! kernel clears every page first.
+//! Copies a snapshot's tensors, on two threads, into memory that is kept warm from save to save. A
+//! fresh allocation costs several times what copying into warm memory does: the kernel clears every
+//! page first.
 
 use crate::buffer::{ALIGN, Buffer};
 use crate::error::{Error, Result};
@@ -33,8 +34,8 @@ impl AsRef<[u8]> for Staged {
 }
 
 impl Staging {
-    /// A snapshot that borrows nothing. Deferred tensors are drawn now. Tied ones are copied once, and volatile ones are
-    /// copied straight into their place.
+    /// A snapshot that borrows nothing. Deferred tensors are drawn now. Tied ones are copied once,
+    /// and volatile ones are copied straight into their place.
     pub(super) fn copy(&self, snapshot: &Snapshot<'_>) -> Result<Snapshot<'static>> {
         let sources: Vec<_> = snapshot.distinct().collect();
         let drawn = sources

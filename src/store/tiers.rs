@@ -1,9 +1,11 @@
-//! Two tiers: saves go to a local engine, and are promoted to a remote one in the background. Owns: what a caller sees of
-//! them. Reaching the remote tier is in `tiers/remote.rs`, the thread that promotes in `tiers/promote.rs`.
+//! Two tiers: saves go to a local engine, and are promoted to a remote one in the background. Owns:
+//! what a caller sees of them. Reaching the remote tier is in `tiers/remote.rs`, the thread that
+//! promotes in `tiers/promote.rs`.
 //!
-//! One rule decides what is promoted: whatever the remote tier's own [`Keep`](super::Keep) would keep of all checkpoints that
-//! there are in both, the newest first. So with `Keep::last(3)` a slow line skips what is overtaken, and with `Keep::all()` it
-//! skips nothing. Until it is there, the local tier's rotation leaves it alone. Each tier always keeps its own newest.
+//! One rule decides what is promoted: whatever the remote tier's own [`Keep`](super::Keep) would
+//! keep of all checkpoints that there are in both, the newest first. So with `Keep::last(3)` a slow
+//! line skips what is overtaken, and with `Keep::all()` it skips nothing. Until it is there, the
+//! local tier's rotation leaves it alone. Each tier always keeps its own newest.
 
 mod passes;
 mod promote;
@@ -33,9 +35,9 @@ pub enum Tier {
 }
 
 impl Store {
-    /// Opens a run whose checkpoints are saved to `local` and promoted to `remote` in the background: a fast disk, and a
-    /// store that survives the machine. [`Store::wait_for`] tells when they are there; [`StoreOptions::keep_remote`] is the
-    /// remote tier's retention.
+    /// Opens a run whose checkpoints are saved to `local` and promoted to `remote` in the
+    /// background: a fast disk, and a store that survives the machine. [`Store::wait_for`] tells
+    /// when they are there; [`StoreOptions::keep_remote`] is the remote tier's retention.
     ///
     /// ```
     /// # use tensorkeep::{Keep, Progress, StoreOptions, Snapshot, Store, Tier, engine::Memory};
@@ -50,22 +52,24 @@ impl Store {
     /// # Ok::<(), tensorkeep::Error>(())
     /// ```
     ///
-    /// * [`Store::resume`] takes the newest that verifies from either tier and fetches it to the local one: a new machine
-    ///   goes on where the lost one was.
+    /// * [`Store::resume`] takes the newest that verifies from either tier and fetches it to the
+    ///   local one: a new machine goes on where the lost one was.
     /// * What was not promoted when a process ended is promoted by the next one.
-    /// * A promotion that fails is told by the next call, once, as [`ErrorKind::NotPromoted`]: by a save in its
-    ///   [`Saved::earlier_error`](super::Saved::earlier_error) or [`PendingSave::earlier_error`](super::PendingSave::earlier_error).
-    ///   Everything saved is durable in the local tier, and the next save, or [`Store::wait_for`], tries again.
-    /// * When the remote tier cannot be reached, or does not answer within [`StoreOptions::remote_timeout`], a run with local
-    ///   checkpoints goes on with them, and says so on stderr and in
-    ///   [`Resumed::remote_error`](super::Resumed::remote_error).
-    /// * The attempt is taken in both tiers and is newer than all in either. Whoever opens the run after this, from
-    ///   wherever, fences it: then every call fails with `Fenced`.
-    /// * Listing, opening and [`Store::reader`] are the local tier's; [`Store::remote_reader`] has the other.
+    /// * A promotion that fails is told by the next call, once, as [`ErrorKind::NotPromoted`]: by a
+    ///   save in its [`Saved::earlier_error`](super::Saved::earlier_error) or
+    ///   [`PendingSave::earlier_error`](super::PendingSave::earlier_error). Everything saved is
+    ///   durable in the local tier, and the next save, or [`Store::wait_for`], tries again.
+    /// * When the remote tier cannot be reached, or does not answer within
+    ///   [`StoreOptions::remote_timeout`], a run with local checkpoints goes on with them, and says
+    ///   so on stderr and in [`Resumed::remote_error`](super::Resumed::remote_error).
+    /// * The attempt is taken in both tiers and is newer than all in either. Whoever opens the run
+    ///   after this, from wherever, fences it: then every call fails with `Fenced`.
+    /// * Listing, opening and [`Store::reader`] are the local tier's; [`Store::remote_reader`] has
+    ///   the other.
     ///
     /// # Errors
-    /// As [`Store::open`], of both; and what `remote` says when it cannot be reached and there is no local checkpoint:
-    /// whether there is a run to resume is not known then.
+    /// As [`Store::open`], of both; and what `remote` says when it cannot be reached and there is
+    /// no local checkpoint: whether there is a run to resume is not known then.
     pub fn open_tiered(
         local: impl IntoEngine,
         remote: impl IntoEngine,
@@ -94,7 +98,8 @@ impl Store {
         errors.into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// Whether deleting a checkpoint would wait for the thread now. Then the thread has been told that it does.
+    /// Whether deleting a checkpoint would wait for the thread now. Then the thread has been told
+    /// that it does.
     #[cfg(feature = "testing")]
     pub(crate) fn would_wait_to_delete(&self, name: CheckpointId) -> bool {
         let Some(remote) = &self.core.remote else { return false };
@@ -102,20 +107,22 @@ impl Store {
         is_promoting || remote.deleting.try_lock().is_err() || self.core.deleting.try_lock().is_err()
     }
 
-    /// Waits until all saves so far are durable in a tier: those that the remote tier's retention wants there, the
-    /// newest among them always. An earlier failure is no reason not to try again; one that is made good is no error.
+    /// Waits until all saves so far are durable in a tier: those that the remote tier's retention
+    /// wants there, the newest among them always. An earlier failure is no reason not to try again;
+    /// one that is made good is no error.
     ///
     /// # Errors
-    /// The error of a save in the background or of a promotion that no call has returned yet, and each time that of the newest
-    /// save, where that can never be promoted, such as where a copy is marked as damaged; `Unsupported` for the remote tier of
-    /// a store that has none.
+    /// The error of a save in the background or of a promotion that no call has returned yet, and
+    /// each time that of the newest save, where that can never be promoted, such as where a copy is
+    /// marked as damaged; `Unsupported` for the remote tier of a store that has none.
     pub fn wait_for(&self, tier: Tier) -> Result<()> {
         self.wait_until(tier, None)
     }
 
-    /// As [`Store::close`], and waits for promotions at most so long: a launcher kills what does not end within its grace. What
-    /// is on its way then is cut off with the process, which is safe: the next start promotes it. Until the process ends
-    /// the run stays locked. Saves in the background are waited for.
+    /// As [`Store::close`], and waits for promotions at most so long: a launcher kills what does
+    /// not end within its grace. What is on its way then is cut off with the process, which is
+    /// safe: the next start promotes it. Until the process ends the run stays locked. Saves in the
+    /// background are waited for.
     ///
     /// # Errors
     /// As [`Store::close`]; `NotPromoted` when the time was not enough.

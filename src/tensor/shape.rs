@@ -4,7 +4,8 @@ use serde::{Serialize, Serializer};
 use std::fmt;
 use std::ops::Deref;
 
-/// Lengths of the axes, as a slice. Up to 4 of them lie in place, so that listing 100,000 tensors allocates nothing.
+/// Lengths of the axes, as a slice. Up to 4 of them lie in place, so that listing 100,000 tensors
+/// allocates nothing.
 #[derive(Clone)]
 pub struct Shape(Lengths);
 

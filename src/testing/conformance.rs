@@ -1,5 +1,6 @@
-//! The engine contract, executable. An engine author calls [`run`] with a function that makes an empty engine; each
-//! sentence of the contract is one check here, and a broken one is returned by its name.
+//! The engine contract, executable. An engine author calls [`run`] with a function that makes an
+//! empty engine; each sentence of the contract is one check here, and a broken one is returned by
+//! its name.
 
 use crate::engine::{CommitError, Engine, Entry, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};

@@ -1,8 +1,10 @@
-//! Power cuts at every operation, on a simulated disk. Owns: running a small trainer on that disk, and visiting every
-//! state that a cut may leave. What must be true of a state is `oracle.rs`'s; what a cut may leave is the disk's.
+//! Power cuts at every operation, on a simulated disk. Owns: running a small trainer on that disk,
+//! and visiting every state that a cut may leave. What must be true of a state is `oracle.rs`'s;
+//! what a cut may leave is the disk's.
 //!
-//! A state is a whole disk: names and bytes. It is visited once, however many ways lead to it. In each one the run is
-//! opened again, resumed and saved to, and the power is cut again at every operation of that.
+//! A state is a whole disk: names and bytes. It is visited once, however many ways lead to it. In
+//! each one the run is opened again, resumed and saved to, and the power is cut again at every
+//! operation of that.
 
 mod oracle;
 mod trainer;
@@ -55,7 +57,8 @@ pub enum Again {
     Never,
     /// At every operation of the recovery of each state, with so many random states.
     Random(usize),
-    /// At every operation of the recovery of each state, with every state, and so on, so many recoveries deep.
+    /// At every operation of the recovery of each state, with every state, and so on, so many
+    /// recoveries deep.
     Every(u32),
 }
 
@@ -107,7 +110,8 @@ impl Explorer {
         self.outcome()
     }
 
-    /// Every state after every operation of `history` when its `n`-th fsync of a file fails, for every `n`.
+    /// Every state after every operation of `history` when its `n`-th fsync of a file fails, for
+    /// every `n`.
     ///
     /// # Errors
     /// The first broken promise.
@@ -128,8 +132,9 @@ impl Explorer {
         self.outcome()
     }
 
-    /// The disk goes away after every operation of `history`, and the process lives on: files can no longer be synced,
-    /// folders say that they are. Whatever the process was told after that must be true as well.
+    /// The disk goes away after every operation of `history`, and the process lives on: files can
+    /// no longer be synced, folders say that they are. Whatever the process was told after that
+    /// must be true as well.
     ///
     /// # Errors
     /// The first broken promise.
@@ -142,7 +147,8 @@ impl Explorer {
             let mut rest = AtRest::begin(&recorded.base, &recorded.live);
             recorded.journal.iter().for_each(|op| rest.step(op));
             let mut promise = recorded.log.promise(&recorded.before, usize::MAX);
-            // A deletion has nothing but the folder's word. What comes back here is whole, and costs only space.
+            // A deletion has nothing but the folder's word. What comes back here is whole, and
+            // costs only space.
             promise.deleted.clear();
             let place = || format!("the disk is gone after operation {at} of {history:?}");
             if rest.every_state(self.names, &mut |image| self.visit(&image, &promise, 0, &place)).is_break() {
@@ -152,7 +158,8 @@ impl Explorer {
         self.outcome()
     }
 
-    /// Random states after every operation of a random history that follows from `seed`; `each` per operation.
+    /// Random states after every operation of a random history that follows from `seed`; `each` per
+    /// operation.
     ///
     /// # Errors
     /// The first broken promise; its place names the seed.
@@ -235,7 +242,8 @@ impl Explorer {
             return ControlFlow::Continue(());
         }
         self.checked.fetch_add(1, Ordering::Relaxed);
-        // A second recovery of every state is a third of the time; random states, of which there are many, share it out.
+        // A second recovery of every state is a third of the time; random states, of which there
+        // are many, share it out.
         let recovers_twice = !matches!(self.again, Again::Random(_)) || image.fingerprint.is_multiple_of(4);
         let case = Case { image, promise, wrong: self.wrong, depth, recovers_twice };
         match case.check() {

@@ -1,7 +1,7 @@
-//! For engine authors and for tests of trainers: the engine contract and the store's promises as executable suites, a
-//! local engine whose calls fail on demand, a simulated disk that loses power, a model check of the commit protocol, and
-//! random operations against a model of what must be there. Behind the feature `testing`;
-//! nothing of it is in a trainer's binary.
+//! For engine authors and for tests of trainers: the engine contract and the store's promises as
+//! executable suites, a local engine whose calls fail on demand, a simulated disk that loses power,
+//! a model check of the commit protocol, and random operations against a model of what must be
+//! there. Behind the feature `testing`; nothing of it is in a trainer's binary.
 
 pub mod conformance;
 pub mod crash;

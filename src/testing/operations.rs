@@ -1,11 +1,12 @@
-//! Random operations on a run, judged against a simple model of what must be there: saves, pins, deletions, resumes, new
-//! writers beside old ones, tools, kills at any call of the engine, rot, lost objects, a clock that jumps, a run that is
-//! replaced, a remote tier that is away.
+//! Random operations on a run, judged against a simple model of what must be there: saves, pins,
+//! deletions, resumes, new writers beside old ones, tools, kills at any call of the engine, rot,
+//! lost objects, a clock that jumps, a run that is replaced, a remote tier that is away.
 //!
-//! An input is bytes, so that a fuzzer, a seed and a file drive the same code: [`run`]. A run of the operations is in
-//! memory, in a folder, or in two tiers. What is judged:
-//! * what was saved is there, byte for byte, until a rule or a person lets it go; nothing that is pinned, gone on from or
-//!   protected by the policy is deleted; what was deleted stays deleted; and rotation leaves nothing that no rule protects;
+//! An input is bytes, so that a fuzzer, a seed and a file drive the same code: [`run`]. A run of
+//! the operations is in memory, in a folder, or in two tiers. What is judged:
+//! * what was saved is there, byte for byte, until a rule or a person lets it go; nothing that is
+//!   pinned, gone on from or protected by the policy is deleted; what was deleted stays deleted;
+//!   and rotation leaves nothing that no rule protects;
 //! * resuming goes on from the newest checkpoint that is whole, wherever it is;
 //! * a writer that was fenced changes nothing;
 //! * nothing whole is deleted by `gc` while what stays is damaged;

@@ -1,13 +1,13 @@
-//! The protocols of commit and deletion, model checked: a few processes on one run, and all orders in which
-//! their calls may reach the engines. Owns: the search through the worlds that these orders lead to. The
-//! processes are the real `Store` and `Reader` (`replay.rs`); an engine is a map whose every call is one
-//! step; what the processes do is in `programs.rs`, what befalls them in `world.rs`, and what must be true of
-//! each world in `promises.rs`.
+//! The protocols of commit and deletion, model checked: a few processes on one run, and all orders
+//! in which their calls may reach the engines. Owns: the search through the worlds that these
+//! orders lead to. The processes are the real `Store` and `Reader` (`replay.rs`); an engine is a
+//! map whose every call is one step; what the processes do is in `programs.rs`, what befalls them
+//! in `world.rs`, and what must be true of each world in `promises.rs`.
 //!
-//! A world is what the engines hold and what each process has seen so far. It is visited once, however many
-//! orders lead to it, so that "all orders" is thousands of worlds and not billions of runs. A process that
-//! stands still for ever, or wakes up late, is one of the orders; a process that dies frees its lock, which
-//! is a step of its own.
+//! A world is what the engines hold and what each process has seen so far. It is visited once,
+//! however many orders lead to it, so that "all orders" is thousands of worlds and not billions of
+//! runs. A process that stands still for ever, or wakes up late, is one of the orders; a process
+//! that dies frees its lock, which is a step of its own.
 
 mod programs;
 mod promises;
@@ -214,7 +214,8 @@ impl<'c> Search<'c> {
                 return Err(self.counterexample(at, None, broken, detail));
             }
             let mut ended = true;
-            // One call that commutes with all others is enough: the others come behind it in any order.
+            // One call that commutes with all others is enough: the others come behind it in any
+            // order.
             let alone = (0..world.at.len()).find(|process| self.commutes(&world, *process));
             for process in alone.map_or(0..world.at.len(), |process| process..process + 1) {
                 for (next, broken) in self.steps(&world, process, self.case.lost_replies) {
@@ -241,10 +242,10 @@ impl<'c> Search<'c> {
         Ok(Explored { worlds: self.worlds.len(), histories: self.histories.len(), ends })
     }
 
-    /// Whether the next call of a process changes nothing, is answered alike whatever the others do, and is
-    /// seen by none of them: the start of an upload to a name of its own attempt, which nobody else writes,
-    /// deletes or lets rot before it is there. Not where another run may lie in the folder, nor for a
-    /// protocol that is wrong.
+    /// Whether the next call of a process changes nothing, is answered alike whatever the others
+    /// do, and is seen by none of them: the start of an upload to a name of its own attempt, which
+    /// nobody else writes, deletes or lets rot before it is there. Not where another run may lie in
+    /// the folder, nor for a protocol that is wrong.
     fn commutes(&self, world: &World, process: usize) -> bool {
         let Some(Call::Create(key)) = self.next_call(world, process) else { return false };
         let attempt = self.histories.known(world.at[process].node()).attempt;

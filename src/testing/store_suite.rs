@@ -1,5 +1,6 @@
-//! What a store promises, on any engine: an engine author calls [`run`] as the conformance suite. Owns: the tests of a
-//! store that need nothing of their engine but its contract. What breaks a promise panics, with what happened instead.
+//! What a store promises, on any engine: an engine author calls [`run`] as the conformance suite.
+//! Owns: the tests of a store that need nothing of their engine but its contract. What breaks a
+//! promise panics, with what happened instead.
 
 use crate::checkpoint::Checkpoint;
 use crate::engine::Engine;
@@ -156,7 +157,8 @@ fn second_writer(engine: &Arc<dyn Engine>) {
 fn zombie(engine: &Arc<dyn Engine>) {
     let zombie = open(engine, StoreOptions::new().keep(Keep::last(1)));
     save(&zombie, 100, 0.5).unwrap();
-    // What a stolen lock or a network partition does: a newer attempt is there while the old writer lives.
+    // What a stolen lock or a network partition does: a newer attempt is there while the old writer
+    // lives.
     engine.create("attempts/0002", None).unwrap().commit([2; 16]).unwrap();
     for outcome in [save(&zombie, 200, 0.1).map(drop), zombie.delete(100)] {
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Fenced);

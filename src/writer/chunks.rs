@@ -1,5 +1,5 @@
-//! Cuts tensors and records into chunks, and reads each chunk's bytes once. Deferred ones are drawn one at a time, and
-//! a drawn one is kept alive until its last chunk is encoded.
+//! Cuts tensors and records into chunks, and reads each chunk's bytes once. Deferred ones are drawn
+//! one at a time, and a drawn one is kept alive until its last chunk is encoded.
 
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
@@ -67,7 +67,8 @@ pub(super) struct Job<'s, 'p> {
     pub piece: Piece<'p>,
 }
 
-/// What the table needs to know when an entry begins: which table (0 tensors, 1 records) and the whole's shape.
+/// What the table needs to know when an entry begins: which table (0 tensors, 1 records) and the
+/// whole's shape.
 pub(super) struct Start<'s> {
     pub table: usize,
     pub shape: Cow<'s, [usize]>,

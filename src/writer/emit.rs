@@ -1,5 +1,5 @@
-//! The order of bytes in a container: header, extents with their padding, index, mirror, footer. Owns: where each chunk
-//! lands, and the tables that say so.
+//! The order of bytes in a container: header, extents with their padding, index, mirror, footer.
+//! Owns: where each chunk lands, and the tables that say so.
 
 use super::chunks::Job;
 use super::timings::{Stopwatch, Timings};

@@ -1,4 +1,5 @@
-//! The plan of one file: names, order and ties, within the limits. Decides everything; the rest only follows.
+//! The plan of one file: names, order and ties, within the limits. Decides everything; the rest
+//! only follows.
 
 use super::chunks::{Job, Jobs};
 use super::emit::{Contents, Emitter, Stored};
@@ -20,7 +21,8 @@ use std::collections::BTreeMap;
 /// A chunk below this is encoded by the thread that saves: handing it to another one takes longer.
 const ENCODED_HERE: usize = 16 << 10;
 
-/// Names, order and ties of one file, within the limits. Everything is decided here; the rest only follows.
+/// Names, order and ties of one file, within the limits. Everything is decided here; the rest only
+/// follows.
 pub(crate) struct Plan<'s, 'a> {
     tensors: Vec<(&'s str, &'s TensorSource<'a>)>,
     records: BTreeMap<&'s str, Cow<'s, Record<'a>>>,
@@ -72,7 +74,8 @@ impl<'s, 'a> Plan<'s, 'a> {
             let number = tensors.binary_search_by_key(&existing.as_str(), |(name, _)| name);
             let target =
                 number.map(|number| number as u32).or_else(|_| aliases.get(existing).copied().ok_or(()));
-            // OK to skip nothing: `Snapshot::tie` saw that the tensor exists, and tensors are never removed.
+            // OK to skip nothing: `Snapshot::tie` saw that the tensor exists, and tensors are never
+            // removed.
             aliases.extend(target.ok().map(|target| (name.clone(), target)));
         }
         let (volatile, options) = (snapshot.is_volatile(), options.clone());
@@ -101,7 +104,8 @@ impl<'s, 'a> Plan<'s, 'a> {
         Ok(())
     }
 
-    /// FNV-1a with 128 bits over what the plan says: the same plan gives the same bytes, another one another id.
+    /// FNV-1a with 128 bits over what the plan says: the same plan gives the same bytes, another
+    /// one another id.
     fn derived_id(&self) -> [u8; 16] {
         let mut hash = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
         let mut add = |bytes: &[u8]| {

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_rule_that_fits_decides_and_without_one_the_general_choice() {
+    fn the_last_matching_rule_decides() {
         let rule = |pattern: &str, codec| (pattern.to_owned(), codec);
         let mut codecs = Codecs { otherwise: None, rules: vec![] };
         assert_eq!((codecs.of("w"), codecs.are_raw()), (Codec::Raw, true));

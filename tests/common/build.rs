@@ -1,5 +1,6 @@
-//! Containers built byte by byte from SPEC.md, without the library: so that they can lie. Owns: a second writer, slow
-//! and plain, whose every part can be bent before the checksums over it are made.
+//! Containers built byte by byte from SPEC.md, without the library: so that they can lie. Owns: a
+//! second writer, slow and plain, whose every part can be bent before the checksums over it are
+//! made.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use serde_json::{Map, Value, json};
@@ -114,8 +115,8 @@ pub fn planes(raw: &[u8], size: usize) -> Vec<u8> {
     filtered
 }
 
-/// Codec 4 of SPEC.md, section 22, for words of `word` bytes: each plane as it is, or the frame that `code` gives for
-/// its number and its bytes.
+/// Codec 4 of SPEC.md, section 22, for words of `word` bytes: each plane as it is, or the frame
+/// that `code` gives for its number and its bytes.
 pub fn float_planes(raw: &[u8], word: usize, code: impl Fn(usize, &[u8]) -> Option<Vec<u8>>) -> Vec<u8> {
     let count = raw.len() / word;
     let rotated: Vec<u8> = raw[..count * word]

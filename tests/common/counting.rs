@@ -3,7 +3,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// Counts what this thread holds. Tests run on several threads, and no reader starts one of its own.
+/// Counts what this thread holds. Tests run on several threads, and no reader starts one of its
+/// own.
 struct Counting;
 
 thread_local! {
@@ -17,7 +18,8 @@ fn count(change: isize) {
     PEAK.set(PEAK.get().max(held));
 }
 
-// SAFETY: every call is handed to the system's allocator as it came; counting neither allocates nor unwinds.
+// SAFETY: every call is handed to the system's allocator as it came; counting neither allocates nor
+// unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);

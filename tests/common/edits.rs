@@ -1,5 +1,6 @@
-//! Lies, and reading them. Owns: a program of bytes that edits a container (random bytes in tests, a fuzzer's in fuzz/),
-//! the seeds that are worth editing, and reading everything of whatever came out.
+//! Lies, and reading them. Owns: a program of bytes that edits a container (random bytes in tests,
+//! a fuzzer's in fuzz/), the seeds that are worth editing, and reading everything of whatever came
+//! out.
 #![allow(dead_code, reason = "each test and each fuzz target uses its part")]
 
 use super::common::{CODECS, open_with, wave};
@@ -11,7 +12,8 @@ use tensorkeep::{
 /// Bytes of one step of a program: what, where, how far in, and a value.
 pub const STEP: usize = 12;
 
-/// Small containers with every kind of entry: raw, compressed, filled, tied, empty, in one chunk and in several.
+/// Small containers with every kind of entry: raw, compressed, filled, tied, empty, in one chunk
+/// and in several.
 pub fn seeds() -> Vec<Pieces> {
     let (floats, ramp, zeros) = (wave(3000), (0..16_500_u32).collect::<Vec<_>>(), vec![0_u16; 33_000]);
     let mut full = Snapshot::new().tensor("a.weight", (&[30, 100][..], floats.as_slice())).unwrap();
@@ -137,7 +139,8 @@ impl Step {
         *payload = table(&owned);
     }
 
-    /// Gives one element the value of another: extents that overlap, names and targets that are there twice.
+    /// Gives one element the value of another: extents that overlap, names and targets that are
+    /// there twice.
     fn repeat(&self, bytes: &mut [u8], width: usize) {
         let count = bytes.len() / width;
         let Some(from) = self.place.checked_rem(count) else { return };
@@ -145,7 +148,8 @@ impl Step {
         bytes.copy_within(from * width..(from + 1) * width, to * width);
     }
 
-    /// Gives one entry another's name or a hostile one. Half of all tables are sorted again, as names must be.
+    /// Gives one entry another's name or a hostile one. Half of all tables are sorted again, as
+    /// names must be.
     fn rename(&self, payload: &mut Vec<u8>) {
         let mut owned: Vec<_> =
             columns(payload).into_iter().map(|(name, range)| (name, payload[range].to_vec())).collect();
@@ -228,7 +232,8 @@ impl Step {
     }
 }
 
-/// A zstd frame of exactly this length that decodes to 128 KiB for every four of its bytes; noise where there is no room.
+/// A zstd frame of exactly this length that decodes to 128 KiB for every four of its bytes; noise
+/// where there is no room.
 pub fn bomb(len: usize) -> Vec<u8> {
     const HEAD: [u8; 6] = [0x28, 0xB5, 0x2F, 0xFD, 0, 7 << 3];
     const REPEAT: [u8; 4] = [2, 0, 0x10, 0x55];

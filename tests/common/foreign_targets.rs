@@ -1,4 +1,5 @@
-//! What the fuzz targets of foreign files do: any bytes as a file of each format, and pickles made of opcodes in an archive.
+//! What the fuzz targets of foreign files do: any bytes as a file of each format, and pickles made
+//! of opcodes in an archive.
 
 use super::super::common::InMemory;
 use arbitrary::{Arbitrary, Unstructured};
@@ -9,12 +10,14 @@ use tensorkeep::engine::Blob;
 use tensorkeep::{WriteOptions, tensor::Buffer};
 use zip::CompressionMethod;
 
-/// Far below what fuzz/run lets a target ask for at once: what it catches is memory that nobody charged.
+/// Far below what fuzz/run lets a target ask for at once: what it catches is memory that nobody
+/// charged.
 const BUDGET: u64 = 8 << 20;
 /// Tensors that are read: the rest is only listed.
 const MOST_READ: usize = 64;
 
-/// Any bytes at all: a foreign file or an error. The first of them says with which magic they begin.
+/// Any bytes at all: a foreign file or an error. The first of them says with which magic they
+/// begin.
 pub fn foreign(input: &[u8]) {
     const MAGICS: [&[u8]; 6] = [
         b"",
@@ -29,7 +32,8 @@ pub fn foreign(input: &[u8]) {
     read_all(&[magic, rest].concat());
 }
 
-/// A pickle of opcodes that fit each other more often than bytes do, in an archive with two storages.
+/// A pickle of opcodes that fit each other more often than bytes do, in an archive with two
+/// storages.
 pub fn pickles(input: &[u8]) {
     let Ok(program) = Program::arbitrary_take_rest(Unstructured::new(input)) else { return };
     let mut pickle = vec![0x80, 2];
@@ -82,7 +86,8 @@ enum Opcode {
     Put(u8),
     Get(u8),
     Memoize,
-    /// A whole tensor: a storage's class, key, offset, two lengths and two strides, and whether it is conjugated.
+    /// A whole tensor: a storage's class, key, offset, two lengths and two strides, and whether it
+    /// is conjugated.
     Tensor(u8, u8, u8, [u8; 4], bool),
     Byte(u8),
 }

@@ -1,4 +1,5 @@
-//! An engine in memory whose uploads wait at a gate, and can be made to fail: a disk that is slow, or full.
+//! An engine in memory whose uploads wait at a gate, and can be made to fail: a disk that is slow,
+//! or full.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};

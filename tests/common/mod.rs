@@ -1,5 +1,5 @@
-//! What several test files share: containers in memory, opened as if read or as if mapped, and a snapshot with every
-//! kind of tensor.
+//! What several test files share: containers in memory, opened as if read or as if mapped, and a
+//! snapshot with every kind of tensor.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use tensorkeep::{
     tensor::Buffer,
 };
 
-/// Every way to store chunks: what tests and fuzzers do to one, they do to all. A new codec is one more line here.
+/// Every way to store chunks: what tests and fuzzers do to one, they do to all. A new codec is one
+/// more line here.
 pub const CODECS: &[Codec] = &[Codec::Raw, Codec::Balanced, Codec::Max];
 
 /// Bytes as an object: `mapped` decides whether they are handed out in place.

@@ -1,6 +1,7 @@
-//! Containers that were changed and whose checksums were made again: what the parser behind the checksums gets to see
-//! when somebody lies on purpose. Owns: taking a container apart, putting it together, and sealing it. Believes nothing
-//! that it reads, and is written from the specification: it shares no code with the reader that it tests.
+//! Containers that were changed and whose checksums were made again: what the parser behind the
+//! checksums gets to see when somebody lies on purpose. Owns: taking a container apart, putting it
+//! together, and sealing it. Believes nothing that it reads, and is written from the specification:
+//! it shares no code with the reader that it tests.
 #![allow(dead_code, reason = "each test and each fuzz target uses its part")]
 
 use std::ops::Range;
@@ -37,7 +38,8 @@ impl Pieces {
         })
     }
 
-    /// Puts the pieces together as the writer would, with index and mirror where they belong, all checksums made.
+    /// Puts the pieces together as the writer would, with index and mirror where they belong, all
+    /// checksums made.
     pub fn join(&self) -> Vec<u8> {
         let mut region = vec![0; FRAME_LEN];
         for (kind, payload) in &self.sections {
@@ -72,8 +74,8 @@ impl Pieces {
     }
 }
 
-/// Makes every checksum of a container again, over whatever stands there now: chunks, sections, preamble, index, mirror,
-/// footer and header. What lies outside the file is left alone.
+/// Makes every checksum of a container again, over whatever stands there now: chunks, sections,
+/// preamble, index, mirror, footer and header. What lies outside the file is left alone.
 pub fn reseal(bytes: &mut [u8]) {
     let Some(footer) = bytes.len().checked_sub(FOOTER_LEN).filter(|&footer| footer >= HEADER_LEN) else {
         return;
@@ -222,8 +224,8 @@ pub fn table(columns: &[(String, Vec<u8>)]) -> Vec<u8> {
     payload
 }
 
-/// A container whose one record is these bytes, whatever they are. `template` holds one record of one chunk, and no
-/// tensors.
+/// A container whose one record is these bytes, whatever they are. `template` holds one record of
+/// one chunk, and no tensors.
 pub fn with_record(template: &Pieces, record: &[u8]) -> Vec<u8> {
     let mut pieces = template.clone();
     pieces.data = record.to_vec();

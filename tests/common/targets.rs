@@ -1,5 +1,6 @@
-//! What the fuzz targets do with an input, one function each. fuzz/ calls them on nightly with whatever a fuzzer thinks of;
-//! `fuzz_corpus.rs` calls them on every compiler with the inputs that were worth keeping.
+//! What the fuzz targets do with an input, one function each. fuzz/ calls them on nightly with
+//! whatever a fuzzer thinks of; `fuzz_corpus.rs` calls them on every compiler with the inputs that
+//! were worth keeping.
 #![allow(dead_code, reason = "each fuzz target uses one function")]
 
 #[path = "foreign_targets.rs"]
@@ -59,8 +60,8 @@ static CONTAINERS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     CODECS.iter().map(bytes).collect()
 });
 
-/// A damaged container, its checksums as they were: whatever can still be read is what was written. The target builds the
-/// container itself, so that no corpus is needed to get past the magic.
+/// A damaged container, its checksums as they were: whatever can still be read is what was written.
+/// The target builds the container itself, so that no corpus is needed to get past the magic.
 pub fn read_all(input: &[u8]) {
     let Ok(damage) = Damage::arbitrary_take_rest(Unstructured::new(input)) else { return };
     let whole = &CONTAINERS[usize::from(damage.codec) % CONTAINERS.len()];
@@ -89,7 +90,8 @@ pub fn read_all(input: &[u8]) {
     assert_eq!(checkpoint.verify().is_ok(), &damaged == whole);
 }
 
-/// Lies with valid checksums: the input is a program that edits a container, whose checksums are then made again.
+/// Lies with valid checksums: the input is a program that edits a container, whose checksums are
+/// then made again.
 pub fn resealed(input: &[u8]) {
     static SEEDS: LazyLock<Vec<reseal::Pieces>> = LazyLock::new(edits::seeds);
     let [which, program @ ..] = input else { return };
@@ -99,8 +101,8 @@ pub fn resealed(input: &[u8]) {
     }
 }
 
-/// Any bytes as a record: the door of MessagePack lets a value in or refuses it, and what it lets in can be written and
-/// read again.
+/// Any bytes as a record: the door of MessagePack lets a value in or refuses it, and what it lets
+/// in can be written and read again.
 pub fn records(record: &[u8]) {
     static TEMPLATE: LazyLock<reseal::Pieces> = LazyLock::new(edits::record_template);
     let bytes = reseal::with_record(&TEMPLATE, record);
@@ -108,7 +110,8 @@ pub fn records(record: &[u8]) {
         Ok(value) => value,
         Err(error) => return assert_eq!(error.kind(), ErrorKind::Damaged, "{error}"),
     };
-    // A map whose keys differ in their bytes and not in their value (1 in one byte and in two) cannot be written again.
+    // A map whose keys differ in their bytes and not in their value (1 in one byte and in two)
+    // cannot be written again.
     let Ok(snapshot) = Snapshot::new().record("r", &value) else { return };
     let again = common::open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap();
     // As text, because NaN is not equal to itself.
@@ -141,8 +144,8 @@ struct Anything {
     mapped: bool,
 }
 
-/// Bytes that all tensors of a snapshot have together, at most: far below what fuzz/run lets a target ask for at once, so
-/// that what it catches is the library's asking.
+/// Bytes that all tensors of a snapshot have together, at most: far below what fuzz/run lets a
+/// target ask for at once, so that what it catches is the library's asking.
 const ROOM: usize = 8 << 20;
 
 fn bytes_of(shape: &[usize], dtype: Dtype) -> usize {

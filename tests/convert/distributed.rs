@@ -1,5 +1,5 @@
-//! Checkpoints of `torch.distributed.checkpoint`: their files and `.metadata` made by hand, so that parts can be missing,
-//! overlap, and lie.
+//! Checkpoints of `torch.distributed.checkpoint`: their files and `.metadata` made by hand, so that
+//! parts can be missing, overlap, and lie.
 
 use crate::common::TempFolder;
 use crate::pickles::*;

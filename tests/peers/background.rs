@@ -6,8 +6,9 @@ use crate::{open, process, save, steps};
 use std::path::Path;
 use tensorkeep::{ErrorKind, Keep, Mode, Progress, Snapshot, Store, StoreOptions, store::WhenFull};
 
-/// Orbax with a best_fn and max_to_keep=1: newer checkpoints are deleted as soon as they are written, and resuming goes
-/// back to step 0. Here: the newest is never collected, whatever the policy.
+/// Orbax with a best_fn and max_to_keep=1: newer checkpoints are deleted as soon as they are
+/// written, and resuming goes back to step 0. Here: the newest is never collected, whatever the
+/// policy.
 #[test]
 fn p6_the_newest_stays_also_when_only_the_best_are_kept() {
     let folder = TempFolder::new("p6");
@@ -27,8 +28,9 @@ fn snapshot(weights: &[f32], step: u64) -> Snapshot<'_> {
     snapshot
 }
 
-/// Lightning's AsyncCheckpointIO with save_top_k=1: the old checkpoint is removed at once, its successor is still in the
-/// queue, and the folder is empty. Here: saves and what they delete share one order.
+/// Lightning's AsyncCheckpointIO with save_top_k=1: the old checkpoint is removed at once, its
+/// successor is still in the queue, and the folder is empty. Here: saves and what they delete share
+/// one order.
 #[test]
 fn p7_the_run_is_never_empty_while_a_save_is_queued() {
     let engine = Gated::default();
@@ -67,7 +69,7 @@ pub fn saves_five_times_on_a_slow_disk(places: usize) {
 /// DCP: five async_save on a slow disk hold five copies of the state.
 /// Here: no more copies than places, measured in a process of its own.
 #[test]
-fn p10_five_saves_on_a_slow_disk_hold_no_more_copies_than_there_are_places() {
+fn p10_five_saves_hold_no_more_copies_than_places() {
     const STATE_MB: usize = 64;
     for places in [1, 2, 5] {
         let output = process(&places.to_string(), Path::new("."), "");
@@ -89,8 +91,9 @@ pub fn drops_a_failed_save() {
     // The program ends as if all were well.
 }
 
-/// DCP: an async_save whose writer fails, and whose future nobody reads: exit code 0 and not a word.
-/// Here: dropping the store waits for the save, and says that it failed and which step it was.
+/// DCP: an async_save whose writer fails, and whose future nobody reads: exit code 0 and not a
+/// word. Here: dropping the store waits for the save, and says that it failed and which step it
+/// was.
 #[test]
 fn p11_a_failed_background_save_is_never_silent() {
     let output = process("drops-a-failed-save", Path::new("."), "");

@@ -50,8 +50,9 @@ fn p14_a_dtype_that_differs_is_an_error() {
     assert_eq!(net, Net::of(0.1));
 }
 
-/// safetensors: 1.29 million tensors are written, and refused when they are loaded: the reader has a limit that the
-/// writer does not know. Here: one set of limits; what is beyond it is not written, what is at it is read.
+/// safetensors: 1.29 million tensors are written, and refused when they are loaded: the reader has
+/// a limit that the writer does not know. Here: one set of limits; what is beyond it is not
+/// written, what is at it is read.
 #[test]
 fn p17_nothing_is_written_that_would_not_be_read() {
     let nested = |depth: usize| (1..depth).fold(serde_json::json!(1), |value, _| serde_json::json!([value]));
@@ -80,8 +81,9 @@ fn p17_nothing_is_written_that_would_not_be_read() {
     assert_eq!(common::open(&bytes, true).unwrap().names().count(), 1_300_000);
 }
 
-/// candle's VarMap::load: variables are set one by one, so that an error half way leaves a mixed model, and loading into
-/// an empty map "succeeds". Here: everything is found, checked and verified before the first value is assigned.
+/// candle's VarMap::load: variables are set one by one, so that an error half way leaves a mixed
+/// model, and loading into an empty map "succeeds". Here: everything is found, checked and verified
+/// before the first value is assigned.
 #[test]
 fn p18_a_load_is_all_or_nothing_and_nothing_is_an_error() {
     let mut bytes = bytes_of(&Net::of(1.0));
@@ -100,10 +102,11 @@ fn p18_a_load_is_all_or_nothing_and_nothing_is_an_error() {
     assert_eq!(net, Net::of(1.0));
 }
 
-/// candle, tch: the optimizer's state cannot be reached, so that every resumed run begins with fresh moments.
-/// Here: it is tensors and records like any other, and the next step is the one that would have come.
+/// candle, tch: the optimizer's state cannot be reached, so that every resumed run begins with
+/// fresh moments. Here: it is tensors and records like any other, and the next step is the one that
+/// would have come.
 #[test]
-fn p19_the_optimizers_state_is_saved_and_makes_the_same_next_step() {
+fn p19_a_saved_optimizer_makes_the_same_next_step() {
     let samples = data::drawn(3, 0..64).unwrap();
     let training = Training { batch_size: 16, epochs: 2, ..Training::default() };
     let bytes = |trainer: &Trainer| trainer.snapshot().unwrap().to_bytes(&WriteOptions::new()).unwrap();

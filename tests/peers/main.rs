@@ -1,8 +1,9 @@
-//! Where peers fail: each way in which another checkpoint library lost or mixed up a training run is a test here, named
-//! after it, with what the peer does and what we do. Each injects the fault that the peer fell to.
+//! Where peers fail: each way in which another checkpoint library lost or mixed up a training run
+//! is a test here, named after it, with what the peer does and what we do. Each injects the fault
+//! that the peer fell to.
 //!
-//! P1 to P22 are a list of reproduced failures of torch, its distributed checkpoints (DCP), Orbax, Lightning,
-//! Accelerate, NVRx, Hugging Face, safetensors, candle, tch, burn and rmp-serde.
+//! P1 to P22 are a list of reproduced failures of torch, its distributed checkpoints (DCP), Orbax,
+//! Lightning, Accelerate, NVRx, Hugging Face, safetensors, candle, tch, burn and rmp-serde.
 
 #[path = "../common/build.rs"]
 mod build;
@@ -52,7 +53,8 @@ fn holding(objects: &[(&str, &[u8])]) -> Arc<dyn Engine> {
 const CASE: &str = "TENSORKEEP_PEERS_CASE";
 const FOLDER: &str = "TENSORKEEP_PEERS_FOLDER";
 
-/// A process of its own: this test binary again, for one of the cases below. `before` is run by its shell.
+/// A process of its own: this test binary again, for one of the cases below. `before` is run by its
+/// shell.
 fn process(case: &str, folder: &Path, before: &str) -> Output {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(format!("{before}\nexec \"$0\" --exact process_of_its_own --nocapture"));

@@ -15,8 +15,9 @@ use tensorkeep::{
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
-/// DCP: an OSError in a writer thread is swallowed, save() returns, and the commit lacks that tensor.
-/// Here: whichever write of whichever thread fails, the save fails, and nothing of it is visible.
+/// DCP: an OSError in a writer thread is swallowed, save() returns, and the commit lacks that
+/// tensor. Here: whichever write of whichever thread fails, the save fails, and nothing of it is
+/// visible.
 #[test]
 fn p1_an_error_in_a_writing_thread_fails_the_save() {
     let weights = vec![1.0_f32; 4_000_000]; // 16 MB: blocks of 4 MiB, written by threads
@@ -81,8 +82,9 @@ fn is_all_of_one_step(checkpoint: &Checkpoint) -> bool {
         && b.elements::<f64>().unwrap().iter().all(|&value| value == step as f64)
 }
 
-/// DCP: a checkpoint is overwritten, one rank is killed, and loading succeeds with tensors of steps 2, 1, 2, 1.
-/// Here: the same step in a newer attempt has a name of its own, and a killed one has none.
+/// DCP: a checkpoint is overwritten, one rank is killed, and loading succeeds with tensors of steps
+/// 2, 1, 2, 1. Here: the same step in a newer attempt has a name of its own, and a killed one has
+/// none.
 #[test]
 fn p2_a_killed_overwrite_never_mixes_two_saves() {
     let (_folder, run) = killed("p2");
@@ -95,10 +97,11 @@ fn p2_a_killed_overwrite_never_mixes_two_saves() {
     assert!(is_all_of_one_step(&store.latest().unwrap().unwrap()));
 }
 
-/// Orbax: latest_step() returns a step that is still being written, and save(step <= latest) does nothing and returns
-/// False. Here: what is not committed is not listed, and a save is done or is an error.
+/// Orbax: latest_step() returns a step that is still being written, and save(step <= latest) does
+/// nothing and returns False. Here: what is not committed is not listed, and a save is done or is
+/// an error.
 #[test]
-fn p5_only_what_is_committed_is_listed_and_a_save_is_done_or_is_an_error() {
+fn p5_only_committed_checkpoints_are_listed() {
     let folder = TempFolder::new("p5");
     let store = open(folder.path(), Keep::all());
     save(&store, 5, 0.5).unwrap();
@@ -118,8 +121,9 @@ fn p5_only_what_is_committed_is_listed_and_a_save_is_done_or_is_an_error() {
     assert_eq!(steps(&store), [5, 10]);
 }
 
-/// Lightning: "atomic" saves are staged in the system's temporary folder, then moved over, and nothing is synced.
-/// Here: the temporary file is beside its target, synced before and behind its rename.
+/// Lightning: "atomic" saves are staged in the system's temporary folder, then moved over, and
+/// nothing is synced. Here: the temporary file is beside its target, synced before and behind its
+/// rename.
 #[test]
 fn p8_files_are_staged_beside_their_target_and_synced() {
     let folder = TempFolder::new("p8");
@@ -188,8 +192,9 @@ fn p12_a_leftover_never_blocks_a_save() {
     assert!(is_all_of_one_step(&store.latest().unwrap().unwrap()));
 }
 
-/// Hugging Face: get_last_checkpoint() returns the folder of a save that was interrupted.
-/// Here: existence is the commit; a save that was killed cannot be found, and half a file copied there is passed over.
+/// Hugging Face: get_last_checkpoint() returns the folder of a save that was interrupted. Here:
+/// existence is the commit; a save that was killed cannot be found, and half a file copied there is
+/// passed over.
 #[test]
 fn p13_an_interrupted_save_is_never_the_last_checkpoint() {
     let (_folder, run) = killed("p13");
@@ -209,8 +214,9 @@ pub fn saves_under_its_umask(folder: &Path) {
     Snapshot::new().save(folder.join("plain.tkeep")).unwrap();
 }
 
-/// safetensors: a file is published with its temporary file's mode, 0600, and never synced.
-/// Here: the mode is what the umask leaves, without the right to write for what is never written again. (Synced: p8.)
+/// safetensors: a file is published with its temporary file's mode, 0600, and never synced. Here:
+/// the mode is what the umask leaves, without the right to write for what is never written again.
+/// (Synced: p8.)
 #[test]
 fn p15_files_have_the_mode_that_the_umask_says() {
     for (umask, checkpoint, plain) in [("022", 0o444, 0o644), ("027", 0o440, 0o640), ("077", 0o400, 0o600)] {
@@ -223,9 +229,9 @@ fn p15_files_have_the_mode_that_the_umask_says() {
     }
 }
 
-/// burn: model, optimizer and scheduler are three files, cut and written in place by three threads, and the best one is
-/// deleted before its successor is written. Here: a step is one object with one commit, whatever call fails, once or from
-/// then on, and the best goes only behind its successor.
+/// burn: model, optimizer and scheduler are three files, cut and written in place by three threads,
+/// and the best one is deleted before its successor is written. Here: a step is one object with one
+/// commit, whatever call fails, once or from then on, and the best goes only behind its successor.
 #[test]
 fn p20_model_optimizer_and_scheduler_are_one_commit() {
     let state = |step: u64| {
@@ -236,7 +242,8 @@ fn p20_model_optimizer_and_scheduler_are_one_commit() {
         snapshot = snapshot.progress(Progress::new(step));
         snapshot
     };
-    // A save gets over one EIO by itself: what it did too early shows when nothing works any more from then on.
+    // A save gets over one EIO by itself: what it did too early shows when nothing works any more
+    // from then on.
     for (times, errno) in [(1, EIO), (usize::MAX, ENOSPC)] {
         for call in 0.. {
             let folder = TempFolder::new("p20");

@@ -1,4 +1,5 @@
-//! What a listing names and a request does not find: gone for a new listing, or there whatever a single answer said.
+//! What a listing names and a request does not find: gone for a new listing, or there whatever a
+//! single answer said.
 
 use crate::hooked::{At, Hooked};
 use crate::{open, put, read, save, save_all, steps};
@@ -55,7 +56,7 @@ fn run_of(steps: u64) -> Memory {
 }
 
 #[test]
-fn a_checkpoint_deleted_before_it_is_opened_is_no_run_that_begins_from_nothing() {
+fn a_checkpoint_deleted_while_opened_does_not_empty_the_run() {
     let engine = Hooked::new(run_of(1));
     let store = open(engine.clone(), Keep::all());
     let inner = engine.inner.clone();

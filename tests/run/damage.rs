@@ -1,4 +1,5 @@
-//! Rot in the newest checkpoints: what falls back, and that nothing whole goes while what stays is damaged.
+//! Rot in the newest checkpoints: what falls back, and that nothing whole goes while what stays is
+//! damaged.
 
 use crate::common::TempFolder;
 use crate::{open, resumed, rot, save, save_all, steps};
@@ -131,7 +132,7 @@ fn a_step_is_saved_in_the_order_of_the_run_only() {
 
 // git-annex, DVC, `cp -rs`: a checkpoint may be a link, and its file may not have been fetched.
 #[test]
-fn links_to_checkpoints_are_resumed_from_and_dangling_ones_skipped() {
+fn dangling_links_to_checkpoints_are_skipped() {
     let folder = TempFolder::new("links");
     let (run, annex) = (folder.path().join("run"), folder.path().join("annex"));
     save_all(&open(Local::create(&run).unwrap(), Keep::all()), 1..=3);

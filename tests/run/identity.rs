@@ -1,4 +1,5 @@
-//! A writer whose run was removed, replaced or restored under it, and two runs that are not to be mixed.
+//! A writer whose run was removed, replaced or restored under it, and two runs that are not to be
+//! mixed.
 
 use crate::common::TempFolder;
 use crate::{open, put, read, resumed, save, save_all, shared, steps};

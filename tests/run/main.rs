@@ -1,6 +1,6 @@
-//! A run and everybody who deletes, pins, resumes or replaces it at the same time: who is fenced, what stays, and that
-//! nothing whole goes while what stays is damaged. What happens at the same time is made to happen at one call of the
-//! engine.
+//! A run and everybody who deletes, pins, resumes or replaces it at the same time: who is fenced,
+//! what stays, and that nothing whole goes while what stays is damaged. What happens at the same
+//! time is made to happen at one call of the engine.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -60,7 +60,8 @@ fn put(engine: &Memory, key: &str, bytes: &[u8]) {
     upload.commit(fresh_nonce()).unwrap();
 }
 
-/// One bit of the weights of attempt 1's checkpoint at `step` changes: header, index and footer stay whole.
+/// One bit of the weights of attempt 1's checkpoint at `step` changes: header, index and footer
+/// stay whole.
 fn rot(engine: &Memory, step: u64) {
     let key = format!("0001-{step:010}.tkeep");
     let mut bytes = read(engine, &key);

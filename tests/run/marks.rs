@@ -1,4 +1,5 @@
-//! Marks of damage, on storage that cannot rename: seen by whoever lists, counted by rotation, and taken off what verifies.
+//! Marks of damage, on storage that cannot rename: seen by whoever lists, counted by rotation, and
+//! taken off what verifies.
 
 use crate::hooked::Hooked;
 use crate::{open, read, resumed, rot, save, save_all, steps};

@@ -1,4 +1,5 @@
-//! A run that is started again and again, or keeps everything: what a save costs does not grow with it.
+//! A run that is started again and again, or keeps everything: what a save costs does not grow with
+//! it.
 
 use crate::hooked::Hooked;
 use crate::{open, put, read, resumed, save, save_all};
@@ -68,7 +69,7 @@ fn a_save_lists_once_and_once_more_where_it_deletes() {
 }
 
 #[test]
-fn numbers_are_taken_without_gaps_so_that_the_next_one_tells_a_newer_writer() {
+fn attempt_numbers_are_taken_without_gaps() {
     let engine = Hooked::lockless(Memory::new());
     let old = open(engine.clone(), Keep::all());
     save(&old, 1).unwrap();
@@ -115,7 +116,8 @@ fn a_run_that_keeps_all_lists_none_of_it_for_a_save() {
     assert_eq!(cost(&engine, Keep::all(), 501), few);
 }
 
-/// Memory whose first commit of a checkpoint is lost, and nobody knows; and the nonces that checkpoints were committed with.
+/// Memory whose first commit of a checkpoint is lost, and nobody knows; and the nonces that
+/// checkpoints were committed with.
 #[derive(Clone, Debug)]
 struct Losing(Memory, Arc<Mutex<Vec<Nonce>>>);
 
@@ -153,7 +155,7 @@ impl Upload for Losable {
 }
 
 #[test]
-fn a_step_that_is_saved_again_after_an_unknown_outcome_is_told_from_the_first() {
+fn a_step_saved_again_after_unknown_is_told_from_the_first() {
     let engine = Losing(Memory::new(), Arc::default());
     let store = open(engine.clone(), Keep::all());
     assert_eq!(save(&store, 1).unwrap_err().kind(), ErrorKind::Unknown);

@@ -101,7 +101,7 @@ fn what_is_deleted_leaves_its_place_in_the_remote_tier() {
 
 // G3 G9: the remote tier's rotation of a zombie.
 #[test]
-fn a_zombies_rotation_of_the_remote_tier_spares_a_newer_writers_run() {
+fn a_zombies_remote_rotation_spares_a_newer_writers_run() {
     for skip in 0..8 {
         let (disk, other, remote) = (Memory::new(), Memory::new(), Hooked::lockless(Memory::new()));
         let store = open(&disk, &remote, Keep::all());

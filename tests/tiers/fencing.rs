@@ -28,7 +28,7 @@ fn whoever_opens_the_run_elsewhere_fences_the_one_before() {
 }
 
 #[test]
-fn a_run_taken_over_while_a_checkpoint_is_on_its_way_is_fenced_behind_it() {
+fn a_takeover_during_a_promotion_fences_the_promoter() {
     let (_, remote, first) = run(StoreOptions::new());
     remote.set_slow(true);
     save(&first, 1).unwrap();
@@ -41,7 +41,7 @@ fn a_run_taken_over_while_a_checkpoint_is_on_its_way_is_fenced_behind_it() {
 }
 
 #[test]
-fn a_run_taken_over_while_the_remote_tier_was_away_is_fenced_when_it_is_back() {
+fn a_takeover_while_the_remote_tier_was_away_fences() {
     let (first_disk, remote, first) = run(StoreOptions::new());
     save(&first, 1).unwrap();
     first.close().unwrap();

@@ -4,7 +4,7 @@ use crate::{run, save, steps};
 use tensorkeep::{ErrorKind, Keep, Mode, StoreOptions, Tier};
 
 #[test]
-fn each_tier_has_its_own_retention_and_what_is_not_there_yet_is_not_deleted_here() {
+fn unpromoted_checkpoints_are_not_deleted_locally() {
     let settings =
         StoreOptions::new().keep(Keep::last(1)).keep_remote(Keep::last(2).or(Keep::every_steps(10)));
     let (local, remote, store) = run(settings);

@@ -1,5 +1,6 @@
-//! Two tiers: what is promoted and when, that neither tier ever loses its newest, that no error is lost, that a new
-//! machine and a dead network are survived, and that one writer at a time is the newest in both.
+//! Two tiers: what is promoted and when, that neither tier ever loses its newest, that no error is
+//! lost, that a new machine and a dead network are survived, and that one writer at a time is the
+//! newest in both.
 
 #[path = "../common/mod.rs"]
 mod common;

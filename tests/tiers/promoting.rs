@@ -48,7 +48,7 @@ fn closing_and_dropping_wait_for_the_remote_tier() {
 }
 
 #[test]
-fn closing_returns_the_error_of_a_promotion_that_is_still_on_its_way() {
+fn close_returns_the_error_of_a_promotion_under_way() {
     let (_, remote, store) = run(StoreOptions::new());
     remote.set_slow(true);
     save(&store, 1).unwrap();
@@ -71,7 +71,7 @@ fn waiting_for_a_remote_tier_that_is_none_is_refused() {
 }
 
 #[test]
-fn a_failed_promotion_is_returned_by_the_next_call_exactly_once_and_made_good_by_the_next_save() {
+fn a_failed_promotion_is_told_once_and_retried_by_the_next_save() {
     let (_, remote, store) = run(StoreOptions::new());
     save(&store, 1).unwrap();
     store.wait_for(Tier::Remote).unwrap();
@@ -113,7 +113,7 @@ fn the_last_save_is_made_though_a_promotion_failed() {
 }
 
 #[test]
-fn a_checkpoint_that_rots_here_before_it_is_promoted_is_told_once_and_does_not_stop_the_others() {
+fn rot_before_promotion_is_told_once_and_stops_no_others() {
     let (folder, remote) = (TempFolder::new("tiers-rot"), Wire::default());
     let store = open(folder.path(), &remote, StoreOptions::new());
     remote.set_slow(true);

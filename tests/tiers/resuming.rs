@@ -11,7 +11,7 @@ fn skipped(resumed: &Resumed) -> Vec<(u64, Tier)> {
 }
 
 #[test]
-fn a_new_machine_goes_on_from_the_remote_tier_and_has_it_locally_from_then_on() {
+fn a_new_machine_resumes_from_the_remote_tier() {
     let (_lost, remote, store) = run(StoreOptions::new());
     save(&store, 1).unwrap();
     save(&store, 2).unwrap();
@@ -65,7 +65,7 @@ fn a_new_machine_without_room_resumes_from_the_remote_tier() {
 }
 
 #[test]
-fn a_checkpoint_damaged_here_is_taken_from_there_and_one_damaged_in_both_is_passed_over() {
+fn a_damaged_local_checkpoint_is_taken_from_the_remote_tier() {
     let (folder, there) = (TempFolder::new("tiers"), TempFolder::new("tiers-remote"));
     let open =
         || Store::open_tiered(folder.path().shared(), there.path().shared(), StoreOptions::new()).unwrap();
@@ -89,7 +89,7 @@ fn a_checkpoint_damaged_here_is_taken_from_there_and_one_damaged_in_both_is_pass
 }
 
 #[test]
-fn a_run_goes_on_without_the_remote_tier_says_so_and_promotes_when_it_answers() {
+fn a_run_goes_on_without_the_remote_tier_and_promotes_later() {
     let (local, remote, store) = run(StoreOptions::new());
     save(&store, 1).unwrap();
     store.close().unwrap();
@@ -113,7 +113,7 @@ fn a_run_goes_on_without_the_remote_tier_says_so_and_promotes_when_it_answers() 
 }
 
 #[test]
-fn without_a_local_checkpoint_a_remote_tier_that_is_down_is_an_error_and_no_fresh_start() {
+fn a_remote_tier_that_is_down_is_no_fresh_start() {
     let remote = Wire::default();
     remote.set_down(true);
     let opened = Store::open_tiered(Memory::new(), remote.clone(), StoreOptions::new());
@@ -152,7 +152,8 @@ fn a_thousand_seeded_outages_lose_nothing_that_was_promised() {
         assert!(resumed.next_step() >= promised, "life {life}: {} is lost", promised);
         step = resumed.next_step();
         for _ in 0..1 + draw(5) {
-            // A promotion is more than twelve calls: were all cut off within them, next to nothing would be promised.
+            // A promotion is more than twelve calls: were all cut off within them, next to nothing
+            // would be promised.
             remote.fail_after(draw(24), 1 + draw(4));
             step += 1;
             // The first answer is mostly that of the outage.

@@ -1,4 +1,5 @@
-//! A remote tier that takes every call and answers none: a run that has what it needs here does not wait for it.
+//! A remote tier that takes every call and answers none: a run that has what it needs here does not
+//! wait for it.
 
 use crate::wire::Wire;
 use crate::{open, run, save, steps};
@@ -67,7 +68,7 @@ fn a_run_is_opened_resumed_and_saved_beside_it() {
 }
 
 #[test]
-fn a_tier_that_falls_silent_between_opening_and_resuming_is_not_waited_for() {
+fn a_tier_that_falls_silent_behind_opening_is_not_waited_for() {
     let (local, remote) = closed();
     let store = open(&local, &remote, settings());
     remote.set_silent(true);
@@ -160,7 +161,7 @@ fn for_ever_is_a_time() {
 }
 
 #[test]
-fn whoever_has_nothing_whole_here_is_told_that_the_remote_tier_was_not_asked() {
+fn an_unasked_remote_tier_is_told_when_nothing_verifies() {
     let (local, remote) = closed();
     let store;
     remote.set_silent(true);

@@ -1,5 +1,5 @@
-//! A remote engine for tests: memory behind a network that can be slow, down, or fail at a given call. Without locks and
-//! renames, as object stores are.
+//! A remote engine for tests: memory behind a network that can be slow, down, or fail at a given
+//! call. Without locks and renames, as object stores are.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};

@@ -1,6 +1,7 @@
-//! One operation of one system in a process of its own, so that its memory is its own and nobody inherits anybody's
-//! warm allocator. Owns: what a child is told and what it answers, the clock, and the peak of memory. A child is this
-//! program again, or `python/peers.py`, which speaks the same.
+//! One operation of one system in a process of its own, so that its memory is its own and nobody
+//! inherits anybody's warm allocator. Owns: what a child is told and what it answers, the clock,
+//! and the peak of memory. A child is this program again, or `python/peers.py`, which speaks the
+//! same.
 
 use crate::ops::{Found, Op};
 use crate::system::Work;
@@ -32,7 +33,8 @@ pub struct Task {
 pub struct Reply {
     /// Every time by the row's name; the operation's own, unless it has several.
     pub seconds: Vec<(String, f64)>,
-    /// Most memory beyond what was resident before the first call: the state, and memory to load into.
+    /// Most memory beyond what was resident before the first call: the state, and memory to load
+    /// into.
     pub peak_rss: u64,
 }
 

@@ -1,5 +1,5 @@
-//! tensorkeep beside other tensor formats and beside the machine's limits, in one run. What is measured and how is in
-//! README.md; this file owns the order of things.
+//! tensorkeep beside other tensor formats and beside the machine's limits, in one run. What is
+//! measured and how is in README.md; this file owns the order of things.
 
 mod arguments;
 mod child;

@@ -1,5 +1,5 @@
-//! What the kernel says of this process's memory and of files in its page cache. Owns: the peak of resident memory, and
-//! making a file cold in the same way for everybody.
+//! What the kernel says of this process's memory and of files in its page cache. Owns: the peak of
+//! resident memory, and making a file cold in the same way for everybody.
 #![expect(unsafe_code, reason = "mincore has no safe wrapper, and mapping rests on a promise; see SAFETY")]
 
 use crate::Outcome;
@@ -24,8 +24,8 @@ fn status(field: &str) -> Outcome<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
 }
 
-/// Takes a file out of the page cache, and makes sure that it is out: whoever drops all caches needs root and makes
-/// everybody else on the machine wait.
+/// Takes a file out of the page cache, and makes sure that it is out: whoever drops all caches
+/// needs root and makes everybody else on the machine wait.
 pub fn make_cold(path: &Path) -> Outcome<()> {
     let file = File::open(path)?;
     file.sync_all()?;
@@ -38,10 +38,12 @@ pub fn make_cold(path: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// Reads a file into large pages of the page cache, of which the next [`make_cold`] frees the same for every system.
+/// Reads a file into large pages of the page cache, of which the next [`make_cold`] frees the same
+/// for every system.
 ///
-/// How fast a cold file is read depends on what ran before, by a factor of four: memory that has been free for a while was
-/// taken back by the hypervisor, and what was freed as small pages is found by nobody who asks for large ones.
+/// How fast a cold file is read depends on what ran before, by a factor of four: memory that has
+/// been free for a while was taken back by the hypervisor, and what was freed as small pages is
+/// found by nobody who asks for large ones.
 pub fn settle(path: &Path) -> Outcome<()> {
     make_cold(path)?;
     let map = map(path)?;
@@ -52,8 +54,8 @@ pub fn settle(path: &Path) -> Outcome<()> {
 
 /// A measured file, mapped.
 pub fn map(path: &Path) -> Outcome<memmap2::Mmap> {
-    // SAFETY: the file is in this program's own folder. It is replaced by rename when it is saved again, and never
-    // written to or truncated while it is mapped.
+    // SAFETY: the file is in this program's own folder. It is replaced by rename when it is saved
+    // again, and never written to or truncated while it is mapped.
     Ok(unsafe { memmap2::Mmap::map(&File::open(path)?) }?)
 }
 

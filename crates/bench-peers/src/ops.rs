@@ -1,5 +1,5 @@
-//! What is measured. Owns: the operations, their names in the rows, how often each is repeated, and [`Call`]: one
-//! operation of one system, ready to be timed. Knows no system.
+//! What is measured. Owns: the operations, their names in the rows, how often each is repeated, and
+//! [`Call`]: one operation of one system, ready to be timed. Knows no system.
 
 use crate::Outcome;
 use crate::workloads::Workload;
@@ -20,13 +20,15 @@ pub enum Op {
     Stage,
     /// How long it stands still to hand over what is shared.
     SaveAsync,
-    /// How much longer a closure takes that a save runs beside, when the closure is longer than the save.
+    /// How much longer a closure takes that a save runs beside, when the closure is longer than the
+    /// save.
     SaveDuring,
     /// A trainer's step, alone and beside a save in the background; one row for each.
     StepTime,
     /// Opening, and looking at every name and shape.
     Open,
-    /// Mapping, and reading every byte in a loop of one's own; whoever verifies has read it before: two passes.
+    /// Mapping, and reading every byte in a loop of one's own; whoever verifies has read it before:
+    /// two passes.
     TouchAll,
     /// Mapping, and reading every byte once: whoever verifies does just that.
     TouchOnce,
@@ -68,7 +70,8 @@ impl Group {
     }
 }
 
-/// How often an operation is repeated: so many processes, and in each so many times after so many to get warm.
+/// How often an operation is repeated: so many processes, and in each so many times after so many
+/// to get warm.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     pub rounds: usize,
@@ -139,8 +142,8 @@ impl Op {
         )
     }
 
-    /// Whether it is of interest for a workload: what takes microseconds is none of a stall, and what fits in a cache
-    /// is not read cold.
+    /// Whether it is of interest for a workload: what takes microseconds is none of a stall, and
+    /// what fits in a cache is not read cold.
     pub fn suits(self, workload: Workload) -> bool {
         let large = matches!(workload, Workload::Medium | Workload::Large);
         match self {
@@ -169,8 +172,8 @@ impl Op {
         if quick { Effort { rounds: 1, warm: full.warm.min(1), times: full.times.min(3) } } else { full }
     }
 
-    /// How long the disk rests before. Those of clouds are metered: what one system wrote or read at full speed is taken
-    /// off what the next one gets.
+    /// How long the disk rests before. Those of clouds are metered: what one system wrote or read
+    /// at full speed is taken off what the next one gets.
     pub fn rest(self, workload: Workload, quick: bool) -> Duration {
         Duration::from_secs(match (workload, self.group()) {
             _ if quick => 0,

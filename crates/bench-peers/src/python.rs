@@ -1,4 +1,5 @@
-//! The peers in Python, through `python/peers.py`, which speaks as a child does. Owns: finding out which there are.
+//! The peers in Python, through `python/peers.py`, which speaks as a child does. Owns: finding out
+//! which there are.
 
 use crate::Outcome;
 use crate::ops::Op;
@@ -30,7 +31,8 @@ struct Listing {
 }
 
 impl Python {
-    /// Asks the script what it can; the second list says what is absent, and everything is when there is no Python.
+    /// Asks the script what it can; the second list says what is absent, and everything is when
+    /// there is no Python.
     pub fn find(interpreter: PathBuf) -> (Option<Self>, Vec<String>) {
         let script = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/python/peers.py"));
         let program = vec![interpreter, script];

@@ -1,5 +1,6 @@
-//! Running a workload: every operation by every system, each in a process of its own, round by round, each round starting
-//! with another system, so that whatever the machine does meanwhile is shared by all. Owns: the order, and the rows.
+//! Running a workload: every operation by every system, each in a process of its own, round by
+//! round, each round starting with another system, so that whatever the machine does meanwhile is
+//! shared by all. Owns: the order, and the rows.
 
 use crate::child::{Reply, Task};
 use crate::ops::{Effort, Group, Op};
@@ -145,8 +146,8 @@ impl Plan {
         saved.map_err(|error| skipped.push(format!("{}: {error}", workload.name()))).is_ok()
     }
 
-    /// Whether files are read after they were saved. Else each goes at once: all of them together are many times the
-    /// state.
+    /// Whether files are read after they were saved. Else each goes at once: all of them together
+    /// are many times the state.
     fn loads(&self) -> bool {
         self.groups.iter().any(|group| matches!(group, Group::Load | Group::Cold))
     }

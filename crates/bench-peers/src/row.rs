@@ -17,8 +17,8 @@ pub struct Row {
     pub seconds: Seconds,
     /// Payload bytes for what moves them; the file's bytes for `size`; else 0.
     pub bytes: u64,
-    /// Most memory resident at once during the operation, beyond what was resident before, in bytes. Pages of a mapped
-    /// file count.
+    /// Most memory resident at once during the operation, beyond what was resident before, in
+    /// bytes. Pages of a mapped file count.
     pub peak_rss: u64,
     /// On a curve: how much there was of what the curve is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]

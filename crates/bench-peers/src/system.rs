@@ -1,4 +1,5 @@
-//! What is measured: a [`System`], what it works on, and what several of them share. Knows no system and nothing of time.
+//! What is measured: a [`System`], what it works on, and what several of them share. Knows no
+//! system and nothing of time.
 
 use crate::ops::{Call, Found, Op};
 use crate::workloads::{State, sum};
@@ -13,7 +14,8 @@ use std::sync::Arc;
 pub trait System {
     /// As it stands in the rows.
     fn name(&self) -> &'static str;
-    /// Its file's extension. Systems with the same one share the file, and the first of them that saves makes it.
+    /// Its file's extension. Systems with the same one share the file, and the first of them that
+    /// saves makes it.
     fn extension(&self) -> &'static str;
     /// What it can do.
     fn ops(&self) -> &'static [Op];
@@ -58,7 +60,8 @@ pub fn cannot(system: &dyn System, op: Op) -> Outcome<Call> {
     Err(format!("{} has no {}", system.name(), op.name()).into())
 }
 
-/// Fsyncs a written file, gives it its name, fsyncs the folder: what most peers leave to their users.
+/// Fsyncs a written file, gives it its name, fsyncs the folder: what most peers leave to their
+/// users.
 pub fn publish(written: &Path, path: &Path) -> Outcome<()> {
     File::options().write(true).open(written)?.sync_all()?;
     fs::rename(written, path)?;

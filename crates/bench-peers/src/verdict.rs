@@ -1,5 +1,6 @@
-//! What the figures must say. Owns: the targets, and the words for a target that was met or missed. A verdict never fails
-//! a run: machines differ, and a target is a ratio within one run wherever it can be.
+//! What the figures must say. Owns: the targets, and the words for a target that was met or missed.
+//! A verdict never fails a run: machines differ, and a target is a ratio within one run wherever it
+//! can be.
 
 use crate::row::{Found, Row};
 use std::fmt;

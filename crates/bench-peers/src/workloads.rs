@@ -1,5 +1,6 @@
-//! What is saved and loaded: models by name, and their values in shared memory, so that every process measures with the
-//! same bytes and none has to make them again. Owns: which workloads there are, and where a tensor's bytes lie.
+//! What is saved and loaded: models by name, and their values in shared memory, so that every
+//! process measures with the same bytes and none has to make them again. Owns: which workloads
+//! there are, and where a tensor's bytes lie.
 
 use crate::Outcome;
 use crate::weights::{self, Model};
@@ -86,8 +87,8 @@ pub struct Values {
 const ALIGN: usize = 64;
 
 impl Values {
-    /// Puts a model's values into shared memory, sorted by name: ztensor's canonical form wants that, and then all
-    /// formats give tensors out in the same order.
+    /// Puts a model's values into shared memory, sorted by name: ztensor's canonical form wants
+    /// that, and then all formats give tensors out in the same order.
     pub fn share(mut model: Model, manifest: PathBuf) -> Outcome<Self> {
         model.sort_by(|one, other| one.name.cmp(&other.name));
         let memory = File::from(rustix::fs::memfd_create("bench-peers", MemfdFlags::CLOEXEC)?);
@@ -133,7 +134,8 @@ impl State {
     #[expect(unsafe_code, reason = "mapping rests on a promise")]
     pub fn open(manifest: &Path) -> Outcome<Self> {
         let Manifest { memory, tensors } = serde_json::from_slice(&fs::read(manifest)?)?;
-        // SAFETY: nobody writes to the shared memory once its manifest is there: see `Values::share`.
+        // SAFETY: nobody writes to the shared memory once its manifest is there: see
+        // `Values::share`.
         let memory = unsafe { memmap2::MmapOptions::new().populate().map(&File::open(memory)?) }?;
         Ok(Self { memory, tensors })
     }
@@ -156,7 +158,8 @@ impl State {
     }
 }
 
-/// Reads every byte of several tensors: the same loop for everybody. Two tensors that change places change the sum.
+/// Reads every byte of several tensors: the same loop for everybody. Two tensors that change places
+/// change the sum.
 pub fn sum<B: AsRef<[u8]>>(parts: impl IntoIterator<Item = B>) -> u64 {
     parts.into_iter().fold(0, |total, part| mix(total, part.as_ref()))
 }

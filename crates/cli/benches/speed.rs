@@ -1,6 +1,7 @@
-//! How long a person waits: `ls` of 1,000 checkpoints, `show` of 100,000 tensors, and `stats` and `diff` of 1 GiB beside
-//! what the machine gives to as many threads: bytes of memory looked at, and the same bytes read from the file without
-//! being looked at. Prints figures; the whole process is timed, start to end.
+//! How long a person waits: `ls` of 1,000 checkpoints, `show` of 100,000 tensors, and `stats` and
+//! `diff` of 1 GiB beside what the machine gives to as many threads: bytes of memory looked at, and
+//! the same bytes read from the file without being looked at. Prints figures; the whole process is
+//! timed, start to end.
 //!
 //! ```text
 //! cargo bench -p tensorkeep-cli
@@ -129,8 +130,9 @@ fn many_tensors(folder: &Path) -> PathBuf {
     path
 }
 
-/// A run of three checkpoints of 1 GiB, and their files: no number of the second is the first's, the third is the first
-/// again. Another file: the same one's bytes would be in the processor's cache already.
+/// A run of three checkpoints of 1 GiB, and their files: no number of the second is the first's,
+/// the third is the first again. Another file: the same one's bytes would be in the processor's
+/// cache already.
 fn large_run(folder: &Path) -> (PathBuf, [PathBuf; 3]) {
     let run = folder.join("large");
     let store = Store::open(Local::create(&run).expect("a run"), StoreOptions::new()).expect("a store");

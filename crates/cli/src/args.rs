@@ -10,14 +10,16 @@ use std::time::Duration;
 
 /// Look at, compare, verify and convert tensorkeep checkpoints.
 ///
-/// A TARGET is a checkpoint file, or a run (a folder, or a URL: s3://bucket/run, gs://bucket/run, az://container/run,
-/// with the usual environment variables) with an optional selector: RUN, RUN@latest, RUN@1200 (a step),
-/// RUN@0003-0000001200 (attempt and step), RUN@best:val_loss:min. Verbs that only look also take safetensors (and
-/// their index files), .npy, .npz, .pt and GGUF files.
+/// A TARGET is a checkpoint file, or a run (a folder, or a URL: s3://bucket/run, gs://bucket/run,
+/// az://container/run, with the usual environment variables) with an optional selector: RUN,
+/// RUN@latest, RUN@1200 (a step), RUN@0003-0000001200 (attempt and step), RUN@best:val_loss:min.
+/// Verbs that only look also take safetensors (and their index files), .npy, .npz, .pt and GGUF
+/// files.
 #[derive(Parser, Debug)]
 #[command(name = "tensorkeep", version, after_help = exit::HELP)]
 pub struct Args {
-    /// Machine-readable output: one JSON document on stdout, errors too; one a line for `watch`. See docs/json.md
+    /// Machine-readable output: one JSON document on stdout, errors too; one a line for `watch`.
+    /// See docs/json.md
     #[arg(long, global = true)]
     pub json: bool,
     #[command(subcommand)]
@@ -26,7 +28,8 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 pub enum Verb {
-    /// The checkpoints of a run: step, age, size, metrics, why saved, why kept, state; or the runs in a folder
+    /// The checkpoints of a run: step, age, size, metrics, why saved, why kept, state; or the runs
+    /// in a folder
     Ls {
         /// The run's folder or URL, or a folder of runs
         run: OsString,
@@ -64,8 +67,8 @@ pub enum Verb {
     Cp {
         /// A file, a RUN (all its checkpoints) or RUN@… (one)
         source: OsString,
-        /// A run (a folder or a URL), made where missing, for a run or one of its checkpoints; a file for a file, and for
-        /// one checkpoint if it ends in .tkeep
+        /// A run (a folder or a URL), made where missing, for a run or one of its checkpoints; a
+        /// file for a file, and for one checkpoint if it ends in .tkeep
         target: OsString,
         /// Replace a file that exists, and put checkpoints of another run beside those of a run
         #[arg(long)]
@@ -85,8 +88,8 @@ pub enum Verb {
     },
     /// Every intact tensor and record out of a damaged file
     ///
-    /// What is where stands at the end of a file, twice: one that was cut short, by a copy that was interrupted, has no
-    /// such list, and nothing can be taken out of it.
+    /// What is where stands at the end of a file, twice: one that was cut short, by a copy that was
+    /// interrupted, has no such list, and nothing can be taken out of it.
     Salvage {
         /// A file, or RUN[@step|latest|best:METRIC:min|max]
         target: OsString,
@@ -123,7 +126,8 @@ pub enum Verb {
     },
     /// A foreign file as a checkpoint, or as a file of another format, by the output's extension
     Import {
-        /// safetensors or an index of shards, .npy, .npz, .pt, a folder of torch's distributed checkpoints, GGUF
+        /// safetensors or an index of shards, .npy, .npz, .pt, a folder of torch's distributed
+        /// checkpoints, GGUF
         source: OsString,
         #[command(flatten)]
         options: Conversion,
@@ -163,7 +167,8 @@ pub struct Conversion {
     /// Succeed although something cannot be carried over
     #[arg(long)]
     pub allow_loss: bool,
-    /// Several safetensors files and their index, each of at most so many bytes of tensors: 5GB, 2GiB
+    /// Several safetensors files and their index, each of at most so many bytes of tensors: 5GB,
+    /// 2GiB
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     pub max_shard_size: Option<u64>,
     /// Only tensors of this pattern; * and ? as in a shell
@@ -202,8 +207,8 @@ pub struct Selected {
 pub struct Budget {
     /// The most that a file may unfold to: its tensors' values together, and each record in memory
     ///
-    /// A small file can legally claim to hold terabytes. Without this, values may be 16 GiB and 64 times the file, and a
-    /// record 256 MiB; what is beyond is told, by exit code 8.
+    /// A small file can legally claim to hold terabytes. Without this, values may be 16 GiB and 64
+    /// times the file, and a record 256 MiB; what is beyond is told, by exit code 8.
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     budget: Option<u64>,
 }
@@ -270,7 +275,8 @@ pub struct Verify {
     /// Also decode everything and look for NaN and Inf
     #[arg(long)]
     pub deep: bool,
-    /// Take the mark of damage off checkpoints of a run that verify: an object store may have answered wrongly once
+    /// Take the mark of damage off checkpoints of a run that verify: an object store may have
+    /// answered wrongly once
     #[arg(long, conflicts_with = "quick")]
     pub heal_marks: bool,
     #[command(flatten)]
@@ -326,7 +332,8 @@ pub struct Gc {
     /// Count on what stays without reading it: a damaged checkpoint may then be all that is left
     #[arg(long)]
     pub no_verify: bool,
-    /// Instead: remove what killed uploads left at a URL and no checkpoint names, if it is older than this
+    /// Instead: remove what killed uploads left at a URL and no checkpoint names, if it is older
+    /// than this
     #[arg(long, value_name = "AGE", num_args = 0..=1, default_missing_value = "1d")]
     pub orphans: Option<String>,
     /// Keep the newest N
@@ -355,7 +362,8 @@ pub struct Get {
     pub target: OsString,
     /// A tensor, with an optional slice: fc.weight, fc.weight[3], fc.weight[0:10,5]
     pub tensor: String,
-    /// A .npy file to write, or text where it ends in .txt; - is stdout. Without it the first values are printed
+    /// A .npy file to write, or text where it ends in .txt; - is stdout. Without it the first
+    /// values are printed
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Replace it if it exists

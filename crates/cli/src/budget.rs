@@ -1,4 +1,5 @@
-//! How much a file may unfold to: a legal one of a few hundred KiB can claim a terabyte, and nobody waits for that by accident.
+//! How much a file may unfold to: a legal one of a few hundred KiB can claim a terabyte, and nobody
+//! waits for that by accident.
 
 use crate::opened::{Meta, Opened};
 use crate::output;
@@ -6,9 +7,11 @@ use std::path::Path;
 use tensorkeep::convert::Foreign;
 use tensorkeep::{Error, ErrorKind, OpenOptions, Result};
 
-/// What any file's tensors may decode to: less than half a minute's work, and more than a small model needs.
+/// What any file's tensors may decode to: less than half a minute's work, and more than a small
+/// model needs.
 const VALUES: u64 = 16 << 30;
-/// And how many times its length: zeros of an optimizer that has not begun are a large share of some files.
+/// And how many times its length: zeros of an optimizer that has not begun are a large share of
+/// some files.
 const TIMES: u64 = 64;
 
 /// The `--budget` of a verb, or its defaults.

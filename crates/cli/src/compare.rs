@@ -1,5 +1,5 @@
-//! Two files compared, tensor by tensor. Owns: which names belong together, how their chunks are read side by side, and
-//! the verdict on each.
+//! Two files compared, tensor by tensor. Owns: which names belong together, how their chunks are
+//! read side by side, and the verdict on each.
 
 mod distance;
 mod side_by_side;
@@ -75,7 +75,8 @@ impl Verdict {
     }
 }
 
-/// Whether numbers of two dtypes can be compared: of the same one, and of two floats, of which both are widened.
+/// Whether numbers of two dtypes can be compared: of the same one, and of two floats, of which both
+/// are widened.
 fn are_comparable(left: Result<Dtype, u16>, right: Result<Dtype, u16>) -> bool {
     let is_real = |dtype: Result<Dtype, u16>| {
         dtype.is_ok_and(|dtype| dtype.is_float() && !matches!(dtype, Dtype::C64 | Dtype::C128))
@@ -86,7 +87,8 @@ fn are_comparable(left: Result<Dtype, u16>, right: Result<Dtype, u16>) -> bool {
 /// Compares all tensors that `only` wants, by name.
 ///
 /// # Errors
-/// What reading says that is not about one tensor; `NotFound` when neither side has a tensor that is wanted.
+/// What reading says that is not about one tensor; `NotFound` when neither side has a tensor that
+/// is wanted.
 pub fn all(
     left: &Opened,
     right: &Opened,
@@ -148,7 +150,8 @@ fn distances(
 ) -> Result<Vec<Result<Distance>>> {
     let mut all: Vec<Result<Distance>> = pairs.iter().map(|pair| Ok(Distance::between(pair))).collect();
     let mut same = Vec::new();
-    // Chunks of both sides side by side, where both are cut alike. Otherwise the tensor is one piece.
+    // Chunks of both sides side by side, where both are cut alike. Otherwise the tensor is one
+    // piece.
     let cut = |pair: &Pair| (pair.left.byte_len, if pair.is_cut_alike() { pair.left.chunks } else { 1 });
     let tasks = parallel::tasks(pairs.iter().map(cut));
     let work = |task: &Task, scratch: &mut [Scratch; 2]| {

@@ -1,11 +1,12 @@
-//! How this process ends by a signal: without the files that it has begun to write, and by the signal, as its parent expects.
+//! How this process ends by a signal: without the files that it has begun to write, and by the
+//! signal, as its parent expects.
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-/// From now on, Ctrl-C and its like remove what is not published before they end the process. A thread waits for them: what
-/// has to be done takes a lock, and no handler may.
+/// From now on, Ctrl-C and its like remove what is not published before they end the process. A
+/// thread waits for them: what has to be done takes a lock, and no handler may.
 pub fn remove_unfinished_files_on_signals() {
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
     let Ok(mut signals) = Signals::new(wanted) else { return };
@@ -16,12 +17,14 @@ pub fn remove_unfinished_files_on_signals() {
             let _ = emulate_default_handler(signal);
         }
     };
-    // Without the thread a signal would do nothing at all; without threads, this process does not get far.
+    // Without the thread a signal would do nothing at all; without threads, this process does not
+    // get far.
     let waiting = std::thread::Builder::new().name("signals".to_owned()).stack_size(128 << 10).spawn(wait);
     drop(waiting);
 }
 
-/// Whether whoever started this process wants it not to hear the signal: `nohup`, and shells for `&`.
+/// Whether whoever started this process wants it not to hear the signal: `nohup`, and shells for
+/// `&`.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,12 +1,12 @@
-//! The inner loops of `stats` and `diff`: a block of numbers, or two side by side, in lanes that the compiler makes vector
-//! instructions of. pulp compiles each loop twice, for every x86-64 and for AVX2 with fused multiplication, and takes the
-//! one that the processor has.
+//! The inner loops of `stats` and `diff`: a block of numbers, or two side by side, in lanes that
+//! the compiler makes vector instructions of. pulp compiles each loop twice, for every x86-64 and
+//! for AVX2 with fused multiplication, and takes the one that the processor has.
 //!
-//! Owns the arithmetic and its precision. Numbers are widened to f64 before anything is summed, so a sum is as exact as
-//! a plain loop in f64 that adds in another order. Squares are summed about zero, which is the fewest instructions, and the
-//! deviations' follow from them. Where little would be left of their digits, the block is summed again about a number of
-//! its own: then the deviation of that number is in the sum, and what cancels is at most as many ulps as the block has
-//! numbers.
+//! Owns the arithmetic and its precision. Numbers are widened to f64 before anything is summed, so
+//! a sum is as exact as a plain loop in f64 that adds in another order. Squares are summed about
+//! zero, which is the fewest instructions, and the deviations' follow from them. Where little would
+//! be left of their digits, the block is summed again about a number of its own: then the deviation
+//! of that number is in the sum, and what cancels is at most as many ulps as the block has numbers.
 #![expect(
     clippy::needless_range_loop,
     reason = "lanes of several arrays side by side, by one number that is a constant"
@@ -61,20 +61,21 @@ pub fn block<N: Number>(numbers: &[N]) -> Block {
     if found.squares.is_finite() && found.squares * MOST_CANCELLED >= found.energy() {
         return found;
     }
-    // Something is not finite, a sum of squares is beyond f64, or the numbers are so close to each other that of their
-    // squares' digits too few are left.
+    // Something is not finite, a sum of squares is beyond f64, or the numbers are so close to each
+    // other that of their squares' digits too few are left.
     let finite = numbers.iter().copied().find(|number| number.is_finite());
     finite.map_or_else(Block::default, |finite| sums::<N, true>(numbers, finite))
 }
 
-/// Squares about zero may be so many times those about the mean: three digits of sixteen, of which the sums of a block
-/// cost two.
+/// Squares about zero may be so many times those about the mean: three digits of sixteen, of which
+/// the sums of a block cost two.
 const MOST_CANCELLED: f64 = 1024.0;
 
 /// `first` is one of the numbers, and finite if `CAREFUL`.
 fn sums<N: Number, const CAREFUL: bool>(numbers: &[N], first: N) -> Block {
     let (rows, rest) = numbers.as_chunks::<LANES>();
-    // What is less than a row is filled up with a number that is there, which is taken out of the sums again.
+    // What is less than a row is filled up with a number that is there, which is taken out of the
+    // sums again.
     let mut row = [first; LANES];
     row[..rest.len()].copy_from_slice(rest);
     let padding = if rest.is_empty() { 0 } else { LANES - rest.len() };
@@ -82,7 +83,8 @@ fn sums<N: Number, const CAREFUL: bool>(numbers: &[N], first: N) -> Block {
     let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
     let (mut bad, mut zeros, mut sum, mut squares) = (0, 0, 0.0, 0.0);
     for rows in [rows, &[row][..usize::from(padding > 0)]].into_iter().filter(|rows| !rows.is_empty()) {
-        // What is done with the lanes must not decide how rows are loaded: the compiler would shuffle them about.
+        // What is done with the lanes must not decide how rows are loaded: the compiler would
+        // shuffle them about.
         let lanes = black_box(run(Sums::<N, CAREFUL> { rows, first }));
         let (least, most) = (lanes.min.map(Into::into), lanes.max.map(Into::into));
         (bad, zeros) = (bad + wide(&lanes.bad), zeros + wide(&lanes.zeros));
@@ -103,7 +105,8 @@ fn sums<N: Number, const CAREFUL: bool>(numbers: &[N], first: N) -> Block {
     Block { finite, zeros, min, max, mean: center + shift, squares }
 }
 
-/// One number out of all lanes, half onto half: one after the other they would take as long as a fifth of the block.
+/// One number out of all lanes, half onto half: one after the other they would take as long as a
+/// fifth of the block.
 fn folded(mut lanes: [f64; LANES], fold: impl Fn(f64, f64) -> f64) -> f64 {
     let mut half = LANES / 2;
     while half > 0 {
@@ -120,8 +123,8 @@ fn about_mean(squares: f64, correction: f64) -> f64 {
     if squares.is_finite() { (squares - correction).max(0.0) } else { f64::INFINITY }
 }
 
-/// Rows of one block. With `CAREFUL`, deviations are about the first number, as which stands what is not finite, and that
-/// is counted.
+/// Rows of one block. With `CAREFUL`, deviations are about the first number, as which stands what
+/// is not finite, and that is counted.
 struct Sums<'n, N, const CAREFUL: bool> {
     rows: &'n [[N; LANES]],
     first: N,
@@ -214,14 +217,16 @@ fn fused<const FUSED: bool>(a: f64, b: f64, c: f64) -> f64 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// How far two blocks are apart; equal NaNs and infinities are no difference, a NaN beside a number is an infinite one.
+/// How far two blocks are apart; equal NaNs and infinities are no difference, a NaN beside a number
+/// is an infinite one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Apart {
     /// Pairs farther apart than the tolerance.
     pub far: u64,
     /// The largest difference.
     pub max: f64,
-    /// Sums of squared differences, of squares, and of products; the last three of pairs that are finite.
+    /// Sums of squared differences, of squares, and of products; the last three of pairs that are
+    /// finite.
     pub dd: f64,
     pub aa: f64,
     pub bb: f64,
@@ -231,7 +236,8 @@ pub struct Apart {
 /// Two blocks of the same length. Far is `|a - b| > atol + rtol * |b|`.
 pub fn apart<N: Number>(a: &[N], b: &[N], rtol: f64, atol: f64) -> Apart {
     let found = pairs::<N, false>(a, b, rtol, atol);
-    // A NaN or an infinity on either side makes its square one; so does a sum of squares beyond f64.
+    // A NaN or an infinity on either side makes its square one; so does a sum of squares beyond
+    // f64.
     if (found.aa + found.bb).is_finite() { found } else { pairs::<N, true>(a, b, rtol, atol) }
 }
 
@@ -258,7 +264,8 @@ fn pairs<N: Number, const CAREFUL: bool>(a: &[N], b: &[N], rtol: f64, atol: f64)
     found
 }
 
-/// Rows of two blocks. With `CAREFUL`, pairs that are not finite are told apart, and count in no sum of squares or products.
+/// Rows of two blocks. With `CAREFUL`, pairs that are not finite are told apart, and count in no
+/// sum of squares or products.
 struct Pairs<'n, N, const CAREFUL: bool> {
     a: &'n [[N; PAIR]],
     b: &'n [[N; PAIR]],
@@ -306,7 +313,8 @@ impl<N: Number, const CAREFUL: bool> Loop for Pairs<'_, N, CAREFUL> {
     }
 }
 
-/// The most units in the last place between two blocks of floats, as `apart` counts them for each pair.
+/// The most units in the last place between two blocks of floats, as `apart` counts them for each
+/// pair.
 pub fn most_ulps<const N: usize, P: Into<u64> + Ord + Copy>(
     a: &[u8],
     b: &[u8],

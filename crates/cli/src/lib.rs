@@ -1,5 +1,6 @@
-//! The command line of tensorkeep as a library. Owns: flags, exit codes, and what goes where (data on stdout, words on
-//! stderr). All it knows of checkpoints it knows through the library's public API. For other programs there is
+//! The command line of tensorkeep as a library. Owns: flags, exit codes, and what goes where (data
+//! on stdout, words on stderr). All it knows of checkpoints it knows through the library's public
+//! API. For other programs there is
 //! [`report`]: a run as one HTML page.
 
 mod args;

@@ -1,5 +1,6 @@
-//! Checkpoints of runs, mapped for verbs that look at every byte: that spares a copy of all that is looked at. Owns: the
-//! promise that mapping rests on, and how this process ends when the kernel cannot give what is mapped.
+//! Checkpoints of runs, mapped for verbs that look at every byte: that spares a copy of all that is
+//! looked at. Owns: the promise that mapping rests on, and how this process ends when the kernel
+//! cannot give what is mapped.
 #![expect(unsafe_code, reason = "mapping rests on a promise, and fails by a signal; see SAFETY")]
 
 use crate::budget::Budget;
@@ -21,9 +22,10 @@ pub fn reader(place: &Place, budget: Budget) -> Result<Reader> {
         return Ok(reader);
     }
     end_with_words();
-    // SAFETY: what a run has published is read-only and never written to again, whatever trainer goes on beside this
-    // process; what rotation deletes is unlinked, which leaves a mapping as it is. Only somebody who writes into a
-    // run's files by hand breaks that. Files that are named by their own paths may be anybody's, and are not mapped.
+    // SAFETY: what a run has published is read-only and never written to again, whatever trainer
+    // goes on beside this process; what rotation deletes is unlinked, which leaves a mapping as it
+    // is. Only somebody who writes into a run's files by hand breaks that. Files that are named by
+    // their own paths may be anybody's, and are not mapped.
     Ok(reader.map(unsafe { MmapPromise::assume_unchanged() }))
 }
 
@@ -32,7 +34,8 @@ const WORDS: &[u8] =
 help: find out what of it is intact with `tensorkeep verify`
 ";
 
-/// From now on, bytes of a mapping that cannot be had end this process as an error does, and not as a crash.
+/// From now on, bytes of a mapping that cannot be had end this process as an error does, and not as
+/// a crash.
 fn end_with_words() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -40,7 +43,8 @@ fn end_with_words() {
             let _ = rustix::io::write(std::io::stderr(), WORDS);
             low_level::exit(Exit::Io as i32);
         };
-        // SAFETY: two system calls, on constants: whatever was interrupted is neither looked at nor gone on with.
+        // SAFETY: two system calls, on constants: whatever was interrupted is neither looked at nor
+        // gone on with.
         let registered = unsafe { low_level::register(SIGBUS, end) };
         // Without it the process ends as well, without a word.
         drop(registered);

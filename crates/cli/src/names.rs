@@ -2,10 +2,12 @@
 
 use std::cmp::Ordering;
 
-/// Numbers within names by value, everything else by byte. Allocates nothing: it sorts hundreds of thousands.
+/// Numbers within names by value, everything else by byte. Allocates nothing: it sorts hundreds of
+/// thousands.
 pub fn natural(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (a.as_bytes(), b.as_bytes());
-    // What both begin with says nothing, but for the number that goes on where they part. Eight bytes at a time.
+    // What both begin with says nothing, but for the number that goes on where they part. Eight
+    // bytes at a time.
     let words = left.as_chunks::<8>().0.iter().zip(right.as_chunks::<8>().0).take_while(|(x, y)| x == y);
     let words = 8 * words.count();
     let rest = left[words..].iter().zip(&right[words..]);
@@ -29,7 +31,8 @@ pub fn natural(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// Takes a run of digits off the front, and gives it without leading zeros: then the longer is the larger.
+/// Takes a run of digits off the front, and gives it without leading zeros: then the longer is the
+/// larger.
 fn number<'t>(text: &mut &'t [u8]) -> &'t [u8] {
     let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);

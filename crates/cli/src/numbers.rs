@@ -1,10 +1,10 @@
-//! Elements as numbers, a block at a time. Owns: turning the bytes of every dtype into f32 where that is exact, else
-//! into f64. Complex numbers are their two components.
+//! Elements as numbers, a block at a time. Owns: turning the bytes of every dtype into f32 where
+//! that is exact, else into f64. Complex numbers are their two components.
 
 use tensorkeep::{Dtype, Error, ErrorKind, Result};
 
-/// Elements in a block: its numbers stay in the processor's nearest caches from being made to being summed, and ending a block
-/// costs little beside it.
+/// Elements in a block: its numbers stay in the processor's nearest caches from being made to being
+/// summed, and ending a block costs little beside it.
 pub const BLOCK: usize = 4096;
 
 /// How elements become numbers.
@@ -56,7 +56,8 @@ pub fn table(dtype: Dtype) -> Option<Box<[f32; 256]>> {
     Some(values)
 }
 
-/// An 8-bit float of one sign bit, exponent bits, and `mantissa` bits. Definitions as in the ml_dtypes project.
+/// An 8-bit float of one sign bit, exponent bits, and `mantissa` bits. Definitions as in the
+/// ml_dtypes project.
 fn float8(byte: u8, mantissa: u32, bias: i32, is_nan: fn(u8) -> bool, is_inf: fn(u8) -> bool) -> f32 {
     let sign = if byte & 0x80 == 0 { 1.0 } else { -1.0 };
     if is_nan(byte) {
@@ -73,7 +74,8 @@ fn float8(byte: u8, mantissa: u32, bias: i32, is_nan: fn(u8) -> bool, is_inf: fn
     }
 }
 
-/// The numbers of at most a block of bytes: where they lie, if they are f32 already, else in `room`.
+/// The numbers of at most a block of bytes: where they lie, if they are f32 already, else in
+/// `room`.
 pub fn single_block<'b>(
     dtype: Dtype,
     table: Option<&[f32; 256]>,
@@ -118,7 +120,8 @@ pub fn widened_block<'b>(
     room
 }
 
-/// Refuses a truth value that is none, in bytes of which the first has the offset `offset` in its tensor.
+/// Refuses a truth value that is none, in bytes of which the first has the offset `offset` in its
+/// tensor.
 ///
 /// # Errors
 /// `Damaged`.

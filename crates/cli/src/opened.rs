@@ -1,4 +1,5 @@
-//! What is looked at: a checkpoint of ours, or a foreign file. Owns: one face for both, for the verbs that only look.
+//! What is looked at: a checkpoint of ours, or a foreign file. Owns: one face for both, for the
+//! verbs that only look.
 
 use crate::numbers;
 use std::ops::Range;
@@ -125,7 +126,8 @@ impl Opened {
         Ok(found)
     }
 
-    /// As [`Checkpoint::visit_chunks_with`]; and a truth value that is none is damage, because its bytes are viewed here.
+    /// As [`Checkpoint::visit_chunks_with`]; and a truth value that is none is damage, because its
+    /// bytes are viewed here.
     pub fn visit(
         &self,
         meta: &Meta,
@@ -198,7 +200,8 @@ struct Left {
     values: u64,
 }
 
-/// One record, if there is room for it beside those before. Its length counts before it is read: it may be made of nothing.
+/// One record, if there is room for it beside those before. Its length counts before it is read: it
+/// may be made of nothing.
 fn within(left: &mut Left, checkpoint: &Checkpoint, name: &str) -> Result<Value> {
     let too_many = || {
         Error::new(ErrorKind::LimitExceeded, "bytes of all records in memory")

@@ -1,5 +1,5 @@
-//! What is printed where: answers on stdout, words on stderr, JSON documents and errors. Tables are in output/table.rs, how
-//! single values are written in output/text.rs.
+//! What is printed where: answers on stdout, words on stderr, JSON documents and errors. Tables are
+//! in output/table.rs, how single values are written in output/text.rs.
 
 mod table;
 mod text;
@@ -39,7 +39,8 @@ pub fn print_bytes(bytes: &[u8]) -> Result<(), Error> {
     emit(|out| out.write_all(bytes))
 }
 
-/// Prints what `write` writes. What stdout itself holds back is 1 KiB: many small writes, and as many system calls.
+/// Prints what `write` writes. What stdout itself holds back is 1 KiB: many small writes, and as
+/// many system calls.
 fn emit(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
     if reader_is_gone() {
         return Ok(());
@@ -78,7 +79,8 @@ pub fn print_json(schema: &str, mut document: Json) -> Result<(), Error> {
     })
 }
 
-/// JSON whose text cannot steer a terminal: what is no text for people is written as its code point.
+/// JSON whose text cannot steer a terminal: what is no text for people is written as its code
+/// point.
 struct Tame;
 
 impl serde_json::ser::Formatter for Tame {
@@ -95,7 +97,8 @@ impl serde_json::ser::Formatter for Tame {
     }
 }
 
-/// Tells an error, with all its causes, and its exit code: as a JSON document where those were asked for, and in words.
+/// Tells an error, with all its causes, and its exit code: as a JSON document where those were
+/// asked for, and in words.
 pub fn fail(error: &Error, json: bool) -> Exit {
     let chain = chain(error);
     let exit = Exit::from(error);
@@ -130,7 +133,8 @@ pub fn error_in_json(error: &Error) -> Json {
     })
 }
 
-/// What the command line itself says of a wrong use: for people, or as the document that errors are.
+/// What the command line itself says of a wrong use: for people, or as the document that errors
+/// are.
 pub fn fail_usage(words: &str, json: bool) -> Exit {
     let words = words.trim_end();
     let document = json!({
@@ -143,8 +147,8 @@ pub fn fail_usage(words: &str, json: bool) -> Exit {
     Exit::Usage
 }
 
-/// An error and its causes, one line each; a cause that the line before it told in full is left out: some libraries print
-/// theirs with every level.
+/// An error and its causes, one line each; a cause that the line before it told in full is left
+/// out: some libraries print theirs with every level.
 fn chain(error: &Error) -> Vec<String> {
     let mut lines = vec![clean(&error.to_string())];
     let mut source = std::error::Error::source(error);

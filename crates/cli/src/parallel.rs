@@ -1,4 +1,5 @@
-//! Work in pieces on all cores. Owns: the queue, the threads, and the progress bar, which is drawn on a terminal only.
+//! Work in pieces on all cores. Owns: the queue, the threads, and the progress bar, which is drawn
+//! on a terminal only.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -34,7 +35,8 @@ pub fn tasks(tensors: impl IntoIterator<Item = (u64, usize)>) -> Vec<Task> {
     tasks
 }
 
-/// Runs all tasks, each thread with memory `S` of its own; `done` gets their results in any order, one at a time.
+/// Runs all tasks, each thread with memory `S` of its own; `done` gets their results in any order,
+/// one at a time.
 ///
 /// # Errors
 /// The first error of a task; the others are no longer started then.
@@ -75,7 +77,8 @@ pub fn run<S: Default, R: Send>(
     }
 }
 
-/// A sign of life on stderr, if that is a terminal, for work whose length is not known; it goes when this is dropped.
+/// A sign of life on stderr, if that is a terminal, for work whose length is not known; it goes
+/// when this is dropped.
 pub struct Busy(ProgressBar);
 
 pub fn busy(what: &'static str, wanted: bool) -> Busy {

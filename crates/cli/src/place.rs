@@ -1,5 +1,5 @@
-//! Where a run is: a folder, or a URL of an object store. Owns: telling them apart, and engines for both. All other files
-//! know engines only.
+//! Where a run is: a folder, or a URL of an object store. Owns: telling them apart, and engines for
+//! both. All other files know engines only.
 
 use crate::budget::Budget;
 use crate::output;
@@ -45,7 +45,8 @@ impl Place {
     /// The run that is there.
     ///
     /// # Errors
-    /// `NotFound` for a folder that does not exist; `Invalid` for a file; `Invalid` and `Unsupported` for a URL of no store.
+    /// `NotFound` for a folder that does not exist; `Invalid` for a file; `Invalid` and
+    /// `Unsupported` for a URL of no store.
     pub fn open(&self) -> Result<Arc<dyn Engine>> {
         match self.folder() {
             Some(file) if file.is_file() => Err(self.is_a_file()),
@@ -81,7 +82,8 @@ impl Place {
         Ok(Reader::new(self.open()?).options(budget.options()))
     }
 
-    /// Says `NotFound` where there is nothing of a run: no checkpoint, no attempt to write one, nothing set aside.
+    /// Says `NotFound` where there is nothing of a run: no checkpoint, no attempt to write one,
+    /// nothing set aside.
     ///
     /// # Errors
     /// That, and whatever listing says.

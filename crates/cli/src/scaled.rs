@@ -1,5 +1,5 @@
-//! Sums of squares and products of any f64s: a number and a power of 4 beside it, so that what lies beyond 1e±154 neither
-//! becomes infinite nor vanishes.
+//! Sums of squares and products of any f64s: a number and a power of 4 beside it, so that what lies
+//! beyond 1e±154 neither becomes infinite nor vanishes.
 
 /// `value` times 4 to the power `exponent`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -26,7 +26,8 @@ pub fn exponent_of(magnitude: f64) -> i32 {
     }
 }
 
-/// `value` times 2 to the power `by`, which rounds only where the result is below the smallest normal number.
+/// `value` times 2 to the power `by`, which rounds only where the result is below the smallest
+/// normal number.
 pub fn times_power_of_2(value: f64, by: i32) -> f64 {
     // One power of 2 may be beyond f64 where the product is not.
     let half = by / 2;

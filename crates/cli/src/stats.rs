@@ -1,9 +1,10 @@
-//! Numbers of one tensor, streamed. Owns: [`Stats`], filled chunk by chunk and merged, and the histogram of a sample.
+//! Numbers of one tensor, streamed. Owns: [`Stats`], filled chunk by chunk and merged, and the
+//! histogram of a sample.
 //!
-//! Counts, extremes and the first NaN or infinity are exact. Mean, deviation and norm are summed in f64 per block (see
-//! [`lanes`]) and merged pairwise (Chan, Golub, LeVeque 1983), so that neither length nor a large mean costs digits:
-//! they are within 1e-9 of the exact value, relative to the largest magnitude, which may be any f64's. Integers beyond 2^53
-//! are rounded first.
+//! Counts, extremes and the first NaN or infinity are exact. Mean, deviation and norm are summed in
+//! f64 per block (see [`lanes`]) and merged pairwise (Chan, Golub, LeVeque 1983), so that neither
+//! length nor a large mean costs digits: they are within 1e-9 of the exact value, relative to the
+//! largest magnitude, which may be any f64's. Integers beyond 2^53 are rounded first.
 
 use crate::lanes;
 use crate::numbers::{self, BLOCK, Kind};
@@ -17,7 +18,8 @@ const SAMPLE: u64 = 8_192;
 /// Bars of the histogram.
 pub const BARS: usize = 16;
 
-/// What there is to say of a tensor's numbers. Minimum, maximum, mean and squared deviations are of the finite ones.
+/// What there is to say of a tensor's numbers. Minimum, maximum, mean and squared deviations are of
+/// the finite ones.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     pub count: u64,
@@ -104,8 +106,8 @@ impl Stats {
     }
 }
 
-/// The mean and the squared deviations of a block of which the largest number has this exponent: summed near 1, where
-/// squares are neither infinite nor nothing.
+/// The mean and the squared deviations of a block of which the largest number has this exponent:
+/// summed near 1, where squares are neither infinite nor nothing.
 fn near_1<N: lanes::Number>(numbers: &[N], exponent: i32) -> (f64, Scaled) {
     let mut room = [0_f64; BLOCK];
     let room = &mut room[..numbers.len().min(BLOCK)];
@@ -114,7 +116,8 @@ fn near_1<N: lanes::Number>(numbers: &[N], exponent: i32) -> (f64, Scaled) {
     (times_power_of_2(mean, exponent), Scaled::new(squares, exponent))
 }
 
-/// Takes in the bytes of some elements, of which the first has the index `start` (counted in numbers).
+/// Takes in the bytes of some elements, of which the first has the index `start` (counted in
+/// numbers).
 fn take(stats: &mut Stats, kind: Kind, table: Option<&[f32; 256]>, start: u64, bytes: &[u8]) {
     let (mut single, mut double) = ([0_f32; BLOCK], [0_f64; BLOCK]);
     // From the end: that is what verifying has left in the processor's nearest cache.
@@ -144,8 +147,8 @@ fn sample(into: &mut Vec<f64>, kind: Kind, table: Option<&[f32; 256]>, every: us
     }
 }
 
-/// The numbers of all of these tensors, in their order; None for bytes whose meaning is unknown, and for one that cannot be
-/// read, why. Ties are read once each. Memory is a chunk per core.
+/// The numbers of all of these tensors, in their order; None for bytes whose meaning is unknown,
+/// and for one that cannot be read, why. Ties are read once each. Memory is a chunk per core.
 ///
 /// # Errors
 /// What reading says that is not about one tensor.
@@ -193,7 +196,8 @@ mod tests {
         stats
     }
 
-    /// What the definition says, one number at a time in f64, with a second pass for the deviations.
+    /// What the definition says, one number at a time in f64, with a second pass for the
+    /// deviations.
     fn plain(values: &[f64]) -> (u64, f64, f64, f64) {
         let finite = || values.iter().copied().filter(|value| value.is_finite());
         let count = finite().count() as f64;
@@ -236,7 +240,8 @@ mod tests {
         assert!(close(found.norm(), norm, norm), "{what}: norm {} {norm}", found.norm());
     }
 
-    /// Values that break sums: every sort, in an order and number that fills rows, blocks and rests.
+    /// Values that break sums: every sort, in an order and number that fills rows, blocks and
+    /// rests.
     fn awkward(count: usize, seed: u64) -> Vec<f32> {
         let mut state = seed;
         let mut next = || {
@@ -286,7 +291,8 @@ mod tests {
         for far in [1e4_f64, -3e6, 1e8] {
             let wide: Vec<f64> = (0..9000).map(|i| far + f64::from((i * 37) % 101) * 1e-4).collect();
             let bytes: Vec<u8> = wide.iter().flat_map(|value| value.to_le_bytes()).collect();
-            // The plain loop loses the deviation in the mean's rounding: it is given the distances from `far`.
+            // The plain loop loses the deviation in the mean's rounding: it is given the distances
+            // from `far`.
             let near: Vec<f64> = wide.iter().map(|value| value - far).collect();
             let (found, (_, _, std, _)) = (of_bytes(Dtype::F64, &bytes), plain(&near));
             assert!((found.std() - std).abs() <= 1e-9 * std, "{far}: {} {std}", found.std());

@@ -1,5 +1,5 @@
-//! What the user points at: a file, or a run in a folder or at a URL, with a selector. Owns: telling them apart, and
-//! opening them.
+//! What the user points at: a file, or a run in a folder or at a URL, with a selector. Owns:
+//! telling them apart, and opening them.
 
 use crate::budget::Budget;
 use crate::mapped;
@@ -34,8 +34,8 @@ pub enum Which {
 }
 
 impl Target {
-    /// Reads a target. A path that exists is itself, also when there is an `@` in it. Whether there is something at a URL
-    /// is not asked yet.
+    /// Reads a target. A path that exists is itself, also when there is an `@` in it. Whether there
+    /// is something at a URL is not asked yet.
     ///
     /// # Errors
     /// `NotFound` when there is no such path, `Invalid` for a selector that is none.
@@ -108,7 +108,8 @@ impl Target {
         }
     }
 
-    /// As [`Target::look`], for verbs that look at every byte and need not go on where a disk fails.
+    /// As [`Target::look`], for verbs that look at every byte and need not go on where a disk
+    /// fails.
     ///
     /// # Errors
     /// As [`Target::look`].
@@ -163,7 +164,8 @@ fn told_if_foreign(path: &Path, error: Error) -> Error {
     }
 }
 
-/// What stands before the last `@` of a path, which need be no text, and the selector behind it, which is.
+/// What stands before the last `@` of a path, which need be no text, and the selector behind it,
+/// which is.
 fn split_at_sign(path: &OsStr) -> Option<(&Path, &str)> {
     let bytes = path.as_bytes();
     let at = bytes.iter().rposition(|&byte| byte == b'@')?;

@@ -1,10 +1,12 @@
-//! Tensors as a tree of their names' parts. Owns: grouping by dots and slashes, natural order, and sizes of groups.
+//! Tensors as a tree of their names' parts. Owns: grouping by dots and slashes, natural order, and
+//! sizes of groups.
 
 use crate::names::natural;
 use crate::opened::Meta;
 use std::collections::BTreeMap;
 
-/// A part of a name, compared the natural way, and what parts it from the part before: `a.b` and `a/b` are two names.
+/// A part of a name, compared the natural way, and what parts it from the part before: `a.b` and
+/// `a/b` are two names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Part<'m> {
     text: &'m str,

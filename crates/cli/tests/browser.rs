@@ -1,6 +1,6 @@
-//! The page in a real browser: opened, looked at in both themes and two widths, sorted, clicked, printed; nothing asked of
-//! the network, nothing complained of. Skipped where there is no Chromium. With `TENSORKEEP_SCREENSHOTS=DIR` the pictures
-//! stay, for eyes.
+//! The page in a real browser: opened, looked at in both themes and two widths, sorted, clicked,
+//! printed; nothing asked of the network, nothing complained of. Skipped where there is no
+//! Chromium. With `TENSORKEEP_SCREENSHOTS=DIR` the pictures stay, for eyes.
 
 #[path = "common/chromium.rs"]
 mod chromium;

@@ -1,5 +1,5 @@
-//! `import` and `export` between any two formats, by the output's extension: what is published was compared, a failure
-//! leaves what was there, and what cannot be converted is told as what it is.
+//! `import` and `export` between any two formats, by the output's extension: what is published was
+//! compared, a failure leaves what was there, and what cannot be converted is told as what it is.
 
 #[path = "common/files.rs"]
 mod files;

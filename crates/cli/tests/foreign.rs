@@ -1,4 +1,5 @@
-//! Files of other formats, by every verb that only looks at them, and importing without holding them in memory.
+//! Files of other formats, by every verb that only looks at them, and importing without holding
+//! them in memory.
 
 #[path = "common/files.rs"]
 mod files;
@@ -73,7 +74,8 @@ fn verify_reads_a_foreign_file_whole_and_finds_nan() {
     assert_eq!(got["values"], serde_json::json!([1, "NaN", 3, "inf"]), "numbers are numbers in JSON");
 }
 
-/// Kilobytes that a process had at most, as the kernel counts; it only grows, so the last look is the answer.
+/// Kilobytes that a process had at most, as the kernel counts; it only grows, so the last look is
+/// the answer.
 fn peak(mut command: Command) -> u64 {
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());

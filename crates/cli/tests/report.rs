@@ -4,7 +4,8 @@ mod common;
 
 use common::Run;
 
-/// Every tag is closed in its turn, every attribute is quoted, and which elements and attributes there are.
+/// Every tag is closed in its turn, every attribute is quoted, and which elements and attributes
+/// there are.
 fn parse(page: &str) -> (Vec<String>, Vec<(String, String)>) {
     let (mut open, mut elements, mut attributes) = (Vec::new(), Vec::new(), Vec::new());
     let mut rest = page.strip_prefix("<!DOCTYPE html>").expect("a doctype");

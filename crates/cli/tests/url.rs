@@ -1,5 +1,5 @@
-//! Every verb on a run at a URL, against an S3 server; copies both ways, killed in the middle and gone on with; how little
-//! is read; and what bad input is answered.
+//! Every verb on a run at a URL, against an S3 server; copies both ways, killed in the middle and
+//! gone on with; how little is read; and what bad input is answered.
 
 use fake_s3::{Fault, Objects, Server};
 use serde_json::Value as Json;

@@ -1,5 +1,5 @@
-//! Faults on demand: which of the coming requests fail, and how, by a script or by chance; and a record of the requests.
-//! Knows requests by their method, path and query, and nothing of objects.
+//! Faults on demand: which of the coming requests fail, and how, by a script or by chance; and a
+//! record of the requests. Knows requests by their method, path and query, and nothing of objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,7 +41,8 @@ pub enum Fault {
     Flip,
     /// It is done, and the answer has half the body, as if that were all.
     Short,
-    /// It is done twice, as by a proxy that sends again what was answered; the second answer is given.
+    /// It is done twice, as by a proxy that sends again what was answered; the second answer is
+    /// given.
     Twice,
     /// It is done, and once more a little later.
     TwiceLate,
@@ -74,7 +75,8 @@ pub struct Faults(Arc<Mutex<Script>>);
 
 #[derive(Debug, Default)]
 struct Script {
-    /// Faults to come: matching requests to let pass first, how many then fail, how, and what the call must contain.
+    /// Faults to come: matching requests to let pass first, how many then fail, how, and what the
+    /// call must contain.
     rules: Vec<Rule>,
     calls: Vec<Call>,
     /// Before every answer.
@@ -143,8 +145,9 @@ impl Faults {
         self.script().rules.push(Rule { pass, count, fault, only: only.to_owned() });
     }
 
-    /// So many of a thousand requests fail, each by one of these kinds, as follows from the seed and the order of the
-    /// requests. Wrong bytes come from no path twice, and the third listing is not stale.
+    /// So many of a thousand requests fail, each by one of these kinds, as follows from the seed
+    /// and the order of the requests. Wrong bytes come from no path twice, and the third listing is
+    /// not stale.
     pub fn fail_by_chance(&self, seed: u64, per_mille: u64, kinds: &[Fault]) {
         assert!(!kinds.is_empty(), "a request fails somehow");
         let (kinds, lied_about) = (kinds.to_vec(), BTreeSet::new());

@@ -1,5 +1,5 @@
-//! HTTP/1.1, as much as an S3 client speaks. Owns: reading requests and writing responses on one connection. Trusts its
-//! client: this is a test's server.
+//! HTTP/1.1, as much as an S3 client speaks. Owns: reading requests and writing responses on one
+//! connection. Trusts its client: this is a test's server.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read, Write};
@@ -18,8 +18,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// The next request of a connection; None when it was closed. A client that asks whether to go on with its body is
-    /// told so `to` it: boto3 would wait a second for that.
+    /// The next request of a connection; None when it was closed. A client that asks whether to go
+    /// on with its body is told so `to` it: boto3 would wait a second for that.
     pub fn read(from: &mut impl BufRead, to: &mut impl Write) -> io::Result<Option<Self>> {
         let mut line = String::new();
         if from.read_line(&mut line)? == 0 {
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_asks_whether_to_go_on_is_told_so_before_its_body_is_read() {
+    fn expect_continue_is_answered_before_the_body_is_read() {
         let head = "PUT /bucket/key HTTP/1.1\r\nContent-Length: 4\r\n";
         for (expect, told) in [("Expect: 100-Continue\r\n", "HTTP/1.1 100 Continue\r\n\r\n"), ("", "")] {
             let (bytes, mut to) = (format!("{head}{expect}\r\nbody"), Vec::new());

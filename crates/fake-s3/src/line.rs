@@ -1,4 +1,5 @@
-//! A line of limited speed that all connections of a server share, so that more requests at a time are slower ones.
+//! A line of limited speed that all connections of a server share, so that more requests at a time
+//! are slower ones.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

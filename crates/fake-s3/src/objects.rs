@@ -1,5 +1,5 @@
-//! The objects, and the uploads that are not complete. Owns: what is atomic, under one lock, and the folder that
-//! survives a kill of the process. Knows no HTTP.
+//! The objects, and the uploads that are not complete. Owns: what is atomic, under one lock, and
+//! the folder that survives a kill of the process. Knows no HTTP.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,8 +52,8 @@ impl Objects {
         Self::default()
     }
 
-    /// Objects in a folder, read back from it: what was acknowledged survives a kill of the process. Uploads in parts
-    /// that were not completed do not.
+    /// Objects in a folder, read back from it: what was acknowledged survives a kill of the
+    /// process. Uploads in parts that were not completed do not.
     ///
     /// # Errors
     /// What the file system says.

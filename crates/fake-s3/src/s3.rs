@@ -1,5 +1,5 @@
-//! S3's operations as responses: put, get, head, delete, copy, list, and uploads in parts. Owns: what XML and which
-//! status each has. Path style, no signatures.
+//! S3's operations as responses: put, get, head, delete, copy, list, and uploads in parts. Owns:
+//! what XML and which status each has. Path style, no signatures.
 
 use crate::http::{Body, Request, Response, decode};
 use crate::objects::{Object, Objects, Put, Upload};

@@ -1,4 +1,5 @@
-//! The server: accepts, answers, fails as the script says, dies and lives again. Threads and connections are in here.
+//! The server: accepts, answers, fails as the script says, dies and lives again. Threads and
+//! connections are in here.
 
 use crate::faults::{Call, Fault, Faults};
 use crate::http::{Request, Response};
@@ -96,8 +97,8 @@ impl Server {
         &self.faults
     }
 
-    /// From now on all connections of this life share a line of this many bytes a second, in both directions; 0 is as
-    /// fast as it goes.
+    /// From now on all connections of this life share a line of this many bytes a second, in both
+    /// directions; 0 is as fast as it goes.
     pub fn limit_rate(&self, bytes_per_second: u64) {
         self.life.line.limit(bytes_per_second);
     }
@@ -255,7 +256,8 @@ fn before(fault: Option<Fault>) -> Before {
     Before::Answer(s3::error(status, code))
 }
 
-/// Does a request as a proxy before the store may do it: twice, later again, or out of what it remembers.
+/// Does a request as a proxy before the store may do it: twice, later again, or out of what it
+/// remembers.
 fn proxied(objects: &Objects, life: &Life, request: Request, fault: Option<Fault>) -> io::Result<Response> {
     let listing = request.query("list-type").map(|_| format!("{}{:?}", request.path, request.query));
     let has_body = request.method == "GET";

@@ -1,5 +1,6 @@
-//! What the fork handler costs: the time of `fork` and `wait` without files, with one and with a thousand; and what
-//! record locks of `fcntl` do instead. `cargo run --release -p tensorkeep-forklock --example cost`
+//! What the fork handler costs: the time of `fork` and `wait` without files, with one and with a
+//! thousand; and what record locks of `fcntl` do instead.
+//! `cargo run --release -p tensorkeep-forklock --example cost`
 #![expect(unsafe_code, reason = "measures `fork` itself")]
 
 use std::fs::File;

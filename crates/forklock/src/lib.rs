@@ -1,21 +1,27 @@
-//! An open file that a forked child does not keep open, so that its lock ends with the process that took it.
+//! An open file that a forked child does not keep open, so that its lock ends with the process that
+//! took it.
 //!
 //! # Why
-//! A lock of `flock` belongs to the open file, and `fork` shares open files: a data loader's worker that outlives its
-//! trainer keeps the trainer's run locked, and nobody can resume. `O_CLOEXEC` helps only children that `exec`.
+//! A lock of `flock` belongs to the open file, and `fork` shares open files: a data loader's worker
+//! that outlives its trainer keeps the trainer's run locked, and nobody can resume. `O_CLOEXEC`
+//! helps only children that `exec`.
 //!
 //! # What was weighed, and measured (Linux 6.18, x86-64, 2 cores)
-//! * **Record locks of `fcntl`** are not inherited. But they belong to the process: a second store on the same folder in
-//!   one process got the lock, too, and closing *any* descriptor of the file, a reader's of the lock's words for
-//!   instance, dropped it: a new process then got the lock while the first one still wrote. Both were tried, both
-//!   happened. Open-file record locks (`F_OFD_SETLK`) are inherited just as `flock`'s are.
-//! * **A fork handler in the child** (this crate) that puts an empty pipe in the place of the locked file. `fork` and
-//!   `wait` of a child that ends at once took 90 to 215 us without such a file, 87 to 322 with one, 137 to 618 with 100 and
-//!   1,180 to 1,770 with 1,000 (`examples/cost.rs`, three runs on a busy machine, which hide what one file costs). It does not run for a child made by `vfork`, `posix_spawn` or a bare `clone`: the first two `exec`, and
-//!   `O_CLOEXEC` is for them. A bare `clone` keeps the lock until that child ends, or until the holder unlocks.
+//! * **Record locks of `fcntl`** are not inherited. But they belong to the process: a second store
+//!   on the same folder in one process got the lock, too, and closing *any* descriptor of the file,
+//!   a reader's of the lock's words for instance, dropped it: a new process then got the lock while
+//!   the first one still wrote. Both were tried, both happened. Open-file record locks
+//!   (`F_OFD_SETLK`) are inherited just as `flock`'s are.
+//! * **A fork handler in the child** (this crate) that puts an empty pipe in the place of the
+//!   locked file. `fork` and `wait` of a child that ends at once took 90 to 215 us without such a
+//!   file, 87 to 322 with one, 137 to 618 with 100 and 1,180 to 1,770 with 1,000
+//!   (`examples/cost.rs`, three runs on a busy machine, which hide what one file costs). It does
+//!   not run for a child made by `vfork`, `posix_spawn` or a bare `clone`: the first two `exec`,
+//!   and `O_CLOEXEC` is for them. A bare `clone` keeps the lock until that child ends, or until the
+//!   holder unlocks.
 //!
-//! A thread that forks in the microsecond between opening the file and [`NotInherited::new`] makes a child that keeps it,
-//! as without this crate.
+//! A thread that forks in the microsecond between opening the file and [`NotInherited::new`] makes
+//! a child that keeps it, as without this crate.
 #![expect(
     unsafe_code,
     reason = "a handler that runs in a forked child, and the two calls that are safe there"
@@ -68,8 +74,8 @@ impl Drop for NotInherited {
     }
 }
 
-/// Where the handler finds a file. A list that only grows, as long as there ever were files at a time: the handler
-/// can neither allocate nor wait.
+/// Where the handler finds a file. A list that only grows, as long as there ever were files at a
+/// time: the handler can neither allocate nor wait.
 #[derive(Debug)]
 struct Place {
     file: AtomicI32,
@@ -98,27 +104,30 @@ fn install() -> io::Result<()> {
     if EMPTY.get().is_none() {
         let _ = EMPTY.set(io::pipe()?.0);
     }
-    // SAFETY: `pthread_atfork` takes a function that lives as long as the process does. `in_child` runs in the child, in
-    // its only thread, before `fork` returns there; other threads of the parent may have held any lock at that moment,
-    // so that it may do only what is async-signal-safe, and does: see there.
+    // SAFETY: `pthread_atfork` takes a function that lives as long as the process does. `in_child`
+    // runs in the child, in its only thread, before `fork` returns there; other threads of the
+    // parent may have held any lock at that moment, so that it may do only what is
+    // async-signal-safe, and does: see there.
     let installed = INSTALLED.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(in_child)) });
     if *installed == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(*installed)) }
 }
 
 /// Puts the empty pipe in the place of each file.
 ///
-/// It allocates nothing, takes no lock and cannot panic: `OnceLock::get` is a load, and `dup2` and `fcntl` are on POSIX's
-/// list of async-signal-safe functions. A list that another thread was just lengthening is seen as it was before or after.
+/// It allocates nothing, takes no lock and cannot panic: `OnceLock::get` is a load, and `dup2` and
+/// `fcntl` are on POSIX's list of async-signal-safe functions. A list that another thread was just
+/// lengthening is seen as it was before or after.
 extern "C" fn in_child() {
     let Some(empty) = EMPTY.get() else { return };
     let mut next = Some(&PLACES);
     while let Some(place) = next {
         let file = place.file.load(Ordering::Acquire);
         if file >= 0 {
-            // SAFETY: both are plain calls on numbers. `file` is open and owned by the `NotInherited` whose place this
-            // is: it takes its number out before it closes the file. Its owner goes on owning an open descriptor, which
-            // it closes once; that it now is a pipe's is what this crate promises. The parent's own descriptor, and with
-            // it the lock, is untouched: closing one of several copies of an open file unlocks nothing.
+            // SAFETY: both are plain calls on numbers. `file` is open and owned by the
+            // `NotInherited` whose place this is: it takes its number out before it closes the
+            // file. Its owner goes on owning an open descriptor, which it closes once; that it now
+            // is a pipe's is what this crate promises. The parent's own descriptor, and with it the
+            // lock, is untouched: closing one of several copies of an open file unlocks nothing.
             unsafe {
                 libc::dup2(empty.as_raw_fd(), file);
                 libc::fcntl(file, libc::F_SETFD, libc::FD_CLOEXEC);

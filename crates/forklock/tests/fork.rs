@@ -1,4 +1,5 @@
-//! Real forks: a child that lives on keeps nothing locked, and a child cannot unlock what its parent holds.
+//! Real forks: a child that lives on keeps nothing locked, and a child cannot unlock what its
+//! parent holds.
 #![expect(unsafe_code, reason = "forks")]
 
 use std::fs::File;
@@ -37,7 +38,8 @@ struct Child {
 fn fork(live: impl FnOnce() -> bool) -> Child {
     let (mut wait, waits) = std::io::pipe().unwrap();
     let (says, mut say) = std::io::pipe().unwrap();
-    // SAFETY: the child makes system calls on what it has, and ends without running anything of the parent's.
+    // SAFETY: the child makes system calls on what it has, and ends without running anything of the
+    // parent's.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         drop(waits);

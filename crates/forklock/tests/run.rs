@@ -1,5 +1,5 @@
-//! A run whose trainer is dead, or has closed it, can be opened though a child of the trainer lives on. The trainer is
-//! this test's own binary, started again with an environment variable.
+//! A run whose trainer is dead, or has closed it, can be opened though a child of the trainer lives
+//! on. The trainer is this test's own binary, started again with an environment variable.
 #![expect(unsafe_code, reason = "forks")]
 
 use std::io::{BufRead, BufReader};

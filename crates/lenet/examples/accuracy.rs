@@ -1,7 +1,7 @@
 //! Trains with the default settings and prints loss, accuracy and seconds of each epoch.
 //!
-//! `cargo run --release -p lenet --example accuracy [folder with MNIST] [seed]`; without a folder, or with `-`, on
-//! drawn digits.
+//! `cargo run --release -p lenet --example accuracy [folder with MNIST] [seed]`; without a folder,
+//! or with `-`, on drawn digits.
 
 use lenet::{Data, Settings, Trainer};
 use std::path::Path;

@@ -1,7 +1,8 @@
-//! The convolution layer: im2col and a matrix product, forward and backward. Knows nothing of the net around it.
+//! The convolution layer: im2col and a matrix product, forward and backward. Knows nothing of the
+//! net around it.
 //!
-//! One image at a time, in order, each product on one thread: sums are taken in the same order on every run, so the
-//! same inputs give the same bits.
+//! One image at a time, in order, each product on one thread: sums are taken in the same order on
+//! every run, so the same inputs give the same bits.
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{
@@ -119,7 +120,8 @@ impl Geometry {
         (images, channels, self.out_height, self.out_width)
     }
 
-    /// A matrix of zeros with a row per tap and a column per output pixel. Taps over the padding are never written.
+    /// A matrix of zeros with a row per tap and a column per output pixel. Taps over the padding
+    /// are never written.
     fn columns(&self) -> Array2<f32> {
         Array2::zeros((self.channels * self.kernel * self.kernel, self.pixels()))
     }
@@ -138,7 +140,8 @@ impl Geometry {
         });
     }
 
-    /// The runs of pixels that are neighbours both in the image and in the matrix, always in the same order.
+    /// The runs of pixels that are neighbours both in the image and in the matrix, always in the
+    /// same order.
     fn for_each_run(&self, mut visit: impl FnMut(Range<usize>, Range<usize>)) {
         for tap in 0..self.channels * self.kernel * self.kernel {
             let (kernel_x, rest) = (tap % self.kernel, tap / self.kernel);
@@ -157,7 +160,8 @@ impl Geometry {
     }
 }
 
-/// The output positions whose tap at `kernel` lies inside an axis of `len` pixels and not on its padding.
+/// The output positions whose tap at `kernel` lies inside an axis of `len` pixels and not on its
+/// padding.
 fn inside(kernel: usize, padding: usize, len: usize, out_len: usize) -> Range<usize> {
     let start = padding.saturating_sub(kernel).min(out_len);
     let end = (len + padding).saturating_sub(kernel).min(out_len);
@@ -209,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_convolution_is_what_its_definition_says_with_and_without_padding() {
+    fn convolution_matches_its_definition_with_and_without_padding() {
         for padding in [1, 2] {
             let (layer, input) = (layer(padding), random((2, 2, 5, 6), 3));
             let (found, expected) = (layer.forward(input.view()), direct(&layer, &input));

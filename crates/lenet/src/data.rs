@@ -1,5 +1,5 @@
-//! Images and labels to train on: MNIST from a folder, or digits drawn from a seed. Owns: [`Dataset`], the split into
-//! training and test data, and saying which data it is. Knows no net.
+//! Images and labels to train on: MNIST from a folder, or digits drawn from a seed. Owns:
+//! [`Dataset`], the split into training and test data, and saying which data it is. Knows no net.
 
 use crate::digits;
 use crate::idx::{self, Idx};
@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tensorkeep::{Error, ErrorKind, Result};
 
-/// Mean and standard deviation of MNIST's training pixels in 0..1, as in PyTorch's MNIST example. Drawn digits are
-/// normalised alike: theirs are near enough.
+/// Mean and standard deviation of MNIST's training pixels in 0..1, as in PyTorch's MNIST example.
+/// Drawn digits are normalised alike: theirs are near enough.
 const MEAN: f32 = 0.1307;
 const DEVIATION: f32 = 0.3081;
 const CLASSES: u8 = 10;
@@ -109,12 +109,12 @@ pub fn drawn(seed: u64, range: Range<u64>) -> Result<Dataset> {
     Dataset::from_pixels(&pixels, labels)
 }
 
-/// MNIST from a folder: `t10k-images-idx3-ubyte` with `t10k-labels-idx1-ubyte`, else `train-…` with `train-…`, each with
-/// or without `.gz`.
+/// MNIST from a folder: `t10k-images-idx3-ubyte` with `t10k-labels-idx1-ubyte`, else `train-…` with
+/// `train-…`, each with or without `.gz`.
 ///
 /// # Errors
-/// `NotFound` when there is no such pair, `Foreign`, `Damaged` or `Mismatch` when it is not 28×28 digits with their
-/// labels, `Io`.
+/// `NotFound` when there is no such pair, `Foreign`, `Damaged` or `Mismatch` when it is not 28×28
+/// digits with their labels, `Io`.
 pub fn mnist(folder: &Path) -> Result<Dataset> {
     let (images, labels) = pair(folder)?;
     load(&images, &labels)
@@ -188,8 +188,8 @@ pub struct Data {
 }
 
 impl Data {
-    /// MNIST from `folder`, or digits drawn from `seed` when there is none. A folder that was named and cannot be read
-    /// is an error, never a reason to train on something else.
+    /// MNIST from `folder`, or digits drawn from `seed` when there is none. A folder that was named
+    /// and cannot be read is an error, never a reason to train on something else.
     ///
     /// # Errors
     /// As [`mnist`].
@@ -203,7 +203,8 @@ impl Data {
         Ok(Self { train, test, origin })
     }
 
-    /// Which data it is, in one line: "digits drawn from seed 0: 8000 images to train, 2000 to test".
+    /// Which data it is, in one line: "digits drawn from seed 0: 8000 images to train, 2000 to
+    /// test".
     pub fn describe(&self) -> String {
         format!("{}: {} images to train, {} to test", self.origin, self.train.len(), self.test.len())
     }

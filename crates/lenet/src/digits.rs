@@ -1,5 +1,6 @@
-//! Digits drawn with a pen: 28×28 images for those who have no MNIST. Sample `i` is a function of seed and `i` alone.
-//! Owns: the glyphs, how hands differ, and the drawing of lines. Knows nothing of data sets or nets.
+//! Digits drawn with a pen: 28×28 images for those who have no MNIST. Sample `i` is a function of
+//! seed and `i` alone. Owns: the glyphs, how hands differ, and the drawing of lines. Knows nothing
+//! of data sets or nets.
 
 use crate::net::SIDE;
 use crate::rng::Rng;

@@ -1,7 +1,8 @@
 //! Reads IDX files, the format of MNIST, gzipped or not. Knows nothing of what the numbers mean.
 //!
-//! The format, all integers big-endian (Y. LeCun, <http://yann.lecun.com/exdb/mnist/>): bytes 0 and 1 are 0, byte 2 is
-//! the element type (8 for u8), byte 3 the number of axes; then the length of each axis as u32; then the elements.
+//! The format, all integers big-endian (Y. LeCun, <http://yann.lecun.com/exdb/mnist/>): bytes 0 and
+//! 1 are 0, byte 2 is the element type (8 for u8), byte 3 the number of axes; then the length of
+//! each axis as u32; then the elements.
 //!
 //! For any bytes at all: no panic, and no more memory than the file's own contents take.
 
@@ -31,10 +32,12 @@ impl Idx {
     }
 }
 
-/// Reads a file of unsigned bytes with `rank` axes. Byte offsets in errors count the unpacked contents.
+/// Reads a file of unsigned bytes with `rank` axes. Byte offsets in errors count the unpacked
+/// contents.
 ///
 /// # Errors
-/// `NotFound`, `Io`; `Foreign` when it is no such file; `Damaged` when it ends too early or too late.
+/// `NotFound`, `Io`; `Foreign` when it is no such file; `Damaged` when it ends too early or too
+/// late.
 pub fn read(path: &Path, rank: u8) -> Result<Idx> {
     let named = |error: Error| error.in_object(path.display());
     let file = File::open(path).map_err(|error| named(Error::io("open", error)))?;

@@ -1,5 +1,5 @@
-//! The layers that are not convolutions: fully connected, ReLU, 2×2 max-pooling, and the loss. Each forward and
-//! backward. Knows nothing of the net around them.
+//! The layers that are not convolutions: fully connected, ReLU, 2×2 max-pooling, and the loss. Each
+//! forward and backward. Knows nothing of the net around them.
 
 use ndarray::{
     Array2, Array4, ArrayBase, ArrayView2, Axis, Data, Dimension, Ix1, Ix2, OwnedRepr, RawDataClone,
@@ -60,7 +60,8 @@ pub struct Pooled {
     pub winners: Vec<u8>,
 }
 
-/// The largest of each 2×2 window of f32 [images, channels, height, width]; height and width must be even.
+/// The largest of each 2×2 window of f32 [images, channels, height, width]; height and width must
+/// be even.
 pub fn max_pool(input: &Array4<f32>) -> Pooled {
     let (images, channels, height, width) = input.dim();
     assert!(height % 2 == 0 && width % 2 == 0, "an image of odd size {height}×{width}");
@@ -100,8 +101,8 @@ pub fn max_pool_backward(grad_output: &Array4<f32>, winners: &[u8]) -> Array4<f3
     Array4::from_shape_vec((images, channels, 2 * height, 2 * width), pixels).expect("four per window")
 }
 
-/// Mean cross-entropy of softmax(`logits`) f32 [samples, classes] against the labels, and its gradient with respect to
-/// the logits.
+/// Mean cross-entropy of softmax(`logits`) f32 [samples, classes] against the labels, and its
+/// gradient with respect to the logits.
 pub fn softmax_cross_entropy(logits: &Array2<f32>, labels: &[u8]) -> (f32, Array2<f32>) {
     assert_eq!(logits.nrows(), labels.len(), "logits and labels");
     let samples = labels.len() as f32;
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_loss_of_equal_logits_is_the_logarithm_of_the_classes_and_large_logits_do_not_overflow() {
+    fn cross_entropy_of_equal_and_of_large_logits() {
         let (loss, _) = softmax_cross_entropy(&Array2::zeros((2, 10)), &[0, 9]);
         assert!((loss - 10.0_f32.ln()).abs() < 1e-6, "{loss}");
         let (loss, gradient) = softmax_cross_entropy(&array![[1000.0, 0.0]], &[0]);

@@ -1,10 +1,12 @@
-//! A net over weights where a checkpoint has them: inference without a copy. Knows nothing of training.
+//! A net over weights where a checkpoint has them: inference without a copy. Knows nothing of
+//! training.
 
 use crate::net::{Config, KERNEL, LeNet, NAMES};
 use ndarray::ViewRepr;
 use tensorkeep::{Checkpoint, Error, ErrorKind, Result, Tensor};
 
-/// The tensors of a net, borrowed from a checkpoint that is mapped, or read into memory from one that is not.
+/// The tensors of a net, borrowed from a checkpoint that is mapped, or read into memory from one
+/// that is not.
 ///
 /// ```no_run
 /// # fn main() -> tensorkeep::Result<()> {
@@ -22,8 +24,9 @@ pub struct MappedWeights<'c> {
 }
 
 impl<'c> MappedWeights<'c> {
-    /// The tensors under `group/`, or those without a group when it is empty. Sizes are told from their shapes, so any
-    /// checkpoint with these names will do, also one that holds no whole model.
+    /// The tensors under `group/`, or those without a group when it is empty. Sizes are told from
+    /// their shapes, so any checkpoint with these names will do, also one that holds no whole
+    /// model.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`]; `Mismatch` when the shapes are not those of one LeNet.

@@ -1,8 +1,9 @@
-//! LeNet-5: its sizes, its tensors and their names, where they come from and how they are saved. What it computes is in
-//! `passes.rs`. Knows nothing of training or files.
+//! LeNet-5: its sizes, its tensors and their names, where they come from and how they are saved.
+//! What it computes is in `passes.rs`. Knows nothing of training or files.
 //!
-//! Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-Based Learning Applied to Document Recognition",
-//! Proceedings of the IEEE 86(11), 1998; with ReLU and max-pooling, as it is built today.
+//! Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-Based Learning Applied to Document
+//! Recognition", Proceedings of the IEEE 86(11), 1998; with ReLU and max-pooling, as it is built
+//! today.
 
 use crate::conv::Conv2d;
 use crate::layers::Linear;
@@ -73,7 +74,8 @@ impl Config {
         if classes > 256 || !sizes.iter().all(|size| (1..=MOST_PARAMETERS).contains(size)) {
             return Err(absurd());
         }
-        // OK to multiply, in u64: no shape has more than two of these sizes in it, each at most 2^26.
+        // OK to multiply, in u64: no shape has more than two of these sizes in it, each at most
+        // 2^26.
         let shapes = [
             vec![conv1, channels, KERNEL, KERNEL],
             vec![conv1],
@@ -91,7 +93,8 @@ impl Config {
     }
 }
 
-/// LeNet-5. `S` says where the weights lie: owned to train, `ViewRepr<&f32>` to compute on a mapped checkpoint.
+/// LeNet-5. `S` says where the weights lie: owned to train, `ViewRepr<&f32>` to compute on a mapped
+/// checkpoint.
 #[derive(Stateful, Model)]
 #[model(kind = "lenet", build = |config| Self::zeros(*config), only = LeNet)]
 pub struct LeNet<S: Data<Elem = f32> = OwnedRepr<f32>> {
@@ -105,8 +108,8 @@ pub struct LeNet<S: Data<Elem = f32> = OwnedRepr<f32>> {
 }
 
 impl LeNet {
-    /// A net with weights and biases uniform in ±1/√(inputs of a neuron), PyTorch's default: Kaiming uniform with
-    /// a = √5 (He et al., "Delving Deep into Rectifiers", ICCV 2015).
+    /// A net with weights and biases uniform in ±1/√(inputs of a neuron), PyTorch's default:
+    /// Kaiming uniform with a = √5 (He et al., "Delving Deep into Rectifiers", ICCV 2015).
     ///
     /// # Errors
     /// As [`Config::shapes`].

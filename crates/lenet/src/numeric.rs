@@ -9,7 +9,8 @@ pub(crate) fn random<D: Dimension, Sh: ShapeBuilder<Dim = D>>(shape: Sh, seed: u
     Array::from_shape_simple_fn(shape, || rng.between(-1.0, 1.0))
 }
 
-/// Σ values · weights in f64: turns an output into a number whose gradient with respect to the output is `weights`.
+/// Σ values · weights in f64: turns an output into a number whose gradient with respect to the
+/// output is `weights`.
 pub(crate) fn weighted_sum<D: Dimension>(values: &Array<f32, D>, weights: &Array<f32, D>) -> f64 {
     values.iter().zip(weights).map(|(&value, &weight)| f64::from(value) * f64::from(weight)).sum()
 }

@@ -1,5 +1,5 @@
-//! Optimizers over named arrays: SGD with momentum, and Adam. Owns: the update, its moments and how they are saved.
-//! Knows no net.
+//! Optimizers over named arrays: SGD with momentum, and Adam. Owns: the update, its moments and how
+//! they are saved. Knows no net.
 
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Zip};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,8 @@ pub enum OptimizerKind {
         /// L2 penalty.
         weight_decay: f64,
     },
-    /// Kingma and Ba, "Adam", ICLR 2015, algorithm 1, with ε outside the root as in PyTorch `torch.optim.Adam`.
+    /// Kingma and Ba, "Adam", ICLR 2015, algorithm 1, with ε outside the root as in PyTorch
+    /// `torch.optim.Adam`.
     Adam {
         /// Decay of the first and second moments.
         betas: (f64, f64),
@@ -101,7 +102,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// One update of the parameters, in the order they were given to [`Optimizer::new`], at the rate `lr`.
+    /// One update of the parameters, in the order they were given to [`Optimizer::new`], at the
+    /// rate `lr`.
     ///
     /// # Panics
     /// When a gradient has another shape than its parameter.
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_update_of_adam_is_the_learning_rate_whatever_the_gradient() {
+    fn adams_first_update_is_the_learning_rate() {
         for gradient in [1e-3, 1.0, 1e3] {
             let found = run(OptimizerKind::ADAM, 0.01, 1.0, &[gradient]);
             assert!((found[0] - 0.99).abs() < 1e-4, "{found:?}");
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_named_after_their_parameters_and_another_kind_is_refused() {
+    fn moments_are_named_after_their_parameters() {
         let value = Array1::<f32>::zeros(3);
         let of = |kind| Optimizer::new(kind, 0.1, [("fc.bias", value.view().into_dyn())]);
         let (mut sgd, adam) = (of(OptimizerKind::SGD), of(OptimizerKind::ADAM));

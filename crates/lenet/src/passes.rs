@@ -1,4 +1,5 @@
-//! What the net computes: forward, backward, predictions. Knows nothing of where weights come from or go.
+//! What the net computes: forward, backward, predictions. Knows nothing of where weights come from
+//! or go.
 
 use crate::layers::{
     Pooled, argmax, max_pool, max_pool_backward, relu, relu_backward, softmax_cross_entropy,
@@ -6,8 +7,8 @@ use crate::layers::{
 use crate::net::LeNet;
 use ndarray::{Array2, Array4, ArrayView2, ArrayView4, Axis, Data};
 
-/// Images that go through the net together where nobody asks for a gradient: enough to keep the products large, few
-/// enough to stay in the cache.
+/// Images that go through the net together where nobody asks for a gradient: enough to keep the
+/// products large, few enough to stay in the cache.
 const PREDICTED_TOGETHER: usize = 64;
 
 /// What the layers gave, kept for the way back.
@@ -38,7 +39,8 @@ impl<S: Data<Elem = f32>> LeNet<S> {
         together.flat_map(|images| argmax(&self.forward(images))).collect()
     }
 
-    /// The mean cross-entropy of the images' labels, and its gradient for every parameter, as a net of gradients.
+    /// The mean cross-entropy of the images' labels, and its gradient for every parameter, as a net
+    /// of gradients.
     ///
     /// # Panics
     /// As [`LeNet::forward`], and when there is not one label per image.
@@ -91,7 +93,8 @@ fn flatten(maps: &Array4<f32>) -> ArrayView2<'_, f32> {
 
 /// [images, features] in the shape of `maps`.
 fn unflatten(features: Array2<f32>, maps: &Array4<f32>) -> Array4<f32> {
-    // OK because `maps` is what was flattened; the product above may come in column order, `to_shape` copies then.
+    // OK because `maps` is what was flattened; the product above may come in column order,
+    // `to_shape` copies then.
     features.to_shape(maps.raw_dim()).expect("as many elements").into_owned()
 }
 
@@ -113,7 +116,8 @@ mod tests {
         let labels = [0, 1, 2, 1];
         let (_, gradient) = net.loss_and_gradient(images.view(), &labels);
         for (which, (name, written)) in gradient.parameters().into_iter().enumerate() {
-            // In the direction of the gradient itself a single number tells, and kinks of ReLU hardly matter.
+            // In the direction of the gradient itself a single number tells, and kinks of ReLU
+            // hardly matter.
             let norm = written.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
             assert!(norm > 1e-4, "{name} has no gradient to test");
             let step = 2e-3;

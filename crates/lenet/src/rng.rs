@@ -1,8 +1,8 @@
-//! Random numbers from a seed, with a state that can be saved. Owns: SplitMix64, xoshiro256++ and what is drawn from it.
-//! Knows nothing of nets or files.
+//! Random numbers from a seed, with a state that can be saved. Owns: SplitMix64, xoshiro256++ and
+//! what is drawn from it. Knows nothing of nets or files.
 //!
-//! Both generators: D. Blackman and S. Vigna, "Scrambled Linear Pseudorandom Number Generators", ACM Transactions on
-//! Mathematical Software 47(4), 2021, <https://prng.di.unimi.it/>.
+//! Both generators: D. Blackman and S. Vigna, "Scrambled Linear Pseudorandom Number Generators",
+//! ACM Transactions on Mathematical Software 47(4), 2021, <https://prng.di.unimi.it/>.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,8 @@ impl SplitMix64 {
     }
 }
 
-/// xoshiro256++. Serialised as its four words of state: a generator that was saved goes on where it was.
+/// xoshiro256++. Serialised as its four words of state: a generator that was saved goes on where it
+/// was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "[u64; 4]", try_from = "[u64; 4]")]
 pub struct Rng {
@@ -57,7 +58,8 @@ impl Rng {
         Self { state: std::array::from_fn(|_| words.next_u64()) }
     }
 
-    /// The generator of one item among many: a function of seed and index alone, whatever was drawn for other items.
+    /// The generator of one item among many: a function of seed and index alone, whatever was drawn
+    /// for other items.
     pub fn for_item(seed: u64, index: u64) -> Self {
         Self::new(SplitMix64::new(seed).next_u64() ^ SplitMix64::new(!index).next_u64())
     }
@@ -86,7 +88,8 @@ impl Rng {
         low + (high - low) * self.uniform_f32()
     }
 
-    /// Uniform in 0..`bound`, without bias (Lemire, "Fast Random Integer Generation in an Interval", 2019).
+    /// Uniform in 0..`bound`, without bias (Lemire, "Fast Random Integer Generation in an
+    /// Interval", 2019).
     ///
     /// # Panics
     /// When `bound` is 0: there is no such number.
@@ -101,7 +104,8 @@ impl Rng {
         }
     }
 
-    /// Normal with mean 0 and variance 1 (Box–Muller; the second value is dropped so that the state is all there is).
+    /// Normal with mean 0 and variance 1 (Box–Muller; the second value is dropped so that the state
+    /// is all there is).
     pub fn normal(&mut self) -> f64 {
         // 1 − u is in (0, 1]: its logarithm is finite.
         let radius = (-2.0 * (1.0 - self.uniform_f64()).ln()).sqrt();
@@ -133,7 +137,8 @@ mod tests {
         assert_eq!(expected.map(|_| words.next_u64()), expected);
     }
 
-    /// The vector of the `rand_xoshiro` crate, which took it from the reference implementation in C.
+    /// The vector of the `rand_xoshiro` crate, which took it from the reference implementation in
+    /// C.
     #[test]
     fn xoshiro256plusplus_gives_the_published_numbers() {
         let mut rng = Rng::try_from([1, 2, 3, 4]).unwrap();

@@ -1,5 +1,5 @@
-//! Learning-rate schedules in closed form: the rate is a function of the epoch, so resuming is setting `last_epoch`.
-//! Knows nothing of optimizers.
+//! Learning-rate schedules in closed form: the rate is a function of the epoch, so resuming is
+//! setting `last_epoch`. Knows nothing of optimizers.
 
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
@@ -18,8 +18,9 @@ pub enum Schedule {
         /// The factor of each fall.
         gamma: f64,
     },
-    /// Along half a cosine: eta_min + (base − eta_min) · (1 + cos(π · epoch / t_max)) / 2.
-    /// PyTorch `torch.optim.lr_scheduler.CosineAnnealingLR`, after Loshchilov and Hutter, "SGDR", ICLR 2017.
+    /// Along half a cosine: eta_min + (base − eta_min) · (1 + cos(π · epoch / t_max)) / 2. PyTorch
+    /// `torch.optim.lr_scheduler.CosineAnnealingLR`, after Loshchilov and Hutter, "SGDR", ICLR
+    /// 2017.
     Cosine {
         /// Epochs from the base rate down to `eta_min`; 0 counts as 1.
         t_max: u64,
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn cosine_goes_from_the_base_rate_through_the_middle_to_the_minimum() {
+    fn cosine_goes_from_the_base_rate_to_the_minimum() {
         let found = rates(Schedule::Cosine { t_max: 4, eta_min: 0.02 }, 5);
         let quarter = 0.02 + 0.08 * (1.0 + 0.5_f64.sqrt()) / 2.0;
         assert_close(&found, &[0.1, quarter, 0.06, 0.12 - quarter, 0.02]);

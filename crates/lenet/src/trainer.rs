@@ -1,5 +1,6 @@
-//! A training run, one step at a time: net, optimizer, schedule, randomness, order of the data, and how far it is.
-//! Owns: what a run must save to go on bit for bit, and what a step does. Knows no store: when to save is others' matter.
+//! A training run, one step at a time: net, optimizer, schedule, randomness, order of the data, and
+//! how far it is. Owns: what a run must save to go on bit for bit, and what a step does. Knows no
+//! store: when to save is others' matter.
 
 use crate::data::Dataset;
 use crate::net::{Config, LeNet};
@@ -10,12 +11,14 @@ use tensorkeep::{Checkpoint, Error, ErrorKind, Progress, Result, Snapshot};
 
 /// The group of the optimizer's tensors in a checkpoint.
 pub const OPTIMIZER_GROUP: &str = "optimizer";
-/// The tensor of the current epoch's order, u32 [samples], and the record of how far in it the run is.
+/// The tensor of the current epoch's order, u32 [samples], and the record of how far in it the run
+/// is.
 const DATA_ORDER: &str = "data_order";
 /// The tensor of all losses, f32 [steps].
 const LOSS_HISTORY: &str = "loss_history";
 
-/// How to train. The defaults reach 97 % of MNIST's and of the drawn digits' test images in 5 epochs.
+/// How to train. The defaults reach 97 % of MNIST's and of the drawn digits' test images in 5
+/// epochs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Decides the first weights and every shuffle.
@@ -132,7 +135,8 @@ impl Trainer {
         self.apply(gradients)
     }
 
-    /// Updates to the end of the current epoch, or through the next one when between epochs; the mean loss of them.
+    /// Updates to the end of the current epoch, or through the next one when between epochs; the
+    /// mean loss of them.
     ///
     /// # Panics
     /// As [`Trainer::forward_backward`].
@@ -145,11 +149,12 @@ impl Trainer {
         losses.iter().sum::<f32>() / losses.len() as f32
     }
 
-    /// The first half of a step: the gradients of the next batch. Changes nothing, so that the state before it can be
-    /// saved at the same time.
+    /// The first half of a step: the gradients of the next batch. Changes nothing, so that the
+    /// state before it can be saved at the same time.
     ///
     /// # Panics
-    /// When the data has another number of samples than the epoch was started with; see [`Trainer::check_data`].
+    /// When the data has another number of samples than the epoch was started with; see
+    /// [`Trainer::check_data`].
     pub fn forward_backward(&self, data: &Dataset) -> Gradients {
         if let Err(error) = self.check_data(data) {
             panic!("{error}");
@@ -171,7 +176,8 @@ impl Trainer {
     /// The second half of a step: updates the weights. Gives the loss that came with the gradients.
     ///
     /// # Panics
-    /// When the gradients were computed at another step: they would be applied to weights they are not of.
+    /// When the gradients were computed at another step: they would be applied to weights they are
+    /// not of.
     pub fn apply(&mut self, gradients: Gradients) -> f32 {
         let Gradients { loss, net, samples, step, new_epoch } = gradients;
         assert_eq!(step, self.progress.step, "gradients of another step");
@@ -213,7 +219,8 @@ impl Trainer {
         right as f64 / data.len() as f64
     }
 
-    /// The accuracy of the net as it is now, to be saved with it as a metric. The next step forgets it.
+    /// The accuracy of the net as it is now, to be saved with it as a metric. The next step forgets
+    /// it.
     pub fn set_accuracy(&mut self, accuracy: f64) {
         self.accuracy = Some(accuracy);
     }
@@ -244,14 +251,16 @@ impl Trainer {
         Ok(snapshot)
     }
 
-    /// The run that was saved, at the step at which it was saved: it goes on bit for bit as if never interrupted.
+    /// The run that was saved, at the step at which it was saved: it goes on bit for bit as if
+    /// never interrupted.
     ///
-    /// Weights, moments, learning rate, schedule, randomness and order come from the checkpoint; `settings` gives the
-    /// batch size and the number of epochs, and must name the same kind of optimizer.
+    /// Weights, moments, learning rate, schedule, randomness and order come from the checkpoint;
+    /// `settings` gives the batch size and the number of epochs, and must name the same kind of
+    /// optimizer.
     ///
     /// # Errors
-    /// `NotFound` when the checkpoint holds no such run, `Mismatch` when it is of another optimizer, `Damaged` when its
-    /// parts contradict each other, and as [`Checkpoint::build`].
+    /// `NotFound` when the checkpoint holds no such run, `Mismatch` when it is of another
+    /// optimizer, `Damaged` when its parts contradict each other, and as [`Checkpoint::build`].
     pub fn restore(checkpoint: &Checkpoint, settings: Settings) -> Result<Self> {
         let named = |error: Error| error.in_object(checkpoint.name());
         let net: LeNet = checkpoint.build()?;
@@ -272,7 +281,8 @@ impl Trainer {
         Ok(restored)
     }
 
-    /// As [`Trainer::restore`] with this trainer's settings, all or nothing: on an error it is what it was.
+    /// As [`Trainer::restore`] with this trainer's settings, all or nothing: on an error it is what
+    /// it was.
     ///
     /// # Errors
     /// As [`Trainer::restore`].

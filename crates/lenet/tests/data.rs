@@ -56,7 +56,7 @@ fn error_of(folder: &Folder) -> Error {
 }
 
 #[test]
-fn a_pair_is_read_packed_or_not_and_whatever_its_name_says_of_that() {
+fn a_pair_is_read_packed_or_not_whatever_its_name_says() {
     let (images, labels) = (images(5), labels(&[3, 1, 4, 1, 5]));
     let plain = Folder::new("plain").with(IMAGES, &images).with(LABELS, &labels);
     let packed = Folder::new("packed")
@@ -70,7 +70,7 @@ fn a_pair_is_read_packed_or_not_and_whatever_its_name_says_of_that() {
 }
 
 #[test]
-fn the_first_four_fifths_are_for_training_and_the_description_says_where_they_are_from() {
+fn four_fifths_of_the_data_are_for_training() {
     let folder =
         Folder::new("split").with(IMAGES, &images(10)).with(LABELS, &labels(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]));
     let data = Data::open(Some(&folder.0), 0).unwrap();
@@ -80,7 +80,7 @@ fn the_first_four_fifths_are_for_training_and_the_description_says_where_they_ar
 }
 
 #[test]
-fn a_folder_that_was_named_and_is_not_there_is_an_error_and_not_drawn_digits() {
+fn a_missing_data_folder_is_an_error_and_not_drawn_digits() {
     let empty = Folder::new("empty");
     for folder in [Path::new("/no/such/folder"), &empty.0] {
         let error = Data::open(Some(folder), 0).unwrap_err();
@@ -146,7 +146,7 @@ fn a_drawn_digit_does_not_depend_on_the_others_drawn_with_it() {
 }
 
 #[test]
-fn without_a_folder_digits_are_drawn_and_the_description_says_so() {
+fn without_a_data_folder_digits_are_drawn() {
     let data = Data::open(None, 7).unwrap();
     assert_eq!(data.describe(), "digits drawn from seed 7: 8000 images to train, 2000 to test");
 }

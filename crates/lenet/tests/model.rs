@@ -24,7 +24,7 @@ fn a_net_is_rebuilt_without_naming_its_sizes() {
 }
 
 #[test]
-fn weights_in_a_mapped_checkpoint_give_the_same_bits_as_owned_ones_without_a_copy() {
+fn mapped_weights_give_the_same_bits_as_owned_ones() {
     let images = data::drawn(1, 0..70).unwrap();
     let net = net(SMALL);
     let snapshot = Snapshot::new().model(&net).unwrap();
@@ -43,7 +43,7 @@ fn bits(logits: &ndarray::Array2<f32>) -> Vec<u32> {
 }
 
 #[test]
-fn weights_without_a_group_or_an_architecture_are_enough_to_compute() {
+fn bare_weights_are_enough_to_compute() {
     let net = net(SMALL);
     let snapshot = Snapshot::new().state_dict("", net.state_dict().unwrap()).unwrap();
     let checkpoint = saved(&snapshot, true);

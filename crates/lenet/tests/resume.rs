@@ -41,7 +41,8 @@ fn a_run_goes_on_bit_for_bit_from_any_step() {
             snapshots.push(saved(&uninterrupted.snapshot().unwrap(), true));
         }
         let expected = state(&uninterrupted);
-        // Before the first step, inside an epoch, before its last and smaller batch, between epochs, at the end.
+        // Before the first step, inside an epoch, before its last and smaller batch, between
+        // epochs, at the end.
         for step in [0, 3, STEPS_PER_EPOCH - 1, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1, steps] {
             let mut resumed = Trainer::restore(&snapshots[step as usize], settings(optimizer)).unwrap();
             assert_eq!(resumed.progress(), Progress::new(step).epoch(step / STEPS_PER_EPOCH));
@@ -55,7 +56,8 @@ fn a_run_goes_on_bit_for_bit_from_any_step() {
 
 #[test]
 fn every_part_of_the_state_is_needed_to_go_on_exactly() {
-    // The comparison above could be blind: a run of another seed, or one step behind, must not pass it.
+    // The comparison above could be blind: a run of another seed, or one step behind, must not pass
+    // it.
     let samples = samples();
     let mut trainer = Trainer::new(settings(OptimizerKind::ADAM));
     trainer.step(&samples);
@@ -138,7 +140,7 @@ fn other_data_in_the_middle_of_an_epoch_is_refused() {
 }
 
 #[test]
-fn parts_that_contradict_each_other_are_damage_and_not_a_panic_later() {
+fn contradicting_parts_are_damage_and_not_a_later_panic() {
     let samples = samples();
     let mut trainer = Trainer::new(settings(OptimizerKind::ADAM));
     trainer.step(&samples);
@@ -166,7 +168,7 @@ fn parts_that_contradict_each_other_are_damage_and_not_a_panic_later() {
 }
 
 #[test]
-fn loss_and_accuracy_are_metrics_of_the_step_they_were_measured_at() {
+fn metrics_belong_to_the_step_they_were_measured_at() {
     let samples = samples();
     let mut trainer = Trainer::new(settings(OptimizerKind::ADAM));
     let metrics = |trainer: &Trainer| saved(&trainer.snapshot().unwrap(), false).metrics().unwrap();

@@ -1,22 +1,23 @@
-//! Copying at memory's speed. Owns: which places are copied slowly, by the kernel and by the C library, and the way around
-//! them; and storing past the caches, which takes the one unsafe block that tensorkeep has beside mapping, and is why this
-//! is a crate of its own.
+//! Copying at memory's speed. Owns: which places are copied slowly, by the kernel and by the C
+//! library, and the way around them; and storing past the caches, which takes the one unsafe block
+//! that tensorkeep has beside mapping, and is why this is a crate of its own.
 
 const PAGE: usize = 4096;
 
 /// A piece that the C library copies in registers.
 const PIECE: usize = 2048;
 
-/// The C library uses `rep movsb` up to the size of a core's second cache, which is half a MiB to one; beyond, what it does
-/// is a third faster than pieces are.
+/// The C library uses `rep movsb` up to the size of a core's second cache, which is half a MiB to
+/// one; beyond, what it does is a third faster than pieces are.
 const LARGE: usize = 1 << 20;
 
-/// Whether `rep movsb` copies from `source` to `target` at a fraction of its speed: it does where the target lies 1 to 31
-/// bytes further into its page than the source into its own, on AMD's Zen 3, which takes what it has just stored for what
-/// it loads next (2 instead of 30 GB/s in cache, 2 instead of 7 from memory or the page cache). Kernels copy what is read
-/// this way, and glibc before 2.40 does (its bug 30994). Large allocations of the C library begin 16 bytes into a page, and
-/// tensors in a file at the beginning of one. Only the place within a page counts, so that `source` may be an offset in a
-/// file.
+/// Whether `rep movsb` copies from `source` to `target` at a fraction of its speed: it does where
+/// the target lies 1 to 31 bytes further into its page than the source into its own, on AMD's Zen
+/// 3, which takes what it has just stored for what it loads next (2 instead of 30 GB/s in cache, 2
+/// instead of 7 from memory or the page cache). Kernels copy what is read this way, and glibc
+/// before 2.40 does (its bug 30994). Large allocations of the C library begin 16 bytes into a page,
+/// and tensors in a file at the beginning of one. Only the place within a page counts, so that
+/// `source` may be an offset in a file.
 pub fn is_slow(source: usize, target: &[u8]) -> bool {
     (1..32).contains(&(target.as_ptr().addr().wrapping_sub(source) % PAGE))
 }
@@ -37,19 +38,21 @@ pub fn copy(from: &[u8], to: &mut [u8]) {
 /// From so many bytes on, what was copied first has left the nearer caches when it is next wanted.
 const FAR: u64 = 8 << 20;
 
-/// How to copy one of several pieces that are so many bytes together: as [`copy`], or, of 8 MiB or more, past the caches. The
-/// latter is a third faster where the target has been written to before, and a fifth slower where the kernel has yet to
-/// clear its pages.
+/// How to copy one of several pieces that are so many bytes together: as [`copy`], or, of 8 MiB or
+/// more, past the caches. The latter is a third faster where the target has been written to before,
+/// and a fifth slower where the kernel has yet to clear its pages.
 pub fn for_total(bytes: u64) -> fn(&[u8], &mut [u8]) {
     if bytes < FAR { copy } else { copy_past_caches }
 }
 
-/// As [`slice::copy_from_slice`], for many megabytes that are not read again soon: stores past the caches on x86-64, so that
-/// no line of the target is read before it is overwritten, and the caches keep what they hold.
+/// As [`slice::copy_from_slice`], for many megabytes that are not read again soon: stores past the
+/// caches on x86-64, so that no line of the target is read before it is overwritten, and the caches
+/// keep what they hold.
 ///
-/// That is a third less traffic: two threads copy 1.8 GB in tensors of 12 MiB at 18 to 20 instead of 12 to 13 GB/s, and
-/// 8 MiB in all at 9 instead of 7.6 (measured on AMD's Zen 3). The C library does the same, but only for one copy of more
-/// than three quarters of what it takes for the last cache: of 192 MiB in a virtual machine that is shown a whole EPYC's.
+/// That is a third less traffic: two threads copy 1.8 GB in tensors of 12 MiB at 18 to 20 instead
+/// of 12 to 13 GB/s, and 8 MiB in all at 9 instead of 7.6 (measured on AMD's Zen 3). The C library
+/// does the same, but only for one copy of more than three quarters of what it takes for the last
+/// cache: of 192 MiB in a virtual machine that is shown a whole EPYC's.
 fn copy_past_caches(from: &[u8], to: &mut [u8]) {
     assert_eq!(from.len(), to.len(), "bytes to copy");
     #[cfg(target_arch = "x86_64")]
@@ -73,11 +76,13 @@ mod stream {
         to[end..].copy_from_slice(&from[end..]);
     }
 
-    /// In assembly, because a loop over the processor's own functions is as fast only where it is optimised: in a trainer
-    /// that is built for debugging it takes a hundred times as long as the C library's copy.
+    /// In assembly, because a loop over the processor's own functions is as fast only where it is
+    /// optimised: in a trainer that is built for debugging it takes a hundred times as long as the
+    /// C library's copy.
     ///
-    /// From the last line to the first: where the target lies a little further into its page than the source, the next line
-    /// that is loaded would be taken for one that was just stored, as by `rep movsb`, and that costs a fifth.
+    /// From the last line to the first: where the target lies a little further into its page than
+    /// the source, the next line that is loaded would be taken for one that was just stored, as by
+    /// `rep movsb`, and that costs a fifth.
     #[expect(unsafe_code, reason = "no safe function stores past the caches; see SAFETY")]
     fn copy_lines(from: &[u8], to: &mut [u8]) {
         let len = to.len();
@@ -90,13 +95,14 @@ mod stream {
         if len == 0 {
             return;
         }
-        // SAFETY: `left` begins as `len`, a multiple of 64 that is not 0; each round takes 64 off first, and the one that
-        // leaves 0 is the last. So a round loads bytes `left` to `left + 64` of `from`, from any address, as `movups` may,
-        // and stores them to the same of `to`, which is exclusively borrowed, and aligned to more than the 16 bytes that
-        // `movntps` asks for. These are instructions of SSE, which is part of every x86-64. Such stores are outside the
-        // order of memory that threads agree on until their thread's `sfence`, with which this ends: seen from outside, it
-        // is an ordinary copy. It touches no stack, no register but those named, and the flags, which the compiler takes
-        // for lost.
+        // SAFETY: `left` begins as `len`, a multiple of 64 that is not 0; each round takes 64 off
+        // first, and the one that leaves 0 is the last. So a round loads bytes `left` to
+        // `left + 64` of `from`, from any address, as `movups` may, and stores them to the same of
+        // `to`, which is exclusively borrowed, and aligned to more than the 16 bytes that `movntps`
+        // asks for. These are instructions of SSE, which is part of every x86-64. Such stores are
+        // outside the order of memory that threads agree on until their thread's `sfence`, with
+        // which this ends: seen from outside, it is an ordinary copy. It touches no stack, no
+        // register but those named, and the flags, which the compiler takes for lost.
         unsafe {
             std::arch::asm!(
                 "2:",

@@ -1,9 +1,10 @@
-//! Saving and loading over loopback, beside what the `object_store` crate does with the same bytes (a plain multipart
-//! put, and ranges fetched in parallel), and beside Python's ways (`peer.py`: safetensors with boto3, and with s3fs) where
-//! `PYTHON` names an interpreter that has them. One server, one run, taking turns; medians.
+//! Saving and loading over loopback, beside what the `object_store` crate does with the same bytes
+//! (a plain multipart put, and ranges fetched in parallel), and beside Python's ways (`peer.py`:
+//! safetensors with boto3, and with s3fs) where `PYTHON` names an interpreter that has them. One
+//! server, one run, taking turns; medians.
 //!
-//! Balanced, the default here, is timed on these values, too, whose low bits are noise as those of real weights are. On
-//! loopback it can only lose: it saves what loopback has in plenty.
+//! Balanced, the default here, is timed on these values, too, whose low bits are noise as those of
+//! real weights are. On loopback it can only lose: it saves what loopback has in plenty.
 //!
 //! ```text
 //! PYTHON=python3 cargo bench -p tensorkeep-object-store --bench wire [MEBIBYTES]

@@ -1,6 +1,7 @@
-//! What is fetched of an object before it is asked for. Readers in order, several side by side too, share it: a thread
-//! that reads a stretch ahead of another finds what is on its way already and waits for it. Readers that jump get what
-//! they ask for and nothing else. Decides what to fetch and what to drop; fetches nothing itself.
+//! What is fetched of an object before it is asked for. Readers in order, several side by side too,
+//! share it: a thread that reads a stretch ahead of another finds what is on its way already and
+//! waits for it. Readers that jump get what they ask for and nothing else. Decides what to fetch
+//! and what to drop; fetches nothing itself.
 
 use bytes::Bytes;
 use object_store::Error as StoreError;

@@ -1,5 +1,5 @@
-//! An open object: which bytes are here already, which are fetched, and in how many requests: near ranges in one, long
-//! ones in several at a time, and what is read in order is fetched ahead.
+//! An open object: which bytes are here already, which are fetched, and in how many requests: near
+//! ranges in one, long ones in several at a time, and what is read in order is fetched ahead.
 
 use crate::ahead::{Ahead, Taken};
 use crate::error::{explain, is_past_the_end};
@@ -15,8 +15,8 @@ use std::sync::Arc;
 use tensorkeep::engine::Blob;
 use tensorkeep::{Error, ErrorKind, Result};
 
-/// Longest range of one request: long enough that its round trip does not matter, short enough that several share
-/// the way.
+/// Longest range of one request: long enough that its round trip does not matter, short enough that
+/// several share the way.
 pub(crate) const FETCH: u64 = 8 << 20;
 /// Requests of one read at a time.
 const REQUESTS_IN_FLIGHT: usize = 8;
@@ -101,7 +101,8 @@ impl ObjectBlob {
         self.fetch_into(&mut [&mut (offset, buffer)])
     }
 
-    /// Ranges that are near each other are read as one, of which more may be here already or come with it.
+    /// Ranges that are near each other are read as one, of which more may be here already or come
+    /// with it.
     fn read_several(&self, wanted: &mut [&mut (u64, &mut [u8])]) -> Result<()> {
         let [Range { start, end }] = merged(wanted)[..] else { return self.fetch_into(wanted) };
         // OK to cast: as long as the buffers, and what lies between them.
@@ -124,8 +125,8 @@ impl ObjectBlob {
         fetch(Arc::clone(&self.remote.store), self.path.clone(), range, self.remote.patience())
     }
 
-    /// Fetches what the buffers want and nothing that is far from it, a few requests at a time, each copied to where it
-    /// belongs as it comes.
+    /// Fetches what the buffers want and nothing that is far from it, a few requests at a time,
+    /// each copied to where it belongs as it comes.
     fn fetch_into(&self, wanted: &mut [&mut (u64, &mut [u8])]) -> Result<()> {
         let mut cuts = merged(wanted).into_iter().flat_map(cut);
         let mut coming: VecDeque<(Range<u64>, Started<Fetched>)> = VecDeque::new();
@@ -160,15 +161,16 @@ impl ObjectBlob {
         ))
     }
 
-    /// The error of a read. What it may mean is asked only where the store said that there is nothing: a store that does
-    /// not answer would be waited for three times over.
+    /// The error of a read. What it may mean is asked only where the store said that there is
+    /// nothing: a store that does not answer would be waited for three times over.
     fn explain(&self, error: StoreError) -> Error {
         let is_missing = matches!(error, StoreError::NotFound { .. }) || is_past_the_end(&error);
         let error = explain("reading", &self.remote.describe(&self.key), error);
         if is_missing { self.explain_missing(error) } else { error }
     }
 
-    /// Whether an object that cannot be read was deleted, or is what its commit object names and is not there whole.
+    /// Whether an object that cannot be read was deleted, or is what its commit object names and is
+    /// not there whole.
     fn explain_missing(&self, error: Error) -> Error {
         let (store, path, at) =
             (Arc::clone(&self.remote.store), self.path.clone(), self.remote.path(&self.key));
@@ -185,7 +187,8 @@ impl ObjectBlob {
                 .in_object(self.remote.describe(&self.key))
         };
         match looked {
-            // A bucket that replicates may have the commit object before the bytes: this says nothing of their wholeness.
+            // A bucket that replicates may have the commit object before the bytes: this says
+            // nothing of their wholeness.
             Ok((Err(StoreError::NotFound { .. }), true)) => not_whole(
                 ErrorKind::NotFound,
                 "nothing".to_owned(),

@@ -1,9 +1,10 @@
-//! Creating an object once, and knowing whether it was us. Owns: what each answer to a conditional put means, and the
-//! reading back that settles it. Knows nothing of what is in the object.
+//! Creating an object once, and knowing whether it was us. Owns: what each answer to a conditional
+//! put means, and the reading back that settles it. Knows nothing of what is in the object.
 //!
-//! An error says little: a put that was applied may be answered 500, by a reset or not at all; retried by the layer
-//! below, our own object then answers "exists already"; and a 409 may mean that nothing exists. So the object carries
-//! a nonce, and *every* error is settled by reading it back:
+//! An error says little: a put that was applied may be answered 500, by a reset or not at all;
+//! retried by the layer below, our own object then answers "exists already"; and a 409 may mean
+//! that nothing exists. So the object carries a nonce, and *every* error is settled by reading it
+//! back:
 //!
 //! | there is | it is | so |
 //! |---|---|---|
@@ -11,7 +12,8 @@
 //! | an object with another nonce | theirs | conflict |
 //! | nothing | not yet: a request may still be on its way | create again, the same bytes under the same nonce |
 //!
-//! Creating again is safe because only one of all these requests can win, and whichever of ours does, it is ours.
+//! Creating again is safe because only one of all these requests can win, and whichever of ours
+//! does, it is ours.
 
 use crate::deadline::{Deadline, Tries};
 use crate::error::is_refusal;
@@ -23,8 +25,8 @@ use object_store::{
 };
 use tensorkeep::engine::Nonce;
 
-/// The metadata key of the nonce (on S3 the header `x-amz-meta-tensorkeepnonce`). No dash: Azure's rules are those
-/// of C# identifiers.
+/// The metadata key of the nonce (on S3 the header `x-amz-meta-tensorkeepnonce`). No dash: Azure's
+/// rules are those of C# identifiers.
 const NONCE: &str = "tensorkeepnonce";
 /// How a commit ended.
 #[derive(Debug)]

@@ -1,10 +1,11 @@
-//! How long a call may take, and when its requests are sent again. One layer decides: the clients are built without
-//! retries and timeouts of their own.
+//! How long a call may take, and when its requests are sent again. One layer decides: the clients
+//! are built without retries and timeouts of their own.
 //!
-//! A call of the engine has a deadline. Within it, a request that gets no answer is cut and sent again, and one that
-//! fails in passing (5xx, 429, 408, a reset, a refused connection) is sent again after a pause that doubles. A request
-//! that moves bytes has more time, by the slowest line that is put up with; a read's deadline moves with every byte that
-//! arrives. Where a store's call has a deadline of its own, for all its calls of the engine, that one holds, too.
+//! A call of the engine has a deadline. Within it, a request that gets no answer is cut and sent
+//! again, and one that fails in passing (5xx, 429, 408, a reset, a refused connection) is sent
+//! again after a pause that doubles. A request that moves bytes has more time, by the slowest line
+//! that is put up with; a read's deadline moves with every byte that arrives. Where a store's call
+//! has a deadline of its own, for all its calls of the engine, that one holds, too.
 
 use crate::error::is_final;
 use object_store::Error as StoreError;
@@ -50,7 +51,8 @@ impl Limits {
     }
 }
 
-/// What a call of the engine may take: by its own limits, and by the call of a store that it is made for.
+/// What a call of the engine may take: by its own limits, and by the call of a store that it is
+/// made for.
 #[derive(Clone, Debug)]
 pub(crate) struct Patience {
     pub limits: Limits,
@@ -122,7 +124,8 @@ impl Deadline {
         }
     }
 
-    /// Tries until it succeeds, fails for good, or time is up; then the last error that says more than that is told.
+    /// Tries until it succeeds, fails for good, or time is up; then the last error that says more
+    /// than that is told.
     pub(crate) async fn retry<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
         bytes: u64,
@@ -140,8 +143,8 @@ impl Deadline {
         }
     }
 
-    /// Whether to try again after an error, which may pass and has passed as much time as it should: waits before it says
-    /// so. False for an error that is final, and when time is up.
+    /// Whether to try again after an error, which may pass and has passed as much time as it
+    /// should: waits before it says so. False for an error that is final, and when time is up.
     pub(crate) async fn again(&self, tries: &mut Tries, error: StoreError) -> bool {
         let is_over = is_final(&error, tries.since());
         tries.failed(error);
@@ -176,8 +179,8 @@ impl Default for Tries {
 }
 
 impl Tries {
-    /// The pause after this try: twice the one before, less up to a half by chance, so that a thousand trainers do not
-    /// come back at the same moment.
+    /// The pause after this try: twice the one before, less up to a half by chance, so that a
+    /// thousand trainers do not come back at the same moment.
     fn next_pause(&mut self, first: Duration) -> Duration {
         let whole = (first * 2_u32.saturating_pow(self.count.min(16) - 1)).min(LONGEST_PAUSE);
         self.count = self.count.saturating_add(1);
@@ -191,7 +194,8 @@ impl Tries {
         self.begin.elapsed()
     }
 
-    /// Remembers the last error that says more than that no answer came, or that no request was sent.
+    /// Remembers the last error that says more than that no answer came, or that no request was
+    /// sent.
     pub(crate) fn failed(&mut self, error: StoreError) {
         let says_little = is_no_answer(&error) || is_passed(&error);
         if self.told.is_none() || !says_little {

@@ -1,5 +1,5 @@
-//! The engine: the contract's calls as requests on plain and large objects alike. The protocol of a commit is in
-//! `commit.rs`, uploading in `upload.rs`, listing in `listing.rs`.
+//! The engine: the contract's calls as requests on plain and large objects alike. The protocol of a
+//! commit is in `commit.rs`, uploading in `upload.rs`, listing in `listing.rs`.
 
 use crate::ahead::Ahead;
 use crate::blob::ObjectBlob;
@@ -39,21 +39,23 @@ struct Shared {
 }
 
 impl ObjectStoreEngine {
-    /// The run at a URL: `s3://bucket/run`, `gs://bucket/run`, `az://container/run`, or `memory://` for tests.
-    /// Credentials, region and endpoint come from the usual environment variables, which begin with `AWS_`, `GOOGLE_`
-    /// and `AZURE_`. Nothing is sent yet.
+    /// The run at a URL: `s3://bucket/run`, `gs://bucket/run`, `az://container/run`, or `memory://`
+    /// for tests. Credentials, region and endpoint come from the usual environment variables, which
+    /// begin with `AWS_`, `GOOGLE_` and `AZURE_`. Nothing is sent yet.
     ///
-    /// The prefix is used as it is: what other programs name `s3://bucket/run%20x` is found by that URL.
+    /// The prefix is used as it is: what other programs name `s3://bucket/run%20x` is found by that
+    /// URL.
     ///
     /// # Errors
-    /// `Invalid` for a URL that names no store or has credentials in it, and for credentials in the environment that have
-    /// spaces or line breaks; `Unsupported` for a store that this build does not have.
+    /// `Invalid` for a URL that names no store or has credentials in it, and for credentials in the
+    /// environment that have spaces or line breaks; `Unsupported` for a store that this build does
+    /// not have.
     pub fn from_url(url: &str) -> Result<Self> {
         Self::from_url_with(url, std::iter::empty::<(&str, &str)>())
     }
 
-    /// As [`ObjectStoreEngine::from_url`], with options of the `object_store` crate that count more than the
-    /// environment: `endpoint`, `region`, `allow_http`, `timeout`, `access_key_id`, …
+    /// As [`ObjectStoreEngine::from_url`], with options of the `object_store` crate that count more
+    /// than the environment: `endpoint`, `region`, `allow_http`, `timeout`, `access_key_id`, …
     ///
     /// # Errors
     /// As [`ObjectStoreEngine::from_url`].
@@ -67,12 +69,14 @@ impl ObjectStoreEngine {
         Self::on(opened, url.trim_end_matches('/').to_owned(), place.prefix)
     }
 
-    /// The run under `prefix` of a store that you built: with your own timeouts, credentials or wrappers, and with your
-    /// own retries of the parts of an upload. Calls end at the engine's deadline all the same. The store must keep
-    /// metadata of objects. Its listings fail where a key has empty segments or control characters.
+    /// The run under `prefix` of a store that you built: with your own timeouts, credentials or
+    /// wrappers, and with your own retries of the parts of an upload. Calls end at the engine's
+    /// deadline all the same. The store must keep metadata of objects. Its listings fail where a
+    /// key has empty segments or control characters.
     ///
     /// # Errors
-    /// `Invalid` for a prefix with empty segments, `.`, `..` or control characters; `Io` when threads cannot be started.
+    /// `Invalid` for a prefix with empty segments, `.`, `..` or control characters; `Io` when
+    /// threads cannot be started.
     pub fn new(store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self> {
         let prefix = url::parse_prefix(prefix.trim_matches('/'))?;
         let url = format!("{store}/{prefix}");
@@ -93,17 +97,19 @@ impl ObjectStoreEngine {
         Self(Arc::new(Shared { remote: Arc::new(remote), probed, lengths, is_wide }))
     }
 
-    /// The same engine with calls that end within `deadline`, whatever the network does, instead of three minutes: all
-    /// retries of all requests of a call are within it. A call that moves data has more: an upload as long as its bytes
-    /// take at 100 kB/s, a read as long as bytes keep coming. A page of a listing counts as a call.
+    /// The same engine with calls that end within `deadline`, whatever the network does, instead of
+    /// three minutes: all retries of all requests of a call are within it. A call that moves data
+    /// has more: an upload as long as its bytes take at 100 kB/s, a read as long as bytes keep
+    /// coming. A page of a listing counts as a call.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         let remote = Remote { limits: Limits::of(deadline), ..Remote::clone(&self.0.remote) };
         Self::over(remote, self.0.probed.clone())
     }
 
-    /// Keys under the run, whole, that no listing of this engine shows because they have empty segments, `.`, `..` or control
-    /// characters: slips of other programs, which are in nobody's way. Of a store that the caller built none is found.
+    /// Keys under the run, whole, that no listing of this engine shows because they have empty
+    /// segments, `.`, `..` or control characters: slips of other programs, which are in nobody's
+    /// way. Of a store that the caller built none is found.
     ///
     /// # Errors
     /// What listing says.
@@ -118,8 +124,9 @@ impl ObjectStoreEngine {
         Ok(remote.strays.take().into_iter().filter(is_under).collect())
     }
 
-    /// Large objects that no commit names and objects of the probe, older than `age`: what killed processes left, and
-    /// what [`ObjectStoreEngine::sweep`] would remove. Keys are relative to the run.
+    /// Large objects that no commit names and objects of the probe, older than `age`: what killed
+    /// processes left, and what [`ObjectStoreEngine::sweep`] would remove. Keys are relative to the
+    /// run.
     ///
     /// # Errors
     /// What the store says.
@@ -127,8 +134,8 @@ impl ObjectStoreEngine {
         self.0.remote.orphans(age)
     }
 
-    /// Removes [`ObjectStoreEngine::orphans`]. Returns how many. Take an age longer than any upload, such as a day: a
-    /// younger one may be about to be committed.
+    /// Removes [`ObjectStoreEngine::orphans`]. Returns how many. Take an age longer than any
+    /// upload, such as a day: a younger one may be about to be committed.
     ///
     /// # Errors
     /// What the store says.
@@ -188,7 +195,8 @@ impl Engine for ObjectStoreEngine {
     }
 
     fn lock(&self, _: &str) -> Result<Box<dyn Lock>> {
-        // A wrong URL or wrong credentials show at the start of a run and not at its first checkpoint.
+        // A wrong URL or wrong credentials show at the start of a run and not at its first
+        // checkpoint.
         match self.0.probe() {
             Err(error) if error.kind() != ErrorKind::Unsupported => Err(error),
             _ => {
@@ -265,7 +273,8 @@ impl Shared {
         let (store, path) = (Arc::clone(&self.remote.store), self.remote.path(key));
         let (at, patience) = (path.clone(), self.remote.patience());
         let found = self.remote.run("opening", key, async move {
-            // All that this engine puts at a key is small; what another program put there may not be.
+            // All that this engine puts at a key is small; what another program put there may not
+            // be.
             let wanted = |meta: &ObjectMeta| meta.size <= LARGEST_PLAIN as u64 || may_be_pointer(meta.size);
             fetch_whole(&*store, &at, patience, wanted).await
         })?;

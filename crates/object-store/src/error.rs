@@ -1,5 +1,6 @@
-//! Errors of stores as errors of this library: named after the object, with what to do about the well-known causes, and
-//! without passwords. Knows the words of S3, Google and Azure, and no request.
+//! Errors of stores as errors of this library: named after the object, with what to do about the
+//! well-known causes, and without passwords. Knows the words of S3, Google and Azure, and no
+//! request.
 
 use object_store::Error as StoreError;
 use std::fmt;
@@ -8,7 +9,8 @@ use tensorkeep::{Error, ErrorKind};
 
 /// What a store's words mean to the person who reads them: (one of these words, what to do).
 const CAUSES: &[(&[&str], &str)] = &[
-    // First: without credentials the machine's own are asked for, and whatever goes wrong there says "403" or the like.
+    // First: without credentials the machine's own are asked for, and whatever goes wrong there
+    // says "403" or the like.
     (
         METADATA,
         "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what your store uses)",
@@ -90,7 +92,8 @@ pub(crate) fn explain(what: &'static str, object: &str, error: StoreError) -> Er
     .because(Told::of(&error))
 }
 
-/// A store's error and its causes as they are told: passwords in URLs are masked, which stores repeat in every message.
+/// A store's error and its causes as they are told: passwords in URLs are masked, which stores
+/// repeat in every message.
 #[derive(Debug)]
 struct Told {
     text: String,

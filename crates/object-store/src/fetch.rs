@@ -1,5 +1,6 @@
-//! Bytes of an object, asked for until they are here: an answer that breaks off is gone on with from where it stopped. The
-//! deadline moves with every byte that arrives, so that a slow line takes its time and a silent one does not.
+//! Bytes of an object, asked for until they are here: an answer that breaks off is gone on with
+//! from where it stopped. The deadline moves with every byte that arrives, so that a slow line
+//! takes its time and a silent one does not.
 
 use crate::deadline::{Deadline, Patience, Tries};
 use bytes::{Bytes, BytesMut};

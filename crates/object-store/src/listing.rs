@@ -1,5 +1,5 @@
-//! Listings: page by page where the store can, each page a request of its own, and with the lengths of large objects, whose
-//! commit objects are looked into once.
+//! Listings: page by page where the store can, each page a request of its own, and with the lengths
+//! of large objects, whose commit objects are looked into once.
 
 use crate::deadline::{Deadline, Patience};
 use crate::engine::check_free_key;
@@ -35,8 +35,9 @@ impl Remote {
         self.entries(folder, objects, lengths)
     }
 
-    /// The same of several folders, out of one listing of all that is under the run. None where that is long, or where the
-    /// store shows no pages, so that it would be read to its end: other runs may lie below this one.
+    /// The same of several folders, out of one listing of all that is under the run. None where
+    /// that is long, or where the store shows no pages, so that it would be read to its end: other
+    /// runs may lie below this one.
     pub(crate) fn list_together(
         &self,
         folders: &[&str],
@@ -110,7 +111,8 @@ impl Remote {
         })
     }
 
-    /// Entries of what may be commit objects: each is looked into once and remembered, since none ever changes.
+    /// Entries of what may be commit objects: each is looked into once and remembered, since none
+    /// ever changes.
     fn look_into(
         &self,
         folder: &str,
@@ -135,7 +137,8 @@ impl Remote {
         })?;
         for (meta, header) in found {
             let Some(header) = header else { continue };
-            // One that does not hold together is listed as it lies there: opening it says what is wrong.
+            // One that does not hold together is listed as it lies there: opening it says what is
+            // wrong.
             let pointer = Pointer::parse(&header).ok().flatten();
             known.insert(version(&meta), pointer.map_or(meta.size, |pointer| pointer.len));
         }

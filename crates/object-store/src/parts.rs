@@ -1,5 +1,5 @@
-//! The parts of a large object: a few in flight, as many as the line carries, each sent again until it arrives; completing
-//! them, and removing what was not committed.
+//! The parts of a large object: a few in flight, as many as the line carries, each sent again until
+//! it arrives; completing them, and removing what was not committed.
 
 use crate::deadline::{Deadline, Patience, Tries, is_no_answer};
 use crate::error::explain;
@@ -23,14 +23,15 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// Parts that are on the line at first: more as soon as it proves fast. Eight parts that share a slow line all take eight
-/// times as long, and time out together.
+/// Parts that are on the line at first: more as soon as it proves fast. Eight parts that share a
+/// slow line all take eight times as long, and time out together.
 const FIRST_ON_THE_LINE: usize = 2;
 
 /// A part on its way; what it is called, where the engine has to know.
 type Sending = JoinHandle<Result<Option<PartId>, StoreError>>;
 
-/// The parts of a large object, and the name of its own that they are uploaded to. Dropping it unfinished aborts.
+/// The parts of a large object, and the name of its own that they are uploaded to. Dropping it
+/// unfinished aborts.
 pub(crate) struct Parts {
     remote: Arc<Remote>,
     /// Relative to the run.
@@ -248,7 +249,8 @@ impl Line {
         Self { places: Semaphore::new(first), count: AtomicUsize::new(first), most, failed: Mutex::default() }
     }
 
-    /// Sends a part until it arrives. A part that takes too long gives its place up and waits for another's.
+    /// Sends a part until it arrives. A part that takes too long gives its place up and waits for
+    /// another's.
     async fn send<F: Future<Output = Result<PartId, StoreError>>>(
         &self,
         len: u64,
@@ -271,7 +273,8 @@ impl Line {
                     }
                     Err(error) => error,
                 };
-                // Cut while others were on the line says nothing about the line: the part begins anew, with fewer others.
+                // Cut while others were on the line says nothing about the line: the part begins
+                // anew, with fewer others.
                 if is_no_answer(&error) && !is_alone {
                     if self.shrink() {
                         place.forget();
@@ -298,7 +301,8 @@ impl Line {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One place more after a part that was fast, one less after a slow one: whether the place is to be given up.
+    /// One place more after a part that was fast, one less after a slow one: whether the place is
+    /// to be given up.
     fn adapt(&self, took: Duration, allowance: Duration) -> bool {
         if took > allowance / 2 {
             return self.shrink();

@@ -1,7 +1,10 @@
-//! The commit object of a large object. Owns: its bytes, and telling it from a plain object. Knows nothing of requests.
+//! The commit object of a large object. Owns: its bytes, and telling it from a plain object. Knows
+//! nothing of requests.
 //!
-//! An object of up to 1 MiB is stored at its key as it is. A larger one is uploaded to a name of its own under
-//! `objects/`, which nobody lists; what is then created at the key is a *commit object* that names it. It begins with text, padded with newlines to 1533 bytes, so that it can be understood with nothing but `head`:
+//! An object of up to 1 MiB is stored at its key as it is. A larger one is uploaded to a name of
+//! its own under `objects/`, which nobody lists; what is then created at the key is a *commit
+//! object* that names it. It begins with text, padded with newlines to 1533 bytes, so that it can
+//! be understood with nothing but `head`:
 //!
 //! ```text
 //! tensorkeep commit object 1
@@ -14,9 +17,10 @@
 //! check 5b7711e0
 //! ```
 //!
-//! Then come copies of the object's first bytes and of its tail, so that one read opens it, and zeros up to a length that
-//! leaves [`HEADER`] when divided by 4096: a listing, which knows only lengths, needs to look into few other objects.
-//! `crc32` is of the whole object, `check` of the text before it and both copies.
+//! Then come copies of the object's first bytes and of its tail, so that one read opens it, and
+//! zeros up to a length that leaves [`HEADER`] when divided by 4096: a listing, which knows only
+//! lengths, needs to look into few other objects. `crc32` is of the whole object, `check` of the
+//! text before it and both copies.
 
 use crate::remote::DATA;
 use bytes::Bytes;
@@ -95,7 +99,8 @@ impl Pointer {
         pointer.map(Some).ok_or_else(|| damaged("the text of the commit object"))
     }
 
-    /// Whether it is the commit object of this key, and not a copy of another's, whose bytes go when that one is deleted.
+    /// Whether it is the commit object of this key, and not a copy of another's, whose bytes go
+    /// when that one is deleted.
     pub(crate) fn is_of(&self, key: &str) -> bool {
         let rest = self.target.strip_prefix(DATA).and_then(|rest| rest.strip_prefix('/'));
         let name = rest.and_then(|rest| rest.strip_prefix(key)).and_then(|rest| rest.strip_prefix('/'));

@@ -1,5 +1,6 @@
-//! What a store can do, found out by doing it: whether a second create of one path is refused, also when many race, and
-//! whether metadata comes back. Owns: the probe's objects, which are no keys and are deleted again.
+//! What a store can do, found out by doing it: whether a second create of one path is refused, also
+//! when many race, and whether metadata comes back. Owns: the probe's objects, which are no keys
+//! and are deleted again.
 
 use crate::commit::{self, Outcome};
 use crate::deadline::Deadline;
@@ -14,16 +15,19 @@ use std::sync::Arc;
 use tensorkeep::engine::fresh_nonce;
 use tensorkeep::{Error, ErrorKind, Result};
 
-/// Creates that race: as many as showed stores to be not atomic that refuse a second create one after the other.
+/// Creates that race: as many as showed stores to be not atomic that refuse a second create one
+/// after the other.
 const RACERS: usize = 16;
 
-/// Names of the probe's objects begin so. A segment that starts with a dot is no key: never listed, never in the way.
+/// Names of the probe's objects begin so. A segment that starts with a dot is no key: never listed,
+/// never in the way.
 pub(crate) const NAME: &str = ".probe-";
 
 /// Ok when the store's create-if-absent can be relied on.
 ///
 /// # Errors
-/// `Unsupported` with what it did instead; what the store says, such as wrong credentials or a missing bucket.
+/// `Unsupported` with what it did instead; what the store says, such as wrong credentials or a
+/// missing bucket.
 pub(crate) fn probe(remote: &Remote) -> Result<()> {
     let store = Arc::clone(&remote.store);
     let name = format!("{NAME}{}", hex(fresh_nonce()));

@@ -1,5 +1,6 @@
-//! What an engine, its uploads and its open objects share: the store, the runtime, the time that calls may take, and where
-//! in the store the run is. Turns keys to paths and store errors to this library's; knows no protocol.
+//! What an engine, its uploads and its open objects share: the store, the runtime, the time that
+//! calls may take, and where in the store the run is. Turns keys to paths and store errors to this
+//! library's; knows no protocol.
 
 use crate::deadline::{Deadline, Limits, Patience};
 use crate::error::explain;
@@ -52,7 +53,8 @@ impl Remote {
         }
         let path =
             if self.prefix.as_ref().is_empty() { key.to_owned() } else { format!("{}/{key}", self.prefix) };
-        // Keys and the prefix were parsed before, and are used as they are: `from` would escape the prefix once more.
+        // Keys and the prefix were parsed before, and are used as they are: `from` would escape the
+        // prefix once more.
         Path::parse(&path).unwrap_or_else(|_| Path::from(path))
     }
 

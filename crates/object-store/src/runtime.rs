@@ -1,5 +1,6 @@
-//! The engine's own tokio runtime. Owns: two worker threads, and the way in and out for callers that know nothing of
-//! async, from any thread, also from inside another runtime. Knows nothing of objects.
+//! The engine's own tokio runtime. Owns: two worker threads, and the way in and out for callers
+//! that know nothing of async, from any thread, also from inside another runtime. Knows nothing of
+//! objects.
 
 use std::future::Future;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -7,7 +8,8 @@ use tensorkeep::{Error, ErrorKind, Result};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::AbortHandle;
 
-/// Requests wait for the network and not for a core; the second thread is for checksums and signatures.
+/// Requests wait for the network and not for a core; the second thread is for checksums and
+/// signatures.
 const WORKERS: usize = 2;
 
 /// A runtime that lives as long as the engine, its uploads and its open objects.
@@ -26,7 +28,8 @@ impl Io {
         Ok(Self(Some(runtime), handle))
     }
 
-    /// Runs a future to its end and waits for it. `block_on` would panic inside another runtime; a channel does not.
+    /// Runs a future to its end and waits for it. `block_on` would panic inside another runtime; a
+    /// channel does not.
     pub(crate) fn run<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
@@ -75,7 +78,8 @@ impl<T> Drop for Started<T> {
 
 impl Drop for Io {
     fn drop(&mut self) {
-        // A runtime that is dropped inside another runtime's task panics, unless it is told not to wait.
+        // A runtime that is dropped inside another runtime's task panics, unless it is told not to
+        // wait.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }

@@ -1,7 +1,8 @@
-//! Listings without the keys that `object_store` cannot have as paths: empty segments, `.`, `..` and control characters. It
-//! refuses a whole page for one such key, which a slip like `aws s3 cp x s3://bucket/run//x` leaves, and then nobody could
-//! open the run. No key of this engine is one of them, so they are left out before it reads the page, and remembered for
-//! whoever asks what lies there.
+//! Listings without the keys that `object_store` cannot have as paths: empty segments, `.`, `..`
+//! and control characters. It refuses a whole page for one such key, which a slip like
+//! `aws s3 cp x s3://bucket/run//x` leaves, and then nobody could open the run. No key of this
+//! engine is one of them, so they are left out before it reads the page, and remembered for whoever
+//! asks what lies there.
 
 use async_trait::async_trait;
 use object_store::ClientOptions;
@@ -19,8 +20,8 @@ const ENTRIES: [(&str, &str); 4] =
 /// So many keys are remembered.
 const MOST_REMEMBERED: usize = 1000;
 
-/// The crate's own clients, with a look at the listings that come back; and the keys that were left out of them. Clones share
-/// them.
+/// The crate's own clients, with a look at the listings that come back; and the keys that were left
+/// out of them. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Strays(Arc<Mutex<BTreeSet<String>>>);
 
@@ -72,7 +73,8 @@ fn is_listing(query: &str) -> bool {
     query.split('&').any(|pair| matches!(pair, "list-type=2" | "comp=list"))
 }
 
-/// The page without entries whose keys are no paths, which are added to `skipped_keys`; None when it has none of them.
+/// The page without entries whose keys are no paths, which are added to `skipped_keys`; None when
+/// it has none of them.
 fn skip(page: &str, skipped_keys: &mut Vec<String>) -> Option<String> {
     let skipped = ENTRIES.iter().fold(page.to_owned(), |page, (entry, name)| {
         let (open, close) = (format!("<{entry}>"), format!("</{entry}>"));

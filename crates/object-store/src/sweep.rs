@@ -1,5 +1,6 @@
-//! What killed processes left: bytes of large objects that no commit names, and the probe's objects. Removed when it is
-//! asked for, and a little of it behind each commit, out of what the listings showed anyway.
+//! What killed processes left: bytes of large objects that no commit names, and the probe's
+//! objects. Removed when it is asked for, and a little of it behind each commit, out of what the
+//! listings showed anyway.
 
 use crate::deadline::Deadline;
 use crate::engine::check_free_key;
@@ -15,7 +16,8 @@ use std::time::{Duration, SystemTime};
 use tensorkeep::Result;
 use tensorkeep::engine::Entry;
 
-/// What is removed behind a commit is older: no upload takes that long between its last byte and its commit.
+/// What is removed behind a commit is older: no upload takes that long between its last byte and
+/// its commit.
 const OLD: Duration = Duration::from_secs(24 * 3600);
 /// So many are removed behind a commit.
 const AT_A_TIME: usize = 8;
@@ -36,7 +38,8 @@ impl Remote {
         *self.left.0.lock().unwrap_or_else(PoisonError::into_inner) = left.collect();
     }
 
-    /// Removes some of what is left, in the background: nobody waits for it, and what stays is tried behind another commit.
+    /// Removes some of what is left, in the background: nobody waits for it, and what stays is
+    /// tried behind another commit.
     pub(crate) fn sweep_some(&self) {
         let mut left = self.left.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = left.len().min(AT_A_TIME);
@@ -66,8 +69,8 @@ impl Remote {
         Some((key.to_owned(), format!("{DATA}/{name}")))
     }
 
-    /// What may go, as keys under the run. Objects that came with a commit in the meantime are not among them: the age
-    /// is what tells an upload on its way from one that was left.
+    /// What may go, as keys under the run. Objects that came with a commit in the meantime are not
+    /// among them: the age is what tells an upload on its way from one that was left.
     pub(crate) fn orphans(&self, age: Duration) -> Result<Vec<Entry>> {
         let is_old = older_than(age);
         let mut orphans = Vec::new();
@@ -94,7 +97,8 @@ impl Remote {
         Ok(orphans.len())
     }
 
-    /// Deletes what is there; a delete whose reply was lost is sent again, since nothing is created at the path again.
+    /// Deletes what is there; a delete whose reply was lost is sent again, since nothing is created
+    /// at the path again.
     pub(crate) fn delete_path(&self, key: &str, what: &'static str, deadline: &Deadline) -> Result<()> {
         let (store, path, deadline) = (Arc::clone(&self.store), self.path(key), deadline.clone());
         self.run(what, key, async move {

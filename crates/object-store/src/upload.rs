@@ -1,5 +1,6 @@
-//! One upload: cutting it into parts, what is kept for the commit object, and the commit. Memory: at most
-//! [`PARTS_IN_FLIGHT`] parts on their way, one being filled and one kept for its end; no temporary file.
+//! One upload: cutting it into parts, what is kept for the commit object, and the commit. Memory:
+//! at most [`PARTS_IN_FLIGHT`] parts on their way, one being filled and one kept for its end; no
+//! temporary file.
 
 use crate::commit::Outcome;
 use crate::error::explain;
@@ -19,8 +20,8 @@ pub(crate) const PARTS_IN_FLIGHT: usize = 8;
 pub(crate) const MOST_PARTS: u64 = 10_000;
 /// Larger objects are stored apart, with a commit object: opening reads all that is at a key.
 pub(crate) const LARGEST_PLAIN: usize = 1 << 20;
-/// Copies of the object's ends in a commit object: of the beginning, and of the end when nobody says where the tail
-/// begins that readers need first.
+/// Copies of the object's ends in a commit object: of the beginning, and of the end when nobody
+/// says where the tail begins that readers need first.
 const HEAD_COPY: usize = 4096;
 const SHORT_TAIL: usize = 64 << 10;
 /// A longer tail, the index of a million tensors, is not copied, and only the end of it is.
@@ -46,7 +47,8 @@ pub(crate) struct ObjectUpload {
     failed: bool,
 }
 
-/// Parts of an object of so many bytes: as few as stores take, and one more for what was not foreseen.
+/// Parts of an object of so many bytes: as few as stores take, and one more for what was not
+/// foreseen.
 fn part_len(size: u64) -> usize {
     let needed = size.div_ceil(MOST_PARTS - 1);
     usize::try_from(needed).unwrap_or(usize::MAX).max(PART)
@@ -89,7 +91,8 @@ impl ObjectUpload {
 
     fn append_parts(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            // Sent when more comes and not when it is full: an object of exactly one part is a plain one.
+            // Sent when more comes and not when it is full: an object of exactly one part is a
+            // plain one.
             if self.buffer.len() == self.part_len {
                 self.send_part()?;
             }
@@ -120,8 +123,8 @@ impl ObjectUpload {
         tail.unwrap_or_else(|| self.last_bytes())
     }
 
-    /// The last bytes so far: readers ask for the end of a file before they know where its index begins, and for the
-    /// records before it.
+    /// The last bytes so far: readers ask for the end of a file before they know where its index
+    /// begins, and for the records before it.
     fn last_bytes(&self) -> Vec<u8> {
         let from_buffer = self.buffer.len().min(SHORT_TAIL);
         let from_part = (SHORT_TAIL - from_buffer).min(self.last_part.len());
@@ -130,7 +133,8 @@ impl ObjectUpload {
         tail
     }
 
-    /// The bytes to create at the key: the object itself, or the commit object of what is stored apart.
+    /// The bytes to create at the key: the object itself, or the commit object of what is stored
+    /// apart.
     fn finish(&mut self, nonce: Nonce) -> Result<Bytes> {
         if self.failed {
             return Err(Error::new(ErrorKind::Io, "the upload had failed before its commit"));

@@ -1,4 +1,5 @@
-//! URLs to stores: schemes, what a URL may not have, and the settings that differ from the `object_store` crate's own.
+//! URLs to stores: schemes, what a URL may not have, and the settings that differ from the
+//! `object_store` crate's own.
 
 use crate::ObjectStoreEngine;
 use crate::error::explain;
@@ -126,7 +127,8 @@ fn all_options(variables: &str, options: &[(String, String)]) -> Options {
     variables.chain(options).collect()
 }
 
-/// The engine at any URL: `file://` is a folder, whose engine is the library's own, which syncs what it commits.
+/// The engine at any URL: `file://` is a folder, whose engine is the library's own, which syncs
+/// what it commits.
 ///
 /// # Errors
 /// As [`ObjectStoreEngine::from_url`], and as [`Local::create`].
@@ -186,8 +188,8 @@ pub(crate) fn store_of(url: &str, place: &Place<'_>, options: &[(String, String)
     }
 }
 
-/// The engine's deadlines cut requests; the crate's 30 s for each fail on slow lines. There is no way to say "none" in a
-/// setting.
+/// The engine's deadlines cut requests; the crate's 30 s for each fail on slow lines. There is no
+/// way to say "none" in a setting.
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
 const REQUEST_TIMEOUT: &str = "1 day";
 
@@ -204,7 +206,8 @@ fn no_retries() -> RetryConfig {
     RetryConfig { max_retries: 0, ..RetryConfig::default() }
 }
 
-/// What becomes a header or a part of a URL: `object_store` panics on others. Secrets of Kubernetes often end in a newline.
+/// What becomes a header or a part of a URL: `object_store` panics on others. Secrets of Kubernetes
+/// often end in a newline.
 #[cfg(any(feature = "aws", feature = "azure"))]
 fn check_plain(key: &str, value: &str) -> Result<()> {
     if value.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -219,7 +222,8 @@ fn check_plain(key: &str, value: &str) -> Result<()> {
 #[cfg(feature = "aws")]
 fn s3(place: &Place<'_>, options: &Options, strays: &Strays) -> Result<object_store::aws::AmazonS3Builder> {
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
-    // Single deletes: some stores that speak S3 have no bulk delete, and rotation deletes one by one.
+    // Single deletes: some stores that speak S3 have no bulk delete, and rotation deletes one by
+    // one.
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(place.bucket)
         .with_disable_bulk_delete(true)
@@ -304,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_taken_apart_and_others_are_refused_with_what_to_write() {
+    fn bad_urls_are_refused_with_the_right_form() {
         let place = Place::parse("s3://bucket/runs/len%20et/").unwrap();
         let prefix = Path::parse("runs/len%20et").unwrap();
         assert_eq!(place, Place { scheme: "s3", bucket: "bucket", prefix });

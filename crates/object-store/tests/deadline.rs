@@ -1,4 +1,5 @@
-//! The deadline of a store's calls: whatever the network does, and however many requests a call makes.
+//! The deadline of a store's calls: whatever the network does, and however many requests a call
+//! makes.
 
 mod common;
 
@@ -108,7 +109,7 @@ fn bytes_that_move_take_their_time() {
 }
 
 #[test]
-fn a_silent_remote_tier_holds_up_a_pin_no_longer_than_the_deadline() {
+fn a_silent_remote_tier_holds_a_pin_for_the_deadline_at_most() {
     let server = server();
     let settings = StoreOptions::new().deadline(DEADLINE);
     let store = Store::open_tiered(Memory::new(), by_url(&server, URL, ENGINE), settings).unwrap();

@@ -1,5 +1,6 @@
-//! The facts that the engine's promises rest on, one by one in their smallest form: what is sent again, what is deleted
-//! first, what is believed. Each test fails when its line of the engine is broken.
+//! The facts that the engine's promises rest on, one by one in their smallest form: what is sent
+//! again, what is deleted first, what is believed. Each test fails when its line of the engine is
+//! broken.
 
 mod common;
 
@@ -117,7 +118,7 @@ fn a_commit_to_a_place_that_is_gone_is_not_made() {
 }
 
 #[test]
-fn a_tail_that_begins_after_parts_were_sent_is_read_with_opening() {
+fn a_tail_behind_sent_parts_is_read_with_opening() {
     const TAIL: usize = 300_000;
     let server = server();
     let engine = engine(&server);

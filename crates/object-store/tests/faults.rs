@@ -1,6 +1,6 @@
-//! Every fault at every request of a save, with the crate's retries and without; the server killed and started again in
-//! the middle; and races. What was promised is asked after each: what was acknowledged is there, what is there is
-//! whole, what failed says so, and the next save succeeds.
+//! Every fault at every request of a save, with the crate's retries and without; the server killed
+//! and started again in the middle; and races. What was promised is asked after each: what was
+//! acknowledged is there, what is there is whole, what failed says so, and the next save succeeds.
 
 mod common;
 
@@ -37,7 +37,8 @@ fn open(engine: &Arc<dyn Engine>) -> Store {
     Store::open(Arc::clone(engine), StoreOptions::new().keep(Keep::last(2))).unwrap()
 }
 
-/// A run with two checkpoints, a third one saved while request number `at` of it fails. False when there is none.
+/// A run with two checkpoints, a third one saved while request number `at` of it fails. False when
+/// there is none.
 fn save_with_fault(at: usize, fault: Fault, retries: usize, len: usize) -> bool {
     let mut server = server();
     let engine = engine(&server, retries);
@@ -106,7 +107,7 @@ fn every_fault_at_every_request_of_a_save_without_retries() {
 }
 
 #[test]
-fn the_server_killed_and_started_again_at_every_request_of_a_save() {
+fn the_server_dies_at_every_request_of_a_save() {
     every_request_of_a_save(&[Fault::KilledBefore, Fault::KilledAfter], 10);
 }
 

@@ -1,6 +1,6 @@
-//! The engine against a server that others wrote: `TENSORKEEP_JUDGE_URL` names an empty place, such as
-//! `s3://bucket/judge`, and the usual variables its endpoint and credentials. Without it nothing is judged. `judge.sh`
-//! starts the servers and calls the tests that fit each.
+//! The engine against a server that others wrote: `TENSORKEEP_JUDGE_URL` names an empty place, such
+//! as `s3://bucket/judge`, and the usual variables its endpoint and credentials. Without it nothing
+//! is judged. `judge.sh` starts the servers and calls the tests that fit each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,5 +1,5 @@
-//! A network that lies: servers that never answer, are away for a while, or are slow, and other people's objects. What a
-//! call costs in time and in requests.
+//! A network that lies: servers that never answer, are away for a while, or are slow, and other
+//! people's objects. What a call costs in time and in requests.
 
 mod common;
 
@@ -112,7 +112,8 @@ fn a_timed_out_read_asks_for_nothing_else() {
     assert!(calls.iter().all(|call| call.starts_with("GET")), "{calls:?}");
 }
 
-/// One request that hangs, an answer that breaks off, and a connection that is reset are nothing to a call.
+/// One request that hangs, an answer that breaks off, and a connection that is reset are nothing to
+/// a call.
 #[test]
 fn what_passes_is_not_told() {
     let server = server();

@@ -1,8 +1,10 @@
-//! Random schedules of faults over saving, resuming, promoting and rotating, with an oracle: nothing acknowledged is lost,
-//! nothing whole is condemned, no call passes its deadline. A schedule follows from its seed, as far as threads let it.
+//! Random schedules of faults over saving, resuming, promoting and rotating, with an oracle:
+//! nothing acknowledged is lost, nothing whole is condemned, no call passes its deadline. A
+//! schedule follows from its seed, as far as threads let it.
 //!
-//! `TENSORKEEP_SCHEDULES=100000 cargo test --release -p tensorkeep-object-store --test schedules` runs more of them, from
-//! `TENSORKEEP_FIRST_SCHEDULE` on, and `TENSORKEEP_SCHEDULE=7` that one alone.
+//! `TENSORKEEP_SCHEDULES=100000 cargo test --release -p tensorkeep-object-store --test schedules`
+//! runs more of them, from `TENSORKEEP_FIRST_SCHEDULE` on, and `TENSORKEEP_SCHEDULE=7` that one
+//! alone.
 
 mod common;
 
@@ -18,8 +20,9 @@ use tensorkeep::{
 
 /// What a call of the store may take: long enough for several tries of a request that hangs.
 const DEADLINE: Duration = Duration::from_millis(400);
-/// How much more is put up with: the machine has other things to do, a save looks for its reason and deletes by a deadline of
-/// its own within that one, and waiting for the remote tier is as many calls as there are checkpoints to promote.
+/// How much more is put up with: the machine has other things to do, a save looks for its reason
+/// and deletes by a deadline of its own within that one, and waiting for the remote tier is as many
+/// calls as there are checkpoints to promote.
 const SLACK: Duration = Duration::from_secs(6);
 /// Larger than what lies in one object: uploaded apart, in one part.
 const LARGE: usize = 70_000;
@@ -259,7 +262,8 @@ impl Schedule {
         }
     }
 
-    /// When nothing fails any more: all that was acknowledged is there, and nothing whole is condemned.
+    /// When nothing fails any more: all that was acknowledged is there, and nothing whole is
+    /// condemned.
     fn check(&mut self) {
         self.drop_store();
         let reader = Reader::new(by_url(&self.server, "s3://bucket/run", DEADLINE * 100));

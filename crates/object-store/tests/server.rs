@@ -1,5 +1,6 @@
-//! The engine over the wire, on a server without faults: the contract, a store's promises, what large objects leave in
-//! the bucket, how many requests things cost, and what bad input is answered.
+//! The engine over the wire, on a server without faults: the contract, a store's promises, what
+//! large objects leave in the bucket, how many requests things cost, and what bad input is
+//! answered.
 
 mod common;
 
@@ -40,7 +41,7 @@ fn a_store_on_it_keeps_its_promises() {
 }
 
 #[test]
-fn a_large_object_comes_back_is_listed_with_its_length_and_deleted_with_its_bytes() {
+fn a_large_object_is_listed_with_its_length_and_deleted_whole() {
     let server = server();
     let engine = engine(&server, 3);
     let content = bytes(LARGE, 1);
@@ -96,7 +97,7 @@ fn a_checkpoint_that_another_program_put_there_opens_as_it_is() {
 }
 
 #[test]
-fn an_object_that_looks_like_a_commit_object_comes_back_as_it_is() {
+fn an_object_like_a_commit_object_comes_back_unchanged() {
     let server = server();
     let engine = engine(&server, 3);
     put(&engine, "large", &bytes(LARGE, 3)).unwrap();
@@ -142,7 +143,7 @@ fn bytes_that_no_commit_names_are_swept_and_others_are_not() {
 }
 
 #[test]
-fn a_hundred_thousand_tensors_cost_one_request_to_open_one_for_one_of_them_and_a_few_for_all() {
+fn opening_100_000_tensors_is_one_request() {
     let server = server();
     let engine = engine(&server, 3);
     let (values, mut snapshot) = (bytes(100_000 * 64, 9), Snapshot::new());
@@ -287,7 +288,8 @@ fn a_writer_sweeps_what_a_killed_one_left_a_day_ago() {
     assert_eq!(data(&server), stays);
 }
 
-/// A bucket that another one is replicated to, where the commit object may be there before the bytes that it names.
+/// A bucket that another one is replicated to, where the commit object may be there before the
+/// bytes that it names.
 #[test]
 fn a_replica_that_has_the_commit_object_first_is_waited_for() {
     let server = server();
@@ -320,7 +322,7 @@ fn a_replica_that_has_the_commit_object_first_is_waited_for() {
 }
 
 #[test]
-fn a_short_large_object_is_damage_and_a_missing_one_is_not_there() {
+fn a_short_large_object_is_damaged_and_a_missing_one_not_found() {
     let server = server();
     let engine = engine(&server, 3);
     put(&engine, "large", &bytes(LARGE, 8)).unwrap();

@@ -1,5 +1,6 @@
-//! Two tiers over the wire: promoted to an S3 server that fails and dies, from a trainer that is killed, and resumed
-//! where the local disk is lost. The killed trainer is this test's own binary, started again with environment variables.
+//! Two tiers over the wire: promoted to an S3 server that fails and dies, from a trainer that is
+//! killed, and resumed where the local disk is lost. The killed trainer is this test's own binary,
+//! started again with environment variables.
 
 mod common;
 
@@ -121,7 +122,7 @@ fn every_request_of_a_promotion(faults: &[Fault], retries: usize) {
 }
 
 #[test]
-fn the_server_killed_and_started_again_at_every_request_of_a_promotion() {
+fn the_server_dies_at_every_request_of_a_promotion() {
     every_request_of_a_promotion(&[Fault::KilledBefore, Fault::KilledAfter], 10);
 }
 
@@ -135,7 +136,8 @@ fn every_fault_at_every_request_of_a_promotion() {
 
 #[test]
 fn a_promotion_and_a_copy_take_bounded_memory() {
-    // A reader of 64 MB whose upload takes pieces of a few: what is held is a window and the parts in flight.
+    // A reader of 64 MB whose upload takes pieces of a few: what is held is a window and the parts
+    // in flight.
     let server = server();
     let remote: Arc<dyn Engine> = Arc::new(ObjectStoreEngine::new(store(&server, 3), RUN).unwrap());
     let store = open(&Memory::new(), &remote);
@@ -211,7 +213,8 @@ impl Drop for Disks {
     }
 }
 
-/// Kills the trainer a moment after some event; gives what it had said by then: resumed, saved, promoted.
+/// Kills the trainer a moment after some event; gives what it had said by then: resumed, saved,
+/// promoted.
 fn live(server: &Server, disk: &Path, after: u64, delay: Duration) -> [u64; 3] {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture"])
@@ -239,7 +242,7 @@ fn live(server: &Server, disk: &Path, after: u64, delay: Duration) -> [u64; 3] {
 }
 
 #[test]
-fn a_trainer_killed_while_it_promotes_loses_nothing_and_nor_does_a_lost_disk() {
+fn kills_during_promotion_and_a_lost_disk_lose_nothing() {
     let server = server();
     let folder = std::env::temp_dir().join(format!("tensorkeep-tiers-{}", std::process::id()));
     let mut disks = Disks(folder, 0);

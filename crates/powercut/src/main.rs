@@ -1,13 +1,15 @@
-//! Power cuts on a real file system: a trainer saves, the power goes, the disk is mounted again and the oracle asked
-//! whether everything that the trainer was told is true. Three ways for the power to go:
+//! Power cuts on a real file system: a trainer saves, the power goes, the disk is mounted again and
+//! the oracle asked whether everything that the trainer was told is true. Three ways for the power
+//! to go:
 //!
 //! * `powercut --fs ext4 --cuts 100`: a live file system is cut at a random moment ([`cuts`]);
-//! * `powercut replay --fs ext4 --states 1000`: every block write is logged, and disks that a cut may have left are built
-//!   from the log ([`blocks::replay`]);
-//! * `powercut eio --fs ext4 --faults 100`: one block write fails, and the power stays ([`blocks::eio`]).
+//! * `powercut replay --fs ext4 --states 1000`: every block write is logged, and disks that a cut
+//!   may have left are built from the log ([`blocks::replay`]);
+//! * `powercut eio --fs ext4 --faults 100`: one block write fails, and the power stays
+//!   ([`blocks::eio`]).
 //!
-//! Exits 1 when a promise was broken, and 0 with `"skipped"` in the report where it cannot run: it needs root, loop
-//! devices, the file system's `mkfs`, and FUSE for the last two.
+//! Exits 1 when a promise was broken, and 0 with `"skipped"` in the report where it cannot run: it
+//! needs root, loop devices, the file system's `mkfs`, and FUSE for the last two.
 
 mod blocks;
 mod cuts;
@@ -119,7 +121,8 @@ fn finish(options: &Options, report: &Value) -> ExitCode {
         return ExitCode::from(2);
     }
     let Some(broken) = report["broken"].as_u64() else { return ExitCode::SUCCESS };
-    // A peer that loses data is a row of a table; a protocol that claims to be right and does is a failure.
+    // A peer that loses data is a row of a table; a protocol that claims to be right and does is a
+    // failure.
     let failed = if options.expect_broken { broken == 0 } else { broken > 0 && options.subject.must_hold() };
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

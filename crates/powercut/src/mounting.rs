@@ -33,9 +33,9 @@ impl Fs {
         }
     }
 
-    /// Bytes that it takes for written all or not at all, at multiples of as many: its superblock, under one checksum. A
-    /// drive promises as much of one sector only, and after a cut through the superblock nothing can be mounted to be
-    /// judged ("invalid superblock checksum. Run e2fsck?").
+    /// Bytes that it takes for written all or not at all, at multiples of as many: its superblock,
+    /// under one checksum. A drive promises as much of one sector only, and after a cut through the
+    /// superblock nothing can be mounted to be judged ("invalid superblock checksum. Run e2fsck?").
     pub fn atomic_bytes(self) -> u64 {
         match self {
             Self::Xfs => 512,
@@ -45,7 +45,8 @@ impl Fs {
     }
 }
 
-/// Why this cannot run here, if it cannot. Cuts of Btrfs also need an XFS, which can clone its image.
+/// Why this cannot run here, if it cannot. Cuts of Btrfs also need an XFS, which can clone its
+/// image.
 pub fn why_not(fs: Fs, cuts: bool) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("mounting needs root".to_owned());

@@ -43,13 +43,14 @@ impl Tally {
         })
     }
 
-    /// How many disks may still be judged: none once somebody wants this process to end. It must unmount before it does,
-    /// because nobody serves its drive afterwards.
+    /// How many disks may still be judged: none once somebody wants this process to end. It must
+    /// unmount before it does, because nobody serves its drive afterwards.
     pub fn left(&self, options: &Options) -> u64 {
         if self.interrupted.load(Ordering::Relaxed) { 0 } else { options.count.saturating_sub(self.count) }
     }
 
-    /// Asks the oracle about a disk that is mounted at the folder. False when the promise is broken.
+    /// Asks the oracle about a disk that is mounted at the folder. False when the promise is
+    /// broken.
     pub fn judge(
         &mut self,
         options: &Options,

@@ -64,7 +64,8 @@ impl Trainer {
         Ok(self.child.kill()?)
     }
 
-    /// Waits for the end, which is brought about after `limit`. True when it came by itself. Every word was heard then.
+    /// Waits for the end, which is brought about after `limit`. True when it came by itself. Every
+    /// word was heard then.
     pub fn end(mut self, limit: Duration) -> Result<bool> {
         let start = Instant::now();
         let mut by_itself = true;
@@ -84,8 +85,8 @@ impl Trainer {
     }
 }
 
-/// Whether what a subject says after its disk is gone counts. Whatever tensorkeep says must be true; peers, which never
-/// look, are spared that.
+/// Whether what a subject says after its disk is gone counts. Whatever tensorkeep says must be
+/// true; peers, which never look, are spared that.
 pub fn late_words_count(subject: Subject) -> bool {
     subject == Subject::Tensorkeep
 }

@@ -1,5 +1,5 @@
-//! The harness catches writers that are wrong, and lets those pass that are right. Skipped, as the harness says, where it
-//! cannot run: without root, loop devices or FUSE.
+//! The harness catches writers that are wrong, and lets those pass that are right. Skipped, as the
+//! harness says, where it cannot run: without root, loop devices or FUSE.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ fn powercut(arguments: &[&str]) {
 }
 
 #[test]
-fn a_missing_fsync_is_caught_in_a_replay_and_the_right_protocol_is_not() {
+fn a_replay_catches_a_missing_fsync() {
     for wrong in ["no-file-sync", "no-folder-sync"] {
         powercut(&["replay", "--states", "30", "--seed", "1", "--subject", wrong, "--expect-broken"]);
     }
@@ -24,7 +24,7 @@ fn a_missing_fsync_is_caught_in_a_replay_and_the_right_protocol_is_not() {
 }
 
 #[test]
-fn an_fsync_that_is_repeated_loses_the_save_and_a_new_file_does_not() {
+fn repeating_a_failed_fsync_loses_the_save() {
     // More faults than a life has writes: each of them fails once.
     powercut(&["eio", "--faults", "40", "--seed", "1", "--subject", "retry-sync", "--expect-broken"]);
     for right in ["plain", "tensorkeep"] {
@@ -33,7 +33,7 @@ fn an_fsync_that_is_repeated_loses_the_save_and_a_new_file_does_not() {
 }
 
 #[test]
-fn a_live_cut_takes_what_object_store_says_is_saved_unless_it_is_asked_to_sync() {
+fn object_store_without_fsync_loses_saves_in_a_power_cut() {
     powercut(&["--cuts", "30", "--seed", "1", "--subject", "object-store", "--expect-broken"]);
     powercut(&["--cuts", "10", "--seed", "1", "--subject", "tensorkeep"]);
 }

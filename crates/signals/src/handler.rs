@@ -1,11 +1,14 @@
-//! The signal handler, and the C library's calls that install it and take it away. All unsafe code of this crate.
+//! The signal handler, and the C library's calls that install it and take it away. All unsafe code
+//! of this crate.
 //!
 //! Why it is sound:
-//! * The handler calls only what POSIX lists as safe in one (`getpid`, `clock_gettime`, `sigaction`, `raise`, `_exit`),
-//!   touches statics made of atomics only, allocates nothing, takes no lock and cannot panic.
-//! * A handler that was registered before ours is called as the kernel would have called it: the address comes from
-//!   `sigaction`, and SA_SIGINFO says which of the two signatures it has. Its mask, and its flags that the kernel acts on,
-//!   are ours, too. Until a library that registered one is unloaded its address stays valid, with or without us.
+//! * The handler calls only what POSIX lists as safe in one (`getpid`, `clock_gettime`,
+//!   `sigaction`, `raise`, `_exit`), touches statics made of atomics only, allocates nothing, takes
+//!   no lock and cannot panic.
+//! * A handler that was registered before ours is called as the kernel would have called it: the
+//!   address comes from `sigaction`, and SA_SIGINFO says which of the two signatures it has. Its
+//!   mask, and its flags that the kernel acts on, are ours, too. Until a library that registered
+//!   one is unloaded its address stays valid, with or without us.
 //! * What was found is recorded before ours is installed, so ours never runs without it.
 
 #![expect(
@@ -49,7 +52,8 @@ impl Handlers {
         if ignored && matches!(signal, Signal::Hup | Signal::Int) {
             return Ok(());
         }
-        // Ours may lie below one that was registered later and calls it. Above that one, the two would call each other.
+        // Ours may lie below one that was registered later and calls it. Above that one, the two
+        // would call each other.
         let replaced = ignored || now.sa_sigaction == SIG_DFL;
         if self.before[signal as usize].is_some() && !replaced {
             return Ok(());
@@ -66,8 +70,8 @@ impl Handlers {
         Ok(())
     }
 
-    /// Restores what was there before, unless somebody has registered a handler above ours: that one may call ours, which
-    /// then does what it found and no more.
+    /// Restores what was there before, unless somebody has registered a handler above ours: that
+    /// one may call ours, which then does what it found and no more.
     pub(crate) fn restore(&mut self, signal: Signal) {
         let Some(before) = self.before[signal as usize] else { return };
         let is_ours = current(signal).is_ok_and(|now| now.sa_sigaction == address_of_ours());
@@ -105,7 +109,8 @@ fn current(signal: Signal) -> io::Result<sigaction> {
 }
 
 fn set(signal: Signal, action: &sigaction) -> io::Result<()> {
-    // SAFETY: `action` is what `sigaction` returned, its handler and flags replaced at most by ours, which fit each other.
+    // SAFETY: `action` is what `sigaction` returned, its handler and flags replaced at most by
+    // ours, which fit each other.
     match unsafe { libc::sigaction(signal.number(), action, std::ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -141,7 +146,8 @@ extern "C" fn on_signal(number: c_int, info: *mut siginfo_t, context: *mut c_voi
 
 /// A signal came after the last listener was gone, or in a forked child, which does not listen.
 fn act_as_by_default(signal: Signal) {
-    // Who registered a handler above ours has made a decision; the default is for a process without one.
+    // Who registered a handler above ours has made a decision; the default is for a process without
+    // one.
     let Ok(mut now) = current(signal) else { return };
     if now.sa_sigaction != address_of_ours() {
         return;
@@ -149,7 +155,8 @@ fn act_as_by_default(signal: Signal) {
     now.sa_sigaction = SIG_DFL;
     now.sa_flags = 0;
     if set(signal, &now).is_ok() {
-        // SAFETY: raise has no preconditions. The signal is blocked here, and delivered when the handler returns.
+        // SAFETY: raise has no preconditions. The signal is blocked here, and delivered when the
+        // handler returns.
         unsafe { libc::raise(signal.number()) };
     }
 }
@@ -157,7 +164,8 @@ fn act_as_by_default(signal: Signal) {
 fn call(handler: usize, flags: c_int, number: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let handler = handler as *const ();
     if flags & SA_SIGINFO != 0 {
-        // SAFETY: the kernel was told by this flag that the function at this address has this signature.
+        // SAFETY: the kernel was told by this flag that the function at this address has this
+        // signature.
         let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
             unsafe { std::mem::transmute(handler) };
         handler(number, info, context);

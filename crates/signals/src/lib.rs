@@ -1,5 +1,6 @@
-//! Hears the signals that ask a process for a checkpoint or for its end, and puts the process's own signal handling back
-//! afterwards. The decision that each signal leads to is here; `handler.rs` holds the unsafe code.
+//! Hears the signals that ask a process for a checkpoint or for its end, and puts the process's own
+//! signal handling back afterwards. The decision that each signal leads to is here; `handler.rs`
+//! holds the unsafe code.
 
 mod handler;
 
@@ -7,13 +8,15 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 
-/// Two requests to stop that are not further apart are one, whatever signals they are: a terminal signals the whole
-/// process group, and a launcher in the group forwards to its children what it got itself.
+/// Two requests to stop that are not further apart are one, whatever signals they are: a terminal
+/// signals the whole process group, and a launcher in the group forwards to its children what it
+/// got itself.
 pub const SAME_REQUEST_MS: u64 = 250;
-/// After its request was answered, a process that is still running ends with the next signal from here on.
+/// After its request was answered, a process that is still running ends with the next signal from
+/// here on.
 pub const ANSWERED_MS: u64 = 1_000;
-/// How long an unanswered request keeps a launcher's repeated signals from ending the process. Clusters (Slurm's KillWait,
-/// Kubernetes' grace period, torchrun) send SIGKILL after 30 s.
+/// How long an unanswered request keeps a launcher's repeated signals from ending the process.
+/// Clusters (Slurm's KillWait, Kubernetes' grace period, torchrun) send SIGKILL after 30 s.
 pub const GRACE_MS: u64 = 30_000;
 
 /// How many listeners one process may have.
@@ -65,10 +68,12 @@ impl fmt::Display for Signal {
     }
 }
 
-/// What a listener has heard. The handler changes it, so all of it is atomic, and it is never freed.
+/// What a listener has heard. The handler changes it, so all of it is atomic, and it is never
+/// freed.
 #[derive(Debug)]
 struct Slot {
-    /// The process that listens, 0 for a free slot: a forked child has a copy of its parent's slots.
+    /// The process that listens, 0 for a free slot: a forked child has a copy of its parent's
+    /// slots.
     process: AtomicU32,
     stop: AtomicU32,
     save: AtomicU32,
@@ -122,7 +127,8 @@ impl Slot {
         self.process.load(SeqCst) == process && signals & signal.bit() != 0
     }
 
-    /// Notes a request to stop. None for the first; else whether this repetition may end the process.
+    /// Notes a request to stop. None for the first; else whether this repetition may end the
+    /// process.
     fn note_stop(&self, signal: Signal, now: u64) -> Option<bool> {
         match self.stop_at.compare_exchange(0, now, SeqCst, SeqCst) {
             Ok(_) => {
@@ -158,10 +164,11 @@ fn note(slots: &[Slot], process: u32, signal: Signal, now: u64) -> Verdict {
 
 /// Hears signals until it is dropped.
 ///
-/// * Handlers that were registered before run as well. When the last listener to a signal is dropped, the handler, default
-///   or being ignored that it found is restored; a handler that was registered above it meanwhile stays as it is.
-/// * SIGHUP and SIGINT that are ignored when listening begins stay ignored: `nohup`, and a shell that starts a background
-///   job, say so.
+/// * Handlers that were registered before run as well. When the last listener to a signal is
+///   dropped, the handler, default or being ignored that it found is restored; a handler that was
+///   registered above it meanwhile stays as it is.
+/// * SIGHUP and SIGINT that are ignored when listening begins stay ignored: `nohup`, and a shell
+///   that starts a background job, say so.
 /// * A forked child does not listen: there the signals do what they did before.
 #[derive(Debug)]
 pub struct Listener {
@@ -203,7 +210,8 @@ impl Listener {
         Some(self.slot.stop_request.load(SeqCst)).filter(|&request| request > 0)
     }
 
-    /// Tells whether the request to stop is answered: then a further signal ends the process sooner.
+    /// Tells whether the request to stop is answered: then a further signal ends the process
+    /// sooner.
     pub fn set_answered(&self, answered: bool) {
         self.slot.answered.store(answered, SeqCst);
     }
@@ -211,8 +219,8 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // A forked child that drops its parent's listener has nothing to restore, and must not wait for a lock that
-        // another thread of the parent held.
+        // A forked child that drops its parent's listener has nothing to restore, and must not wait
+        // for a lock that another thread of the parent held.
         if std::process::id() == self.process {
             handler::change(|handlers| release(self.slot, self.process, handlers));
         }

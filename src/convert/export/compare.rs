@@ -8,8 +8,8 @@ use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
 
-/// The tensors of a checkpoint, or of a foreign file, whose bytes a foreign file does not hold under the same name, bit for bit,
-/// and why.
+/// The tensors of a checkpoint, or of a foreign file, whose bytes a foreign file does not hold
+/// under the same name, bit for bit, and why.
 ///
 /// # Errors
 /// `Damaged`, `Io`.
@@ -57,7 +57,8 @@ pub fn check(input: Input<'_>, written: &[Written<'_>], foreign: &Foreign) -> Re
     Ok(())
 }
 
-/// The error of a comparison that fails: what is written by this program and read by it must be the same.
+/// The error of a comparison that fails: what is written by this program and read by it must be the
+/// same.
 pub fn differs(what: &'static str) -> Error {
     Error::damaged(format!("what was written differs: {what}"))
         .help("nothing was replaced; this is a bug of tensorkeep, or memory or a disk that fails")

@@ -1,4 +1,5 @@
-//! `.npz` and `.npy`, out: arrays by name in a zip archive, or one array. Records and metadata have no place there.
+//! `.npz` and `.npy`, out: arrays by name in a zip archive, or one array. Records and metadata have
+//! no place there.
 
 use super::input::Item;
 use super::{Input, Written};
@@ -29,7 +30,8 @@ pub struct Plan<'c> {
 /// Plans a `.npz` or `.npy` file.
 ///
 /// # Errors
-/// `Invalid` when a `.npy` file would hold more than one tensor, `Unsupported` for a name or a shape that cannot be there.
+/// `Invalid` when a `.npy` file would hold more than one tensor, `Unsupported` for a name or a
+/// shape that cannot be there.
 pub fn plan<'c>(
     input: Input<'c>,
     items: Vec<Item<'c>>,
@@ -106,7 +108,8 @@ fn drop_records(input: Input<'_>, metadata: &BTreeMap<String, String>, notes: &m
     );
 }
 
-/// An archive's names are paths to whoever unpacks it, on any system: none may lead out of the folder it is unpacked in.
+/// An archive's names are paths to whoever unpacks it, on any system: none may lead out of the
+/// folder it is unpacked in.
 fn check_member_name(name: &str) -> Result<()> {
     let mut parts = name.split(['/', '\\']);
     let is_drive = name.as_bytes().get(1) == Some(&b':');

@@ -28,7 +28,8 @@ struct Entry<'c> {
 /// Plans one file, or as many as shards of so many bytes take.
 ///
 /// # Errors
-/// `Unsupported` for a name that no tensor can have there, and for a header that no reader would read.
+/// `Unsupported` for a name that no tensor can have there, and for a header that no reader would
+/// read.
 pub fn plan<'c>(
     input: Input<'c>,
     items: Vec<Item<'c>>,
@@ -60,7 +61,8 @@ pub fn plan<'c>(
     groups.into_iter().enumerate().map(of_shard).collect()
 }
 
-/// What the header says of a tensor. Metadata that says what opaque bytes are is taken out: the header says so.
+/// What the header says of a tensor. Metadata that says what opaque bytes are is taken out: the
+/// header says so.
 fn entry<'c>(
     item: Item<'c>,
     metadata: &mut BTreeMap<String, String>,
@@ -94,7 +96,8 @@ fn entry<'c>(
     Ok(Entry { written, dtype: "U8", shape })
 }
 
-/// As Hugging Face's libraries split: in the order of the names, a new file where the next tensor no longer fits.
+/// As Hugging Face's libraries split: in the order of the names, a new file where the next tensor
+/// no longer fits.
 fn groups(entries: Vec<Entry<'_>>, most: Option<u64>) -> Vec<Vec<Entry<'_>>> {
     let mut groups = vec![vec![]];
     let mut held = 0_u64;
@@ -114,7 +117,8 @@ fn groups(entries: Vec<Entry<'_>>, most: Option<u64>) -> Vec<Vec<Entry<'_>>> {
 }
 
 fn file(mut entries: Vec<Entry<'_>>, text: BTreeMap<String, String>) -> Result<Plan<'_>> {
-    // Widest elements first, as the safetensors crate does: then each tensor is aligned to its own element.
+    // Widest elements first, as the safetensors crate does: then each tensor is aligned to its own
+    // element.
     entries.sort_by(|a, b| {
         let width = |entry: &Entry<'_>| entry.written.item.dtype.size();
         width(b).cmp(&width(a)).then(a.written.name.cmp(&b.written.name))

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 /// Writes all files, compares each, and then gives them their names, the index last.
 ///
 /// # Errors
-/// What writing and reading say. Until the last was compared nothing has a name; a power cut between two names leaves shards
-/// of both, and the index of the old ones.
+/// What writing and reading say. Until the last was compared nothing has a name; a power cut
+/// between two names leaves shards of both, and the index of the old ones.
 pub fn write(
     input: Input<'_>,
     path: &Path,
@@ -45,7 +45,8 @@ fn write_one(input: Input<'_>, plan: &Plan<'_>, upload: &mut dyn Upload) -> Resu
     plan.written.iter().try_for_each(|written| input.visit(&written.item, |_, bytes| upload.append(bytes)))
 }
 
-/// `model-00001-of-00002.safetensors` and so on beside `model.safetensors`, then `model.safetensors.index.json`.
+/// `model-00001-of-00002.safetensors` and so on beside `model.safetensors`, then
+/// `model.safetensors.index.json`.
 fn names(path: &Path, count: usize) -> Result<Vec<PathBuf>> {
     if count == 1 {
         return Ok(vec![path.to_owned()]);

@@ -1,5 +1,6 @@
-//! The fields of a GGUF file one behind the other: integers, text, values, and what the file says of a tensor. A count is
-//! believed as far as the bytes left can make it true, and what is unfolded is charged to a budget.
+//! The fields of a GGUF file one behind the other: integers, text, values, and what the file says
+//! of a tensor. A count is believed as far as the bytes left can make it true, and what is unfolded
+//! is charged to a budget.
 
 use crate::budget::Budget;
 use crate::convert::ForeignTensor;

@@ -1,5 +1,5 @@
-//! Models that are split into several GGUF files: which parts there are, by what a file says of itself and by its name,
-//! and that all of them are there.
+//! Models that are split into several GGUF files: which parts there are, by what a file says of
+//! itself and by its name, and that all of them are there.
 
 use super::Part;
 use crate::budget::Budget;
@@ -37,7 +37,8 @@ impl Name {
     }
 }
 
-/// All parts of the model that `first`, opened at `path`, is a part of, in their order; itself alone where it is whole.
+/// All parts of the model that `first`, opened at `path`, is a part of, in their order; itself
+/// alone where it is whole.
 ///
 /// # Errors
 /// `NotFound` when a part is missing, `Damaged` when one belongs elsewhere.

@@ -14,8 +14,9 @@ pub struct GgmlType {
     pub dtype: Option<Dtype>,
 }
 
-/// From here on forks of llama.cpp use numbers for types of their own before upstream takes them: 42 is Q2_0 there, in
-/// blocks of 128 elements in one fork, and was STQ1_0 in another. What such a tensor is, its length has to confirm.
+/// From here on forks of llama.cpp use numbers for types of their own before upstream takes them:
+/// 42 is Q2_0 there, in blocks of 128 elements in one fork, and was STQ1_0 in another. What such a
+/// tensor is, its length has to confirm.
 const UNSETTLED_FROM: u32 = 42;
 
 const fn plain(id: u32, name: &'static str, dtype: Dtype) -> GgmlType {
@@ -57,7 +58,8 @@ const TYPES: &[GgmlType] = &[
     plain(28, "F64", Dtype::F64),
     blocks(29, "IQ1_M", 256, 56),
     plain(30, "BF16", Dtype::Bf16),
-    // 31 to 33 and 36 to 38 were Q4_0 and IQ4_NL with their rows interleaved, and are written no more.
+    // 31 to 33 and 36 to 38 were Q4_0 and IQ4_NL with their rows interleaved, and are written no
+    // more.
     blocks(31, "Q4_0_4_4", 32, 18),
     blocks(32, "Q4_0_4_8", 32, 18),
     blocks(33, "Q4_0_8_8", 32, 18),
@@ -83,7 +85,8 @@ impl GgmlType {
         self.id < UNSETTLED_FROM
     }
 
-    /// Bytes of a tensor of these axes, fastest first; None when they are no whole number of blocks, or overflow.
+    /// Bytes of a tensor of these axes, fastest first; None when they are no whole number of
+    /// blocks, or overflow.
     pub fn byte_len(&self, dims: &[u64]) -> Option<u64> {
         let count = dims.iter().try_fold(1_u64, |count, &dim| count.checked_mul(dim))?;
         let rows_are_whole = dims.first().copied().unwrap_or(1).is_multiple_of(self.block);

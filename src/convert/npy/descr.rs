@@ -1,5 +1,5 @@
-//! What `.npy` headers say of elements: which are numbers that have a dtype here, which are bytes of a fixed length
-//! (text, dates, records, wider floats), and which are Python objects.
+//! What `.npy` headers say of elements: which are numbers that have a dtype here, which are bytes
+//! of a fixed length (text, dates, records, wider floats), and which are Python objects.
 
 use super::literal::Literal;
 use crate::dtype::Dtype;
@@ -21,11 +21,12 @@ pub const DTYPES: &[(&str, Dtype)] = &[
     ("f8", Dtype::F64),
     ("c8", Dtype::C64),
     ("c16", Dtype::C128),
-    // ml_dtypes has names of its own for its dtypes, and NumPy saves none of them. This one alone says what it is.
+    // ml_dtypes has names of its own for its dtypes, and NumPy saves none of them. This one alone
+    // says what it is.
     ("f1", Dtype::F8E5M2),
 ];
-/// How NumPy saves ml_dtypes' bfloat16. Its own bytes without a meaning, which have two bytes as well, are `|V2`, and the
-/// only other dtypes of ml_dtypes have one byte.
+/// How NumPy saves ml_dtypes' bfloat16. Its own bytes without a meaning, which have two bytes as
+/// well, are `|V2`, and the only other dtypes of ml_dtypes have one byte.
 const BF16: &str = "<V2";
 
 /// What an element is.

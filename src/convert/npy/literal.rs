@@ -1,4 +1,5 @@
-//! Python literals, as far as they stand in a `.npy` header: text, integers, truth values, lists, tuples and dicts.
+//! Python literals, as far as they stand in a `.npy` header: text, integers, truth values, lists,
+//! tuples and dicts.
 
 /// As deep as structured dtypes are nested, and far deeper.
 const DEEPEST: usize = 32;

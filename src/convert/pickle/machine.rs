@@ -1,4 +1,5 @@
-//! The machine that a pickle is a program for: opcodes, a stack, marks and a memo. Protocols 0 to 5.
+//! The machine that a pickle is a program for: opcodes, a stack, marks and a memo. Protocols 0 to
+//! 5.
 
 use super::text::{bad, decimal, integer, quoted, raw_unicode};
 use super::{Call, Global, Graph, Id, Node};
@@ -9,13 +10,15 @@ use std::collections::HashMap;
 
 /// What an entry of the memo takes, with its share of the table.
 const MEMO_ENTRY: u64 = 40;
-/// Integers below this, the truth values and None are made once, and not for each of a million times that they are named.
+/// Integers below this, the truth values and None are made once, and not for each of a million
+/// times that they are named.
 const SMALL: Id = 256;
 
 /// Reads the pickle that the bytes begin with.
 ///
 /// # Errors
-/// `Damaged` when the bytes are no pickle, `Unsupported` for opcodes that no model needs, `LimitExceeded` beyond the budget.
+/// `Damaged` when the bytes are no pickle, `Unsupported` for opcodes that no model needs,
+/// `LimitExceeded` beyond the budget.
 pub fn read<'p>(bytes: &'p [u8], budget: &Budget) -> Result<Graph<'p>> {
     let mut nodes = vec![Node::None, Node::Bool(false), Node::Bool(true)];
     nodes.extend((0..i64::from(SMALL)).map(Node::Int));

@@ -1,7 +1,8 @@
-//! Pickles as data: a graph in which a class is a name and a call is a node. Nothing is looked up, imported or called, so
-//! no code can run; what the names mean is for the caller to decide.
+//! Pickles as data: a graph in which a class is a name and a call is a node. Nothing is looked up,
+//! imported or called, so no code can run; what the names mean is for the caller to decide.
 //!
-//! Text and bytes are borrowed from the pickle where they can be, and everything that is made is charged to a budget.
+//! Text and bytes are borrowed from the pickle where they can be, and everything that is made is
+//! charged to a budget.
 
 mod machine;
 mod text;
@@ -100,7 +101,8 @@ impl<'p> Graph<'p> {
         }
     }
 
-    /// The items of a tuple or list, also of one that is made by a call with it, such as `torch.Size`.
+    /// The items of a tuple or list, also of one that is made by a call with it, such as
+    /// `torch.Size`.
     pub fn sequence(&self, id: Id) -> Option<&[Id]> {
         match self.node(id) {
             Node::Tuple(items) | Node::List(items) => Some(items),

@@ -1,4 +1,5 @@
-//! safetensors' dtypes by name: which are ours, and which have less than a byte and stay bytes here.
+//! safetensors' dtypes by name: which are ours, and which have less than a byte and stay bytes
+//! here.
 
 use crate::dtype::Dtype;
 
@@ -68,8 +69,8 @@ pub fn described(name: &str, shape: &[u64]) -> String {
     format!("{name} {shape:?}")
 }
 
-/// The dtype and shape that [`described`] said, where it is a dtype of the format whose bytes are opaque here, and these
-/// are as many.
+/// The dtype and shape that [`described`] said, where it is a dtype of the format whose bytes are
+/// opaque here, and these are as many.
 pub fn packed_of(described: &str, byte_len: u64) -> Option<(&'static Known, Vec<u64>)> {
     let (name, shape) = described.split_once(' ')?;
     let known = Known::of(name).filter(|known| known.dtype.is_none())?;

@@ -1,4 +1,5 @@
-//! torch's zip archive, of torch 1.6 and later and of TorchScript: a pickle, and a member for each storage.
+//! torch's zip archive, of torch 1.6 and later and of TorchScript: a pickle, and a member for each
+//! storage.
 
 use super::storages::Storages;
 use crate::budget::Budget;

@@ -1,5 +1,6 @@
-//! Calls that mean something here, by the whole names of what is called: how torch rebuilds tensors, and how Python
-//! writes sets, bytes and complex numbers. Everything else is an object of an unknown class. Nothing is ever called.
+//! Calls that mean something here, by the whole names of what is called: how torch rebuilds
+//! tensors, and how Python writes sets, bytes and complex numbers. Everything else is an object of
+//! an unknown class. Nothing is ever called.
 
 use super::Reader;
 use super::keys::Key;
@@ -192,7 +193,8 @@ impl Reader<'_, '_> {
         self.take_list(&items)
     }
 
-    /// The bytes of a bytes object, as the protocols write it: as bytes, or as text with the name of an encoding.
+    /// The bytes of a bytes object, as the protocols write it: as bytes, or as text with the name
+    /// of an encoding.
     pub fn bytes_of(&self, id: Id) -> Option<Cow<'_, [u8]>> {
         let graph = self.graph;
         let call = match graph.node(id) {

@@ -1,5 +1,6 @@
-//! Checkpoints of `torch.distributed.checkpoint` (DCP): a folder of `.distcp` files, each of them archives one behind the
-//! other, and a `.metadata` that says which part of which tensor lies where. Parts are joined into whole tensors.
+//! Checkpoints of `torch.distributed.checkpoint` (DCP): a folder of `.distcp` files, each of them
+//! archives one behind the other, and a `.metadata` that says which part of which tensor lies
+//! where. Parts are joined into whole tensors.
 
 use super::archive;
 use super::elements::ElementType;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 const METADATA: &str = ".metadata";
 const LONGEST_METADATA: u64 = 128 << 20;
 
-/// The `.metadata` of the checkpoint that a path is of: its folder, one of its files, or the `.metadata` itself.
+/// The `.metadata` of the checkpoint that a path is of: its folder, one of its files, or the
+/// `.metadata` itself.
 ///
 /// # Errors
 /// `Foreign` for a folder that is no such checkpoint, and for a `.distcp` without its `.metadata`.

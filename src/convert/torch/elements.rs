@@ -79,7 +79,8 @@ const ALL: &[ElementType] = &[
     opaque("int7", "", 1),
 ];
 
-/// Other constants of the module `torch` that state holds: layouts, memory formats, kinds of quantisation.
+/// Other constants of the module `torch` that state holds: layouts, memory formats, kinds of
+/// quantisation.
 const CONSTANTS: &[&str] = &[
     "strided",
     "sparse_coo",

@@ -1,4 +1,5 @@
-//! Keys of Python's dicts: which of them Python takes for the same, and what they are called in names and in records.
+//! Keys of Python's dicts: which of them Python takes for the same, and what they are called in
+//! names and in records.
 
 use super::Reader;
 use crate::convert::pickle::{Id, Node};
@@ -23,7 +24,8 @@ pub enum Key {
 }
 
 impl Reader<'_, '_> {
-    /// The pairs of a dict as Python has them: a key that is set again stays where it was and gets the last value.
+    /// The pairs of a dict as Python has them: a key that is set again stays where it was and gets
+    /// the last value.
     pub fn unique(&self, pairs: &[(Key, Id)]) -> Result<Vec<(Key, Id)>> {
         let mut unique: Vec<(Key, Id)> = Vec::new();
         let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
@@ -82,7 +84,8 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// What a key is called in the name of what is below it: text as it is, the rest as Python writes it.
+    /// What a key is called in the name of what is below it: text as it is, the rest as Python
+    /// writes it.
     pub fn key_name(&self, key: Key) -> Result<String> {
         let mut name = String::new();
         match key {
@@ -126,7 +129,8 @@ impl Reader<'_, '_> {
         self.budget.spend((name.len() - before + 16) as u64, "names")
     }
 
-    /// A key in a record. What MessagePack has no key for, a tuple or a long integer, is text as Python writes it.
+    /// A key in a record. What MessagePack has no key for, a tuple or a long integer, is text as
+    /// Python writes it.
     pub fn key_value(&self, key: Key) -> Result<Value> {
         let id = match key {
             Key::Of(id) => id,

@@ -1,5 +1,5 @@
-//! torch's files of before 1.6: a magic number, a version, the machine, the object and the storages' keys as five pickles
-//! one behind the other, and then the storages.
+//! torch's files of before 1.6: a magic number, a version, the machine, the object and the
+//! storages' keys as five pickles one behind the other, and then the storages.
 
 use super::elements::ElementType;
 use super::storages::{Storage, Storages};
@@ -12,7 +12,8 @@ use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The pickles are read by so many bytes of the file at first; more are read while they turn out to be longer.
+/// The pickles are read by so many bytes of the file at first; more are read while they turn out to
+/// be longer.
 const WINDOW: u64 = 1 << 20;
 const LONGEST: u64 = 128 << 20;
 

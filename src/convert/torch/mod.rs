@@ -1,15 +1,20 @@
-//! torch's files, in: pickles of state with tensors, whose bytes lie beside them. What `torch.load(weights_only=True)`
-//! reads is read with the same values; of what is code, the data is read where it can be and the rest is listed.
+//! torch's files, in: pickles of state with tensors, whose bytes lie beside them. What
+//! `torch.load(weights_only=True)` reads is read with the same values; of what is code, the data is
+//! read where it can be and the rest is listed.
 //!
-//! Nested dicts become names joined by dots; what is no tensor becomes records, one for each key of the outermost dict.
-//! Values that MessagePack has no type for are written like this, in Python's words:
+//! Nested dicts become names joined by dots; what is no tensor becomes records, one for each key of
+//! the outermost dict. Values that MessagePack has no type for are written like this, in Python's
+//! words:
 //!
-//! * an integer beyond 64 bits: `{"int": "0x1f…"}`, hexadecimal, with `-` in front where it is negative
+//! * an integer beyond 64 bits: `{"int": "0x1f…"}`, hexadecimal, with `-` in front where it is
+//!   negative
 //! * a complex number: `{"complex": [real, imaginary]}`
 //! * a tuple or a set: a list
-//! * a dict with keys that are not all text: pairs, keys as they are, but for a tuple, which is the text `(1, 2)`
+//! * a dict with keys that are not all text: pairs, keys as they are, but for a tuple, which is the
+//!   text `(1, 2)`
 //! * an object: a map of its attributes, or the items of the dict or list that its class extends
-//! * a sparse tensor: tensors `.indices` and `.values` (or `.crow_indices` …), and a map with `layout` and `shape`
+//! * a sparse tensor: tensors `.indices` and `.values` (or `.crow_indices` …), and a map with
+//!   `layout` and `shape`
 //! * a quantised tensor: its integers, and a map with `qscheme`, `scale` and `zero_point`
 //! * a dtype without a counterpart: opaque bytes, and a map with `dtype` and `shape`
 
@@ -44,7 +49,8 @@ struct Reader<'g, 'b> {
     storages: Found<'b>,
     foreign: Foreign,
     budget: &'b Budget,
-    /// Where the walk is, keys joined by dots. One text for the whole walk: it is copied only into names and notes.
+    /// Where the walk is, keys joined by dots. One text for the whole walk: it is copied only into
+    /// names and notes.
     path: String,
     /// The objects around the present one, outermost first.
     around: Vec<Id>,
@@ -56,7 +62,8 @@ struct Reader<'g, 'b> {
     unclaimed: HashMap<String, u64>,
 }
 
-/// What reading a pickle's objects takes from the stack for each level of nesting is bounded by this.
+/// What reading a pickle's objects takes from the stack for each level of nesting is bounded by
+/// this.
 const DEEPEST: usize = 128;
 
 /// Reads all of a pickle's objects, under one name where there is one.

@@ -1,5 +1,5 @@
-//! NumPy's arrays, scalars and dtypes in a pickle, by the module names of NumPy 1 and 2. Arrays become tensors, also those
-//! of generators' states; scalars become numbers.
+//! NumPy's arrays, scalars and dtypes in a pickle, by the module names of NumPy 1 and 2. Arrays
+//! become tensors, also those of generators' states; scalars become numbers.
 
 use super::Reader;
 use super::calls::complex;

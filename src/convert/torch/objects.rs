@@ -1,5 +1,5 @@
-//! What is in an object: the items of a list or a tuple, the pairs of a dict, the attributes of an object of any class. No
-//! class is needed for that: a pickle has attributes as plain data.
+//! What is in an object: the items of a list or a tuple, the pairs of a dict, the attributes of an
+//! object of any class. No class is needed for that: a pickle has attributes as plain data.
 
 use super::Reader;
 use super::keys::Key;
@@ -25,11 +25,13 @@ const DICTS: &[&str] = &[
     "argparse.Namespace",
 ];
 
-/// Where a module keeps what its state dict has: below these attributes, and under the module's own path.
+/// Where a module keeps what its state dict has: below these attributes, and under the module's own
+/// path.
 const OF_MODULES: [&str; 3] = ["_parameters", "_buffers", "_modules"];
 
 impl Reader<'_, '_> {
-    /// What is in a list, a dict or an object that has any; None for tensors and for what is made by calling a function.
+    /// What is in a list, a dict or an object that has any; None for tensors and for what is made
+    /// by calling a function.
     pub fn contents(&self, id: Id) -> Result<Option<Contents>> {
         let node = self.graph.node(id);
         let (Node::List(items) | Node::Tuple(items) | Node::Set(items)) = node else {
@@ -90,7 +92,8 @@ impl Reader<'_, '_> {
         self.graph.global(class).unwrap_or_else(|| "an unnamed class".to_owned())
     }
 
-    /// The arguments that a class or function is called with; not those that only say which class it is.
+    /// The arguments that a class or function is called with; not those that only say which class
+    /// it is.
     pub fn arguments(&self, call: &Call) -> &[Id] {
         match self.reconstructed(call) {
             // The class, the class it extends, and what that is made of: nothing for `object`.
@@ -100,7 +103,8 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// The arguments of `copyreg._reconstructor`, by which protocols 0 and 1 make an object of a class.
+    /// The arguments of `copyreg._reconstructor`, by which protocols 0 and 1 make an object of a
+    /// class.
     fn reconstructed(&self, call: &Call) -> Option<&[Id]> {
         self.graph.is_global(call.callee, "copyreg", "_reconstructor").then(|| self.graph.args(call))
     }
@@ -145,7 +149,8 @@ impl Reader<'_, '_> {
             .all(|name| self.graph.get(pairs, name).is_some_and(|id| self.graph.pairs(id).is_some()))
     }
 
-    /// What a module holds, under the names that its state dict has. Of its own bookkeeping only what is not empty.
+    /// What a module holds, under the names that its state dict has. Of its own bookkeeping only
+    /// what is not empty.
     fn module(&self, pairs: &[(Id, Id)]) -> Result<Vec<(Key, Id)>> {
         let graph = self.graph;
         let mut found = Vec::new();
@@ -177,8 +182,8 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// An object of a class that is not known: its attributes and items are data; arguments it was made with are, too, but
-    /// what it made of them nobody knows.
+    /// An object of a class that is not known: its attributes and items are data; arguments it was
+    /// made with are, too, but what it made of them nobody knows.
     pub fn take_unknown(&mut self, id: Id, call: &Call) -> Result<Option<Value>> {
         let class = self.class(call);
         self.budget.spend(class.len() as u64, "names of classes")?;

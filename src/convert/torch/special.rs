@@ -1,5 +1,5 @@
-//! Tensors that are more than one view of a storage: sparse and quantised ones, kept as the tensors they are made of and
-//! a description.
+//! Tensors that are more than one view of a storage: sparse and quantised ones, kept as the tensors
+//! they are made of and a description.
 
 use super::Reader;
 use super::keys::Key;

@@ -1,4 +1,5 @@
-//! Where the bytes of storages lie: in members of a zip archive, or one behind the other in a file of before torch 1.6.
+//! Where the bytes of storages lie: in members of a zip archive, or one behind the other in a file
+//! of before torch 1.6.
 
 use crate::budget::Budget;
 use crate::buffer::Buffer;
@@ -26,7 +27,8 @@ pub struct Storage {
     member: String,
     /// Readers that were made of it. The first costs nothing: most storages have one tensor.
     readers: AtomicU32,
-    /// The bytes of a compressed storage that several readers share: inflating it for each takes quadratic time.
+    /// The bytes of a compressed storage that several readers share: inflating it for each takes
+    /// quadratic time.
     inflated: Mutex<Option<Arc<Buffer>>>,
 }
 
@@ -97,12 +99,12 @@ impl<'b> Found<'b> {
         Ok(storage)
     }
 
-    /// A reader of a storage's bytes, to be called with an offset and a length; `in_pieces` where it will be called many
-    /// times for one tensor.
+    /// A reader of a storage's bytes, to be called with an offset and a length; `in_pieces` where
+    /// it will be called many times for one tensor.
     ///
     /// # Errors
-    /// `LimitExceeded` when a compressed storage is read more than once, and is larger than the budget has left: its bytes
-    /// are then held in memory.
+    /// `LimitExceeded` when a compressed storage is read more than once, and is larger than the
+    /// budget has left: its bytes are then held in memory.
     pub fn reader(
         &self,
         storage: &Arc<Storage>,

@@ -1,5 +1,6 @@
-//! A tensor as torch describes it, a view of a storage, turned into one whose bytes are found or made when they are asked
-//! for: gathered where strides are others than row-major, negated where torch only noted that they should be.
+//! A tensor as torch describes it, a view of a storage, turned into one whose bytes are found or
+//! made when they are asked for: gathered where strides are others than row-major, negated where
+//! torch only noted that they should be.
 
 use super::Reader;
 use super::elements::ElementType;
@@ -35,10 +36,12 @@ pub struct View {
 }
 
 impl View {
-    /// Elements that share a byte as a view of bytes: torch begins each row with a new byte. None for other elements.
+    /// Elements that share a byte as a view of bytes: torch begins each row with a new byte. None
+    /// for other elements.
     ///
     /// # Errors
-    /// `Unsupported` for a view that is not the whole of its storage, because elements then begin within a byte.
+    /// `Unsupported` for a view that is not the whole of its storage, because elements then begin
+    /// within a byte.
     fn of_bytes(&self) -> Result<Option<Self>> {
         if self.element.per_byte == 1 {
             return Ok(None);
@@ -138,7 +141,8 @@ impl Reader<'_, '_> {
     /// Takes a view as a tensor under the present path. What is opaque has a description beside it.
     ///
     /// # Errors
-    /// `Damaged` when it reaches beyond its storage. What cannot be carried over for another reason is noted.
+    /// `Damaged` when it reaches beyond its storage. What cannot be carried over for another reason
+    /// is noted.
     pub fn take_view(&mut self, view: Result<View>) -> Result<Option<Value>> {
         match view.and_then(|view| self.take_known(view)) {
             Err(error) if error.kind() == ErrorKind::Unsupported => self.lost(&error.to_string()),
@@ -233,8 +237,8 @@ impl Reader<'_, '_> {
         ForeignTensor::new(self.path.clone(), dtype, shape_here, place)
     }
 
-    /// Bytes of a storage may become tensors once; what is more than that, where views overlap or strides are 0, is the
-    /// budget's.
+    /// Bytes of a storage may become tensors once; what is more than that, where views overlap or
+    /// strides are 0, is the budget's.
     fn claim(&mut self, key: &str, storage: u64, len: u64) -> Result<()> {
         let unclaimed = self.unclaimed.entry(key.to_owned()).or_insert(storage);
         let more = len.saturating_sub(*unclaimed);

@@ -1,5 +1,5 @@
-//! The walk through a pickle's objects: tensors go to the file's tensors under the path of keys that leads to them, and
-//! what is left of an object is returned as a value, for a record.
+//! The walk through a pickle's objects: tensors go to the file's tensors under the path of keys
+//! that leads to them, and what is left of an object is returned as a value, for a record.
 
 use super::keys::Key;
 use super::objects::Contents;
@@ -189,7 +189,8 @@ impl Reader<'_, '_> {
         Ok(Some(Value::Pairs(keys.into_iter().zip(left).map(|(key, left)| (key, left.value)).collect())))
     }
 
-    /// Keys that differ in Python and not here, such as two lone surrogates or two NaN, get a number each.
+    /// Keys that differ in Python and not here, such as two lone surrogates or two NaN, get a
+    /// number each.
     fn tell_apart(&mut self, keys: &mut [Value]) -> Result<()> {
         let (mut seen, mut names) = (HashSet::new(), Names::default());
         for key in keys {

@@ -1,4 +1,5 @@
-//! A file that is open for reading. Owns: reading at the speed that the kernel has, into memory of any alignment.
+//! A file that is open for reading. Owns: reading at the speed that the kernel has, into memory of
+//! any alignment.
 
 use super::readahead::Ahead;
 use crate::engine::vfs::{self, VfsFile};
@@ -57,8 +58,8 @@ struct Pages([u8; 2 * PAGE + BY_WAY_OF]);
 impl Pages {
     const ZEROED: Self = Self([0; 2 * PAGE + BY_WAY_OF]);
 
-    /// Room for `len` bytes from `offset` of a file, further into a page than those by two cache lines, and than
-    /// where the kernel would copy them slowly by almost one page.
+    /// Room for `len` bytes from `offset` of a file, further into a page than those by two cache
+    /// lines, and than where the kernel would copy them slowly by almost one page.
     fn room(&mut self, offset: u64, len: usize) -> &mut [u8] {
         // OK to cast: only the place within a page counts.
         &mut self.0[offset as usize % PAGE + 128..][..len]
@@ -71,7 +72,8 @@ fn is_copied_slowly(offset: u64, target: &[u8]) -> bool {
     target.len() >= BY_WAY_OF / 4 && tensorkeep_memcpy::is_slow(offset as usize, target)
 }
 
-/// How many of the first ranges, at least one, lie so close behind each other that one call reads them all.
+/// How many of the first ranges, at least one, lie so close behind each other that one call reads
+/// them all.
 fn neighbours(ranges: &[(u64, &mut [u8])]) -> usize {
     let end = |(offset, buffer): &(u64, &mut [u8])| offset.checked_add(buffer.len() as u64);
     let Some(first) = ranges.first().map(|(offset, _)| *offset) else { return 0 };
@@ -134,7 +136,7 @@ mod tests {
     use std::sync::Mutex;
 
     #[test]
-    fn reading_gives_the_files_bytes_wherever_they_lie_and_wherever_they_go() {
+    fn reads_give_the_files_bytes_at_every_alignment() {
         let path = std::env::temp_dir().join(format!("tensorkeep-blob-{:?}", crate::engine::fresh_nonce()));
         let bytes: Vec<u8> = (0..300_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         std::fs::write(&path, &bytes).unwrap();
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_here_is_asked_for_before_it_is_read_once_and_what_is_here_is_not() {
+    fn readahead_requests_each_uncached_range_once() {
         const MIB: u64 = 1 << 20;
         let len = 128 * MIB;
         // At the beginning of a page, as the file's bytes are: read straight.
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_asked_for_is_read_though_the_kernel_bounds_each_request() {
+    fn reads_beyond_the_kernels_bound_for_one_request_are_whole() {
         const LEN: u64 = 32 << 20;
         let path = std::env::temp_dir().join(format!("tensorkeep-ahead-{:?}", crate::engine::fresh_nonce()));
         std::fs::write(&path, vec![7; LEN as usize]).unwrap();
@@ -278,7 +280,8 @@ mod tests {
         let file = Os::default().open(&path).unwrap();
         let mut last = vec![0; 1 << 20];
         let last_start = LEN - last.len() as u64;
-        // Looking makes the kernel read, so there is one look for each time it was asked, and what it began is waited for.
+        // Looking makes the kernel read, so there is one look for each time it was asked, and what
+        // it began is waited for.
         let was_read = [10, 100, 1000, 10_000].into_iter().any(|milliseconds| {
             rustix::fs::fadvise(&written, 0, None, rustix::fs::Advice::DontNeed).unwrap();
             file.read_ahead(0..LEN);

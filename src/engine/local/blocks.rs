@@ -1,8 +1,9 @@
-//! Writing a large file fast: in aligned blocks, from reused buffers, several in flight, past the page cache. Owns: the
-//! buffers, the threads and their errors. Knows neither names nor fsync.
+//! Writing a large file fast: in aligned blocks, from reused buffers, several in flight, past the
+//! page cache. Owns: the buffers, the threads and their errors. Knows neither names nor fsync.
 //!
-//! Buffered writing copies every byte into the page cache, and the fsync then waits for all of it. Written directly,
-//! the disk works while the next block is being filled, and the fsync has little left to do.
+//! Buffered writing copies every byte into the page cache, and the fsync then waits for all of it.
+//! Written directly, the disk works while the next block is being filled, and the fsync has little
+//! left to do.
 
 use crate::buffer::Buffer;
 use crate::engine::vfs::{VfsFile, write_all_at};
@@ -12,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tensorkeep_memcpy::copy;
 
-/// Bytes of a block: large enough for the disk's full rate, small enough that a handful in flight is little memory.
+/// Bytes of a block: large enough for the disk's full rate, small enough that a handful in flight
+/// is little memory.
 const BLOCK: usize = 4 << 20;
 /// Blocks in flight: two keep a disk's queue filled; more gained nothing where it was measured.
 const THREADS: usize = 2;
@@ -21,7 +23,8 @@ const BUFFERS: usize = THREADS + 2;
 /// What direct I/O asks offsets, lengths and addresses to be multiples of, on every disk of today.
 const ALIGN: usize = 4096;
 
-/// Buffers that outlive one file: fresh memory costs several times what a copy into warm memory does.
+/// Buffers that outlive one file: fresh memory costs several times what a copy into warm memory
+/// does.
 pub(super) type Spare = Arc<Mutex<Vec<Buffer>>>;
 
 /// A file being written in blocks, from its start.
@@ -108,8 +111,8 @@ impl BlockWriter {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 
-    /// Writes the last block, padded with zeros to what direct I/O can write, and waits for all. The caller cuts the
-    /// file to [`len`](Self::len).
+    /// Writes the last block, padded with zeros to what direct I/O can write, and waits for all.
+    /// The caller cuts the file to [`len`](Self::len).
     ///
     /// # Errors
     /// The first that any block met.
@@ -163,8 +166,9 @@ fn write_blocks(
     }
 }
 
-/// Writes a whole block. A short direct write can end where the next one may not begin, and some file systems refuse
-/// direct writes only when they come: the rest then goes through the page cache.
+/// Writes a whole block. A short direct write can end where the next one may not begin, and some
+/// file systems refuse direct writes only when they come: the rest then goes through the page
+/// cache.
 fn write_block(file: &dyn VfsFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
     let written = match file.write_at(offset, bytes) {
         Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::InvalidInput) => 0,

@@ -1,10 +1,11 @@
-//! A folder that is held by its descriptor, and not by its path: what is written, deleted and locked in it stays in it
-//! when the process changes its directory, when the folder is moved, and when it is removed and another one gets its
-//! path. Making folders durably is here, too.
+//! A folder that is held by its descriptor, and not by its path: what is written, deleted and
+//! locked in it stays in it when the process changes its directory, when the folder is moved, and
+//! when it is removed and another one gets its path. Making folders durably is here, too.
 //!
-//! The path that was given may be a link to where the space is; it is followed once, at opening. Folders in the folder
-//! are the folder's own: one that is a link is read, and refused for everything that writes, because what it leads to
-//! belongs to somebody else, perhaps to another run, and no lock here is a lock there.
+//! The path that was given may be a link to where the space is; it is followed once, at opening.
+//! Folders in the folder are the folder's own: one that is a link is read, and refused for
+//! everything that writes, because what it leads to belongs to somebody else, perhaps to another
+//! run, and no lock here is a lock there.
 
 use crate::engine::vfs::{HERE, Kind, Stat, Vfs};
 use crate::error::{Error, ErrorKind, Result};
@@ -24,15 +25,17 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Creates a folder, and those above it, durably: an fsync of each folder that holds the name of the next.
+    /// Creates a folder, and those above it, durably: an fsync of each folder that holds the name
+    /// of the next.
     pub(super) fn create(root: &Path, vfs: &dyn Vfs) -> Result<Self> {
         let exists =
             |path: &Path| path.as_os_str().is_empty() || vfs.stat(path).is_ok_and(|it| it.is_folder());
         let mut missing: Vec<&Path> = root.ancestors().take_while(|path| !exists(path)).collect();
         let deepest = root.ancestors().nth(missing.len()).unwrap_or(root);
         missing.reverse();
-        // The deepest one that is there may have been made by somebody who had no fsync, or was killed before it. The
-        // folder above may be closed to us; then its owner made this one, and its durability is theirs.
+        // The deepest one that is there may have been made by somebody who had no fsync, or was
+        // killed before it. The folder above may be closed to us; then its owner made this one, and
+        // its durability is theirs.
         if deepest.file_name().is_some() {
             match vfs.sync_dir(parent(deepest)) {
                 Err(error) if !is_not_ours(&error) => return Err(sync_failed(error, parent(deepest))),
@@ -90,7 +93,8 @@ impl Folder {
         self.vfs.sync_dir(folder).map_err(|error| self.error("fsync of the folder", folder, error))
     }
 
-    /// Makes the folder of `path` durably, with those above it, and sees that none of them is a link.
+    /// Makes the folder of `path` durably, with those above it, and sees that none of them is a
+    /// link.
     pub(super) fn ensure_parent(&self, path: &Path) -> Result<()> {
         self.each_above(path, |folder, stat| {
             let made = make(&*self.vfs, folder, Path::new(&self.name(folder)), stat);
@@ -105,7 +109,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Sees that no folder above `path` is a link. One that is missing is no error: then nothing is at `path`.
+    /// Sees that no folder above `path` is a link. One that is missing is no error: then nothing is
+    /// at `path`.
     pub(super) fn check_parent(&self, path: &Path) -> Result<()> {
         self.each_above(path, |folder, stat| match stat {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -134,8 +139,8 @@ impl Folder {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a listing says of a name: a link is what it leads to, and one that leads nowhere is a file. None when the
-    /// name is gone, an error when it is there and nobody can tell what it is.
+    /// What a listing says of a name: a link is what it leads to, and one that leads nowhere is a
+    /// file. None when the name is gone, an error when it is there and nobody can tell what it is.
     pub(super) fn look(&self, path: &Path) -> io::Result<Option<Stat>> {
         let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         match self.vfs.stat(path) {

@@ -1,5 +1,5 @@
-//! How a finished file gets its name without replacing another: by which call, found out by trying. Knows nothing of
-//! keys, and syncs nothing but what it tries.
+//! How a finished file gets its name without replacing another: by which call, found out by trying.
+//! Knows nothing of keys, and syncs nothing but what it tries.
 
 use super::{TEMP_PREFIX, hex};
 use crate::engine::fresh_nonce;
@@ -18,8 +18,8 @@ pub(super) enum Publish {
 }
 
 impl Publish {
-    /// Finds out how files are published in the folder that is held by doing it: write, fsync, publish, fsync of the
-    /// folder, unlink.
+    /// Finds out how files are published in the folder that is held by doing it: write, fsync,
+    /// publish, fsync of the folder, unlink.
     pub(super) fn probe(vfs: &dyn Vfs) -> io::Result<Self> {
         let nonce = hex(fresh_nonce());
         let [from, to] = ["from", "to"].map(|end| PathBuf::from(format!("{TEMP_PREFIX}probe-{end}-{nonce}")));
@@ -36,7 +36,8 @@ impl Publish {
             }
             Err(refused.unwrap_or_else(|| io::ErrorKind::Unsupported.into()))
         })();
-        // The two names are tried for both outcomes: what is not there any more need not be removed.
+        // The two names are tried for both outcomes: what is not there any more need not be
+        // removed.
         let removed = [&from, &to].map(|path| vfs.unlink(path));
         let publish = published?;
         if removed.iter().all(Result::is_err) {

@@ -1,4 +1,5 @@
-//! Every call of an upload fails, once and for good, and the promises hold: nothing half, nothing lost, nothing left.
+//! Every call of an upload fails, once and for good, and the promises hold: nothing half, nothing
+//! lost, nothing left.
 
 mod held;
 mod plain;
@@ -86,7 +87,7 @@ fn the_steps_of_a_commit_come_in_their_order() {
 
 // [R116] [R117]
 #[test]
-fn each_call_that_fails_once_loses_nothing_and_the_next_save_succeeds() {
+fn each_failing_call_of_a_save_loses_nothing() {
     for fault in [Fault::Errno(EIO), Fault::Errno(ENOSPC), Fault::Errno(EROFS), Fault::Short] {
         for step in 0.. {
             let folder = Folder::new("each-call");
@@ -134,7 +135,7 @@ fn a_failed_fsync_is_never_repeated_on_the_same_file() {
 }
 
 #[test]
-fn two_failed_fsyncs_in_a_row_poison_the_engine_until_it_is_opened_again() {
+fn two_failed_fsyncs_in_a_row_poison_the_engine() {
     let folder = Folder::new("poison");
     let (local, faults) = failing(&folder);
     save(&local, "before", b"x").unwrap();
@@ -168,7 +169,7 @@ fn a_rename_whose_reply_was_lost_is_known_by_its_inode() {
 }
 
 #[test]
-fn without_rename_noreplace_link_takes_its_place_and_without_both_the_lock_must_do() {
+fn without_rename_noreplace_link_publishes() {
     for (refused, create_only) in [(&["rename"][..], true), (&["rename", "link"], false)] {
         let folder = Folder::new("refused");
         let faults = Faults::new();
@@ -198,7 +199,7 @@ fn a_folder_that_cannot_be_written_shows_when_the_lock_is_taken() {
 
 // [R113] [R120]
 #[test]
-fn what_a_kill_left_is_swept_under_the_lock_and_foreign_files_stay() {
+fn leftovers_of_a_kill_are_swept_and_foreign_files_stay() {
     let folder = Folder::new("sweep");
     let local = Local::create(&folder.0).unwrap();
     save(&local, "folder/object", b"x").unwrap();
@@ -250,7 +251,7 @@ fn save_in_pieces(local: &Local, key: &str, bytes: &[u8]) -> Result<(), CommitEr
 }
 
 #[test]
-fn a_large_file_is_written_in_blocks_and_comes_back_bit_for_bit_also_where_direct_io_is_refused() {
+fn a_large_file_comes_back_bit_for_bit_without_direct_io_too() {
     let bytes = large();
     type Refuse = fn(&Faults);
     let refusals: [(&str, Refuse); 6] = [
@@ -277,7 +278,7 @@ fn a_large_file_is_written_in_blocks_and_comes_back_bit_for_bit_also_where_direc
 }
 
 #[test]
-fn each_call_of_a_large_file_that_fails_loses_nothing_and_the_next_save_succeeds() {
+fn each_failing_call_of_a_large_save_loses_nothing() {
     let bytes = large();
     for step in 0.. {
         let folder = Folder::new("large-fails");
@@ -308,7 +309,8 @@ fn each_call_of_a_large_file_that_fails_loses_nothing_and_the_next_save_succeeds
 #[test]
 fn a_writing_thread_that_panics_fails_the_save_and_nothing_else() {
     let bytes = large();
-    // Every write of the file: the first, those between, the last one of the padded rest; then all of them.
+    // Every write of the file: the first, those between, the last one of the padded rest; then all
+    // of them.
     for (skip, times) in [(0, 1), (1, 1), (2, 1), (3, 1), (0, usize::MAX), (1, usize::MAX)] {
         let folder = Folder::new("thread-panics");
         let (local, faults) = failing(&folder);
@@ -329,8 +331,9 @@ fn a_writing_thread_that_panics_fails_the_save_and_nothing_else() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_file_system_in_memory_which_knows_no_direct_io_takes_the_same_save() {
-    // Whether it refuses O_DIRECT depends on the kernel (6.6 and later take it and do nothing): it must work either way.
+fn a_file_system_without_direct_io_takes_the_same_save() {
+    // Whether it refuses O_DIRECT depends on the kernel (6.6 and later take it and do nothing): it
+    // must work either way.
     let folder = Folder(PathBuf::from(format!("/dev/shm/tensorkeep-{}", hex(fresh_nonce()))));
     std::fs::create_dir(&folder.0).unwrap();
     let (local, bytes) = (Local::create(&folder.0).unwrap(), large());
@@ -340,7 +343,7 @@ fn a_file_system_in_memory_which_knows_no_direct_io_takes_the_same_save() {
 }
 
 #[test]
-fn an_upload_that_is_dropped_half_way_leaves_no_file_and_no_thread() {
+fn a_dropped_upload_leaves_no_file_and_no_thread() {
     let folder = Folder::new("dropped");
     let (local, _) = failing(&folder);
     for _ in 0..20 {
@@ -366,7 +369,8 @@ fn a_mark_is_set_and_taken_back_without_an_fsync() {
     local.unmark("attempts/0001.deletes.x").unwrap();
     let names: Vec<&str> = faults.take_calls().iter().map(|call| call.name).collect();
     assert_eq!(names, ["create", "unlink"]);
-    // Without the probe, which writes: a disk without room for a byte may still have room for a name.
+    // Without the probe, which writes: a disk without room for a byte may still have room for a
+    // name.
     let unprobed = Local::create(&folder.0).unwrap();
     unprobed.mark("pins/mark").unwrap();
     assert!(unprobed.0.publish.get().is_none());

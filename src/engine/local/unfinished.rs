@@ -1,5 +1,5 @@
-//! The temporary files of this process that are not published yet, so that a program which a signal ends can remove them
-//! first: a folder that the user chose is swept by nobody.
+//! The temporary files of this process that are not published yet, so that a program which a signal
+//! ends can remove them first: a folder that the user chose is swept by nobody.
 
 use super::Folder;
 use std::collections::BTreeMap;
@@ -44,9 +44,10 @@ impl Drop for Unfinished {
     }
 }
 
-/// Unlinks what this process has begun to write and not published: files of [`replace_file`](super::replace_file), of
-/// [`Snapshot::save`](crate::Snapshot::save) and of local stores. For a program that is about to end, from a thread that
-/// waits for signals, not from within a handler. Saves that go on meanwhile never return: end the process.
+/// Unlinks what this process has begun to write and not published: files of
+/// [`replace_file`](super::replace_file), of [`Snapshot::save`](crate::Snapshot::save) and of local
+/// stores. For a program that is about to end, from a thread that waits for signals, not from
+/// within a handler. Saves that go on meanwhile never return: end the process.
 pub fn abandon_unfinished_files() {
     let files = files();
     for file in files.there.values().filter(|file| file.process == std::process::id()) {

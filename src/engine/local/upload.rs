@@ -1,5 +1,6 @@
-//! One file on its way: temporary name, write, fsync, publish, fsync of the folder, fsync again. Owns: that order, for
-//! a key of the engine (never replaced) and for a plain path (replaced whole). Knows nothing of what is in the file.
+//! One file on its way: temporary name, write, fsync, publish, fsync of the folder, fsync again.
+//! Owns: that order, for a key of the engine (never replaced) and for a plain path (replaced
+//! whole). Knows nothing of what is in the file.
 
 use super::blocks::{BlockWriter, Spare};
 use super::unfinished::Unfinished;
@@ -16,7 +17,8 @@ use std::sync::atomic::Ordering;
 
 /// A file up to this long is one write; a longer one goes to the disk in blocks, several at a time.
 const BLOCKS_FROM: usize = 4 << 20;
-/// From this size on the space is reserved before the first byte is written, so that a full disk shows at once.
+/// From this size on the space is reserved before the first byte is written, so that a full disk
+/// shows at once.
 const PREALLOCATE_FROM: u64 = 256 << 10;
 
 /// A file under a temporary name. Dropped before it is published, it is unlinked.
@@ -45,8 +47,9 @@ impl TempFile {
         Self::of(folder, file, path, size_hint, spare)
     }
 
-    /// As [`TempFile::create`], for a plain path, whose folder nobody sweeps: the name is the same every time, so that
-    /// what a killed save left goes with the next one. A live writer holds its file; then the name is a fresh one.
+    /// As [`TempFile::create`], for a plain path, whose folder nobody sweeps: the name is the same
+    /// every time, so that what a killed save left goes with the next one. A live writer holds its
+    /// file; then the name is a fresh one.
     fn create_again(folder: Arc<Folder>, target: &Path, size_hint: Option<u64>) -> Result<Self> {
         let path = target.with_file_name(format!("{PLAIN_TEMP_PREFIX}{}", leaf(target)));
         let vfs = &*folder.vfs;
@@ -142,8 +145,8 @@ impl TempFile {
         self.file.sync().map_err(|error| self.folder.error(what, &self.path, error))
     }
 
-    /// The folder's fsync makes the name durable; the file's second one is for XFS, where the folder's fsync can return
-    /// 0 after the file system has shut down while the rename is lost.
+    /// The folder's fsync makes the name durable; the file's second one is for XFS, where the
+    /// folder's fsync can return 0 after the file system has shut down while the rename is lost.
     fn sync_name(&self, target: &Path) -> Result<()> {
         self.folder.sync_parent(target)?;
         self.file.sync().map_err(|error| self.folder.error("fsync after the rename", target, error))
@@ -155,7 +158,8 @@ impl Drop for TempFile {
         // The threads of an upload that is given up end before its file goes.
         self.content = Content::Gathered(Vec::new());
         if self.unfinished.is_some() {
-            // Best effort: what stays has a name that nothing lists, and is swept under the next lock.
+            // Best effort: what stays has a name that nothing lists, and is swept under the next
+            // lock.
             let _ = self.folder.vfs.unlink(&self.path);
         }
     }
@@ -234,11 +238,13 @@ impl Upload for LocalUpload {
         read_only.map_err(|error| {
             NotCommitted(folder.error("making the file read-only", &self.temp.path, error))
         })?;
-        // From a failed fsync on this file is lost: the kernel has dropped the pages' errors and a second fsync would
-        // return Ok without them being on disk. The caller starts a new file from memory.
+        // From a failed fsync on this file is lost: the kernel has dropped the pages' errors and a
+        // second fsync would return Ok without them being on disk. The caller starts a new file
+        // from memory.
         self.temp.sync("fsync").map_err(|error| NotCommitted(self.sync_failed(error)))?;
         if let Err(error) = self.publish.run(&*folder.vfs, &self.temp.path, &self.target) {
-            // A network file system can lose the reply of a rename that happened, and be asked again.
+            // A network file system can lose the reply of a rename that happened, and be asked
+            // again.
             if !self.is_published() {
                 if error.kind() == io::ErrorKind::AlreadyExists {
                     let taken = in_the_way(&folder, &self.target);
@@ -255,15 +261,18 @@ impl Upload for LocalUpload {
     }
 }
 
-/// Writes one file at a plain path, replacing what is there, atomically and durably: temporary file, fsync, rename,
-/// fsync of the folder. `write` runs again, once, when the first file's fsync failed.
+/// Writes one file at a plain path, replacing what is there, atomically and durably: temporary
+/// file, fsync, rename, fsync of the folder. `write` runs again, once, when the first file's fsync
+/// failed.
 ///
-/// A link is followed, as editors do: the file that it leads to is replaced, or created where there is none, and the
-/// link stays. The folder is held while the file is written: what happens to its path meanwhile redirects nothing.
+/// A link is followed, as editors do: the file that it leads to is replaced, or created where there
+/// is none, and the link stays. The folder is held while the file is written: what happens to its
+/// path meanwhile redirects nothing.
 ///
 /// # Errors
-/// What `write` says; `Invalid` for a folder, a device, a pipe, a socket, and links in a circle; `NoSpace`, `Io`: `path`
-/// is what it was. `Unknown` when the new file is there and its durability could not be had.
+/// What `write` says; `Invalid` for a folder, a device, a pipe, a socket, and links in a circle;
+/// `NoSpace`, `Io`: `path` is what it was. `Unknown` when the new file is there and its durability
+/// could not be had.
 pub fn replace_file(
     path: &Path,
     size_hint: Option<u64>,
@@ -281,8 +290,8 @@ pub(super) fn replace_on(
     Staged::write_on(vfs, path, size_hint, &mut write)?.publish()
 }
 
-/// A file that is written, durable, and without its name yet: what is in it can be looked at before it replaces anything.
-/// Dropped, it is removed.
+/// A file that is written, durable, and without its name yet: what is in it can be looked at before
+/// it replaces anything. Dropped, it is removed.
 pub(crate) struct Staged {
     temp: TempFile,
     folder: Arc<Folder>,

@@ -1,4 +1,5 @@
-//! The operating system's own file system: the calls of `vfs.rs`, each made relative to a folder's descriptor.
+//! The operating system's own file system: the calls of `vfs.rs`, each made relative to a folder's
+//! descriptor.
 
 use super::{HERE, Holder, Kind, Stat, Vfs, VfsFile};
 use crate::engine::map::{MappedFile, PrivateMap};
@@ -90,7 +91,8 @@ impl Vfs for Os {
     #[cfg(target_os = "linux")]
     fn network(&self, path: &Path) -> Option<&'static str> {
         let file = self.open_at(path, OFlags::PATH).ok()?;
-        // Some file systems have magics with the highest bit set: the type's width and sign differ by machine.
+        // Some file systems have magics with the highest bit set: the type's width and sign differ
+        // by machine.
         crate::engine::network::name(rustix::fs::fstatfs(&file).ok()?.f_type as u32)
     }
 
@@ -154,7 +156,8 @@ impl Vfs for Os {
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, Holder>> {
-        // Not followed: in a folder that came from elsewhere LOCK may be a link, and what it points to would be emptied.
+        // Not followed: in a folder that came from elsewhere LOCK may be a link, and what it points
+        // to would be emptied.
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         // Before it is locked: a child that is forked from here on does not keep it.
         let file = NotInherited::new(self.open_at(path, flags)?)?;
@@ -210,7 +213,8 @@ impl Stat {
     }
 }
 
-/// As much as the kernel reads for one request where nobody set another bound. What is beyond it, it leaves out.
+/// As much as the kernel reads for one request where nobody set another bound. What is beyond it,
+/// it leaves out.
 #[cfg(target_os = "linux")]
 const READ_AHEAD: usize = 128 << 10;
 
@@ -285,7 +289,8 @@ struct OsLock {
 
 impl Drop for OsLock {
     fn drop(&mut self) {
-        // Not by closing alone: a child by a bare `clone` has a copy. And by no such child: unlocking is for all copies.
+        // Not by closing alone: a child by a bare `clone` has a copy. And by no such child:
+        // unlocking is for all copies.
         if self.process == std::process::id() {
             let _ = self.file.unlock();
         }

@@ -1,18 +1,22 @@
-//! Walking MessagePack without recursion and without serde. Owns: the structural check (depth, duplicate keys, trailing
-//! bytes, lengths), and the reckoning of what a value takes as a tree, before anything is allocated for it.
+//! Walking MessagePack without recursion and without serde. Owns: the structural check (depth,
+//! duplicate keys, trailing bytes, lengths), and the reckoning of what a value takes as a tree,
+//! before anything is allocated for it.
 //!
-//! rmp-serde by itself recurses as deep as the bytes say, ignores trailing bytes, and lets the last of two equal keys win.
+//! rmp-serde by itself recurses as deep as the bytes say, ignores trailing bytes, and lets the last
+//! of two equal keys win.
 
 use crate::error::{Error, Result};
 use crate::format::limits::Limits;
 
-/// What each value, and what each key besides, counts in the unfolded size; SPEC.md has the same numbers.
+/// What each value, and what each key besides, counts in the unfolded size; SPEC.md has the same
+/// numbers.
 const VALUE: u64 = 64;
 /// What a map that is not empty counts besides: the node of a search tree, with room for 11 pairs.
 const MAP: u64 = 640;
 
-/// One well-formed value and nothing behind it. Returns its unfolded size: about how many bytes it takes at most as a
-/// [`Value`](crate::format::value::Value). What is held meanwhile is 4 bytes for each key of the maps that are open.
+/// One well-formed value and nothing behind it. Returns its unfolded size: about how many bytes it
+/// takes at most as a [`Value`](crate::format::value::Value). What is held meanwhile is 4 bytes for
+/// each key of the maps that are open.
 ///
 /// # Errors
 /// `Damaged`.
@@ -56,7 +60,8 @@ impl<'a> Walker<'a> {
         Self { bytes, at: 0 }
     }
 
-    /// Walks one value without recursion: the depth is a number here, not a stack. Returns what its parts count.
+    /// Walks one value without recursion: the depth is a number here, not a stack. Returns what its
+    /// parts count.
     fn value(&mut self) -> Result<u64> {
         let (mut open, mut keys): (Vec<Open>, Vec<u32>) = Default::default();
         let mut unfolded = 0;
@@ -116,7 +121,8 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    /// No key of a map stands twice. Sorted in place: a set of them would take 40 times the bytes of a record.
+    /// No key of a map stands twice. Sorted in place: a set of them would take 40 times the bytes
+    /// of a record.
     fn check_keys(&self, keys: &mut [u32]) -> Result<()> {
         if keys.is_sorted_by(|a, b| self.key(*a) < self.key(*b)) {
             return Ok(());
@@ -167,7 +173,8 @@ impl<'a> Walker<'a> {
             0xDC | 0xDD => Item::List(self.number(2 << (marker - 0xDC))?),
             0xDE | 0xDF => Item::Map(self.number(2 << (marker - 0xDE))?),
         };
-        // Every item takes at least a byte (two for a pair): a count beyond what is left is a lie, told early.
+        // Every item takes at least a byte (two for a pair): a count beyond what is left is a lie,
+        // told early.
         let least = match item {
             Item::List(count) => count,
             Item::Map(pairs) => pairs * 2,

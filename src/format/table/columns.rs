@@ -1,5 +1,5 @@
-//! The columns of a table, read in place: each a binary string in a small MessagePack map. Owns: what stands where in them.
-//! That they hold together is `validate.rs`'s.
+//! The columns of a table, read in place: each a binary string in a small MessagePack map. Owns:
+//! what stands where in them. That they hold together is `validate.rs`'s.
 
 use super::CODEC_RAW;
 use crate::dtype::Dtype;
@@ -7,7 +7,8 @@ use crate::error::Result;
 use serde::Serialize;
 use std::ops::Range;
 
-/// The columns as they stand in the file, and reading them. All integers are little-endian and unaligned.
+/// The columns as they stand in the file, and reading them. All integers are little-endian and
+/// unaligned.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Columns<'a> {
     /// All names, one after the other, UTF-8, sorted by their bytes, each once.
@@ -86,8 +87,8 @@ pub struct Row {
     pub chunk_log2: u8,
 }
 
-/// Entries in order. What ends one begins the next, and columns that are read side by side need no look at a bound for
-/// each: several times as fast as [`Columns::row`].
+/// Entries in order. What ends one begins the next, and columns that are read side by side need no
+/// look at a bound for each: several times as fast as [`Columns::row`].
 pub struct Rows<I> {
     fields: I,
     name: usize,
@@ -124,12 +125,14 @@ impl<'a, I: Iterator<Item = Fields<'a>>> Iterator for Rows<I> {
     }
 }
 
-// Small and called from iterators that are compiled in the caller's crate: inlined there, a listing is twice as fast.
+// Small and called from iterators that are compiled in the caller's crate: inlined there, a listing
+// is twice as fast.
 impl<'a> Columns<'a> {
     /// The columns of a table's payload, not yet held against each other.
     ///
     /// # Errors
-    /// `Damaged` when one is missing or not binary, or the payload is no map that keeps the rules of records.
+    /// `Damaged` when one is missing or not binary, or the payload is no map that keeps the rules
+    /// of records.
     pub fn decode(payload: &'a [u8]) -> Result<Self> {
         let [
             names,
@@ -238,8 +241,9 @@ impl<'a> Columns<'a> {
     /// Name of the `i`-th entry.
     #[inline]
     pub fn name(&self, i: usize) -> &'a str {
-        // OK because the whole column was UTF-8 and every name a part of it between character boundaries. A mapped
-        // file that changed in spite of the promise gives an empty name here, not a panic.
+        // OK because the whole column was UTF-8 and every name a part of it between character
+        // boundaries. A mapped file that changed in spite of the promise gives an empty name here,
+        // not a panic.
         std::str::from_utf8(self.name_bytes(i)).unwrap_or_default()
     }
 
@@ -346,8 +350,9 @@ impl<'a> Columns<'a> {
     }
 }
 
-// Nothing that can panic, so that of a description whose caller wants only the name, the rest is never read. The columns
-// are whole when they are validated; those of a mapped file that was cut in spite of the promise read as zeros.
+// Nothing that can panic, so that of a description whose caller wants only the name, the rest is
+// never read. The columns are whole when they are validated; those of a mapped file that was cut in
+// spite of the promise read as zeros.
 
 #[inline]
 fn u8_at(column: &[u8], i: usize) -> u8 {

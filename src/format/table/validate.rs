@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The largest element: complex of two binary64.
 const FILL_MAX: u64 = 16;
 
-/// Validates the columns of a table whose extents lie from `data_start` on and before `data_limit`. Returns one past the
-/// last stored byte. Uses up to `workers` threads where there is enough to do.
+/// Validates the columns of a table whose extents lie from `data_start` on and before `data_limit`.
+/// Returns one past the last stored byte. Uses up to `workers` threads where there is enough to do.
 pub(super) fn run(
     columns: &Columns<'_>,
     kind: Kind,
@@ -24,7 +24,8 @@ pub(super) fn run(
     Validator { columns, kind, data_limit }.run(data_start, workers)
 }
 
-/// From so many entries on, names are checked beside everything else: a thread costs what a thousand of them do.
+/// From so many entries on, names are checked beside everything else: a thread costs what a
+/// thousand of them do.
 const THREADS_FROM: usize = 1 << 16;
 
 struct Validator<'a> {
@@ -114,7 +115,8 @@ impl Validator<'_> {
     fn check_names(&self) -> Result<()> {
         let names = std::str::from_utf8(self.columns.names)
             .map_err(|error| Error::damaged("names that are not UTF-8").because(error))?;
-        // One look at all of them, in blocks without a way out so that it is vectorised, instead of one at each.
+        // One look at all of them, in blocks without a way out so that it is vectorised, instead of
+        // one at each.
         let is_control = |found: bool, &byte: &u8| found | (byte < 0x20) | (byte == 0x7F);
         let plain = !self.columns.names.chunks(4096).any(|block| block.iter().fold(false, is_control));
         let limit = Limits::V1.name_bytes as usize;
@@ -147,7 +149,8 @@ impl Validator<'_> {
         {
             return Err(Broken::RecordShape);
         }
-        // The length of an unknown dtype cannot be checked; such a tensor is listed and cannot be read.
+        // The length of an unknown dtype cannot be checked; such a tensor is listed and cannot be
+        // read.
         let Some(dtype) = Dtype::from_id(row.dtype) else { return Ok(()) };
         let mut dims = dims.iter().map(|dim| u64::from_le_bytes(*dim));
         let bytes = dims.clone().try_fold(dtype.size() as u64, u64::checked_mul);
@@ -160,7 +163,8 @@ impl Validator<'_> {
         self.columns.dims.as_chunks().0.get(row.dims.clone())
     }
 
-    /// As many chunks as the raw length asks for, each within its bounds. Returns the stored length.
+    /// As many chunks as the raw length asks for, each within its bounds. Returns the stored
+    /// length.
     #[inline(always)]
     fn check_chunks(&self, row: &Row) -> Result<u64, Broken> {
         let log2 = u64::from(row.chunk_log2);
@@ -191,7 +195,8 @@ impl Validator<'_> {
                     let is_element = element.map_or((1..=FILL_MAX).contains(&stored), |size| stored == size);
                     is_element && stored <= raw_len && filter == 0
                 }
-                // A chunk that does not shrink is stored raw. This also bounds what unknown codecs may claim.
+                // A chunk that does not shrink is stored raw. This also bounds what unknown codecs
+                // may claim.
                 _ => stored >= 1 && stored < raw_len,
             };
             if !valid {
@@ -210,7 +215,8 @@ impl Validator<'_> {
         (u64::from(stored), columns.chunk_codecs[number], columns.chunk_filters[number])
     }
 
-    /// The extent begins where its alignment says after the one before, and ends before the index. Returns its end.
+    /// The extent begins where its alignment says after the one before, and ends before the index.
+    /// Returns its end.
     #[inline(always)]
     fn check_extent(&self, row: &Row, stored: u64, data_end: u64) -> Result<u64, Broken> {
         if row.byte_len == 0 {
@@ -225,7 +231,8 @@ impl Validator<'_> {
         }
     }
 
-    /// The error of the `i`-th entry, which breaks a rule. Apart from the rules, so that the loop over them is short.
+    /// The error of the `i`-th entry, which breaks a rule. Apart from the rules, so that the loop
+    /// over them is short.
     #[cold]
     fn explain(&self, broken: Broken, i: usize, data_end: u64) -> Error {
         let row = &self.columns.row(i);
@@ -268,7 +275,8 @@ impl Validator<'_> {
                 ))
                 .found(format!("{}+{stored}", row.offset)),
         };
-        // On another thread the names may still be checked: nothing says yet that they lie where their ends say.
+        // On another thread the names may still be checked: nothing says yet that they lie where
+        // their ends say.
         let name = String::from_utf8_lossy(self.columns.name_bytes(i));
         match self.kind {
             Kind::Tensors => error.in_tensor(name),

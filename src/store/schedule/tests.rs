@@ -1,4 +1,5 @@
-//! What is due when: each rule, and rules beside each other, over saves that arrive, fail, or are still on their way.
+//! What is due when: each rule, and rules beside each other, over saves that arrive, fail, or are
+//! still on their way.
 
 use super::*;
 
@@ -27,7 +28,7 @@ fn at(step: u64, epoch: u64) -> Progress {
 }
 
 #[test]
-fn steps_are_due_when_a_multiple_was_passed_also_by_a_loop_that_skips() {
+fn steps_are_due_when_a_multiple_was_passed() {
     let now = Instant::now();
     let mut schedule = Schedule::start(Every::steps(100), now).unwrap();
     assert_eq!(schedule.due(at(0, 0), now), None);

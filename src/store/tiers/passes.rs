@@ -1,5 +1,6 @@
-//! What is asked of the promoting thread, and what it has to say. Owns: that no error of it is lost. There is no passes to
-//! overflow: passes are counted, and each compares what is here with what is there.
+//! What is asked of the promoting thread, and what it has to say. Owns: that no error of it is
+//! lost. There is no passes to overflow: passes are counted, and each compares what is here with
+//! what is there.
 
 use super::promote::Hopeless;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,12 +19,14 @@ pub(in crate::store) struct Passes {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Passes asked for and done, as counts: one that begins after it was asked for counts for all before.
+    /// Passes asked for and done, as counts: one that begins after it was asked for counts for all
+    /// before.
     asked: u64,
     done: u64,
     /// Failures that no call has returned yet, oldest first.
     unreported: VecDeque<Arc<Error>>,
-    /// Why checkpoints that belong there can never be promoted, as the last pass found it. Each was told once.
+    /// Why checkpoints that belong there can never be promoted, as the last pass found it. Each was
+    /// told once.
     hopeless: Hopeless,
     /// A newer writer has taken over: for ever.
     fenced: Option<Arc<Error>>,
@@ -58,8 +61,8 @@ impl Passes {
         error.map_or(Ok(()), |error| Err(told(error)))
     }
 
-    /// Waits for a pass that begins now, at most until then. Where nothing of it failed, what failed before and may pass is
-    /// made good, and no failure any more.
+    /// Waits for a pass that begins now, at most until then. Where nothing of it failed, what
+    /// failed before and may pass is made good, and no failure any more.
     ///
     /// # Errors
     /// `NotPromoted` when the time was not enough; `Fenced`.

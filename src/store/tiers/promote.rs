@@ -1,5 +1,5 @@
-//! The thread that promotes checkpoints to the remote tier. Each pass compares what is here with what is there, so that
-//! what a killed process left is found like everything else.
+//! The thread that promotes checkpoints to the remote tier. Each pass compares what is here with
+//! what is there, so that what a killed process left is found like everything else.
 
 use super::passes::{Passes, is_for_ever};
 use super::remote::Remote;
@@ -23,8 +23,8 @@ pub(in crate::store) struct Promoter {
 }
 
 impl Promoter {
-    /// Waits to be woken: by a resume, when what was damaged has been set aside, or by a save. What the process before
-    /// left is promoted then, too. None when the store has no remote tier.
+    /// Waits to be woken: by a resume, when what was damaged has been set aside, or by a save. What
+    /// the process before left is promoted then, too. None when the store has no remote tier.
     pub(in crate::store) fn start(core: Arc<Core>) -> Result<Option<Self>> {
         let Some(remote) = &core.remote else { return Ok(None) };
         let passes = Arc::clone(&remote.passes);
@@ -65,9 +65,9 @@ fn promote_all(core: &Core) {
 }
 
 impl Remote {
-    /// Promotes, newest first, each checkpoint that belongs there, and none twice. One that can never be promoted is
-    /// reported once and then `hopeless`, as long as it belongs there: it stays in the local tier. Ends at the first error that
-    /// may pass.
+    /// Promotes, newest first, each checkpoint that belongs there, and none twice. One that can
+    /// never be promoted is reported once and then `hopeless`, as long as it belongs there: it
+    /// stays in the local tier. Ends at the first error that may pass.
     pub(in crate::store) fn pass(&self, core: &Core, hopeless: &mut Hopeless) -> Vec<Error> {
         let (mut tried, mut errors) = (BTreeSet::new(), Vec::new());
         loop {
@@ -116,7 +116,8 @@ impl Remote {
             }
             copied => copied.map_err(|error| error.in_object(engine.describe(&name.key())))?,
         };
-        // A newer writer may have looked for checkpoints before this one was there: what it passed over is not promoted.
+        // A newer writer may have looked for checkpoints before this one was there: what it passed
+        // over is not promoted.
         core.attempt.check(engine)?;
         if deletion::pins(core.reader.engine())?.contains(&name.pin_key()) {
             name.pin(engine)?;
@@ -125,8 +126,8 @@ impl Remote {
         self.rotate(core, name)
     }
 
-    /// Deletes there what no rule of that tier protects. Runs only behind the promotion of a checkpoint, which stays;
-    /// what cannot be deleted is tried again behind the next one.
+    /// Deletes there what no rule of that tier protects. Runs only behind the promotion of a
+    /// checkpoint, which stays; what cannot be deleted is tried again behind the next one.
     fn rotate(&self, core: &Core, promoted: CheckpointId) -> Result<()> {
         let _deleting = lock(&self.deleting);
         let there = self.look()?;

@@ -1,5 +1,5 @@
-//! The remote tier of a store. Owns: reaching it, the attempt that is taken in both tiers, and which checkpoints belong
-//! there.
+//! The remote tier of a store. Owns: reaching it, the attempt that is taken in both tiers, and
+//! which checkpoints belong there.
 
 use super::passes::Passes;
 use super::upward::Upward;
@@ -60,7 +60,8 @@ impl Contact {
 }
 
 impl Remote {
-    /// Reaches for the remote tier. That it cannot be reached is an error only when `local` is empty.
+    /// Reaches for the remote tier. That it cannot be reached is an error only when `local` is
+    /// empty.
     pub(in crate::store) fn contact(
         engine: Arc<dyn Engine>,
         options: &StoreOptions,
@@ -92,7 +93,8 @@ impl Remote {
         self.lock().run()
     }
 
-    /// The identity of the run there; this one, from now on, where it has none or cannot be reached.
+    /// The identity of the run there; this one, from now on, where it has none or cannot be
+    /// reached.
     pub(in crate::store) fn run_or(&self, run: RunId) -> Result<RunId> {
         let found = self.run();
         self.or_unreachable(run, move |reader| found.establish(reader.engine(), run))
@@ -136,8 +138,9 @@ impl Remote {
         })
     }
 
-    /// What the remote tier says, or `otherwise` where it does not answer and the run can go on without: also when it takes
-    /// its time, which is up to the engine and its network and may be hours.
+    /// What the remote tier says, or `otherwise` where it does not answer and the run can go on
+    /// without: also when it takes its time, which is up to the engine and its network and may be
+    /// hours.
     fn or_unreachable<T: Send + 'static>(
         &self,
         otherwise: T,
@@ -158,11 +161,12 @@ impl Remote {
         })
     }
 
-    /// Where the remote tier could not be reached, tries whether it can be now, and waits no longer for that than for anything
-    /// it says.
+    /// Where the remote tier could not be reached, tries whether it can be now, and waits no longer
+    /// for that than for anything it says.
     ///
     /// # Errors
-    /// `Fenced` when another writer has taken over there. That it still cannot be reached is told by what asks it next.
+    /// `Fenced` when another writer has taken over there. That it still cannot be reached is told
+    /// by what asks it next.
     pub(in crate::store) fn try_again(
         &self,
         reach: impl FnOnce() -> Result<()> + Send + 'static,
@@ -190,7 +194,8 @@ impl Remote {
         }
         let newest = Board::read(engine)?.newest;
         let in_names = self.reader.names()?.last().map_or(0, |name| name.attempt);
-        // Another process took a number there that is not one of this local tier's: it has gone on with the run elsewhere.
+        // Another process took a number there that is not one of this local tier's: it has gone on
+        // with the run elsewhere.
         let ours = newest == 0 || attempt::is_also_on(core.reader.engine(), newest, engine)?;
         let mut taken = ours && newest == core.attempt.number;
         if ours && newest.max(in_names) < core.attempt.number {
@@ -274,8 +279,8 @@ impl Remote {
     }
 }
 
-/// An answer that is not waited for any longer than until then. What comes later is dropped: a lock is freed, and an attempt
-/// that was taken is this writer's own.
+/// An answer that is not waited for any longer than until then. What comes later is dropped: a lock
+/// is freed, and an attempt that was taken is this writer's own.
 fn answer_until<T: Send + 'static>(
     until: Instant,
     ask: impl FnOnce() -> Result<T> + Send + 'static,
@@ -310,8 +315,8 @@ fn other_run(engine: &dyn Engine, expected: RunId, found: RunId) -> Error {
     )
 }
 
-/// A run that has local checkpoints goes on without the remote tier, loudly. What would not change by itself, such as a
-/// lock or a store without conditional puts, is an error all the same.
+/// A run that has local checkpoints goes on without the remote tier, loudly. What would not change
+/// by itself, such as a lock or a store without conditional puts, is an error all the same.
 fn unreachable(engine: &dyn Engine, error: Error, has_local: bool) -> Result<Contact> {
     let settled = [ErrorKind::Unsupported, ErrorKind::Locked, ErrorKind::Invalid, ErrorKind::Fenced];
     if settled.contains(&error.kind()) {

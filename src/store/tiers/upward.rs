@@ -1,5 +1,5 @@
-//! Which checkpoint is being promoted now, so that deleting it can stop that first: a promotion that went on would bring
-//! back what was deleted.
+//! Which checkpoint is being promoted now, so that deleting it can stop that first: a promotion
+//! that went on would bring back what was deleted.
 
 use crate::store::background::lock;
 use crate::store::naming::CheckpointId;

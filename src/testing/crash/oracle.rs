@@ -1,5 +1,5 @@
-//! What must be true of every disk after a power cut. Owns: the promises as checks, each with a name of its own, so that
-//! a wrong protocol is known by the promise it breaks.
+//! What must be true of every disk after a power cut. Owns: the promises as checks, each with a
+//! name of its own, so that a wrong protocol is known by the promise it breaks.
 
 use super::trainer::{Disk, Life, Lived, Log, Promise, Recorded, weights};
 use super::{Image, Violation, Wrong};
@@ -64,7 +64,8 @@ pub(super) struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// Looks at the disk, recovers, saves, and looks again. Returns the recovery, to be cut in turn.
+    /// Looks at the disk, recovers, saves, and looks again. Returns the recovery, to be cut in
+    /// turn.
     pub(super) fn check(&self) -> Check<Recorded> {
         let _script = Script::begin(100 + u64::from(self.depth));
         let disk = Disk::holding(self.image.nodes.clone(), self.wrong);

@@ -1,4 +1,5 @@
-//! A trainer on a simulated disk. Owns: what it does (lives of a few saves), what it was told, and a record of both.
+//! A trainer on a simulated disk. Owns: what it does (lives of a few saves), what it was told, and
+//! a record of both.
 
 use super::{Names, Nodes, Wrong};
 use crate::clock::script::{Random, Script, mix};
@@ -195,7 +196,8 @@ impl Disk {
         names.flatten().filter(|name| name.starts_with(".tmp-")).collect()
     }
 
-    /// Runs a history on this disk, which is new. A save that fails is no save; a life that cannot begin is none.
+    /// Runs a history on this disk, which is new. A save that fails is no save; a life that cannot
+    /// begin is none.
     pub(super) fn record(&self, history: &History) -> Recorded {
         let _script = Script::begin(1);
         let base = self.disk.nodes();

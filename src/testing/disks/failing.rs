@@ -1,5 +1,5 @@
-//! The real file system with calls that fail on demand. Owns: counting the calls, and which of them fails how. For
-//! tests of this crate and, behind the feature `testing`, of trainers.
+//! The real file system with calls that fail on demand. Owns: counting the calls, and which of them
+//! fails how. For tests of this crate and, behind the feature `testing`, of trainers.
 
 use crate::engine::vfs::{Holder, Os, Stat, Vfs, VfsFile};
 use crate::engine::{Blob, Lock, MmapPromise};
@@ -30,7 +30,8 @@ impl fmt::Debug for Hook {
     }
 }
 
-/// One call that reached the file system: its name as the manual pages have it, and the file's last name.
+/// One call that reached the file system: its name as the manual pages have it, and the file's last
+/// name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// `open`, `write`, `fsync`, `fsync-dir`, `rename`, …

@@ -1,6 +1,7 @@
-//! What a disk may hold after a power cut. Owns: the two models of it, and every state that they allow after a prefix
-//! of a journal: un-synced writes lost, kept, torn and reordered, tails truncated and zero-filled, names lost until
-//! their folder was synced. Knows no protocol: whether a state is good is the oracle's to say.
+//! What a disk may hold after a power cut. Owns: the two models of it, and every state that they
+//! allow after a prefix of a journal: un-synced writes lost, kept, torn and reordered, tails
+//! truncated and zero-filled, names lost until their folder was synced. Knows no protocol: whether
+//! a state is good is the oracle's to say.
 
 use super::power_cut_files::{Bytes, Fate, FileAtRest};
 use super::simulated::{EntryOp, Ino, Node, Op, ROOT, apply_entry};
@@ -10,7 +11,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// All subsets of names up to so many pending changes; beyond, those that miss one or keep a prefix.
+/// All subsets of names up to so many pending changes; beyond, those that miss one or keep a
+/// prefix.
 const ALL_SUBSETS_UP_TO: usize = 10;
 /// Every combination of files' contents up to so many; beyond, one file at a time.
 const ALL_COMBINATIONS_UP_TO: usize = 20_000;
@@ -18,7 +20,8 @@ const ALL_COMBINATIONS_UP_TO: usize = 20_000;
 /// In which order changes of names reach the disk before their folder's fsync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Names {
-    /// In the order they were made, folder by folder: what the journals of ext4, XFS and Btrfs keep.
+    /// In the order they were made, folder by folder: what the journals of ext4, XFS and Btrfs
+    /// keep.
     Ordered,
     /// Any subset, each change whole: all that POSIX gives.
     AnySubset,
@@ -49,7 +52,8 @@ struct PendingEntry {
 }
 
 impl AtRest {
-    /// The disk as it was when its journal began; `live` tells of nodes made since whether they are folders.
+    /// The disk as it was when its journal began; `live` tells of nodes made since whether they are
+    /// folders.
     pub(crate) fn begin(base: &[Node], live: &[Node]) -> Self {
         let empty = |node: &Node| match node {
             Node::File(_) => Node::File(Arc::default()),
@@ -134,7 +138,8 @@ impl AtRest {
                 }
             }
         }
-        // One file at a time, the others wholly lost (0, by construction of `every_content`) or as the last has it.
+        // One file at a time, the others wholly lost (0, by construction of `every_content`) or as
+        // the last has it.
         for others_full in [false, true] {
             for file in 0..counts.len() {
                 for content in 0..counts[file] {
@@ -192,7 +197,8 @@ impl AtRest {
         }
     }
 
-    /// The pending changes of each folder, in order. A rename across folders counts with the folder it goes to.
+    /// The pending changes of each folder, in order. A rename across folders counts with the folder
+    /// it goes to.
     fn by_folder(&self) -> Vec<Vec<usize>> {
         let mut groups: BTreeMap<Ino, Vec<usize>> = BTreeMap::new();
         for (index, PendingEntry { op, .. }) in self.names.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! What one file may hold after a power cut. Owns: which bytes are settled, and every content that the pending changes
-//! may leave, by whole writes, by sectors of 512 bytes and by pages of 4096.
+//! What one file may hold after a power cut. Owns: which bytes are settled, and every content that
+//! the pending changes may leave, by whole writes, by sectors of 512 bytes and by pages of 4096.
 
 use super::simulated::DataOp;
 use crate::clock::script::Random;
@@ -67,7 +67,8 @@ impl FileAtRest {
         }
     }
 
-    /// The bytes after the durable changes and those undecided ones that `kept` says, counted from 0.
+    /// The bytes after the durable changes and those undecided ones that `kept` says, counted from
+    /// 0.
     fn after(&self, kept: impl Fn(usize) -> bool) -> Vec<u8> {
         let mut bytes = self.base.bytes.to_vec();
         let mut undecided = 0;
@@ -152,7 +153,8 @@ impl FileAtRest {
     }
 }
 
-/// `full`, where `kept` says so of a sector; elsewhere what was there before, and zeros where nothing was.
+/// `full`, where `kept` says so of a sector; elsewhere what was there before, and zeros where
+/// nothing was.
 fn mixed(full: &[u8], lost: &[u8], kept: impl Fn(usize) -> bool) -> Vec<u8> {
     let mut bytes = full.to_vec();
     for (sector, chunk) in bytes.chunks_mut(SECTOR).enumerate().filter(|(sector, _)| !kept(*sector)) {

@@ -1,6 +1,6 @@
-//! A disk in memory that remembers every operation. Owns: the live view (what running processes see) and the journal of
-//! operations that led to it. What such a disk may hold after a power cut is `power_cut.rs`'s; which order of operations
-//! is safe is nobody's here.
+//! A disk in memory that remembers every operation. Owns: the live view (what running processes
+//! see) and the journal of operations that led to it. What such a disk may hold after a power cut
+//! is `power_cut.rs`'s; which order of operations is safe is nobody's here.
 
 use crate::engine::vfs::{Holder, Kind, Stat, Vfs, VfsFile};
 use crate::engine::{Blob, Lock, MmapPromise};
@@ -30,7 +30,8 @@ pub(crate) enum Op {
     Data(Ino, DataOp),
     /// An fsync of a file that returned Ok.
     SyncFile(Ino),
-    /// An fsync of a file that failed: what was pending is clean now, on disk or not, and no later fsync writes it.
+    /// An fsync of a file that failed: what was pending is clean now, on disk or not, and no later
+    /// fsync writes it.
     SyncFailed(Ino),
     /// A change of names: atomic, and pending until its folders are synced.
     Entry(EntryOp),
@@ -98,13 +99,15 @@ impl SimulatedVfs {
         self.inner().nodes.clone()
     }
 
-    /// From the operation after `count` ones on, the disk is gone, as after `FS_IOC_SHUTDOWN` on XFS: every change and
-    /// every fsync of a file fails, reading still works from memory, and the fsync of a folder *returns Ok* (measured).
+    /// From the operation after `count` ones on, the disk is gone, as after `FS_IOC_SHUTDOWN` on
+    /// XFS: every change and every fsync of a file fails, reading still works from memory, and the
+    /// fsync of a folder *returns Ok* (measured).
     pub(crate) fn shut_down_after(&self, count: usize) {
         self.inner().shutdown_at = Some(count);
     }
 
-    /// After `count` further fsyncs of files one fails, once; what it should have written may be lost for ever.
+    /// After `count` further fsyncs of files one fails, once; what it should have written may be
+    /// lost for ever.
     pub(crate) fn fail_sync_after(&self, count: usize) {
         self.inner().syncs_until_failure = Some(count);
     }

@@ -1,5 +1,6 @@
-//! Protocols that lose data, as decorators: each does one thing that a hurried author does. Owns: what is done wrong,
-//! and nothing about who notices. A harness that lets one of these pass proves nothing of the right one.
+//! Protocols that lose data, as decorators: each does one thing that a hurried author does. Owns:
+//! what is done wrong, and nothing about who notices. A harness that lets one of these pass proves
+//! nothing of the right one.
 
 use crate::engine::vfs::{HERE, Holder, Stat, Vfs, VfsFile};
 use crate::engine::{Blob, Lock, MmapPromise};

@@ -1,5 +1,6 @@
-//! What writers do: opening, resuming, pinning and deleting, each with the answer that it must have. Where a remote
-//! tier may be away, the answer is not predicted; what changed is judged all the same.
+//! What writers do: opening, resuming, pinning and deleting, each with the answer that it must
+//! have. Where a remote tier may be away, the answer is not predicted; what changed is judged all
+//! the same.
 
 use super::decode::{Kind, Operation};
 use super::model::LOSS;
@@ -128,8 +129,8 @@ impl World {
         };
         let clears = handle.is_locked && !handle.life.is_over();
         self.writers.push(handle);
-        // Marks of deletions that are done are cleared by now. Of one that is not, its maker may be at work: all writers of
-        // these runs are this process.
+        // Marks of deletions that are done are cleared by now. Of one that is not, its maker may be
+        // at work: all writers of these runs are this process.
         self.before = self.look()?;
         let here = &self.before[0];
         must(!clears || here.set_aside > 0 || here.condemned.is_subset(&here.names), || {
@@ -215,7 +216,8 @@ impl World {
         must(is_known, || format!("{name} holds {tag}"))
     }
 
-    /// What a resume chooses: the newest that is whole, in either tier; what is being deleted comes last.
+    /// What a resume chooses: the newest that is whole, in either tier; what is being deleted comes
+    /// last.
     fn newest_whole(&self, step: Option<u64>) -> Option<CheckpointId> {
         let names = || self.before.iter().flat_map(|seen| &seen.names).copied();
         let of_step = step.map(|step| names().filter(|name| name.step == step).max());
@@ -243,7 +245,8 @@ impl World {
         match done {
             Ok(()) => {
                 let goes = |seen: &Seen| seen.condemned.contains(&name) && seen.names.contains(&name);
-                // While something is on its way up, a rotation there may have taken its marks back since.
+                // While something is on its way up, a rotation there may have taken its marks back
+                // since.
                 let is_condemned =
                     operation.kind == Kind::Pin && !self.is_unsettled && self.before.iter().any(goes);
                 must(!is_condemned, || format!("{name} is pinned while it is being deleted"))?;

@@ -1,4 +1,5 @@
-//! Operations as bytes: what a fuzzer, a seed or a file says is to be done to a run. Every input means something.
+//! Operations as bytes: what a fuzzer, a seed or a file says is to be done to a run. Every input
+//! means something.
 
 use super::model::Policy;
 use crate::clock::script::Random;
@@ -160,7 +161,8 @@ impl Operation {
         self.flags & 0x10 != 0
     }
 
-    /// How many requests the storage answers with "not there" meanwhile, though it is: as many as are asked again.
+    /// How many requests the storage answers with "not there" meanwhile, though it is: as many as
+    /// are asked again.
     pub fn lies(self) -> u64 {
         use Kind::*;
         match self.kind {

@@ -1,5 +1,5 @@
-//! What must be there: checkpoints as the test made and damaged them, and retention written once more, independently of the
-//! store's.
+//! What must be there: checkpoints as the test made and damaged them, and retention written once
+//! more, independently of the store's.
 
 use crate::store::{CheckpointId, Keep, Mode};
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,7 +124,8 @@ fn firsts(shelf: &Shelf, bucket: impl Fn(CheckpointId, &Known) -> u64) -> BTreeS
     first.into_values().collect()
 }
 
-/// What led to the newest checkpoint, oldest first. An attempt of which nothing is left says nothing of where it began.
+/// What led to the newest checkpoint, oldest first. An attempt of which nothing is left says
+/// nothing of where it began.
 fn way(shelf: &Shelf) -> Vec<CheckpointId> {
     let mut way = Vec::new();
     let (mut attempt, mut step) = (u32::MAX, u64::MAX);

@@ -1,5 +1,5 @@
-//! What happens to a run beside its writers: tools that delete and copy, rot, lost objects, marks that killed deleters left,
-//! a clock that jumps, a run that is replaced, a network that is away.
+//! What happens to a run beside its writers: tools that delete and copy, rot, lost objects, marks
+//! that killed deleters left, a clock that jumps, a run that is replaced, a network that is away.
 
 use super::decode::{Kind, Operation};
 use super::model::{Known, Policy};

@@ -1,4 +1,5 @@
-//! Saving, in the foreground and the background, and metrics: each with the answer that it must have.
+//! Saving, in the foreground and the background, and metrics: each with the answer that it must
+//! have.
 
 use super::decode::{Kind, Operation};
 use super::model::{Known, LOSS};
@@ -50,7 +51,8 @@ impl World {
                     _ => false,
                 };
                 must(is_expected, || format!("saving {name}: {error:?}"))?;
-                // Where somebody took away the attempt that follows on one's own, it shows behind the commit only.
+                // Where somebody took away the attempt that follows on one's own, it shows behind
+                // the commit only.
                 if is_tampered && error.kind() == ErrorKind::Fenced {
                     Answer::Unknown
                 } else {

@@ -1,5 +1,5 @@
-//! Places where a run lives, processes that use them and may be killed at any call, and what an onlooker sees there,
-//! past the store.
+//! Places where a run lives, processes that use them and may be killed at any call, and what an
+//! onlooker sees there, past the store.
 
 use super::decode::Place;
 use crate::clock::script;
@@ -286,7 +286,8 @@ impl Engine for Process {
     }
 
     fn describe(&self, key: &str) -> String {
-        // The first call of a thread that a store starts: it is to have the script's clock from its beginning.
+        // The first call of a thread that a store starts: it is to have the script's clock from its
+        // beginning.
         let _ = self.life.call();
         self.site.raw.describe(key)
     }

@@ -88,7 +88,8 @@ pub(super) struct World {
     /// What left the local tier while something was on its way up.
     pub left_behind: Shelf,
     pub has_rotted: bool,
-    /// The remote tier has lost a checkpoint, by a tool or by storage, and its writer does not know.
+    /// The remote tier has lost a checkpoint, by a tool or by storage, and its writer does not
+    /// know.
     pub has_lost_there: bool,
     pub is_unsettled: bool,
     pub was_unsettled: bool,

@@ -1,6 +1,6 @@
-//! What the processes of a model do: small programs over the real store, and what they say of it. Here are
-//! those that write and read; what acts on a run beside them is in `programs/tools.rs`, two tiers in
-//! `programs/tiers.rs`.
+//! What the processes of a model do: small programs over the real store, and what they say of it.
+//! Here are those that write and read; what acts on a run beside them is in `programs/tools.rs`,
+//! two tiers in `programs/tiers.rs`.
 
 mod tiers;
 mod tools;
@@ -53,8 +53,8 @@ pub enum Event {
     Looked(Option<CheckpointId>),
 }
 
-/// What the keys of an engine begin with: "" for a run in one place; each local tier, and the remote one, has
-/// its own.
+/// What the keys of an engine begin with: "" for a run in one place; each local tier, and the
+/// remote one, has its own.
 pub type Place = &'static str;
 
 type Run = dyn Fn(&Machine, &dyn Fn(Event)) -> Result<()> + Send + Sync;
@@ -77,7 +77,8 @@ impl Program {
         Self::on(name, vec![""], move |machine, say| run(machine.at(""), say))
     }
 
-    /// As [`Program::new`], on engines in several places: where it saves, then where it promotes to.
+    /// As [`Program::new`], on engines in several places: where it saves, then where it promotes
+    /// to.
     fn on(
         name: &'static str,
         places: Vec<Place>,

@@ -1,9 +1,9 @@
-//! What must be true of every world. Owns: the promises, as one check each. How a world comes to be is
-//! `protocol.rs`'s.
+//! What must be true of every world. Owns: the promises, as one check each. How a world comes to be
+//! is `protocol.rs`'s.
 //!
-//! A promise is not broken by what was asked for or by what nobody can help: a checkpoint that was deleted on
-//! purpose may be gone, one that has rotted may be passed over and set aside, and what lay in a folder is
-//! gone when another run lies there.
+//! A promise is not broken by what was asked for or by what nobody can help: a checkpoint that was
+//! deleted on purpose may be gone, one that has rotted may be passed over and set aside, and what
+//! lay in a folder is gone when another run lies there.
 
 use super::replay::{Call, Known};
 use super::world::{At, World, checkpoint, checkpoint_key};
@@ -43,7 +43,8 @@ pub enum Broken {
     FencedCommits,
     /// A writer deleted though a newer attempt had been taken before its save began.
     FencedDeletes,
-    /// A writer committed or deleted in a folder in which another run had lain since before its save began.
+    /// A writer committed or deleted in a folder in which another run had lain since before its
+    /// save began.
     ForeignIsTouched,
     /// A reader saw an older checkpoint, or none, after it had seen a newer one.
     ReaderWentBack,
@@ -213,8 +214,8 @@ impl Search<'_> {
         if !commits && is_last && could_know { found(Broken::WholeIsGone) } else { None }
     }
 
-    /// When everybody has ended, the next writer resumes from the newest checkpoint that verifies, every byte
-    /// of it. What somebody had begun to delete comes last.
+    /// When everybody has ended, the next writer resumes from the newest checkpoint that verifies,
+    /// every byte of it. What somebody had begun to delete comes last.
     pub(super) fn look_at_end(&self, world: &World) -> Result<(), Found> {
         let places: BTreeSet<&str> =
             world.objects.keys().filter_map(|key| Some(checkpoint(key)?.0)).collect();

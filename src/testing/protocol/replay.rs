@@ -1,7 +1,7 @@
-//! A process as a state machine: where it stands is what it has seen. Owns: running a program of the real
-//! store on an engine that answers from a history and stops it at the first call behind, so that one call is
-//! one step and no thread is needed. Each history is run once. The engine is in `replay/engine.rs`, what a
-//! process has said in `replay/known.rs`.
+//! A process as a state machine: where it stands is what it has seen. Owns: running a program of
+//! the real store on an engine that answers from a history and stops it at the first call behind,
+//! so that one call is one step and no thread is needed. Each history is run once. The engine is in
+//! `replay/engine.rs`, what a process has said in `replay/known.rs`.
 
 mod engine;
 mod known;
@@ -171,7 +171,8 @@ impl Histories {
     }
 }
 
-/// Runs a program through its history: what it said behind the last reply, and the call it makes then.
+/// Runs a program through its history: what it said behind the last reply, and the call it makes
+/// then.
 fn run(
     program: &Program,
     seed: usize,

@@ -1,6 +1,6 @@
-//! A world: what the engines hold, where each process stands, and what of the past the promises speak of.
-//! Owns: how a world changes by what a process says, and by what befalls a run from outside: rot, another run
-//! in its folder, a death.
+//! A world: what the engines hold, where each process stands, and what of the past the promises
+//! speak of. Owns: how a world changes by what a process says, and by what befalls a run from
+//! outside: rot, another run in its folder, a death.
 
 use super::programs::{Event, Place, WEIGHTS};
 use super::promises::Found;
@@ -37,12 +37,14 @@ pub(super) struct World {
     pub past: Arc<Past>,
 }
 
-/// What the promises speak of, and what can be seen neither in the objects nor in what a process knows.
+/// What the promises speak of, and what can be seen neither in the objects nor in what a process
+/// knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Past {
     /// Places in which there has been a checkpoint.
     pub committed: BTreeSet<String>,
-    /// Processes whose present save, promotion or deletion began when the place was somebody else's.
+    /// Processes whose present save, promotion or deletion began when the place was somebody
+    /// else's.
     pub stale: BTreeSet<(usize, Place)>,
     /// Processes whose present save, promotion or deletion began when something had rotted.
     pub began_after_rot: BTreeSet<usize>,
@@ -176,8 +178,8 @@ impl Search<'_> {
         fates
     }
 
-    /// Another run lies in the folder. While a process opens the run it may mistake one for the other, and
-    /// then it is a writer of the new one: so not then.
+    /// Another run lies in the folder. While a process opens the run it may mistake one for the
+    /// other, and then it is a writer of the new one: so not then.
     fn replacement(&self, world: &World) -> Option<World> {
         let foreign = self.foreign.as_ref().filter(|_| !world.past.replaced)?;
         let is_opening = |at: &At| {
@@ -198,7 +200,8 @@ impl Search<'_> {
         Some(next)
     }
 
-    /// Only where it changes anything: a process that never takes another step is one of the orders already.
+    /// Only where it changes anything: a process that never takes another step is one of the orders
+    /// already.
     fn death(&self, world: &World, process: usize) -> Option<World> {
         let holds = self.case.locks == Locks::Honest && world.holder == Some(process);
         self.next_call(world, process).filter(|_| holds)?;

@@ -1,6 +1,7 @@
-//! What an engine answers, and protocols that are wrong on purpose: each does one thing that a hurried author
-//! does. The store is the real one; what it does wrong is what it is not shown, or what is not done though it
-//! asks for it. A model that lets one of these pass proves nothing of the right one.
+//! What an engine answers, and protocols that are wrong on purpose: each does one thing that a
+//! hurried author does. The store is the real one; what it does wrong is what it is not shown, or
+//! what is not done though it asks for it. A model that lets one of these pass proves nothing of
+//! the right one.
 
 use super::programs::REMOTE;
 use super::replay::{Call, Content, Known, Phase, Reply};
@@ -16,7 +17,8 @@ use std::sync::Arc;
 pub enum WrongProtocol {
     /// The commit of a checkpoint replaces what has the name already.
     CommitReplaces,
-    /// Taking an attempt number is no create-once: the last one to write it has it, and so has the first.
+    /// Taking an attempt number is no create-once: the last one to write it has it, and so has the
+    /// first.
     AttemptsAreShared,
     /// Whether a newer attempt was taken is not asked before the commit.
     NoCheckBeforeCommit,
@@ -38,7 +40,8 @@ pub enum WrongProtocol {
     MarksIgnoredByResume,
     /// What a writer goes on from is not marked.
     ResumeLeavesNoMark,
-    /// Whoever gets the lock takes all marks of deletion back, as if it said that their makers are dead.
+    /// Whoever gets the lock takes all marks of deletion back, as if it said that their makers are
+    /// dead.
     LockClearsMarks,
     /// Whether a newer attempt was taken is not asked between mark and deletion.
     RotationWithoutAttemptCheck,

@@ -1,5 +1,5 @@
-//! Files at the edges of rules, where two readers may think differently: each has a twin on the other side, where there is
-//! one.
+//! Files at the edges of rules, where two readers may think differently: each has a twin on the
+//! other side, where there is one.
 
 use super::Case;
 use super::accepted::{base, ok, pattern, with_bytes, with_flags};

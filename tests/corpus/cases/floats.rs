@@ -1,4 +1,5 @@
-//! Float planes, codec 4: files that every reader accepts, and their twins, in which each field of the planes' headers lies.
+//! Float planes, codec 4: files that every reader accepts, and their twins, in which each field of
+//! the planes' headers lies.
 
 use super::Case;
 use super::accepted::{ok, pattern};
@@ -63,7 +64,8 @@ fn frame_as_long_as_its_plane() -> Vec<u8> {
     [&header[..], &block(0, 0, 1010), &pattern(1010), &block(1, 1, 14), &[7]].concat()
 }
 
-/// One tensor of four planes of 1024 bytes, the upper two as frames: what makes it wrong is one field.
+/// One tensor of four planes of 1024 bytes, the upper two as frames: what makes it wrong is one
+/// field.
 fn refused() -> Vec<Case> {
     let raw = pattern(4096);
     let good = float_chunk(&raw, 4, |plane| plane > 1).bytes;

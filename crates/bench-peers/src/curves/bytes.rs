@@ -13,7 +13,8 @@ const TENSORS: usize = 16;
 
 pub fn points(dir: &Path, quick: bool) -> Outcome<Vec<Row>> {
     let most = if quick { 64 } else { usize::MAX };
-    // Made once and used again and again: a raw chunk costs the same whatever is in it, if it is not zeros.
+    // Made once and used again and again: a raw chunk costs the same whatever is in it, if it is
+    // not zeros.
     let values = Normal::new(1).take(4_000_000, 0.02);
     let mut rows = Vec::new();
     for megabytes in MEGABYTES.into_iter().filter(|&megabytes| megabytes <= most) {

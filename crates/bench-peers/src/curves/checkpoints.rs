@@ -1,5 +1,5 @@
-//! The cost of a checkpoint in a run of up to 10,000: listing them all, and saving one more with a policy that deletes the
-//! oldest.
+//! The cost of a checkpoint in a run of up to 10,000: listing them all, and saving one more with a
+//! policy that deletes the oldest.
 
 use super::Point;
 use crate::Outcome;
@@ -38,7 +38,8 @@ fn point(run: &Path, count: u64) -> Outcome<Vec<Row>> {
     let first = store.save(&snapshot(1)?)?;
     let name = |step| run.join(format!("{}.tkeep", tensorkeep::CheckpointId { step, ..first.name }));
     for step in 2..=count {
-        // Ten thousand saves would be ten thousand fsyncs; a copy of a checkpoint under another name is listed as one.
+        // Ten thousand saves would be ten thousand fsyncs; a copy of a checkpoint under another
+        // name is listed as one.
         fs::copy(name(1), name(step))?;
     }
     let at =

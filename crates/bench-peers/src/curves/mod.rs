@@ -1,5 +1,6 @@
-//! What one byte, one tensor and one checkpoint cost, the more of them there are: costs that must stay flat. Owns: the
-//! points of each curve, one after the other in this process. A row's `x` is how many there were.
+//! What one byte, one tensor and one checkpoint cost, the more of them there are: costs that must
+//! stay flat. Owns: the points of each curve, one after the other in this process. A row's `x` is
+//! how many there were.
 
 mod bytes;
 mod checkpoints;
@@ -70,6 +71,7 @@ fn times(bytes: u64, in_all: u64) -> usize {
 /// Maps a file of this program's own.
 #[expect(unsafe_code, reason = "mapping rests on a promise")]
 fn map(path: &Path) -> Outcome<tensorkeep::Checkpoint> {
-    // SAFETY: the file is in this program's own folder, and is replaced by rename, never written to or truncated.
+    // SAFETY: the file is in this program's own folder, and is replaced by rename, never written to
+    // or truncated.
     Ok(unsafe { tensorkeep::Checkpoint::map(path) }?)
 }

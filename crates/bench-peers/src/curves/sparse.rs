@@ -1,5 +1,5 @@
-//! Opening a file of 100 GB: zeros, of which the disk holds none. Owns: an engine that leaves holes where zeros would be,
-//! so that the file is a checkpoint like every other, with all its checksums.
+//! Opening a file of 100 GB: zeros, of which the disk holds none. Owns: an engine that leaves holes
+//! where zeros would be, so that the file is a checkpoint like every other, with all its checksums.
 
 use super::{Point, map};
 use crate::Outcome;
@@ -14,7 +14,8 @@ use tensorkeep::{
     tensor::SharedBytes,
 };
 
-/// Bytes of one tensor: small enough to stay in the processor's cache while it is checked and skipped.
+/// Bytes of one tensor: small enough to stay in the processor's cache while it is checked and
+/// skipped.
 const TENSOR: usize = 8 << 20;
 
 pub fn points(dir: &Path, quick: bool) -> Outcome<Vec<Row>> {

@@ -1,5 +1,6 @@
-//! The machine's own limits: the same bytes without names, checksums or format, by each way that the kernel offers. Owns:
-//! the list of ways, as systems of their own. What nobody here can do, no format can.
+//! The machine's own limits: the same bytes without names, checksums or format, by each way that
+//! the kernel offers. Owns: the list of ways, as systems of their own. What nobody here can do, no
+//! format can.
 
 mod copy;
 mod read;

@@ -1,5 +1,5 @@
-//! Writing a file durably: written under another name, fsync, rename, fsync of the folder. The ways differ in how the bytes
-//! get to the disk.
+//! Writing a file durably: written under another name, fsync, rename, fsync of the folder. The ways
+//! differ in how the bytes get to the disk.
 #![expect(unsafe_code, reason = "sync_file_range and io_uring have no safe wrappers; see SAFETY")]
 
 use super::{EXTENSION, PAGE, PIECE};
@@ -132,9 +132,10 @@ fn by_ring(file: &File, whole: &[u8]) -> Outcome<()> {
         {
             let write = opcode::Write::new(types::Fd(file.as_raw_fd()), piece.as_ptr(), piece.len() as u32);
             let write = write.offset((i * RING_PIECE) as u64).build().user_data(piece.len() as u64);
-            // SAFETY: the kernel only reads these bytes. They are borrowed until this returns, and it returns Ok when no
-            // write is left. What an error leaves in flight was submitted, and the kernel holds the file, and the pages
-            // of a direct write, by itself from then on.
+            // SAFETY: the kernel only reads these bytes. They are borrowed until this returns, and
+            // it returns Ok when no write is left. What an error leaves in flight was submitted,
+            // and the kernel holds the file, and the pages of a direct write, by itself from then
+            // on.
             unsafe { ring.submission().push(&write) }?;
             in_flight += 1;
         }

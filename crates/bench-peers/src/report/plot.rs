@@ -1,4 +1,5 @@
-//! Curves as SVG. Owns: axes and lines; both axes are logarithmic, for what is measured spans decades.
+//! Curves as SVG. Owns: axes and lines; both axes are logarithmic, for what is measured spans
+//! decades.
 
 use crate::Outcome;
 use plotters::prelude::*;
@@ -79,7 +80,8 @@ fn short(value: &f64) -> String {
         value if value >= 1e9 => format!("{}G", value / 1e9),
         value if value >= 1e6 => format!("{}M", value / 1e6),
         value if value >= 1e3 => format!("{}k", value / 1e3),
-        // Floats print as short as they can be: without rounding, a power of ten may have 17 digits.
+        // Floats print as short as they can be: without rounding, a power of ten may have 17
+        // digits.
         value => format!("{}", (value * 1e9).round() / 1e9),
     }
 }

@@ -1,5 +1,5 @@
-//! `burn-pack`, the container of the burn framework: CBOR, then tensors at multiples of 256 bytes. Saving fsyncs file and
-//! folder by itself; there are no checksums.
+//! `burn-pack`, the container of the burn framework: CBOR, then tensors at multiples of 256 bytes.
+//! Saving fsyncs file and folder by itself; there are no checksums.
 
 use crate::ops::{Call, Found, Op};
 use crate::system::{System, Work, cannot, cold, one_after_opening};

@@ -1,5 +1,5 @@
-//! The systems that are measured: one file each. Owns: the list of those in this process. What a system is says
-//! `system.rs`.
+//! The systems that are measured: one file each. Owns: the list of those in this process. What a
+//! system is says `system.rs`.
 
 mod burn;
 mod safetensors;

@@ -1,5 +1,5 @@
-//! The `safetensors` crate: a JSON header, then the tensors. It has no checksums, and leaves mapping and durability to its
-//! user.
+//! The `safetensors` crate: a JSON header, then the tensors. It has no checksums, and leaves
+//! mapping and durability to its user.
 
 use crate::Outcome;
 use crate::memory::map;
@@ -85,7 +85,8 @@ impl System for Safetensors {
             Op::LoadInto => into_existing(work, move |existing| load_into(&state, &file, existing)),
             Op::OneTensor => {
                 let (work, middle) = (work.clone(), work.middle());
-                // The parsed header borrows the mapping, which therefore stays until the process ends.
+                // The parsed header borrows the mapping, which therefore stays until the process
+                // ends.
                 let open = move || Ok(SafeTensors::deserialize(Box::leak(Box::new(map(&file)?)))?);
                 one_after_opening(open, move |tensors| work.is_middle(tensors.tensor(&middle)?.data()))
             }

@@ -17,7 +17,8 @@ struct Bench {
 
 impl Bench {
     fn new(name: &str) -> Self {
-        // Beside the build, which is on a disk: a temporary folder may be memory, which cannot be made cold.
+        // Beside the build, which is on a disk: a temporary folder may be memory, which cannot be
+        // made cold.
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench-peers-tests");
         let dir = target.join(format!("{name}-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
@@ -93,7 +94,8 @@ fn a_wrong_byte_in_a_file_gives_no_figure() {
         }
         let file = bench.dir.join(format!("s.{}", saver.extension()));
         let mut bytes = fs::read(&file).unwrap();
-        // In the middle of the largest tensor; one that is compressed is all there is in the middle of its file.
+        // In the middle of the largest tensor; one that is compressed is all there is in the middle
+        // of its file.
         let at = bytes.windows(16).position(|window| window == needle).unwrap_or(bytes.len() / 2);
         bytes[at] ^= 1;
         fs::write(&file, bytes).unwrap();
@@ -107,7 +109,7 @@ fn a_wrong_byte_in_a_file_gives_no_figure() {
 }
 
 #[test]
-fn what_a_trainer_feels_is_measured_for_every_way_to_save_in_the_background() {
+fn the_stall_is_measured_for_every_background_save() {
     let bench = Bench::new("stall");
     let ours = find("tensorkeep").unwrap();
     let stages = bench.run(ours.as_ref(), Op::SaveStages).unwrap();

@@ -17,7 +17,8 @@ pub fn all() -> Vec<Box<dyn System>> {
     vec![Box::new(Ztensor { verify: false }), Box::new(Ztensor { verify: true })]
 }
 
-/// With 64 KiB for each tensor, its default, 100,000 small ones would be a file of 6.5 GB; 4 KiB is its least.
+/// With 64 KiB for each tensor, its default, 100,000 small ones would be a file of 6.5 GB; 4 KiB is
+/// its least.
 const SMALL_PLACEMENT_FROM: usize = 10_000;
 
 fn save(state: &State, path: &Path) -> Outcome<()> {

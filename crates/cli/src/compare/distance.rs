@@ -1,5 +1,5 @@
-//! Two tensors of the same dtype and shape, compared. Owns: [`Distance`], filled block by block and merged. Knows bytes and
-//! no file.
+//! Two tensors of the same dtype and shape, compared. Owns: [`Distance`], filled block by block and
+//! merged. Knows bytes and no file.
 
 use super::side_by_side::Pair;
 use crate::lanes;
@@ -64,7 +64,8 @@ impl Distance {
         }
     }
 
-    /// Of the finite numbers; NaN where one side alone is not finite, and where one side alone is zero.
+    /// Of the finite numbers; NaN where one side alone is not finite, and where one side alone is
+    /// zero.
     pub fn cosine(&self) -> f64 {
         match () {
             () if self.unlike > 0 => f64::NAN,
@@ -110,7 +111,8 @@ impl Distance {
         }
     }
 
-    /// As [`Distance::take_in`], of two floats of different dtypes, of which the first is the tensor's element `start`.
+    /// As [`Distance::take_in`], of two floats of different dtypes, of which the first is the
+    /// tensor's element `start`.
     pub(super) fn take_in_widened(
         &mut self,
         dtypes: (Result<Dtype, u16>, Result<Dtype, u16>),
@@ -133,8 +135,8 @@ impl Distance {
         }
     }
 
-    /// What f64 would round: how far integers of 64 bits are apart, and which are beyond the tolerance. `apart` gives
-    /// that distance, and the second number, about.
+    /// What f64 would round: how far integers of 64 bits are apart, and which are beyond the
+    /// tolerance. `apart` gives that distance, and the second number, about.
     fn exactly(
         &mut self,
         start: u64,
@@ -146,7 +148,8 @@ impl Distance {
         for (i, (ours, theirs)) in ours.as_chunks::<8>().0.iter().zip(theirs.as_chunks::<8>().0).enumerate() {
             let (d, b) = apart(*ours, *theirs);
             let allowed = tolerance.atol + tolerance.rtol * b.abs();
-            // An integer is beyond a number if it is beyond its whole part; the cast ends at the largest integer.
+            // An integer is beyond a number if it is beyond its whole part; the cast ends at the
+            // largest integer.
             far += u64::from(d > allowed as u64);
             if d > most {
                 (most, most_at) = (d, start + i as u64);
@@ -186,8 +189,8 @@ impl Default for Room {
 }
 
 impl Room {
-    /// One block, and its twin where that differs. The place of the largest difference is looked for only if that is
-    /// more than what was `found` before.
+    /// One block, and its twin where that differs. The place of the largest difference is looked
+    /// for only if that is more than what was `found` before.
     fn block(
         &mut self,
         kind: Kind,
@@ -247,7 +250,8 @@ fn side_by_side<N: lanes::Number>(
         ab: ab_sum,
         ..Distance::default()
     };
-    // What sums of f32s cannot become says that something is infinite, or too large or too small to be squared.
+    // What sums of f32s cannot become says that something is infinite, or too large or too small to
+    // be squared.
     let is_plain = |sum: f64| sum == 0.0 || (1e-240..1e300).contains(&sum);
     let vanished = aa == 0.0 || bb == 0.0 || (dd == 0.0 && max > 0.0);
     if [dd, aa, bb].into_iter().all(is_plain) && !(vanished && size_of::<N>() > 4) && max.is_finite() {

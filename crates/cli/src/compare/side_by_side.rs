@@ -1,4 +1,5 @@
-//! Two tensors read side by side: chunk by chunk where both are cut alike, else piece by piece, in memory of a chunk of each.
+//! Two tensors read side by side: chunk by chunk where both are cut alike, else piece by piece, in
+//! memory of a chunk of each.
 
 use super::distance::{Distance, Tolerance};
 use crate::opened::{Meta, Opened};
@@ -18,9 +19,9 @@ impl Pair {
         cut(&self.left) == cut(&self.right)
     }
 
-    /// Chunks whose bytes differ are compared; those that do not are named, for most often nothing else of their tensor
-    /// differs either, and then nobody asks for their numbers. A chunk is left in the processor's cache until its twin is
-    /// read.
+    /// Chunks whose bytes differ are compared; those that do not are named, for most often nothing
+    /// else of their tensor differs either, and then nobody asks for their numbers. A chunk is left
+    /// in the processor's cache until its twin is read.
     pub fn by_chunks(
         &self,
         left: &Opened,

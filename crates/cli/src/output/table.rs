@@ -1,4 +1,5 @@
-//! Tables in columns of a terminal: the one place where text from files is made safe to print and its width is measured.
+//! Tables in columns of a terminal: the one place where text from files is made safe to print and
+//! its width is measured.
 
 use super::text::{clean, red};
 use rustix::termios::tcgetwinsize;
@@ -31,8 +32,9 @@ impl From<&str> for Cell {
     }
 }
 
-/// A table without lines; the columns numbered in `right` hold numbers. On a terminal, or where COLUMNS says so, it is
-/// no wider than that: the first column gives way, in its middle, and then the ends of lines.
+/// A table without lines; the columns numbered in `right` hold numbers. On a terminal, or where
+/// COLUMNS says so, it is no wider than that: the first column gives way, in its middle, and then
+/// the ends of lines.
 pub fn table<C: Into<Cell>>(
     header: &[&str],
     right: &[usize],

@@ -1,11 +1,13 @@
-//! How single values are written: text of files made safe, numbers, sizes, times, counts, and small pictures of numbers.
+//! How single values are written: text of files made safe, numbers, sizes, times, counts, and small
+//! pictures of numbers.
 
 use serde_json::Value as Json;
 use std::io;
 use std::time::Duration;
 
-/// Whether a character is no text for people but an order to the terminal, or turns or hides what stands around it: controls
-/// (C0, DEL, C1), bidirectional marks, overrides and isolates, separators of lines, zero-width spaces and tags.
+/// Whether a character is no text for people but an order to the terminal, or turns or hides what
+/// stands around it: controls (C0, DEL, C1), bidirectional marks, overrides and isolates,
+/// separators of lines, zero-width spaces and tags.
 pub fn steers(c: char) -> bool {
     c.is_control()
         || matches!(

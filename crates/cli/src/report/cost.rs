@@ -1,4 +1,5 @@
-//! What the checkpoints cost: bytes, bytes per hour, when the disk is full, and how long training stood still for them.
+//! What the checkpoints cost: bytes, bytes per hour, when the disk is full, and how long training
+//! stood still for them.
 
 use super::data::Run;
 use super::{Options, escape, section};
@@ -39,7 +40,8 @@ pub fn cost(run: &Run, options: &Options) -> String {
     section("cost", "Cost", &format!("<div class=\"facts\">{facts}</div>{note}"))
 }
 
-/// How long the saves took and how long training stood still for them, as the checkpoints after them tell.
+/// How long the saves took and how long training stood still for them, as the checkpoints after
+/// them tell.
 fn times(costs: &[&SaveCost]) -> Vec<(&'static str, String)> {
     let Some(worst) = costs.iter().max_by_key(|cost| cost.stall) else { return vec![] };
     let median = |time: fn(&SaveCost) -> Duration| {
@@ -54,8 +56,8 @@ fn times(costs: &[&SaveCost]) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Bytes per hour of the newest attempt that saved more than once: its saves, those deleted since included, are at
-/// least as far apart as its remaining ones suggest.
+/// Bytes per hour of the newest attempt that saved more than once: its saves, those deleted since
+/// included, are at least as far apart as its remaining ones suggest.
 fn rate(run: &Run) -> Option<f64> {
     let attempt = run.infos.last()?.name.attempt;
     let saves: Vec<(u64, u64)> = run

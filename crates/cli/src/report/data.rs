@@ -55,7 +55,8 @@ impl Run {
         Ok(Self { infos, attempts, keep, kept, newest, damaged, pairs, changes })
     }
 
-    /// Whether damage of a checkpoint was found, which is looked for from the newest back to one that is intact.
+    /// Whether damage of a checkpoint was found, which is looked for from the newest back to one
+    /// that is intact.
     pub fn is_damaged(&self, info: &CheckpointInfo) -> bool {
         self.damaged.iter().any(|damaged| damaged.name == info.key)
     }

@@ -1,6 +1,7 @@
-//! A run as one HTML page: can it be resumed, what happened, how the metrics went, what is in the newest checkpoint. Owns:
-//! the order of the page's parts. The page is self-contained: inline SVG, CSS and a few lines of JavaScript for sorting,
-//! for picking what is compared, and for the theme; nothing is fetched. Every text from a file is escaped: names are hostile.
+//! A run as one HTML page: can it be resumed, what happened, how the metrics went, what is in the
+//! newest checkpoint. Owns: the order of the page's parts. The page is self-contained: inline SVG,
+//! CSS and a few lines of JavaScript for sorting, for picking what is compared, and for the theme;
+//! nothing is fetched. Every text from a file is escaped: names are hostile.
 
 mod cost;
 mod data;
@@ -36,10 +37,12 @@ impl Options {
     }
 }
 
-/// The page. Verifies from the newest checkpoint back to one that is intact, and reads all tensors of that one.
+/// The page. Verifies from the newest checkpoint back to one that is intact, and reads all tensors
+/// of that one.
 ///
 /// # Errors
-/// `NotFound` for steps to compare that do not exist; what listing and reading say. Damage is shown, not an error.
+/// `NotFound` for steps to compare that do not exist; what listing and reading say. Damage is
+/// shown, not an error.
 pub fn html(reader: &Reader, options: &Options) -> Result<String> {
     let run = data::Run::read(reader, options)?;
     let mut page = String::with_capacity(256 << 10);

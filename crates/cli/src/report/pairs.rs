@@ -1,5 +1,6 @@
-//! Checkpoints side by side. Owns: which ones can be compared on the page, and the picker of two of them. The page computes
-//! nothing: every two of the few are compared here, and the page shows the pair that is picked.
+//! Checkpoints side by side. Owns: which ones can be compared on the page, and the picker of two of
+//! them. The page computes nothing: every two of the few are compared here, and the page shows the
+//! pair that is picked.
 
 use super::{Cell, Options, escape, section, table};
 use crate::budget::Budget;
@@ -26,7 +27,8 @@ pub struct Pair {
     changes: Vec<Change>,
 }
 
-/// Every two of the checkpoints that are worth it; first the two that were asked for, else the oldest and the newest.
+/// Every two of the checkpoints that are worth it; first the two that were asked for, else the
+/// oldest and the newest.
 pub fn compare(
     reader: &Reader,
     intact: &[&CheckpointInfo],
@@ -54,7 +56,8 @@ pub fn compare(
     Ok(pairs)
 }
 
-/// Those that were asked for, the oldest and the newest, those that are kept for a reason of their own, and newer ones first.
+/// Those that were asked for, the oldest and the newest, those that are kept for a reason of their
+/// own, and newer ones first.
 fn choose(
     intact: &[&CheckpointInfo],
     kept: &Kept,

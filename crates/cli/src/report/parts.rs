@@ -1,4 +1,5 @@
-//! The page's plain parts: can it be resumed, what differs, what is damaged, what changed, the list.
+//! The page's plain parts: can it be resumed, what differs, what is damaged, what changed, the
+//! list.
 
 use super::data::{Damaged, Run, Tensors};
 use super::pairs::changed;

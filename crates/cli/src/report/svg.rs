@@ -1,5 +1,6 @@
-//! Small pictures. Owns: scales, histograms and line charts as SVG text. By hand rather than by a plotting library: the
-//! page needs four kinds of picture in its own colours, in both themes, and stays small.
+//! Small pictures. Owns: scales, histograms and line charts as SVG text. By hand rather than by a
+//! plotting library: the page needs four kinds of picture in its own colours, in both themes, and
+//! stays small.
 
 use super::escape;
 
@@ -50,7 +51,8 @@ pub fn histogram(bins: &[u32]) -> String {
     )
 }
 
-/// One curve over steps. `best` is marked; a point is (attempt, step, value), and a new attempt begins a new line.
+/// One curve over steps. `best` is marked; a point is (attempt, step, value), and a new attempt
+/// begins a new line.
 pub fn curve(title: &str, points: &[(u32, u64, f64)], best: &[(usize, &str)]) -> String {
     let x = Scale::new(points.iter().map(|point| point.1 as f64), 74.0, 548.0);
     let y = Scale::new(points.iter().map(|point| point.2), 132.0, 16.0);

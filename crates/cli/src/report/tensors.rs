@@ -83,7 +83,8 @@ fn rectangle(meta: &Meta, (x, y, width, height): Area, colour: usize) -> String 
     )
 }
 
-/// Squarified treemap (Bruls, Huizing, van Wijk 2000): sizes, largest first, as rectangles near squares.
+/// Squarified treemap (Bruls, Huizing, van Wijk 2000): sizes, largest first, as rectangles near
+/// squares.
 fn squarify(sizes: &[f64], mut area: Area) -> Vec<Area> {
     let mut placed = Vec::with_capacity(sizes.len());
     let mut left: f64 = sizes.iter().sum();

@@ -1,5 +1,6 @@
-//! `cp`: a checkpoint, or a whole run, from anywhere to anywhere, byte for byte. What arrives was verified on its way;
-//! what is there already is left alone, so that the same line goes on where it was interrupted; nothing is overwritten.
+//! `cp`: a checkpoint, or a whole run, from anywhere to anywhere, byte for byte. What arrives was
+//! verified on its way; what is there already is left alone, so that the same line goes on where it
+//! was interrupted; nothing is overwritten.
 
 use crate::budget::Budget;
 use crate::exit::Exit;

@@ -1,6 +1,6 @@
-//! `diff A B`: tensors and records of two checkpoints. Exit code 1 when a tensor differs beyond the tolerance or is on one
-//! side only; records, which differ between any two steps, are shown and do not count. What cannot be read on one side is a
-//! line of its own, and the exit code says it.
+//! `diff A B`: tensors and records of two checkpoints. Exit code 1 when a tensor differs beyond the
+//! tolerance or is on one side only; records, which differ between any two steps, are shown and do
+//! not count. What cannot be read on one side is a line of its own, and the exit code says it.
 
 use crate::args::Diff;
 use crate::compare::{self, Distance, Tolerance, Verdict};

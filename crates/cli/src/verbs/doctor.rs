@@ -1,5 +1,5 @@
-//! `doctor RUN`: what the file system under a folder can do, or the store at a URL, and what durability costs there. Works
-//! in a folder of its own inside it, which is gone afterwards.
+//! `doctor RUN`: what the file system under a folder can do, or the store at a URL, and what
+//! durability costs there. Works in a folder of its own inside it, which is gone afterwards.
 
 mod network;
 
@@ -20,8 +20,8 @@ const SYNCS: usize = 15;
 /// Bytes read and written for the speeds.
 const SPEED_BYTES: usize = 64 << 20;
 
-/// Kinds by their magic number, from `linux/magic.h` and the file systems' own headers; and whether others can change
-/// files behind this machine's back.
+/// Kinds by their magic number, from `linux/magic.h` and the file systems' own headers; and whether
+/// others can change files behind this machine's back.
 const KINDS: &[(u64, &str, bool)] = &[
     (0xEF53, "ext2, ext3 or ext4", false),
     (0x5846_5342, "xfs", false),
@@ -205,7 +205,8 @@ fn loads(scratch: &Path) -> Result<Vec<Finding>> {
         Ok(best)
     };
     let read = fastest(&|| Checkpoint::open(&path)?.tensor("t").map(drop))?;
-    // SAFETY: the file lies in a folder that was made for this, under a name that nobody was told; it is not changed.
+    // SAFETY: the file lies in a folder that was made for this, under a name that nobody was told;
+    // it is not changed.
     let mapped = fastest(&|| unsafe { Checkpoint::map(&path) }?.tensor("t").map(drop))?;
     Ok(vec![
         speed("save a checkpoint durably, 64 MiB", saved),

@@ -1,5 +1,6 @@
-//! `import` and `export`: files of one format as files of another, told by the output's extension. Both list what was
-//! renamed or dropped. Exit code 1 when something was lost, unless that was allowed.
+//! `import` and `export`: files of one format as files of another, told by the output's extension.
+//! Both list what was renamed or dropped. Exit code 1 when something was lost, unless that was
+//! allowed.
 
 use crate::args::Conversion;
 use crate::exit::Exit;

@@ -1,5 +1,6 @@
-//! `gc RUN`: deletes what a policy does not protect, under the writer's lock. What stays is read and verified before, and
-//! a terminal is asked. With `--dry-run` it says what would go, and takes no lock.
+//! `gc RUN`: deletes what a policy does not protect, under the writer's lock. What stays is read
+//! and verified before, and a terminal is asked. With `--dry-run` it says what would go, and takes
+//! no lock.
 
 use super::orphans;
 use crate::args::Gc;
@@ -155,8 +156,8 @@ impl Told {
     }
 }
 
-/// The policy that the newest checkpoint recorded. One of a run in two tiers has one for each: at a URL it is the remote
-/// tier's; a folder may be either, and there what one of them keeps stays.
+/// The policy that the newest checkpoint recorded. One of a run in two tiers has one for each: at a
+/// URL it is the remote tier's; a folder may be either, and there what one of them keeps stays.
 fn recorded(place: &Place, infos: &[CheckpointInfo]) -> Option<Keep> {
     let newest = infos.iter().rev().find_map(|info| info.state.as_ref().ok())?;
     match (newest.keep.clone()?, newest.keep_remote.clone()) {

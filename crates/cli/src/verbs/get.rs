@@ -1,5 +1,6 @@
-//! `get TARGET TENSOR[slice]`: values to a .npy file, as text, or to the screen. Reads only the chunks that hold what is asked
-//! for, so that a slice of a large file is quick, and damage elsewhere is in nobody's way.
+//! `get TARGET TENSOR[slice]`: values to a .npy file, as text, or to the screen. Reads only the
+//! chunks that hold what is asked for, so that a slice of a large file is quick, and damage
+//! elsewhere is in nobody's way.
 
 mod cut;
 
@@ -111,8 +112,8 @@ fn as_json(dtype: Dtype, text: &str) -> serde_json::Value {
     value.unwrap_or_else(|| text.into())
 }
 
-/// The tensor that is named, and which part of it. A name with brackets in it is a name first; a slice is what stands in the
-/// last ones.
+/// The tensor that is named, and which part of it. A name with brackets in it is a name first; a
+/// slice is what stands in the last ones.
 fn asked_for(opened: &Opened, text: &str) -> Result<(Meta, Cuts)> {
     let whole = match opened.meta(text) {
         Ok(meta) => return Ok((meta.clone(), Cuts::all(&meta.shape))),

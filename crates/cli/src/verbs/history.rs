@@ -1,5 +1,5 @@
-//! `history RUN`: metrics, and one tensor's numbers, from checkpoint to checkpoint. What cannot be read in one checkpoint is
-//! said in its line.
+//! `history RUN`: metrics, and one tensor's numbers, from checkpoint to checkpoint. What cannot be
+//! read in one checkpoint is said in its line.
 
 use crate::args::History;
 use crate::compare::{self, Tolerance, Verdict};
@@ -112,7 +112,8 @@ fn curve(metric: &str, values: &[Option<f64>]) -> String {
 /// Bars of a curve on a wide terminal, and where there is none.
 const WIDTH: usize = 80;
 
-/// At most so many values: of neighbours that share a bar the last, and none only where none of them has one.
+/// At most so many values: of neighbours that share a bar the last, and none only where none of
+/// them has one.
 fn resampled(values: &[Option<f64>], most: usize) -> Vec<Option<f64>> {
     if values.len() <= most {
         return values.to_vec();

@@ -1,5 +1,6 @@
-//! `ls RUN`: its checkpoints, oldest first, why each is kept, and which one a resume would look at first. Only indexes are
-//! read: what verifies is `verify`'s to say, and `why`'s. Of a folder that holds runs, it lists those.
+//! `ls RUN`: its checkpoints, oldest first, why each is kept, and which one a resume would look at
+//! first. Only indexes are read: what verifies is `verify`'s to say, and `why`'s. Of a folder that
+//! holds runs, it lists those.
 
 use crate::exit::Exit;
 use crate::output::Cell;
@@ -15,7 +16,8 @@ use tensorkeep::{
 /// Lists a run, or the runs in a folder.
 ///
 /// # Errors
-/// `NotFound` when there is no such folder, when it is no run and holds none, and when there is nothing at the URL.
+/// `NotFound` when there is no such folder, when it is no run and holds none, and when there is
+/// nothing at the URL.
 pub fn run(run: &OsStr, json: bool) -> Done {
     let place = Place::new(run);
     let reader = place.reader()?;
@@ -108,11 +110,12 @@ fn none(set_aside: &[String]) -> String {
     }
 }
 
-/// Why each checkpoint is kept: by the policy that the newest checkpoint's writer had, where it says so.
+/// Why each checkpoint is kept: by the policy that the newest checkpoint's writer had, where it
+/// says so.
 pub type Kept = BTreeMap<CheckpointId, BTreeSet<String>>;
 
-/// The run's own policy, and what it keeps. Checkpoints of earlier versions do not say their policy: then only what
-/// holds whatever the policy is known (newest, pinned, resumed from).
+/// The run's own policy, and what it keeps. Checkpoints of earlier versions do not say their
+/// policy: then only what holds whatever the policy is known (newest, pinned, resumed from).
 ///
 /// # Errors
 /// What listing says.

@@ -1,5 +1,5 @@
-//! `gc URL --orphans`: what killed processes left in an object store and no checkpoint names. A folder has none: its writers
-//! sweep under the lock.
+//! `gc URL --orphans`: what killed processes left in an object store and no checkpoint names. A
+//! folder has none: its writers sweep under the lock.
 
 use super::gc::confirmed;
 use crate::args::Gc;

@@ -1,4 +1,5 @@
-//! `show TARGET`: one checkpoint's tensors and records, from its index; tensors' bytes are read for `--values` only.
+//! `show TARGET`: one checkpoint's tensors and records, from its index; tensors' bytes are read for
+//! `--values` only.
 
 use crate::args::{Show, Sort};
 use crate::exit::Exit;
@@ -26,8 +27,8 @@ struct Shown {
 /// Shows one checkpoint.
 ///
 /// # Errors
-/// As opening it, and `NotFound` for a pattern that nothing matches. The exit code is that of the worst record, or of the
-/// worst tensor whose values were asked for.
+/// As opening it, and `NotFound` for a pattern that nothing matches. The exit code is that of the
+/// worst record, or of the worst tensor whose values were asked for.
 pub fn run(args: &Show, json: bool) -> Done {
     let opened = Target::parse(&args.selected.target)?.look(args.selected.budget.get())?;
     let mut metas = opened.wanted(args.selected.only.as_deref())?;

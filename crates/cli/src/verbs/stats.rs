@@ -1,5 +1,5 @@
-//! `stats TARGET`: the numbers of each tensor, those with NaN or Inf first. A tensor that cannot be read, and one that is
-//! another's further name, are lines of their own.
+//! `stats TARGET`: the numbers of each tensor, those with NaN or Inf first. A tensor that cannot be
+//! read, and one that is another's further name, are lines of their own.
 
 use crate::args;
 use crate::exit::Exit;
@@ -12,13 +12,15 @@ use crate::{Done, output, stats};
 use serde_json::json;
 use tensorkeep::Error;
 
-/// A tensor and what there is to say of it; None for bytes whose meaning is unknown, and for further names.
+/// A tensor and what there is to say of it; None for bytes whose meaning is unknown, and for
+/// further names.
 type Found = (Meta, Result<Option<Stats>, Error>);
 
 /// Shows the numbers.
 ///
 /// # Errors
-/// As opening it, and `NotFound` for a pattern that nothing matches. The exit code is that of the worst tensor.
+/// As opening it, and `NotFound` for a pattern that nothing matches. The exit code is that of the
+/// worst tensor.
 pub fn run(args: &args::Stats, json: bool) -> Done {
     let args = &args.selected;
     let budget = args.budget.get();

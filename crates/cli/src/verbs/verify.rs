@@ -1,5 +1,5 @@
-//! `verify TARGET`: every byte of one checkpoint, or of every checkpoint of a run. The answer no is exit code 4 with
-//! everything that is damaged, not only the first.
+//! `verify TARGET`: every byte of one checkpoint, or of every checkpoint of a run. The answer no is
+//! exit code 4 with everything that is damaged, not only the first.
 
 use crate::args;
 use crate::budget::Budget;

@@ -1,4 +1,5 @@
-//! `watch RUN`: a line for each checkpoint as it appears or goes, until interrupted or until nobody reads on.
+//! `watch RUN`: a line for each checkpoint as it appears or goes, until interrupted or until nobody
+//! reads on.
 
 use crate::exit::Exit;
 use crate::place::Place;

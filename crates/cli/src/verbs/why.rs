@@ -1,4 +1,5 @@
-//! `why RUN@step`: why a checkpoint is kept or when it goes, and why a resume would or would not choose it.
+//! `why RUN@step`: why a checkpoint is kept or when it goes, and why a resume would or would not
+//! choose it.
 
 use crate::exit::Exit;
 use crate::target::Target;

@@ -1,4 +1,5 @@
-//! How verbs end: exit codes where nobody reads on, where stdout is full, by a signal, and beyond a budget; and errors as JSON.
+//! How verbs end: exit codes where nobody reads on, where stdout is full, by a signal, and beyond a
+//! budget; and errors as JSON.
 
 use super::verifying::build::{Container, Stored, dtype_id};
 use super::{Run, json, refused, tensorkeep, text};

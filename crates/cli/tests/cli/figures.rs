@@ -1,5 +1,5 @@
-//! Figures: right, or not there. Integers to the last digit, NaN as NaN, a part of a tensor without the rest, and one line
-//! for what cannot be read.
+//! Figures: right, or not there. Integers to the last digit, NaN as NaN, a part of a tensor without
+//! the rest, and one line for what cannot be read.
 
 use super::{Run, json, refused, tensorkeep, text};
 use serde_json::{Value as Json, json};

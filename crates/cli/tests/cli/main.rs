@@ -1,4 +1,5 @@
-//! The command line as scripts and people use it: what it prints, its JSON, its exit codes, and every bad input.
+//! The command line as scripts and people use it: what it prints, its JSON, its exit codes, and
+//! every bad input.
 
 mod ending;
 mod figures;

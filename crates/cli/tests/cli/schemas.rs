@@ -1,5 +1,5 @@
-//! The documents of `--json` against docs/json.md: every key that a verb prints is described there, and every key that is
-//! described is printed by one of the verbs run here.
+//! The documents of `--json` against docs/json.md: every key that a verb prints is described there,
+//! and every key that is described is printed by one of the verbs run here.
 
 use super::verifying::several_faults;
 use super::{Run, tensorkeep};
@@ -19,7 +19,8 @@ fn documented() -> BTreeMap<String, Keys> {
     sections.map(|(name, body)| (name.to_owned(), body.lines().filter_map(key).collect())).collect()
 }
 
-/// Every path in a value. What a document has under a key that is described as free is not looked into.
+/// Every path in a value. What a document has under a key that is described as free is not looked
+/// into.
 fn walk(value: &Json, path: &str, described: &Keys, found: &mut Keys) {
     let goes_on = |path: &str| {
         described
@@ -153,7 +154,8 @@ fn every_key_of_every_document_is_described() {
             described.difference(printed).map(|key| format!("{schema}: {key} is described and not printed")),
         );
     }
-    // A deletion that fails, and a folder whose resume set something aside, take a fault of the storage.
+    // A deletion that fails, and a folder whose resume set something aside, take a fault of the
+    // storage.
     missing.retain(|line| {
         !line.contains("not_deleted[].") && !line.contains("ls.v1: checkpoints[].resumed_from")
     });

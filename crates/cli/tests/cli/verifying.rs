@@ -1,5 +1,5 @@
-//! `verify` and `show` on files of the conformance corpus and on files with several faults: what they tell, and by which
-//! exit code.
+//! `verify` and `show` on files of the conformance corpus and on files with several faults: what
+//! they tell, and by which exit code.
 
 #[path = "../../../../tests/common/build.rs"]
 pub mod build;

@@ -1,6 +1,6 @@
-//! Chromium, driven by its own protocol over two pipes. By hand, because the crates for it bring an async runtime or 140
-//! others and a minute of generated code, and a page is opened, clicked, photographed and printed by a dozen messages:
-//! JSON, each ended by a zero byte.
+//! Chromium, driven by its own protocol over two pipes. By hand, because the crates for it bring an
+//! async runtime or 140 others and a minute of generated code, and a page is opened, clicked,
+//! photographed and printed by a dozen messages: JSON, each ended by a zero byte.
 
 use serde_json::{Value as Json, json};
 use std::io::{BufRead, BufReader, Write};
@@ -10,7 +10,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 /// Names that distributions give it.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
 
-/// No sandbox: it refuses to work for root, as which CI runs, and the page is ours. And no talk of its own.
+/// No sandbox: it refuses to work for root, as which CI runs, and the page is ours. And no talk of
+/// its own.
 const FLAGS: [&str; 10] = [
     "--headless",
     "--no-sandbox",

@@ -24,7 +24,8 @@ impl Run {
             store.resume().unwrap();
             for i in 1..=checkpoints / 2 {
                 let step = attempt * checkpoints / 2 + i;
-                // Each its own memory and length: the same memory would be one tensor with many names.
+                // Each its own memory and length: the same memory would be one tensor with many
+                // names.
                 let weights: Vec<Vec<f32>> = (0..layers)
                     .map(|layer| {
                         (0..40 + layer % 200)

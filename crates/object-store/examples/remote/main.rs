@@ -1,12 +1,13 @@
-//! A LeNet trains with its checkpoints on an object store, and everything that can be killed is killed.
+//! A LeNet trains with its checkpoints on an object store, and everything that can be killed is
+//! killed.
 //!
 //! ```text
 //! cargo run --release -p tensorkeep-object-store --example remote -- --prove [SEED]
 //! cargo run --release -p tensorkeep-object-store --example remote -- s3://bucket/runs/lenet
 //! ```
 //!
-//! The proof runs on a server of its own on loopback; the other form trains on a store of yours, whose credentials come
-//! from the environment.
+//! The proof runs on a server of its own on loopback; the other form trains on a store of yours,
+//! whose credentials come from the environment.
 
 mod prove;
 mod trainer;

@@ -1,6 +1,7 @@
-//! The proof over the wire: one training run that is never interrupted, and one whose trainer and whose server are
-//! killed (SIGKILL) again and again, also in the middle of saves, and on which a second trainer is started while the
-//! first one lives. At the end both must be the same, bit for bit.
+//! The proof over the wire: one training run that is never interrupted, and one whose trainer and
+//! whose server are killed (SIGKILL) again and again, also in the middle of saves, and on which a
+//! second trainer is started while the first one lives. At the end both must be the same, bit for
+//! bit.
 
 use crate::trainer::{self, FENCED, IMAGES, STEPS};
 use fake_s3::{Objects, Server};
@@ -210,7 +211,8 @@ impl Proof {
             .map_err(failed("starting a trainer"))
     }
 
-    /// Follows a trainer to its end, lets its fate happen, and gives the rival that takes over, if there is one.
+    /// Follows a trainer to its end, lets its fate happen, and gives the rival that takes over, if
+    /// there is one.
     fn live(&mut self, mut trainer: Child, plan: Option<&Plan>) -> Result<(Life, Option<Child>)> {
         let output = trainer
             .stdout
@@ -240,7 +242,8 @@ impl Proof {
                     }
                 }
             }
-            // A server's death is survived; then the trainer is killed, too, so that the run has many lives.
+            // A server's death is survived; then the trainer is killed, too, so that the run has
+            // many lives.
             if happened
                 && !killed
                 && rival.is_none()

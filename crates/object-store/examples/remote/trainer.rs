@@ -1,4 +1,5 @@
-//! The training: on a store of the user's, and as the proof's child, which says what it does, one event a line.
+//! The training: on a store of the user's, and as the proof's child, which says what it does, one
+//! event a line.
 
 use lenet::{Schedule, Settings as Training, Trainer, data};
 use std::io::Write;
@@ -117,7 +118,8 @@ fn run(endpoint: &str, seed: u64) -> Result<()> {
     Ok(())
 }
 
-/// A save that fails is said so, and the training goes on to the next one; only a fence ends it, or the last save.
+/// A save that fails is said so, and the training goes on to the next one; only a fence ends it, or
+/// the last save.
 fn save(store: &Store, trainer: &Trainer) -> Result<()> {
     let step = trainer.progress().step;
     let ballast = ballast(step);

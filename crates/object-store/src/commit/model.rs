@@ -1,5 +1,6 @@
-//! The commit protocol, checked through: a store that answers each request as a script says, and all scripts up to a
-//! depth. Whatever the outcome says must be the truth, also after every request that was delayed has been applied.
+//! The commit protocol, checked through: a store that answers each request as a script says, and
+//! all scripts up to a depth. Whatever the outcome says must be the truth, also after every request
+//! that was delayed has been applied.
 
 use super::{Outcome, create};
 use crate::deadline::Limits;
@@ -238,7 +239,7 @@ fn whatever_the_outcome_says_is_the_truth_in_every_script() {
 }
 
 #[test]
-fn while_reads_are_answered_only_a_store_that_never_applies_leaves_it_unknown() {
+fn an_outcome_is_unknown_only_when_reads_do_not_tell() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {

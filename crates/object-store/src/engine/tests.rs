@@ -1,4 +1,5 @@
-//! What cannot be seen from outside: how much is remembered, and a line that is slow for the limits.
+//! What cannot be seen from outside: how much is remembered, and a line that is slow for the
+//! limits.
 
 use super::*;
 use fake_s3::{Objects, Server};
@@ -32,8 +33,8 @@ fn put_while(engine: &ObjectStoreEngine, key: &str, len: usize, appended: impl F
     Ok(upload.commit([1; 16])?)
 }
 
-/// 100 kB/s, three minutes and 30 s, forty times faster: parts have 2.75 s each. Eight of them that share a line of
-/// 16 MiB/s would take 4 s.
+/// 100 kB/s, three minutes and 30 s, forty times faster: parts have 2.75 s each. Eight of them that
+/// share a line of 16 MiB/s would take 4 s.
 const FASTER: Limits =
     Limits { call: Duration::from_millis(4500), request: Duration::from_millis(750), rate: 4 << 20 };
 

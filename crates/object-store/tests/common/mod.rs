@@ -1,4 +1,5 @@
-//! What the tests of the engine share: a server of their own, and engines on it that do not wait long between retries.
+//! What the tests of the engine share: a server of their own, and engines on it that do not wait
+//! long between retries.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use fake_s3::{Objects, Server};

@@ -1,6 +1,7 @@
-//! A block device that logs what it is told, and fails a write when asked to: a file in FUSE behind a loop device, which
-//! turns each block write into a write of that file and each flush into its fsync. (The loop device has no FUA of its
-//! own: the kernel flushes instead.) Owns: the device, the file system on it, and their end.
+//! A block device that logs what it is told, and fails a write when asked to: a file in FUSE behind
+//! a loop device, which turns each block write into a write of that file and each flush into its
+//! fsync. (The loop device has no FUA of its own: the kernel flushes instead.) Owns: the device,
+//! the file system on it, and their end.
 
 use super::image::Image;
 use crate::mounting::{self, Fs};
@@ -89,8 +90,9 @@ impl Device {
         device.session = Some(fuser::spawn_mount(files, &fuse, &Config::default())?);
         let name = mounting::attach(&fuse.join(FILE))?;
         device.loop_device = Some(name.clone());
-        // FUSE splits larger requests, and where a later part fails, the loop device takes the short write for a whole
-        // one (Linux 6.18): a drive that lies, which is another fault than the one that is asked for.
+        // FUSE splits larger requests, and where a later part fails, the loop device takes the
+        // short write for a whole one (Linux 6.18): a drive that lies, which is another fault than
+        // the one that is asked for.
         let limit = format!("/sys/block/{}/queue/max_sectors_kb", name.trim_start_matches("/dev/"));
         std::fs::write(limit, MOST_KIB)?;
         Ok(device)

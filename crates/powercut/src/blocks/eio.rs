@@ -1,8 +1,8 @@
 //! One block write fails, once, and the device is whole again. Owns: which write.
 //!
-//! The write that fails is the first of a life in the first round, the second in the second, … until a life has no more
-//! of them; then from the beginning. Linux drops the pages of a failed write and reports it to one fsync: whoever calls
-//! fsync again is told that all is well.
+//! The write that fails is the first of a life in the first round, the second in the second, …
+//! until a life has no more of them; then from the beginning. Linux drops the pages of a failed
+//! write and reports it to one fsync: whoever calls fsync again is told that all is well.
 
 use super::device::Device;
 use crate::random;
@@ -33,7 +33,8 @@ pub fn run(options: &Options) -> Result<Value> {
         let (words, by_itself) = live(options, &device)?;
         let hit = device.heal();
         device.unmount()?;
-        // Mounted again, so that nothing is read from the page cache, which still holds what the disk does not.
+        // Mounted again, so that nothing is read from the page cache, which still holds what the
+        // disk does not.
         device.mount()?;
         for word in &words {
             match word {

@@ -1,4 +1,5 @@
-//! What a disk holds. Owns: bytes by page, zeros left out, so that a copy costs no more than the list of its pages.
+//! What a disk holds. Owns: bytes by page, zeros left out, so that a copy costs no more than the
+//! list of its pages.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_across_pages_is_read_and_a_copy_keeps_what_it_had() {
+    fn writes_across_pages_are_read_and_copies_keep_theirs() {
         let mut image = Image { len: 5 * PAGE as u64, ..Image::default() };
         let bytes: Vec<u8> = (0..9000).map(|i| i as u8 | 1).collect();
         assert!(image.write_at(4000, &bytes));

@@ -1,8 +1,10 @@
-//! Disks that a power cut may have left, built from the log of what a drive was told. Owns: which writes are kept.
+//! Disks that a power cut may have left, built from the log of what a drive was told. Owns: which
+//! writes are kept.
 //!
-//! A drive keeps what it was told before a flush. Of what it was told since, it may have kept a prefix, or any part in
-//! any order, the last of it torn between two sectors (or larger units, where the file system needs them). Each such disk
-//! is mounted, and the oracle asked exactly as after a real cut. The next trainer goes on from one of them.
+//! A drive keeps what it was told before a flush. Of what it was told since, it may have kept a
+//! prefix, or any part in any order, the last of it torn between two sectors (or larger units,
+//! where the file system needs them). Each such disk is mounted, and the oracle asked exactly as
+//! after a real cut. The next trainer goes on from one of them.
 
 use super::device::{Device, Event};
 use super::image::Image;
@@ -15,7 +17,8 @@ use serde_json::Value;
 use std::ops::Range;
 use std::time::Duration;
 
-/// One disk that may have been left: the log up to and with an event, and what is kept of the end of it.
+/// One disk that may have been left: the log up to and with an event, and what is kept of the end
+/// of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Cut {
     event: usize,
@@ -105,7 +108,8 @@ fn said(log: &[Event], mut promise: Promise) -> Result<Promise> {
     Ok(promise)
 }
 
-/// Where to cut: half of it prefixes, each write once if there are no more of them; half of it subsets.
+/// Where to cut: half of it prefixes, each write once if there are no more of them; half of it
+/// subsets.
 fn plan(log: &[Event], count: usize, random: &mut Random) -> Vec<Cut> {
     let mut places: Vec<usize> =
         (0..log.len()).filter(|&at| matches!(log[at], Event::Write { .. })).collect();
@@ -156,7 +160,8 @@ impl Disk {
         Ok(())
     }
 
-    /// The disk after a cut behind the last flush. Writes are torn at multiples of so many bytes of the disk.
+    /// The disk after a cut behind the last flush. Writes are torn at multiples of so many bytes of
+    /// the disk.
     fn after(&self, log: &[Event], cut: Cut, atomic_bytes: u64) -> Image {
         let mut random = Random(cut.seed);
         let likely = random.below(1000);

@@ -1,4 +1,5 @@
-//! A file system in an image, to be cut and mounted again. Owns: the image, the loop device, the mount, and their end.
+//! A file system in an image, to be cut and mounted again. Owns: the image, the loop device, the
+//! mount, and their end.
 
 use super::shutdown::{Flush, shut_down};
 use crate::mounting::{self, Fs};

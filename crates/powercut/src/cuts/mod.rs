@@ -1,4 +1,5 @@
-//! Cut after cut of a live file system. Owns: the moments and the kinds of cuts. The disk is in [`disk`].
+//! Cut after cut of a live file system. Owns: the moments and the kinds of cuts. The disk is in
+//! [`disk`].
 
 mod disk;
 mod shutdown;
@@ -49,7 +50,8 @@ fn pick(fs: Fs, random: &mut Random) -> Cut {
     }
 }
 
-/// Starts a trainer, cuts the power after `delay`, and returns what the trainer was told is durable.
+/// Starts a trainer, cuts the power after `delay`, and returns what the trainer was told is
+/// durable.
 fn live_and_cut(options: &Options, disk: &Disk, cut: Cut, delay: Duration) -> Result<Vec<u64>> {
     let saved = Arc::new(Mutex::new(Vec::new()));
     let so_far = || saved.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -1,4 +1,5 @@
-//! The ioctl that cuts the power of a mounted file system. Owns: the one unsafe block of this program.
+//! The ioctl that cuts the power of a mounted file system. Owns: the one unsafe block of this
+//! program.
 #![expect(unsafe_code, reason = "an ioctl without a safe wrapper")]
 
 use rustix::ioctl::{Setter, ioctl, opcode};
@@ -20,8 +21,8 @@ pub enum Flush {
 
 /// Cuts the power of the file system that holds `folder`.
 pub fn shut_down(folder: &File, flush: Flush) -> std::io::Result<()> {
-    // SAFETY: the kernel reads one u32 behind the pointer, which `Setter` keeps alive during the call, and writes
-    // nothing; the opcode is the kernel's own for this call.
+    // SAFETY: the kernel reads one u32 behind the pointer, which `Setter` keeps alive during the
+    // call, and writes nothing; the opcode is the kernel's own for this call.
     unsafe { ioctl(folder, Setter::<SHUTDOWN, u32>::new(flush as u32))? };
     Ok(())
 }

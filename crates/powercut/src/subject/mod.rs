@@ -1,5 +1,6 @@
-//! Who saves: a trainer in a process of its own, and how what it left is judged. Owns: the rows of the comparison.
-//! Every step's tensor follows from the step, so that a checkpoint can be told from another's and from half of one.
+//! Who saves: a trainer in a process of its own, and how what it left is judged. Owns: the rows of
+//! the comparison. Every step's tensor follows from the step, so that a checkpoint can be told from
+//! another's and from half of one.
 
 mod plain;
 mod single;

@@ -1,5 +1,5 @@
-//! The least that is durable, a plain file for each step, and the mistakes that are usually made with it: a harness that
-//! does not catch them proves nothing.
+//! The least that is durable, a plain file for each step, and the mistakes that are usually made
+//! with it: a harness that does not catch them proves nothing.
 
 use super::{Found, Life, live, weight_bytes};
 use crate::Result;
@@ -15,7 +15,8 @@ const PREFIX: &str = "step-";
 pub enum Mistake {
     FileNotSynced,
     FolderNotSynced,
-    /// The kernel has dropped the error and the pages: the second fsync returns Ok, and the data is lost.
+    /// The kernel has dropped the error and the pages: the second fsync returns Ok, and the data is
+    /// lost.
     FailureIgnored,
 }
 

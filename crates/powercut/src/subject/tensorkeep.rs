@@ -38,8 +38,8 @@ pub fn train(folder: &Path, life: Life) -> Result<()> {
         Ok(outcome?)
     })?;
     drop(store);
-    // One block failed, and is whole again. Where the file system lives on, so does the run: at the latest when it is
-    // opened again.
+    // One block failed, and is whole again. Where the file system lives on, so does the run: at the
+    // latest when it is opened again.
     if failed > 1 && writes_work(folder) {
         let outcome = open(folder).and_then(|store| {
             let step = store.resume()?.next_step() + 1;

@@ -1,4 +1,5 @@
-//! The folder is held: what is moved, removed, linked, in the way, full or damaged redirects nothing and hides nothing.
+//! The folder is held: what is moved, removed, linked, in the way, full or damaged redirects
+//! nothing and hides nothing.
 
 use super::*;
 
@@ -242,7 +243,7 @@ fn a_folder_that_was_there_is_made_durable_before_it_is_used() {
 }
 
 #[test]
-fn an_upload_that_is_given_up_writes_nothing_after_its_file_is_gone() {
+fn an_aborted_upload_writes_nothing_more() {
     let bytes = large();
     for _ in 0..10 {
         let folder = Folder::new("given-up");
@@ -258,7 +259,8 @@ fn an_upload_that_is_given_up_writes_nothing_after_its_file_is_gone() {
     }
 }
 
-/// Every state that a power cut may leave after `save` returned Ok, in a run whose folder was made without an fsync.
+/// Every state that a power cut may leave after `save` returned Ok, in a run whose folder was made
+/// without an fsync.
 #[cfg(feature = "testing")]
 #[test]
 fn a_run_whose_folder_was_there_survives_a_power_cut() {

@@ -62,7 +62,8 @@ fn a_plain_save_whose_file_was_taken_for_dead_writes_another() {
     let folder = Folder::new("taken");
     let path = folder.0.join("lenet.tkeep");
     let temp = folder.0.join(format!("{PLAIN_TEMP_PREFIX}lenet.tkeep"));
-    // Between the creation and the hold, which both are calls of the file system, another save unlinks the name.
+    // Between the creation and the hold, which both are calls of the file system, another save
+    // unlinks the name.
     let faults = Faults::new();
     let taken = temp.clone();
     faults.before("flock", move || std::fs::remove_file(&taken).unwrap());
@@ -74,7 +75,7 @@ fn a_plain_save_whose_file_was_taken_for_dead_writes_another() {
 
 // [R121]
 #[test]
-fn a_plain_file_is_replaced_whole_or_not_at_all_whatever_call_fails() {
+fn a_plain_save_is_atomic_whatever_call_fails() {
     for step in 0.. {
         let folder = Folder::new("replace");
         let path = folder.0.join("lenet.tkeep");
@@ -118,7 +119,7 @@ fn a_plain_save_whose_fsync_failed_writes_another_file() {
 }
 
 #[test]
-fn what_a_killed_plain_save_left_goes_with_the_next_save_to_the_same_path() {
+fn leftovers_of_a_killed_plain_save_go_with_the_next_one() {
     let folder = Folder::new("killed-replace");
     let path = folder.0.join("lenet.tkeep");
     let [left, other] =
@@ -142,7 +143,7 @@ fn what_a_killed_plain_save_left_goes_with_the_next_save_to_the_same_path() {
 }
 
 #[test]
-fn plain_saves_to_one_path_at_a_time_disturb_each_other_in_no_way() {
+fn concurrent_plain_saves_to_one_path_do_not_interfere() {
     let folder = Folder::new("racing-replace");
     let path = folder.0.join("lenet.tkeep");
     std::thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! Processes with two tiers. The thread that promotes is called instead of started: a promotion, and whatever
-//! the trainer does meanwhile, is one of the places between its calls.
+//! Processes with two tiers. The thread that promotes is called instead of started: a promotion,
+//! and whatever the trainer does meanwhile, is one of the places between its calls.
 
 use super::{Event, Place, Program, save_step, went_back};
 use crate::checkpoint::OpenOptions;
@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 /// The remote tier of all machines.
 pub(in crate::testing::protocol) const REMOTE: Place = "remote";
 
-/// A machine whose local tier is `local`: resumes, saves so many steps, promotes each, keeps the newest of
-/// each tier.
+/// A machine whose local tier is `local`: resumes, saves so many steps, promotes each, keeps the
+/// newest of each tier.
 pub fn tiered(local: Place, saves: u64) -> Program {
     tiered_keeping(local, saves, 1)
 }
@@ -46,7 +46,8 @@ pub fn promotes(local: Place) -> Program {
     tiered_keeping(local, 0, 9)
 }
 
-/// Saves a step and promotes it; before one of the calls to the remote tier the trainer deletes that step.
+/// Saves a step and promotes it; before one of the calls to the remote tier the trainer deletes
+/// that step.
 pub fn deletes_while_promoting(local: Place) -> Program {
     Program::on("writer of two tiers that deletes", vec![local, REMOTE], move |machine, say| {
         let moment = Moment::default();

@@ -1,5 +1,5 @@
-//! Processes that act on a run beside its writer: they pin, unpin, delete and clean up; and a trainer with a
-//! metric that is no number.
+//! Processes that act on a run beside its writer: they pin, unpin, delete and clean up; and a
+//! trainer with a metric that is no number.
 
 use super::{Event, Program, open, resumes, save};
 use crate::checkpoint::OpenOptions;
@@ -53,8 +53,9 @@ pub fn deletes(names: Vec<CheckpointId>) -> Program {
     })
 }
 
-/// Deletes what a policy of the newest so many does not protect, as the command line does: under the lock
-/// where there is one, without an attempt, and only behind a look at every byte of what stays.
+/// Deletes what a policy of the newest so many does not protect, as the command line does: under
+/// the lock where there is one, without an attempt, and only behind a look at every byte of what
+/// stays.
 pub fn collects(last: usize) -> Program {
     Program::new("gc", move |engine, say| {
         let reader = Reader::on(engine, OpenOptions::new(), None);

@@ -1,5 +1,5 @@
-//! The engine of a replayed process: it answers from a history. Owns: which calls are steps, and which can be
-//! answered at once because nobody in the case can change the answer.
+//! The engine of a replayed process: it answers from a history. Owns: which calls are steps, and
+//! which can be answered at once because nobody in the case can change the answer.
 
 use super::{Call, Content, Reply, lock};
 use crate::buffer::Buffer;
@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
 
-/// What holds for all processes of a case. Fewer steps are fewer orders, so a call whose answer is the same
-/// in all of them is no step: it commutes with every other call, of whichever process, and what a process
-/// does then was seen with that answer.
+/// What holds for all processes of a case. Fewer steps are fewer orders, so a call whose answer is
+/// the same in all of them is no step: it commutes with every other call, of whichever process, and
+/// what a process does then was seen with that answer.
 #[derive(Clone, Debug, Default)]
 pub(in crate::testing::protocol) struct Scene {
     pub locks: bool,
@@ -26,13 +26,14 @@ pub(in crate::testing::protocol) struct Scene {
     pub pins: bool,
     /// Whether anything rots. If not, nothing is set aside, and looking for that is no step.
     pub damage: bool,
-    /// Whether the folder is replaced. If not, an attempt's object and the run's identity are never changed
-    /// once they are there: reading one that a process has written or read before is no step, nor is reading
-    /// a constant.
+    /// Whether the folder is replaced. If not, an attempt's object and the run's identity are never
+    /// changed once they are there: reading one that a process has written or read before is no
+    /// step, nor is reading a constant.
     pub replaced: bool,
     /// What is done wrong on purpose.
     pub wrong: Option<WrongProtocol>,
-    /// Objects that were there before the processes of the case began, and that nobody changes or deletes.
+    /// Objects that were there before the processes of the case began, and that nobody changes or
+    /// deletes.
     pub constant: BTreeMap<String, Content>,
 }
 
@@ -171,8 +172,8 @@ impl Replayed {
     }
 }
 
-/// Whether an object is never changed nor deleted once it is there: the run's identity, and an attempt's
-/// object.
+/// Whether an object is never changed nor deleted once it is there: the run's identity, and an
+/// attempt's object.
 pub(in crate::testing::protocol) fn is_for_ever(key: &str) -> bool {
     let name = key.rsplit('/').next().unwrap_or(key);
     name == "RUN" || (key.contains("attempts/") && name.bytes().all(|byte| byte.is_ascii_digit()))

@@ -1,4 +1,5 @@
-//! What is wrong with names for the same tensor and with records; and what a reader's budget refuses.
+//! What is wrong with names for the same tensor and with records; and what a reader's budget
+//! refuses.
 
 use super::{DAMAGED, READ, one, reject, with_sections};
 use crate::Case;

@@ -5,7 +5,8 @@ use crate::Case;
 use crate::accepted::base;
 use crate::build::seal;
 
-/// The base container around an index region that was changed; checksums over the whole region are right.
+/// The base container around an index region that was changed; checksums over the whole region are
+/// right.
 fn with_region(edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let container = base();
     let mut region = container.region();

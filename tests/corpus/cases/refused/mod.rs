@@ -1,5 +1,5 @@
-//! Files that every reader refuses, each for one reason. Owns: what such a case is; the cases are in the files beside this
-//! one, by what is wrong.
+//! Files that every reader refuses, each for one reason. Owns: what such a case is; the cases are
+//! in the files beside this one, by what is wrong.
 
 mod contents;
 mod frame;

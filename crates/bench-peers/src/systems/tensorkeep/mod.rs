@@ -1,5 +1,5 @@
-//! tensorkeep itself: verified as it is by default, unverified where that is a question, and with its codecs. Saving and
-//! loading are here, what a trainer feels of a save in `stall.rs`.
+//! tensorkeep itself: verified as it is by default, unverified where that is a question, and with
+//! its codecs. Saving and loading are here, what a trainer feels of a save in `stall.rs`.
 #![expect(unsafe_code, reason = "mapping rests on a promise; see SAFETY")]
 
 mod stall;
@@ -92,8 +92,8 @@ fn snapshot(state: &State) -> Outcome<Snapshot<'_>> {
 }
 
 fn promise() -> MmapPromise {
-    // SAFETY: the file is in this program's own folder. It is replaced by rename when it is saved again, and never
-    // written to or truncated while it is mapped.
+    // SAFETY: the file is in this program's own folder. It is replaced by rename when it is saved
+    // again, and never written to or truncated while it is mapped.
     unsafe { MmapPromise::assume_unchanged() }
 }
 
@@ -107,8 +107,8 @@ impl Tensorkeep {
         Ok(Found::Nothing)
     }
 
-    /// Where the time of a save goes. Stages of several threads are summed, and overlap: the rest is what is left, if
-    /// anything is.
+    /// Where the time of a save goes. Stages of several threads are summed, and overlap: the rest
+    /// is what is left, if anything is.
     fn save_stages(&self, state: &State, path: &Path) -> Outcome<Found> {
         let written = snapshot(state)?.save_with(path, &WriteOptions::new().codec(self.codec))?;
         let Timings { encode, checksum, write, commit, total, .. } = written.timings;
@@ -131,7 +131,8 @@ impl Tensorkeep {
         Ok(self.options().map(path, promise())?)
     }
 
-    /// Mapped privately, and one element of every tensor written: what a resume that trains on the mapping does first.
+    /// Mapped privately, and one element of every tensor written: what a resume that trains on the
+    /// mapping does first.
     fn map_copy(&self, path: &Path) -> Outcome<Found> {
         let resume = || {
             let mut copy = self.options().map_copy(path, promise())?;

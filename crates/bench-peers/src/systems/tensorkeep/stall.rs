@@ -1,5 +1,6 @@
-//! What a trainer feels of a save: how long it stands still, and how much slower its steps are meanwhile. Owns: the store
-//! that saves, and the trainer whose steps are timed, the LeNet of the examples.
+//! What a trainer feels of a save: how long it stands still, and how much slower its steps are
+//! meanwhile. Owns: the store that saves, and the trainer whose steps are timed, the LeNet of the
+//! examples.
 
 use super::snapshot;
 use crate::Outcome;
@@ -17,7 +18,8 @@ use std::time::{Duration, Instant};
 use tensorkeep::engine::Local;
 use tensorkeep::{Dtype, Keep, PendingSave, Progress, Snapshot, Store, StoreOptions, Tensor};
 
-/// A run of its own beside the workload's file, whose steps are counted up; only the newest checkpoint stays.
+/// A run of its own beside the workload's file, whose steps are counted up; only the newest
+/// checkpoint stays.
 struct Run {
     store: Store,
     step: Cell<u64>,
@@ -62,8 +64,9 @@ pub fn save_async(work: &Work) -> Outcome<Call> {
     Ok(Call::new(measured).after(move || Ok(waiting.store.wait()?)))
 }
 
-/// The closure is a trainer's forward and backward pass, again and again for four times as long as a save took: a disk's
-/// worst save is twice its usual one. What counts is how much later than it `save_during` returns.
+/// The closure is a trainer's forward and backward pass, again and again for four times as long as
+/// a save took: a disk's worst save is twice its usual one. What counts is how much later than it
+/// `save_during` returns.
 pub fn save_during(work: &Work, nice: u8) -> Outcome<Call> {
     let run = Run::open(work, StoreOptions::new().background_nice(nice))?;
     let state = Arc::clone(&work.state);
@@ -115,7 +118,8 @@ fn is_durable(pending: &PendingSave) -> bool {
     pending.outcome().is_some()
 }
 
-/// How long each step took, on so many threads, until `enough` says of the steps of the first that they are.
+/// How long each step took, on so many threads, until `enough` says of the steps of the first that
+/// they are.
 fn steps(threads: usize, data: &Dataset, enough: impl Fn(usize) -> bool) -> Vec<Duration> {
     let stop = AtomicBool::new(false);
     let train = |is_enough: &dyn Fn(usize) -> bool| {

@@ -1,4 +1,5 @@
-//! What a store at a URL can do. Works with objects that are no checkpoints and that are deleted again.
+//! What a store at a URL can do. Works with objects that are no checkpoints and that are deleted
+//! again.
 
 use super::Finding;
 use crate::place::Place;
@@ -12,7 +13,8 @@ const COMMITS: usize = 5;
 const SPEED_BYTES: usize = 32 << 20;
 
 /// # Errors
-/// What the store says, such as wrong credentials; that it cannot be written to safely is a finding.
+/// What the store says, such as wrong credentials; that it cannot be written to safely is a
+/// finding.
 pub(super) fn findings(place: &Place) -> Result<Vec<Finding>> {
     let engine = &*place.open()?;
     // Fails where the store cannot be reached at all.

@@ -1,5 +1,5 @@
-//! The slices of `get`: their grammar, which is NumPy's without steps, and reading what is within them, run by run, from the
-//! chunks that hold it.
+//! The slices of `get`: their grammar, which is NumPy's without steps, and reading what is within
+//! them, run by run, from the chunks that hold it.
 
 use crate::opened::{Meta, Opened};
 use std::ops::Range;
@@ -111,13 +111,15 @@ impl Cuts {
         Ok(buffer)
     }
 
-    /// Axes, counted from the last, of which everything is wanted; the one before them is in one run, too.
+    /// Axes, counted from the last, of which everything is wanted; the one before them is in one
+    /// run, too.
     fn whole_axes(&self) -> usize {
         let is_whole = |(cut, &len): (&Cut, &u64)| *cut == Cut::Range(0..len);
         self.cuts.iter().zip(&self.shape).rev().take_while(|pair| is_whole(*pair)).count()
     }
 
-    /// Elements that lie beside each other. Only asked where there are any, so that no product is beyond the tensor's.
+    /// Elements that lie beside each other. Only asked where there are any, so that no product is
+    /// beyond the tensor's.
     fn run(&self) -> u64 {
         let whole = self.whole_axes();
         let inner: u64 = self.shape[self.shape.len() - whole..].iter().product();
