@@ -29,7 +29,7 @@ pub(crate) type Fill<'a> = dyn Fn(usize, &mut [u8]) -> Result<()> + Send + Sync 
 /// ```
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-/// use tensorkeep::{Dtype, Snapshot, Volatile};
+/// use tensorkeep::{Dtype, Snapshot, snapshot::Volatile};
 ///
 /// // Training goes on in these while they are saved.
 /// let weights: Arc<Vec<AtomicU32>> = Arc::new((0..1000).map(|_| AtomicU32::new(1.5_f32.to_bits())).collect());

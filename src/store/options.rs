@@ -13,7 +13,7 @@ use std::time::Duration;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tensorkeep::{Codec, Every, Keep, Mode, StoreOptions, WhenFull, WriteOptions};
+/// use tensorkeep::{Codec, Every, Keep, Mode, StoreOptions, WriteOptions, store::WhenFull};
 ///
 /// let options = StoreOptions::new()
 ///     .save(Every::steps(500).or_on_signal())
