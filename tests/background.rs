@@ -21,8 +21,7 @@ fn gated(settings: StoreOptions) -> (Gated, Store) {
 }
 
 fn snapshot(weights: &[f32], step: u64) -> Snapshot<'_> {
-    let snapshot = Snapshot::new().tensor("weights", weights).unwrap().progress(Progress::new(step));
-    snapshot
+    Snapshot::new().tensor("weights", weights).unwrap().progress(Progress::new(step))
 }
 
 fn weights(checkpoint: &Checkpoint) -> Vec<f32> {

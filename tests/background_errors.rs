@@ -19,8 +19,7 @@ use tensorkeep::{
 };
 
 fn snapshot(weights: &[f32], step: u64) -> Snapshot<'_> {
-    let snapshot = Snapshot::new().tensor("weights", weights).unwrap().progress(Progress::new(step));
-    snapshot
+    Snapshot::new().tensor("weights", weights).unwrap().progress(Progress::new(step))
 }
 
 /// A store whose save of step 1, in the background, has failed.

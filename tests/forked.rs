@@ -46,8 +46,7 @@ fn in_a_forked_child(act: impl FnOnce()) -> Option<bool> {
 }
 
 fn snapshot(step: u64) -> Snapshot<'static> {
-    let snapshot = Snapshot::new().record("step", &step).unwrap().progress(Progress::new(step));
-    snapshot
+    Snapshot::new().record("step", &step).unwrap().progress(Progress::new(step))
 }
 
 fn is_refused<T>(outcome: Result<T, Error>) {

@@ -19,8 +19,7 @@ fn promise() -> MmapPromise {
 }
 
 fn snapshot(weights: &[f32]) -> Snapshot<'_> {
-    let snapshot = Snapshot::new().tensor("weight", weights).unwrap().progress(Progress::new(1));
-    snapshot
+    Snapshot::new().tensor("weight", weights).unwrap().progress(Progress::new(1))
 }
 
 fn save(engine: Local, weights: &[f32]) {

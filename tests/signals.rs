@@ -104,8 +104,8 @@ fn snapshot(step: u64, milliseconds: u64) -> Snapshot<'static> {
         pause(milliseconds);
         Tensor::owned(Dtype::U8, &[1], Buffer::copy_of(&[1])?)
     });
-    let snapshot = Snapshot::new().tensor("slow", slow).unwrap().progress(Progress::new(step));
-    snapshot
+
+    Snapshot::new().tensor("slow", slow).unwrap().progress(Progress::new(step))
 }
 
 fn on_signal(engine: impl tensorkeep::engine::Engine + 'static) -> Store {
@@ -287,8 +287,8 @@ fn a_stop_during_the_save_of_all_there_is_is_answered() {
                 raise(SIGTERM).unwrap();
                 Tensor::owned(Dtype::U8, &[1], Buffer::copy_of(&[1])?)
             });
-            let snapshot = Snapshot::new().tensor("stop", stop).unwrap().progress(Progress::new(step));
-            snapshot
+
+            Snapshot::new().tensor("stop", stop).unwrap().progress(Progress::new(step))
         };
         store.save(&stop(5)).unwrap();
         assert!(store.should_stop());

@@ -152,7 +152,7 @@ mod tests {
         for (shape, strides) in [(&[2, 3][..], &[99_990, 2][..]), (&[3, 2], &[2, 99_990]), (&[2], &[99_990])]
         {
             read_bytes.set(0);
-            let gathered = gather_from(&read, 4, 2, shape, &strides[..]).unwrap();
+            let gathered = gather_from(&read, 4, 2, shape, strides).unwrap();
             let whole = gather(&source[4..], 2, shape, strides).unwrap();
             assert_eq!(&*gathered, &*whole, "{shape:?}");
             assert!(read_bytes.get() < 100, "{shape:?}: {} bytes", read_bytes.get());

@@ -24,8 +24,7 @@ fn p6_the_newest_stays_also_when_only_the_best_are_kept() {
 }
 
 fn snapshot(weights: &[f32], step: u64) -> Snapshot<'_> {
-    let snapshot = Snapshot::new().tensor("weights", weights).unwrap().progress(Progress::new(step));
-    snapshot
+    Snapshot::new().tensor("weights", weights).unwrap().progress(Progress::new(step))
 }
 
 /// Lightning's AsyncCheckpointIO with save_top_k=1: the old checkpoint is removed at once, its
