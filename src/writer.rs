@@ -71,8 +71,8 @@ impl WriteOptions {
     }
 
     /// How tensors and records are stored whose name fits `pattern`, in which `*` is any text and
-    /// `?` any one character ([`name_matches`](crate::name_matches)). Where several fit, the one
-    /// given last decides. A group of tensors is the part of a name before the slash
+    /// `?` any one character ([`name_matches`](crate::inspect::name_matches)). Where several fit,
+    /// the one given last decides. A group of tensors is the part of a name before the slash
     /// ([`Snapshot::state_dict`]). Tied tensors are stored under the first of their names. A
     /// pattern that fits nothing is told by [`Written::unmatched_patterns`].
     ///

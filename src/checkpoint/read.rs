@@ -11,7 +11,7 @@ use std::ops::Range;
 impl Checkpoint {
     /// A tensor: borrowed when the file is mapped and it is stored raw, else read or decoded into
     /// its own memory. Every byte given out was verified before, unless the checkpoint was opened
-    /// with [`Verify::Never`].
+    /// with [`Verify::Never`](super::Verify::Never).
     ///
     /// # Errors
     /// `NotFound` with the nearest name, `Damaged`, `Unsupported` for a dtype or codec this version

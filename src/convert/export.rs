@@ -47,8 +47,8 @@ impl ExportOptions {
         Self { max_shard_bytes: Some(bytes), ..self }
     }
 
-    /// Only tensors whose names fit a pattern, as [`name_matches`](crate::name_matches) says.
-    /// Records and metadata are not chosen by it.
+    /// Only tensors whose names fit a pattern, as [`name_matches`](crate::inspect::name_matches)
+    /// says. Records and metadata are not chosen by it.
     pub fn only(self, pattern: impl Into<String>) -> Self {
         Self { only: Some(pattern.into()), ..self }
     }

@@ -297,7 +297,7 @@ impl Foreign {
         Ok(loaded)
     }
 
-    /// As [`Checkpoint::visit_chunks_with`](crate::Checkpoint::visit_chunks_with), over
+    /// As [`Inspect::visit_chunks_with`](crate::inspect::Inspect::visit_chunks_with), over
     /// [`ForeignTensor::chunks`] pieces. The only checksums are a zip archive's (`.npz`, `.pt`): a
     /// member's is compared before its first piece is visited.
     ///

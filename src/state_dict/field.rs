@@ -16,7 +16,6 @@
 use super::{StateDict, StateDictMut, Stateful};
 use crate::dtype::Element;
 use crate::error::{Error, Result};
-use bytemuck::AnyBitPattern;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
@@ -288,7 +287,7 @@ tuples! {
 impl<S, T, D> StateField for ndarray::ArrayBase<S, D>
 where
     S: ndarray::DataMut<Elem = T>,
-    T: Element + AnyBitPattern,
+    T: Element + bytemuck::AnyBitPattern,
     D: ndarray::Dimension,
 {
     fn add_to<'a>(&'a self, name: &str, state: StateDict<'a>) -> Result<StateDict<'a>> {

@@ -147,8 +147,8 @@ impl Store {
     }
 
     /// Saves in the background what is owned or shared: an [`ArcArray`](ndarray::ArcArray), a
-    /// tensor of [`SharedBytes`](crate::SharedBytes). Nothing is copied. None when there was no
-    /// place and [`WhenFull::Skip`](super::WhenFull::Skip) is set.
+    /// tensor of [`SharedBytes`](crate::tensor::SharedBytes). Nothing is copied. None when there
+    /// was no place and [`WhenFull::Skip`](super::WhenFull::Skip) is set.
     ///
     /// When an earlier save in the background or a promotion has failed and no call has told it,
     /// this one hands its save over all the same and tells it in [`PendingSave::earlier_error`].
