@@ -131,6 +131,19 @@ fn every_file_says_first_what_it_owns_and_stays_readable() {
     }
 }
 
+#[test]
+fn the_files_of_the_plan_are_there() {
+    let plan = include_str!("../ARCHITECTURE.md").split("```").nth(1).unwrap();
+    let plan = plan.split("\ncrates/").next().unwrap();
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_/.".contains(c);
+    let named: Vec<&str> = plan.split(|c| !is_name(c)).filter(|word| word.ends_with(".rs")).collect();
+    let files: Vec<String> = files().into_iter().map(|(file, _)| format!("/{file}")).collect();
+    assert!(named.len() > 40, "the test sees nothing: {named:?}");
+    for name in named {
+        assert!(files.iter().any(|file| file.ends_with(&format!("/{name}"))), "there is no {name}");
+    }
+}
+
 /// Every Rust file of the workspace.
 fn all_files() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

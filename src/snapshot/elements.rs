@@ -57,7 +57,7 @@ macro_rules! scalars {
         /// A tensor without axes.
         impl<'a> IntoTensorSource<'a> for $scalar {
             fn into_source(self) -> Result<TensorSource<'a>> {
-                (&[][..] as &[usize], vec![self]).into_source()
+                ([0; 0], vec![self]).into_source()
             }
         }
     )*};

@@ -14,7 +14,6 @@
 //! free to. An array in between passes on its elements and its length as one more axis.
 
 use super::{StateDict, StateDictMut, Stateful};
-use crate::dtype::Element;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -142,7 +141,7 @@ macro_rules! numbers {
                 name: &str,
                 state: StateDict<'a>,
             ) -> Result<StateDict<'a>> {
-                one_tensor(items, shape, name, state)
+                state.with(own(name)?, (shape, items))
             }
 
             fn add_all_to_mut<'a>(
@@ -161,15 +160,6 @@ numbers! {
     u8, i8, u16, i16, u32, i32, u64, i64, f32, f64, half::f16, half::bf16,
     #[cfg(feature = "ndarray")] num_complex::Complex<f32>,
     #[cfg(feature = "ndarray")] num_complex::Complex<f64>,
-}
-
-fn one_tensor<'a, T: Element>(
-    items: &'a [T],
-    shape: &[usize],
-    name: &str,
-    state: StateDict<'a>,
-) -> Result<StateDict<'a>> {
-    state.with(own(name)?, (shape, items))
 }
 
 impl<T: StateField> StateField for Vec<T> {
@@ -287,7 +277,7 @@ tuples! {
 impl<S, T, D> StateField for ndarray::ArrayBase<S, D>
 where
     S: ndarray::DataMut<Elem = T>,
-    T: Element + bytemuck::AnyBitPattern,
+    T: crate::dtype::Element + bytemuck::AnyBitPattern,
     D: ndarray::Dimension,
 {
     fn add_to<'a>(&'a self, name: &str, state: StateDict<'a>) -> Result<StateDict<'a>> {
