@@ -1,5 +1,5 @@
-//! Opening and loading: what is paid for an index of 100,000 tensors, and what for bytes, read and
-//! mapped, verified and not. Comparisons with other formats are in crates/bench-peers.
+//! Opening and loading: the cost of an index of 100,000 tensors, and of bytes, read and mapped,
+//! verified and not. Comparisons with other formats are in crates/bench-peers.
 #![expect(unsafe_code, reason = "mapping rests on a promise; see SAFETY below")]
 
 #[path = "common/weights.rs"]
@@ -91,8 +91,8 @@ fn large_tensors(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new(format!("load, {way}"), checked), |b| {
                 b.iter(|| {
                     let checkpoint = open(&path, mapped, verify);
-                    // All of them are kept, as a model is: memory that is given back at once stays
-                    // in the cache.
+                    // All of them are kept, as a model is: memory that is freed at once stays in
+                    // the cache.
                     let tensors: Vec<_> =
                         model.iter().map(|weights| checkpoint.tensor(&weights.name).unwrap()).collect();
                     let found: f32 =
@@ -107,7 +107,7 @@ fn large_tensors(c: &mut Criterion) {
         b.iter(|| {
             let checkpoint = open(&path, false, Verify::OnTouch);
             for (weights, array) in model.iter().zip(&mut arrays) {
-                checkpoint.load_into(&weights.name, array).unwrap();
+                checkpoint.load_into([(weights.name.as_str(), array.as_mut_slice())]).unwrap();
             }
             assert!(arrays[15][..4] == model[15].elements[0].to_le_bytes());
         });
@@ -116,7 +116,7 @@ fn large_tensors(c: &mut Criterion) {
     group.finish();
 }
 
-/// What the next start of a run pays, on one thread and on two.
+/// The cost of resuming a run, on one thread and on two.
 fn resume(group: &mut Group<'_>, path: &Path, model: &Model, arrays: &mut [Vec<u8>]) {
     let names = || model.iter().map(|weights| weights.name.as_str());
     for workers in [1, 2] {
@@ -130,7 +130,7 @@ fn resume(group: &mut Group<'_>, path: &Path, model: &Model, arrays: &mut [Vec<u
         group.bench_function(BenchmarkId::new("load all into arrays that are there", workers), |b| {
             b.iter(|| {
                 let checkpoint = options.open(path).unwrap();
-                checkpoint.load_all_into(names().zip(arrays.iter_mut().map(|array| &mut **array))).unwrap();
+                checkpoint.load_into(names().zip(arrays.iter_mut().map(|array| &mut **array))).unwrap();
             });
         });
         group.bench_function(BenchmarkId::new("map copy-on-write", workers), |b| {

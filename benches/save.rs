@@ -1,6 +1,6 @@
-//! Saving: bytes made in memory, raw and compressed, files saved, which includes whatever
-//! durability costs on the disk under the target folder, what a trainer waits for when it is saved
-//! beside training, and what many checkpoints cost.
+//! Saving: bytes made in memory, raw and compressed; files saved, including the cost of durability
+//! on the disk under the target folder; the stall of a background save; and the cost of many
+//! checkpoints.
 
 #[path = "common/weights.rs"]
 mod weights;
@@ -23,7 +23,7 @@ fn snapshot(model: &Model) -> Snapshot<'_> {
     snapshot
 }
 
-/// The same, of memory that may change while it is saved.
+/// The same, with memory that may change while it is saved.
 fn volatile(model: &Model) -> Snapshot<'_> {
     let mut snapshot = Snapshot::new();
     for weights in model {
@@ -79,8 +79,7 @@ fn to_files(c: &mut Criterion) {
     }
 }
 
-/// What the trainer waits for when it goes on before the save is done, against the copy that it
-/// cannot do without.
+/// The stall of a background save, against the copy that it cannot avoid.
 fn stall(c: &mut Criterion) {
     let model = weights::model(&[("w".to_owned(), vec![1024, 2048])], Optimizer::Adam);
     let mut group = c.benchmark_group("24 MiB staged");
@@ -118,7 +117,7 @@ fn stall(c: &mut Criterion) {
     group.finish();
 }
 
-/// What one more save costs where there are many checkpoints already: listing and retention,
+/// The cost of one more save where there are many checkpoints already: listing and retention,
 /// without a disk.
 fn many_checkpoints(c: &mut Criterion) {
     let weights = [0.5_f32; 64];
@@ -133,8 +132,52 @@ fn many_checkpoints(c: &mut Criterion) {
                 Snapshot::new().tensor("w", &weights[..]).unwrap().metric("loss", 1.0 / step as f64).unwrap();
             store.save(&snapshot.progress(Progress::new(step))).unwrap();
         };
-        (0..count).for_each(|_| save());
+        for _ in 0..count {
+            save();
+        }
         group.bench_function(format!("beside {count}"), |b| b.iter(&mut save));
+    }
+    group.finish();
+}
+
+/// What a history costs: logging, and a LeNet's save that carries as much of it as is allowed,
+/// against one that carries none. The two saves take turns, so that the disk is equally busy.
+fn history(c: &mut Criterion) {
+    let mut group = c.benchmark_group("history");
+    let metrics = [("loss", 0.5), ("accuracy", 0.75), ("lr", 1e-3)];
+    let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
+    let mut step = 0;
+    group.bench_function("log three metrics", |b| {
+        b.iter(|| {
+            step += 1;
+            store.log(&Progress::new(step), metrics.map(|(metric, value)| (metric, value * step as f64)));
+        });
+    });
+    let model = weights::lenet();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("histories");
+    let open = |name| Store::open(folder.join(name), StoreOptions::new().keep(Keep::last(1))).unwrap();
+    let _ = std::fs::remove_dir_all(&folder);
+    let [silent, telling] = ["silent", "telling"].map(open);
+    for step in 1..=20_000 {
+        telling.log(&Progress::new(step), metrics.map(|(metric, value)| (metric, value / step as f64)));
+    }
+    let mut step = 20_000;
+    for (name, measured) in [("save a LeNet, nothing logged", 0), ("save a LeNet, 16 KiB of history", 1)] {
+        group.bench_function(name, |b| {
+            b.iter_custom(|count| {
+                let mut took = Duration::ZERO;
+                for _ in 0..count {
+                    step += 1;
+                    for (turn, store) in [&silent, &telling].into_iter().enumerate() {
+                        let snapshot = snapshot(&model).progress(Progress::new(step));
+                        let start = Instant::now();
+                        store.save(&snapshot).unwrap();
+                        took += if turn == measured { start.elapsed() } else { Duration::ZERO };
+                    }
+                }
+                took
+            });
+        });
     }
     group.finish();
 }
@@ -145,6 +188,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(3));
-    targets = in_memory, to_files, stall, many_checkpoints
+    targets = in_memory, to_files, stall, many_checkpoints, history
 }
 criterion_main!(benches);

@@ -1,5 +1,6 @@
 //! A state of 100 MB of `Vec<f32>` through serde, beside the same elements as plain tensors: taking
-//! it into a snapshot, saving it, and reading it back. The least of several runs, in milliseconds.
+//! it into a snapshot, saving it, and reading it back. The minimum of several runs, in
+//! milliseconds.
 //!
 //! ```text
 //! cargo bench --bench state

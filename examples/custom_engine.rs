@@ -1,5 +1,6 @@
-//! An engine of your own: here one that wraps another and measures it. Any storage with create-once
-//! objects will do; `tensorkeep::testing::conformance` tells you whether yours keeps the contract.
+//! An engine of your own: here one that wraps another and counts its calls. Any storage with
+//! create-only objects will do; `tensorkeep::testing::conformance` checks that yours fulfils the
+//! contract.
 //!
 //! ```text
 //! cargo run --release --example custom_engine --features testing
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tensorkeep::engine::{CommitError, Decorator, Engine, Memory, Nonce, Upload};
 use tensorkeep::{Keep, Progress, Result, Snapshot, Store, StoreOptions};
 
-/// Counts what goes through it.
+/// Counts the calls and bytes that pass through it.
 #[derive(Debug)]
 struct Metered<E> {
     inner: E,

@@ -1,5 +1,5 @@
-//! A net of one's own with one list of names, an optimizer through serde, and a whole model rebuilt
-//! from its file.
+//! A net with one list of names, an optimizer through serde, and a whole model rebuilt from its
+//! file.
 //!
 //! ```text
 //! cargo run --example derive --features derive
@@ -41,7 +41,7 @@ impl Mlp {
     }
 }
 
-/// No derive but serde's: its large arrays become tensors, the rest a record.
+/// Only serde's derives: large arrays become tensors, the rest a record.
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 struct Adam {
     lr: f64,

@@ -1,6 +1,6 @@
-//! Training that breaks after epoch 5 and goes on from its checkpoint: model, optimizer, scheduler
-//! and epoch. Run it twice: the first start breaks, the second resumes; a third finds nothing left
-//! to do and starts over.
+//! Training that breaks after epoch 5 and resumes from its checkpoint: model, optimizer, scheduler
+//! and epoch. Run it twice: the first start breaks, the second resumes; a third finds the run
+//! finished and starts over.
 //!
 //! ```text
 //! cargo run --release --example resume
@@ -33,7 +33,7 @@ fn main() -> Result<()> {
         println!("epoch {} of {EPOCHS}: loss {loss:.4}", progress.epoch);
         if let Some(why) = store.due(&progress) {
             let saved = store.save(&trainer.snapshot()?)?;
-            println!("  saved {} ({why})", saved.name);
+            println!("  saved {} ({why})", saved.id);
         }
         if progress.epoch == BREAKS_AFTER && resumed.checkpoint.is_none() {
             println!("the power goes here; start me again");

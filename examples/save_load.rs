@@ -18,7 +18,7 @@ fn main() -> Result<()> {
 
     let checkpoint = Checkpoint::open(&path)?;
     let loaded: LeNet = checkpoint.build()?;
-    println!("loaded a {}:\n{loaded}", checkpoint.model_kind()?);
+    println!("loaded a {}:\n{loaded}", checkpoint.inspect().model_kind()?);
     assert!(loaded == net, "the loaded net is the saved one, bit for bit");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Parameters only: save a state dict, print its keys, load it into a new net that has other
+//! Parameters only: saves a state dict, prints its keys, and loads it into a new net with other
 //! values.
 //!
 //! ```text

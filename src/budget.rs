@@ -1,15 +1,15 @@
 //! The bytes of memory that reading one untrusted file may take beyond the file itself.
 //!
 //! Small files can describe large values: a pickle recalls one text a million times, a header names
-//! a tensor of a terabyte. Readers therefore charge what they are about to allocate *before* they
-//! allocate it, in bytes and not in objects, and stop where the budget ends.
+//! a tensor of a terabyte. Readers therefore charge an allocation *before* they make it, in bytes
+//! and not in objects, and stop where the budget ends.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::cell::Cell;
 
-/// What any file may take, however small it is.
+/// The base that any file may take, however small it is.
 const BASE: u64 = 64 << 20;
-/// What a file may take for each of its own bytes.
+/// The bytes that a file may take for each of its own bytes.
 const PER_BYTE: u64 = 8;
 
 /// Bytes that may still be taken. It is shared by reference between the readers of one file.
@@ -34,15 +34,15 @@ impl Budget {
         Self { is_default: asked.is_none(), ..Self::new(asked.unwrap_or(default)) }
     }
 
-    /// Another file of the same model is opened: the default grows by 8 for each of its bytes. A
-    /// budget that the caller named stays as it is.
+    /// Opens another file of the same model: the default grows by 8 for each of its bytes. A budget
+    /// set by the caller stays as it is.
     pub fn add_file(&self, len: u64) {
         if self.is_default {
             self.total.set(self.total.get().saturating_add(len.saturating_mul(PER_BYTE)));
         }
     }
 
-    /// Takes `bytes` for `what`, which is named when there are not so many left.
+    /// Takes `bytes` for `what`, which the error names if the budget is too small.
     ///
     /// # Errors
     /// `LimitExceeded` with the budget, what would be needed, and what to do.
@@ -63,7 +63,7 @@ impl Budget {
         self.spend((count as u64).saturating_mul(size_of::<T>() as u64), what)
     }
 
-    /// Whether so many bytes could be spent.
+    /// Whether this many bytes could be spent.
     pub fn has(&self, bytes: u64) -> bool {
         bytes <= self.rest()
     }

@@ -1,6 +1,5 @@
-//! Owned bytes, aligned for every element type and for direct I/O. Owns: allocation that fails with
-//! an error instead of an abort, and huge pages for large buffers. Knows nothing of tensors or
-//! files.
+//! Owned bytes, aligned for every element type and for direct I/O. Allocation fails with an error
+//! instead of an abort, and large buffers use huge pages.
 
 use crate::error::{Error, ErrorKind, Result};
 use memmap2::MmapMut;
@@ -35,7 +34,7 @@ impl Buffer {
     /// A buffer of `len` zero bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::LimitExceeded`] when the memory is not to be had.
+    /// [`ErrorKind::LimitExceeded`] when the memory cannot be allocated.
     pub fn zeroed(len: usize) -> Result<Self> {
         let refused = || {
             Error::new(ErrorKind::LimitExceeded, format!("no memory for a buffer of {len} bytes"))
@@ -57,12 +56,12 @@ impl Buffer {
         Ok(Self { memory, len })
     }
 
-    /// The first `len` bytes, in memory that is used again if it is long enough: what they hold is
-    /// whatever was there.
+    /// The first `len` bytes, in memory that is reused if it is long enough: their content is
+    /// unspecified.
     ///
-    /// Reads go here rather than into a `Vec`: the kernel copies three times as fast to where a
-    /// cache line begins (measured on AMD's Zen 3: 0.17 against 0.55 s of processor time a GiB),
-    /// and large allocations begin 16 bytes behind.
+    /// Reads go here rather than into a `Vec`: the kernel copies three times as fast to the start
+    /// of a cache line (measured on AMD's Zen 3: 0.17 against 0.55 s of processor time a GiB), and
+    /// large allocations start 16 bytes after one.
     ///
     /// # Errors
     /// As [`Buffer::zeroed`].

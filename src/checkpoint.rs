@@ -1,6 +1,6 @@
-//! Reads containers: the only place that does. Owns: opening (header, footer, index or its mirror),
-//! the verification that happens by default before a byte is given out, and tensors, slices and
-//! records. Knows a [`Blob`] to read from, and nothing of stores.
+//! The reader of containers, and the only one: it opens them (header, footer, index or its mirror),
+//! verifies bytes before it returns them, and gives out tensors, slices and records. It reads from
+//! a [`Blob`]; stores are above it.
 
 mod arena;
 mod batch;
@@ -39,9 +39,9 @@ use std::sync::atomic::AtomicU64;
 
 /// An open checkpoint: a valid header, footer and index over an immutable object.
 ///
-/// Read or mapped, it is the same type; tensors that are stored raw in a mapped file are borrowed,
-/// all others are read or decoded into memory of their own. Cheap to share: all methods take
-/// `&self`, from any thread.
+/// Reading and mapping give the same type. Tensors stored raw in a mapped file are borrowed; all
+/// others are read or decoded into their own memory. Cheap to share: all methods take `&self`, from
+/// any thread.
 ///
 /// ```
 /// # use tensorkeep::{Checkpoint, Progress, Snapshot};
@@ -74,22 +74,23 @@ pub struct Checkpoint {
     name: String,
     header: Header,
     footer: Footer,
-    index: Index<Region>,
+    index: Index<IndexBytes>,
     index_damage: Option<Error>,
     options: OpenOptions,
-    /// One bit per chunk of tensors, then of records, where verifying once is enough: bytes in
+    /// One bit per chunk, tensors before records, where verifying once is enough because bytes in
     /// memory do not change.
     verified: Vec<AtomicU64>,
 }
 
-/// The bytes of the index region: a copy where it is short or was read, else in place in memory.
+/// The bytes of the index region: in place if the file is in memory, else copied. A short region is
+/// copied too.
 #[derive(Clone)]
-enum Region {
+enum IndexBytes {
     InPlace { blob: Arc<dyn Blob>, start: usize, end: usize },
     Copied(Arc<Buffer>),
 }
 
-impl AsRef<[u8]> for Region {
+impl AsRef<[u8]> for IndexBytes {
     fn as_ref(&self) -> &[u8] {
         match self {
             Self::InPlace { blob, start, end } => {
@@ -100,13 +101,15 @@ impl AsRef<[u8]> for Region {
     }
 }
 
-/// How much of the end is read at first: footer and index of most files, in one round trip.
+/// Bytes read from the end first: footer and index of most files, in one round trip.
 const TAIL: u64 = 64 << 10;
-/// The same where the bytes are in memory: the rest of an index needs no trip there, and is used
-/// where it lies. Copying 64 KiB took an eighth of opening a LeNet.
+/// The same if the bytes are in memory, where the rest of an index is used in place and needs no
+/// second trip. Copying 64 KiB took an eighth of opening a LeNet.
 const TAIL_IN_MEMORY: u64 = 16 << 10;
-/// The most that a record may take as a tree where the caller named no budget: SPEC.md's least that
-/// a reader has to grant.
+/// Length in bytes of the shortest file that can be a checkpoint.
+const SHORTEST: u64 = (header::LEN + footer::LEN) as u64;
+/// The most memory for a record decoded as a tree if the caller set no budget: the least that
+/// SPEC.md requires of a reader.
 const UNFOLDED: u64 = 256 << 20;
 
 impl Checkpoint {
@@ -115,9 +118,10 @@ impl Checkpoint {
         let len = blob.len();
         let (head, tail) = read_ends(&*blob)?;
         let header = Header::decode(&head)?;
-        let footer =
-            tail.last_chunk::<{ footer::LEN }>().filter(|_| len >= (header::LEN + footer::LEN) as u64);
-        let footer = Footer::decode(footer.ok_or_else(|| cut_short(len))?, len)?;
+        let footer = match tail.last_chunk() {
+            Some(footer) if len >= SHORTEST => Footer::decode(footer, len)?,
+            _ => return Err(cut_short(len)),
+        };
         if footer.file_id != header.file_id || footer.flags != header.flags {
             return Err(Error::damaged("header and footer are of different files")
                 .expected(hex(&header.file_id))
@@ -156,12 +160,12 @@ impl Checkpoint {
         self.blob.as_bytes().is_some()
     }
 
-    /// Whether there is a record of this name.
+    /// Whether a record of this name exists.
     pub(crate) fn has_record(&self, name: &str) -> bool {
         self.index.records.find(name).is_some()
     }
 
-    /// What tools look at: chunks, damage, copies.
+    /// Tools' view of the file: chunks, damage, copies.
     pub fn inspect(&self) -> Inspect<'_> {
         Inspect(self)
     }
@@ -189,27 +193,31 @@ impl Checkpoint {
         self.record_unfolded(name)
     }
 
-    /// A record that need not be there.
+    /// A record that may be missing.
     pub(crate) fn optional_record<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         if self.has_record(name) { self.record_unfolded(name).map(Some) } else { Ok(None) }
     }
 
-    /// A record as a tree, or as one of the library's own types, which take no more. Its size is
-    /// reckoned before.
+    /// A record as a tree, or as one of the library's own types, which need no more memory. Its
+    /// size in memory is computed before it is decoded.
     fn record_unfolded<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         let bytes = self.record_bytes(name)?;
-        let budget = if self.options.budget == u64::MAX { UNFOLDED } else { self.options.budget };
-        let decode = || match records::check(&bytes)? {
-            unfolded if unfolded <= budget => records::decode_owned(&bytes),
-            unfolded => Err(Error::new(ErrorKind::LimitExceeded, "bytes of the record's values in memory")
-                .expected(format!("at most the budget of {budget}"))
-                .found(unfolded)
-                .help("read it as the type that it was saved from, or raise the budget")),
-        };
-        decode().map_err(|error: Error| error.in_record(name).in_object(&self.name))
+        self.unfold(&bytes).map_err(|error| error.in_record(name).in_object(&self.name))
     }
 
-    /// How far training was, if the snapshot said so.
+    fn unfold<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
+        let budget = if self.options.budget == u64::MAX { UNFOLDED } else { self.options.budget };
+        let unfolded = records::check(bytes)?;
+        if unfolded <= budget {
+            return records::decode_owned(bytes);
+        }
+        Err(Error::new(ErrorKind::LimitExceeded, "bytes of the record's values in memory")
+            .expected(format!("at most the budget of {budget}"))
+            .found(unfolded)
+            .help("read it as the type that it was saved from, or raise the budget"))
+    }
+
+    /// Training progress, if the snapshot had it.
     ///
     /// # Errors
     /// `Damaged`, `Io`.
@@ -234,7 +242,7 @@ impl Checkpoint {
     }
 }
 
-/// The first bytes for the header, the last for footer and index.
+/// Reads the first bytes for the header and the last for footer and index.
 fn read_ends(blob: &dyn Blob) -> Result<(Vec<u8>, Vec<u8>)> {
     let len = blob.len();
     // OK to cast: both are at most 64 KiB.
@@ -246,13 +254,13 @@ fn read_ends(blob: &dyn Blob) -> Result<(Vec<u8>, Vec<u8>)> {
     Ok((head, tail))
 }
 
-/// The index, or its mirror and what is wrong with the index.
+/// The index; or, if the index is damaged, its mirror and the damage.
 fn open_index(
     blob: &Arc<dyn Blob>,
     footer: &Footer,
     tail: &[u8],
     workers: usize,
-) -> Result<(Index<Region>, Option<Error>)> {
+) -> Result<(Index<IndexBytes>, Option<Error>)> {
     let data = header::LEN as u64..footer.index_offset;
     let open = |offset: u64| {
         let region = index_region(blob, offset, footer.index_len, tail)?;
@@ -260,7 +268,7 @@ fn open_index(
     };
     let damage = match open(footer.index_offset) {
         Ok(index) => return Ok((index, None)),
-        // Sectors that cannot be read are damage as much as bytes that lie.
+        // An unreadable sector is damage as much as a wrong byte.
         Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Io) => error,
         Err(error) => return Err(error),
     };
@@ -270,26 +278,26 @@ fn open_index(
     }
 }
 
-fn index_region(blob: &Arc<dyn Blob>, offset: u64, len: u64, tail: &[u8]) -> Result<Region> {
+fn index_region(blob: &Arc<dyn Blob>, offset: u64, len: u64, tail: &[u8]) -> Result<IndexBytes> {
     let too_large = |_| Error::new(ErrorKind::LimitExceeded, "the index does not fit this machine's memory");
     let len_here = usize::try_from(len).map_err(too_large)?;
     let tail_start = blob.len() - tail.len() as u64;
     if offset >= tail_start {
         let start = (offset - tail_start) as usize;
-        return Ok(Region::Copied(Arc::new(Buffer::copy_of(&tail[start..start + len_here])?)));
+        return Ok(IndexBytes::Copied(Arc::new(Buffer::copy_of(&tail[start..start + len_here])?)));
     }
     if blob.as_bytes().is_some() {
         let start = usize::try_from(offset).map_err(too_large)?;
-        return Ok(Region::InPlace { blob: Arc::clone(blob), start, end: start + len_here });
+        return Ok(IndexBytes::InPlace { blob: Arc::clone(blob), start, end: start + len_here });
     }
     let mut bytes = Buffer::zeroed(len_here)?;
     blob.read_at(offset, &mut bytes)?;
-    Ok(Region::Copied(Arc::new(bytes)))
+    Ok(IndexBytes::Copied(Arc::new(bytes)))
 }
 
 fn cut_short(len: u64) -> Error {
     Error::damaged("the file is cut short")
-        .expected(format!("at least {} bytes", header::LEN + footer::LEN))
+        .expected(format!("at least {SHORTEST} bytes"))
         .found(len)
         .help("resume from an older checkpoint")
 }

@@ -1,6 +1,6 @@
 //! Time as a store records it. Both clocks stand still in a simulated run, so that equal runs have
 //! equal bytes. Code that only decides when something is due reads [`Instant`] itself: that time is
-//! recorded nowhere.
+//! not recorded.
 
 #[cfg(feature = "testing")]
 pub(crate) mod script;
@@ -15,7 +15,17 @@ pub(crate) fn seconds_since_1970() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Whether this is a simulated run: nothing else happens while it waits.
+/// The same in fractions, of milliseconds: when a value was logged.
+pub(crate) fn time() -> f64 {
+    #[cfg(feature = "testing")]
+    if let Some(seconds) = script::seconds() {
+        return seconds as f64;
+    }
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_millis() as f64 / 1000.0)
+}
+
+/// Whether this is a simulated run, in which nothing else happens during a wait.
 pub(crate) fn is_scripted() -> bool {
     #[cfg(feature = "testing")]
     if script::seconds().is_some() {
@@ -31,8 +41,7 @@ pub(crate) fn pause(duration: Duration) {
     }
 }
 
-/// A time in seconds since 1970, as checkpoints and attempts record it, as
-/// `2026-11-28 20:15:03 UTC`.
+/// Formats a recorded time, in seconds since 1970, as `2026-11-28 20:15:03 UTC`.
 pub fn date(seconds_since_1970: u64) -> String {
     const DAY: u64 = 86_400;
     let (days, second) = (seconds_since_1970 / DAY, seconds_since_1970 % DAY);
@@ -50,7 +59,7 @@ pub fn date(seconds_since_1970: u64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// Measures how long something takes, by a clock that does not jump.
+/// Measures a duration, by a clock that does not jump.
 #[derive(Debug)]
 pub(crate) struct Timer(Instant);
 

@@ -1,10 +1,11 @@
-//! Until when a call may wait for storage, however many requests of however many engines it makes.
-//! A call of a store enters its deadline on the thread that it works on; an engine whose requests
-//! may take long asks for the current one.
+//! The deadline of a call that waits for storage, over any number of requests and engines. A call
+//! of a store enters its deadline on the thread that it runs on; an engine whose requests may take
+//! long asks for the current one.
 
 use crate::error::{Error, ErrorKind};
+use crate::sync::lock;
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 thread_local! {
@@ -26,46 +27,46 @@ thread_local! {
 /// # Ok::<(), tensorkeep::Error>(())
 /// ```
 ///
-/// An engine keeps to it by asking [`CallDeadline::current`] for the time that is
+/// An engine honours it by asking [`CallDeadline::current`] for the time that is
 /// [left](CallDeadline::left), and [extends](CallDeadline::extend) it for the bytes that it moves,
-/// so that a slow line is not taken for a silent one. Engines on local disks do not look at it.
+/// so that a slow link is not mistaken for a silent one. Engines on local disks ignore it.
 #[derive(Clone, Debug)]
 pub struct CallDeadline(Arc<Mutex<Instant>>);
 
 impl CallDeadline {
-    /// A deadline that much later than now, and not later than the current one.
+    /// A deadline `limit` from now, but not later than the current one.
     pub fn after(limit: Duration) -> Self {
         let outer = Self::current().map_or(limit, |outer| outer.left());
-        // Longer than any process lives, and no overflow.
+        // Longer than any process lives, without overflow.
         let limit = limit.min(outer).min(Duration::from_secs(1 << 32));
         Self(Arc::new(Mutex::new(Instant::now() + limit)))
     }
 
-    /// The one that this thread works under.
+    /// The deadline that this thread works under.
     pub fn current() -> Option<Self> {
         CURRENT.with_borrow(Clone::clone)
     }
 
-    /// Does work under this deadline, on this thread.
+    /// Runs `work` under this deadline, on this thread.
     pub fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
         let _restored = Entered(CURRENT.replace(Some(self.clone())));
         work()
     }
 
-    /// How long is left; zero when the time is up.
+    /// The time left; zero when it is up.
     pub fn left(&self) -> Duration {
         self.until().saturating_duration_since(Instant::now())
     }
 
     /// Adds time, for bytes that were moved.
     pub fn extend(&self, by: Duration) {
-        let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut until = lock(&self.0);
         *until = until.checked_add(by).unwrap_or(*until);
     }
 
     fn until(&self) -> Instant {
         // Whole values are replaced: a panic elsewhere leaves nothing half done.
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.0)
     }
 
     /// The error of a call whose time is up before a request is sent.
@@ -74,7 +75,7 @@ impl CallDeadline {
     }
 }
 
-/// Puts the deadline of the caller back, also when the work panics.
+/// Restores the caller's deadline, also when the work panics.
 struct Entered(Option<CallDeadline>);
 
 impl Drop for Entered {

@@ -1,5 +1,5 @@
-//! Element types. Owns: the dtypes with their exact ids and names, bits per element, and which Rust
-//! types they are ([`Element`]). Knows nothing of shapes or files.
+//! Element types: the dtypes with their exact ids and names, bits per element, and their Rust types
+//! ([`Element`]).
 
 use crate::error::{Error, Result};
 use bytemuck::{CheckedBitPattern, NoUninit};
@@ -29,7 +29,7 @@ macro_rules! dtypes {
             /// The dtype of an id on disk, `None` for ids this version does not know.
             #[inline]
             pub const fn from_id(id: u16) -> Option<Self> {
-                // A look into a table: as a `match` it is a jump, for each entry of a listing.
+                // A table lookup: a `match` compiles to a jump, for each entry of a listing.
                 const BY_ID: [Option<Dtype>; 256] = {
                     let mut by_id = [None; 256];
                     $(by_id[$id] = Some(Dtype::$variant);)*
@@ -98,7 +98,7 @@ dtypes! {
     F8E4M3B11FnUz = 22, "f8e4m3b11fnuz", 8;
     /// 8-bit float, 3 exponent and 4 mantissa bits, with infinities (IEEE-like).
     F8E3M4 = 23, "f8e3m4", 8;
-    /// Bytes whose meaning only the user knows; one element is one byte.
+    /// Bytes whose meaning is the user's; one element is one byte.
     Opaque = 255, "opaque", 8;
 }
 
@@ -111,7 +111,7 @@ impl Dtype {
 
     /// Whether elements are floating point or complex numbers.
     pub const fn is_float(self) -> bool {
-        (self.id() >= 10 && self.id() <= 23) && self.id() != Self::Opaque.id()
+        matches!(self.id(), 10..=23)
     }
 }
 

@@ -1,17 +1,17 @@
-//! The one error of this crate. Owns: what a caller can do differently ([`ErrorKind`]), and the
+//! The one error of this crate: a kind that tells a caller how to react ([`ErrorKind`]), and the
 //! facts for the person at 3 a.m.: which object, which tensor, which byte, what was expected, what
-//! was found, what to do next. Knows nothing of formats or stores; every layer above adds the facts
-//! that it has.
+//! was found, what to do next. Each layer above adds the facts that it has.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What a caller would do differently. A kind exists only where the next step differs.
+/// The kind of an error. A kind exists only where the next step differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -23,7 +23,7 @@ pub enum ErrorKind {
     Locked,
     /// A newer attempt has taken over this run: this process must stop writing.
     Fenced,
-    /// Bytes do not match their checksum, or lie: restore the file or resume from an older
+    /// Bytes do not match their checksum or are not valid: restore the file or resume from an older
     /// checkpoint.
     Damaged,
     /// The file is something other than a tensorkeep container.
@@ -43,14 +43,14 @@ pub enum ErrorKind {
     NoSpace,
     /// The operating system refused or failed a call; see [`source`](StdError::source).
     Io,
-    /// The bytes may or may not have become durable; look again before believing either.
+    /// The bytes may or may not have become durable; look again before relying on either.
     Unknown,
     /// The engine met a failure after which it must not write: reopen it.
     Poisoned,
-    /// What was saved is durable in the local tier, and not yet in the remote one: log it and go
+    /// Everything saved is durable in the local tier, but not yet in the remote one: log it and go
     /// on.
     NotPromoted,
-    /// All places for saves in flight are taken and the caller asked not to wait.
+    /// The limit of saves in flight is reached and the caller asked not to wait.
     Busy,
 }
 
@@ -79,7 +79,7 @@ impl ErrorKind {
     }
 }
 
-/// An error with its facts.
+/// An error and its facts.
 ///
 /// `Display` prints one level: object, step, tensor, what is wrong, where, expected and found, what
 /// to do. The cause from below, if there is one, is the [`source`](StdError::source).
@@ -115,7 +115,8 @@ impl Error {
         }))
     }
 
-    /// An operating system's error, its kind told from its code; `what` says which step failed.
+    /// An operating system's error, its kind derived from its code; `what` names the step that
+    /// failed.
     pub fn io(what: impl Into<Cow<'static, str>>, source: io::Error) -> Self {
         let kind = match source.kind() {
             io::ErrorKind::NotFound => ErrorKind::NotFound,
@@ -176,13 +177,13 @@ impl Error {
         self
     }
 
-    /// What should have been there.
+    /// The expected value.
     pub fn expected(mut self, expected: impl fmt::Display) -> Self {
         self.0.expected = Some(expected.to_string());
         self
     }
 
-    /// What was there.
+    /// The value that was found.
     pub fn found(mut self, found: impl fmt::Display) -> Self {
         self.0.found = Some(found.to_string());
         self
@@ -194,10 +195,15 @@ impl Error {
         self
     }
 
-    /// The cause from below.
+    /// The underlying error.
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// As [`Error::because`], with an error that others keep, too.
+    pub(crate) fn because_shared(self, source: Arc<Self>) -> Self {
+        self.because(Shared(source))
     }
 
     /// The same facts under another kind, where a layer knows better what the caller should do.
@@ -206,7 +212,7 @@ impl Error {
         self
     }
 
-    /// What a caller would do differently.
+    /// The kind, which determines the next step.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -216,14 +222,19 @@ impl Error {
         self.0.object.as_deref()
     }
 
-    /// The completed steps of the snapshot whose save failed, if it is about a save of a store.
+    /// The completed steps of the snapshot whose save failed, for errors of a store's save.
     pub fn step(&self) -> Option<u64> {
         self.0.step
     }
 
-    /// The tensor concerned, if it is about one.
+    /// The tensor concerned, if there is one.
     pub fn tensor(&self) -> Option<&str> {
         self.0.entry.as_ref().filter(|(what, _)| *what == "tensor").map(|(_, name)| name.as_str())
+    }
+
+    /// The record concerned, if it is about one.
+    pub fn record(&self) -> Option<&str> {
+        self.0.entry.as_ref().filter(|(what, _)| *what == "record").map(|(_, name)| name.as_str())
     }
 
     /// The absolute byte offset concerned, if known.
@@ -231,10 +242,41 @@ impl Error {
         self.0.byte
     }
 
-    /// The operating system's code behind it, if there is one.
+    /// What should have been there, in words.
+    pub fn expected_value(&self) -> Option<&str> {
+        self.0.expected.as_deref()
+    }
+
+    /// What was there, in words.
+    pub fn found_value(&self) -> Option<&str> {
+        self.0.found.as_deref()
+    }
+
+    /// What to do next, in words.
+    pub fn advice(&self) -> Option<&str> {
+        self.0.help.as_deref()
+    }
+
+    /// The underlying code of the operating system, if there is one.
     pub fn raw_os_error(&self) -> Option<i32> {
         let mut causes = std::iter::successors(self.source(), |&cause| cause.source());
         causes.find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
+    }
+}
+
+/// For errors that are an answer: a missing object need not be deleted.
+pub(crate) trait NoneIf<T> {
+    /// None in the place of an error of which `is_answer` holds.
+    fn none_if(self, is_answer: impl FnOnce(&Error) -> bool) -> Result<Option<T>>;
+}
+
+impl<T> NoneIf<T> for Result<T> {
+    fn none_if(self, is_answer: impl FnOnce(&Error) -> bool) -> Result<Option<T>> {
+        match self {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if is_answer(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -269,8 +311,8 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // `unwrap` and a `main` that returns an error print Debug: the whole chain, readable, is
-        // worth more there.
+        // `unwrap` and a `main` that returns an error print Debug, where the whole readable chain
+        // is worth more.
         write!(f, "{self} [{}]", self.0.kind.as_str())?;
         let mut source = self.source();
         while let Some(cause) = source {
@@ -284,6 +326,22 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_ref().map(|source| &**source as _)
+    }
+}
+
+/// A cause that others keep, too; it prints as the error itself.
+#[derive(Debug)]
+struct Shared(Arc<Error>);
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl StdError for Shared {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
     }
 }
 
@@ -305,7 +363,10 @@ mod tests {
             "runs/lenet/0001-0000001200.tkeep: tensor conv1.weight: checksum of chunk 3 at byte 81920: \
              expected 5b7711e0, found 9f1c02aa; resume from an older checkpoint"
         );
-        assert_eq!(error.tensor(), Some("conv1.weight"));
+        assert_eq!((error.tensor(), error.record()), (Some("conv1.weight"), None));
+        assert_eq!((error.expected_value(), error.found_value()), (Some("5b7711e0"), Some("9f1c02aa")));
+        assert_eq!(error.advice(), Some("resume from an older checkpoint"));
+        assert_eq!(Error::invalid("x").in_record("optimizer").record(), Some("optimizer"));
     }
 
     #[test]

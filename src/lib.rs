@@ -75,14 +75,14 @@
 //!
 //! [`Checkpoint::open`] reads, and [`Checkpoint::tensor`] fetches one tensor and verifies it.
 //! [`Checkpoint::map`] maps the file, so that tensors are borrowed from it, and
-//! [`Checkpoint::map_copy`] gives writable ones in private memory. A type that is [`Stateful`]
+//! [`MappedCopy::open`] gives writable ones in private memory. A type that is [`Stateful`]
 //! loads with [`Checkpoint::load_state_dict`], strictly and all or nothing; a [`Model`] is rebuilt
 //! by [`Checkpoint::build`].
 //!
 //! # Errors
 //!
-//! There is one [`Error`]. Its [`ErrorKind`] says what to do, and its message names the file, the
-//! tensor, what was expected, what was found, and the next step.
+//! There is one [`Error`]. Its [`ErrorKind`] says what to do, and its message names what is known
+//! of the file, the tensor, what was expected, what was found, and the next step.
 //!
 //! | kind | what to do |
 //! |---|---|
@@ -132,6 +132,7 @@ pub mod serde;
 pub mod snapshot;
 pub mod state_dict;
 pub mod store;
+mod sync;
 pub mod tensor;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -148,6 +149,8 @@ pub use model::{LoadOptions, LoadReport, Model};
 pub use snapshot::{IntoTensorSource, LazyTensor, Progress, Snapshot, TensorSource};
 pub use state_dict::{StateDict, StateDictMut, Stateful, TensorMut};
 #[doc(inline)]
+pub use store::history;
+#[doc(inline)]
 pub use store::{
     CheckpointId, CheckpointInfo, Every, Keep, Mode, PendingSave, Reader, Resumed, SaveReason, Saved, Store,
     StoreOptions, Tier,
@@ -159,7 +162,7 @@ pub use tensorkeep_derive::{Model, Stateful};
 #[doc(inline)]
 pub use writer::WriteOptions;
 
-/// The snippets of the pages for people are doctests. `tests/pages.rs` fails when one is not
+/// The snippets of the user documentation are doctests. `tests/pages.rs` fails when a page is not
 /// listed.
 #[cfg(doctest)]
 mod pages {
@@ -169,11 +172,14 @@ mod pages {
 
     pages! {
         Readme: "../README.md",
+        CommandLine: "../docs/command-line.md",
         Introduction: "../docs/guide/introduction.md",
         TrainingLoop: "../docs/guide/training-loop.md",
         ExactResume: "../docs/guide/exact-resume.md",
         BackgroundSaves: "../docs/guide/background-saves.md",
         Migrating: "../docs/guide/migrating.md",
+        Python: "../docs/guide/python.md",
+        PythonRuns: "../docs/guide/python-runs.md",
         Operating: "../docs/guide/operating.md",
         Errors: "../docs/guide/errors.md",
         Layout: "../docs/guide/layout.md",
@@ -182,7 +188,7 @@ mod pages {
     }
 }
 
-/// One chunk's coding without a file around it, for the benchmark that measures it.
+/// One chunk's coding without a file, for its benchmark.
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod chunks {

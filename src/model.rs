@@ -1,13 +1,12 @@
-//! Whole models: saving one into a snapshot, and rebuilding one whose sizes, or even type, the
-//! caller does not name. Loading a state dict into what is there already is `load.rs`'s. Knows no
-//! store.
+//! Whole models: saving one into a snapshot, and rebuilding one of which the caller does not know
+//! the sizes, or even the type. load.rs loads a state dict into an existing module.
 
 mod cast;
 mod load;
 
 pub use load::{LoadOptions, LoadReport, Mismatch};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Inspect};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Snapshot;
 use crate::state_dict::{StateDict, Stateful};
@@ -20,8 +19,7 @@ use std::fmt;
 pub const MODEL_GROUP: &str = "model";
 const MODEL_RECORD: &str = "tensorkeep.model";
 
-/// A model that can be rebuilt from what was saved: its kind and configuration, then its state
-/// dict.
+/// A model that can be rebuilt from a checkpoint: its kind and configuration, then its state dict.
 ///
 /// ```
 /// use tensorkeep::{Checkpoint, Model, Result, Snapshot, StateDict, StateDictMut, Stateful};
@@ -62,15 +60,15 @@ const MODEL_RECORD: &str = "tensorkeep.model";
 /// # Ok::<(), tensorkeep::Error>(())
 /// ```
 ///
-/// Where the type is not known either, a [`Registry`] builds it by its kind.
+/// If the type is not known either, a [`Registry`] builds the model by its kind.
 ///
-/// With the feature `derive`, `#[derive(Stateful, Model)]` and
-/// `#[model(kind = "mlp", build = Mlp::zeros)]` implement it, with the configuration in a field
-/// marked `#[model(config)]`; `examples/derive.rs` has one.
+/// With the feature `derive`, `#[derive(Stateful, Model)]` and `#[model(kind = "mlp", build =
+/// Mlp::zeros)]` implement it, with the configuration in a field marked `#[model(config)]`;
+/// `examples/derive.rs` has an example.
 pub trait Model: Stateful + Sized {
     /// The kind's stable name, stored with it: `"lenet"`.
     const KIND: &'static str;
-    /// Everything that decides names, shapes and dtypes of its tensors.
+    /// Everything that determines the names, shapes and dtypes of its tensors.
     type Config: Serialize + DeserializeOwned;
 
     /// The configuration it was built from.
@@ -79,7 +77,7 @@ pub trait Model: Stateful + Sized {
     /// A model of this configuration with any values.
     ///
     /// # Errors
-    /// `Invalid` when there can be no such model.
+    /// `Invalid` when no such model can exist.
     fn from_config(config: &Self::Config) -> Result<Self>;
 }
 
@@ -119,13 +117,13 @@ fn grouped(group: &str, name: &str) -> String {
 }
 
 impl Checkpoint {
-    /// The model that was saved by [`Snapshot::model`], rebuilt from its own record and loaded.
+    /// Rebuilds and loads a model that was saved by [`Snapshot::model`].
     ///
     /// # Errors
     /// `NotFound` when the checkpoint holds no whole model, `Mismatch` when it holds another kind,
     /// and as [`Checkpoint::load_state_dict`].
     pub fn build<M: Model>(&self) -> Result<M> {
-        let kind = self.model_kind()?;
+        let kind = self.inspect().model_kind()?;
         if kind != M::KIND {
             return Err(Error::new(ErrorKind::Mismatch, "kind of model")
                 .expected(format!("{:?}", M::KIND))
@@ -137,26 +135,28 @@ impl Checkpoint {
         self.load_state_dict(MODEL_GROUP, &mut model)?;
         Ok(model)
     }
+}
 
+impl Inspect<'_> {
     /// The kind of the whole model saved here.
     ///
     /// # Errors
     /// `NotFound` when there is none, `Damaged`, `Io`.
     pub fn model_kind(&self) -> Result<String> {
-        if !self.has_record(MODEL_RECORD) {
+        if !self.0.has_record(MODEL_RECORD) {
             return Err(Error::new(
                 ErrorKind::NotFound,
                 "the checkpoint holds no whole model, only tensors and records",
             )
             .help("save with Snapshot::model, or build the model yourself and use load_state_dict")
-            .in_object(self.name()));
+            .in_object(self.0.name()));
         }
-        Ok(self.record::<Architecture<serde::de::IgnoredAny>>(MODEL_RECORD)?.kind)
+        Ok(self.0.record::<Architecture<serde::de::IgnoredAny>>(MODEL_RECORD)?.kind)
     }
 }
 
 /// Builds models whose type the caller does not know, by the kind that the checkpoint records. `T`
-/// is what they have in common, usually a trait object: `Registry<dyn Classifier>`.
+/// is their common type, usually a trait object: `Registry<dyn Classifier>`.
 pub struct Registry<T: ?Sized> {
     builders: BTreeMap<&'static str, Build<T>>,
 }
@@ -170,7 +170,7 @@ impl<T: ?Sized> Default for Registry<T> {
 }
 
 impl<T: ?Sized> Registry<T> {
-    /// Knows no kind yet.
+    /// A registry without kinds.
     pub fn new() -> Self {
         Self::default()
     }
@@ -181,7 +181,7 @@ impl<T: ?Sized> Registry<T> {
         self
     }
 
-    /// The kinds it knows, sorted.
+    /// The registered kinds, sorted.
     pub fn kinds(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.builders.keys().copied()
     }
@@ -192,7 +192,7 @@ impl<T: ?Sized> Registry<T> {
     /// `NotFound` when the checkpoint holds no whole model, `Unsupported` when its kind is not
     /// registered, and as [`Checkpoint::build`].
     pub fn build(&self, checkpoint: &Checkpoint) -> Result<Box<T>> {
-        let kind = checkpoint.model_kind()?;
+        let kind = checkpoint.inspect().model_kind()?;
         match self.builders.get(kind.as_str()) {
             Some(build) => build(checkpoint),
             None => Err(Error::new(ErrorKind::Unsupported, "kind of model")

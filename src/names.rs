@@ -1,4 +1,4 @@
-//! Names of tensors: which fit a pattern, and "did you mean", the nearest of many.
+//! Names of tensors: matching them against patterns, and finding the nearest for "did you mean".
 
 use crate::error::{Error, ErrorKind};
 
@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind};
 /// nothing, and takes time of at most the product of both lengths.
 pub fn name_matches(pattern: &str, name: &str) -> bool {
     let (mut pattern, mut name) = (pattern.chars(), name.chars());
-    // What stands behind the last star, and the text that it has not taken yet.
+    // The pattern after the last star, and the text that it has not taken yet.
     let mut star = None;
     loop {
         let here = name.clone();
@@ -30,9 +30,9 @@ pub fn name_matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// The name most like `wanted`, if any is like it at all: one that differs in case alone before all
-/// others, then one that ends with it behind a dot or a slash. Looks at no more than 10,000, and at
-/// less where names are long.
+/// The name most like `wanted`, if any is similar: a name that differs only in case wins, then one
+/// that ends with it after a dot or a slash. Compares at most 10,000 names, and fewer if names are
+/// long.
 pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let lower = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<String>();
     let folded = lower(wanted);
@@ -46,8 +46,7 @@ pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option
         let distance = match () {
             () if lower(name) == folded => 0,
             () if ends_with_it(name) => 1,
-            // Every character that one of them has more is a difference, and a character is at most
-            // 4 bytes.
+            // Each extra character is a difference, and a character is at most 4 bytes.
             () if wanted.len().abs_diff(name.len()) > 4 * farthest => continue,
             () => {
                 steps = steps.saturating_sub(wanted.len() * name.len());
@@ -65,11 +64,11 @@ pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option
     best.map(|(_, name)| name)
 }
 
-/// Comparing two names takes the product of their lengths. So many are done in a tenth of a second
-/// or so.
+/// Comparing two names takes the product of their lengths. This many steps take about a tenth of a
+/// second.
 const MOST_STEPS: usize = 30_000_000;
 
-/// The error of a name that is not there.
+/// The error of a name that does not exist.
 pub(crate) fn not_found(what: &str, name: &str, nearest: Option<&str>) -> Error {
     let error = Error::new(ErrorKind::NotFound, format!("no {what} {name:?}"));
     match nearest {

@@ -1,14 +1,15 @@
-//! Work in parallel, results in order, memory bounded. Owns: threads that live for one call, and
-//! that a thread which panics is an error and not the trainer's end. Knows nothing of files. A
-//! library inside a trainer must not take over a global thread pool, so it brings its own.
+//! Work in parallel, results in order, memory bounded, on threads that live for one call. A thread
+//! that panics is an error, not the end of the trainer. A library inside a trainer must not take
+//! over a global thread pool, so it brings its own threads.
 
 use crate::deadline::CallDeadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{self, lock};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::thread::{Builder, ScopedJoinHandle};
 
 /// Jobs in flight per worker: enough that none waits, few enough that memory stays at a few chunks
@@ -18,53 +19,55 @@ const IN_FLIGHT_PER_WORKER: usize = 3;
 /// Items that a thread draws at a time, however short.
 const MOST_ITEMS: usize = 1024;
 
-/// What a job became: a summary, and bytes that may still lie in the job or the worker.
+/// The result of a job: a summary, and bytes that may still lie in the job or the worker.
 pub(crate) struct Output<'e, S> {
     pub summary: S,
     pub bytes: Cow<'e, [u8]>,
 }
 
+/// The work on the jobs of one call of [`ordered`].
+pub(crate) trait Stage<J>: Sync {
+    /// Memory that a thread keeps from job to job, made when it is first needed.
+    type Worker: Default;
+    type Summary: Send;
+
+    /// Whether a job is less work than handing it over.
+    fn is_light(&self, job: &J) -> bool;
+
+    fn work<'e>(&self, worker: &'e mut Self::Worker, job: &'e J) -> Result<Output<'e, Self::Summary>>;
+}
+
 /// Draws jobs, works on them on `workers` threads (0: in this one, without a copy), and hands job
-/// and output to `consume` in the order of the jobs. The first error ends everything and is
-/// returned. Jobs that are `light`, less work than it is to hand them over, are done by the calling
-/// thread.
+/// and output to `consume` in the order of the jobs. Stops at the first error and returns it. The
+/// calling thread does the light jobs.
 ///
 /// At most `workers × 3` jobs and their outputs are held at a time.
-pub(crate) fn ordered<J: Send, W, S: Send>(
+pub(crate) fn ordered<J: Send, S: Stage<J>>(
     workers: usize,
     jobs: impl Iterator<Item = Result<J>>,
-    light: impl Fn(&J) -> bool,
-    make_worker: impl Fn() -> Result<W> + Sync,
-    work: impl for<'e> Fn(&'e mut W, &'e J) -> Result<Output<'e, S>> + Sync,
-    mut consume: impl FnMut(&J, Output<'_, S>) -> Result<()>,
+    stage: &S,
+    mut consume: impl FnMut(&J, Output<'_, S::Summary>) -> Result<()>,
 ) -> Result<()> {
     if workers == 0 {
-        let mut worker = make_worker()?;
+        let mut worker = S::Worker::default();
         for job in jobs {
             let job = job?;
-            let output = work(&mut worker, &job)?;
+            let output = stage.work(&mut worker, &job)?;
             consume(&job, output)?;
         }
         return Ok(());
     }
-    let (send_job, receive_job) = sync_channel(workers * IN_FLIGHT_PER_WORKER);
-    let receive_job = Mutex::new(receive_job);
+    let most = workers * IN_FLIGHT_PER_WORKER;
+    let (send_job, receive_job) = sync_channel(most);
+    let receive_job = &Mutex::new(receive_job);
     std::thread::scope(|scope| {
-        let (receive_job, make_worker, work) = (&receive_job, &make_worker, &work);
         let start = |_| {
             let named = Builder::new().name("tensorkeep-encode".to_owned());
-            named.spawn_scoped(scope, move || run_worker(receive_job, make_worker, work))
+            named.spawn_scoped(scope, move || run_worker(stage, receive_job))
         };
         let threads = (0..workers).map(start).collect::<io::Result<Vec<_>>>();
         let result = match &threads {
-            Ok(_) => {
-                let mut own = None;
-                let mut here = |job: J| -> Done<J, S> {
-                    let result = work_on(&mut own, make_worker, work, &job);
-                    (job, result)
-                };
-                feed(workers * IN_FLIGHT_PER_WORKER, jobs, light, &mut here, &send_job, &mut consume)
-            }
+            Ok(_) => feed(most, jobs, stage, &send_job, &mut consume),
             Err(error) => Err(Error::io("starting an encoding thread", io::Error::from(error.kind()))),
         };
         // Before the threads are joined: without a sender they run out of jobs, also after an
@@ -74,15 +77,15 @@ pub(crate) fn ordered<J: Send, W, S: Send>(
     })
 }
 
-/// Joined here and not by the scope, which would hand a thread's panic on to whoever saves.
+/// Joined here and not by the scope, which would propagate a thread's panic to the caller.
 fn join(threads: Vec<ScopedJoinHandle<'_, ()>>) -> Result<()> {
     let joined: Vec<_> = threads.into_iter().map(|thread| thread.join().map_err(|_| worker_died())).collect();
     joined.into_iter().collect()
 }
 
 /// Works on items as they are drawn, in no order, on up to `workers` threads of which the calling
-/// one is the first. The first item's error that fails ends everything and is returned. Each thread
-/// makes itself a `scratch`.
+/// one is the first. Stops at the first failing item and returns its error. Each thread makes
+/// itself a `scratch`.
 pub(crate) fn each<T, S>(
     workers: usize,
     items: impl Iterator<Item = T> + Send,
@@ -102,8 +105,8 @@ pub(crate) fn each<T, S>(
             let Some((number, item)) = next else { return };
             let Err(error) = work(&mut scratch, item) else { continue };
             *lock(&items) = None;
-            // Items are drawn in order, so the first that fails is being worked on when any later
-            // one fails.
+            // Items are drawn in order, so the first failing item is already in progress when any
+            // later one fails.
             let mut failed = lock(&failed);
             if failed.as_ref().is_none_or(|(earlier, _)| number < *earlier) {
                 *failed = Some((number, error));
@@ -118,19 +121,18 @@ pub(crate) fn each<T, S>(
     let joined = std::thread::scope(|scope| {
         let named = || Builder::new().name("tensorkeep-load".to_owned());
         let start = |_| named().spawn_scoped(scope, run_for_the_call);
-        // Threads that are not to be had are done without: this one does all the work if it must.
+        // If threads cannot be had, this one does all the work.
         let threads = (1..workers).map_while(|i| start(i).ok()).collect();
         run();
         join(threads)
     });
-    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    match sync::into_inner(failed) {
         Some((_, error)) => Err(error),
         None => joined,
     }
 }
 
-/// Successive items, some at a time: so many that they are `bytes` together, and no more than a
-/// thread should draw.
+/// Successive items in batches of `bytes` together, and no more items than a thread should draw.
 pub(crate) fn batches<T>(
     mut items: impl Iterator<Item = T>,
     bytes: u64,
@@ -149,12 +151,8 @@ pub(crate) fn batches<T>(
     })
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The machine's cores that this process may use. Asked once: the answer takes the kernel longer
-/// than opening a file.
+/// The cores that this process may use. Asked once: the answer takes the kernel longer than opening
+/// a file.
 pub(crate) fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
@@ -166,19 +164,19 @@ enum InFlight<J, S> {
     Here(Done<J, S>),
 }
 
-fn feed<J, S>(
+fn feed<J, S: Stage<J>>(
     most: usize,
     jobs: impl Iterator<Item = Result<J>>,
-    light: impl Fn(&J) -> bool,
-    here: &mut impl FnMut(J) -> Done<J, S>,
-    send_job: &SyncSender<Ticket<J, S>>,
-    consume: &mut impl FnMut(&J, Output<'_, S>) -> Result<()>,
+    stage: &S,
+    send_job: &SyncSender<Ticket<J, S::Summary>>,
+    consume: &mut impl FnMut(&J, Output<'_, S::Summary>) -> Result<()>,
 ) -> Result<()> {
-    let mut in_flight = VecDeque::new();
+    let (mut in_flight, mut own) = (VecDeque::new(), None);
     for job in jobs {
         let job = job?;
-        if light(&job) {
-            in_flight.push_back(InFlight::Here(here(job)));
+        if stage.is_light(&job) {
+            let result = work_on(stage, &mut own, &job);
+            in_flight.push_back(InFlight::Here((job, result)));
         } else {
             let (done, receive_done) = sync_channel(1);
             send_job.send(Ticket { job, done }).map_err(|_| worker_died())?;
@@ -194,7 +192,7 @@ fn feed<J, S>(
     Ok(())
 }
 
-/// A job and where its output goes.
+/// A job and the destination of its output.
 struct Ticket<J, S> {
     job: J,
     done: SyncSender<Done<J, S>>,
@@ -202,33 +200,25 @@ struct Ticket<J, S> {
 
 type Done<J, S> = (J, Result<Output<'static, S>>);
 
-fn run_worker<J, W, S>(
-    jobs: &Mutex<Receiver<Ticket<J, S>>>,
-    make_worker: &impl Fn() -> Result<W>,
-    work: &impl for<'e> Fn(&'e mut W, &'e J) -> Result<Output<'e, S>>,
-) {
+fn run_worker<J, S: Stage<J>>(stage: &S, jobs: &Mutex<Receiver<Ticket<J, S::Summary>>>) {
     let mut worker = None;
     loop {
         let next = lock(jobs).recv();
         let Ok(Ticket { job, done }) = next else { return };
-        let result = work_on(&mut worker, make_worker, work, &job);
-        // Nobody receives only when another job failed and everything ends.
+        let result = work_on(stage, &mut worker, &job);
+        // There is no receiver only when another job failed and everything ends.
         let _ = done.send((job, result));
     }
 }
 
-/// One job's output, in memory of its own. The worker is made when it is first needed.
-fn work_on<J, W, S>(
-    worker: &mut Option<W>,
-    make_worker: &impl Fn() -> Result<W>,
-    work: &impl for<'e> Fn(&'e mut W, &'e J) -> Result<Output<'e, S>>,
+/// One job's output, in memory of its own.
+fn work_on<J, S: Stage<J>>(
+    stage: &S,
+    worker: &mut Option<S::Worker>,
     job: &J,
-) -> Result<Output<'static, S>> {
-    let made = match worker.take() {
-        Some(made) => made,
-        None => make_worker()?,
-    };
-    let Output { summary, bytes } = work(worker.insert(made), job)?;
+) -> Result<Output<'static, S::Summary>> {
+    let worker = worker.get_or_insert_with(S::Worker::default);
+    let Output { summary, bytes } = stage.work(worker, job)?;
     Ok(Output { summary, bytes: Cow::Owned(bytes.into_owned()) })
 }
 
@@ -253,23 +243,36 @@ fn worker_died() -> Error {
 mod tests {
     use super::*;
 
-    fn squares(workers: usize, count: u64, fail_at: Option<u64>) -> Result<Vec<u64>> {
+    /// Squares numbers; a third of them are light work.
+    struct Squares {
+        fails_at: Option<u64>,
+        panics_at: Option<u64>,
+    }
+
+    impl Stage<u64> for Squares {
+        type Worker = ();
+        type Summary = u64;
+
+        fn is_light(&self, job: &u64) -> bool {
+            self.panics_at.is_none() && job % 3 == 1
+        }
+
+        fn work(&self, (): &mut (), &job: &u64) -> Result<Output<'static, u64>> {
+            assert!(self.panics_at != Some(job), "on purpose");
+            if self.fails_at == Some(job) {
+                return Err(Error::invalid("this one fails"));
+            }
+            Ok(Output { summary: job * job, bytes: Cow::Borrowed(&[]) })
+        }
+    }
+
+    fn squares(workers: usize, count: u64, stage: Squares) -> Result<Vec<u64>> {
         let mut results = Vec::new();
-        ordered(
-            workers,
-            (0..count).map(Ok),
-            |job| job % 3 == 1,
-            || Ok(()),
-            |(), &job| match fail_at {
-                Some(at) if at == job => Err(Error::invalid("this one fails")),
-                _ => Ok(Output { summary: job * job, bytes: Cow::Borrowed(&[]) }),
-            },
-            |&job, output| {
-                assert_eq!(job * job, output.summary);
-                results.push(output.summary);
-                Ok(())
-            },
-        )?;
+        ordered(workers, (0..count).map(Ok), &stage, |&job, output| {
+            assert_eq!(job * job, output.summary);
+            results.push(output.summary);
+            Ok(())
+        })?;
         Ok(results)
     }
 
@@ -277,7 +280,7 @@ mod tests {
     fn results_come_in_the_order_of_the_jobs() {
         let expected: Vec<u64> = (0..500).map(|job| job * job).collect();
         for workers in [0, 1, 2, 7] {
-            assert_eq!(squares(workers, 500, None).unwrap(), expected);
+            assert_eq!(squares(workers, 500, Squares { fails_at: None, panics_at: None }).unwrap(), expected);
         }
     }
 
@@ -285,7 +288,8 @@ mod tests {
     fn the_first_error_ends_everything_without_a_hang() {
         for workers in [0, 1, 3] {
             for at in [0, 4, 99] {
-                let error = squares(workers, 100, Some(at)).unwrap_err();
+                let stage = Squares { fails_at: Some(at), panics_at: None };
+                let error = squares(workers, 100, stage).unwrap_err();
                 assert_eq!(error.to_string(), "this one fails");
             }
         }
@@ -294,19 +298,8 @@ mod tests {
     #[test]
     fn a_worker_that_panics_is_an_error_of_the_call() {
         for workers in [1, 2, 3] {
-            let jobs = (0..100).map(Ok);
-            let dies = ordered(
-                workers,
-                jobs,
-                |_| false,
-                || Ok(()),
-                |(), &job: &u64| {
-                    assert!(job != 7, "on purpose");
-                    Ok(Output { summary: job, bytes: Cow::Borrowed(&[]) })
-                },
-                |_, _| Ok(()),
-            );
-            let error = dies.unwrap_err();
+            let stage = Squares { fails_at: None, panics_at: Some(7) };
+            let error = squares(workers, 100, stage).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Io);
             assert!(error.to_string().contains("died"), "{error}");
         }

@@ -1,12 +1,17 @@
-//! What one checkpoint will hold, in memory: tensors, records, metadata, metrics, progress.
+//! The contents of one checkpoint, in memory: tensors, records, metadata, metrics, progress.
 
+mod distinct;
+mod edit;
 mod elements;
 #[cfg(feature = "ndarray")]
 mod from_ndarray;
+mod progress;
 mod record;
 mod source;
 mod volatile;
 
+pub(crate) use distinct::{NamedSource, firsts};
+pub use progress::Progress;
 pub(crate) use record::Record;
 pub(crate) use source::Drawn;
 pub use source::{IntoTensorSource, LazyTensor, TensorSource};
@@ -15,55 +20,22 @@ pub use volatile::Volatile;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{records, table};
-use serde::{Deserialize, Serialize};
+use indexmap::IndexMap;
+use indexmap::map::Entry as Slot;
+use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
 
-/// Names of records that the library keeps for itself start like this.
+/// Names of the library's own records start with this.
 pub const RESERVED_PREFIX: &str = "tensorkeep.";
 pub(crate) const PROGRESS: &str = "tensorkeep.progress";
 pub(crate) const METRICS: &str = "tensorkeep.metrics";
 pub(crate) const METADATA: &str = "tensorkeep.metadata";
+pub(crate) const PYTHON: &str = "tensorkeep.python";
 
-/// How far training is: *completed* optimizer updates and *completed* epochs.
-///
-/// ```
-/// use tensorkeep::Progress;
-///
-/// let steps_per_epoch = 50;
-/// for step in 0..100 {
-///     // train, then:
-///     let completed = step + 1;
-///     let progress = Progress::new(completed).epoch(completed / steps_per_epoch);
-/// #   let _ = progress;
-/// }
-/// assert_eq!(Progress::new(100).epoch(2), Progress { step: 100, epoch: 2 });
-/// ```
-///
-/// A checkpoint is named by its step, so count steps also where saves are by epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Completed optimizer updates. The next step, counted from 0, has this number.
-    pub step: u64,
-    /// Completed epochs.
-    pub epoch: u64,
-}
-
-impl Progress {
-    /// After `step` completed updates.
-    pub fn new(step: u64) -> Self {
-        Self { step, epoch: 0 }
-    }
-
-    /// And `epoch` completed epochs.
-    pub fn epoch(self, epoch: u64) -> Self {
-        Self { epoch, ..self }
-    }
-}
-
-/// What one checkpoint will hold. Tensors are borrowed, not copied, until they are written.
+/// The contents of one checkpoint. Tensors are borrowed, not copied, until they are written.
 ///
 /// ```
 /// use tensorkeep::{Progress, Snapshot};
@@ -84,8 +56,9 @@ impl Progress {
 #[derive(Clone, Default)]
 #[must_use = "methods return the snapshot with what was added"]
 pub struct Snapshot<'a> {
-    pub(crate) tensors: BTreeMap<String, TensorSource<'a>>,
-    pub(crate) ties: BTreeMap<String, String>,
+    /// In the order in which they were added; a file has them in the order of [`Snapshot::sorted`].
+    tensors: IndexMap<String, TensorSource<'a>>,
+    pub(crate) aliases: BTreeMap<String, String>,
     pub(crate) records: BTreeMap<String, Record<'a>>,
     metadata: BTreeMap<String, String>,
     metrics: BTreeMap<String, f64>,
@@ -104,8 +77,8 @@ impl<'a> Snapshot<'a> {
     /// [`Tensor`](crate::Tensor), a [`LazyTensor`], or a [`Volatile`] one, whose memory may be
     /// written while it is saved.
     ///
-    /// Borrowed tensors over the same memory with the same dtype and shape are *tied*: stored once,
-    /// under all names.
+    /// Borrowed tensors over the same memory with the same dtype and shape are stored once: all but
+    /// the first are *aliases*.
     ///
     /// # Errors
     /// `Invalid` for a name that is empty, too long or taken.
@@ -114,58 +87,57 @@ impl<'a> Snapshot<'a> {
         Ok(self)
     }
 
-    /// As [`Snapshot::tensor`], on one that is kept when it fails.
+    /// Like [`Snapshot::tensor`], without consuming the snapshot.
     pub(crate) fn add_tensor(&mut self, name: String, source: impl IntoTensorSource<'a>) -> Result<()> {
         let source = source.into_source().map_err(|error| error.in_tensor(&name))?;
         table::check_name(&name)?;
-        if self.ties.contains_key(&name) {
+        if self.aliases.contains_key(&name) {
             return Err(taken(&name));
         }
         match self.tensors.entry(name) {
-            Entry::Occupied(there) => return Err(taken(there.key())),
-            Entry::Vacant(free) => free.insert(source),
+            Slot::Occupied(there) => return Err(taken(there.key())),
+            Slot::Vacant(free) => free.insert(source),
         };
         Ok(())
     }
 
-    /// Gives the tensor `existing` a second name, without storing it twice.
+    /// Adds an alias of the tensor `existing`, which is stored once.
     ///
     /// # Errors
-    /// `Invalid` for a bad or taken name, `NotFound` when there is no tensor `existing` yet.
-    pub fn tie(mut self, name: impl Into<String>, existing: &str) -> Result<Self> {
-        self.add_tie(name.into(), existing)?;
+    /// `Invalid` for a bad or taken name, `NotFound` when no tensor `existing` was added before.
+    pub fn alias(mut self, name: impl Into<String>, existing: &str) -> Result<Self> {
+        self.add_alias(name.into(), existing)?;
         Ok(self)
     }
 
-    /// As [`Snapshot::tie`], on one that is kept when it fails.
-    pub(crate) fn add_tie(&mut self, name: String, existing: &str) -> Result<()> {
+    /// Like [`Snapshot::alias`], without consuming the snapshot.
+    pub(crate) fn add_alias(&mut self, name: String, existing: &str) -> Result<()> {
         table::check_name(&name)?;
-        if self.tensors.contains_key(&name) || self.ties.contains_key(&name) {
+        if self.tensors.contains_key(&name) || self.aliases.contains_key(&name) {
             return Err(taken(&name));
         }
         if !self.tensors.contains_key(existing) {
-            return Err(
-                Error::new(ErrorKind::NotFound, format!("no tensor {existing:?} to tie to")).in_tensor(name)
-            );
+            return Err(Error::new(ErrorKind::NotFound, format!("no tensor {existing:?} to be an alias of"))
+                .in_tensor(name));
         }
-        self.ties.insert(name, existing.to_owned());
+        self.aliases.insert(name, existing.to_owned());
         Ok(())
     }
 
-    /// Says that memory which was lent to this snapshot as slices may be written while it is saved.
-    /// Each chunk is then copied once, and checksummed and written from the copy, so that the file
-    /// verifies; its bytes are as without.
+    /// Declares that memory lent to this snapshot as slices may be written while it is saved. Each
+    /// chunk is then copied once, and checksummed and written from the copy, so that the file
+    /// always verifies. The format of the file is unaffected.
     ///
-    /// This makes nothing sound: in Rust, memory behind a `&[u8]` must not change. It is for slices
-    /// that unsafe code made of memory which something else writes (a mapping of a file, a buffer
-    /// of another language), and it keeps such a write from damaging the file. Where the bytes can
-    /// be copied by other means, a [`Volatile`] tensor is sound, and does not need this. What
-    /// [`Store::stage`](crate::Store::stage) copied is not copied again.
+    /// This does not make such writes sound: in Rust, memory behind a `&[u8]` must not change. It
+    /// is for slices that unsafe code made from memory that others write (a mapping of a file, a
+    /// buffer of another language), and keeps such a write from damaging the file. If the bytes can
+    /// be copied by other means, a [`Volatile`] tensor is sound, and does not need this. Tensors
+    /// that [`Store::stage`](crate::Store::stage) copied are not copied again.
     pub fn volatile(self) -> Self {
         Self { volatile: true, ..self }
     }
 
-    /// Whether lent memory may change.
+    /// Whether borrowed memory may change.
     pub(crate) fn is_volatile(&self) -> bool {
         self.volatile
     }
@@ -173,11 +145,11 @@ impl<'a> Snapshot<'a> {
     /// Adds a record: any serde value, stored as MessagePack by field names.
     ///
     /// MessagePack has one `nil`, so `Some(None)` and `Some(())` are read back as `None`. A float
-    /// is read as the type that the reader names: an `f64` that is read as `f32` is rounded.
+    /// is read as the type that the reader asks for: an `f64` that is read as `f32` is rounded.
     ///
     /// # Errors
-    /// `Invalid` for a bad, reserved or taken name or what serde refuses; `LimitExceeded` beyond 64
-    /// MiB.
+    /// `Invalid` for a bad, reserved or taken name, or a value that serde refuses; `LimitExceeded`
+    /// beyond 64 MiB.
     pub fn record<T: Serialize + ?Sized>(mut self, name: impl Into<String>, value: &T) -> Result<Self> {
         let name = name.into();
         not_reserved(&name)?;
@@ -185,7 +157,17 @@ impl<'a> Snapshot<'a> {
         Ok(self)
     }
 
-    /// Adds a record that is MessagePack already.
+    /// Adds the library's own record `tensorkeep.python`: of which Python types the values in other
+    /// records were. The Python package writes and reads it; nothing else needs it.
+    ///
+    /// # Errors
+    /// As [`Snapshot::record`].
+    pub fn python_types<T: Serialize + ?Sized>(mut self, types: &T) -> Result<Self> {
+        self.insert_record(PYTHON.to_owned(), types)?;
+        Ok(self)
+    }
+
+    /// Adds a record that is already MessagePack.
     pub(crate) fn add_encoded_record(&mut self, name: String, bytes: Vec<u8>) -> Result<()> {
         not_reserved(&name)?;
         self.insert_encoded(name, records::encoded(bytes))
@@ -242,7 +224,7 @@ impl<'a> Snapshot<'a> {
         Ok(())
     }
 
-    /// How far training is.
+    /// Sets the progress of training.
     pub fn progress(self, progress: Progress) -> Self {
         Self { progress: Some(progress), ..self }
     }
@@ -260,80 +242,30 @@ impl<'a> Snapshot<'a> {
         &self.metrics
     }
 
-    /// How many tensors a checkpoint of it lists, ties counted each.
+    /// Number of tensors that its checkpoint will list, aliases included.
     pub(crate) fn tensor_count(&self) -> usize {
-        self.tensors.len() + self.ties.len()
+        self.tensors.len() + self.aliases.len()
+    }
+
+    /// Bytes of all tensors, without aliases.
+    pub(crate) fn byte_len(&self) -> u64 {
+        self.tensors.values().map(|source| source.byte_len() as u64).sum()
     }
 
     /// All records as MessagePack, the library's own included, by name.
     pub(crate) fn encoded_records(&self) -> Result<BTreeMap<&str, Cow<'_, Record<'a>>>> {
         let mut all: BTreeMap<&str, Cow<'_, Record<'a>>> =
             self.records.iter().map(|(name, record)| (name.as_str(), Cow::Borrowed(record))).collect();
-        let mut add = |name, bytes| drop(all.insert(name, Cow::Owned(Record::Here(bytes))));
         if let Some(progress) = &self.progress {
-            add(PROGRESS, records::encode(progress)?);
+            all.insert(PROGRESS, Cow::Owned(Record::encoded(progress)?));
         }
         if !self.metrics.is_empty() {
-            add(METRICS, records::encode(&self.metrics)?);
+            all.insert(METRICS, Cow::Owned(Record::encoded(&self.metrics)?));
         }
         if !self.metadata.is_empty() {
-            add(METADATA, records::encode(&self.metadata)?);
+            all.insert(METADATA, Cow::Owned(Record::encoded(&self.metadata)?));
         }
         Ok(all)
-    }
-
-    /// For each tensor, in order, the number of the first one with the same memory, dtype and
-    /// shape: its own number, unless it is tied to one before.
-    pub(crate) fn firsts(&self) -> Vec<usize> {
-        let identities: Vec<_> = self.tensors.values().map(TensorSource::identity).collect();
-        let numbered = identities.iter().enumerate();
-        let mut by_address: Vec<(usize, usize)> =
-            numbered.filter_map(|(i, identity)| Some((identity.as_ref()?.1, i))).collect();
-        by_address.sort_unstable();
-        let mut firsts: Vec<usize> = (0..identities.len()).collect();
-        for same_address in by_address.chunk_by(|(a, _), (b, _)| a == b).filter(|same| same.len() > 1) {
-            for &(_, i) in same_address {
-                let first = same_address.iter().find(|&&(_, other)| identities[other] == identities[i]);
-                firsts[i] = first.map_or(i, |&(_, first)| first);
-            }
-        }
-        firsts
-    }
-
-    /// Every tensor by its first name, ties left out.
-    pub(crate) fn distinct(&self) -> impl Iterator<Item = (&str, &TensorSource<'a>)> {
-        let numbered = self.tensors.iter().zip(self.firsts()).enumerate();
-        numbered.filter(|(i, (_, first))| i == first).map(|(_, ((name, source), _))| (name.as_str(), source))
-    }
-
-    /// The same snapshot with other tensors, which nobody changes, in the place of the distinct
-    /// ones: what was tied stays tied.
-    ///
-    /// # Errors
-    /// What reading a record says that is another checkpoint's.
-    pub(crate) fn with_tensors<'b>(
-        &self,
-        tensors: BTreeMap<String, TensorSource<'b>>,
-    ) -> Result<Snapshot<'b>> {
-        let names: Vec<&String> = self.tensors.keys().collect();
-        let mut ties = self.ties.clone();
-        for (i, first) in self.firsts().into_iter().enumerate().filter(|(i, first)| i != first) {
-            ties.insert(names[i].clone(), names[first].clone());
-        }
-        // A tie to a name that has become a tie itself follows it.
-        let resolved = ties
-            .iter()
-            .map(|(name, existing)| (name.clone(), ties.get(existing).unwrap_or(existing).clone()));
-        let drawn = |(name, record): (&String, &Record<'a>)| Ok((name.clone(), record.drawn()?));
-        Ok(Snapshot {
-            tensors,
-            ties: resolved.collect(),
-            records: self.records.iter().map(drawn).collect::<Result<_>>()?,
-            metadata: self.metadata.clone(),
-            metrics: self.metrics.clone(),
-            progress: self.progress,
-            volatile: false,
-        })
     }
 }
 
@@ -375,7 +307,10 @@ mod tests {
         assert_eq!(snapshot.clone().record("r", &2).unwrap_err().kind(), ErrorKind::Invalid);
         let refused = snapshot.clone().record("tensorkeep.progress", &1).unwrap_err();
         assert!(refused.to_string().contains("reserved"));
+        let typed = snapshot.clone().python_types(&1).unwrap();
+        assert!(typed.records.contains_key("tensorkeep.python"));
+        assert_eq!(typed.python_types(&2).unwrap_err().kind(), ErrorKind::Invalid);
         assert!(snapshot.clone().metric("loss", f64::NAN).unwrap_err().to_string().contains("NaN"));
-        assert_eq!(snapshot.tie("b", "nothing").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(snapshot.alias("b", "nothing").unwrap_err().kind(), ErrorKind::NotFound);
     }
 }

@@ -1,17 +1,15 @@
-//! A module's tensors by name, to read ([`StateDict`]) and to overwrite ([`StateDictMut`]). Knows
-//! nothing of files.
+//! A module's tensors by name, to read ([`StateDict`]) and to overwrite ([`StateDictMut`]).
 
 mod field;
+mod target;
 
 pub use field::StateField;
+pub use target::{IntoTensorMut, TensorMut};
 
-use crate::dtype::{Dtype, Element};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::snapshot::{IntoTensorSource, TensorSource};
-use crate::tensor::{Tensor, byte_len};
-use tensorkeep_memcpy::copy;
 
-/// Something with tensors that can be saved and loaded: a net, an optimizer.
+/// A module with tensors to save and load: a net, an optimizer.
 ///
 /// ```
 /// use tensorkeep::{Checkpoint, Result, Snapshot, StateDict, StateDictMut, Stateful};
@@ -82,7 +80,8 @@ use tensorkeep_memcpy::copy;
 /// # fn main() {}
 /// ```
 ///
-/// By hand, the names stand twice, and [`StateDict::with_field`] adds whatever a derive would.
+/// A hand-written implementation repeats the names; [`StateDict::with_field`] adds fields as a
+/// derive does.
 #[diagnostic::on_unimplemented(
     note = "`#[derive(Stateful)]` (feature `derive`) implements it from the fields"
 )]
@@ -93,7 +92,7 @@ pub trait Stateful {
     /// `Invalid` when a tensor cannot be described.
     fn state_dict(&self) -> Result<StateDict<'_>>;
 
-    /// The same names, to be overwritten.
+    /// The same names and tensors, mutable.
     ///
     /// # Errors
     /// As [`Stateful::state_dict`].
@@ -115,7 +114,7 @@ pub trait Stateful {
 pub struct StateDict<'a>(Vec<(String, TensorSource<'a>)>);
 
 impl<'a> StateDict<'a> {
-    /// No tensors yet.
+    /// An empty state dict.
     pub fn new() -> Self {
         Self::default()
     }
@@ -132,7 +131,8 @@ impl<'a> StateDict<'a> {
     }
 
     /// Adds a field of a module: a tensor, a module, or a list, map or option of either, named as
-    /// [`StateField`] says. Without a name, the names of its own stand among the others.
+    /// [`StateField`] describes. If `name` is empty, the field's own names are added without a
+    /// prefix.
     ///
     /// # Errors
     /// As [`StateDict::with`].
@@ -140,8 +140,8 @@ impl<'a> StateDict<'a> {
         field.add_to(name, self)
     }
 
-    /// Adds all tensors of another, each name prefixed by `prefix` and a dot, or by nothing when it
-    /// is empty.
+    /// Adds all tensors of another state dict, each name prefixed by `prefix` and a dot, unless
+    /// `prefix` is empty.
     pub fn with_all(mut self, prefix: &str, other: StateDict<'a>) -> Self {
         if self.0.is_empty() && prefix.is_empty() {
             return other;
@@ -165,7 +165,7 @@ impl<'a> StateDict<'a> {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no tensors.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -185,7 +185,7 @@ impl<'a> IntoIterator for StateDict<'a> {
 pub struct StateDictMut<'a>(Vec<(String, TensorMut<'a>)>);
 
 impl<'a> StateDictMut<'a> {
-    /// No tensors yet.
+    /// An empty state dict.
     pub fn new() -> Self {
         Self::default()
     }
@@ -202,7 +202,7 @@ impl<'a> StateDictMut<'a> {
         Ok(self)
     }
 
-    /// As [`StateDict::with_field`], to be overwritten.
+    /// Like [`StateDict::with_field`], mutable.
     ///
     /// # Errors
     /// As [`StateDictMut::with`].
@@ -210,8 +210,8 @@ impl<'a> StateDictMut<'a> {
         field.add_to_mut(name, self)
     }
 
-    /// Adds all tensors of another, each name prefixed by `prefix` and a dot, or by nothing when it
-    /// is empty.
+    /// Adds all tensors of another state dict, each name prefixed by `prefix` and a dot, unless
+    /// `prefix` is empty.
     pub fn with_all(mut self, prefix: &str, other: StateDictMut<'a>) -> Self {
         if self.0.is_empty() && prefix.is_empty() {
             return other;
@@ -227,184 +227,5 @@ impl<'a> IntoIterator for StateDictMut<'a> {
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
-    }
-}
-
-/// A tensor to overwrite: dtype and shape are fixed, the elements are not.
-pub struct TensorMut<'a> {
-    dtype: Dtype,
-    shape: Box<[usize]>,
-    target: Target<'a>,
-}
-
-enum Target<'a> {
-    Contiguous(&'a mut [u8]),
-    /// Elements that lie apart, overwritten one by one from row-major bytes.
-    #[cfg(feature = "ndarray")]
-    Scattered(Scatter<'a>),
-}
-
-#[cfg(feature = "ndarray")]
-type Scatter<'a> = Box<dyn FnMut(&[u8]) + Send + 'a>;
-
-impl<'a> TensorMut<'a> {
-    /// A target of bytes in row-major order, whose length is `shape × dtype`.
-    pub(crate) fn over(dtype: Dtype, shape: Box<[usize]>, bytes: &'a mut [u8]) -> Self {
-        Self { dtype, shape, target: Target::Contiguous(bytes) }
-    }
-
-    /// Element type.
-    pub fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    /// Lengths of the axes.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// The bytes, little-endian, row-major; None where elements lie apart (an ndarray in another
-    /// memory order).
-    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
-        match &mut self.target {
-            Target::Contiguous(bytes) => Some(bytes),
-            #[cfg(feature = "ndarray")]
-            Target::Scattered(_) => None,
-        }
-    }
-
-    /// The elements, row-major, for as long as what they lie in is borrowed.
-    ///
-    /// # Errors
-    /// `Mismatch` when the dtype is not `T`'s; `Unsupported` where elements lie apart.
-    pub fn into_elements<T: Element + bytemuck::AnyBitPattern>(self) -> Result<&'a mut [T]> {
-        if self.dtype != T::DTYPE {
-            return Err(Error::new(crate::ErrorKind::Mismatch, "dtype").expected(T::DTYPE).found(self.dtype));
-        }
-        let refused = |what: &'static str| Error::new(crate::ErrorKind::Unsupported, what);
-        match self.target {
-            Target::Contiguous(bytes) => bytemuck::try_cast_slice_mut(bytes)
-                .map_err(|_| refused("the bytes are not aligned for their elements")),
-            #[cfg(feature = "ndarray")]
-            Target::Scattered(_) => Err(refused("the elements do not lie one behind the other")),
-        }
-    }
-
-    /// A mutable ndarray view of the elements.
-    ///
-    /// # Errors
-    /// As [`TensorMut::into_elements`].
-    #[cfg(feature = "ndarray")]
-    pub fn into_view<T: Element + bytemuck::AnyBitPattern>(self) -> Result<ndarray::ArrayViewMutD<'a, T>> {
-        let shape = self.shape.to_vec();
-        ndarray::ArrayViewMutD::from_shape(shape, self.into_elements()?)
-            .map_err(|error| Error::invalid("shape").because(error))
-    }
-
-    /// Overwrites all elements.
-    ///
-    /// # Errors
-    /// `Mismatch` when dtype or shape differ; then nothing was written.
-    pub fn assign(&mut self, tensor: &Tensor<'_>) -> Result<()> {
-        self.assign_by(copy, tensor)
-    }
-
-    /// As [`TensorMut::assign`], one of many whose sum decides how bytes are copied.
-    pub(crate) fn assign_by(&mut self, copy: fn(&[u8], &mut [u8]), tensor: &Tensor<'_>) -> Result<()> {
-        if tensor.dtype() != self.dtype || tensor.shape() != &*self.shape {
-            return Err(Error::new(crate::ErrorKind::Mismatch, "dtype or shape")
-                .expected(format!("{} {:?}", self.dtype, self.shape))
-                .found(format!("{} {:?}", tensor.dtype(), tensor.shape())));
-        }
-        match &mut self.target {
-            Target::Contiguous(bytes) => copy(tensor.bytes(), bytes),
-            #[cfg(feature = "ndarray")]
-            Target::Scattered(scatter) => scatter(tensor.bytes()),
-        }
-        Ok(())
-    }
-}
-
-/// What can be overwritten by a tensor.
-pub trait IntoTensorMut<'a> {
-    /// The target.
-    ///
-    /// # Errors
-    /// `Invalid` when the shape does not hold that many elements.
-    fn into_tensor_mut(self) -> Result<TensorMut<'a>>;
-}
-
-/// Rust types that any bytes of their length are a value of: every element type but `bool`.
-impl<'a, T: Element + bytemuck::AnyBitPattern> IntoTensorMut<'a> for (&[usize], &'a mut [T]) {
-    fn into_tensor_mut(self) -> Result<TensorMut<'a>> {
-        let (shape, elements) = self;
-        let bytes = bytemuck::cast_slice_mut(elements);
-        let expected = byte_len(T::DTYPE, shape)?;
-        if bytes.len() != expected {
-            return Err(Error::invalid("bytes of the tensor to overwrite")
-                .expected(expected)
-                .found(bytes.len()));
-        }
-        Ok(TensorMut { dtype: T::DTYPE, shape: shape.into(), target: Target::Contiguous(bytes) })
-    }
-}
-
-#[cfg(feature = "ndarray")]
-mod from_ndarray {
-    use super::*;
-    use ndarray::{ArrayBase, ArrayViewMut, DataMut, Dimension};
-
-    impl<'a, S, T, D> IntoTensorMut<'a> for &'a mut ArrayBase<S, D>
-    where
-        S: DataMut<Elem = T>,
-        T: Element + bytemuck::AnyBitPattern,
-        D: Dimension,
-    {
-        fn into_tensor_mut(self) -> Result<TensorMut<'a>> {
-            self.view_mut().into_tensor_mut()
-        }
-    }
-
-    impl<'a, T: Element + bytemuck::AnyBitPattern, D: Dimension> IntoTensorMut<'a> for ArrayViewMut<'a, T, D> {
-        fn into_tensor_mut(self) -> Result<TensorMut<'a>> {
-            let shape: Box<[usize]> = self.shape().into();
-            let target = if self.is_standard_layout() {
-                let elements = self.into_slice().unwrap_or_default();
-                Target::Contiguous(bytemuck::cast_slice_mut(elements))
-            } else {
-                let mut view = self.into_dyn();
-                Target::Scattered(Box::new(move |bytes| {
-                    for (element, bytes) in view.iter_mut().zip(bytes.chunks_exact(size_of::<T>())) {
-                        *element = bytemuck::pod_read_unaligned(bytes);
-                    }
-                }))
-            };
-            Ok(TensorMut { dtype: T::DTYPE, shape, target })
-        }
-    }
-}
-
-#[cfg(all(test, feature = "ndarray"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn contiguous_and_scattered_targets_take_the_same_elements() {
-        let source = Tensor::from_elements(&[2, 3], &[1_i32, 2, 3, 4, 5, 6]).unwrap();
-        let mut plain = ndarray::Array2::<i32>::zeros((2, 3));
-        (&mut plain).into_tensor_mut().unwrap().assign(&source).unwrap();
-        let mut transposed = ndarray::Array2::<i32>::zeros((3, 2));
-        transposed.view_mut().reversed_axes().into_tensor_mut().unwrap().assign(&source).unwrap();
-        assert_eq!(plain, transposed.t());
-        assert_eq!(plain[[1, 0]], 4);
-    }
-
-    #[test]
-    fn another_shape_or_dtype_is_refused_before_anything_is_written() {
-        let mut target = [0.0_f32; 4];
-        let mut target = (&[4][..], &mut target[..]).into_tensor_mut().unwrap();
-        assert!(target.assign(&Tensor::from_elements(&[2, 2], &[1.0_f32; 4]).unwrap()).is_err());
-        assert!(target.assign(&Tensor::from_elements(&[4], &[1_u32; 4]).unwrap()).is_err());
-        assert!((&[3][..], &mut [0_u8; 4][..]).into_tensor_mut().is_err());
     }
 }

@@ -1,5 +1,4 @@
-//! One tensor: dtype, shape, bytes. Owns: checked shape arithmetic, typed views of bytes. Knows
-//! nothing of names, files or checksums.
+//! One tensor: dtype, shape and bytes, with checked shape arithmetic and typed views of the bytes.
 
 mod shape;
 
@@ -12,13 +11,11 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes that tensors may share: an `Arc` of anything that holds them, and gives the same ones
-/// every time. For memory that is written meanwhile there is
-/// [`Volatile`](crate::snapshot::Volatile).
+/// Bytes that tensors may share: an `Arc` of a holder that returns the same bytes every time. For
+/// memory that is written meanwhile, use [`Volatile`](crate::snapshot::Volatile).
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
-/// The bytes at `range` of bytes that others share, all of which it keeps alive. Empty where the
-/// range is beyond them.
+/// A part of shared bytes, which keeps all of them alive. Empty if the range is beyond them.
 pub(crate) fn part_of(whole: &SharedBytes, range: Range<usize>) -> SharedBytes {
     Arc::new(Part { whole: Arc::clone(whole), range })
 }
@@ -34,11 +31,11 @@ impl AsRef<[u8]> for Part {
     }
 }
 
-/// Elements in a tensor of this shape; 1 for rank 0.
+/// Number of elements of a tensor of this shape; 1 for rank 0.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] when the product overflows. A zero anywhere makes the product 0 whatever
-/// stands beside it.
+/// [`ErrorKind::Invalid`] when the product overflows. A zero anywhere makes the product 0, even if
+/// the others overflow.
 pub fn element_count(shape: &[usize]) -> Result<usize> {
     if shape.contains(&0) {
         return Ok(0);
@@ -49,7 +46,7 @@ pub fn element_count(shape: &[usize]) -> Result<usize> {
         .ok_or_else(|| Error::invalid(format!("shape {shape:?} overflows")).expected("at most 2^64 elements"))
 }
 
-/// Bytes of a tensor of this dtype and shape.
+/// Length in bytes of a tensor of this dtype and shape.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] when the product overflows.
@@ -80,7 +77,7 @@ pub fn byte_len(dtype: Dtype, shape: &[usize]) -> Result<usize> {
 #[derive(Clone)]
 pub struct Tensor<'a> {
     dtype: Dtype,
-    shape: Box<[usize]>,
+    shape: Shape<usize>,
     data: Data<'a>,
 }
 
@@ -97,7 +94,7 @@ impl<'a> Tensor<'a> {
     /// [`ErrorKind::Invalid`] when shape × dtype is not the number of bytes.
     pub fn new(dtype: Dtype, shape: &[usize], bytes: &'a [u8]) -> Result<Self> {
         check_len(dtype, shape, bytes.len())?;
-        Ok(Self { dtype, shape: shape.into(), data: Data::Borrowed(bytes) })
+        Ok(Self { dtype, shape: shape.iter().copied().into(), data: Data::Borrowed(bytes) })
     }
 
     /// A tensor over shared bytes, which it keeps alive.
@@ -106,7 +103,7 @@ impl<'a> Tensor<'a> {
     /// As [`Tensor::new`].
     pub fn shared(dtype: Dtype, shape: &[usize], bytes: SharedBytes) -> Result<Self> {
         check_len(dtype, shape, (*bytes).as_ref().len())?;
-        Ok(Self { dtype, shape: shape.into(), data: Data::Shared(bytes) })
+        Ok(Self { dtype, shape: shape.iter().copied().into(), data: Data::Shared(bytes) })
     }
 
     /// A tensor that owns its bytes.
@@ -125,9 +122,9 @@ impl<'a> Tensor<'a> {
         Self::new(T::DTYPE, shape, bytemuck::cast_slice(elements))
     }
 
-    /// The same bytes in another shape, which the caller has checked.
+    /// The same bytes in another shape; the caller has checked the length.
     pub(crate) fn reshaped(self, shape: &[usize]) -> Self {
-        Self { shape: shape.into(), ..self }
+        Self { shape: shape.iter().copied().into(), ..self }
     }
 
     /// The element type.
@@ -150,6 +147,16 @@ impl<'a> Tensor<'a> {
         self.bytes().is_empty()
     }
 
+    /// Length in bytes, as it was checked when the tensor was made. Shared bytes are not asked for
+    /// their length, which their owner may change.
+    pub(crate) fn byte_len(&self) -> usize {
+        match self.data {
+            Data::Borrowed(bytes) => bytes.len(),
+            // OK: the constructor computed the same.
+            Data::Shared(_) => byte_len(self.dtype, &self.shape).unwrap_or_default(),
+        }
+    }
+
     /// The bytes, little-endian, row-major.
     pub fn bytes(&self) -> &[u8] {
         match &self.data {
@@ -158,8 +165,7 @@ impl<'a> Tensor<'a> {
         }
     }
 
-    /// The bytes with the lifetime of what they were borrowed from, if they were borrowed and not
-    /// copied.
+    /// The bytes with the lifetime of the borrow, if they are borrowed.
     pub fn borrowed(&self) -> Option<&'a [u8]> {
         match self.data {
             Data::Borrowed(bytes) => Some(bytes),
@@ -185,8 +191,8 @@ impl<'a> Tensor<'a> {
         cast(self.dtype, self.bytes())
     }
 
-    /// As [`Tensor::elements`], with the lifetime of what the bytes were borrowed from: a mapped
-    /// checkpoint, say.
+    /// Like [`Tensor::elements`], with the lifetime of the borrow, such as that of a mapped
+    /// checkpoint.
     ///
     /// # Errors
     /// As [`Tensor::elements`], and [`ErrorKind::Unsupported`] when the bytes are owned by this
@@ -199,10 +205,10 @@ impl<'a> Tensor<'a> {
         cast(self.dtype, bytes)
     }
 
-    /// The one element of a tensor with one element.
+    /// The element of a tensor with one element.
     ///
     /// # Errors
-    /// As [`Tensor::elements`], and [`ErrorKind::Mismatch`] when there is not exactly one.
+    /// As [`Tensor::elements`], and [`ErrorKind::Mismatch`] unless there is exactly one.
     pub fn scalar<T: Element>(&self) -> Result<T> {
         match self.elements::<T>()? {
             [element] => Ok(*element),
@@ -247,7 +253,7 @@ impl<'a> Tensor<'a> {
         as_view(&self.shape, self.elements()?)
     }
 
-    /// As [`Tensor::view`], with the lifetime of what the bytes were borrowed from.
+    /// Like [`Tensor::view`], with the lifetime of the borrow.
     ///
     /// # Errors
     /// As [`Tensor::borrowed_elements`].
@@ -255,7 +261,7 @@ impl<'a> Tensor<'a> {
         as_view(&self.shape, self.borrowed_elements()?)
     }
 
-    /// A copy as an owned array, with as many axes as the caller's type has.
+    /// A copy as an owned array, with the number of axes of the caller's type.
     ///
     /// ```
     /// # use tensorkeep::Tensor;

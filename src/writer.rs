@@ -1,9 +1,10 @@
-//! Writes containers, to a file or to memory, by the caller's options: the only place that does.
-//! The plan of a file is in `writer/plan.rs`, cutting into chunks in `writer/chunks.rs`, the order
-//! of bytes in `writer/emit.rs`.
+//! The writer of containers, and the only one: to a file or to memory, by the caller's options.
+//! `writer/plan.rs` plans a file, `writer/chunks.rs` cuts it into chunks, and `writer/emit.rs`
+//! orders its bytes.
 
 mod chunks;
 mod emit;
+mod file_id;
 mod plan;
 mod rules;
 mod timings;
@@ -49,9 +50,12 @@ pub struct WriteOptions {
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        let workers = pipeline::cores();
-        let (codecs, chunk_log2) = (Codecs::default(), format::DEFAULT_CHUNK_LOG2);
-        Self { codecs, chunk_log2, workers, file_id: None }
+        Self {
+            codecs: Codecs::default(),
+            chunk_log2: format::DEFAULT_CHUNK_LOG2,
+            workers: pipeline::cores(),
+            file_id: None,
+        }
     }
 }
 
@@ -61,20 +65,20 @@ impl WriteOptions {
         Self::default()
     }
 
-    /// How tensors and records are stored for which no [`codec_for`](WriteOptions::codec_for) says
-    /// otherwise. Without this it is [`Codec::Raw`] for files, in memory and on a local disk, and
-    /// [`Codec::Balanced`] for stores on an engine whose bytes travel over a network
+    /// The codec of tensors and records that no [`codec_for`](WriteOptions::codec_for) matches. The
+    /// default is [`Codec::Raw`] for files, in memory and on a local disk, and [`Codec::Balanced`]
+    /// for stores on an engine over a network
     /// ([`Caps::over_network`](crate::engine::Caps::over_network)).
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codecs.otherwise = Some(codec);
         self
     }
 
-    /// How tensors and records are stored whose name fits `pattern`, in which `*` is any text and
-    /// `?` any one character ([`name_matches`](crate::inspect::name_matches)). Where several fit,
-    /// the one given last decides. A group of tensors is the part of a name before the slash
-    /// ([`Snapshot::state_dict`]). Tied tensors are stored under the first of their names. A
-    /// pattern that fits nothing is told by [`Written::unmatched_patterns`].
+    /// The codec of tensors and records whose name matches `pattern`, in which `*` is any text and
+    /// `?` any one character ([`name_matches`](crate::inspect::name_matches)). If several match,
+    /// the last one wins. The part of a tensor's name before the slash is its group
+    /// ([`Snapshot::state_dict`]). A tensor with aliases is stored under its first name.
+    /// [`Written::unmatched_patterns`] lists the patterns that matched nothing.
     ///
     /// ```
     /// # use tensorkeep::{Codec, Snapshot, StateDict, WriteOptions};
@@ -95,7 +99,7 @@ impl WriteOptions {
         self
     }
 
-    /// The codec where the caller chose none.
+    /// Sets the codec if the caller did not.
     pub(crate) fn codec_unless_set(mut self, codec: Codec) -> Self {
         self.codecs.otherwise.get_or_insert(codec);
         self
@@ -107,14 +111,16 @@ impl WriteOptions {
         Self { chunk_log2, ..self }
     }
 
-    /// Threads that encode. With 1, or where everything is [`Codec::Raw`], the calling thread does
-    /// it.
+    /// Number of encoding threads. With 1, or if everything is [`Codec::Raw`], the calling thread
+    /// encodes.
     pub fn workers(self, workers: usize) -> Self {
         Self { workers, ..self }
     }
 
-    /// The file's id; without one it is derived from names, dtypes, shapes and records.
-    pub(crate) fn file_id(self, file_id: [u8; 16]) -> Self {
+    /// The 16 bytes that tell the file from every other. Without it they are a hash of the names,
+    /// dtypes, shapes and records, by a function that may change between versions; with it, equal
+    /// snapshots give equal files with every version. A store gives each save its own.
+    pub fn file_id(self, file_id: [u8; 16]) -> Self {
         Self { file_id: Some(file_id), ..self }
     }
 
@@ -134,21 +140,20 @@ impl WriteOptions {
 }
 
 impl Snapshot<'_> {
-    /// Saves to one file, atomically and durably: after a crash at any moment `path` is the old
-    /// file or the new one, whole, and when this returns Ok it is the new one, also after a power
-    /// cut. A new file gets the mode that the umask says. What a kill can leave is a file named
-    /// `.tmp-~…` beside it, never a half `path`; the next save to `path` takes it away. Two
-    /// processes that save to one path at a time disturb each other's files in no way; the last
-    /// rename wins.
+    /// Saves to one file, atomically and durably. After a crash at any moment, `path` is the old
+    /// file or the new one, whole. Once this returns Ok it is the new one, also after a power cut.
+    /// A new file gets its mode from the umask. A kill can leave a file named `.tmp-~…` beside it,
+    /// never a partial `path`; the next save to `path` removes it. Two processes that save to one
+    /// path at the same time do not damage each other's files; the last rename wins.
     ///
     /// # Errors
-    /// `NoSpace`, `Io` and what deferred tensors say: then `path` is what it was. `Unknown` when
-    /// the new file is there and its durability could not be had.
+    /// `NoSpace`, `Io` and errors of lazy tensors: then `path` is unchanged. `Unknown` when the new
+    /// file is in place but may not be durable.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<Written> {
         self.save_with(path, &WriteOptions::new())
     }
 
-    /// As [`Snapshot::save`], with options.
+    /// Like [`Snapshot::save`], with options.
     ///
     /// # Errors
     /// As [`Snapshot::save`], and `Invalid` for bad options.
@@ -156,11 +161,11 @@ impl Snapshot<'_> {
         self.save_checked(path.as_ref(), options, |_| Ok(()))
     }
 
-    /// As [`Snapshot::save_with`]; the finished file gets its name only when `check` has looked at
-    /// it and says Ok.
+    /// Like [`Snapshot::save_with`], but the finished file gets its name only if `check` returns
+    /// Ok.
     ///
     /// # Errors
-    /// As [`Snapshot::save_with`], and what `check` says: then `path` is what it was.
+    /// As [`Snapshot::save_with`], and errors of `check`: then `path` is unchanged.
     pub(crate) fn save_checked(
         &self,
         path: &Path,
@@ -169,7 +174,8 @@ impl Snapshot<'_> {
     ) -> Result<Written> {
         let started = Instant::now();
         let plan = Plan::of(self, &[], options)?;
-        let (mut written, mut appended) = (None, started);
+        let mut written = None;
+        let mut appended = started;
         let place = |error: Error| error.in_object(path.display());
         let staged = Staged::write(path, Some(plan.size_bound()), |upload| {
             written = Some(plan.write(upload)?);
@@ -183,10 +189,10 @@ impl Snapshot<'_> {
         Ok(written.committed(started, appended))
     }
 
-    /// Writes the container's bytes to memory: for tests, and for sending it elsewhere.
+    /// Writes the container to memory: for tests, and to send it elsewhere.
     ///
     /// # Errors
-    /// What deferred tensors say, and `Invalid` for bad options.
+    /// Errors of lazy tensors, and `Invalid` for bad options.
     pub fn to_bytes(&self, options: &WriteOptions) -> Result<Vec<u8>> {
         struct InMemory<'v>(&'v mut Vec<u8>);
         impl Upload for InMemory<'_> {
@@ -206,23 +212,22 @@ impl Snapshot<'_> {
     }
 }
 
-/// What was written.
+/// The result of writing a checkpoint.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Written {
     /// Length of the file in bytes.
     pub len: u64,
-    /// Tensors stored, ties counted once.
+    /// Tensors stored, aliases not counted.
     pub tensors: usize,
-    /// Where the time went.
+    /// The time spent in each stage.
     pub timings: Timings,
-    /// Patterns of [`WriteOptions::codec_for`] that fit the name of nothing that was stored:
-    /// misspelt, perhaps.
+    /// Patterns of [`WriteOptions::codec_for`] that matched no stored name; perhaps misspelt.
     pub unmatched_patterns: Vec<String>,
 }
 
 impl Written {
-    /// With what followed the last appended byte.
+    /// Adds the time after the last appended byte.
     pub(crate) fn committed(mut self, started: Instant, appended: Instant) -> Self {
         self.timings.commit = appended.elapsed();
         self.timings.total = started.elapsed();

@@ -1,10 +1,6 @@
-//! Saves while training goes on: what is saved is what was there, no error is lost, memory is
-//! bounded, and everything runs in order.
+//! Background saves: the state is saved as it was when handed over, no error is lost, memory is
+//! bounded, and saves complete in order.
 
-#[path = "common/gated.rs"]
-mod gated;
-
-use gated::Gated;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,6 +9,7 @@ use tensorkeep::{
     Checkpoint, Dtype, Error, ErrorKind, Every, Keep, LazyTensor, Progress, Result, SaveReason, Snapshot,
     Store, StoreOptions, Tensor, store::SaveCost, store::WhenFull,
 };
+use test_support::{Gated, TempFolder};
 
 fn gated(settings: StoreOptions) -> (Gated, Store) {
     let engine = Gated::default();
@@ -38,8 +35,10 @@ fn a_staged_save_holds_the_state_at_the_call() {
     let second = store.stage(&snapshot(&live, 2)).unwrap().unwrap();
     live.fill(3.0);
     assert!(first.outcome().is_none(), "nothing can have passed the gate");
+    assert!(first.wait_for(Duration::from_millis(5)).is_none(), "nor within a time");
     engine.set(|gate| gate.closed = false);
-    assert_eq!((first.wait().unwrap().name.step, second.wait().unwrap().name.step), (1, 2));
+    assert_eq!(first.wait_for(Duration::from_secs(600)).unwrap().unwrap().id.step, 1);
+    assert_eq!((first.wait().unwrap().id.step, second.wait().unwrap().id.step), (1, 2));
     store.wait().unwrap();
     for step in [1, 2] {
         assert!(weights(&store.checkpoint(step).unwrap()).iter().all(|&weight| weight == step as f32));
@@ -64,20 +63,20 @@ fn save_during_overlaps_and_gives_back_both_results() {
     engine.set(|gate| gate.closed = true);
     let live = vec![0.25_f32; 1000];
     let (sum, saved) = store.save_during(&snapshot(&live, 1), || {
-        // The save cannot end before this does: it waits at the gate.
+        // The save cannot complete earlier: it waits at the gate.
         let sum: f32 = live.iter().sum();
         engine.set(|gate| gate.closed = false);
         sum
     });
-    assert_eq!((sum, saved.unwrap().name.step), (250.0, 1));
+    assert_eq!((sum, saved.unwrap().id.step), (250.0, 1));
     engine.set(|gate| gate.fails = true);
     let (result, saved) = store.save_during(&snapshot(&live, 2), || "the work is not lost");
     assert_eq!((result, saved.unwrap_err().kind()), ("the work is not lost", ErrorKind::NoSpace));
 }
 
-// P1 P11, G7
+// G7
 #[test]
-fn a_failed_background_save_is_told_once_beside_the_next() {
+fn a_failed_background_save_is_reported_once_by_the_next() {
     let (engine, store) = gated(StoreOptions::new().save(Every::steps(10)));
     engine.set(|gate| gate.fails = true);
     let live = [1.0_f32; 10];
@@ -88,7 +87,7 @@ fn a_failed_background_save_is_told_once_beside_the_next() {
     engine.set(|gate| gate.fails = false);
     let saved = store.save(&snapshot(&live, 11)).unwrap();
     let error = saved.earlier_error.unwrap();
-    assert_eq!((saved.name.step, error.kind(), error.step()), (11, ErrorKind::NoSpace, Some(10)));
+    assert_eq!((saved.id.step, error.kind(), error.step()), (11, ErrorKind::NoSpace, Some(10)));
     assert!(format!("{error:?}").contains("the disk is full"), "{error:?}");
     assert_eq!(store.due(&Progress::new(12)), None);
     assert!(store.save(&snapshot(&live, 12)).unwrap().earlier_error.is_none());
@@ -97,7 +96,7 @@ fn a_failed_background_save_is_told_once_beside_the_next() {
 }
 
 #[test]
-fn close_waits_and_returns_what_nobody_has_been_told() {
+fn close_waits_and_returns_an_unreported_error() {
     let (engine, store) = gated(StoreOptions::new());
     engine.set(|gate| gate.fails = true);
     store.stage(&snapshot(&[1.0], 1)).unwrap();
@@ -123,7 +122,7 @@ fn a_lazy_tensor_that_panics_fails_only_its_own_save() {
     store.close().unwrap();
 }
 
-// P10, G8
+// G8
 #[test]
 fn a_full_queue_waits_skips_or_fails_as_configured() {
     for when_full in [WhenFull::Skip, WhenFull::Error] {
@@ -182,7 +181,6 @@ fn a_save_that_could_not_be_staged_frees_its_place() {
     waited.recv_timeout(Duration::from_secs(10)).expect("the place was never given on").unwrap();
 }
 
-// P7
 #[test]
 fn saves_and_their_rotations_share_one_order() {
     let store =
@@ -194,10 +192,10 @@ fn saves_and_their_rotations_share_one_order() {
         if step % 7 == 0 {
             store.save(&snapshot(&[0.5], 10 * step + 5)).unwrap();
         }
-        assert!(step < 8 || !reader.names().unwrap().is_empty(), "the run was empty while a save was queued");
+        assert!(step < 8 || !reader.ids().unwrap().is_empty(), "the run was empty while a save was queued");
     }
     store.wait().unwrap();
-    assert_eq!(reader.names().unwrap().len(), 1);
+    assert_eq!(reader.ids().unwrap().len(), 1);
 }
 
 #[test]
@@ -206,12 +204,11 @@ fn no_places_at_all_is_refused() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
-/// The niceness of the calling thread, and of others by the start of their name, as the kernel
-/// tells it.
+/// The niceness of the calling thread, and of others by a prefix of their name, from /proc.
 #[cfg(target_os = "linux")]
 fn niceness(of: &str) -> Vec<i32> {
     let nice = |stat: std::io::Result<String>| {
-        // Behind the name, which is in parentheses, niceness is the 17th field.
+        // After the name, which is in parentheses, niceness is the 17th field.
         stat.ok()?.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok()
     };
     if of.is_empty() {
@@ -227,8 +224,8 @@ fn niceness(of: &str) -> Vec<i32> {
 #[test]
 #[cfg(target_os = "linux")]
 fn background_saves_are_nice_and_training_is_not() {
-    let folder = std::env::temp_dir().join(format!("tensorkeep-nice-{}", std::process::id()));
-    let local = tensorkeep::engine::Local::create(&folder).unwrap();
+    let folder = TempFolder::new("nice");
+    let local = tensorkeep::engine::Local::create(folder.path()).unwrap();
     let write = tensorkeep::WriteOptions::new().codec(tensorkeep::Codec::Balanced).workers(2);
     let store = Store::open(local, StoreOptions::new().background_nice(7).write(write)).unwrap();
     let here = niceness("")[0];
@@ -238,8 +235,8 @@ fn background_saves_are_nice_and_training_is_not() {
     let snapshot = |step| {
         let (seen, live) = (Arc::clone(&seen), live.clone());
         let mut snapshot = Snapshot::new().tensor("a.large", ndarray::ArcArray::from_vec(live)).unwrap();
-        // Drawn by the saving thread behind 32 MB that do not shrink: encoders and block writers
-        // are at work.
+        // Drawn by the saving thread after 32 MB that do not compress: encoders and block writers
+        // are running.
         let look = LazyTensor::new(Dtype::U8, &[1], move || {
             let threads = ["", "tensorkeep-enc", "tensorkeep-wri"].map(niceness);
             seen.lock().unwrap().push(threads);
@@ -261,7 +258,6 @@ fn background_saves_are_nice_and_training_is_not() {
         assert!(encoding.iter().chain(&writing).all(|&nice| nice == nicer), "{encoding:?} {writing:?}");
     }
     store.close().unwrap();
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
@@ -271,7 +267,7 @@ fn niceness_beyond_the_nicest_is_refused() {
     assert!(error.to_string().contains("expected 0 to 19, found 20"), "{error}");
 }
 
-/// What the newest checkpoint says of the save before it.
+/// The cost of the previous save, as recorded in the newest checkpoint.
 fn previous(store: &Store) -> Option<SaveCost> {
     store.list().unwrap().pop().unwrap().state.unwrap().previous
 }
@@ -288,7 +284,7 @@ fn each_save_records_the_cost_of_the_one_before() {
         store.save(&snapshot(&[1.0], step + 2)).unwrap();
         let cost = previous(&store).unwrap();
         assert_eq!(cost.step, step + 1);
-        // A save in the foreground holds training up for all of it. In microseconds, so they may be
+        // A foreground save stalls training for its whole duration. In microseconds, so they may be
         // equal.
         assert!(cost.took + Duration::from_micros(1) >= took && cost.stall >= cost.took, "{cost:?}");
     }
@@ -297,7 +293,7 @@ fn each_save_records_the_cost_of_the_one_before() {
 /// Long enough to tell a wait from none on a busy machine.
 const LONG: Duration = Duration::from_millis(300);
 
-/// Does something while the gate is closed, and opens it after a while.
+/// Runs `act` while the gate is closed, and opens it after a while.
 fn while_closed(engine: &Gated, act: impl FnOnce()) {
     std::thread::scope(|scope| {
         engine.set(|gate| gate.closed = true);
@@ -322,7 +318,7 @@ fn the_stall_is_the_call_and_not_the_background_write() {
     let staged = previous(&store).unwrap();
     assert!((staged.step, staged.took >= LONG / 2, staged.stall < LONG / 2) == (1, true, true), "{staged:?}");
 
-    // The work is over long before the save is.
+    // The work ends long before the save does.
     while_closed(&engine, || drop(store.save_during(&snapshot(&[1.0], 3), || ()).1.unwrap()));
     let beside = previous(&store).unwrap();
     assert!((beside.step, beside.stall < LONG) == (2, true), "{beside:?}");
@@ -332,7 +328,7 @@ fn the_stall_is_the_call_and_not_the_background_write() {
 }
 
 #[test]
-fn waiting_for_an_earlier_save_is_part_of_what_a_save_cost() {
+fn waiting_for_an_earlier_save_is_part_of_a_saves_cost() {
     let (engine, store) = gated(StoreOptions::new().in_flight(1, WhenFull::Wait));
     let after_a_staged_one = |step: u64, save: &dyn Fn(&Snapshot<'_>)| {
         while_closed(&engine, || {
@@ -364,7 +360,7 @@ fn rotation_counts_as_stall_and_not_as_save_time() {
 }
 
 #[test]
-fn a_save_that_failed_cost_nothing_that_is_told() {
+fn a_failed_save_has_no_recorded_cost() {
     let (engine, store) = gated(StoreOptions::new());
     store.save(&snapshot(&[1.0], 1)).unwrap();
     engine.set(|gate| gate.fails = true);

@@ -1,28 +1,23 @@
-//! Failures of saves in the background: each is told exactly once, none keeps a later save from
-//! being made, and none leaves a call hanging, be it a panic in the trainer's code or a thread that
-//! cannot be had.
+//! Failures of background saves: each is reported exactly once, none prevents a later save, and
+//! none leaves a call hanging, even if the trainer's code panics or no thread can be started.
 
-#[path = "common/gated.rs"]
-mod gated;
-
-use gated::Gated;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
 use std::time::Duration;
 use tensorkeep::engine::Memory;
 use tensorkeep::{
     Dtype, ErrorKind, Every, LazyTensor, Mode, Progress, Snapshot, Store, StoreOptions, Tensor,
     store::WhenFull, tensor::Buffer, tensor::SharedBytes,
 };
+use test_support::{Gated, ends_in_time};
 
 fn snapshot(weights: &[f32], step: u64) -> Snapshot<'_> {
     Snapshot::new().tensor("weights", weights).unwrap().progress(Progress::new(step))
 }
 
-/// A store whose save of step 1, in the background, has failed.
+/// A store whose background save of step 1 has failed.
 fn failed_once() -> (Gated, Store) {
     let engine = Gated::default();
     let store = Store::open(engine.clone(), StoreOptions::new()).unwrap();
@@ -33,13 +28,6 @@ fn failed_once() -> (Gated, Store) {
     (engine, store)
 }
 
-/// What `act` gives, unless it takes so long that it hangs.
-fn in_time<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, wait) = channel();
-    std::thread::spawn(move || done.send(act()));
-    wait.recv_timeout(Duration::from_secs(20)).expect("it hangs, or has panicked")
-}
-
 #[test]
 fn a_staged_save_is_made_and_tells_the_earlier_failure() {
     let (_, store) = failed_once();
@@ -47,7 +35,7 @@ fn a_staged_save_is_made_and_tells_the_earlier_failure() {
     let error = pending.clone().earlier_error().unwrap();
     assert_eq!((error.kind(), error.step()), (ErrorKind::NoSpace, Some(1)));
     assert!(pending.earlier_error().is_none(), "it was told already");
-    assert_eq!(pending.wait().unwrap().name.step, 2);
+    assert_eq!(pending.wait().unwrap().id.step, 2);
     drop(pending);
     store.close().unwrap();
 }
@@ -60,7 +48,7 @@ fn a_failure_that_was_overlooked_is_an_error_of_the_next_stage() {
     assert_eq!(error.kind(), ErrorKind::NoSpace);
     assert!(error.to_string().contains("on its way all the same"), "{error}");
     store.wait().unwrap();
-    let steps: Vec<u64> = store.list().unwrap().iter().map(|info| info.name.step).collect();
+    let steps: Vec<u64> = store.list().unwrap().iter().map(|info| info.id.step).collect();
     assert_eq!(steps, [2, 3]);
     store.close().unwrap();
 }
@@ -86,7 +74,7 @@ fn a_save_that_fails_leaves_the_earlier_failure_to_the_next() {
 }
 
 #[test]
-fn two_failures_are_told_one_call_after_the_other() {
+fn two_failures_are_returned_by_successive_calls() {
     let engine = Gated::default();
     let store = Store::open(engine.clone(), StoreOptions::new().in_flight(2, WhenFull::Wait)).unwrap();
     engine.set(|gate| (gate.fails, gate.closed) = (true, true));
@@ -113,7 +101,7 @@ fn a_panic_while_staging_gives_its_place_back() {
     let panic = catch_unwind(AssertUnwindSafe(|| store.stage(&bad))).unwrap_err();
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"on purpose"), "the trainer's panic is the trainer's");
     store.stage(&snapshot(&[1.0], 2)).unwrap().unwrap();
-    in_time(move || store.close()).unwrap();
+    ends_in_time("closing", move || store.close()).unwrap();
 }
 
 /// Bytes whose destructor panics, or is slow.
@@ -148,12 +136,12 @@ fn with_bytes(panics: bool, freed: &Arc<AtomicBool>) -> Snapshot<'static> {
 fn a_destructor_that_panics_is_an_error_and_no_hang() {
     let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
     let pending = store.save_async(with_bytes(true, &Arc::default())).unwrap().unwrap();
-    let store = in_time(move || {
+    let store = ends_in_time("saving", move || {
         let error = store.wait().unwrap_err();
         assert!(format!("{error:?}").contains("panicked"), "{error:?}");
         store
     });
-    assert_eq!(pending.outcome().unwrap().unwrap().name.step, 1, "the checkpoint is durable");
+    assert_eq!(pending.outcome().unwrap().unwrap().id.step, 1, "the checkpoint is durable");
     store.stage(&snapshot(&[1.0], 2)).unwrap().unwrap().wait().unwrap();
     store.close().unwrap();
 }
@@ -163,7 +151,7 @@ fn the_memory_of_a_save_is_free_before_its_place_is() {
     let store = Store::open(Memory::new(), StoreOptions::new().in_flight(1, WhenFull::Wait)).unwrap();
     let freed = Arc::new(AtomicBool::new(false));
     store.save_async(with_bytes(false, &freed)).unwrap();
-    // Drawn as soon as there is a place.
+    // Drawn as soon as a slot is free.
     let was_free = Arc::new(AtomicBool::new(false));
     let look = {
         let was_free = Arc::clone(&was_free);
@@ -179,7 +167,7 @@ fn the_memory_of_a_save_is_free_before_its_place_is() {
 }
 
 #[test]
-fn whoever_has_waited_finds_the_outcome_and_a_place() {
+fn after_waiting_there_is_an_outcome_and_a_free_slot() {
     let store = Store::open(Memory::new(), StoreOptions::new().in_flight(1, WhenFull::Skip)).unwrap();
     for step in 1..=2000 {
         let pending =
@@ -195,7 +183,7 @@ fn whoever_has_waited_finds_the_outcome_and_a_place() {
 #[test]
 fn a_thread_that_cannot_be_had_is_an_error() {
     const TEST: &str = "a_thread_that_cannot_be_had_is_an_error";
-    // More than there is address space: no thread can be started.
+    // More than the address space: no thread can be started.
     let (key, value) = ("RUST_MIN_STACK", "99999999999999");
     if std::env::var(key).is_ok_and(|now| now == value) {
         let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
@@ -205,10 +193,10 @@ fn a_thread_that_cannot_be_had_is_an_error() {
         assert_eq!(store.stage(&snapshot(&live, 2)).unwrap_err().kind(), ErrorKind::Io);
         assert_eq!(store.save_async(with_bytes(false, &Arc::default())).unwrap_err().kind(), ErrorKind::Io);
         store.wait().unwrap();
-        assert_eq!(store.save(&snapshot(&[1.0], 3)).unwrap().name.step, 3);
+        assert_eq!(store.save(&snapshot(&[1.0], 3)).unwrap().id.step, 3);
         return;
     }
-    // One thread for tests is the main one.
+    // With one test thread, tests run on the main thread.
     let mut child = Command::new(std::env::current_exe().unwrap());
     let child = child.args(["--exact", TEST, "--test-threads=1", "--nocapture"]).env(key, value);
     let output = child.output().unwrap();
@@ -219,7 +207,7 @@ fn a_thread_that_cannot_be_had_is_an_error() {
 }
 
 #[test]
-fn a_background_save_says_what_its_snapshot_lacks() {
+fn a_background_save_reports_what_its_snapshot_lacks() {
     let store =
         Store::open(Memory::new(), StoreOptions::new().save(Every::on_best("loss", Mode::Min))).unwrap();
     store.observe("loss", 0.5);

@@ -1,13 +1,11 @@
-//! Which codec is chosen: by the caller, by a name's pattern, by the engine. And that what is
-//! written does not depend on who writes it.
+//! The choice of a codec: by the caller, by name pattern, by the engine. The output does not depend
+//! on the number of threads.
 
-mod common;
-
-use common::{Zoo, open, wave};
 use tensorkeep::engine::{Caps, Decorator, Engine as _, Memory};
 use tensorkeep::{Checkpoint, Codec, Progress, Snapshot, Store, StoreOptions, WriteOptions};
+use test_support::{TempFolder, Zoo, open, wave};
 
-/// Memory that says where its bytes go.
+/// Memory that claims to be across a network, or not.
 #[derive(Debug)]
 struct Remote(Memory, bool);
 
@@ -31,7 +29,7 @@ fn codec_of(checkpoint: &Checkpoint, name: &str) -> &'static str {
 }
 
 #[test]
-fn a_store_compresses_by_itself_only_what_travels() {
+fn a_store_compresses_by_default_only_over_a_network() {
     let weights = wave(10_000);
     let snapshot = Snapshot::new().tensor("w", &weights).unwrap().progress(Progress::new(1));
     let chosen = WriteOptions::new().codec(Codec::Raw);
@@ -74,7 +72,7 @@ fn the_last_matching_pattern_chooses_the_codec() {
 }
 
 #[test]
-fn a_pattern_that_fits_nothing_stored_is_told() {
+fn a_pattern_without_a_match_is_reported() {
     let weights = wave(1000);
     let mut snapshot =
         Snapshot::new().tensor("model/embed", &weights).unwrap().tensor("model/head", &weights).unwrap();
@@ -82,9 +80,9 @@ fn a_pattern_that_fits_nothing_stored_is_told() {
     let options = ["model/*", "optimizer.*", "model/head", "history", "tensorkeep.*"]
         .into_iter()
         .fold(WriteOptions::new(), |options, pattern| options.codec_for(pattern, Codec::Balanced));
-    let folder = common::TempFolder::new("codecs");
+    let folder = TempFolder::new("codecs");
     let written = snapshot.save_with(folder.path().join("x.tkeep"), &options).unwrap();
-    // The head is tied to the embedding, and stored under its name.
+    // The head is an alias of the embedding, and stored under its name.
     assert_eq!(written.unmatched_patterns, ["optimizer.*", "model/head", "tensorkeep.*"]);
     let written = snapshot.save(folder.path().join("x.tkeep")).unwrap();
     assert_eq!(written.unmatched_patterns, [""; 0]);
@@ -118,7 +116,7 @@ fn slices_of_float_planes_equal_the_whole_tensor() {
             assert_eq!(slice.elements::<f32>().unwrap(), &weights[rows.start * 100..rows.end * 100]);
         }
         let mut target = vec![0; 400_000];
-        checkpoint.load_into("w", &mut target).unwrap();
+        checkpoint.load_into([("w", &mut target[..])]).unwrap();
         assert!(target == *checkpoint.tensor("w").unwrap().bytes());
     }
 }

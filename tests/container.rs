@@ -1,15 +1,13 @@
-//! Containers through the public API: what goes in comes out bit for bit; what is damaged is never
-//! given out.
+//! Containers through the public API: values come back bit for bit; damaged ones are never
+//! returned.
 
-mod common;
-
-use common::{Zoo, open, open_with, wave};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tensorkeep::{
     Checkpoint, Codec, Dtype, ErrorKind, LazyTensor, OpenOptions, Snapshot, Tensor, Verify, WriteOptions,
 };
+use test_support::{InMemory, Zoo, open, open_with, wave};
 
 const CODECS: [Codec; 2] = [Codec::Raw, Codec::Balanced];
 
@@ -62,10 +60,10 @@ fn raw_tensors_of_a_mapped_file_are_borrowed() {
 }
 
 #[test]
-fn tied_tensors_are_stored_once_and_are_the_same_bytes() {
+fn aliases_are_stored_once_and_are_the_same_bytes() {
     let zoo = Zoo::new();
     let mut snapshot = zoo.snapshot();
-    snapshot = snapshot.tie("by hand", "tied").unwrap().tie("by hand too", "small").unwrap();
+    snapshot = snapshot.alias("by hand", "tied").unwrap().alias("by hand too", "small").unwrap();
     let checkpoint = open(&bytes_of(&snapshot, Codec::Raw), true).unwrap();
     let place = |name: &str| checkpoint.tensor(name).unwrap().borrowed().unwrap().as_ptr();
     assert_eq!(place("tied"), place("large"));
@@ -138,7 +136,7 @@ fn a_slice_reads_only_its_chunks() {
     for codec in CODECS {
         let mut bytes = snapshot.to_bytes(&WriteOptions::new().codec(codec).chunk_log2(16)).unwrap();
         let offset = open(&bytes, false).unwrap().info("w").unwrap().offset as usize;
-        // Damage in the first chunk: rows far behind it do not notice, the whole does.
+        // Damage in the first chunk: rows far behind it are not affected, the whole is.
         bytes[offset] ^= 1;
         for mapped in [false, true] {
             let checkpoint = open(&bytes, mapped).unwrap();
@@ -154,17 +152,17 @@ fn a_slice_reads_only_its_chunks() {
 }
 
 #[test]
-fn load_into_fills_what_is_there_and_refuses_another_length() {
+fn load_into_fills_existing_memory_of_the_same_length() {
     let zoo = Zoo::new();
     for codec in CODECS {
         let bytes = bytes_of(&zoo.snapshot(), codec);
         for mapped in [false, true] {
             let checkpoint = open(&bytes, mapped).unwrap();
             let mut target = vec![0; 400_000];
-            checkpoint.load_into("large", &mut target).unwrap();
+            checkpoint.load_into([("large", &mut target[..])]).unwrap();
             assert!(target == checkpoint.tensor("large").unwrap().bytes());
             assert_eq!(
-                checkpoint.load_into("large", &mut target[1..]).unwrap_err().kind(),
+                checkpoint.load_into([("large", &mut target[1..])]).unwrap_err().kind(),
                 ErrorKind::Mismatch
             );
         }
@@ -172,7 +170,7 @@ fn load_into_fills_what_is_there_and_refuses_another_length() {
 }
 
 #[test]
-fn errors_name_file_tensor_byte_expected_found_and_what_to_do() {
+fn errors_name_file_tensor_byte_expected_found_and_help() {
     let zoo = Zoo::new();
     let mut bytes = bytes_of(&zoo.snapshot(), Codec::Raw);
     let checkpoint = open(&bytes, false).unwrap();
@@ -247,7 +245,7 @@ fn an_empty_snapshot_is_a_checkpoint_too() {
     checkpoint.verify().unwrap();
 }
 
-/// Whatever can be read of a damaged file is what was written; `verify` sees the damage.
+/// Every readable part of a damaged file is as written; `verify` finds the damage.
 fn damage_is_detected_or_harmless(
     original: &Checkpoint,
     damaged: &[u8],
@@ -278,7 +276,7 @@ fn small_zoo(codec: Codec) -> Vec<u8> {
     let zeros = vec![0_u64; 10_000];
     let mut snapshot =
         Snapshot::new().tensor("weight", &elements).unwrap().tensor("bias", &elements[..7]).unwrap();
-    snapshot = snapshot.tensor("zeros", &zeros).unwrap().tie("tied", "bias").unwrap();
+    snapshot = snapshot.tensor("zeros", &zeros).unwrap().alias("tied", "bias").unwrap();
     snapshot = snapshot.record("optimizer", &vec![1.5; 40]).unwrap().metric("loss", 0.5).unwrap();
     bytes_of(&snapshot, codec)
 }
@@ -356,7 +354,7 @@ fn a_record_that_unfolds_stays_within_the_budget() {
     let snapshot = Snapshot::new().record("ones", &vec![1_u8 as i64; 3_000_000]).unwrap();
     let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Balanced)).unwrap();
     assert!(bytes.len() < 20_000);
-    let checkpoint = common::open_with(&bytes, true, OpenOptions::new().budget(8 << 20)).unwrap();
+    let checkpoint = open_with(&bytes, true, OpenOptions::new().budget(8 << 20)).unwrap();
     assert_eq!(checkpoint.record_value("ones").unwrap_err().kind(), ErrorKind::LimitExceeded);
     assert_eq!(checkpoint.record::<Vec<u8>>("ones").unwrap().len(), 3_000_000, "what the caller names fits");
     assert!(open(&bytes, true).unwrap().record_value("ones").is_ok());
@@ -367,7 +365,7 @@ fn a_record_that_unfolds_stays_within_the_budget() {
 fn a_record_longer_than_the_budget_is_not_read() {
     let snapshot = Snapshot::new().record("ones", &vec![1; 1000]).unwrap();
     let bytes = bytes_of(&snapshot, Codec::Raw);
-    // A byte for each value, and three that count them.
+    // A byte for each value, and three for their lengths.
     let with = |budget| open_with(&bytes, true, OpenOptions::new().budget(budget)).unwrap();
     assert_eq!(with(1003).record::<Vec<u8>>("ones").unwrap(), [1; 1000]);
     let error = with(1002).record::<Vec<u8>>("ones").unwrap_err();
@@ -378,7 +376,7 @@ fn a_record_longer_than_the_budget_is_not_read() {
 
 /// A file whose index's sectors cannot be read.
 #[derive(Debug)]
-struct BadSectors(common::InMemory, std::ops::Range<u64>);
+struct BadSectors(InMemory, std::ops::Range<u64>);
 
 impl tensorkeep::engine::Blob for BadSectors {
     fn len(&self) -> u64 {
@@ -405,8 +403,7 @@ fn an_index_on_bad_sectors_is_read_from_its_mirror() {
     let bytes = snapshot.to_bytes(&WriteOptions::new()).unwrap();
     let footer = &bytes[bytes.len() - 128..];
     let index = u64::from_le_bytes(footer[..8].try_into().unwrap());
-    let blob =
-        common::InMemory { bytes: tensorkeep::tensor::Buffer::copy_of(&bytes).unwrap(), mapped: false };
+    let blob = InMemory { bytes: tensorkeep::tensor::Buffer::copy_of(&bytes).unwrap(), mapped: false };
     let bad = std::sync::Arc::new(BadSectors(blob, index..index + 1));
     let checkpoint = OpenOptions::new().open_blob(bad, "bad sectors").unwrap();
     assert!(checkpoint.inspect().index_damage().is_some());
@@ -420,7 +417,7 @@ fn a_slice_of_a_compressed_chunk_stays_within_the_budget() {
     let snapshot = Snapshot::new().tensor("w", (&[16_384, 4096][..], &zeros[..])).unwrap();
     let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Balanced).chunk_log2(26)).unwrap();
     let slice = |budget| {
-        let checkpoint = common::open_with(&bytes, true, OpenOptions::new().budget(budget)).unwrap();
+        let checkpoint = open_with(&bytes, true, OpenOptions::new().budget(budget)).unwrap();
         checkpoint.slice("w", 0..1).map(|tensor| tensor.bytes().len())
     };
     assert_eq!(slice(1 << 20).unwrap_err().kind(), ErrorKind::LimitExceeded);

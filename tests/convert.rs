@@ -1,14 +1,12 @@
-//! Foreign formats in and out, against files that the formats' own libraries made
+//! Import and export of foreign formats, against files of the formats' own libraries
 //! (tests/convert/make.py) and against the safetensors crate. Then the same files cut and flipped:
-//! an error, never a panic. Files made to lie are in convert_refused.rs.
+//! an error, never a panic. Files that lie are in convert_refused.rs.
 
-mod common;
-
-use common::TempFolder;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 use tensorkeep::convert::{self, Foreign, Format};
 use tensorkeep::{Checkpoint, Dtype, ErrorKind, Progress, Snapshot, Value, WriteOptions};
+use test_support::TempFolder;
 
 const FILES: &[&str] = &[
     "f32.npy",
@@ -41,7 +39,7 @@ fn write(folder: &TempFolder, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// What make.py says element i of a tensor is.
+/// Element i of a tensor, as in make.py.
 fn values(name: &str, count: usize) -> Vec<i64> {
     (0..count as i64).map(|i| (i * 7 + name.len() as i64) % 31 - 15).collect()
 }
@@ -59,7 +57,7 @@ fn losses(foreign: &Foreign) -> Vec<&str> {
 }
 
 #[test]
-fn files_are_told_apart_by_their_content() {
+fn formats_are_recognised_by_content() {
     for name in FILES {
         let expected = match name.rsplit_once('.').unwrap().1 {
             "npy" => Format::Npy,
@@ -131,7 +129,7 @@ fn text_of_numpy_is_kept_as_bytes_and_objects_are_refused() {
 }
 
 #[test]
-fn a_state_dict_of_torch_keeps_ties_views_and_dtypes() {
+fn a_state_dict_of_torch_keeps_aliases_views_and_dtypes() {
     let pt = open("state_dict.pt");
     let weight = as_f32(&values("fc.weight", 24));
     assert_eq!(f32s(&pt, "fc.weight"), weight);
@@ -247,7 +245,7 @@ fn training_checkpoint(folder: &TempFolder) -> Checkpoint {
         .unwrap()
         .tensor("flags", &flags[..])
         .unwrap()
-        .tie("tied", "b")
+        .alias("tied", "b")
         .unwrap();
     snapshot = snapshot.record("adam", &("adam", 0.1)).unwrap().metadata("note", "é\"").unwrap();
     snapshot = snapshot.metric("loss", 0.5).unwrap().progress(Progress::new(7));
@@ -257,7 +255,7 @@ fn training_checkpoint(folder: &TempFolder) -> Checkpoint {
 }
 
 #[test]
-fn the_crate_reads_what_is_exported_as_safetensors() {
+fn the_safetensors_crate_reads_exports() {
     let folder = TempFolder::new("convert");
     let checkpoint = training_checkpoint(&folder);
     let path = folder.path().join("out.safetensors");
@@ -282,7 +280,7 @@ fn the_crate_reads_what_is_exported_as_safetensors() {
 }
 
 #[test]
-fn an_npz_export_comes_back_and_lists_what_is_lost() {
+fn an_npz_export_comes_back_and_lists_its_losses() {
     let folder = TempFolder::new("convert");
     let checkpoint = training_checkpoint(&folder);
     let path = folder.path().join("out.npz");
@@ -332,7 +330,7 @@ fn other_bytes_are_seen_by_the_comparison() {
     assert_eq!(convert::differences(&checkpoint, &changed).unwrap(), ["flags: other bytes"]);
 }
 
-/// Opens, and reads everything: an error or bytes, whatever the file says.
+/// Opens, and reads everything: bytes or an error, for any file.
 fn read_all(path: &Path) {
     let Ok(foreign) = Foreign::open(path) else { return };
     for tensor in foreign.tensors() {

@@ -1,13 +1,11 @@
-//! GGUF files made by hand: parts of a split model, versions and orders that are not read, types
-//! that are not known, and tensors that share bytes or names.
+//! GGUF files made by hand: parts of a split model, unsupported versions and byte orders, unknown
+//! types, and tensors that share bytes or names.
 
-mod common;
-
-use common::TempFolder;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tensorkeep::convert::Foreign;
 use tensorkeep::{Dtype, ErrorKind, Result, Value};
+use test_support::TempFolder;
 
 const F32: u32 = 0;
 const Q8_0: u32 = 8;
@@ -109,7 +107,7 @@ fn any_part_of_a_split_model_opens_the_whole() {
 }
 
 #[test]
-fn a_part_alone_is_refused_with_what_is_missing() {
+fn a_single_part_is_refused_with_the_missing_ones() {
     let folder = TempFolder::new("gguf");
     let alone = |name: &str, file: &Gguf<'_>| {
         let path = folder.path().join(name);
@@ -123,11 +121,11 @@ fn a_part_alone_is_refused_with_what_is_missing() {
     assert!(text.contains("m-00001-of-00003.gguf, m-00003-of-00003.gguf"), "{text}");
     let (kind, text) = alone("renamed.gguf", &part(1, 3, 3, "b"));
     assert!(kind == ErrorKind::NotFound && text.contains("part 2 of 3"), "{text}");
-    // Its name says so, and nothing else.
+    // Only its name says so.
     let silent = Gguf { tensors: vec![tensor("b", &[2], F32, 0)], ..Gguf::default() };
     let (kind, text) = alone("m-00001-of-00002.gguf", &silent);
     assert!(kind == ErrorKind::NotFound && text.contains("m-00002-of-00002.gguf"), "{text}");
-    // As many parts as a count can say are looked for no longer than it takes to say so.
+    // The maximal number of parts costs no more time than the error.
     let (kind, _) = alone("m-00001-of-65535.gguf", &part(0, 65_535, 9, "b"));
     assert_eq!(kind, ErrorKind::NotFound);
 }
@@ -153,7 +151,7 @@ fn parts_of_different_models_are_not_joined() {
 }
 
 #[test]
-fn versions_that_are_not_read_are_told_as_what_they_are() {
+fn unsupported_versions_are_named_in_the_error() {
     for (version, kind, words) in [
         (1, ErrorKind::Unsupported, "version 1"),
         (3_u32.swap_bytes(), ErrorKind::Unsupported, "big-endian"),
@@ -214,21 +212,21 @@ fn a_type_that_is_not_known_keeps_its_bytes() {
         (foreign.metadata()["gguf.type.x"].clone(), x.bytes().len())
     };
     assert_eq!(kept(200, &[4, 8], 64), ("ggml type 200 [8, 4]".to_owned(), 64));
-    // Two blocks of 18 bytes of upstream's, and the blocks of a fork's of the same number, which
-    // are 34 bytes.
+    // Two blocks of 18 bytes of upstream's type, and those of a fork's type of the same number,
+    // which are 34 bytes.
     assert_eq!(kept(Q2_0, &[128], 64), ("Q2_0 [128]".to_owned(), 36));
     assert_eq!(kept(Q2_0, &[384], 128), ("Q2_0 [384]".to_owned(), 108));
     assert_eq!(kept(Q2_0, &[512], 192), ("ggml type 42 [512]".to_owned(), 192));
 }
 
 #[test]
-fn text_that_is_not_utf8_is_kept_and_names_are_told() {
+fn text_that_is_not_utf8_is_kept_and_names_are_listed() {
     let mut bytes = Gguf { pairs: vec![("k", 0x4141)], ..Gguf::default() };
     bytes.tensors = vec![Tensor { name: b"w\xff", dims: &[2], ggml_type: F32, offset: 0 }];
     let foreign = bytes.open().unwrap();
     assert_eq!(foreign.tensors()[0].name, "w\u{fffd}");
     assert!(foreign.notes().iter().any(|note| note.what.contains("UTF-8")), "{:?}", foreign.notes());
-    // A pair of text, type 8, by hand: three bytes that are no text.
+    // A pair of text, type 8, by hand: three bytes that are not UTF-8.
     let mut raw = Gguf::default().bytes();
     raw.truncate(24);
     raw[16] = 1;
@@ -244,7 +242,7 @@ fn text_that_is_not_utf8_is_kept_and_names_are_told() {
 }
 
 #[test]
-fn what_a_list_unfolds_to_is_charged_to_the_budget() {
+fn lists_are_charged_to_the_budget_by_their_unfolded_size() {
     let mut raw = Gguf::default().bytes();
     raw.truncate(24);
     raw[16] = 1;

@@ -1,14 +1,12 @@
-//! What numpy, ml_dtypes, safetensors and gguf write, in every dtype and layout
-//! (tests/convert/make_formats.py), is read with the same dtypes, shapes and bytes; so is what is
-//! written from it again.
+//! Files of numpy, ml_dtypes, safetensors and gguf, in every dtype and layout
+//! (tests/convert/make_formats.py), are read with the same dtypes, shapes and bytes; so are their
+//! exports.
 
-mod common;
-
-use common::TempFolder;
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 use tensorkeep::convert::{self, Foreign, Format};
 use tensorkeep::{Checkpoint, ErrorKind, Value, WriteOptions};
+use test_support::TempFolder;
 
 fn made(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/convert/made").join(name)
@@ -43,7 +41,7 @@ fn check(foreign: &Foreign, tensors: &Json, what: &str) {
 }
 
 #[test]
-fn what_the_formats_own_libraries_write_is_read() {
+fn files_of_the_formats_own_libraries_are_read() {
     let expected = expected();
     assert!(expected.len() >= 10, "{}", expected.len());
     for (file, tensors) in &expected {
@@ -83,7 +81,7 @@ fn safetensors_and_npz_written_from_it_hold_the_same() {
         let path = folder.path().join(own);
         let losses = |export: &convert::Export| export.notes.iter().filter(|note| note.loss).count();
         for export in [convert::export(&checkpoint, &path, other), convert::export(&foreign, &path, other)] {
-            // Of ml_dtypes' dtypes with one byte NumPy keeps one, and does not read it.
+            // NumPy stores one of ml_dtypes' one-byte dtypes, and does not read it back.
             let lost = usize::from(other == Format::Npz && tensors.get("f8e5m2").is_some());
             assert_eq!(losses(&export.unwrap()), lost, "{file}");
             let mut tensors = tensors.clone();
@@ -96,7 +94,7 @@ fn safetensors_and_npz_written_from_it_hold_the_same() {
 }
 
 #[test]
-fn opaque_elements_keep_the_words_that_say_what_they_are() {
+fn opaque_elements_keep_their_description() {
     let npz = Foreign::open(made("everything.npz")).unwrap();
     for (name, descr) in [
         ("text", "'<U2'"),
@@ -122,7 +120,7 @@ fn opaque_elements_keep_the_words_that_say_what_they_are() {
 }
 
 #[test]
-fn a_big_endian_gguf_file_is_told_as_one() {
+fn a_big_endian_gguf_file_is_named_as_such() {
     let error = Foreign::open(made("big_endian.gguf")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("big-endian"), "{error}");

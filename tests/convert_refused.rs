@@ -1,13 +1,11 @@
-//! Foreign files made to lie, to be damaged where only some read, or to take more than they are:
-//! refused. And what an export cannot hold is said.
+//! Foreign files that lie, that are damaged where only some readers look, or that unfold beyond
+//! their size are refused, and losses of an export are reported.
 
-mod common;
-
-use common::TempFolder;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use tensorkeep::convert::{self, Foreign, Format};
 use tensorkeep::{Checkpoint, Dtype, ErrorKind, Snapshot, Value, WriteOptions, inspect::Scratch};
+use test_support::TempFolder;
 use zip::CompressionMethod;
 
 fn write(folder: &TempFolder, name: &str, bytes: &[u8]) -> PathBuf {
@@ -78,7 +76,9 @@ fn a_damaged_zip_member_is_refused_whichever_bytes_are_read() {
         let foreign = Foreign::open(path).unwrap();
         foreign.visit_chunks_with("a", piece..piece + 1, &mut Scratch::default(), |_, _| Ok(()))
     };
-    (0..3).for_each(|piece| visit(&path, piece).unwrap());
+    for piece in 0..3 {
+        visit(&path, piece).unwrap();
+    }
     bytes[middle] ^= 1;
     let path = write(&folder, "damaged.npz", &bytes);
     for piece in [2, 1, 0] {
@@ -190,4 +190,81 @@ fn a_pickle_that_names_itself_again_and_again_ends() {
     let path = archive(&folder, "a/data.pkl", &pickle, CompressionMethod::Stored);
     let error = Foreign::open(path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+}
+
+#[test]
+fn what_the_reference_ignores_is_no_reason_to_refuse() {
+    let folder = TempFolder::new("convert");
+    for (depth, is_kept) in [(1, true), (30, true), (31, false), (100, false), (130, false), (10_000, false)]
+    {
+        let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let header =
+            format!(r#"{{"a":{{"dtype":"U8","shape":[4],"data_offsets":[0,4],"x":{nested},"y":1}}}}"#);
+        let bytes = safetensors(&header, &[7; 4]);
+        let opened = Foreign::open(write(&folder, "deep.safetensors", &bytes));
+        let reference = safetensors::SafeTensors::deserialize(&bytes);
+        assert_eq!(opened.is_ok(), reference.is_ok(), "{depth} deep: {:?}", reference.err());
+        let Ok(foreign) = opened else { continue };
+        let out = folder.path().join("out.tkeep");
+        convert::import(&foreign, &out, &WriteOptions::new()).unwrap();
+        let Value::Map(extra) = Checkpoint::open(&out).unwrap().record_value("safetensors").unwrap() else {
+            panic!("{:?}", foreign.records())
+        };
+        let Value::Map(extra) = &extra["a"] else { panic!("{extra:?}") };
+        assert_eq!((extra.contains_key("x"), &extra["y"]), (is_kept, &Value::Int(1)), "{depth} deep");
+        let losses: Vec<_> = foreign.notes().iter().filter(|note| note.loss).collect();
+        assert_eq!(losses.len(), usize::from(!is_kept), "{losses:?}");
+        assert!(losses.iter().all(|note| note.name == "a" && note.what.contains("\"x\"")), "{losses:?}");
+    }
+}
+
+#[test]
+fn an_index_with_deep_metadata_is_read_and_the_loss_told() {
+    let folder = TempFolder::new("convert");
+    let header = r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#;
+    write(&folder, "s.safetensors", &safetensors(header, &[7; 4]));
+    let nested = format!("{}{}", "[".repeat(60), "]".repeat(60));
+    let index = format!(r#"{{"metadata":{{"x":{nested}}},"weight_map":{{"a":"s.safetensors"}}}}"#);
+    let foreign = Foreign::open(write(&folder, "i.json", index.as_bytes())).unwrap();
+    let losses: Vec<_> = foreign.notes().iter().filter(|note| note.loss).collect();
+    assert!(losses.len() == 1 && losses[0].name == "index", "{losses:?}");
+    convert::import(&foreign, &folder.path().join("out.tkeep"), &WriteOptions::new()).unwrap();
+}
+
+/// A `.npy` of records with one field, in a version's encoding.
+fn npy_of_field(version: u8, name: &[u8]) -> Vec<u8> {
+    let mut header =
+        [b"{'descr': [('", name, b"', '<i4')], 'fortran_order': False, 'shape': (1,), }"].concat();
+    header.push(b'\n');
+    let len = (header.len() as u32).to_le_bytes();
+    let len = if version == 1 { &len[..2] } else { &len };
+    [b"\x93NUMPY", &[version, 0][..], len, &header, &[1, 0, 0, 0]].concat()
+}
+
+#[test]
+fn names_of_fields_are_read_and_written_in_their_encoding() {
+    let folder = TempFolder::new("convert");
+    for (version, name, expected, again) in [
+        (1, &b"\xe9"[..], "é", 1),
+        (2, b"\xe9", "é", 1),
+        (3, "é".as_bytes(), "é", 1),
+        (3, "日本".as_bytes(), "日本", 3),
+    ] {
+        let bytes = npy_of_field(version, name);
+        let foreign = Foreign::open(write(&folder, "a.npy", &bytes)).unwrap();
+        let descr = format!("[('{expected}', '<i4')]");
+        assert_eq!(foreign.metadata()["numpy.descr.array"], descr, "version {version}");
+        let checkpoint = saved(&folder, &foreign.snapshot().unwrap());
+        let out = folder.path().join("out.npy");
+        convert::export(&checkpoint, &out, Format::Npy).unwrap();
+        let written = std::fs::read(&out).unwrap();
+        assert_eq!((written[6], (written.len() - 4) % 64), (again, 0), "version {version}");
+        let back = Foreign::open(&out).unwrap();
+        assert_eq!((&back.metadata()["numpy.descr.array"], back.notes().len()), (&descr, 1));
+        if version == again {
+            assert!(written.windows(name.len()).any(|bytes| bytes == name), "version {version}");
+        }
+    }
+    let error = Foreign::open(write(&folder, "a.npy", &npy_of_field(3, b"\xe9"))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
 }

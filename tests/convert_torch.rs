@@ -1,22 +1,25 @@
-//! torch's files: what `torch.load(weights_only=True)` reads is read with the same values, and what
-//! cannot be carried over is told without taking the rest with it. Files by torch itself are
-//! compared in the second half.
+//! torch's files: everything that `torch.load(weights_only=True)` reads is read with the same
+//! values, and items that cannot be carried over are reported without losing the rest. Files by
+//! torch itself are compared in the second half.
 
-mod common;
 #[path = "convert/distributed.rs"]
 mod distributed;
 #[path = "convert/hand_made.rs"]
 mod hand_made;
+#[path = "convert/numpy_types.rs"]
+mod numpy_types;
+#[path = "convert/odd_archives.rs"]
+mod odd_archives;
 #[path = "convert/pickles.rs"]
 mod pickles;
 #[path = "convert/reports.rs"]
 mod reports;
 
-use common::TempFolder;
 use pickles::*;
 use std::path::{Path, PathBuf};
 use tensorkeep::convert::Foreign;
 use tensorkeep::{Checkpoint, Value, WriteOptions};
+use test_support::TempFolder;
 use zip::CompressionMethod::Stored;
 
 /// A torch archive of one object, opened.
@@ -42,7 +45,7 @@ impl Opened {
         self.foreign.notes().iter().filter(|note| note.loss).map(|note| note.name.as_str()).collect()
     }
 
-    /// As the import has it: through a snapshot and a container.
+    /// As imported: through a snapshot and a container.
     fn imported(&self) -> Checkpoint {
         let bytes = self.foreign.snapshot().unwrap().to_bytes(&WriteOptions::new()).unwrap();
         let path = self.folder.path().join("x.tkeep");
@@ -51,7 +54,7 @@ impl Opened {
     }
 }
 
-/// What make_torch.py says is in a file.
+/// The contents of a file according to make_torch.py.
 fn expected() -> serde_json::Map<String, serde_json::Value> {
     let text = std::fs::read_to_string(torch_folder().join("expected.json")).unwrap();
     serde_json::from_str(&text).unwrap()
@@ -65,7 +68,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A value as make_torch.py writes it: as JSON that tells all kinds apart.
+/// A value as in make_torch.py's output: as JSON that tells all kinds apart.
 fn neutral(value: &Value) -> serde_json::Value {
     use serde_json::json;
     match value {
@@ -90,7 +93,7 @@ fn neutral(value: &Value) -> serde_json::Value {
     }
 }
 
-/// What differs between a file and what torch says is in it.
+/// The differences between a file and torch's view of it.
 fn differences(foreign: &Foreign, expected: &serde_json::Value) -> Vec<String> {
     let mut found = Vec::new();
     let mut differ = |what: String, ours: serde_json::Value, theirs: &serde_json::Value| {
@@ -112,7 +115,7 @@ fn differences(foreign: &Foreign, expected: &serde_json::Value) -> Vec<String> {
         differ(format!("dtype of {name}"), listed.dtype.name().into(), &theirs["dtype"]);
         differ(format!("shape of {name}"), listed.shape.clone().into(), &theirs["shape"]);
         let tied = theirs.get("tied").cloned().unwrap_or_default();
-        differ(format!("tie of {name}"), listed.alias_of.clone().into(), &tied);
+        differ(format!("alias of {name}"), listed.alias_of.clone().into(), &tied);
         let bytes = foreign.tensor(name).map(|tensor| hex(tensor.bytes()));
         differ(
             format!("bytes of {name}"),
@@ -137,7 +140,7 @@ fn differences(foreign: &Foreign, expected: &serde_json::Value) -> Vec<String> {
 }
 
 #[test]
-fn what_torch_loads_is_read_with_the_same_values() {
+fn files_that_torch_loads_are_read_with_the_same_values() {
     let mut wrong = Vec::new();
     let expected = expected();
     assert!(expected.len() >= 17, "{}", expected.len());
@@ -146,7 +149,7 @@ fn what_torch_loads_is_read_with_the_same_values() {
             Ok(foreign) => {
                 let found = differences(&foreign, expected);
                 wrong.extend(found.into_iter().map(|difference| format!("{file}: {difference}")));
-                // All of it is what a checkpoint can hold.
+                // A checkpoint can hold all of it.
                 if let Err(error) =
                     foreign.snapshot().and_then(|snapshot| snapshot.to_bytes(&WriteOptions::new()))
                 {

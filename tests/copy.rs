@@ -1,15 +1,13 @@
 //! Copying a checkpoint: the same bytes arrive, read or mapped, and no damaged byte passes.
 
-mod common;
-
-use common::{Zoo, open};
 use tensorkeep::engine::{CommitError, Decorator, Engine, Memory, Nonce, Upload};
 use tensorkeep::{
     CheckpointId, Codec, ErrorKind, Progress, Reader, Result, Snapshot, Store, StoreOptions, WriteOptions,
     store::CopyOutcome,
 };
+use test_support::{Zoo, open};
 
-/// Bytes as they come, and where the tail begins.
+/// Collects the appended bytes and the offset of the tail.
 #[derive(Default)]
 struct Taken {
     bytes: Vec<u8>,
@@ -51,7 +49,7 @@ fn containers() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn the_same_bytes_arrive_and_the_tail_is_told_to_the_engine() {
+fn the_same_bytes_arrive_and_the_engine_learns_the_tail() {
     for bytes in containers() {
         for mapped in [false, true] {
             let (mut taken, mut moved) = (Taken::default(), 0);
@@ -83,7 +81,7 @@ fn save(engine: &Memory, value: f32) -> CheckpointId {
     let store = Store::open(engine.clone(), StoreOptions::new()).unwrap();
     let weights = [value; 3000];
     let snapshot = Snapshot::new().tensor("weights", &weights[..]).unwrap().progress(Progress::new(1));
-    store.save(&snapshot).unwrap().name
+    store.save(&snapshot).unwrap().id
 }
 
 #[test]
@@ -100,7 +98,7 @@ fn a_copy_is_made_once_and_never_over_something_else() {
     assert!(error.to_string().contains("0001-0000000001.tkeep"), "{error}");
     let theirs = Reader::new(other).checkpoint_by_id(name).unwrap();
     assert_eq!(theirs.tensor("weights").unwrap().elements::<f32>().unwrap()[0], 2.0);
-    // Nothing at all under a checkpoint's name is not a copy either.
+    // An object without a checkpoint under a checkpoint's name is not a copy either.
     let junk = Memory::new();
     let mut upload = junk.create("0001-0000000001.tkeep", None).unwrap();
     upload.append(b"junk").unwrap();
@@ -109,7 +107,7 @@ fn a_copy_is_made_once_and_never_over_something_else() {
     assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
 }
 
-/// Memory that publishes something else than it was given.
+/// Memory that publishes other bytes than it was given.
 #[derive(Debug)]
 struct Swapping {
     inner: Memory,
@@ -142,7 +140,7 @@ impl Upload for Swapped {
 }
 
 #[test]
-fn what_arrives_as_something_else_is_no_copy() {
+fn a_copy_that_arrives_changed_is_refused() {
     let (from, other) = (Memory::new(), Memory::new());
     let (name, theirs) = (save(&from, 1.0), save(&other, 2.0));
     let mut whole = Taken::default();

@@ -1,13 +1,9 @@
 //! The conformance corpus: one small file per rule of SPEC.md, and a manifest that another
-//! implementation can run. The files are made by `regenerate_the_corpus` from the cases beside it,
-//! without the library's writer, and never made again: what a file was is what it stays.
-
-mod common;
+//! implementation can run. The files were made by `regenerate_the_corpus` from the cases beside it,
+//! without the library's writer, and are never made again.
 
 #[path = "corpus/cases/accepted.rs"]
 mod accepted;
-#[path = "common/build.rs"]
-mod build;
 #[path = "corpus/cases/edges.rs"]
 mod edges;
 #[path = "corpus/cases/floats.rs"]
@@ -15,12 +11,12 @@ mod floats;
 #[path = "corpus/cases/refused/mod.rs"]
 mod refused;
 
-use common::open_with;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tensorkeep::{Checkpoint, Dtype, Error, ErrorKind, OpenOptions};
+use test_support::{build, open_with};
 
 /// One file of the corpus.
 pub struct Case {
@@ -67,7 +63,7 @@ fn folder() -> PathBuf {
 
 fn cases() -> Vec<Case> {
     let first = accepted::cases().into_iter().chain(refused::cases());
-    // Later cases stand behind, so that the manifest only grows.
+    // Later cases are appended, so that the manifest only grows.
     first.chain(floats::cases()).chain(edges::cases()).collect()
 }
 
@@ -96,7 +92,7 @@ fn regenerate_the_corpus() {
 }
 
 #[test]
-fn the_manifest_lists_every_file_once_and_is_what_the_cases_say() {
+fn the_manifest_lists_every_file_once_and_matches_the_cases() {
     let listed: Vec<String> =
         manifest().iter().map(|entry| entry["file"].as_str().unwrap().to_owned()).collect();
     let mut there = BTreeSet::new();
@@ -112,7 +108,7 @@ fn the_manifest_lists_every_file_once_and_is_what_the_cases_say() {
     }
 }
 
-/// The first error and where it showed; or what differs from the manifest.
+/// The first error and where it showed; or the difference from the manifest.
 type Outcome = Result<Option<(&'static str, Error)>, String>;
 
 fn bytes_of(entry: &Value) -> Vec<u8> {
@@ -159,7 +155,7 @@ fn run(entry: &Value, mapped: bool) -> Outcome {
     Ok(checkpoint.verify().err().map(|error| ("verify", error)))
 }
 
-/// A record as the manifest has it: bytes are lists of numbers, and what JSON has no number for is
+/// A record as in the manifest: bytes are lists of numbers, and values without a JSON number are
 /// text.
 fn as_json(value: &tensorkeep::Value) -> Value {
     use tensorkeep::Value as Record;
@@ -180,7 +176,7 @@ fn as_json(value: &tensorkeep::Value) -> Value {
     }
 }
 
-/// An error that the manifest does not announce for this one tensor, or `Err` with what differs.
+/// An error that the manifest does not list for this one tensor, or `Err` with the difference.
 fn compare_tensor(checkpoint: &Checkpoint, name: &str, expected: &Value) -> Result<Option<Error>, String> {
     let shape = checkpoint.info(name).unwrap().shape;
     if expected.get("shape").is_some_and(|expected| *expected != json!(shape)) {
@@ -189,7 +185,7 @@ fn compare_tensor(checkpoint: &Checkpoint, name: &str, expected: &Value) -> Resu
     let tensor = match checkpoint.tensor(name) {
         Ok(tensor) => tensor,
         Err(error) if expected["error"] == error.kind().as_str() => {
-            // Announced for one tensor. In a file that is refused it is what the file is about.
+            // Listed for one tensor. In a file that is refused it is the file's subject.
             return Ok(Some(error).filter(|error| error.kind().as_str() == "damaged"));
         }
         Err(error) => return Ok(Some(error)),
@@ -206,11 +202,11 @@ fn compare_tensor(checkpoint: &Checkpoint, name: &str, expected: &Value) -> Resu
     Err(format!("tensor {name}: expected {expected}, found {found}"))
 }
 
-/// What the manifest says, against what the library did.
+/// The difference between the manifest and the library's result.
 fn differs(entry: &Value) -> Option<String> {
     let (expect, at) = (entry["expect"].as_str().unwrap(), entry["at"].as_str());
     for mapped in [false, true] {
-        // A budget is for what is copied; mapped bytes are not.
+        // A budget limits copies; mapped bytes are not copied.
         if mapped && entry.get("budget").is_some() {
             continue;
         }
@@ -218,8 +214,7 @@ fn differs(entry: &Value) -> Option<String> {
         let as_expected = match (&outcome, at) {
             (Ok(None), None) => expect == "ok",
             (Ok(Some((place, error))), Some(at)) => {
-                // A valid file of which a copy of the index is damaged reads well and fails to
-                // verify.
+                // A valid file with one damaged copy of the index is readable and fails to verify.
                 let kind = if expect == "ok" { "damaged" } else { expect };
                 *place == at && error.kind().as_str() == kind
             }
@@ -256,7 +251,9 @@ fn a_cut_or_flipped_file_of_the_corpus_is_never_a_panic() {
             for damaged in [&bytes[..at], &flipped] {
                 // [R111] a value or an error, nothing else
                 if let Ok(checkpoint) = open_with(damaged, true, OpenOptions::new()) {
-                    checkpoint.names().for_each(|name| drop(checkpoint.tensor(name)));
+                    for name in checkpoint.names() {
+                        drop(checkpoint.tensor(name));
+                    }
                     let _ = checkpoint.verify();
                 }
             }

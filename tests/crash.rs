@@ -1,6 +1,5 @@
-//! The power is cut at every operation of a save, a rotation and a recovery, on a simulated disk,
-//! and everything that was promised is still there. Then each protocol that is wrong on purpose
-//! must be caught by the same checks.
+//! Power cuts at every operation of a save, a rotation and a recovery, on a simulated disk; every
+//! promise must hold afterwards. Then each wrong protocol must be caught by the same checks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -33,7 +32,7 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 
-/// Random histories from `first` on, on all cores, until so many distinct states were seen.
+/// Random histories from `first` on, on all cores, until `distinct` states were seen.
 fn random_until(explorer: &Explorer, first: u64, each: usize, distinct: u64) {
     let next = AtomicU64::new(first);
     let work = || {
@@ -43,7 +42,9 @@ fn random_until(explorer: &Explorer, first: u64, each: usize, distinct: u64) {
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads()).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
     });
 }
 
@@ -115,7 +116,7 @@ fn every_fsync_may_fail_and_lose_its_writes() {
     }
 }
 
-/// Which check kills which mistake, and what it says is broken. The same table is in
+/// The check that catches each mistake, and the promise it breaks. The same table is in
 /// docs/crash-safety.md.
 const KILLED: [(Wrong, &str, Broken); 18] = {
     use Broken::*;
@@ -155,7 +156,7 @@ fn every_wrong_protocol_is_killed_by_its_check() {
     }
 }
 
-// The twin of the table: with nothing wrong, the same checks pass.
+// The twin of the table: without a mistake, the same checks pass.
 #[test]
 fn the_right_protocol_passes_every_check_of_the_table() {
     for (check, run) in CHECKS {

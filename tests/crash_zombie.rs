@@ -1,18 +1,16 @@
-//! A trainer that stands still (SIGSTOP) while another one starts. While it lives it holds the run;
-//! once it is killed the run is free; and if its lock was taken from it, it is fenced when it wakes
-//! up: it saves nothing and deletes nothing.
+//! A trainer that is stopped (SIGSTOP) while another one starts. While it lives it holds the run;
+//! once it is killed the run is free; and if its lock was removed, it is fenced when it wakes up:
+//! it saves nothing and deletes nothing.
 //!
-//! The trainer is this test's own binary, started again with an environment variable; it saves when
-//! told to.
+//! The trainer is this test's own binary, started again with an environment variable; it saves on
+//! command.
 
-mod common;
-
-use common::TempFolder;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use tensorkeep::engine::Local;
-use tensorkeep::{ErrorKind, Keep, Progress, Result, Snapshot, Store, StoreOptions};
+use tensorkeep::{ErrorKind, Keep, Result, Store, StoreOptions};
+use test_support::{TempFolder, save, steps};
 
 const CHILD: &str = "TENSORKEEP_ZOMBIE_RUN";
 
@@ -22,18 +20,7 @@ fn open(run: &Path) -> Result<Store> {
     Ok(store)
 }
 
-fn save(store: &Store, step: u64) -> Result<()> {
-    let weights = [step as f32; 100];
-    let mut snapshot = Snapshot::new().tensor("weight", &weights[..])?;
-    snapshot = snapshot.progress(Progress::new(step));
-    store.save(&snapshot).map(drop)
-}
-
-fn steps(store: &Store) -> Vec<u64> {
-    store.list().unwrap().iter().map(|info| info.name.step).collect()
-}
-
-/// At once over when it was not started as a trainer.
+/// Returns at once when not started as a trainer.
 #[test]
 fn child_that_is_stopped() {
     let Some(run) = std::env::var_os(CHILD) else { return };
@@ -42,7 +29,7 @@ fn child_that_is_stopped() {
     say("@open".to_owned());
     for line in std::io::stdin().lines() {
         match save(&store, line.unwrap().parse().unwrap()) {
-            Ok(()) => say("@saved".to_owned()),
+            Ok(_) => say("@saved".to_owned()),
             Err(error) => say(format!("@{}", error.kind().as_str())),
         }
     }
@@ -118,7 +105,7 @@ fn a_zombie_whose_lock_was_taken_saves_and_deletes_nothing() {
     zombie.tell(10);
     assert_eq!(zombie.word(), "@saved");
     zombie.signal("-STOP");
-    // What somebody in a hurry does to a run that is locked.
+    // A hasty user's way to unlock a run.
     std::fs::remove_file(folder.path().join("LOCK")).unwrap();
     let second = open(folder.path()).unwrap();
     save(&second, 5).unwrap();

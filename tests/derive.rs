@@ -1,10 +1,6 @@
-//! `#[derive(Stateful)]` and `#[derive(Model)]`: names, round trips, and what is refused when
-//! loading.
+//! `#[derive(Stateful)]` and `#[derive(Model)]`: names, round trips, and errors when loading.
 #![cfg(all(feature = "derive", feature = "ndarray"))]
 
-mod common;
-
-use common::open;
 use ndarray::{Array1, Array2, ArrayBase, Data, DataMut, Ix1, OwnedRepr};
 use num_complex::Complex;
 use serde::{Deserialize, Serialize};
@@ -14,6 +10,7 @@ use tensorkeep::{
     Checkpoint, ErrorKind, Model, Result, Snapshot, StateDict, StateDictMut, Stateful, WriteOptions,
     state_dict::StateField,
 };
+use test_support::open;
 
 #[derive(Stateful, Debug, PartialEq, Clone)]
 struct Linear {
@@ -185,7 +182,7 @@ struct Bounded<S: Data<Elem = f32>> {
     rest: Option<Box<Bounded<S>>>,
 }
 
-/// Contains itself: its own bound is not asked for.
+/// Contains itself: its own bound is not required.
 #[derive(Stateful)]
 struct Tree<T> {
     leaf: T,
@@ -207,7 +204,7 @@ fn generic_and_recursive_types_derive() {
     assert_eq!(names(&leaf(vec![leaf(vec![])])), ["leaf", "children.0.leaf"]);
 }
 
-/// Implemented by hand, and a field of derived ones all the same.
+/// Implemented by hand, and a field of derived types all the same.
 struct ByHand(Vec<f32>);
 
 impl Stateful for ByHand {
@@ -279,7 +276,7 @@ impl Dense {
     }
 }
 
-/// The configuration is told from the shapes.
+/// The configuration is inferred from the shapes.
 #[derive(Stateful, Model, Debug, PartialEq)]
 #[model(kind = "bare", config = (usize, usize), describe = |net| net.0.dim())]
 #[model(build = |&shape| Ok(Bare(Array2::zeros(shape))))]
@@ -297,7 +294,7 @@ fn a_derived_model_is_rebuilt_by_its_kind_and_config() {
     let bare = Bare(Array2::ones((2, 2)));
     let checkpoint = saved(&Snapshot::new().model(&bare).unwrap());
     assert_eq!(
-        (checkpoint.model_kind().unwrap().as_str(), checkpoint.build::<Bare>().unwrap()),
+        (checkpoint.inspect().model_kind().unwrap().as_str(), checkpoint.build::<Bare>().unwrap()),
         ("bare", bare)
     );
 }

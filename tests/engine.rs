@@ -1,11 +1,10 @@
-//! The engines against the contract that engine authors can run.
+//! The engines against the conformance suite for engine authors.
 
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Local, Memory};
 use tensorkeep::testing::conformance;
 
-mod common;
-use common::TempFolder;
+use test_support::TempFolder;
 
 #[test]
 fn the_engine_in_memory_keeps_the_contract() {

@@ -1,18 +1,16 @@
 //! Every call of a life fails: opening, resuming, saving, rotating, closing. Once, or from some
-//! call on for ever. Then the fault is gone, and nothing that was promised is lost, nothing is
-//! left, and saving works.
+//! call on for ever. When the fault is gone, every promise must hold, no remains may be left, and
+//! saving must work.
 //!
 //! Faults that hit one call of one save are in `store.rs`; the same through the kernel is in
-//! `every_call_for_real.rs`, and disks that are full or read-only for real are in `real_disks.rs`.
+//! `every_call_for_real.rs`, and real disks that are full or read-only are in `real_disks.rs`.
 
-mod common;
-
-use common::TempFolder;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tensorkeep::engine::Local;
 use tensorkeep::testing::{Fault, Faults, failing_local};
-use tensorkeep::{Error, Keep, Progress, Result, Saved, Snapshot, Store, StoreOptions};
+use tensorkeep::{Error, Keep, Result, Store, StoreOptions};
+use test_support::{TempFolder, leftovers, save, save_elements, snapshot};
 
 /// How a life saves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +19,7 @@ enum Way {
     Small,
     /// Its space is reserved first.
     Reserved,
-    /// In blocks past the page cache, by threads.
+    /// In blocks by direct I/O, on several threads.
     Large,
     /// Staged, by another thread.
     Staged,
@@ -45,7 +43,7 @@ const ENOSPC: i32 = 28;
 const EROFS: i32 = 30;
 const EDQUOT: i32 = 122;
 
-/// Descriptors are counted, so that one test runs at a time.
+/// Open files are counted, so one test runs at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -55,31 +53,11 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
-fn save(store: &Store, step: u64, elements: usize) -> Result<Saved> {
-    let weights = vec![step as f32; elements];
-    let mut snapshot = Snapshot::new().tensor("weight", &weights)?;
-    snapshot = snapshot.progress(Progress::new(step));
-    store.save(&snapshot)
-}
-
-fn stage(store: &Store, step: u64, elements: usize) -> Result<()> {
-    let weights = vec![step as f32; elements];
-    let mut snapshot = Snapshot::new().tensor("weight", &weights)?;
-    snapshot = snapshot.progress(Progress::new(step));
-    store.stage(&snapshot).map(drop)
-}
-
 fn open(folder: &Path, keep: usize) -> Result<Store> {
     Store::open(Local::create(folder)?, StoreOptions::new().keep(Keep::last(keep)))
 }
 
-fn leftovers(folder: &Path) -> Vec<String> {
-    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
-    let names = names.map(|name| name.into_string().unwrap());
-    names.filter(|name| name.starts_with(".tmp")).collect()
-}
-
-/// A whole life on a file system with faults: what was saved last, and the first error.
+/// A whole life on a file system with faults: the last saved step, and the first error.
 fn life(folder: &Path, faults: &Faults, way: Way) -> (Option<u64>, Option<Error>) {
     let mut saved = None;
     let mut run = || -> Result<()> {
@@ -88,8 +66,8 @@ fn life(folder: &Path, faults: &Faults, way: Way) -> (Option<u64>, Option<Error>
         for _ in 0..2 {
             step += 100;
             let outcome = match way {
-                Way::Staged => stage(&store, step, way.elements()).and_then(|()| store.wait()),
-                _ => save(&store, step, way.elements()).map(drop),
+                Way::Staged => store.stage(&snapshot(step, way.elements())).and_then(|_| store.wait()),
+                _ => save_elements(&store, step, way.elements()).map(drop),
             };
             outcome.inspect_err(|error| assert_eq!(error.step(), Some(step), "no step in {error}"))?;
             saved = Some(step);
@@ -100,27 +78,27 @@ fn life(folder: &Path, faults: &Faults, way: Way) -> (Option<u64>, Option<Error>
     (saved, error)
 }
 
-/// Lets the calls from `step` on fail `times` times; false when the life ended before any did.
+/// Lets the calls from `step` on fail `times` times; false when the life ended before any failed.
 fn life_with_faults(way: Way, step: usize, times: usize, fault: Fault) -> bool {
-    let folder = Fast::new();
-    let store = open(&folder.0, 2).unwrap();
+    let folder = TempFolder::in_memory("life");
+    let store = open(folder.path(), 2).unwrap();
     for step in [100, 200] {
-        save(&store, step, 100).unwrap();
+        save(&store, step).unwrap();
     }
     drop(store);
     let before = descriptors();
     let faults = Faults::new();
     faults.fail_after(step, times, fault);
-    let (saved, error) = life(&folder.0, &faults, way);
+    let (saved, error) = life(folder.path(), &faults, way);
     let failed = faults.take_calls().get(step).cloned();
     assert_eq!(descriptors(), before, "{failed:?} leaks a descriptor");
     if let Some(error) = &error {
         assert!(error.object().is_some(), "{failed:?}: no path in {error}");
     }
-    let damaged = std::fs::read_dir(folder.0.join("damaged")).map_or(0, Iterator::count);
+    let damaged = std::fs::read_dir(folder.path().join("damaged")).map_or(0, Iterator::count);
     assert_eq!(damaged, 0, "{failed:?}: a whole checkpoint was set aside for a fault of the device");
-    // Healed: the run is what it was, or further.
-    let store = open(&folder.0, 2).unwrap();
+    // Healed: the run is unchanged, or further.
+    let store = open(folder.path(), 2).unwrap();
     let resumed = store.resume().unwrap();
     assert!(resumed.skipped.is_empty(), "{failed:?}: {:?}", resumed.skipped);
     assert!(
@@ -128,31 +106,10 @@ fn life_with_faults(way: Way, step: usize, times: usize, fault: Fault) -> bool {
         "{failed:?} lost {saved:?}: {}",
         resumed.next_step()
     );
-    save(&store, resumed.next_step() + 100, 100).unwrap_or_else(|error| panic!("{failed:?}: {error}"));
-    assert!(leftovers(&folder.0).is_empty(), "{failed:?} left {:?}", leftovers(&folder.0));
+    save(&store, resumed.next_step() + 100).unwrap_or_else(|error| panic!("{failed:?}: {error}"));
+    assert!(leftovers(folder.path()).is_empty(), "{failed:?} left {:?}", leftovers(folder.path()));
     assert!(failed.is_some() || error.is_none(), "an error without a fault: {error:?}");
     failed.is_some()
-}
-
-/// A folder in memory where there is one: what fails here is simulated, and an fsync of a real disk
-/// takes milliseconds.
-struct Fast(PathBuf);
-
-impl Fast {
-    fn new() -> Self {
-        let memory = Path::new("/dev/shm");
-        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let nonce = u128::from_le_bytes(tensorkeep::engine::fresh_nonce());
-        let path = parent.join(format!("tensorkeep-life-{nonce:032x}"));
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Fast {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn count_through(way: Way, times: usize, fault: Fault) {
@@ -206,21 +163,21 @@ fn a_rotation_on_a_full_disk_keeps_the_save() {
         let faults = Faults::new();
         let settings = StoreOptions::new().keep(Keep::last(1));
         let store = Store::open(failing_local(folder.path(), &faults).unwrap(), settings).unwrap();
-        save(&store, 1, 100).unwrap();
+        save(&store, 1).unwrap();
         faults.take_calls();
-        save(&store, 2, 100).unwrap();
-        // The same calls come again: of listings the last one is behind the commit.
+        save(&store, 2).unwrap();
+        // The same calls are repeated: the last listing is the one after the commit.
         let calls = faults.take_calls().iter().filter(|seen| seen.name == call).count();
         match call {
             "unlink" => faults.fail_leaf(call, "0001-0000000002.tkeep", Fault::Errno(ENOSPC)),
             _ => faults.fail_named(call, calls - 1, 1, Fault::Errno(ENOSPC)),
         }
-        let saved = save(&store, 3, 100).unwrap();
+        let saved = save(&store, 3).unwrap();
         assert!(saved.rotation_error.is_some() || !saved.not_deleted.is_empty(), "{call}: {saved:?}");
         assert_eq!(store.resume().unwrap().next_step(), 3);
         faults.heal();
-        save(&store, 4, 100).unwrap();
-        let steps: Vec<u64> = store.list().unwrap().iter().map(|info| info.name.step).collect();
+        save(&store, 4).unwrap();
+        let steps: Vec<u64> = store.list().unwrap().iter().map(|info| info.id.step).collect();
         assert_eq!(steps, [3, 4], "{call}: 3 was resumed from, 4 is the newest");
     }
 }

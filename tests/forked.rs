@@ -1,31 +1,27 @@
-//! A store in a forked child: an error, never a hang, and nothing of the parent's is changed.
+//! A store in a forked child: an error, never a hang, and no change to the parent's files.
 
-mod common;
-#[path = "common/gated.rs"]
-mod gated;
-
-use common::TempFolder;
-use gated::Gated;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Local, Memory};
 use tensorkeep::{Error, ErrorKind, Every, Progress, Snapshot, Store, StoreOptions, Tier};
+use test_support::Gated;
+use test_support::TempFolder;
 
-/// One test at a time: a child that another one forks has a copy of this one's lock until it ends.
+/// One test at a time: a child forked by another one has a copy of this one's lock until it ends.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `act` in a forked child. None when it hangs; else whether it came through.
+/// Runs `act` in a forked child. None if it hangs; else whether it succeeded.
 #[expect(unsafe_code, reason = "fork has no safe form")]
 fn in_a_forked_child(act: impl FnOnce()) -> Option<bool> {
     // SAFETY: the child has this thread only. It runs `act`, which allocates (the C library makes
     // that safe after fork) and calls the store, whose promise not to wait for other threads is
-    // what is tested; then it ends without returning.
+    // under test; then it ends without returning.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let outcome = catch_unwind(AssertUnwindSafe(act));
@@ -87,7 +83,7 @@ fn every_call_in_a_forked_child_is_an_error() {
     });
     assert_eq!(came_through, Some(true));
     engine.set(|gate| gate.closed = false);
-    assert_eq!(pending.wait().unwrap().name.step, 2);
+    assert_eq!(pending.wait().unwrap().id.step, 2);
     store.unwrap().close().unwrap();
 }
 
@@ -125,7 +121,7 @@ fn a_forked_child_does_not_wait_for_its_parents_promotions() {
 }
 
 #[test]
-fn a_failure_that_is_due_is_told_in_the_parent_only() {
+fn a_pending_failure_is_reported_in_the_parent_only() {
     let _alone = alone();
     let engine = Gated::default();
     let store = Store::open(engine.clone(), StoreOptions::new()).unwrap();

@@ -1,24 +1,17 @@
-//! What fuzzers thought of, on every compiler: the corpus of fuzz/, each input through the code
-//! that the fuzz target runs, within a second and 64 MiB.
-#![expect(unsafe_code, reason = "an allocator that counts can only be an unsafe impl")]
+//! Inputs of fuzzers on every compiler: the corpus of fuzz/, each input through the code of its
+//! fuzz target, within a second and 64 MiB.
 
-mod common;
-#[path = "common/counting.rs"]
-mod counting;
-#[path = "common/edits.rs"]
-mod edits;
-#[path = "common/reseal.rs"]
-mod reseal;
-#[path = "common/targets.rs"]
-mod targets;
-
-use counting::peak_of;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use test_support::counting::{Counting, peak_of};
+use test_support::targets::TARGETS;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 const MOST_MEMORY: usize = 64 << 20;
 const MOST_TIME: Duration = Duration::from_secs(1);
-/// What a clone of the repository is spared.
+/// Limit of files, to keep clones of the repository small.
 const MOST_FILES: usize = 330;
 const MOST_BYTES: usize = 2 << 20;
 
@@ -26,12 +19,12 @@ const MOST_BYTES: usize = 2 << 20;
 fn every_kept_input_stays_within_its_time_and_memory() {
     let corpus = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus"));
     let (mut files, mut bytes) = (0, 0);
-    for (name, target) in targets::TARGETS {
+    for (name, target) in TARGETS {
         let mut paths: Vec<_> =
             std::fs::read_dir(corpus.join(name)).unwrap().map(|file| file.unwrap().path()).collect();
         paths.sort();
         assert!(paths.len() >= 10, "{name} has {} inputs", paths.len());
-        // What a target builds once is not an input's.
+        // A target's one-time setup is not charged to an input.
         target(&[0; 16]);
         for path in paths {
             let input = std::fs::read(&path).unwrap();

@@ -1,31 +1,30 @@
 //! Golden files of format version 1: written once by the version that introduced the format, and
-//! read by every one since. Values stand here, not in another file. Raw ones are also written
-//! again, byte for byte; what compressed ones were made by may change, what they decode to may not.
+//! read by every one since. The expected values are in this file. Raw ones are also written again,
+//! byte for byte; the compressor of the others may change, their decoded values may not.
 #![cfg(feature = "ndarray")]
 
-mod common;
-
-use common::open;
-use ndarray::{Array1, Array2, arr1, arr2};
+use ndarray::{arr1, arr2};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
+use tensorkeep::history::LifeEnd;
 use tensorkeep::{
-    Checkpoint, Codec, Dtype, Model, Progress, Result, Snapshot, StateDict, StateDictMut, Stateful, Tensor,
-    Value, WriteOptions,
+    Checkpoint, CheckpointId, Codec, Dtype, Mode, Progress, Snapshot, Tensor, Value, WriteOptions,
 };
+use test_support::{Linear, open};
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v1/{name}.tkeep"))
 }
 
-/// The file, and a check that what it was made of still gives its bytes.
+/// Reads the file, and checks that its snapshot is still written with the same bytes.
 fn golden(name: &str, snapshot: &Snapshot<'_>) -> Vec<u8> {
     let bytes = fs::read(path(name)).unwrap();
     // [R127]
-    assert!(snapshot.to_bytes(&WriteOptions::new()).unwrap() == bytes, "{name} is written differently now");
+    let options = WriteOptions::new().file_id(open(&bytes, false).unwrap().inspect().file_id());
+    assert!(snapshot.to_bytes(&options).unwrap() == bytes, "{name} is written differently now");
     bytes
 }
 
@@ -84,18 +83,18 @@ fn adam() -> Adam {
     Adam { lr: 0.1 + 0.2, betas: (0.9, 0.999), name: None }
 }
 
-fn ties_and_records() -> Snapshot<'static> {
+fn aliases_and_records() -> Snapshot<'static> {
     let mut snapshot = Snapshot::new().tensor("decoder.weight", (&[2, 2][..], &SHARED[..])).unwrap();
     snapshot = snapshot.tensor("encoder.weight", (&[2, 2][..], &SHARED[..])).unwrap();
-    snapshot = snapshot.tie("head", "decoder.weight").unwrap();
+    snapshot = snapshot.alias("head", "decoder.weight").unwrap();
     snapshot = snapshot.record("optimizer", &adam()).unwrap();
     snapshot = snapshot.record("seeds", &[u64::MAX, 0, 1 << 40]).unwrap();
     snapshot
 }
 
 #[test]
-fn ties_and_records_are_read() {
-    for checkpoint in read_and_mapped(&golden("ties-and-records", &ties_and_records())) {
+fn aliases_and_records_are_read() {
+    for checkpoint in read_and_mapped(&golden("ties-and-records", &aliases_and_records())) {
         assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["decoder.weight", "encoder.weight", "head"]);
         for name in ["decoder.weight", "encoder.weight", "head"] {
             assert_eq!(checkpoint.tensor(name).unwrap().elements::<f32>().unwrap(), SHARED);
@@ -111,44 +110,6 @@ fn ties_and_records_are_read() {
                 ("name".to_owned(), Value::Null),
             ]))
         );
-    }
-}
-
-#[derive(Debug, PartialEq)]
-struct Linear {
-    weight: Array2<f32>,
-    bias: Array1<f32>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct LinearConfig {
-    inputs: usize,
-    outputs: usize,
-}
-
-impl Stateful for Linear {
-    fn state_dict(&self) -> Result<StateDict<'_>> {
-        StateDict::new().with("weight", &self.weight)?.with("bias", &self.bias)
-    }
-
-    fn state_dict_mut(&mut self) -> Result<StateDictMut<'_>> {
-        StateDictMut::new().with("weight", &mut self.weight)?.with("bias", &mut self.bias)
-    }
-}
-
-impl Model for Linear {
-    const KIND: &'static str = "linear";
-    type Config = LinearConfig;
-
-    fn config(&self) -> LinearConfig {
-        LinearConfig { inputs: self.weight.ncols(), outputs: self.weight.nrows() }
-    }
-
-    fn from_config(config: &LinearConfig) -> Result<Self> {
-        Ok(Self {
-            weight: Array2::zeros((config.outputs, config.inputs)),
-            bias: Array1::zeros(config.outputs),
-        })
     }
 }
 
@@ -247,6 +208,36 @@ fn progress_metrics_and_metadata_are_read() {
     }
 }
 
+/// Two attempts by a store whose clock was set: the record is written again in
+/// `src/store/history/record.rs`.
+#[test]
+fn a_history_is_read() {
+    // [R149] [R150] [R151] [R152]
+    for checkpoint in read_and_mapped(&fs::read(path("history")).unwrap()) {
+        let history = checkpoint.history().unwrap().unwrap();
+        let loss = &history.metrics["loss"];
+        assert_eq!((&loss.steps[..], &loss.epochs[..]), (&[1, 2, 3, 4][..], &[0, 1, 1, 2][..]));
+        assert_eq!(loss.times, [1_700_000_010.0, 1_700_000_020.0, 1_700_000_030.0, 1_699_999_000.0]);
+        assert_eq!(loss.values[..3], [0.5, 0.1, f64::INFINITY]);
+        assert!(loss.values[3].is_nan());
+        assert_eq!((loss.logged, loss.mode), (4, Some(Mode::Min)));
+        assert_eq!((history.metrics["lr"].len(), history.metrics["lr"].mode), (3, None));
+        let [first, second] = &history.lives[..] else { panic!("{history:?}") };
+        assert_eq!(
+            (first.attempt, &*first.host, first.pid, &first.end),
+            (1, "simulated", 1, &LifeEnd::Closed)
+        );
+        assert_eq!(
+            (first.first_step, first.last_step, first.saves, first.resumed_from),
+            (Some(0), Some(3), 1, None)
+        );
+        assert_eq!((second.attempt, &second.end), (2, &LifeEnd::Running));
+        assert_eq!((second.first_step, second.last_step), (Some(3), Some(4)));
+        assert_eq!(second.resumed_from, Some(CheckpointId { attempt: 1, step: 3 }));
+        assert!(second.last_seen < second.started, "the clock went back");
+    }
+}
+
 /// Exact in every float, so that no machine's rounding matters.
 fn ramp() -> Vec<f32> {
     (0..40_000).map(|i| 1.0 + (i % 997) as f32 / 4096.0).collect()
@@ -271,14 +262,14 @@ fn compressed_tensors_and_records_are_read() {
 fn dense(count: u64) -> impl Iterator<Item = i64> {
     (0..count).map(|i| {
         let mixed = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ i << 17;
-        // Squared, as second moments are, so that small ones are many; the sign is the lowest
-        // bit's.
+        // Squared, as second moments are, so that small ones are frequent; the lowest bit is the
+        // sign.
         let value = (mixed >> 40) as i64;
         ((value * value) >> 8) * if mixed & 1 == 0 { 1 } else { -1 }
     })
 }
 
-/// Each float dtype, integers and text, large enough to be coded.
+/// Each float dtype, integers and text, large enough to be compressed.
 fn balanced() -> Snapshot<'static> {
     let mut snapshot = Snapshot::new();
     let mut add = |name: &str, dtype, bytes: Vec<u8>| {
@@ -333,15 +324,15 @@ fn make_the_golden_files() {
     let net = linear();
     let model = Snapshot::new().model(&net).unwrap();
     make("plain", &plain(), &WriteOptions::new());
-    make("ties-and-records", &ties_and_records(), &WriteOptions::new());
+    make("ties-and-records", &aliases_and_records(), &WriteOptions::new());
     make("model", &model, &WriteOptions::new());
     make("progress-and-metrics", &progress_and_metrics(), &WriteOptions::new());
-    // `zstd` is of an earlier writer, which put floats through the filter of planes and zstd at
+    // `zstd` is from an earlier writer, which stored floats by the filter of planes and zstd at
     // level 3.
     make("balanced", &balanced(), &WriteOptions::new().codec(Codec::Balanced).chunk_log2(16));
 }
 
-/// Golden files are never regenerated: a file that is there stays what it is.
+/// Golden files are never regenerated: existing ones stay.
 fn make(name: &str, snapshot: &Snapshot<'_>, options: &WriteOptions) {
     let bytes = snapshot.to_bytes(options).unwrap();
     match fs::File::create_new(path(name)) {

@@ -1,24 +1,19 @@
-//! Files and folders that somebody made to do harm, and a mapped file that somebody cuts. Bombs,
-//! pipes, links. Lies with valid checksums are in `resealed.rs`, one file per rule of SPEC.md is in
-//! `corpus.rs`.
-#![expect(unsafe_code, reason = "an allocator that counts, and a mapping whose promise is broken on purpose")]
+//! Malicious files and folders: bombs, pipes, links; and a mapped file that is truncated. Lies with
+//! valid checksums are in `resealed.rs`, one file per rule of SPEC.md is in `corpus.rs`.
+#![expect(unsafe_code, reason = "a mapping whose promise is broken on purpose")]
 
-#[path = "common/build.rs"]
-mod build;
-mod common;
-#[path = "common/counting.rs"]
-mod counting;
-
-use build::{Container, Stored, dtype_id};
-use common::TempFolder;
-use counting::peak_of;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 use tensorkeep::engine::{Engine, Local};
-use tensorkeep::{Checkpoint, ErrorKind, Keep, OpenOptions, Progress, Snapshot, Store, StoreOptions};
+use tensorkeep::{Checkpoint, ErrorKind, Keep, OpenOptions, Progress, Reader, Snapshot, Store, StoreOptions};
+use test_support::build::{self, Container, Stored, dtype_id};
+use test_support::counting::{Counting, peak_of};
+use test_support::{TempFolder, edits, ends_in_time, reseal, save};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 const MIB: usize = 1 << 20;
 
@@ -104,7 +99,7 @@ fn a_record_that_unfolds_to_gigabytes_is_refused_in_its_bytes() {
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
     assert!(peak < 66 * MIB, "{peak} bytes were held to show it");
-    // Valid it is, and verifying it makes no tree.
+    // It is valid, and verifying it builds no tree.
     let (outcome, peak) = peak_of(|| checkpoint.verify().map(drop));
     outcome.unwrap();
     assert!(peak < 68 * MIB, "{peak} bytes were held to verify it");
@@ -117,7 +112,9 @@ fn a_map_of_millions_of_keys_is_checked_in_about_its_bytes() {
     let mut record = [&[0xDF][..], &count.to_be_bytes()].concat();
     // In no order, each once: an odd factor.
     let keys = (0..count).map(|i| i.wrapping_mul(0x9E37_79B1).to_be_bytes());
-    keys.for_each(|key| record.extend([0xCE, key[0], key[1], key[2], key[3], 0xC0]));
+    for key in keys {
+        record.extend([0xCE, key[0], key[1], key[2], key[3], 0xC0]);
+    }
     for twice in [false, true] {
         if twice {
             record.copy_within(5..10, 5 + 6 * 1_234_567);
@@ -160,7 +157,7 @@ fn verifying_trusts_nothing_that_was_verified_before() {
     let weights = vec![1.5_f32; 100_000];
     let snapshot = Snapshot::new().tensor("weight", &weights).unwrap().record("r", &7).unwrap();
     snapshot.save(&path).unwrap();
-    // SAFETY: none. The promise is broken by one byte in place, as a bad disk does.
+    // SAFETY: none. The promise is broken by one byte in place, as by a bad disk.
     let checkpoint = unsafe { Checkpoint::map(&path) }.unwrap();
     checkpoint.verify().unwrap();
     checkpoint.tensor("weight").unwrap();
@@ -173,17 +170,6 @@ fn verifying_trusts_nothing_that_was_verified_before() {
     assert_eq!(checkpoint.inspect().verify_all().unwrap().damage.len(), 1);
 }
 
-/// Fails instead of hanging.
-fn within_a_second<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
-    let thread = std::thread::spawn(run);
-    let start = Instant::now();
-    while !thread.is_finished() {
-        assert!(start.elapsed() < Duration::from_secs(1), "hangs");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    thread.join().unwrap()
-}
-
 fn pipe(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
@@ -193,20 +179,13 @@ fn a_pipe_where_a_file_should_be_is_refused_and_not_waited_for() {
     let folder = TempFolder::new("pipe");
     let path = folder.path().join("0001-0000000001.tkeep");
     pipe(&path);
-    let error = within_a_second({
+    let error = ends_in_time("opening a pipe", {
         let path = path.clone();
         move || Checkpoint::open(path).map(drop).unwrap_err()
     });
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
-    let error = within_a_second(|| Checkpoint::open("/dev/zero").map(drop).unwrap_err());
+    let error = ends_in_time("opening a device", || Checkpoint::open("/dev/zero").map(drop).unwrap_err());
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
-}
-
-fn save(store: &Store, step: u64) {
-    let weights = [step as f32; 10];
-    let mut snapshot = Snapshot::new().tensor("weight", &weights[..]).unwrap();
-    snapshot = snapshot.progress(Progress::new(step));
-    store.save(&snapshot).unwrap();
 }
 
 #[test]
@@ -221,22 +200,22 @@ fn foreign_entries_with_a_checkpoints_name_are_left_alone() {
     std::os::unix::fs::symlink(&precious, run.join(".tmp-link")).unwrap();
     std::os::unix::fs::symlink("/", run.join("attempts-of-others")).unwrap();
     std::fs::create_dir(run.join("0001-0000000003.tkeep")).unwrap();
-    let names = within_a_second(move || {
+    let names = ends_in_time("listing", move || {
         let store =
             Store::open(Local::create(&run).unwrap(), StoreOptions::new().keep(Keep::last(1))).unwrap();
-        // A link stands for its file: this one is a checkpoint that does not verify. What is set
-        // aside is the link.
+        // A link stands for its file: this one is a checkpoint that does not verify. The link is
+        // set aside.
         assert_eq!(store.resume().unwrap_err().kind(), ErrorKind::Damaged);
         store.start_over();
-        save(&store, 10);
-        save(&store, 20);
-        store.list().unwrap().into_iter().map(|info| info.name.step).collect::<Vec<_>>()
+        save(&store, 10).unwrap();
+        save(&store, 20).unwrap();
+        store.list().unwrap().into_iter().map(|info| info.id.step).collect::<Vec<_>>()
     });
     assert_eq!(names, [20]);
     assert_eq!(std::fs::read(precious).unwrap(), b"precious");
 }
 
-// Unpacking an archive makes links: a lock file that is one must not empty what it points to.
+// Unpacking an archive can create links: a lock file that is one must not empty its target.
 #[test]
 fn a_lock_file_that_is_a_link_is_refused() {
     let folder = TempFolder::new("lock-link");
@@ -251,15 +230,15 @@ fn a_lock_file_that_is_a_link_is_refused() {
 
 const CHILD: &str = "TENSORKEEP_TRUNCATED_MAP";
 
-/// What reads a file that is cut meanwhile: at once over when it was not started so.
+/// The reader of a file that is truncated meanwhile; returns at once when not started as one.
 #[test]
 fn child_whose_file_is_cut() {
     let Some(file) = std::env::var_os(CHILD) else { return };
     let mapped = std::env::var_os("TENSORKEEP_MAPPED").is_some();
     let path = Path::new(&file);
     let checkpoint = if mapped {
-        // SAFETY: none. The promise is broken, in a process of its own, to see what the
-        // documentation says of it.
+        // SAFETY: none. The promise is broken, in a process of its own, to check its documented
+        // consequence.
         unsafe { Checkpoint::map(path) }.unwrap()
     } else {
         Checkpoint::open(path).unwrap()
@@ -291,13 +270,39 @@ fn cut_while_open(mapped: bool) -> std::process::ExitStatus {
     child.wait().unwrap()
 }
 
-// What the documentation of `MmapPromise` says happens.
+// As documented by `MmapPromise`.
 #[test]
 fn truncating_a_mapped_file_kills_and_a_read_one_errs() {
     const SIGBUS: i32 = 7;
-    // Where temporary files are on a network file system nothing is mapped.
+    // On a network file system temporary files are not mapped.
     if Local::create(std::env::temp_dir()).unwrap().caps().map {
         assert_eq!(cut_while_open(true).signal(), Some(SIGBUS));
     }
     assert_eq!(cut_while_open(false).code(), Some(33));
+}
+
+/// What a checkpoint says of its run's history may be a lie; training goes on beside it.
+#[test]
+fn a_run_goes_on_from_any_history() {
+    let template = edits::history_template();
+    let seeds = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/history"));
+    let mut resumed = 0;
+    for seed in std::fs::read_dir(seeds).unwrap() {
+        let seed = seed.unwrap().path();
+        let run = TempFolder::new("any-history");
+        let container = reseal::with_record(&template, &std::fs::read(&seed).unwrap());
+        std::fs::write(run.path().join("0001-0000000001.tkeep"), container).unwrap();
+        let store = Store::open(run.path(), StoreOptions::new()).unwrap();
+        resumed += usize::from(store.resume().is_ok_and(|resumed| resumed.checkpoint.is_some()));
+        for step in 2..=3 {
+            let progress = Progress::new(step);
+            store.log(&progress, [("loss", 0.5)]);
+            store.save(&Snapshot::new().progress(progress)).unwrap();
+        }
+        store.close().unwrap();
+        let history = Reader::open(run.path()).unwrap().history().unwrap();
+        let last = history.metrics["loss"].last().map(|point| (point.step, point.value));
+        assert_eq!(last, Some((3, 0.5)), "{}", seed.display());
+    }
+    assert!(resumed >= 8, "{resumed} were resumed from");
 }

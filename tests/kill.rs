@@ -1,15 +1,12 @@
-//! A process that saves is killed (SIGKILL) at random moments, again and again: nothing it was told
-//! is durable is ever lost, nothing half is ever seen, what is left is swept, and the end is bit
-//! for bit that of a process that was never killed. With small files, with large ones (written in
-//! blocks, directly), and with saves in the background.
+//! A saving process is killed (SIGKILL) at random moments, again and again: no checkpoint
+//! acknowledged as durable is lost, no partial one is visible, remains are swept, and the end is
+//! bit for bit that of a process that was never killed. With small files, with large ones (written
+//! in blocks, by direct I/O), and with background saves.
 //!
 //! The child is this test's own binary, started again with environment variables.
 //! `TENSORKEEP_KILLS=2000 cargo test --release --all-features --test kill -- --ignored --nocapture`
 //! is the long form: that many lives.
 
-mod common;
-
-use common::TempFolder;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,22 +16,22 @@ use tensorkeep::{
     Checkpoint, Codec, Every, Keep, PendingSave, Progress, Result, Snapshot, Store, StoreOptions,
     WriteOptions, store::WhenFull,
 };
+use test_support::{TempFolder, leftovers};
 
 const CHILD: &str = "TENSORKEEP_KILL_TEST_RUN";
 const WAY: &str = "TENSORKEEP_KILL_TEST_WAY";
-/// How many lives the long form has.
+/// Number of lives of the long form.
 const LIVES: &str = "TENSORKEEP_KILLS";
-/// More than the lives of one run that are killed can reach, so that the last one saves, and
-/// rotates, too.
+/// More than the killed lives of one run can reach, so that the last one saves, and rotates, too.
 const STEPS: u64 = 600;
 const LIVES_OF_A_RUN: usize = 25;
-/// Values that a step changes; what a large state has beyond them only makes it large.
+/// Values that a step changes; the others only make a large state large.
 const TRAINED: usize = 50_000;
 
 /// How the child saves.
 const WAYS: [&str; 3] = ["small", "large", "background"];
 
-/// Something that trains: every step changes every trained value in a way that depends on all steps
+/// A trainer's state: every step changes every trained value in a way that depends on all steps
 /// before.
 struct State {
     weights: Vec<f32>,
@@ -44,7 +41,7 @@ struct State {
 
 impl State {
     fn new(way: &str) -> Self {
-        // From 4 MiB on a file is written in blocks past the page cache.
+        // From 4 MiB on a file is written in blocks by direct I/O.
         let elements = if way == "large" { 1_300_000 } else { TRAINED };
         Self { weights: vec![0.5; elements], seed: 1, step: 0 }
     }
@@ -69,20 +66,6 @@ impl State {
         let step = checkpoint.progress()?.unwrap().step;
         Ok(Self { weights, seed: checkpoint.record("seed")?, step })
     }
-}
-
-/// What is not published, here and in the folders below.
-fn leftovers(folder: &Path) -> Vec<String> {
-    let mut left = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
-        let name = entry.file_name().into_string().unwrap();
-        if entry.path().is_dir() {
-            left.extend(leftovers(&entry.path()));
-        } else if name.starts_with(".tmp") {
-            left.push(name);
-        }
-    }
-    left
 }
 
 fn train(run: &Path, way: &str, say: impl Fn(&str, u64)) -> Result<()> {
@@ -123,14 +106,13 @@ fn train(run: &Path, way: &str, say: impl Fn(&str, u64)) -> Result<()> {
     Ok(())
 }
 
-/// Tells the parent. Straight to the descriptor, because the harness captures what `print` prints,
-/// and in one write, so that a kill leaves no half of a line.
+/// Reports to the parent. Straight to the descriptor, because the test harness captures `print`,
+/// and in one write, so that a kill leaves no partial line.
 fn say(event: &str, step: u64) {
     let _ = std::io::stderr().write_all(format!("{event} {step}\n").as_bytes());
 }
 
-/// What a killed child is: not a test of its own, and at once over when it was not started as a
-/// child.
+/// The child that is killed; returns at once when not started as one.
 #[test]
 fn child_that_is_killed() {
     let Some(run) = std::env::var_os(CHILD) else { return };
@@ -150,7 +132,7 @@ fn child_that_saves_plain_files() {
     }
 }
 
-/// One life; the events it told before it ended.
+/// One life; returns the events it reported before it ended.
 fn live(child: &str, run: &Path, way: &str, kill_at: Option<(u64, Duration)>) -> Vec<(String, u64)> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", child, "--nocapture"])
@@ -188,7 +170,7 @@ fn random(mut seed: u64) -> impl FnMut(u64) -> u64 {
     }
 }
 
-/// One run: so many lives are killed, one ends by itself. Returns how many kills fell into a save.
+/// One run: `lives` lives are killed, one ends by itself. Returns how many kills hit a save.
 fn run_of_many_lives(way: &str, seed: u64, lives: usize) -> usize {
     let folder = TempFolder::new("kill");
     let run = folder.path().join("run");
@@ -213,7 +195,9 @@ fn run_of_many_lives(way: &str, seed: u64, lives: usize) -> usize {
     );
 
     let mut reference = State::new(way);
-    (0..STEPS).for_each(|_| reference.advance());
+    for _ in 0..STEPS {
+        reference.advance();
+    }
     let store = Store::open(Local::open(&run).unwrap(), StoreOptions::new()).unwrap();
     let state = State::restore(&store.resume().unwrap().checkpoint.unwrap()).unwrap();
     assert_eq!((state.step, state.seed), (reference.step, reference.seed));

@@ -1,5 +1,5 @@
-//! Loading and verifying much at once: the same bytes on any number of threads, and damage found
-//! where it is.
+//! Loading and verifying large amounts: the same bytes on any number of threads, and damage
+//! reported at its place.
 
 use std::path::PathBuf;
 use tensorkeep::engine::MmapPromise;
@@ -41,8 +41,8 @@ impl Drop for File {
     }
 }
 
-/// Large tensors, small ones, an empty one: 26 MiB, several pieces of which no boundary is a
-/// tensor's.
+/// Large tensors, small ones, an empty one: 26 MiB, several batches whose boundaries are not those
+/// of tensors.
 fn model() -> Vec<(String, Vec<f32>)> {
     let lengths = [5_000_000, 7, 900_000, 0, 64, 700_001, 3];
     let weights = |i: usize, len: usize| (0..len).map(|k| ((k * (i + 3)) as f32 * 1e-3).sin()).collect();
@@ -55,7 +55,7 @@ fn save(model: &[(String, Vec<f32>)], file: &File, codec: Codec) {
     for (name, weights) in model {
         snapshot = snapshot.tensor(name, weights).unwrap();
     }
-    snapshot = snapshot.tie("tied", "layer2.weight").unwrap();
+    snapshot = snapshot.alias("tied", "layer2.weight").unwrap();
     snapshot.save_with(&file.0, &WriteOptions::new().codec(codec)).unwrap();
 }
 
@@ -81,7 +81,7 @@ fn any_number_of_threads_loads_the_same_bytes() {
             assert!(loaded[7].elements::<f32>().unwrap() == model[2].1);
             let mut targets: Vec<Vec<u8>> = model.iter().map(|(_, w)| vec![0xEE; 4 * w.len()]).collect();
             let pairs = model.iter().zip(&mut targets).map(|((name, _), target)| (&**name, &mut **target));
-            checkpoint.load_all_into(pairs).unwrap();
+            checkpoint.load_into(pairs).unwrap();
             assert!(model.iter().zip(&targets).all(|((_, weights), target)| bytes(weights) == *target));
             let rows = 1_234_567..4_321_000;
             let slice = checkpoint.slice("layer0.weight", rows.clone()).unwrap();
@@ -98,21 +98,23 @@ fn no_byte_is_read_when_a_target_is_too_short() {
     let checkpoint = file.open(false, OpenOptions::new()).unwrap();
     let (mut first, mut second) = (vec![0xEE; 20_000_000], vec![0xEE; 27]);
     let error = checkpoint
-        .load_all_into([("layer0.weight", &mut first[..]), ("layer1.weight", &mut second[..])])
+        .load_into([("layer0.weight", &mut first[..]), ("layer1.weight", &mut second[..])])
         .unwrap_err();
     assert_eq!((error.kind(), error.tensor()), (ErrorKind::Mismatch, Some("layer1.weight")));
     assert!(first.iter().all(|&byte| byte == 0xEE));
 }
 
 #[test]
-fn damage_is_told_in_the_order_of_the_file() {
+fn damage_is_reported_in_the_order_of_the_file() {
     let (model, file) = (model(), File::new("damage"));
     save(&model, &file, Codec::Raw);
     let place = |name: &str| file.open(false, OpenOptions::new()).unwrap().info(name).unwrap().offset;
     let (first, third, sixth) = (place("layer0.weight"), place("layer2.weight"), place("layer5.weight"));
     // The last chunk of the first tensor, the padding before the third, the third, a later one.
     let damaged = [first + 19_999_999, third - 5, third + 5, sixth + 1_500_000];
-    damaged.into_iter().for_each(|byte| file.flip(byte));
+    for byte in damaged {
+        file.flip(byte);
+    }
     let expected = [Some("layer0.weight"), None, Some("layer2.weight"), Some("layer5.weight")];
     for (workers, mapped) in [(1, false), (2, true), (4, false), (4, true)] {
         let checkpoint = file.open(mapped, OpenOptions::new().workers(workers)).unwrap();
@@ -167,7 +169,7 @@ fn loading_in_place_and_beside_give_the_same() {
         let checkpoint = file.open(mapped, OpenOptions::new()).unwrap();
         for options in [LoadOptions::strict(), LoadOptions::strict().in_place()] {
             let mut target = empty();
-            let report = checkpoint.load_state_dict_with("net", &mut target, options).unwrap();
+            let report = options.load(&checkpoint, "net", &mut target).unwrap();
             assert_eq!(report.loaded.len(), 7);
             assert!(target.0 == model);
         }
@@ -177,11 +179,12 @@ fn loading_in_place_and_beside_give_the_same() {
     let mut other = empty();
     other.0[5].1.push(9.0);
     let options = LoadOptions::strict().in_place();
-    let error = checkpoint.load_state_dict_with("net", &mut other, options).unwrap_err();
+    let error = options.clone().load(&checkpoint, "net", &mut other).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
     assert!(other.0.iter().all(|(_, weights)| weights.iter().all(|&weight| weight == 9.0)));
     drop(checkpoint);
-    // Damage: beside, the target is what it was; in place, it says so and may be a mixture.
+    // Damage: with a copy, the target stays unchanged; in place, the error warns that it may be a
+    // mixture.
     let last = file.open(false, OpenOptions::new()).unwrap().info("net/layer5.weight").unwrap().offset;
     file.flip(last + 2_000_000);
     let checkpoint = file.open(false, OpenOptions::new()).unwrap();
@@ -189,6 +192,6 @@ fn loading_in_place_and_beside_give_the_same() {
     let error = checkpoint.load_state_dict("net", &mut target).unwrap_err();
     assert_eq!((error.kind(), error.tensor()), (ErrorKind::Damaged, Some("net/layer5.weight")));
     assert!(target.0.iter().all(|(_, weights)| weights.iter().all(|&weight| weight == 9.0)));
-    let error = checkpoint.load_state_dict_with("net", &mut target, options).unwrap_err();
+    let error = options.clone().load(&checkpoint, "net", &mut target).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Damaged);
 }

@@ -1,5 +1,5 @@
-//! Training on the mapped file itself: what is changed stays in memory, the file is what it was,
-//! and no two tensors to change are one.
+//! Training on the mapped file itself: changes stay in memory, the file is unchanged, and mutable
+//! tensors do not alias.
 
 use std::path::PathBuf;
 use tensorkeep::engine::MmapPromise;
@@ -45,12 +45,12 @@ fn save(file: &File, codec: Codec) {
     snapshot = snapshot.tensor("optimizer.moment", (shape, &moments[..])).unwrap();
     snapshot = snapshot.tensor("a.mask", &flags[..]).unwrap();
     snapshot = snapshot.tensor("net.nothing", (&[0, 4][..], &[0.0_f64; 0][..])).unwrap();
-    snapshot = snapshot.tie("head.weight", "net.weight").unwrap();
+    snapshot = snapshot.alias("head.weight", "net.weight").unwrap();
     snapshot = snapshot.record("seed", &7).unwrap();
     snapshot.save_with(&file.0, &WriteOptions::new().codec(codec)).unwrap();
 }
 
-/// One step of SGD with momentum, on what is mapped.
+/// One step of SGD with momentum, on the mapping.
 fn step(copy: &mut MappedCopy) {
     let mut tensors = copy.tensors_mut().into_iter().collect::<std::collections::BTreeMap<_, _>>();
     let mut weights = tensors.remove("net.weight").unwrap().into_view::<f32>().unwrap();
@@ -80,11 +80,11 @@ fn training_on_a_mapped_copy_leaves_the_file_unchanged() {
         assert!(now["optimizer.moment"].elements::<f32>().unwrap() == moments);
         assert_eq!(now["a.mask"].elements::<bool>().unwrap(), [true, false, true]);
         assert_eq!(now["net.nothing"].shape(), [0, 4]);
-        assert!(now["head.weight"].elements::<f32>().unwrap() == expected, "a tied name sees the step, too");
+        assert!(now["head.weight"].elements::<f32>().unwrap() == expected, "an alias sees the step, too");
         let saved = copy.checkpoint().tensor("net.weight").unwrap();
         assert!(saved.elements::<f32>().unwrap() == weights(1));
         assert!(std::fs::read(&file.0).unwrap() == on_disk, "the file changed");
-        // What it is now makes the next checkpoint; ties stay ties.
+        // Its current content is the next checkpoint; aliases stay aliases.
         let mut next = Snapshot::new();
         for (name, tensor) in copy.tensors() {
             next = next.tensor(name, tensor).unwrap();
@@ -96,7 +96,7 @@ fn training_on_a_mapped_copy_leaves_the_file_unchanged() {
 }
 
 #[test]
-fn tensors_to_change_are_disjoint_and_tied_ones_come_once() {
+fn tensors_to_change_are_disjoint_and_without_aliases() {
     let file = File::new("disjoint");
     save(&file, Codec::Raw);
     let mut copy = file.map_copy().unwrap();
@@ -132,7 +132,7 @@ fn a_damaged_tensor_is_refused_before_anything_is_handed_out() {
 }
 
 #[test]
-fn what_has_to_be_decoded_is_held_against_the_budget() {
+fn decoded_tensors_are_charged_to_the_budget() {
     let file = File::new("budget");
     let len = (LEN * 4) as u64;
     for (codec, needed) in [(Codec::Raw, 0), (Codec::Balanced, len)] {

@@ -1,35 +1,17 @@
-//! What opening and saving cost in memory, told by the kernel: resident pages, mappings and buffers
+//! The memory of opening and saving, measured by the kernel: resident pages, mappings and buffers
 //! of every thread included.
 
-#[path = "common/build.rs"]
-mod build;
-
-use build::{Container, alignment, dtype_id};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use tensorkeep::engine::{Local, MmapPromise};
 use tensorkeep::{Checkpoint, OpenOptions, Progress, Snapshot, Store, StoreOptions};
+use test_support::TempFolder;
+use test_support::build::{Container, alignment, dtype_id};
 
 /// One test at a time: they share the process's memory.
 static ALONE: Mutex<()> = Mutex::new(());
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tensorkeep-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A line of /proc/self/status in bytes.
 fn status(what: &str) -> u64 {
@@ -38,7 +20,7 @@ fn status(what: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// The most resident memory during `run`, beyond what there was before.
+/// Peak of resident memory during `run`, beyond the memory before.
 fn peak_of<T>(run: impl FnOnce() -> T) -> (T, u64) {
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = status("VmRSS:");
@@ -67,7 +49,9 @@ fn sparse(path: &PathBuf) {
         table.put("offsets", &(alignment(TENSOR_LEN) + i * TENSOR_LEN).to_le_bytes());
         table.put("chunk_log2", &[log2]);
         table.put("chunk_ends", &((i + 1) as u32 * chunks as u32).to_le_bytes());
-        (0..chunks).for_each(|_| table.put("chunk_crcs", &crc.to_le_bytes()));
+        for _ in 0..chunks {
+            table.put("chunk_crcs", &crc.to_le_bytes());
+        }
     }
     let region = container.region();
     let index_offset = 4096 + TENSORS * TENSOR_LEN;
@@ -81,8 +65,8 @@ fn sparse(path: &PathBuf) {
 #[test]
 fn opening_a_file_of_100_gib_costs_no_more_than_its_index() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = Folder::new("sparse");
-    let path = folder.0.join("sparse.tkeep");
+    let folder = TempFolder::new("sparse");
+    let path = folder.path().join("sparse.tkeep");
     sparse(&path);
     assert!(std::fs::metadata(&path).unwrap().len() > 100 << 30);
     for mapped in [false, true] {
@@ -97,8 +81,7 @@ fn opening_a_file_of_100_gib_costs_no_more_than_its_index() {
         });
         assert!(peak < 2 << 20, "opening (mapped: {mapped}) took {peak} bytes");
         assert_eq!(checkpoint.tensors().map(|info| info.byte_len).sum::<u64>(), 100 << 30);
-        // A chunk of this file is 64 MiB: it is verified in memory of its own, or where it is
-        // mapped.
+        // A chunk of this file is 64 MiB: it is verified in a buffer of its own, or in the mapping.
         let (rows, peak) = peak_of(|| {
             checkpoint.slice("layer077", 1_000_000..1_000_100).unwrap().elements::<f32>().unwrap().to_vec()
         });
@@ -110,15 +93,15 @@ fn opening_a_file_of_100_gib_costs_no_more_than_its_index() {
 #[test]
 fn a_save_takes_64_mib_and_a_chunk_per_thread_at_most() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = Folder::new("save-memory");
+    let folder = TempFolder::new("save-memory");
     let weights: Vec<f32> = (0..64 << 20).map(|i| (i as f32 * 0.37).sin()).collect();
     let mut snapshot = Snapshot::new();
     for (name, part) in ["a", "b", "c", "d"].into_iter().zip(weights.chunks(16 << 20)) {
         snapshot = snapshot.tensor(name, part).unwrap();
     }
     snapshot = snapshot.progress(Progress::new(1));
-    let store = Store::open(Local::create(folder.0.join("run")).unwrap(), StoreOptions::new()).unwrap();
-    let (written, peak) = peak_of(|| snapshot.save(folder.0.join("plain.tkeep")).unwrap());
+    let store = Store::open(Local::create(folder.path().join("run")).unwrap(), StoreOptions::new()).unwrap();
+    let (written, peak) = peak_of(|| snapshot.save(folder.path().join("plain.tkeep")).unwrap());
     assert!(written.len > 256 << 20);
     let limit = (64 + std::thread::available_parallelism().unwrap().get() as u64) << 20;
     assert!(peak <= limit, "Snapshot::save took {peak} bytes");

@@ -1,56 +1,12 @@
 //! State dicts and whole models: loaded all or nothing, rebuilt without naming sizes.
 #![cfg(feature = "ndarray")]
 
-mod common;
-
-use common::open;
 use ndarray::{Array1, Array2};
-use serde::{Deserialize, Serialize};
 use tensorkeep::{
     Checkpoint, Codec, ErrorKind, LoadOptions, Model, Result, Snapshot, StateDict, StateDictMut, Stateful,
     Tensor, WriteOptions, model::Registry,
 };
-
-#[derive(Debug, PartialEq, Clone)]
-struct Linear {
-    weight: Array2<f32>,
-    bias: Array1<f32>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct LinearConfig {
-    inputs: usize,
-    outputs: usize,
-}
-
-impl Linear {
-    fn new(inputs: usize, outputs: usize, value: f32) -> Self {
-        Self { weight: Array2::from_elem((outputs, inputs), value), bias: Array1::from_elem(outputs, value) }
-    }
-}
-
-impl Stateful for Linear {
-    fn state_dict(&self) -> Result<StateDict<'_>> {
-        StateDict::new().with("weight", &self.weight)?.with("bias", &self.bias)
-    }
-
-    fn state_dict_mut(&mut self) -> Result<StateDictMut<'_>> {
-        StateDictMut::new().with("weight", &mut self.weight)?.with("bias", &mut self.bias)
-    }
-}
-
-impl Model for Linear {
-    const KIND: &'static str = "linear";
-    type Config = LinearConfig;
-
-    fn config(&self) -> LinearConfig {
-        LinearConfig { inputs: self.weight.ncols(), outputs: self.weight.nrows() }
-    }
-
-    fn from_config(config: &LinearConfig) -> Result<Self> {
-        Ok(Self::new(config.inputs, config.outputs, 0.0))
-    }
-}
+use test_support::{Linear, LinearConfig, open};
 
 /// The same tensors under another kind.
 #[derive(Debug)]
@@ -115,7 +71,7 @@ fn a_whole_model_is_rebuilt_by_type_or_by_kind() {
 }
 
 #[test]
-fn a_checkpoint_without_a_model_says_what_it_holds() {
+fn the_error_of_a_checkpoint_without_a_model_lists_it() {
     let net = Linear::new(1, 1, 0.0);
     let checkpoint = saved(|snapshot| snapshot.state_dict("", net.state_dict().unwrap()));
     let error = checkpoint.build::<Linear>().unwrap_err();
@@ -124,7 +80,7 @@ fn a_checkpoint_without_a_model_says_what_it_holds() {
 }
 
 #[test]
-fn names_that_differ_are_all_told_and_nothing_is_changed() {
+fn all_differing_names_are_listed_and_nothing_changes() {
     let elements = Array2::<f32>::ones((2, 3));
     let short = Array1::<f32>::ones(1);
     let checkpoint = saved(|snapshot| snapshot.tensor("wieght", &elements).unwrap().tensor("bias", &short));
@@ -139,7 +95,7 @@ fn names_that_differ_are_all_told_and_nothing_is_changed() {
     assert!(text.contains("did you mean \"wieght\" by \"weight\"?"), "{text}");
     assert_eq!(net, before);
     let lenient = LoadOptions::strict().allow_missing().allow_unexpected().allow_mismatched();
-    let error = checkpoint.load_state_dict_with("", &mut net, lenient).unwrap_err();
+    let error = lenient.load(&checkpoint, "", &mut net).unwrap_err();
     assert!(
         error.to_string().contains("no name matches") || error.to_string().contains("did you mean"),
         "{error}"
@@ -147,14 +103,13 @@ fn names_that_differ_are_all_told_and_nothing_is_changed() {
 }
 
 #[test]
-fn what_is_allowed_is_left_out_and_reported() {
+fn allowed_differences_are_skipped_and_reported() {
     let weight = Array2::<f32>::ones((2, 3));
     let checkpoint = saved(|snapshot| snapshot.tensor("weight", &weight).unwrap().tensor("extra", &weight));
     let mut net = Linear::new(3, 2, 0.5);
-    assert!(checkpoint.load_state_dict_with("", &mut net, LoadOptions::strict().allow_missing()).is_err());
-    let report = checkpoint
-        .load_state_dict_with("", &mut net, LoadOptions::strict().allow_missing().allow_unexpected())
-        .unwrap();
+    assert!(LoadOptions::strict().allow_missing().load(&checkpoint, "", &mut net).is_err());
+    let report =
+        LoadOptions::strict().allow_missing().allow_unexpected().load(&checkpoint, "", &mut net).unwrap();
     assert_eq!((report.missing, report.unexpected), (vec!["bias".to_owned()], vec!["extra".to_owned()]));
     assert_eq!(net.weight, weight);
     assert_eq!(net.bias, Array1::from_elem(2, 0.5));
@@ -190,16 +145,91 @@ fn a_group_may_be_joined_by_dots_as_torch_does() {
         let report = checkpoint.load_state_dict(group, &mut fresh).unwrap();
         assert_eq!((report.loaded.len(), &fresh), (2, &net), "{group}");
         let mut in_place = Linear::new(3, 2, 0.0);
-        checkpoint.load_state_dict_with(group, &mut in_place, LoadOptions::strict().in_place()).unwrap();
+        LoadOptions::strict().in_place().load(&checkpoint, group, &mut in_place).unwrap();
         assert_eq!(in_place, net, "{group}");
     }
-    // Where a group's names are joined by slashes, those are meant; and a prefix that is missing is
-    // pointed at.
+    // In a group whose names are joined by slashes, those are recognised; and the error suggests a
+    // missing prefix.
     let mut fresh = Linear::new(3, 2, 0.0);
     let error = checkpoint.load_state_dict("state_dict", &mut fresh).unwrap_err();
     assert!(error.to_string().contains("load the group \"state_dict.module\""), "{error}");
     let error = checkpoint.load_state_dict("", &mut fresh).unwrap_err();
     assert!(error.to_string().contains("load the group \"state_dict.module\""), "{error}");
+    assert_eq!(fresh, Linear::new(3, 2, 0.0));
+}
+
+/// A net as torch's wrappers name its tensors.
+struct Wrapped(Linear);
+
+impl Stateful for Wrapped {
+    fn state_dict(&self) -> Result<StateDict<'_>> {
+        StateDict::new().with("module.weight", &self.0.weight)?.with("module.bias", &self.0.bias)
+    }
+
+    fn state_dict_mut(&mut self) -> Result<StateDictMut<'_>> {
+        StateDictMut::new().with("module.weight", &mut self.0.weight)?.with("module.bias", &mut self.0.bias)
+    }
+}
+
+#[test]
+fn the_prefix_of_a_wrapped_module_is_named_and_taken_away() {
+    let net = Linear::new(3, 2, 0.5);
+    for prefix in ["module.", "_orig_mod.", "module._orig_mod."] {
+        let checkpoint = saved(|snapshot| {
+            snapshot
+                .tensor(format!("{prefix}weight"), &net.weight)?
+                .tensor(format!("{prefix}bias"), &net.bias)
+        });
+        let mut fresh = Linear::new(3, 2, 0.0);
+        let error = checkpoint.load_state_dict("", &mut fresh).unwrap_err().to_string();
+        assert!(error.contains(&format!("LoadOptions::strip_prefix({prefix:?})")), "{error}");
+        let options = LoadOptions::strict().strip_prefix(prefix);
+        let report = options.clone().load(&checkpoint, "", &mut fresh).unwrap();
+        assert_eq!((report.loaded.len(), report.is_exact(), &fresh), (2, true, &net));
+        let mut in_place = Linear::new(3, 2, 0.0);
+        options.clone().in_place().load(&checkpoint, "", &mut in_place).unwrap();
+        assert_eq!(in_place, net);
+        // One program loads both.
+        let plain = saved(|snapshot| snapshot.state_dict("", net.state_dict()?));
+        options.load(&plain, "", &mut Linear::new(3, 2, 0.0)).unwrap();
+    }
+    let plain = saved(|snapshot| snapshot.state_dict("", net.state_dict()?));
+    let mut wrapped = Wrapped(Linear::new(3, 2, 0.0));
+    let error = plain.load_state_dict("", &mut wrapped).unwrap_err().to_string();
+    assert!(error.contains("LoadOptions::rename(\"\", \"module.\")"), "{error}");
+    LoadOptions::strict().rename("", "module.").load(&plain, "", &mut wrapped).unwrap();
+    assert_eq!(wrapped.0, net);
+}
+
+#[test]
+fn what_is_only_wrapped_is_not_allowed_to_be_missing() {
+    let net = Linear::new(3, 2, 0.5);
+    let half_wrapped =
+        saved(|snapshot| snapshot.tensor("module.weight", &net.weight)?.tensor("bias", &net.bias));
+    let mut fresh = Linear::new(3, 2, 0.0);
+    let lenient = LoadOptions::strict().allow_missing().allow_unexpected();
+    let error = lenient.clone().load(&half_wrapped, "", &mut fresh).unwrap_err().to_string();
+    assert!(error.contains("LoadOptions::strip_prefix(\"module.\")"), "{error}");
+    assert_eq!(fresh, Linear::new(3, 2, 0.0));
+    // Others may be.
+    let other = saved(|snapshot| snapshot.tensor("other.weight", &net.weight)?.tensor("bias", &net.bias));
+    let report = lenient.load(&other, "", &mut fresh).unwrap();
+    assert_eq!(
+        (report.missing, report.unexpected),
+        (vec!["weight".to_owned()], vec!["other.weight".to_owned()])
+    );
+}
+
+#[test]
+fn two_tensors_are_never_loaded_as_one() {
+    let net = Linear::new(3, 2, 0.5);
+    let checkpoint =
+        saved(|snapshot| snapshot.state_dict("", net.state_dict()?)?.tensor("module.weight", &net.weight));
+    let mut fresh = Linear::new(3, 2, 0.0);
+    let options = LoadOptions::strict().strip_prefix("module.");
+    let error = options.load(&checkpoint, "", &mut fresh).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("\"module.weight\" and \"weight\""), "{error}");
     assert_eq!(fresh, Linear::new(3, 2, 0.0));
 }
 
@@ -212,7 +242,7 @@ fn names_that_match_are_not_called_missing_for_their_dtypes() {
     let mut net = Linear::new(3, 2, 9.0);
     let error = checkpoint.load_state_dict("", &mut net).unwrap_err().to_string();
     assert!(error.contains("LoadOptions::cast_integers") && !error.contains("no name matches"), "{error}");
-    checkpoint.load_state_dict_with("", &mut net, LoadOptions::strict().cast_integers()).unwrap();
+    LoadOptions::strict().cast_integers().load(&checkpoint, "", &mut net).unwrap();
     assert_eq!((net.weight, net.bias), (Array2::ones((2, 3)), ndarray::arr1(&[3.0, 4.0])));
 }
 
@@ -248,7 +278,7 @@ fn dtypes_are_cast_only_when_asked() {
     let mut net = Linear::new(3, 2, 9.0);
     let error = checkpoint.load_state_dict("", &mut net).unwrap_err();
     assert!(error.to_string().contains("expected f32 [2, 3], found f16 [2, 3]"), "{error}");
-    checkpoint.load_state_dict_with("", &mut net, LoadOptions::strict().cast()).unwrap();
+    LoadOptions::strict().cast().load(&checkpoint, "", &mut net).unwrap();
     assert_eq!(net.weight, ndarray::arr2(&[[0.0, 0.5, 1.0], [1.5, 2.0, 2.5]]));
     assert_eq!(net.bias, ndarray::arr1(&[0.1_f32, 0.2]));
 }

@@ -1,20 +1,20 @@
-//! Where files are mapped, and where they are read though mapping was asked for: engines without
-//! mappings, and file systems on the other side of a network. Pretended through the seam, and on a
-//! real FUSE mount where there is one to be had.
+//! When files are mapped, and when they are read although mapping was requested: engines without
+//! mappings, and network file systems. Simulated through the `Vfs`, and on a real FUSE mount where
+//! possible.
 #![expect(unsafe_code, reason = "mapping takes a promise; here it is kept, or not needed")]
 
-mod common;
-
-use common::TempFolder;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use tensorkeep::engine::{Blob, Caps, Decorator, Engine, Local, MmapPromise};
 use tensorkeep::testing::{Faults, failing_local};
-use tensorkeep::{Checkpoint, Error, ErrorKind, Progress, Reader, Result, Snapshot, Store, StoreOptions};
+use tensorkeep::{
+    Checkpoint, Error, ErrorKind, MappedCopy, Progress, Reader, Result, Snapshot, Store, StoreOptions,
+};
+use test_support::{TempFolder, wave};
 
 fn promise() -> MmapPromise {
-    // SAFETY: the files of these tests are cut only where nothing is mapped.
+    // SAFETY: the files of these tests are truncated only where nothing is mapped.
     unsafe { MmapPromise::assume_unchanged() }
 }
 
@@ -31,11 +31,13 @@ const KEY: &str = "0001-0000000001.tkeep";
 #[test]
 fn files_on_a_network_file_system_are_read_and_not_mapped() {
     let folder = TempFolder::new("network");
-    let weights = common::wave(50_000);
+    let weights = wave(50_000);
     for (network, maps) in [(None, true), (Some("NFS"), false)] {
         let run = folder.path().join(network.unwrap_or("disk"));
         let faults = Faults::new();
-        network.into_iter().for_each(|name| faults.seem_to_be_on(name));
+        if let Some(name) = network {
+            faults.seem_to_be_on(name);
+        }
         let local = failing_local(&run, &faults).unwrap();
         save(local.clone(), &weights);
         assert_eq!(local.caps().map, maps, "{network:?}");
@@ -47,7 +49,7 @@ fn files_on_a_network_file_system_are_read_and_not_mapped() {
     }
 }
 
-/// For reading: what it can be asked for besides would write, or is not there.
+/// Read-only: other requests fail as unsupported.
 #[derive(Debug)]
 struct ForReading(Local, bool);
 
@@ -70,7 +72,7 @@ impl Decorator for ForReading {
 #[test]
 fn a_reader_maps_where_it_can_and_never_writes() {
     let folder = TempFolder::new("reader-maps");
-    let weights = common::wave(5_000);
+    let weights = wave(5_000);
     save(Local::create(folder.path()).unwrap(), &weights);
     for maps in [true, false] {
         let engine = ForReading(Local::open(folder.path()).unwrap(), maps);
@@ -81,7 +83,7 @@ fn a_reader_maps_where_it_can_and_never_writes() {
     }
 }
 
-/// A folder seen through FUSE, if this machine can.
+/// A folder mounted through FUSE, if this machine can.
 struct Fuse(PathBuf);
 
 impl Fuse {
@@ -103,23 +105,23 @@ impl Drop for Fuse {
     }
 }
 
-// A mapped file that is cut ends the process: see `tests/hostile.rs`.
+// A mapped file that is truncated ends the process: see `tests/hostile.rs`.
 #[test]
 fn a_file_on_fuse_is_read_and_truncation_is_an_error() {
     let folder = TempFolder::new("fuse");
     let disk = folder.path().join("disk");
     std::fs::create_dir(&disk).unwrap();
     let Some(fuse) = Fuse::over(&disk, &folder.path().join("mounted")) else { return };
-    let weights = common::wave(50_000);
+    let weights = wave(50_000);
     let local = Local::create(fuse.0.join("run")).unwrap();
     save(local.clone(), &weights);
     assert!(!local.caps().map && local.caps().lock && local.caps().create_only, "{:?}", local.caps());
     let path = fuse.0.join("run").join(KEY);
-    // SAFETY: nothing is mapped there, which is what is tested.
+    // SAFETY: nothing is mapped there, which is under test.
     let checkpoint = unsafe { Checkpoint::map(&path) }.unwrap();
     assert_eq!(checkpoint.tensor("weight").unwrap().elements::<f32>().unwrap(), weights);
     // SAFETY: as above.
-    let refused = unsafe { Checkpoint::map_copy(&path) }.unwrap_err();
+    let refused = unsafe { MappedCopy::open(&path) }.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
     std::fs::File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
     assert_eq!(checkpoint.tensor("weight").unwrap_err().kind(), ErrorKind::Damaged);

@@ -1,5 +1,5 @@
-//! Metrics and progress are given once: what was observed at a step is in the checkpoint of that
-//! step, and in no other.
+//! Metrics and progress are given once: the metrics observed at a step are in the checkpoint of
+//! that step, and in no other.
 
 use std::collections::BTreeMap;
 use tensorkeep::engine::Memory;
@@ -29,14 +29,14 @@ fn loss(value: f64) -> BTreeMap<String, f64> {
 }
 
 #[test]
-fn what_was_observed_at_a_step_is_saved_with_it() {
+fn metrics_observed_at_a_step_are_saved_with_it() {
     let store = store();
     store.observe("loss", 0.5);
     assert!(store.due(&Progress::new(7)).is_some());
     store.save(&snapshot()).unwrap();
     assert_eq!(newest(&store), (7, loss(0.5)));
 
-    // Also in the background, and the snapshot's own comes first.
+    // In the background, too; the snapshot's own metric takes precedence.
     store.observe("loss", 0.4);
     assert!(store.due(&Progress::new(8)).is_some());
     store.stage(&snapshot()).unwrap().unwrap().wait().unwrap();
@@ -52,7 +52,7 @@ fn a_metric_of_an_earlier_step_is_not_the_states() {
     let store = store();
     store.observe("loss", 0.5);
     assert!(store.due(&Progress::new(7)).is_some());
-    // That save is left out; the state trained on.
+    // That save is skipped; the state trained on.
     assert!(store.due(&Progress::new(8)).is_some());
     let saved = store.save(&snapshot()).unwrap();
     assert_eq!(newest(&store), (8, BTreeMap::new()));

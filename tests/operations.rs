@@ -1,5 +1,5 @@
 //! Random operations on runs, a hundred thousand of them here and ten million in the long form:
-//! nothing is lost, nothing comes back, and every answer is the one that a simple model expects.
+//! nothing is lost, nothing reappears, and every answer matches a simple model.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +8,7 @@ use tensorkeep::testing::operations::{Violation, from_seed, run, shrink};
 
 /// Set to a seed that a failure printed, it runs that input alone.
 const SEED: &str = "TENSORKEEP_OPERATIONS_SEED";
-/// How many operations the long form does.
+/// Number of operations of the long form.
 const COUNT: &str = "TENSORKEEP_OPERATIONS";
 /// Operations on one run.
 const LENGTH: usize = 80;
@@ -26,7 +26,7 @@ fn fail(seed: u64, violation: Box<Violation>) -> ! {
     )
 }
 
-/// What one thread is at.
+/// The current input of one thread.
 #[derive(Default)]
 struct At(Mutex<Option<(u64, Instant)>>);
 
@@ -35,7 +35,7 @@ impl At {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = seed.map(|seed| (seed, Instant::now()));
     }
 
-    /// Ends the process: what hangs cannot be ended alone.
+    /// Ends the process: a hanging thread cannot be ended alone.
     fn check(&self) {
         let at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((seed, since)) = at.filter(|(_, since)| since.elapsed() > MOST_TIME) {
@@ -45,7 +45,7 @@ impl At {
     }
 }
 
-/// Inputs from one seed on, on all cores, until so many operations are done.
+/// Inputs from one seed on, on all cores, until `operations` are done.
 fn run_until(operations: u64) {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let (next, done, is_over) = (AtomicU64::new(1), AtomicU64::new(0), AtomicBool::new(false));
@@ -66,13 +66,17 @@ fn run_until(operations: u64) {
         let workers: Vec<_> = at.iter().map(|at| scope.spawn(|| work(at))).collect();
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                at.iter().for_each(At::check);
+                for at in &at {
+                    at.check();
+                }
                 std::thread::sleep(Duration::from_millis(50));
             }
         });
         let ended: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
         is_over.store(true, Ordering::Relaxed);
-        ended.into_iter().for_each(|worker| worker.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        for worker in ended {
+            worker.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
     });
     let (done, runs) = (done.into_inner(), next.into_inner());
     println!("{done} operations on {runs} runs, {:.1} s", start.elapsed().as_secs_f64());

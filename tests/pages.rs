@@ -1,4 +1,4 @@
-//! The pages for people: their length, their links, and that each snippet is a doctest.
+//! The documentation pages: their length, their links, and that each snippet is a doctest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -75,7 +75,7 @@ fn pages_of_the_guide_have_at_most_nine_hundred_words() {
     }
 }
 
-/// mdbook leaves out a page that the summary does not name, without a word.
+/// mdbook silently omits a page that the summary does not name.
 #[test]
 fn the_summary_names_every_page_of_the_guide() {
     let summary = include_str!("../docs/guide/SUMMARY.md");

@@ -1,6 +1,6 @@
-//! The protocols of commit and deletion, model checked: all orders in which the calls of a few
-//! processes may reach the engines, run by the real store. Then each protocol that is wrong on
-//! purpose must break a promise in the same cases.
+//! A model check of commit and deletion: all orders in which the calls of a few processes may reach
+//! the engines, run by the real store. Then each wrong protocol must break a promise in the same
+//! cases.
 
 use std::time::Instant;
 use tensorkeep::CheckpointId;
@@ -18,28 +18,29 @@ const FIRST: CheckpointId = CheckpointId { attempt: 1, step: 1 };
 const SECOND: CheckpointId = CheckpointId { attempt: 1, step: 2 };
 const SECOND_KEY: &str = "0001-0000000002.tkeep";
 
-/// Behind one checkpoint.
+/// After one checkpoint.
 fn of_one(locks: Locks, processes: Vec<Program>) -> Case {
     Case { locks, ..Case::new(vec![writer(1)], processes) }
 }
 
-/// Behind two checkpoints, so that one of them is not what the next writer resumes from.
+/// After two checkpoints, so that one of them is not the one that the next writer resumes from.
 fn of_two(processes: Vec<Program>) -> Case {
     Case::new(vec![keeper(2, 2)], processes)
 }
 
-/// Behind two checkpoints, the newer of which has rotted.
+/// After two checkpoints, the newer of which is damaged.
 fn of_two_one_rotten(processes: Vec<Program>) -> Case {
     let before = vec![Before::Ran(keeper(2, 2)), Before::Rotted(SECOND_KEY)];
     Case { before, ..of_two(processes) }
 }
 
-/// Behind two checkpoints of a run whose folder may hold another run's three at any moment.
+/// After two checkpoints of a run whose folder may be replaced by another run's three at any
+/// moment.
 fn replaced(processes: Vec<Program>) -> Case {
     Case { replaced_by: Some(keeper(3, 3)), ..of_two(processes) }
 }
 
-/// Each case that runs each time, and that the wrong protocols are run through.
+/// The cases of every test run, which the wrong protocols are run through, too.
 fn cases() -> Vec<(&'static str, Case)> {
     let honest = |case| Case { locks: Locks::Honest, ..case };
     let local = tiered_keeping("a", 2, 2);
@@ -88,7 +89,7 @@ fn cases() -> Vec<(&'static str, Case)> {
         // Another run in the folder.
         ("a writer whose folder is replaced", replaced(vec![writer(2)])),
         ("a deletion whose folder is replaced", replaced(vec![deletes(vec![FIRST, SECOND])])),
-        // Listings that are behind.
+        // Stale listings.
         (
             "two writers where listings are behind",
             Case { stale: 1, ..of_one(Locks::None, vec![writer(1), writer(0)]) },
@@ -140,7 +141,7 @@ fn holds(what: &str, case: &Case) -> Explored {
 #[test]
 fn every_order_of_two_processes_keeps_every_promise() {
     let all: Vec<Explored> = cases().iter().map(|(what, case)| holds(what, case)).collect();
-    // A case in which nothing happens, or nobody comes to an end, proves nothing.
+    // A case in which nothing happens, or no process completes, proves nothing.
     for ((what, _), explored) in cases().iter().zip(&all) {
         assert!(explored.worlds > 5 && explored.ends > 0, "{what}: {explored:?}");
     }
@@ -184,7 +185,7 @@ fn every_order_of_three_processes_keeps_every_promise() {
     }
 }
 
-/// Which case breaks on which mistake, and the promise that it breaks. The same table is in
+/// The case that catches each mistake, and the promise it breaks. The same table is in
 /// docs/crash-safety.md.
 const KILLED: [(WrongProtocol, &str, Broken); 19] = {
     use Broken::*;

@@ -1,32 +1,17 @@
-//! Disks that are full or read-only, for real: small file systems of these tests' own, mounted by
-//! root and skipped without. Nothing that was promised is lost, nothing is left, and saving works
-//! again when the disk does.
+//! Real disks that are full or read-only: small file systems of these tests' own, mounted by root
+//! and skipped without. Every promise holds, no remains are left, and saving works again when the
+//! disk does.
 //!
 //! A single block that fails is in `crates/powercut`, below real file systems as well.
 
-mod common;
-
-use common::TempFolder;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tensorkeep::engine::Local;
-use tensorkeep::{ErrorKind, Keep, Progress, Result, Saved, Snapshot, Store, StoreOptions};
-
-fn save(store: &Store, step: u64, elements: usize) -> Result<Saved> {
-    let weights = vec![step as f32; elements];
-    let mut snapshot = Snapshot::new().tensor("weight", &weights)?;
-    snapshot = snapshot.progress(Progress::new(step));
-    store.save(&snapshot)
-}
+use tensorkeep::{ErrorKind, Keep, Result, Store, StoreOptions};
+use test_support::{TempFolder, leftovers, save_elements};
 
 fn open(folder: &Path, keep: usize) -> Result<Store> {
     Store::open(Local::create(folder)?, StoreOptions::new().keep(Keep::last(keep)))
-}
-
-fn leftovers(folder: &Path) -> Vec<String> {
-    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
-    let names = names.map(|name| name.into_string().unwrap());
-    names.filter(|name| name.starts_with(".tmp")).collect()
 }
 
 /// A small file system of its own, if this process may mount one.
@@ -71,7 +56,7 @@ impl Mounted {
         mounted
     }
 
-    /// As if the machine had been started again. Nothing may be open.
+    /// As after a reboot. No file may be open.
     fn start_again(&self) {
         assert!(Command::new("umount").arg(&self.point).status().unwrap().success());
         assert!(self.mount());
@@ -80,13 +65,13 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Lazily: a test that fails may still hold a file open, and the loop device goes with the
+        // Lazily: a failed test may still hold a file open, and the loop device is removed with the
         // last one.
         let _ = Command::new("umount").arg("-l").arg(&self.point).output();
     }
 }
 
-/// Takes all space but `left` bytes.
+/// Fills the disk except for `left` bytes.
 fn fill(folder: &Path, left: u64) -> PathBuf {
     let filler = folder.join("filler");
     let block = vec![1_u8; 4096];
@@ -104,20 +89,20 @@ fn a_full_disk_loses_nothing_and_saves_again_with_space() {
     for disk in [Mounted::tmpfs(), Mounted::ext4()].into_iter().flatten() {
         let run = disk.point.join("run");
         let store = open(&run, 2).unwrap();
-        // 400 KB each: announced by preallocation; then 100 KB: found out while writing.
+        // 400 KB each: reported by preallocation; then 100 KB: found while writing.
         for elements in [100_000, 25_000] {
-            let first = 1 + store.list().unwrap().last().map_or(0, |info| info.name.step);
-            save(&store, first, 1000).unwrap();
+            let first = 1 + store.list().unwrap().last().map_or(0, |info| info.id.step);
+            save_elements(&store, first, 1000).unwrap();
             let filler = fill(&disk.point, 50_000);
             for round in 0..3 {
-                let error = save(&store, first + 1 + round, elements).unwrap_err();
+                let error = save_elements(&store, first + 1 + round, elements).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
                 assert!(error.object().is_some_and(|object| object.contains("run")), "{error}");
                 assert_eq!(store.resume().unwrap().next_step(), first);
                 assert!(leftovers(&run).is_empty(), "{:?}", leftovers(&run));
             }
             std::fs::remove_file(filler).unwrap();
-            save(&store, first + 10, elements).unwrap();
+            save_elements(&store, first + 10, elements).unwrap();
         }
         store.close().unwrap();
     }
@@ -128,32 +113,33 @@ fn a_full_disk_loses_nothing_and_saves_again_with_space() {
 fn a_disk_with_room_for_one_more_than_is_kept_saves_for_ever() {
     for disk in [Mounted::tmpfs(), Mounted::ext4()].into_iter().flatten() {
         let store = open(&disk.point.join("run"), 1).unwrap();
-        save(&store, 1, 50_000).unwrap();
+        save_elements(&store, 1, 50_000).unwrap();
         fill(&disk.point, 300_000);
         for step in 2..30 {
-            let saved = save(&store, step, 50_000).unwrap_or_else(|error| panic!("step {step}: {error}"));
+            let saved =
+                save_elements(&store, step, 50_000).unwrap_or_else(|error| panic!("step {step}: {error}"));
             assert!(saved.rotation_error.is_none() && saved.not_deleted.is_empty(), "{saved:?}");
         }
         assert_eq!(store.list().unwrap().len(), 1);
     }
 }
 
-// G1 G3: what ext4 does when its journal fails, `errors=remount-ro`.
+// G1 G3: ext4's behaviour when its journal fails, `errors=remount-ro`.
 #[test]
 fn a_disk_that_becomes_read_only_keeps_its_checkpoints() {
     let Some(disk) = Mounted::ext4() else { return };
     let run = disk.point.join("run");
     let store = open(&run, 2).unwrap();
     for step in [1, 2] {
-        save(&store, step, 1000).unwrap();
+        save_elements(&store, step, 1000).unwrap();
     }
     let aborted = Command::new("mount").args(["-o", "remount,abort"]).arg(&disk.point).status().unwrap();
     assert!(aborted.success());
     for step in [3, 4] {
-        let error = save(&store, step, 1000).unwrap_err();
+        let error = save_elements(&store, step, 1000).unwrap_err();
         assert!(error.object().is_some_and(|object| object.contains("run")), "{error}");
     }
-    // A reader sees what it saw before.
+    // A reader sees the same as before.
     assert_eq!(store.list().unwrap().len(), 2);
     assert_eq!(store.latest().unwrap().unwrap().progress().unwrap().map(|progress| progress.step), Some(2));
     drop(store);
@@ -161,6 +147,6 @@ fn a_disk_that_becomes_read_only_keeps_its_checkpoints() {
     let store = open(&run, 2).unwrap();
     let resumed = store.resume().unwrap();
     assert_eq!((resumed.next_step(), resumed.skipped.len()), (2, 0));
-    save(&store, 3, 1000).unwrap();
+    save_elements(&store, 3, 1000).unwrap();
     assert!(leftovers(&run).is_empty(), "{:?}", leftovers(&run));
 }

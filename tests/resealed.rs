@@ -1,21 +1,17 @@
 //! Containers that lie with valid checksums. The parser behind the checksums must refuse them or
-//! read them; it must not panic, and must not take memory out of proportion to the bytes that are
-//! there.
-#![expect(unsafe_code, reason = "an allocator that counts can only be an unsafe impl")]
+//! read them; it must not panic, and must not allocate out of proportion to the bytes given.
 
-mod common;
-#[path = "common/counting.rs"]
-mod counting;
-#[path = "common/edits.rs"]
-mod edits;
-#[path = "common/reseal.rs"]
-mod reseal;
-
-use counting::peak_of;
-use edits::{Outcome, STEP, bomb, edited, read_everything, read_record, record_template, seeds};
-use reseal::{Pieces, reseal, with_record};
 use std::collections::BTreeSet;
 use tensorkeep::{ErrorKind, Value};
+use test_support::counting::{Counting, peak_of};
+use test_support::edits::{
+    Outcome, STEP, bomb, edited, read_everything, read_record, record_template, seeds,
+};
+use test_support::reseal::{self, Pieces, reseal, with_record};
+use test_support::{CODECS, Zoo};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// splitmix64: the same programs in every run.
 struct Random(u64);
@@ -33,8 +29,8 @@ impl Random {
     }
 }
 
-/// Reads bytes both ways; the memory held on the way must be in proportion. Returns what the mapped
-/// reading came to.
+/// Reads bytes both ways; peak memory must be in proportion. Returns the outcome of the mapped
+/// reading.
 fn read_within_proportion(bytes: &[u8]) -> Outcome {
     let [_, mapped] = [false, true].map(|mapped| {
         let (outcome, peak) = peak_of(|| read_everything(bytes, mapped));
@@ -56,8 +52,8 @@ fn a_container_taken_apart_and_put_together_is_the_same() {
         assert!(matches!(read_everything(&bytes, true), Outcome::Opened { .. }));
     }
     // The writer's own bytes, not only ours.
-    let zoo = common::Zoo::new();
-    for &codec in common::CODECS {
+    let zoo = Zoo::new();
+    for &codec in CODECS {
         let bytes = zoo.snapshot().to_bytes(&tensorkeep::WriteOptions::new().codec(codec)).unwrap();
         assert!(Pieces::of(&bytes).unwrap().join() == bytes);
     }
@@ -70,8 +66,8 @@ fn lies_with_valid_checksums_never_panic() {
     let (mut opened, mut words) = (0, BTreeSet::new());
     const ROUNDS: usize = 12_000;
     for round in 0..ROUNDS {
-        // A quarter goes to each seed; most programs are one step, which damages one thing and
-        // reaches far.
+        // A quarter goes to each seed; most programs are one step, which damages one field and
+        // passes many checks.
         let steps = [1, 1, 1, 2, 3, 5][random.next() as usize % 6];
         let program = random.bytes(steps * STEP);
         let bytes = edited(&seeds[round % seeds.len()], &program);
@@ -83,18 +79,17 @@ fn lies_with_valid_checksums_never_panic() {
             }
         }
     }
-    // Were the checksums not made again, every lie would end at one of six checksums, and none
-    // would open.
+    // Without recomputed checksums every lie would end at one of six checksums, and none would
+    // open.
     assert!(opened > ROUNDS / 10 && opened < ROUNDS * 9 / 10, "{opened} of {ROUNDS} opened");
     assert!(words.len() > 40, "only {} kinds of refusal: {words:#?}", words.len());
-    // But a lie about a section's length leads to a header that is none, and that nobody could
-    // seal.
+    // But a lie about a section's length leads to a header that is none, and cannot be sealed.
     let unsealed = |words: &&String| words.contains("checksum of") && !words.contains("section header");
     assert_eq!(words.iter().find(unsealed), None, "a checksum was not made: {words:#?}");
 }
 
-/// What opening may say. `Mismatch`: today an index whose map lacks a column is called that, not
-/// `Damaged`.
+/// Errors allowed on opening. `Mismatch`: today an index whose map lacks a column is called that,
+/// not `Damaged`.
 const REFUSALS: [ErrorKind; 5] = [
     ErrorKind::Damaged,
     ErrorKind::Foreign,
@@ -103,7 +98,7 @@ const REFUSALS: [ErrorKind; 5] = [
     ErrorKind::Mismatch,
 ];
 
-/// An error's words without its numbers and names.
+/// An error's text without its numbers and names.
 fn kind_of_refusal(text: &str) -> String {
     let words = text.split([':', ';']).find(|part| !part.contains("memory") && !part.contains("tensor "));
     let unquoted = words.unwrap_or(text).split('"').next().unwrap_or_default();
@@ -119,7 +114,7 @@ fn records_of_random_bytes_are_refused_or_read_without_a_panic() {
         let len = 1 + random.next() as usize % 40;
         let mut record = random.bytes(len);
         // Half of all random bytes are small integers; markers of lists, maps, text and extensions
-        // are likelier here.
+        // are more frequent here.
         for byte in &mut record {
             if random.next().is_multiple_of(2) {
                 *byte = [0x81, 0x82, 0x91, 0x92, 0xA1, 0xC0, 0xC4, 0xC7, 0xD4, 0xDC, 0xDE, 0xCA]
@@ -178,7 +173,7 @@ fn records_that_lie_about_counts_and_depth_are_refused() {
         nested(&[0x91], 33),
         nested(&[0x91], 1_000_000),
         nested(&[0x81, 1], 1_000_000),
-        // Lists of lists, each of which announces more than there is.
+        // Lists of lists, each of which announces more than it has.
         nested(&[0xDC, 0xFF, 0xFF], 30),
         // One key twice.
         vec![0x82, 1, 1, 1, 2],

@@ -1,9 +1,6 @@
-//! Any snapshot comes back the same, and any damage is seen. Properties over generated snapshots;
+//! Any snapshot comes back the same, and any damage is found. Properties over generated snapshots;
 //! exhaustive, bit by bit and length by length, over one small container.
 
-mod common;
-
-use common::{open, open_with};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -11,13 +8,14 @@ use tensorkeep::{
     Checkpoint, Codec, Dtype, ErrorKind, OpenOptions, Progress, Snapshot, Tensor, Value, Verify,
     WriteOptions, inspect::RESERVED_PREFIX,
 };
+use test_support::{open, open_with};
 
-/// What a snapshot is made of, kept so that it can be compared with what comes back.
+/// The content of a snapshot, kept for comparison.
 #[derive(Clone, Debug)]
 struct Contents {
     tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
-    /// Further names, and which tensor they stand for (modulo their number).
-    ties: BTreeMap<String, prop::sample::Index>,
+    /// Aliases, and the tensor they stand for (modulo their number).
+    aliases: BTreeMap<String, prop::sample::Index>,
     records: BTreeMap<String, Value>,
     metrics: BTreeMap<String, f64>,
     metadata: BTreeMap<String, String>,
@@ -30,8 +28,8 @@ impl Contents {
         for (name, (dtype, shape, bytes)) in &self.tensors {
             snapshot = snapshot.tensor(name, Tensor::new(*dtype, shape, bytes).unwrap()).unwrap();
         }
-        for (name, target) in self.ties() {
-            snapshot = snapshot.tie(name, target).unwrap();
+        for (name, target) in self.aliases() {
+            snapshot = snapshot.alias(name, target).unwrap();
         }
         for (name, value) in &self.records {
             snapshot = snapshot.record(name, value).unwrap();
@@ -48,29 +46,33 @@ impl Contents {
         snapshot
     }
 
-    /// Ties whose name is free, with the tensor's name.
-    fn ties(&self) -> BTreeMap<&String, &String> {
+    /// Aliases whose name is free, with the tensor's name.
+    fn aliases(&self) -> BTreeMap<&String, &String> {
         let names: Vec<_> = self.tensors.keys().collect();
-        let free = self.ties.iter().filter(|(name, _)| !self.tensors.contains_key(*name));
-        let tied = free.map(|(name, target)| (name, target.get(&names)));
-        if names.is_empty() { BTreeMap::new() } else { tied.map(|(name, target)| (name, *target)).collect() }
+        let free = self.aliases.iter().filter(|(name, _)| !self.tensors.contains_key(*name));
+        let aliases = free.map(|(name, target)| (name, target.get(&names)));
+        if names.is_empty() {
+            BTreeMap::new()
+        } else {
+            aliases.map(|(name, target)| (name, *target)).collect()
+        }
     }
 
     fn check(&self, checkpoint: &Checkpoint) -> Result<(), TestCaseError> {
-        let ties = self.ties();
+        let aliases = self.aliases();
         let mut names: Vec<&str> = checkpoint.names().collect();
         names.sort_unstable();
         let mut expected: Vec<&str> =
-            self.tensors.keys().chain(ties.keys().copied()).map(String::as_str).collect();
+            self.tensors.keys().chain(aliases.keys().copied()).map(String::as_str).collect();
         expected.sort_unstable();
         prop_assert_eq!(names, expected);
-        for name in self.tensors.keys().chain(ties.keys().copied()) {
-            let (dtype, shape, bytes) = &self.tensors[ties.get(name).copied().unwrap_or(name)];
+        for name in self.tensors.keys().chain(aliases.keys().copied()) {
+            let (dtype, shape, bytes) = &self.tensors[aliases.get(name).copied().unwrap_or(name)];
             let tensor = checkpoint.tensor(name).unwrap();
             prop_assert_eq!((tensor.dtype(), tensor.shape()), (*dtype, &shape[..]));
             prop_assert!(tensor.bytes() == bytes, "{} differs", name);
             let mut target = vec![0xEE; bytes.len()];
-            checkpoint.load_into(name, &mut target).unwrap();
+            checkpoint.load_into([(name.as_str(), &mut target[..])]).unwrap();
             prop_assert!(&target == bytes, "{} differs when loaded into place", name);
             self.check_rows(checkpoint, name, shape, bytes)?;
         }
@@ -116,7 +118,7 @@ fn name() -> impl Strategy<Value = String> {
     prop_oneof![4 => "[a-z]{1,3}(\\.[a-z0-9]{1,8}){0,3}", 1 => "[^\\x00-\\x1f\\x7f]{1,40}", 1 => "[äß語🦀 /]{1,250}"]
 }
 
-/// Mostly small, some of several chunks; noise, constants, and something between.
+/// Mostly small, some of several chunks; noise, constants, and mixtures.
 fn tensor() -> impl Strategy<Value = (Dtype, Vec<usize>, Vec<u8>)> {
     let shape = prop_oneof![
         6 => vec(0..7_usize, 0..5),
@@ -143,8 +145,7 @@ fn tensor() -> impl Strategy<Value = (Dtype, Vec<usize>, Vec<u8>)> {
     )
 }
 
-/// Any value that a record can be, nested up to the limit's order of magnitude; NaN has a test of
-/// its own.
+/// Any value of a record, nested up to the limit's order of magnitude; NaN has a test of its own.
 fn value() -> impl Strategy<Value = Value> {
     let scalar = || {
         prop_oneof![
@@ -180,9 +181,9 @@ fn contents() -> impl Strategy<Value = Contents> {
         btree_map(name(), "\\PC{0,30}", 0..4),
         any::<Option<(u64, u64)>>(),
     )
-        .prop_map(|(tensors, ties, records, metrics, metadata, progress)| Contents {
+        .prop_map(|(tensors, aliases, records, metrics, metadata, progress)| Contents {
             tensors,
-            ties,
+            aliases,
             records,
             metrics,
             metadata,
@@ -227,7 +228,7 @@ proptest! {
     }
 }
 
-/// All that can be read of a container, by name.
+/// All readable content of a container, by name.
 struct Everything {
     tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>,
     records: Vec<(String, Value)>,
@@ -246,9 +247,9 @@ impl Everything {
         }
     }
 
-    /// Reads damaged bytes. Every tensor and record is as it was, or an error; the names are as
-    /// they were, or it does not open; and verifying finds the damage. Returns whether it opened,
-    /// and how much was refused.
+    /// Reads damaged bytes. Every tensor and record is as written, or an error; the names are as
+    /// written, or it does not open; and verifying finds the damage. Returns whether it opened, and
+    /// the number of refused entries.
     fn right_or_refused(&self, damaged: &[u8], mapped: bool) -> Result<(bool, usize), String> {
         let Ok(checkpoint) = open(damaged, mapped) else { return Ok((false, 0)) };
         if !checkpoint.names().eq(self.tensors.iter().map(|(name, ..)| name.as_str())) {
@@ -277,8 +278,8 @@ impl Everything {
     }
 }
 
-/// Header, three tensors (raw, filled, compressed), a tie, two records, index, mirror, footer: 10
-/// KB in all.
+/// Header, three tensors (raw, filled, compressed), an alias, two records, index, mirror, footer:
+/// 10 KB in all.
 fn small_container() -> Vec<u8> {
     let (ramp, zeros) = ((0..2000_u32).collect::<Vec<_>>(), vec![0.5_f64; 2000]);
     let mut snapshot = Snapshot::new()
@@ -288,8 +289,12 @@ fn small_container() -> Vec<u8> {
         .unwrap()
         .tensor("bias", &ramp[..3])
         .unwrap();
-    snapshot =
-        snapshot.tie("tied", "bias").unwrap().record("r", &vec![1, 2, 3]).unwrap().progress(Progress::new(9));
+    snapshot = snapshot
+        .alias("tied", "bias")
+        .unwrap()
+        .record("r", &vec![1, 2, 3])
+        .unwrap()
+        .progress(Progress::new(9));
     snapshot.to_bytes(&WriteOptions::new().codec(Codec::Max)).unwrap()
 }
 
@@ -310,8 +315,7 @@ fn every_single_bit_of_a_container_is_guarded() {
         damaged[bit / 8] ^= 1 << (bit % 8);
     }
     assert!(damaged == bytes);
-    // Damage in tensors, records, padding, index or mirror does not keep the file from being
-    // opened.
+    // Damage in tensors, records, padding, index or mirror does not prevent opening the file.
     assert!(opened > 1000 && with_refusals > 1000, "{opened} opened, {with_refusals} refused something");
 }
 

@@ -1,16 +1,10 @@
-//! Signals as launchers and people send them: a stop that was asked ends no loop before a save has
-//! answered it, what arrives twice is one request, and an application's own handling of signals is
-//! as it was when the store is gone.
+//! Signals of launchers and users: a requested stop ends no loop before a save has answered it, two
+//! deliveries are one request, and an application's own signal handling is restored when the store
+//! is closed.
 //!
 //! Each test that sends signals is a process of its own: this test's binary, started again for that
 //! one test.
 
-mod common;
-#[path = "common/gated.rs"]
-mod gated;
-
-use common::TempFolder;
-use gated::Gated;
 use rustix::process::{Pid, Signal as Kill, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::low_level::raise;
@@ -22,9 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Local, Memory};
 use tensorkeep::{
-    Dtype, Every, LazyTensor, Progress, SaveReason, Snapshot, Store, StoreOptions, Tensor, store::Signal,
-    tensor::Buffer,
+    Dtype, Every, LazyTensor, Progress, Reader, SaveReason, Snapshot, Store, StoreOptions, Tensor,
+    store::Signal, tensor::Buffer,
 };
+use test_support::Gated;
+use test_support::TempFolder;
 
 const TEST: &str = "TENSORKEEP_SIGNALS_TEST";
 const RUN: &str = "TENSORKEEP_SIGNALS_RUN";
@@ -41,7 +37,7 @@ fn command(test: &str) -> Command {
     command
 }
 
-/// Runs `act` in a process of its own, which must come through.
+/// Runs `act` in a process of its own, which must succeed.
 fn alone(test: &str, act: impl FnOnce()) {
     if is_child(test) {
         return act();
@@ -78,7 +74,7 @@ impl Trainer {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// How it ended, and what it said.
+    /// Its exit status, and its output.
     fn end(mut self) -> (ExitStatus, String) {
         drop(self.child.stdin.take());
         let (started, mut said) = (Instant::now(), String::new());
@@ -98,7 +94,7 @@ fn pause(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
 }
 
-/// What takes so long to save.
+/// A state that takes this long to save.
 fn snapshot(step: u64, milliseconds: u64) -> Snapshot<'static> {
     let slow = LazyTensor::new(Dtype::U8, &[1], move || {
         pause(milliseconds);
@@ -116,12 +112,12 @@ fn due(store: &Store, step: u64) -> Option<SaveReason> {
     store.due(&Progress::new(step))
 }
 
-/// A loop as README has it, whose saves take so long.
+/// The loop of the README, with saves that take this long.
 fn train(milliseconds: u64) {
     let run = std::env::var(RUN).unwrap();
     let store = on_signal(Local::create(&run).unwrap());
     let mut step = store.resume().unwrap().next_step();
-    // Before it first asks, there is nothing to save.
+    // Before the first call there is nothing to save.
     assert_eq!(due(&store, step), None);
     println!("training");
     while !store.should_stop() {
@@ -132,7 +128,7 @@ fn train(milliseconds: u64) {
         }
     }
     println!("stopped at {step}.");
-    // Behind the store, a signal would do what it does without one.
+    // After the store is closed, a signal has its default effect.
     std::io::stdin().read_line(&mut String::new()).unwrap();
     store.close().unwrap();
 }
@@ -155,6 +151,10 @@ fn stops_in_order(test: &str, ask: impl Fn(&Trainer)) {
         ask(&trainer);
         let (status, said) = trainer.end();
         assert!(status.success(), "life {life}: {status:?} {said}");
+        let lives = Reader::open(run.path()).unwrap().history().unwrap().lives;
+        // Of two signals that wait, the kernel delivers the one with the lower number first.
+        let end = lives.last().map(|life| life.end.to_string()).unwrap_or_default();
+        assert!(["stopped by SIGTERM", "stopped by SIGINT"].contains(&&*end), "life {life}: {end}");
         let store = Store::open(Local::create(run.path()).unwrap(), StoreOptions::new()).unwrap();
         let saved = store.latest().unwrap().expect("nothing was saved").progress().unwrap().unwrap().step;
         assert!(said.contains(&format!("stopped at {saved}.")), "life {life}: saved {saved}, {said}");
@@ -313,7 +313,9 @@ fn a_loop_that_saves_behind_its_end_stops_at_once() {
 fn two_stores_answer_for_themselves() {
     alone("two_stores_answer_for_themselves", || {
         let stores = [on_signal(Memory::new()), on_signal(Memory::new())];
-        stores.iter().for_each(|store| drop(due(store, 1)));
+        for store in &stores {
+            due(store, 1);
+        }
         raise(SIGTERM).unwrap();
         stores[0].save(&snapshot(1, 0)).unwrap();
         assert_eq!([0, 1].map(|i| stores[i].should_stop()), [true, false]);
@@ -362,7 +364,7 @@ fn handlers_of_the_application_outlive_the_store() {
     });
 }
 
-/// Which signals this process ignores and catches, by the kernel's own account.
+/// The signals that this process ignores and catches, from /proc.
 #[cfg(target_os = "linux")]
 fn ignored_and_caught() -> Vec<String> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -399,7 +401,7 @@ fn a_handler_registered_beside_the_store_outlives_it() {
     });
 }
 
-/// Runs this test by a shell that ignores a signal, which its children inherit.
+/// Runs this test in a shell that ignores a signal, which its children inherit.
 fn ignoring(test: &str, signal: &str) -> Command {
     let mut shell = Command::new("sh");
     let exe = std::env::current_exe().unwrap();

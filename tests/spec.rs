@@ -1,13 +1,7 @@
-//! SPEC.md held against the code: its tables against the constants, its test vectors against what
-//! is written and read, its rules against the tests that name them.
+//! SPEC.md against the code: its tables against the constants, its test vectors against reading and
+//! writing, its rules against the tests that name them.
 
-mod common;
-
-#[path = "common/build.rs"]
-mod build;
-
-use build::{Columns, Container, Stored};
-use common::{Zoo, open};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,8 +9,10 @@ use tensorkeep::{
     Codec, Dtype, ErrorKind, Progress, Snapshot, Tensor, Value, WriteOptions, inspect::Limits,
     inspect::RESERVED_PREFIX,
 };
+use test_support::build::{self, Columns, Container, Stored};
+use test_support::{Zoo, open};
 
-/// Where the rules of writing durably are proven, beside the code: they need its seam.
+/// Tests of the rules of durable writes, beside the code: they need its `Vfs`.
 const TESTS_OF_THE_ENGINE: [&str; 2] = ["src/engine/local/tests.rs", "src/engine/local/tests/plain.rs"];
 
 fn root() -> &'static Path {
@@ -27,7 +23,7 @@ fn spec() -> String {
     fs::read_to_string(root().join("SPEC.md")).unwrap()
 }
 
-/// The cells of the table behind `<!-- name -->`, without its head, backticks taken away.
+/// The cells of the table after `<!-- name -->`, without its head and without backticks.
 fn table(name: &str) -> Vec<Vec<String>> {
     let spec = spec();
     let start = spec.find(&format!("<!-- {name} -->")).unwrap_or_else(|| panic!("no table {name}"));
@@ -45,7 +41,7 @@ fn column(name: &str, cell: usize) -> Vec<String> {
     table(name).into_iter().map(|mut row| row.swap_remove(cell)).collect()
 }
 
-/// The bytes of every block of hexadecimal, by the words behind `hex`.
+/// The bytes of every block of hexadecimal, by the words after `hex`.
 fn vectors() -> BTreeMap<String, Vec<u8>> {
     let spec = spec();
     let blocks = spec.split("```hex ").skip(1).map(|block| {
@@ -86,7 +82,7 @@ fn every_byte_of_a_layout_is_in_one_field() {
 #[test]
 #[cfg(feature = "testing")]
 fn the_layouts_are_those_of_the_code() {
-    // The code's names differ where a constant of that name is there already.
+    // The code's names differ where a constant of that name exists already.
     macro_rules! fields {
         ($fields:expr) => {
             $fields.iter().map(|field| {
@@ -139,7 +135,7 @@ fn ids_and_columns_are_those_that_the_tests_build_with() {
     assert!(reserved.iter().all(|name| name.starts_with(RESERVED_PREFIX)), "{reserved:?}");
 }
 
-/// A library's container and the same one built from SPEC.md, which takes over only the file id.
+/// Compares the library's container with one built from SPEC.md, which copies only the file id.
 fn same_bytes(snapshot: &Snapshot<'_>, options: &WriteOptions, build: impl FnOnce(&mut Container)) {
     let written = snapshot.to_bytes(options).unwrap();
     let mut container = Container::new();
@@ -158,7 +154,7 @@ fn a_writer_that_follows_this_document_gives_the_librarys_bytes() {
     let (floats, bytes, zeros) = ([0.5_f32, -1.0], vec![7_u8; 70_000], vec![0.0_f64; 20_000]);
     let mut snapshot = Snapshot::new().tensor("b.floats", (&[2, 1][..], &floats[..])).unwrap();
     snapshot = snapshot.tensor("a.bytes", &bytes).unwrap().tensor("c.empty", &floats[..0]).unwrap();
-    snapshot = snapshot.tie("head", "b.floats").unwrap().record("r", &(1, "two")).unwrap();
+    snapshot = snapshot.alias("head", "b.floats").unwrap().record("r", &(1, "two")).unwrap();
     snapshot = snapshot.progress(Progress::new(3).epoch(1));
     let progress = b"\x82\xA4step\x03\xA5epoch\x01";
     let floats_le = floats.map(f32::to_le_bytes).concat();
@@ -268,7 +264,7 @@ fn the_checksum_is_the_documented_one() {
     let value = 0xCBF4_3926_u32.to_le_bytes();
     assert_eq!(vectors["crc value"], value);
     assert_eq!(build::crc32(b"123456789").to_le_bytes(), value);
-    // What the library writes for these nine bytes.
+    // The library's output for these nine bytes.
     let snapshot = Snapshot::new().tensor("w", &b"123456789"[..]).unwrap();
     let bytes = snapshot.to_bytes(&WriteOptions::new()).unwrap();
     let column = [&b"\xAAchunk_crcs\xC4\x04"[..], &value].concat();
@@ -338,21 +334,30 @@ fn a_frame_that_is_malformed_is_read_right_or_refused() {
     }
 }
 
+/// The container of section 19, by this library, with the document's file id.
 fn minimal() -> Vec<u8> {
     let snapshot = Snapshot::new().tensor("w", &[1.0_f32, -2.0][..]).unwrap();
-    snapshot.to_bytes(&WriteOptions::new()).unwrap()
+    let file_id = open(&container_of_the_document(), true).unwrap().inspect().file_id();
+    snapshot.to_bytes(&WriteOptions::new().file_id(file_id)).unwrap()
 }
 
-#[test]
-fn the_test_vectors_are_written_and_read() {
-    // [R127] [R128]
+fn container_of_the_document() -> Vec<u8> {
     let blocks: BTreeMap<usize, Vec<u8>> = vectors()
         .into_iter()
         .filter_map(|(name, bytes)| Some((name.strip_prefix("container ")?.parse().unwrap(), bytes)))
         .collect();
     let (last, footer) = blocks.last_key_value().unwrap();
     let mut bytes = vec![0; last + footer.len()];
-    blocks.iter().for_each(|(&at, block)| bytes[at..at + block.len()].copy_from_slice(block));
+    for (&at, block) in &blocks {
+        bytes[at..at + block.len()].copy_from_slice(block);
+    }
+    bytes
+}
+
+#[test]
+fn the_test_vectors_are_written_and_read() {
+    // [R127] [R128]
+    let bytes = container_of_the_document();
     assert!(spec().contains(&format!("{} bytes long", bytes.len())));
     assert!(bytes == minimal());
     let checkpoint = open(&bytes, true).unwrap();
@@ -373,7 +378,7 @@ fn print_the_test_vectors() {
     let raw: Vec<u8> = (0..16).flat_map(|i| (1.0 + i as f32 / 65536.0).to_le_bytes()).collect();
     show("zstd raw", &raw);
     show("zstd stored", &zstd::bulk::compress(&build::planes(&raw, 4), 3).unwrap());
-    // From 1/4 to just below 2, the sign in turns.
+    // From 1/4 to just below 2, with alternating signs.
     let raw: Vec<u8> = (0..64_u16).flat_map(|i| ((0x3E80 + i * 6) | ((i % 2) << 15)).to_le_bytes()).collect();
     show("float-planes raw", &raw);
     let frame = |plane, bytes: &[u8]| (plane == 1).then(|| zstd::bulk::compress(bytes, 3).unwrap());
@@ -408,7 +413,43 @@ fn every_byte_of_a_file_is_covered() {
     }
 }
 
-/// The numbers behind every `R` that stands as a word of its own.
+#[test]
+fn a_history_is_what_this_document_says_or_damaged_alone() {
+    // [R149] [R150] [R151] [R153]
+    let text = |text: &str| [&[0xA0 | text.len() as u8], text.as_bytes()].concat();
+    let history = |values: &[u8]| {
+        let loss =
+            [&[0x83][..], &text("steps"), &[0x92, 5, 2], &text("times"), &[0x92, 9, 0xFF], &text("values")];
+        let metrics = [&text("metrics")[..], &[0x81], &text("loss"), &loss.concat(), values].concat();
+        let lives = [&text("lives")[..], &[0x80]].concat();
+        let mut container = Container::new();
+        container.record("another", &[7], json!(7));
+        container.record(
+            "tensorkeep.history",
+            &[&[0x83][..], &metrics, &lives, &text("new"), &[1]].concat(),
+            json!(0),
+        );
+        container.finish()
+    };
+    // 0.5 as 32 bits, then -2 as 64 bits.
+    let two = [&[0x92, 0xCA, 0x3F, 0, 0, 0, 0xCB, 0xC0][..], &[0; 7]].concat();
+    let checkpoint = open(&history(&two), false).unwrap();
+    let read = checkpoint.history().unwrap().unwrap();
+    let loss = &read.metrics["loss"];
+    assert_eq!(
+        (&loss.steps[..], &loss.epochs[..], &loss.values[..]),
+        (&[5, 7][..], &[0, 0][..], &[0.5, -2.0][..])
+    );
+    assert_eq!((&loss.times[..], loss.logged, read.lives.len()), (&[0.009, 0.008][..], 2, 0));
+    let checkpoint = open(&history(&[0x91, 0xCA, 0x3F, 0, 0, 0]), false).unwrap();
+    let error = checkpoint.history().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert!(error.to_string().contains("column \"steps\" of metric \"loss\""), "{error}");
+    assert_eq!(checkpoint.record::<u8>("another").unwrap(), 7);
+    checkpoint.verify().unwrap();
+}
+
+/// The numbers of every `R` that is a word of its own.
 fn tags(text: &str) -> BTreeSet<u32> {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let bytes = text.as_bytes();
@@ -417,12 +458,12 @@ fn tags(text: &str) -> BTreeSet<u32> {
         .filter_map(|at| {
             let digits = bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
             let ends = bytes.get(at + 1 + digits).is_none_or(|&byte| !word(byte));
-            text[at + 1..at + 1 + digits].parse().ok().filter(|_| ends)
+            if ends { text[at + 1..at + 1 + digits].parse().ok() } else { None }
         })
         .collect()
 }
 
-/// The tags of rules in the order of SPEC.md; other mentions do not stand in brackets.
+/// The tags of rules in the order of SPEC.md; other mentions are not in brackets.
 fn rules() -> Vec<u32> {
     let spec = spec();
     spec.split("[R").skip(1).map(|rest| rest.split(']').next().unwrap().parse().unwrap()).collect()

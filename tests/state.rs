@@ -1,9 +1,6 @@
-//! `Snapshot::state` and `Checkpoint::state`: any serde value, its large arrays as tensors,
-//! everything else as one record.
+//! `Snapshot::state` and `Checkpoint::state`: any serde value, its large arrays as tensors, the
+//! rest as one record.
 
-mod common;
-
-use common::open;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
@@ -12,6 +9,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use tensorkeep::{Checkpoint, Codec, Dtype, ErrorKind, Snapshot, Tensor, WriteOptions};
+use test_support::open;
 
 fn saved_as(mapped: bool, value: &impl Serialize) -> Checkpoint {
     let snapshot = Snapshot::new().state("s", value).unwrap();
@@ -22,7 +20,7 @@ fn saved(value: &impl Serialize) -> Checkpoint {
     saved_as(false, value)
 }
 
-/// What comes back, read and mapped.
+/// The value read back, from memory and mapped.
 #[track_caller]
 fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) -> Vec<String> {
     for mapped in [false, true] {
@@ -355,7 +353,7 @@ fn composite_keys_and_deep_values_are_refused() {
     assert!(Snapshot::new().state("s", &deep).unwrap_err().to_string().contains("nesting"));
 }
 
-/// A record that names a tensor, as `state` would write it, beside whichever tensor is given.
+/// A record that names a tensor, as `state` would write it, beside the given tensor.
 fn forged(kind: i8, tensor: Option<Tensor<'_>>) -> Checkpoint {
     #[derive(Serialize)]
     #[serde(rename = "_ExtStruct")]
@@ -396,7 +394,7 @@ fn a_tensor_that_the_type_leaves_out_is_not_read() {
     assert_eq!(checkpoint.state::<Part>("s").unwrap().text, "text");
 }
 
-/// A float that is equal where its bits are.
+/// A float with bitwise equality.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Bits(u32);
 

@@ -1,9 +1,6 @@
 //! A run's checkpoints over both engines: schedules, rotation, attempts and fences, resuming past
-//! damage, pins, and a reader beside the writer. What fails is made to fail here.
+//! damage, pins, and a reader beside the writer, with injected faults.
 
-mod common;
-
-use common::TempFolder;
 use std::sync::Arc;
 use std::time::Duration;
 use tensorkeep::engine::{Caps, CommitError, Decorator, Engine, Local, Lock, Memory, Nonce, Upload};
@@ -11,6 +8,7 @@ use tensorkeep::testing::{Fault, Faults, failing_local, store_suite};
 use tensorkeep::{
     Error, ErrorKind, Every, Keep, Progress, Reader, Result, SaveReason, Saved, Snapshot, Store, StoreOptions,
 };
+use test_support::{TempFolder, flip_on_disk, steps};
 
 #[test]
 fn a_store_in_memory_keeps_its_promises() {
@@ -37,20 +35,7 @@ fn save(store: &Store, step: u64, loss: f64) -> Result<Saved> {
     store.save(&snapshot)
 }
 
-fn steps(store: &Store) -> Vec<u64> {
-    store.list().unwrap().iter().map(|info| info.name.step).collect()
-}
-
-/// Flips a bit in the middle of a checkpoint on disk.
-fn damage(path: &std::path::Path) {
-    let mut bytes = std::fs::read(path).unwrap();
-    bytes[4096 + 64] ^= 1;
-    // Published files are read-only.
-    std::fs::remove_file(path).unwrap();
-    std::fs::write(path, bytes).unwrap();
-}
-
-// P6
+// G6
 #[test]
 fn resume_falls_back_past_damage_sets_it_aside_and_says_so() {
     let folder = TempFolder::new("fallback");
@@ -60,14 +45,14 @@ fn resume_falls_back_past_damage_sets_it_aside_and_says_so() {
         save(&store, step, 0.5).unwrap();
     }
     drop(store);
-    damage(&folder.path().join("0001-0000000400.tkeep"));
+    flip_on_disk(&folder.path().join("0001-0000000400.tkeep"));
     std::fs::remove_file(folder.path().join("0001-0000000300.tkeep")).unwrap();
     std::fs::write(folder.path().join("0001-0000000300.tkeep"), b"").unwrap();
     let store = open(&engine, StoreOptions::new().keep(Keep::last(1)));
     let resumed = store.resume().unwrap();
     assert_eq!(resumed.next_step(), 200);
     let skipped: Vec<_> =
-        resumed.skipped.iter().map(|skipped| (skipped.name.step, skipped.error.kind())).collect();
+        resumed.skipped.iter().map(|skipped| (skipped.id.step, skipped.error.kind())).collect();
     assert_eq!(skipped, [(400, ErrorKind::Damaged), (300, ErrorKind::Damaged)]);
     assert!(resumed.skipped[0].error.to_string().contains("tensor weight"), "{}", resumed.skipped[0].error);
     for skipped in resumed.skipped {
@@ -79,14 +64,14 @@ fn resume_falls_back_past_damage_sets_it_aside_and_says_so() {
     assert!(store.resume().unwrap().skipped.is_empty(), "resuming again finds nothing to set aside");
 }
 
-// P6
+// G6
 #[test]
 fn a_run_of_damaged_checkpoints_does_not_start_from_nothing() {
     let folder = TempFolder::new("all-damaged");
     let engine: Arc<dyn Engine> = Arc::new(Local::create(folder.path()).unwrap());
     let store = open(&engine, StoreOptions::new());
     save(&store, 100, 0.5).unwrap();
-    damage(&folder.path().join("0001-0000000100.tkeep"));
+    flip_on_disk(&folder.path().join("0001-0000000100.tkeep"));
     for _ in 0..2 {
         let error = store.resume().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged);
@@ -115,7 +100,7 @@ fn a_checkpoint_of_a_newer_version_stops_the_resume() {
 }
 
 #[test]
-fn junk_in_the_folder_is_in_nobodys_way_and_stays() {
+fn junk_in_the_folder_is_ignored_and_stays() {
     let folder = TempFolder::new("junk");
     for junk in ["notes.txt", "0001-0000000100.tkeep.bak", "1-2.tkeep", "model.safetensors", "LOCK"] {
         std::fs::write(folder.path().join(junk), b"junk").unwrap();
@@ -212,7 +197,7 @@ fn run_with_fault(step: usize, fault: Fault) -> Option<()> {
     failed.map(drop)
 }
 
-// P1 P2 P3
+// G1 G2 G3
 #[test]
 fn every_call_of_a_save_may_fail_once() {
     for errno in [5, 28, 122, 13, 30, 24, 4] {
@@ -224,7 +209,7 @@ fn every_call_of_a_save_may_fail_once() {
     }
 }
 
-// P2
+// G2
 #[test]
 fn a_failed_fsync_is_answered_by_a_new_file_once() {
     let folder = TempFolder::new("new-file");
@@ -247,7 +232,7 @@ fn a_failed_fsync_is_answered_by_a_new_file_once() {
     assert_eq!(store.resume().unwrap().next_step(), 1);
 }
 
-// P2
+// G2
 #[test]
 fn an_unknown_outcome_is_no_ok_and_deletes_nothing() {
     let folder = TempFolder::new("unknown");
@@ -323,7 +308,7 @@ impl Decorator for Overtaken {
     }
 }
 
-// P9: the newer writer may have looked for checkpoints before this one was there.
+// G9: the newer writer may have looked for checkpoints before this one was there.
 #[test]
 fn a_save_overtaken_during_its_commit_is_not_acknowledged() {
     let store = Store::open(Overtaken(Memory::new()), StoreOptions::new()).unwrap();
@@ -339,7 +324,7 @@ fn a_save_makes_as_many_calls_beside_few_or_many_checkpoints() {
     let calls_of = |store: &Store, step| {
         faults.take_calls();
         save(store, step, 1.0 / step as f64).unwrap();
-        // A listing looks at each entry's length: that, and nothing else, is asked for each.
+        // A listing asks for each entry's length, and for nothing else.
         let calls = faults.take_calls();
         calls.iter().map(|call| call.name).filter(|name| *name != "stat").collect::<Vec<_>>()
     };
@@ -347,10 +332,24 @@ fn a_save_makes_as_many_calls_beside_few_or_many_checkpoints() {
     let few = calls_of(&store, 2);
     let many = (3..=250).map(|step| calls_of(&store, step)).last().unwrap();
     assert_eq!(few, many);
-    // Opening reads each checkpoint once; what is known of it is not asked again.
+    // Opening reads each checkpoint once; known ones are not read again.
     drop(store);
     let store = open(&engine, StoreOptions::new().keep(keep));
     store.resume().unwrap();
     assert_eq!(calls_of(&store, 251), few);
     assert_eq!(store.list().unwrap().len(), 251);
+}
+
+#[test]
+fn a_setting_that_is_missing_or_zero_is_told_in_words() {
+    let opened = |path: &str, options: StoreOptions| Store::open(path, options).unwrap_err();
+    let empty = opened("", StoreOptions::new());
+    assert!(empty.kind() == ErrorKind::Invalid && empty.to_string().contains("an empty path"), "{empty}");
+    assert_eq!(Reader::open("").unwrap_err().kind(), ErrorKind::Invalid);
+    let folder = TempFolder::new("zero");
+    let run = folder.path().join("run").display().to_string();
+    let last = opened(&run, StoreOptions::new().keep(Keep::last(0))).to_string();
+    assert!(last.contains("\"last 0\" keeps nothing: expected at least 1"), "{last}");
+    let steps = opened(&run, StoreOptions::new().save(Every::steps(0))).to_string();
+    assert!(steps.contains("steps between saves: expected more than 0, found 0"), "{steps}");
 }

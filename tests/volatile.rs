@@ -1,7 +1,5 @@
-//! Sources whose bytes change while they are saved: each byte is read once, and what was read is
-//! what the file holds and verifies.
-
-mod common;
+//! Sources whose bytes change while they are saved: each byte is read once, and the file holds the
+//! bytes read, and verifies.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -12,8 +10,9 @@ use tensorkeep::{
     Checkpoint, Codec, Dtype, Error, ErrorKind, IntoTensorSource as _, LazyTensor, Progress, Snapshot, Store,
     StoreOptions, Tensor, WriteOptions, snapshot::Volatile,
 };
+use test_support::wave;
 
-/// A tensor that is other bytes at every read: the number of the read, again and again.
+/// A tensor whose bytes are the number of the read, repeated.
 #[derive(Default)]
 struct Changing {
     reads: AtomicU64,
@@ -26,12 +25,14 @@ impl Changing {
         Volatile::new(Dtype::U64, &[len / 8], move |offset, buffer| {
             let number = this.reads.fetch_add(1, Relaxed) + 1;
             this.ranges.lock().unwrap().push(offset..offset + buffer.len());
-            buffer.chunks_exact_mut(8).for_each(|element| element.copy_from_slice(&number.to_le_bytes()));
+            for element in buffer.chunks_exact_mut(8) {
+                element.copy_from_slice(&number.to_le_bytes());
+            }
             Ok(())
         })
     }
 
-    /// How many reads there were since the last time, each byte once and whole elements.
+    /// The ranges read since the last call; each byte once and whole elements.
     fn take_reads(&self, len: usize) -> Vec<Range<usize>> {
         let mut ranges = std::mem::take(&mut *self.ranges.lock().unwrap());
         ranges.sort_by_key(|range| range.start);
@@ -57,7 +58,7 @@ fn a_source_that_changes_is_read_once_per_chunk_and_verifies() {
     let mut snapshot = Snapshot::new();
     let source = changing.source(LEN).into_source().unwrap();
     snapshot =
-        snapshot.tensor("a", source.clone()).unwrap().tensor("b", source).unwrap().tie("c", "b").unwrap();
+        snapshot.tensor("a", source.clone()).unwrap().tensor("b", source).unwrap().alias("c", "b").unwrap();
     for codec in [Codec::Raw, Codec::Balanced, Codec::Max] {
         for workers in [1, 3] {
             let options = WriteOptions::new().codec(codec).workers(workers).chunk_log2(16);
@@ -78,13 +79,13 @@ fn a_source_that_changes_is_read_once_per_chunk_and_verifies() {
 
 #[test]
 fn staging_copies_a_source_that_changes_once() {
-    // Below and above what one thread copies.
+    // Below and above the length that one thread copies.
     for len in [1 << 16, (9 << 20) + 24] {
         let changing = Arc::new(Changing::default());
         let store = Store::open(Memory::new(), StoreOptions::new()).unwrap();
         let mut snapshot = Snapshot::new().tensor("before", &[1_u8, 2, 3][..]).unwrap();
         snapshot =
-            snapshot.tensor("changing", changing.source(len)).unwrap().tie("tied", "changing").unwrap();
+            snapshot.tensor("changing", changing.source(len)).unwrap().alias("tied", "changing").unwrap();
         let pending = store.stage(&snapshot.progress(Progress::new(1))).unwrap().unwrap();
         let reads = changing.take_reads(len);
         assert!(reads.len() <= 2, "{reads:?}");
@@ -102,7 +103,7 @@ fn staging_copies_a_source_that_changes_once() {
 
 #[test]
 fn a_volatile_tensor_becomes_the_bytes_of_a_lent_one() {
-    let weights = common::wave(100_000);
+    let weights = wave(100_000);
     let raw: &[u8] = bytemuck::cast_slice(&weights);
     let mut lent = Snapshot::new().tensor("w", &weights).unwrap().tensor("tied", &weights).unwrap();
     lent = lent
@@ -116,7 +117,7 @@ fn a_volatile_tensor_becomes_the_bytes_of_a_lent_one() {
     };
     let source = Volatile::new(Dtype::F32, &[100_000], fill).into_source().unwrap();
     assert_eq!(source.produce().unwrap().bytes(), raw);
-    copied = copied.tensor("w", source).unwrap().tie("tied", "w").unwrap();
+    copied = copied.tensor("w", source).unwrap().alias("tied", "w").unwrap();
     copied = copied
         .tensor(
             "deferred",
@@ -129,7 +130,7 @@ fn a_volatile_tensor_becomes_the_bytes_of_a_lent_one() {
     copied = copied.record("r", &vec![1; 100]).unwrap();
     for options in [WriteOptions::new(), WriteOptions::new().codec(Codec::Balanced).chunk_log2(16)] {
         let expected = lent.to_bytes(&options).unwrap();
-        // The stored name of tied tensors is the first one, whichever way they were tied.
+        // The stored name of aliases is the first one, in any order of aliasing.
         assert_eq!(copied.to_bytes(&options).unwrap().len(), expected.len());
         let both = [verified(&expected), verified(&copied.to_bytes(&options).unwrap())];
         for name in ["w", "tied", "deferred"] {
@@ -167,7 +168,9 @@ fn a_thread_that_trains_on_leaves_every_file_whole() {
             let mut step = 0;
             while !stop.load(Relaxed) {
                 step += 1;
-                weights.iter().for_each(|weight| weight.store(step, Relaxed));
+                for weight in weights.iter() {
+                    weight.store(step, Relaxed);
+                }
             }
         });
         let _stop = Stop(&stop);
@@ -183,7 +186,7 @@ fn a_thread_that_trains_on_leaves_every_file_whole() {
 }
 
 #[test]
-fn what_a_source_fails_with_is_the_error_of_save_and_stage() {
+fn the_error_of_a_source_is_that_of_save_and_stage() {
     let mut snapshot = Snapshot::new();
     let fill = |_: usize, _: &mut [u8]| Err(Error::new(ErrorKind::Invalid, "the device is gone"));
     snapshot =
@@ -202,7 +205,7 @@ fn what_a_source_fails_with_is_the_error_of_save_and_stage() {
     assert_eq!(overflows.into_source().map(drop).unwrap_err().kind(), ErrorKind::Invalid);
 }
 
-/// Bytes that are others at every look, and once fewer.
+/// Bytes that differ at every read, and are once too few.
 struct Unsteady {
     looks: AtomicU64,
     few_from: u64,
@@ -227,7 +230,7 @@ fn shared_bytes_that_become_others_or_fewer_damage_no_file() {
     for volatile in [false, true] {
         for codec in [Codec::Raw, Codec::Balanced] {
             let options = WriteOptions::new().codec(codec).chunk_log2(16).workers(2);
-            // The tensor is made with the first look.
+            // The tensor is created at the first read.
             for few_from in [1, 2, 3, 4, u64::MAX] {
                 let tensor = Tensor::shared(Dtype::U8, &[LEN], unsteady(few_from)).unwrap();
                 let mut snapshot = Snapshot::new().tensor("w", tensor).unwrap();

@@ -1,15 +1,15 @@
-//! What the codec saves and costs, on one core, chunk by chunk into memory that is there: on
-//! weights and moments of nets that are trained here, because random numbers have other exponents
-//! and zeros compress like no weights do.
+//! The codec's ratio and cost, on one core, chunk by chunk into existing memory: on weights and
+//! moments of nets that are trained here, because random numbers have other exponents and zeros
+//! compress as no weights do.
 //!
-//! Beside it stand zstd as it is mostly used (level 3 on the bytes as they are, and on byte planes)
-//! and the ceiling: the entropy of each plane's bytes, which no coder of single bytes can beat. A
-//! search for matches can, where units of the net are dead and their moments are runs of zeros: by
-//! 1 %, and many times as slowly.
+//! It is compared with zstd as it is mostly used (level 3 on the bytes themselves, and on byte
+//! planes) and with the ceiling: the entropy of each plane's bytes, which no coder of single bytes
+//! can beat. A search for matches can, where units of the net are dead and their moments are runs
+//! of zeros: by 1 %, and many times as slowly.
 //!
 //! `cargo bench --features testing --bench codec`; with `-- --max` also [`Codec::Max`], which takes
-//! minutes. Where `PYTHON` names an interpreter that has ZipNN, that stands beside it too, in the
-//! same run.
+//! minutes. Where `PYTHON` names an interpreter that has ZipNN, it is measured in the same run,
+//! too.
 
 mod nets;
 
@@ -48,8 +48,8 @@ fn rows() -> Vec<Row> {
     let (model, lenet) = (nets::language_model(), nets::lenet());
     let doubles: Vec<f64> =
         lenet.weights.iter().map(|&value| f64::from(value) * std::f64::consts::PI).collect();
-    // Token ids as text has them: the n-th most frequent of 50,257 is drawn about 1/n as often as
-    // the first.
+    // Token ids with the frequencies of text: the n-th most frequent of 50,257 is drawn about 1/n
+    // as often as the first.
     let mut rng = Rng::new(1);
     let ids: Vec<i64> = (0..500_000).map(|_| 50_257_f64.powf(rng.uniform_f64()) as i64 - 1).collect();
     let tokens: Vec<u16> = ids.iter().map(|&id| id as u16).collect();
@@ -65,7 +65,7 @@ fn rows() -> Vec<Row> {
 /// How a chunk was stored: codec, filter, bytes.
 type Stored<'s> = (u8, u8, &'s [u8]);
 
-/// Something that makes chunks smaller, and back, in memory of its own that is used again.
+/// A compressor, with reusable memory of its own.
 trait System {
     fn encode<'s>(&'s mut self, raw: &'s [u8], dtype: Dtype) -> Stored<'s>;
     fn decode(&mut self, stored: Stored<'_>, raw: &mut [u8], dtype: Dtype);
@@ -84,7 +84,7 @@ impl System for This {
     }
 }
 
-/// zstd at level 3, on the bytes as they are or on their planes.
+/// zstd at level 3, on the bytes themselves or on their planes.
 struct Zstd {
     planes: bool,
     compressor: zstd::bulk::Compressor<'static>,
@@ -121,28 +121,32 @@ impl System for Zstd {
         self.decompressor.decompress_to_buffer(stored, &mut self.filtered[..]).unwrap();
         let (size, count) = (dtype.size(), raw.len() / dtype.size());
         for (byte, plane) in self.filtered[..raw.len()].chunks(count).enumerate() {
-            raw[byte..].iter_mut().step_by(size).zip(plane).for_each(|(to, from)| *to = *from);
+            for (to, from) in raw[byte..].iter_mut().step_by(size).zip(plane) {
+                *to = *from;
+            }
         }
     }
 }
 
-/// Byte planes, the plain way.
+/// Byte planes, in the plainest code.
 fn planes(raw: &[u8], size: usize, planes: &mut [u8]) {
     for (byte, plane) in planes[..raw.len()].chunks_mut(raw.len() / size).enumerate() {
-        plane.iter_mut().zip(raw[byte..].iter().step_by(size)).for_each(|(to, from)| *to = *from);
+        for (to, from) in plane.iter_mut().zip(raw[byte..].iter().step_by(size)) {
+            *to = *from;
+        }
     }
 }
 
-/// Raw bytes by what is left of them when each plane of rotated words costs its entropy, chunk by
-/// chunk; 8 bits a byte where that is not 3 % less.
+/// Raw bytes over the bytes left when each plane of rotated words costs its entropy, chunk by
+/// chunk; 8 bits a byte where that does not save 3 %.
 fn ceiling(raw: &[u8], word: usize) -> f64 {
     let mut bits = 0.0;
     for chunk in raw.chunks(CHUNK) {
         for byte in 0..word {
             let mut counts = [0_u32; 256];
             for word in chunk.chunks_exact(word) {
-                // The byte at this place once the word is rotated: its bits but the highest, and
-                // one from below.
+                // The byte at this position of the rotated word: its bits but the highest, and one
+                // from below.
                 let below = word[(byte + word.len() - 1) % word.len()];
                 counts[usize::from(word[byte] << 1 | below >> 7)] += 1;
             }
@@ -193,7 +197,7 @@ fn measure(system: &mut dyn System, dtype: Dtype, raw: &[u8]) -> [f64; 3] {
     [raw.len() as f64 / len as f64, gigabytes / encoding, gigabytes / decoding]
 }
 
-/// What ZipNN, called from Python, makes of bf16 or f32: as [`measure`] has it.
+/// ZipNN's figures, called from Python, for bf16 or f32: as [`measure`].
 fn zipnn(dtype: Dtype, raw: &[u8]) -> Option<[f64; 3]> {
     let python = std::env::var("PYTHON").ok()?;
     let dtype = match dtype {

@@ -1,4 +1,5 @@
-//! What is trained to be compressed: two small nets with Adam, one with dead units and one without.
+//! The nets whose state is compressed: two small ones with Adam, one with dead units and one
+//! without.
 
 use lenet::data::{self, Dataset};
 use lenet::layers::{Linear, softmax_cross_entropy};
@@ -16,7 +17,7 @@ const LR: f64 = 1e-3;
 /// f32 values, each kind in one row.
 pub struct Trained {
     pub weights: Vec<f32>,
-    /// Adam's first moments, as they stand in a checkpoint.
+    /// Adam's first moments, as in a checkpoint.
     pub m: Vec<u8>,
     /// Adam's second moments.
     pub v: Vec<u8>,
@@ -35,7 +36,7 @@ impl Trained {
     }
 }
 
-/// Takes [`STEPS`] steps, each of which gives its loss, and sees that something was learned.
+/// Takes [`STEPS`] steps, each of which returns its loss, and checks that the net has learned.
 fn train(what: &str, at_most: f32, step: impl FnMut(usize) -> f32) {
     let start = Instant::now();
     let losses: Vec<f32> = (0..STEPS).map(step).collect();
@@ -62,7 +63,7 @@ pub fn lenet() -> Trained {
     Trained::new(net.parameters().into_iter().map(|(_, values)| values), &optimizer)
 }
 
-/// How many bytes the language model looks back.
+/// The length of the language model's context, in bytes.
 const CONTEXT: usize = 24;
 /// Numbers for each of them.
 const EMBEDDING: usize = 32;

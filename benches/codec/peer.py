@@ -28,7 +28,7 @@ def main(dtype, path, passes):
     coder = zipnn.ZipNN(input_format="byte", bytearray_dtype=dtype, threads=1)
     encoding, decoding = [], []
     for _ in range(passes + 1):
-        # It may change what it is given.
+        # It may change its input.
         taken, coded = seconds(coder.compress, bytearray(raw))
         encoding.append(taken)
         taken, decoded = seconds(coder.decompress, bytes(coded))

@@ -1,7 +1,7 @@
-//! Values as training makes them: a layer's weights are normal with the layer's own spread, first
-//! moments likewise and smaller, second moments are squares. Owns: the generator, and the shapes of
-//! the models that are measured. Zeros and counters compress and cache like no weights do, and
-//! would measure something else.
+//! Values as training produces them: a layer's weights are normal with the layer's own spread,
+//! first moments likewise and smaller, second moments are squares. Zeros and counters compress and
+//! cache as no weights do, and would measure something else. The shapes are those of the measured
+//! models.
 #![allow(dead_code, reason = "each bench uses its part")]
 
 use std::f32::consts::TAU;
@@ -54,14 +54,14 @@ impl Normal {
     }
 }
 
-/// What a model's optimizer keeps beside each weight.
+/// The optimizer's tensors beside each weight.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Optimizer {
     Momentum,
     Adam,
 }
 
-/// Weights of these shapes, spread as He initialisation spreads them, and the optimizer's tensors.
+/// Weights of these shapes, with the spread of He initialisation, and the optimizer's tensors.
 pub fn model(shapes: &[(String, Vec<usize>)], optimizer: Optimizer) -> Model {
     let mut tensors = Vec::new();
     for (i, (name, shape)) in shapes.iter().enumerate() {
@@ -128,7 +128,7 @@ pub fn resnet50() -> Model {
     model(&shapes, Optimizer::Momentum)
 }
 
-/// The shapes of GPT-2 medium (width 1024, vocabulary 50,257) with so many of its 24 layers, and
+/// The shapes of GPT-2 medium (width 1024, vocabulary 50,257) with `layers` of its 24 layers, and
 /// Adam. 8 layers are 153 million parameters, 1.84 GB.
 pub fn gpt2(layers: usize) -> Model {
     let mut shapes =

@@ -5,7 +5,7 @@
 #   s3rver   (npm)   an S3 server that ignores If-None-Match: the probe must refuse it
 # None for Google's: gcp-storage-emulator (PyPI) has neither conditional writes nor the XML interface that the client
 # speaks, and fake-gcs-server is in no registry of packages.
-# What is not installed is installed into a temporary folder; what cannot be is skipped, with a word. JUDGES names some of
+# Missing servers are installed into a temporary folder, or skipped with a message. JUDGES names some of
 # them; PYTHON and AZURITE_BIN, S3RVER_BIN name what is installed already.
 #
 # moto answers on one thread here: on several its If-None-Match is not atomic, which the engine's probe finds out.

@@ -1,4 +1,4 @@
-//! A LeNet trains, is stopped or killed, and goes on bit for bit.
+//! Trains a LeNet that is stopped or killed, and resumes bit for bit.
 //!
 //! ```text
 //! cargo run --release --example lenet -- --prove            kill a training run 24 times, compare it with one never killed

@@ -12,13 +12,13 @@ use tensorkeep::engine::Local;
 use tensorkeep::{Checkpoint, Error, Every, Keep, Result, Snapshot, Store, StoreOptions, WriteOptions};
 
 const KILLS: u32 = 24;
-/// Steps between two saves: so few that many kills fall into one.
+/// Steps between two saves: so few that many kills hit one.
 const SAVE_EVERY: u64 = 3;
 /// The most steps that a life trains before it is killed.
 const LONGEST_LIFE: u64 = 30;
 const IMAGES: u64 = 2_000;
 const EPOCHS: u64 = 20;
-/// The end, in the middle of the last epoch: so that the order of the data, half used, is compared
+/// The end, in the middle of the last epoch, so that the half-used order of the data is compared,
 /// too.
 const STEPS: u64 = 630;
 
@@ -26,7 +26,7 @@ fn training(args: &Args) -> Training {
     Training { epochs: EPOCHS, ..Args { epochs: EPOCHS, ..args.clone() }.training() }
 }
 
-/// Kills until it has killed enough, then lets the run end, then compares. False when they differ.
+/// Kills as often as planned, then lets the run end, then compares. False when they differ.
 pub fn prove(args: &Args) -> Result<bool> {
     let start = Instant::now();
     let images = data::drawn(args.seed, 0..IMAGES)?;
@@ -140,7 +140,7 @@ fn watch(child: &mut Child, plan: Option<Kill>) -> Result<Life> {
             std::thread::sleep(plan.as_ref().map_or(Duration::ZERO, |plan| plan.delay));
             child.kill().map_err(failed)?;
             killed = true;
-            // What it wrote before it died is still in the pipe and is read on.
+            // Its last output is still in the pipe and is read on.
         }
     }
     let status = child.wait().map_err(failed)?;
@@ -162,11 +162,11 @@ fn spawn(args: &Args, run: &Path) -> Result<Child> {
 }
 
 /// The same training in a process of its own: every event is one line, written before the next
-/// thing happens.
+/// event.
 pub fn child(args: &Args) -> Result<()> {
     let say = |event: &str, step: u64| {
         let mut out = std::io::stdout().lock();
-        // The parent is gone only when the proof is: then nobody needs to know.
+        // The parent is gone only when the proof is over.
         let _ = writeln!(out, "{event} {step}").and_then(|()| out.flush());
     };
     let images = data::drawn(args.seed, 0..IMAGES)?;
@@ -193,7 +193,7 @@ pub fn child(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Compares everything but the store's own record, bit for bit; one line per group.
+/// Compares all but the store's own record, bit for bit; one line per group.
 fn compare(reference: &Snapshot<'_>, last: &Checkpoint) -> Result<bool> {
     let reference = Checkpoint::from_bytes(&reference.to_bytes(&WriteOptions::new())?)?;
     let groups: [(&str, &[&str]); 5] = [

@@ -14,28 +14,20 @@ pub fn train(args: &Args) -> Result<()> {
         .save(Every::steps(args.every).or(Every::epochs(1)).or_on_signal())
         .keep(Keep::last(3).or(Keep::best("accuracy", Mode::Max, 1)));
     let store = Store::open(&args.run, options)?;
-    let resumed = store.resume()?;
-    for skipped in &resumed.skipped {
-        eprintln!("warning: skipped {}: {}", skipped.name, skipped.error);
-    }
-    let mut trainer = match &resumed.checkpoint {
-        Some(checkpoint) => {
-            println!("resumed from {}", checkpoint.name());
-            Trainer::restore(checkpoint, args.training())?
-        }
-        None => Trainer::new(args.training()),
-    };
+    let mut trainer = resume(args, &store)?;
     trainer.check_data(&data.train)?;
     let bar = progress_bar(&trainer, data.train.len());
     while !trainer.is_finished() && !store.should_stop() {
         let epoch = trainer.progress().epoch;
         let loss = trainer.step(&data.train);
         let progress = trainer.progress();
+        store.log(&progress, [("loss", f64::from(loss))]);
         if progress.epoch > epoch {
             // Before the epoch's save, so that its checkpoint has the accuracy by which it is
             // ranked.
             let accuracy = trainer.evaluate(&data.test);
             trainer.set_accuracy(accuracy);
+            store.log(&progress, [("accuracy", accuracy)]);
             bar.suspend(|| {
                 println!("epoch {}: loss {loss:.4}, test accuracy {:.2} %", progress.epoch, 100.0 * accuracy)
             });
@@ -48,22 +40,37 @@ pub fn train(args: &Args) -> Result<()> {
     }
     bar.finish_and_clear();
     let progress = trainer.progress();
-    if store.has_saved(&progress) {
-        if !trainer.is_finished() {
-            println!("stopped after step {}, saved; the same command goes on from there", progress.step);
-        }
-    } else {
+    if !store.has_saved(&progress) {
         println!("stopped before the first step: there is nothing to save");
+    } else if !trainer.is_finished() {
+        println!("stopped after step {}, saved; the same command continues from there", progress.step);
     }
+    print_kept(&store)?;
+    let reader = store.reader();
+    store.close()?;
+    write_report(args, &reader)?;
+    println!("step {}: test accuracy {:.2} %", progress.step, 100.0 * trainer.evaluate(&data.test));
+    Ok(())
+}
+
+fn resume(args: &Args, store: &Store) -> Result<Trainer> {
+    let resumed = store.resume()?;
+    for skipped in &resumed.skipped {
+        eprintln!("warning: skipped {}: {}", skipped.id, skipped.error);
+    }
+    let Some(checkpoint) = &resumed.checkpoint else { return Ok(Trainer::new(args.training())) };
+    println!("resumed from {}", checkpoint.name());
+    Trainer::restore(checkpoint, args.training())
+}
+
+/// The checkpoints that rotation kept, and the rules that keep them.
+fn print_kept(store: &Store) -> Result<()> {
     let reader = store.reader();
     for (name, reasons) in store.kept()? {
         let accuracy = reader.checkpoint_by_id(name)?.metrics()?.get("accuracy").copied();
         let accuracy = accuracy.map_or("not evaluated".to_owned(), |it| format!("{:.2} %", 100.0 * it));
         println!("kept step {}, {accuracy}: {}", name.step, Vec::from_iter(reasons).join(", "));
     }
-    store.close()?;
-    write_report(args, &reader)?;
-    println!("step {}: test accuracy {:.2} %", progress.step, 100.0 * trainer.evaluate(&data.test));
     Ok(())
 }
 

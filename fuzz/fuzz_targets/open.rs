@@ -1,13 +1,4 @@
-//! Any bytes at all: opening them gives a checkpoint or an error.
+//! Any bytes: opening them returns a checkpoint or an error.
 #![no_main]
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-#[path = "../../tests/common/edits.rs"]
-mod edits;
-#[path = "../../tests/common/reseal.rs"]
-mod reseal;
-#[path = "../../tests/common/targets.rs"]
-mod targets;
-
-libfuzzer_sys::fuzz_target!(|input: &[u8]| targets::open(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| test_support::targets::open(input));

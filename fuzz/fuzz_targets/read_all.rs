@@ -1,13 +1,4 @@
-//! A damaged container, its checksums as they were: whatever can still be read is what was written.
+//! A damaged container with its original checksums: every readable entry is as written.
 #![no_main]
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-#[path = "../../tests/common/edits.rs"]
-mod edits;
-#[path = "../../tests/common/reseal.rs"]
-mod reseal;
-#[path = "../../tests/common/targets.rs"]
-mod targets;
-
-libfuzzer_sys::fuzz_target!(|input: &[u8]| targets::read_all(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| test_support::targets::read_all(input));

@@ -1,13 +1,4 @@
 //! Lies with valid checksums: the input is a program that edits a container.
 #![no_main]
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-#[path = "../../tests/common/edits.rs"]
-mod edits;
-#[path = "../../tests/common/reseal.rs"]
-mod reseal;
-#[path = "../../tests/common/targets.rs"]
-mod targets;
-
-libfuzzer_sys::fuzz_target!(|input: &[u8]| targets::resealed(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| test_support::targets::resealed(input));

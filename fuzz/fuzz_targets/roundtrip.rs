@@ -1,13 +1,4 @@
-//! Any snapshot: either it is refused when it is made, or it comes back the same.
+//! Any snapshot is either refused when it is made, or read back the same.
 #![no_main]
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-#[path = "../../tests/common/edits.rs"]
-mod edits;
-#[path = "../../tests/common/reseal.rs"]
-mod reseal;
-#[path = "../../tests/common/targets.rs"]
-mod targets;
-
-libfuzzer_sys::fuzz_target!(|input: &[u8]| targets::roundtrip(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| test_support::targets::roundtrip(input));

@@ -1,5 +1,5 @@
-//! Some chunks at once, of one entry or of several: fetched in one call, verified, and decoded
-//! where they go. Knows nothing of threads.
+//! A batch of chunks, of one entry or of several: fetched in one call, verified, and decoded into
+//! their targets. Runs on the caller's thread.
 
 use super::Checkpoint;
 use super::chunks::Scratch;
@@ -12,49 +12,51 @@ use crate::format::DEFAULT_CHUNK_LOG2;
 use crate::format::table::{CODEC_RAW, Chunk};
 use tensorkeep_memcpy::copy;
 
-/// A chunk of an entry, and where what is wanted of it goes.
+/// A chunk of an entry, and the destination of the bytes wanted from it.
 pub(super) struct Part<'c, 't> {
     pub entry: Entry<'c>,
     pub dtype: Dtype,
     /// Its number within the entry.
     pub number: usize,
     pub chunk: Chunk,
-    /// What comes before the wanted bytes in the raw chunk.
+    /// Raw bytes of the chunk before the wanted ones.
     pub from: usize,
     pub target: &'t mut [u8],
 }
 
 impl<'c> Part<'c, '_> {
     fn name(&self) -> &'c str {
-        self.entry.table.name(self.entry.number)
+        self.entry.name()
     }
 
     fn is_whole(&self) -> bool {
         self.target.len() == self.chunk.raw_len as usize
     }
 
-    /// Whether the stored bytes are what is wanted, and are fetched to where they go.
+    /// Whether the stored bytes are the wanted bytes, so that they are fetched into the target.
     fn goes_straight(&self) -> bool {
         self.chunk.codec == CODEC_RAW && self.is_whole()
     }
 
-    /// Stored bytes that are fetched to other memory.
+    /// Stored bytes that are fetched into other memory.
     fn detour(&self) -> usize {
         if self.goes_straight() { 0 } else { self.chunk.stored_len as usize }
     }
 }
 
-/// The entry at which something failed, and what.
+/// The name of the entry that failed, and the error.
 pub(super) type Failed<'c> = (&'c str, Error);
 
 impl Checkpoint {
-    /// Fills the targets of all parts. In an error some are filled.
+    /// Fills the targets of all parts. After an error, some are filled.
     pub(super) fn read_batch<'c>(
         &self,
         Scratch { decoder, stored, decoded }: &mut Scratch,
         mut parts: Vec<Part<'c, '_>>,
     ) -> Result<(), Failed<'c>> {
-        parts.iter().try_for_each(|part| self.check_budget(part).map_err(|error| (part.name(), error)))?;
+        for part in &parts {
+            self.check_budget(part).map_err(|error| (part.name(), error))?;
+        }
         if !self.is_mapped() {
             self.fetch(stored, &mut parts)?;
         }
@@ -71,7 +73,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// A chunk of which only a part is wanted is held whole; one of up to the default size may be.
+    /// A chunk that is wanted in part is held whole; up to the default size, that is always
+    /// allowed.
     fn check_budget(&self, part: &Part<'_, '_>) -> Result<()> {
         if part.is_whole() || part.chunk.raw_len <= 1 << DEFAULT_CHUNK_LOG2 {
             return Ok(());
@@ -79,32 +82,32 @@ impl Checkpoint {
         self.within_budget(u64::from(part.chunk.raw_len)).map(drop)
     }
 
-    /// Fetches the stored bytes of all parts in one call: to where they go, or one behind the other
-    /// to `stored`.
+    /// Fetches the stored bytes of all parts in one call: into their targets, or consecutively into
+    /// `stored`.
     fn fetch<'c>(&self, stored: &mut Buffer, parts: &mut [Part<'c, '_>]) -> Result<(), Failed<'c>> {
         let names: Vec<&str> = parts.iter().map(Part::name).collect();
         let Some(first) = names.first() else { return Ok(()) };
         let mut room = stored.room(parts.iter().map(Part::detour).sum()).map_err(|error| (*first, error))?;
         let mut ranges: Vec<(u64, &mut [u8])> = Vec::with_capacity(parts.len());
         for part in parts {
-            let place = match part.detour() {
+            let target = match part.detour() {
                 0 => &mut *part.target,
                 detour => room.split_off_mut(..detour).unwrap_or_default(),
             };
-            ranges.push((part.chunk.offset, place));
+            ranges.push((part.chunk.offset, target));
         }
         if self.blob.read_ranges(&mut ranges).is_ok() {
             return Ok(());
         }
-        // One at a time: what cannot be read is perhaps a neighbour's, or nobody's.
-        let one = |(name, (offset, place)): (&'c str, (u64, &mut [u8]))| {
-            self.blob.read_at(offset, place).map_err(|error| (name, error))
-        };
-        names.into_iter().zip(ranges).try_for_each(one)
+        // One at a time, to find the entry with the unreadable range; it may be none of these.
+        for (name, (offset, target)) in names.into_iter().zip(ranges) {
+            self.blob.read_at(offset, target).map_err(|error| (name, error))?;
+        }
+        Ok(())
     }
 
-    /// Verifies a part's stored bytes; those that are `elsewhere` than where they go are decoded,
-    /// and what is wanted of them goes there.
+    /// Verifies a part's stored bytes. If they are `elsewhere` than in the target, they are decoded
+    /// and the wanted ones are copied into it.
     fn finish(
         &self,
         decoder: &mut Decoder,
@@ -135,7 +138,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Bytes of which some cannot be read.
+    /// Bytes with an unreadable range.
     #[derive(Debug)]
     struct BadSector {
         bytes: Vec<u8>,
@@ -171,7 +174,7 @@ mod tests {
         for i in 0..200_usize {
             // Mostly of a few bytes, some of tens of kilobytes, one of hundreds.
             let len = if i == 77 { 200_000 } else { 1 + i % 7 + 9000 * usize::from(i % 9 == 0) };
-            // Each its own memory: the same would be one tensor with several names.
+            // Each in its own memory: the same memory would be one tensor with several names.
             snapshot =
                 snapshot.tensor(format!("t{i:03}"), (&[len][..], &numbers[i * 10_000..][..len])).unwrap();
         }

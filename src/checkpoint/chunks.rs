@@ -1,8 +1,7 @@
-//! A checkpoint's chunks, for tools that look at a file: where each lies, and a walk over a
-//! tensor's raw bytes chunk by chunk in memory that is used again. Knows what [`read`](super::read)
-//! knows.
+//! A checkpoint's chunks, for tools that inspect a file: the place of each, and a walk over a
+//! tensor's raw bytes chunk by chunk in reused memory.
 
-use super::entry::Entry;
+use super::entry::{Entry, FoundTensor};
 use super::{Checkpoint, Inspect};
 use crate::buffer::Buffer;
 use crate::codec::Decoder;
@@ -11,7 +10,7 @@ use crate::error::Result;
 use crate::format::table::{CODEC_FILL, CODEC_FLOATS, CODEC_RAW, CODEC_ZSTD};
 use std::ops::Range;
 
-/// Where one chunk of a tensor or record lies, and how it is stored.
+/// The place of one chunk of a tensor or record, and how it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChunkInfo {
@@ -21,14 +20,14 @@ pub struct ChunkInfo {
     pub stored_len: u32,
     /// Raw length in bytes.
     pub raw_len: u32,
-    /// The codec's name, `unknown` where this version does not know the codec or its filter.
+    /// The codec's name; `unknown` if this version does not know the codec or its filter.
     pub codec: &'static str,
-    /// The checksum that the index has for the stored bytes.
+    /// The stored bytes' checksum by the index.
     pub crc32: u32,
 }
 
-/// Memory of [`Inspect::visit_chunks_with`], used again from call to call: fresh memory costs more
-/// than reading into it.
+/// Memory of [`Inspect::visit_chunks_with`], reused from call to call: fresh memory costs more than
+/// reading into it.
 #[derive(Default)]
 pub struct Scratch {
     pub(super) decoder: Decoder,
@@ -61,12 +60,13 @@ impl Inspect<'_> {
 
     /// Calls `visit` with each of the tensor's chunks numbered in `chunks`: the offset within the
     /// tensor and the raw bytes, verified and decoded, valid only during the call and of any
-    /// alignment. Memory is one chunk's, whatever the tensor's length; mapped raw chunks take none.
+    /// alignment. Needs the memory of one chunk, however long the tensor is; mapped raw chunks need
+    /// none.
     ///
-    /// Every chunk but the last holds a whole number of elements, as many in each.
+    /// Every chunk holds the same whole number of elements, except the last, which may hold fewer.
     ///
     /// # Errors
-    /// As [`Checkpoint::tensor`], and what `visit` returns.
+    /// As [`Checkpoint::tensor`], and any error of `visit`.
     pub fn visit_chunks(
         &self,
         name: &str,
@@ -76,7 +76,7 @@ impl Inspect<'_> {
         self.visit_chunks_with(name, chunks, &mut Scratch::default(), visit)
     }
 
-    /// As [`Inspect::visit_chunks`], in memory that was there before.
+    /// Like [`Inspect::visit_chunks`], in the caller's scratch memory.
     ///
     /// # Errors
     /// As [`Inspect::visit_chunks`].
@@ -87,8 +87,8 @@ impl Inspect<'_> {
         scratch: &mut Scratch,
         mut visit: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let (entry, dtype, _) = self.0.find_tensor(name)?;
-        self.0.at_place(name, || self.0.walk(entry, dtype, chunks, scratch, &mut visit))
+        let FoundTensor { entry, dtype, .. } = self.0.find_tensor(name)?;
+        self.0.with_context(name, || self.0.walk(entry, dtype, chunks, scratch, &mut visit))
     }
 }
 
@@ -118,7 +118,7 @@ impl Checkpoint {
                 visit(start, bytes)?;
                 continue;
             }
-            // OK to cast: a chunk is at most 64 MiB raw, and the index was checked for that.
+            // OK to cast: the index was checked, and a chunk is at most 64 MiB raw.
             decoded.resize(chunk.raw_len as usize, 0);
             decoder
                 .decode(chunk.codec, chunk.filter, bytes, decoded, dtype)

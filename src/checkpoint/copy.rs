@@ -1,4 +1,4 @@
-//! Passing a whole file on as it lies, every byte verified on its way.
+//! Copying a whole file byte for byte, each byte verified on its way.
 
 use super::regions::{MustBe, Window};
 use super::{Checkpoint, Inspect, footer, header};
@@ -6,12 +6,12 @@ use crate::engine::Upload;
 use crate::error::{Error, Result};
 
 impl Inspect<'_> {
-    /// Appends the whole file as it lies to an upload, each byte verified before it is passed on.
-    /// Memory is a few MiB, or one chunk where that is more. `moved` hears of each piece's length.
-    /// The upload is to be dropped when this fails.
+    /// Appends the whole file, byte for byte, to an upload; each byte is verified before it is
+    /// appended. Needs a few MiB of memory, or one chunk if that is more. `moved` is called with
+    /// the length of each piece. If this fails, drop the upload.
     ///
     /// # Errors
-    /// `Damaged` with the first damage, `Io`, and what `upload` says.
+    /// `Damaged` with the first damage, `Io`, and any error of `upload`.
     pub fn copy_into(&self, upload: &mut dyn Upload, mut moved: impl FnMut(u64)) -> Result<()> {
         let checkpoint = self.0;
         let mut window = Window::default();
@@ -21,10 +21,10 @@ impl Inspect<'_> {
             return Err(damaged(changed("header")));
         }
         upload.append(header)?;
-        for stretch in checkpoint.stretches() {
-            let bytes = checkpoint.verified_bytes(&stretch, &mut window)?;
+        for region in checkpoint.regions() {
+            let bytes = checkpoint.verified_bytes(&region, &mut window)?;
             moved(bytes.len() as u64);
-            match stretch.must_be {
+            match region.must_be {
                 MustBe::Chunk { chunk, .. } => upload.append_with_crc(bytes, chunk.crc)?,
                 MustBe::Index => {
                     upload.begin_tail();
@@ -41,8 +41,8 @@ impl Inspect<'_> {
         upload.append(bytes)
     }
 
-    /// Whether both are the same bytes: the footers have the checksum of the index, and the index
-    /// has all others.
+    /// Whether both have the same bytes: the footer holds the checksum of the index, and the index
+    /// holds all others.
     pub fn is_copy_of(&self, other: &Checkpoint) -> bool {
         self.0.header == other.header && self.0.footer == other.footer
     }

@@ -9,7 +9,7 @@ use crate::format::{checksum_error, crc32};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One entry of one table, and where its chunks are remembered as verified.
+/// One entry of one table, and the index of its first bit in `Checkpoint::verified`.
 #[derive(Clone, Copy)]
 pub(super) struct Entry<'c> {
     pub table: Columns<'c>,
@@ -17,8 +17,33 @@ pub(super) struct Entry<'c> {
     pub first_bit: usize,
 }
 
-/// One chunk of an entry: its number within the entry, itself, raw bytes before it.
-pub(super) type Numbered = (usize, Chunk, u64);
+impl<'c> Entry<'c> {
+    pub(super) fn name(&self) -> &'c str {
+        self.table.name(self.number)
+    }
+
+    /// Raw length in bytes.
+    pub(super) fn byte_len(&self) -> u64 {
+        self.table.byte_len(self.number)
+    }
+}
+
+/// A tensor's entry, with a dtype that this version knows and a shape that fits memory.
+pub(super) struct FoundTensor<'c> {
+    pub entry: Entry<'c>,
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+}
+
+/// One chunk of an entry.
+pub(super) struct EntryChunk<'c> {
+    pub entry: Entry<'c>,
+    /// Its number within the entry.
+    pub number: usize,
+    pub chunk: Chunk,
+    /// Raw bytes of the entry before it.
+    pub start: u64,
+}
 
 impl Checkpoint {
     pub(super) fn tensor_entry(&self, number: usize) -> Entry<'_> {
@@ -37,10 +62,10 @@ impl Checkpoint {
         })
     }
 
-    pub(super) fn find_tensor(&self, name: &str) -> Result<(Entry<'_>, Dtype, Vec<usize>)> {
+    pub(super) fn find_tensor(&self, name: &str) -> Result<FoundTensor<'_>> {
         let number = self.find(name)?;
         let table = self.index.tensors.columns();
-        self.at_place(name, || {
+        self.with_context(name, || {
             let dtype = table.dtype(number).map_err(|id| {
                 Error::new(ErrorKind::Unsupported, "a dtype that this version does not know")
                     .found(format!("id {id}"))
@@ -50,79 +75,81 @@ impl Checkpoint {
                 |_| Error::new(ErrorKind::LimitExceeded, "the tensor does not fit this machine's memory");
             let shape =
                 table.dims(number).map(usize::try_from).collect::<Result<Vec<_>, _>>().map_err(too_large)?;
-            Ok((self.tensor_entry(number), dtype, shape))
+            Ok(FoundTensor { entry: self.tensor_entry(number), dtype, shape })
         })
     }
 
-    pub(super) fn at_place<T>(&self, name: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// Adds the names of the tensor and the file to an error of `read`.
+    pub(super) fn with_context<T>(&self, name: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {
         read().map_err(|error| error.in_tensor(name).in_object(&self.name))
     }
 
     pub(super) fn within_budget(&self, len: u64) -> Result<usize> {
-        usize::try_from(len).ok().filter(|_| len <= self.options.budget).ok_or_else(|| {
-            Error::new(ErrorKind::LimitExceeded, "bytes to load")
+        match usize::try_from(len) {
+            Ok(fitting) if len <= self.options.budget => Ok(fitting),
+            _ => Err(Error::new(ErrorKind::LimitExceeded, "bytes to load")
                 .expected(format!("at most the budget of {}", self.options.budget))
                 .found(len)
-                .help("load it by slices, or raise the budget")
-        })
+                .help("load it by slices, or raise the budget")),
+        }
     }
 
-    /// The bytes of a raw entry where they lie, not verified.
+    /// The bytes of a raw entry in place, not verified.
     pub(super) fn raw_bytes(&self, entry: Entry<'_>) -> Option<&[u8]> {
-        let start = Some(entry.table.offset(entry.number)).filter(|_| entry.table.is_raw(entry.number))?;
-        self.in_memory(start..start + entry.table.byte_len(entry.number))
+        if !entry.table.is_raw(entry.number) {
+            return None;
+        }
+        let start = entry.table.offset(entry.number);
+        self.in_memory(start..start + entry.byte_len())
     }
 
-    /// The bytes of a raw entry where they lie, verified.
+    /// The bytes of a raw entry in place, verified.
     pub(super) fn in_place(&self, entry: Entry<'_>) -> Result<Option<&[u8]>> {
         let Some(bytes) = self.raw_bytes(entry) else { return Ok(None) };
         self.verify_range(entry, 0..bytes.len() as u64)?;
         Ok(Some(bytes))
     }
 
-    /// Chunks that overlap `range` of raw bytes: number within the entry, chunk, raw bytes before
-    /// it.
+    /// The chunks that overlap `range` of the raw bytes.
     pub(super) fn chunks_within<'c>(
         &self,
         entry: Entry<'c>,
         range: Range<u64>,
-    ) -> impl Iterator<Item = Numbered> + use<'c> {
+    ) -> impl Iterator<Item = EntryChunk<'c>> + use<'c> {
         let chunk_len = entry.table.chunk_len(entry.number);
-        entry
-            .table
-            .chunks(entry.number)
-            .enumerate()
-            .map(move |(i, chunk)| (i, chunk, i as u64 * chunk_len))
-            .filter(move |(_, chunk, start)| {
+        let chunks = entry.table.chunks(entry.number).enumerate();
+        chunks
+            .map(move |(number, chunk)| EntryChunk { entry, number, chunk, start: number as u64 * chunk_len })
+            .filter(move |EntryChunk { chunk, start, .. }| {
                 !range.is_empty() && *start < range.end && start + u64::from(chunk.raw_len) > range.start
             })
     }
 
-    /// The stored bytes of a chunk where they lie.
+    /// The stored bytes of a chunk in place.
     pub(super) fn stored_in_memory(&self, chunk: &Chunk) -> Option<&[u8]> {
         self.in_memory(chunk.offset..chunk.offset + u64::from(chunk.stored_len))
     }
 
-    /// Bytes of the file where they lie.
+    /// Bytes of the file in place, if the file is in memory.
     pub(super) fn in_memory(&self, range: Range<u64>) -> Option<&[u8]> {
         let bytes = self.blob.as_bytes()?;
-        // OK to cast: what is not within the bytes is not found in them.
+        // OK to cast: a range beyond the bytes yields none.
         bytes.get(range.start as usize..range.end as usize)
     }
 
-    /// Verifies one chunk's stored bytes unless that was done before, or is not wanted.
+    /// Verifies one chunk's stored bytes, unless it was verified before or verification is off.
     pub(super) fn check(&self, entry: Entry<'_>, number: usize, chunk: &Chunk, stored: &[u8]) -> Result<()> {
         if self.options.verify == Verify::Never {
             return Ok(());
         }
-        let (word, mask) = self.memory_of(entry, number);
+        let (word, mask) = self.verified_bit(entry, number);
         if word.is_some_and(|word| word.load(Ordering::Relaxed) & mask != 0) {
             return Ok(());
         }
         self.check_again(entry, number, chunk, stored)
     }
 
-    /// Verifies one chunk's stored bytes, whatever was verified before.
+    /// Verifies one chunk's stored bytes, also if it was verified before.
     pub(super) fn check_again(
         &self,
         entry: Entry<'_>,
@@ -131,20 +158,20 @@ impl Checkpoint {
         stored: &[u8],
     ) -> Result<()> {
         check_crc(number, chunk, stored)?;
-        if let (Some(word), mask) = self.memory_of(entry, number) {
+        if let (Some(word), mask) = self.verified_bit(entry, number) {
             word.fetch_or(mask, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// The bit that remembers a chunk as verified, where bytes are in memory.
-    fn memory_of(&self, entry: Entry<'_>, number: usize) -> (Option<&AtomicU64>, u64) {
+    /// The bit that records a chunk as verified, if the bytes are in memory.
+    fn verified_bit(&self, entry: Entry<'_>, number: usize) -> (Option<&AtomicU64>, u64) {
         let bit = entry.first_bit + entry.table.chunk_numbers(entry.number).start + number;
         (self.verified.get(bit / 64), 1 << (bit % 64))
     }
 }
 
-/// Compares one chunk's stored bytes with the index.
+/// Compares the checksum of one chunk's stored bytes with the index.
 pub(super) fn check_crc(number: usize, chunk: &Chunk, stored: &[u8]) -> Result<()> {
     let found = crc32(stored);
     if found == chunk.crc {

@@ -1,5 +1,4 @@
-//! What the index says of tensors: names, dtypes, shapes, places in the file. Touches no tensor
-//! bytes.
+//! Tensors as the index describes them: names, dtypes, shapes, offsets. No tensor bytes are read.
 
 use super::Checkpoint;
 use crate::dtype::Dtype;
@@ -7,13 +6,13 @@ use crate::error::Result;
 use crate::format::table::{Columns, Row};
 use crate::tensor::Shape;
 
-/// What the index says of one tensor, without touching its bytes.
+/// A tensor's entry in the index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TensorInfo<'c> {
     /// Name.
     pub name: &'c str,
-    /// Element type, or the id of one that this version does not know.
+    /// Element type, or its id if this version does not know it.
     pub dtype: Result<Dtype, u16>,
     /// Lengths of the axes.
     pub shape: Shape,
@@ -25,16 +24,16 @@ pub struct TensorInfo<'c> {
     pub offset: u64,
     /// Number of chunks.
     pub chunks: usize,
-    /// Raw bytes of each chunk but the last, which may have fewer.
+    /// Raw bytes of each chunk; the last may have fewer.
     pub chunk_len: u64,
-    /// Whether it is stored as it is, in one piece that can be mapped.
+    /// Whether it is stored uncompressed and contiguous, so that it can be mapped.
     pub raw: bool,
-    /// The tensor whose bytes these are, when this is a further name.
+    /// The tensor that owns the bytes, if this is an alias.
     pub alias_of: Option<&'c str>,
 }
 
 impl Checkpoint {
-    /// All tensors sorted by name, then further names of tied ones.
+    /// All tensors sorted by name, then the aliases.
     #[inline]
     pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'_>> {
         let columns = self.index.tensors.columns();
@@ -45,13 +44,13 @@ impl Checkpoint {
         }))
     }
 
-    /// Names of all tensors, further names of tied ones last.
+    /// Names of all tensors, then the aliases.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let own = self.index.tensors.columns().names();
         own.chain(self.index.aliases.keys().map(String::as_str))
     }
 
-    /// What the index says of a tensor.
+    /// A tensor's entry in the index, without reading its bytes.
     ///
     /// # Errors
     /// `NotFound`, with the nearest name.
@@ -99,7 +98,7 @@ fn describe<'c>(table: Columns<'c>, name: &'c str, row: Row, alias_of: Option<&'
         stored_len: table.stored_len(&row),
         offset: row.offset,
         chunks: row.chunks.len(),
-        // OK to shift: validating the index has bounded it.
+        // OK to shift: bounded when the index was validated.
         chunk_len: 1 << (row.chunk_log2 & 63),
         raw: table.are_raw(row.chunks),
         shape: table.axes(row.dims).into(),

@@ -1,5 +1,5 @@
-//! Looking into a checkpoint, for tools: how it is stored, what is damaged, copying and salvaging
-//! it. A trainer needs none of this.
+//! Inspecting a checkpoint, for tools: how it is stored, its damage, copying and salvaging it. A
+//! trainer needs none of this.
 //!
 //! ```
 //! use tensorkeep::{Checkpoint, Snapshot, WriteOptions};
@@ -23,38 +23,38 @@ pub use crate::format::limits::Limits;
 pub use crate::names::{name_matches, nearest as nearest_name};
 pub use crate::snapshot::RESERVED_PREFIX;
 
-/// What tools ask of a checkpoint: [`Checkpoint::inspect`].
+/// A checkpoint as tools see it: [`Checkpoint::inspect`].
 #[derive(Clone, Copy, Debug)]
-pub struct Inspect<'c>(pub(super) &'c Checkpoint);
+pub struct Inspect<'c>(pub(crate) &'c Checkpoint);
 
 impl<'c> Inspect<'c> {
-    /// The 16 bytes that tell this file from every other.
+    /// The file's 16-byte id, which differs between files.
     pub fn file_id(&self) -> [u8; 16] {
         self.0.header.file_id
     }
 
-    /// The specification's version that the file's writer followed.
+    /// The version of the specification that the file's writer followed.
     pub fn write_version(&self) -> u16 {
         self.0.header.write_version
     }
 
-    /// Whether tensors that are stored raw are borrowed from memory instead of read.
+    /// Whether tensors stored raw are borrowed from memory instead of read.
     pub fn is_mapped(&self) -> bool {
         self.0.is_mapped()
     }
 
-    /// What is wrong with the index, when the file was opened by the index's mirror.
+    /// The damage of the index, if the file was opened by the index's mirror.
     pub fn index_damage(&self) -> Option<&'c Error> {
         self.0.index_damage.as_ref()
     }
 
-    /// A tensor that is borrowed from the mapped file, or an error that says why it cannot be.
+    /// A tensor borrowed from the mapped file, or an error that says why it cannot be.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`], and `Unsupported` when the file was opened for reading or the
     /// tensor is compressed.
     pub fn require_mapped(&self, name: &str) -> Result<Tensor<'c>> {
-        let (entry, ..) = self.0.find_tensor(name)?;
+        let entry = self.0.find_tensor(name)?.entry;
         let refused = |what: &'static str, help: &'static str| {
             Err(Error::new(ErrorKind::Unsupported, what).help(help).in_tensor(name).in_object(self.0.name()))
         };
@@ -70,7 +70,7 @@ impl<'c> Inspect<'c> {
         self.0.tensor(name)
     }
 
-    /// The length of a record in bytes, by the index, without touching it.
+    /// The length of a record in bytes, by the index, without reading it.
     ///
     /// # Errors
     /// `NotFound`, with the nearest name.

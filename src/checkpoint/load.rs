@@ -1,11 +1,11 @@
-//! Many bytes at once: filling memory that is there, loading and verifying on several threads.
-//! Owns: cutting the work into batches that threads draw. What becomes of a chunk is in `batch.rs`.
+//! Loading and verifying many bytes at once, into existing memory and on several threads. The work
+//! is cut into batches that threads draw here; `batch.rs` handles the chunks of a batch.
 
 use super::Checkpoint;
-use super::arena::Rooms;
+use super::arena::Arena;
 use super::batch::{Failed, Part};
 use super::chunks::Scratch;
-use super::entry::{Entry, Numbered};
+use super::entry::{Entry, EntryChunk, FoundTensor};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline;
@@ -13,16 +13,16 @@ use crate::tensor::Tensor;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Raw bytes that a thread draws at a time to read them: enough that drawing costs nothing, and
-/// what still fits a core's cache between reading and verifying.
+/// Raw bytes that a thread draws at a time for reading: enough that drawing costs nothing, and few
+/// enough to stay in a core's cache between reading and verifying.
 const READ_BATCH: u64 = 1 << 20;
-/// The same to verify them in memory: two of the huge pages that the kernel reads at a fault of a
-/// mapping. Threads that meet in one wait for each other.
+/// The same for verifying in memory: two of the huge pages that the kernel reads at a page fault of
+/// a mapping. Threads that fault on the same page wait for each other.
 const VERIFY_BATCH: u64 = 4 << 20;
-/// From so many bytes on it is worth starting a thread.
+/// From this many bytes on, starting threads pays.
 const THREADS_FROM: u64 = 8 << 20;
 
-/// Raw bytes of an entry, and where they go.
+/// Raw bytes of an entry, and their destination.
 struct Wanted<'c, 't> {
     entry: Entry<'c>,
     dtype: Dtype,
@@ -30,74 +30,85 @@ struct Wanted<'c, 't> {
     target: &'t mut [u8],
 }
 
+/// A tensor to load, borrowed in place or read.
+struct Planned<'c> {
+    tensor: FoundTensor<'c>,
+    in_place: Option<&'c [u8]>,
+}
+
 impl Checkpoint {
-    /// Fills `target` with a tensor's bytes, without memory in between where it is stored raw: the
-    /// fastest way to load into arrays that are there already. On an error `target` holds a
-    /// mixture; to load a whole model all or nothing, use
+    /// Fills each target with the bytes of the tensor of that name, without an intermediate buffer
+    /// if it is stored raw: the fastest way to load into existing arrays. After an error
+    /// the targets hold a mixture; to load a whole model all or nothing, use
     /// [`load_state_dict`](Checkpoint::load_state_dict).
     ///
-    /// # Errors
-    /// As [`Checkpoint::tensor`], and `Mismatch` when `target` is not the tensor's length in bytes.
-    pub fn load_into(&self, name: &str, target: &mut [u8]) -> Result<()> {
-        self.load_all_into([(name, target)])
-    }
-
-    /// As [`Checkpoint::load_into`], for several tensors at once.
+    /// ```
+    /// # use tensorkeep::{Checkpoint, Snapshot, WriteOptions};
+    /// # let snapshot = Snapshot::new().tensor("pixels", &[1_u8, 2, 3])?;
+    /// # let checkpoint = Checkpoint::from_bytes(&snapshot.to_bytes(&WriteOptions::new())?)?;
+    /// let mut pixels = [0; 3];
+    /// checkpoint.load_into([("pixels", &mut pixels[..])])?;
+    /// assert_eq!(pixels, [1, 2, 3]);
+    /// # Ok::<(), tensorkeep::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// As [`Checkpoint::load_into`]. All names and lengths are checked before the first byte is
-    /// read.
-    pub fn load_all_into<'n, 't>(
+    /// As [`Checkpoint::tensor`], and `Mismatch` when a target is not its tensor's length in bytes.
+    /// All names and lengths are checked before the first byte is read.
+    pub fn load_into<'n, 't>(
         &self,
         targets: impl IntoIterator<Item = (&'n str, &'t mut [u8])>,
     ) -> Result<()> {
-        let find = |(name, target): (&'n str, &'t mut [u8])| {
-            let (entry, dtype, _) = self.find_tensor(name)?;
-            let len = entry.table.byte_len(entry.number);
-            if len == target.len() as u64 {
-                return Ok(Wanted { entry, dtype, range: 0..len, target });
+        let mut wanted = Vec::new();
+        for (name, target) in targets {
+            let FoundTensor { entry, dtype, .. } = self.find_tensor(name)?;
+            let len = entry.byte_len();
+            if len != target.len() as u64 {
+                let error = Error::new(ErrorKind::Mismatch, "bytes to load into").expected(len);
+                return Err(error.found(target.len()).in_tensor(name).in_object(self.name()));
             }
-            let error = Error::new(ErrorKind::Mismatch, "bytes to load into").expected(len);
-            Err(error.found(target.len()).in_tensor(name).in_object(self.name()))
-        };
-        self.fill(targets.into_iter().map(find).collect::<Result<_>>()?)
+            wanted.push(Wanted { entry, dtype, range: 0..len, target });
+        }
+        self.fill(wanted)
     }
 
-    /// Several tensors at once, in the order of their names here: each as [`Checkpoint::tensor`]
-    /// gives it, read, verified and decoded on as many threads as
-    /// [`OpenOptions::workers`](super::OpenOptions::workers) says. Tensors of less than 1 MiB that
-    /// are read share memory: of it up to 4 MiB stays while one of them does.
+    /// Several tensors at once, in the order of `names`: each as [`Checkpoint::tensor`] returns it,
+    /// read, verified and decoded on up to [`OpenOptions::workers`](super::OpenOptions::workers)
+    /// threads. Tensors below 1 MiB that are read share memory: one of them keeps up to 4 MiB
+    /// alive.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`].
     pub fn load<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<Vec<Tensor<'_>>> {
-        let (mut found, mut mapped, mut read, mut lens) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut planned = Vec::new();
+        let mut lens = Vec::new();
         for name in names {
-            let (entry, dtype, shape) = self.find_tensor(name)?;
-            let in_place = self.raw_bytes(entry);
-            if in_place.is_some() {
-                mapped.push(entry);
-            } else {
-                read.push((entry, dtype));
-                lens.push(self.at_place(name, || self.within_budget(entry.table.byte_len(entry.number)))?);
+            let tensor = self.find_tensor(name)?;
+            let in_place = self.raw_bytes(tensor.entry);
+            if in_place.is_none() {
+                lens.push(self.with_context(name, || self.within_budget(tensor.entry.byte_len()))?);
             }
-            found.push((dtype, shape, in_place));
+            planned.push(Planned { tensor, in_place });
         }
-        self.verify_in_place(mapped)?;
-        let mut rooms = Rooms::new(&lens).map_err(|error| error.in_object(self.name()))?;
-        let wanted = read.into_iter().zip(rooms.targets()).map(|((entry, dtype), target)| Wanted {
-            entry,
-            dtype,
+        let mapped = planned.iter().filter(|planned| planned.in_place.is_some());
+        self.verify_in_place(mapped.map(|planned| planned.tensor.entry).collect())?;
+        let mut arena = Arena::new(&lens).map_err(|error| error.in_object(self.name()))?;
+        let read = planned.iter().filter(|planned| planned.in_place.is_none());
+        let wanted = read.zip(arena.targets()).map(|(Planned { tensor, .. }, target)| Wanted {
+            entry: tensor.entry,
+            dtype: tensor.dtype,
             range: 0..target.len() as u64,
             target,
         });
         self.fill(wanted.collect())?;
-        let mut rooms = rooms.into_bytes();
-        let tensor = |(dtype, shape, in_place): (_, Vec<usize>, _)| match in_place {
-            Some(bytes) => Tensor::new(dtype, &shape, bytes),
-            None => Tensor::shared(dtype, &shape, rooms.next().unwrap_or_else(|| Arc::new([]))),
-        };
-        found.into_iter().map(tensor).collect()
+        let mut read = arena.into_bytes();
+        planned
+            .into_iter()
+            .map(|Planned { tensor: FoundTensor { dtype, shape, .. }, in_place }| match in_place {
+                Some(bytes) => Tensor::new(dtype, &shape, bytes),
+                None => Tensor::shared(dtype, &shape, read.next().unwrap_or_else(|| Arc::new([]))),
+            })
+            .collect()
     }
 
     /// Fills `target` with `range` of an entry's raw bytes.
@@ -116,36 +127,38 @@ impl Checkpoint {
     /// Verifies the chunks of a raw entry in memory that overlap `range`.
     pub(super) fn verify_range(&self, entry: Entry<'_>, range: Range<u64>) -> Result<()> {
         let workers = self.workers_for(range.end - range.start);
-        let chunks = self.chunks_within(entry, range).map(|chunk| (entry, chunk));
-        self.verify_chunks(workers, chunks, |(_, error)| error)
+        self.verify_chunks(workers, self.chunks_within(entry, range), |(_, error)| error)
     }
 
-    /// Threads for so many bytes.
+    /// Number of threads for so many bytes.
     pub(crate) fn workers_for(&self, bytes: u64) -> usize {
         if bytes < THREADS_FROM { 1 } else { self.options.workers.unwrap_or_else(pipeline::cores) }
     }
 
-    /// Verifies raw entries where they lie in memory.
+    /// Verifies raw entries in place.
     pub(super) fn verify_in_place(&self, entries: Vec<Entry<'_>>) -> Result<()> {
-        let len = |entry: &Entry<'_>| entry.table.byte_len(entry.number);
-        let workers = self.workers_for(entries.iter().map(len).sum());
-        let chunks = |&entry| self.chunks_within(entry, 0..len(&entry)).map(move |chunk| (entry, chunk));
-        self.verify_chunks(workers, entries.iter().flat_map(chunks), |failed| self.named(failed))
+        let workers = self.workers_for(entries.iter().map(Entry::byte_len).sum());
+        let chunks = entries.iter().flat_map(|&entry| self.chunks_within(entry, 0..entry.byte_len()));
+        self.verify_chunks(workers, chunks, |failed| self.named(failed))
     }
 
     fn verify_chunks<'c>(
         &self,
         workers: usize,
-        chunks: impl Iterator<Item = (Entry<'c>, Numbered)> + Send,
+        chunks: impl Iterator<Item = EntryChunk<'c>> + Send,
         named: impl Fn(Failed<'c>) -> Error + Sync,
     ) -> Result<()> {
-        let batches = pipeline::batches(chunks, VERIFY_BATCH, |(_, (_, chunk, _))| u64::from(chunk.raw_len));
-        let verify = |(entry, (number, chunk, _)): (Entry<'c>, Numbered)| {
-            let stored = self.stored_in_memory(&chunk).unwrap_or_default();
-            let checked = self.check(entry, number, &chunk, stored);
-            checked.map_err(|error| named((entry.table.name(entry.number), error)))
+        let raw_len = |chunk: &EntryChunk<'_>| u64::from(chunk.chunk.raw_len);
+        let batches = pipeline::batches(chunks, VERIFY_BATCH, raw_len);
+        let verify = |(): &mut (), batch: Vec<EntryChunk<'c>>| {
+            for EntryChunk { entry, number, chunk, .. } in batch {
+                let stored = self.stored_in_memory(&chunk).unwrap_or_default();
+                let checked = self.check(entry, number, &chunk, stored);
+                checked.map_err(|error| named((entry.name(), error)))?;
+            }
+            Ok(())
         };
-        pipeline::each(workers, batches, || (), |(), batch| batch.into_iter().try_for_each(verify))
+        pipeline::each(workers, batches, || (), verify)
     }
 
     fn fill(&self, wanted: Vec<Wanted<'_, '_>>) -> Result<()> {
@@ -173,7 +186,7 @@ impl Checkpoint {
 
     fn parts<'c, 't>(&self, wanted: Wanted<'c, 't>) -> impl Iterator<Item = Part<'c, 't>> + use<'c, 't> {
         let Wanted { entry, dtype, range, target: mut rest } = wanted;
-        self.chunks_within(entry, range.clone()).map(move |(number, chunk, start)| {
+        self.chunks_within(entry, range.clone()).map(move |EntryChunk { number, chunk, start, .. }| {
             // OK to cast: within a chunk.
             let from = range.start.saturating_sub(start) as usize;
             let to = (range.end - start).min(u64::from(chunk.raw_len)) as usize;

@@ -1,7 +1,8 @@
-//! A checkpoint mapped copy-on-write, to train on. Owns: [`MappedCopy`], and that no two of its
-//! mutable tensors overlap.
+//! A checkpoint mapped copy-on-write, to train on: [`MappedCopy`], whose mutable tensors never
+//! overlap.
 
 use super::Checkpoint;
+use super::entry::FoundTensor;
 use crate::buffer::Buffer;
 use crate::engine::PrivateMap;
 use crate::error::Result;
@@ -9,26 +10,26 @@ use crate::state_dict::TensorMut;
 use crate::tensor::Tensor;
 use std::fmt;
 
-/// A checkpoint whose tensors can be changed where they lie: a private, copy-on-write mapping of
-/// its file. A resume reads nothing and copies nothing at first; a page is copied by the kernel
-/// when it is first written to, and what is never changed (frozen layers) stays shared with the
-/// page cache. The file never changes.
+/// A checkpoint whose tensors can be changed in place: a private, copy-on-write mapping of its
+/// file. A resume reads and copies nothing at first. The kernel copies a page when it is first
+/// written to; tensors that never change, such as frozen layers, stay shared with the page cache.
+/// The file never changes.
 ///
-/// Every byte was verified when it was made, on several threads. Tensors that are not stored raw
-/// are decoded into memory of their own.
+/// Every byte was verified when the mapping was made, on several threads. Tensors that are not
+/// stored raw are decoded into their own memory.
 ///
 /// ```
-/// # use tensorkeep::{Checkpoint, Snapshot};
+/// # use tensorkeep::{MappedCopy, Snapshot};
 /// # let path = std::env::temp_dir().join(format!("tensorkeep-doc-map-copy-{}.tkeep", std::process::id()));
 /// # let mut snapshot = Snapshot::new().tensor("w", &[1.0_f32, 2.0][..])?.tensor("w.grad", &[0.5_f32, 0.5][..])?;
 /// # snapshot.save(&path)?;
-/// // SAFETY: checkpoints are never written again once they are published, and nobody else writes to this folder.
-/// let mut resumed = unsafe { Checkpoint::map_copy(&path) }?;
+/// // SAFETY: published checkpoints are never written again, and no other program writes to this folder.
+/// let mut resumed = unsafe { MappedCopy::open(&path) }?;
 /// let Ok([(_, weights), (_, gradient)]) = <[_; 2]>::try_from(resumed.tensors_mut()) else { unreachable!() };
 /// let (mut weights, gradient) = (weights.into_view::<f32>()?, gradient.into_view::<f32>()?);
 /// weights.scaled_add(-0.1, &gradient); // a step of SGD, in the mapping
 /// assert_eq!(resumed.tensors()[0].1.elements::<f32>()?, [0.95, 1.95]);
-/// assert_eq!(resumed.checkpoint().tensor("w")?.elements::<f32>()?, [1.0, 2.0]); // the file is what it was
+/// assert_eq!(resumed.checkpoint().tensor("w")?.elements::<f32>()?, [1.0, 2.0]); // the file is unchanged
 /// # std::fs::remove_file(&path).unwrap();
 /// # Ok::<(), tensorkeep::Error>(())
 /// ```
@@ -39,7 +40,7 @@ pub struct MappedCopy {
     decoded: Vec<Buffer>,
 }
 
-/// Where a tensor's present bytes lie.
+/// The place of a tensor's current bytes.
 #[derive(Clone, Copy)]
 enum Place {
     Nowhere,
@@ -48,24 +49,25 @@ enum Place {
 }
 
 impl MappedCopy {
-    /// Verifies all of a checkpoint over a private mapping, and decodes what is not stored raw.
+    /// Verifies all of a checkpoint over a private mapping, and decodes the tensors not stored raw.
     pub(super) fn new(checkpoint: Checkpoint, memory: PrivateMap) -> Result<Self> {
         let table = checkpoint.index.tensors.columns();
-        // Verified where the file itself is mapped: those are the pages that the copy shares until
-        // it changes them. From then on their checksums mean nothing, so it is now or never.
+        // Verified on the read-only mapping of the file, whose pages the copy shares until it
+        // changes them. After a change, a tensor's checksum means nothing, so this is the only
+        // chance.
         let raw = (0..table.len()).map(|i| checkpoint.tensor_entry(i));
         checkpoint.verify_in_place(raw.filter(|entry| checkpoint.raw_bytes(*entry).is_some()).collect())?;
         let mut buffers = Vec::new();
         for i in 0..table.len() {
             let name = table.name(i);
-            let (_, dtype, shape) = checkpoint.find_tensor(name)?;
+            let FoundTensor { dtype, shape, .. } = checkpoint.find_tensor(name)?;
             if matches!(checkpoint.place(i), Place::Decoded) {
                 let len = crate::tensor::byte_len(dtype, &shape)?;
                 let room = || Buffer::zeroed(checkpoint.within_budget(len as u64)?);
-                buffers.push((i, checkpoint.at_place(name, room)?));
+                buffers.push((i, checkpoint.with_context(name, room)?));
             }
         }
-        checkpoint.load_all_into(buffers.iter_mut().map(|(i, buffer)| (table.name(*i), &mut **buffer)))?;
+        checkpoint.load_into(buffers.iter_mut().map(|(i, buffer)| (table.name(*i), &mut **buffer)))?;
         let decoded = buffers.into_iter().map(|(_, buffer)| buffer).collect();
         Ok(Self { checkpoint, memory, decoded })
     }
@@ -86,14 +88,14 @@ impl Checkpoint {
 }
 
 impl MappedCopy {
-    /// The checkpoint as it is in the file: records, progress, and tensors as they were saved.
+    /// The checkpoint as it is in the file: records, progress, and tensors as saved.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    /// All tensors to change, sorted by name, none of them overlapping another. Tied tensors come
-    /// once, under their first name; [`TensorInfo::alias_of`](super::TensorInfo::alias_of) says
-    /// which others they have.
+    /// All tensors, mutable, sorted by name, none overlapping another. A tensor with
+    /// aliases comes once, under its first name; theirs are those with
+    /// [`TensorInfo::alias_of`](super::TensorInfo::alias_of).
     pub fn tensors_mut(&mut self) -> Vec<(&str, TensorMut<'_>)> {
         let table = self.checkpoint.index.tensors.columns();
         let (mut rest, mut rest_start) = (&mut *self.memory, 0);
@@ -102,8 +104,8 @@ impl MappedCopy {
             Place::Nowhere => Some(<&mut [u8]>::default()),
             Place::Decoded => decoded.next().map(|buffer| &mut **buffer),
             Place::Mapped { start, len } => {
-                // Extents lie one behind the other in the order of the table: the index was checked
-                // for that.
+                // Extents are disjoint and in the order of the table: the index was checked for
+                // that.
                 let (_, from_start) = std::mem::take(&mut rest).split_at_mut_checked(start - rest_start)?;
                 let (bytes, later) = from_start.split_at_mut_checked(len)?;
                 (rest, rest_start) = (later, start + len);
@@ -112,7 +114,7 @@ impl MappedCopy {
         };
         let tensor = |i| {
             let bytes = bytes_of(self.checkpoint.place(i))?;
-            // OK because all dtypes were seen to be known when this was made.
+            // OK: `new` has found all dtypes known.
             let dtype = table.dtype(i).ok()?;
             let shape = table.dims(i).map(|dim| dim as usize).collect();
             Some((table.name(i), TensorMut::over(dtype, shape, bytes)))
@@ -120,7 +122,7 @@ impl MappedCopy {
         (0..table.len()).filter_map(tensor).collect()
     }
 
-    /// All tensors as they are now, further names of tied ones last: to make the next snapshot of.
+    /// All tensors as they are now, aliases last: for the next snapshot.
     pub fn tensors(&self) -> Vec<(&str, Tensor<'_>)> {
         let table = self.checkpoint.index.tensors.columns();
         let mut decoded = self.decoded.iter();

@@ -1,4 +1,4 @@
-//! Opening a checkpoint: from a file, read or mapped, from memory, or from what an engine gave.
+//! Opening a checkpoint: from a file, read or mapped, from memory, or from an engine's blob.
 
 use super::{Checkpoint, MappedCopy};
 use crate::buffer::Buffer;
@@ -14,14 +14,15 @@ pub enum Verify {
     /// Each chunk, when it is first touched. No unverified byte is given out.
     #[default]
     OnTouch,
-    /// Everything, when the file is opened, and what is read (not mapped) again when it is read.
+    /// Everything when the file is opened; bytes that are read, not mapped, again when they are
+    /// read.
     AtOpen,
-    /// Not at all: damaged bytes are given out as data. For measuring, and for looking at what is
-    /// left of a file.
+    /// Not at all: damaged bytes are returned as data. For measurements, and for inspecting a
+    /// damaged file.
     Never,
 }
 
-/// How a checkpoint is opened, and opening it: as [`std::fs::OpenOptions`].
+/// Options for opening a checkpoint, and the calls that open it, like [`std::fs::OpenOptions`].
 ///
 /// ```
 /// # use tensorkeep::{OpenOptions, Snapshot, Verify};
@@ -57,20 +58,20 @@ impl OpenOptions {
         Self { verify, ..self }
     }
 
-    /// The most bytes that one tensor or record, or the index, may take in memory. Mapped raw
-    /// tensors take none. A chunk of up to 1 MiB, the default size, may be held beside it by each
-    /// thread while it is verified or decoded.
+    /// The most bytes that one tensor, one record or the index may take in memory. Mapped raw
+    /// tensors take none. While it verifies or decodes, each thread may hold one more chunk of up
+    /// to 1 MiB, the default size.
     ///
-    /// Without one there is no limit but that of a record as a [`Value`](crate::Value), which takes
-    /// up to 64 times as many bytes as it has: 256 MiB, enough for any text, and for lists of 3
+    /// Without a budget, the only limit is for a record read as a [`Value`](crate::Value), which
+    /// takes up to 64 times its stored bytes: 256 MiB, enough for any text and for lists of 3
     /// million numbers.
     pub fn budget(self, budget: u64) -> Self {
         Self { budget, ..self }
     }
 
-    /// Threads that read, verify and decode, from 8 MiB on, checksum an index, from 2 MiB on, and
-    /// validate it, from 65,536 entries on: at least 1, the calling thread; as many as there are
-    /// cores unless it is set. They live as long as the call.
+    /// Number of threads, at least 1 (the calling thread), by default the number of cores. Threads
+    /// read, verify and decode from 8 MiB on, checksum an index from 2 MiB on, and validate it from
+    /// 65,536 entries on. They end with the call.
     pub fn workers(self, workers: usize) -> Self {
         Self { workers: Some(workers), ..self }
     }
@@ -84,7 +85,7 @@ impl OpenOptions {
         self.open_blob(local::open_file(path)?, path.display().to_string())
     }
 
-    /// Maps a file, as [`Checkpoint::map`], under a promise given before.
+    /// Maps a file like [`Checkpoint::map`], under a promise made beforehand.
     ///
     /// # Errors
     /// As [`OpenOptions::open`].
@@ -93,12 +94,12 @@ impl OpenOptions {
         self.open_blob(local::map_file(path, promise)?, path.display().to_string())
     }
 
-    /// Maps a file copy-on-write, as [`Checkpoint::map_copy`], under a promise given before.
+    /// Maps a file copy-on-write like [`MappedCopy::open`], under a promise made beforehand.
     ///
     /// # Errors
     /// As [`OpenOptions::open`]; `Damaged` for any tensor, unless the options say
     /// [`Verify::Never`]; `Unsupported` for a dtype or codec that this version does not know, and
-    /// on a network file system, where nothing is mapped; `LimitExceeded` for a tensor to be
+    /// on a network file system, where files are never mapped; `LimitExceeded` for a tensor to be
     /// decoded beyond the budget.
     pub fn map_copy(self, path: impl AsRef<Path>, promise: MmapPromise) -> Result<MappedCopy> {
         let path = path.as_ref();
@@ -106,7 +107,7 @@ impl OpenOptions {
         MappedCopy::new(self.open_blob(blob, path.display().to_string())?, memory)
     }
 
-    /// Opens bytes that an engine gave, under a name for messages.
+    /// Opens an engine's blob. `name` appears in messages.
     ///
     /// # Errors
     /// As [`OpenOptions::open`].
@@ -133,9 +134,8 @@ impl Checkpoint {
     }
 
     /// Maps a file: raw tensors are used in place, without a copy. On a network file system (NFS,
-    /// SMB, 9p, FUSE, Lustre, Ceph, …) it is opened for reading instead, as by
-    /// [`Checkpoint::open`]: a file that another machine truncates would end a process that maps
-    /// it.
+    /// SMB, 9p, FUSE, Lustre, Ceph, …) it is opened for reading instead, like [`Checkpoint::open`],
+    /// because a file that another machine truncates would kill a process that maps it.
     ///
     /// # Safety
     /// No process writes to or truncates the file while this checkpoint, or any tensor or view of
@@ -152,23 +152,6 @@ impl Checkpoint {
         OpenOptions::new().map(path, promise)
     }
 
-    /// Maps a file copy-on-write: its tensors can be changed in place, and training goes on in the
-    /// mapped file itself, which never changes. See [`MappedCopy`].
-    ///
-    /// # Safety
-    /// As [`Checkpoint::map`]: no *other* writer changes the file. What is changed through the
-    /// mapping does not count.
-    ///
-    /// # Errors
-    /// As [`OpenOptions::map_copy`].
-    #[expect(unsafe_code, reason = "hands the promise on; the mapping itself is in engine/map.rs")]
-    pub unsafe fn map_copy(path: impl AsRef<Path>) -> Result<MappedCopy> {
-        // SAFETY: the caller of this function gives exactly the promise that `assume_unchanged`
-        // asks for.
-        let promise = unsafe { MmapPromise::assume_unchanged() };
-        OpenOptions::new().map_copy(path, promise)
-    }
-
     /// Opens a container that is in memory: for tests, and for bytes received over a network. The
     /// bytes are copied once, into aligned memory; tensors stored raw are then borrowed.
     ///
@@ -176,5 +159,24 @@ impl Checkpoint {
     /// As [`Checkpoint::open`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         OpenOptions::new().open_blob(Arc::new(MemoryBlob(Buffer::copy_of(bytes)?)), "bytes in memory")
+    }
+}
+
+impl MappedCopy {
+    /// Maps a file copy-on-write: its tensors can be changed in place, and training goes on in the
+    /// mapped file itself, which never changes. [`OpenOptions::map_copy`] has options.
+    ///
+    /// # Safety
+    /// As [`Checkpoint::map`]: no *other* writer changes the file. Changes made through the mapping
+    /// do not count.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::map_copy`].
+    #[expect(unsafe_code, reason = "hands the promise on; the mapping itself is in engine/map.rs")]
+    pub unsafe fn open(path: impl AsRef<Path>) -> Result<Self> {
+        // SAFETY: the caller of this function gives exactly the promise that `assume_unchanged`
+        // asks for.
+        let promise = unsafe { MmapPromise::assume_unchanged() };
+        OpenOptions::new().map_copy(path, promise)
     }
 }

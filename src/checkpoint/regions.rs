@@ -1,6 +1,6 @@
-//! A file between header and footer, stretch by stretch in order and without a gap: chunks,
-//! padding, index and mirror. Owns: what the bytes of each must be. What verifying a file and
-//! passing it on have in common.
+//! A file between header and footer as consecutive regions without a gap: chunks, padding, index
+//! and mirror, and the check that each region's bytes must pass. Used by verifying and by copying a
+//! file.
 
 use super::entry::Entry;
 use super::{Checkpoint, header};
@@ -8,24 +8,24 @@ use crate::buffer::Buffer;
 use crate::engine::{Blob, ends_early};
 use crate::error::{Error, Result};
 use crate::format::footer::Footer;
-use crate::format::table::Chunk;
+use crate::format::table::{Chunk, Kind};
 use crate::format::{checksum_error, crc32};
 use std::ops::Range;
 
-/// How much is read at a time: small neighbours together, and what still fits a core's cache.
+/// Bytes read at a time: small neighbours together, and few enough to stay in a core's cache.
 const WINDOW: u64 = 1 << 20;
 
-/// A stretch of the file, and what its bytes must be.
-pub(super) struct Stretch {
+/// A range of the file, and the content that it must have.
+pub(super) struct Region {
     pub range: Range<u64>,
     pub must_be: MustBe,
 }
 
 pub(super) enum MustBe {
     Zeros,
-    /// A chunk of the tensor or record of this number.
+    /// A chunk of the tensor or record with this number.
     Chunk {
-        is_tensor: bool,
+        kind: Kind,
         of: usize,
         number: usize,
         chunk: Chunk,
@@ -35,30 +35,30 @@ pub(super) enum MustBe {
 }
 
 impl Checkpoint {
-    /// Every stretch of the file, in order.
-    pub(super) fn stretches(&self) -> impl Iterator<Item = Stretch> + Send {
-        let tensors = (0..self.index.tensors.len()).map(|i| (self.tensor_entry(i), true));
-        let records = (0..self.index.records.len()).map(|i| (self.record_entry(i), false));
+    /// All regions of the file, in order.
+    pub(super) fn regions(&self) -> impl Iterator<Item = Region> + Send {
+        let tensors = (0..self.index.tensors.len()).map(|i| (self.tensor_entry(i), Kind::Tensors));
+        let records = (0..self.index.records.len()).map(|i| (self.record_entry(i), Kind::Records));
         let mut end = header::LEN as u64;
-        let entries = tensors.chain(records).flat_map(move |(entry, is_tensor)| {
+        let entries = tensors.chain(records).flat_map(move |(entry, kind)| {
             let start = entry.table.offset(entry.number);
-            let padding = (entry.table.byte_len(entry.number) > 0).then(|| {
+            let padding = (entry.byte_len() > 0).then(|| {
                 let range = end..start;
                 end = start + entry.table.stored_len(&entry.table.row(entry.number));
-                Stretch { range, must_be: MustBe::Zeros }
+                Region { range, must_be: MustBe::Zeros }
             });
             let chunks = entry.table.chunks(entry.number).enumerate();
-            let chunks = chunks.map(move |(number, chunk)| Stretch {
+            let chunks = chunks.map(move |(number, chunk)| Region {
                 range: chunk.offset..chunk.offset + u64::from(chunk.stored_len),
-                must_be: MustBe::Chunk { is_tensor, of: entry.number, number, chunk },
+                must_be: MustBe::Chunk { kind, of: entry.number, number, chunk },
             });
             padding.into_iter().chain(chunks)
         });
         entries.chain(self.tail())
     }
 
-    /// What lies behind the last extent.
-    fn tail(&self) -> impl Iterator<Item = Stretch> {
+    /// The regions behind the last extent.
+    fn tail(&self) -> impl Iterator<Item = Region> {
         let Footer { index_offset, index_len, mirror_offset, .. } = self.footer;
         let last = self.index.records.data_end();
         let mirror = mirror_offset.map(|mirror| (mirror..mirror + index_len, MustBe::Mirror));
@@ -68,42 +68,41 @@ impl Checkpoint {
             Some((self.footer.padding(), MustBe::Zeros)),
             mirror,
         ];
-        tail.into_iter().flatten().map(|(range, must_be)| Stretch { range, must_be })
+        tail.into_iter().flatten().map(|(range, must_be)| Region { range, must_be })
     }
 
-    /// A stretch's bytes, once they are what they must be.
+    /// A region's bytes, verified.
     ///
     /// # Errors
-    /// `Damaged`, `Io`, with the tensor or record that it is in.
-    pub(super) fn verified_bytes<'s>(
-        &'s self,
-        stretch: &Stretch,
-        window: &'s mut Window,
-    ) -> Result<&'s [u8]> {
-        let bytes = self.bytes_at(stretch.range.clone(), window);
-        let checked = bytes.and_then(|bytes| self.check_stretch(stretch, bytes).map(|()| bytes));
+    /// `Damaged`, `Io`, with the tensor or record that the region belongs to.
+    pub(super) fn verified_bytes<'s>(&'s self, region: &Region, window: &'s mut Window) -> Result<&'s [u8]> {
+        let bytes = self.bytes_at(region.range.clone(), window);
+        let checked = bytes.and_then(|bytes| self.check_region(region, bytes).map(|()| bytes));
         checked
-            .map_err(|error| match stretch.must_be {
-                MustBe::Chunk { is_tensor: true, of, .. } => {
-                    error.in_tensor(self.index.tensors.columns().name(of))
+            .map_err(|error| match region.must_be {
+                MustBe::Chunk { kind: Kind::Tensors, of, .. } => {
+                    error.in_tensor(self.tensor_entry(of).name())
                 }
-                MustBe::Chunk { is_tensor: false, of, .. } => {
-                    error.in_record(self.index.records.columns().name(of))
+                MustBe::Chunk { kind: Kind::Records, of, .. } => {
+                    error.in_record(self.record_entry(of).name())
                 }
                 _ => error,
             })
             .map_err(|error| error.in_object(self.name()))
     }
 
-    fn entry(&self, is_tensor: bool, of: usize) -> Entry<'_> {
-        if is_tensor { self.tensor_entry(of) } else { self.record_entry(of) }
+    fn entry(&self, kind: Kind, number: usize) -> Entry<'_> {
+        match kind {
+            Kind::Tensors => self.tensor_entry(number),
+            Kind::Records => self.record_entry(number),
+        }
     }
 
-    fn check_stretch(&self, stretch: &Stretch, bytes: &[u8]) -> Result<()> {
-        let start = stretch.range.start;
-        match &stretch.must_be {
-            MustBe::Chunk { is_tensor, of, number, chunk } => {
-                self.check_again(self.entry(*is_tensor, *of), *number, chunk, bytes)
+    fn check_region(&self, region: &Region, bytes: &[u8]) -> Result<()> {
+        let start = region.range.start;
+        match &region.must_be {
+            MustBe::Chunk { kind, of, number, chunk } => {
+                self.check_again(self.entry(*kind, *of), *number, chunk, bytes)
             }
             MustBe::Zeros => match bytes.iter().position(|&byte| byte != 0) {
                 None => Ok(()),
@@ -118,9 +117,8 @@ impl Checkpoint {
         }
     }
 
-    /// The region that was read when the file was opened is one of the two copies: the other one is
-    /// the same, byte for byte. A checksum alone would let two copies differ that were made to have
-    /// the same one.
+    /// The copy that was read when the file was opened and this one must be the same, byte for
+    /// byte. Comparing checksums alone would accept two different copies with a forged checksum.
     fn check_index(&self, what: &'static str, start: u64, bytes: &[u8]) -> Result<()> {
         let (expected, found) = (self.footer.index_crc, crc32(bytes));
         let help = "its other copy is intact and no tensor is affected; save the checkpoint again";
@@ -137,10 +135,10 @@ impl Checkpoint {
             .help(help))
     }
 
-    /// Bytes of the file as they are.
+    /// Bytes of the file, not verified.
     pub(super) fn bytes_at<'s>(&'s self, range: Range<u64>, window: &'s mut Window) -> Result<&'s [u8]> {
-        // OK to cast: chunks are at most 64 MiB, padding less than a page, and an index was in
-        // memory already.
+        // OK to cast: chunks are at most 64 MiB, padding is less than a page, and the index was in
+        // memory before.
         if self.is_mapped() {
             let bytes = self.in_memory(range.clone());
             return bytes.ok_or_else(|| ends_early(range.start, 0, self.blob.len()));
@@ -149,12 +147,12 @@ impl Checkpoint {
     }
 }
 
-/// Bytes of the file that are here, read in order and each once.
+/// A window over the file, which is read in order and only once.
 pub(super) struct Window {
-    /// Nothing behind this is read ahead: it is somebody else's.
+    /// The window does not read ahead beyond this: the bytes there belong to another thread.
     pub ahead_to: u64,
     start: u64,
-    /// As many of the buffer's bytes are of the file.
+    /// Bytes of the buffer that are filled.
     len: usize,
     buffer: Buffer,
 }
@@ -173,7 +171,7 @@ impl Window {
         if range.start < self.start || range.start > end {
             (self.start, self.len) = (range.start, 0);
         } else if range.end > end {
-            // What is here of it moves to the front.
+            // The part that is already buffered moves to the front.
             let kept = (end - range.start) as usize;
             self.buffer.copy_within(self.len - kept..self.len, 0);
             (self.start, self.len) = (range.start, kept);
@@ -181,7 +179,7 @@ impl Window {
         if range.end > self.start + self.len as u64 {
             let to = blob.len().min(self.ahead_to).saturating_sub(self.start);
             let longer = to.min(self.len as u64 + WINDOW) as usize;
-            // What lies behind may be what cannot be read: then this range alone counts.
+            // The bytes beyond may be the unreadable ones: retry with this range alone.
             if longer <= wanted || self.fill(blob, longer).is_err() {
                 self.fill(blob, wanted)?;
             }

@@ -1,16 +1,17 @@
-//! A checkpoint as a snapshot again, to write it otherwise: with another codec, or without what is
-//! damaged. Tensors and records are read one at a time when the snapshot is written.
+//! A checkpoint as a snapshot again, to write it with another codec, or without its damaged parts.
+//! Tensors and records are read one at a time while the snapshot is written.
 
+use super::entry::FoundTensor;
 use super::{Checkpoint, Inspect, TensorInfo};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{LazyTensor, Record, Snapshot};
 use serde::Serialize;
 
-/// The record of what [`Inspect::salvage`] made: a map of `from`, where it was taken from, and
-/// `lost`, a text for each thing that is missing.
+/// The record that [`Inspect::salvage`] adds: a map of `from`, the source's name, and `lost`, one
+/// text for each missing tensor or record.
 pub const SALVAGED: &str = "tensorkeep.salvaged";
 
-/// Things that are missing and are told one by one: a record has a limit.
+/// Most losses that are listed one by one: a record has a limit.
 const MOST_LOST: usize = 1000;
 
 #[derive(Serialize)]
@@ -20,8 +21,8 @@ struct Salvaged {
 }
 
 impl<'c> Inspect<'c> {
-    /// Everything in this checkpoint as a snapshot: tensors, ties, all records, progress, metrics
-    /// and metadata.
+    /// Everything in this checkpoint as a snapshot: tensors, aliases, all records, progress,
+    /// metrics and metadata.
     ///
     /// # Errors
     /// `Unsupported` for a dtype this version does not know, `Damaged` for a record, `Io`.
@@ -36,13 +37,13 @@ impl<'c> Inspect<'c> {
         Ok(snapshot)
     }
 
-    /// What of this checkpoint verifies, as a snapshot, and the errors of what does not. A tensor
-    /// is in it whole or not at all. Reads every byte. The snapshot says what it is by a record
-    /// named [`SALVAGED`].
+    /// Everything in this checkpoint that verifies, as a snapshot, and an error for everything that
+    /// does not. A tensor is taken whole or not at all. Reads every byte. A record named
+    /// [`SALVAGED`] marks the snapshot.
     ///
     /// # Errors
-    /// Only what is not about one tensor or record: nothing is given up for one bad chunk or one
-    /// bad sector.
+    /// Only errors that concern more than one tensor or record: one bad chunk or one bad sector
+    /// never ends a salvage.
     pub fn salvage(&self) -> Result<(Snapshot<'c>, Vec<Error>)> {
         let mut snapshot = Snapshot::new();
         let mut lost = Vec::new();
@@ -51,7 +52,7 @@ impl<'c> Inspect<'c> {
         }
         for info in self.0.tensors() {
             let intact = match info.alias_of {
-                // Read already, under its own name.
+                // Read before, under its own name.
                 Some(_) => Ok(()),
                 None => self.visit_chunks(info.name, 0..info.chunks, |_, _| Ok(())),
             };
@@ -81,15 +82,15 @@ impl Checkpoint {
     fn copy_tensor<'c>(&'c self, info: &TensorInfo<'c>, snapshot: &mut Snapshot<'c>) -> Result<()> {
         if let Some(other) = info.alias_of {
             return snapshot
-                .add_tie(info.name.to_owned(), other)
+                .add_alias(info.name.to_owned(), other)
                 .map_err(|error| error.in_object(self.name()));
         }
-        let (_, dtype, shape) = self.find_tensor(info.name)?;
+        let FoundTensor { dtype, shape, .. } = self.find_tensor(info.name)?;
         let name = info.name.to_owned();
         let deferred = LazyTensor::new(dtype, &shape, move || {
             let tensor = self.tensor(&name)?;
-            // Written from here at most once: what was damaged since is an error of this save, not
-            // a wrong byte.
+            // The bytes may have been damaged since: that is an error of this save, not a wrong
+            // byte in it.
             if tensor.bytes().len() as u64 == self.info(&name)?.byte_len {
                 return Ok(tensor);
             }
@@ -106,8 +107,13 @@ mod tests {
 
     fn bytes() -> Vec<u8> {
         let (first, second) = (vec![1.5_f32; 40_000], vec![2.5_f32; 40_000]);
-        let mut snapshot =
-            Snapshot::new().tensor("a", &first).unwrap().tensor("b", &second).unwrap().tie("c", "b").unwrap();
+        let mut snapshot = Snapshot::new()
+            .tensor("a", &first)
+            .unwrap()
+            .tensor("b", &second)
+            .unwrap()
+            .alias("c", "b")
+            .unwrap();
         snapshot =
             snapshot.record("lr", &0.1_f32).unwrap().metric("loss", 0.5).unwrap().progress(Progress::new(7));
         snapshot.to_bytes(&WriteOptions::new()).unwrap()
@@ -129,13 +135,13 @@ mod tests {
             (second.progress().unwrap(), second.record::<f32>("lr").unwrap()),
             (Some(Progress::new(7)), 0.1)
         );
-        // Raw again, the two files are the same to the byte.
+        // Saved raw again, the two files are identical.
         let again = second.inspect().to_snapshot().unwrap().to_bytes(&WriteOptions::new()).unwrap();
         assert!(again == bytes());
     }
 
     #[test]
-    fn one_flipped_bit_costs_one_tensor_and_its_ties() {
+    fn one_flipped_bit_costs_one_tensor_and_its_aliases() {
         let mut bytes = bytes();
         let offset = Checkpoint::from_bytes(&bytes).unwrap().info("b").unwrap().offset as usize;
         bytes[offset + 3] ^= 1;
@@ -148,7 +154,7 @@ mod tests {
         let salvaged = saved.record_value(SALVAGED).unwrap().to_string();
         assert!(salvaged.contains("tensor b") && salvaged.contains("from:"), "{salvaged}");
         assert_eq!(saved.records().len(), 4);
-        // Salvaged again, it says so once.
+        // Salvaging a salvaged file records it once.
         let (again, lost) = saved.inspect().salvage().unwrap();
         assert!(lost.is_empty() && again.encoded_records().unwrap().len() == 4);
     }

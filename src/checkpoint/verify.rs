@@ -1,43 +1,44 @@
 //! Verifying a whole file: every chunk, every byte of padding, index and mirror, and every record
-//! decoded. With header and footer, which opening verifies, no byte of the file is left out. And
-//! handing on what was verified to a mapping of the same file.
+//! decoded. Together with header and footer, which opening verifies, that is every byte of the
+//! file. Also carries the result over to a mapping of the same file.
 
 use super::chunks::Scratch;
-use super::regions::{MustBe, Stretch, Window};
+use super::regions::{MustBe, Region, Window};
 use super::{Checkpoint, Inspect};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::DEFAULT_CHUNK_LOG2;
 use crate::format::records;
-use crate::format::table::{CODEC_RAW, Chunk};
+use crate::format::table::{CODEC_RAW, Chunk, Kind};
 use crate::pipeline;
+use crate::sync;
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 
 /// Bytes that a thread draws at a time.
 const BATCH: u64 = 4 << 20;
 
-/// What verifying a whole file found.
+/// The result of verifying a whole file.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct VerifyReport {
-    /// Tensors looked at, ties counted once.
+    /// Tensors verified, aliases not counted.
     pub tensors: usize,
-    /// Records looked at.
+    /// Records verified.
     pub records: usize,
     /// Chunks verified.
     pub chunks: usize,
     /// Length of the file in bytes.
     pub byte_len: u64,
-    /// What is damaged, in the order of the file. Empty means: every byte is as it was written.
+    /// The damage, in file order. If empty, every byte is as it was written.
     pub damage: Vec<Error>,
-    /// Records whose bytes are as they were written, by a codec that this version does not know:
-    /// whether they are whole as records it cannot tell.
+    /// Records stored by a codec that this version does not know: their bytes are as they were
+    /// written, but their content was not checked.
     pub unsupported: Vec<Error>,
 }
 
-/// What threads found so far, each with its place in the file.
+/// The results of all threads so far, each with its offset in the file.
 #[derive(Default)]
 struct Found {
     damage: Vec<(u64, Error)>,
@@ -47,51 +48,52 @@ struct Found {
 }
 
 impl Found {
-    /// Takes down what is an answer.
+    /// Records the outcomes that belong in the report.
     ///
     /// # Errors
-    /// What is in the way of answering.
+    /// Those that prevent a verdict.
     fn put(&mut self, at: u64, outcome: Result<()>) -> Result<()> {
-        match outcome {
-            Err(error) if error.kind() == ErrorKind::Damaged => self.damage.push((at, error)),
-            Err(error) if error.kind() == ErrorKind::Unsupported => self.unsupported.push((at, error)),
-            other => return other,
+        let Err(error) = outcome else { return Ok(()) };
+        match error.kind() {
+            ErrorKind::Damaged => self.damage.push((at, error)),
+            ErrorKind::Unsupported => self.unsupported.push((at, error)),
+            _ => return Err(error),
         }
         Ok(())
     }
 }
 
 impl Inspect<'_> {
-    /// As [`Checkpoint::verify`], but damage is collected, all of it.
+    /// Like [`Checkpoint::verify`], but collects all damage.
     ///
     /// # Errors
     /// `Io`.
     pub fn verify_all(&self) -> Result<VerifyReport> {
         let checkpoint = self.0;
         let found = Mutex::new(Found::default());
-        let len = |stretch: &Stretch| stretch.range.end - stretch.range.start;
-        let batches = pipeline::batches(checkpoint.stretches(), BATCH, len);
-        let room = <(Window, Scratch)>::default;
+        let len = |region: &Region| region.range.end - region.range.start;
+        let batches = pipeline::batches(checkpoint.regions(), BATCH, len);
+        let memory = || (Window::default(), Scratch::default());
         pipeline::each(
             checkpoint.workers_for(checkpoint.byte_len()),
             batches,
-            room,
+            memory,
             |(window, scratch), all| {
                 window.ahead_to = all.last().map_or(0, |last| last.range.end);
-                all.into_iter().try_for_each(|stretch| {
-                    let outcome = checkpoint.verify_stretch(&stretch, window, scratch);
+                all.into_iter().try_for_each(|region| {
+                    let outcome = checkpoint.verify_region(&region, window, scratch);
                     if outcome.is_ok() {
                         return Ok(());
                     }
-                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let MustBe::Chunk { is_tensor: false, of, .. } = stretch.must_be {
+                    let mut found = sync::lock(&found);
+                    if let MustBe::Chunk { kind: Kind::Records, of, .. } = region.must_be {
                         found.damaged_records.insert(of);
                     }
-                    found.put(stretch.range.start, outcome)
+                    found.put(region.range.start, outcome)
                 })
             },
         )?;
-        let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut found = sync::into_inner(found);
         checkpoint.decode_large_records(&mut found)?;
         let in_order = |mut errors: Vec<(u64, Error)>| {
             errors.sort_by_key(|(at, _)| *at);
@@ -107,7 +109,7 @@ impl Inspect<'_> {
         })
     }
 
-    /// Verifies and decodes one record, and keeps nothing of it.
+    /// Verifies and decodes one record, and discards it.
     ///
     /// # Errors
     /// `NotFound`, `Damaged`, `Unsupported` for a codec that this version does not know,
@@ -119,9 +121,10 @@ impl Inspect<'_> {
 }
 
 impl Checkpoint {
-    /// Verifies every byte of the file, whatever was verified before: chunks by their checksums,
-    /// padding, index and mirror, and that the two are the same; and decodes every record. Tensors
-    /// are not decoded. Memory is a few MiB for each thread and one record, whatever the budget.
+    /// Verifies every byte of the file, also those verified before: chunks by their checksums,
+    /// padding, index and mirror, and that these two are the same; and decodes every record.
+    /// Tensors are not decoded. Needs a few MiB for each thread and one record, regardless of the
+    /// budget.
     ///
     /// # Errors
     /// `Damaged` with the first damage, `Io`.
@@ -130,23 +133,23 @@ impl Checkpoint {
         if report.damage.is_empty() { Ok(report) } else { Err(report.damage.swap_remove(0)) }
     }
 
-    fn verify_stretch(&self, stretch: &Stretch, window: &mut Window, scratch: &mut Scratch) -> Result<()> {
-        let bytes = self.verified_bytes(stretch, window)?;
-        match &stretch.must_be {
-            MustBe::Chunk { is_tensor: false, of, chunk, .. } if self.is_small_record(*of) => {
+    fn verify_region(&self, region: &Region, window: &mut Window, scratch: &mut Scratch) -> Result<()> {
+        let bytes = self.verified_bytes(region, window)?;
+        match &region.must_be {
+            MustBe::Chunk { kind: Kind::Records, of, chunk, .. } if self.is_small_record(*of) => {
                 self.named_record(*of, decode_small(chunk, bytes, scratch))
             }
             _ => Ok(()),
         }
     }
 
-    /// Whether a record is decoded where its only chunk passes by, instead of being read once more.
+    /// Whether a record is decoded while its only chunk is verified, instead of being read again.
     fn is_small_record(&self, number: usize) -> bool {
         let table = self.index.records.columns();
         table.chunk_numbers(number).len() == 1 && table.byte_len(number) <= 1 << DEFAULT_CHUNK_LOG2
     }
 
-    /// Those of several chunks, one at a time, and those of none.
+    /// Decodes the records of several chunks, one at a time, and those of none.
     fn decode_large_records(&self, found: &mut Found) -> Result<()> {
         let table = self.index.records.columns();
         for number in 0..table.len() {
@@ -165,14 +168,16 @@ impl Checkpoint {
         })
     }
 
-    /// The same checkpoint with every chunk remembered as verified, if `read` is the same file:
-    /// same id, length and index. For a file that was verified by reading before it is mapped, so
-    /// that a sector that cannot be read was an error there and is no signal here. The caller has
-    /// verified all of `read` and opened both under one name; of another file nothing is
-    /// remembered, and its chunks are verified on touch.
+    /// The same checkpoint with every chunk marked as verified, if `read` is the same file: same
+    /// id, length and index. Used when a file is verified by reading before it is mapped, so that
+    /// an unreadable sector is an error then instead of a signal later. The caller has verified all
+    /// of `read` and opened both under one name. If the files differ, nothing is marked, and chunks
+    /// are verified on touch.
     pub(crate) fn trusting(self, read: &Self) -> Self {
         if self.inspect().is_copy_of(read) {
-            self.verified.iter().for_each(|chunks| chunks.store(u64::MAX, Ordering::Relaxed));
+            for chunks in &self.verified {
+                chunks.store(u64::MAX, Ordering::Relaxed);
+            }
         }
         self
     }
@@ -204,7 +209,7 @@ mod tests {
     fn a_mapping_of_a_file_that_was_verified_verifies_no_more() {
         let read = Checkpoint::from_bytes(&bytes(0.0)).unwrap();
         read.verify().unwrap();
-        // Changed behind the verification, which nothing but another verification can show.
+        // Changed after the verification; only another verification can detect it.
         let mut changed = bytes(0.0);
         let at = read.info("w").unwrap().offset as usize;
         changed[at + 100_000] ^= 1;
@@ -214,7 +219,7 @@ mod tests {
         assert!(trusting.tensor("w").unwrap().bytes() == &changed[at..at + 200_000]);
         assert_eq!(trusting.record::<[u8; 20]>("r").unwrap(), [7; 20]);
         assert_eq!(trusting.verify().unwrap_err().kind(), ErrorKind::Damaged, "asked for, it verifies");
-        // Of another file nothing is taken on trust.
+        // If the file is another one, nothing is trusted.
         let other = Checkpoint::from_bytes(&bytes(1.0)).unwrap();
         let untrusting = Checkpoint::from_bytes(&changed).unwrap().trusting(&other);
         assert_eq!(untrusting.tensor("w").unwrap_err().kind(), ErrorKind::Damaged);

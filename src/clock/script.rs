@@ -1,10 +1,9 @@
-//! Randomness and time by script, for this thread: so that a simulated run is the same run every
-//! time and a failure replays. Owns: the script. Nothing reads it but `fresh_nonce` and the store's
-//! clock, and only in builds for tests.
+//! Scripted randomness and time for this thread, so that a simulated run repeats exactly and a
+//! failure replays. Only `fresh_nonce` and the store's clock read it, and only in builds for tests.
 
 use std::cell::Cell;
 
-/// Seconds since 1970 where a script begins.
+/// Where a script begins, in seconds since 1970.
 const BEGINNING: u64 = 1_700_000_000;
 
 thread_local! {
@@ -12,8 +11,8 @@ thread_local! {
     static CLOCK: Cell<u64> = const { Cell::new(BEGINNING) };
 }
 
-/// While it lives, this thread's nonces follow from `seed` and its clock stands still, unless it is
-/// set.
+/// While this lives, this thread's nonces follow from `seed` and its clock stands still, unless it
+/// is set.
 #[derive(Debug)]
 pub(crate) struct Script {
     before: Option<u64>,
@@ -40,15 +39,15 @@ pub(crate) fn nonce() -> Option<[u8; 16]> {
     Some(halves.to_be_bytes())
 }
 
-/// Makes this thread, one that a scripted one has started, part of the script. `seed` is told apart
-/// from that of every other thread by the caller.
+/// Makes this thread, started by a scripted one, part of the script. The caller makes `seed`
+/// distinct from that of every other thread.
 pub(crate) fn join(seed: impl FnOnce() -> u64) {
     if SCRIPT.get().is_none() {
         SCRIPT.set(Some(mix(seed())));
     }
 }
 
-/// Seconds since 1970 as the script has them: the same until they are set.
+/// The script's time in seconds since 1970: constant until it is set.
 pub(crate) fn seconds() -> Option<u64> {
     SCRIPT.get().map(|_| CLOCK.get())
 }
@@ -58,7 +57,7 @@ pub(crate) fn set_seconds(seconds: u64) {
     CLOCK.set(seconds);
 }
 
-/// splitmix64's finish: any two seeds give unrelated numbers.
+/// splitmix64's finalizer: any two seeds give unrelated numbers.
 pub(crate) fn mix(seed: u64) -> u64 {
     let z = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

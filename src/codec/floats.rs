@@ -1,35 +1,33 @@
 //! Codec 4, float planes: words are rotated so that the exponent fills one byte plane, split into
-//! planes, and each plane is coded by itself or left as it is. Owns: the planes' headers, and which
-//! planes are coded. Knows words, not dtypes.
+//! planes, and each plane is coded separately or stored raw.
 //!
-//! The exponents of a tensor are few values, unevenly spread: two to four bits each. The mantissa
-//! is noise, and its planes go through as they are, so that decoding costs one plane of Huffman and
-//! a join.
+//! The exponents of a tensor take few values, unevenly distributed: two to four bits each. The
+//! mantissa is noise, and its planes are stored raw, so that decoding costs one Huffman-coded plane
+//! and a join.
 
-use super::at_least;
 use super::frames::{Effort, Frames, Unframer, bound};
-use super::planes::{self, WIDEST};
+use super::planes::{self, Rotation, WIDEST};
 use super::probe::{self, Look};
+use super::{Tries, at_least};
 use crate::error::{Error, Result};
 use tensorkeep_memcpy::copy;
 
-/// A plane's method (u8) and its stored length in bytes (u32). All headers stand before all planes.
+/// A plane's method (u8) and its stored length in bytes (u32). All headers precede all planes.
 const HEADER: usize = 5;
-/// The plane as it is.
+/// The plane, uncoded.
 const METHOD_RAW: u8 = 0;
 /// One zstd frame.
 const METHOD_FRAME: u8 = 1;
 
-/// What to try on one byte of every word of floats; nothing on what looks like noise. When
-/// `thorough`, everything.
-pub fn efforts(plane: &[u8], thorough: bool) -> &'static [Effort] {
-    if thorough {
-        return &[Effort::Huffman, Effort::Thorough];
-    }
-    match probe::look(plane) {
-        Look::Noise => &[],
-        Look::Uneven => &[Effort::Huffman],
-        Look::Runs => &[Effort::HuffmanAndRuns],
+/// The efforts to try on one byte plane of floats; if only likely ones, none on noise.
+pub(super) fn efforts(plane: &[u8], tries: Tries) -> &'static [Effort] {
+    match tries {
+        Tries::All => &[Effort::Huffman, Effort::Thorough],
+        Tries::Likely => match probe::look(plane) {
+            Look::Noise => &[],
+            Look::Uneven => &[Effort::Huffman],
+            Look::Runs => &[Effort::HuffmanAndRuns],
+        },
     }
 }
 
@@ -40,34 +38,35 @@ pub struct FloatEncoder {
 }
 
 impl FloatEncoder {
-    /// Codes `raw`, words of `word` bytes, to the start of `out`; returns the length. [`efforts`]
-    /// says what is tried. The planes are cut where they will stand if none is coded.
+    /// Codes `raw`, words of `word` bytes, to the start of `out` and returns the length.
+    /// [`efforts`] lists the attempts. Planes are split into their final places for the case that
+    /// none is coded.
     ///
     /// # Errors
-    /// Whatever zstd says.
-    pub fn encode(
+    /// Errors of zstd.
+    pub(super) fn encode(
         &mut self,
         raw: &[u8],
         word: usize,
-        thorough: bool,
+        tries: Tries,
         frames: &mut Frames,
         out: &mut Vec<u8>,
     ) -> Result<usize> {
         let count = raw.len() / word;
         let (headers, planes) = at_least(out, HEADER * word + raw.len()).split_at_mut(HEADER * word);
-        planes::split(raw, word, true, planes);
+        planes::split(raw, word, Rotation::OneBit, planes);
         let mut end = 0;
         for (i, header) in headers.as_chunks_mut::<HEADER>().0.iter_mut().enumerate() {
             let here = i * count..(i + 1) * count;
             let plane = &planes[here.clone()];
             let frame = at_least(&mut self.frame, bound(count));
-            let coded = frames.smallest(efforts(plane, thorough), plane, frame)?;
+            let coded = frames.smallest(efforts(plane, tries), plane, frame)?;
             let (method, len) = if let Some(len) = coded.filter(|&len| super::pays(len, count)) {
                 copy(&frame[..len], &mut planes[end..][..len]);
                 (METHOD_FRAME, len)
             } else {
-                // Nothing has to move before a plane was coded, as with weights, of which the last
-                // one is.
+                // Until a plane is coded, nothing moves: with weights, only the last plane is
+                // coded.
                 if end < here.start {
                     planes.copy_within(here, end);
                 }
@@ -90,12 +89,11 @@ pub struct FloatDecoder {
 }
 
 impl FloatDecoder {
-    /// Fills `raw`, words of `word` bytes. Planes that are stored as they are go straight from
-    /// `stored` to `raw`.
+    /// Fills `raw`, words of `word` bytes. Raw planes are joined directly from `stored`.
     ///
     /// # Errors
-    /// `Damaged` when a header lies: its method is not known, its lengths do not add up, its frame
-    /// is not one or has another length than the plane.
+    /// `Damaged` when a header is wrong: its method is unknown, its lengths do not add up, or its
+    /// frame is not a frame or decodes to another length than the plane's.
     pub fn decode(
         &mut self,
         stored: &[u8],
@@ -134,7 +132,7 @@ impl FloatDecoder {
         if rest.len() != tail {
             return Err(Error::damaged("bytes behind the planes").expected(tail).found(rest.len()));
         }
-        planes::join(&planes[..word], true, raw);
+        planes::join(&planes[..word], Rotation::OneBit, raw);
         raw[count * word..].copy_from_slice(rest);
         Ok(())
     }

@@ -1,30 +1,30 @@
-//! zstd frames: bytes to one frame and back. Owns: how hard it is tried ([`Effort`]), and that what
-//! is read is exactly one frame of exactly the length announced. Knows neither chunks nor dtypes.
+//! zstd frames: how much [`Effort`] goes into one, and decoding exactly one frame to exactly the
+//! announced length.
 
 use crate::error::{Error, Result};
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{self, CParameter, ParamSwitch, Strategy};
 
-/// How a frame is made. Every reader of zstd reads all of them.
+/// How a frame is made. Every zstd decoder reads all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
     /// zstd as an entropy coder: its Huffman stage, without a search for matches.
     ///
-    /// In planes of dense floats there is nothing to be found twice: what zstd takes for matches
-    /// are accidents, and to write them down costs more than they save. Exponents of trained f32
-    /// weights, entropy 2.57 bits: level 3 codes them in 3.21 bits at 0.13 GB/s and decodes at 0.7;
-    /// this in 2.6 bits at 1.0 and 1.7. Strategy `fast` with a target length of a whole block skips
-    /// the block. Such settings switch zstd's Huffman stage off, as its negative levels do, unless
-    /// the literal compression mode says otherwise.
+    /// Planes of dense floats do not repeat: the matches that zstd finds are accidents and cost
+    /// more to encode than they save. Exponents of trained f32 weights, entropy 2.57 bits: level 3
+    /// codes them in 3.21 bits at 0.13 GB/s and decodes at 0.7; this in 2.6 bits at 1.0 and 1.7.
+    /// Strategy `fast` with a target length of a whole block skips the block. Such settings, like
+    /// zstd's negative levels, turn its Huffman stage off unless the literal compression mode turns
+    /// it on.
     Huffman,
-    /// As [`Self::Huffman`], and runs are found: one position in 64 is searched from. Matches of 7
-    /// bytes and more are rarely accidents, and a table of 2^12 entries stays in the first cache.
-    /// First moments of which every second row was never touched: 2.36 times smaller, without a
-    /// search 1.88. Where there are no runs it costs a fifth of the speed in both directions.
+    /// As [`Self::Huffman`], with a search for runs from one position in 64. Matches of 7 bytes and
+    /// more are rarely accidents, and a table of 2^12 entries stays in the L1 cache. First moments
+    /// of which every second row was never touched: 2.36 times smaller, without a search 1.88.
+    /// Without runs it costs a fifth of the speed in both directions.
     HuffmanAndRuns,
-    /// Level 1: integers, text and masks, which do repeat themselves.
+    /// Level 1: for integers, text and masks, which do repeat.
     Light,
-    /// Level 19: what there is to be had, at a few MB/s. Decoding is as fast as of any other.
+    /// Level 19: smallest, at a few MB/s. Decodes as fast as any other.
     Thorough,
 }
 
@@ -39,7 +39,7 @@ impl Effort {
     }
 }
 
-/// zstd's Huffman stage, and a search for matches that takes steps of so many bytes.
+/// zstd's Huffman stage, and a search for matches in steps of this many bytes.
 fn huffman(step: u32) -> std::io::Result<Compressor<'static>> {
     let mut compressor = Compressor::new(1)?;
     for parameter in [
@@ -54,12 +54,12 @@ fn huffman(step: u32) -> std::io::Result<Compressor<'static>> {
     Ok(compressor)
 }
 
-/// How much room a frame of so many bytes may take.
+/// Upper bound of the length of a frame of `len` bytes.
 pub fn bound(len: usize) -> usize {
     zstd_safe::compress_bound(len)
 }
 
-/// Makes frames, one context for each effort that was asked for.
+/// Makes frames, with one context for each effort in use.
 #[derive(Default)]
 pub struct Frames {
     contexts: [Option<Compressor<'static>>; 4],
@@ -67,11 +67,11 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// The smallest frame of `bytes` that these efforts give, at the start of `out`, which has room
-    /// for [`bound`]; its length, `None` without any effort.
+    /// Writes the smallest frame of `bytes` among these efforts to the start of `out`, which has
+    /// room for [`bound`]. Returns its length, `None` if there are no efforts.
     ///
     /// # Errors
-    /// Whatever zstd says.
+    /// Errors of zstd.
     pub fn smallest(&mut self, efforts: &[Effort], bytes: &[u8], out: &mut [u8]) -> Result<Option<usize>> {
         let mut smallest = None;
         for &effort in efforts {
@@ -102,13 +102,12 @@ impl Frames {
     }
 }
 
-/// The largest window that a frame may ask for: more than any chunk is long, what zstd asks for at
-/// its highest level where it does not know how much will come, and what every decoder of it grants
-/// unless it is told otherwise.
+/// The largest window that a frame may request: longer than any chunk, the window of zstd's highest
+/// level for input of unknown length, and the default limit of every zstd decoder.
 const MOST_WINDOW: u64 = 1 << 27;
 
-/// The window that a frame's header asks for; `None` where it is the frame's own length, or there
-/// is no whole header.
+/// The window that a frame's header requests; `None` if it is the frame's own length, or if the
+/// header is cut short.
 fn window(frame: &[u8]) -> Option<u64> {
     let &[_, _, _, _, descriptor, window, ..] = frame else { return None };
     let single_segment = descriptor & 0x20 != 0;
@@ -121,7 +120,7 @@ fn window(frame: &[u8]) -> Option<u64> {
 pub struct Unframer(Option<Decompressor<'static>>);
 
 impl Unframer {
-    /// Fills `raw` from one frame. Never writes more, and allocates nothing for what the frame
+    /// Fills `raw` from one frame. Never writes beyond `raw`, and allocates nothing by the frame's
     /// claims.
     ///
     /// # Errors
@@ -159,8 +158,8 @@ mod tests {
 
     #[test]
     fn no_frame_that_is_written_asks_for_more_window_than_is_read() {
-        // Longer than the windows of all of these levels, than those of the low ones, and about a
-        // block.
+        // Longer than the windows of all of these levels, longer than those of the low ones, and
+        // about a block.
         for len in [1 << 24, 1 << 20, (1 << 17) + 1, 1000, 1] {
             let bytes = vec![7; len];
             let mut frame = vec![0; bound(len)];
@@ -170,7 +169,7 @@ mod tests {
                 assert!(asked <= 1 << 26, "{asked} for {len} bytes by {effort:?}");
             }
         }
-        // And of the levels that nothing here uses.
+        // Also of the levels that are not used here.
         for level in -7..=22 {
             let (bytes, mut frame) = (vec![7; 1 << 20], vec![0; bound(1 << 20)]);
             let stored = Compressor::new(level).unwrap().compress_to_buffer(&bytes, &mut frame).unwrap();
@@ -180,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_window_is_read_up_to_the_bound_and_no_further() {
-        // 100 times one byte, behind a header with a window and without a length.
+        // 100 times one byte, after a header with a window and without a length.
         let frame = |window: u8| [0x28, 0xB5, 0x2F, 0xFD, 0x00, window, 0x23, 0x03, 0x00, 0x07];
         let mut raw = [0; 100];
         for (descriptor, asked) in [(0, 1 << 10), (17 << 3, 1 << 27), (16 << 3 | 7, (1 << 26) / 8 * 15)] {

@@ -1,20 +1,27 @@
-//! Byte planes: words of n bytes become n planes, so that like bytes (exponents, high bytes) lie
-//! together. Owns: cutting words into planes and joining them, with or without a rotation by one
-//! bit, which brings a float's exponent into one plane. Knows neither codecs nor headers.
+//! Byte planes: words of n bytes become n planes, so that similar bytes (exponents, high bytes) are
+//! adjacent. Splitting and joining, optionally with a rotation by one bit, which moves a float's
+//! exponent into one plane.
 //!
-//! Whole words and shifts instead of single bytes: that is what the compiler turns into vector
-//! code. Each loop is compiled a second time for AVX2 and chosen when the program runs: words of 4
-//! bytes are joined at 21 GB/s instead of 8, and split at 11 instead of 8, on an AMD EPYC of 2.6
-//! GHz with 1 MiB chunks.
+//! The loops use whole words and shifts instead of single bytes, because compilers vectorise these.
+//! Each loop is also compiled for AVX2 and selected at run time: words of 4 bytes are joined at 21
+//! GB/s instead of 8, and split at 11 instead of 8, on an AMD EPYC of 2.6 GHz with 1 MiB chunks.
 
 use multiversion::multiversion;
 
-/// The widest word: complex of two binary64, where a filter takes it as one.
+/// The widest word: a complex number of two binary64, which the filter takes as one word.
 pub const WIDEST: usize = 16;
 
-/// Cuts `raw` into planes, the lowest bytes of all words first; the bytes behind the last whole
-/// word keep their place. Both have the same length. `word` is 1, 2, 4, 8 or 16 bytes.
-pub fn split(raw: &[u8], word: usize, rotate: bool, planes: &mut [u8]) {
+/// Whether words are rotated to the left before they are split, and back after they are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    None,
+    OneBit,
+}
+
+/// Splits `raw` into planes, the lowest bytes of all words first; the bytes after the last whole
+/// word stay in place. Both slices have the same length. `word` is 1, 2, 4, 8 or 16 bytes.
+pub fn split(raw: &[u8], word: usize, rotation: Rotation, planes: &mut [u8]) {
+    let rotate = rotation == Rotation::OneBit;
     match word {
         2 => split_2(raw, rotate.into(), planes),
         4 => split_4(raw, rotate.into(), planes),
@@ -24,9 +31,10 @@ pub fn split(raw: &[u8], word: usize, rotate: bool, planes: &mut [u8]) {
     }
 }
 
-/// Undoes [`split`], from planes that may lie anywhere: as many as a word has bytes, each at least
-/// as long as there are whole words in `raw`. The bytes behind the last whole word are left alone.
-pub fn join(planes: &[&[u8]], rotate: bool, raw: &mut [u8]) {
+/// Undoes [`split`]. The planes may be anywhere: one for each byte of a word, each with at least
+/// one byte for each whole word in `raw`. The bytes after the last whole word are not written.
+pub fn join(planes: &[&[u8]], rotation: Rotation, raw: &mut [u8]) {
+    let rotate = rotation == Rotation::OneBit;
     match planes.len() {
         2 => join_2(first(planes), rotate.into(), raw),
         4 => join_4(first(planes), rotate.into(), raw),
@@ -40,8 +48,8 @@ fn first<'p, const N: usize>(planes: &[&'p [u8]]) -> [&'p [u8]; N] {
     std::array::from_fn(|i| planes[i])
 }
 
-/// Both ways for one width. `rotate` is the number of bits, 0 or 1, so that it also serves as the
-/// mask of that bit.
+/// Both directions for one width. `rotate` is the number of bits, 0 or 1, so that it also serves as
+/// the mask of that bit.
 macro_rules! words {
     ($split:ident, $join:ident, $word:ty, $bytes:literal, [$($plane:ident $shift:literal),*]) => {
         #[multiversion(targets("x86_64+avx2"))]
@@ -90,7 +98,7 @@ mod tests {
     #[test]
     fn planes_hold_like_bytes_together_and_the_tail_keeps_its_place() {
         let mut planes = [0; 10];
-        split(&[1, 2, 3, 4, 11, 12, 13, 14, 98, 99], 4, false, &mut planes);
+        split(&[1, 2, 3, 4, 11, 12, 13, 14, 98, 99], 4, Rotation::None, &mut planes);
         assert_eq!(planes, [1, 11, 2, 12, 3, 13, 4, 14, 98, 99]);
     }
 
@@ -98,7 +106,7 @@ mod tests {
     fn a_rotation_brings_the_exponent_into_one_plane() {
         let floats = [1.0_f32, -1.0, 1.5, f32::from_bits(0x80FF_FFFF)];
         let mut planes = [0; 16];
-        split(bytemuck::cast_slice(&floats), 4, true, &mut planes);
+        split(bytemuck::cast_slice(&floats), 4, Rotation::OneBit, &mut planes);
         assert_eq!(planes[12..], [127, 127, 127, 1], "exponents as they are, without the sign");
         assert_eq!(planes[..4], [0, 1, 0, 0xFF], "the sign is the lowest bit");
     }
@@ -107,13 +115,13 @@ mod tests {
     fn what_was_split_joins_to_itself_at_every_width_and_length() {
         let bytes: Vec<u8> = (0..4096_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         for word in [1, 2, 4, 8, WIDEST] {
-            for rotate in [false, true] {
+            for rotation in [Rotation::None, Rotation::OneBit] {
                 for len in (0..70).chain([1000, 1001, 4095, 4096]) {
                     let raw = &bytes[..len];
                     let (mut planes, mut back) = (vec![0; len], raw.to_vec());
-                    split(raw, word, rotate, &mut planes);
+                    split(raw, word, rotation, &mut planes);
                     back[..len / word * word].fill(0xEE);
-                    join(&of(&planes, word), rotate, &mut back);
+                    join(&of(&planes, word), rotation, &mut back);
                     assert!(raw == back, "{len} bytes of words of {word}");
                 }
             }

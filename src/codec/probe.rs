@@ -1,43 +1,46 @@
-//! What bytes look like, and so how they are worth coding: by a sample's entropy, and by runs in
-//! it. Owns: the sample and the arithmetic, which is in integers, so that every machine decides the
-//! same way and the same snapshot gives the same file.
+//! Classifies bytes by the entropy of a sample and by its runs, to choose how to code them. The
+//! arithmetic is in integers, so that every machine decides the same and the same snapshot gives
+//! the same file.
 
-/// Bytes that are looked at: pieces spread evenly over all of them.
+/// Bytes in a sample: pieces spread evenly over the input.
 const SAMPLE: usize = 4096;
 const PIECE: usize = 64;
 
-/// Entropy, in 1/256 bits a byte, from which on bytes are not coded: 7.6 bits. Coded they would
-/// save 5 % at most, less than decoding them is worth. A sample of noise shows 7.95 bits, as it
-/// cannot hold every byte equally often. The bound is the one of the project's design, where a
-/// prototype misjudged none of 630 planes of trained tensors.
+/// Entropy, in 1/256 bits a byte, from which on bytes are not coded: 7.6 bits. Coding would save at
+/// most 5 %, less than decoding is worth. A sample of noise shows 7.95 bits, because it cannot hold
+/// every byte equally often. In the prototype that set the bound, it misjudged none of 630 planes
+/// of trained tensors.
 const NOISE_FROM: u64 = 76 * 256 / 10;
 
-/// So many equal bytes in a row are no accident of uneven bytes: the most frequent exponent of a
-/// second moment is there two times in three, and two thirds to this power is one in 300,000.
+/// This many equal bytes in a row are a run. Chance does not explain them: the most frequent
+/// exponent of a second moment has a probability of two thirds, which to this power is one in
+/// 300,000.
 const EQUAL: usize = 32;
 
-/// One part in so many that is a run makes searching for runs worth its time. With fewer the search
-/// saves 1 % and costs a fifth of the speed: an uneven byte in a run still costs a bit or two.
+/// Searching for runs pays if at least one part in this many is a run. With fewer, the search saves
+/// 1 % and costs a fifth of the speed: an uneven byte in a run still costs a bit or two.
 const RUNS_FROM: usize = 16;
 
-/// What a sample of bytes shows.
+/// The class of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
     /// Too close to noise to be coded.
     Noise,
-    /// Some values are more frequent than others, and that is all.
+    /// Some values are more frequent than others.
     Uneven,
-    /// As uneven, and a part of it is one byte many times, as in the moments of what is rarely
-    /// touched.
+    /// Uneven with long runs of one byte, as in the moments of rarely touched parameters.
     Runs,
 }
 
-/// Looks at a sample of `bytes`.
+/// Classifies `bytes` by a sample.
 pub fn look(bytes: &[u8]) -> Look {
     let mut counts = [0; 256];
-    let (mut runs, mut parts) = (0, 0);
+    let mut runs = 0;
+    let mut parts = 0;
     for piece in sample(bytes) {
-        piece.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
+        for &byte in piece {
+            counts[usize::from(byte)] += 1;
+        }
         for part in piece.chunks_exact(EQUAL) {
             runs += usize::from(part[1..] == part[..EQUAL - 1]);
             parts += 1;
@@ -52,8 +55,8 @@ pub fn look(bytes: &[u8]) -> Look {
     }
 }
 
-/// One piece of each of so many equal parts, at uneven places: rows of tensors are powers of two so
-/// often that even places would all be the same place in a row.
+/// One piece from each of equal parts, at uneven offsets: rows of tensors are so often powers of
+/// two that even offsets would all hit the same column.
 fn sample(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let step = (bytes.len() / (SAMPLE / PIECE)).max(PIECE);
     let uneven = move |i: usize| i * i * 40_503 % (step - PIECE + 1);
@@ -73,8 +76,8 @@ fn entropy(counts: &[u32; 256]) -> u64 {
     log2(total).saturating_sub(sum / u64::from(total))
 }
 
-/// The binary logarithm of `x`, in 1/256, rounded down; 0 for 0. The digits behind the point come
-/// one by one: squaring a number doubles its logarithm.
+/// The binary logarithm of `x`, in 1/256, rounded down; 0 for 0. Each squaring doubles the
+/// logarithm and yields one more digit of its fraction.
 fn log2(x: u32) -> u64 {
     let Some(whole) = x.checked_ilog2() else { return 0 };
     let mut mantissa = u64::from(x) << (31 - whole);
@@ -128,12 +131,16 @@ mod tests {
     fn runs_are_seen_where_rows_were_never_touched() {
         for row in [64, 96, 768, 5000] {
             let mut bytes = noise(262_144);
-            bytes.chunks_mut(row).skip(1).step_by(4).for_each(|row| row.fill(0));
+            for row in bytes.chunks_mut(row).skip(1).step_by(4) {
+                row.fill(0);
+            }
             assert_eq!(look(&bytes), Look::Runs, "rows of {row}");
         }
-        // Few are no reason to search, nor to code what is noise otherwise.
+        // A few runs justify neither a search nor coding noise.
         let few = |mut bytes: Vec<u8>| {
-            bytes.chunks_mut(768).step_by(50).for_each(|row| row.fill(0));
+            for row in bytes.chunks_mut(768).step_by(50) {
+                row.fill(0);
+            }
             look(&bytes)
         };
         assert_eq!(few(noise(262_144)), Look::Noise);

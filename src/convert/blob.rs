@@ -1,19 +1,20 @@
-//! A blob as `Read + Seek`, for the zip reader, and the members of an archive. Owns: reading
-//! members within bounds: what a member says of its own length is believed only as far as its
-//! stored bytes can make true, and none of its bytes is handed out before its checksum was
-//! compared.
+//! A blob as `Read + Seek`, for the zip reader, and the members of an archive. A member's claimed
+//! length must be possible for its stored bytes, and none of its bytes is returned before its
+//! checksum was verified.
 
 use crate::buffer::Buffer;
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum_error;
+use crate::sync::lock;
+use std::collections::HashSet;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use zip::{CompressionMethod, ZipArchive};
 
-/// The deflate format cannot do better: 258 bytes by 2 bits.
+/// The best ratio of the deflate format: 258 bytes by 2 bits.
 const DEFLATE_AT_BEST: u64 = 1032;
-/// Bytes that are read at once to compare a checksum.
+/// Bytes read at a time to verify a checksum.
 const STRETCH: u64 = 1 << 20;
 
 #[derive(Clone)]
@@ -80,8 +81,56 @@ impl Blob for Section {
 
 pub type Archive = ZipArchive<Cursor>;
 
+/// Opens an archive whose members are distinct.
+///
+/// # Errors
+/// `Damaged` when two members have one name, or bytes in common.
 pub fn archive(blob: &Arc<dyn Blob>) -> Result<Archive> {
-    ZipArchive::new(Cursor::new(blob)).map_err(|error| damaged("the zip archive cannot be read", error))
+    let mut archive = ZipArchive::new(Cursor::new(blob))
+        .map_err(|error| damaged("the zip archive cannot be read", error))?;
+    check_members(blob, &mut archive)?;
+    Ok(archive)
+}
+
+/// Checks that members are distinct: of two with the same name, readers differ in which they take,
+/// and bytes shared by many members would be terabytes when all are read.
+fn check_members(blob: &Arc<dyn Blob>, archive: &mut Archive) -> Result<()> {
+    if archive.has_duplicate_names() {
+        let name = first_twice(&**blob, archive.central_directory_start());
+        let what = match name {
+            Some(name) => format!("archive member {name:?} stands twice"),
+            None => "an archive member stands twice".to_owned(),
+        };
+        return Err(
+            Error::damaged(what).help("`unzip -l` lists both; keep one of them in an archive of its own")
+        );
+    }
+    match archive.has_overlapping_files() {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Error::damaged("archive members share bytes")),
+        Err(error) => Err(Error::damaged("an archive member cannot be found").because(error)),
+    }
+}
+
+/// The first duplicate name in an archive's directory. The zip reader silently keeps the last of
+/// equal names.
+fn first_twice(blob: &dyn Blob, mut at: u64) -> Option<String> {
+    /// Fixed part of an entry: signature at 0, lengths of name, extra field and comment at 28.
+    const ENTRY: usize = 46;
+    let mut seen = HashSet::new();
+    loop {
+        let mut entry = [0; ENTRY];
+        blob.read_at(at, &mut entry).ok().filter(|()| entry.starts_with(b"PK\x01\x02"))?;
+        let len = |at: usize| usize::from(u16::from_le_bytes([entry[at], entry[at + 1]]));
+        let mut name = vec![0; len(28)];
+        blob.read_at(at + ENTRY as u64, &mut name).ok()?;
+        at += (ENTRY + len(28) + len(30) + len(32)) as u64;
+        let name = String::from_utf8_lossy(&name).into_owned();
+        if seen.contains(&name) {
+            return Some(name);
+        }
+        seen.insert(name);
+    }
 }
 
 fn damaged(what: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -95,23 +144,24 @@ fn unreadable(name: &str, error: impl Into<io::Error>) -> Error {
 /// The names of all members.
 ///
 /// # Errors
-/// `Damaged` for a name that is no text.
+/// `Damaged` for a name that is not text.
 pub fn names(archive: &Archive) -> Result<Vec<String>> {
-    let name = |name: Result<std::borrow::Cow<'_, str>, _>| {
-        name.map(|name| name.into_owned())
-            .map_err(|error| damaged("an archive member's name is no text", error))
-    };
-    archive.file_names().map(name).collect()
+    let mut names = Vec::new();
+    for name in archive.file_names() {
+        let name = name.map_err(|error| damaged("an archive member's name is no text", error))?;
+        names.push(name.into_owned());
+    }
+    Ok(names)
 }
 
-/// One member: its bytes when it is stored as it is, and how long it is.
+/// One member: its bytes if it is stored uncompressed, and its length.
 pub struct Member {
     pub stored: Option<Arc<dyn Blob>>,
     pub len: u64,
 }
 
-/// The bytes of a member that lies in the file as it is. The first who reads any of them has the
-/// checksum of all compared; a member is not read again for that.
+/// The bytes of a member stored uncompressed. The first read of any of them verifies the checksum
+/// of all; it is verified only once.
 #[derive(Debug)]
 struct Stored {
     file: Arc<dyn Blob>,
@@ -124,12 +174,13 @@ struct Stored {
 
 impl Stored {
     fn compare(&self) -> Result<()> {
-        // Whoever comes meanwhile waits for the answer.
-        let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        // Concurrent readers wait for the result.
+        let mut compared = lock(&self.compared);
         if *compared {
             return Ok(());
         }
-        let (mut crc32, mut at) = (crc32fast::Hasher::new(), 0);
+        let mut crc32 = crc32fast::Hasher::new();
+        let mut at = 0;
         let mut buffer = Buffer::zeroed(self.len.min(STRETCH) as usize)?;
         while at < self.len {
             let stretch = &mut buffer[..(self.len - at).min(STRETCH) as usize];
@@ -158,10 +209,10 @@ impl Blob for Stored {
     }
 }
 
-/// What the archive says of a member.
+/// Looks up a member.
 ///
 /// # Errors
-/// `Damaged` when its length cannot be true, `Unsupported` for compression that NumPy and torch do
+/// `Damaged` when its length is impossible, `Unsupported` for compression that NumPy and torch do
 /// not use.
 pub fn member(archive: &mut Archive, name: &str) -> Result<Member> {
     let blob = archive.clone().into_inner().blob;
@@ -185,13 +236,19 @@ pub fn member(archive: &mut Archive, name: &str) -> Result<Member> {
             .found(format!("{stored_len} stored bytes in a file of {file_len}")));
     }
     let stored = (file.compression() == CompressionMethod::Stored).then(|| -> Arc<dyn Blob> {
-        let (name, crc32, compared) = (name.to_owned(), file.crc32(), Mutex::default());
-        Arc::new(Stored { file: blob, name, start, len, crc32, compared })
+        Arc::new(Stored {
+            file: blob,
+            name: name.to_owned(),
+            start,
+            len,
+            crc32: file.crc32(),
+            compared: Mutex::default(),
+        })
     });
     Ok(Member { stored, len })
 }
 
-/// The first bytes of a member, as many as there are up to `most`.
+/// The first bytes of a member, up to `most`.
 pub fn head(archive: &mut Archive, name: &str, most: usize) -> Result<Vec<u8>> {
     let file = archive.by_name(name).map_err(|error| unreadable(name, error))?;
     let mut head = Vec::new();
@@ -199,14 +256,14 @@ pub fn head(archive: &mut Archive, name: &str, most: usize) -> Result<Vec<u8>> {
     Ok(head)
 }
 
-/// `len` bytes of a member from `skip` on, its checksum compared.
+/// `len` bytes of a member from `skip` on, its checksum verified.
 pub fn read(archive: &mut Archive, name: &str, skip: u64, len: usize) -> Result<Buffer> {
     let wrong = |error| unreadable(name, error);
     let mut file = archive.by_name(name).map_err(|error| unreadable(name, error))?;
     io::copy(&mut (&mut file).take(skip), &mut io::sink()).map_err(wrong)?;
     let mut buffer = Buffer::zeroed(len)?;
     file.read_exact(&mut buffer).map_err(wrong)?;
-    // The end of the member is where the zip reader compares its CRC.
+    // The zip reader verifies the CRC at the end of the member.
     io::copy(&mut file, &mut io::sink()).map_err(wrong)?;
     Ok(buffer)
 }

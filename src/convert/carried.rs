@@ -1,6 +1,6 @@
-//! What of a checkpoint goes through a format that has text by key and nothing else, as
-//! safetensors' metadata: records as JSON, each under a key of its own, the library's own records
-//! (progress, metrics, model, save) like the user's. The same keys are read back as what they were.
+//! Carries a checkpoint's records and metadata through a format that has only text by key, such as
+//! safetensors' metadata: records as JSON, each under its own key, the library's own records
+//! (progress, metrics, model, save) like the user's. Reading the same keys restores them.
 
 use super::{Note, unique};
 use crate::budget::Budget;
@@ -11,7 +11,7 @@ use crate::snapshot::{METADATA, METRICS, PROGRESS, Progress, RESERVED_PREFIX, Sn
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
-/// What goes before a record's name in its key.
+/// Prefix of a record's name in its key.
 const RECORD_KEY: &str = "tensorkeep.record.";
 
 /// A checkpoint's metadata and records.
@@ -21,8 +21,9 @@ pub struct Carried {
     pub records: BTreeMap<String, Value>,
 }
 
-/// Metadata and records as text by key, and what JSON cannot hold as a loss. Metadata of the user's
-/// whose key looks like a record's goes into a record itself, so that it comes back as metadata.
+/// Metadata and records as text by key; notes records that JSON cannot hold as losses. The user's
+/// metadata under keys that look like a record's go into a record themselves, so that they come
+/// back as metadata.
 pub fn pack(
     metadata: BTreeMap<String, String>,
     records: impl IntoIterator<Item = (String, Value)>,
@@ -36,7 +37,9 @@ pub fn pack(
     }
     for (name, value) in records {
         match as_json(&value) {
-            Some(text) => drop(all.insert(format!("{RECORD_KEY}{name}"), text)),
+            Some(text) => {
+                all.insert(format!("{RECORD_KEY}{name}"), text);
+            }
             None => {
                 notes.push(Note::lost(name, "record dropped: JSON cannot hold its bytes, keys or numbers"))
             }
@@ -45,14 +48,14 @@ pub fn pack(
     all
 }
 
-/// A value as JSON, if it is the same when it is read again.
+/// A value as JSON, if reading the JSON gives the same value.
 fn as_json(value: &Value) -> Option<String> {
     let text = serde_json::to_string(value).ok()?;
     serde_json::from_str::<Value>(&text).is_ok_and(|again| again == *value).then_some(text)
 }
 
-/// Text by key as it was before [`pack`]. What looks like a record and is none that a checkpoint
-/// can hold stays text.
+/// Undoes [`pack`]. Text under a record's key stays text unless a checkpoint can hold it as a
+/// record.
 ///
 /// # Errors
 /// `LimitExceeded` when records would take more memory than the budget.
@@ -76,14 +79,18 @@ pub fn unpack(all: BTreeMap<String, String>, budget: &Budget) -> Result<Carried>
             is_record(name, &value).then_some((name.to_owned(), value))
         });
         match value {
-            Some((name, value)) => drop(carried.records.insert(name, value)),
-            None => drop(carried.metadata.insert(key, text)),
+            Some((name, value)) => {
+                carried.records.insert(name, value);
+            }
+            None => {
+                carried.metadata.insert(key, text);
+            }
         }
     }
     Ok(carried)
 }
 
-/// Whether a checkpoint can hold this as a record of this name.
+/// Whether a checkpoint can hold this value as a record of this name.
 fn is_record(name: &str, value: &Value) -> bool {
     let is_finite = |metrics: &BTreeMap<String, f64>| {
         metrics.iter().all(|(name, value)| table::check_name(name).is_ok() && value.is_finite())
@@ -99,10 +106,10 @@ fn is_record(name: &str, value: &Value) -> bool {
     }
 }
 
-/// Puts a record into a snapshot, the library's own as what they are.
+/// Adds a record to a snapshot; the library's own records become progress and metrics again.
 ///
 /// # Errors
-/// `Invalid` for what a checkpoint cannot hold.
+/// `Invalid` for a record that a checkpoint cannot hold.
 pub fn put(snapshot: &mut Snapshot<'_>, name: &str, value: &Value) -> Result<()> {
     match name {
         PROGRESS => snapshot.set_progress(read_as(value)?),
@@ -116,10 +123,10 @@ pub fn put(snapshot: &mut Snapshot<'_>, name: &str, value: &Value) -> Result<()>
     Ok(())
 }
 
-/// A record as a checkpoint gives it back.
+/// A record as a checkpoint would return it.
 ///
 /// # Errors
-/// `Invalid` for what a checkpoint cannot hold.
+/// `Invalid` for a record that a checkpoint cannot hold.
 pub fn stored(name: &str, value: &Value) -> Result<Value> {
     let bytes = match name {
         PROGRESS => records::encode(&read_as::<Progress>(value)?),
@@ -129,7 +136,7 @@ pub fn stored(name: &str, value: &Value) -> Result<Value> {
     records::decode_owned(&bytes?)
 }
 
-/// Whether a key of [`pack`] holds a record.
+/// Whether a key made by [`pack`] holds a record.
 pub fn is_record_key(key: &str) -> bool {
     key.starts_with(RECORD_KEY)
 }

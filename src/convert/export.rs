@@ -1,6 +1,6 @@
-//! Checkpoints and foreign files as safetensors, `.npz` and `.npy`, out. A file is planned whole,
-//! then written beside its place, read again and compared, and only then gets its name; of several
-//! files, none before all were compared.
+//! Exports checkpoints and foreign files as safetensors, `.npz` and `.npy`. A file is planned as a
+//! whole, written under a temporary name, read back and compared, and only then renamed. Of several
+//! files, all are compared before the first is renamed.
 
 mod compare;
 mod input;
@@ -24,47 +24,47 @@ use input::Item;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// How a file is exported.
+/// Options for an export.
 #[derive(Clone, Debug, Default)]
 pub struct ExportOptions {
     max_shard_bytes: Option<u64>,
     keep_existing: bool,
     only: Option<String>,
-    /// What names begin with, and what they begin with in the file.
+    /// Old and new prefixes of names.
     prefixes: Vec<(String, String)>,
 }
 
 impl ExportOptions {
-    /// One file, which replaces what has its name.
+    /// One file, which replaces any existing file.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Several safetensors files where the tensors are more bytes than this, named and indexed as
-    /// Hugging Face's libraries do: `model-00001-of-00003.safetensors` … and
-    /// `model.safetensors.index.json`. A tensor that is larger by itself has a file of its own.
+    /// Writes several safetensors files if the tensors have more bytes than this, named and indexed
+    /// like those of Hugging Face's libraries: `model-00001-of-00003.safetensors` … and
+    /// `model.safetensors.index.json`. A larger tensor gets its own file.
     pub fn max_shard_bytes(self, bytes: u64) -> Self {
         Self { max_shard_bytes: Some(bytes), ..self }
     }
 
-    /// Only tensors whose names fit a pattern, as [`name_matches`](crate::inspect::name_matches)
-    /// says. Records and metadata are not chosen by it.
+    /// Exports only tensors whose names match a pattern, as in
+    /// [`name_matches`](crate::inspect::name_matches). Records and metadata are not affected.
     pub fn only(self, pattern: impl Into<String>) -> Self {
         Self { only: Some(pattern.into()), ..self }
     }
 
-    /// Names that begin with `old` begin with `new` in the file; with nothing, where `new` is
-    /// empty. Of several prefixes that fit a name, the first that was given counts.
+    /// Replaces the prefix `old` of names by `new`, which may be empty. If several prefixes match a
+    /// name, the first one given applies.
     pub fn rename_prefix(mut self, old: impl Into<String>, new: impl Into<String>) -> Self {
         self.prefixes.push((old.into(), new.into()));
         self
     }
 
-    /// The tensors that are wanted, under the names that they will have.
+    /// The selected tensors, with their new names.
     ///
     /// # Errors
-    /// `NotFound` when none is wanted, or none begins with a prefix; `Invalid` when two would have
-    /// one name, or one none.
+    /// `NotFound` when no tensor is selected, or none has a prefix; `Invalid` when two would get
+    /// the same name, or one an empty name.
     fn select<'c>(&self, mut items: Vec<Item<'c>>) -> Result<Vec<Item<'c>>> {
         if let Some(pattern) = &self.only {
             let names: Vec<&str> = items.iter().map(|item| item.name).collect();
@@ -105,19 +105,19 @@ impl ExportOptions {
     }
 }
 
-/// What an export did.
+/// The result of an export.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Export {
     /// Tensors written.
     pub tensors: usize,
-    /// The files, an index last.
+    /// The files; an index comes last.
     pub files: Vec<PathBuf>,
-    /// What was renamed, dropped or stored differently.
+    /// Notes on everything that was renamed, dropped or stored differently.
     pub notes: Vec<Note>,
 }
 
-/// A tensor in a file to be: under which name, and as what it will be read.
+/// A tensor of a planned file: its name, dtype and shape there.
 struct Written<'c> {
     item: Item<'c>,
     name: String,
@@ -125,7 +125,7 @@ struct Written<'c> {
     shape: Vec<usize>,
 }
 
-/// As [`export_with`], one file that replaces what has its name.
+/// Like [`export_with`], as one file that replaces any existing file.
 ///
 /// # Errors
 /// As [`export_with`].
@@ -133,15 +133,16 @@ pub fn export<'c>(input: impl Into<Input<'c>>, path: &Path, format: Format) -> R
     export_with(input, path, format, &ExportOptions::new())
 }
 
-/// Writes a checkpoint, or a foreign file, in another format. What was written is read again and
-/// compared bit for bit before it gets its name; so are metadata and records. Tensors go through
-/// one at a time.
+/// Writes a checkpoint, or a foreign file, in another format. The new file is read back and
+/// compared bit for bit before it gets its name, metadata and records included. Tensors are
+/// converted one at a time.
 ///
 /// # Errors
 /// `Unsupported` for formats that are only read, and for a name, a shape or a length that the
-/// format cannot have; `Invalid` when a `.npy` would have to hold more than one tensor, or another
-/// format several files; `AlreadyExists` where nothing is to be replaced; `NotFound` where no
-/// tensor is wanted; what reading and writing say. On every error `path` is what it was.
+/// format cannot hold; `Invalid` when a `.npy` would have to hold more than one tensor, or a format
+/// without shards several files; `AlreadyExists` when an existing file must not be replaced;
+/// `NotFound` when no tensor is selected; errors of reading and writing. On every error `path` is
+/// unchanged.
 pub fn export_with<'c>(
     input: impl Into<Input<'c>>,
     path: &Path,
@@ -175,8 +176,10 @@ pub fn export_with<'c>(
 }
 
 fn check_free<'p>(paths: impl IntoIterator<Item = &'p Path>, options: &ExportOptions) -> Result<()> {
-    let mut paths = paths.into_iter();
-    match paths.find(|path| options.keep_existing && path.symlink_metadata().is_ok()) {
+    if !options.keep_existing {
+        return Ok(());
+    }
+    match paths.into_iter().find(|path| path.symlink_metadata().is_ok()) {
         Some(taken) => {
             Err(Error::new(ErrorKind::AlreadyExists, "is there already").in_object(taken.display()))
         }
@@ -184,7 +187,7 @@ fn check_free<'p>(paths: impl IntoIterator<Item = &'p Path>, options: &ExportOpt
     }
 }
 
-/// Writes a file, and reads again what it will be.
+/// Writes a file under a temporary name, reads it back and compares it.
 fn stage(
     input: Input<'_>,
     path: &Path,
@@ -194,7 +197,7 @@ fn stage(
 ) -> Result<Staged> {
     let place = |error: Error| error.in_object(path.display());
     let staged = Staged::write(path, Some(len), write).map_err(place)?;
-    // What was planned in memory can be read into memory.
+    // The plan fits into memory, so its file does too.
     let foreign = Foreign::of_blob(path, &staged.open()?, &Budget::new(u64::MAX)).map_err(place)?;
     compare::check(input, written, &foreign).map_err(place)?;
     Ok(staged)

@@ -1,4 +1,4 @@
-//! GGUF, in: llama.cpp's format, versions 2 and 3, whole or split into several files. Key-value
+//! Imports GGUF, llama.cpp's format, versions 2 and 3, whole or split into several files. Key-value
 //! pairs become a record; quantised tensors are kept as opaque bytes, with their ggml type in the
 //! metadata.
 
@@ -21,10 +21,10 @@ use types::GgmlType;
 
 /// The record with all key-value pairs.
 const RECORD: &str = "gguf";
-/// What goes before a tensor's name in the metadata key that holds its ggml type and shape.
+/// Prefix of a tensor's name in the metadata key that holds its ggml type and shape.
 const TYPE_KEY: &str = "gguf.type.";
 
-/// One file: what its header says.
+/// The header of one file.
 struct Part {
     blob: Arc<dyn Blob>,
     pairs: BTreeMap<String, Value>,
@@ -33,7 +33,7 @@ struct Part {
     data_start: u64,
 }
 
-/// Opens a file, and with it the others of a split model, which must lie beside it.
+/// Opens a file, and with it the other parts of a split model, which must be beside it.
 pub fn open(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
     let first = Part::read(blob, budget)?;
     let mut foreign = Foreign::empty(Format::Gguf, 0);
@@ -50,14 +50,13 @@ pub fn open(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreig
             names.insert(tensor.name);
         }
         for (key, value) in part.pairs {
-            let other = pairs.get(&key).is_some_and(|there| *there != value);
-            if other {
+            if pairs.get(&key).is_some_and(|earlier| *earlier != value) {
                 foreign.notes.push(Note::lost(&key, "dropped: another part has another value for this key"));
             }
             pairs.entry(key).or_insert(value);
         }
     }
-    foreign.records.insert(RECORD.to_owned(), Value::Map(pairs));
+    foreign.keep_record(RECORD, Value::Map(pairs));
     Ok(foreign)
 }
 
@@ -66,7 +65,8 @@ impl Part {
         let mut fields = Fields::new(blob, budget);
         fields.take::<4>()?;
         check_version(fields.u32()?)?;
-        let (tensor_count, pair_count) = (fields.u64()?, fields.u64()?);
+        let tensor_count = fields.u64()?;
+        let pair_count = fields.u64()?;
         let mut pairs = BTreeMap::new();
         for _ in 0..fields.plausible(pair_count, 13)? {
             let at = fields.at;
@@ -92,7 +92,7 @@ impl Part {
     }
 }
 
-/// The version is the first number of the file, and shows the order of its bytes.
+/// The version is the first number of the file, and reveals its byte order.
 fn check_version(version: u32) -> Result<()> {
     let unsupported = |what: &'static str| Error::new(ErrorKind::Unsupported, what);
     match version {
@@ -121,23 +121,25 @@ fn shown(name: &[u8]) -> String {
 /// end of the file.
 ///
 /// # Errors
-/// `Damaged` for two that overlap: llama.cpp writes one behind the other, and a few bytes that many
-/// tensors share would be terabytes to whoever reads them all.
+/// `Damaged` for tensors that overlap: llama.cpp never writes any, and a few bytes shared by many
+/// tensors would be terabytes when all are read.
 fn with_room(tensors: Vec<Described>, data_len: u64) -> Result<Vec<(Described, u64)>> {
-    // What only its room tells the length of has at least a byte.
+    // A tensor whose length is unknown has at least one byte.
     let least = |tensor: &Described| {
         let settled = GgmlType::of(tensor.ggml_type).filter(|known| known.is_settled());
         settled.and_then(|known| known.byte_len(&tensor.dims)).unwrap_or(1)
     };
     let mut order: Vec<usize> = (0..tensors.len()).collect();
-    // An empty one goes before what begins at the same place.
+    // An empty tensor goes before others at the same offset.
     order.sort_by_key(|&i| (tensors[i].offset, least(&tensors[i])));
     let mut rooms = vec![0; tensors.len()];
     for (place, &i) in order.iter().enumerate() {
         let tensor = &tensors[i];
         let next = order.get(place + 1).map(|&next| &tensors[next]);
         rooms[i] = next.map_or(data_len, |next| next.offset).saturating_sub(tensor.offset);
-        if let Some(next) = next.filter(|_| least(tensor) > rooms[i]) {
+        if let Some(next) = next
+            && least(tensor) > rooms[i]
+        {
             return Err(Error::damaged("its bytes are another tensor's, too")
                 .in_tensor(shown(&tensor.name))
                 .expected(format!("{} bytes from offset {}", least(tensor), tensor.offset))
@@ -147,8 +149,8 @@ fn with_room(tensors: Vec<Described>, data_len: u64) -> Result<Vec<(Described, u
     Ok(tensors.into_iter().zip(rooms).collect())
 }
 
-/// What a tensor's type is called, and how many bytes it has. A type that is not known, or not
-/// surely, has all the room there is: its padding is kept with it.
+/// The name of a tensor's type, and its length in bytes. A tensor of an unknown or unconfirmed type
+/// takes all of its room, padding included.
 fn name_and_len(tensor: &Described, room: u64, alignment: u64) -> Result<(String, u64)> {
     let wrong = |what: &'static str| Error::damaged(what).in_tensor(shown(&tensor.name));
     let known = GgmlType::of(tensor.ggml_type);
@@ -174,7 +176,7 @@ fn push(foreign: &mut Foreign, part: &Part, tensor: &Described, room: u64) -> Re
         foreign.notes.push(Note::kept(&name, "renamed: its name is not UTF-8"));
     }
     let at = part.data_start.checked_add(tensor.offset).ok_or_else(|| wrong("offset overflows"))?;
-    // ggml counts axes from the fastest, we from the slowest.
+    // ggml lists the fastest axis first, we the slowest.
     let shape: Option<Vec<usize>> = tensor.dims.iter().rev().map(|&dim| usize::try_from(dim).ok()).collect();
     let shape = shape.ok_or_else(|| wrong("shape overflows"))?;
     let place = Place::At(Arc::clone(&part.blob), at);

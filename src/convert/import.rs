@@ -1,5 +1,5 @@
-//! Files as checkpoints: written beside their place, compared with their source, and only then
-//! given their name.
+//! Imports files as checkpoints: each is written under a temporary name, compared with its source,
+//! and only then renamed.
 
 use super::export::{Input, differences, differs};
 use super::{Foreign, carried};
@@ -9,12 +9,13 @@ use crate::format::records;
 use crate::writer::{WriteOptions, Written};
 use std::path::Path;
 
-/// Writes a foreign file as a checkpoint to `path`, replacing a file of that name. The new file is
-/// read back and compared bit for bit before it gets its name: tensors, ties, records and metadata.
+/// Writes a foreign file as a checkpoint to `path`, replacing an existing file. The new file is
+/// read back and compared bit for bit before it gets its name: tensors, aliases, records and
+/// metadata.
 ///
 /// # Errors
-/// As [`Snapshot::save_with`](crate::Snapshot::save_with), `Damaged` when the file lies or what was
-/// written differs. On every error but `Unknown` `path` is what it was.
+/// As [`Snapshot::save_with`](crate::Snapshot::save_with), `Damaged` when the source is damaged or
+/// the new file differs. On every error but `Unknown` `path` is unchanged.
 pub fn import(foreign: &Foreign, path: &Path, options: &WriteOptions) -> Result<Written> {
     foreign.snapshot()?.save_checked(path, options, |staged| {
         let written = OpenOptions::new().open_blob(staged.open()?, path.display().to_string())?;
@@ -22,9 +23,9 @@ pub fn import(foreign: &Foreign, path: &Path, options: &WriteOptions) -> Result<
     })
 }
 
-/// Writes a checkpoint again to `path`, with another codec or other chunks, replacing a file of
-/// that name. The new file is read back and compared bit for bit before it gets its name, as
-/// [`import`] does.
+/// Writes a checkpoint again to `path`, with another codec or other chunks, replacing an existing
+/// file. The new file is read back and compared bit for bit before it gets its name, as by
+/// [`import`].
 ///
 /// # Errors
 /// As [`Snapshot::save_with`](crate::Snapshot::save_with), `Unsupported` for a dtype or codec that
@@ -37,7 +38,7 @@ pub fn repack(checkpoint: &Checkpoint, path: &Path, options: &WriteOptions) -> R
     })
 }
 
-/// That two checkpoints hold the same tensors, ties and records.
+/// Checks that two checkpoints hold the same tensors, aliases and records.
 fn check_same(source: &Checkpoint, written: &Checkpoint) -> Result<()> {
     for info in source.tensors() {
         let found = written.info(info.name)?;
@@ -45,7 +46,7 @@ fn check_same(source: &Checkpoint, written: &Checkpoint) -> Result<()> {
             && info.shape.iter().eq(found.shape.iter())
             && info.alias_of == found.alias_of;
         if !same {
-            return Err(differs("dtype, shape or tie").in_tensor(info.name));
+            return Err(differs("dtype, shape or alias").in_tensor(info.name));
         }
         if info.alias_of.is_some() {
             continue;
@@ -83,7 +84,7 @@ fn check(foreign: &Foreign, written: &Checkpoint) -> Result<()> {
             && shape.eq(info.shape.iter().copied())
             && info.alias_of == tensor.alias_of.as_deref();
         if !same {
-            return Err(differs("dtype, shape or tie").in_tensor(&tensor.name));
+            return Err(differs("dtype, shape or alias").in_tensor(&tensor.name));
         }
     }
     let tensors = written.names().count();

@@ -1,6 +1,6 @@
 //! Index files of sharded models, `model.safetensors.index.json` and
-//! `pytorch_model.bin.index.json`: which tensor lies in which file beside it. The files are opened
-//! as any other, by their content.
+//! `pytorch_model.bin.index.json`, which map each tensor to a file beside them. These files are
+//! opened like any other, by content.
 
 use super::sniff::{self, Kind};
 use super::unique::{self, Unique};
@@ -14,11 +14,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// An index names every tensor once.
+/// The longest index: it names every tensor once.
 const LONGEST_INDEX: u64 = 100_000_000;
-/// The record with what an index says besides its map.
+/// The record of everything in an index besides its map.
 const RECORD: &str = "index";
-/// Sums, which are no longer true of another file.
+/// Sums, which would be wrong for another file.
 const SUMS: [&str; 2] = ["total_size", "total_parameters"];
 
 #[derive(Deserialize)]
@@ -28,13 +28,13 @@ struct Index {
     metadata: Option<Unique<Value>>,
 }
 
-/// Opens all files of an index, which must lie beside it.
+/// Opens all files of an index, which must be beside it.
 pub fn open(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
     let index = read(blob, budget)?;
     let weight_map = index.weight_map.0;
     let mut whole = Foreign::empty(Format::Safetensors, 0);
-    // Beside the map: the list of files, the tensors by name, and where each of a file's tensors
-    // went.
+    // Memory besides the map: the list of files, the tensors by name, and the new place of each of
+    // a file's tensors.
     const PER_TENSOR: u64 = 96;
     budget.spend((weight_map.len() as u64).saturating_mul(PER_TENSOR), "the lists of an index")?;
     let files: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
@@ -51,8 +51,8 @@ pub fn open(path: &Path, blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreig
     }
     let mut besides = index.metadata.map_or_else(BTreeMap::new, |unique| unique.0);
     besides.retain(|key, _| !SUMS.contains(&key.as_str()));
-    if !besides.is_empty() {
-        whole.records.entry(RECORD.to_owned()).or_insert(Value::Map(besides));
+    if !besides.is_empty() && !whole.records.contains_key(RECORD) {
+        whole.keep_record(RECORD, Value::Map(besides));
     }
     Ok(whole)
 }
@@ -73,7 +73,7 @@ fn read(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Index> {
 }
 
 fn open_shard(path: &Path, file: &str, budget: &Budget) -> Result<Foreign> {
-    // A name in a file must not lead out of the folder.
+    // A name in an index must not lead out of the folder.
     if file.is_empty() || file.starts_with('.') || file.contains(['/', '\\', '\0']) {
         return Err(Error::damaged(format!("the index names the file {file:?}")).expected("a file beside it"));
     }
@@ -87,10 +87,10 @@ fn open_shard(path: &Path, file: &str, budget: &Budget) -> Result<Foreign> {
     Foreign::parse(&shard, &blob, budget).map_err(place)
 }
 
-/// Adds what a file holds, and leaves out what the index has elsewhere.
+/// Adds the contents of a file, except tensors that the index places elsewhere.
 fn join(whole: &mut Foreign, shard: Foreign, file: &str, weight_map: &BTreeMap<String, String>) {
     whole.len += shard.len;
-    // Where each tensor of the file is in the whole; ties are by number.
+    // The index of each of the file's tensors in the whole; aliases are by number.
     let mut places: Vec<Option<usize>> = Vec::new();
     for mut tensor in shard.tensors {
         let is_wanted = weight_map.get(&tensor.name).is_some_and(|of| of == file);
@@ -99,8 +99,8 @@ fn join(whole: &mut Foreign, shard: Foreign, file: &str, weight_map: &BTreeMap<S
             whole.notes.push(Note::lost(&tensor.name, format!("in {file}, but not by the index")));
             continue;
         }
-        // What is tied to a tensor that stays out has its bytes all the same.
-        tensor.tied = tensor.tied.and_then(|first| *places.get(first)?);
+        // An alias of a tensor that is left out keeps its bytes, as a tensor of its own.
+        tensor.alias_index = tensor.alias_index.and_then(|first| *places.get(first)?);
         whole.tensors.push(tensor);
     }
     whole.notes.extend(shard.notes);
@@ -123,7 +123,7 @@ fn join(whole: &mut Foreign, shard: Foreign, file: &str, weight_map: &BTreeMap<S
     }
 }
 
-/// Adds the keys that are not there; false when something is there that is not the same.
+/// Adds the missing keys; false if an existing key has another value.
 fn merge(there: &mut Value, value: Value) -> bool {
     match (there, value) {
         (Value::Map(there), Value::Map(more)) => more.into_iter().fold(true, |agree, (key, value)| {
@@ -134,9 +134,9 @@ fn merge(there: &mut Value, value: Value) -> bool {
     }
 }
 
-/// Notes that a file which was opened by itself is one of several, by its name:
+/// Notes that a file opened by itself is one of several, by its name:
 /// `model-00001-of-00002.safetensors`.
-pub fn told_if_part(path: &Path, mut foreign: Foreign) -> Foreign {
+pub fn note_if_part(path: &Path, mut foreign: Foreign) -> Foreign {
     let leaf = path.file_name().and_then(|leaf| leaf.to_str()).unwrap_or_default();
     let part = part_of(leaf).filter(|(_, count)| *count > 1 && foreign.format != Format::Gguf);
     if let Some((number, count)) = part {

@@ -1,21 +1,21 @@
-//! What opaque bytes mean in the format that they came from: a line of metadata for each such
-//! tensor, so that the format can be given it back.
+//! The meaning of opaque bytes in their original format: one line of metadata for each such tensor,
+//! so that an export to that format can restore it.
 
 use super::{Foreign, Note};
 use crate::format::table::check_name;
 
-/// A format's own words for a tensor's elements.
+/// The original format's description of a tensor's elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meaning {
-    /// What goes before the tensor's name in the metadata's key.
+    /// Prefix of the tensor's name in the metadata key.
     pub prefix: &'static str,
     pub text: String,
 }
 
 impl Foreign {
-    /// Writes into the metadata what opaque tensors mean, under the names that they have now. What
-    /// the file itself says under such a key stays.
-    pub(super) fn tell_meanings(&mut self) {
+    /// Writes the meaning of opaque tensors into the metadata, under their final names. The file's
+    /// own metadata under such a key is not replaced.
+    pub(super) fn note_meanings(&mut self) {
         for tensor in &self.tensors {
             let Some(Meaning { prefix, text }) = &tensor.meaning else { continue };
             let key = format!("{prefix}{}", tensor.name);

@@ -1,12 +1,11 @@
-//! Names that a checkpoint can have, made of the names that a foreign file gives: valid, and each
-//! of them once.
+//! Names for a checkpoint, made of the names in a foreign file: valid and unique.
 
-use super::{Foreign, ForeignTensor, Note};
+use super::{Foreign, Note};
 use crate::format::limits::Limits;
 use crate::format::table::check_name;
 use std::collections::{HashMap, HashSet};
 
-/// A name that a checkpoint can have: no control characters, not empty, not too long.
+/// A valid name for a checkpoint: no control characters, not empty, not too long.
 pub fn valid_name(name: &str) -> String {
     if check_name(name).is_ok() {
         return name.to_owned();
@@ -15,22 +14,21 @@ pub fn valid_name(name: &str) -> String {
     if check_name(&clean).is_ok() { clean } else { "unnamed".to_owned() }
 }
 
-/// Names that are given out once each.
+/// A set of unique names.
 #[derive(Debug, Default)]
 pub struct Names {
     taken: HashSet<String>,
-    /// The number to try next behind a name that was taken, so that names which all clash take
-    /// linear time.
+    /// The number to try next after a taken name, so that many equal names take linear time.
     next: HashMap<String, u64>,
 }
 
 impl Names {
-    /// Takes a name if nobody has it.
+    /// Takes a name if it is free.
     pub fn take(&mut self, name: &str) -> bool {
         !self.taken.contains(name) && self.taken.insert(name.to_owned())
     }
 
-    /// The name itself if nobody has it, else `name~2` and so on.
+    /// The name itself if it is free, else `name~2` and so on.
     pub fn free(&mut self, name: &str) -> String {
         if self.take(name) {
             return name.to_owned();
@@ -48,7 +46,7 @@ impl Names {
     }
 }
 
-/// The start of a name, with room for a number behind it.
+/// The start of a name, with room for a number after it.
 fn shortened(name: &str) -> &str {
     const NUMBER: usize = "~18446744073709551615".len();
     let mut end = name.len().min(Limits::V1.name_bytes as usize - NUMBER);
@@ -59,9 +57,9 @@ fn shortened(name: &str) -> &str {
 }
 
 impl Foreign {
-    /// Gives each tensor a name that a checkpoint can have; changes are noted. Valid names stay
-    /// with whoever has them first, so that no clash elsewhere takes them away. Ties, which are by
-    /// index until here, get their names.
+    /// Gives each tensor a valid, unique name, and notes the changes. The first tensor with a valid
+    /// name keeps it, even if other names clash. Ties, which are by index until here, get their
+    /// names.
     pub(super) fn tidy_names(&mut self) {
         let mut names = Names::default();
         let clashing: Vec<usize> = (0..self.tensors.len())
@@ -77,11 +75,11 @@ impl Foreign {
             self.notes.push(Note::kept(name, format!("renamed from {old:?}: not a name, or taken")));
         }
         for index in 0..self.tensors.len() {
-            let first = self.tensors[index].tied;
+            let first = self.tensors[index].alias_index;
             self.tensors[index].alias_of = first.map(|first| self.tensors[first].name.clone());
         }
-        let name = |(index, tensor): (usize, &ForeignTensor)| (tensor.name.clone(), index);
-        self.by_name = self.tensors.iter().enumerate().map(name).collect();
+        let numbered = self.tensors.iter().enumerate();
+        self.by_name = numbered.map(|(index, tensor)| (tensor.name.clone(), index)).collect();
     }
 }
 
@@ -104,7 +102,9 @@ mod tests {
     fn a_hundred_thousand_equal_names_take_linear_time() {
         let mut names = Names::default();
         let start = std::time::Instant::now();
-        (0..100_000).for_each(|_| drop(names.free("a")));
+        for _ in 0..100_000 {
+            names.free("a");
+        }
         assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
     }
 }

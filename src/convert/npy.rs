@@ -1,5 +1,5 @@
-//! NumPy's `.npy`: a magic, a Python dict as text, bytes. Headers are read and written here; what
-//! they say of elements is in `npy/descr.rs`.
+//! NumPy's `.npy`: a magic, a Python dict as text, bytes. Reads and writes headers; `npy/descr.rs`
+//! handles the description of elements.
 
 mod descr;
 mod literal;
@@ -22,8 +22,7 @@ pub const MAGIC: &[u8] = b"\x93NUMPY";
 pub const LONGEST_HEADER: usize = 64 << 10;
 /// The name of a file's only array.
 pub const ARRAY: &str = "array";
-/// What goes before a tensor's name in the metadata key that holds NumPy's description of opaque
-/// elements.
+/// Prefix of a tensor's name in the metadata key that holds NumPy's description of opaque elements.
 pub const DESCR_KEY: &str = "numpy.descr.";
 
 /// A parsed header.
@@ -32,12 +31,12 @@ pub struct Header {
     pub elements: Elements,
     dims: Vec<usize>,
     column_major: bool,
-    /// Where the bytes begin.
+    /// Offset of the elements.
     pub data_start: usize,
 }
 
 impl Header {
-    /// Whether the bytes lie in the file as they do here.
+    /// Whether the file's bytes are in our order.
     pub fn is_plain(&self) -> bool {
         !self.column_major && !self.is_swapped()
     }
@@ -53,7 +52,7 @@ impl Header {
         }
     }
 
-    /// The shape here: bytes of an element that is no number are a last axis.
+    /// The tensor's shape: the bytes of an element that is not a number are the last axis.
     pub fn shape(&self) -> Vec<usize> {
         match self.elements {
             Elements::Number { .. } => self.dims.clone(),
@@ -61,7 +60,7 @@ impl Header {
         }
     }
 
-    /// Brings the bytes of a file into our order.
+    /// Reorders a file's bytes into our order.
     pub fn arrange(&self, mut bytes: Buffer) -> Result<Buffer> {
         let width = match self.elements {
             Elements::Number { dtype, .. } => dtype.size(),
@@ -82,9 +81,8 @@ impl Header {
         byte_len(self.dtype(), &self.shape()).map_err(super::lie)
     }
 
-    /// What has to be said of an array: that its bytes are kept otherwise than they lie there, and
-    /// that they are opaque.
-    pub fn tell(&self, name: &str, foreign: &mut Foreign) {
+    /// Notes whether an array's bytes are reordered, and whether they are opaque.
+    pub fn note(&self, name: &str, foreign: &mut Foreign) {
         let order = match (self.column_major, self.is_swapped()) {
             (false, false) => None,
             (true, false) => Some("column-major"),
@@ -114,7 +112,7 @@ impl Header {
 /// Parses the header from a file's first bytes.
 ///
 /// # Errors
-/// `Damaged` when it is none, `Unsupported` for elements without a length.
+/// `Damaged` when it is not a header, `Unsupported` for elements without a fixed length.
 pub fn parse(head: &[u8]) -> Result<Header> {
     let bad = |what: &'static str| Error::damaged(what).expected("a .npy header");
     let version =
@@ -129,8 +127,13 @@ pub fn parse(head: &[u8]) -> Result<Header> {
         return Err(bad("the header is too long").found(len));
     }
     let text = head.get(start..start + len).ok_or_else(|| bad("cut short"))?;
-    // Versions 1 and 2 are Latin-1, and differ from UTF-8 in names of fields only.
-    let text = String::from_utf8_lossy(text);
+    // Only names of fields have characters in which the encodings differ.
+    let text = match version {
+        1 | 2 => text.iter().copied().map(char::from).collect(),
+        _ => {
+            String::from_utf8(text.to_vec()).map_err(|error| bad("the header is no UTF-8").because(error))?
+        }
+    };
     let dict =
         Literal::parse(&text).ok_or_else(|| bad("the header is no Python dict").found(text.trim_end()))?;
     let field =
@@ -154,31 +157,44 @@ fn dims(shape: &Literal) -> Option<Vec<usize>> {
     dims.iter().map(dim).collect()
 }
 
-/// The header of an array in our order, padded so that the bytes begin at a multiple of 64; None
-/// for a dtype that NumPy does not have, and for a shape that is too long.
+/// The header of an array in our order, padded so that the elements begin at a multiple of 64; None
+/// for a dtype that NumPy lacks, and for a shape that is too long.
 pub fn header(dtype: Dtype, shape: &[usize]) -> Option<Vec<u8>> {
     with_descr(&descr::of(dtype)?, shape)
 }
 
-/// The header of opaque bytes of which NumPy's description is known, if it describes as many bytes
-/// as the last axis has.
+/// The header of opaque bytes with a known NumPy description, if its elements are as long as the
+/// last axis.
 pub fn header_of_bytes(descr: &str, shape: &[usize]) -> Option<Vec<u8>> {
     let (&last, dims) = shape.split_last()?;
+    if opaque_len(descr)? == last { with_descr(descr, dims) } else { None }
+}
+
+/// Bytes of one element, by NumPy's description; None for numbers and for what is no description.
+pub fn opaque_len(descr: &str) -> Option<usize> {
     match descr::parse(&Literal::parse(descr)?, descr).ok()? {
-        Elements::Bytes { len, .. } if len == last => with_descr(descr, dims),
-        _ => None,
+        Elements::Bytes { len, .. } => Some(len),
+        Elements::Number { .. } => None,
     }
 }
 
+/// As NumPy chooses: version 1, in Latin-1, unless the names of fields have other characters, which
+/// only version 3 has.
 fn with_descr(descr: &str, shape: &[usize]) -> Option<Vec<u8>> {
     let dims: String = shape.iter().map(|dim| format!("{dim}, ")).collect();
     let dims = if shape.len() == 1 { dims.trim_end() } else { dims.trim_end_matches(", ") };
-    let mut text = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': ({dims}), }}");
-    let unpadded = 10 + text.len() + 1;
-    text.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(64) - unpadded));
-    text.push('\n');
+    let text = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': ({dims}), }}");
+    let latin1: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(c).ok()).collect();
+    let (version, start, mut text) = match latin1 {
+        Some(latin1) => (1, 10, latin1),
+        None => (3, 12, text.into_bytes()),
+    };
+    let unpadded = start + text.len() + 1;
+    text.extend(std::iter::repeat_n(b' ', unpadded.next_multiple_of(64) - unpadded));
+    text.push(b'\n');
     let len = u16::try_from(text.len()).ok()?;
-    Some([MAGIC, &[1, 0], &len.to_le_bytes(), text.as_bytes()].concat())
+    let len_bytes = u32::from(len).to_le_bytes();
+    Some([MAGIC, &[version, 0], &len_bytes[..start - 8], &text].concat())
 }
 
 pub fn open(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
@@ -194,7 +210,7 @@ pub fn open(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
             .expected(format!("{start} + {len}"))
             .found(blob.len()));
     }
-    header.tell(ARRAY, &mut foreign);
+    header.note(ARRAY, &mut foreign);
     let place = if header.is_plain() {
         Place::At(Arc::clone(blob), start)
     } else {
@@ -237,7 +253,7 @@ mod tests {
         };
         let header = parse(&with("{'descr': '>i2', 'fortran_order': True, 'shape': (2L, 3), }")).unwrap();
         assert!(header.is_swapped() && !header.is_plain());
-        // A field of a record may be called as the header's own keys are.
+        // A record's fields may have the names of the header's own keys.
         let record =
             "{'descr': [('shape', '<f4'), ('fortran_order', '<i2')], 'fortran_order': False, 'shape': (2,)}";
         assert_eq!(parse(&with(record)).unwrap().shape(), [2, 6]);

@@ -1,5 +1,4 @@
-//! Parts of one foreign tensor's bytes: read where they lie, or, where they have to be made, made
-//! once.
+//! Ranges of one foreign tensor's bytes: read in place, or from a buffer that is made once.
 
 use super::tensor::Place;
 use super::{Foreign, ForeignTensor};
@@ -7,7 +6,7 @@ use crate::buffer::Buffer;
 use crate::checkpoint::inspect::Scratch;
 use crate::error::{Error, Result};
 
-/// One tensor, to be read in parts.
+/// One tensor, read in parts.
 pub struct Ranges<'f> {
     foreign: &'f Foreign,
     tensor: &'f ForeignTensor,
@@ -15,7 +14,7 @@ pub struct Ranges<'f> {
 }
 
 impl Foreign {
-    /// A tensor, to be read in parts.
+    /// Opens a tensor for reading in parts.
     ///
     /// # Errors
     /// `NotFound` with the nearest name.
@@ -32,7 +31,7 @@ impl Ranges<'_> {
     /// `len` bytes from `start` on.
     ///
     /// # Errors
-    /// `Invalid` beyond the tensor's end, and what reading says.
+    /// `Invalid` beyond the tensor's end, and errors of reading.
     pub fn read<'s>(&'s mut self, start: u64, len: usize, scratch: &'s mut Scratch) -> Result<&'s [u8]> {
         let place = |error: Error| error.in_tensor(&self.tensor.name).in_object(&self.foreign.name);
         let beyond = || Error::invalid("bytes beyond the tensor's end");

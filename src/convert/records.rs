@@ -1,4 +1,4 @@
-//! Records that a checkpoint can hold, made of what foreign files hold beside tensors.
+//! Records for a checkpoint, made of a foreign file's values other than tensors.
 
 use super::naming::valid_name;
 use super::{Foreign, Note};
@@ -7,8 +7,8 @@ use crate::format::value::Value;
 use crate::snapshot::RESERVED_PREFIX;
 
 impl Foreign {
-    /// Keeps a value as a record, under its name or one that a checkpoint can have, and returns
-    /// that. A value that no record can hold is noted as lost.
+    /// Keeps a value as a record, under its name or a valid one derived from it, which is returned.
+    /// A value that no record can hold is noted as lost.
     pub(super) fn keep_record(&mut self, name: &str, value: Value) -> Option<String> {
         let limits = Limits::V1;
         let size = Size::of(&value);
@@ -40,7 +40,12 @@ impl Foreign {
     }
 }
 
-/// What a value takes as MessagePack, at most.
+/// Levels of lists and maps in a value.
+pub(super) fn depth(value: &Value) -> u64 {
+    Size::of(value).depth
+}
+
+/// Upper bound of a value's size as MessagePack.
 struct Size {
     bytes: u64,
     depth: u64,

@@ -1,17 +1,19 @@
-//! safetensors, in: 8 bytes of header length, a JSON header, bytes. What the format's own crate
-//! opens is opened, and what it refuses (holes, overlaps, bytes that no tensor has, lengths that do
-//! not fit the shape) is refused.
+//! Imports safetensors: 8 bytes of header length, a JSON header, bytes. Accepts and refuses the
+//! same files as the format's own crate, which refuses holes, overlaps, bytes outside of tensors,
+//! and lengths that do not match the shape.
 
 pub mod dtypes;
 mod header;
 
 use super::naming::{Names, valid_name};
+use super::records::depth;
 use super::tensor::Place;
 use super::{Foreign, ForeignTensor, Format, Note, carried, lie, unique};
 use crate::budget::Budget;
 use crate::dtype::Dtype;
 use crate::engine::Blob;
 use crate::error::{Error, Result};
+use crate::format::limits::Limits;
 use crate::format::table::check_name;
 use crate::format::value::Value;
 use dtypes::Known;
@@ -19,14 +21,14 @@ use header::{Entry, Header};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The reference's own limit: it opens no longer header, and nobody should write one.
+/// The reference's own limit: it opens no longer header.
 pub const LONGEST_HEADER: u64 = 100_000_000;
-/// The key that is no tensor's name.
+/// The header key for metadata; no tensor can have this name.
 pub const METADATA_KEY: &str = "__metadata__";
-/// What goes before a tensor's name in the metadata key that holds its dtype's name and its shape,
-/// where the dtype has less than a byte, or is not known.
+/// Prefix of a tensor's name in the metadata key that holds its dtype's name and its shape, if the
+/// dtype has less than a byte, or is unknown.
 pub const DTYPE_KEY: &str = "safetensors.dtype.";
-/// The record with what entries say besides dtype, shape and offsets.
+/// The record of everything in entries besides dtype, shape and offsets.
 const EXTRA_RECORD: &str = "safetensors";
 
 /// Opens one file.
@@ -47,7 +49,7 @@ pub fn open(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<Foreign> {
         }
         end = stop;
         if !entry.extra.is_empty() {
-            extra.insert(name.clone(), Value::Map(std::mem::take(&mut entry.extra)));
+            extra.insert(name.clone(), std::mem::take(&mut entry.extra));
         }
         push(&mut foreign, name, &entry, blob, data_start)?;
     }
@@ -71,7 +73,7 @@ fn read_header(blob: &Arc<dyn Blob>, budget: &Budget) -> Result<(Header, u64)> {
             .expected(format!("at most {LONGEST_HEADER} and within the file"))
             .found(len));
     }
-    // OK to cast: at most 100 MB, and the file has that many.
+    // OK to cast: at most 100 MB, and the file is that long.
     budget.spend(len, "the header")?;
     let mut text = vec![0; len as usize];
     blob.read_at(8, &mut text)?;
@@ -121,9 +123,12 @@ fn push(
     Ok(())
 }
 
-/// Records that an export carried come back as records.
+/// Restores the records of an export.
 fn take_metadata(foreign: &mut Foreign, metadata: BTreeMap<String, String>, budget: &Budget) -> Result<()> {
     let carried = carried::unpack(metadata, budget)?;
+    for name in carried.records.keys() {
+        foreign.record_names.take(name);
+    }
     foreign.records = carried.records;
     let (valid, other): (BTreeMap<_, _>, BTreeMap<_, _>) =
         carried.metadata.into_iter().partition(|(key, _)| check_name(key).is_ok());
@@ -140,11 +145,30 @@ fn take_metadata(foreign: &mut Foreign, metadata: BTreeMap<String, String>, budg
     Ok(())
 }
 
-fn keep_extra(foreign: &mut Foreign, extra: BTreeMap<String, Value>) {
-    if extra.is_empty() {
+/// Keeps what entries say besides dtype, shape and offsets. The reference ignores it, so what no
+/// record can hold is no reason to refuse the file.
+fn keep_extra(foreign: &mut Foreign, extra: BTreeMap<String, BTreeMap<String, Value>>) {
+    // The record and each of its entries are maps.
+    let deepest = Limits::V1.record_depth - 2;
+    let mut kept = BTreeMap::new();
+    for (name, mut entry) in extra {
+        entry.retain(|key, value| {
+            let fits = depth(value) <= deepest;
+            if !fits {
+                let what = format!("dropped: {key:?} of its entry, nested more than {deepest} deep");
+                foreign.notes.push(Note::lost(&name, what));
+            }
+            fits
+        });
+        if !entry.is_empty() {
+            kept.insert(name, Value::Map(entry));
+        }
+    }
+    if kept.is_empty() {
         return;
     }
-    let what = format!("{} entries say more than the format knows: kept in this record", extra.len());
-    foreign.notes.push(Note::kept(EXTRA_RECORD, what));
-    foreign.records.entry(EXTRA_RECORD.to_owned()).or_insert(Value::Map(extra));
+    let what = format!("{} entries say more than the format knows: kept in this record", kept.len());
+    if let Some(record) = foreign.keep_record(EXTRA_RECORD, Value::Map(kept)) {
+        foreign.notes.push(Note::kept(record, what));
+    }
 }

@@ -1,5 +1,4 @@
-//! Which format a file is of, told from its first bytes, and the error for files that are none of
-//! them.
+//! Recognises the format of a file by its first bytes; makes the error for unknown files.
 
 use super::Format;
 use super::blob::Archive;
@@ -8,14 +7,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::signatures::{self, HEAD};
 use std::sync::Arc;
 
-/// What a file is opened as.
+/// The kinds of files that can be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Safetensors,
     /// JSON: an index of files with tensors.
     Index,
     Npy,
-    /// `.npz` or torch's: the archive's list of names says which.
+    /// `.npz` or torch's, depending on the archive's members.
     Zip,
     /// torch before 1.6.
     TorchPickles,
@@ -36,7 +35,7 @@ impl Kind {
     }
 }
 
-/// The first bytes of a file, [`HEAD`] of them or all there are.
+/// The first bytes of a file, [`HEAD`] of them or the whole file if it is shorter.
 pub fn head(blob: &Arc<dyn Blob>) -> Result<Vec<u8>> {
     // OK to cast: at most HEAD.
     let mut head = vec![0; blob.len().min(HEAD as u64) as usize];
@@ -62,16 +61,16 @@ pub fn sniff(head: &[u8]) -> Option<Kind> {
     }
 }
 
-/// Whether it is text that begins an object, and not a safetensors header's length: that is a
-/// number below 2^56, whose upper bytes are zeros, while text has none.
+/// Whether it is JSON text and not a safetensors header: the header's length is below 2^56, so its
+/// upper bytes are zeros, and text has none.
 fn is_json_object(head: &[u8]) -> bool {
     head.first() == Some(&b'{') && !head.iter().take(8).any(|&byte| byte == 0)
 }
 
-/// An archive with bytes in front of it: only the last of several archives would be read.
+/// Refuses an archive with bytes in front of it: of several archives, only the last would be read.
 ///
 /// # Errors
-/// `Foreign`, with what such a file is.
+/// `Foreign`, with the likely kind of file.
 pub fn check_single(archive: &Archive) -> Result<()> {
     if archive.offset() == 0 {
         return Ok(());
@@ -82,7 +81,7 @@ pub fn check_single(archive: &Archive) -> Result<()> {
         .help("a .distcp of a torch distributed checkpoint (DCP) is like this: open its folder, with its .metadata"))
 }
 
-/// A file that is none of the formats: what it is instead, if that is known, and what to do.
+/// The error for an unknown format, with the kind of file if it is known, and advice.
 pub fn unknown(head: &[u8]) -> Error {
     let error = Error::new(ErrorKind::Foreign, "not a format that can be read")
         .expected("tensorkeep, safetensors, .npy, .npz, torch's .pt, or GGUF");

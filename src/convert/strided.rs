@@ -1,11 +1,11 @@
-//! Elements that lie otherwise than row-major and little-endian, brought into that order. Owns:
-//! gathering by strides and swapping bytes, bounds checked before a byte is copied.
+//! Reorders elements into row-major, little-endian order: gathering by strides and swapping bytes.
+//! Bounds are checked before any byte is copied.
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::tensor::element_count;
 
-/// Whether strides are those of row-major order; axes of length 1 have any.
+/// Whether strides are in row-major order; those of axes of length 1 do not matter.
 pub fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
     let mut expected = 1_usize;
     shape.iter().zip(strides).rev().all(|(&len, &stride)| {
@@ -25,7 +25,7 @@ pub fn column_major(shape: &[usize]) -> Vec<usize> {
     strides.collect()
 }
 
-/// Elements that strides reach, counted from the first: what the source must hold.
+/// Elements that the source must hold: one past the last one reached.
 pub fn reach(shape: &[usize], strides: &[usize]) -> Result<usize> {
     if element_count(shape)? == 0 {
         return Ok(0);
@@ -55,8 +55,8 @@ pub fn gather(source: &[u8], width: usize, shape: &[usize], strides: &[usize]) -
     let mut at = 0_usize;
     for target in gathered.chunks_exact_mut(width) {
         target.copy_from_slice(&source[at * width..][..width]);
-        // Counts like an odometer: the last axis fastest. `at` follows without a multiplication per
-        // element.
+        // Counts like an odometer: the last axis fastest. `at` is updated without a multiplication
+        // per element.
         for axis in (0..shape.len()).rev() {
             index[axis] += 1;
             at += strides[axis];
@@ -70,19 +70,19 @@ pub fn gather(source: &[u8], width: usize, shape: &[usize], strides: &[usize]) -
     Ok(gathered)
 }
 
-/// Whether strides reach over so many more bytes than the elements have that reading all of them is
-/// a waste: two elements at both ends of a storage are two reads, not one of the whole.
+/// Whether the elements are so sparse that reading everything between them is wasteful: two
+/// elements at both ends of a storage are two reads, not one of the whole.
 pub fn is_sparse(reach: usize, len: usize) -> bool {
     const TIMES: usize = 8;
     const AT_LEAST: usize = 1 << 16;
     reach > AT_LEAST && reach / TIMES > len
 }
 
-/// As [`gather`], from a source that is read in pieces, `width` bytes an element, from the byte
-/// `start` on. Bytes between the elements are read only where they are few.
+/// Like [`gather`], from a source that is read in pieces, with elements of `width` bytes from byte
+/// `start` on. Bytes between elements are read only if they are few.
 ///
 /// # Errors
-/// As [`gather`], and what `read` says.
+/// As [`gather`], and errors of `read`.
 pub fn gather_from(
     read: &dyn Fn(u64, usize) -> Result<Buffer>,
     start: u64,
@@ -90,8 +90,7 @@ pub fn gather_from(
     shape: &[usize],
     strides: &[usize],
 ) -> Result<Buffer> {
-    // Axes of length 1 say nothing; of the others there are at most 63, so that their number bounds
-    // the recursion.
+    // Axes of length 1 have no effect; there are at most 63 others, which bounds the recursion.
     let axes = shape.iter().copied().zip(strides.iter().copied()).filter(|&(len, _)| len != 1);
     let (shape, strides): (Vec<usize>, Vec<usize>) = axes.unzip();
     gather_axes(read, start, width, &shape, &strides)
@@ -110,8 +109,8 @@ fn gather_axes(
     match (shape.split_first(), strides.split_first()) {
         (Some((&count, shape)), Some((&stride, strides))) if is_sparse(needed, len) => {
             let mut gathered = Buffer::zeroed(len)?;
-            // OK to multiply: `reach` did, with the last of them. The shape has elements, or it
-            // would reach nowhere.
+            // OK to multiply: `reach` computed the last product. The shape has elements, or `reach`
+            // would be 0.
             for (number, target) in gathered.chunks_exact_mut(len / count).enumerate() {
                 let start = start + (number * stride * width) as u64;
                 target.copy_from_slice(&gather_axes(read, start, width, shape, strides)?);
@@ -124,7 +123,9 @@ fn gather_axes(
 
 /// Reverses the bytes of each element of `width` bytes.
 pub fn swap(bytes: &mut [u8], width: usize) {
-    bytes.chunks_exact_mut(width).for_each(<[u8]>::reverse);
+    for element in bytes.chunks_exact_mut(width) {
+        element.reverse();
+    }
 }
 
 #[cfg(test)]

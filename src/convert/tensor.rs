@@ -1,4 +1,4 @@
-//! What a foreign file says of one tensor. Owns: where its bytes come from, and that they are
+//! A tensor of a foreign file: its description and the source of its bytes, which are checked to be
 //! within the file.
 
 use super::lie;
@@ -11,7 +11,7 @@ use crate::tensor::byte_len;
 use std::fmt;
 use std::sync::Arc;
 
-/// What a foreign file says of one tensor.
+/// A tensor of a foreign file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ForeignTensor {
@@ -23,21 +23,21 @@ pub struct ForeignTensor {
     pub shape: Vec<usize>,
     /// Length in bytes.
     pub byte_len: usize,
-    /// The earlier tensor whose bytes these are.
+    /// The earlier tensor that owns the bytes, if this is an alias.
     pub alias_of: Option<String>,
-    /// Its index among the file's tensors; `alias_of` is its name once names are final.
-    pub(super) tied: Option<usize>,
+    /// Its index among the file's tensors; `alias_of` is its name, set once names are final.
+    pub(super) alias_index: Option<usize>,
     pub(super) place: Place,
-    /// What opaque bytes mean in their format.
+    /// The meaning of opaque bytes in their format.
     pub(super) meaning: Option<Meaning>,
 }
 
-/// Where a tensor's little-endian, row-major bytes come from.
+/// The source of a tensor's little-endian, row-major bytes.
 #[derive(Clone)]
 pub(super) enum Place {
-    /// They lie there as they are.
+    /// Read in place at this offset.
     At(Arc<dyn Blob>, u64),
-    /// They have to be made: inflated, gathered, swapped.
+    /// Produced on request: inflated, gathered, swapped.
     Made(Arc<dyn Fn() -> Result<Buffer> + Send + Sync>),
 }
 
@@ -58,7 +58,7 @@ impl PartialEq for Place {
 
 impl Eq for Place {}
 
-/// A piece of [`Foreign::visit_chunks_with`](super::Foreign::visit_chunks_with).
+/// Length of a piece of [`Foreign::visit_chunks_with`](super::Foreign::visit_chunks_with).
 pub(super) const PIECE: usize = 1 << 20;
 
 impl ForeignTensor {
@@ -74,16 +74,16 @@ impl ForeignTensor {
                     .found(format!("{} in the file", blob.len())));
             }
         }
-        Ok(Self { name, dtype, shape, byte_len, alias_of: None, tied: None, place, meaning: None })
+        Ok(Self { name, dtype, shape, byte_len, alias_of: None, alias_index: None, place, meaning: None })
     }
 
-    /// Opaque bytes that mean something in their format.
+    /// Sets the meaning of opaque bytes in their format.
     pub(super) fn meaning(self, prefix: &'static str, text: String) -> Self {
         Self { meaning: Some(Meaning { prefix, text }), ..self }
     }
 
-    /// Pieces for [`Foreign::visit_chunks_with`](super::Foreign::visit_chunks_with): of 1 MiB where
-    /// the bytes lie in the file as they are, else one.
+    /// Number of pieces for [`Foreign::visit_chunks_with`](super::Foreign::visit_chunks_with): of 1
+    /// MiB if the bytes are read in place, else one.
     pub fn chunks(&self) -> usize {
         match self.place {
             Place::At(..) => self.byte_len.div_ceil(PIECE),
@@ -91,7 +91,7 @@ impl ForeignTensor {
         }
     }
 
-    /// Bytes of each of these pieces but the last, which may have fewer.
+    /// Bytes of each of these pieces; the last may have fewer.
     pub fn chunk_len(&self) -> usize {
         match self.place {
             Place::At(..) => PIECE,

@@ -1,5 +1,4 @@
-//! JSON objects in which no key stands twice: what two values of one key mean, every reader decides
-//! otherwise.
+//! JSON objects without duplicate keys: readers differ in which of two values they take.
 
 use crate::budget::Budget;
 use crate::error::Result;
@@ -10,19 +9,19 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Charges what JSON unfolds to at most before it is parsed: each value of a list or an object
-/// follows on a comma or a brace, and a byte of the rest is a byte of text.
+/// Charges an upper bound of the memory for JSON before it is parsed: each value of a list or an
+/// object follows a comma or a brace, and every other byte is at most a byte of text.
 ///
 /// # Errors
 /// `LimitExceeded`.
 pub fn charge(text: &[u8], budget: &Budget) -> Result<()> {
-    // A value of an object is a node of a tree with its key; of most lists it is eight bytes.
+    // A value of an object is a tree node with its key; of most lists it is eight bytes.
     const PER_VALUE: u64 = 64;
     let values = text.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count() as u64;
     budget.spend(values.saturating_mul(PER_VALUE).saturating_add(text.len() as u64), "the values of JSON")
 }
 
-/// A map that refuses a key that is there already.
+/// A map that refuses duplicate keys.
 pub struct Unique<V>(pub BTreeMap<String, V>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
@@ -47,7 +46,9 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueVisitor<V> {
                 Entry::Occupied(taken) => {
                     return Err(A::Error::custom(format_args!("key {:?} stands twice", taken.key())));
                 }
-                Entry::Vacant(free) => drop(free.insert(map.next_value()?)),
+                Entry::Vacant(free) => {
+                    free.insert(map.next_value()?);
+                }
             }
         }
         Ok(all)

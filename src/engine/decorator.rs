@@ -1,18 +1,18 @@
-//! Engines around engines: counting, slow, failing, or with other capabilities. Owns: that what a
-//! decorator does not change is the inner engine's, mapping included.
+//! Engines around engines: counting, slow, failing, or with other capabilities. Methods that a
+//! decorator does not override are the inner engine's, mapping included.
 
 use super::{Blob, Caps, Engine, Entry, Lock, MmapPromise, Upload};
 use crate::error::Result;
 use std::fmt;
 use std::sync::Arc;
 
-/// An [`Engine`] around another one: what is not written here is what the inner engine does.
-/// `examples/custom_engine.rs` counts what goes through one.
+/// An [`Engine`] around another one: methods that are not overridden go to the inner engine.
+/// `examples/custom_engine.rs` counts the bytes that go through one.
 pub trait Decorator: Send + Sync + fmt::Debug {
-    /// What is decorated.
+    /// The type of the decorated engine.
     type Inner: Engine + ?Sized;
 
-    /// What is decorated.
+    /// The decorated engine.
     fn inner(&self) -> &Self::Inner;
 
     /// As [`Engine::create`].
@@ -31,8 +31,8 @@ pub trait Decorator: Send + Sync + fmt::Debug {
     fn list(&self, folder: &str) -> Result<Vec<Entry>> {
         self.inner().list(folder)
     }
-    /// As [`Engine::list_each`], by [`Decorator::list`] of each: what changes listings need change
-    /// one only.
+    /// As [`Engine::list_each`], through [`Decorator::list`] of each: a decorator that changes
+    /// listings overrides only that one.
     fn list_each(&self, folders: &[&str]) -> Result<Vec<Vec<Entry>>> {
         folders.iter().map(|folder| self.list(folder)).collect()
     }
@@ -105,7 +105,7 @@ impl<D: Decorator> Engine for D {
     }
 }
 
-/// Whoever shares an engine can hand it on as one.
+/// A shared engine is itself an engine.
 impl<E: Engine + ?Sized> Decorator for Arc<E> {
     type Inner = E;
     fn inner(&self) -> &E {

@@ -1,4 +1,4 @@
-//! What a run can be opened on: a folder, by its path, or an engine.
+//! The places on which a run can be opened: a folder, by its path, or an engine.
 
 use super::{Engine, Local};
 use crate::error::Result;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A place that holds a run: the path of a folder, which becomes a [`Local`] engine and is created
-/// where missing, or any [`Engine`].
+/// if missing, or any [`Engine`].
 pub trait IntoEngine {
     /// The engine.
     ///

@@ -1,24 +1,26 @@
 //! The engine on a local file system: the steps by which a file becomes durable and visible, in
-//! their order, and what each failure means; the lock file; what is swept. The folder is held in
-//! `local/folder.rs`, the calls themselves are in `vfs.rs`, writing one file is in
-//! `local/upload.rs`.
+//! their order, and the meaning of each failure; the lock file; sweeping. `local/folder.rs` holds
+//! the folder, `vfs.rs` has the calls themselves, `local/upload.rs` writes one file,
+//! `local/open.rs` opens one.
 
 mod blob;
 mod blocks;
 mod folder;
+mod open;
 mod publish;
 mod readahead;
+mod replace;
 mod unfinished;
 mod upload;
 
+pub(crate) use open::{map_copy_of_file, map_file, open_file};
+pub(crate) use replace::Staged;
+pub use replace::replace_file;
 pub use unfinished::abandon_unfinished_files;
-pub(crate) use upload::Staged;
-pub use upload::replace_file;
 
-use super::vfs::{self, HERE, Holder, Kind, Os, Stat, Vfs};
-use super::{Blob, Caps, Engine, Entry, Lock, MmapPromise, PrivateMap, Upload, check_key};
+use super::vfs::{HERE, Holder, Kind, Os, Stat, Vfs};
+use super::{Blob, Caps, Engine, Entry, Lock, MmapPromise, Upload, check_key};
 use crate::error::{Error, ErrorKind, Result};
-use blob::FileBlob;
 use folder::Folder;
 use publish::Publish;
 use std::fmt;
@@ -29,31 +31,40 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 const LOCK: &str = "LOCK";
-/// What is not published yet. Never listed, never opened, swept under the lock.
+/// Prefix of unpublished files. Never listed, never opened, swept under the lock.
 const TEMP_PREFIX: &str = ".tmp-";
-/// As above, of plain files. No key of an engine has a tilde: it is no upload of a store.
+/// Prefix of unpublished plain files. An engine's key has no tilde, so this is no upload of a
+/// store.
 const PLAIN_TEMP_PREFIX: &str = ".tmp-~";
-/// After so many files in a row whose fsync failed, nothing is written until the engine is opened
-/// again: the device is gone or lies, and every further save would be a promise without a disk
-/// behind it.
+/// After this many consecutive files whose fsync failed, nothing is written until the engine is
+/// opened again: the device is gone or lies, and every further save would be a promise without a
+/// disk behind it.
 const FAILED_SYNCS_TO_POISON: u32 = 2;
 
 /// Objects as files under one folder; `a/b` is the file `b` in the folder `a`.
 ///
 /// The folder is opened once and held from then on, not looked up by its path again: a process that
-/// changes its directory, a folder that is moved, and another one that gets its path redirect
-/// nothing. A folder that was removed is `NotFound` in every call.
+/// changes its directory, a folder that is moved, or another one that gets its path redirects
+/// nothing. If the folder was removed, every call returns `NotFound`.
 ///
-/// **Links.** The folder may be given as a link. A file in it that is a link (git-annex, DVC,
-/// `cp -rs`) is listed and opened as the file that it leads to; one that leads nowhere is listed,
-/// and opening it says so. A folder in it that is a link is read, and nothing is written, deleted
-/// or set aside through it (`Invalid`).
+/// **Links.** The folder may be given as a link. A file in it that is a link (git-annex, DVC, `cp
+/// -rs`) is listed and opened as its target; a dangling link is listed, and opening it fails with
+/// an explanation. A folder in it that is a link is read, and nothing is written, deleted or set
+/// aside through it (`Invalid`).
 ///
-/// A file whose length cannot be told, because its inode is damaged, is listed with 0 bytes, and
-/// only opening it fails. On a network file system nothing is mapped, also where mapping is asked
-/// for: see [`MmapPromise`].
+/// A file whose length is unknown, because its inode is damaged, is listed with 0 bytes, and only
+/// opening it fails. Files on a network file system are never mapped, even on request: see
+/// [`MmapPromise`].
 #[derive(Clone)]
 pub struct Local(Arc<Shared>);
+
+/// Refuses an empty path: most often it is a setting that is missing.
+fn named(root: &Path) -> Result<&Path> {
+    if root.as_os_str().is_empty() {
+        return Err(Error::invalid("an empty path").expected("the path of a folder; `.` is the present one"));
+    }
+    Ok(root)
+}
 
 struct Shared {
     folder: Arc<Folder>,
@@ -63,20 +74,20 @@ struct Shared {
 }
 
 impl Local {
-    /// The folder `root`, created where missing, with the folders above it.
+    /// The folder `root`, created if missing, with the folders above it.
     ///
     /// # Errors
-    /// `Io`, `NoSpace`, and `Invalid` when something that is no folder is in the way.
+    /// `Io`, `NoSpace`, and `Invalid` when a file is in the way.
     pub fn create(root: impl AsRef<Path>) -> Result<Self> {
-        Self::create_on(root.as_ref(), &Os::default())
+        Self::create_on(named(root.as_ref())?, &Os::default())
     }
 
     /// The folder `root`, which must exist: for reading, or for a run that must be there.
     ///
     /// # Errors
-    /// `NotFound`, `Invalid` when it is no folder.
+    /// `NotFound`, `Invalid` when it is not a folder.
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
-        Self::open_on(root.as_ref(), &Os::default())
+        Self::open_on(named(root.as_ref())?, &Os::default())
     }
 
     pub(crate) fn create_on(root: &Path, vfs: &dyn Vfs) -> Result<Self> {
@@ -135,7 +146,7 @@ impl Engine for Local {
             let len = match self.0.folder.look(Path::new(&key)) {
                 Ok(Some(stat)) if stat.is_file() => stat.len,
                 Ok(_) => continue,
-                // One damaged inode hides nothing but itself.
+                // One damaged inode hides only itself.
                 Err(_) => 0,
             };
             entries.extend((key != LOCK).then_some(Entry { key, len }));
@@ -167,8 +178,7 @@ impl Engine for Local {
     fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (path_of(from)?, path_of(to)?);
         let publish = match self.0.probed() {
-            // Moving a name needs no room: the best way is tried, and refused where it is not to be
-            // had.
+            // Renaming needs no space: try the best way, which fails where it is unsupported.
             Err(error) if error.kind() == ErrorKind::NoSpace => Publish::RenameNoReplace,
             probed => probed?,
         };
@@ -195,8 +205,8 @@ impl Engine for Local {
         })?;
         self.0.sweep();
         match self.0.probed() {
-            // Whoever wants to delete needs the lock and no room. What wants to write is told when
-            // it does.
+            // A process that wants to delete needs the lock and no space. One that wants to write
+            // gets the error when it does.
             Err(error) if error.kind() == ErrorKind::NoSpace => Ok(lock),
             probed => probed.map(|_| lock),
         }
@@ -212,7 +222,7 @@ impl Engine for Local {
                 map,
                 over_network: false,
             },
-            // Nothing can be written here: a folder to read from.
+            // A read-only folder.
             Err(_) => Caps { map, ..Caps::NONE },
         }
     }
@@ -240,7 +250,7 @@ impl Shared {
             ))
     }
 
-    /// How files are published here; found out once, by doing it: write, fsync, publish, fsync the
+    /// How files are published here; determined once, by doing it: write, fsync, publish, fsync the
     /// folder, unlink. So a wrong path or a read-only disk shows at the start of a run and not at
     /// its first checkpoint.
     fn probed(&self) -> Result<Publish> {
@@ -260,13 +270,13 @@ impl Shared {
         self.folder.vfs.unlink(path).map_err(|error| self.folder.error(what, path, error))
     }
 
-    /// Removes what killed uploads left, in the folder and in the folders directly in it. Only
-    /// under the lock: then nobody is uploading. Never fails: junk that cannot be removed is in
-    /// nobody's way.
+    /// Removes the remains of killed uploads, in the folder and in the folders directly in it. Only
+    /// under the lock, when no upload is in progress. Never fails: junk that cannot be removed does
+    /// no harm.
     ///
     /// A folder with a lock file of its own is another run, whose writer may be at work; deeper
-    /// ones are not looked at. A file is taken for an upload's only when its whole name is one:
-    /// strangers' temporary files stay.
+    /// folders are ignored. A file counts as an upload's only if its whole name matches: strangers'
+    /// temporary files stay.
     fn sweep(&self) {
         let vfs = &*self.folder.vfs;
         let mut folders = vec![PathBuf::new()];
@@ -281,7 +291,7 @@ impl Shared {
             let here = if folder.as_os_str().is_empty() { Path::new(HERE) } else { &folder };
             for name in vfs.names(here).unwrap_or_default() {
                 let path = folder.join(&name);
-                // A plain file on its way: no lock of a store says that its writer is dead.
+                // A plain file being written: no lock of a store proves that its writer is dead.
                 if name.starts_with(PLAIN_TEMP_PREFIX) {
                     let _ = vfs.unlink_if_dead(&path);
                 } else if is_temp_name(&name) && vfs.lstat(&path).is_ok_and(|stat| stat.is_file()) {
@@ -289,44 +299,6 @@ impl Shared {
                 }
             }
         }
-    }
-}
-
-impl Folder {
-    fn open_file(&self, path: &Path) -> Result<Arc<dyn Blob>> {
-        let failed = |error: io::Error| {
-            let leads_nowhere = error.kind() == io::ErrorKind::NotFound
-                && self.vfs.lstat(path).is_ok_and(|stat| stat.kind == Kind::Link);
-            let error = self.error("opening for reading", path, error);
-            if leads_nowhere { self.leads_nowhere(path, error) } else { error }
-        };
-        let file = self.vfs.open(path).map_err(failed)?;
-        let stat = file.stat().map_err(failed)?;
-        let name = self.name(path);
-        stat.check_is_file(&name)?;
-        Ok(Arc::new(FileBlob::new(file, stat.len, name)))
-    }
-
-    /// No `NotFound`: the object is listed, and what it leads to can be fetched.
-    fn leads_nowhere(&self, path: &Path, error: Error) -> Error {
-        let target = self.vfs.read_link(path).unwrap_or_default();
-        Error::new(ErrorKind::Io, "is a link that leads nowhere")
-            .in_object(self.name(path))
-            .found(format!("a link to {}", target.display()))
-            .help("fetch what it leads to (git annex get, dvc checkout), or remove the link")
-            .because(error)
-    }
-
-    fn map_file(&self, path: &Path, promise: MmapPromise) -> Result<Arc<dyn Blob>> {
-        if self.vfs.network(path).is_some() {
-            return self.open_file(path);
-        }
-        self.vfs.map(path, &self.name(path), promise)
-    }
-
-    /// Where the process is, for files that are named by their path.
-    fn anywhere() -> Self {
-        Self::of(Arc::new(Os::default()))
     }
 }
 
@@ -346,7 +318,7 @@ fn is_temp_name(name: &str) -> bool {
     nonce.is_some_and(|nonce| nonce.len() == 32 && nonce.bytes().all(is_hex))
 }
 
-/// Who holds a lock, and for how long.
+/// The holder of a lock, and for how long.
 fn in_words(holder: &Holder) -> String {
     let words = match holder.words.trim() {
         "" => "a holder that left no name",
@@ -364,8 +336,8 @@ fn span(age: Duration) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Why an object cannot get a name that is taken: by an object, or by something that is none and is
-/// never listed.
+/// Why an object cannot get a name that is taken: by an object, or by something else that is never
+/// listed.
 fn in_the_way(folder: &Folder, path: &Path) -> Error {
     match folder.look(path) {
         Ok(Some(Stat { kind: Kind::Folder | Kind::Other, .. })) => {
@@ -380,36 +352,6 @@ fn in_the_way(folder: &Folder, path: &Path) -> Error {
 
 fn hex(nonce: [u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(nonce))
-}
-
-/// Opens one file for reading.
-///
-/// # Errors
-/// `NotFound`, `Invalid` for a folder, `Io`.
-pub(crate) fn open_file(path: &Path) -> Result<Arc<dyn Blob>> {
-    Folder::anywhere().open_file(path)
-}
-
-/// Maps one file; on a network file system it is opened for reading instead.
-///
-/// # Errors
-/// As [`open_file`].
-pub(crate) fn map_file(path: &Path, promise: MmapPromise) -> Result<Arc<dyn Blob>> {
-    Folder::anywhere().map_file(path, promise)
-}
-
-/// Maps one file to read, and once more copy-on-write.
-///
-/// # Errors
-/// As [`open_file`]; `Unsupported` on a network file system, where nothing is mapped.
-pub(crate) fn map_copy_of_file(path: &Path, promise: MmapPromise) -> Result<(Arc<dyn Blob>, PrivateMap)> {
-    if let Some(network) = Os::default().network(path) {
-        return Err(Error::new(ErrorKind::Unsupported, "files of a network file system are not mapped")
-            .in_object(path.display())
-            .found(network)
-            .help("open it for reading, and load its tensors"));
-    }
-    vfs::map_twice(path, promise)
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
-//! The engine in memory: for tests, and for state that need not outlive the process. Owns: objects
-//! in a map, with the same contract as on disk, short of durability.
+//! The engine in memory, for tests, and for state that need not outlive the process: objects in a
+//! map, with the same contract as on disk, except durability.
 
 use super::{
     Blob, Caps, CommitError, Engine, Entry, Lock, MmapPromise, Nonce, Upload, check_key, ends_early,
 };
 use crate::buffer::Buffer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::lock;
 use std::collections::{BTreeMap, btree_map};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Objects in memory. Clones share them, as two processes share a folder.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +28,7 @@ impl Memory {
 
     fn objects(&self) -> MutexGuard<'_, Objects> {
         // Every change is one call on the map: a panic elsewhere leaves nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -1,13 +1,13 @@
-//! File systems whose files others may change unseen. Owns: one table, and nothing else.
+//! File systems whose files other machines may change unseen: one table.
 //!
-//! A mapped file that is cut by another machine ends this process with `SIGBUS` at the next touch
-//! of the lost pages, and so does a server that is gone; a read is an error instead. On these file
-//! systems files are read where mapping was asked for.
+//! If another machine truncates a mapped file, or the server disappears, the next touch of the lost
+//! pages ends this process with `SIGBUS`; a read returns an error instead. On these file systems
+//! files are read even if mapping was requested.
 
 /// Names by the `f_type` of `statfs`. The kernel's `linux/magic.h` has NFS, CIFS, SMB2, SMB, 9p,
 /// FUSE, Ceph, both AFS, Coda, NCP and OCFS2; OrangeFS is from its own sources
-/// (`PVFS2_SUPER_MAGIC`); the others are those that coreutils' `stat` calls remote. FUSE is here as
-/// a whole: what is behind it (sshfs, s3fs, gcsfuse, a local disk) cannot be told.
+/// (`PVFS2_SUPER_MAGIC`); the others are those that coreutils' `stat` calls remote. FUSE is listed
+/// as a whole: the file system behind it (sshfs, s3fs, gcsfuse, a local disk) cannot be determined.
 const NETWORK: [(u32, &str); 25] = [
     (0x0000_6969, "NFS"),
     (0xFF53_4D42, "CIFS"),

@@ -1,6 +1,6 @@
-//! The seam under the local engine: every call that reaches the file system, one method each. Which
-//! calls come in which order is decided in `local.rs`; the real ones are in `vfs/os.rs`. Behind
-//! these traits tests put file systems that fail and lose power.
+//! The seam under the local engine: every call that reaches the file system, one method each.
+//! `local.rs` decides the order of the calls; `vfs/os.rs` makes the real ones. Tests put file
+//! systems that fail and lose power behind these traits.
 
 pub(crate) mod os;
 
@@ -15,16 +15,16 @@ use std::time::Duration;
 
 pub(crate) use os::{Os, OsFile, map_twice};
 
-/// The folder that is held, as a path in it.
+/// The held folder, as a path in it.
 pub(crate) const HERE: &str = ".";
 
-/// Calls on paths. A relative path begins at the folder that is held, and where none is, at the
-/// process's own.
+/// Calls on paths. A relative path starts at the held folder or, without one, at the process's
+/// working directory.
 pub(crate) trait Vfs: Send + Sync + fmt::Debug {
-    /// `open(O_DIRECTORY)`: the same calls, with relative paths that begin at this very folder,
-    /// whatever its path names later.
+    /// `open(O_DIRECTORY)`: the same calls, with relative paths that start at this very folder,
+    /// even if its path later names another.
     fn hold(&self, folder: &Path) -> io::Result<Arc<dyn Vfs>>;
-    /// Whether the folder that is held was removed: nothing can be in it, now and later.
+    /// Whether the held folder was removed: it is empty and stays so.
     fn is_removed(&self) -> bool {
         false
     }
@@ -35,13 +35,13 @@ pub(crate) trait Vfs: Send + Sync + fmt::Debug {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>>;
     /// `open` for reading, then `mmap`. `name` is the path for people.
     fn map(&self, path: &Path, name: &str, promise: MmapPromise) -> Result<Arc<dyn Blob>>;
-    /// The name of the network file system that holds what is at `path`, if one does, by `fstatfs`.
+    /// The name of the network file system that holds `path`, if one does, by `fstatfs`.
     fn network(&self, _path: &Path) -> Option<&'static str> {
         None
     }
     /// `lstat`.
     fn lstat(&self, path: &Path) -> io::Result<Stat>;
-    /// `stat`: of what a link leads to.
+    /// `stat`, which follows links.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
     /// `readlink`.
     fn read_link(&self, path: &Path) -> io::Result<PathBuf>;
@@ -53,8 +53,8 @@ pub(crate) trait Vfs: Send + Sync + fmt::Debug {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// `unlink`.
     fn unlink(&self, path: &Path) -> io::Result<()>;
-    /// `unlink` of a file whose writer is dead: nobody [holds](VfsFile::hold) it. Does nothing
-    /// else.
+    /// `unlink` of a file whose writer is dead: no process [holds](VfsFile::hold) it. Otherwise
+    /// does nothing.
     fn unlink_if_dead(&self, _path: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -62,20 +62,19 @@ pub(crate) trait Vfs: Send + Sync + fmt::Debug {
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// `fsync` of a directory: its entries.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// `readdir`, without `.` and `..`, and without names that are not UTF-8, which are nobody's
-    /// keys.
+    /// `readdir`, without `.` and `..`, and without names that are not UTF-8, which cannot be keys.
     fn names(&self, path: &Path) -> io::Result<Vec<String>>;
-    /// `flock` without waiting of a file that is created where missing, and its content set to
-    /// `holder` as far as there is room. `Err` within `Ok` is the present holder.
+    /// `flock` without waiting of a file that is created if missing, and its content set to
+    /// `holder` if there is room. `Err` within `Ok` is the present holder.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, Holder>>;
 }
 
-/// Who holds a lock, by the lock file.
+/// The holder of a lock, from the lock file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Holder {
-    /// What the holder wrote.
+    /// The holder's description of itself.
     pub words: String,
-    /// How long ago it was written.
+    /// The age of that description.
     pub age: Option<Duration>,
 }
 
@@ -85,8 +84,7 @@ pub(crate) trait VfsFile: Send + Sync + fmt::Debug {
     fn stat(&self) -> io::Result<Stat>;
     /// `pread`, once: may fill less than `buffer`.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
-    /// `preadv2(RWF_NOWAIT)`: the first bytes that are in the page cache. Where that cannot be
-    /// told, it is none.
+    /// `preadv2(RWF_NOWAIT)`: the first bytes that are in the page cache; none if that is unknown.
     fn read_cached_at(&self, _offset: u64, _buffer: &mut [u8]) -> usize {
         0
     }
@@ -94,7 +92,7 @@ pub(crate) trait VfsFile: Send + Sync + fmt::Debug {
     fn read_ahead(&self, _range: Range<u64>) {}
     /// `pwrite`, once: may write less than `bytes`.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
-    /// `fcntl(O_DIRECT)`: further writes pass the page cache by, and must be aligned. May be
+    /// `fcntl(O_DIRECT)`: further writes bypass the page cache, and must be aligned. May be
     /// refused.
     fn set_direct(&self, _direct: bool) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
@@ -103,34 +101,34 @@ pub(crate) trait VfsFile: Send + Sync + fmt::Debug {
     fn preallocate(&self, len: u64) -> io::Result<()>;
     /// `ftruncate`.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// `fchmod` that takes every write permission away.
+    /// `fchmod` that removes every write permission.
     fn set_read_only(&self) -> io::Result<()>;
     /// `fsync`.
     fn sync(&self) -> io::Result<()>;
-    /// `flock` without waiting, until the file is closed: says to [`Vfs::unlink_if_dead`] that its
+    /// `flock` without waiting, until the file is closed: shows to [`Vfs::unlink_if_dead`] that its
     /// writer lives.
     fn hold(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
 
-/// What `stat` says.
+/// The result of `stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
-    /// What it is.
+    /// The kind of file.
     pub kind: Kind,
     /// Length in bytes.
     pub len: u64,
-    /// Device and inode: which file it is, whatever its name.
+    /// Device and inode: the file's identity, independent of its name.
     pub id: (u64, u64),
 }
 
-/// What a name in a folder is.
+/// The kind of an entry in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
     Folder,
-    /// A symbolic link; only `lstat` says so.
+    /// A symbolic link; only `lstat` returns it.
     Link,
     /// A pipe, a socket, a device.
     Other,

@@ -1,5 +1,5 @@
-//! Second names of tensors: tied weights have one payload and several names. Owns: the alias
-//! columns.
+//! Aliases of tensors: tied weights have one payload and several names. Encodes and decodes the
+//! alias columns.
 
 use super::le;
 use super::limits::Limits;
@@ -9,27 +9,29 @@ use std::collections::BTreeMap;
 
 #[derive(Serialize)]
 struct Columns<'a> {
-    /// All aliases, one after the other, UTF-8, sorted by their bytes, each once, none of them a
+    /// All aliases, concatenated, UTF-8, sorted by their bytes, without duplicates, none of them a
     /// tensor's name.
     #[serde(with = "serde_bytes")]
     names: &'a [u8],
-    /// u32: where each alias ends in `names`.
+    /// u32: end of each alias in `names`.
     #[serde(with = "serde_bytes")]
     name_ends: &'a [u8],
-    /// u32: the number of the tensor it stands for.
+    /// u32: number of the tensor that it names.
     #[serde(with = "serde_bytes")]
     targets: &'a [u8],
 }
 
-/// Aliases and the numbers of their tensors. Few, so an ordinary map.
+/// Aliases and the numbers of their tensors. There are few, so an ordinary map.
 pub type Aliases = BTreeMap<String, u32>;
 
-/// The payload of the section, or `None` when there are no aliases.
+/// The payload of the section, or `None` without aliases.
 pub fn encode(aliases: &Aliases) -> Option<Vec<u8>> {
     if aliases.is_empty() {
         return None;
     }
-    let (mut names, mut name_ends, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+    let mut names = Vec::new();
+    let mut name_ends = Vec::new();
+    let mut targets = Vec::new();
     for (name, target) in aliases {
         names.extend_from_slice(name.as_bytes());
         name_ends.extend_from_slice(&(names.len() as u32).to_le_bytes());
@@ -38,7 +40,7 @@ pub fn encode(aliases: &Aliases) -> Option<Vec<u8>> {
     Some(super::records::encode_trusted(&Columns { names: &names, name_ends: &name_ends, targets: &targets }))
 }
 
-/// Decodes and validates the payload, beside a table of `tensors` names.
+/// Decodes and validates the payload; `tensors` is the number of tensors.
 ///
 /// # Errors
 /// `Damaged`.

@@ -1,5 +1,5 @@
-//! The footer: the last 128 bytes. Owns: where the index and its mirror lie, the file's length and
-//! id again. Knows nothing of what is in the index.
+//! The footer, the last 128 bytes: the places of the index and its mirror, the file's length, and
+//! its id again.
 
 use super::{CLOSING_MAGIC, Flags, INDEX_ALIGN, MIRROR_ALIGN, checksum_error, crc32, header, le};
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ pub struct Footer {
     pub index_len: u64,
     /// Checksum over the whole index region.
     pub index_crc: u32,
-    /// Absolute offset of the index region's copy, if there is one.
+    /// Absolute offset of the index region's mirror, if the file has one.
     pub mirror_offset: Option<u64>,
     /// Length of the file in bytes, this footer included.
     pub file_len: u64,
@@ -104,7 +104,7 @@ impl Footer {
         Ok(footer)
     }
 
-    /// Index, mirror and footer lie behind each other, aligned, and end where the file ends.
+    /// Index, mirror and footer follow each other, aligned, and end at the end of the file.
     fn check_places(&self, file_len: u64) -> Result<()> {
         if self.file_len != file_len {
             return Err(Error::damaged("length of the file").expected(self.file_len).found(file_len));

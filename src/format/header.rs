@@ -1,5 +1,5 @@
-//! The header: the first 4096 bytes. Owns: magic, versions, feature flags, file id, and the words
-//! for files that are something else.
+//! The header, the first 4096 bytes: magic, versions, feature flags and file id; and the error for
+//! foreign files.
 
 use super::{
     CHECKSUM_CRC32, Flags, MAGIC, READ_VERSION, WRITE_VERSION, checksum_error, crc32, le, signatures,
@@ -28,7 +28,7 @@ pub struct Header {
     pub write_version: u16,
     /// Feature flags.
     pub flags: Flags,
-    /// Tells this file from every other; stands in the footer again.
+    /// The file's id, which differs between files; the footer repeats it.
     pub file_id: [u8; 16],
 }
 
@@ -59,7 +59,7 @@ impl Header {
     /// Decodes and validates the first bytes of a file. Fewer than [`LEN`] are a damaged or a
     /// foreign file.
     ///
-    /// The checksum stands at the same place in every version, so that damage is never taken for a
+    /// The checksum is at the same place in every version, so that damage is never taken for a
     /// newer version.
     ///
     /// # Errors
@@ -81,46 +81,15 @@ impl Header {
         if expected != found {
             return Err(checksum_error("checksum of the header", expected, found).at_byte(0));
         }
-        let read_version = le::u16(bytes, READ_VERSION_FIELD);
-        if read_version == 0 {
-            // No version, so that nothing says what its flags would mean.
-            return Err(Error::damaged("read version")
-                .at_byte(READ_VERSION_FIELD.start as u64)
-                .expected(READ_VERSION)
-                .found(read_version));
-        }
-        if read_version > READ_VERSION {
-            return Err(Error::new(ErrorKind::NewerVersion, "format version")
-                .expected(format!("at most {READ_VERSION}"))
-                .found(read_version)
-                .help("update tensorkeep"));
-        }
+        check_read_version(le::u16(bytes, READ_VERSION_FIELD))?;
         let flags = Flags {
             compat: le::u64(bytes, COMPAT_FLAGS),
             ro_compat: le::u64(bytes, RO_COMPAT_FLAGS),
             incompat: le::u64(bytes, INCOMPAT_FLAGS),
         };
         flags.check()?;
-        for (what, range, expected) in [
-            ("header length", HEADER_LENGTH, LEN as u64),
-            ("alignment", ALIGNMENT, super::PAGE),
-            ("checksum id", CHECKSUM_ID, u64::from(CHECKSUM_CRC32)),
-        ] {
-            let start = range.start as u64;
-            let found = bytes[range].iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
-            if found != expected {
-                return Err(Error::damaged(what).at_byte(start).expected(expected).found(found));
-            }
-        }
-        // All together first: one after the other they took a twentieth of opening a small file.
-        let zeros = &bytes[ZEROS];
-        if zeros.iter().fold(0, |all, byte| all | byte) != 0 {
-            let position = zeros.iter().take_while(|byte| **byte == 0).count();
-            return Err(Error::damaged("reserved byte of the header")
-                .at_byte((ZEROS.start + position) as u64)
-                .expected(0)
-                .found(bytes[ZEROS.start + position]));
-        }
+        check_constants(bytes)?;
+        check_zeros(bytes)?;
         Ok(Self {
             write_version: le::u16(bytes, WRITE_VERSION_FIELD),
             flags,
@@ -129,7 +98,51 @@ impl Header {
     }
 }
 
-/// What the first bytes look like instead: the user may have mistaken the file.
+fn check_read_version(found: u16) -> Result<()> {
+    match found {
+        // Not a version, so the meaning of its flags is unknown.
+        0 => Err(Error::damaged("read version")
+            .at_byte(READ_VERSION_FIELD.start as u64)
+            .expected(READ_VERSION)
+            .found(found)),
+        1..=READ_VERSION => Ok(()),
+        _ => Err(Error::new(ErrorKind::NewerVersion, "format version")
+            .expected(format!("at most {READ_VERSION}"))
+            .found(found)
+            .help("update tensorkeep")),
+    }
+}
+
+/// Fields that have one value in this version.
+fn check_constants(header: &[u8]) -> Result<()> {
+    for (what, range, expected) in [
+        ("header length", HEADER_LENGTH, LEN as u64),
+        ("alignment", ALIGNMENT, super::PAGE),
+        ("checksum id", CHECKSUM_ID, u64::from(CHECKSUM_CRC32)),
+    ] {
+        let start = range.start as u64;
+        let found = header[range].iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
+        if found != expected {
+            return Err(Error::damaged(what).at_byte(start).expected(expected).found(found));
+        }
+    }
+    Ok(())
+}
+
+fn check_zeros(header: &[u8]) -> Result<()> {
+    let zeros = &header[ZEROS];
+    // All at once first: a check byte by byte took a twentieth of opening a small file.
+    if zeros.iter().fold(0, |all, byte| all | byte) == 0 {
+        return Ok(());
+    }
+    let position = zeros.iter().take_while(|byte| **byte == 0).count();
+    Err(Error::damaged("reserved byte of the header")
+        .at_byte((ZEROS.start + position) as u64)
+        .expected(0)
+        .found(zeros[position]))
+}
+
+/// The error for other first bytes, with a guess at the kind of file.
 fn not_a_container(bytes: &[u8]) -> Error {
     let text_mode = bytes.len() > 4 && bytes[..4] == MAGIC[..4];
     if text_mode {

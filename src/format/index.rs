@@ -1,5 +1,5 @@
-//! The index region: a preamble and sections, each with kind, length and checksums. Owns: framing,
-//! and which sections make an [`Index`]. An `Index` value is a valid index.
+//! The index region: a preamble and sections, each with kind, length and checksums. Decoding it
+//! gives an [`Index`], which is valid by construction.
 
 use super::aliases::{self, Aliases};
 use super::limits::Limits;
@@ -8,13 +8,14 @@ use super::{INDEX_ALIGN, INDEX_MAGIC, align_up, checksum_error, crc32, le};
 use crate::error::{Error, Result};
 use crate::pipeline;
 use crc32fast::Hasher;
+use preamble::Preamble;
 use std::ops::Range;
 
 /// The tensors' table.
 pub const SECTION_TENSORS: u32 = 1;
 /// The records' table.
 pub const SECTION_RECORDS: u32 = 2;
-/// Tied tensors' further names.
+/// The aliases of tensors.
 pub const SECTION_ALIASES: u32 = 3;
 
 /// The layout of the preamble.
@@ -36,13 +37,20 @@ pub mod preamble {
         bytes
     }
 
-    /// Region length and number of sections.
-    pub(super) fn decode(bytes: &[u8]) -> crate::Result<(u64, u32)> {
+    pub(super) struct Preamble {
+        pub region_len: u64,
+        pub section_count: u32,
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> crate::Result<Preamble> {
         super::check_seal("preamble", bytes, PREAMBLE_CRC)?;
         if bytes[REGION_MAGIC] != super::INDEX_MAGIC || bytes[ZEROS].iter().any(|&byte| byte != 0) {
             return Err(crate::Error::damaged("preamble of the index"));
         }
-        Ok((super::le::u64(bytes, REGION_LENGTH), super::le::u32(bytes, SECTION_COUNT)))
+        Ok(Preamble {
+            region_len: super::le::u64(bytes, REGION_LENGTH),
+            section_count: super::le::u32(bytes, SECTION_COUNT),
+        })
     }
 }
 
@@ -66,21 +74,26 @@ pub mod section {
         bytes
     }
 
-    /// Kind, payload length, payload checksum.
-    pub(super) fn decode(bytes: &[u8]) -> crate::Result<(u32, u64, u32)> {
+    pub(super) struct Header {
+        pub kind: u32,
+        pub payload_len: u64,
+        pub payload_crc: u32,
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> crate::Result<Header> {
         super::check_seal("section header", bytes, SECTION_HEADER_CRC)?;
         if bytes[SECTION_FLAGS].iter().chain(&bytes[ZEROS]).any(|&byte| byte != 0) {
             return Err(crate::Error::damaged("reserved bytes of a section header"));
         }
-        Ok((
-            super::le::u32(bytes, KIND),
-            super::le::u64(bytes, PAYLOAD_LENGTH),
-            super::le::u32(bytes, PAYLOAD_CRC),
-        ))
+        Ok(Header {
+            kind: super::le::u32(bytes, KIND),
+            payload_len: super::le::u64(bytes, PAYLOAD_LENGTH),
+            payload_crc: super::le::u32(bytes, PAYLOAD_CRC),
+        })
     }
 }
 
-/// Sections start at multiples of this within the region.
+/// Alignment of sections within the region.
 pub const SECTION_ALIGN: u64 = 8;
 
 fn seal(bytes: &mut [u8], crc: Range<usize>) {
@@ -118,31 +131,31 @@ pub struct Index<B> {
     pub tensors: Table<B>,
     /// Records.
     pub records: Table<B>,
-    /// Further names of tensors.
+    /// Aliases of tensors.
     pub aliases: Aliases,
 }
 
 impl<B: AsRef<[u8]> + Clone> Index<B> {
-    /// Decodes and validates a region, of which the footer has the checksum `crc`, of a file whose
-    /// extents lie in `data`: they must fill it but for padding. A long one is validated on up to
-    /// `workers` threads.
+    /// Decodes and validates a region with the footer's checksum `crc`. The file's extents must
+    /// fill `data`, except for padding. A long region is validated on up to `workers` threads.
     ///
     /// # Errors
     /// `Damaged`.
     pub fn decode(region: B, crc: u32, data: Range<u64>, workers: usize) -> Result<Self> {
         let sections = verified_sections(region.as_ref(), crc, workers)?;
-        let find =
-            |kind: u32| sections.iter().find(|(found, _)| *found == kind).map(|(_, payload)| payload.clone());
+        let find = |kind: u32| {
+            sections.iter().find(|section| section.kind == kind).map(|section| section.payload.clone())
+        };
         let required = |kind: u32, what: &'static str| {
             find(kind).ok_or_else(|| {
                 Error::damaged(format!("the index has no section of {what}")).expected(format!("kind {kind}"))
             })
         };
         let tensors = required(SECTION_TENSORS, "tensors")?;
-        let tensors = Table::parse(region.clone(), tensors, Kind::Tensors, data.start, data.end, workers)?;
+        let tensors = Table::parse(region.clone(), tensors, Kind::Tensors, data.clone(), workers)?;
         let records = required(SECTION_RECORDS, "records")?;
-        let records =
-            Table::parse(region.clone(), records, Kind::Records, tensors.data_end(), data.end, workers)?;
+        let records_data = tensors.data_end()..data.end;
+        let records = Table::parse(region.clone(), records, Kind::Records, records_data, workers)?;
         let aliases = match find(SECTION_ALIASES) {
             Some(payload) => aliases::decode(&region.as_ref()[payload], tensors.len(), |name| {
                 tensors.find(name).is_some()
@@ -161,57 +174,66 @@ impl<B: AsRef<[u8]> + Clone> Index<B> {
 }
 
 impl<B: AsRef<[u8]>> Index<B> {
-    /// The bytes of the region that this is the index of.
+    /// The bytes of the region that this index was decoded from.
     pub fn region(&self) -> &[u8] {
         self.tensors.bytes()
     }
 }
 
-/// Kinds and payload ranges.
-type Sections = Vec<(u32, Range<usize>)>;
+/// A section of a region.
+#[derive(Debug)]
+struct Section {
+    kind: u32,
+    /// Its range in the region.
+    payload: Range<usize>,
+}
 
-/// The sections of a region, whose own checksum is `crc`.
-fn verified_sections(region: &[u8], crc: u32, workers: usize) -> Result<Sections> {
-    let unlike = |found| checksum_error("checksum of the index", crc, found);
+/// The sections of a region that has the checksum `crc`.
+fn verified_sections(region: &[u8], crc: u32, workers: usize) -> Result<Vec<Section>> {
+    let mismatch = |found| checksum_error("checksum of the index", crc, found);
     match sections(region, workers) {
         Ok((sections, found)) if found == crc => Ok(sections),
-        Ok((_, found)) => Err(unlike(found)),
-        // What a region says that is not the one that was written means nothing.
-        Err(error) => Err(Some(crc32(region)).filter(|found| *found != crc).map_or(error, unlike)),
+        Ok((_, found)) => Err(mismatch(found)),
+        // If the region's checksum is wrong, that is the error: its contents mean nothing.
+        Err(error) => {
+            let found = crc32(region);
+            Err(if found == crc { error } else { mismatch(found) })
+        }
     }
 }
 
-/// The sections of a region, and its checksum; unknown kinds are checked and kept.
-fn sections(region: &[u8], workers: usize) -> Result<(Sections, u32)> {
+/// The sections of a region, and its checksum. Sections of unknown kinds are checked and kept.
+fn sections(region: &[u8], workers: usize) -> Result<(Vec<Section>, u32)> {
     let preamble = region.get(..preamble::LEN).ok_or_else(|| ends_early(region))?;
-    let (region_len, count) = preamble::decode(preamble)?;
-    if region_len != region.len() as u64 || u64::from(count) > Limits::V1.sections {
+    let Preamble { region_len, section_count } = preamble::decode(preamble)?;
+    if region_len != region.len() as u64 || u64::from(section_count) > Limits::V1.sections {
         return Err(Error::damaged("length of the index region").expected(region_len).found(region.len()));
     }
     let mut at = preamble::LEN;
-    let mut sections = Sections::new();
-    // Every byte goes by once: the payloads' checksums are parts of the region's.
+    let mut sections: Vec<Section> = Vec::new();
+    // Every byte is hashed once: the payloads' checksums are combined into the region's.
     let mut whole = Hasher::new();
     let mut hashed = 0;
-    for _ in 0..count {
+    for _ in 0..section_count {
         let header = region.get(at..at + section::LEN).ok_or_else(|| ends_early(region))?;
-        let (kind, len, crc) = section::decode(header)?;
+        let section::Header { kind, payload_len, payload_crc } = section::decode(header)?;
         let start = at + section::LEN;
-        let end = usize::try_from(len).ok().and_then(|len| start.checked_add(len));
+        let end = usize::try_from(payload_len).ok().and_then(|len| start.checked_add(len));
         let payload = end.and_then(|end| region.get(start..end)).ok_or_else(|| ends_early(region))?;
-        let payload_crc = checksum(payload, workers)?;
+        let hasher = checksum(payload, workers)?;
         whole.update(&region[hashed..start]);
-        whole.combine(&payload_crc);
+        whole.combine(&hasher);
         hashed = start + payload.len();
-        let found = payload_crc.finalize();
-        if found != crc {
-            return Err(checksum_error(format!("checksum of the index section of kind {kind}"), crc, found));
+        let found = hasher.finalize();
+        if found != payload_crc {
+            let what = format!("checksum of the index section of kind {kind}");
+            return Err(checksum_error(what, payload_crc, found));
         }
-        if sections.iter().any(|(earlier, _)| *earlier == kind) {
+        if sections.iter().any(|earlier| earlier.kind == kind) {
             return Err(Error::damaged(format!("two index sections of kind {kind}")));
         }
         let end = start + payload.len();
-        sections.push((kind, start..end));
+        sections.push(Section { kind, payload: start..end });
         at = (align_up(end as u64, SECTION_ALIGN) as usize).min(region.len());
         check_zeros(&region[end..at])?;
     }
@@ -223,8 +245,7 @@ fn sections(region: &[u8], workers: usize) -> Result<(Sections, u32)> {
     Ok((sections, whole.finalize()))
 }
 
-/// Bytes that a thread checksums at a time: so many that a thread is worth its start, where there
-/// are several.
+/// Bytes that a thread checksums at a time: enough to pay for starting a thread.
 const PART: usize = 2 << 20;
 
 fn checksum(bytes: &[u8], workers: usize) -> Result<Hasher> {
@@ -240,7 +261,9 @@ fn checksum(bytes: &[u8], workers: usize) -> Result<Hasher> {
         },
     )?;
     let mut whole = Hasher::new();
-    parts.iter().for_each(|(hasher, _)| whole.combine(hasher));
+    for (hasher, _) in &parts {
+        whole.combine(hasher);
+    }
     Ok(whole)
 }
 
@@ -260,14 +283,23 @@ fn ends_early(region: &[u8]) -> Error {
 mod tests {
     use super::*;
     use crate::dtype::Dtype;
-    use crate::format::table::TableBuilder;
+    use crate::format::table::{NewRow, TableBuilder};
 
     fn region() -> Vec<u8> {
         let mut tensors = TableBuilder::default();
-        tensors.push("w", Dtype::F32, &[4], 16, 4096, 20);
+        let row =
+            NewRow { name: "w", dtype: Dtype::F32, shape: &[4], byte_len: 16, offset: 4096, chunk_log2: 20 };
+        tensors.push(row);
         tensors.push_chunk(0, 0, 16, 1);
         let mut records = TableBuilder::default();
-        records.push("r", Dtype::Opaque, &[3], 3, 4112, 20);
+        records.push(NewRow {
+            name: "r",
+            dtype: Dtype::Opaque,
+            shape: &[3],
+            byte_len: 3,
+            offset: 4112,
+            ..row
+        });
         records.push_chunk(0, 0, 3, 2);
         let aliases = aliases::encode(&Aliases::from([("v".to_owned(), 0)])).unwrap();
         encode(&[
@@ -278,7 +310,7 @@ mod tests {
         ])
     }
 
-    /// With the checksum that it has.
+    /// With the region's own checksum.
     fn decode(region: &[u8], data: Range<u64>) -> Result<Index<&[u8]>> {
         Index::decode(region, crc32(region), data, 1)
     }
@@ -310,7 +342,7 @@ mod tests {
         let crc = crc32(&region);
         for workers in [1, 2, 5] {
             assert!(verified_sections(&region, crc, workers).is_ok());
-            // In each part, and in what lies between them.
+            // In each part, and in the bytes between them.
             for at in [0, 40, 100, PART, PART + 100, 2 * PART + 100, region.len() - 1] {
                 let mut region = region.clone();
                 region[at] ^= 1;

@@ -1,5 +1,5 @@
-//! The limits of format version 1. Owns: one set of numbers that the writer refuses to exceed and
-//! the reader refuses to believe, so that a file that was written can be read.
+//! The limits of format version 1: one set of numbers for writer and reader, so that every written
+//! file can be read.
 
 /// The limits of format version 1; SPEC.md lists the same numbers and a test compares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,5 @@
-//! Records: MessagePack behind one guarded door. Owns: encoding and decoding, and the columns of a
-//! table. The structural check that every MessagePack byte of a file passes before serde sees it is
-//! in walk.rs.
+//! Records, which are MessagePack, and the columns of a table: encoding and decoding. Every
+//! MessagePack byte of a file passes the structural check in walk.rs before serde sees it.
 
 mod walk;
 
@@ -12,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use walk::{Item, Walker};
 
-/// Encodes a record by field names, and refuses what [`decode`] would refuse.
+/// Encodes a record by field names, and refuses values that [`decode`] would refuse.
 ///
 /// # Errors
 /// `Invalid` when serde refuses, `LimitExceeded` beyond [`Limits`].
@@ -22,7 +21,7 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     encoded(bytes)
 }
 
-/// A record that was encoded elsewhere, unless [`decode`] would refuse it.
+/// Checks a record that was encoded elsewhere: returns it unless [`decode`] would refuse it.
 ///
 /// # Errors
 /// As [`encode`].
@@ -38,9 +37,9 @@ pub fn encoded(bytes: Vec<u8>) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Encodes this crate's own structs of byte columns, which cannot fail.
-pub(super) fn encode_trusted<T: Serialize>(value: &T) -> Vec<u8> {
-    rmp_serde::to_vec_named(value).expect("a struct of byte strings is always MessagePack")
+/// Encodes this crate's own structs of columns, which cannot fail and need no [`check`].
+pub fn encode_trusted<T: Serialize>(value: &T) -> Vec<u8> {
+    rmp_serde::to_vec_named(value).expect("a struct of byte strings, text and numbers is always MessagePack")
 }
 
 /// Decodes bytes from a file, after their checksum was verified.
@@ -56,7 +55,7 @@ pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
     })
 }
 
-/// As [`decode`], for types that borrow nothing.
+/// Like [`decode`], for types that borrow nothing.
 ///
 /// # Errors
 /// As [`decode`].
@@ -64,12 +63,12 @@ pub fn decode_owned<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     decode(bytes)
 }
 
-/// The binary columns of these names in a map. Columns of other names are ignored, whatever their
-/// keys and values are.
+/// The binary columns of these names in a map. Other columns are ignored, with keys and values of
+/// any kind.
 ///
 /// # Errors
-/// `Damaged` when the bytes are no map that keeps the rules of records, or a column is missing or
-/// not binary.
+/// `Damaged` when the bytes are not a map that keeps the rules of records, or a column is missing
+/// or not binary.
 pub(super) fn columns<'a, const N: usize>(bytes: &'a [u8], names: [&str; N]) -> Result<[&'a [u8]; N]> {
     check(bytes)?;
     let mut walker = Walker::new(bytes);

@@ -1,16 +1,15 @@
-//! What a file is, told from its first bytes, when it is not what was expected: one table for every
-//! error that says so.
+//! Recognises a foreign file by its first bytes: one table for every error that names its kind.
 
-/// First bytes that the whole table can be told by; a tar archive's magic is the last.
+/// Number of first bytes that the table needs; a tar archive's magic is the last.
 #[cfg(feature = "convert")]
 pub const HEAD: usize = 512;
 
-/// A kind of file, and what to do with one that was given to tensorkeep.
+/// A kind of file, and advice for a user who gave it to tensorkeep.
 #[derive(Debug)]
 pub struct Signature {
     /// The kind, with its article.
     pub what: &'static str,
-    /// What to do instead.
+    /// Advice.
     pub help: &'static str,
     matches: Match,
 }
@@ -19,7 +18,7 @@ pub struct Signature {
 enum Match {
     /// Bytes at an offset.
     At(usize, &'static [u8]),
-    /// Text behind white space and a byte order mark, in any case.
+    /// Text after white space and a byte order mark, in any case.
     Text(&'static str),
     Test(fn(&[u8]) -> bool),
 }
@@ -33,7 +32,7 @@ const TORCH_AGAIN: &str = "load it with torch and save its state_dict again with
 const DECOMPRESS: &str = "decompress it first";
 const ONLY_WEIGHTS: &str = "save its weights as safetensors or .npz, which can be imported";
 
-/// More telling ones first.
+/// More specific ones first.
 const SIGNATURES: &[Signature] = &[
     signature(
         "a tensorkeep container",
@@ -81,7 +80,8 @@ const SIGNATURES: &[Signature] = &[
     signature("an ONNX model", Match::Test(is_onnx), ONLY_WEIGHTS),
 ];
 
-/// The kind of file that begins with these bytes: [`HEAD`] of them, or all there are.
+/// The kind of file that begins with these bytes: [`HEAD`] of them, or the whole file if it is
+/// shorter.
 pub fn of(head: &[u8]) -> Option<&'static Signature> {
     SIGNATURES.iter().find(|signature| match signature.matches {
         Match::At(offset, bytes) => head.get(offset..).is_some_and(|rest| rest.starts_with(bytes)),
@@ -93,7 +93,7 @@ pub fn of(head: &[u8]) -> Option<&'static Signature> {
 /// The long integer that torch's own files begin with, as a pickle of protocol 2.
 const LEGACY_TORCH: &[u8] = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.";
 
-/// torch before 1.6: several pickles one behind the other, the storages behind them.
+/// torch before 1.6: several pickles, followed by the storages.
 pub fn is_legacy_torch(head: &[u8]) -> bool {
     is_pickle(head) && head[2..].starts_with(LEGACY_TORCH)
 }

@@ -1,30 +1,29 @@
-//! A table of stored entries (tensors, or records), column by column. Owns: a table that was
-//! checked, over bytes that it holds; the rooms beside it read (columns.rs), check (validate.rs)
-//! and make (build.rs) the columns. Knows nothing of where the table lies in the file, or of codecs
-//! beyond their ids.
+//! A table of stored entries (tensors, or records), column by column: [`Table`] is a validated
+//! table over bytes that it holds. columns.rs reads the columns, validate.rs checks them, and
+//! build.rs makes them.
 //!
-//! The columns are read where they lie: opening a million tensors validates them and copies
-//! nothing.
+//! The columns are read in place: opening a million tensors validates them without copying.
 
 mod build;
 mod columns;
 mod validate;
 
-pub use build::TableBuilder;
+pub use build::{NewRow, TableBuilder};
 pub use columns::{Chunk, Columns, Row};
 pub use validate::check_name;
+use validate::validate;
 
 use crate::error::Result;
 use std::ops::Range;
 
-/// Stored as it is.
+/// Uncompressed.
 pub const CODEC_RAW: u8 = 0;
 /// One zstd frame.
 pub const CODEC_ZSTD: u8 = 1;
 /// One element, repeated.
 pub const CODEC_FILL: u8 = 2;
-/// Byte planes of rotated words, each coded by itself. Between it and the others is an id that is
-/// never given out: the corpus holds readers to not knowing it.
+/// Byte planes of rotated words, each coded separately. Id 3 is never assigned: the corpus tests
+/// that readers do not know it.
 pub const CODEC_FLOATS: u8 = 4;
 
 /// A valid table over bytes that it holds.
@@ -36,7 +35,7 @@ pub struct Table<B> {
     data_end: u64,
 }
 
-/// Where each column lies in the bytes.
+/// The range of each column in the bytes.
 #[derive(Debug)]
 struct Ranges {
     names: Range<usize>,
@@ -54,7 +53,7 @@ struct Ranges {
     chunk_stored: Range<usize>,
 }
 
-/// What a table holds.
+/// The kind of a table's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Tensors of any dtype and shape.
@@ -64,29 +63,27 @@ pub enum Kind {
 }
 
 impl<B: AsRef<[u8]>> Table<B> {
-    /// Parses and validates the table that is `payload` within `bytes`. Its extents must lie one
-    /// behind the other, with nothing but padding between, from `data_start` on and before
-    /// `data_limit`. A long table is checked on up to `workers` threads.
+    /// Parses and validates the table at `payload` within `bytes`. Its extents must follow each
+    /// other in `data`, with only padding between. A long table is checked on up to `workers`
+    /// threads.
     ///
     /// # Errors
-    /// `Damaged`, with the entry's name where there is one.
+    /// `Damaged`, with the name of the entry if one is at fault.
     pub fn parse(
         bytes: B,
         payload: Range<usize>,
         kind: Kind,
-        data_start: u64,
-        data_limit: u64,
+        data: Range<u64>,
         workers: usize,
     ) -> Result<Self> {
         let base = bytes.as_ref().as_ptr() as usize;
         let columns = Columns::decode(&bytes.as_ref()[payload])?;
-        // The columns are subslices of `bytes`: their places are the differences of their
-        // addresses.
+        // The columns are subslices of `bytes`, so differences of addresses give their ranges.
         let range = |column: &[u8]| match column.len() {
             0 => 0..0,
             len => column.as_ptr() as usize - base..column.as_ptr() as usize - base + len,
         };
-        let data_end = validate::run(&columns, kind, data_start, data_limit, workers)?;
+        let data_end = validate(&columns, kind, data, workers)?;
         let columns = Ranges {
             names: range(columns.names),
             name_ends: range(columns.name_ends),
@@ -105,7 +102,7 @@ impl<B: AsRef<[u8]>> Table<B> {
         Ok(Self { bytes, columns, data_end })
     }
 
-    /// The bytes that it was parsed from, and whatever is around it.
+    /// All bytes that the table holds, also those around it.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.as_ref()
     }
@@ -125,10 +122,10 @@ impl<B: AsRef<[u8]>> Table<B> {
         self.data_end
     }
 
-    /// The columns where they lie. Resolved once, then read many times.
+    /// The columns in place. Resolve them once, then read many times.
     pub fn columns(&self) -> Columns<'_> {
         let bytes = self.bytes.as_ref();
-        // A mapped file that was cut in spite of the promise has fewer bytes than when it was
+        // A mapped file that was truncated despite the promise has fewer bytes than when it was
         // validated.
         let column = |range: &Range<usize>| bytes.get(range.clone()).unwrap_or_default();
         let at = &self.columns;
@@ -166,12 +163,17 @@ mod tests {
     use crate::dtype::Dtype;
     use crate::error::ErrorKind;
 
+    fn row<'a>(name: &'a str, dtype: Dtype, shape: &'a [usize], offset: u64) -> NewRow<'a> {
+        let byte_len = (shape.iter().product::<usize>() * dtype.size()) as u64;
+        NewRow { name, dtype, shape, byte_len, offset, chunk_log2: 20 }
+    }
+
     fn two() -> TableBuilder {
         let mut builder = TableBuilder::default();
-        builder.push("a", Dtype::F32, &[2, 3], 24, 4096, 20);
+        builder.push(row("a", Dtype::F32, &[2, 3], 4096));
         builder.push_chunk(CODEC_RAW, 0, 24, 0xAAAA);
-        builder.push("b", Dtype::U8, &[0], 0, 0, 20);
-        builder.push("c", Dtype::F64, &[], 8, 4120, 20);
+        builder.push(row("b", Dtype::U8, &[0], 0));
+        builder.push(row("c", Dtype::F64, &[], 4120));
         builder.push_chunk(CODEC_RAW, 0, 8, 0xCCCC);
         builder
     }
@@ -179,7 +181,7 @@ mod tests {
     fn parse(builder: &TableBuilder) -> Result<Table<Vec<u8>>> {
         let bytes = builder.encode();
         let len = bytes.len();
-        Table::parse(bytes, 0..len, Kind::Tensors, 4096, 8192, 1)
+        Table::parse(bytes, 0..len, Kind::Tensors, 4096..8192, 1)
     }
 
     #[test]
@@ -240,7 +242,7 @@ mod tests {
             let mut table = TableBuilder::default();
             for i in 0..70_000 {
                 let name = format!("{:05}", if broken == Some(i) { 3 } else { i });
-                table.push(&name, Dtype::F32, &[2], 8, 4096 + i as u64 * 8, 20);
+                table.push(row(&name, Dtype::F32, &[2], 4096 + i as u64 * 8));
                 table.push_chunk(CODEC_RAW, 0, 8, 0);
             }
             table
@@ -248,10 +250,10 @@ mod tests {
         let parse = |table: &TableBuilder, workers| {
             let bytes = table.encode();
             let len = bytes.len();
-            Table::parse(bytes, 0..len, Kind::Tensors, 4096, u64::MAX, workers).map(|table| table.data_end())
+            Table::parse(bytes, 0..len, Kind::Tensors, 4096..u64::MAX, workers).map(|table| table.data_end())
         };
         let (good, unsorted, mut both, mut row) = (long(None), long(Some(60_000)), long(Some(9)), long(None));
-        // A row to be named by a name that lies nowhere.
+        // A row named by a name outside the column.
         let mut astray = long(None);
         astray.name_ends[0..4].fill(0xFF);
         for table in [&mut both, &mut row, &mut astray] {

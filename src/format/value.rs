@@ -1,12 +1,11 @@
-//! A record whose type the reader does not know: for showing, comparing and converting. Owns:
-//! [`Value`], its serde and its text. Knows nothing of files.
+//! A record of unknown type, to show, compare and convert: [`Value`], its serde and its text.
 
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Any record, as MessagePack has it.
+/// Any MessagePack record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// Nothing.
@@ -76,7 +75,7 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        // rmp-serde hands out MessagePack extension types like this: a number and bytes.
+        // rmp-serde passes MessagePack extension types here: a number and bytes.
         Value::deserialize(deserializer)
     }
 
@@ -132,9 +131,8 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 }
 
-/// Room for as many values as are announced, so that most lists and maps are not twice as large as
-/// what is in them; and for no more than a mebibyte of them, since whoever announces them may lie
-/// where this is deserialized from elsewhere.
+/// Capacity for the announced number of values, so that most lists and maps are allocated exactly;
+/// at most 1 MiB of them, because the count may be a lie when the input is not a checked record.
 fn cautious(announced: Option<usize>) -> usize {
     announced.unwrap_or_default().min((1 << 20) / size_of::<(Value, Value)>())
 }
@@ -160,7 +158,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// Debug as Display, so that the debug builders (and their `{:#?}`) can be used for showing.
+/// Debug as Display, so that the debug builders (and their `{:#?}`) can show values.
 struct Shown<'a>(&'a Value);
 
 impl fmt::Debug for Shown<'_> {

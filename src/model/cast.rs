@@ -1,18 +1,44 @@
-//! Conversions between float widths, and of integers into floats, only when asked: to the nearest
-//! value, ties to even, the same on every machine.
+//! Conversions between float widths, and of integers into floats: to the nearest value, ties to
+//! even, the same on every machine.
 
 use crate::buffer::Buffer;
 use crate::dtype::{Dtype, Element};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::Tensor;
 use half::{bf16, f16};
 
-/// Whether a dtype can be converted into another one here.
+impl Tensor<'_> {
+    /// The tensor in another dtype: floats of another width, or integers as floats, rounded to the
+    /// nearest value, ties to even, once. A tensor that has the dtype is returned as it is.
+    ///
+    /// ```
+    /// # use tensorkeep::{Dtype, Tensor};
+    /// let weights = Tensor::from_elements(&[2], &[0.5_f32, 1.0 / 3.0])?;
+    /// let halves = weights.cast(Dtype::Bf16)?;
+    /// assert_eq!((halves.dtype(), halves.bytes().len()), (Dtype::Bf16, 4));
+    /// # Ok::<(), tensorkeep::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Unsupported` for other conversions, such as of floats into integers; `LimitExceeded` when
+    /// the memory cannot be allocated.
+    pub fn cast(self, dtype: Dtype) -> Result<Self> {
+        let from = self.dtype();
+        if from == dtype || is_possible(from, dtype) || is_possible_of_integers(from, dtype) {
+            return to(dtype, self);
+        }
+        Err(Error::new(ErrorKind::Unsupported, "conversion of a tensor")
+            .expected("floats of 16, 32 or 64 bits, or integers into them")
+            .found(format!("{from} into {dtype}")))
+    }
+}
+
+/// Whether one float dtype can be converted into the other.
 pub(super) fn is_possible(from: Dtype, to: Dtype) -> bool {
     is_real(from) && is_real(to)
 }
 
-/// Whether a dtype is of integers, and can be converted into the other one.
+/// Whether an integer dtype can be converted into a float dtype.
 pub(super) fn is_possible_of_integers(from: Dtype, to: Dtype) -> bool {
     use Dtype::{I8, I16, I32, I64, U8, U16, U32, U64};
     matches!(from, I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64) && is_real(to)
@@ -22,7 +48,7 @@ fn is_real(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64)
 }
 
-/// The tensor in another float width, or itself when the dtype is the same.
+/// The tensor in another dtype, or unchanged if it has that dtype.
 pub(super) fn to(dtype: Dtype, tensor: Tensor<'_>) -> Result<Tensor<'_>> {
     if tensor.dtype() == dtype {
         return Ok(tensor);
@@ -49,7 +75,7 @@ pub(super) fn to(dtype: Dtype, tensor: Tensor<'_>) -> Result<Tensor<'_>> {
 fn to_odd_f64(magnitude: u64, is_negative: bool) -> f64 {
     let beyond = (64 - magnitude.leading_zeros()).saturating_sub(f64::MANTISSA_DIGITS);
     let kept = magnitude >> beyond << beyond;
-    // OK to cast: no more digits are left than an f64 has.
+    // OK to cast: the digits left fit an f64.
     let odd = f64::from_bits((kept as f64).to_bits() | u64::from(kept != magnitude));
     if is_negative { -odd } else { odd }
 }
@@ -67,10 +93,10 @@ fn narrow<T: Element>(
     }
 }
 
-/// An `f32` that rounds to the same 16-bit float as `value` does: what it cannot hold makes its
-/// last bit 1, so that nothing looks like a tie that is none (Boldo and Melquiond, "Emulation of a
-/// FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008). `half` converts
-/// from `f64` by other ways on other processors, and not all of them round.
+/// An `f32` that rounds to the same 16-bit float as `value` does: if it loses digits, its last bit
+/// is set to 1, so that no value looks like a tie unless it is one (Boldo and Melquiond, "Emulation
+/// of a FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008). `half`
+/// converts from `f64` differently on different processors, and not always rounding.
 fn to_odd(value: f64) -> f32 {
     let nearest = value as f32;
     if f64::from(nearest) == value || value.is_nan() {
@@ -97,7 +123,7 @@ fn convert<T: Element, U: Element>(
 mod tests {
     use super::*;
 
-    /// Whether none of its two neighbours is nearer to `value` than what was found.
+    /// Whether neither neighbour of `found` is nearer to `value`.
     fn is_nearest(value: f64, found: f64, below: f64, above: f64, found_is_even: bool) -> bool {
         let off = (found - value).abs();
         let (low, high) = ((below - value).abs(), (above - value).abs());
@@ -128,7 +154,7 @@ mod tests {
             let bf = to(Dtype::Bf16, tensor.clone()).unwrap().scalar::<bf16>().unwrap();
             (bf.to_f32(), to(Dtype::F16, tensor).unwrap().scalar::<f16>().unwrap().to_f32())
         };
-        // Above a tie by what an f32 holds in its last bit, and by what only an f64 holds.
+        // Above a tie by the last bit of an f32, and by less than an f32 holds.
         assert_eq!(of(1.0 + 2_f64.powi(-8) + 2_f64.powi(-23)).0, 1.007_812_5);
         assert_eq!(of(1.0 + 2_f64.powi(-8) + 2_f64.powi(-40)).0, 1.007_812_5);
         assert_eq!(of(1.0 + 2_f64.powi(-11) + 2_f64.powi(-40)).1, 1.000_976_6);
@@ -136,7 +162,7 @@ mod tests {
         assert_eq!(of(1.0 + 2_f64.powi(-8)).0, 1.0);
         assert_eq!(of(1.0 + 3.0 * 2_f64.powi(-8)).0, 1.015_625);
         assert_eq!(of(1.0 + 2_f64.powi(-11)).1, 1.0);
-        // Beyond the range, and below the smallest.
+        // Beyond the range, and below the smallest value.
         assert_eq!(of(65_519.9), (65_536.0, 65_504.0));
         assert_eq!(of(65_520.0).1, f32::INFINITY);
         assert_eq!(of(f64::MAX), (f32::INFINITY, f32::INFINITY));
@@ -153,7 +179,7 @@ mod tests {
             assert_eq!(of(value, Dtype::F64), value as f64, "{value}");
             assert_eq!(of(value, Dtype::F32), f64::from(value as f32), "{value}");
         }
-        // Above a tie of f32 by what an f64 does not hold: rounded twice, it would be the tie.
+        // Above a tie of f32 by less than an f64 holds: rounded twice, it would round as the tie.
         let value = (1_i64 << 60) + (1 << 36) + 1;
         assert_eq!(of(value, Dtype::F32), f64::from(value as f32));
         assert_eq!(of(-value, Dtype::F32), f64::from(-value as f32));
@@ -181,14 +207,14 @@ mod tests {
 
     #[test]
     fn every_narrowed_value_has_no_nearer_neighbour() {
-        // Positive, finite and above the smallest in both formats, so that each value found has two
+        // Positive, finite and above the smallest in both formats, so that each result has two
         // neighbours.
         let mut state = 1_u64;
         let values: Vec<f64> = (0..200_000)
             .map(|i| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let scale = 2_f64.powi(i % 29 - 20);
-                // Near ties: 8 or 11 bits, then nothing, then the last bits of an f32 or an f64.
+                // Near ties: 8 or 11 bits, then zeros, then the last bits of an f32 or an f64.
                 let tail =
                     [0.0, 2_f64.powi(-23), 2_f64.powi(-40), -2_f64.powi(-40)][(state >> 60) as usize % 4];
                 let leading = (state >> 20) % (1 << 12);

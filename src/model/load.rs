@@ -1,19 +1,19 @@
-//! Loading a state dict out of a checkpoint, all or nothing. Owns: comparing names, shapes and
-//! dtypes on both sides, what of a difference may pass, and the order: everything is found and
-//! verified before the first value changes.
+//! Loading a state dict from a checkpoint, all or nothing: names, shapes and dtypes are compared,
+//! and every tensor is found and verified before the first value changes.
 
 use super::{cast, grouped};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, TensorInfo};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::nearest;
 use crate::pipeline;
 use crate::state_dict::{Stateful, TensorMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use tensorkeep_memcpy::Copier;
 
-/// What [`Checkpoint::load_state_dict_with`] lets pass. Strict unless something is allowed.
-#[derive(Clone, Copy, Debug, Default)]
+/// The differences that loading a state dict allows. Strict by default.
+#[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     allow_missing: bool,
     allow_unexpected: bool,
@@ -21,20 +21,22 @@ pub struct LoadOptions {
     cast: bool,
     cast_integers: bool,
     in_place: bool,
+    /// Old and new prefixes of names in the checkpoint.
+    prefixes: Vec<(String, String)>,
 }
 
 impl LoadOptions {
-    /// Strict: every name on both sides, the same shapes and dtypes.
+    /// Strict: the same names on both sides, with the same shapes and dtypes.
     pub fn strict() -> Self {
         Self::default()
     }
 
-    /// Tensors that the checkpoint does not have keep their values.
+    /// Tensors missing from the checkpoint keep their values.
     pub fn allow_missing(self) -> Self {
         Self { allow_missing: true, ..self }
     }
 
-    /// Tensors that only the checkpoint has are left out.
+    /// Tensors that only the checkpoint has are ignored.
     pub fn allow_unexpected(self) -> Self {
         Self { allow_unexpected: true, ..self }
     }
@@ -49,162 +51,228 @@ impl LoadOptions {
         Self { cast: true, ..self }
     }
 
-    /// As [`LoadOptions::cast`], and integers become floats too, by the same rounding: a step that
-    /// was counted in `i64` and is counted in `f32` now. Integers become no other integers, and
-    /// floats none.
+    /// Like [`LoadOptions::cast`], and integers are converted to floats with the same rounding, for
+    /// example a step count that was `i64` and is now `f32`. Integers are not converted to other
+    /// integers, nor floats to integers.
     pub fn cast_integers(self) -> Self {
         Self { cast: true, cast_integers: true, ..self }
     }
 
-    fn casts(self, from: Dtype, to: Dtype) -> bool {
+    fn casts(&self, from: Dtype, to: Dtype) -> bool {
         self.cast
             && (cast::is_possible(from, to) || self.cast_integers && cast::is_possible_of_integers(from, to))
     }
 
-    /// Reads straight into the target instead of into memory for a second copy: the fastest way to
-    /// resume. Names, shapes and dtypes are still compared before the first value changes; bytes
-    /// are verified as they come, so damage that was not there when the checkpoint was verified, as
-    /// [`Store::resume`](crate::Store::resume) does, leaves a target that is part new, part old
-    /// beside the error.
+    /// Names in the checkpoint that begin with `prefix`, behind the group, are looked for without
+    /// it: `module.` of torch's DistributedDataParallel, `_orig_mod.` of `torch.compile`. Other
+    /// names stay as they are, so one program loads both.
+    pub fn strip_prefix(self, prefix: impl Into<String>) -> Self {
+        self.rename(prefix, "")
+    }
+
+    /// Names in the checkpoint that begin with `old`, after the group, are looked up with `new`
+    /// instead. If several prefixes match a name, the first one given applies.
+    pub fn rename(mut self, old: impl Into<String>, new: impl Into<String>) -> Self {
+        self.prefixes.push((old.into(), new.into()));
+        self
+    }
+
+    /// The name that a tensor of the checkpoint has in the target.
+    fn target_name(&self, name: &str) -> String {
+        let renamed = self.prefixes.iter().find_map(|(old, new)| {
+            let rest = name.strip_prefix(old.as_str())?;
+            Some(format!("{new}{rest}"))
+        });
+        renamed.unwrap_or_else(|| name.to_owned())
+    }
+
+    /// Reads directly into the target instead of into memory for a second copy: the fastest way to
+    /// resume. Names, shapes and dtypes are still compared before the first value changes. Bytes
+    /// are verified as they are read: if they are damaged after the checkpoint was verified, as by
+    /// [`Store::resume`](crate::Store::resume), this returns an error and leaves the target partly
+    /// old, partly new.
     pub fn in_place(self) -> Self {
         Self { in_place: true, ..self }
     }
-}
 
-/// What loading a state dict found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LoadReport {
-    /// Names that were loaded.
-    pub loaded: Vec<String>,
-    /// Names that the checkpoint does not have.
-    pub missing: Vec<String>,
-    /// Names that only the checkpoint has.
-    pub unexpected: Vec<String>,
-    /// Names whose shape or dtype differ, with both.
-    pub mismatched: Vec<Mismatch>,
-}
-
-/// A tensor that is not what the target expects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mismatch {
-    /// Name.
-    pub name: String,
-    /// What the target is: dtype and shape.
-    pub expected: String,
-    /// What the checkpoint has.
-    pub found: String,
-    /// What would load it all the same, if something does.
-    pub remedy: Option<&'static str>,
-}
-
-impl Checkpoint {
-    /// Overwrites the tensors of `target` by those under `group/` (or all, when the group is
-    /// empty): strictly, and all or nothing. Everything is found, checked, verified and decoded
-    /// before the first value is assigned.
+    /// Loads `group` into `target` like [`Checkpoint::load_state_dict`], with these options.
     ///
-    /// Names that come from torch are joined by dots: where the checkpoint has nothing under
-    /// `group/`, the group is what lies under `group.`, so that `"state_dict.module"` loads
-    /// `state_dict.module.conv.weight` as `conv.weight`. A group that ends in `/` or `.` is taken
-    /// as it is.
+    /// ```
+    /// use tensorkeep::{Checkpoint, LoadOptions, Snapshot, StateDict, StateDictMut, Stateful, WriteOptions};
+    /// # struct Layer(Vec<f32>);
+    /// # impl Stateful for Layer {
+    /// #     fn state_dict(&self) -> tensorkeep::Result<StateDict<'_>> { StateDict::new().with("weight", &self.0[..]) }
+    /// #     fn state_dict_mut(&mut self) -> tensorkeep::Result<StateDictMut<'_>> { StateDictMut::new().with("weight", (&[2][..], &mut self.0[..])) }
+    /// # }
+    /// let snapshot = Snapshot::new().tensor("model/weight", &[0.5_f64, 1.5])?;
+    /// let checkpoint = Checkpoint::from_bytes(&snapshot.to_bytes(&WriteOptions::new())?)?;
+    /// let mut layer = Layer(vec![0.0; 2]); // of f32, where the file has f64
+    /// let report = LoadOptions::strict().cast().load(&checkpoint, "model", &mut layer)?;
+    /// assert_eq!((layer.0, report.loaded), (vec![0.5, 1.5], vec!["weight".to_owned()]));
+    /// # Ok::<(), tensorkeep::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// `Mismatch` listing missing, unexpected and mismatched names; `Damaged`, `Unsupported`, `Io`.
-    /// Then `target` is what it was.
-    pub fn load_state_dict(&self, group: &str, target: &mut impl Stateful) -> Result<LoadReport> {
-        self.load_state_dict_with(group, target, LoadOptions::strict())
-    }
-
-    /// As [`Checkpoint::load_state_dict`], letting pass what `options` allow.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::load_state_dict`]; `Mismatch` also when nothing at all would be loaded.
-    pub fn load_state_dict_with(
-        &self,
+    /// As [`Checkpoint::load_state_dict`]; `Mismatch` also when no tensor would be loaded.
+    pub fn load(
+        self,
+        checkpoint: &Checkpoint,
         group: &str,
         target: &mut impl Stateful,
-        options: LoadOptions,
     ) -> Result<LoadReport> {
         let mut targets: Vec<_> = target.state_dict_mut()?.into_iter().collect();
-        let prefix = self.prefix_of(group);
-        let report = self.compare(&prefix, &targets, options)?;
-        report.check(options, self, group, &targets)?;
+        let prefix = checkpoint.prefix_of(group);
+        let mut there = checkpoint.by_target_name(&prefix, &self)?;
+        let report = compare(&there, &targets, &self);
+        report.check(&self, checkpoint, group, &targets)?;
         targets.retain_mut(|(name, _)| {
             let loads = report.loaded.binary_search(name).is_ok();
-            *name = format!("{prefix}{name}");
+            if let Some(info) = there.remove(name.as_str()) {
+                info.name.clone_into(name);
+            }
             loads
         });
-        let (mut direct, mut assigned) = (Vec::new(), Vec::new());
+        let mut direct = Vec::new();
+        let mut assigned = Vec::new();
         for (name, target) in &mut targets {
-            let same_dtype = self.info(name)?.dtype == Ok(target.dtype());
-            if options.in_place && same_dtype && target.bytes_mut().is_some() {
+            let same_dtype = checkpoint.info(name)?.dtype == Ok(target.dtype());
+            if self.in_place && same_dtype && target.bytes_mut().is_some() {
                 direct.extend(target.bytes_mut().map(|bytes| (name.as_str(), bytes)));
             } else {
                 assigned.push((name.as_str(), target));
             }
         }
-        let mut tensors = self.load(assigned.iter().map(|(name, _)| *name))?;
-        if options.cast {
-            let cast =
-                |(tensor, (_, target)): (_, &(_, &mut TensorMut<'_>))| cast::to(target.dtype(), tensor);
-            tensors = tensors.into_iter().zip(&assigned).map(cast).collect::<Result<_>>()?;
+        let mut tensors = checkpoint.load(assigned.iter().map(|(name, _)| *name))?;
+        if self.cast {
+            let pairs = tensors.into_iter().zip(&assigned);
+            tensors =
+                pairs.map(|(tensor, (_, target))| cast::to(target.dtype(), tensor)).collect::<Result<_>>()?;
         }
-        self.load_all_into(direct)?;
+        checkpoint.load_into(direct)?;
         // From here on nothing can fail: shapes and dtypes were compared, bytes verified and
         // decoded.
         let total = tensors.iter().map(|tensor| tensor.bytes().len() as u64).sum();
-        let (workers, copy) = (self.workers_for(total), tensorkeep_memcpy::for_total(total));
+        let workers = checkpoint.workers_for(total);
+        let copier = Copier::for_total(total);
         let assignments = assigned.into_iter().map(|(_, target)| target).zip(&tensors);
-        pipeline::each(workers, assignments, || (), |(), (target, tensor)| target.assign_by(copy, tensor))?;
-        Ok(report)
-    }
-
-    /// What the names of a group begin with.
-    fn prefix_of(&self, group: &str) -> String {
-        if group.is_empty() || group.ends_with(['/', '.']) {
-            return group.to_owned();
-        }
-        let (slashed, dotted) = (grouped(group, ""), format!("{group}."));
-        let is_there = |prefix: &str| self.names().any(|name| name.starts_with(prefix));
-        if !is_there(&slashed) && is_there(&dotted) { dotted } else { slashed }
-    }
-
-    fn compare(
-        &self,
-        prefix: &str,
-        targets: &[(String, TensorMut<'_>)],
-        options: LoadOptions,
-    ) -> Result<LoadReport> {
-        let mut report = LoadReport::default();
-        let mut there: BTreeMap<&str, _> =
-            self.tensors().filter_map(|info| Some((info.name.strip_prefix(prefix)?, info))).collect();
-        for (name, target) in targets {
-            let Some(info) = there.remove(name.as_str()) else {
-                report.missing.push(name.clone());
-                continue;
-            };
-            let same_shape = info.shape.iter().map(|&dim| dim as usize).eq(target.shape().iter().copied());
-            let castable = |from| options.casts(from, target.dtype());
-            let same_dtype = info.dtype.is_ok_and(|dtype| dtype == target.dtype() || castable(dtype));
-            if same_shape && same_dtype {
-                report.loaded.push(name.clone());
-            } else {
-                let found = info.dtype.map_or_else(|id| format!("dtype {id}"), |dtype| dtype.to_string());
-                report.mismatched.push(Mismatch {
-                    name: name.clone(),
-                    expected: format!("{} {:?}", target.dtype(), target.shape()),
-                    found: format!("{found} {:?}", info.shape),
-                    remedy: remedy(info.dtype, target.dtype()).filter(|_| same_shape),
-                });
-            }
-        }
-        report.unexpected = there.into_keys().map(str::to_owned).collect();
-        report.loaded.sort_unstable();
+        pipeline::each(workers, assignments, || (), |(), (target, tensor)| target.assign_by(copier, tensor))?;
         Ok(report)
     }
 }
 
-/// Which option converts one dtype into another.
+/// The result of loading a state dict.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoadReport {
+    /// Names that were loaded.
+    pub loaded: Vec<String>,
+    /// Names missing from the checkpoint.
+    pub missing: Vec<String>,
+    /// Names that only the checkpoint has.
+    pub unexpected: Vec<String>,
+    /// Names with a different shape or dtype.
+    pub mismatched: Vec<Mismatch>,
+}
+
+/// A tensor whose shape or dtype differs from the target's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Name.
+    pub name: String,
+    /// The target's dtype and shape.
+    pub expected: String,
+    /// The checkpoint's dtype and shape.
+    pub found: String,
+    /// The option that would load it, if there is one.
+    pub remedy: Option<&'static str>,
+}
+
+impl Checkpoint {
+    /// Overwrites the tensors of `target` by those under `group/` (or by all if the group is
+    /// empty): strictly, and all or nothing. Everything is found, checked, verified and decoded
+    /// before the first value is assigned.
+    ///
+    /// Names from torch are joined by dots: if the checkpoint has no tensor under `group/`, the
+    /// tensors under `group.` are the group, so that `"state_dict.module"` loads
+    /// `state_dict.module.conv.weight` as `conv.weight`. A group that ends in `/` or `.` is taken
+    /// literally.
+    ///
+    /// # Errors
+    /// `Mismatch` listing missing, unexpected and mismatched names; `Damaged`, `Unsupported`, `Io`.
+    /// Then `target` is unchanged.
+    pub fn load_state_dict(&self, group: &str, target: &mut impl Stateful) -> Result<LoadReport> {
+        LoadOptions::strict().load(self, group, target)
+    }
+
+    /// The common prefix of the names of a group.
+    fn prefix_of(&self, group: &str) -> String {
+        if group.is_empty() || group.ends_with(['/', '.']) {
+            return group.to_owned();
+        }
+        let slashed = grouped(group, "");
+        let dotted = format!("{group}.");
+        let exists = |prefix: &str| self.names().any(|name| name.starts_with(prefix));
+        if !exists(&slashed) && exists(&dotted) { dotted } else { slashed }
+    }
+
+    /// The tensors of a group by the names that they have in the target.
+    ///
+    /// # Errors
+    /// `Invalid` where two tensors would have one name.
+    fn by_target_name(
+        &self,
+        prefix: &str,
+        options: &LoadOptions,
+    ) -> Result<BTreeMap<String, TensorInfo<'_>>> {
+        let mut there = BTreeMap::<String, TensorInfo<'_>>::new();
+        for info in self.tensors() {
+            let Some(name) = info.name.strip_prefix(prefix) else { continue };
+            let (name, renamed) = (options.target_name(name), info.name);
+            if let Some(other) = there.insert(name.clone(), info) {
+                return Err(Error::invalid(format!("two tensors would be loaded as {name:?}"))
+                    .in_object(self.name())
+                    .found(format!("{:?} and {renamed:?}", other.name))
+                    .help("give LoadOptions::strip_prefix and rename prefixes that keep them apart"));
+            }
+        }
+        Ok(there)
+    }
+}
+
+fn compare(
+    there: &BTreeMap<String, TensorInfo<'_>>,
+    targets: &[(String, TensorMut<'_>)],
+    options: &LoadOptions,
+) -> LoadReport {
+    let mut report = LoadReport::default();
+    let mut unexpected: BTreeSet<&String> = there.keys().collect();
+    for (name, target) in targets {
+        unexpected.remove(name);
+        let Some(info) = there.get(name) else {
+            report.missing.push(name.clone());
+            continue;
+        };
+        let same_shape = info.shape.iter().map(|&dim| dim as usize).eq(target.shape().iter().copied());
+        let castable = |from| options.casts(from, target.dtype());
+        let same_dtype = info.dtype.is_ok_and(|dtype| dtype == target.dtype() || castable(dtype));
+        if same_shape && same_dtype {
+            report.loaded.push(name.clone());
+        } else {
+            let found = info.dtype.map_or_else(|id| format!("dtype {id}"), |dtype| dtype.to_string());
+            report.mismatched.push(Mismatch {
+                name: name.clone(),
+                expected: format!("{} {:?}", target.dtype(), target.shape()),
+                found: format!("{found} {:?}", info.shape),
+                remedy: if same_shape { remedy(info.dtype, target.dtype()) } else { None },
+            });
+        }
+    }
+    report.unexpected = unexpected.into_iter().cloned().collect();
+    report.loaded.sort_unstable();
+    report
+}
+
+/// The option that converts one dtype into another.
 fn remedy(from: Result<Dtype, u16>, to: Dtype) -> Option<&'static str> {
     match from.ok()? {
         from if cast::is_possible(from, to) => Some("LoadOptions::cast"),
@@ -221,7 +289,7 @@ impl LoadReport {
 
     fn check(
         &self,
-        options: LoadOptions,
+        options: &LoadOptions,
         checkpoint: &Checkpoint,
         group: &str,
         targets: &[(String, TensorMut<'_>)],
@@ -229,9 +297,11 @@ impl LoadReport {
         let passes = (options.allow_missing || self.missing.is_empty())
             && (options.allow_unexpected || self.unexpected.is_empty())
             && (options.allow_mismatched || self.mismatched.is_empty());
-        // Loading nothing into a target that has tensors is never what was meant.
+        // Always mistakes: to load nothing into a target with tensors, and to leave out a tensor
+        // that both sides have, one of them under a wrapper's prefix.
         let loads_something = !self.loaded.is_empty() || targets.is_empty();
-        if passes && loads_something {
+        let is_wrapped = self.missing.iter().any(|missing| self.known_prefix(missing).is_some());
+        if passes && loads_something && !is_wrapped {
             return Ok(());
         }
         let error = Error::new(ErrorKind::Mismatch, format!("the state dict does not fit: {self}"));
@@ -246,7 +316,7 @@ impl LoadReport {
     }
 
     fn hint(&self, checkpoint: &Checkpoint, group: &str) -> Option<String> {
-        // Where an integer is among them, what casts integers casts the floats, too.
+        // The option that casts integers casts floats too, so the greater one covers all.
         let remedies = || self.mismatched.iter().map(|mismatched| mismatched.remedy);
         if self.missing.is_empty()
             && remedies().all(|remedy| remedy.is_some())
@@ -255,6 +325,9 @@ impl LoadReport {
             return Some(format!("names and shapes match, dtypes do not: {remedy} converts them"));
         }
         let missing = self.missing.first()?;
+        if let Some(hint) = self.known_prefix(missing) {
+            return Some(hint);
+        }
         let elsewhere = checkpoint.names().find_map(|name| {
             let prefix = name.strip_suffix(missing.as_str())?.strip_suffix(['/', '.'])?;
             (prefix != group.trim_end_matches(['/', '.']))
@@ -263,6 +336,33 @@ impl LoadReport {
         elsewhere.or_else(|| {
             let like = nearest(missing, self.unexpected.iter().map(String::as_str))?;
             Some(format!("did you mean {like:?} by {missing:?}?"))
+        })
+    }
+}
+
+/// What torch's wrappers put before the names of a module that they wrap: DistributedDataParallel
+/// and `torch.compile`, each around the other.
+const KNOWN_PREFIXES: [&str; 4] = ["module._orig_mod.", "_orig_mod.module.", "module.", "_orig_mod."];
+
+impl LoadReport {
+    /// What to do where the names on one side begin with such a prefix.
+    fn known_prefix(&self, missing: &str) -> Option<String> {
+        // In order: `compare` takes them from a set.
+        let is_there =
+            |name: &str| self.unexpected.binary_search_by(|there| there.as_str().cmp(name)).is_ok();
+        KNOWN_PREFIXES.into_iter().find_map(|prefix| {
+            if is_there(&format!("{prefix}{missing}")) {
+                return Some(format!(
+                    "the names in the checkpoint begin with {prefix:?}, as a wrapped torch module writes them: \
+                     LoadOptions::strip_prefix({prefix:?}) takes that away"
+                ));
+            }
+            is_there(missing.strip_prefix(prefix)?).then(|| {
+                format!(
+                    "the names in the target begin with {prefix:?}, those in the checkpoint do not: \
+                     LoadOptions::rename(\"\", {prefix:?}) puts it before them"
+                )
+            })
         })
     }
 }

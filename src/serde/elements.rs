@@ -1,4 +1,4 @@
-//! A tensor as the nested lists of numbers that it was taken for.
+//! A tensor as the nested lists of numbers that it was made from.
 
 use super::fault::Fault;
 use crate::dtype::Dtype;
@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// Elements of a dtype that serde has a call for.
+/// Elements of a dtype that serde's data model has.
 #[derive(Clone, Copy)]
 enum Elements<'t> {
     Bool(&'t [bool]),
@@ -23,11 +23,11 @@ enum Elements<'t> {
     F64(&'t [f64]),
 }
 
-/// A list of rows, or of numbers where there is one axis.
+/// A list of rows, or of numbers if there is one axis.
 pub(super) struct Rows<'t> {
     elements: Elements<'t>,
     shape: &'t [usize],
-    /// The first element of the next row, and how many rows are left.
+    /// The first element of the next row, and the number of rows left.
     at: usize,
     left: usize,
 }
@@ -36,7 +36,7 @@ impl<'t> Rows<'t> {
     /// All of a tensor.
     ///
     /// # Errors
-    /// `Unsupported` for a dtype that no state has; `Damaged` for a byte that is no bool.
+    /// `Unsupported` for a dtype that no state has; `Damaged` for an invalid bool.
     pub fn of(tensor: &'t Tensor<'_>) -> Result<Self, Fault> {
         let elements = match tensor.dtype() {
             Dtype::Bool => Elements::Bool(tensor.elements()?),
@@ -60,7 +60,7 @@ impl<'t> Rows<'t> {
         Ok(Self { elements, shape: tensor.shape(), at: 0, left })
     }
 
-    /// Gives all rows, and says if that is more than the type takes.
+    /// Passes all rows to the visitor; an error if the type takes fewer.
     pub fn visit<'de, V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Fault> {
         let value = visitor.visit_seq(&mut self)?;
         if self.left > 0 {
@@ -100,7 +100,7 @@ impl<'de> SeqAccess<'de> for &mut Rows<'_> {
     }
 }
 
-/// Whatever a type asks for, it is given what is there.
+/// Every call gets the actual value, independent of the type asked for.
 macro_rules! as_any {
     () => {
         fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -137,7 +137,7 @@ impl<'de> Deserializer<'de> for Number<'_> {
 
     #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        /// OK to default: the shape is the number of elements.
+        /// OK to default: the shape matches the number of elements.
         fn get<T: Copy + Default>(elements: &[T], at: usize) -> T {
             elements.get(at).copied().unwrap_or_default()
         }

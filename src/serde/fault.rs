@@ -1,5 +1,5 @@
-//! The error that passes through serde: its own words, or an error of this library that keeps its
-//! kind and facts.
+//! The error type of the serializers: a message of serde or of a type, or an error of this library
+//! that keeps its kind and facts.
 
 use crate::error::{Error, ErrorKind};
 use std::fmt::{self, Display};
@@ -10,7 +10,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// As an error of this library, with the path within the value.
+    /// Converts it to an error of this library, with the path within the value.
     pub fn at(self, path: &str, kind: ErrorKind) -> Error {
         match self {
             Self::Ours(error) => error,
@@ -26,7 +26,7 @@ impl From<Error> for Fault {
     }
 }
 
-/// Writing MessagePack into memory does not fail; if it did, this is what it would say.
+/// Writing MessagePack into memory does not fail; this converts the error all the same.
 impl From<rmp::encode::ValueWriteError> for Fault {
     fn from(error: rmp::encode::ValueWriteError) -> Self {
         Self::Said(error.to_string())

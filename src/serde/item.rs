@@ -1,9 +1,9 @@
-//! One MessagePack value's head and scalar content, out of a record that was checked as a whole. A
-//! cut value is an error here, too: nothing relies on that check.
+//! The marker and scalar content of one MessagePack value, from a record that was checked as a
+//! whole. A truncated value is an error here, too: nothing relies on that check.
 
 use crate::error::Error;
 
-/// A scalar, or what announces items.
+/// A scalar, or the header of a list or map.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Item<'b> {
     Nil,
@@ -19,12 +19,12 @@ pub(super) enum Item<'b> {
     Ext(i8, &'b [u8]),
 }
 
-/// Takes the next one off the front.
+/// Takes the next item off the front.
 pub(super) fn take<'b>(bytes: &mut &'b [u8]) -> Result<Item<'b>, Error> {
     let [marker] = array(bytes)?;
     Ok(match marker {
         0x00..=0x7F => Item::U64(u64::from(marker)),
-        // OK to cast: these are the negative ones as two's complement.
+        // OK to cast: these are negative numbers in two's complement.
         0xE0..=0xFF => Item::I64(i64::from(marker as i8)),
         0x80..=0x8F => Item::Map(usize::from(marker & 15)),
         0x90..=0x9F => Item::List(usize::from(marker & 15)),
@@ -60,7 +60,7 @@ pub(super) fn take<'b>(bytes: &mut &'b [u8]) -> Result<Item<'b>, Error> {
     })
 }
 
-/// Takes a whole value off the front, whatever is in it.
+/// Takes a whole value off the front, nested values included.
 pub(super) fn skip(bytes: &mut &[u8]) -> Result<(), Error> {
     let mut left = 1_usize;
     while left > 0 {

@@ -1,11 +1,11 @@
-//! Numbers of one type, gathered while a value is written: the elements of a tensor, or of a short
-//! list.
+//! Numbers of one type, gathered while a value is serialized: the elements of a tensor, or of a
+//! short list.
 
 use crate::dtype::{Dtype, Element};
 
-/// Elements of one type, in the order they came.
+/// Elements of one type, in order.
 pub(super) enum Numbers {
-    /// No element yet, so no type.
+    /// No element yet, hence no type.
     Empty,
     Bool(Vec<bool>),
     U8(Vec<u8>),
@@ -20,7 +20,7 @@ pub(super) enum Numbers {
     F64(Vec<f64>),
 }
 
-/// A type that serde has a call for and a tensor a dtype.
+/// A number type of both serde's data model and tensors.
 pub(super) trait Number: Element {
     /// The list, if it is of this type.
     fn list(numbers: &mut Numbers) -> Option<&mut Vec<Self>>;
@@ -29,7 +29,7 @@ pub(super) trait Number: Element {
     fn first(list: Vec<Self>) -> Numbers;
 }
 
-/// The same expression over whichever list it is.
+/// Evaluates the same expression on the list of any type.
 macro_rules! each {
     ($numbers:expr, $list:ident => $then:expr, $empty:expr) => {
         match $numbers {
@@ -73,7 +73,7 @@ number! {
 }
 
 impl Numbers {
-    /// Adds a number, unless those before are of another type.
+    /// Adds a number, unless the previous ones are of another type.
     #[inline]
     pub fn push<T: Number>(&mut self, number: T) -> bool {
         if let Some(list) = T::list(self) {
@@ -87,8 +87,8 @@ impl Numbers {
         is_first
     }
 
-    /// Makes room for what is announced to follow. An announcement is no promise, so that memory
-    /// which is not to be had is no error yet.
+    /// Reserves memory for announced elements. An announcement is only a hint, so a failed
+    /// allocation is no error yet.
     pub fn reserve(&mut self, more: usize) {
         each!(self, list => drop(list.try_reserve(more)), ());
     }
@@ -105,7 +105,7 @@ impl Numbers {
         each!(self, list => part(list, from, to), Self::Empty)
     }
 
-    /// The element type; of bytes, where there is none yet.
+    /// The element type; that of bytes if there is no element yet.
     pub fn dtype(&self) -> Dtype {
         fn of<T: Element>(_: &[T]) -> Dtype {
             T::DTYPE

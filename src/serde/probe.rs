@@ -1,16 +1,16 @@
-//! Finds out whether a value is a number, or a regular array of numbers, by serializing it into a
-//! list of them. The first thing that is neither ends it: what was gathered up to there is the
-//! caller's to cut off.
+//! Detects whether a value is a number, or a regular array of numbers, by serializing it into a
+//! list of numbers. The first other value ends the attempt; the caller discards the numbers
+//! gathered until then.
 
 use super::numbers::{Number, Numbers};
 use serde::ser::{Impossible, SerializeSeq, SerializeTuple, SerializeTupleStruct, Serializer};
 use serde::{Serialize, ser};
 use std::fmt;
 
-/// Levels of lists that make one tensor: as many as a record may have.
+/// Levels of lists that make one tensor: the depth limit of records.
 const AXES: usize = 32;
 
-/// The value is something else.
+/// The value is neither a number nor a regular array of numbers.
 #[derive(Debug)]
 pub(super) struct NotNumbers;
 
@@ -30,11 +30,11 @@ impl ser::Error for NotNumbers {
 
 type Result<T> = std::result::Result<T, NotNumbers>;
 
-/// Lengths of the axes; None for a number, so that the shape of one costs nothing to make, compare
-/// and drop.
+/// Lengths of the axes; None for a number, so that its shape costs nothing to make, compare and
+/// drop.
 pub(super) type Shape = Option<Box<[usize]>>;
 
-/// Gives the value's shape.
+/// Serializes a value into `numbers` and returns its shape.
 pub(super) struct Probe<'n>(pub &'n mut Numbers);
 
 impl Probe<'_> {
@@ -44,7 +44,7 @@ impl Probe<'_> {
     }
 }
 
-/// A list whose elements have one shape.
+/// A list whose elements all have the same shape.
 pub(super) struct Row<'n> {
     numbers: &'n mut Numbers,
     announced: usize,

@@ -1,5 +1,5 @@
-//! Reads the record of a state: MessagePack as other records are, with tensors where the writer
-//! took arrays out.
+//! Reads the record of a state: MessagePack like other records, with tensors in place of large
+//! arrays.
 
 mod compound;
 
@@ -15,27 +15,26 @@ use compound::{Items, Pairs, Variant};
 use serde::de::{Deserialize, Deserializer, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// What is left of a record whose bytes were checked. `'c` is the checkpoint's life, `'b` the
-/// bytes'.
+/// A reader of a checked record. `'c` is the lifetime of the checkpoint, `'b` that of the bytes.
 pub(super) struct Reader<'b, 'c> {
     checkpoint: &'c Checkpoint,
     /// The record's name.
     name: &'b str,
     rest: &'b [u8],
     whole: &'b [u8],
-    /// The same bytes, where they lie in a mapped file.
+    /// The same bytes in place, if the file is mapped.
     lent: Option<&'c [u8]>,
-    /// Where in the value the reader is. After an error, where it happened.
+    /// The reader's position in the value. After an error, the position of the error.
     path: String,
 }
 
 type Read<T> = std::result::Result<T, Fault>;
 
 impl<'b, 'c> Reader<'b, 'c> {
-    /// The value of checked bytes.
+    /// Deserializes a value from checked bytes.
     ///
     /// # Errors
-    /// `Mismatch` when they are no `T`, with the path; what reading a tensor says.
+    /// `Mismatch` when they are not a `T`, with the path; errors of reading a tensor.
     pub fn read<T: Deserialize<'c>>(
         checkpoint: &'c Checkpoint,
         name: &'b str,
@@ -50,7 +49,7 @@ impl<'b, 'c> Reader<'b, 'c> {
         Ok(item::take(&mut self.rest)?)
     }
 
-    /// The 16 bytes of a 128-bit integer, if they are here.
+    /// The 16 bytes of a 128-bit integer, if they come next.
     fn wide(&mut self) -> Read<Option<[u8; 16]>> {
         let start = self.rest;
         let bytes = match self.item()? {
@@ -63,19 +62,19 @@ impl<'b, 'c> Reader<'b, 'c> {
         Ok(bytes)
     }
 
-    /// Goes from `outer`, the path's length there, one step down.
+    /// Steps down from the path of length `outer`.
     fn enter(&mut self, outer: usize, part: impl std::fmt::Display) {
         use std::fmt::Write;
-        // A caller that passed over an error has left the path deeper than it is.
+        // A caller that ignored an error may have left the path too long.
         self.path.truncate(outer);
         let dot = if outer == 0 { "" } else { "." };
-        // OK because a String takes everything.
+        // OK: writing to a String cannot fail.
         let _ = write!(self.path, "{dot}{part}");
     }
 
-    /// The same part of the record where the mapped file has it.
+    /// The same part of the record in the mapped file, if there is one.
     fn lent(&self, part: &'b [u8]) -> Option<&'c [u8]> {
-        // OK to wrap: `part` lies within `whole`, and what does not is not found.
+        // OK to wrap: `part` lies within `whole`; any other address is out of range of `lent`.
         let start = part.as_ptr().addr().wrapping_sub(self.whole.as_ptr().addr());
         self.lent?.get(start..start.checked_add(part.len())?)
     }
@@ -94,7 +93,7 @@ impl<'b, 'c> Reader<'b, 'c> {
         }
     }
 
-    /// The tensor that stands for an array here.
+    /// The tensor in place of an array.
     fn tensor(&self, kind: i8, path: &[u8]) -> Read<Tensor<'c>> {
         let path = match std::str::from_utf8(path) {
             Ok(path) if kind == extension::LIST || kind == extension::BYTES => path,
@@ -102,8 +101,9 @@ impl<'b, 'c> Reader<'b, 'c> {
         };
         let name = tensor_name(self.name, path);
         let tensor = self.checkpoint.tensor(&name)?;
-        let (rows, dtype) = (tensor.shape().first().copied(), tensor.dtype());
-        // Without elements, rows cost nothing on disk, and there may be as many as 2^64.
+        let rows = tensor.shape().first().copied();
+        let dtype = tensor.dtype();
+        // Rows without elements cost nothing on disk, and there may be 2^64 of them.
         let has_elements = !tensor.is_empty() || rows == Some(0);
         let is_bytes = dtype == Dtype::U8 && tensor.shape().len() == 1;
         if rows.is_none() || !has_elements || (kind == extension::BYTES && !is_bytes) {
@@ -133,7 +133,7 @@ impl<'b, 'c> Reader<'b, 'c> {
         }
     }
 
-    /// Small integers of a list that a type wants as bytes.
+    /// A list of small integers as bytes, for a type that expects bytes.
     fn list_as_bytes(&mut self, count: usize) -> Read<Option<Vec<u8>>> {
         let mut rest = self.rest;
         let mut bytes = Vec::new();
@@ -148,7 +148,7 @@ impl<'b, 'c> Reader<'b, 'c> {
     }
 }
 
-/// How many options there are around nothing.
+/// The number of options around a `None`.
 fn around(kind: i8, content: &[u8]) -> Option<u8> {
     match content {
         &[around] if kind == extension::NOTHING && around > 0 => Some(around),
@@ -276,7 +276,7 @@ impl<'c> Deserializer<'c> for &mut Reader<'_, 'c> {
         }
     }
 
-    /// Tensors in what is ignored are not loaded.
+    /// Tensors within ignored values are not loaded.
     fn deserialize_ignored_any<V: Visitor<'c>>(self, visitor: V) -> Read<V::Value> {
         item::skip(&mut self.rest)?;
         visitor.visit_unit()
@@ -292,7 +292,7 @@ impl<'c> Deserializer<'c> for &mut Reader<'_, 'c> {
     }
 }
 
-/// Nothing, within so many options.
+/// A `None` within this many options.
 struct Nothing(u8);
 
 impl<'de> Deserializer<'de> for Nothing {

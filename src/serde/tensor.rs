@@ -1,5 +1,5 @@
-//! `#[serde(with = "tensorkeep::serde::tensor")]`: the field's arrays of numbers are tensors,
-//! however short they are.
+//! `#[serde(with = "tensorkeep::serde::tensor")]`: stores the field's arrays of numbers as tensors,
+//! even short ones.
 //!
 //! ```
 //! # use serde::{Deserialize, Serialize};
@@ -11,16 +11,16 @@
 //! }
 //! ```
 //!
-//! Elsewhere, in JSON or in [`Snapshot::record`](crate::Snapshot::record), the field is what it
-//! would be without.
+//! Elsewhere, in JSON or in [`Snapshot::record`](crate::Snapshot::record), the attribute has no
+//! effect.
 
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// By this name a newtype is the sign between this module and a state's serializer. Others take a
-/// newtype for its content.
+/// The name of the newtype by which this module signals a state's serializer. Other serializers
+/// treat a newtype as its content.
 pub(super) const NAME: &str = "tensorkeep::serde::tensor";
 
 /// Called by serde.

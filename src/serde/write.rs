@@ -1,5 +1,5 @@
-//! Writes the record of a state, MessagePack as other records are, and takes large arrays of
-//! numbers out of it as tensors.
+//! Writes the record of a state, MessagePack like other records, and stores large arrays of numbers
+//! as tensors instead.
 
 mod compound;
 
@@ -17,19 +17,26 @@ use std::collections::BTreeSet;
 pub(super) struct State {
     /// MessagePack.
     pub record: Vec<u8>,
-    /// Full names, elements, shapes.
-    pub tensors: Vec<(String, Numbers, Vec<usize>)>,
+    pub tensors: Vec<StateTensor>,
+}
+
+/// An array that became a tensor.
+pub(super) struct StateTensor {
+    /// With the record's name.
+    pub name: String,
+    pub numbers: Numbers,
+    pub shape: Vec<usize>,
 }
 
 pub(super) struct Writer<'n> {
     /// The record's name.
     name: &'n str,
     out: Vec<u8>,
-    tensors: Vec<(String, Numbers, Vec<usize>)>,
+    tensors: Vec<StateTensor>,
     taken: BTreeSet<String>,
-    /// Where in the value the writer is. After an error, where it happened.
+    /// The writer's position in the value. After an error, the position of the error.
     path: String,
-    /// The least bytes of a tensor here.
+    /// Least bytes for an array to become a tensor at this position.
     tensor_from: usize,
 }
 
@@ -55,12 +62,12 @@ impl<'n> Writer<'n> {
         }
     }
 
-    /// Goes one step down. The length before is what [`Writer::leave`] takes.
+    /// Steps down one level. Returns the previous length of the path, for [`Writer::leave`].
     fn enter(&mut self, part: impl std::fmt::Display) -> usize {
         use std::fmt::Write;
         let length = self.path.len();
         let dot = if length == 0 { "" } else { "." };
-        // OK because a String takes everything.
+        // OK: writing to a String cannot fail.
         let _ = write!(self.path, "{dot}{part}");
         length
     }
@@ -77,7 +84,7 @@ impl<'n> Writer<'n> {
         self.list(&numbers, 0, &shape)
     }
 
-    /// Elements from `from` on as nested lists.
+    /// Writes the elements from `from` on as nested lists.
     fn list(&mut self, numbers: &Numbers, from: usize, shape: &[usize]) -> Written {
         let Some((&count, inner)) = shape.split_first() else { return self.number(numbers, from) };
         list_header(&mut self.out, count)?;
@@ -89,7 +96,7 @@ impl<'n> Writer<'n> {
         each!(numbers, list => list.get(at).map_or(Ok(()), |number| number.serialize(&mut *self)), Ok(()))
     }
 
-    /// Makes a tensor of them, and leaves its name in the record.
+    /// Stores the numbers as a tensor, and its name in the record.
     fn take(&mut self, numbers: Numbers, shape: Vec<usize>, kind: i8) -> Written {
         let path = self.free_path();
         // OK to cast: a name has at most 1024 bytes.
@@ -97,12 +104,12 @@ impl<'n> Writer<'n> {
         self.out.extend_from_slice(path.as_bytes());
         let name = tensor_name(self.name, &path);
         self.taken.insert(name.clone());
-        self.tensors.push((name, numbers, shape));
+        self.tensors.push(StateTensor { name, numbers, shape });
         Ok(())
     }
 
-    /// The path here, or a number where that is no name or another tensor's: a map's keys may be
-    /// anything.
+    /// The current path, or a number if the path is not a valid name or is another tensor's: map
+    /// keys may be anything.
     fn free_path(&self) -> String {
         let is_free = |path: &str| {
             let name = tensor_name(self.name, path);
@@ -112,7 +119,7 @@ impl<'n> Writer<'n> {
             return self.path.clone();
         }
         let mut numbered = (self.tensors.len()..).map(|number| format!("#{number}"));
-        // A name that is too long leaves no path free; adding the tensor says so.
+        // If the record's name is too long, no path is free; adding the tensor reports that.
         let tries = self.tensors.len() + 1;
         numbered.by_ref().take(tries).find(|path| is_free(path)).unwrap_or_else(|| self.path.clone())
     }
@@ -125,7 +132,7 @@ impl<'n> Writer<'n> {
         Ok(())
     }
 
-    /// A map of one pair, in which a variant's content stands under its name.
+    /// Starts a map of one pair: a variant's name and its content.
     fn variant(&mut self, name: &str) -> Written<usize> {
         encode::write_map_len(&mut self.out, 1)?;
         encode::write_str(&mut self.out, name)?;
@@ -133,7 +140,7 @@ impl<'n> Writer<'n> {
     }
 }
 
-/// The header of a list. MessagePack's lengths have 32 bits.
+/// The header of a list. Lengths in MessagePack have 32 bits.
 fn list_header(out: &mut Vec<u8>, count: usize) -> Written {
     encode::write_array_len(out, length(count)?)?;
     Ok(())
@@ -143,7 +150,7 @@ fn length(count: usize) -> Written<u32> {
     u32::try_from(count).map_err(|_| Fault::Said(format!("{count} items are more than a record has")))
 }
 
-/// Numbers that serialize as one call.
+/// Numbers that one call serializes.
 macro_rules! scalars {
     ($($method:ident $type:ty => $write:ident $as:ty),* $(,)?) => {
         $(#[inline]
@@ -211,8 +218,7 @@ impl<'w, 'n> Serializer for &'w mut Writer<'n> {
         self.serialize_unit()
     }
 
-    /// MessagePack has one nil. An option around one that holds nothing is an extension that counts
-    /// how many there are.
+    /// MessagePack has one nil. An option around a `None` is an extension that counts the options.
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Written {
         let start = self.out.len();
         value.serialize(&mut *self)?;
@@ -245,7 +251,7 @@ impl<'w, 'n> Serializer for &'w mut Writer<'n> {
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Written {
-        // A key stays in the record, whatever its type asks for.
+        // A key stays in the record, even if its type asks for tensors.
         let least = if name == tensor::NAME && self.tensor_from != usize::MAX { 1 } else { self.tensor_from };
         self.with_tensors_from(least, value)
     }

@@ -1,5 +1,5 @@
-//! Elements of Rust's own types as tensors: slices, arrays and vectors, borrowed or moved in, with
-//! a shape beside them or of one axis, and scalars.
+//! Rust's own numbers as tensors: slices, arrays and vectors, borrowed or moved in, of one axis or
+//! with a shape; and scalars.
 
 use super::{IntoTensorSource, TensorSource};
 use crate::dtype::Element;
@@ -44,8 +44,8 @@ impl<T: Element> AsRef<[u8]> for Moved<T> {
     }
 }
 
-/// A shape, as a slice, an array or a vector, and its elements in row-major order, in anything that
-/// is a tensor of one axis.
+/// A shape, as a slice, an array or a vector, and its elements in row-major order, as any source of
+/// one axis.
 impl<'a, S: AsRef<[usize]>, E: IntoTensorSource<'a>> IntoTensorSource<'a> for (S, E) {
     fn into_source(self) -> Result<TensorSource<'a>> {
         self.1.into_source()?.reshaped(self.0.as_ref())

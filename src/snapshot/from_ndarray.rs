@@ -1,5 +1,5 @@
-//! ndarrays as tensors of a snapshot: borrowed in any memory order, moved in, or shared. Owns:
-//! gathering elements that lie apart when they are written.
+//! ndarrays as tensors of a snapshot: borrowed in any memory order, moved in, or shared. Elements
+//! that are not contiguous are gathered when they are written.
 
 use super::{IntoTensorSource, LazyTensor, TensorSource};
 use crate::dtype::Element;
@@ -8,7 +8,7 @@ use crate::tensor::{Tensor, byte_len};
 use ndarray::{ArcArray, Array, ArrayBase, ArrayView, Data, Dimension};
 use std::sync::Arc;
 
-/// Borrowed, in any memory order: what is not contiguous in C order is gathered when it is written.
+/// Borrowed, in any memory order: if not contiguous in C order, it is gathered when it is written.
 impl<'a, S, T, D> IntoTensorSource<'a> for &'a ArrayBase<S, D>
 where
     S: Data<Elem = T>,
@@ -61,7 +61,7 @@ impl<'a, T: Element, D: Dimension> IntoTensorSource<'a> for ArcArray<T, D> {
     }
 }
 
-/// A shared array that was seen to be contiguous in C order.
+/// A shared array that is contiguous in C order.
 struct Contiguous<T>(ArcArray<T, ndarray::IxDyn>);
 
 impl<T: Element> AsRef<[u8]> for Contiguous<T> {

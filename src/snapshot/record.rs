@@ -1,9 +1,10 @@
-//! A record as MessagePack: here already, or read when it is written. Of another checkpoint's there
-//! may be gigabytes, which nobody wants in memory at once.
+//! A record as MessagePack: in memory, or read when it is written, because the records of another
+//! checkpoint may be gigabytes in all.
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
-use crate::format::crc32;
+use crate::format::{crc32, records};
+use serde::Serialize;
 use std::sync::Arc;
 
 #[derive(Clone)]
@@ -12,7 +13,7 @@ pub(crate) enum Record<'a> {
     Lazy(Arc<LazyRecord<'a>>),
 }
 
-/// A record that was seen whole, once.
+/// A record that was read and checked once.
 pub(crate) struct LazyRecord<'a> {
     len: usize,
     crc: u32,
@@ -20,7 +21,15 @@ pub(crate) struct LazyRecord<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// One whose bytes are these now, and which `read` gives again.
+    /// A value as MessagePack, in memory.
+    ///
+    /// # Errors
+    /// As [`records::encode`].
+    pub(crate) fn encoded<T: Serialize>(value: &T) -> Result<Self> {
+        records::encode(value).map(Self::Here)
+    }
+
+    /// A record of these bytes, which `read` returns again.
     pub(crate) fn deferred(bytes: &[u8], read: impl Fn() -> Result<Buffer> + Send + Sync + 'a) -> Self {
         Self::Lazy(Arc::new(LazyRecord { len: bytes.len(), crc: crc32(bytes), read: Box::new(read) }))
     }
@@ -39,7 +48,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The same record, whatever it was read from.
+    /// The same record, in memory.
     ///
     /// # Errors
     /// As [`LazyRecord::draw`].
@@ -55,7 +64,7 @@ impl LazyRecord<'_> {
     /// The bytes.
     ///
     /// # Errors
-    /// What reading says; `Invalid` when they are not those that were seen.
+    /// Errors of reading; `Invalid` when the bytes have changed.
     pub(crate) fn draw(&self) -> Result<Buffer> {
         let bytes = (self.read)()?;
         if bytes.len() == self.len && crc32(&bytes) == self.crc {

@@ -1,4 +1,4 @@
-//! How a tensor comes into a snapshot: borrowed, shared, moved, produced or copied when it is
+//! How a tensor enters a snapshot: borrowed, shared or moved in, or produced or copied when it is
 //! written.
 
 use super::volatile::{Fill, Volatile};
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::tensor::{SharedBytes, Tensor, byte_len, check_len};
 use std::sync::Arc;
 
-/// A tensor on its way into a checkpoint: there already, or produced or copied when it is written.
+/// A tensor of a snapshot: ready, or produced or copied when it is written.
 #[derive(Clone)]
 pub struct TensorSource<'a>(Payload<'a>);
 
@@ -19,16 +19,23 @@ enum Payload<'a> {
     Volatile { dtype: Dtype, shape: Box<[usize]>, len: usize, fill: Arc<Fill<'a>> },
 }
 
-/// A tensor when it is its turn.
+/// A tensor when it is written.
 pub(crate) enum Drawn<'s, 'a> {
-    /// Bytes that are there.
+    /// Bytes in memory.
     Tensor(Tensor<'a>),
     /// Bytes that may change, to be copied once.
     Volatile(&'s Fill<'a>),
 }
 
-/// Whether it is copied, where its bytes or its copying lie, and what they are.
-pub(super) type Identity<'s> = (bool, usize, Dtype, &'s [usize]);
+/// Tensors with equal identities are stored once.
+#[derive(PartialEq, Eq)]
+pub(super) struct Identity<'s> {
+    is_volatile: bool,
+    /// Of the bytes, or of a volatile tensor's `fill`.
+    pub address: usize,
+    dtype: Dtype,
+    shape: &'s [usize],
+}
 
 type Produce<'a> = Arc<dyn Fn() -> Result<Tensor<'a>> + Send + Sync + 'a>;
 
@@ -51,9 +58,9 @@ impl<'a> TensorSource<'a> {
                 Payload::Volatile { dtype, shape: shape.into(), len, fill }
             }
             Payload::Lazy { dtype, len, produce, .. } => {
-                let (shape, inner) = (Box::<[usize]>::from(shape), shape.to_vec());
-                let produce = Arc::new(move || produce().map(|tensor| tensor.reshaped(&inner)));
-                Payload::Lazy { dtype, shape, len, produce }
+                let new_shape = shape.to_vec();
+                let produce = Arc::new(move || produce().map(|tensor| tensor.reshaped(&new_shape)));
+                Payload::Lazy { dtype, shape: shape.into(), len, produce }
             }
         }))
     }
@@ -77,14 +84,12 @@ impl<'a> TensorSource<'a> {
     /// Length in bytes.
     pub fn byte_len(&self) -> usize {
         match &self.0 {
-            // OK because the tensor's constructor computed it. Its bytes may be shared, and
-            // anybody's to count.
-            Payload::Ready(tensor) => byte_len(tensor.dtype(), tensor.shape()).unwrap_or_default(),
+            Payload::Ready(tensor) => tensor.byte_len(),
             Payload::Lazy { len, .. } | Payload::Volatile { len, .. } => *len,
         }
     }
 
-    /// The bytes of a tensor that is there and borrowed.
+    /// The bytes of a tensor that is ready and borrowed.
     pub(crate) fn borrowed(&self) -> Option<&'a [u8]> {
         match &self.0 {
             Payload::Ready(tensor) => tensor.borrowed(),
@@ -92,17 +97,17 @@ impl<'a> TensorSource<'a> {
         }
     }
 
-    /// Memory, dtype and shape of a borrowed tensor with bytes, or how and what a volatile one
-    /// copies: equal ones are tied.
+    /// Memory, dtype and shape of a borrowed tensor with bytes, or `fill`, dtype and shape of a
+    /// volatile one: tensors with equal ones are stored once.
     pub(super) fn identity(&self) -> Option<Identity<'_>> {
-        if let Payload::Volatile { fill, .. } = &self.0 {
-            return Some((true, Arc::as_ptr(fill).addr(), self.dtype(), self.shape()));
-        }
-        let bytes = self.borrowed().filter(|bytes| !bytes.is_empty())?;
-        Some((false, bytes.as_ptr().addr(), self.dtype(), self.shape()))
+        let (is_volatile, address) = match &self.0 {
+            Payload::Volatile { fill, .. } => (true, Arc::as_ptr(fill).addr()),
+            _ => (false, self.borrowed().filter(|bytes| !bytes.is_empty())?.as_ptr().addr()),
+        };
+        Some(Identity { is_volatile, address, dtype: self.dtype(), shape: self.shape() })
     }
 
-    /// The tensor, produced now if it was deferred, unless its bytes may change.
+    /// The tensor, produced now if it is lazy, unless its bytes may change.
     ///
     /// # Errors
     /// As [`TensorSource::produce`].
@@ -113,11 +118,10 @@ impl<'a> TensorSource<'a> {
         }
     }
 
-    /// The tensor, produced now if it was deferred, copied now if it may change.
+    /// The tensor, produced now if it is lazy, copied now if it may change.
     ///
     /// # Errors
-    /// Whatever producing or copying it says; `Invalid` when what was produced is not what was
-    /// announced.
+    /// Errors of producing or copying it; `Invalid` when the produced tensor is not as announced.
     pub fn produce(&self) -> Result<Tensor<'a>> {
         let produce = match &self.0 {
             Payload::Ready(tensor) => return Ok(tensor.clone()),
@@ -138,11 +142,11 @@ impl<'a> TensorSource<'a> {
     }
 }
 
-/// A tensor produced only when it is written, one at a time, so that a model larger than memory can
-/// be saved.
+/// A tensor that is produced only when it is written, one at a time, so that a model larger than
+/// memory can be saved.
 ///
-/// The closure may run more than once (a save that failed to sync starts again) and must give the
-/// same tensor each time.
+/// The closure may run more than once (a save that failed to sync starts again) and must produce
+/// the same tensor each time.
 pub struct LazyTensor<'a> {
     dtype: Dtype,
     shape: Box<[usize]>,
@@ -150,7 +154,7 @@ pub struct LazyTensor<'a> {
 }
 
 impl<'a> LazyTensor<'a> {
-    /// Announces dtype and shape of what `produce` will give.
+    /// Announces the dtype and shape of the tensor that `produce` will return.
     pub fn new(
         dtype: Dtype,
         shape: &[usize],
@@ -160,7 +164,7 @@ impl<'a> LazyTensor<'a> {
     }
 }
 
-/// What can become a tensor of a checkpoint.
+/// A type that can become a tensor of a checkpoint.
 pub trait IntoTensorSource<'a> {
     /// The tensor, or how to produce it.
     ///
@@ -189,7 +193,7 @@ impl<'a> IntoTensorSource<'a> for LazyTensor<'a> {
     }
 }
 
-/// dtype, shape and bytes that are shared with the trainer.
+/// A dtype, a shape, and bytes shared with the trainer.
 impl<'a> IntoTensorSource<'a> for (Dtype, &[usize], SharedBytes) {
     fn into_source(self) -> Result<TensorSource<'a>> {
         Tensor::shared(self.0, self.1, self.2)?.into_source()

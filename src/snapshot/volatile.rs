@@ -1,4 +1,4 @@
-//! Tensors whose memory may be written while they are saved: how their bytes are copied out, once.
+//! Tensors whose memory may be written while they are saved: each byte is copied out once.
 
 use super::source::{IntoTensorSource, TensorSource};
 use crate::dtype::Dtype;
@@ -11,27 +11,26 @@ pub(crate) type Fill<'a> = dyn Fn(usize, &mut [u8]) -> Result<()> + Send + Sync 
 /// A tensor whose memory may be written while it is saved: by training that does not wait, by
 /// another language's threads, by a GPU.
 ///
-/// It says how to copy its bytes instead of lending them out. A save asks for each byte once, a
-/// chunk at a time ([`WriteOptions::chunk_log2`](crate::WriteOptions::chunk_log2)), and takes the
-/// checksum from the copy that it writes: whatever is written to the memory meanwhile, the file
-/// verifies. What is copied is what `fill` read, so a tensor that is written meanwhile is saved
-/// partly as it was and partly as it became; a caller to whom that matters has to make writers
-/// wait.
+/// It copies its bytes on request instead of lending them out. A save requests each byte once, a
+/// chunk at a time ([`WriteOptions::chunk_log2`](crate::WriteOptions::chunk_log2)), and checksums
+/// the copy that it writes, so that the file verifies even if the memory is written meanwhile. A
+/// tensor that is written during the save is then saved partly old, partly new; to avoid that, make
+/// writers wait.
 ///
-/// Memory behind a `&[u8]` must not change in Rust: that is undefined behaviour, whoever writes it.
-/// `fill` decides by itself how it reads (atomics, a lock, a copy that the other language's runtime
-/// makes), which is why this is sound and lending a slice of such memory is not.
+/// Memory behind a `&[u8]` must not change in Rust: that is undefined behaviour, no matter who
+/// writes it. `fill` chooses how it reads (atomics, a lock, a copy by the other language's
+/// runtime), which is why this is sound and lending a slice of such memory is not.
 ///
-/// The bytes of the file are the same as those of a tensor that was lent, and the memory that a
-/// save takes is one chunk for each encoding thread. Two of them are tied when they are clones of
-/// one [`TensorSource`], or by [`Snapshot::tie`](crate::Snapshot::tie).
+/// The bytes in the file are the same as for a borrowed tensor, and a save takes one chunk of
+/// memory for each encoding thread. Two volatile tensors are aliases if they are clones of one
+/// [`TensorSource`], or by [`Snapshot::alias`](crate::Snapshot::alias).
 ///
 /// ```
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 /// use tensorkeep::{Dtype, Snapshot, snapshot::Volatile};
 ///
-/// // Training goes on in these while they are saved.
+/// // Training updates these while they are saved.
 /// let weights: Arc<Vec<AtomicU32>> = Arc::new((0..1000).map(|_| AtomicU32::new(1.5_f32.to_bits())).collect());
 /// let lent = Arc::clone(&weights);
 /// let fill = move |offset: usize, buffer: &mut [u8]| {
@@ -52,13 +51,13 @@ pub struct Volatile<'a> {
 }
 
 impl<'a> Volatile<'a> {
-    /// A tensor of this dtype and shape whose little-endian, row-major bytes `fill(offset, buffer)`
-    /// copies: all of `buffer`, from byte `offset` on. Both are whole elements. What `buffer` holds
-    /// before is unspecified.
+    /// A tensor of this dtype and shape. `fill(offset, buffer)` copies its little-endian, row-major
+    /// bytes from byte `offset` on, and fills all of `buffer`. Both are whole elements. The
+    /// previous contents of `buffer` are unspecified.
     ///
-    /// It is called from several threads at a time, also from others than the one that saves.
-    /// [`Store::stage`](crate::Store::stage) calls it before it returns; a save in the foreground
-    /// that failed to sync starts again and asks for everything again. An error of it is the save's
+    /// `fill` is called from several threads at a time, also from others than the saving one.
+    /// [`Store::stage`](crate::Store::stage) calls it before it returns; a foreground save that
+    /// failed to sync starts again and requests everything again. An error of `fill` is the save's
     /// error.
     pub fn new(
         dtype: Dtype,

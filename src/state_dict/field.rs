@@ -1,25 +1,24 @@
-//! What a field of a module is: one tensor, a module, or several of either under numbered names.
+//! The types of a module's fields: one tensor, a module, or several of either under numbered names.
 //!
-//! A derive sees how a type is spelled and not what it is, so the type has to answer, and stable
-//! Rust has no specialization by which "every number" and "every module" could be two blanket impls
-//! beside each other. There is one blanket impl: every [`Stateful`] type is a field, by derive or
-//! by hand. Numbers, arrays and containers are impls beside it, for types that are no modules.
-//! Coherence accepts that because of the orphan rule: `Stateful` is this crate's trait and `f32`,
-//! `Vec` and `ArrayBase` are not the user's types, so no other crate can make a module of them.
-//! `Box` is the exception (it is fundamental: another crate may implement a trait for `Box<Own>`),
-//! so a box of a module is itself `Stateful`, and only the boxed slice is listed here. The second
-//! question, whether a `Vec<T>` is one tensor or a list of modules, is the element's to answer: a
-//! `Vec` hands all of its elements to `T::add_all_to`, which is one tensor for numbers and numbered
-//! names for anything else. This is how `Debug for [T]` and `serde` would treat `[u8]` if they were
-//! free to. An array in between passes on its elements and its length as one more axis.
+//! A derive sees the spelling of a type and not its meaning, so the type itself must decide, and
+//! stable Rust has no specialization by which "every number" and "every module" could be two
+//! blanket impls. There is one blanket impl: every [`Stateful`] type is a field, by derive or by
+//! hand. Numbers, arrays and containers are separate impls, for types that are not modules.
+//! Coherence accepts that because of the orphan rule: `Stateful` is this crate's trait, and `f32`,
+//! `Vec` and `ArrayBase` are foreign to the user's crate, so no other crate can implement it for
+//! them. `Box` is the exception (it is fundamental: another crate may implement a trait for
+//! `Box<Own>`), so a box of a module is itself `Stateful`, and only the boxed slice is listed here.
+//! The element decides whether a `Vec<T>` is one tensor or a list of modules: a `Vec` passes all of
+//! its elements to `T::add_all_to`, which makes one tensor of numbers and numbered names of
+//! anything else. An array in between passes on its elements and its length as one more axis.
 
 use super::{StateDict, StateDictMut, Stateful};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-/// A field that `#[derive(Stateful)]` and [`StateDict::with_field`] can name: every [`Stateful`]
-/// module, numbers, and arrays, `Vec`s, options and maps of either.
+/// A field for `#[derive(Stateful)]` and [`StateDict::with_field`]: every [`Stateful`] module,
+/// numbers, and arrays, `Vec`s, options and maps of either.
 ///
 /// | type | names |
 /// |---|---|
@@ -32,9 +31,9 @@ use std::marker::PhantomData;
 /// | tuple | `field.0`, `field.1` … |
 /// | `Option` | those of its content; `None` has none |
 ///
-/// Lengths are part of a shape: loading overwrites elements and adds none. A `bool` is no number,
-/// since most bytes are none; keep masks as `u8`. Implement [`Stateful`] for types of your own
-/// rather than this trait.
+/// Lengths are part of a shape: loading overwrites elements and never adds any. A `bool` is not a
+/// number, because most bytes are not valid bools; keep masks as `u8`. Implement [`Stateful`] for
+/// your own types rather than this trait.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a tensor nor a module",
     label = "has no tensors that could be saved",
@@ -48,14 +47,14 @@ pub trait StateField {
     /// As [`StateDict::with`].
     fn add_to<'a>(&'a self, name: &str, state: StateDict<'a>) -> Result<StateDict<'a>>;
 
-    /// Adds the same tensors, to be overwritten.
+    /// Adds the same tensors, mutable.
     ///
     /// # Errors
     /// As [`StateDictMut::with`].
     fn add_to_mut<'a>(&'a mut self, name: &str, state: StateDictMut<'a>) -> Result<StateDictMut<'a>>;
 
-    /// Adds many of one type, row-major with these axes: each under its number, unless together
-    /// they are one tensor.
+    /// Adds several values of one type, in row-major order with these axes: each under its number,
+    /// unless together they are one tensor.
     #[doc(hidden)]
     fn add_all_to<'a>(
         items: &'a [Self],
@@ -72,7 +71,7 @@ pub trait StateField {
         Ok(state)
     }
 
-    /// As [`StateField::add_all_to`], to be overwritten.
+    /// Like [`StateField::add_all_to`], mutable.
     #[doc(hidden)]
     fn add_all_to_mut<'a>(
         items: &'a mut [Self],
@@ -100,12 +99,12 @@ impl<T: Stateful + ?Sized> StateField for T {
     }
 }
 
-/// `outer.inner`, or the one that is not empty.
+/// `outer.inner`, or the other one if either is empty.
 pub(super) fn joined(outer: &str, inner: &str) -> String {
     if outer.is_empty() || inner.is_empty() { [outer, inner].concat() } else { format!("{outer}.{inner}") }
 }
 
-/// The name of the item at this place of a row-major array: one number for each axis.
+/// The name of the item at this position of a row-major array: one number for each axis.
 fn numbered(name: &str, shape: &[usize], mut place: usize) -> String {
     let mut numbers = vec![String::new(); shape.len()];
     for (number, &len) in numbers.iter_mut().zip(shape).rev() {
@@ -115,7 +114,7 @@ fn numbered(name: &str, shape: &[usize], mut place: usize) -> String {
     joined(name, &numbers.join("."))
 }
 
-/// A tensor's own name, which flattening would take away.
+/// A tensor's own name, which `flatten` would remove.
 fn own(name: &str) -> Result<&str> {
     if name.is_empty() {
         return Err(Error::invalid("a tensor needs a name").help("`flatten` is for modules"));
@@ -238,7 +237,7 @@ impl<T: StateField> StateField for BTreeMap<String, T> {
     }
 }
 
-/// No tensors, so that a type parameter may be a mere marker.
+/// No tensors, so that a type parameter may be a marker.
 impl<T: ?Sized> StateField for PhantomData<T> {
     fn add_to<'a>(&'a self, _: &str, state: StateDict<'a>) -> Result<StateDict<'a>> {
         Ok(state)
@@ -289,7 +288,7 @@ where
     }
 }
 
-/// A box of a module, a trait object included, is that module.
+/// A box of a module, also of a trait object, is that module.
 impl<T: Stateful + ?Sized> Stateful for Box<T> {
     fn state_dict(&self) -> Result<StateDict<'_>> {
         (**self).state_dict()

@@ -1,26 +1,26 @@
-//! What a listing names and a request does not find. Owns: that absence is not believed because it
-//! was heard once. Behind a listing a checkpoint may have been deleted: a new listing does not have
-//! it. One that is listed again is there, whatever a single answer said; it is asked for again with
-//! pauses, and then told as an error, never as nothing.
+//! Objects that a listing names and a request does not find. Absence is not believed on one answer.
+//! A checkpoint may have been deleted after the listing: a new listing does not have it. One that
+//! is listed again is there, despite the single answer: it is requested again with pauses, and then
+//! reported as an error, never as nothing.
 
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Before each new listing.
+/// Pauses before each new listing.
 const PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(50), Duration::from_millis(250), Duration::from_millis(1000)];
 
-/// How often is listed in all. Each time a writer has saved and rotated meanwhile.
+/// Limit of listings in all. Before each, a writer may have saved and rotated.
 const MOST_LISTINGS: usize = 100;
 
-/// How long one call waits in all: where much is absent, the storage has contradicted itself long
+/// Limit of one call's waiting in all: if much is absent, the storage has contradicted itself long
 /// enough.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// What was listed and not there, and how often. Kept from one call to the next, it does not wait
-/// again for what was waited for in vain.
+/// Names that were listed but absent, and how often. Kept from one call to the next, so that a name
+/// already waited for in vain is not waited for again.
 #[derive(Clone, Debug)]
 pub(super) struct Absent<K> {
     names: BTreeMap<K, usize>,
@@ -35,15 +35,15 @@ impl<K> Default for Absent<K> {
 }
 
 impl<K: Ord> Absent<K> {
-    /// The same memory for another call, of what that has seen listed.
+    /// Keeps this for another call, restricted to the names that are still listed.
     pub(super) fn retain(&mut self, is_listed: impl Fn(&K) -> bool) {
         self.names.retain(|name, _| is_listed(name));
         (self.listings, self.waited) = (0, Duration::ZERO);
     }
 
-    /// After a listing: these were not there. Pauses and says whether to list again; false when
-    /// each has been asked for often enough, or there are none, and when this call has taken long
-    /// enough.
+    /// After a listing: these names were absent. Pauses and returns whether to list again; false
+    /// when each has been requested often enough, when there are none, and when this call has taken
+    /// long enough.
     pub(super) fn ask_again(&mut self, names: impl IntoIterator<Item = K>) -> bool {
         let mut fewest = usize::MAX;
         for name in names {
@@ -64,13 +64,13 @@ impl<K: Ord> Absent<K> {
     }
 }
 
-/// Whether an answer is that something is not there.
+/// Whether an error says that an object is not there.
 pub(super) fn is_absence(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound
 }
 
-/// What is said of something that every listing names and no request finds, from the last answer.
-/// Another error stays.
+/// The error for an object that every listing names and no request finds, made from the last
+/// answer. Other errors stay as they are.
 pub(super) fn told(answer: Error) -> Error {
     if !is_absence(&answer) {
         return answer;
@@ -84,7 +84,7 @@ pub(super) fn told(answer: Error) -> Error {
     .because(answer)
 }
 
-/// Whether an error is what [`told`] tells.
+/// Whether an error was made by [`told`].
 pub(super) fn is_told(error: &Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());
     error.kind() == ErrorKind::Io && source.is_some_and(is_absence)
@@ -111,7 +111,9 @@ mod tests {
     fn none_is_none_and_a_new_one_begins_anew() {
         let mut absent = Absent::default();
         assert!(!absent.ask_again([]));
-        (0..PAUSES.len()).for_each(|_| assert!(absent.ask_again([name(1)])));
+        for _ in PAUSES {
+            assert!(absent.ask_again([name(1)]));
+        }
         assert!(absent.ask_again([name(1), name(2)]), "the second was asked for once");
         assert!(!absent.ask_again([name(1)]), "and the first one is not forgotten for it");
     }

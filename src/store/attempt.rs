@@ -1,24 +1,26 @@
-//! Attempts: one number per opening writer, taken by create-once, and the check whether it still is
-//! the run's writer. Where two writers meet without a lock, the older one is fenced by this; where
-//! a run's folder was removed, replaced or restored under a writer, so is that writer, because the
-//! object that it wrote is not there any more.
+//! Attempts: each opening writer takes a number by create-once, and later checks that it is still
+//! the run's writer. Where two writers meet without a lock, this fences the older one; where a
+//! run's folder was removed, replaced or restored, it fences the writer from before, because the
+//! object that it wrote is gone.
 
 use super::absent::{self, Absent};
 use super::look::{Board, Look};
 use super::naming::{ATTEMPTS, CheckpointId, attempt_key, resumed_key};
+use super::process;
 use super::reader::is_damage;
 use super::run_id::RunId;
 use super::small;
 use super::tiers::Remote;
 use crate::clock;
 use crate::engine::{CommitError, Engine, Lock, Nonce, fresh_nonce};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, NoneIf, Result};
 use crate::format::records;
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// An attempt's object is a hostname and a few numbers.
+/// The limit for an attempt's object, which is a hostname and a few numbers.
 const LONGEST: u64 = 64 << 10;
 
 /// Who wrote: the content of an attempt's object.
@@ -28,7 +30,7 @@ pub(super) struct Writer {
     pub pid: u32,
     /// Seconds since 1970.
     pub started_at: u64,
-    /// Tells this opening of the run from every other.
+    /// Distinguishes this opening of the run from every other.
     #[serde(default)]
     pub id: Nonce,
     /// The run that it opened.
@@ -44,9 +46,7 @@ impl Writer {
         if crate::clock::script::seconds().is_some() {
             return Self { host: "simulated".to_owned(), pid: 1, started_at: now, id, run };
         }
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let host = if host.trim().is_empty() { "an unnamed host" } else { host.trim() };
-        Self { host: host.to_owned(), pid: std::process::id(), started_at: now, id, run }
+        Self { host: process::host(), pid: std::process::id(), started_at: now, id, run }
     }
 
     /// For the lock file.
@@ -54,7 +54,7 @@ impl Writer {
         format!("process {} on {}, since {}", self.pid, self.host, clock::date(self.started_at))
     }
 
-    /// What an attempt's object says.
+    /// Reads an attempt's object.
     pub(super) fn read(engine: &dyn Engine, attempt: u32) -> Result<Self> {
         records::decode_owned(&small::read(engine, &attempt_key(attempt), LONGEST, |_| false)?)
     }
@@ -65,23 +65,23 @@ impl Writer {
 pub(super) struct Attempt {
     pub number: u32,
     nonce: Nonce,
-    /// What its object holds, in every tier.
+    /// The content of its object, the same in every tier.
     content: Arc<[u8]>,
-    /// The local tier was full: the object is written before the first checkpoint. The lock is
-    /// held.
+    /// The local tier was full: the object is written before the first checkpoint. Only under the
+    /// lock.
     pending: Arc<AtomicBool>,
 }
 
 impl Attempt {
     /// Takes the next number after every one seen in `attempts/` and in the names of checkpoints,
-    /// in both tiers. Returned with what was seen in the local one.
+    /// in both tiers. Returned with the local tier's board.
     ///
     /// # Errors
-    /// Whatever the local engine says; `NoSpace` only without a lock.
+    /// Errors of the local engine; `NoSpace` only without a lock.
     pub(super) fn take(
         engine: &dyn Engine,
         remote: Option<&Remote>,
-        names: &[CheckpointId],
+        ids: &[CheckpointId],
         writer: &Writer,
         is_locked: bool,
     ) -> Result<(Self, Board)> {
@@ -90,8 +90,8 @@ impl Attempt {
         loop {
             let there = remote.map_or(Ok(0), Remote::newest_attempt)?;
             let board = Board::read(engine)?;
-            // A number that was refused is passed over, whatever the listing says of it.
-            attempt.number = next(board.newest.max(there).max(attempt.number), names, engine)?;
+            // A refused number is skipped even if the listing does not show it.
+            attempt.number = next(board.newest.max(there).max(attempt.number), ids, engine)?;
             match attempt.take_without_gap(&board, engine) {
                 Ok(true) => {}
                 Ok(false) => continue,
@@ -106,8 +106,8 @@ impl Attempt {
         }
     }
 
-    /// As [`Attempt::take_in`]; where the number does not follow on the newest, because the other
-    /// tier or the name of a checkpoint has a newer one, the one that does is taken, too.
+    /// As [`Attempt::take_in`]. If the number does not follow on the newest, because the other tier
+    /// or the name of a checkpoint has a newer one, the number that follows is taken, too.
     fn take_without_gap(&self, board: &Board, engine: &dyn Engine) -> Result<bool> {
         match board.newest.checked_add(1).filter(|next| *next < self.number) {
             Some(next) => self.write(next, engine).and_then(|_| self.take_in(engine)),
@@ -126,7 +126,7 @@ impl Attempt {
                 upload.append(&self.content)?;
                 Ok(upload.commit(fresh_nonce()))
             });
-        // What is there may be ours: of an earlier try of which nobody heard how it ended.
+        // An existing object may be ours, from an earlier try whose outcome stayed unknown.
         let is_ours = || Ok(content(engine, number, Some(&self.content))?[..] == self.content[..]);
         match committed {
             Ok(Ok(())) => Ok(true),
@@ -137,8 +137,8 @@ impl Attempt {
         }
     }
 
-    /// Takes the number where a full disk was in the way when the run was opened. Before anything
-    /// is committed.
+    /// Takes the number if a full disk prevented that when the run was opened. Called before
+    /// anything is committed.
     pub(super) fn take_if_pending(&self, engine: &dyn Engine) -> Result<()> {
         if !self.pending.load(Ordering::Acquire) {
             return Ok(());
@@ -150,19 +150,17 @@ impl Attempt {
         Ok(())
     }
 
-    /// Fails when this is not the run's writer any more: a newer attempt was taken, or the object
-    /// that this attempt wrote is gone or another's. What the same listing says besides is the
-    /// answer.
+    /// Fails when this is no longer the run's writer: a newer attempt was taken, or the object that
+    /// this attempt wrote is gone or another's. Returns the rest of the same listing.
     ///
     /// # Errors
-    /// `Fenced`, and whatever the engine says.
+    /// `Fenced`, and errors of the engine.
     pub(super) fn check(&self, engine: &dyn Engine) -> Result<Board> {
         Ok(self.look(engine, &[ATTEMPTS], vec![])?.board())
     }
 
-    /// As [`Attempt::check`], by a look at `attempts/` and other folders of the run, which is the
-    /// answer. It is not from before this attempt was taken, nor from before it wrote those
-    /// objects.
+    /// As [`Attempt::check`], from one look at `attempts/` and other folders of the run, which is
+    /// returned. The look is not older than this attempt, nor than the objects in `written`.
     ///
     /// # Errors
     /// As [`Attempt::check`].
@@ -186,8 +184,8 @@ impl Attempt {
         }
     }
 
-    /// Whether this is the writer, where so much is listed as the newest attempt. False when it is
-    /// to be listed again.
+    /// Whether this is the writer, given the newest listed attempt. False when the folder must be
+    /// listed again.
     fn is_newest(&self, newest: u32, engine: &dyn Engine, absent: &mut Absent<u32>) -> Result<bool> {
         if newest > self.number {
             return Err(self.fenced(engine, format!("attempt {newest}")));
@@ -197,33 +195,32 @@ impl Attempt {
             Ok(_) => Err(self.fenced(engine, "an attempt of that number by another writer".to_owned())),
             // It is listed: a single answer does not end a run.
             Err(error) if absent::is_absence(&error) && newest == self.number => {
-                match absent.ask_again([self.number]) {
-                    true => Ok(false),
-                    false => Err(absent::told(error)),
-                }
+                if absent.ask_again([self.number]) { Ok(false) } else { Err(absent::told(error)) }
             }
-            Err(error) if absent::is_absence(&error) => match self.pending.load(Ordering::Acquire) {
-                true => Ok(true),
-                false => Err(self.fenced(engine, "a run that does not know this attempt".to_owned())),
-            },
-            // A sector of the writer's own note that cannot be read says nothing about other
-            // writers.
+            Err(error) if absent::is_absence(&error) && self.pending.load(Ordering::Acquire) => Ok(true),
+            Err(error) if absent::is_absence(&error) => {
+                Err(self.fenced(engine, "a run that does not know this attempt".to_owned()))
+            }
+            // If the writer's own note cannot be read because of a bad sector, that says nothing
+            // about other writers.
             Err(error) if is_damage(&error) => Ok(true),
             Err(error) => Err(error),
         }
     }
 
-    /// As [`Attempt::check`], by two small reads where all is well. Numbers are taken without gaps,
-    /// so whoever is newer has left the next one.
+    /// As [`Attempt::check`], by two small reads if all is well. Numbers are taken without gaps, so
+    /// a newer writer has left the next one.
     pub(super) fn check_by_number(&self, engine: &dyn Engine) -> Result<()> {
         let is_own = content(engine, self.number, Some(&self.content))
             .is_ok_and(|there| there[..] == self.content[..]);
-        let Some(next) = self.number.checked_add(1).filter(|_| is_own) else {
-            return self.check(engine).map(drop);
+        let next = match self.number.checked_add(1) {
+            Some(next) if is_own => next,
+            _ => return self.check(engine).map(drop),
         };
-        match engine.open(&attempt_key(next)) {
+        // Its absence is expected; its presence is believed when two answers agree.
+        match engine.open(&attempt_key(next)).and_then(|_| content(engine, next, None)) {
             Err(error) if absent::is_absence(&error) => Ok(()),
-            // Whatever a listing says that may be behind.
+            // Even if a listing, which may be stale, does not show it.
             Ok(_) => Err(self
                 .check(engine)
                 .err()
@@ -232,7 +229,7 @@ impl Attempt {
         }
     }
 
-    /// Not that no attempt is listed: the run itself is not there.
+    /// `NotFound` from a listing does not mean that no attempt is listed: the run itself is gone.
     fn removed(&self, engine: &dyn Engine, error: Error) -> Error {
         match error.kind() {
             ErrorKind::NotFound => self.fenced(engine, "a run that was removed".to_owned()).because(error),
@@ -249,72 +246,95 @@ impl Attempt {
             .help("this process must stop; nothing more is written or deleted by it")
     }
 
-    /// Says that this attempt goes on from a checkpoint, so that nobody deletes it, and returns
-    /// whether somebody is about to. As with a pin, one of the two sees the other.
-    pub(super) fn go_on_from(&self, name: CheckpointId, engine: &dyn Engine) -> Result<bool> {
-        let mark = resumed_key(self.number, name);
+    /// Marks that this attempt resumes from a checkpoint, so that it is not deleted, and returns
+    /// whether another process is about to delete it. As with a pin, one of the two sees the other.
+    pub(super) fn go_on_from(&self, id: CheckpointId, engine: &dyn Engine) -> Result<bool> {
+        let mark = resumed_key(self.number, id);
         let written = match engine.mark(&mark) {
-            // A full disk and a folder that cannot be written have no writer beside this one that
-            // deletes.
+            // On a full disk and in a read-only folder, no other writer deletes.
             Err(error) if error.kind() == ErrorKind::NoSpace => vec![],
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => vec![mark],
         };
-        Ok(self.look(engine, &[ATTEMPTS], written)?.board().is_being_deleted(name))
+        Ok(self.look(engine, &[ATTEMPTS], written)?.board().is_being_deleted(id))
     }
 
-    /// Takes that back.
-    pub(super) fn leave(&self, name: CheckpointId, engine: &dyn Engine) {
-        let _ = engine.unmark(&resumed_key(self.number, name));
+    /// Removes that mark.
+    pub(super) fn leave(&self, id: CheckpointId, engine: &dyn Engine) {
+        let _ = engine.unmark(&resumed_key(self.number, id));
     }
 
-    /// What marks of deletion by this attempt are called.
+    /// The maker's name in this attempt's marks of deletion.
     pub(super) fn maker(&self) -> String {
         attempt_key(self.number).split_off(ATTEMPTS.len() + 1)
     }
 
-    /// The file id of this attempt's checkpoint at `step`, in its save of that number: nobody
-    /// else's, and not that of another save of the step, whose outcome may be unknown and whose
-    /// bytes may be others.
+    /// The file id of this attempt's checkpoint at `step`, in its save of that number. It differs
+    /// from that of any other attempt, and from that of another save of the step, whose outcome may
+    /// be unknown and whose bytes may differ.
     pub(super) fn nonce(&self, step: u64, save: u32) -> Nonce {
         let mut nonce = self.nonce;
-        nonce[4..8].iter_mut().zip(save.to_le_bytes()).for_each(|(byte, save)| *byte ^= save);
-        nonce[8..].iter_mut().zip(step.to_le_bytes()).for_each(|(byte, step)| *byte ^= step);
+        for (byte, save) in nonce[4..8].iter_mut().zip(save.to_le_bytes()) {
+            *byte ^= save;
+        }
+        for (byte, step) in nonce[8..].iter_mut().zip(step.to_le_bytes()) {
+            *byte ^= step;
+        }
         nonce
     }
 }
 
-/// The number after `newest` and after those in the names.
-fn next(newest: u32, names: &[CheckpointId], engine: &dyn Engine) -> Result<u32> {
-    let newest = names.iter().map(|name| name.attempt).fold(newest, u32::max);
+/// The number after `newest` and after the attempts in the names.
+fn next(newest: u32, ids: &[CheckpointId], engine: &dyn Engine) -> Result<u32> {
+    let newest = ids.iter().map(|id| id.attempt).fold(newest, u32::max);
     newest.checked_add(1).ok_or_else(|| {
         Error::new(ErrorKind::LimitExceeded, "no attempt number is left").in_object(engine.describe(ATTEMPTS))
     })
 }
 
-/// What an attempt's object holds, believed at once where that is what is expected.
+/// The content of an attempt's object; the expected content is believed at once.
 fn content(engine: &dyn Engine, attempt: u32, expected: Option<&[u8]>) -> Result<Vec<u8>> {
     small::read(engine, &attempt_key(attempt), LONGEST, |bytes| Some(bytes) == expected)
 }
 
-/// Whether an attempt that is listed on one engine is on another, too, taken by one writer in both.
+/// The newest attempt on an engine, of which a listing shows `newest`, and whether it is also on
+/// `other`, taken by one writer in both. The listing may be stale, so the later attempts of `other`
+/// are asked for by number before the answer is no.
 ///
 /// # Errors
-/// What reading says; `Io` when it is not there although it is listed.
-pub(super) fn is_also_on(other: &dyn Engine, number: u32, listed_on: &dyn Engine) -> Result<bool> {
-    let there = content(listed_on, number, None).map_err(absent::told)?;
-    match content(other, number, Some(&there)) {
-        Err(error) if absent::is_absence(&error) => Ok(false),
-        here => Ok(here? == there),
+/// Errors of reading; `Io` when the newest is listed but not there.
+pub(super) fn newest_on(engine: &dyn Engine, newest: u32, other: &dyn Engine) -> Result<(u32, bool)> {
+    if newest == 0 || is_on_both(newest, engine, other).map_err(absent::told)? {
+        return Ok((newest, true));
     }
+    let mut later = Board::read(other)?.attempts;
+    later.retain(|number| *number > newest);
+    later.sort_unstable_by_key(|number| Reverse(*number));
+    for number in later {
+        match is_on_both(number, engine, other) {
+            Err(error) if absent::is_absence(&error) => {}
+            is_on_both => return Ok((number, is_on_both?)),
+        }
+    }
+    Ok((newest, false))
 }
 
-/// The writer's lock; None on an engine without locks, where two writers can only be told apart by
-/// the storage itself.
+/// Whether an attempt on an engine is also on `other`, by the same writer.
+///
+/// # Errors
+/// Errors of reading; `NotFound` when the engine does not have it.
+fn is_on_both(number: u32, engine: &dyn Engine, other: &dyn Engine) -> Result<bool> {
+    let there = content(engine, number, None)?;
+    let here = content(other, number, Some(&there)).none_if(absent::is_absence)?;
+    Ok(here.is_some_and(|here| here == there))
+}
+
+/// The writer's lock; None on an engine without locks, where only the storage can tell two writers
+/// apart.
 pub(super) fn lock_or_fence(engine: &dyn Engine, writer: &Writer) -> Result<Option<Box<dyn Lock>>> {
-    match engine.lock(&writer.describe()) {
-        Err(error) if error.kind() == ErrorKind::Unsupported => {}
-        locked => return locked.map(Some),
+    let locked = engine.lock(&writer.describe()).none_if(|error| error.kind() == ErrorKind::Unsupported)?;
+    if locked.is_some() {
+        return Ok(locked);
     }
     if engine.caps().create_only {
         return Ok(None);

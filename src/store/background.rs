@@ -1,7 +1,7 @@
-//! Saves that run while training goes on: the thread that writes, and how many saves may be in
-//! flight. No error is lost: a failed save is told by a later call on the store, exactly once, and
-//! stays readable in its [`PendingSave`]. Foreground and background saves, and the rotation behind
-//! each, run one after the other.
+//! Saves that run while training goes on: the thread that writes, and the limit of saves in flight.
+//! No error is lost: a later call on the store returns the error of a failed save, exactly once,
+//! and it stays readable in its [`PendingSave`]. Foreground and background saves, and the rotation
+//! behind each, run one after the other.
 
 use super::Core;
 use super::cost::Stall;
@@ -11,17 +11,17 @@ use super::schedule::Begun;
 use crate::clock::Timer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Snapshot;
+use crate::sync::{self, lock, wait};
 use std::any::Any;
 use std::collections::VecDeque;
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// What a save does when as many as [`StoreOptions::in_flight`](super::StoreOptions::in_flight) are
-/// in flight.
+/// What a save does when [`StoreOptions::in_flight`](super::StoreOptions::in_flight) saves are in
+/// flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
     /// Waits until one is done.
@@ -58,7 +58,7 @@ struct Worker {
     thread: JoinHandle<()>,
 }
 
-/// What the saving thread and the callers share.
+/// State shared by the saving thread and the callers.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -68,13 +68,13 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct State {
     in_flight: usize,
-    /// Failures that no call has told yet, oldest first.
+    /// Failures that no call has returned yet, oldest first.
     unreported: VecDeque<Error>,
-    /// Failures that were told beside an answer which nobody looked at.
+    /// Failures that were returned in a [`PendingSave`] which was dropped unread.
     overlooked: VecDeque<Error>,
 }
 
-/// A place for a save in flight. Dropping it, on whatever way, frees it, and tells the outcome once
+/// A place for a save in flight. Dropping it, on any path, frees it, and publishes the outcome once
 /// the save was handed over.
 #[derive(Debug)]
 struct Place {
@@ -84,7 +84,8 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // All at once: who has waited for a place, or for the outcome, finds both, and the error.
+        // All at once: a thread that waited for a place, or for the outcome, finds both, and the
+        // error.
         let mut state = lock(&self.shared.state);
         if let Some((progressing, outcome)) = self.told.take() {
             state.unreported.extend(outcome.as_ref().err().map(failed_before));
@@ -111,8 +112,8 @@ impl Background {
         self.process
     }
 
-    /// Makes and queues a save, or says by None that there is no room for it. It is made only once
-    /// there is room: memory is bounded by the places. An earlier failure is told beside it.
+    /// Makes and queues a save; None if there is no room for it. It is made only once there is
+    /// room: the places bound the memory. An earlier failure is returned with it.
     pub(super) fn submit(
         &self,
         begun: Begun,
@@ -121,13 +122,13 @@ impl Background {
         let (call, stall) = (Timer::start(), Stall::default());
         let Some(place) = self.take_place()? else { return Ok(None) };
         let snapshot = make()?;
-        // Asked before it is handed over: a failure behind that may be its own.
+        // Read before it is handed over: a later failure may be its own.
         let is_due = !lock(&self.shared.state).unreported.is_empty();
         let progressing = self.hand_over(place, snapshot, begun, &stall)?;
-        stall.was(call.elapsed());
+        stall.set(call.elapsed());
         let overlooked = lock(&self.shared.state).overlooked.pop_front();
         match overlooked {
-            Some(error) => Err(Error::new(error.kind(), "nobody looked at an earlier failure")
+            Some(error) => Err(Error::new(error.kind(), "the error of an earlier save was never returned")
                 .help("the save of this call is on its way all the same; look at PendingSave::earlier_error")
                 .because(error)),
             None => {
@@ -153,7 +154,7 @@ impl Background {
         let (number, warnings, stall) = (done.number, done.warnings, stall.clone());
         jobs.send(Job { snapshot, begun, number, warnings, stall, place }).map_err(|unsent| {
             let mut job = unsent.0;
-            // Told by this call.
+            // Returned by this call.
             job.place.told = None;
             self.core.lock_schedule().failed(number);
             gone()
@@ -161,22 +162,20 @@ impl Background {
         Ok(progressing)
     }
 
-    /// A free place. None when there is none and none is to be waited for.
+    /// A free place. None when there is none and the options say not to wait.
     fn take_place(&self) -> Result<Option<Place>> {
         self.process.check()?;
-        let (limit, when_full) = self.core.options.in_flight;
+        let limit = self.core.options.in_flight;
         let mut state = lock(&self.shared.state);
         while state.in_flight >= limit {
-            match when_full {
+            match self.core.options.when_full {
                 WhenFull::Skip => return Ok(None),
                 WhenFull::Error => {
                     return Err(Error::new(ErrorKind::Busy, "all places for saves in flight are taken")
                         .expected(format!("fewer than {limit}"))
                         .help("save less often, or let saves wait"));
                 }
-                WhenFull::Wait => {
-                    state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
+                WhenFull::Wait => state = wait(&self.shared.changed, state),
             }
         }
         state.in_flight += 1;
@@ -188,19 +187,19 @@ impl Background {
         self.process.check()?;
         let mut state = lock(&self.shared.state);
         while state.in_flight > 0 {
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.shared.changed, state);
         }
         Ok(())
     }
 
-    /// Waits for all saves in flight, and returns the oldest error that no call has told yet.
+    /// Waits for all saves in flight, and returns the oldest error that no call has returned yet.
     pub(super) fn settle(&self) -> Result<()> {
         self.wait()?;
         self.unreported().map_or(Ok(()), Err)
     }
 
-    /// The oldest failure, of a save or of a promotion, that no call has told yet. It counts as
-    /// told.
+    /// The oldest failure, of a save or of a promotion, that no call has returned yet. It counts as
+    /// returned.
     pub(super) fn earlier_error(&self) -> Option<Error> {
         self.unreported().or_else(|| self.core.check_promotions().err())
     }
@@ -226,30 +225,14 @@ impl Background {
     }
 }
 
-/// What a later call tells of a save that failed.
+/// The error with which a later call reports a failed save.
 fn failed_before(error: &Arc<Error>) -> Error {
     let failed = Error::new(error.kind(), "a save in the background failed").help(match error.kind() {
         ErrorKind::AlreadyExists => "this step was saved before, and is durable",
         ErrorKind::Unknown => "whether it is durable is not known; everything saved before it is",
         _ => "it is not durable; everything saved before it is",
     });
-    failed.of_the_same_save_as(error).because(Cause(Arc::clone(error)))
-}
-
-/// An error that others keep, too.
-#[derive(Debug)]
-pub(super) struct Cause(pub Arc<Error>);
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl std::error::Error for Cause {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        std::error::Error::source(&*self.0)
-    }
+    failed.of_the_same_save_as(error).because_shared(Arc::clone(error))
 }
 
 fn save_all(core: &Core, shared: &Shared, queue: Receiver<Job>) {
@@ -257,7 +240,7 @@ fn save_all(core: &Core, shared: &Shared, queue: Receiver<Job>) {
     for Job { snapshot, begun, number, warnings, stall, mut place } in queue {
         let saved =
             caught("the save", || core.save_because(&snapshot, &begun, &stall)).and_then(|saved| saved);
-        // Staged memory is free again before anyone who waited for a place goes on.
+        // Free staged memory before a thread that waited for a place goes on.
         let freed = caught("the data of a save, when it was freed,", || drop(snapshot));
         match &saved {
             Ok(_) => {
@@ -267,7 +250,7 @@ fn save_all(core: &Core, shared: &Shared, queue: Receiver<Job>) {
             Err(_) => core.lock_schedule().failed(number),
         }
         if let (Ok(saved), Err(error)) = (&saved, freed) {
-            let error = error.in_save_of_step(saved.name.step).help("the checkpoint itself is durable");
+            let error = error.in_save_of_step(saved.id.step).help("the checkpoint itself is durable");
             lock(&shared.state).unreported.push_back(error);
         }
         let saved = saved.map(|mut saved| {
@@ -280,13 +263,13 @@ fn save_all(core: &Core, shared: &Shared, queue: Receiver<Job>) {
     }
 }
 
-/// Runs what contains the trainer's code, a deferred tensor's closure or a destructor: its panic is
-/// an error, not the end of the thread.
+/// Runs code of the trainer, a lazy tensor's closure or a destructor: its panic is an error, not
+/// the end of the thread.
 pub(super) fn caught<T>(what: &str, act: impl FnOnce() -> T) -> Result<T> {
     catch_unwind(AssertUnwindSafe(act)).map_err(panicked(what))
 }
 
-/// What a panic is told as.
+/// The error for a panic.
 pub(super) fn panicked(what: &str) -> impl FnOnce(Box<dyn Any + Send>) -> Error {
     move |payload| {
         // Dropping it could panic again.
@@ -297,10 +280,10 @@ pub(super) fn panicked(what: &str) -> impl FnOnce(Box<dyn Any + Send>) -> Error 
 
 impl Drop for Background {
     fn drop(&mut self) {
-        let worker = self.worker.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let worker = sync::get_mut(&mut self.worker).take();
         if !self.process.is_this() {
-            // The thread is the parent's; so are the queue, which it may have had locked, and what
-            // it has to say.
+            // The thread is the parent's; so are the queue, which it may have had locked, and the
+            // errors.
             std::mem::forget(worker);
             return;
         }
@@ -312,14 +295,9 @@ impl Drop for Background {
         let mut state = lock(&self.shared.state);
         let State { unreported, overlooked, .. } = &mut *state;
         for error in overlooked.drain(..).chain(unreported.drain(..)) {
-            // Nobody is left to return it to, and silence would be a lost checkpoint that looks
-            // like a saved one.
-            eprintln!("tensorkeep: nobody asked for this failure: {error:?}");
+            // There is no caller left to return it to, and silence would make a lost checkpoint
+            // look like a saved one.
+            eprintln!("tensorkeep: the error of a save in the background was never returned: {error:?}");
         }
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whatever panicked while holding it left whole values: each change is one assignment.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,59 +1,87 @@
-//! Copying a checkpoint from one engine to another: what the promotion between tiers and tools
-//! share. Owns: that what arrives was verified on the way, that nothing is overwritten, and that
-//! what is there already is left alone. Bounded memory, whatever the checkpoint's length.
+//! Copies a checkpoint from one engine to another, for promotion between tiers and for tools. Every
+//! byte is verified on the way, nothing is overwritten, and a copy that exists already is left
+//! alone. Memory is bounded for checkpoints of any length.
 
-use super::naming::CheckpointId;
+use super::attempt;
+use super::look::Board;
+use super::naming::{CheckpointId, attempt_key, ended_key};
 use super::reader::{Reader, is_damage};
+use super::small;
 use crate::checkpoint::Checkpoint;
 use crate::engine::{CommitError, Nonce, Upload};
 use crate::error::{Error, ErrorKind, Result};
 
-/// What copying one checkpoint did.
+/// The outcome of copying one checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyOutcome {
-    /// So many bytes were written.
+    /// The number of bytes written.
     Written(u64),
-    /// The very same checkpoint was there.
+    /// The same checkpoint was there already.
     AlreadyThere,
 }
 
 impl Reader {
     /// Copies a checkpoint, byte for byte and under its name, to another run. Every byte is
     /// verified on its way, and nothing becomes visible before the last one is; then the copy is
-    /// opened. How much of it is read back say `to`'s own options: with
-    /// [`Verify::AtOpen`](crate::Verify::AtOpen) everything, else header, footer and index, which
-    /// hold every checksum. The same checkpoint found there is left alone, so that copying a run
-    /// again goes on where it was interrupted. `moved` hears of each piece's length, for those who
-    /// watch.
+    /// opened. `to`'s options set how much of it is read back: with
+    /// [`Verify::AtOpen`](crate::Verify::AtOpen) everything, otherwise header, footer and index,
+    /// which hold every checksum. If the same checkpoint is there already, it is left alone, so
+    /// that copying a run again continues where it was interrupted. `moved` receives the length of
+    /// each piece, for progress displays.
     ///
     /// # Errors
     /// `NotFound`; `Damaged` when the source is, and then nothing was published; `AlreadyExists`
-    /// when something else has that name there: it is never overwritten; what both engines say.
-    pub fn copy_to(&self, name: CheckpointId, to: &Self, mut moved: impl FnMut(u64)) -> Result<CopyOutcome> {
-        self.copy_watched(name, to, &|| Ok(()), &mut moved)
+    /// when another object has that name there: it is never overwritten; errors of both engines.
+    pub fn copy_to(&self, id: CheckpointId, to: &Self, mut moved: impl FnMut(u64)) -> Result<CopyOutcome> {
+        self.copy_watched(id, to, &|| Ok(()), &mut moved)
     }
 
-    /// As [`Reader::copy_to`], given up with the error that `stop` returns, which is asked before
-    /// each piece.
-    pub(super) fn copy_until(&self, name: CheckpointId, to: &Self, stop: &Stop<'_>) -> Result<CopyOutcome> {
-        self.copy_watched(name, to, stop, &mut |_| ())
+    /// Copies the attempts to another place of the same run, with the marks of their ends: who
+    /// wrote to it, and how each ended. What is there already is left alone. Behind a place's own
+    /// newer attempt nothing is added, which would fence its writer. Returns how many objects were
+    /// written.
+    ///
+    /// # Errors
+    /// What both engines say.
+    pub fn copy_attempts_to(&self, to: &Self) -> Result<usize> {
+        let (here, there) = (Board::read(self.engine())?, Board::read(to.engine())?);
+        let mut attempts = here.attempts.clone();
+        attempts.sort_unstable();
+        let (newest, copied_before) = attempt::newest_on(to.engine(), there.newest, self.engine())?;
+        let may_follow = |attempt: u32| copied_before || attempt < newest;
+        let mut written = 0;
+        for attempt in attempts.into_iter().filter(|&attempt| may_follow(attempt)) {
+            if !there.attempts.contains(&attempt) {
+                written += usize::from(small::copy(self.engine(), to.engine(), &attempt_key(attempt))?);
+            }
+            if here.ended.contains(&attempt) && !there.ended.contains(&attempt) {
+                written += usize::from(small::copy(self.engine(), to.engine(), &ended_key(attempt))?);
+            }
+        }
+        Ok(written)
+    }
+
+    /// As [`Reader::copy_to`], but aborted with the error of `stop`, which is called before each
+    /// piece.
+    pub(super) fn copy_until(&self, id: CheckpointId, to: &Self, stop: &Stop<'_>) -> Result<CopyOutcome> {
+        self.copy_watched(id, to, stop, &mut |_| ())
     }
 
     fn copy_watched(
         &self,
-        name: CheckpointId,
+        id: CheckpointId,
         to: &Self,
         stop: &Stop<'_>,
         moved: &mut dyn FnMut(u64),
     ) -> Result<CopyOutcome> {
-        let source = self.checkpoint_by_id(name)?;
-        if is_there(&source, name, to)? {
+        let source = self.checkpoint_by_id(id)?;
+        if is_there(&source, id, to)? {
             return Ok(CopyOutcome::AlreadyThere);
         }
-        let at = to.engine().describe(&name.key());
-        let upload = match to.engine().create(&name.key(), Some(source.byte_len())) {
-            // Committed between the look and now.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(&source, name, to)? => {
+        let at = to.engine().describe(&id.key());
+        let upload = match to.engine().create(&id.key(), Some(source.byte_len())) {
+            // Committed since the check above.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(&source, id, to)? => {
                 return Ok(CopyOutcome::AlreadyThere);
             }
             upload => upload?,
@@ -62,7 +90,7 @@ impl Reader {
         source.inspect().copy_into(&mut watched, moved)?;
         stop()?;
         match watched.upload.commit(source.inspect().file_id()).map_err(Error::from) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(&source, name, to)? => {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(&source, id, to)? => {
                 return Ok(CopyOutcome::AlreadyThere);
             }
             committed => committed.map_err(|error| error.in_object(&at))?,
@@ -72,17 +100,17 @@ impl Reader {
                 .in_object(&at)
                 .because(error)
         };
-        match to.checkpoint_by_id(name).map_err(unlike)?.inspect().is_copy_of(&source) {
-            true => Ok(CopyOutcome::Written(source.byte_len())),
-            false => Err(unlike(other_object(name, to))),
+        if !to.checkpoint_by_id(id).map_err(unlike)?.inspect().is_copy_of(&source) {
+            return Err(unlike(other_object(id, to)));
         }
+        Ok(CopyOutcome::Written(source.byte_len()))
     }
 }
 
-/// Says by an error that a copy is to be given up.
+/// Returns an error when a copy must be aborted.
 type Stop<'s> = dyn Fn() -> Result<()> + Sync + 's;
 
-/// An upload that may be given up.
+/// An upload that may be aborted.
 struct Watched<'s> {
     upload: Box<dyn Upload>,
     stop: &'s Stop<'s>,
@@ -108,19 +136,19 @@ impl Upload for Watched<'_> {
     }
 }
 
-/// Whether the very same checkpoint is there. Something else under its name is an error.
-fn is_there(source: &Checkpoint, name: CheckpointId, to: &Reader) -> Result<bool> {
-    match to.checkpoint_by_id(name) {
+/// Whether the same checkpoint is there. Another object under its name is an error.
+fn is_there(source: &Checkpoint, id: CheckpointId, to: &Reader) -> Result<bool> {
+    match to.checkpoint_by_id(id) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) if is_damage(&error) => Err(other_object(name, to).because(error)),
+        Err(error) if is_damage(&error) => Err(other_object(id, to).because(error)),
         Err(error) => Err(error),
         Ok(there) if there.inspect().is_copy_of(source) => Ok(true),
-        Ok(_) => Err(other_object(name, to)),
+        Ok(_) => Err(other_object(id, to)),
     }
 }
 
-fn other_object(name: CheckpointId, to: &Reader) -> Error {
+fn other_object(id: CheckpointId, to: &Reader) -> Error {
     Error::new(ErrorKind::AlreadyExists, "what has this name there is not a copy of this checkpoint")
-        .in_object(to.engine().describe(&name.key()))
+        .in_object(to.engine().describe(&id.key()))
         .help("it is never overwritten: look at it, and delete it if it is of no use")
 }

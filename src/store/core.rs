@@ -1,23 +1,26 @@
-//! What the parts of a store share: the run as it was opened, its writer, and what is known of it
+//! State that the parts of a store share: the run as it was opened, its writer, and the run's state
 //! since.
 
 use super::attempt::{self, Attempt, Writer};
 use super::cost::LastSave;
 use super::deletion::{self, Inherited};
+use super::history::{self, LifeEnd, Log};
 use super::naming::{ATTEMPTS, CheckpointId, DAMAGED};
 use super::options::{StoreOptions, default_codec};
 use super::reader::Reader;
 use super::resume::Resumed;
-use super::retention::Spared;
+use super::retention::{Candidate, Spared};
 use super::run_id::{self, RunId};
 use super::schedule::Schedule;
 use super::tiers::Remote;
 use crate::clock::seconds_since_1970;
 use crate::engine::{Engine, Lock};
 use crate::error::Result;
+use crate::sync::lock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
+use tensorkeep_signals::Signal;
 
 /// A run that is open for writing.
 #[derive(Debug)]
@@ -29,23 +32,23 @@ pub(super) struct Core {
     pub attempt: Attempt,
     pub schedule: Mutex<Schedule>,
     pub last_save: LastSave,
-    /// None on an engine without locks: there the attempt alone fences.
+    /// None on an engine without locks, where only the attempt fences.
     pub lock: Option<Box<dyn Lock>>,
     pub remote: Option<Remote>,
     /// Held during a save: checkpoints are committed in the order of their steps.
     pub saving: Mutex<()>,
-    /// Held while it is decided what is deleted in the local tier, and until it is.
+    /// Held from choosing the checkpoints to delete in the local tier until they are deleted.
     pub deleting: Mutex<()>,
-    /// How many saves were begun.
+    /// How many saves have begun.
     pub saves: AtomicU32,
-    /// Whether a warning was printed: once is enough.
+    /// Whether a warning was printed: it is printed once.
     pub has_warned: AtomicBool,
     /// Whether a save may follow: the run was empty, was resumed, or is started over on purpose.
     has_begun: AtomicBool,
     known: Mutex<Known>,
 }
 
-/// What is known of the run since it was opened.
+/// Names that the store has learned since the run was opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Known {
     pub resumed_from: Option<CheckpointId>,
@@ -60,7 +63,7 @@ impl Core {
         mut options: StoreOptions,
     ) -> Result<Self> {
         options.check()?;
-        // Asked behind that: an engine may have to write to know what it can do.
+        // After the check: an engine may have to write to find out what it can do.
         options.write = options.write.codec_unless_set(default_codec(&*engine));
         let mut schedule = Schedule::start(options.every.clone(), Instant::now())?;
         let mut writer = Writer::this_process(seconds_since_1970());
@@ -70,46 +73,49 @@ impl Core {
         let remote =
             remote.map(|engine| Remote::contact(engine, &options, &writer, &candidates)).transpose()?;
         let there = remote.as_ref().map(Remote::there).unwrap_or_default();
-        let all = || candidates.iter().chain(&there);
-        for state in all().filter_map(|candidate| candidate.state.as_ref()) {
+        let all: Vec<&Candidate> = candidates.iter().chain(&there).collect();
+        for state in all.iter().filter_map(|candidate| candidate.state.as_ref()) {
             schedule.remember(&state.metrics);
         }
         let found = run_id::Found::look(reader.engine(), &candidates)?;
         let run = identity(&reader, found, remote.as_ref())?;
         writer.run = Some(run);
-        let names: Vec<CheckpointId> = all().map(|candidate| candidate.name).collect();
+        let ids: Vec<CheckpointId> = all.iter().map(|candidate| candidate.id).collect();
         let (attempt, board) =
-            Attempt::take(reader.engine(), remote.as_ref(), &names, &writer, lock.is_some())?;
+            Attempt::take(reader.engine(), remote.as_ref(), &ids, &writer, lock.is_some())?;
         let here =
             Inherited { board: &board, attempt: attempt.number, writer: &writer, is_locked: lock.is_some() };
         deletion::clear_marks(reader.engine(), &here);
-        remote.as_ref().map_or(Ok(()), |remote| remote.clear_marks(attempt.number, &writer))?;
-        // Asked again behind the attempt: without a lock another writer may have saved since.
+        if let Some(remote) = &remote {
+            remote.clear_marks(attempt.number, &writer)?;
+        }
+        // Listed again after taking the attempt: without a lock another writer may have saved
+        // since.
         let is_empty =
             || attempt.look(reader.engine(), &["", DAMAGED, ATTEMPTS], vec![]).map(|look| look.is_empty());
-        let has_begun = AtomicBool::new(names.is_empty() && is_empty()?);
-        let (last_save, saving, deleting, saves, has_warned, known) = Default::default();
-        let schedule = Mutex::new(schedule);
+        let has_begun = AtomicBool::new(ids.is_empty() && is_empty()?);
+        schedule.log = Log::start(writer.life(attempt.number), options.ranked());
         Ok(Self {
             reader,
             options,
             run,
             writer,
             attempt,
-            schedule,
-            last_save,
+            schedule: Mutex::new(schedule),
+            last_save: LastSave::default(),
             lock,
             remote,
-            saving,
-            deleting,
-            saves,
-            has_warned,
+            saving: Mutex::default(),
+            deleting: Mutex::default(),
+            saves: AtomicU32::new(0),
+            has_warned: AtomicBool::new(false),
             has_begun,
-            known,
+            known: Mutex::default(),
         })
     }
 
-    /// What the store goes on from, or has written, is known from here on.
+    /// From here on a save may follow: on a checkpoint that was resumed from or saved, or on none
+    /// on purpose.
     pub(super) fn begin(&self) {
         self.has_begun.store(true, Ordering::Release);
     }
@@ -120,17 +126,28 @@ impl Core {
 
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         // Held for one assignment or one copy.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
-    /// What stays whatever the rules say.
+    /// Checkpoints that stay regardless of the rules.
     pub(super) fn spared(&self) -> impl Iterator<Item = Spared> + use<> {
         let known = *self.known();
-        known.resumed_from.into_iter().map(|name| (name, "resumed from"))
+        known.resumed_from.into_iter().map(|id| (id, "resumed from"))
     }
 
     pub(super) fn lock_schedule(&self) -> MutexGuard<'_, Schedule> {
-        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.schedule)
+    }
+
+    /// Leaves the mark of this attempt's end in both tiers.
+    pub(super) fn end(&self) {
+        let schedule = self.lock_schedule();
+        let stopped = |signal: Signal| LifeEnd::Stopped(signal.to_string());
+        let end = schedule.stop_signal().map_or(LifeEnd::Closed, stopped);
+        let life = schedule.log.own(end, seconds_since_1970());
+        drop(schedule);
+        let _ = self.timed(|| history::leave_end(self.reader.engine(), &life));
+        self.remote.iter().for_each(|remote| remote.leave_end(&life, self.options.remote_timeout));
     }
 
     /// As [`StoreOptions::timed`].
@@ -138,15 +155,15 @@ impl Core {
         self.options.timed(call)
     }
 
-    /// Does something to a step's checkpoint in each tier that has it.
+    /// Applies `act` to a step's checkpoint in each tier that has it.
     pub(super) fn in_each_tier(
         &self,
         step: u64,
         act: impl Fn(&Reader, CheckpointId) -> Result<()>,
     ) -> Result<()> {
         self.timed(|| {
-            let (name, tiers) = self.tiers_with(step)?;
-            tiers.into_iter().try_for_each(|reader| act(reader, name))
+            let (id, tiers) = self.tiers_with(step)?;
+            tiers.into_iter().try_for_each(|reader| act(reader, id))
         })
     }
 
@@ -154,13 +171,13 @@ impl Core {
     pub(super) fn tiers_with(&self, step: u64) -> Result<(CheckpointId, Vec<&Reader>)> {
         let (mut newest, mut tiers) = (None, Vec::new());
         for reader in self.tiers()? {
-            let Some(name) = reader.names()?.into_iter().rev().find(|name| name.step == step) else {
+            let Some(id) = reader.ids()?.into_iter().rev().find(|id| id.step == step) else {
                 continue;
             };
-            if newest < Some(name) {
-                (newest, tiers) = (Some(name), vec![]);
+            if newest < Some(id) {
+                (newest, tiers) = (Some(id), vec![]);
             }
-            if newest == Some(name) {
+            if newest == Some(id) {
                 tiers.push(reader);
             }
         }
@@ -174,13 +191,15 @@ impl Core {
     }
 
     pub(super) fn wake_promoter(&self) {
-        self.remote.iter().for_each(|remote| remote.passes.wake());
+        if let Some(remote) = &self.remote {
+            remote.passes.wake();
+        }
     }
 
-    /// What was damaged is out of the way: what an earlier process left is promoted now.
-    pub(super) fn resumed(&self, resumed: &Resumed) {
-        // Whoever was just told that the remote tier does not answer need not hear it again from
-        // the next call.
+    /// Damaged checkpoints have been set aside: promote what an earlier process left.
+    pub(super) fn wake_after(&self, resumed: &Resumed) {
+        // A caller who was just told that the remote tier does not answer need not hear it again
+        // from the next call.
         if resumed.remote_error.is_none() {
             self.wake_promoter();
         }
@@ -188,16 +207,22 @@ impl Core {
 
     /// Fails when a newer writer has taken over the remote tier.
     pub(super) fn check_fenced(&self) -> Result<()> {
-        self.remote.as_ref().map_or(Ok(()), |remote| remote.passes.check_fenced())
+        match &self.remote {
+            Some(remote) => remote.passes.check_fenced(),
+            None => Ok(()),
+        }
     }
 
     /// Returns a failed promotion that is due.
     pub(super) fn check_promotions(&self) -> Result<()> {
-        self.remote.as_ref().map_or(Ok(()), |remote| remote.passes.report())
+        match &self.remote {
+            Some(remote) => remote.passes.report(),
+            None => Ok(()),
+        }
     }
 }
 
-/// The identity of the run in both tiers, written where it was not.
+/// The identity of the run in both tiers, written where it was missing.
 fn identity(reader: &Reader, found: run_id::Found, remote: Option<&Remote>) -> Result<RunId> {
     let engine = reader.engine();
     let there = remote.map(Remote::run).unwrap_or_default();
@@ -205,11 +230,18 @@ fn identity(reader: &Reader, found: run_id::Found, remote: Option<&Remote>) -> R
         Some(run) => run,
         None => run_id::of_oldest_attempt(engine)?.unwrap_or_else(RunId::fresh),
     };
-    // A new disk takes what the remote tier has, and not what it was heard not to have: of two that
-    // create it one wins.
-    let taken = remote.filter(|_| found.id().is_none()).map(|remote| remote.run_or(run)).transpose()?;
+    // A new disk takes the identity that the remote tier has. If none was found there, ask again by
+    // creating it: of two writers that create it one wins.
+    let taken = match remote {
+        Some(remote) if found.id().is_none() => Some(remote.run_or(run)?),
+        _ => None,
+    };
     let run = found.establish(engine, taken.unwrap_or(run))?;
-    // What was taken from there need not be compared with it.
-    remote.filter(|_| taken != Some(run)).map_or(Ok(()), |remote| remote.join(run))?;
+    // An identity that came from the remote tier need not be compared with it.
+    if let Some(remote) = remote
+        && taken != Some(run)
+    {
+        remote.join(run)?;
+    }
     Ok(run)
 }

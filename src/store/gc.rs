@@ -1,74 +1,72 @@
-//! Deletion on request: a step of an open store, and what a policy does not protect of a run that
-//! nobody has open. Both verify first what they count on.
+//! Deletion on request: of a step of an open store, and of the checkpoints that a policy does not
+//! protect in a run without a writer. Both first verify the checkpoints that they count on.
 
 use super::core::Core;
 use super::deletion::{self, By};
 use super::keep::Keep;
 use super::look::Board;
 use super::naming::CheckpointId;
+use super::presence::Presence;
 use super::reader::{CheckpointInfo, Reader, is_damage};
 use super::retention::{self, Candidate, Spared};
 use crate::engine::Lock;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, NoneIf, Result};
 use crate::names;
+use crate::sync::lock;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 impl Core {
     /// Deletes a step's checkpoint in each tier that has it.
     pub(super) fn delete(&self, step: u64) -> Result<()> {
-        let (name, _) = self.tiers_with(step)?;
-        let _withheld = self.remote.as_ref().map(|remote| remote.upward.withhold(name));
+        let (id, _) = self.tiers_with(step)?;
+        let _withheld = self.remote.as_ref().map(|remote| remote.upward.withhold(id));
         // A promotion may have arrived before it was stopped.
-        let (name, tiers) = self.tiers_with(step)?;
+        let (id, tiers) = self.tiers_with(step)?;
         let locks = [Some(&self.deleting), self.remote.as_ref().map(|remote| &remote.deleting)];
-        let _deleting: Vec<MutexGuard<'_, ()>> = locks
-            .into_iter()
-            .flatten()
-            .map(|deleting| deleting.lock().unwrap_or_else(PoisonError::into_inner))
-            .collect();
-        // Refused in all tiers before it is deleted in one; where only the remote one has it, by
-        // the local one as well.
+        let _deleting: Vec<MutexGuard<'_, ()>> = locks.into_iter().flatten().map(lock).collect();
+        // Checked in all tiers before anything is deleted in one; if only the remote tier has it,
+        // in the local one as well.
         self.attempt.check(self.reader.engine())?;
         let mut others = tiers.iter().filter(|reader| !std::ptr::eq(**reader, &self.reader));
         others.try_for_each(|reader| self.attempt.check(reader.engine()).map(drop))?;
-        tiers.iter().try_for_each(|reader| self.check_superfluous(reader, name))?;
-        tiers.into_iter().try_for_each(|reader| self.delete_in(reader, name))?;
+        tiers.iter().try_for_each(|reader| self.check_superfluous(reader, id))?;
+        tiers.into_iter().try_for_each(|reader| self.delete_in(reader, id))?;
         if let Some(remote) = &self.remote {
-            remote.forget(name);
+            remote.forget(id);
         }
         Ok(())
     }
 
-    fn delete_in(&self, reader: &Reader, name: CheckpointId) -> Result<()> {
-        let mut done = deletion::delete(reader.engine(), By::Writer(&self.attempt), &[name])?;
+    fn delete_in(&self, reader: &Reader, id: CheckpointId) -> Result<()> {
+        let mut done = deletion::delete(reader.engine(), By::Writer(&self.attempt), &[id])?;
         match done.failed.pop() {
             Some((_, error)) => Err(error),
-            None if done.spared.contains(&name) => Err(deletion::busy(reader.engine(), name)),
+            None if done.spared.contains(&id) => Err(deletion::busy(reader.engine(), id)),
             None => Ok(()),
         }
     }
 
-    /// Fails where the run would lose by the deletion.
-    fn check_superfluous(&self, reader: &Reader, name: CheckpointId) -> Result<()> {
+    /// Fails if the run would lose work by the deletion.
+    fn check_superfluous(&self, reader: &Reader, id: CheckpointId) -> Result<()> {
         let refuse = |what: &'static str, help: &'static str| {
-            Err(Error::invalid(what).in_object(reader.engine().describe(&name.key())).help(help))
+            Err(Error::invalid(what).in_object(reader.engine().describe(&id.key())).help(help))
         };
         let candidates = reader.candidates()?;
-        if candidates.iter().any(|candidate| candidate.name == name && candidate.pinned) {
+        if candidates.iter().any(|candidate| candidate.id == id && candidate.pinned) {
             return refuse("is pinned", "unpin it first");
         }
         let known = *self.known();
-        if known.resumed_from == Some(name) {
+        if known.resumed_from == Some(id) {
             return refuse("is what this store resumed from", "delete it when the run is opened again");
         }
-        let others = || candidates.iter().rev().filter(|other| other.name != name && other.state.is_some());
+        let others = || candidates.iter().rev().filter(|other| other.id != id && other.state.is_some());
         // Verified when it was resumed from, or written by this very process.
-        if others().any(|other| [known.resumed_from, known.saved].contains(&Some(other.name))) {
+        if others().any(|other| [known.resumed_from, known.saved].contains(&Some(other.id))) {
             return Ok(());
         }
         for other in others() {
-            match reader.checkpoint_by_id(other.name).and_then(|checkpoint| checkpoint.verify()) {
+            match reader.checkpoint_by_id(other.id).and_then(|checkpoint| checkpoint.verify()) {
                 Ok(_) => return Ok(()),
                 Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -78,13 +76,13 @@ impl Core {
     }
 }
 
-/// What deleting by a policy would do to a run: see [`Reader::plan_deletion`].
+/// The effect of deleting by a policy: see [`Reader::plan_deletion`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Collection {
     /// Why each checkpoint that stays does.
     pub kept: BTreeMap<CheckpointId, BTreeSet<String>>,
-    /// What would be deleted, oldest first.
+    /// The checkpoints that would be deleted, oldest first.
     pub going: Vec<CheckpointInfo>,
     /// Checkpoints that the policy would have kept and that do not verify. They stay, too, and
     /// protect nothing.
@@ -94,39 +92,36 @@ pub struct Collection {
     reader: Reader,
 }
 
-/// What a deletion did.
+/// The outcome of a deletion.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Collected {
     /// Deleted, durably.
     pub deleted: Vec<CheckpointId>,
-    /// Pinned, or gone on from, since the plan was made.
+    /// Pinned or resumed from since the plan was made.
     pub spared: Vec<CheckpointId>,
     /// Could not be deleted.
     pub not_deleted: Vec<(CheckpointId, Error)>,
 }
 
 impl Reader {
-    /// Takes the run's lock for a tool that deletes, where there is one. None on an engine without
-    /// locks.
+    /// Takes the run's lock for a tool that deletes. None on an engine without locks.
     ///
     /// # Errors
-    /// `Locked` while a writer has the run; whatever the engine says.
+    /// `Locked` while a writer has the run; errors of the engine.
     pub fn lock_for(&self, tool: &str) -> Result<Option<Box<dyn Lock>>> {
-        match self.engine().lock(&format!("{tool}, process {}", std::process::id())) {
-            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
-            locked => locked.map(Some),
-        }
+        let locked = self.engine().lock(&format!("{tool}, process {}", std::process::id()));
+        locked.none_if(|error| error.kind() == ErrorKind::Unsupported)
     }
 
-    /// What a policy would delete, and why the rest stays; deletes nothing. `verify` is called with
-    /// each checkpoint that the policy counts on, newest first, and its answer says whether to read
-    /// and verify it: one that turns out to be damaged is left alone and protects nothing, and the
-    /// policy is asked again. `now` in seconds since 1970.
+    /// The checkpoints that a policy would delete, and why the others stay; deletes nothing.
+    /// `verify` is called with each checkpoint that the policy counts on, newest first, and returns
+    /// whether to read and verify it: one that turns out to be damaged is left alone and protects
+    /// nothing, and the policy is applied again. `now` in seconds since 1970.
     ///
     /// # Errors
-    /// `Invalid` for a policy that means nothing, or that ranks by a metric that no checkpoint has;
-    /// whatever listing and reading say.
+    /// `Invalid` for a policy that makes no sense, or that ranks by a metric that no checkpoint
+    /// has; errors of listing and reading.
     pub fn plan_deletion(
         &self,
         keep: &Keep,
@@ -136,7 +131,7 @@ impl Reader {
         keep.check()?;
         let newest = Board::read(self.engine())?.newest;
         let mut infos: BTreeMap<CheckpointId, CheckpointInfo> =
-            self.list()?.into_iter().map(|info| (info.name, info)).collect();
+            self.list()?.into_iter().map(|info| (info.id, info)).collect();
         let mut candidates: Vec<Candidate> = infos.values().map(candidate).collect();
         check_metrics(keep, &candidates)?;
         let resumed_from = resumed_from(&candidates);
@@ -144,44 +139,45 @@ impl Reader {
         let kept = loop {
             let kept = retention::select(keep, &candidates, &resumed_from, now);
             let counts = |candidate: &&mut Candidate| {
-                let name = candidate.name;
-                kept.contains_key(&name) && candidate.state.is_some() && !sound.contains(&name)
+                let id = candidate.id;
+                kept.contains_key(&id) && candidate.state.is_some() && !sound.contains(&id)
             };
-            let all_stay = candidates.iter().all(|candidate| kept.contains_key(&candidate.name));
-            let Some(next) = candidates.iter_mut().rev().find(counts).filter(|_| !all_stay) else {
+            if candidates.iter().all(|candidate| kept.contains_key(&candidate.id)) {
                 break kept;
-            };
-            let name = next.name;
-            let is_wanted = infos.get(&name).is_some_and(&mut verify);
-            match if is_wanted { self.verify_name(name) } else { Ok(()) } {
-                Ok(()) => drop(sound.insert(name)),
-                Err(error) if is_damage(&error) => {
+            }
+            let Some(next) = candidates.iter_mut().rev().find(counts) else { break kept };
+            let id = next.id;
+            let is_wanted = infos.get(&id).is_some_and(&mut verify);
+            let verified = self.ask_listed(id, || if is_wanted { self.verify_id(id) } else { Ok(()) });
+            match verified {
+                Ok(Presence::There(())) => {
+                    sound.insert(id);
+                }
+                // Rotated away by a concurrent writer.
+                Ok(Presence::Deleted) => candidates.retain(|candidate| candidate.id != id),
+                Ok(Presence::Absent(error)) | Err(error) if is_damage(&error) => {
                     next.state = None;
-                    damaged.push((name, error));
+                    damaged.push((id, error));
                 }
-                // Rotated away by a writer beside this.
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    candidates.retain(|candidate| candidate.name != name);
-                }
-                Err(error) => return Err(error),
+                Ok(Presence::Absent(error)) | Err(error) => return Err(error),
             }
         };
-        let names = candidates.iter().map(|candidate| candidate.name);
-        let going = names.filter(|name| !kept.contains_key(name)).filter_map(|name| infos.remove(&name));
+        let ids = candidates.iter().map(|candidate| candidate.id);
+        let going = ids.filter(|id| !kept.contains_key(id)).filter_map(|id| infos.remove(&id));
         Ok(Collection { going: going.collect(), kept, damaged, newest, reader: self.clone() })
     }
 
-    fn verify_name(&self, name: CheckpointId) -> Result<()> {
-        self.checkpoint_by_id(name).and_then(|checkpoint| checkpoint.verify()).map(drop)
+    fn verify_id(&self, id: CheckpointId) -> Result<()> {
+        self.checkpoint_by_id(id).and_then(|checkpoint| checkpoint.verify()).map(drop)
     }
 
-    /// Why each checkpoint would stay under a policy, as [`Store::kept`](super::Store::kept) says
-    /// it; what is not in the answer would go. What the newest attempt had resumed from stays, as
-    /// it does for its writer. `now` in seconds since 1970. Verifies nothing: see
-    /// [`Reader::plan_deletion`].
+    /// Why each checkpoint would stay under a policy, in the words of
+    /// [`Store::kept`](super::Store::kept); a checkpoint that is not in the result would be
+    /// deleted. The one that the newest attempt had resumed from stays, as it does for its writer.
+    /// `now` in seconds since 1970. Verifies nothing: see [`Reader::plan_deletion`].
     ///
     /// # Errors
-    /// `Invalid` for a policy that means nothing; whatever listing says.
+    /// `Invalid` for a policy that makes no sense; errors of listing.
     pub fn kept(&self, keep: &Keep, now: u64) -> Result<BTreeMap<CheckpointId, BTreeSet<String>>> {
         keep.check()?;
         let candidates = self.candidates()?;
@@ -190,40 +186,40 @@ impl Reader {
 }
 
 impl Collection {
-    /// Does it. Checkpoints that were pinned since stay. Call it with the lock of
-    /// [`Reader::lock_for`] held since before the plan was made.
+    /// Deletes. Checkpoints pinned since the plan was made stay. Hold the lock of
+    /// [`Reader::lock_for`] from before the plan until this returns.
     ///
     /// # Errors
-    /// `Fenced` when a writer has opened the run since: then nothing was deleted. What listing
-    /// says.
+    /// `Fenced` when a writer has opened the run since: then nothing was deleted. Errors of
+    /// listing.
     pub fn delete(&self) -> Result<Collected> {
         let maker = deletion::tool_maker();
         let by = By::Tool { maker: &maker, newest: self.newest };
-        let names: Vec<CheckpointId> = self.going.iter().map(|info| info.name).collect();
-        let done = deletion::delete(self.reader.engine(), by, &names)?;
+        let ids: Vec<CheckpointId> = self.going.iter().map(|info| info.id).collect();
+        let done = deletion::delete(self.reader.engine(), by, &ids)?;
         Ok(Collected { deleted: done.deleted, spared: done.spared, not_deleted: done.failed })
     }
 }
 
 fn candidate(info: &CheckpointInfo) -> Candidate {
     let state = info.state.as_ref().ok().cloned().map(Arc::new);
-    Candidate { name: info.name, len: info.len, pinned: info.pinned, marked: info.is_marked, state }
+    Candidate { id: info.id, len: info.len, pinned: info.pinned, marked: info.is_marked, state }
 }
 
-/// What the newest attempt went on from, as its checkpoints say.
+/// The checkpoint that the newest attempt resumed from, according to its checkpoints.
 fn resumed_from(candidates: &[Candidate]) -> Vec<Spared> {
     let newest = candidates.iter().rev().find_map(|candidate| candidate.state.as_ref());
-    let name = newest.and_then(|state| state.resumed_from.as_ref()?.parse().ok());
-    name.map(|name| (name, "resumed from")).into_iter().collect()
+    let id = newest.and_then(|state| state.resumed_from.as_ref()?.parse().ok());
+    id.map(|id| (id, "resumed from")).into_iter().collect()
 }
 
-/// A policy that ranks by a metric that no checkpoint has would delete all that it was to keep.
+/// A policy that ranks by a metric that no checkpoint has would delete all that it was meant to
+/// keep.
 fn check_metrics(keep: &Keep, candidates: &[Candidate]) -> Result<()> {
-    let Some(&unknown) =
-        retention::unknown_metrics(keep, candidates).first().filter(|_| !candidates.is_empty())
-    else {
+    if candidates.is_empty() {
         return Ok(());
-    };
+    }
+    let Some(&unknown) = retention::unknown_metrics(keep, candidates).first() else { return Ok(()) };
     let states = candidates.iter().filter_map(|candidate| candidate.state.as_ref());
     let known: BTreeSet<&str> = states.flat_map(|state| state.metrics.keys().map(String::as_str)).collect();
     let error = Error::invalid(format!("no checkpoint has the metric {unknown:?}"));

@@ -1,8 +1,8 @@
-//! Retention as a value: the rules that a run is kept by, and their words. What they select is in
-//! `retention.rs`.
+//! Retention as a value: the rules of a run, and their words. `retention.rs` applies them.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::time::Duration;
 
 /// Which direction of a metric is better.
@@ -21,11 +21,19 @@ impl Mode {
             Self::Max => new > old,
         }
     }
+
+    /// Orders values from the best to the worst.
+    pub(super) fn compare(self, a: f64, b: f64) -> Ordering {
+        match self {
+            Self::Min => a.total_cmp(&b),
+            Self::Max => b.total_cmp(&a),
+        }
+    }
 }
 
-/// A retention policy as a value. Each rule protects checkpoints; what no rule protects is deleted
-/// after a newer one is durable. Whatever the rules, the newest, the pinned and the one that this
-/// run resumed from stay.
+/// A retention policy as a value. Each rule protects checkpoints; those that no rule protects are
+/// deleted after a newer one is durable. Regardless of the rules, the newest, the pinned and the
+/// one that this run resumed from stay.
 ///
 /// ```
 /// use tensorkeep::{Keep, Mode};
@@ -34,8 +42,8 @@ impl Mode {
 /// assert_eq!(keep.to_string(), "last 3, 1 best loss (min), every 10000 steps");
 /// ```
 ///
-/// The rules speak of the run, however often it was restarted. A rollback
-/// ([`Store::resume_at`](super::Store::resume_at)) takes the steps behind it out of
+/// The rules apply to the run, however often it was restarted. A rollback
+/// ([`Store::resume_at`](super::Store::resume_at)) removes the steps behind it from
 /// [`Keep::every_steps`] and [`Keep::every_epochs`]; a restart does not.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -55,19 +63,19 @@ pub(super) enum Rule {
 }
 
 impl Rule {
-    /// Whether it keeps the newest up to some point, whatever they are.
+    /// Whether it keeps all checkpoints newer than some point.
     pub(super) fn is_of_age(&self) -> bool {
         matches!(self, Self::All | Self::Last(_) | Self::YoungerThan(_) | Self::NewestWithinBytes(_))
     }
 }
 
 impl Keep {
-    /// Whether nothing ever goes by it.
+    /// Whether nothing is ever deleted by it.
     pub(super) fn keeps_all(&self) -> bool {
         self.rules.contains(&Rule::All)
     }
 
-    /// Whether it says nothing else, either: then nobody need look what there is.
+    /// Whether it has no other rule, either: then rotation need not list the run.
     pub(super) fn is_all(&self) -> bool {
         !self.rules.is_empty() && self.rules.iter().all(|rule| *rule == Rule::All)
     }
@@ -113,6 +121,21 @@ impl Keep {
         self
     }
 
+    /// The metrics that it ranks by, and which direction of each is better.
+    ///
+    /// ```
+    /// use tensorkeep::{Keep, Mode};
+    ///
+    /// let keep = Keep::last(3).or(Keep::best("loss", Mode::Min, 1));
+    /// assert_eq!(keep.ranked().collect::<Vec<_>>(), [("loss", Mode::Min)]);
+    /// ```
+    pub fn ranked(&self) -> impl Iterator<Item = (&str, Mode)> {
+        self.rules.iter().filter_map(|rule| match rule {
+            Rule::Best { metric, mode, .. } => Some((metric.as_str(), *mode)),
+            _ => None,
+        })
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         let means_nothing = |rule: &&Rule| match rule {
             Rule::All => false,
@@ -123,9 +146,17 @@ impl Keep {
             Rule::NewestWithinBytes(bytes) => *bytes == 0,
         };
         match self.rules.iter().find(means_nothing) {
-            Some(rule) => Err(Error::invalid(format!("retention rule {rule:?} protects nothing"))
-                .expected("a metric with a name, and at least 1 (of ages, a second)")
-                .help("leave the rule out; the newest checkpoint always stays")),
+            Some(rule) => {
+                let expected = match rule {
+                    Rule::Best { metric, .. } if metric.is_empty() => "the name of a metric",
+                    Rule::YoungerThan(_) => "at least a second",
+                    _ => "at least 1",
+                };
+                let words = Self { rules: vec![rule.clone()] };
+                Err(Error::invalid(format!("the rule \"{words}\" keeps nothing"))
+                    .expected(expected)
+                    .help("leave the rule out; the newest checkpoint always stays"))
+            }
             None => Ok(()),
         }
     }

@@ -1,10 +1,11 @@
-//! One look at a run's folders, and what it shows: checkpoints, pins, marks, attempts. A listing
-//! may be behind, where storage answers from a replica or a cache; who has to see what others did
-//! before his own last write asks until it shows that.
+//! One look at a run's folders, and its contents: checkpoints, pins, marks, attempts. A listing may
+//! be stale if storage answers from a replica or a cache; a process that must see what others did
+//! before its own last write lists again until its write shows.
 
 use super::absent::{self, Absent};
 use super::naming::{
-    ATTEMPTS, CheckpointId, DAMAGED, PINS, attempt_of_key, damaged_mark_key, deletes_of_key, resumed_of_key,
+    ATTEMPTS, CheckpointId, DAMAGED, PINS, attempt_of_key, damaged_mark_key, deletes_of_key, ended_of_key,
+    resumed_of_key,
 };
 use super::record::CheckpointMeta;
 use super::retention::Candidate;
@@ -13,10 +14,10 @@ use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// So many of the newest attempts are kept, for people: each save lists them all.
+/// How many of the newest attempts are kept, for people: each save lists them all.
 const KEPT: usize = 64;
 
-/// So many are removed when a run is opened, at most: it is one request for each.
+/// How many are removed at most when a run is opened: each takes one request.
 const MOST_FORGOTTEN: usize = 256;
 
 /// A checkpoint as the storage lists it.
@@ -24,14 +25,14 @@ const MOST_FORGOTTEN: usize = 256;
 #[non_exhaustive]
 pub struct Listed {
     /// Attempt and step.
-    pub name: CheckpointId,
+    pub id: CheckpointId,
     /// Length in bytes.
     pub len: u64,
     /// As [`CheckpointInfo::is_marked`](super::CheckpointInfo::is_marked).
     pub is_marked: bool,
 }
 
-/// A listed checkpoint, and what is known of it.
+/// A listed checkpoint and its metadata.
 pub(super) struct Found {
     pub listed: Listed,
     pub pinned: bool,
@@ -40,25 +41,25 @@ pub(super) struct Found {
 
 impl Found {
     pub(super) fn candidate(self) -> Candidate {
-        let Self { listed: Listed { name, len, is_marked }, pinned, state } = self;
-        Candidate { name, len, pinned, marked: is_marked, state: state.ok() }
+        let Self { listed: Listed { id, len, is_marked }, pinned, state } = self;
+        Candidate { id, len, pinned, marked: is_marked, state: state.ok() }
     }
 }
 
-/// What one look at the run's folders showed.
+/// The listings of one look at the run's folders.
 pub(super) struct Look(Vec<(&'static str, Vec<Entry>)>);
 
 impl Look {
-    /// At some of the run's folders, in one call of the engine.
+    /// Lists some of the run's folders, in one call of the engine.
     pub(super) fn at(engine: &dyn Engine, folders: &[&'static str]) -> Result<Self> {
         let listed = engine.list_each(folders)?;
         Ok(Self(folders.iter().copied().zip(listed).collect()))
     }
 
-    /// As [`Look::at`], not from before these objects were there, which the caller has written.
+    /// As [`Look::at`], but not older than these objects, which the caller has written.
     ///
     /// # Errors
-    /// What listing says; `Io` when one of them is there and is not listed.
+    /// Errors of listing; `Io` when one of them is there and is not listed.
     pub(super) fn behind(engine: &dyn Engine, folders: &[&'static str], written: &[String]) -> Result<Self> {
         let mut absent = Absent::default();
         loop {
@@ -69,8 +70,7 @@ impl Look {
         }
     }
 
-    /// Whether this is from before those objects were there. What somebody has deleted meanwhile is
-    /// never listed.
+    /// Whether this look is older than those objects. An object deleted meanwhile is never listed.
     pub(super) fn is_to_be_asked_again(
         &self,
         engine: &dyn Engine,
@@ -96,7 +96,7 @@ impl Look {
         self.folder(folder).iter().any(|entry| entry.key == key)
     }
 
-    /// As [`Board`] says it.
+    /// The contents of `attempts/`.
     pub(super) fn board(&self) -> Board {
         Board::of(self.folder(ATTEMPTS))
     }
@@ -110,12 +110,13 @@ impl Look {
         self.0.iter().find(|(there, _)| *there == folder).map_or(&[], |(_, entries)| entries)
     }
 
-    /// Keys of what is set aside as damaged, and of the marks where the engine cannot rename.
+    /// Keys of the checkpoints that are set aside as damaged, and of the marks if the engine cannot
+    /// rename.
     pub(super) fn damaged(&self) -> BTreeSet<&str> {
         self.folder(DAMAGED).iter().map(|damaged| &*damaged.key).collect()
     }
 
-    /// Whether nothing is there that training could go on from, nor was.
+    /// Whether the run has, and had, no checkpoint to resume from.
     pub(super) fn is_empty(&self) -> bool {
         self.checkpoints().is_empty() && self.damaged().is_empty()
     }
@@ -124,12 +125,12 @@ impl Look {
     pub(super) fn checkpoints(&self) -> Vec<Listed> {
         let marks = self.damaged();
         let listed = |entry: &Entry| {
-            let name = CheckpointId::of_key(&entry.key)?;
-            let is_marked = !marks.is_empty() && marks.contains(&*damaged_mark_key(name));
-            Some(Listed { name, len: entry.len, is_marked })
+            let id = CheckpointId::of_key(&entry.key)?;
+            let is_marked = !marks.is_empty() && marks.contains(&*damaged_mark_key(id));
+            Some(Listed { id, len: entry.len, is_marked })
         };
         let mut listed: Vec<Listed> = self.folder("").iter().filter_map(listed).collect();
-        listed.sort_unstable_by_key(|listed| listed.name);
+        listed.sort_unstable_by_key(|listed| listed.id);
         listed
     }
 }
@@ -140,17 +141,19 @@ fn behind(engine: &dyn Engine, key: &str) -> Error {
         .help("the storage's listings are behind: nothing is deleted and nothing acknowledged by such a one; try again later")
 }
 
-/// What one listing of `attempts/` says.
-#[derive(Debug, Default)]
+/// The contents of one listing of `attempts/`.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Board {
-    /// The newest number that was taken, 0 when none was.
+    /// The newest number that was taken, 0 if none was.
     pub newest: u32,
     /// All numbers that are still listed, in no order.
     pub attempts: Vec<u32>,
     /// Checkpoints that are about to be deleted, and by which attempt or tool.
     pub deletes: Vec<(String, CheckpointId)>,
-    /// Checkpoints that attempts went on from.
+    /// Checkpoints that attempts resumed from.
     pub resumed: Vec<(u32, CheckpointId)>,
+    /// Attempts that have said how they ended.
+    pub ended: BTreeSet<u32>,
 }
 
 impl Board {
@@ -164,23 +167,26 @@ impl Board {
             if let Some(attempt) = attempt_of_key(&entry.key) {
                 board.newest = board.newest.max(attempt);
                 board.attempts.push(attempt);
-            } else if let Some((by, name)) = deletes_of_key(&entry.key) {
-                board.deletes.push((by.to_owned(), name));
+            } else if let Some((by, id)) = deletes_of_key(&entry.key) {
+                board.deletes.push((by.to_owned(), id));
             } else if let Some(mark) = resumed_of_key(&entry.key) {
                 board.resumed.push(mark);
+            } else if let Some(attempt) = ended_of_key(&entry.key) {
+                board.ended.insert(attempt);
             }
         }
         board
     }
 
-    pub(super) fn is_being_deleted(&self, name: CheckpointId) -> bool {
-        self.deletes.iter().any(|(_, there)| *there == name)
+    pub(super) fn is_being_deleted(&self, id: CheckpointId) -> bool {
+        self.deletes.iter().any(|(_, there)| *there == id)
     }
 
-    /// Numbers whose objects nobody needs any more, oldest first: all but the newest ones and those
-    /// that have left marks of deletion, by which it is told whether their process lives. A writer
-    /// whose object is gone is fenced as before: there is a newer number. And no number comes back:
-    /// the newest stays. The oldest go first, so that what follows on one that is there is there.
+    /// Numbers whose objects are no longer needed, oldest first: all but the newest ones and those
+    /// that left marks of deletion, which are needed to tell whether their process lives. A writer
+    /// whose object is gone is fenced as before: there is a newer number. And no number is reused:
+    /// the newest stays. The oldest go first, so that an attempt that follows on an existing one
+    /// exists.
     pub(super) fn superfluous(&self) -> impl Iterator<Item = u32> {
         let mut attempts = self.attempts.clone();
         attempts.sort_unstable();
@@ -190,8 +196,8 @@ impl Board {
         attempts.into_iter().take_while(has_no_marks)
     }
 
-    /// What the newest writer goes on from.
-    pub(super) fn is_resumed_from(&self, name: CheckpointId) -> bool {
-        self.resumed.contains(&(self.newest, name))
+    /// Whether the newest writer resumed from this checkpoint.
+    pub(super) fn is_resumed_from(&self, id: CheckpointId) -> bool {
+        self.resumed.contains(&(self.newest, id))
     }
 }

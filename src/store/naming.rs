@@ -1,5 +1,5 @@
-//! Names of checkpoints and of what lies beside them. Owns: attempt and step to key and back, and
-//! the order of checkpoints. Knows no engine.
+//! Names of checkpoints and of the objects beside them: attempt and step to key and back, and the
+//! order of checkpoints.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,14 +11,16 @@ pub(super) const PINS: &str = "pins";
 pub(super) const DAMAGED: &str = "damaged";
 /// The object that holds the run's identity.
 pub(super) const RUN: &str = "RUN";
-/// What stands between an attempt and a checkpoint in the key of a mark.
+/// Separators between an attempt and a checkpoint in the key of a mark.
 const DELETES: &str = ".deletes.";
 const RESUMED: &str = ".resumed.";
+/// What stands behind an attempt in the key of the mark of its end.
+const ENDED: &str = ".ended";
 const EXTENSION: &str = ".tkeep";
 const ATTEMPT_DIGITS: usize = 4;
 const STEP_DIGITS: usize = 10;
 
-/// Which checkpoint of a run: the attempt that wrote it and its completed steps. Prints as
+/// Identifies a checkpoint in a run: the attempt that wrote it and its completed steps. Prints as
 /// `0003-0000001200`.
 ///
 /// The order is the order of resuming: a newer attempt is newer, whatever its step. After a
@@ -37,8 +39,7 @@ impl CheckpointId {
         format!("{self}{EXTENSION}")
     }
 
-    /// The name of a listed key, if it is one of a checkpoint. Only the exact form counts: one
-    /// name, one key.
+    /// The checkpoint of a listed key, if it is one. Only the exact form counts: one name, one key.
     pub(super) fn of_key(key: &str) -> Option<Self> {
         key.strip_suffix(EXTENSION)?.parse().ok()
     }
@@ -59,8 +60,8 @@ impl FromStr for CheckpointId {
 
     fn from_str(text: &str) -> Result<Self> {
         let parsed = text.split_once('-').and_then(|(attempt, step)| {
-            let name = Self { attempt: number(attempt)?, step: number(step)? };
-            (name.to_string() == text).then_some(name)
+            let id = Self { attempt: number(attempt)?, step: number(step)? };
+            (id.to_string() == text).then_some(id)
         });
         parsed.ok_or_else(|| {
             Error::invalid(format!("{text:?} names no checkpoint"))
@@ -70,8 +71,9 @@ impl FromStr for CheckpointId {
 }
 
 fn number<T: FromStr>(digits: &str) -> Option<T> {
-    // `parse` would take a sign.
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    // `parse` accepts a sign.
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_plain { digits.parse().ok() } else { None }
 }
 
 /// The key of an attempt's create-once object.
@@ -85,36 +87,46 @@ pub(super) fn attempt_of_key(key: &str) -> Option<u32> {
     (attempt_key(attempt) == key).then_some(attempt)
 }
 
-/// The key by which `by`, an attempt or a tool, says that it is about to delete a checkpoint.
-pub(super) fn deletes_key(by: &str, name: CheckpointId) -> String {
-    format!("{ATTEMPTS}/{by}{DELETES}{name}")
+/// The key of the mark by which `by`, an attempt or a tool, announces a deletion.
+pub(super) fn deletes_key(by: &str, id: CheckpointId) -> String {
+    format!("{ATTEMPTS}/{by}{DELETES}{id}")
 }
 
 /// The maker and the checkpoint of a listed mark of deletion.
 pub(super) fn deletes_of_key(key: &str) -> Option<(&str, CheckpointId)> {
-    let (by, name) = key.strip_prefix(ATTEMPTS)?.strip_prefix('/')?.split_once(DELETES)?;
-    Some((by, name.parse().ok()?))
+    let (by, id) = key.strip_prefix(ATTEMPTS)?.strip_prefix('/')?.split_once(DELETES)?;
+    Some((by, id.parse().ok()?))
 }
 
-/// The key by which an attempt says that it goes on from a checkpoint.
-pub(super) fn resumed_key(attempt: u32, name: CheckpointId) -> String {
-    format!("{}{RESUMED}{name}", attempt_key(attempt))
+/// The key of the mark by which an attempt records the checkpoint that it resumed from.
+pub(super) fn resumed_key(attempt: u32, id: CheckpointId) -> String {
+    format!("{}{RESUMED}{id}", attempt_key(attempt))
 }
 
 /// The attempt and the checkpoint of a listed mark of resuming.
 pub(super) fn resumed_of_key(key: &str) -> Option<(u32, CheckpointId)> {
-    let (attempt, name) = key.split_once(RESUMED)?;
-    Some((attempt_of_key(attempt)?, name.parse().ok()?))
+    let (attempt, id) = key.split_once(RESUMED)?;
+    Some((attempt_of_key(attempt)?, id.parse().ok()?))
 }
 
-/// Where a damaged checkpoint is set aside; `copy` tells several of one name apart.
-pub(super) fn damaged_key(name: CheckpointId, copy: u32) -> String {
-    if copy == 0 { format!("{DAMAGED}/{}", name.key()) } else { format!("{DAMAGED}/{}.{copy}", name.key()) }
+/// The key of the mark by which an attempt says how it ended.
+pub(super) fn ended_key(attempt: u32) -> String {
+    format!("{}{ENDED}", attempt_key(attempt))
+}
+
+/// The attempt of a listed mark of an end.
+pub(super) fn ended_of_key(key: &str) -> Option<u32> {
+    attempt_of_key(key.strip_suffix(ENDED)?)
+}
+
+/// Where a damaged checkpoint is set aside; `copy` distinguishes several of one name.
+pub(super) fn damaged_key(id: CheckpointId, copy: u32) -> String {
+    if copy == 0 { format!("{DAMAGED}/{}", id.key()) } else { format!("{DAMAGED}/{}.{copy}", id.key()) }
 }
 
 /// The mark beside a damaged checkpoint on an engine that cannot rename.
-pub(super) fn damaged_mark_key(name: CheckpointId) -> String {
-    format!("{DAMAGED}/{name}.mark")
+pub(super) fn damaged_mark_key(id: CheckpointId) -> String {
+    format!("{DAMAGED}/{id}.mark")
 }
 
 /// Whether a key under `damaged/` is such a mark.
@@ -158,13 +170,16 @@ mod tests {
     proptest! {
         #[test]
         fn every_name_survives_its_key(attempt: u32, step: u64) {
-            let name = CheckpointId { attempt, step };
-            prop_assert_eq!(CheckpointId::of_key(&name.key()), Some(name));
+            let id = CheckpointId { attempt, step };
+            prop_assert_eq!(CheckpointId::of_key(&id.key()), Some(id));
             prop_assert_eq!(attempt_of_key(&attempt_key(attempt)), Some(attempt));
-            let marks = [deletes_key("0007", name), resumed_key(attempt, name)];
-            prop_assert_eq!(deletes_of_key(&marks[0]), Some(("0007", name)));
-            prop_assert_eq!(resumed_of_key(&marks[1]), Some((attempt, name)));
-            for mark in marks {
+            let marks = [deletes_key("0007", id), resumed_key(attempt, id)];
+            prop_assert_eq!(deletes_of_key(&marks[0]), Some(("0007", id)));
+            prop_assert_eq!(resumed_of_key(&marks[1]), Some((attempt, id)));
+            let ended = ended_key(attempt);
+            prop_assert_eq!(ended_of_key(&ended), Some(attempt));
+            prop_assert_eq!((deletes_of_key(&ended), resumed_of_key(&ended)), (None, None));
+            for mark in marks.into_iter().chain([ended]) {
                 crate::engine::check_key(&mark).unwrap();
                 prop_assert_eq!(attempt_of_key(&mark), None);
             }

@@ -1,12 +1,13 @@
-//! How a store works, as a value. Owns: defaults, and what means nothing.
+//! How a store works, as a value: the options, their defaults, and which values make no sense.
 
-use super::{Every, Keep, WhenFull, priority};
+use super::{Every, Keep, Mode, WhenFull, priority};
 use crate::checkpoint::OpenOptions;
 use crate::codec::Codec;
 use crate::deadline::CallDeadline;
 use crate::engine::{Engine, MmapPromise};
 use crate::error::{Error, ErrorKind, Result};
 use crate::writer::WriteOptions;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How a store works, as a value: when to save, what to keep, how to write.
@@ -31,7 +32,8 @@ pub struct StoreOptions {
     pub(super) write: WriteOptions,
     pub(super) open: OpenOptions,
     pub(super) map: Option<MmapPromise>,
-    pub(super) in_flight: (usize, WhenFull),
+    pub(super) in_flight: usize,
+    pub(super) when_full: WhenFull,
     pub(super) background_nice: u8,
     pub(super) remote_timeout: Duration,
     pub(super) deadline: Duration,
@@ -39,15 +41,15 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        let (write, open) = Default::default();
         Self {
             every: Every::never(),
             keep: Keep::all(),
             keep_remote: None,
-            write,
-            open,
+            write: WriteOptions::default(),
+            open: OpenOptions::default(),
             map: None,
-            in_flight: (1, WhenFull::Wait),
+            in_flight: 1,
+            when_full: WhenFull::Wait,
             background_nice: 0,
             remote_timeout: Duration::from_secs(4),
             deadline: Duration::from_secs(180),
@@ -66,20 +68,21 @@ impl StoreOptions {
         Self { every, ..self }
     }
 
-    /// What rotation protects.
+    /// Which checkpoints rotation protects.
     pub fn keep(self, keep: Keep) -> Self {
         Self { keep, ..self }
     }
 
-    /// What rotation protects in the remote tier of
-    /// [`Store::open_tiered`](super::Store::open_tiered), and thereby what is promoted there;
-    /// without it the same as [`StoreOptions::keep`].
+    /// Which checkpoints rotation protects in the remote tier of
+    /// [`Store::open_tiered`](super::Store::open_tiered), and thereby which are promoted there; by
+    /// default the same as [`StoreOptions::keep`].
     pub fn keep_remote(self, keep: Keep) -> Self {
         Self { keep_remote: Some(keep), ..self }
     }
 
-    /// How checkpoints are written. Without a codec, [`Codec::Balanced`](crate::Codec::Balanced)
-    /// where bytes travel over a network and [`Codec::Raw`](crate::Codec::Raw) otherwise.
+    /// How checkpoints are written. The default codec is
+    /// [`Codec::Balanced`](crate::Codec::Balanced) on engines over a network and
+    /// [`Codec::Raw`](crate::Codec::Raw) otherwise.
     pub fn write(self, write: WriteOptions) -> Self {
         Self { write, ..self }
     }
@@ -89,48 +92,46 @@ impl StoreOptions {
         Self { open, ..self }
     }
 
-    /// How many saves may be in the background at a time, at least 1, and what one more does.
-    /// Staged memory is as many times the state.
+    /// How many background saves may be in flight, at least 1, and what happens to one more.
+    /// Staging takes as many times the memory of the state.
     pub fn in_flight(self, saves: usize, when_full: WhenFull) -> Self {
-        Self { in_flight: (saves, when_full), ..self }
+        Self { in_flight: saves, when_full, ..self }
     }
 
-    /// How many steps nicer than the thread that asks for it a save beside training runs
+    /// Niceness added to the threads of saves beside training
     /// ([`Store::stage`](super::Store::stage), [`Store::save_async`](super::Store::save_async),
-    /// [`Store::save_during`](super::Store::save_during)), with every thread that it starts: 0 to
-    /// 19, 0 unless it is set. Where training keeps all cores busy, 10 leaves it almost all of
-    /// them, and the save takes longer. Linux only: elsewhere niceness is not a thread's own, and
-    /// nothing happens.
+    /// [`Store::save_during`](super::Store::save_during)): 0 to 19, default 0. Where training keeps
+    /// all cores busy, 10 leaves it almost all of them, and the save takes longer. Linux only:
+    /// elsewhere niceness belongs to the process, and this has no effect.
     pub fn background_nice(self, steps: u8) -> Self {
         Self { background_nice: steps, ..self }
     }
 
     /// How long [`Store::open_tiered`](super::Store::open_tiered) and resuming wait, each, for a
-    /// remote tier that does not answer, where there is a local checkpoint to go on from; 4 s
-    /// unless it is set. Then the run goes on without it, says so, and the remote tier is tried
-    /// again in the background. Where there is no local checkpoint the engine's own limits hold:
-    /// whether there is a run to resume must be known.
+    /// remote tier that does not answer, if there is a local checkpoint to go on from; default 4 s.
+    /// Then the run goes on without it, says so, and tries the remote tier again in the background.
+    /// Without a local checkpoint the engine's own limits apply: whether there is a run to resume
+    /// must be known.
     pub fn remote_timeout(self, limit: Duration) -> Self {
         Self { remote_timeout: limit, ..self }
     }
 
     /// How long a call of the store may wait for storage over a network in all, with every request
-    /// and every retry of opening, listing, committing and rotating; 180 s unless it is set. Bytes
-    /// that are moved add what they take on the slowest line that the engine puts up with. A call
-    /// that reaches it fails with `Io`, or with `Unknown` where a commit was on its way; a
-    /// promotion in the background is tried again behind the next save. Deleting what a save has
-    /// made superfluous takes no more than 5 s of it: the save is durable, and the next one deletes
-    /// the rest.
+    /// and every retry of opening, listing, committing and rotating; default 180 s. Bytes that are
+    /// moved add the time they take on the slowest link that the engine tolerates. A call that
+    /// reaches the deadline fails with `Io`, or with `Unknown` if a commit was in flight; a
+    /// promotion in the background is tried again after the next save. Rotation takes at most 5 s
+    /// of it: the save is durable, and the next one deletes the rest.
     pub fn deadline(self, limit: Duration) -> Self {
         Self { deadline: limit, ..self }
     }
 
-    /// Checkpoints are mapped, under the promise that nobody changes the run's files in place.
+    /// Maps checkpoints, under the promise that the run's files are never changed in place.
     pub fn map(self, promise: MmapPromise) -> Self {
         Self { map: Some(promise), ..self }
     }
 
-    /// Does what a call of the store does, by its deadline.
+    /// Runs a call of the store under its deadline.
     pub(super) fn timed<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
         let deadline = CallDeadline::after(self.deadline);
         deadline.enter(call).map_err(|error| match error.kind() {
@@ -141,10 +142,18 @@ impl StoreOptions {
         })
     }
 
+    /// The metrics that something ranks by, and how.
+    pub(super) fn ranked(&self) -> BTreeMap<String, Mode> {
+        let kept = [Some(&self.keep), self.keep_remote.as_ref()].into_iter().flatten().flat_map(Keep::ranked);
+        self.every.ranked().chain(kept).map(|(metric, mode)| (metric.to_owned(), mode)).collect()
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         self.keep.check()?;
-        self.keep_remote.as_ref().map_or(Ok(()), Keep::check)?;
-        if self.in_flight.0 == 0 {
+        if let Some(keep) = &self.keep_remote {
+            keep.check()?;
+        }
+        if self.in_flight == 0 {
             return Err(Error::invalid("saves in flight").expected("at least 1").found(0));
         }
         if self.background_nice > priority::NICEST {
@@ -156,8 +165,7 @@ impl StoreOptions {
     }
 }
 
-/// What nobody chose: raw tensors are mapped where they lie, and bytes that travel are worth making
-/// fewer.
+/// Default codec: raw locally so that tensors can be mapped, compressed over a network.
 pub(super) fn default_codec(engine: &dyn Engine) -> Codec {
     if engine.caps().over_network { Codec::Balanced } else { Codec::Raw }
 }

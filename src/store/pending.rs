@@ -1,22 +1,24 @@
-//! What a caller holds of a save in the background: its outcome, and an earlier failure that is
-//! told beside it.
+//! A caller's handle of a background save: its outcome, and an earlier failure that is returned
+//! with it.
 
-use super::background::{Shared, lock};
+use super::background::Shared;
 use super::process::Process;
 use super::save::Saved;
 use crate::error::{Error, Result};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use crate::sync::{self, lock, wait};
+use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::time::Duration;
 
 pub(super) type Outcome = Result<Arc<Saved>, Arc<Error>>;
 
-/// A save in the background.
+/// A background save.
 #[derive(Clone, Debug)]
 pub struct PendingSave {
     progressing: Arc<Progressing>,
     earlier: Option<Arc<Earlier>>,
 }
 
-/// A save whose outcome is not known yet, or is.
+/// A save and, once it is known, its outcome.
 #[derive(Debug)]
 pub(super) struct Progressing {
     process: Process,
@@ -24,7 +26,8 @@ pub(super) struct Progressing {
     done: Condvar,
 }
 
-/// An earlier failure: looked at, or due again when the last clone of its [`PendingSave`] is gone.
+/// An earlier failure: either taken, or due again when the last clone of its [`PendingSave`] is
+/// dropped.
 #[derive(Debug)]
 struct Earlier {
     error: Mutex<Option<Error>>,
@@ -41,16 +44,16 @@ impl PendingSave {
         Self { earlier: earlier.map(keep), progressing }
     }
 
-    /// An earlier save in the background, or a promotion, that had failed when this save was handed
-    /// over and that no call had returned. Given once: afterwards it is None. A failure that is not
-    /// looked at here is returned by a later call on the store.
+    /// An earlier background save, or a promotion, that had failed when this save was handed over
+    /// and that no call had returned. Returned once, then None. If it is not taken here, a later
+    /// call on the store returns it.
     pub fn earlier_error(&self) -> Option<Error> {
         let earlier = self.earlier.as_ref().filter(|earlier| earlier.process.is_this())?;
         lock(&earlier.error).take()
     }
 
-    /// What became of it; None while it is still in flight. Looking does not count as being told: a
-    /// failure is returned by the next call on the store all the same.
+    /// The outcome; None while the save is still in flight. Reading it here does not count as
+    /// returned: the next call on the store returns a failure all the same.
     pub fn outcome(&self) -> Option<Result<Arc<Saved>, Arc<Error>>> {
         match self.progressing.process.check() {
             Ok(()) => lock(&self.progressing.outcome).clone(),
@@ -58,10 +61,21 @@ impl PendingSave {
         }
     }
 
+    /// Waits for at most `limit`; None when it is still in flight then. For callers that have to
+    /// look for something else now and then, such as an interpreter's signals.
+    pub fn wait_for(&self, limit: Duration) -> Option<Result<Arc<Saved>, Arc<Error>>> {
+        if let Err(forked) = self.progressing.process.check() {
+            return Some(Err(Arc::new(forked)));
+        }
+        let outcome = lock(&self.progressing.outcome);
+        let is_running = |outcome: &mut Option<_>| outcome.is_none();
+        sync::wait_timeout_while(&self.progressing.done, outcome, limit, is_running).clone()
+    }
+
     /// Waits until it is durable or has failed.
     ///
     /// # Errors
-    /// What the save failed with. The next call on the store returns it, too. `Invalid` in a forked
+    /// The error of the save. The next call on the store returns it, too. `Invalid` in a forked
     /// child.
     pub fn wait(&self) -> Result<Arc<Saved>, Arc<Error>> {
         self.progressing.process.check().map_err(Arc::new)?;
@@ -69,9 +83,7 @@ impl PendingSave {
         loop {
             match &*outcome {
                 Some(outcome) => return outcome.clone(),
-                None => {
-                    outcome = self.progressing.done.wait(outcome).unwrap_or_else(PoisonError::into_inner);
-                }
+                None => outcome = wait(&self.progressing.done, outcome),
             }
         }
     }
@@ -90,11 +102,13 @@ impl Progressing {
 
 impl Drop for Earlier {
     fn drop(&mut self) {
-        let error = self.error.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(error) = error.filter(|_| self.process.is_this()) else { return };
+        if !self.process.is_this() {
+            return;
+        }
+        let Some(error) = sync::get_mut(&mut self.error).take() else { return };
         match self.shared.upgrade() {
             Some(shared) => shared.was_overlooked(error),
-            None => eprintln!("tensorkeep: nobody looked at this failure: {error:?}"),
+            None => eprintln!("tensorkeep: the error of a save was never returned: {error:?}"),
         }
     }
 }

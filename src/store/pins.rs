@@ -1,5 +1,5 @@
-//! Pins and what else lies beside a run's checkpoints, for people and tools. Owns: setting and
-//! taking away a pin, and listing attempts and what was set aside. Needs no lock and takes no
+//! Pins and other objects beside a run's checkpoints, for people and tools: setting and removing
+//! pins, and listing attempts and checkpoints that were set aside. None of this needs a lock or an
 //! attempt: a pin is a create-once object.
 
 use super::attempt::Writer;
@@ -8,7 +8,7 @@ use super::naming::{ATTEMPTS, CheckpointId, DAMAGED, attempt_of_key};
 use super::reader::Reader;
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::engine::{Engine, fresh_nonce};
-use crate::error::{ErrorKind, Result};
+use crate::error::{ErrorKind, NoneIf, Result};
 
 /// Who opened a run for writing, and when.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,12 +26,11 @@ pub struct AttemptInfo {
 }
 
 impl CheckpointId {
-    /// Protects this checkpoint from rotation, also beside a running writer. Pinning what is pinned
-    /// is fine.
+    /// Protects this checkpoint from rotation, also beside a running writer. Pinning twice is fine.
     ///
     /// # Errors
     /// `NotFound` when there is no such checkpoint, or when rotation was faster; `Busy` when its
-    /// deletion began before and does not end; whatever the engine says.
+    /// deletion began before and does not end; errors of the engine.
     pub fn pin(self, engine: &dyn Engine) -> Result<()> {
         engine.open(&self.key())?;
         let pinned =
@@ -40,28 +39,26 @@ impl CheckpointId {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        // The pin is written, now it looks: see deletion.rs. It stays where it is when it fails
-        // here: another process may have pinned, too, and seen no deletion.
+        // The pin is written; now look: see deletion.rs. The pin stays if this fails, because
+        // another process may have pinned, too, and seen no deletion.
         if deletion::is_being_deleted(engine, self, &self.pin_key())? {
             return Err(deletion::busy(engine, self));
         }
         let there = engine.open(&self.key()).map(drop);
         if there.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            // No name comes back: nobody's pin is lost.
+            // Names are never reused, so no other process's pin is lost.
             let _ = engine.delete(&self.pin_key());
         }
         there
     }
 
-    /// Takes the pin away. Nothing is deleted by that before the next save.
+    /// Removes the pin. Nothing is deleted before the next save.
     ///
     /// # Errors
-    /// Whatever the engine says.
+    /// Errors of the engine.
     pub fn unpin(self, engine: &dyn Engine) -> Result<()> {
-        match engine.delete(&self.pin_key()) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            deleted => deleted,
-        }
+        let deleted = engine.delete(&self.pin_key());
+        deleted.none_if(|error| error.kind() == ErrorKind::NotFound).map(drop)
     }
 }
 
@@ -69,7 +66,7 @@ impl Reader {
     /// All attempts to write to this run, oldest first.
     ///
     /// # Errors
-    /// Whatever listing says. An attempt whose object cannot be read is listed without its writer.
+    /// Errors of listing. An attempt whose object cannot be read is listed without its writer.
     pub fn attempts(&self) -> Result<Vec<AttemptInfo>> {
         let listed = self.engine().list(ATTEMPTS)?;
         let mut numbers: Vec<u32> = listed.iter().filter_map(|entry| attempt_of_key(&entry.key)).collect();
@@ -83,17 +80,17 @@ impl Reader {
             .collect())
     }
 
-    /// Keys of what resuming has set aside as damaged.
+    /// Keys of the checkpoints that resuming has set aside as damaged.
     ///
     /// # Errors
-    /// Whatever listing says.
+    /// Errors of listing.
     pub fn set_aside(&self) -> Result<Vec<String>> {
         let mut keys: Vec<String> = self.engine().list(DAMAGED)?.into_iter().map(|entry| entry.key).collect();
         keys.sort();
         Ok(keys)
     }
 
-    /// Opens what was set aside, to look at what is left of it.
+    /// Opens a checkpoint that was set aside, to inspect it.
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
@@ -123,16 +120,15 @@ mod tests {
         let infos = reader.list().unwrap();
         let recorded = infos[2].state.as_ref().unwrap().keep.clone();
         assert_eq!(recorded.map(|keep| keep.to_string()).as_deref(), Some("last 2, 1 best loss (min)"));
-        let steps =
-            |keep: &Keep| reader.kept(keep, 0).unwrap().keys().map(|name| name.step).collect::<Vec<_>>();
+        let steps = |keep: &Keep| reader.kept(keep, 0).unwrap().keys().map(|id| id.step).collect::<Vec<_>>();
         assert_eq!(steps(&keep), [1, 2, 3]);
         assert_eq!(steps(&Keep::last(1)), [3]);
-        let name = reader.find(2).unwrap();
-        name.pin(&*engine).unwrap();
-        name.pin(&*engine).unwrap();
+        let id = reader.find(2).unwrap();
+        id.pin(&*engine).unwrap();
+        id.pin(&*engine).unwrap();
         assert_eq!(steps(&Keep::last(1)), [2, 3]);
-        name.unpin(&*engine).unwrap();
-        name.unpin(&*engine).unwrap();
+        id.unpin(&*engine).unwrap();
+        id.unpin(&*engine).unwrap();
         assert_eq!(steps(&Keep::last(1)), [3]);
         let gone = CheckpointId { attempt: 1, step: 99 };
         assert_eq!(gone.pin(&*engine).unwrap_err().kind(), ErrorKind::NotFound);

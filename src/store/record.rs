@@ -1,11 +1,11 @@
-//! What a checkpoint says of itself, besides its tensors: the store's own record, which says when,
-//! why and in which attempt it was saved, and what a reader makes of that.
+//! The metadata of a checkpoint, besides its tensors: the store's own record, which holds when, why
+//! and in which attempt it was saved, and [`CheckpointMeta`], a reader's view of it.
 
 use super::cost::SaveCost;
 use super::keep::Keep;
 use super::naming::CheckpointId;
 use super::run_id::RunId;
-use super::schedule::Begun;
+use super::schedule::{AutoInterval, Begun};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::snapshot::Progress;
@@ -27,18 +27,21 @@ pub(super) struct SaveRecord {
     /// The run that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
-    /// The retention policy at work, so that tools can say what will go.
+    /// The retention policy in force, so that tools can show what would be deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<Keep>,
-    /// The same of the remote tier, if there is one.
+    /// The policy of the remote tier, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_remote: Option<Keep>,
-    /// What the save before this one cost, if this attempt made one.
+    /// The cost of the save before this one, if this attempt made one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<SaveCost>,
+    /// The interval that decides itself, where one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto: Option<AutoInterval>,
 }
 
-/// What a checkpoint says of itself.
+/// The metadata that a checkpoint records about itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct CheckpointMeta {
@@ -54,27 +57,30 @@ pub struct CheckpointMeta {
     pub resumed_from: Option<String>,
     /// The run that it belongs to; None in checkpoints of version 0.1.
     pub run: Option<RunId>,
-    /// The retention policy of its writer, if it says so: what the next save of the same program
-    /// would delete.
+    /// The retention policy of its writer, if recorded: it decides what the next save of the same
+    /// program deletes.
     pub keep: Option<Keep>,
-    /// The same of the remote tier, of a run in two tiers.
+    /// The policy of the remote tier, in a run of two tiers.
     pub keep_remote: Option<Keep>,
-    /// What the save before this one cost, if the same attempt made one: a save does not know its
+    /// The cost of the save before this one, if the same attempt made one: a save does not know its
     /// own cost yet.
     pub previous: Option<SaveCost>,
-    /// Tensors, ties counted each.
+    /// The interval of [`Every::auto`](super::Every::auto) at that time and its terms, where the
+    /// program saves by it and a save was measured.
+    pub auto: Option<AutoInterval>,
+    /// Number of tensors, aliases included.
     pub tensors: usize,
 }
 
 impl CheckpointMeta {
-    /// What the checkpoint of this name says of itself.
-    pub(super) fn of(checkpoint: &Checkpoint, name: CheckpointId) -> Result<Self> {
+    /// Reads the metadata of the checkpoint with this id.
+    pub(super) fn of(checkpoint: &Checkpoint, id: CheckpointId) -> Result<Self> {
         let save: SaveRecord = checkpoint.optional_record(SAVE)?.unwrap_or_default();
-        let progress = checkpoint.progress()?.unwrap_or(Progress::new(name.step));
+        let progress = checkpoint.progress()?.unwrap_or(Progress::new(id.step));
         Ok(Self::new(save, progress, checkpoint.metrics()?, checkpoint.names().count()))
     }
 
-    /// The same of one that was just saved: it need not be read to be known.
+    /// The metadata of a checkpoint that was just saved, without reading it.
     pub(super) fn of_saved(save: SaveRecord, begun: &Begun, tensors: usize) -> Self {
         Self::new(save, begun.progress, begun.metrics.clone(), tensors)
     }
@@ -90,6 +96,7 @@ impl CheckpointMeta {
             keep: save.keep,
             keep_remote: save.keep_remote,
             previous: save.previous,
+            auto: save.auto,
             tensors,
         }
     }

@@ -1,14 +1,16 @@
-//! Resuming: the newest checkpoint that verifies, byte for byte, from either tier. Owns: walking
-//! back past damaged ones, setting them aside (never deleting), and saying so.
+//! Resumes from the newest checkpoint that verifies, byte for byte, in either tier: walks back past
+//! damaged ones, sets them aside (never deletes them), and reports them.
+
+mod read;
 
 use super::absent::{self, Absent};
-use super::copy::CopyOutcome;
 use super::core::Core;
 use super::deletion;
-use super::look::Look;
+use super::history::{Behind, History};
+use super::look::{Board, Look};
 use super::naming::{ATTEMPTS, CheckpointId, DAMAGED, damaged_key, damaged_mark_key, is_mark};
 use super::reader::{Reader, is_damage};
-use super::tiers::{Remote, Tier};
+use super::tiers::Tier;
 use crate::checkpoint::Checkpoint;
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,17 +24,16 @@ use std::collections::VecDeque;
 pub struct Resumed {
     /// The newest checkpoint that verifies; None when the run starts from nothing.
     pub checkpoint: Option<Checkpoint>,
-    /// Its name.
-    pub name: Option<CheckpointId>,
-    /// The tier it was found in. One of the remote tier was fetched to the local one, if there was
-    /// room.
+    /// Its attempt and step.
+    pub id: Option<CheckpointId>,
+    /// The tier it was found in. A checkpoint of the remote tier is fetched to the local one if
+    /// there is room.
     pub tier: Option<Tier>,
     /// Completed steps and epochs; zeros when the run starts from nothing.
     pub progress: Progress,
     /// Newer checkpoints that do not verify, newest first.
     pub skipped: Vec<SkippedCheckpoint>,
-    /// Why the remote tier was not looked at, where there is one: it may have had a newer
-    /// checkpoint.
+    /// Why the remote tier was not consulted, if there is one: it may have had a newer checkpoint.
     pub remote_error: Option<Error>,
 }
 
@@ -48,17 +49,17 @@ impl Resumed {
     }
 }
 
-/// A checkpoint that resuming passed over.
+/// A checkpoint that a resume passed over.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SkippedCheckpoint {
     /// Attempt and step.
-    pub name: CheckpointId,
-    /// Where it is.
+    pub id: CheckpointId,
+    /// The tier it is in.
     pub tier: Tier,
-    /// What is wrong with it.
+    /// Why it does not verify.
     pub error: Error,
-    /// Where it was put, or why it could not be put anywhere; None when it was left where it is
+    /// The place it was moved to, or why it could not be moved; None when it was left in place
     /// because the device, not the bytes, is at fault.
     pub set_aside: Option<Result<String>>,
 }
@@ -66,24 +67,27 @@ pub struct SkippedCheckpoint {
 /// A checkpoint in one of the tiers.
 type Place = (CheckpointId, Tier);
 
-/// All checkpoints, newest first, of each the local one first.
+/// All checkpoints, newest first; of each the local copy first.
 #[derive(Default)]
 struct Places {
-    /// Those that nobody is about to delete, and those that somebody is.
+    /// Checkpoints that no process is about to delete, and those that one is.
     sound: Vec<Place>,
     condemned: Vec<Place>,
-    /// Why the remote tier was not asked.
+    /// Why the remote tier was not consulted.
     remote_error: Option<Error>,
+    /// The attempts of each tier that was asked.
+    boards: Vec<(Tier, Board)>,
 }
 
 impl Places {
     fn add(&mut self, look: &Look, tier: Tier) {
         let board = look.board();
         for listed in look.checkpoints().into_iter().filter(|listed| !listed.is_marked) {
-            let is_condemned = board.is_being_deleted(listed.name);
+            let is_condemned = board.is_being_deleted(listed.id);
             let those = if is_condemned { &mut self.condemned } else { &mut self.sound };
-            those.push((listed.name, tier));
+            those.push((listed.id, tier));
         }
+        self.boards.push((tier, board));
     }
 
     fn all(&mut self) -> [&mut Vec<Place>; 2] {
@@ -91,34 +95,35 @@ impl Places {
     }
 }
 
-/// What walking along the places came to.
+/// The result of walking along the places.
 enum Walk {
-    Found(Place, Box<Checkpoint>, Progress),
-    /// One was listed and is not there.
+    Found(Place, Box<Checkpoint>, Progress, History),
+    /// A listed checkpoint is not there.
     ListAgain,
     Nothing,
 }
 
 impl Core {
     pub(super) fn resume(&self) -> Result<Resumed> {
-        self.remote.iter().for_each(Remote::begin_call);
-        self.resume_from(None, self.places()?)
+        self.begin_call();
+        self.resume_from(None, None, self.places()?)
     }
 
     pub(super) fn resume_at(&self, step: u64) -> Result<Resumed> {
-        self.remote.iter().for_each(Remote::begin_call);
+        self.begin_call();
         let mut places = self.places()?;
-        let all: Vec<CheckpointId> = places.all().into_iter().flatten().map(|(name, _)| *name).collect();
-        if all.iter().any(|name| name.attempt == self.attempt.number) {
+        let all: Vec<CheckpointId> = places.all().into_iter().flatten().map(|(id, _)| *id).collect();
+        if all.iter().any(|id| id.attempt == self.attempt.number) {
             return Err(Error::invalid(
                 "this attempt has saved already: what it saves after going back would be older",
             )
             .in_object(self.reader.engine().describe(""))
             .help("open the store again, then go back"));
         }
-        let newest = all.into_iter().filter(|name| name.step == step).max();
-        let name = match newest.map_or_else(|| self.reader.find(step), Ok) {
-            Ok(name) => name,
+        let newest_of_all = all.iter().max().copied();
+        let newest = all.into_iter().filter(|id| id.step == step).max();
+        let id = match newest.map_or_else(|| self.reader.find(step), Ok) {
+            Ok(id) => id,
             Err(error) => {
                 return Err(match places.remote_error {
                     Some(unreachable) => error.help(NOT_ASKED).because(unreachable),
@@ -126,7 +131,13 @@ impl Core {
                 });
             }
         };
-        self.resume_from(Some(name), places)
+        self.resume_from(Some(id), newest_of_all, places)
+    }
+
+    fn begin_call(&self) {
+        if let Some(remote) = &self.remote {
+            remote.begin_call();
+        }
     }
 
     fn places(&self) -> Result<Places> {
@@ -140,38 +151,47 @@ impl Core {
             places.remote_error = remote.unreachable();
         }
         for those in places.all() {
-            those.sort_by_key(|&(name, tier)| (Reverse(name), tier));
+            those.sort_by_key(|&(id, tier)| (Reverse(id), tier));
         }
         Ok(places)
     }
 
-    /// Resumes from the newest that verifies, or from exactly this one. That there is nothing to
-    /// resume from is believed only of a listing that has nothing: what is listed and is not there
-    /// is listed again.
-    fn resume_from(&self, only: Option<CheckpointId>, mut places: Places) -> Result<Resumed> {
+    /// Resumes from the newest checkpoint that verifies, or from exactly `only`. Only an empty
+    /// listing proves that there is nothing to resume from: if a listed checkpoint is not there,
+    /// everything is listed again. `newest` is the run's newest checkpoint, of a rollback.
+    fn resume_from(
+        &self,
+        only: Option<CheckpointId>,
+        newest: Option<CheckpointId>,
+        mut places: Places,
+    ) -> Result<Resumed> {
         let (mut skipped, mut absent) = (Vec::new(), Absent::default());
         loop {
             for those in places.all() {
-                those.retain(|&(name, _)| only.is_none_or(|only| only == name));
+                those.retain(|&(id, _)| only.is_none_or(|only| only == id));
             }
             let remote_error = places.remote_error.take();
-            // Better than nothing is also what another process is about to delete.
-            match self.walk(places, only.is_none(), &mut skipped, &mut absent)? {
+            let behind = Behind { newest, boards: std::mem::take(&mut places.boards) };
+            // A checkpoint that another process is about to delete is better than nothing.
+            match self.walk(places, only.is_none(), &behind, &mut skipped, &mut absent)? {
                 Walk::ListAgain => places = self.places()?,
-                Walk::Found((name, tier), checkpoint, progress) => {
-                    self.known().resumed_from = Some(name);
+                Walk::Found((id, tier), checkpoint, progress, history) => {
+                    self.known().resumed_from = Some(id);
+                    self.go_on_with_history((&checkpoint, id, progress), history);
                     self.begin();
-                    self.resumed_to(progress);
-                    let (checkpoint, name, tier) = (Some(*checkpoint), Some(name), Some(tier));
-                    return Ok(Resumed { checkpoint, name, tier, progress, skipped, remote_error });
+                    self.schedule_from(progress);
+                    let (checkpoint, id, tier) = (Some(*checkpoint), Some(id), Some(tier));
+                    return Ok(Resumed { checkpoint, id, tier, progress, skipped, remote_error });
                 }
                 Walk::Nothing => {
+                    let lives = self.complete_lives(vec![], &behind.boards);
                     self.check_nothing(only, &mut skipped, remote_error.as_ref())?;
+                    self.begin_history(lives);
                     self.begin();
                     let progress = Progress::default();
                     return Ok(Resumed {
                         checkpoint: None,
-                        name: None,
+                        id: None,
                         tier: None,
                         progress,
                         skipped,
@@ -182,12 +202,13 @@ impl Core {
         }
     }
 
-    /// Tries one after the other. What is being deleted comes last, or is an error where only one
-    /// will do.
+    /// Tries one after the other. Checkpoints that are being deleted come last, or are an error if
+    /// only one will do.
     fn walk(
         &self,
         places: Places,
         takes_condemned: bool,
+        behind: &Behind,
         skipped: &mut Vec<SkippedCheckpoint>,
         absent: &mut Absent<Place>,
     ) -> Result<Walk> {
@@ -197,36 +218,41 @@ impl Core {
             if queue.is_empty() && takes_condemned && !is_last_resort {
                 (queue, is_last_resort) = (std::mem::take(&mut condemned).into(), true);
             }
-            let Some((name, tier)) = queue.pop_front() else { break };
-            if skipped.iter().any(|skipped| (skipped.name, skipped.tier) == (name, tier)) {
+            let Some((id, tier)) = queue.pop_front() else { break };
+            if skipped.iter().any(|skipped| (skipped.id, skipped.tier) == (id, tier)) {
                 continue;
             }
-            let verified = self.read_twice(name, tier);
-            match verified.and_then(|found| Ok((is_last_resort || self.holds(name, tier)?, found))) {
-                Ok((true, (checkpoint, progress))) => {
-                    return Ok(Walk::Found((name, tier), Box::new(checkpoint), progress));
+            // The history first: no request lies between holding a checkpoint and going on from it,
+            // so no deletion can be acknowledged in between.
+            let verified = self.read_until_agreed(id, tier).map(|(checkpoint, progress)| {
+                let history = self.history_behind(&checkpoint, id, behind);
+                (checkpoint, progress, history)
+            });
+            match verified.and_then(|found| Ok((is_last_resort || self.holds(id, tier)?, found))) {
+                Ok((true, (checkpoint, progress, history))) => {
+                    return Ok(Walk::Found((id, tier), Box::new(checkpoint), progress, history));
                 }
-                Ok((false, _)) => condemned.push((name, tier)),
-                Err(error) if absent::is_absence(&error) && absent.ask_again([(name, tier)]) => {
+                Ok((false, _)) => condemned.push((id, tier)),
+                Err(error) if absent::is_absence(&error) && absent.ask_again([(id, tier)]) => {
                     return Ok(Walk::ListAgain);
                 }
                 Err(error) if is_damage(&error) || absent::is_absence(&error) => {
                     let error = absent::told(error);
-                    let set_aside = (error.kind() != ErrorKind::Io).then(|| self.set_aside(name, tier));
-                    skipped.push(SkippedCheckpoint { name, tier, error, set_aside });
+                    let set_aside = (error.kind() != ErrorKind::Io).then(|| self.set_aside(id, tier));
+                    skipped.push(SkippedCheckpoint { id, tier, error, set_aside });
                 }
                 Err(error) => return Err(error),
             }
         }
         match condemned.first() {
-            Some(&(name, tier)) => Err(deletion::busy(self.engine_of(tier), name)),
+            Some(&(id, tier)) => Err(deletion::busy(self.engine_of(tier), id)),
             None => Ok(Walk::Nothing),
         }
     }
 
-    /// Whether the run may begin from nothing. Not where there were checkpoints, also when all were
-    /// set aside by an earlier start: a supervisor that starts us again must not thereby begin the
-    /// run anew.
+    /// Whether the run may begin from nothing. It may not if there were checkpoints, even if an
+    /// earlier start has set all of them aside: a supervisor that restarts this process must not
+    /// thereby begin the run anew.
     fn check_nothing(
         &self,
         only: Option<CheckpointId>,
@@ -248,19 +274,18 @@ impl Core {
                 });
             }
         }
-        let gone = |name: CheckpointId| {
-            Error::new(ErrorKind::NotFound, "was deleted while it was being opened")
-                .in_object(self.reader.engine().describe(&name.key()))
-        };
-        only.map_or(Ok(()), |name| Err(gone(name)))
+        let Some(id) = only else { return Ok(()) };
+        Err(Error::new(ErrorKind::NotFound, "was deleted while it was being opened")
+            .in_object(self.reader.engine().describe(&id.key())))
     }
 
-    /// The reader of a tier that can be asked.
+    /// The reader of a tier, unless that tier is unreachable.
     fn reader_of(&self, tier: Tier) -> Option<&Reader> {
         match tier {
             Tier::Local => Some(&self.reader),
             Tier::Remote => {
-                self.remote.as_ref().filter(|remote| remote.unreachable().is_none()).map(|it| &it.reader)
+                let remote = self.remote.as_ref().filter(|remote| remote.unreachable().is_none())?;
+                Some(&remote.reader)
             }
         }
     }
@@ -269,62 +294,30 @@ impl Core {
         self.reader_of(tier).unwrap_or(&self.reader).engine()
     }
 
-    /// Makes sure that nobody deletes what this store goes on from; false where somebody is about
-    /// to. As with a pin, the mark is written before it is looked.
-    fn holds(&self, name: CheckpointId, tier: Tier) -> Result<bool> {
+    /// Makes sure that the checkpoint this store resumes from is not deleted; false if another
+    /// process is about to delete it. As with a pin, the mark is written before looking.
+    fn holds(&self, id: CheckpointId, tier: Tier) -> Result<bool> {
         let engine = self.engine_of(tier);
-        if self.attempt.go_on_from(name, engine)? {
-            self.attempt.leave(name, engine);
+        if self.attempt.go_on_from(id, engine)? {
+            self.attempt.leave(id, engine);
             return Ok(false);
         }
-        engine.open(&name.key()).map(|_| true)
-    }
-
-    /// Reads and verifies a checkpoint; once more where the bytes are at fault, since what is set
-    /// aside for one wrong answer, of a proxy, a network card or a bad page of memory, is lost to
-    /// this run for good.
-    fn read_twice(&self, name: CheckpointId, tier: Tier) -> Result<(Checkpoint, Progress)> {
-        let read = || self.open_in(tier, name).and_then(|checkpoint| self.verified(checkpoint, name));
-        match read() {
-            Err(error) if is_damage(&error) && error.kind() != ErrorKind::Io => read(),
-            verified => verified,
+        match engine.open(&id.key()) {
+            // Its bytes were verified before: this says at least that it is there.
+            Err(error) if is_damage(&error) => Ok(true),
+            opened => opened.map(|_| true),
         }
-    }
-
-    /// Opens a checkpoint where it is, to be read. One that only the remote tier has is fetched to
-    /// the local one on the way: reading it once over the network is enough.
-    fn open_in(&self, tier: Tier, name: CheckpointId) -> Result<Checkpoint> {
-        let Some(remote) = self.reader_of(tier).filter(|_| tier == Tier::Remote) else {
-            return self.reader.open_to_read(name);
-        };
-        match remote.copy_to(name, &self.reader, |_| ()) {
-            Ok(CopyOutcome::Written(_)) => self.reader.open_to_read(name),
-            // The local one was tried before, and is damaged or about to be deleted: its bytes say
-            // nothing of these.
-            Ok(CopyOutcome::AlreadyThere) => remote.checkpoint_by_id(name),
-            Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => Err(error),
-            // Where there is no room for it here, it is read from there.
-            Err(_) => remote.checkpoint_by_id(name),
-        }
-    }
-
-    /// Verifies by reading, also what is then mapped: a bad sector is an error of a read, and the
-    /// end of the process under a mapping.
-    fn verified(&self, read: Checkpoint, name: CheckpointId) -> Result<(Checkpoint, Progress)> {
-        read.verify()?;
-        let progress = read.progress()?.unwrap_or(Progress::new(name.step));
-        Ok((self.reader.map_verified(read, name)?, progress))
     }
 
     /// Renames a damaged checkpoint out of the way, or marks it where the engine cannot rename.
-    fn set_aside(&self, name: CheckpointId, tier: Tier) -> Result<String> {
+    fn set_aside(&self, id: CheckpointId, tier: Tier) -> Result<String> {
         let engine = self.engine_of(tier);
         for copy in 0..1000 {
-            let key = damaged_key(name, copy);
-            match engine.rename(&name.key(), &key) {
+            let key = damaged_key(id, copy);
+            match engine.rename(&id.key(), &key) {
                 Ok(()) => return Ok(engine.describe(&key)),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) if error.kind() == ErrorKind::Unsupported => return mark(engine, name),
+                Err(error) if error.kind() == ErrorKind::Unsupported => return mark(engine, id),
                 Err(error) => return Err(error),
             }
         }
@@ -332,20 +325,20 @@ impl Core {
             ErrorKind::LimitExceeded,
             "1000 damaged checkpoints of one name are set aside already",
         )
-        .in_object(engine.describe(&name.key())))
+        .in_object(engine.describe(&id.key())))
     }
 }
 
-/// What is told of a run that may go on from what its remote tier has.
+/// Help for a run that may be able to go on from the remote tier.
 const NOT_ASKED: &str = "the remote tier was not asked, because it cannot be reached: it may have one that does; \
     open the run again when it answers";
 
-/// What is told where damage is marked.
+/// Help where damage is marked.
 const MARKED: &str = "some are marked as damaged: `tensorkeep verify --heal-marks` takes the mark off what verifies, \
     the storage may have answered wrongly";
 
-fn mark(engine: &dyn Engine, name: CheckpointId) -> Result<String> {
-    let key = damaged_mark_key(name);
+fn mark(engine: &dyn Engine, id: CheckpointId) -> Result<String> {
+    let key = damaged_mark_key(id);
     let marked = engine.create(&key, Some(0)).and_then(|upload| Ok(upload.commit(fresh_nonce())?));
     match marked {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),

@@ -1,37 +1,36 @@
-//! Which checkpoints may go: one pure function. Deletes nothing and knows no engine.
+//! Decides which checkpoints may be deleted: one pure function, which deletes nothing.
 
-use super::keep::{Keep, Mode, Rule};
+use super::keep::{Keep, Rule};
 use super::naming::CheckpointId;
 use super::record::CheckpointMeta;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What selecting looks at. `state` is None when the checkpoint could not be read: it is left
-/// alone.
+/// The input of retention. `state` is None when the checkpoint could not be read: it is left alone.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Candidate {
-    pub name: CheckpointId,
+    pub id: CheckpointId,
     pub len: u64,
     pub pinned: bool,
-    /// As damaged. `state` is None, and the policy decides all the same.
+    /// Marked as damaged. `state` is None, and the policy still decides.
     pub marked: bool,
     pub state: Option<Arc<CheckpointMeta>>,
 }
 
-/// Why each checkpoint stays: the words of [`CheckpointInfo::kept`](super::CheckpointInfo::kept).
+/// Why each checkpoint stays: the words that [`Store::kept`](super::Store::kept) returns.
 pub(super) type Kept = BTreeMap<CheckpointId, BTreeSet<String>>;
 
-/// A checkpoint that stays whatever the rules, and why.
+/// A checkpoint that stays regardless of the rules, and why.
 pub(super) type Spared = (CheckpointId, &'static str);
 
 /// Why each protected checkpoint is protected; every other candidate may go. `now` in seconds since
 /// 1970.
 pub(super) fn select(keep: &Keep, candidates: &[Candidate], spared: &[Spared], now: u64) -> Kept {
     let mut sorted: Vec<&Candidate> = candidates.iter().collect();
-    sorted.sort_by_key(|candidate| candidate.name);
+    sorted.sort_by_key(|candidate| candidate.id);
     let mut kept = Kept::new();
     let mut protect = |candidate: &Candidate, why: &str| {
-        kept.entry(candidate.name).or_default().insert(why.to_owned());
+        kept.entry(candidate.id).or_default().insert(why.to_owned());
     };
     for candidate in &sorted {
         if candidate.pinned {
@@ -40,39 +39,44 @@ pub(super) fn select(keep: &Keep, candidates: &[Candidate], spared: &[Spared], n
         if candidate.state.is_none() && !candidate.marked {
             protect(candidate, "unreadable");
         }
-        for (_, why) in spared.iter().filter(|(name, _)| *name == candidate.name) {
+        for (_, why) in spared.iter().filter(|(id, _)| *id == candidate.id) {
             protect(candidate, why);
         }
     }
-    // Newest means: the newest that can be read. An unreadable one protects nothing.
+    // Newest means the newest readable one. An unreadable one protects nothing.
     let readable: Vec<(&Candidate, &CheckpointMeta)> =
         sorted.iter().filter_map(|candidate| Some((*candidate, &**candidate.state.as_ref()?))).collect();
     let newest = readable.last().map(|(newest, _)| *newest);
-    newest.into_iter().for_each(|newest| protect(newest, "newest"));
-    let mut oldest_recent = newest.map(|newest| newest.name);
+    if let Some(newest) = newest {
+        protect(newest, "newest");
+    }
+    let mut oldest_recent = newest.map(|newest| newest.id);
     for rule in &keep.rules {
         apply(rule, &readable, now, &mut |candidate, why| {
             protect(candidate, why);
             if rule.is_of_age() {
-                oldest_recent = oldest_recent.min(Some(candidate.name));
+                oldest_recent = oldest_recent.min(Some(candidate.id));
             }
         });
     }
-    // What it says of itself is not to be trusted, and its place in the order is: it goes no sooner
-    // than if it were whole, and not while the run is what was resumed from because of its mark.
+    // The content of a marked checkpoint is not to be trusted, but its place in the order is: it is
+    // deleted no sooner than if it were whole, and not while the run has resumed from an older one
+    // because of the mark.
     let last =
         keep.rules.iter().filter_map(|rule| if let Rule::Last(count) = rule { Some(*count) } else { None });
     let last = last.max().unwrap_or(1);
-    let oldest_spared = spared.iter().map(|(name, _)| *name).min();
+    let oldest_spared = spared.iter().map(|(id, _)| *id).min();
     let newer =
-        |name: CheckpointId| readable.iter().rev().take_while(|(candidate, _)| candidate.name > name).count();
+        |id: CheckpointId| readable.iter().rev().take_while(|(candidate, _)| candidate.id > id).count();
     let is_recent = |candidate: &&&Candidate| {
-        let name = candidate.name;
-        let is_young = Some(name) > oldest_recent || newer(name) < last;
-        let was_passed_over = oldest_spared.is_some_and(|spared| name > spared);
+        let id = candidate.id;
+        let is_young = Some(id) > oldest_recent || newer(id) < last;
+        let was_passed_over = oldest_spared.is_some_and(|spared| id > spared);
         candidate.marked && (keep.keeps_all() || is_young || was_passed_over)
     };
-    sorted.iter().filter(is_recent).for_each(|candidate| protect(candidate, "marked as damaged"));
+    for candidate in sorted.iter().filter(is_recent) {
+        protect(candidate, "marked as damaged");
+    }
     kept
 }
 
@@ -83,13 +87,15 @@ fn apply(
     protect: &mut impl FnMut(&Candidate, &str),
 ) {
     match rule {
-        Rule::All => readable.iter().for_each(|(candidate, _)| protect(candidate, "all")),
+        Rule::All => {
+            for (candidate, _) in readable {
+                protect(candidate, "all");
+            }
+        }
         Rule::Last(count) => {
-            readable
-                .iter()
-                .rev()
-                .take(*count)
-                .for_each(|(candidate, _)| protect(candidate, &format!("last {count}")));
+            for (candidate, _) in readable.iter().rev().take(*count) {
+                protect(candidate, &format!("last {count}"));
+            }
         }
         Rule::Best { metric, mode, count } => {
             let mut ranked: Vec<(f64, &Candidate)> = readable
@@ -97,30 +103,27 @@ fn apply(
                 .rev()
                 .filter_map(|(candidate, state)| Some((*state.metrics.get(metric)?, *candidate)))
                 .collect();
-            // Stable, and newest first before: of equal values the newer comes first.
-            ranked.sort_by(|(a, _), (b, _)| match mode {
-                Mode::Min => a.total_cmp(b),
-                Mode::Max => b.total_cmp(a),
-            });
-            ranked
-                .iter()
-                .take(*count)
-                .for_each(|(_, candidate)| protect(candidate, &format!("best {metric}")));
+            // The sort is stable, and newest comes first: of equal values the newer comes first.
+            ranked.sort_by(|(a, _), (b, _)| mode.compare(*a, *b));
+            for (_, candidate) in ranked.iter().take(*count) {
+                protect(candidate, &format!("best {metric}"));
+            }
         }
         Rule::EverySteps(every) => {
-            firsts(&line(readable), *every, |candidate, _| candidate.name.step)
-                .for_each(|candidate| protect(candidate, &format!("every {every} steps")));
+            for candidate in firsts(&line(readable), *every, |candidate, _| candidate.id.step) {
+                protect(candidate, &format!("every {every} steps"));
+            }
         }
         Rule::EveryEpochs(every) => {
-            firsts(&line(readable), *every, |_, state| state.progress.epoch)
-                .for_each(|candidate| protect(candidate, &format!("every {every} epochs")));
+            for candidate in firsts(&line(readable), *every, |_, state| state.progress.epoch) {
+                protect(candidate, &format!("every {every} epochs"));
+            }
         }
         Rule::YoungerThan(age) => {
-            let young = |state: &CheckpointMeta| now.saturating_sub(state.saved_at) < age.as_secs();
-            readable
-                .iter()
-                .filter(|(_, state)| young(state))
-                .for_each(|(candidate, _)| protect(candidate, "young"));
+            let is_young = |state: &CheckpointMeta| now.saturating_sub(state.saved_at) < age.as_secs();
+            for (candidate, _) in readable.iter().filter(|(_, state)| is_young(state)) {
+                protect(candidate, "young");
+            }
         }
         Rule::NewestWithinBytes(bytes) => {
             let mut left = *bytes;
@@ -133,21 +136,22 @@ fn apply(
     }
 }
 
-/// The checkpoints that led to the newest one, oldest first: what a restart went on from is part of
-/// it, what a rollback went back behind is not.
-fn line<'c>(readable: &[(&'c Candidate, &'c CheckpointMeta)]) -> Vec<(&'c Candidate, &'c CheckpointMeta)> {
+/// The checkpoints that led to the newest one, oldest first: those that a restart resumed from are
+/// included, those that a rollback discarded are not.
+pub(super) fn line<'c>(
+    readable: &[(&'c Candidate, &'c CheckpointMeta)],
+) -> Vec<(&'c Candidate, &'c CheckpointMeta)> {
     let mut line = Vec::new();
     let mut end = CheckpointId { attempt: u32::MAX, step: u64::MAX };
-    let attempts = readable.chunk_by(|(one, _), (other, _)| one.name.attempt == other.name.attempt);
+    let attempts = readable.chunk_by(|(one, _), (other, _)| one.id.attempt == other.id.attempt);
     for of_attempt in attempts.rev() {
         let (first, state) = of_attempt[0];
-        if first.name.attempt > end.attempt {
+        if first.id.attempt > end.attempt {
             continue;
         }
-        line.extend(of_attempt.iter().rev().filter(|(candidate, _)| candidate.name.step <= end.step));
-        // All checkpoints of an attempt say the same. One that says nothing began from nothing.
-        let Some(start) = state.resumed_from.as_ref().and_then(|name| name.parse::<CheckpointId>().ok())
-        else {
+        line.extend(of_attempt.iter().rev().filter(|(candidate, _)| candidate.id.step <= end.step));
+        // All checkpoints of an attempt record the same. One that records none began from nothing.
+        let Some(start) = state.resumed_from.as_ref().and_then(|id| id.parse::<CheckpointId>().ok()) else {
             break;
         };
         end = CheckpointId { attempt: start.attempt, step: end.step.min(start.step) };
@@ -175,10 +179,7 @@ pub(super) fn unknown_metrics<'k>(keep: &'k Keep, candidates: &[Candidate]) -> V
     let has = |candidate: &Candidate, metric: &str| {
         candidate.state.as_ref().is_some_and(|state| state.metrics.contains_key(metric))
     };
-    let metrics = keep.rules.iter().filter_map(|rule| match rule {
-        Rule::Best { metric, .. } => Some(metric.as_str()),
-        _ => None,
-    });
+    let metrics = keep.ranked().map(|(metric, _)| metric);
     metrics.filter(|metric| !candidates.iter().any(|candidate| has(candidate, metric))).collect()
 }
 
@@ -186,14 +187,15 @@ pub(super) fn unknown_metrics<'k>(keep: &'k Keep, candidates: &[Candidate]) -> V
 mod tests {
     use super::*;
     use crate::snapshot::Progress;
+    use crate::store::Mode;
     use proptest::prelude::*;
     use std::time::Duration;
 
-    /// The checkpoint of a step, and what it says besides its progress.
+    /// The checkpoint of a step, with metadata besides its progress.
     fn whole(attempt: u32, step: u64, state: CheckpointMeta) -> Candidate {
         let state = CheckpointMeta { progress: Progress::new(step).epoch(step / 100), ..state };
-        let (name, state) = (CheckpointId { attempt, step }, Some(Arc::new(state)));
-        Candidate { name, len: 10, pinned: false, marked: false, state }
+        let (id, state) = (CheckpointId { attempt, step }, Some(Arc::new(state)));
+        Candidate { id, len: 10, pinned: false, marked: false, state }
     }
 
     fn candidate(attempt: u32, step: u64, loss: f64) -> Candidate {
@@ -207,7 +209,7 @@ mod tests {
     }
 
     fn steps(keep: &Keep, candidates: &[Candidate]) -> Vec<u64> {
-        select(keep, candidates, &[], 1000).keys().map(|name| name.step).collect()
+        select(keep, candidates, &[], 1000).keys().map(|id| id.step).collect()
     }
 
     #[test]
@@ -251,7 +253,7 @@ mod tests {
     fn forty_restarts_keep_one_checkpoint_of_a_bucket() {
         let mut run = vec![resumed(1, 1000, None)];
         for life in 1..40_u32 {
-            let from = run.last().map(|candidate| (candidate.name.attempt, candidate.name.step));
+            let from = run.last().map(|candidate| (candidate.id.attempt, candidate.id.step));
             run.push(resumed(life + 1, 1000 + 20 * u64::from(life), from));
         }
         for keep in [Keep::last(1).or(Keep::every_steps(1000)), Keep::last(1).or(Keep::every_epochs(10))] {
@@ -267,7 +269,8 @@ mod tests {
         assert_eq!(steps(&keep, &run), [100, 200, 250], "300 and 400 are not on the way to 250");
         run.push(resumed(2, 310, Some((1, 200))));
         assert_eq!(steps(&keep, &run), [100, 200, 310]);
-        // From one attempt back into another: what lies between them is not on the way.
+        // From one attempt back into another: the checkpoints between them do not lead to the
+        // newest.
         run.push(resumed(3, 150, Some((1, 100))));
         assert_eq!(steps(&keep, &run), [100, 150]);
         run.push(resumed(4, 120, None));
@@ -287,7 +290,7 @@ mod tests {
         let mut run = run();
         run[0].pinned = true;
         run[2].state = None;
-        let kept = select(&Keep::last(1), &run, &[(run[1].name, "resumed from")], 1000);
+        let kept = select(&Keep::last(1), &run, &[(run[1].id, "resumed from")], 1000);
         let words: Vec<_> = kept.values().flatten().map(String::as_str).collect();
         assert_eq!(words, ["pinned", "resumed from", "unreadable", "last 1", "newest"]);
     }
@@ -336,7 +339,7 @@ mod tests {
                 losses.iter().zip(1..).map(|(&loss, i)| candidate(1, i * 70, f64::from(loss))).collect();
             let keep = Keep::last(last).or(Keep::best("loss", Mode::Min, best)).or(Keep::every_steps(every));
             let first = select(&keep, &run, &[], 0);
-            let left: Vec<_> = run.iter().filter(|c| first.contains_key(&c.name)).cloned().collect();
+            let left: Vec<_> = run.iter().filter(|c| first.contains_key(&c.id)).cloned().collect();
             prop_assert_eq!(&select(&keep, &left, &[], 0), &first);
             prop_assert!(first.len() >= run.len().min(last.max(1)));
             let best_loss = losses.iter().min().copied().map(f64::from);

@@ -1,5 +1,5 @@
-//! The identity of a run: 128 random bits, written once, that tell two runs apart whatever their
-//! folders are called.
+//! The identity of a run: 128 random bits, written once, that distinguish two runs even if their
+//! folders have the same name.
 
 use super::attempt::Writer;
 use super::look::Board;
@@ -8,12 +8,12 @@ use super::reader::{Reader, is_damage};
 use super::retention::Candidate;
 use super::small;
 use crate::engine::{Engine, Nonce, fresh_nonce};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, NoneIf, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// A run's identity is 33 bytes.
+/// The limit for a run's identity, which is 33 bytes.
 const LONGEST: u64 = 64;
 
 /// Which run a checkpoint belongs to. Prints as 32 lowercase hexadecimal digits.
@@ -63,12 +63,12 @@ impl From<RunId> for String {
     }
 }
 
-/// What a run says of its identity.
+/// The identity of a run, from two sources.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Found {
-    /// In its own object.
+    /// From its own object.
     written: Option<RunId>,
-    /// In its newest checkpoint that says one, where the object is lost or damaged.
+    /// From its newest checkpoint that records one, in case the object is lost or damaged.
     claimed: Option<RunId>,
 }
 
@@ -87,9 +87,9 @@ impl Found {
         self.written.or(self.claimed)
     }
 
-    /// Sees to it that the identity is written, and returns the one that counts from now on:
+    /// Makes sure that the identity is written, and returns the one that counts from now on:
     /// another writer may have been faster. A full disk is no reason to refuse: every checkpoint
-    /// says it, too.
+    /// records it, too.
     pub(super) fn establish(self, engine: &dyn Engine, id: RunId) -> Result<RunId> {
         match self.written {
             Some(written) if written == id => Ok(id),
@@ -100,25 +100,24 @@ impl Found {
 }
 
 /// An identity for a run of version 0.1, which has none: its oldest attempt's nonce is as unique,
-/// and the same in both tiers. None where there is no attempt, either.
+/// and the same in both tiers. None if there is no attempt, either.
 pub(super) fn of_oldest_attempt(engine: &dyn Engine) -> Result<Option<RunId>> {
     let Some(oldest) = Board::read(engine)?.attempts.into_iter().min() else { return Ok(None) };
     let nonce = Writer::read(engine, oldest).map(|writer| writer.id).unwrap_or_default();
     Ok((nonce != Nonce::default()).then_some(RunId(nonce)))
 }
 
-/// What the run's own object says, believed at once where it is the expected run.
+/// Reads the run's own object; the expected identity is believed at once.
 fn read(engine: &dyn Engine, expected: Option<RunId>) -> Result<Option<RunId>> {
     let parse = |bytes: &[u8]| {
         let text = std::str::from_utf8(bytes).ok().and_then(|text| text.strip_suffix('\n'));
         text.unwrap_or_default().parse::<RunId>()
     };
     let is_expected = |bytes: &[u8]| expected.is_some() && parse(bytes).ok() == expected;
-    match small::read(engine, RUN, LONGEST, is_expected) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-        Ok(bytes) => parse(&bytes).map(Some).map_err(|error| error.in_object(engine.describe(RUN))),
-    }
+    let bytes = small::read(engine, RUN, LONGEST, is_expected)
+        .none_if(|error| error.kind() == ErrorKind::NotFound)?;
+    let id = bytes.map(|bytes| parse(&bytes)).transpose();
+    id.map_err(|error| error.in_object(engine.describe(RUN)))
 }
 
 fn write(engine: &dyn Engine, id: RunId) -> Result<RunId> {
@@ -130,7 +129,7 @@ fn write(engine: &dyn Engine, id: RunId) -> Result<RunId> {
     let Err(error) = written else { return Ok(id) };
     match error.kind() {
         ErrorKind::NoSpace => Ok(id),
-        // Another writer's, or ours, whose reply was lost.
+        // Another writer's, or ours after a lost reply.
         ErrorKind::AlreadyExists | ErrorKind::Unknown => match read(engine, Some(id)) {
             Err(error) if is_damage(&error) => Ok(id),
             there => there?.ok_or(error),
@@ -140,16 +139,16 @@ fn write(engine: &dyn Engine, id: RunId) -> Result<RunId> {
 }
 
 impl Reader {
-    /// Which run this is: as its own object says or, where that is lost, its newest checkpoint.
-    /// None for a run of version 0.1 that no later version has opened for writing.
+    /// The identity of this run: from its own object or, if that is lost, from its newest
+    /// checkpoint. None for a run of version 0.1 that no later version has opened for writing.
     ///
     /// # Errors
-    /// Whatever the engine says.
+    /// Errors of the engine.
     pub fn run_id(&self) -> Result<Option<RunId>> {
         Ok(Found::look(self.engine(), &self.candidates()?)?.id())
     }
 
-    /// Which run this is, as its own object says.
+    /// The identity of this run, from its own object only.
     #[cfg(feature = "testing")]
     pub(crate) fn written_run_id(&self) -> Result<Option<RunId>> {
         read(self.engine(), None)
@@ -159,7 +158,7 @@ impl Reader {
     /// an identity, which has this one from now on.
     ///
     /// # Errors
-    /// `Invalid` when this is another run; whatever the engine says.
+    /// `Invalid` when this is another run; errors of the engine.
     pub fn belong_to(&self, run: RunId) -> Result<()> {
         let found = Found::look(self.engine(), &self.candidates()?)?;
         let there = found.establish(self.engine(), found.id().unwrap_or(run))?;
@@ -170,7 +169,7 @@ impl Reader {
     }
 }
 
-/// What is said where two runs would become one.
+/// The error where two runs would become one.
 pub(super) fn other_run(at: String, expected: RunId, found: RunId) -> Error {
     Error::invalid("holds another run")
         .in_object(at)
@@ -216,8 +215,7 @@ mod tests {
         }
     }
 
-    /// Says of everything that it is there when it is created, and that it is not when it is
-    /// opened.
+    /// Answers `AlreadyExists` to creating anything and `NotFound` to opening it.
     #[derive(Debug)]
     struct Contradicts(Memory);
 

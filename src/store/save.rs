@@ -1,9 +1,9 @@
 //! One save of a store, and the rotation behind it: commit first, then delete.
 
-use super::background::lock;
 use super::core::Core;
 use super::cost::Stall;
 use super::deletion::{self, By};
+use super::history::HISTORY;
 use super::naming::CheckpointId;
 use super::record::{CheckpointMeta, SAVE, SaveRecord};
 use super::retention::{self, Candidate, Kept, Spared};
@@ -14,41 +14,41 @@ use crate::engine::CommitError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
 use crate::snapshot::{METRICS, PROGRESS, Progress, Snapshot};
+use crate::sync::lock;
 use crate::writer::{Plan, Timings, Written};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// What a save waits for at most, in all, once it is known how it ended: for what it then deletes,
-/// or for the reason why it failed.
+/// Time limit, in all, for the work of a save after its outcome is known: rotation, or finding out
+/// why it failed.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 
-/// What a save did.
+/// The outcome of a save.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Saved {
     /// Attempt and step.
-    pub name: CheckpointId,
+    pub id: CheckpointId,
     /// Length of the checkpoint in bytes.
     pub len: u64,
-    /// Where the time went, rotation left out.
+    /// Where the time went, without rotation.
     pub timings: Timings,
     /// Checkpoints that rotation deleted.
     pub deleted: Vec<CheckpointId>,
-    /// Checkpoints that rotation should have deleted and could not. The save is durable all the
-    /// same, and the next one tries again.
+    /// Checkpoints that rotation failed to delete. The save is durable all the same, and the next
+    /// one tries again.
     pub not_deleted: Vec<(CheckpointId, Error)>,
     /// Why rotation did not run at all, if it did not.
     pub rotation_error: Option<Error>,
-    /// What is wrong and did not keep this checkpoint from being saved, in words for a log.
+    /// Problems that did not keep this checkpoint from being saved, in words for a log.
     pub warnings: Vec<String>,
-    /// A save in the background, or a promotion, that failed before this one and that no call has
-    /// returned yet. It is not returned again. When several have failed, later calls return the
-    /// others.
+    /// An earlier background save or promotion that failed and that no call has returned yet. It is
+    /// returned once. When several have failed, later calls return the others.
     pub earlier_error: Option<Error>,
 }
 
 impl Core {
-    /// Saves and tells the schedule. The caller wakes the promoter, as behind
+    /// Saves and updates the schedule. The caller wakes the promoter, as after
     /// [`Core::save_because`].
     pub(super) fn save(&self, snapshot: &Snapshot<'_>, stall: &Stall) -> Result<Saved> {
         let begun = self.lock_schedule().begin(snapshot)?;
@@ -60,7 +60,7 @@ impl Core {
         Ok(saved)
     }
 
-    /// Commits, then rotates. An error says which step it was.
+    /// Commits, then rotates. Errors name the step.
     pub(super) fn save_because(
         &self,
         snapshot: &Snapshot<'_>,
@@ -74,19 +74,19 @@ impl Core {
 
     fn commit_and_rotate(&self, snapshot: &Snapshot<'_>, begun: &Begun, stall: &Stall) -> Result<Saved> {
         let _one_at_a_time = lock(&self.saving);
-        let name = CheckpointId { attempt: self.attempt.number, step: begun.progress.step };
-        self.check_order(name)?;
+        let id = CheckpointId { attempt: self.attempt.number, step: begun.progress.step };
+        self.check_order(id)?;
         let committing = Timer::start();
-        let written = self.commit(snapshot, name, begun)?;
-        self.last_save.was(name.step, committing.elapsed(), stall);
-        let seen = match self.look_behind_the_commit(name) {
-            // What a fenced writer committed is none of the run's.
+        let written = self.commit(snapshot, id, begun)?;
+        self.last_save.set(id.step, committing.elapsed(), stall);
+        let seen = match self.look_behind_the_commit(id) {
+            // A checkpoint that a fenced writer committed is not part of the run.
             Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
             seen => seen,
         };
-        self.known().saved = Some(name);
+        self.known().saved = Some(id);
         let seen = match seen {
-            // It is there; only whether it counts could not be had.
+            // The checkpoint is there; whether it counts could not be found out.
             Err(error) if self.lock.is_none() => return Err(error.with_kind(ErrorKind::Unknown)),
             seen => seen,
         };
@@ -94,7 +94,7 @@ impl Core {
         let no_tensor =
             |pattern| format!("the codec for {pattern:?} was chosen for no tensor: none has such a name");
         let mut saved = Saved {
-            name,
+            id,
             len,
             timings,
             deleted: vec![],
@@ -112,22 +112,25 @@ impl Core {
 
     /// A newer attempt may have been taken between the check before the commit and the commit, and
     /// its writer may have looked for checkpoints before ours was there. Without a newer attempt
-    /// now, every later one finds it: what is acknowledged is never passed over. Also under a lock,
-    /// which somebody may have taken away while we stood still. Before rotation marks anything:
-    /// whoever resumes meanwhile would pass over what a fenced writer has marked.
+    /// now, every later one finds it: an acknowledged save is never passed over. This also holds
+    /// under a lock, which may have been removed while this process stood still. It runs before
+    /// rotation marks anything: a process that resumes meanwhile would pass over a checkpoint that
+    /// a fenced writer has marked.
     ///
-    /// The same look tells what rotation chooses from: nothing in a run that keeps everything,
-    /// which would list all it has for each save.
+    /// The same look lists the candidates for rotation. A run that keeps everything has none: it
+    /// would list all its checkpoints on each save.
     fn look_behind_the_commit(&self, saved: CheckpointId) -> Result<Vec<Candidate>> {
-        match self.options.keep.is_all() {
-            true => self.attempt.check_by_number(self.reader.engine()).map(|()| vec![]),
-            false => self.reader.candidates_of(&self.attempt, saved),
+        if self.options.keep.is_all() {
+            self.attempt.check_by_number(self.reader.engine())?;
+            return Ok(vec![]);
         }
+        self.reader.candidates_of(&self.attempt, saved)
     }
 
-    /// A checkpoint's name says where it stands in the run: one that would not be the newest, or
-    /// that follows on nothing although there is a run, is a mistake, and rotation would act on it.
-    fn check_order(&self, name: CheckpointId) -> Result<()> {
+    /// A checkpoint's name gives its position in the run. One that would not be the newest, or that
+    /// follows on nothing although the run has checkpoints, is a mistake, and rotation would act on
+    /// it.
+    fn check_order(&self, id: CheckpointId) -> Result<()> {
         let here = self.reader.engine().describe("");
         if !self.has_begun() {
             return Err(Error::invalid("the run has checkpoints, and this store has not resumed from any")
@@ -135,67 +138,73 @@ impl Core {
                 .help("call resume() or resume_at(step) first, or start_over() to begin the run anew"));
         }
         match self.known().saved {
-            Some(newest) if name.step < newest.step => Err(Error::invalid(
+            Some(newest) if id.step < newest.step => Err(Error::invalid(
                 "an earlier step than the newest saved one",
             )
             .in_object(here)
             .expected(format!("a step after {}", newest.step))
-            .found(format!("step {}", name.step))
+            .found(format!("step {}", id.step))
             .help(
                 "count steps over the whole run; to go back, open the store again and call resume_at(step)",
             )),
-            Some(newest) if name.step == newest.step => Err(Error::new(
+            Some(newest) if id.step == newest.step => Err(Error::new(
                 ErrorKind::AlreadyExists,
                 "this step was saved already, and is never written again",
             )
-            .in_object(self.reader.engine().describe(&name.key()))
+            .in_object(self.reader.engine().describe(&id.key()))
             .help("count completed steps over the whole run, and save again when there is one more")),
-            _ if name.step == u64::MAX => Err(Error::invalid("the progress is no count of completed steps")
-                .found(name.step)
+            _ if id.step == u64::MAX => Err(Error::invalid("the progress is no count of completed steps")
+                .found(id.step)
                 .help("it is -1 as an unsigned number")),
             _ => Ok(()),
         }
     }
 
-    fn commit(&self, snapshot: &Snapshot<'_>, name: CheckpointId, begun: &Begun) -> Result<Written> {
+    fn commit(&self, snapshot: &Snapshot<'_>, id: CheckpointId, begun: &Begun) -> Result<Written> {
         let record = SaveRecord {
-            attempt: name.attempt,
-            step: name.step,
+            attempt: id.attempt,
+            step: id.step,
             saved_at: seconds_since_1970(),
             why: begun.why.clone(),
-            resumed_from: self.known().resumed_from.map(|name| name.to_string()),
+            resumed_from: self.known().resumed_from.map(|id| id.to_string()),
             run: Some(self.run),
             keep: Some(self.options.keep.clone()),
             keep_remote: self.remote.as_ref().map(|remote| remote.keep().clone()),
             previous: self.last_save.cost(),
+            auto: self.lock_schedule().auto_interval(),
         };
         let mut extra =
             vec![(SAVE, records::encode(&record)?), (PROGRESS, records::encode(&begun.progress)?)];
         if !begun.metrics.is_empty() {
             extra.push((METRICS, records::encode(&begun.metrics)?));
         }
-        let nonce = self.attempt.nonce(name.step, self.saves.fetch_add(1, Ordering::Relaxed));
+        let mut schedule = self.lock_schedule();
+        let history = schedule.log.encode(begun.progress, record.saved_at, snapshot.byte_len());
+        drop(schedule);
+        extra.push((HISTORY, history));
+        let nonce = self.attempt.nonce(id.step, self.saves.fetch_add(1, Ordering::Relaxed));
         let plan = Plan::of(snapshot, &extra, &self.options.write.clone().file_id(nonce))?;
-        match self.upload(&plan, name) {
-            // The file that failed is gone; a new one is written from memory, which still has
+        match self.upload(&plan, id) {
+            // The file that failed is gone; write a new one from memory, which still has
             // everything. Once.
             Err(CommitError::NotCommitted(error)) if error.kind() == ErrorKind::Io => {
-                self.upload(&plan, name).map_err(Error::from)
+                self.upload(&plan, id).map_err(Error::from)
             }
             outcome => outcome.map_err(Error::from),
         }
-        .map_err(|error| error.in_object(self.reader.engine().describe(&name.key())))
-        .inspect(|_| {
-            self.reader.remember(name, CheckpointMeta::of_saved(record, begun, snapshot.tensor_count()))
+        .map_err(|error| error.in_object(self.reader.engine().describe(&id.key())))
+        .inspect(|written| {
+            self.lock_schedule().log.saved(begun.progress, written.len);
+            self.reader.remember(id, CheckpointMeta::of_saved(record, begun, snapshot.tensor_count()));
         })
     }
 
-    fn upload(&self, plan: &Plan<'_, '_>, name: CheckpointId) -> Result<Written, CommitError> {
+    fn upload(&self, plan: &Plan<'_, '_>, id: CheckpointId) -> Result<Written, CommitError> {
         let started = Instant::now();
         let engine = self.reader.engine();
         let write = || {
             self.attempt.take_if_pending(engine)?;
-            let mut upload = engine.create(&name.key(), Some(plan.size_bound()))?;
+            let mut upload = engine.create(&id.key(), Some(plan.size_bound()))?;
             let written = plan.write(&mut *upload)?;
             // After the long part: a zombie that woke up must not commit.
             self.attempt.check_by_number(engine)?;
@@ -203,7 +212,7 @@ impl Core {
         };
         let check = || self.attempt.check(engine);
         let explained = |error: Error| match CallDeadline::after(AFTERWARDS).enter(check) {
-            // Such as a folder that is gone.
+            // Such as when the folder is gone.
             Err(fenced) if fenced.kind() == ErrorKind::Fenced => fenced,
             _ => error,
         };
@@ -213,22 +222,22 @@ impl Core {
         Ok(written.committed(started, appended))
     }
 
-    /// Deletes what no rule protects. Runs only behind a durable commit.
+    /// Deletes checkpoints that no rule protects. Runs only after a durable commit.
     fn rotate(&self, candidates: &[Candidate], saved: &mut Saved) -> Result<()> {
         if candidates.is_empty() {
             return Ok(());
         }
         let _deleting = lock(&self.deleting);
-        let kept = self.select(candidates, &[(saved.name, "newest")]);
-        let names = candidates.iter().map(|candidate| candidate.name);
-        let going: Vec<CheckpointId> = names.filter(|name| !kept.contains_key(name)).collect();
+        let kept = self.select(candidates, &[(saved.id, "newest")]);
+        let ids = candidates.iter().map(|candidate| candidate.id);
+        let going: Vec<CheckpointId> = ids.filter(|id| !kept.contains_key(id)).collect();
         self.warn_of_metrics(candidates, saved, !going.is_empty());
         let done = deletion::delete(self.reader.engine(), By::Writer(&self.attempt), &going)?;
         (saved.deleted, saved.not_deleted) = (done.deleted, done.failed);
         Ok(())
     }
 
-    /// A policy whose metric is misspelt keeps nothing by it.
+    /// Warns of a policy whose metric is misspelt, which keeps nothing.
     fn warn_of_metrics(&self, candidates: &[Candidate], saved: &mut Saved, is_deleting: bool) {
         for metric in retention::unknown_metrics(&self.options.keep, candidates) {
             saved.warnings.push(format!(
@@ -245,8 +254,8 @@ impl Core {
         let spared: Vec<Spared> = self.spared().chain(spared.iter().copied()).collect();
         let mut kept = retention::select(&self.options.keep, candidates, &spared, now);
         if let Some(remote) = &self.remote {
-            for name in remote.unpromoted(self, candidates) {
-                kept.entry(name).or_default().insert("not promoted yet".to_owned());
+            for id in remote.unpromoted(self, candidates) {
+                kept.entry(id).or_default().insert("not promoted yet".to_owned());
             }
         }
         kept
@@ -256,7 +265,7 @@ impl Core {
         Ok(self.select(&self.reader.candidates()?, &[]))
     }
 
-    pub(super) fn resumed_to(&self, progress: Progress) {
+    pub(super) fn schedule_from(&self, progress: Progress) {
         self.lock_schedule().resumed(progress, Instant::now());
     }
 }

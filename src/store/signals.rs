@@ -1,16 +1,16 @@
-//! What signals ask of one store, and how much of it has been answered. The crate
-//! `tensorkeep-signals` hears them.
+//! Counts the requests that signals make of one store, and how many of them are answered. The crate
+//! `tensorkeep-signals` receives the signals.
 
 use crate::error::{Error, Result};
 use tensorkeep_signals::{Listener, Signal};
 
-/// What one store was asked by signals.
+/// The signals' requests of one store.
 #[derive(Debug)]
 pub(super) struct Signals {
     listener: Listener,
-    /// How many requests a save has answered that is durable, or on its way.
+    /// The number of requests answered by a save that is durable or in flight.
     answered: u64,
-    /// How many a durable save has answered.
+    /// The number of requests answered by a durable save.
     durably: u64,
 }
 
@@ -21,12 +21,12 @@ impl Signals {
         Ok(Self { listener, answered: 0, durably: 0 })
     }
 
-    /// How many requests were made so far.
+    /// The number of requests so far.
     pub(super) fn asked(&self) -> u64 {
         self.listener.requests()
     }
 
-    /// A request was made that no save has answered.
+    /// Whether a request was made that no save has answered.
     pub(super) fn wants_save(&self) -> bool {
         self.asked() > self.answered
     }
@@ -35,12 +35,17 @@ impl Signals {
         self.listener.stop_request().is_some()
     }
 
-    /// A stop was asked, and a save has answered.
+    /// The signal that asked to stop.
+    pub(super) fn stop_signal(&self) -> Option<Signal> {
+        self.listener.stop_signal()
+    }
+
+    /// Whether a stop was requested, and a save has answered it.
     pub(super) fn stop_is_answered(&self) -> bool {
         self.listener.stop_request().is_some_and(|request| request <= self.answered)
     }
 
-    /// A save on its way answers the first `asked` requests.
+    /// A save in flight answers the first `asked` requests.
     pub(super) fn answer(&mut self, asked: u64) {
         self.answered = self.answered.max(asked);
         self.listener.set_answered(self.stop_is_answered());
@@ -51,7 +56,7 @@ impl Signals {
         self.durably = self.durably.max(asked);
     }
 
-    /// No save that was on its way has become durable.
+    /// No save that was in flight has become durable.
     pub(super) fn take_back(&mut self) {
         self.answered = self.durably;
         self.listener.set_answered(self.stop_is_answered());

@@ -1,21 +1,21 @@
-//! Small objects that have no checksum: an attempt's, and a run's identity. One wrong answer of a
-//! proxy or a network card must not end a run, so what is not expected is believed when two answers
-//! in a row say it.
+//! Small objects without a checksum: an attempt's, and a run's identity. One wrong answer of a
+//! proxy or a network card must not end a run, so an unexpected answer is believed only when two in
+//! a row agree.
 
 use super::absent::is_absence;
 use super::reader::is_damage;
-use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::engine::{Engine, fresh_nonce};
+use crate::error::{Error, ErrorKind, NoneIf, Result};
 
-/// How often is asked for two answers that agree.
+/// How often the object is read until two answers agree.
 const MOST: usize = 5;
 
-/// What an object holds: as expected, or what two answers in a row agree on, also where that is
-/// that it is not there.
+/// The content of an object: the expected one, or the one on which two answers in a row agree.
+/// Absence, too, takes two answers.
 ///
 /// # Errors
 /// `NotFound`; `Damaged` for more than `longest` bytes, and for bytes that change from answer to
-/// answer; whatever the engine says.
+/// answer; errors of the engine.
 pub(super) fn read(
     engine: &dyn Engine,
     key: &str,
@@ -40,6 +40,24 @@ pub(super) fn read(
     Err(Error::damaged("each answer is another").in_object(engine.describe(key)))
 }
 
+/// The longest object that is copied: an attempt's has at most so many bytes.
+const LONGEST: u64 = 64 << 10;
+
+/// Copies one to another place. False where one of that name is there.
+///
+/// # Errors
+/// As [`read`], and what creating says.
+pub(super) fn copy(from: &dyn Engine, to: &dyn Engine, key: &str) -> Result<bool> {
+    let content = read(from, key, LONGEST, |_| false)?;
+    let create = || -> Result<()> {
+        let mut upload = to.create(key, Some(content.len() as u64))?;
+        upload.append(&content)?;
+        Ok(upload.commit(fresh_nonce())?)
+    };
+    let created = create().none_if(|error| error.kind() == ErrorKind::AlreadyExists)?;
+    Ok(created.is_some())
+}
+
 fn read_once(engine: &dyn Engine, key: &str, longest: u64) -> Result<Vec<u8>> {
     let blob = engine.open(key)?;
     if blob.len() > longest {
@@ -55,11 +73,10 @@ fn read_once(engine: &dyn Engine, key: &str, longest: u64) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Blob, Decorator, Memory, fresh_nonce};
-    use crate::error::ErrorKind;
+    use crate::engine::{Blob, Decorator, Memory};
     use std::sync::{Arc, Mutex};
 
-    /// Opens another object with each try: those of these names, the last one first.
+    /// Opens another object on each try: those of these names, the last one first.
     #[derive(Debug)]
     struct Answers(Memory, Mutex<Vec<&'static str>>);
 
@@ -76,7 +93,7 @@ mod tests {
         }
     }
 
-    /// What is made of answers that hold their names, or say that nothing is there.
+    /// The outcome of answers that hold their names, or `NotFound`.
     fn told(answers: &[&'static str]) -> Result<Vec<u8>> {
         let memory = Memory::new();
         for key in ["expected", "other", "flipped"] {

@@ -1,21 +1,23 @@
-//! Copies a snapshot's tensors, on two threads, into memory that is kept warm from save to save. A
-//! fresh allocation costs several times what copying into warm memory does: the kernel clears every
-//! page first.
+//! Copies a snapshot's tensors, on two threads, into memory that is reused from save to save. A
+//! fresh allocation costs several times as much as a copy into warm memory: the kernel first clears
+//! every page.
 
 use crate::buffer::{ALIGN, Buffer};
 use crate::error::{Error, Result};
 use crate::snapshot::{Drawn, IntoTensorSource, Snapshot};
+use crate::sync::lock;
 use crate::tensor::{SharedBytes, Tensor, part_of};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+use tensorkeep_memcpy::Copier;
 
-/// From this many bytes on, a second thread helps: one core cannot use all of the memory's speed.
+/// From this many bytes on, a second thread helps: one core cannot saturate memory bandwidth.
 const TWO_THREADS_FROM: usize = 8 << 20;
 
-/// Buffers that are free now.
+/// The free buffers.
 #[derive(Debug, Default)]
 pub(super) struct Staging(Arc<Mutex<Vec<Buffer>>>);
 
-/// A buffer in use, free again when the last tensor in it is gone.
+/// A buffer in use; freed when its last tensor is dropped.
 struct Staged {
     buffer: Option<Buffer>,
     free: Arc<Mutex<Vec<Buffer>>>,
@@ -23,7 +25,7 @@ struct Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).extend(self.buffer.take());
+        lock(&self.free).extend(self.buffer.take());
     }
 }
 
@@ -34,8 +36,8 @@ impl AsRef<[u8]> for Staged {
 }
 
 impl Staging {
-    /// A snapshot that borrows nothing. Deferred tensors are drawn now. Tied ones are copied once,
-    /// and volatile ones are copied straight into their place.
+    /// Copies a snapshot into one that borrows nothing. Lazy tensors are drawn now, aliases are
+    /// copied once, and volatile tensors are copied straight into their place.
     pub(super) fn copy(&self, snapshot: &Snapshot<'_>) -> Result<Snapshot<'static>> {
         let sources: Vec<_> = snapshot.distinct().collect();
         let drawn = sources
@@ -61,18 +63,18 @@ impl Staging {
             let copied = Tensor::shared(source.dtype(), source.shape(), part_of(&staged, range))?;
             Ok((name.to_owned(), copied.into_source()?))
         });
-        let sources = sources.collect::<Result<_>>()?;
+        let sources: Vec<_> = sources.collect::<Result<_>>()?;
         snapshot.with_tensors(sources)
     }
 
     /// The smallest free buffer that is large enough, or a new one.
     fn take(&self, len: usize) -> Result<Buffer> {
-        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = lock(&self.0);
         let fitting = (0..free.len()).filter(|&i| free[i].len() >= len).min_by_key(|&i| free[i].len());
         match fitting {
             Some(i) => Ok(free.swap_remove(i)),
             None => {
-                // What is too small now will be too small next time: models do not shrink.
+                // A buffer that is too small now will be too small next time: models do not shrink.
                 free.pop();
                 Buffer::zeroed(len)
             }
@@ -80,7 +82,7 @@ impl Staging {
     }
 }
 
-/// Some of a tensor's bytes, and where they go.
+/// Part of a tensor's bytes, and its destination.
 struct Part<'p> {
     name: &'p str,
     to: &'p mut [u8],
@@ -95,13 +97,13 @@ impl<'p> Part<'p> {
         (Self { name, to: a, drawn, offset }, Self { name, to: b, drawn, offset: offset + len })
     }
 
-    fn copy(self, copy: fn(&[u8], &mut [u8])) -> Result<()> {
+    fn copy(self, copier: Copier) -> Result<()> {
         match self.drawn {
             _ if self.to.is_empty() => return Ok(()),
             Drawn::Volatile(fill) => fill(self.offset, self.to),
             Drawn::Tensor(tensor) => match tensor.bytes().get(self.offset..self.offset + self.to.len()) {
                 Some(from) => {
-                    copy(from, self.to);
+                    copier.copy(from, self.to);
                     Ok(())
                 }
                 None => Err(Error::invalid("a shared tensor's bytes became fewer")),
@@ -112,11 +114,11 @@ impl<'p> Part<'p> {
 }
 
 fn copy_all(parts: Vec<Part<'_>>, total: usize) -> Result<()> {
-    let copy = tensorkeep_memcpy::for_total(total as u64);
+    let copier = Copier::for_total(total as u64);
     if total < TWO_THREADS_FROM {
-        return parts.into_iter().try_for_each(|part| part.copy(copy));
+        return parts.into_iter().try_for_each(|part| part.copy(copier));
     }
-    // Halves by bytes: a tensor that straddles the middle is cut in two, between elements.
+    // Halves by bytes: a tensor across the middle is split in two, between elements.
     let (mut first, mut second, mut copied) = (Vec::new(), Vec::new(), 0);
     for part in parts {
         let len = part.to.len();
@@ -126,17 +128,17 @@ fn copy_all(parts: Vec<Part<'_>>, total: usize) -> Result<()> {
         first.push(here);
         second.push(later);
     }
-    let copy_parts = |parts: &mut Vec<Part<'_>>| parts.drain(..).try_for_each(|part| part.copy(copy));
+    let copy_parts = |parts: &mut Vec<Part<'_>>| parts.drain(..).try_for_each(|part| part.copy(copier));
     let (first, helped) = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("tensorkeep-stage".to_owned());
         let helper = thread.spawn_scoped(scope, || copy_parts(&mut second));
         let first = copy_parts(&mut first);
-        // A panic in what copies is the caller's own, and goes on to it.
+        // A panic in the caller's own tensor source propagates to the caller.
         let helped =
             helper.map(|helper| helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         (first, helped.ok())
     });
-    // Where no thread is to be had, it only takes longer.
+    // If no thread can be had, this only takes longer.
     first.and(helped.unwrap_or_else(|| copy_parts(&mut second)))
 }
 
@@ -151,7 +153,7 @@ mod tests {
         let small = [1_u8, 2, 3];
         let mut snapshot =
             Snapshot::new().tensor("large", &large).unwrap().tensor("small", &small[..]).unwrap();
-        snapshot = snapshot.tensor("tied", &large).unwrap().tie("named", "small").unwrap();
+        snapshot = snapshot.tensor("tied", &large).unwrap().alias("named", "small").unwrap();
         snapshot = snapshot.record("seed", &7).unwrap().metric("loss", 0.5).unwrap();
         let staging = Staging::default();
         let expected = snapshot.to_bytes(&WriteOptions::new()).unwrap();
@@ -159,7 +161,7 @@ mod tests {
         for _ in 0..3 {
             let staged = staging.copy(&snapshot).unwrap();
             let bytes = staged.to_bytes(&WriteOptions::new()).unwrap();
-            assert!(bytes.len() <= expected.len() + 200, "ties were lost: {} bytes", bytes.len());
+            assert!(bytes.len() <= expected.len() + 200, "aliases were lost: {} bytes", bytes.len());
             let read = crate::checkpoint::Checkpoint::from_bytes(&bytes).unwrap();
             assert_eq!(read.tensor("tied").unwrap().elements::<f32>().unwrap(), &large[..]);
             assert_eq!(read.tensor("named").unwrap().bytes(), small);

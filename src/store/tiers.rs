@@ -1,11 +1,11 @@
-//! Two tiers: saves go to a local engine, and are promoted to a remote one in the background. Owns:
-//! what a caller sees of them. Reaching the remote tier is in `tiers/remote.rs`, the thread that
-//! promotes in `tiers/promote.rs`.
+//! Two tiers: saves go to a local engine, and are promoted to a remote one in the background. This
+//! file has the calls of a [`Store`] with tiers; `tiers/remote.rs` reaches the remote tier,
+//! `tiers/promote.rs` has the thread that promotes.
 //!
-//! One rule decides what is promoted: whatever the remote tier's own [`Keep`](super::Keep) would
-//! keep of all checkpoints that there are in both, the newest first. So with `Keep::last(3)` a slow
-//! line skips what is overtaken, and with `Keep::all()` it skips nothing. Until it is there, the
-//! local tier's rotation leaves it alone. Each tier always keeps its own newest.
+//! One rule decides what is promoted: the checkpoints that the remote tier's own
+//! [`Keep`](super::Keep) would keep of all in both tiers, newest first. So with `Keep::last(3)` a
+//! slow link skips overtaken checkpoints, and with `Keep::all()` it skips none. Until a checkpoint
+//! is promoted, the local tier's rotation spares it. Each tier always keeps its own newest.
 
 mod passes;
 mod promote;
@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 /// One of the two places of a run's checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
-    /// Where saves go; of a store that has no tiers, its only place.
+    /// Where saves go; the only place of a store without tiers.
     Local,
     /// Where they are promoted to.
     Remote,
@@ -36,8 +36,8 @@ pub enum Tier {
 
 impl Store {
     /// Opens a run whose checkpoints are saved to `local` and promoted to `remote` in the
-    /// background: a fast disk, and a store that survives the machine. [`Store::wait_for`] tells
-    /// when they are there; [`StoreOptions::keep_remote`] is the remote tier's retention.
+    /// background: a fast disk, and storage that survives the machine. [`Store::wait_for`] waits
+    /// for promotions; [`StoreOptions::keep_remote`] is the remote tier's retention.
     ///
     /// ```
     /// # use tensorkeep::{Keep, Progress, StoreOptions, Snapshot, Store, Tier, engine::Memory};
@@ -53,23 +53,24 @@ impl Store {
     /// ```
     ///
     /// * [`Store::resume`] takes the newest that verifies from either tier and fetches it to the
-    ///   local one: a new machine goes on where the lost one was.
-    /// * What was not promoted when a process ended is promoted by the next one.
-    /// * A promotion that fails is told by the next call, once, as [`ErrorKind::NotPromoted`]: by a
-    ///   save in its [`Saved::earlier_error`](super::Saved::earlier_error) or
+    ///   local one: a new machine continues where the lost one was.
+    /// * Checkpoints that were not promoted when a process ended are promoted by the next one.
+    /// * The next call returns the error of a failed promotion, once, as
+    ///   [`ErrorKind::NotPromoted`]: a save in its
+    ///   [`Saved::earlier_error`](super::Saved::earlier_error) or
     ///   [`PendingSave::earlier_error`](super::PendingSave::earlier_error). Everything saved is
     ///   durable in the local tier, and the next save, or [`Store::wait_for`], tries again.
     /// * When the remote tier cannot be reached, or does not answer within
-    ///   [`StoreOptions::remote_timeout`], a run with local checkpoints goes on with them, and says
-    ///   so on stderr and in [`Resumed::remote_error`](super::Resumed::remote_error).
-    /// * The attempt is taken in both tiers and is newer than all in either. Whoever opens the run
-    ///   after this, from wherever, fences it: then every call fails with `Fenced`.
-    /// * Listing, opening and [`Store::reader`] are the local tier's; [`Store::remote_reader`] has
+    ///   [`StoreOptions::remote_timeout`], a run with local checkpoints continues with them, and
+    ///   reports that on stderr and in [`Resumed::remote_error`](super::Resumed::remote_error).
+    /// * The attempt is taken in both tiers and is newer than all in either. A process that opens
+    ///   the run after this, on any machine, fences it: then every call fails with `Fenced`.
+    /// * Listing, opening and [`Store::reader`] use the local tier; [`Store::remote_reader`] reads
     ///   the other.
     ///
     /// # Errors
-    /// As [`Store::open`], of both; and what `remote` says when it cannot be reached and there is
-    /// no local checkpoint: whether there is a run to resume is not known then.
+    /// As [`Store::open`], for both; and errors of `remote` when it cannot be reached and there is
+    /// no local checkpoint: then it is not known whether there is a run to resume.
     pub fn open_tiered(
         local: impl IntoEngine,
         remote: impl IntoEngine,
@@ -90,39 +91,39 @@ impl Store {
         Self::open_on(local, Some(remote), options)
     }
 
-    /// What the thread does when it is woken.
+    /// Does the work of one wakeup of the thread.
     #[cfg(feature = "testing")]
     pub(crate) fn promote_now(&self) -> Result<()> {
         let Some(remote) = &self.core.remote else { return Ok(()) };
-        let errors = remote.pass(&self.core, &mut Default::default());
+        let errors = remote.pass(&self.core, &mut promote::Hopeless::new());
         errors.into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// Whether deleting a checkpoint would wait for the thread now. Then the thread has been told
-    /// that it does.
+    /// Whether deleting a checkpoint would wait for the thread now. If so, the thread has been
+    /// asked to stop.
     #[cfg(feature = "testing")]
-    pub(crate) fn would_wait_to_delete(&self, name: CheckpointId) -> bool {
+    pub(crate) fn would_wait_to_delete(&self, id: CheckpointId) -> bool {
         let Some(remote) = &self.core.remote else { return false };
-        let is_promoting = remote.upward.ask_to_stop(name);
+        let is_promoting = remote.upward.ask_to_stop(id);
         is_promoting || remote.deleting.try_lock().is_err() || self.core.deleting.try_lock().is_err()
     }
 
     /// Waits until all saves so far are durable in a tier: those that the remote tier's retention
-    /// wants there, the newest among them always. An earlier failure is no reason not to try again;
-    /// one that is made good is no error.
+    /// wants there, always including the newest. An earlier failure does not prevent another try;
+    /// if that succeeds, the failure is no error.
     ///
     /// # Errors
-    /// The error of a save in the background or of a promotion that no call has returned yet, and
-    /// each time that of the newest save, where that can never be promoted, such as where a copy is
+    /// The error of a background save or of a promotion that no call has returned yet, and each
+    /// time that of the newest save if it can never be promoted, for example because a copy is
     /// marked as damaged; `Unsupported` for the remote tier of a store that has none.
     pub fn wait_for(&self, tier: Tier) -> Result<()> {
         self.wait_until(tier, None)
     }
 
-    /// As [`Store::close`], and waits for promotions at most so long: a launcher kills what does
-    /// not end within its grace. What is on its way then is cut off with the process, which is
-    /// safe: the next start promotes it. Until the process ends the run stays locked. Saves in the
-    /// background are waited for.
+    /// As [`Store::close`], but waits for promotions no longer than `limit`: a launcher kills a
+    /// process that does not end within its grace period. A promotion in flight then ends with the
+    /// process, which is safe: the next start promotes it. Until the process ends the run stays
+    /// locked. Background saves are waited for.
     ///
     /// # Errors
     /// As [`Store::close`]; `NotPromoted` when the time was not enough.
@@ -130,10 +131,12 @@ impl Store {
         let tier = if self.core.remote.is_some() { Tier::Remote } else { Tier::Local };
         let closed = self.wait_until(tier, Instant::now().checked_add(limit));
         if closed.is_err() {
-            // Whatever the error is: something may still be on its way.
-            self.promoter.take().into_iter().for_each(Promoter::leave_running);
+            // On any error: something may still be in flight.
+            if let Some(promoter) = self.promoter.take() {
+                promoter.leave_running();
+            }
         }
-        closed
+        self.end(closed)
     }
 
     fn wait_until(&self, tier: Tier, until: Option<Instant>) -> Result<()> {
@@ -146,18 +149,22 @@ impl Store {
         };
         self.begin_save()?;
         let in_time = remote.passes.settle(until);
-        // Behind that: a failure that is due is no reason not to promote the rest.
+        // Checked afterwards: an earlier failure is no reason not to promote the rest.
         self.background.settle()?;
         in_time?;
         self.core.check_promotions()?;
         let known = *self.core.known();
-        known.saved.or(known.resumed_from).map_or(Ok(()), |newest| remote.passes.check_hopeless(newest))
+        match known.saved.or(known.resumed_from) {
+            Some(newest) => remote.passes.check_hopeless(newest),
+            None => Ok(()),
+        }
     }
 
-    /// Checkpoints that are to be promoted and are not yet, newest first. Asks no network.
+    /// Checkpoints that are to be promoted and are not yet, newest first. Makes no request to the
+    /// remote tier.
     ///
     /// # Errors
-    /// Whatever listing the local tier says.
+    /// Errors of listing the local tier.
     pub fn unpromoted(&self) -> Result<Vec<CheckpointId>> {
         let remote = self.core.remote.as_ref();
         remote.map_or(Ok(vec![]), |remote| Ok(remote.unpromoted(&self.core, &self.core.reader.candidates()?)))

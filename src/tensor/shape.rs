@@ -1,38 +1,40 @@
-//! Lengths of a tensor's axes, as an index lists them.
+//! Lengths of a tensor's axes.
 
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::ops::Deref;
 
-/// Lengths of the axes, as a slice. Up to 4 of them lie in place, so that listing 100,000 tensors
-/// allocates nothing.
+/// Lengths of the axes, as a slice: of `u64` in a file, of `usize` in memory. Up to 4 are stored
+/// inline, so that listing or adding 100,000 tensors allocates nothing for them.
 #[derive(Clone)]
-pub struct Shape(Lengths);
+pub struct Shape<T = u64>(Lengths<T>);
 
 #[derive(Clone)]
-enum Lengths {
-    Few([u64; 4], u8),
-    Many(Box<[u64]>),
+enum Lengths<T> {
+    Few([T; 4], u8),
+    Many(Box<[T]>),
 }
 
-impl<I: ExactSizeIterator<Item = u64>> From<I> for Shape {
+impl<T: Copy + Default, I: ExactSizeIterator<Item = T>> From<I> for Shape<T> {
     #[inline]
     fn from(dims: I) -> Self {
         let len = dims.len();
         if len > 4 {
             return Self(Lengths::Many(dims.collect()));
         }
-        let mut few = [0; 4];
-        few.iter_mut().zip(dims).for_each(|(place, dim)| *place = dim);
+        let mut few = [T::default(); 4];
+        for (place, dim) in few.iter_mut().zip(dims) {
+            *place = dim;
+        }
         Self(Lengths::Few(few, len as u8))
     }
 }
 
-impl Deref for Shape {
-    type Target = [u64];
+impl<T> Deref for Shape<T> {
+    type Target = [T];
 
     #[inline]
-    fn deref(&self) -> &[u64] {
+    fn deref(&self) -> &[T] {
         match &self.0 {
             Lengths::Few(few, len) => &few[..usize::from(*len)],
             Lengths::Many(many) => many,
@@ -40,21 +42,21 @@ impl Deref for Shape {
     }
 }
 
-impl PartialEq for Shape {
+impl<T: PartialEq> PartialEq for Shape<T> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
     }
 }
 
-impl Eq for Shape {}
+impl<T: Eq> Eq for Shape<T> {}
 
-impl fmt::Debug for Shape {
+impl<T: fmt::Debug> fmt::Debug for Shape<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&**self, f)
     }
 }
 
-impl Serialize for Shape {
+impl<T: Serialize> Serialize for Shape<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(&**self)
     }

@@ -1,12 +1,11 @@
-//! The engine contract, executable. An engine author calls [`run`] with a function that makes an
-//! empty engine; each sentence of the contract is one check here, and a broken one is returned by
-//! its name.
+//! The executable engine contract. An engine author calls [`run`] with a function that makes an
+//! empty engine; each sentence of the contract is one check here, and the error names a broken one.
 
 use crate::engine::{CommitError, Engine, Entry, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::{Arc, Barrier};
 
-/// A check: what it proves, and the proof on an engine without objects.
+/// A check: the sentence that it proves, and the proof on an engine without objects.
 type Check = (&'static str, fn(&Arc<dyn Engine>) -> Result<()>);
 
 const CHECKS: &[Check] = &[
@@ -42,7 +41,7 @@ fn ensure(holds: bool, what: impl Into<String>) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::invalid(what.into())) }
 }
 
-/// Puts an object there.
+/// Commits an object.
 fn put(engine: &Arc<dyn Engine>, key: &str, bytes: &[u8]) -> Result<()> {
     let mut upload = engine.create(key, Some(bytes.len() as u64))?;
     upload.append(bytes)?;

@@ -1,10 +1,10 @@
-//! Power cuts at every operation, on a simulated disk. Owns: running a small trainer on that disk,
-//! and visiting every state that a cut may leave. What must be true of a state is `oracle.rs`'s;
-//! what a cut may leave is the disk's.
+//! Power cuts at every operation, on a simulated disk: runs a small trainer on that disk and visits
+//! every state that a cut may leave. `oracle.rs` checks a state; `disks/` has the states that a cut
+//! may leave.
 //!
-//! A state is a whole disk: names and bytes. It is visited once, however many ways lead to it. In
-//! each one the run is opened again, resumed and saved to, and the power is cut again at every
-//! operation of that.
+//! A state is a whole disk: names and bytes. It is visited once, however many histories lead to it.
+//! In each one the run is opened again, resumed and saved to, and the power is cut again at every
+//! operation of that recovery.
 
 mod oracle;
 mod trainer;
@@ -15,14 +15,15 @@ pub use oracle::Broken;
 pub use trainer::{Disk, History, Life, Promise};
 
 use crate::clock::script::{Random, mix};
+use crate::sync::lock;
 use crate::testing::disks::power_cut::{AtRest, Image};
 use crate::testing::disks::simulated::{Node, Op};
 use oracle::Case;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use trainer::Recorded;
 
 const SHARDS: usize = 64;
@@ -32,7 +33,7 @@ const SHARDS: usize = 64;
 pub struct Violation {
     /// Which promise.
     pub broken: Broken,
-    /// What was found.
+    /// The details.
     pub detail: String,
     /// Where: the model, the history, the operation.
     pub place: String,
@@ -50,24 +51,24 @@ pub struct Explorer {
     violation: Mutex<Option<Violation>>,
 }
 
-/// Where the power goes again.
+/// Where the power is cut again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
     /// Nowhere.
     Never,
-    /// At every operation of the recovery of each state, with so many random states.
+    /// At every operation of the recovery of each state, with this many random states.
     Random(usize),
-    /// At every operation of the recovery of each state, with every state, and so on, so many
+    /// At every operation of the recovery of each state, with every state, and so on, this many
     /// recoveries deep.
     Every(u32),
 }
 
-/// What was visited.
+/// The number of visited states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Visited {
     /// Disks that differ in a name or a byte.
     pub distinct: u64,
-    /// Disks checked, those included that were checked again because more had been promised.
+    /// Disks checked, including those that were checked again because more had been promised.
     pub checked: u64,
 }
 
@@ -75,18 +76,24 @@ impl Explorer {
     /// States under one model of names.
     pub fn new(names: Names, again: Again) -> Self {
         let shards = || (0..SHARDS).map(|_| Mutex::default()).collect();
-        let (checked, violation) = Default::default();
-        Self { names, wrong: None, again, seen: shards(), distinct: shards(), checked, violation }
+        Self {
+            names,
+            wrong: None,
+            again,
+            seen: shards(),
+            distinct: shards(),
+            checked: AtomicU64::new(0),
+            violation: Mutex::default(),
+        }
     }
 
     fn wrong_or_not(names: Names, wrong: Option<Wrong>) -> Self {
         Self { wrong, ..Self::new(names, Again::Never) }
     }
 
-    /// What has been visited so far.
+    /// The number of states visited so far.
     pub fn visited(&self) -> Visited {
-        let count =
-            |shard: &Mutex<HashSet<u64>>| shard.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
+        let count = |shard: &Mutex<HashSet<u64>>| lock(shard).len() as u64;
         Visited {
             distinct: self.distinct.iter().map(count).sum(),
             checked: self.checked.load(Ordering::Relaxed),
@@ -133,8 +140,8 @@ impl Explorer {
     }
 
     /// The disk goes away after every operation of `history`, and the process lives on: files can
-    /// no longer be synced, folders say that they are. Whatever the process was told after that
-    /// must be true as well.
+    /// no longer be synced, but syncing folders returns Ok. Promises made to the process after that
+    /// must hold as well.
     ///
     /// # Errors
     /// The first broken promise.
@@ -145,10 +152,12 @@ impl Explorer {
             disk.shut_down_after(at);
             let recorded = disk.record(history);
             let mut rest = AtRest::begin(&recorded.base, &recorded.live);
-            recorded.journal.iter().for_each(|op| rest.step(op));
+            for op in &recorded.journal {
+                rest.step(op);
+            }
             let mut promise = recorded.log.promise(&recorded.before, usize::MAX);
-            // A deletion has nothing but the folder's word. What comes back here is whole, and
-            // costs only space.
+            // A deletion relies on the folder's fsync alone. A checkpoint that comes back here is
+            // whole, and costs only space.
             promise.deleted.clear();
             let place = || format!("the disk is gone after operation {at} of {history:?}");
             if rest.every_state(self.names, &mut |image| self.visit(&image, &promise, 0, &place)).is_break() {
@@ -177,8 +186,7 @@ impl Explorer {
     }
 
     fn outcome(&self) -> Result<(), Violation> {
-        let violation = self.violation.lock().unwrap_or_else(PoisonError::into_inner);
-        violation.clone().map_or(Ok(()), Err)
+        lock(&self.violation).clone().map_or(Ok(()), Err)
     }
 
     fn cut_everywhere(
@@ -225,7 +233,7 @@ impl Explorer {
         ControlFlow::Continue(())
     }
 
-    /// Checks a state that was not checked before, and cuts its recovery.
+    /// Checks a state that was not checked before, and cuts the power during its recovery.
     fn visit(
         &self,
         image: &Image,
@@ -234,7 +242,8 @@ impl Explorer {
         place: &dyn Fn() -> String,
     ) -> ControlFlow<()> {
         let mut hasher = DefaultHasher::new();
-        // What has begun only grows: the first visit, with the fewest, asked the most of the disk.
+        // `started` is left out because it only grows: the first visit, with the fewest, asked the
+        // most of the disk.
         (image.fingerprint, &promise.saved, &promise.pinned, &promise.deleted, promise.resumed_from)
             .hash(&mut hasher);
         insert(&self.distinct, image.fingerprint);
@@ -242,8 +251,8 @@ impl Explorer {
             return ControlFlow::Continue(());
         }
         self.checked.fetch_add(1, Ordering::Relaxed);
-        // A second recovery of every state is a third of the time; random states, of which there
-        // are many, share it out.
+        // A second recovery of every state is a third of the time; random states are many, so a
+        // quarter of them is enough.
         let recovers_twice = !matches!(self.again, Again::Random(_)) || image.fingerprint.is_multiple_of(4);
         let case = Case { image, promise, wrong: self.wrong, depth, recovers_twice };
         match case.check() {
@@ -271,24 +280,23 @@ impl Explorer {
     }
 
     fn has_violation(&self) -> bool {
-        self.violation.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        lock(&self.violation).is_some()
     }
 
     fn report(&self, violation: Violation) -> ControlFlow<()> {
-        self.violation.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(violation);
+        lock(&self.violation).get_or_insert(violation);
         ControlFlow::Break(())
     }
 }
 
 fn insert(shards: &[Mutex<HashSet<u64>>], key: u64) -> bool {
-    let shard = &shards[key as usize % SHARDS];
-    shard.lock().unwrap_or_else(PoisonError::into_inner).insert(key)
+    lock(&shards[key as usize % SHARDS]).insert(key)
 }
 
-/// A check on a file system that does one thing wrong, or nothing.
+/// A check on a file system with one mistake, or with none.
 pub type Check = fn(Option<Wrong>) -> Result<(), Violation>;
 
-/// The checks that a protocol meets, by name, in this order; with nothing wrong all pass.
+/// The checks of a protocol, by name, in this order; without a mistake all pass.
 pub const CHECKS: [(&str, Check); 6] = [
     ("a committed name is never replaced", oracle::never_replaced),
     ("a second writer is refused and disturbs nothing", oracle::second_writer_refused),
@@ -306,10 +314,10 @@ pub const CHECKS: [(&str, Check); 6] = [
     }),
 ];
 
-/// The first check that notices a mistake, with what it found.
+/// The first check that notices a mistake, and its violation.
 pub fn killer(wrong: Wrong) -> Option<(&'static str, Violation)> {
     CHECKS.iter().find_map(|(name, check)| Some((*name, check(Some(wrong)).err()?)))
 }
 
-/// The nodes that a log's cut is about.
+/// The nodes of the disk that a log belongs to.
 pub(crate) type Nodes = Vec<Node>;

@@ -1,15 +1,15 @@
-//! Random operations on a run, judged against a simple model of what must be there: saves, pins,
+//! Random operations on a run, judged against a simple model of its contents: saves, pins,
 //! deletions, resumes, new writers beside old ones, tools, kills at any call of the engine, rot,
 //! lost objects, a clock that jumps, a run that is replaced, a remote tier that is away.
 //!
 //! An input is bytes, so that a fuzzer, a seed and a file drive the same code: [`run`]. A run of
-//! the operations is in memory, in a folder, or in two tiers. What is judged:
-//! * what was saved is there, byte for byte, until a rule or a person lets it go; nothing that is
-//!   pinned, gone on from or protected by the policy is deleted; what was deleted stays deleted;
-//!   and rotation leaves nothing that no rule protects;
-//! * resuming goes on from the newest checkpoint that is whole, wherever it is;
+//! the operations is in memory, in a folder, or in two tiers. The judged promises:
+//! * a saved checkpoint is there, byte for byte, until a rule or a person lets it go; no checkpoint
+//!   that is pinned, resumed from or protected by the policy is deleted; a deleted one stays
+//!   deleted; and rotation leaves none that no rule protects;
+//! * resuming takes the newest checkpoint that is whole, in either tier;
 //! * a writer that was fenced changes nothing;
-//! * nothing whole is deleted by `gc` while what stays is damaged;
+//! * `gc` deletes no whole checkpoint while those that stay are damaged;
 //! * every error is one that the model expects, nothing panics, and every operation ends.
 
 mod acts;
@@ -30,11 +30,11 @@ use world::World;
 /// A broken promise, and the operations that broke it.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// What is wrong.
+    /// The broken promise.
     pub what: String,
     /// The place, the policies, and each operation up to the one that broke it.
     pub operations: Vec<String>,
-    /// The input, cut behind that operation.
+    /// The input, cut after that operation.
     pub input: Vec<u8>,
 }
 
@@ -47,12 +47,12 @@ impl fmt::Display for Violation {
     }
 }
 
-/// An input of so many operations that follows from a seed.
+/// An input of this many operations that follows from a seed.
 pub fn from_seed(seed: u64, operations: usize) -> Vec<u8> {
     decode::from_seed(seed, operations)
 }
 
-/// Does what an input says, and returns how many operations that were.
+/// Runs an input, and returns how many operations it had.
 ///
 /// # Errors
 /// The first broken promise.
@@ -83,7 +83,7 @@ pub fn run(input: &[u8]) -> Result<usize, Box<Violation>> {
     Err(Box::new(Violation { what, operations: words, input }))
 }
 
-/// A shorter input that breaks a promise, too: operations are left out as long as it does.
+/// Shortens an input that breaks a promise: leaves out operations as long as one is still broken.
 pub fn shrink(violation: Box<Violation>) -> Box<Violation> {
     let mut shortest = violation;
     let mut many = (shortest.input.len() / STRIDE / 2).max(1);

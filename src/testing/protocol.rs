@@ -1,10 +1,10 @@
-//! The protocols of commit and deletion, model checked: a few processes on one run, and all orders
-//! in which their calls may reach the engines. Owns: the search through the worlds that these
-//! orders lead to. The processes are the real `Store` and `Reader` (`replay.rs`); an engine is a
-//! map whose every call is one step; what the processes do is in `programs.rs`, what befalls them
-//! in `world.rs`, and what must be true of each world in `promises.rs`.
+//! Model check of the protocols of commit and deletion: a few processes on one run, and all orders
+//! in which their calls may reach the engines. This file searches the worlds that these orders lead
+//! to. The processes are the real `Store` and `Reader` (`replay.rs`); an engine is a map whose
+//! every call is one step; `programs.rs` has the actions of the processes, `world.rs` the events
+//! from outside, and `promises.rs` the conditions on each world.
 //!
-//! A world is what the engines hold and what each process has seen so far. It is visited once,
+//! A world is the content of the engines and the history of each process. It is visited once,
 //! however many orders lead to it, so that "all orders" is thousands of worlds and not billions of
 //! runs. A process that stands still for ever, or wakes up late, is one of the orders; a process
 //! that dies frees its lock, which is a step of its own.
@@ -29,18 +29,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use world::{At, Objects, World, checkpoint};
 
-/// Who gets the writer's lock.
+/// Which processes get the writer's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Locks {
-    /// Nobody: the engine has no locks, and attempts alone fence.
+    /// None: the engine has no locks, and only attempts fence.
     None,
     /// One at a time; freed by death. Processes may die at any step.
     Honest,
-    /// Everybody: somebody removed the lock's file while its holder stood still.
+    /// All: the lock's file was removed while its holder stood still.
     Stolen,
 }
 
-/// What was, before the processes of a case began.
+/// An event before the processes of a case began.
 #[derive(Clone, Debug)]
 pub enum Before {
     /// A process ran, alone and to its end.
@@ -52,30 +52,38 @@ pub enum Before {
 /// Processes on one run.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Who gets the lock.
+    /// Which processes get the lock.
     pub locks: Locks,
     /// Whether a commit may also be done and answered "unknown", or not done and answered "failed".
     pub lost_replies: bool,
-    /// What was before, in its order.
+    /// The events before, in order.
     pub before: Vec<Before>,
     /// How many listings of each process may be of an earlier moment, by up to three changes.
     pub stale: usize,
-    /// Who runs now.
+    /// The processes that run now.
     pub processes: Vec<Program>,
-    /// This object may rot at any moment.
+    /// An object that may rot at any moment.
     pub rots: Option<&'static str>,
-    /// Whether the engine can rename: what is damaged is set aside, else marked.
+    /// Whether the engine can rename: damaged checkpoints are then set aside, else marked.
     pub renames: bool,
-    /// At any moment all objects may be those that this process leaves in an empty folder.
+    /// A program whose objects in an empty folder may replace all objects at any moment.
     pub replaced_by: Option<Program>,
 }
 
 impl Case {
-    /// Without locks, and nothing befalls anybody.
+    /// A case without locks and without events from outside.
     pub fn new(before: Vec<Program>, processes: Vec<Program>) -> Self {
         let before = before.into_iter().map(Before::Ran).collect();
-        let (lost_replies, stale, rots, renames, replaced_by) = (false, 0, None, true, None);
-        Self { locks: Locks::None, lost_replies, stale, before, processes, rots, renames, replaced_by }
+        Self {
+            locks: Locks::None,
+            lost_replies: false,
+            before,
+            stale: 0,
+            processes,
+            rots: None,
+            renames: true,
+            replaced_by: None,
+        }
     }
 
     fn programs(&self) -> Vec<Program> {
@@ -93,7 +101,8 @@ impl Case {
             renames: self.renames,
             joint: self.stale > 0,
             pins: self.programs().iter().any(Program::pins),
-            damage: self.rots.is_some() || self.before.iter().any(|it| matches!(it, Before::Rotted(_))),
+            damage: self.rots.is_some()
+                || self.before.iter().any(|before| matches!(before, Before::Rotted(_))),
             replaced: self.replaced_by.is_some(),
             wrong,
             constant: Objects::new(),
@@ -101,14 +110,14 @@ impl Case {
     }
 }
 
-/// What was visited.
+/// The number of visited worlds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Explored {
     /// Different worlds.
     pub worlds: usize,
     /// Different histories of single processes, each of them a run of the real code.
     pub histories: usize,
-    /// Worlds in which everybody had ended.
+    /// Worlds in which all processes had ended.
     pub ends: usize,
 }
 
@@ -117,13 +126,13 @@ pub struct Explored {
 pub struct Counterexample {
     /// Which promise.
     pub broken: Broken,
-    /// What was found.
+    /// The details.
     pub detail: String,
     /// The calls in their order, one a line, with their replies.
     pub steps: Vec<String>,
 }
 
-/// All orders of the calls of a case, on a protocol that does one thing wrong, or nothing.
+/// Checks all orders of the calls of a case, on a protocol with one mistake, or with none.
 ///
 /// # Errors
 /// The shortest order that breaks a promise.
@@ -135,9 +144,9 @@ struct Search<'c> {
     case: &'c Case,
     wrong: Option<WrongProtocol>,
     histories: Histories,
-    /// What lies in the folder once it is replaced.
+    /// The objects of the folder once it is replaced.
     foreign: Option<Arc<Objects>>,
-    /// Ends that were looked at, each with what had rotted: many orders lead to the same objects.
+    /// Ends that were checked, each with the rotten objects: many orders lead to the same objects.
     looked_at: HashSet<(Arc<Objects>, Vec<String>)>,
     worlds: Vec<Arc<World>>,
     index: HashMap<Arc<World>, usize>,
@@ -149,8 +158,16 @@ impl<'c> Search<'c> {
         let programs = case.programs();
         let (count, scene) = (programs.len(), case.scene(wrong));
         let histories = Histories::new(programs, scene.clone());
-        let (foreign, looked_at, worlds, index, came_from) = Default::default();
-        let mut search = Self { case, wrong, histories, foreign, looked_at, worlds, index, came_from };
+        let mut search = Self {
+            case,
+            wrong,
+            histories,
+            foreign: None,
+            looked_at: HashSet::new(),
+            worlds: Vec::new(),
+            index: HashMap::new(),
+            came_from: Vec::new(),
+        };
         let mut world = World::default();
         for process in 0..count {
             world.at.push(At::Dead(search.histories.start(process)));
@@ -183,7 +200,7 @@ impl<'c> Search<'c> {
         Ok(search)
     }
 
-    /// Alone and without faults, a process has one way to go.
+    /// Alone and without faults, a process has exactly one order of calls.
     fn runs_alone(&mut self, mut world: World, process: usize) -> Result<World, Box<Counterexample>> {
         world.at[process] = At::Alive(world.at[process].node());
         self.hear(&mut world, process);
@@ -214,8 +231,7 @@ impl<'c> Search<'c> {
                 return Err(self.counterexample(at, None, broken, detail));
             }
             let mut ended = true;
-            // One call that commutes with all others is enough: the others come behind it in any
-            // order.
+            // One call that commutes with all others is enough: the others follow it in any order.
             let alone = (0..world.at.len()).find(|process| self.commutes(&world, *process));
             for process in alone.map_or(0..world.at.len(), |process| process..process + 1) {
                 for (next, broken) in self.steps(&world, process, self.case.lost_replies) {
@@ -227,7 +243,9 @@ impl<'c> Search<'c> {
                 }
             }
             if alone.is_none() {
-                self.fates(&world).into_iter().for_each(|fate| self.remember(fate, at));
+                for fate in self.fates(&world) {
+                    self.remember(fate, at);
+                }
             }
             if ended {
                 ends += 1;
@@ -242,10 +260,10 @@ impl<'c> Search<'c> {
         Ok(Explored { worlds: self.worlds.len(), histories: self.histories.len(), ends })
     }
 
-    /// Whether the next call of a process changes nothing, is answered alike whatever the others
-    /// do, and is seen by none of them: the start of an upload to a name of its own attempt, which
-    /// nobody else writes, deletes or lets rot before it is there. Not where another run may lie in
-    /// the folder, nor for a protocol that is wrong.
+    /// Whether the next call of a process changes nothing, has the same reply whatever the others
+    /// do, and is visible to none of them: the start of an upload to a name of its own attempt,
+    /// which no other process writes, deletes or lets rot before it is there. Not if another run
+    /// may replace the folder, nor for a protocol with a mistake.
     fn commutes(&self, world: &World, process: usize) -> bool {
         let Some(Call::Create(key)) = self.next_call(world, process) else { return false };
         let attempt = self.histories.known(world.at[process].node()).attempt;
@@ -254,7 +272,8 @@ impl<'c> Search<'c> {
         self.foreign.is_none() && self.wrong.is_none() && is_own()
     }
 
-    /// The worlds behind the next call of a process, and what doing it breaks by itself.
+    /// The worlds after the next call of a process, each with the promise that the call itself
+    /// breaks.
     fn steps(
         &mut self,
         world: &World,
@@ -287,25 +306,29 @@ impl<'c> Search<'c> {
             if at >= honest {
                 *Arc::make_mut(&mut next.past).misled.entry(process).or_default() += 1;
             }
-            match &call {
-                // Who holds a lock that everybody gets changes nothing.
-                Call::Lock if reply == Reply::Done && self.case.locks == Locks::Honest => {
-                    next.holder = Some(process);
-                }
-                Call::Unlock if next.holder == Some(process) => next.holder = None,
-                Call::Commit(key, _) => {
-                    let place = checkpoint(key).map(|(place, _)| place);
-                    let place = place.filter(|_| next.objects.contains_key(key));
-                    if let Some(place) = place.filter(|place| !next.past.committed.contains(*place)) {
-                        Arc::make_mut(&mut next.past).committed.insert(place.to_owned());
-                    }
-                }
-                _ => {}
-            }
+            self.note(&mut next, process, &call, &reply);
             let heard = self.hear(&mut next, process);
             (next, broken.clone().or(heard))
         };
         answers.into_iter().enumerate().map(arrive).collect()
+    }
+
+    /// Records the lock's holder and the places that have had a checkpoint.
+    fn note(&self, world: &mut World, process: usize, call: &Call, reply: &Reply) {
+        match call {
+            // The holder of a lock that all processes get changes nothing.
+            Call::Lock if *reply == Reply::Done && self.case.locks == Locks::Honest => {
+                world.holder = Some(process);
+            }
+            Call::Unlock if world.holder == Some(process) => world.holder = None,
+            Call::Commit(key, _) if world.objects.contains_key(key) => {
+                let Some((place, _)) = checkpoint(key) else { return };
+                if !world.past.committed.contains(place) {
+                    Arc::make_mut(&mut world.past).committed.insert(place.to_owned());
+                }
+            }
+            _ => {}
+        }
     }
 
     fn counterexample(

@@ -1,6 +1,5 @@
-//! What a store promises, on any engine: an engine author calls [`run`] as the conformance suite.
-//! Owns: the tests of a store that need nothing of their engine but its contract. What breaks a
-//! promise panics, with what happened instead.
+//! The promises of a store, on any engine: an engine author calls [`run`] as the conformance suite.
+//! These tests need only the contract of their engine. A broken promise panics with a description.
 
 use crate::checkpoint::Checkpoint;
 use crate::engine::Engine;
@@ -11,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// A test: what it proves, and the proof on an engine without objects.
+/// A test: the sentence that it proves, and the proof on an engine without objects.
 type Test = (&'static str, fn(&Arc<dyn Engine>));
 
 /// The tests, each for an engine without objects.
@@ -51,14 +50,14 @@ fn save(store: &Store, step: u64, loss: f64) -> Result<Saved> {
 }
 
 fn steps(store: &Store) -> Vec<u64> {
-    store.list().unwrap().iter().map(|info| info.name.step).collect()
+    store.list().unwrap().iter().map(|info| info.id.step).collect()
 }
 
 fn weight(checkpoint: &Checkpoint) -> f32 {
     checkpoint.tensor("weight").unwrap().elements::<f32>().unwrap()[0]
 }
 
-// P10
+// G10
 fn progress(engine: &Arc<dyn Engine>) {
     let store = open(engine, StoreOptions::new());
     let fresh = store.resume().unwrap();
@@ -72,7 +71,7 @@ fn progress(engine: &Arc<dyn Engine>) {
     assert_eq!(store.due(&Progress::new(7)), None);
 }
 
-// P4
+// G4
 fn never_twice(engine: &Arc<dyn Engine>) {
     let store = open(engine, StoreOptions::new());
     save(&store, 1, 0.5).unwrap();
@@ -83,12 +82,12 @@ fn never_twice(engine: &Arc<dyn Engine>) {
     assert_eq!(save(&store, 1, 0.3).unwrap_err().kind(), ErrorKind::Invalid);
     store.start_over();
     let again = save(&store, 1, 0.3).unwrap();
-    assert_eq!(again.name, CheckpointId { attempt: 2, step: 1 });
+    assert_eq!(again.id, CheckpointId { attempt: 2, step: 1 });
     assert_eq!(steps(&store), [1, 1]);
     assert_eq!(store.latest().unwrap().unwrap().metrics().unwrap()["loss"], 0.3);
 }
 
-// P3
+// G3
 fn in_order(engine: &Arc<dyn Engine>) {
     let store = open(engine, StoreOptions::new().keep(Keep::last(2)));
     for step in [100, 200, 300] {
@@ -100,14 +99,14 @@ fn in_order(engine: &Arc<dyn Engine>) {
     }
     assert_eq!(save(&store, 300, 0.5).unwrap_err().kind(), ErrorKind::AlreadyExists);
     assert_eq!(steps(&store), [200, 300]);
-    // Deleted is not free again.
+    // A deleted step is not free again.
     store.delete(300).unwrap();
     assert_eq!(save(&store, 300, 0.5).unwrap_err().kind(), ErrorKind::AlreadyExists);
     save(&store, 301, 0.5).unwrap();
     assert_eq!(steps(&store), [200, 301]);
 }
 
-// P3
+// G3
 fn rotation(engine: &Arc<dyn Engine>) {
     let keep = Keep::last(2).or(Keep::best("loss", Mode::Min, 1)).or(Keep::every_steps(500));
     let store = open(engine, StoreOptions::new().keep(keep.clone()));
@@ -133,7 +132,7 @@ fn rotation(engine: &Arc<dyn Engine>) {
     assert_eq!(steps(&store), [500, 700]);
 }
 
-// P9
+// G9
 fn second_writer(engine: &Arc<dyn Engine>) {
     let first = open(engine, StoreOptions::new());
     save(&first, 1, 0.5).unwrap();
@@ -153,12 +152,12 @@ fn second_writer(engine: &Arc<dyn Engine>) {
     assert_eq!(open(engine, StoreOptions::new()).attempt(), if engine.caps().lock { 2 } else { 3 });
 }
 
-// P9
+// G9
 fn zombie(engine: &Arc<dyn Engine>) {
     let zombie = open(engine, StoreOptions::new().keep(Keep::last(1)));
     save(&zombie, 100, 0.5).unwrap();
-    // What a stolen lock or a network partition does: a newer attempt is there while the old writer
-    // lives.
+    // The effect of a stolen lock or a network partition: a newer attempt exists while the old
+    // writer lives.
     engine.create("attempts/0002", None).unwrap().commit([2; 16]).unwrap();
     for outcome in [save(&zombie, 200, 0.1).map(drop), zombie.delete(100)] {
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Fenced);
@@ -166,7 +165,7 @@ fn zombie(engine: &Arc<dyn Engine>) {
     assert_eq!(steps(&zombie), [100]);
 }
 
-// P6
+// G1
 fn reader_beside(engine: &Arc<dyn Engine>) {
     let store = open(engine, StoreOptions::new().keep(Keep::last(2)));
     let reader = store.reader();
@@ -234,7 +233,7 @@ fn finding(engine: &Arc<dyn Engine>) {
     assert_eq!(steps(&store), [200]);
 }
 
-/// Larger than what engines send or read in one piece.
+/// Larger than the pieces in which engines send or read.
 fn large(engine: &Arc<dyn Engine>) {
     let value = |i: u64| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32;
     let (a, b): (Vec<f32>, Vec<f32>) =

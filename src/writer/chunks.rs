@@ -1,9 +1,10 @@
-//! Cuts tensors and records into chunks, and reads each chunk's bytes once. Deferred ones are drawn
-//! one at a time, and a drawn one is kept alive until its last chunk is encoded.
+//! Cuts tensors and records into chunks, and reads each chunk's bytes once. Lazy ones are drawn one
+//! at a time, and a drawn one is kept alive until its last chunk is encoded.
 
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
+use crate::format::table::Kind;
 use crate::snapshot::{Drawn, Fill, Record, TensorSource};
 use crate::tensor::Tensor;
 use std::borrow::Cow;
@@ -23,7 +24,7 @@ enum Bytes<'p> {
 pub(super) struct Piece<'p> {
     bytes: Bytes<'p>,
     range: Range<usize>,
-    /// Whether bytes that are lent may change.
+    /// Whether the borrowed bytes may change and are copied first.
     copied: bool,
 }
 
@@ -32,10 +33,10 @@ impl Piece<'_> {
         self.range.len()
     }
 
-    /// The bytes, read for the only time; those that may change are copied into `room`.
+    /// Reads the bytes, once; bytes that may change are copied into `room`.
     ///
     /// # Errors
-    /// What a volatile source says; `Invalid` when there are fewer bytes than the tensor had.
+    /// Errors of a volatile source; `Invalid` when there are fewer bytes than the tensor had.
     pub(super) fn read<'e>(&'e self, room: &'e mut Buffer) -> Result<&'e [u8]> {
         let whole = match &self.bytes {
             _ if self.range.is_empty() => return Ok(&[]),
@@ -67,20 +68,19 @@ pub(super) struct Job<'s, 'p> {
     pub piece: Piece<'p>,
 }
 
-/// What the table needs to know when an entry begins: which table (0 tensors, 1 records) and the
-/// whole's shape.
+/// The entry that begins with a chunk.
 pub(super) struct Start<'s> {
-    pub table: usize,
+    pub kind: Kind,
     pub shape: Cow<'s, [usize]>,
     pub byte_len: u64,
 }
 
-/// Cuts tensors, then records, into chunks; draws deferred tensors one at a time.
+/// Cuts tensors, then records, into chunks; draws lazy tensors one at a time.
 pub(super) struct Jobs<'s, 'a> {
     tensors: std::slice::Iter<'s, (&'s str, &'s TensorSource<'a>)>,
     records: btree_map::Iter<'s, &'s str, Cow<'s, Record<'a>>>,
     chunk_log2: u8,
-    /// Whether tensors that are lent may change.
+    /// Whether borrowed tensors may change.
     volatile: bool,
     current: Option<Current<'s>>,
 }
@@ -108,10 +108,18 @@ impl<'s, 'a: 's> Jobs<'s, 'a> {
     fn next_entry(&mut self) -> Result<Option<Current<'s>>> {
         if let Some(&(name, source)) = self.tensors.next() {
             let bytes = bytes_of(source).map_err(|error| error.in_tensor(name))?;
-            let (dtype, len) = (source.dtype(), source.byte_len());
-            let start = Start { table: 0, shape: Cow::Borrowed(source.shape()), byte_len: len as u64 };
-            let copied = self.volatile;
-            return Ok(Some(Current { name, dtype, bytes, copied, len, at: 0, start: Some(start) }));
+            let len = source.byte_len();
+            let shape = Cow::Borrowed(source.shape());
+            let start = Start { kind: Kind::Tensors, shape, byte_len: len as u64 };
+            return Ok(Some(Current {
+                name,
+                dtype: source.dtype(),
+                bytes,
+                copied: self.volatile,
+                len,
+                at: 0,
+                start: Some(start),
+            }));
         }
         let Some((name, record)) = self.records.next() else { return Ok(None) };
         let len = record.len();
@@ -122,7 +130,7 @@ impl<'s, 'a: 's> Jobs<'s, 'a> {
                 Bytes::Held(Arc::new(Tensor::owned(Dtype::Opaque, &[len], bytes)?))
             }
         };
-        let start = Start { table: 1, shape: Cow::Owned(vec![len]), byte_len: len as u64 };
+        let start = Start { kind: Kind::Records, shape: Cow::Owned(vec![len]), byte_len: len as u64 };
         Ok(Some(Current { name, dtype: Dtype::Opaque, bytes, copied: false, len, at: 0, start: Some(start) }))
     }
 }

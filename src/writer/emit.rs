@@ -1,13 +1,13 @@
 //! The order of bytes in a container: header, extents with their padding, index, mirror, footer.
-//! Owns: where each chunk lands, and the tables that say so.
+//! Keeps the tables that record where each chunk is.
 
-use super::chunks::Job;
+use super::chunks::{Job, Start};
 use super::timings::{Stopwatch, Timings};
 use crate::engine::Upload;
 use crate::error::{Error, Result};
 use crate::format::footer::Footer;
 use crate::format::header::Header;
-use crate::format::table::TableBuilder;
+use crate::format::table::{Kind, NewRow, TableBuilder};
 use crate::format::{self, Flags, INDEX_ALIGN, MIRROR_ALIGN, MIRROR_UP_TO, align_up, crc32, extent_align};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) struct Stored {
     pub checksum: Duration,
 }
 
-/// What a file holds: entries of each table, and the bytes that the last one lacks.
+/// The contents of a file: number of entries in each table, and bytes missing from the last entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Contents {
     pub tensors: usize,
@@ -28,7 +28,7 @@ pub(super) struct Contents {
     pub missing: u64,
 }
 
-/// The bytes so far.
+/// The upload and its length so far.
 struct Out<'u> {
     upload: &'u mut dyn Upload,
     position: u64,
@@ -48,7 +48,7 @@ impl Out<'_> {
         self.append(&ZEROS[..padding as usize])
     }
 
-    /// Index, mirror while it is small, footer.
+    /// Writes the index, its mirror if it is small, and the footer.
     fn write_tail(&mut self, region: &[u8], file_id: [u8; 16]) -> Result<()> {
         self.pad_to(INDEX_ALIGN)?;
         self.upload.begin_tail();
@@ -78,7 +78,8 @@ impl Out<'_> {
 /// Appends encoded chunks in order and keeps the tables.
 pub(super) struct Emitter<'u> {
     out: Out<'u>,
-    tables: [TableBuilder; 2],
+    tensors: TableBuilder,
+    records: TableBuilder,
     /// Raw bytes of the current entry still to come.
     left: u64,
     timings: Timings,
@@ -89,21 +90,26 @@ impl<'u> Emitter<'u> {
     pub(super) fn begin(upload: &'u mut dyn Upload, file_id: [u8; 16]) -> Result<Self> {
         let mut out = Out { upload, position: 0 };
         out.append(&Header::new(file_id).encode())?;
-        let (tables, timings) = Default::default();
-        Ok(Self { out, tables, left: 0, timings })
+        Ok(Self {
+            out,
+            tensors: TableBuilder::default(),
+            records: TableBuilder::default(),
+            left: 0,
+            timings: Timings::default(),
+        })
     }
 
-    /// What was stored so far.
+    /// The contents so far.
     pub(super) fn stored(&self) -> Contents {
-        Contents { tensors: self.tables[0].len(), records: self.tables[1].len(), missing: self.left }
+        Contents { tensors: self.tensors.len(), records: self.records.len(), missing: self.left }
     }
 
-    /// The encoded tables: tensors, records.
+    /// The encoded tables: tensors, then records.
     pub(super) fn tables(&mut self) -> [Vec<u8>; 2] {
-        std::mem::take(&mut self.tables).map(|table| table.encode())
+        [&mut self.tensors, &mut self.records].map(|table| std::mem::take(table).encode())
     }
 
-    /// Writes everything behind the extents; returns the file's length in bytes.
+    /// Writes everything after the extents; returns the file's length in bytes.
     pub(super) fn finish(mut self, region: &[u8], file_id: [u8; 16]) -> Result<(u64, Timings)> {
         self.out.write_tail(region, file_id)?;
         Ok((self.out.position, self.timings))
@@ -118,34 +124,14 @@ impl<'u> Emitter<'u> {
         bytes: &[u8],
     ) -> Result<()> {
         if let Some(start) = &job.start {
-            if self.left != 0 {
-                return Err(Error::invalid(format!(
-                    "{} bytes of the tensor before were not stored",
-                    self.left
-                ))
-                .in_tensor(job.name));
-            }
-            let mut offset = 0;
-            if start.byte_len > 0 {
-                self.out.pad_to(extent_align(start.byte_len))?;
-                offset = self.out.position;
-            }
-            self.tables[start.table].push(
-                job.name,
-                job.dtype,
-                &start.shape,
-                start.byte_len,
-                offset,
-                chunk_log2,
-            );
-            self.left = start.byte_len;
+            self.begin_entry(job, start, chunk_log2)?;
         }
         if bytes.is_empty() {
             return Ok(());
         }
-        // Records follow all tensors, so the table in use is the last one that has rows.
-        let table = usize::from(self.tables[1].len() > 0);
-        self.tables[table].push_chunk(stored.codec, stored.filter, bytes.len() as u32, stored.crc);
+        // Records follow all tensors, so the current table is the last one with rows.
+        let table = if self.records.len() > 0 { &mut self.records } else { &mut self.tensors };
+        table.push_chunk(stored.codec, stored.filter, bytes.len() as u32, stored.crc);
         self.left = self.left.saturating_sub(job.piece.len() as u64);
         let mut stopwatch = Stopwatch::start(bytes.len());
         self.out.upload.append_with_crc(bytes, stored.crc)?;
@@ -153,6 +139,28 @@ impl<'u> Emitter<'u> {
         self.timings.encode += stored.encode;
         self.timings.checksum += stored.checksum;
         self.timings.write += stopwatch.lap();
+        Ok(())
+    }
+
+    /// Pads to the next entry's extent and adds its row.
+    fn begin_entry(&mut self, job: &Job<'_, '_>, start: &Start<'_>, chunk_log2: u8) -> Result<()> {
+        if self.left != 0 {
+            let what = format!("{} bytes of the tensor before were not stored", self.left);
+            return Err(Error::invalid(what).in_tensor(job.name));
+        }
+        let Start { kind, shape, byte_len } = start;
+        let mut offset = 0;
+        if *byte_len > 0 {
+            self.out.pad_to(extent_align(*byte_len))?;
+            offset = self.out.position;
+        }
+        let table = match kind {
+            Kind::Tensors => &mut self.tensors,
+            Kind::Records => &mut self.records,
+        };
+        let Job { name, dtype, .. } = *job;
+        table.push(NewRow { name, dtype, shape, byte_len: *byte_len, offset, chunk_log2 });
+        self.left = *byte_len;
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
-//! The plan of one file: names, order and ties, within the limits. Decides everything; the rest
-//! only follows.
+//! The plan of one file: names, order and aliases, within the limits. All decisions are made here;
+//! writing follows the plan.
 
 use super::chunks::{Job, Jobs};
 use super::emit::{Contents, Emitter, Stored};
+use super::file_id::PlanHash;
 use super::timings::Stopwatch;
 use super::{WriteOptions, Written};
 use crate::buffer::Buffer;
@@ -13,36 +14,35 @@ use crate::format::aliases::{self, Aliases};
 use crate::format::index::{self, SECTION_ALIASES, SECTION_RECORDS, SECTION_TENSORS};
 use crate::format::limits::Limits;
 use crate::format::{self, crc32, extent_align};
-use crate::pipeline::{self, Output};
-use crate::snapshot::{Record, Snapshot, TensorSource};
+use crate::pipeline::{self, Output, Stage};
+use crate::snapshot::{self, NamedSource, Record, Snapshot};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// A chunk below this is encoded by the thread that saves: handing it to another one takes longer.
+/// A chunk below this is encoded by the saving thread: handing it to another one takes longer.
 const ENCODED_HERE: usize = 16 << 10;
 
-/// Names, order and ties of one file, within the limits. Everything is decided here; the rest only
-/// follows.
+/// A planned file: names, order and aliases, within the limits.
 pub(crate) struct Plan<'s, 'a> {
-    tensors: Vec<(&'s str, &'s TensorSource<'a>)>,
+    tensors: Vec<NamedSource<'s, 'a>>,
     records: BTreeMap<&'s str, Cow<'s, Record<'a>>>,
     aliases: Aliases,
-    /// Whether tensors that are lent may change.
+    /// Whether borrowed tensors may change.
     volatile: bool,
     file_id: [u8; 16],
     options: WriteOptions,
 }
 
-/// What an encoding thread keeps from chunk to chunk.
+/// An encoding thread's state, reused from chunk to chunk.
 #[derive(Default)]
 struct Worker {
     encoder: Encoder,
-    /// The copy of a chunk that may change.
+    /// The copy of a chunk whose source may change.
     copy: Buffer,
 }
 
 impl<'s, 'a> Plan<'s, 'a> {
-    /// Decides how a snapshot, with further reserved records of MessagePack, becomes a file.
+    /// Plans a file of a snapshot and extra reserved records, encoded as MessagePack.
     ///
     /// # Errors
     /// `Invalid` for bad options, `LimitExceeded` beyond the format's limits.
@@ -54,32 +54,15 @@ impl<'s, 'a> Plan<'s, 'a> {
         options.check()?;
         let mut records = snapshot.encoded_records()?;
         records.extend(extra.iter().map(|(name, bytes)| (*name, Cow::Owned(Record::Here(bytes.clone())))));
-        let mut tensors: Vec<(&str, &TensorSource<'a>)> = Vec::with_capacity(snapshot.tensors.len());
-        let mut aliases = Aliases::new();
-        // The place of each tensor in the file, or of the one that it is tied to.
-        let mut places = Vec::with_capacity(snapshot.tensors.len());
-        for ((name, source), first) in snapshot.tensors.iter().zip(snapshot.firsts()) {
-            match places.get(first) {
-                Some(&place) => {
-                    aliases.insert(name.clone(), place);
-                    places.push(place);
-                }
-                None => {
-                    places.push(tensors.len() as u32);
-                    tensors.push((name, source));
-                }
-            }
-        }
-        for (name, existing) in &snapshot.ties {
-            let number = tensors.binary_search_by_key(&existing.as_str(), |(name, _)| name);
-            let target =
-                number.map(|number| number as u32).or_else(|_| aliases.get(existing).copied().ok_or(()));
-            // OK to skip nothing: `Snapshot::tie` saw that the tensor exists, and tensors are never
-            // removed.
-            aliases.extend(target.ok().map(|target| (name.clone(), target)));
-        }
-        let (volatile, options) = (snapshot.is_volatile(), options.clone());
-        let mut plan = Self { tensors, records, aliases, volatile, file_id: [0; 16], options };
+        let (tensors, aliases) = distinct(snapshot);
+        let mut plan = Self {
+            tensors,
+            records,
+            aliases,
+            volatile: snapshot.is_volatile(),
+            file_id: [0; 16],
+            options: options.clone(),
+        };
         plan.check_limits()?;
         plan.file_id = plan.options.file_id.unwrap_or_else(|| plan.derived_id());
         Ok(plan)
@@ -87,11 +70,12 @@ impl<'s, 'a> Plan<'s, 'a> {
 
     fn check_limits(&self) -> Result<()> {
         let limits = Limits::V1;
-        let within = |what: &'static str, found: usize, limit: u64| match found as u64 <= limit {
-            true => Ok(()),
-            false => Err(Error::new(ErrorKind::LimitExceeded, what)
-                .expected(format!("at most {limit}"))
-                .found(found)),
+        let within = |what: &'static str, found: usize, limit: u64| {
+            if found as u64 <= limit {
+                return Ok(());
+            }
+            let error = Error::new(ErrorKind::LimitExceeded, what);
+            Err(error.expected(format!("at most {limit}")).found(found))
         };
         within("number of tensors", self.tensors.len(), limits.tensors)?;
         within("number of aliases", self.aliases.len(), limits.tensors)?;
@@ -104,33 +88,29 @@ impl<'s, 'a> Plan<'s, 'a> {
         Ok(())
     }
 
-    /// FNV-1a with 128 bits over what the plan says: the same plan gives the same bytes, another
-    /// one another id.
+    /// A 128-bit hash of the plan: equal plans give equal ids, different plans different ones.
     fn derived_id(&self) -> [u8; 16] {
-        let mut hash = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
-        let mut add = |bytes: &[u8]| {
-            for &byte in bytes {
-                hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013B);
-            }
-        };
+        let mut hash = PlanHash::default();
         for (name, source) in &self.tensors {
-            add(name.as_bytes());
-            add(&source.dtype().id().to_le_bytes());
-            source.shape().iter().for_each(|&dim| add(&(dim as u64).to_le_bytes()));
+            hash.add_name(name);
+            hash.add(u64::from(source.dtype().id()) << 32 | source.shape().len() as u64);
+            for &dim in source.shape() {
+                hash.add(dim as u64);
+            }
         }
         for (name, record) in &self.records {
-            add(name.as_bytes());
-            add(&record.crc32().to_le_bytes());
+            hash.add_name(name);
+            hash.add(u64::from(record.crc32()));
         }
-        hash.to_le_bytes()
+        hash.finish()
     }
 
-    /// Tells this file from every other.
+    /// The file's id, which differs between files.
     pub(crate) fn file_id(&self) -> [u8; 16] {
         self.file_id
     }
 
-    /// The patterns for codecs that fit no tensor or record of this file.
+    /// The codec patterns that match no tensor or record of this file.
     pub(crate) fn unmatched_patterns(&self) -> Vec<String> {
         let tensors = self.tensors.iter().map(|(name, _)| *name);
         self.options.codecs.unmatched(tensors.chain(self.records.keys().copied()))
@@ -156,7 +136,7 @@ impl<'s, 'a> Plan<'s, 'a> {
     /// Writes the container. The upload is not committed.
     ///
     /// # Errors
-    /// Whatever the upload or a deferred tensor says.
+    /// Errors of the upload and of lazy tensors.
     pub(crate) fn write(&self, upload: &mut dyn Upload) -> Result<Written> {
         self.write_chunks(upload, self.jobs())
     }
@@ -165,7 +145,7 @@ impl<'s, 'a> Plan<'s, 'a> {
         Jobs::new(&self.tensors, &self.records, self.options.chunk_log2, self.volatile)
     }
 
-    /// Promise G7: what was planned was stored, all of it, or there is no file.
+    /// Promise G7: everything that was planned was stored, or there is no file.
     fn check_stored(&self, stored: &Contents) -> Result<()> {
         let planned = Contents { tensors: self.tensors.len(), records: self.records.len(), missing: 0 };
         if *stored == planned {
@@ -177,7 +157,7 @@ impl<'s, 'a> Plan<'s, 'a> {
             .found(format!("{tensors} tensors, {records} records, {missing} bytes short")))
     }
 
-    /// Writes a container around these chunks, which must be the plan's.
+    /// Writes a container with these chunks, which must be the plan's.
     fn write_chunks<'p>(
         &self,
         upload: &mut dyn Upload,
@@ -212,24 +192,67 @@ impl<'s, 'a> Plan<'s, 'a> {
         let options = &self.options;
         let inline = options.codecs.are_raw() || options.workers == 1;
         let workers = if inline { 0 } else { options.workers };
-        pipeline::ordered(
-            workers,
-            jobs,
-            |job| job.piece.len() < ENCODED_HERE,
-            || Ok(Worker::default()),
-            |Worker { encoder, copy }, job: &Job<'_, '_>| {
-                let mut stopwatch = Stopwatch::start(job.piece.len());
-                let raw = job.piece.read(copy).map_err(|error| error.in_tensor(job.name))?;
-                let Encoded { codec, filter, bytes } =
-                    encoder.encode(raw, job.dtype, options.codecs.of(job.name))?;
-                let encode = stopwatch.lap();
-                let crc = crc32(bytes);
-                let summary = Stored { codec, filter, crc, encode, checksum: stopwatch.lap() };
-                Ok(Output { summary, bytes: bytes.into() })
-            },
-            |job, Output { summary, bytes }| emitter.emit(job, options.chunk_log2, summary, &bytes),
-        )
+        pipeline::ordered(workers, jobs, &Encoding(options), |job, Output { summary, bytes }| {
+            emitter.emit(job, options.chunk_log2, summary, &bytes)
+        })
     }
+}
+
+/// Encoding chunks, with the options of one plan.
+struct Encoding<'o>(&'o WriteOptions);
+
+impl<'p> Stage<Job<'p, 'p>> for Encoding<'_> {
+    type Worker = Worker;
+    type Summary = Stored;
+
+    fn is_light(&self, job: &Job<'p, 'p>) -> bool {
+        job.piece.len() < ENCODED_HERE
+    }
+
+    fn work<'e>(&self, worker: &'e mut Worker, job: &'e Job<'p, 'p>) -> Result<Output<'e, Stored>> {
+        let Worker { encoder, copy } = worker;
+        let mut stopwatch = Stopwatch::start(job.piece.len());
+        let raw = job.piece.read(copy).map_err(|error| error.in_tensor(job.name))?;
+        let Encoded { codec, filter, bytes } = encoder.encode(raw, job.dtype, self.0.codecs.of(job.name))?;
+        let encode = stopwatch.lap();
+        let crc = crc32(bytes);
+        let summary = Stored { codec, filter, crc, encode, checksum: stopwatch.lap() };
+        Ok(Output { summary, bytes: bytes.into() })
+    }
+}
+
+/// The tensors to store, in the order of the file, and the aliases.
+fn distinct<'s, 'a>(snapshot: &'s Snapshot<'a>) -> (Vec<NamedSource<'s, 'a>>, Aliases) {
+    let sorted = snapshot.sorted();
+    let firsts = snapshot::firsts(&sorted);
+    let mut tensors: Vec<NamedSource<'s, 'a>> = Vec::with_capacity(sorted.len());
+    let mut aliases = Aliases::new();
+    // The position in the file of each tensor, or of the tensor that it is an alias of.
+    let mut places = Vec::with_capacity(sorted.len());
+    for ((name, source), first) in sorted.into_iter().zip(firsts) {
+        match places.get(first) {
+            Some(&place) => {
+                aliases.insert(name.to_owned(), place);
+                places.push(place);
+            }
+            None => {
+                places.push(tensors.len() as u32);
+                tensors.push((name, source));
+            }
+        }
+    }
+    for (name, existing) in &snapshot.aliases {
+        let target = match tensors.binary_search_by_key(&existing.as_str(), |(name, _)| name) {
+            Ok(number) => Some(number as u32),
+            Err(_) => aliases.get(existing).copied(),
+        };
+        // OK to ignore a missing target: `Snapshot::alias` checked that the tensor exists, and
+        // tensors are never removed.
+        if let Some(target) = target {
+            aliases.insert(name.clone(), target);
+        }
+    }
+    (tensors, aliases)
 }
 
 #[cfg(test)]
@@ -240,7 +263,7 @@ mod tests {
     use crate::tensor::SharedBytes;
     use std::sync::Arc;
 
-    /// Where the bytes lay that were appended.
+    /// The addresses of the appended bytes.
     struct Places<'v>(&'v mut Vec<std::ops::Range<usize>>);
 
     impl Upload for Places<'_> {

@@ -3,12 +3,12 @@
 use crate::codec::Codec;
 use crate::names::name_matches;
 
-/// Rules by name, and what holds where none fits.
+/// Codec rules by name, and the codec if none matches.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Codecs {
-    /// None until somebody chooses.
+    /// None until the caller sets one.
     pub otherwise: Option<Codec>,
-    /// Patterns; the last one that fits decides.
+    /// Patterns; the last match decides.
     pub rules: Vec<(String, Codec)>,
 }
 
@@ -19,7 +19,7 @@ impl Codecs {
         rule.map(|(_, codec)| *codec).or(self.otherwise).unwrap_or_default()
     }
 
-    /// The patterns that fit none of these names, in the order of the rules.
+    /// The patterns that match none of these names, in the order of the rules.
     pub fn unmatched<'n>(&self, names: impl Iterator<Item = &'n str> + Clone) -> Vec<String> {
         let fits_none = |pattern: &str| !names.clone().any(|name| name_matches(pattern, name));
         self.rules
@@ -29,7 +29,7 @@ impl Codecs {
             .collect()
     }
 
-    /// Whether there is nothing to encode, whatever the names.
+    /// Whether everything is raw, for all names.
     pub fn are_raw(&self) -> bool {
         self.rules.iter().map(|(_, codec)| *codec).chain(self.otherwise).all(|codec| codec == Codec::Raw)
     }

@@ -1,25 +1,24 @@
-//! Where a save's time goes, stage by stage, so that the next bottleneck is visible. Owns: which
-//! chunks are worth timing.
+//! The time of a save, stage by stage, to show the next bottleneck.
 
 use std::time::{Duration, Instant};
 
 /// Chunks below this are not timed one by one: reading the clock would cost more than they do.
 const TIMED_FROM: usize = 64 << 10;
 
-/// Where a save's time went. Stages overlap: bytes are on their way to the disk while the next ones
-/// are encoded. What is left of `total` is planning, tables, and chunks below 64 KiB, which cost
-/// less than timing them would.
+/// The time of a save by stage. Stages overlap: bytes are written while the next ones are encoded.
+/// The rest of `total` is planning, tables, and chunks below 64 KiB, which cost less than timing
+/// them would.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timings {
-    /// Filters, compression, and copies of what may change, of all threads together.
+    /// Filters, compression, and copies of sources that may change, all threads together.
     pub encode: Duration,
-    /// Checksums, of all threads together.
+    /// Checksums, all threads together.
     pub checksum: Duration,
-    /// Handing bytes to the engine: copies, and waiting for the disk.
+    /// Handing bytes to the engine: copying, and waiting for the disk.
     pub write: Duration,
-    /// Everything behind the last byte handed over: the blocks still in flight, fsync, rename,
-    /// fsync of the folder.
+    /// Everything after the last byte was handed over: blocks in flight, fsync, rename, fsync of
+    /// the folder.
     pub commit: Duration,
     /// From the plan to the end.
     pub total: Duration,
@@ -29,7 +28,7 @@ pub struct Timings {
 pub(super) struct Stopwatch(Option<Instant>);
 
 impl Stopwatch {
-    /// Runs when a chunk of so many bytes is worth it.
+    /// Runs if a chunk of this many bytes is worth timing.
     pub(super) fn start(bytes: usize) -> Self {
         Self((bytes >= TIMED_FROM).then(Instant::now))
     }

@@ -1,16 +1,16 @@
-//! Checkpoints of `torch.distributed.checkpoint`: their files and `.metadata` made by hand, so that
+//! Checkpoints of `torch.distributed.checkpoint`, with hand-made files and `.metadata`, so that
 //! parts can be missing, overlap, and lie.
 
-use crate::common::TempFolder;
 use crate::pickles::*;
 use std::path::PathBuf;
 use tensorkeep::convert::{Foreign, Format};
 use tensorkeep::{Error, ErrorKind, Value};
+use test_support::TempFolder;
 use zip::CompressionMethod::Stored;
 
 const METADATA: &str = "torch.distributed.checkpoint.metadata";
 
-/// A part of a tensor: where it begins, its values as rows.
+/// A part of a tensor: its offset, and its values as rows.
 #[derive(Clone)]
 struct Part {
     file: &'static str,
@@ -48,7 +48,7 @@ impl Files {
         self.folder.path().join(name)
     }
 
-    /// Appends an archive to a file, and says so in the metadata.
+    /// Appends an archive to a file, and lists it in the metadata.
     fn push(
         &mut self,
         file: &str,
@@ -167,7 +167,7 @@ fn files_without_their_metadata_are_refused_by_name() {
         assert_eq!(error.kind(), ErrorKind::Foreign, "{error}");
         assert!(error.to_string().contains(".metadata"), "{error}");
     }
-    // Whatever it is called: several archives are not one.
+    // Under any name: several archives are not one.
     std::fs::copy(files.path("__0_0.distcp"), files.path("model.pt")).unwrap();
     let error = Foreign::open(files.path("model.pt")).unwrap_err();
     assert!(error.to_string().contains("several zip archives"), "{error}");

@@ -1,14 +1,14 @@
 //! Pickles that torch would not write, or writes only with classes that a test should not need.
 
 use super::open;
-use crate::common::TempFolder;
 use crate::pickles::*;
 use tensorkeep::convert::Foreign;
 use tensorkeep::{Dtype, ErrorKind, Value};
+use test_support::TempFolder;
 use zip::CompressionMethod::{Deflated, Stored};
 
 #[test]
-fn a_tie_of_names_that_clash_is_the_right_tensor() {
+fn an_alias_among_clashing_names_is_the_right_tensor() {
     let (first, second) = (vector("FloatStorage", "0", 2), vector("FloatStorage", "1", 2));
     let object = named(&[("a.b", first.clone()), ("a", named(&[("b", second)])), ("c", first)]);
     let opened = open(&object, &[("0", &f32s(&[1.0, 2.0])), ("1", &f32s(&[8.0, 9.0]))]);
@@ -28,7 +28,7 @@ fn a_pickle_that_unfolds_beyond_the_budget_is_refused() {
     let recalled = [b"](", &mebibyte[..], b"q\x00", &b"h\x00".repeat(100), b"e"].concat();
     // Sixteen million objects in one byte each.
     let nones = [b"](", &vec![b'N'; 16 << 20][..], b"e"].concat();
-    // A key of a mebibyte over two thousand things that have to be noted.
+    // A key of a mebibyte with two thousand items that need a note.
     let noted = dict(&[(mebibyte, list(&vec![global("os", "system"); 2000]))]);
     for (what, object) in [("recalled", recalled), ("nones", nones), ("noted", noted)] {
         let path = torch(&folder.path().join("bomb.pt"), &object, &[], Deflated);
@@ -52,7 +52,7 @@ fn map<const N: usize>(pairs: [(&str, Value); N]) -> Value {
 }
 
 #[test]
-fn a_conjugated_view_is_no_tie_of_the_plain_one() {
+fn a_conjugated_view_is_no_alias_of_the_plain_one() {
     let view = Strided { class: "ComplexFloatStorage", key: "0", offset: 0, shape: &[2], strides: &[1] };
     let bit = |name: &str| named(&[(name, TRUE.to_vec())]);
     let negative = Strided { class: "FloatStorage", key: "1", offset: 0, shape: &[1], strides: &[1] };
@@ -125,7 +125,7 @@ fn keys_of_every_kind_are_kept_apart_in_a_record() {
     ];
     assert_eq!(keys[..7], expected.map(|key| format!("{key:?}")));
     assert_eq!(pairs.len(), 8);
-    // A checkpoint holds them, too.
+    // A checkpoint can hold them, too.
     let imported = opened.imported();
     assert_eq!(
         format!("{:?}", imported.record_value("keys").unwrap()),
@@ -221,6 +221,42 @@ fn a_tensor_beyond_its_storage_is_damage() {
     }
 }
 
+/// As torch wrote storages that are a part of another before 0.4: its key, where it begins, its
+/// length.
+#[test]
+fn a_view_of_a_storage_begins_where_it_says() {
+    let view = tuple(&[text("1"), int(2), int(3)]);
+    let id = [text("storage"), global("torch", "FloatStorage"), text("0"), text("cpu"), int(5), view];
+    let whole = Strided { class: "FloatStorage", key: "0", offset: 1, shape: &[2], strides: &[1] };
+    let mut args = whole.args();
+    args[0] = [tuple(&id), b"Q".to_vec()].concat();
+    let of_the_view = call("torch._utils", "_rebuild_tensor_v2", &args);
+    let object = named(&[("view", of_the_view), ("whole", whole.pickle())]);
+    let opened = open(&object, &[("0", &f32s(&[0.0, 1.0, 2.0, 3.0, 4.0]))]);
+    assert_eq!((opened.f32s("view"), opened.f32s("whole")), (vec![3.0, 4.0], vec![1.0, 2.0]));
+}
+
+#[test]
+fn a_square_matrix_and_its_transpose_are_no_aliases() {
+    let square =
+        |strides| Strided { class: "FloatStorage", key: "0", offset: 0, shape: &[2, 2], strides }.pickle();
+    let object = named(&[("w", square(&[2, 1])), ("w.T", square(&[1, 2])), ("tied", square(&[2, 1]))]);
+    let opened = open(&object, &[("0", &f32s(&[1.0, 2.0, 3.0, 4.0]))]);
+    let alias_of = |at: usize| opened.foreign.tensors()[at].alias_of.as_deref();
+    assert_eq!([alias_of(0), alias_of(1), alias_of(2)], [None, None, Some("w")]);
+    assert_eq!(opened.f32s("w.T"), [1.0, 3.0, 2.0, 4.0]);
+}
+
+#[test]
+fn one_storage_as_two_dtypes_is_two_tensors() {
+    let object = named(&[("f", vector("FloatStorage", "0", 2)), ("i", vector("IntStorage", "0", 2))]);
+    let opened = open(&object, &[("0", &f32s(&[1.0, 2.0]))]);
+    let found: Vec<_> =
+        opened.foreign.tensors().iter().map(|tensor| (tensor.dtype, tensor.alias_of.as_deref())).collect();
+    assert_eq!(found, [(Dtype::F32, None), (Dtype::I32, None)]);
+    assert_eq!(opened.foreign.tensor("i").unwrap().elements::<i32>().unwrap()[0], 0x3F80_0000);
+}
+
 #[test]
 fn objects_are_their_attributes_and_items_and_a_note() {
     let extended = [
@@ -258,7 +294,7 @@ fn objects_are_their_attributes_and_items_and_a_note() {
 }
 
 #[test]
-fn what_contains_itself_or_is_too_deep_is_lost_alone() {
+fn cyclic_and_too_deep_items_are_lost_alone() {
     let own = b"]q\x05h\x05a".to_vec();
     let deep = [b"](".repeat(200), b"e".repeat(200)].concat();
     let opened = open(&named(&[("own", own), ("deep", deep), ("ok", int(5))]), &[]);
@@ -270,7 +306,7 @@ fn what_contains_itself_or_is_too_deep_is_lost_alone() {
 
 #[test]
 fn many_records_of_one_name_take_linear_time() {
-    // Characters that no name may have: all of them become one name.
+    // Characters that are not allowed in names: all of them become one name.
     let key = |number: u32| {
         text(
             &[number % 31 + 1, number / 31 % 31 + 1, number / 961 + 1]
@@ -373,7 +409,7 @@ fn quantised_elements_that_share_bytes_are_opaque() {
         ("part", quantised("QUInt4x2Storage", "0", 1, 2)),
         ("dtype", global("torch", "quint4x2")),
     ]);
-    // Each row begins with a byte of its own: three elements of 4 bits take two.
+    // Each row begins at a byte of its own: three elements of 4 bits take two.
     let opened = open(&object, &[("0", &[1, 2, 3, 4]), ("1", &[5, 6])]);
     for (name, dtype, bytes) in [("four", "quint4x2", &[1, 2, 3, 4][..]), ("two", "quint2x4", &[5, 6])] {
         let tensor = opened.foreign.tensor(name).unwrap();

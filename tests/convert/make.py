@@ -28,7 +28,7 @@ def complex_values(name, shape):
     return values(name, shape) + 1j * values(name + "imaginary", shape)
 
 
-# NumPy: dtypes, orders, scalars, empty arrays, what has to be refused.
+# NumPy: dtypes, orders, scalars, empty arrays, and files that must be refused.
 np.save("f32.npy", values("array", (3, 5)).astype("<f4"))
 np.save("big_endian_columns.npy", np.asfortranarray(values("array", (3, 5)).astype(">i2")))
 np.save("big_endian_complex.npy", complex_values("array", (5,)).astype(">c8"))

@@ -1,4 +1,4 @@
-"""Makes torch's files in tests/convert/torch, and what is in them in a form that needs no torch to be read.
+"""Makes torch's files in tests/convert/torch, and their contents in a form that is readable without torch.
 
     pip install numpy torch && python3 tests/convert/make_torch.py
 
@@ -46,7 +46,7 @@ def name_of(dtype):
 
 
 class Flat:
-    """What is expected of one file."""
+    """The expected contents of one file."""
 
     def __init__(self):
         self.tensors, self.seen, self.records, self.lost = [], {}, {}, []
@@ -98,7 +98,7 @@ class Flat:
         return {**left, "axis": tensor.q_per_channel_axis()}
 
     def take(self, path, value):
-        """Tensors are taken; what is left is returned."""
+        """Takes tensors out; returns the rest."""
         if isinstance(value, torch.Tensor):
             if value.is_meta:
                 self.lost.append(path)
@@ -116,8 +116,10 @@ class Flat:
             plain = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<")).reshape(value.shape)
             known = {"b": "bool", "f": "f", "i": "i", "u": "u", "c": "c"}.get(value.dtype.kind)
             if known is None or value.dtype.itemsize > 8 and value.dtype.kind != "c":
-                self.tensor(path, "opaque", [value.nbytes], value.tobytes(), id(value))
-                return {"dtype": "numpy." + value.dtype.str[1:], "shape": list(value.shape)}
+                shape = [*value.shape, value.dtype.itemsize]
+                self.tensor(path, "opaque", shape, value.tobytes(), id(value))
+                descr = str(np.lib.format.dtype_to_descr(value.dtype)).lstrip("<|")
+                return {"dtype": "numpy." + descr, "shape": list(value.shape)}
             dtype = known if known == "bool" else f"{known}{8 * value.dtype.itemsize}"
             self.tensor(path, dtype, value.shape, plain.tobytes(), id(value))
             return NOTHING
@@ -289,7 +291,7 @@ def ties():
 
 
 def plain():
-    """What torch's own reader without code takes for data, in every kind."""
+    """Everything that torch's own reader without code accepts as data, in every kind."""
     inner = collections.OrderedDict(weight=torch.ones(2), count=3)
     inner._metadata = collections.OrderedDict({"": {"version": 2}, "bn": {"version": 1}})
     return {
@@ -356,7 +358,7 @@ class Net(torch.nn.Module):
 
 
 def python():
-    """What torch reads only by running code: classes of others, NumPy."""
+    """Files that torch reads only by running code: other classes, NumPy."""
     extended = Attributes(weight=torch.ones(2), lr=0.5)
     generator = np.random.Generator(np.random.PCG64(1))
     array = np.arange(6, dtype="f4").reshape(2, 3)

@@ -1,5 +1,5 @@
-//! Files as people had them when something went wrong, made again with torch:
-//! tests/convert/torch/cases. The right values are what `torch.load` gives.
+//! Files from bug reports, made again with torch: tests/convert/torch/cases. The expected values
+//! are those of `torch.load`.
 
 use super::{neutral, torch_folder};
 use serde_json::json;

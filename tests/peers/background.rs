@@ -1,13 +1,13 @@
-//! What peers do wrong behind training's back, and with what they should have kept.
+//! Mistakes of peers in background saves and rotation.
 
-use crate::common::TempFolder;
-use crate::gated::Gated;
-use crate::{open, process, save, steps};
+use crate::{open, process, save};
 use std::path::Path;
 use tensorkeep::{ErrorKind, Keep, Mode, Progress, Snapshot, Store, StoreOptions, store::WhenFull};
+use test_support::Gated;
+use test_support::{TempFolder, steps};
 
 /// Orbax with a best_fn and max_to_keep=1: newer checkpoints are deleted as soon as they are
-/// written, and resuming goes back to step 0. Here: the newest is never collected, whatever the
+/// written, and resuming goes back to step 0. Here: the newest is never collected, under any
 /// policy.
 #[test]
 fn p6_the_newest_stays_also_when_only_the_best_are_kept() {
@@ -28,7 +28,7 @@ fn snapshot(weights: &[f32], step: u64) -> Snapshot<'_> {
 }
 
 /// Lightning's AsyncCheckpointIO with save_top_k=1: the old checkpoint is removed at once, its
-/// successor is still in the queue, and the folder is empty. Here: saves and what they delete share
+/// successor is still in the queue, and the folder is empty. Here: saves and their deletions share
 /// one order.
 #[test]
 fn p7_the_run_is_never_empty_while_a_save_is_queued() {
@@ -46,7 +46,7 @@ fn p7_the_run_is_never_empty_while_a_save_is_queued() {
     assert_eq!(steps(&store), [1], "both failed, and what they would have replaced is there");
 }
 
-/// Megabytes of this process: how much it has now, or had at most.
+/// Megabytes of this process: current or peak.
 fn memory(line: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let kib = status.lines().find_map(|found| found.strip_prefix(line)?.trim().strip_suffix(" kB"));
@@ -65,8 +65,8 @@ pub fn saves_five_times_on_a_slow_disk(places: usize) {
     std::process::exit(0);
 }
 
-/// DCP: five async_save on a slow disk hold five copies of the state.
-/// Here: no more copies than places, measured in a process of its own.
+/// DCP: five async_save on a slow disk hold five copies of the state. Here: no more copies than the
+/// limit, measured in a process of its own.
 #[test]
 fn p10_five_saves_hold_no_more_copies_than_places() {
     const STATE_MB: usize = 64;
@@ -90,13 +90,12 @@ pub fn drops_a_failed_save() {
     // The program ends as if all were well.
 }
 
-/// DCP: an async_save whose writer fails, and whose future nobody reads: exit code 0 and not a
-/// word. Here: dropping the store waits for the save, and says that it failed and which step it
-/// was.
+/// DCP: an async_save whose writer fails, and whose future is never read: exit code 0 and no
+/// message. Here: dropping the store waits for the save, and prints the failure with its step.
 #[test]
 fn p11_a_failed_background_save_is_never_silent() {
     let output = process("drops-a-failed-save", Path::new("."), "");
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(words.contains("nobody asked for this failure"), "{words}");
+    assert!(words.contains("was never returned"), "{words}");
     assert!(words.contains("saving step 7") && words.contains("the disk is full"), "{words}");
 }

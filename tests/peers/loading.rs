@@ -1,11 +1,11 @@
-//! What peers make of a checkpoint once they have it, and what cannot be saved at all.
+//! Mistakes of peers when loading, and states that they cannot save at all.
 
-use crate::common;
 use lenet::{Settings as Training, Trainer, data};
 use ndarray::Array1;
 use tensorkeep::{
     Dtype, ErrorKind, LoadOptions, Result, Snapshot, StateDict, StateDictMut, Stateful, Tensor, WriteOptions,
 };
+use test_support::open;
 
 /// A net of two layers.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,24 +35,24 @@ fn bytes_of(net: &Net) -> Vec<u8> {
     snapshot.to_bytes(&WriteOptions::new()).unwrap()
 }
 
-/// DCP: a dtype that differs is cast silently. (The pickle of the same row: p14 in `reading.rs`.)
-/// Here: it is an error that names both, and a cast is something one asks for.
+/// DCP: another dtype is cast silently. (The pickle of the same row: p14 in `reading.rs`.) Here: it
+/// is an error that names both, and a cast must be requested.
 #[test]
 fn p14_a_dtype_that_differs_is_an_error() {
     let halves = Array1::from_elem(1000, 0.1_f64);
     let snapshot = Snapshot::new().tensor("first", &halves).unwrap().tensor("second", &halves).unwrap();
-    let checkpoint = common::open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap();
+    let checkpoint = open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap();
     let mut net = Net::of(7.0);
     let error = checkpoint.load_state_dict("", &mut net).unwrap_err();
     assert_eq!((error.kind(), &net), (ErrorKind::Mismatch, &Net::of(7.0)));
     assert!(error.to_string().contains("expected f32 [1000], found f64 [1000]"), "{error}");
-    checkpoint.load_state_dict_with("", &mut net, LoadOptions::strict().cast()).unwrap();
+    LoadOptions::strict().cast().load(&checkpoint, "", &mut net).unwrap();
     assert_eq!(net, Net::of(0.1));
 }
 
-/// safetensors: 1.29 million tensors are written, and refused when they are loaded: the reader has
-/// a limit that the writer does not know. Here: one set of limits; what is beyond it is not
-/// written, what is at it is read.
+/// safetensors: 1.29 million tensors are written, and refused on loading: the reader has a limit
+/// that the writer does not know. Here: one set of limits; a snapshot beyond it is not written, one
+/// at the limit is read.
 #[test]
 fn p17_nothing_is_written_that_would_not_be_read() {
     let nested = |depth: usize| (1..depth).fold(serde_json::json!(1), |value, _| serde_json::json!([value]));
@@ -61,7 +61,7 @@ fn p17_nothing_is_written_that_would_not_be_read() {
     let mut at_the_limits = Snapshot::new().tensor("x".repeat(1024), tensor(64).unwrap()).unwrap();
     at_the_limits = at_the_limits.record("nested", &nested(33)).unwrap();
     let bytes = at_the_limits.to_bytes(&WriteOptions::new()).unwrap();
-    let checkpoint = common::open(&bytes, true).unwrap();
+    let checkpoint = open(&bytes, true).unwrap();
     assert_eq!(checkpoint.tensor(&"x".repeat(1024)).unwrap().shape().len(), 64);
     checkpoint.record_value("nested").unwrap();
 
@@ -72,13 +72,13 @@ fn p17_nothing_is_written_that_would_not_be_read() {
         tensor(65).and_then(|tensor| Snapshot::new().tensor("rank", tensor)?.to_bytes(&WriteOptions::new()));
     assert!(written.is_err(), "65 axes were written");
 
-    // As many as the peer refused, with names as short as its were.
+    // As many as the peer refused, with names as short as its own.
     let mut many = Snapshot::new();
     for number in 0..1_300_000 {
         many = many.tensor(format!("t{number}"), Tensor::new(Dtype::U8, &[0], &[]).unwrap()).unwrap();
     }
     let bytes = many.to_bytes(&WriteOptions::new()).unwrap();
-    assert_eq!(common::open(&bytes, true).unwrap().names().count(), 1_300_000);
+    assert_eq!(open(&bytes, true).unwrap().names().count(), 1_300_000);
 }
 
 /// candle's VarMap::load: variables are set one by one, so that an error half way leaves a mixed
@@ -87,24 +87,24 @@ fn p17_nothing_is_written_that_would_not_be_read() {
 #[test]
 fn p18_a_load_is_all_or_nothing_and_nothing_is_an_error() {
     let mut bytes = bytes_of(&Net::of(1.0));
-    let second = common::open(&bytes, true).unwrap().tensor("second").unwrap().bytes().to_vec();
+    let second = open(&bytes, true).unwrap().tensor("second").unwrap().bytes().to_vec();
     let last = bytes.windows(second.len()).rposition(|window| window == second).unwrap() + second.len() - 1;
-    let whole = common::open(&bytes, true).unwrap();
+    let whole = open(&bytes, true).unwrap();
     bytes[last] ^= 1;
-    let damaged = common::open(&bytes, true).unwrap();
+    let damaged = open(&bytes, true).unwrap();
     let mut net = Net::of(7.0);
     assert_eq!(damaged.load_state_dict("", &mut net).unwrap_err().kind(), ErrorKind::Damaged);
     assert_eq!(net, Net::of(7.0), "the first layer was whole, and is not mixed in");
     let lenient = LoadOptions::strict().allow_missing().allow_unexpected();
-    let error = whole.load_state_dict_with("nowhere", &mut net, lenient).unwrap_err();
+    let error = lenient.load(&whole, "nowhere", &mut net).unwrap_err();
     assert_eq!((error.kind(), &net), (ErrorKind::Mismatch, &Net::of(7.0)), "nothing was loaded");
     whole.load_state_dict("", &mut net).unwrap();
     assert_eq!(net, Net::of(1.0));
 }
 
-/// candle, tch: the optimizer's state cannot be reached, so that every resumed run begins with
-/// fresh moments. Here: it is tensors and records like any other, and the next step is the one that
-/// would have come.
+/// candle, tch: the optimizer's state is inaccessible, so every resumed run begins with fresh
+/// moments. Here: it is tensors and records like any other, and the next step is the same as
+/// without the interruption.
 #[test]
 fn p19_a_saved_optimizer_makes_the_same_next_step() {
     let samples = data::drawn(3, 0..64).unwrap();
@@ -114,7 +114,7 @@ fn p19_a_saved_optimizer_makes_the_same_next_step() {
     for _ in 0..3 {
         trainer.step(&samples);
     }
-    let checkpoint = common::open(&bytes(&trainer), true).unwrap();
+    let checkpoint = open(&bytes(&trainer), true).unwrap();
     let moments: Vec<&str> = checkpoint.names().filter(|name| name.starts_with("optimizer/")).collect();
     assert!(moments.len() >= 2, "{moments:?}");
     assert!(

@@ -1,16 +1,9 @@
-//! Where peers fail: each way in which another checkpoint library lost or mixed up a training run
-//! is a test here, named after it, with what the peer does and what we do. Each injects the fault
-//! that the peer fell to.
+//! Failures of peers: each way in which another checkpoint library lost or mixed up a training run
+//! is a test here, named after it, with the peer's behaviour and ours. Each injects the fault that
+//! the peer fell to.
 //!
 //! P1 to P22 are a list of reproduced failures of torch, its distributed checkpoints (DCP), Orbax,
 //! Lightning, Accelerate, NVRx, Hugging Face, safetensors, candle, tch, burn and rmp-serde.
-
-#[path = "../common/build.rs"]
-mod build;
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../common/gated.rs"]
-mod gated;
 
 mod background;
 mod loading;
@@ -23,7 +16,7 @@ use std::sync::Arc;
 use tensorkeep::engine::{Engine, Local, Memory, fresh_nonce};
 use tensorkeep::{Keep, Progress, Result, Saved, Snapshot, Store, StoreOptions};
 
-/// Two tensors that both say their step: a mixture shows.
+/// Two tensors that both hold their step: a mixture shows.
 fn save(store: &Store, step: u64, loss: f64) -> Result<Saved> {
     let (a, b) = (vec![step as f32; 1000], vec![step as f64; 500]);
     let mut snapshot = Snapshot::new().tensor("a", &a)?.tensor("b", &b)?.metric("loss", loss)?;
@@ -33,10 +26,6 @@ fn save(store: &Store, step: u64, loss: f64) -> Result<Saved> {
 
 fn open(run: &Path, keep: Keep) -> Store {
     Store::open(Local::create(run).unwrap(), StoreOptions::new().keep(keep)).unwrap()
-}
-
-fn steps(store: &Store) -> Vec<u64> {
-    store.list().unwrap().iter().map(|info| info.name.step).collect()
 }
 
 /// An engine in memory with these objects.
@@ -53,8 +42,8 @@ fn holding(objects: &[(&str, &[u8])]) -> Arc<dyn Engine> {
 const CASE: &str = "TENSORKEEP_PEERS_CASE";
 const FOLDER: &str = "TENSORKEEP_PEERS_FOLDER";
 
-/// A process of its own: this test binary again, for one of the cases below. `before` is run by its
-/// shell.
+/// A process of its own: this test binary again, for one of the cases below. Its shell runs
+/// `before`.
 fn process(case: &str, folder: &Path, before: &str) -> Output {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(format!("{before}\nexec \"$0\" --exact process_of_its_own --nocapture"));
@@ -62,7 +51,7 @@ fn process(case: &str, folder: &Path, before: &str) -> Output {
     shell.output().unwrap()
 }
 
-/// At once over when it was not started by a test.
+/// Returns at once when not started by a test.
 #[test]
 fn process_of_its_own() {
     let (Ok(case), Some(folder)) = (std::env::var(CASE), std::env::var_os(FOLDER)) else { return };

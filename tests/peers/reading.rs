@@ -1,11 +1,11 @@
-//! What peers give out as data.
+//! Corrupt data that peers return.
 
-use crate::build::Container;
-use crate::common::{self, Zoo};
 use crate::{holding, save};
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Memory};
 use tensorkeep::{Checkpoint, Codec, ErrorKind, Snapshot, Store, StoreOptions, Value, WriteOptions};
+use test_support::build::{Container, dtype_id};
+use test_support::{TempFolder, Zoo, open};
 
 const FIRST: &str = "0001-0000000001.tkeep";
 const SECOND: &str = "0001-0000000002.tkeep";
@@ -33,19 +33,19 @@ fn values(checkpoint: &Checkpoint) -> tensorkeep::Result<Vec<Vec<u8>>> {
     names.iter().map(|name| Ok(checkpoint.tensor(name)?.bytes().to_vec())).collect()
 }
 
-/// torch, DCP, safetensors, GGUF, HDF5: 200 of 200 flipped bits are returned as data.
-/// Here: each is an error or changes nothing, read, mapped, compressed, and through resume.
+/// torch, DCP, safetensors, GGUF, HDF5: 200 of 200 flipped bits are returned as data. Here: each is
+/// an error or changes nothing, read, mapped, compressed, and through resume.
 #[test]
 fn p3_no_flipped_bit_is_returned_as_data() {
     let zoo = Zoo::new();
     let mut noticed = 0;
     for codec in [Codec::Raw, Codec::Balanced] {
         let right = zoo.snapshot().to_bytes(&WriteOptions::new().codec(codec)).unwrap();
-        let expected = values(&common::open(&right, true).unwrap()).unwrap();
+        let expected = values(&open(&right, true).unwrap()).unwrap();
         for (flip, bit) in positions(3, right.len() * 8).take(200).enumerate() {
             let mut flipped = right.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            match common::open(&flipped, flip % 2 == 0).and_then(|checkpoint| values(&checkpoint)) {
+            match open(&flipped, flip % 2 == 0).and_then(|checkpoint| values(&checkpoint)) {
                 Ok(values) => assert!(values == expected, "bit {bit} came through"),
                 Err(error) => noticed += usize::from(error.kind() == ErrorKind::Damaged),
             }
@@ -66,8 +66,8 @@ fn p3_no_flipped_bit_is_returned_as_data() {
 }
 
 /// Orbax: 40 of 40 flipped bits are restored silently, and a newest checkpoint that is damaged
-/// raises although older ones are whole. Here: resume goes back past it, sets it aside, and says
-/// which, why and where it is.
+/// raises although older ones are whole. Here: resume falls back past it, sets it aside, and
+/// reports which, why and where it is.
 #[test]
 fn p4_resume_goes_back_past_damage_and_says_so() {
     let [first, second] = two_checkpoints();
@@ -77,7 +77,7 @@ fn p4_resume_goes_back_past_damage_and_says_so() {
         let engine = holding(&[(FIRST, &first), (SECOND, &flipped)]);
         let resumed = Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap().resume().unwrap();
         let [skipped] = &resumed.skipped[..] else { panic!("{:?}", resumed.skipped) };
-        assert_eq!((resumed.next_step(), skipped.name.step), (1, 2));
+        assert_eq!((resumed.next_step(), skipped.id.step), (1, 2));
         assert_eq!((skipped.error.kind(), skipped.error.tensor()), (ErrorKind::Damaged, Some("a")));
         assert!(skipped.set_aside.as_ref().unwrap().as_ref().unwrap().contains("damaged/"), "{skipped:?}");
         assert_eq!(engine.list("damaged").unwrap().len(), 1, "moved, not deleted");
@@ -95,9 +95,9 @@ fn p16_huge_shapes_are_refused_without_a_panic() {
     for shape in [&[u64::MAX][..], &[1 << 32, 1 << 32], &[u64::MAX, 2, 0], &[1 << 63, 2], &[3; 64]] {
         for byte_len in [0, 8, u64::MAX] {
             let mut container = Container::new();
-            container.unreadable("huge", crate::build::dtype_id("f64"), shape, byte_len, &[]);
+            container.unreadable("huge", dtype_id("f64"), shape, byte_len, &[]);
             let bytes = container.finish();
-            let outcome = common::open(&bytes, true).and_then(|checkpoint| values(&checkpoint));
+            let outcome = open(&bytes, true).and_then(|checkpoint| values(&checkpoint));
             // Zero elements in a huge shape are a valid tensor.
             assert!(outcome.is_err() || shape.contains(&0), "{shape:?}, {byte_len}");
         }
@@ -107,7 +107,7 @@ fn p16_huge_shapes_are_refused_without_a_panic() {
 #[cfg(feature = "convert")]
 #[test]
 fn p16_huge_shapes_in_a_header_are_refused_without_a_panic() {
-    let folder = common::TempFolder::new("p16");
+    let folder = TempFolder::new("p16");
     let path = folder.path().join("huge.safetensors");
     for shape in ["18446744073709551615", "4294967296,4294967296", "9223372036854775807,2,2"] {
         let entry = format!(r#""dtype":"F64","shape":[{shape}],"data_offsets":[0,8]"#);
@@ -122,15 +122,15 @@ fn p16_huge_shapes_in_a_header_are_refused_without_a_panic() {
 
 #[cfg(feature = "convert")]
 mod foreign {
-    use super::*;
     use std::io::Write;
     use tensorkeep::convert::Foreign;
+    use test_support::TempFolder;
 
     /// DCP's `.metadata`, torch: a pickle, and a crafted file runs a command of the shell when it
     /// is loaded. Here: our own files hold no code, and of a foreign pickle nothing is ever called.
     #[test]
     fn p14_loading_runs_no_code() {
-        let folder = common::TempFolder::new("p14");
+        let folder = TempFolder::new("p14");
         let (marker, path) = (folder.path().join("ran"), folder.path().join("evil.pt"));
         let command = format!("touch {}", marker.display());
         for module in ["posix\nsystem", "os\nsystem", "builtins\neval", "torch._utils\n_rebuild_tensor_v2"] {
@@ -152,8 +152,8 @@ mod foreign {
     }
 }
 
-/// torch's zip: a CRC-32 of every member is written, and never compared.
-/// Here: each byte's checksum is compared, by default.
+/// torch's zip: a CRC-32 of every member is written, and never compared. Here: each byte's checksum
+/// is compared, by default.
 #[test]
 fn p21_checksums_are_compared_and_not_only_written() {
     let [_, right] = two_checkpoints();
@@ -161,14 +161,13 @@ fn p21_checksums_are_compared_and_not_only_written() {
         let mut flipped = right.clone();
         flipped[byte] ^= 0x40;
         for mapped in [true, false] {
-            let error = common::open(&flipped, mapped).unwrap().tensor("a").unwrap_err();
+            let error = open(&flipped, mapped).unwrap().tensor("a").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Damaged, "byte {byte}");
         }
     }
 }
 
-/// The member's name, where its bytes begin, and how many there are, of every stored member of a
-/// zip archive.
+/// The name, first byte and length of every stored member of a zip archive.
 #[cfg(feature = "convert")]
 fn stored_members(path: &std::path::Path) -> Vec<(String, usize, usize)> {
     let mut archive = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
@@ -181,18 +180,18 @@ fn stored_members(path: &std::path::Path) -> Vec<(String, usize, usize)> {
     (0..count).map(member).collect()
 }
 
-/// The same of what torch and NumPy wrote, and of an archive larger than what is read at once: each
+/// The same for files of torch and NumPy, and for an archive larger than the read buffer: each
 /// flipped byte of an array is an error that names file and member, read whole, read in pieces, and
 /// imported.
 #[cfg(feature = "convert")]
 #[test]
 fn p21_checksums_of_foreign_zip_archives_are_compared() {
-    let folder = common::TempFolder::new("p21");
+    let folder = TempFolder::new("p21");
     let made = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/convert");
     let large = folder.path().join("large.npz");
     let values: Vec<f64> = (0..300_000).map(f64::from).collect();
     let snapshot = Snapshot::new().tensor("values", &values).unwrap();
-    let checkpoint = common::open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap();
+    let checkpoint = open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap();
     tensorkeep::convert::export(&checkpoint, &large, tensorkeep::convert::Format::Npz).unwrap();
     let (pt, npz) = (made.join("state_dict.pt"), made.join("stored.npz"));
     assert!(flips_noticed(&pt, &folder.path().join("a.pt"), "state_dict/data/", 5) > 15);
@@ -201,8 +200,8 @@ fn p21_checksums_of_foreign_zip_archives_are_compared() {
     assert_eq!(flips_noticed(&npz, &folder.path().join("c.npz"), "", 50), 0);
 }
 
-/// Flips each `stride`th byte of an archive's arrays: reading fails. How often expected and found
-/// were told.
+/// Flips each `stride`th byte of an archive's arrays: reading fails. Returns how often the error
+/// had both expected and found.
 #[cfg(feature = "convert")]
 fn flips_noticed(right: &std::path::Path, path: &std::path::Path, arrays: &str, stride: usize) -> usize {
     use tensorkeep::convert::Foreign;
@@ -247,7 +246,7 @@ fn flips_noticed(right: &std::path::Path, path: &std::path::Path, arrays: &str, 
 }
 
 /// rmp-serde by itself: 1,024 nested lists overflow a stack of 2 MiB, and trailing bytes and
-/// duplicate keys pass. Here: one door looks at the bytes first, without recursion.
+/// duplicate keys pass. Here: the bytes are checked first, without recursion.
 #[test]
 fn p22_depth_bombs_and_duplicate_keys_are_refused() {
     let mut bomb = vec![0x91; 1 << 20];
@@ -262,7 +261,7 @@ fn p22_depth_bombs_and_duplicate_keys_are_refused() {
         // On a thread with a small stack, as the peer's was.
         let small = std::thread::Builder::new().stack_size(512 << 10);
         let kinds = small.spawn(move || {
-            let checkpoint = common::open(&file, true).unwrap();
+            let checkpoint = open(&file, true).unwrap();
             [
                 checkpoint.record_value("hostile").map(drop).unwrap_err().kind(),
                 checkpoint.record::<Value>("hostile").map(drop).unwrap_err().kind(),

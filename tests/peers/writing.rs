@@ -1,7 +1,6 @@
-//! What peers do wrong while they write.
+//! Mistakes of peers when writing.
 
-use crate::common::TempFolder;
-use crate::{open, process, save, steps};
+use crate::{open, process, save};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -11,13 +10,13 @@ use tensorkeep::{
     Checkpoint, Dtype, Error, ErrorKind, Keep, LazyTensor, Mode, Progress, Reader, Snapshot, Store,
     StoreOptions, Tensor,
 };
+use test_support::{TempFolder, steps};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
 /// DCP: an OSError in a writer thread is swallowed, save() returns, and the commit lacks that
-/// tensor. Here: whichever write of whichever thread fails, the save fails, and nothing of it is
-/// visible.
+/// tensor. Here: if any write of any thread fails, the save fails, and nothing of it is visible.
 #[test]
 fn p1_an_error_in_a_writing_thread_fails_the_save() {
     let weights = vec![1.0_f32; 4_000_000]; // 16 MB: blocks of 4 MiB, written by threads
@@ -56,7 +55,7 @@ pub fn dies_in_a_save(run: &Path) {
     store.save(&snapshot).unwrap();
 }
 
-/// A run with step 1 and 2, whose next writer was killed while it saved step 2 once more.
+/// A run with steps 1 and 2, whose next writer was killed while it saved step 2 once more.
 fn killed(name: &str) -> (TempFolder, std::path::PathBuf) {
     let folder = TempFolder::new(name);
     let run = folder.path().join("run");
@@ -93,13 +92,13 @@ fn p2_a_killed_overwrite_never_mixes_two_saves() {
     assert_eq!((resumed.next_step(), resumed.skipped.len(), store.attempt()), (2, 0, 3));
     assert!(is_all_of_one_step(&resumed.checkpoint.unwrap()));
     let again = save(&store, 2, 0.5).unwrap();
-    assert_eq!(again.name.to_string(), "0003-0000000002", "not the name of the first step 2");
+    assert_eq!(again.id.to_string(), "0003-0000000002", "not the name of the first step 2");
     assert!(is_all_of_one_step(&store.latest().unwrap().unwrap()));
 }
 
 /// Orbax: latest_step() returns a step that is still being written, and save(step <= latest) does
-/// nothing and returns False. Here: what is not committed is not listed, and a save is done or is
-/// an error.
+/// nothing and returns False. Here: an uncommitted step is not listed, and a save is done or is an
+/// error.
 #[test]
 fn p5_only_committed_checkpoints_are_listed() {
     let folder = TempFolder::new("p5");
@@ -107,7 +106,7 @@ fn p5_only_committed_checkpoints_are_listed() {
     save(&store, 5, 0.5).unwrap();
     let reader = store.reader();
     let listed_meanwhile = || {
-        let names: Vec<u64> = reader.names().unwrap().iter().map(|name| name.step).collect();
+        let names: Vec<u64> = reader.ids().unwrap().iter().map(|id| id.step).collect();
         assert_eq!(names, [5], "step 10 is still being written");
         Tensor::from_elements(&[1], &[1.0_f32])
     };
@@ -122,7 +121,7 @@ fn p5_only_committed_checkpoints_are_listed() {
 }
 
 /// Lightning: "atomic" saves are staged in the system's temporary folder, then moved over, and
-/// nothing is synced. Here: the temporary file is beside its target, synced before and behind its
+/// nothing is synced. Here: the temporary file is beside its target, synced before and after its
 /// rename.
 #[test]
 fn p8_files_are_staged_beside_their_target_and_synced() {
@@ -149,8 +148,8 @@ fn p8_files_are_staged_beside_their_target_and_synced() {
     assert_eq!(order, ["write", "fsync", "rename", "fsync-dir", "fsync"]);
 }
 
-/// Accelerate: total_limit=1 deletes the old checkpoint before the new one is written.
-/// Here: whatever call of a save fails, one checkpoint is there at every moment.
+/// Accelerate: total_limit=1 deletes the old checkpoint before the new one is written. Here: if any
+/// call of a save fails, one checkpoint is there at every moment.
 #[test]
 fn p9_the_old_checkpoint_stays_until_the_new_one_is_durable() {
     for call in 0.. {
@@ -175,8 +174,8 @@ fn p9_the_old_checkpoint_stays_until_the_new_one_is_durable() {
     }
 }
 
-/// NVRx: a `.dirty` file that a crash left blocks saving that step for good.
-/// Here: what a kill left is in nobody's way and swept at the next start.
+/// NVRx: a `.dirty` file that a crash left blocks saving that step for good. Here: the remains of a
+/// kill block nothing and are swept at the next start.
 #[test]
 fn p12_a_leftover_never_blocks_a_save() {
     let (_folder, run) = killed("p12");
@@ -184,7 +183,7 @@ fn p12_a_leftover_never_blocks_a_save() {
     store.resume().unwrap();
     let left = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(left.filter(|name| name.to_string_lossy().starts_with(".tmp-")).count(), 0, "swept");
-    // Whatever name a crash of whatever program left, also after the sweep.
+    // Any name that a crash of any program may leave, also after the sweep.
     for junk in [".tmp-0003-0000000002.tkeep-0", "0003-0000000002.tkeep.dirty", "0003-0000000002"] {
         std::fs::write(run.join(junk), b"junk").unwrap();
     }
@@ -192,14 +191,13 @@ fn p12_a_leftover_never_blocks_a_save() {
     assert!(is_all_of_one_step(&store.latest().unwrap().unwrap()));
 }
 
-/// Hugging Face: get_last_checkpoint() returns the folder of a save that was interrupted. Here:
-/// existence is the commit; a save that was killed cannot be found, and half a file copied there is
-/// passed over.
+/// Hugging Face: get_last_checkpoint() returns the folder of an interrupted save. Here: existence
+/// is the commit; a killed save cannot be found, and half a file copied there is skipped.
 #[test]
 fn p13_an_interrupted_save_is_never_the_last_checkpoint() {
     let (_folder, run) = killed("p13");
     let reader = Reader::new(Local::open(&run).unwrap());
-    let names: Vec<String> = reader.names().unwrap().iter().map(ToString::to_string).collect();
+    let names: Vec<String> = reader.ids().unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(names, ["0001-0000000001", "0001-0000000002"]);
     assert!(is_all_of_one_step(&reader.latest().unwrap().unwrap()));
     let whole = std::fs::read(run.join("0001-0000000002.tkeep")).unwrap();
@@ -215,8 +213,8 @@ pub fn saves_under_its_umask(folder: &Path) {
 }
 
 /// safetensors: a file is published with its temporary file's mode, 0600, and never synced. Here:
-/// the mode is what the umask leaves, without the right to write for what is never written again.
-/// (Synced: p8.)
+/// the mode follows the umask, without write permission, since a published file is never written
+/// again. (Synced: p8.)
 #[test]
 fn p15_files_have_the_mode_that_the_umask_says() {
     for (umask, checkpoint, plain) in [("022", 0o444, 0o644), ("027", 0o440, 0o640), ("077", 0o400, 0o600)] {
@@ -229,9 +227,10 @@ fn p15_files_have_the_mode_that_the_umask_says() {
     }
 }
 
-/// burn: model, optimizer and scheduler are three files, cut and written in place by three threads,
-/// and the best one is deleted before its successor is written. Here: a step is one object with one
-/// commit, whatever call fails, once or from then on, and the best goes only behind its successor.
+/// burn: model, optimizer and scheduler are three files, truncated and written in place by three
+/// threads, and the best one is deleted before its successor is written. Here: a step is one object
+/// with one commit, for any failing call, once or from then on, and the best is deleted only after
+/// its successor is committed.
 #[test]
 fn p20_model_optimizer_and_scheduler_are_one_commit() {
     let state = |step: u64| {
@@ -242,8 +241,7 @@ fn p20_model_optimizer_and_scheduler_are_one_commit() {
         snapshot = snapshot.progress(Progress::new(step));
         snapshot
     };
-    // A save gets over one EIO by itself: what it did too early shows when nothing works any more
-    // from then on.
+    // A save survives one EIO by itself: a step taken too early shows when all later calls fail.
     for (times, errno) in [(1, EIO), (usize::MAX, ENOSPC)] {
         for call in 0.. {
             let folder = TempFolder::new("p20");
@@ -257,7 +255,7 @@ fn p20_model_optimizer_and_scheduler_are_one_commit() {
             faults.heal();
             let hit = faults.take_calls().len() > call;
             for info in store.list().unwrap() {
-                let step = info.name.step;
+                let step = info.id.step;
                 let checkpoint = store.checkpoint(step).unwrap();
                 for name in ["model/weight", "optimizer/moment"] {
                     let tensor = checkpoint.tensor(name).unwrap();

@@ -1,16 +1,17 @@
-//! What a listing names and a request does not find: gone for a new listing, or there whatever a
-//! single answer said.
+//! Objects that a listing names and a request does not find: gone for a new listing, or there
+//! despite a single wrong answer.
 
 use crate::hooked::{At, Hooked};
-use crate::{open, put, read, save, save_all, steps};
+use crate::{open, save, save_all};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tensorkeep::engine::{Blob, Decorator, Engine, Memory};
 use tensorkeep::{
     Error, ErrorKind, Keep, Mode, Progress, Reader, Result, Snapshot, Store, StoreOptions, Tier,
 };
+use test_support::{get, put, steps_in};
 
-/// Memory that answers "not there" for some keys, so many times.
+/// Memory that answers "not there" for some keys, a limited number of times.
 #[derive(Clone, Debug)]
 struct Hiding {
     inner: Memory,
@@ -60,7 +61,7 @@ fn a_checkpoint_deleted_while_opened_does_not_empty_the_run() {
     let engine = Hooked::new(run_of(1));
     let store = open(engine.clone(), Keep::all());
     let inner = engine.inner.clone();
-    // Behind the listing that chooses it.
+    // After the listing that chooses it.
     engine.set(At::AfterList, "", 0, move || inner.delete(&key(1)).unwrap());
     let error = store.resume_at(1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
@@ -68,9 +69,9 @@ fn a_checkpoint_deleted_while_opened_does_not_empty_the_run() {
 }
 
 #[test]
-fn what_came_while_all_that_was_listed_went_is_resumed_from() {
+fn a_checkpoint_newer_than_a_stale_listing_is_resumed() {
     let engine = Hooked::new(run_of(2));
-    let (inner, newest) = (engine.inner.clone(), read(&engine.inner, &key(2)));
+    let (inner, newest) = (engine.inner.clone(), get(&engine.inner, &key(2)));
     inner.delete(&key(2)).unwrap();
     let store = open(engine.clone(), Keep::all());
     engine.set(At::AfterList, "", 0, move || {
@@ -85,7 +86,9 @@ fn answers_that_pass_hide_nothing() {
     let engine = Hiding::new(&run_of(3));
     for times in 1..=3 {
         let store = open(engine.clone(), Keep::last(1));
-        (1..=3).for_each(|step| engine.hide(&key(step), times));
+        for step in 1..=3 {
+            engine.hide(&key(step), times);
+        }
         let resumed = store.resume().unwrap();
         assert_eq!((resumed.next_step(), resumed.skipped.len()), (3, 0), "{times}");
     }
@@ -99,13 +102,15 @@ fn answers_that_pass_hide_nothing() {
 #[test]
 fn a_run_that_is_listed_does_not_begin_from_nothing() {
     let engine = Hiding::new(&run_of(3));
-    (1..=3).for_each(|step| engine.hide(&key(step), FOR_EVER));
+    for step in 1..=3 {
+        engine.hide(&key(step), FOR_EVER);
+    }
     let store = open(engine.clone(), Keep::last(1));
     assert_eq!(save(&store, 4).unwrap_err().kind(), ErrorKind::Invalid);
     let error = store.resume().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Damaged, "{error:?}");
     assert_eq!(save(&store, 4).unwrap_err().kind(), ErrorKind::Invalid);
-    assert_eq!(steps(engine.inner), [1, 2, 3]);
+    assert_eq!(steps_in(&engine.inner), [1, 2, 3]);
 }
 
 #[test]
@@ -116,13 +121,13 @@ fn nothing_is_deleted_behind_an_absence() {
     let resumed = store.resume().unwrap();
     assert_eq!(resumed.next_step(), 2);
     let [skipped] = &resumed.skipped[..] else { panic!("{:?}", resumed.skipped) };
-    assert_eq!((skipped.name.step, skipped.error.kind()), (3, ErrorKind::Io));
+    assert_eq!((skipped.id.step, skipped.error.kind()), (3, ErrorKind::Io));
     assert!(skipped.set_aside.is_none() && skipped.error.to_string().contains("is listed"));
     save(&store, 4).unwrap();
-    assert_eq!(steps(engine.inner.clone()), [2, 3, 4], "what was resumed from, what is hidden, the newest");
+    assert_eq!(steps_in(&engine.inner), [2, 3, 4], "what was resumed from, what is hidden, the newest");
     engine.hide(&key(3), 0);
     save(&store, 5).unwrap();
-    assert_eq!(steps(engine.inner), [2, 5], "it can be read again, and the policy has its way");
+    assert_eq!(steps_in(&engine.inner), [2, 5], "it can be read again, and the policy has its way");
 }
 
 #[test]
@@ -138,7 +143,7 @@ fn an_attempt_that_is_listed_is_not_ended_by_one_answer() {
 }
 
 #[test]
-fn what_was_waited_for_in_vain_is_not_waited_for_again() {
+fn a_missing_checkpoint_is_waited_for_once() {
     let engine = Hiding::new(&run_of(2));
     engine.hide(&key(1), FOR_EVER);
     let store = open(engine, Keep::all());
@@ -154,8 +159,8 @@ fn the_newest_of_a_reader_never_goes_back() {
     let reader = Reader::new(engine.clone());
     let newest = || reader.latest().unwrap().unwrap().progress().unwrap().unwrap().step;
     assert_eq!(newest(), 2);
-    // A listing that was read while step 3 came and step 2 went: it has neither.
-    let (inner, bytes) = (engine.inner.clone(), read(&engine.inner, &key(2)));
+    // A listing that was read while step 3 was added and step 2 removed: it has neither.
+    let (inner, bytes) = (engine.inner.clone(), get(&engine.inner, &key(2)));
     engine.inner.delete(&key(2)).unwrap();
     engine.set(At::AfterList, "", 0, move || put(&inner, &key(3), &bytes));
     let name = reader.latest().unwrap().unwrap().name().to_owned();
@@ -179,14 +184,16 @@ fn a_name_that_comes_back_is_read_anew() {
     assert_eq!(loss(), Some(0.5));
     engine.delete(&key(1)).unwrap();
     assert_eq!(loss(), None);
-    put(&engine, &key(1), &read(&restored, &key(1)));
+    put(&engine, &key(1), &get(&restored, &key(1)));
     assert_eq!(loss(), Some(0.25));
 }
 
 #[test]
 fn a_reader_ends_however_many_are_absent() {
     let engine = Hiding::new(&run_of(12));
-    (2..=12).for_each(|step| engine.hide(&key(step), FOR_EVER));
+    for step in 2..=12 {
+        engine.hide(&key(step), FOR_EVER);
+    }
     let began = std::time::Instant::now();
     let reader = Reader::new(engine.clone());
     assert_eq!(reader.latest().unwrap().unwrap().progress().unwrap().unwrap().step, 1);

@@ -1,24 +1,24 @@
-//! Rot in the newest checkpoints: what falls back, and that nothing whole goes while what stays is
-//! damaged.
+//! Damage in the newest checkpoints: resuming falls back, and no intact checkpoint is deleted while
+//! the remaining ones are damaged.
 
-use crate::common::TempFolder;
-use crate::{open, resumed, rot, save, save_all, steps};
+use crate::{open, resumed, rot, save, save_all};
 use tensorkeep::engine::{Local, Memory, MmapPromise};
 use tensorkeep::testing::{Fault, Faults, failing_local};
 use tensorkeep::{ErrorKind, Keep, Mode, Progress, Reader, Snapshot, Store, StoreOptions};
+use test_support::{TempFolder, steps_in};
 
 /// EIO, EBADMSG, EILSEQ, ESTALE, and on Linux EUCLEAN, ENODATA, EREMOTEIO.
 const ROT: [i32; 7] = [5, 74, 84, 116, 117, 61, 121];
 
 fn promise() -> MmapPromise {
-    // SAFETY: nobody changes the files of these runs in place.
+    // SAFETY: the files of these runs are never changed in place.
     #[expect(unsafe_code, reason = "mapping is what is tested")]
     unsafe {
         MmapPromise::assume_unchanged()
     }
 }
 
-// G6: also where the store maps what it has verified.
+// G6: also where the store maps verified files.
 #[test]
 #[cfg(target_os = "linux")]
 fn every_errno_of_rot_falls_back_to_an_older_checkpoint() {
@@ -33,7 +33,7 @@ fn every_errno_of_rot_falls_back_to_an_older_checkpoint() {
             let resumed = store.resume().unwrap_or_else(|error| panic!("{errno} at {call}: {error:?}"));
             assert_eq!((resumed.next_step(), resumed.skipped.len()), (1, 1), "{errno} at {call}");
             faults.heal();
-            assert_eq!(steps(Local::open(folder.path()).unwrap()), [1, 2], "not the bytes are at fault");
+            assert_eq!(steps_in(&Local::open(folder.path()).unwrap()), [1, 2], "not the bytes are at fault");
         }
     }
 }
@@ -44,9 +44,9 @@ fn gc_keeps_what_a_resume_would_choose() {
     save_all(&open(engine.clone(), Keep::all()), 1..=3);
     rot(&engine, 3);
     let plan = Reader::new(engine.clone()).plan_deletion(&Keep::last(1), 0, |_| true).unwrap();
-    assert_eq!(plan.damaged.iter().map(|(name, _)| name.step).collect::<Vec<_>>(), [3]);
-    assert_eq!(plan.delete().unwrap().deleted.iter().map(|name| name.step).collect::<Vec<_>>(), [1]);
-    assert_eq!(steps(engine.clone()), [2, 3]);
+    assert_eq!(plan.damaged.iter().map(|(id, _)| id.step).collect::<Vec<_>>(), [3]);
+    assert_eq!(plan.delete().unwrap().deleted.iter().map(|id| id.step).collect::<Vec<_>>(), [1]);
+    assert_eq!(steps_in(&engine), [2, 3]);
     assert_eq!(open(engine, Keep::all()).resume().unwrap().next_step(), 2);
 }
 
@@ -63,7 +63,7 @@ fn gc_counts_on_no_damaged_best() {
     rot(&engine, 2);
     let keep = Keep::last(1).or(Keep::best("loss", Mode::Min, 1));
     Reader::new(engine.clone()).plan_deletion(&keep, 0, |_| true).unwrap().delete().unwrap();
-    assert_eq!(steps(engine), [2, 3, 4], "2 is damaged, and 3 is the best that is whole");
+    assert_eq!(steps_in(&engine), [2, 3, 4], "2 is damaged, and 3 is the best that is whole");
 }
 
 #[test]
@@ -76,11 +76,11 @@ fn the_last_whole_checkpoint_cannot_be_deleted() {
     let error = store.delete(2).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     store.delete(1).unwrap();
-    assert_eq!(steps(engine), [2, 3]);
+    assert_eq!(steps_in(&engine), [2, 3]);
 }
 
 #[test]
-fn a_policy_with_a_metric_that_no_checkpoint_has_is_told() {
+fn a_policy_with_an_unknown_metric_is_reported() {
     let engine = Memory::new();
     let keep = Keep::last(1).or(Keep::best("val_acuracy", Mode::Max, 1));
     let store = open(engine.clone(), keep.clone());
@@ -121,16 +121,16 @@ fn a_step_is_saved_in_the_order_of_the_run_only() {
     save_all(&store, [100, 200, 300]);
     let error = save(&store, 1).unwrap_err();
     assert!(error.to_string().contains("a step after 300"), "{error}");
-    assert_eq!(steps(engine.clone()), [200, 300]);
+    assert_eq!(steps_in(&engine), [200, 300]);
     drop(store);
     // Forgetting to resume deletes nothing.
     let store = open(engine.clone(), Keep::last(1));
     let error = save(&store, 50).unwrap_err();
     assert!(error.to_string().contains("start_over()"), "{error}");
-    assert_eq!(steps(engine), [200, 300]);
+    assert_eq!(steps_in(&engine), [200, 300]);
 }
 
-// git-annex, DVC, `cp -rs`: a checkpoint may be a link, and its file may not have been fetched.
+// git-annex, DVC, `cp -rs`: a checkpoint may be a link, and its target may not have been fetched.
 #[test]
 fn dangling_links_to_checkpoints_are_skipped() {
     let folder = TempFolder::new("links");

@@ -1,12 +1,12 @@
-//! Deletion beside pins, newer writers, tools and kills.
+//! Deletion concurrent with pins, newer writers, tools and kills.
 
-use crate::common::TempFolder;
 use crate::hooked::{At, Hooked};
-use crate::{open, put, resumed, save, save_all, shared, steps};
+use crate::{open, resumed, save, save_all, shared};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use tensorkeep::engine::{Engine, Local, Memory};
 use tensorkeep::{CheckpointId, ErrorKind, Keep, Reader, Result, Store};
+use test_support::{TempFolder, put, steps_in};
 
 const FIRST: CheckpointId = CheckpointId { attempt: 1, step: 1 };
 const SECOND: CheckpointId = CheckpointId { attempt: 1, step: 2 };
@@ -19,7 +19,7 @@ fn marks(engine: &Memory) -> Vec<String> {
     keys(engine, "attempts").into_iter().filter(|key| key.contains(".deletes.")).collect()
 }
 
-// G3: what a pin says beside a rotation is true, at whichever call of the rotation it comes.
+// G3: a pin's answer during a rotation is true, at any call of the rotation.
 #[test]
 fn a_pin_beside_a_rotation_holds_or_fails() {
     let mut outcomes = (0, 0);
@@ -47,7 +47,7 @@ fn a_pin_beside_a_rotation_holds_or_fails() {
                     continue;
                 }
             }
-            assert_eq!(steps(engine.inner.clone()), [1, 2], "pinned at {at:?} {key} {skip}, and deleted");
+            assert_eq!(steps_in(&engine.inner), [1, 2], "pinned at {at:?} {key} {skip}, and deleted");
             assert_eq!(marks(&engine.inner), [""; 0]);
         }
     }
@@ -63,7 +63,7 @@ fn a_pin_that_a_rotation_overtakes_fails_and_is_not_left() {
     engine.set(At::BeforeCreate, "pins/0001-0000000001", 0, move || drop(save(&store, 2).unwrap()));
     assert_eq!(FIRST.pin(&engine).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(keys(&engine.inner, "pins"), [""; 0]);
-    assert_eq!(steps(engine.inner.clone()), [2]);
+    assert_eq!(steps_in(&engine.inner), [2]);
 }
 
 // G3, on a real disk.
@@ -79,26 +79,26 @@ fn a_pin_beside_a_real_rotation_holds_or_fails() {
         let pinning = scope.spawn(|| {
             let engine = Local::open(&run).unwrap();
             let reader = Reader::new(engine.clone());
-            while reader.names().unwrap().len() > 58 {
+            while reader.ids().unwrap().len() > 58 {
                 std::thread::yield_now();
             }
             (2..60)
                 .map(|step| CheckpointId { attempt: 1, step })
-                .filter(|name| name.pin(&engine).is_ok())
+                .filter(|id| id.pin(&engine).is_ok())
                 .collect()
         });
         save(&store, 100).unwrap();
         let pinned: Vec<CheckpointId> = pinning.join().unwrap();
         pinned
     });
-    let there = store.reader().names().unwrap();
+    let there = store.reader().ids().unwrap();
     let gone: Vec<&CheckpointId> = pinned.iter().filter(|name| !there.contains(name)).collect();
     assert!(gone.is_empty(), "pinned and deleted: {gone:?}");
 }
 
-// G3 G9: one writer rotates, a newer one has just gone back to what it deletes.
+// G3 G9: one writer rotates, a newer one has just resumed from a checkpoint that it deletes.
 #[test]
-fn a_zombies_rotation_spares_what_a_newer_writer_goes_on_from() {
+fn a_zombies_rotation_spares_what_a_newer_writer_resumed() {
     for skip in 0..8 {
         let engine = Hooked::lockless(Memory::new());
         save_all(&open(engine.clone(), Keep::all()), 1..=4);
@@ -113,9 +113,9 @@ fn a_zombies_rotation_spares_what_a_newer_writer_goes_on_from() {
         match newer.lock().unwrap().take() {
             None => continue,
             Some(Ok(store)) => {
-                assert!(store.checkpoint(2).is_ok(), "call {skip}: {:?}", steps(engine.inner.clone()));
+                assert!(store.checkpoint(2).is_ok(), "call {skip}: {:?}", steps_in(&engine.inner));
                 save(&store, 3).unwrap();
-                assert!(steps(engine.inner.clone()).contains(&2));
+                assert!(steps_in(&engine.inner).contains(&2));
             }
             // Its deletion had begun before.
             Some(Err(error)) => {
@@ -128,7 +128,7 @@ fn a_zombies_rotation_spares_what_a_newer_writer_goes_on_from() {
 
 const CHILD: &str = "TENSORKEEP_CUT_OFF";
 
-/// What is started as a process of its own: it dies in the middle of a deletion.
+/// A process of its own that dies in the middle of a deletion.
 #[test]
 fn child_that_dies_in_a_deletion() {
     let Some(run) = std::env::var_os(CHILD) else { return };
@@ -152,12 +152,12 @@ fn a_deletion_that_was_cut_off_is_no_obstacle_under_the_lock() {
     assert_eq!(FIRST.pin(&engine).unwrap_err().kind(), ErrorKind::Busy);
     let store = open(engine.clone(), Keep::all());
     FIRST.pin(&engine).unwrap();
-    assert_eq!(store.resume_at(1).unwrap().name, Some(FIRST));
+    assert_eq!(store.resume_at(1).unwrap().id, Some(FIRST));
     save(&store, 2).unwrap();
-    assert_eq!(steps(engine), [1, 2, 3, 2]);
+    assert_eq!(steps_in(&engine), [1, 2, 3, 2]);
 }
 
-// The lock's file may have been removed while its holder stood still between looking and deleting.
+// The lock's file may have been removed while its holder was stopped between looking and deleting.
 #[test]
 fn the_mark_of_a_process_that_lives_stays_also_under_the_lock() {
     let engine = Memory::new();
@@ -165,14 +165,14 @@ fn the_mark_of_a_process_that_lives_stays_also_under_the_lock() {
     put(&engine, "attempts/0001.deletes.0001-0000000001", b"");
     let store = open(engine.clone(), Keep::last(2));
     assert_eq!(store.resume_at(1).unwrap_err().kind(), ErrorKind::Busy);
-    // A rotation that wants it gone finishes it, and takes both marks back.
+    // A rotation that deletes it completes the deletion, and removes both marks.
     store.resume().unwrap();
     save(&store, 4).unwrap();
-    assert_eq!((steps(engine.clone()), marks(&engine).len()), (vec![3, 4], 0));
+    assert_eq!((steps_in(&engine), marks(&engine).len()), (vec![3, 4], 0));
 }
 
 #[test]
-fn marks_of_what_is_gone_are_taken_back() {
+fn marks_of_deleted_checkpoints_are_removed() {
     let engine = Memory::new();
     save_all(&open(engine.clone(), Keep::all()), 1..=2);
     for maker in ["0001", "tool-1-00", "anything"] {
@@ -189,16 +189,16 @@ fn without_a_lock_a_condemned_checkpoint_is_resumed_from_last() {
     put(&engine, "attempts/0001.deletes.0001-0000000002", b"");
     let store = open(Hooked::lockless(engine.clone()), Keep::all());
     assert_eq!(store.resume_at(2).unwrap_err().kind(), ErrorKind::Busy);
-    assert_eq!(store.resume().unwrap().name, Some(FIRST));
+    assert_eq!(store.resume().unwrap().id, Some(FIRST));
     // Better than nothing.
     engine.delete("0001-0000000001.tkeep").unwrap();
     let store = open(Hooked::lockless(engine.clone()), Keep::all());
-    assert_eq!(store.resume().unwrap().name, Some(SECOND));
-    assert_eq!(steps(engine), [2], "a policy that keeps all finishes nobody's deletion");
+    assert_eq!(store.resume().unwrap().id, Some(SECOND));
+    assert_eq!(steps_in(&engine), [2], "a policy that keeps all finishes nobody's deletion");
 }
 
 #[test]
-fn what_was_resumed_from_is_spared_by_tools_and_by_delete() {
+fn the_resumed_checkpoint_is_spared_by_tools_and_delete() {
     let engine = Memory::new();
     save_all(&open(Hooked::lockless(engine.clone()), Keep::all()), 1..=4);
     let store = open(Hooked::lockless(engine.clone()), Keep::all());
@@ -207,9 +207,9 @@ fn what_was_resumed_from_is_spared_by_tools_and_by_delete() {
     let plan = reader.plan_deletion(&Keep::last(1), 0, |_| true).unwrap();
     let done = plan.delete().unwrap();
     assert_eq!(done.spared, [SECOND]);
-    assert_eq!(steps(engine.clone()), [2, 4]);
+    assert_eq!(steps_in(&engine), [2, 4]);
     assert_eq!(store.delete(2).unwrap_err().kind(), ErrorKind::Invalid);
-    // The mark of an earlier attempt protects nothing any more.
+    // The mark of an earlier attempt does not protect any more.
     let next = resumed(Hooked::lockless(engine.clone()), Keep::all());
     assert!(keys(&engine, "attempts").iter().all(|key| !key.starts_with("attempts/0002.resumed")));
     drop(next);
@@ -223,7 +223,7 @@ fn a_tool_withdraws_when_a_writer_opens_the_run() {
     let plan = reader.plan_deletion(&Keep::last(1), 0, |_| true).unwrap();
     let writer = open(Hooked::lockless(engine.clone()), Keep::all());
     assert_eq!(plan.delete().unwrap_err().kind(), ErrorKind::Fenced);
-    assert_eq!((steps(engine.clone()).len(), marks(&engine).len()), (4, 0));
+    assert_eq!((steps_in(&engine).len(), marks(&engine).len()), (4, 0));
     writer.resume_at(2).unwrap();
 }
 
@@ -233,7 +233,7 @@ fn a_failed_deletion_leaves_its_mark_and_is_made_up_for() {
     let store = open(engine.clone(), Keep::last(1));
     save(&store, 1).unwrap();
     let inner = engine.inner.clone();
-    // Gone under the rotation's hands.
+    // Deleted during the rotation.
     engine.set(At::BeforeDelete, "0001-0000000001.tkeep", 0, move || {
         Engine::delete(&inner, "0001-0000000001.tkeep").unwrap();
     });

@@ -1,4 +1,4 @@
-//! An engine at one call of which something else happens.
+//! An engine that runs a hook at one of its calls.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -49,7 +49,7 @@ impl Hooked {
         Self { locks: false, renames: false, ..Self::new(inner) }
     }
 
-    /// Does something, once, at the call behind `skip` others like it.
+    /// Runs `act`, once, at the call after `skip` others like it.
     pub fn set(&self, at: At, key: &str, skip: usize, act: impl FnOnce() + Send + 'static) {
         let hook = Hook { at, key: key.to_owned(), skip, act: Box::new(act) };
         *self.hook.lock().unwrap() = Some(hook);
@@ -64,7 +64,9 @@ impl Hooked {
         }
         let act = hook.take().map(|hook| hook.act);
         drop(hook);
-        act.into_iter().for_each(|act| act());
+        if let Some(act) = act {
+            act();
+        }
     }
 }
 
@@ -99,16 +101,16 @@ impl Decorator for Hooked {
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {
-        match self.renames {
-            true => Engine::rename(&self.inner, from, to),
-            false => Err(Error::new(ErrorKind::Unsupported, "no renames")),
+        if !self.renames {
+            return Err(Error::new(ErrorKind::Unsupported, "no renames"));
         }
+        Engine::rename(&self.inner, from, to)
     }
 
     fn lock(&self, holder: &str) -> Result<Box<dyn Lock>> {
-        match self.locks {
-            true => Engine::lock(&self.inner, holder),
-            false => Err(Error::new(ErrorKind::Unsupported, "no locks")),
+        if !self.locks {
+            return Err(Error::new(ErrorKind::Unsupported, "no locks"));
         }
+        Engine::lock(&self.inner, holder)
     }
 }

@@ -1,13 +1,13 @@
-//! A writer whose run was removed, replaced or restored under it, and two runs that are not to be
+//! A writer whose run was removed, replaced or restored under it, and two runs that must not be
 //! mixed.
 
-use crate::common::TempFolder;
-use crate::{open, put, read, resumed, save, save_all, shared, steps};
+use crate::{open, resumed, save, save_all, shared};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use tensorkeep::engine::{Engine, Local, Memory};
 use tensorkeep::{ErrorKind, Keep, Reader, Store, StoreOptions};
+use test_support::{TempFolder, get, put, steps_in};
 
 fn fails_as_fenced(store: &Store, step: u64) {
     let error = save(store, step).unwrap_err();
@@ -42,7 +42,7 @@ fn a_writer_whose_run_was_replaced_commits_and_deletes_nothing() {
     assert_eq!((old.attempt(), new.attempt()), (1, 1), "numbers alone tell nothing");
     fails_as_fenced(&old, 400);
     save(&new, 40).unwrap();
-    assert_eq!(steps(place), [30, 40]);
+    assert_eq!(steps_in(&place), [30, 40]);
 }
 
 #[test]
@@ -59,9 +59,9 @@ fn a_writer_whose_folder_was_replaced_is_fenced() {
         let new = open(here(&run), Keep::last(2));
         save_all(&new, [10, 20, 30]);
         let outcome = save(&old, 400);
-        assert_eq!(steps(here(&run)), [20, 30], "the old writer was in the new run: {outcome:?}");
+        assert_eq!(steps_in(&here(&run)), [20, 30], "the old writer was in the new run: {outcome:?}");
         save(&new, 40).unwrap();
-        assert_eq!(steps(here(&run)), [30, 40]);
+        assert_eq!(steps_in(&here(&run)), [30, 40]);
         drop((old, new));
         std::fs::remove_dir_all(&run).unwrap();
     }
@@ -75,7 +75,7 @@ fn a_writer_whose_folder_was_restored_is_fenced() {
     assert!(Command::new("cp").arg("-r").args([&run, &backup]).status().unwrap().success());
     let old = resumed(here(&run), Keep::last(1));
     save(&old, 3).unwrap();
-    // Restored in place: the folder is the same, what is in it is older.
+    // Restored in place: the folder is the same, its content is older.
     assert!(
         Command::new("sh")
             .arg("-c")
@@ -87,7 +87,7 @@ fn a_writer_whose_folder_was_restored_is_fenced() {
             .success()
     );
     fails_as_fenced(&old, 4);
-    assert_eq!(steps(here(&run)), [1, 2]);
+    assert_eq!(steps_in(&here(&run)), [1, 2]);
 }
 
 #[test]
@@ -96,13 +96,13 @@ fn every_checkpoint_says_which_run_it_belongs_to() {
     save(&open(engine.clone(), Keep::all()), 1).unwrap();
     let reader = Reader::new(engine.clone());
     let run = reader.run_id().unwrap().unwrap();
-    assert_eq!(read(&engine, "RUN"), format!("{run}\n").into_bytes());
+    assert_eq!(get(&engine, "RUN"), format!("{run}\n").into_bytes());
     assert_eq!(reader.list().unwrap()[0].state.as_ref().unwrap().run, Some(run));
-    // The object may be lost: a checkpoint says it, and the next writer writes it again.
+    // The object may be lost: a checkpoint has a copy, and the next writer writes it again.
     engine.delete("RUN").unwrap();
     assert_eq!(reader.run_id().unwrap(), Some(run));
     save(&resumed(engine.clone(), Keep::all()), 2).unwrap();
-    assert_eq!(read(&engine, "RUN"), format!("{run}\n").into_bytes());
+    assert_eq!(get(&engine, "RUN"), format!("{run}\n").into_bytes());
     let other = Memory::new();
     save(&open(other.clone(), Keep::all()), 1).unwrap();
     assert_ne!(Reader::new(other).run_id().unwrap(), Some(run));
@@ -124,7 +124,7 @@ fn two_runs_are_not_mixed() {
     let error = Store::open_tiered(one, other.clone(), StoreOptions::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("another run"), "{error}");
-    // A new machine takes the identity of the run that is there.
+    // A new machine takes the identity of the existing run.
     let disk = Memory::new();
     drop(Store::open_tiered(disk.clone(), other.clone(), StoreOptions::new()).unwrap());
     assert_eq!(Reader::new(disk).run_id().unwrap(), Reader::new(other).run_id().unwrap());
@@ -136,7 +136,7 @@ fn a_run_without_an_identity_gets_one_the_same_in_both_tiers() {
     let store = Store::open_tiered(disk.clone(), bucket.clone(), StoreOptions::new()).unwrap();
     save(&store, 1).unwrap();
     store.close().unwrap();
-    // As version 0.1 left it: no object, and no word of it in attempts and checkpoints.
+    // As left by version 0.1: no object, and no identity in attempts and checkpoints.
     for engine in [&disk, &bucket] {
         empty(engine);
         put(engine, "attempts/0001", ATTEMPT_OF_0_1);
@@ -174,7 +174,7 @@ fn a_relative_folder_outlives_a_change_of_directory() {
     let saved = save(&store, 2);
     std::env::set_current_dir(here).unwrap();
     saved.unwrap();
-    assert_eq!(steps(Local::open(folder.path().join("run")).unwrap()), [2]);
+    assert_eq!(steps_in(&Local::open(folder.path().join("run")).unwrap()), [2]);
     assert!(std::fs::read_dir(folder.path().join("elsewhere/run")).unwrap().next().is_none());
 }
 
@@ -184,8 +184,7 @@ fn no_two_checkpoints_of_a_run_have_the_same_id() {
     save_all(&open(engine.clone(), Keep::all()), 1..=3);
     save_all(&resumed(engine.clone(), Keep::all()), 4..=6);
     let reader = Reader::new(engine);
-    let names = reader.names().unwrap().into_iter();
-    let ids: BTreeSet<_> =
-        names.map(|name| reader.checkpoint_by_id(name).unwrap().inspect().file_id()).collect();
+    let ids = reader.ids().unwrap().into_iter();
+    let ids: BTreeSet<_> = ids.map(|id| reader.checkpoint_by_id(id).unwrap().inspect().file_id()).collect();
     assert_eq!(ids.len(), 6);
 }

@@ -1,9 +1,6 @@
-//! A run and everybody who deletes, pins, resumes or replaces it at the same time: who is fenced,
-//! what stays, and that nothing whole goes while what stays is damaged. What happens at the same
-//! time is made to happen at one call of the engine.
-
-#[path = "../common/mod.rs"]
-mod common;
+//! A run and concurrent processes that delete, pin, resume or replace it: which writer is fenced,
+//! which checkpoints stay, and that no intact one is deleted while the remaining ones are damaged.
+//! Concurrent actions are made to happen at one call of the engine.
 
 mod absence;
 mod damage;
@@ -16,8 +13,9 @@ mod restarts;
 mod tiers;
 
 use std::sync::Arc;
-use tensorkeep::engine::{Engine, Memory, fresh_nonce};
-use tensorkeep::{Keep, Progress, Reader, Result, Saved, Snapshot, Store, StoreOptions};
+use tensorkeep::engine::{Engine, Memory};
+use tensorkeep::{Keep, Result, Saved, Store, StoreOptions};
+use test_support::{get, put, save_elements};
 
 fn open(engine: impl Engine + 'static, keep: Keep) -> Store {
     Store::open(engine, StoreOptions::new().keep(keep)).unwrap()
@@ -30,9 +28,7 @@ fn resumed(engine: impl Engine + 'static, keep: Keep) -> Store {
 }
 
 fn save(store: &Store, step: u64) -> Result<Saved> {
-    let weights = vec![step as f32; 4096];
-    let snapshot = Snapshot::new().tensor("weights", &weights)?.progress(Progress::new(step));
-    store.save(&snapshot)
+    save_elements(store, step, 4096)
 }
 
 fn save_all(store: &Store, steps: impl IntoIterator<Item = u64>) {
@@ -41,30 +37,11 @@ fn save_all(store: &Store, steps: impl IntoIterator<Item = u64>) {
     }
 }
 
-fn steps(engine: impl Engine + 'static) -> Vec<u64> {
-    Reader::new(engine).names().unwrap().iter().map(|name| name.step).collect()
-}
-
-/// An object's bytes.
-fn read(engine: &Memory, key: &str) -> Vec<u8> {
-    let blob = engine.open(key).unwrap();
-    let mut bytes = vec![0; blob.len() as usize];
-    blob.read_at(0, &mut bytes).unwrap();
-    bytes
-}
-
-fn put(engine: &Memory, key: &str, bytes: &[u8]) {
-    let _ = engine.delete(key);
-    let mut upload = engine.create(key, None).unwrap();
-    upload.append(bytes).unwrap();
-    upload.commit(fresh_nonce()).unwrap();
-}
-
-/// One bit of the weights of attempt 1's checkpoint at `step` changes: header, index and footer
-/// stay whole.
+/// Flips one bit of the weights of attempt 1's checkpoint at `step`: header, index and footer stay
+/// whole.
 fn rot(engine: &Memory, step: u64) {
     let key = format!("0001-{step:010}.tkeep");
-    let mut bytes = read(engine, &key);
+    let mut bytes = get(engine, &key);
     bytes[4096 + 100] ^= 1;
     put(engine, &key, &bytes);
 }

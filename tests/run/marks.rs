@@ -1,16 +1,17 @@
-//! Marks of damage, on storage that cannot rename: seen by whoever lists, counted by rotation, and
-//! taken off what verifies.
+//! Marks of damage, on storage that cannot rename: shown by listings, counted by rotation, and
+//! removed from checkpoints that verify.
 
 use crate::hooked::Hooked;
-use crate::{open, read, resumed, rot, save, save_all, steps};
+use crate::{open, resumed, rot, save, save_all};
 use tensorkeep::engine::{Engine, Memory};
 use tensorkeep::{CheckpointId, ErrorKind, Keep, Mode, Reader};
+use test_support::{get, put, steps_in};
 
-/// A run of so many steps whose newest is damaged and marked, and the newest's bytes as they were.
+/// A run of `newest` steps whose newest is damaged and marked, and the newest's original bytes.
 fn marked(newest: u64) -> (Hooked, Vec<u8>) {
     let engine = Hooked::lockless(Memory::new());
     save_all(&open(engine.clone(), Keep::all()), 1..=newest);
-    let whole = read(&engine.inner, &key(newest));
+    let whole = get(&engine.inner, &key(newest));
     rot(&engine.inner, newest);
     let store = open(engine.clone(), Keep::all());
     let before = newest > 1;
@@ -27,15 +28,14 @@ fn marks(engine: &Hooked) -> usize {
 }
 
 #[test]
-fn whoever_lists_sees_them_and_nobody_opens_them_unasked() {
+fn listings_show_them_and_only_a_request_opens_them() {
     let (engine, _) = marked(3);
     let reader = Reader::new(engine.clone());
     let infos = reader.list().unwrap();
-    let told: Vec<_> =
-        infos.iter().map(|info| (info.name.step, info.is_marked, info.state.is_ok())).collect();
+    let told: Vec<_> = infos.iter().map(|info| (info.id.step, info.is_marked, info.state.is_ok())).collect();
     assert_eq!(told, [(1, false, true), (2, false, true), (3, true, false)]);
     assert_eq!(infos[2].state.as_ref().unwrap_err().kind(), ErrorKind::Damaged);
-    assert_eq!(steps(engine), [1, 2]);
+    assert_eq!(steps_in(&engine), [1, 2]);
     assert_eq!(reader.latest().unwrap().unwrap().progress().unwrap().unwrap().step, 2);
 }
 
@@ -71,24 +71,24 @@ fn rotation_counts_them_and_takes_the_mark_with_the_checkpoint() {
 fn gc_counts_them() {
     let (engine, _) = marked(3);
     save_all(&resumed(engine.clone(), Keep::all()), 4..=6);
-    // Not while the run is what was resumed from because of the mark.
+    // Not while the run depends on the checkpoint that was resumed from because of the mark.
     let plan = Reader::new(engine.clone()).plan_deletion(&Keep::last(1), 0, |_| true).unwrap();
-    assert!(plan.going.iter().all(|info| info.name.step != 3), "{:?}", plan.going);
+    assert!(plan.going.iter().all(|info| info.id.step != 3), "{:?}", plan.going);
     save_all(&resumed(engine.clone(), Keep::all()), 7..=8);
     let plan = Reader::new(engine.clone()).plan_deletion(&Keep::last(1), 0, |_| true).unwrap();
-    assert!(plan.going.iter().any(|info| info.name.step == 3), "{:?}", plan.going);
+    assert!(plan.going.iter().any(|info| info.id.step == 3), "{:?}", plan.going);
     plan.delete().unwrap();
     assert_eq!((engine.inner.open(&key(3)).is_ok(), marks(&engine)), (false, 0));
 }
 
 #[test]
-fn what_verifies_is_healed_and_what_does_not_stays_marked() {
+fn a_mark_is_removed_only_from_a_checkpoint_that_verifies() {
     let (engine, whole) = marked(3);
     let (reader, name) = (Reader::new(engine.clone()), CheckpointId { attempt: 1, step: 3 });
     assert_eq!(reader.heal(name).unwrap_err().kind(), ErrorKind::Damaged);
     assert_eq!(marks(&engine), 1);
     // As if the storage had answered wrongly.
-    crate::put(&engine.inner, &key(3), &whole);
+    put(&engine.inner, &key(3), &whole);
     assert!(reader.heal(name).unwrap() && !reader.heal(name).unwrap(), "once");
     assert_eq!(marks(&engine), 0);
     assert_eq!(open(engine, Keep::all()).resume().unwrap().next_step(), 3);
@@ -106,7 +106,7 @@ fn none_goes_before_it_would_if_it_were_whole() {
         save(&store, 4).unwrap();
         assert!(engine.inner.open(&key(3)).is_ok(), "{keep}: it is newer than what was resumed from");
     }
-    // Begun anew over a run that was marked whole.
+    // Started over, over a run that was marked whole.
     let (engine, _) = marked(1);
     let store = open(engine.clone(), Keep::last(3));
     let error = store.resume().unwrap_err().to_string();

@@ -1,14 +1,15 @@
-//! A run that is started again and again, or keeps everything: what a save costs does not grow with
-//! it.
+//! A run that is restarted again and again, or keeps everything: the cost of a save does not grow
+//! with it.
 
 use crate::hooked::Hooked;
-use crate::{open, put, read, resumed, save, save_all};
+use crate::{open, resumed, save, save_all};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tensorkeep::engine::{CommitError, Decorator, Engine, Entry, Memory, Nonce, Upload};
 use tensorkeep::{CheckpointInfo, Error, ErrorKind, Keep, Mode, Progress, Reader, Result, Snapshot};
+use test_support::{get, put};
 
-/// Memory that counts its listings, and what they return.
+/// Memory that counts its listings and their entries.
 #[derive(Clone, Debug)]
 struct Counting {
     inner: Memory,
@@ -21,7 +22,7 @@ impl Counting {
         Self { inner: inner.clone(), calls: Arc::default(), entries: Arc::default() }
     }
 
-    /// Listings since it was asked before, and the entries of all.
+    /// Listings since the last call, and the entries of all.
     fn take(&self) -> (usize, usize) {
         (self.calls.swap(0, Ordering::Relaxed), self.entries.swap(0, Ordering::Relaxed))
     }
@@ -46,7 +47,7 @@ impl Decorator for Counting {
     }
 }
 
-/// What the listings of one save return.
+/// The entries listed by one save.
 fn cost(engine: &Memory, keep: Keep, step: u64) -> usize {
     let counting = Counting::new(engine);
     let store = resumed(counting.clone(), keep);
@@ -74,7 +75,7 @@ fn attempt_numbers_are_taken_without_gaps() {
     let old = open(engine.clone(), Keep::all());
     save(&old, 1).unwrap();
     // Copied in from elsewhere.
-    put(&engine.inner, "0007-0000000001.tkeep", &read(&engine.inner, "0001-0000000001.tkeep"));
+    put(&engine.inner, "0007-0000000001.tkeep", &get(&engine.inner, "0001-0000000001.tkeep"));
     assert_eq!(resumed(engine.clone(), Keep::all()).attempt(), 8);
     assert_eq!(save(&old, 2).unwrap_err().kind(), ErrorKind::Fenced);
     assert!(engine.inner.open("0001-0000000002.tkeep").is_err(), "and nothing was committed");
@@ -86,9 +87,13 @@ fn attempt_numbers_are_taken_without_gaps() {
 fn a_thousand_starts_cost_a_save_no_more_than_a_hundred() {
     let engine = Memory::new();
     let start = || drop(open(engine.clone(), Keep::last(1)));
-    (0..100).for_each(|_| start());
+    for _ in 0..100 {
+        start();
+    }
     let few = cost(&engine, Keep::last(1), 1);
-    (0..1000).for_each(|_| start());
+    for _ in 0..1000 {
+        start();
+    }
     let many = cost(&engine, Keep::last(1), 3);
     assert!(many <= few + 8, "{few}, and a thousand starts later {many}");
     let attempts = Reader::new(engine.clone()).attempts().unwrap();
@@ -102,7 +107,9 @@ fn an_old_writer_is_fenced_though_its_attempt_was_forgotten() {
     let engine = Hooked::lockless(Memory::new());
     let old = open(engine.clone(), Keep::all());
     save(&old, 1).unwrap();
-    (0..200).for_each(|_| drop(open(engine.clone(), Keep::all())));
+    for _ in 0..200 {
+        drop(open(engine.clone(), Keep::all()));
+    }
     assert!(engine.inner.open("attempts/0001").is_err(), "it was forgotten");
     assert_eq!(save(&old, 2).unwrap_err().kind(), ErrorKind::Fenced);
 }
@@ -116,7 +123,7 @@ fn a_run_that_keeps_all_lists_none_of_it_for_a_save() {
     assert_eq!(cost(&engine, Keep::all(), 501), few);
 }
 
-/// Memory whose first commit of a checkpoint is lost, and nobody knows; and the nonces that
+/// Memory whose first commit of a checkpoint is lost with an unknown outcome; and the nonces that
 /// checkpoints were committed with.
 #[derive(Clone, Debug)]
 struct Losing(Memory, Arc<Mutex<Vec<Nonce>>>);
@@ -130,10 +137,10 @@ impl Decorator for Losing {
 
     fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
         let upload = Engine::create(&self.0, key, size_hint)?;
-        match key.ends_with(".tkeep") {
-            true => Ok(Box::new(Losable(upload, self.clone()))),
-            false => Ok(upload),
+        if !key.ends_with(".tkeep") {
+            return Ok(upload);
         }
+        Ok(Box::new(Losable(upload, self.clone())))
     }
 }
 
@@ -165,7 +172,7 @@ fn a_step_saved_again_after_unknown_is_told_from_the_first() {
 }
 
 #[test]
-fn what_a_save_remembers_is_what_its_checkpoint_says() {
+fn a_saves_memory_matches_its_checkpoint() {
     let engine = Memory::new();
     drop(open(engine.clone(), Keep::last(2)));
     save_all(&open(engine.clone(), Keep::last(2)), 1..=2);
@@ -173,7 +180,7 @@ fn what_a_save_remembers_is_what_its_checkpoint_says() {
     for step in 3..=5 {
         let weights = vec![step as f32; 64];
         let mut snapshot =
-            Snapshot::new().tensor("weights", &weights).unwrap().tie("head", "weights").unwrap();
+            Snapshot::new().tensor("weights", &weights).unwrap().alias("head", "weights").unwrap();
         snapshot = snapshot.metric("loss", 1.0 / step as f64).unwrap().progress(Progress::new(step).epoch(2));
         store.save(&snapshot).unwrap();
     }

@@ -1,23 +1,16 @@
-//! The same with two tiers: promotion beside deletion, damage and newer writers.
+//! Runs of two tiers: promotion concurrent with deletion, damage and newer writers.
 
 use crate::hooked::{At, Hooked};
-use crate::{rot, save, save_all, steps};
+use crate::{rot, save, save_all};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tensorkeep::engine::{Decorator, Engine, Memory, Upload};
 use tensorkeep::{Error, ErrorKind, Keep, Result, Store, StoreOptions, Tier};
+use test_support::{ends_in_time, steps_in};
 
 fn open(local: &Memory, remote: &Hooked, keep: Keep) -> Store {
     Store::open_tiered(local.clone(), remote.clone(), StoreOptions::new().keep(keep)).unwrap()
-}
-
-/// Fails when it does not end within seconds.
-fn ends<T: Send + 'static>(what: &str, act: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, waiting) = channel();
-    std::thread::spawn(move || done.send(act()));
-    waiting.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{what} does not end"))
 }
 
 // G3: a pass tries no name twice.
@@ -28,7 +21,7 @@ fn a_promotion_ends_beside_a_copy_that_is_marked_as_damaged() {
     save_all(&first, 1..=2);
     first.close().unwrap();
     rot(&remote.inner, 2);
-    // Another machine finds it damaged, marks it, and goes on from step 1.
+    // Another machine finds it damaged, marks it, and continues from step 1.
     let other = open(&Memory::new(), &remote, Keep::all());
     let resumed = other.resume().unwrap();
     assert_eq!((resumed.next_step(), resumed.skipped.len()), (1, 1));
@@ -39,16 +32,16 @@ fn a_promotion_ends_beside_a_copy_that_is_marked_as_damaged() {
     let told_by_waiting: Vec<_> = (0..3).filter_map(|_| first.wait_for(Tier::Remote).err()).collect();
     assert_eq!(told_by_waiting.len(), 3, "the newest is never there");
     let told_by_save = save(&first, 3).unwrap().earlier_error;
-    ends("close", move || first.close()).unwrap();
+    ends_in_time("closing", move || first.close()).unwrap();
     assert!(told_by_save.is_none(), "an older one is told once");
     let error = &told_by_waiting[0];
     let cause = std::error::Error::source(error).unwrap().to_string();
     assert!(error.kind() == ErrorKind::NotPromoted && cause.contains("marked as damaged"), "{error:?}");
-    assert_eq!(steps(remote.inner), [1, 3], "what is marked counts for nothing");
+    assert_eq!(steps_in(&remote.inner), [1, 3], "what is marked counts for nothing");
 }
 
 #[test]
-fn what_is_deleted_on_its_way_up_stays_deleted() {
+fn a_checkpoint_deleted_during_promotion_stays_deleted() {
     let (disk, remote) = (Memory::new(), Hooked::lockless(Memory::new()));
     let store = Arc::new(open(&disk, &remote, Keep::all()));
     save(&store, 1).unwrap();
@@ -64,7 +57,7 @@ fn what_is_deleted_on_its_way_up_stays_deleted() {
     store.wait_for(Tier::Remote).unwrap();
     deleted.lock().unwrap().take().unwrap().join().unwrap().unwrap();
     store.wait_for(Tier::Remote).unwrap();
-    assert_eq!((steps(disk), steps(remote.inner)), (vec![1], vec![1]));
+    assert_eq!((steps_in(&disk), steps_in(&remote.inner)), (vec![1], vec![1]));
 }
 
 // G6: each tier's copy is judged by its own bytes.
@@ -79,24 +72,24 @@ fn a_damaged_local_copy_condemns_no_whole_remote_one() {
     // Without renames it is marked, and stays under its name.
     rot(&disk.inner, 2);
     let resumed = open().resume().unwrap();
-    let skipped: Vec<_> = resumed.skipped.iter().map(|skipped| (skipped.name.step, skipped.tier)).collect();
+    let skipped: Vec<_> = resumed.skipped.iter().map(|skipped| (skipped.id.step, skipped.tier)).collect();
     assert_eq!((resumed.next_step(), resumed.tier, skipped), (2, Some(Tier::Remote), vec![(2, Tier::Local)]));
-    assert_eq!(steps(remote.inner), [1, 2]);
+    assert_eq!(steps_in(&remote.inner), [1, 2]);
 }
 
-// Else the local tier's rotation lets go what the remote one wants now.
+// Else the local tier's rotation deletes a checkpoint that the remote one needs now.
 #[test]
-fn what_is_deleted_leaves_its_place_in_the_remote_tier() {
+fn a_deletion_makes_room_in_the_remote_tier() {
     let (disk, remote) = (Memory::new(), Hooked::lockless(Memory::new()));
     let settings = StoreOptions::new().keep(Keep::all()).keep_remote(Keep::last(2));
     let store = Store::open_tiered(disk, remote.clone(), settings).unwrap();
     save_all(&store, 1..=3);
     store.wait_for(Tier::Remote).unwrap();
-    assert_eq!(steps(remote.inner.clone()), [2, 3]);
+    assert_eq!(steps_in(&remote.inner), [2, 3]);
     store.delete(3).unwrap();
-    assert_eq!(store.unpromoted().unwrap().iter().map(|name| name.step).collect::<Vec<_>>(), [1]);
+    assert_eq!(store.unpromoted().unwrap().iter().map(|id| id.step).collect::<Vec<_>>(), [1]);
     store.wait_for(Tier::Remote).unwrap();
-    assert_eq!(steps(remote.inner), [1, 2]);
+    assert_eq!(steps_in(&remote.inner), [1, 2]);
 }
 
 // G3 G9: the remote tier's rotation of a zombie.
@@ -122,7 +115,7 @@ fn a_zombies_remote_rotation_spares_a_newer_writers_run() {
         });
         let saved = save(&zombie, 5);
         let _ = zombie.wait_for(Tier::Remote);
-        let there = steps(remote.inner.clone());
+        let there = steps_in(&remote.inner);
         match newer.lock().unwrap().take() {
             None => continue,
             Some(Ok(_newer)) => {
@@ -159,7 +152,7 @@ impl Decorator for Refusing {
 }
 
 #[test]
-fn each_error_of_a_promotion_is_told_once() {
+fn each_error_of_a_promotion_is_returned_once() {
     let (disk, refuses) = (Memory::new(), Arc::new(AtomicBool::new(true)));
     let key = "0001-0000000001.tkeep";
     let remote = Refusing { inner: Memory::new(), key, refuses: Arc::clone(&refuses) };
@@ -174,5 +167,5 @@ fn each_error_of_a_promotion_is_told_once() {
     assert!(told[1].contains("network"), "{told:?}");
     refuses.store(false, Ordering::SeqCst);
     store.wait_for(Tier::Remote).or_else(|_| store.wait_for(Tier::Remote)).unwrap();
-    assert_eq!(steps(remote.inner), [1]);
+    assert_eq!(steps_in(&remote.inner), [1]);
 }

@@ -1,17 +1,18 @@
-//! One writer at a time is the newest in both tiers.
+//! Only one writer at a time is the newest in both tiers.
 
-use crate::{open, run, save, steps};
+use crate::{open, run, save};
 use tensorkeep::engine::Memory;
 use tensorkeep::{ErrorKind, StoreOptions, Tier};
+use test_support::steps_in;
 
 #[test]
-fn whoever_opens_the_run_elsewhere_fences_the_one_before() {
+fn opening_the_run_elsewhere_fences_the_earlier_writer() {
     let (first_disk, remote, first) = run(StoreOptions::new());
     save(&first, 1).unwrap();
     first.wait_for(Tier::Remote).unwrap();
     let second = open(&Memory::new(), &remote, StoreOptions::new());
     assert_eq!((second.attempt(), second.resume().unwrap().next_step()), (2, 1));
-    // The first one still has its own disk and its own lock; only the remote tier can tell it.
+    // The first one still has its own disk and lock; only the remote tier can fence it.
     save(&first, 2).unwrap();
     let error = first.wait_for(Tier::Remote).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced);
@@ -19,12 +20,12 @@ fn whoever_opens_the_run_elsewhere_fences_the_one_before() {
     assert_eq!(first.close().unwrap_err().kind(), ErrorKind::Fenced);
     save(&second, 2).unwrap();
     second.close().unwrap();
-    assert_eq!(steps(&remote.memory), [1, 2], "the zombie's step 2 is not there");
-    // The zombie's disk is no trap: its newest is an older attempt than the remote tier's.
+    assert_eq!(steps_in(&remote.memory), [1, 2], "the zombie's step 2 is not there");
+    // The zombie's disk does no harm: its newest is an older attempt than the remote tier's.
     let again = open(&first_disk, &remote, StoreOptions::new());
     assert_eq!(again.attempt(), 3);
     let resumed = again.resume().unwrap();
-    assert_eq!((resumed.name.unwrap().attempt, resumed.tier), (2, Some(Tier::Remote)));
+    assert_eq!((resumed.id.unwrap().attempt, resumed.tier), (2, Some(Tier::Remote)));
 }
 
 #[test]
@@ -33,7 +34,7 @@ fn a_takeover_during_a_promotion_fences_the_promoter() {
     remote.set_slow(true);
     save(&first, 1).unwrap();
     remote.wait_for_upload();
-    // Whoever takes over now looks for checkpoints before this one is there.
+    // A writer that takes over now looks for checkpoints before this one is there.
     let second = open(&Memory::new(), &remote, StoreOptions::new());
     assert_eq!(second.resume().unwrap().next_step(), 0);
     remote.set_slow(false);
@@ -49,7 +50,7 @@ fn a_takeover_while_the_remote_tier_was_away_fences() {
     let first = open(&first_disk, &remote, StoreOptions::new());
     assert_eq!((first.attempt(), first.resume().unwrap().next_step()), (2, 1));
     remote.set_down(false);
-    // The same number, taken by somebody else.
+    // The same number, taken by another writer.
     let second = open(&Memory::new(), &remote, StoreOptions::new());
     assert_eq!(second.attempt(), 2);
     second.resume().unwrap();
@@ -57,5 +58,25 @@ fn a_takeover_while_the_remote_tier_was_away_fences() {
     save(&first, 9).unwrap();
     assert_eq!(first.wait_for(Tier::Remote).unwrap_err().kind(), ErrorKind::Fenced);
     second.close().unwrap();
-    assert_eq!(steps(&remote.memory), [1, 5]);
+    assert_eq!(steps_in(&remote.memory), [1, 5]);
+}
+
+// After a lost disk the tiers have different attempts of one number; the listing shows that one.
+#[test]
+fn a_stale_listing_after_a_lost_disk_fences_no_writer() {
+    let (_, remote, first) = run(StoreOptions::new());
+    save(&first, 1).unwrap();
+    first.close().unwrap();
+    let disk = Memory::new();
+    let second = open(&disk, &remote, StoreOptions::new());
+    assert_eq!((second.attempt(), second.resume().unwrap().next_step()), (2, 1));
+    second.close().unwrap();
+    remote.set_down(true);
+    let third = open(&disk, &remote, StoreOptions::new());
+    assert_eq!((third.attempt(), third.resume().unwrap().next_step()), (3, 1));
+    remote.set_down(false);
+    remote.unlist("attempts/0002");
+    save(&third, 2).unwrap();
+    third.close().unwrap();
+    assert_eq!(steps_in(&remote.memory), [1, 2]);
 }

@@ -1,9 +1,6 @@
-//! Two tiers: what is promoted and when, that neither tier ever loses its newest, that no error is
-//! lost, that a new machine and a dead network are survived, and that one writer at a time is the
-//! newest in both.
-
-#[path = "../common/mod.rs"]
-mod common;
+//! Two tiers: which checkpoints are promoted and when; neither tier ever loses its newest, no error
+//! is lost, a new machine and a dead network are survived, and one writer at a time is the newest
+//! in both.
 
 mod fencing;
 mod keeping;
@@ -15,7 +12,8 @@ mod wire;
 use std::path::Path;
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Local, Memory};
-use tensorkeep::{Checkpoint, Progress, Reader, Result, Saved, Snapshot, Store, StoreOptions};
+use tensorkeep::{Checkpoint, Progress, Result, Saved, Snapshot, Store, StoreOptions};
+use test_support::flip_on_disk;
 use wire::Wire;
 
 fn open(local: &(impl Shared + ?Sized), remote: &Wire, settings: StoreOptions) -> Store {
@@ -53,24 +51,11 @@ fn save(store: &Store, step: u64) -> Result<Saved> {
     store.save(&snapshot)
 }
 
-fn weight(checkpoint: &Checkpoint) -> f32 {
-    checkpoint.tensor("weights").unwrap().elements::<f32>().unwrap()[4999]
-}
-
-fn steps(engine: &(impl Engine + Clone + 'static)) -> Vec<u64> {
-    Reader::new(engine.clone()).names().unwrap().iter().map(|name| name.step).collect()
-}
-
 /// Flips a bit of a checkpoint of the first attempt on disk.
 fn damage(folder: &Path, step: u64) {
-    let path = folder.join(format!("0001-{step:010}.tkeep"));
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[5000] ^= 1;
-    // Published files are read-only.
-    std::fs::remove_file(&path).unwrap();
-    std::fs::write(&path, bytes).unwrap();
+    flip_on_disk(&folder.join(format!("0001-{step:010}.tkeep")));
 }
 
-fn steps_of(store: &Store) -> Vec<u64> {
-    store.list().unwrap().iter().map(|info| info.name.step).collect()
+fn weight(checkpoint: &Checkpoint) -> f32 {
+    checkpoint.tensor("weights").unwrap().elements::<f32>().unwrap()[4999]
 }

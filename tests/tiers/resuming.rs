@@ -1,13 +1,13 @@
-//! Resuming from either tier, and from whatever was lost of one.
+//! Resuming from either tier, and from the remainder of a damaged one.
 
-use crate::common::TempFolder;
 use crate::wire::Wire;
-use crate::{Shared, damage, open, run, save, steps, steps_of, weight};
+use crate::{Shared, damage, open, run, save, weight};
 use tensorkeep::engine::{Decorator, Engine, Memory, Upload};
 use tensorkeep::{Error, ErrorKind, Keep, Result, Resumed, Store, StoreOptions, Tier};
+use test_support::{TempFolder, steps, steps_in};
 
 fn skipped(resumed: &Resumed) -> Vec<(u64, Tier)> {
-    resumed.skipped.iter().map(|skipped| (skipped.name.step, skipped.tier)).collect()
+    resumed.skipped.iter().map(|skipped| (skipped.id.step, skipped.tier)).collect()
 }
 
 #[test]
@@ -22,11 +22,11 @@ fn a_new_machine_resumes_from_the_remote_tier() {
     let resumed = store.resume().unwrap();
     assert_eq!((resumed.next_step(), resumed.tier), (2, Some(Tier::Remote)));
     assert_eq!(weight(&resumed.checkpoint.unwrap()), 2.0);
-    assert_eq!(steps(&new), [2]);
+    assert_eq!(steps_in(&new), [2]);
     save(&store, 3).unwrap();
     store.close().unwrap();
     assert_eq!(
-        steps(&remote.memory),
+        steps_in(&remote.memory),
         [2, 3],
         "resumed from, and the newest: the retention of one is that of both"
     );
@@ -60,7 +60,7 @@ fn a_new_machine_without_room_resumes_from_the_remote_tier() {
     let store = Store::open_tiered(Full(here.clone()), remote.clone(), StoreOptions::new()).unwrap();
     let resumed = store.resume().unwrap();
     assert_eq!((resumed.next_step(), resumed.tier), (1, Some(Tier::Remote)));
-    assert_eq!((skipped(&resumed), steps(&here)), (vec![], vec![]));
+    assert_eq!((skipped(&resumed), steps_in(&here)), (vec![], vec![]));
     assert_eq!(weight(&resumed.checkpoint.unwrap()), 1.0);
 }
 
@@ -70,14 +70,16 @@ fn a_damaged_local_checkpoint_is_taken_from_the_remote_tier() {
     let open =
         || Store::open_tiered(folder.path().shared(), there.path().shared(), StoreOptions::new()).unwrap();
     let store = open();
-    (1..=3).for_each(|step| drop(save(&store, step).unwrap()));
+    for step in 1..=3 {
+        save(&store, step).unwrap();
+    }
     store.close().unwrap();
     damage(folder.path(), 3);
     let store = open();
     let resumed = store.resume().unwrap();
     assert_eq!((resumed.next_step(), resumed.tier), (3, Some(Tier::Remote)));
     assert_eq!(skipped(&resumed), [(3, Tier::Local)]);
-    assert_eq!(steps_of(&store), [1, 2, 3], "the good copy is in the place of the damaged one");
+    assert_eq!(steps(&store), [1, 2, 3], "the good copy is in the place of the damaged one");
     store.close().unwrap();
     damage(folder.path(), 3);
     damage(there.path(), 3);
@@ -89,7 +91,7 @@ fn a_damaged_local_checkpoint_is_taken_from_the_remote_tier() {
 }
 
 #[test]
-fn a_run_goes_on_without_the_remote_tier_and_promotes_later() {
+fn a_run_continues_without_the_remote_tier_and_promotes_later() {
     let (local, remote, store) = run(StoreOptions::new());
     save(&store, 1).unwrap();
     store.close().unwrap();
@@ -100,13 +102,13 @@ fn a_run_goes_on_without_the_remote_tier_and_promotes_later() {
     let told = resumed.remote_error.expect("the trainer must hear of it");
     assert!(told.to_string().starts_with("wire:"), "{told}");
     save(&store, 2).unwrap();
-    // Once: then the trainer, which was told, goes on saving.
+    // Once: the trainer, which has the error, continues to save.
     let error = store.wait_for(Tier::Remote).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotPromoted);
     remote.set_down(false);
     save(&store, 3).unwrap();
     store.wait_for(Tier::Remote).unwrap();
-    assert_eq!(steps(&remote.memory), [1, 2, 3]);
+    assert_eq!(steps_in(&remote.memory), [1, 2, 3]);
     let attempts = store.remote_reader().unwrap().attempts().unwrap();
     assert_eq!(attempts.last().unwrap().number, store.attempt(), "the attempt is taken there, too");
     store.close().unwrap();
@@ -122,7 +124,7 @@ fn a_remote_tier_that_is_down_is_no_fresh_start() {
 }
 
 #[test]
-fn what_was_not_promoted_by_one_process_is_promoted_by_the_next() {
+fn the_next_process_promotes_the_rest_of_an_earlier_one() {
     let (local, remote, store) = run(StoreOptions::new());
     save(&store, 1).unwrap();
     store.wait_for(Tier::Remote).unwrap();
@@ -133,7 +135,7 @@ fn what_was_not_promoted_by_one_process_is_promoted_by_the_next() {
     let store = open(&local, &remote, StoreOptions::new());
     assert_eq!(store.resume().unwrap().next_step(), 2);
     store.wait_for(Tier::Remote).unwrap();
-    assert_eq!(steps(&remote.memory), [1, 2]);
+    assert_eq!(steps_in(&remote.memory), [1, 2]);
 }
 
 #[test]
@@ -152,8 +154,8 @@ fn a_thousand_seeded_outages_lose_nothing_that_was_promised() {
         assert!(resumed.next_step() >= promised, "life {life}: {} is lost", promised);
         step = resumed.next_step();
         for _ in 0..1 + draw(5) {
-            // A promotion is more than twelve calls: were all cut off within them, next to nothing
-            // would be promised.
+            // A promotion is more than twelve calls: if all were cut within them, hardly any
+            // checkpoint would be promoted.
             remote.fail_after(draw(24), 1 + draw(4));
             step += 1;
             // The first answer is mostly that of the outage.
@@ -164,7 +166,7 @@ fn a_thousand_seeded_outages_lose_nothing_that_was_promised() {
         }
         drop(store);
         remote.fail_after(u64::MAX, 0);
-        // The machine is lost with its disk: what was promised in the remote tier must be there.
+        // The machine is lost with its disk: checkpoints promised in the remote tier must be there.
         if draw(3) == 0 {
             disk = Memory::new();
         }

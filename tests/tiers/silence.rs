@@ -1,14 +1,15 @@
-//! A remote tier that takes every call and answers none: a run that has what it needs here does not
-//! wait for it.
+//! A remote tier that accepts every call and answers none: a run that can continue without it does
+//! not wait for it.
 
 use crate::wire::Wire;
-use crate::{open, run, save, steps};
+use crate::{open, run, save};
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Engine, Memory};
 use tensorkeep::{ErrorKind, Progress, Snapshot, Store, StoreOptions, Tier};
+use test_support::steps_in;
 
 const LIMIT: Duration = Duration::from_millis(300);
-/// What this machine may take for the rest.
+/// Time for everything else on this machine.
 const SLACK: Duration = Duration::from_secs(3);
 
 fn in_time<T>(what: &str, act: impl FnOnce() -> T) -> T {
@@ -37,7 +38,7 @@ fn closed() -> (Memory, Wire) {
     (local, remote)
 }
 
-/// Answers again when the test ends, or the store would wait for it for ever.
+/// Answers again when the test ends; otherwise the store would wait for ever.
 struct Silence<'w>(&'w Wire);
 
 impl Drop for Silence<'_> {
@@ -60,10 +61,10 @@ fn a_run_is_opened_resumed_and_saved_beside_it() {
     in_time("saving", || save(&store, 2).unwrap());
     in_time("listing", || assert_eq!(store.unpromoted().unwrap().len(), 2));
     drop(silence);
-    // It answers again: what was saved meanwhile arrives.
+    // It answers again: the saves made meanwhile arrive.
     save(&store, 3).unwrap();
     while store.wait_for(Tier::Remote).is_err() {}
-    assert_eq!(steps(&remote.memory), [1, 2, 3]);
+    assert_eq!(steps_in(&remote.memory), [1, 2, 3]);
     store.close().unwrap();
 }
 
@@ -78,7 +79,7 @@ fn a_tier_that_falls_silent_behind_opening_is_not_waited_for() {
     in_time("saving", || save(&store, 2).unwrap());
     drop(silence);
     store.close().unwrap();
-    assert_eq!(steps(&remote.memory), [1, 2], "taken up again with the attempt that was taken");
+    assert_eq!(steps_in(&remote.memory), [1, 2], "taken up again with the attempt that was taken");
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn a_tier_that_answers_again_is_asked_by_the_next_resume() {
 }
 
 #[test]
-fn closing_waits_as_long_as_it_is_told() {
+fn closing_waits_for_its_limit() {
     let (local, remote, store) = promoted();
     remote.set_silent(true);
     let silence = Silence(&remote);
@@ -112,7 +113,7 @@ fn closing_waits_as_long_as_it_is_told() {
     let error = in_time("closing", || store.close_within(LIMIT).unwrap_err());
     assert_eq!(error.kind(), ErrorKind::NotPromoted, "{error:?}");
     drop(silence);
-    assert_eq!(steps(&local), [1, 2]);
+    assert_eq!(steps_in(&local), [1, 2]);
 }
 
 #[test]
@@ -120,11 +121,11 @@ fn closing_in_time_is_closing() {
     let (_, remote, store) = run(settings());
     save(&store, 1).unwrap();
     store.close_within(Duration::from_secs(60)).unwrap();
-    assert_eq!(steps(&remote.memory), [1]);
+    assert_eq!(steps_in(&remote.memory), [1]);
 }
 
 #[test]
-fn closing_makes_good_what_failed_before() {
+fn closing_retries_an_earlier_failure() {
     let (_, remote, store) = promoted();
     remote.set_down(true);
     save(&store, 2).unwrap();
@@ -132,21 +133,21 @@ fn closing_makes_good_what_failed_before() {
     std::thread::sleep(Duration::from_millis(50));
     remote.set_down(false);
     store.close().unwrap();
-    assert_eq!(steps(&remote.memory), [1, 2]);
+    assert_eq!(steps_in(&remote.memory), [1, 2]);
 }
 
 #[test]
-fn closing_in_time_ends_whatever_the_error() {
+fn closing_in_time_ends_after_any_error() {
     let (local, remote, store) = promoted();
     remote.set_silent(true);
     let silence = Silence(&remote);
     save(&store, 2).unwrap();
-    // A step that is there fails in the background, and nobody looks.
+    // An existing step fails in the background, and the error is not read.
     let snapshot = Snapshot::new().progress(Progress::new(2));
     drop(store.save_async(snapshot).unwrap());
     in_time("closing", || store.close_within(LIMIT).unwrap_err());
     drop(silence);
-    assert_eq!(steps(&local), [1, 2]);
+    assert_eq!(steps_in(&local), [1, 2]);
 }
 
 #[test]
@@ -161,7 +162,7 @@ fn for_ever_is_a_time() {
 }
 
 #[test]
-fn an_unasked_remote_tier_is_told_when_nothing_verifies() {
+fn a_skipped_remote_tier_is_reported_if_nothing_verifies() {
     let (local, remote) = closed();
     let store;
     remote.set_silent(true);

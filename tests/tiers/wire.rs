@@ -9,7 +9,7 @@ use tensorkeep::{Error, ErrorKind, Result};
 /// Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Wire {
-    /// What is stored, reached without the network.
+    /// The storage, without the network.
     pub memory: Memory,
     state: Arc<(Mutex<State>, Condvar)>,
     uploads: Arc<AtomicU64>,
@@ -19,11 +19,13 @@ pub struct Wire {
 struct State {
     down: bool,
     slow: bool,
-    /// Nothing is answered.
+    /// No call is answered.
     silent: bool,
-    /// Calls that still succeed, and then as many that fail.
+    /// Number of calls that still succeed, and of those that then fail.
     fails: Option<(u64, u64)>,
     failures: u64,
+    /// An object that listings do not show.
+    unlisted: Option<String>,
     /// Uploads that have reached the gate.
     arrived: u64,
 }
@@ -34,7 +36,7 @@ impl Wire {
         self.change(|state| state.down = down);
     }
 
-    /// Whether every call waits for an answer that does not come.
+    /// Whether every call waits for an answer that never comes.
     pub fn set_silent(&self, silent: bool) {
         self.change(|state| state.silent = silent);
     }
@@ -44,9 +46,14 @@ impl Wire {
         self.change(|state| state.slow = slow);
     }
 
-    /// After `pass` more calls `count` fail.
+    /// Lets `count` calls fail, after `pass` more.
     pub fn fail_after(&self, pass: u64, count: u64) {
         self.change(|state| state.fails = Some((pass, count)));
+    }
+
+    /// Hides an object from listings.
+    pub fn unlist(&self, key: &str) {
+        self.change(|state| state.unlisted = Some(key.to_owned()));
     }
 
     /// Waits until a call has failed.
@@ -61,7 +68,7 @@ impl Wire {
         drop(self.state.1.wait_while(state, |state| state.arrived == 0).unwrap());
     }
 
-    /// Uploads of checkpoints that were begun.
+    /// Number of uploads of checkpoints so far.
     pub fn uploads(&self) -> u64 {
         self.uploads.load(Ordering::SeqCst)
     }
@@ -112,7 +119,10 @@ impl Engine for Wire {
     }
     fn list(&self, folder: &str) -> Result<Vec<Entry>> {
         self.call()?;
-        self.memory.list(folder)
+        let mut listed = self.memory.list(folder)?;
+        let unlisted = self.state.0.lock().unwrap().unlisted.clone();
+        listed.retain(|entry| Some(&entry.key) != unlisted.as_ref());
+        Ok(listed)
     }
     fn delete(&self, key: &str) -> Result<()> {
         self.call()?;
@@ -144,7 +154,7 @@ impl Upload for WireUpload {
     fn commit(self: Box<Self>, nonce: Nonce) -> Result<(), CommitError> {
         self.0.call().map_err(CommitError::NotCommitted)?;
         self.1.commit(nonce)?;
-        // A lost reply: it was done.
+        // A lost reply: it was applied.
         self.0.call().map_err(CommitError::Unknown)
     }
 }

@@ -24,7 +24,7 @@ def open_state(manifest):
 
     with open(manifest) as file:
         manifest = json.load(file)
-    # Private, so that torch may believe that it can write; nobody does.
+    # Private, because torch requires a writable mapping; it is never written.
     fd = os.open(manifest["memory"], os.O_RDONLY)
     memory = mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     whole = np.frombuffer(memory, dtype=np.uint8)
@@ -111,7 +111,7 @@ def reset_peak():
 # --- the systems -----------------------------------------------------------------------------------------------------
 
 class System:
-    """Saves to a path that does not exist, and loads; `ops` says what it can."""
+    """Saves to a path that does not exist, and loads; `ops` lists what it supports."""
 
     needs = ()
     workloads = "smln"
@@ -256,7 +256,7 @@ class Timed:
 
 
 def do(system, task, state, existing, path):
-    """Does the operation once; returns seconds and, where there is one, the sum of what was loaded."""
+    """Does the operation once; returns seconds and, where there is one, the sum of the loaded values."""
     op = task["op"]
     written = path + ".unpublished"
     remove(written)
@@ -307,7 +307,7 @@ def child(task):
         importlib.import_module(module if module != "orbax" else "orbax.checkpoint")
     state = system.prepare(open_state(task["values"]))
     existing = system.existing(state) if task["op"] == "load_into" else None
-    # Memory that is freed goes back: the peak is to be of one time, not of what the allocator kept.
+    # Freed memory is returned: the peak must be of one time, without the allocator's caches.
     ctypes.CDLL(None).malloc_trim(0)
     resident = reset_peak()
     seconds = []

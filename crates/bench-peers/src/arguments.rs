@@ -42,7 +42,7 @@ pub struct Arguments {
 
 impl Arguments {
     /// # Errors
-    /// What is wrong, and how it is used.
+    /// A usage error, with the usage.
     pub fn parse(mut from: impl Iterator<Item = String>) -> Outcome<Self> {
         let mut parsed = Self {
             workloads: Vec::new(),

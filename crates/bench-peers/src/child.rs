@@ -1,7 +1,7 @@
-//! One operation of one system in a process of its own, so that its memory is its own and nobody
-//! inherits anybody's warm allocator. Owns: what a child is told and what it answers, the clock,
-//! and the peak of memory. A child is this program again, or `python/peers.py`, which speaks the
-//! same.
+//! One operation of one system in a process of its own, so that its memory is its own and no
+//! allocator is warm from another system. This file has the child's task and reply, the clock, and
+//! the peak of memory. A child is this program again, or `python/peers.py`, which has the same
+//! interface.
 
 use crate::ops::{Found, Op};
 use crate::system::Work;
@@ -14,26 +14,26 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What a child is told, as JSON in its second argument.
+/// A child's task, as JSON in its second argument.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Task {
     pub op: Op,
     pub system: String,
-    /// Where the values are: see [`State::open`].
+    /// The file that describes the values: see [`State::open`].
     pub values: PathBuf,
-    /// What is saved to or loaded from.
+    /// The file to save or load.
     pub file: PathBuf,
     pub warm: usize,
     pub times: usize,
     pub expected_sum: u64,
 }
 
-/// What it answers, as one line of JSON.
+/// Its reply, as one line of JSON.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Reply {
-    /// Every time by the row's name; the operation's own, unless it has several.
+    /// Every time under its row's name; the operation's own, unless it has several.
     pub seconds: Vec<(String, f64)>,
-    /// Most memory beyond what was resident before the first call: the state, and memory to load
+    /// Peak memory beyond the memory resident before the first call: the state, and buffers to load
     /// into.
     pub peak_rss: u64,
 }
@@ -42,10 +42,10 @@ pub struct Reply {
 pub const CHILD: &str = "child";
 
 impl Task {
-    /// Runs it in a child and waits.
+    /// Runs the task in a child and waits.
     ///
     /// # Errors
-    /// What the child says on stderr, also when it found wrong values.
+    /// The child's stderr, also when it found wrong values.
     pub fn run(&self, program: &[PathBuf]) -> Outcome<Reply> {
         let [program, leading @ ..] = program else { return Err("no program".into()) };
         let mut command = Command::new(program);
@@ -57,7 +57,7 @@ impl Task {
             let last = words.trim().lines().next_back().unwrap_or("it said nothing").to_owned();
             return Err(format!("{}: {last} ({})", place(), out.status).into());
         }
-        // Libraries print, too: the answer is the last line.
+        // Libraries print, too: the reply is the last line.
         let text = String::from_utf8_lossy(&out.stdout);
         let answer = text.trim().lines().next_back().unwrap_or_default();
         Ok(serde_json::from_str(answer).map_err(|error| format!("{}: {error}: {answer:?}", place()))?)
@@ -67,7 +67,7 @@ impl Task {
 /// The child's side.
 ///
 /// # Errors
-/// Whatever the system says, and wrong results: a figure for wrong bytes is no figure.
+/// Those of the system, and wrong results: a figure for wrong bytes is no figure.
 pub fn answer(task: &str) -> Outcome<()> {
     let task: Task = serde_json::from_str(task)?;
     println!("{}", serde_json::to_string(&measure(&task)?)?);

@@ -1,4 +1,4 @@
-//! Where a run was made: figures of two machines do not compare. Owns: asking the kernel.
+//! The machine of a run, as the kernel describes it: figures of two machines do not compare.
 
 use serde::{Deserialize, Serialize};
 use std::fs;

@@ -1,5 +1,5 @@
-//! tensorkeep beside other tensor formats and beside the machine's limits, in one run. What is
-//! measured and how is in README.md; this file owns the order of things.
+//! tensorkeep beside other tensor formats and beside the machine's limits, in one run. README.md
+//! describes the measurements and their method; this file runs them in order.
 
 mod arguments;
 mod child;
@@ -29,7 +29,7 @@ use row::Found;
 use std::error::Error;
 use std::process::ExitCode;
 
-/// Whatever a system says when it fails.
+/// A system's error.
 pub type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
@@ -72,8 +72,12 @@ fn run(arguments: &Arguments) -> Outcome<()> {
         table::print_curves(&rows);
         found.add(rows);
     }
-    verdict::on(&found).iter().for_each(|verdict| println!("{verdict}"));
-    found.skipped.iter().for_each(|words| println!("not measured  {words}"));
+    for verdict in verdict::on(&found) {
+        println!("{verdict}");
+    }
+    for words in &found.skipped {
+        println!("not measured  {words}");
+    }
     if let Some(path) = &arguments.json {
         found.write(path)?;
     }

@@ -1,5 +1,5 @@
-//! What the kernel says of this process's memory and of files in its page cache. Owns: the peak of
-//! resident memory, and making a file cold in the same way for everybody.
+//! The kernel's figures for this process's memory and for files in the page cache: the peak of
+//! resident memory, and evicting a file in the same way for every system.
 #![expect(unsafe_code, reason = "mincore has no safe wrapper, and mapping rests on a promise; see SAFETY")]
 
 use crate::Outcome;
@@ -7,13 +7,13 @@ use rustix::fs::{Advice, fadvise};
 use std::fs::{self, File};
 use std::path::Path;
 
-/// Forgets the peak, and returns what is resident now, in bytes.
+/// Resets the peak, and returns the resident memory, in bytes.
 pub fn reset_peak() -> Outcome<u64> {
     fs::write("/proc/self/clear_refs", "5")?;
     status("VmRSS:")
 }
 
-/// The most that was resident at once since then, in bytes. Pages of a mapped file count.
+/// The peak of resident memory since then, in bytes. Pages of a mapped file count.
 pub fn peak() -> Outcome<u64> {
     status("VmHWM:")
 }
@@ -24,8 +24,8 @@ fn status(field: &str) -> Outcome<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
 }
 
-/// Takes a file out of the page cache, and makes sure that it is out: whoever drops all caches
-/// needs root and makes everybody else on the machine wait.
+/// Evicts a file from the page cache, and checks that it is gone: dropping all caches would need
+/// root and slow down every process on the machine.
 pub fn make_cold(path: &Path) -> Outcome<()> {
     let file = File::open(path)?;
     file.sync_all()?;
@@ -38,12 +38,12 @@ pub fn make_cold(path: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// Reads a file into large pages of the page cache, of which the next [`make_cold`] frees the same
+/// Reads a file into large pages of the page cache, which the next [`make_cold`] then frees alike
 /// for every system.
 ///
-/// How fast a cold file is read depends on what ran before, by a factor of four: memory that has
-/// been free for a while was taken back by the hypervisor, and what was freed as small pages is
-/// found by nobody who asks for large ones.
+/// The speed of reading a cold file depends on earlier runs, by a factor of four: memory that has
+/// been free for a while was taken back by the hypervisor, and memory freed as small pages does not
+/// serve requests for large ones.
 pub fn settle(path: &Path) -> Outcome<()> {
     make_cold(path)?;
     let map = map(path)?;
@@ -62,7 +62,7 @@ pub fn map(path: &Path) -> Outcome<memmap2::Mmap> {
 /// The share of a file's pages that are in the page cache.
 fn cached_share(file: &File) -> Outcome<f64> {
     const PAGE: usize = 4096;
-    // SAFETY: the map is only asked about, never read, and lives until the end of this function.
+    // SAFETY: the map is only queried, never read, and lives until the end of this function.
     let map = unsafe { memmap2::Mmap::map(file) }?;
     let mut pages = vec![0_u8; map.len().div_ceil(PAGE)];
     // SAFETY: `pages` has one byte for each page of the range, which is exactly the mapping.
@@ -80,14 +80,14 @@ mod tests {
 
     #[test]
     fn the_peak_is_of_this_process_and_can_be_forgotten() {
-        // More than the tests beside this one take.
+        // More than the concurrent tests take.
         const LEN: u64 = 512 << 20;
         let before = reset_peak().unwrap();
         let is_remembered = |_| {
             drop(std::hint::black_box(vec![1_u8; LEN as usize]));
             peak().unwrap() >= before + LEN / 2
         };
-        // More than once: a test beside this one may make the process forget just then.
+        // Several times: a concurrent test may reset the peak in between.
         assert!((0..5).any(is_remembered), "{before} {}", peak().unwrap());
         reset_peak().unwrap();
         assert!(peak().unwrap() < before + LEN / 2);

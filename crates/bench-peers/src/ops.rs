@@ -1,42 +1,41 @@
-//! What is measured. Owns: the operations, their names in the rows, how often each is repeated, and
-//! [`Call`]: one operation of one system, ready to be timed. Knows no system.
+//! The measured operations, their names in the rows, the repetitions of each, and [`Call`]: one
+//! operation of one system, ready to be timed.
 
 use crate::Outcome;
 use crate::workloads::Workload;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
-/// An operation that several systems can do.
+/// An operation that several systems support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
-    /// From memory to a file that a power cut does not take away.
+    /// From memory to a file that survives a power cut.
     SaveDurable,
-    /// As its documentation says, durable or not.
+    /// As in its documentation, durable or not.
     SaveAsCalled,
-    /// Where a durable save's time goes; one row for each stage.
+    /// The breakdown of a durable save's time; one row for each stage.
     SaveStages,
-    /// How long the trainer stands still until it may change what it saves: a copy is made.
+    /// The stall until the trainer may change the state: a copy is made.
     Stage,
-    /// How long it stands still to hand over what is shared.
+    /// The stall to hand over shared state.
     SaveAsync,
-    /// How much longer a closure takes that a save runs beside, when the closure is longer than the
-    /// save.
+    /// The extra time of a closure during a save, where the closure takes longer than the save.
     SaveDuring,
     /// A trainer's step, alone and beside a save in the background; one row for each.
     StepTime,
-    /// Opening, and looking at every name and shape.
+    /// Opening, and visiting every name and shape.
     Open,
-    /// Mapping, and reading every byte in a loop of one's own; whoever verifies has read it before:
-    /// two passes.
+    /// Mapping, and reading every byte in a loop of one's own: two passes for a system that
+    /// verifies.
     TouchAll,
-    /// Mapping, and reading every byte once: whoever verifies does just that.
+    /// Mapping, and reading every byte once: verifying does just that.
     TouchOnce,
-    /// Into memory that is allocated for it.
+    /// Into freshly allocated memory.
     LoadFresh,
-    /// Into memory that is there and warm: a resume.
+    /// Into existing, warm memory: a resume.
     LoadInto,
-    /// A private mapping that can be written to, every tensor written to in one place.
+    /// A private writable mapping, one write to every tensor.
     MapCopy,
     /// All bytes in memory, from a file that is not in the page cache.
     LoadCold,
@@ -44,7 +43,7 @@ pub enum Op {
     OneTensor,
 }
 
-/// Operations that are asked for together.
+/// Operations that are requested together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     Save,
@@ -70,8 +69,8 @@ impl Group {
     }
 }
 
-/// How often an operation is repeated: so many processes, and in each so many times after so many
-/// to get warm.
+/// Repetitions of an operation: the number of processes, and in each the number of timed and of
+/// warm-up calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     pub rounds: usize,
@@ -80,7 +79,7 @@ pub struct Effort {
 }
 
 impl Op {
-    /// In the order in which they are measured: saving makes the files that the others read.
+    /// In the order of measurement: saving creates the files that the others read.
     pub const ALL: [Self; 15] = [
         Self::SaveDurable,
         Self::SaveAsCalled,
@@ -99,7 +98,7 @@ impl Op {
         Self::OneTensor,
     ];
 
-    /// As in the rows.
+    /// The name in the rows.
     pub fn name(self) -> &'static str {
         match self {
             Self::SaveDurable => "save_durable",
@@ -129,7 +128,7 @@ impl Op {
         }
     }
 
-    /// Whether all of the payload goes by, so that its bytes over the time are a speed.
+    /// Whether all of the payload is processed, so that its bytes over the time are a speed.
     pub fn moves_payload(self) -> bool {
         !matches!(
             self,
@@ -142,8 +141,8 @@ impl Op {
         )
     }
 
-    /// Whether it is of interest for a workload: what takes microseconds is none of a stall, and
-    /// what fits in a cache is not read cold.
+    /// Whether it is meaningful for a workload: microseconds are no stall, and a payload that fits
+    /// in a cache is not read cold.
     pub fn suits(self, workload: Workload) -> bool {
         let large = matches!(workload, Workload::Medium | Workload::Large);
         match self {
@@ -154,7 +153,8 @@ impl Op {
         }
     }
 
-    /// How often, for this workload. A save of gigabytes is seconds, one of a LeNet a millisecond.
+    /// The repetitions for this workload. A save of gigabytes takes seconds, one of a LeNet a
+    /// millisecond.
     pub fn effort(self, workload: Workload, quick: bool) -> Effort {
         let large = Effort { rounds: 3, warm: 1, times: 2 };
         let full = match (workload, self) {
@@ -172,8 +172,8 @@ impl Op {
         if quick { Effort { rounds: 1, warm: full.warm.min(1), times: full.times.min(3) } } else { full }
     }
 
-    /// How long the disk rests before. Those of clouds are metered: what one system wrote or read
-    /// at full speed is taken off what the next one gets.
+    /// The pause for the disk before the operation. Disks of clouds are metered: the bandwidth of
+    /// one system is subtracted from the next one's.
     pub fn rest(self, workload: Workload, quick: bool) -> Duration {
         Duration::from_secs(match (workload, self.group()) {
             _ if quick => 0,
@@ -185,22 +185,22 @@ impl Op {
     }
 }
 
-/// What a measured call gives back, to be compared with what it should be.
+/// The result of a measured call, to be compared with the expected one.
 pub enum Found {
-    /// There is nothing to look at here: what a save wrote is seen when it is loaded.
+    /// Nothing to compare: a save's output is checked when it is loaded.
     Nothing,
     /// Elements of all tensors that were listed.
     Elements(u64),
-    /// The [`sum`](crate::workloads::sum) of what was read.
+    /// The [`sum`](crate::workloads::sum) of the bytes read.
     Sum(u64),
     /// Memory was filled in these seconds, and has this sum.
     Loaded { seconds: f64, sum: u64 },
-    /// It kept the time itself, in seconds, perhaps of several things by name.
+    /// Measured by the call itself, in seconds, perhaps several times by name.
     Times(Vec<(String, f64)>),
 }
 
 impl Found {
-    /// Times `load` alone: summing what was loaded, and freeing it, comes after.
+    /// Times `load` alone: summing and freeing the loaded memory come after.
     pub fn loaded<T>(load: impl FnOnce() -> Outcome<T>, sum: impl FnOnce(&T) -> u64) -> Outcome<Self> {
         let start = Instant::now();
         let memory = load()?;

@@ -1,5 +1,5 @@
-//! The peers in Python, through `python/peers.py`, which speaks as a child does. Owns: finding out
-//! which there are.
+//! The peers in Python, through `python/peers.py`, which has a child's interface: finds out which
+//! are installed.
 
 use crate::Outcome;
 use crate::ops::Op;
@@ -26,13 +26,13 @@ struct Listed {
 #[derive(Deserialize)]
 struct Listing {
     systems: Vec<Listed>,
-    /// What is not installed, in words.
+    /// The missing packages, in words.
     absent: Vec<String>,
 }
 
 impl Python {
-    /// Asks the script what it can; the second list says what is absent, and everything is when
-    /// there is no Python.
+    /// Asks the script for its systems; the second list names the missing ones, which are all
+    /// without Python.
     pub fn find(interpreter: PathBuf) -> (Option<Self>, Vec<String>) {
         let script = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/python/peers.py"));
         let program = vec![interpreter, script];

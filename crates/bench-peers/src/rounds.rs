@@ -1,6 +1,6 @@
-//! Running a workload: every operation by every system, each in a process of its own, round by
-//! round, each round starting with another system, so that whatever the machine does meanwhile is
-//! shared by all. Owns: the order, and the rows.
+//! Runs a workload: every operation by every system, each in a process of its own, round by round,
+//! each round starting with another system, so that all systems share the machine's slow moments.
+//! The rows are made here.
 
 use crate::child::{Reply, Task};
 use crate::ops::{Effort, Group, Op};
@@ -13,7 +13,7 @@ use crate::{Outcome, memory, systems};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What to run.
+/// The selection to run.
 pub struct Plan {
     pub groups: Vec<Group>,
     /// Empty for all; else the names must contain one of these.
@@ -45,86 +45,77 @@ impl Plan {
         self.systems.is_empty() || self.systems.iter().any(|part| peer.name.contains(part))
     }
 
-    /// Measures one workload. The second list says what could not be measured.
+    /// Measures one workload. The second list explains what could not be measured.
     ///
     /// # Errors
-    /// What keeps all of it from being measured.
+    /// Those that prevent every measurement.
     pub fn run(&self, workload: Workload) -> Outcome<(Vec<Row>, Vec<String>, Values)> {
         let manifest = self.dir.join(format!("{}.values.json", workload.name()));
         let values = Values::share(workload.model(self.quick, self.tensors), manifest)?;
         let suits = |peer: &Peer| self.wants(peer) && peer.workloads.contains(workload.name());
         let peers: Vec<Peer> = self.peers()?.into_iter().filter(suits).collect();
-        let (mut rows, mut skipped) = (Vec::new(), Vec::new());
+        let mut rows = Vec::new();
+        let mut skipped = Vec::new();
         for op in Op::ALL.into_iter().filter(|op| op.suits(workload) && self.groups.contains(&op.group())) {
+            let case = Case { op, workload, effort: op.effort(workload, self.quick), values: &values };
             let mut able: Vec<&Peer> = peers.iter().filter(|peer| peer.ops.contains(&op)).collect();
             if matches!(op.group(), Group::Load | Group::Cold) {
-                able.retain(|peer| self.have_file(peer, workload, &values, &mut skipped));
+                able.retain(|peer| self.have_file(&case, peer, &mut skipped));
             }
-            let effort = op.effort(workload, self.quick);
-            rows.extend(self.rounds(op, workload, &able, effort, &values, &mut skipped));
+            rows.extend(self.rounds(&case, &able, &mut skipped));
         }
-        peers.iter().for_each(|peer| self.clean(workload, peer));
+        for peer in &peers {
+            self.clean(workload, peer);
+        }
         Ok((rows, skipped, values))
     }
 
-    fn rounds(
-        &self,
-        op: Op,
-        workload: Workload,
-        peers: &[&Peer],
-        effort: Effort,
-        values: &Values,
-        skipped: &mut Vec<String>,
-    ) -> Vec<Row> {
-        let mut replies: Vec<Vec<Reply>> = vec![Vec::new(); peers.len()];
-        let (mut failed, mut sizes) = (vec![false; peers.len()], vec![None; peers.len()]);
-        for round in 0..effort.rounds {
+    fn rounds(&self, case: &Case<'_>, peers: &[&Peer], skipped: &mut Vec<String>) -> Vec<Row> {
+        let mut results: Vec<Results> = peers.iter().map(|_| Results::default()).collect();
+        for round in 0..case.effort.rounds {
             for turn in 0..peers.len() {
                 let turn = (turn + round) % peers.len();
-                if failed[turn] || (round > 0 && peers[turn].once) {
+                let (peer, results) = (peers[turn], &mut results[turn]);
+                if results.failed || (round > 0 && peer.once) {
                     continue;
                 }
-                let task = self.task(op, workload, peers[turn], values, effort);
-                let settled = if op == Op::LoadCold { memory::settle(&task.file) } else { Ok(()) };
-                std::thread::sleep(op.rest(workload, self.quick));
-                match settled.and_then(|()| task.run(&peers[turn].program)) {
-                    Ok(reply) => {
-                        replies[turn].push(reply);
-                        sizes[turn] = length(&task.file).ok();
+                match self.one(case, peer) {
+                    Ok((reply, size)) => {
+                        results.replies.push(reply);
+                        results.size = size;
                     }
                     Err(error) => {
-                        failed[turn] = true;
-                        skipped.push(format!("{}: {error}", workload.name()));
+                        results.failed = true;
+                        skipped.push(format!("{}: {error}", case.workload.name()));
                     }
                 }
                 if !self.loads() {
-                    self.clean(workload, peers[turn]);
+                    self.clean(case.workload, peer);
                 }
             }
         }
-        let payload = if op.moves_payload() { values.payload } else { 0 };
-        let measured = peers.iter().zip(replies);
-        let mut rows: Vec<Row> =
-            measured.flat_map(|(peer, replies)| rows_of(workload, peer, &replies, payload)).collect();
-        // Rows of several names stand together by name, as those of one do.
-        let names: Vec<String> = rows.iter().map(|row| row.op.clone()).collect();
-        rows.sort_by_key(|row| names.iter().position(|name| *name == row.op));
-        if op == Op::SaveDurable {
-            let saved = peers.iter().zip(sizes).filter(|(peer, _)| peer.extension != "raw");
-            rows.extend(saved.filter_map(|(peer, len)| Some(size_row(workload, peer, len?))));
-        }
-        rows
+        rows_of_all(case, peers, &results)
     }
 
-    fn task(&self, op: Op, workload: Workload, peer: &Peer, values: &Values, effort: Effort) -> Task {
+    /// One process of one system, and the length of its file.
+    fn one(&self, case: &Case<'_>, peer: &Peer) -> Outcome<(Reply, Option<u64>)> {
+        let task = self.task(case, peer);
+        let settled = if case.op == Op::LoadCold { memory::settle(&task.file) } else { Ok(()) };
+        std::thread::sleep(case.op.rest(case.workload, self.quick));
+        settled?;
+        let reply = task.run(&peer.program)?;
+        Ok((reply, length(&task.file).ok()))
+    }
+
+    fn task(&self, case: &Case<'_>, peer: &Peer) -> Task {
         Task {
-            op,
+            op: case.op,
             system: peer.name.clone(),
-            values: values.manifest().to_owned(),
-            file: self.file(workload, peer),
-            warm: effort.warm,
-            times: effort.times,
-            expected_sum: values.sum,
+            values: case.values.manifest().to_owned(),
+            file: self.file(case.workload, peer),
+            warm: case.effort.warm,
+            times: case.effort.times,
+            expected_sum: case.values.sum,
         }
     }
 
@@ -133,21 +124,22 @@ impl Plan {
     }
 
     /// Makes the file that a system loads, if saving was not measured before it.
-    fn have_file(&self, peer: &Peer, workload: Workload, values: &Values, skipped: &mut Vec<String>) -> bool {
-        if self.file(workload, peer).exists() {
+    fn have_file(&self, case: &Case<'_>, peer: &Peer, skipped: &mut Vec<String>) -> bool {
+        if self.file(case.workload, peer).exists() {
             return true;
         }
-        // Also one that is not to be measured may make the file.
+        // A system that is not selected may create the file, too.
         let all = self.peers().unwrap_or_default();
         let saves = |other: &&Peer| other.extension == peer.extension && other.ops.contains(&Op::SaveDurable);
         let Some(saver) = all.iter().find(saves) else { return false };
         let once = Effort { rounds: 1, warm: 0, times: 1 };
-        let saved = self.task(Op::SaveDurable, workload, saver, values, once).run(&saver.program);
-        saved.map_err(|error| skipped.push(format!("{}: {error}", workload.name()))).is_ok()
+        let saving = Case { op: Op::SaveDurable, effort: once, ..*case };
+        let saved = self.task(&saving, saver).run(&saver.program);
+        saved.map_err(|error| skipped.push(format!("{}: {error}", case.workload.name()))).is_ok()
     }
 
-    /// Whether files are read after they were saved. Else each goes at once: all of them together
-    /// are many times the state.
+    /// Whether files are read after they were saved. Else each is deleted at once: all of them
+    /// together are many times the state.
     fn loads(&self) -> bool {
         self.groups.iter().any(|group| matches!(group, Group::Load | Group::Cold))
     }
@@ -158,6 +150,39 @@ impl Plan {
             let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         }
     }
+}
+
+/// An operation on a workload, to be measured with several systems.
+struct Case<'v> {
+    op: Op,
+    workload: Workload,
+    effort: Effort,
+    values: &'v Values,
+}
+
+/// The results of one system.
+#[derive(Default)]
+struct Results {
+    replies: Vec<Reply>,
+    failed: bool,
+    size: Option<u64>,
+}
+
+fn rows_of_all(case: &Case<'_>, peers: &[&Peer], results: &[Results]) -> Vec<Row> {
+    let payload = if case.op.moves_payload() { case.values.payload } else { 0 };
+    let mut rows = Vec::new();
+    for (peer, results) in peers.iter().zip(results) {
+        rows.extend(rows_of(case.workload, peer, &results.replies, payload));
+    }
+    // Rows with several names are grouped by name, as those with one are.
+    let names: Vec<String> = rows.iter().map(|row| row.op.clone()).collect();
+    rows.sort_by_key(|row| names.iter().position(|name| *name == row.op));
+    if case.op == Op::SaveDurable {
+        for (peer, results) in peers.iter().zip(results).filter(|(peer, _)| peer.extension != "raw") {
+            rows.extend(results.size.map(|len| size_row(case.workload, peer, len)));
+        }
+    }
+    rows
 }
 
 fn size_row(workload: Workload, peer: &Peer, bytes: u64) -> Row {
@@ -180,7 +205,7 @@ fn length(path: &Path) -> Outcome<u64> {
     fs::read_dir(path)?.map(|entry| length(&entry?.path())).sum()
 }
 
-/// One row for each name in the replies, in the order in which they come.
+/// One row for each name in the replies, in their order.
 fn rows_of(workload: Workload, peer: &Peer, replies: &[Reply], bytes: u64) -> Vec<Row> {
     let mut names: Vec<&str> = Vec::new();
     let all = || replies.iter().flat_map(|reply| &reply.seconds);

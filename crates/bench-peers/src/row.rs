@@ -1,4 +1,4 @@
-//! What a run finds out. Owns: the rows, their file, and rows of earlier runs.
+//! The results of a run: the rows, their file, and rows of earlier runs.
 
 use crate::Outcome;
 use crate::machine::Machine;
@@ -15,12 +15,12 @@ pub struct Row {
     pub op: String,
     pub system: String,
     pub seconds: Seconds,
-    /// Payload bytes for what moves them; the file's bytes for `size`; else 0.
+    /// Payload bytes of operations that process them; the file's bytes for `size`; else 0.
     pub bytes: u64,
-    /// Most memory resident at once during the operation, beyond what was resident before, in
-    /// bytes. Pages of a mapped file count.
+    /// Peak of resident memory during the operation, beyond the memory resident before, in bytes.
+    /// Pages of a mapped file count.
     pub peak_rss: u64,
-    /// On a curve: how much there was of what the curve is over.
+    /// On a curve: the value on its x axis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x: Option<f64>,
 }
@@ -31,12 +31,12 @@ impl Row {
     }
 }
 
-/// All rows of a run, and where it ran.
+/// All rows of a run, and its machine.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Found {
     pub machine: Machine,
     pub rows: Vec<Row>,
-    /// What could not be measured, and why.
+    /// Measurements that failed, and why.
     #[serde(default)]
     pub skipped: Vec<String>,
 }
@@ -52,7 +52,7 @@ impl Found {
         Ok(fs::write(path, serde_json::to_string_pretty(self)? + "\n")?)
     }
 
-    /// Adds rows; of two for the same thing the later one stays.
+    /// Adds rows; of two for the same measurement the later one stays.
     pub fn add(&mut self, rows: Vec<Row>) {
         self.rows.retain(|there| rows.iter().all(|row| row.place() != there.place()));
         self.rows.extend(rows);

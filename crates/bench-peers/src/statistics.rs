@@ -1,4 +1,4 @@
-//! Many times become one figure. Owns: median, least and most.
+//! Many times as one figure: median, minimum and maximum.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ pub struct Seconds {
 }
 
 impl Seconds {
-    /// None of nothing. Of an even number the median is the mean of the middle two.
+    /// None for no times. For an even number the median is the mean of the middle two.
     pub fn of(mut all: Vec<f64>) -> Option<Self> {
         all.sort_by(f64::total_cmp);
         let (min, max) = (*all.first()?, *all.last()?);
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_in_the_middle_whatever_the_order() {
+    fn the_median_does_not_depend_on_the_order() {
         let of = |all: &[f64]| Seconds::of(all.to_vec());
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[7.0]), Some(Seconds { median: 7.0, min: 7.0, max: 7.0 }));

@@ -1,5 +1,4 @@
-//! What is measured: a [`System`], what it works on, and what several of them share. Knows no
-//! system and nothing of time.
+//! A measured [`System`], the [`Work`] it is given, and helpers that several systems share.
 
 use crate::ops::{Call, Found, Op};
 use crate::workloads::{State, sum};
@@ -12,12 +11,12 @@ use std::sync::Arc;
 
 /// One format, or one raw path, in one configuration.
 pub trait System {
-    /// As it stands in the rows.
+    /// The name in the rows.
     fn name(&self) -> &'static str;
     /// Its file's extension. Systems with the same one share the file, and the first of them that
     /// saves makes it.
     fn extension(&self) -> &'static str;
-    /// What it can do.
+    /// The operations that it supports.
     fn ops(&self) -> &'static [Op];
     /// Letters of the workloads that it can do in reasonable time.
     fn workloads(&self) -> &'static str {
@@ -26,11 +25,11 @@ pub trait System {
     /// One of these operations, ready to be timed.
     ///
     /// # Errors
-    /// Whatever getting ready says.
+    /// Those of the preparation.
     fn call(&self, op: Op, work: &Work) -> Outcome<Call>;
 }
 
-/// What an operation works on.
+/// The input of an operation.
 #[derive(Clone)]
 pub struct Work {
     pub state: Arc<State>,
@@ -51,7 +50,7 @@ impl Work {
 
     /// Warm memory of every tensor's length, to load into.
     fn existing(&self) -> Vec<Vec<u8>> {
-        // Not zeros: those may be pages that are not there yet.
+        // Not zeros: those may be pages that do not exist yet.
         self.state.tensors.iter().map(|entry| vec![1; entry.len]).collect()
     }
 }
@@ -60,15 +59,15 @@ pub fn cannot(system: &dyn System, op: Op) -> Outcome<Call> {
     Err(format!("{} has no {}", system.name(), op.name()).into())
 }
 
-/// Fsyncs a written file, gives it its name, fsyncs the folder: what most peers leave to their
-/// users.
+/// Fsyncs a written file, gives it its name, fsyncs the folder: the part that most peers leave to
+/// their users.
 pub fn publish(written: &Path, path: &Path) -> Outcome<()> {
     File::options().write(true).open(written)?.sync_all()?;
     fs::rename(written, path)?;
     Ok(File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?)
 }
 
-/// Where a file is written before it gets its name.
+/// The name of a file until it is published.
 pub fn unpublished(path: &Path) -> PathBuf {
     path.with_extension("unpublished")
 }
@@ -90,7 +89,7 @@ pub fn cold(work: &Work, call: Call) -> Call {
     call.before(move || memory::make_cold(&evicted))
 }
 
-/// Loads into memory that is there; what is in it is compared after every time.
+/// Loads into existing memory, whose content is checked after every time.
 pub fn into_existing(work: &Work, mut load: impl FnMut(&mut [Vec<u8>]) -> Outcome<()> + 'static) -> Call {
     let existing = Rc::new(RefCell::new(work.existing()));
     let looked_at = Rc::clone(&existing);
@@ -98,14 +97,16 @@ pub fn into_existing(work: &Work, mut load: impl FnMut(&mut [Vec<u8>]) -> Outcom
         let mut existing = existing.borrow_mut();
         Found::loaded(|| load(&mut existing).map(|()| &existing), |filled| sum(filled.iter()))
     })
-    // What the next time does not write must not look loaded.
+    // Bytes that the next time does not write must not look loaded.
     .before(move || {
-        looked_at.borrow_mut().iter_mut().for_each(|target| target.fill(1));
+        for target in looked_at.borrow_mut().iter_mut() {
+            target.fill(1);
+        }
         Ok(())
     })
 }
 
-/// Opens anew before each time, then looks at one tensor.
+/// Opens anew before each time, then reads one tensor.
 pub fn one_after_opening<T: 'static>(
     mut open: impl FnMut() -> Outcome<T> + 'static,
     mut look: impl FnMut(&T) -> Outcome<Found> + 'static,

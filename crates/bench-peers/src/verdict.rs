@@ -1,11 +1,10 @@
-//! What the figures must say. Owns: the targets, and the words for a target that was met or missed.
-//! A verdict never fails a run: machines differ, and a target is a ratio within one run wherever it
-//! can be.
+//! The targets for the figures, and the text for a target that was met or missed. A verdict never
+//! fails a run: machines differ, and a target is a ratio within one run where possible.
 
 use crate::row::{Found, Row};
 use std::fmt;
 
-/// One target, and what was found.
+/// One target, and the figure for it.
 #[derive(Debug, PartialEq)]
 pub struct Verdict {
     what: String,
@@ -45,7 +44,7 @@ const OURS: &str = "tensorkeep";
 const READ: &str = "tensorkeep, read";
 const TIMES: &str = "×";
 
-/// What the verdicts look at.
+/// The rows that verdicts are based on.
 struct Rows<'f>(&'f Found);
 
 impl Rows<'_> {
@@ -63,13 +62,13 @@ impl Rows<'_> {
         self.0.rows.iter().filter(raw).map(|row| row.seconds.median).min_by(f64::total_cmp)
     }
 
-    /// How many times as fast as `peer` ours is.
+    /// Our speed as a multiple of `peer`'s.
     fn faster(&self, workload: &str, op: &str, peer: &str) -> Option<f64> {
         Some(self.median(workload, op, peer)? / self.median(workload, op, OURS)?)
     }
 }
 
-/// The verdicts on what was measured; nothing is said of what was not.
+/// The verdicts on all measured figures; missing ones have none.
 pub fn on(found: &Found) -> Vec<Verdict> {
     let rows = Rows(found);
     let mut verdicts = Vec::new();
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_of_what_was_not_measured() {
+    fn missing_figures_have_no_verdict() {
         assert_eq!(words(vec![]), Vec::<String>::new());
         assert_eq!(
             words(vec![row("l", "stage", OURS, 0.2)]),
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn curves_are_judged_by_what_one_costs() {
+    fn curves_are_judged_by_the_cost_of_one() {
         let point = |x: f64, median| Row { x: Some(x), ..row("tensors", "open", OURS, median) };
         let said = words(vec![point(1e4, 1e-3), point(1e6, 20e-3)]);
         assert!(said[0].contains("0.20×") && said[0].starts_with("met"), "{said:?}");

@@ -1,6 +1,5 @@
-//! What is saved and loaded: models by name, and their values in shared memory, so that every
-//! process measures with the same bytes and none has to make them again. Owns: which workloads
-//! there are, and where a tensor's bytes lie.
+//! The saved and loaded models by name, and their values in shared memory, so that every process
+//! measures with the same bytes and none has to make them again.
 
 use crate::Outcome;
 use crate::weights::{self, Model};
@@ -21,7 +20,7 @@ pub enum Workload {
     Medium,
     /// GPT-2 of medium width and Adam, 1.84 GB.
     Large,
-    /// Many tensors of 64 floats, [`NUMEROUS`] unless said otherwise.
+    /// Many tensors of 64 floats, [`NUMEROUS`] by default.
     Numerous,
 }
 
@@ -31,7 +30,7 @@ pub const NUMEROUS: usize = 100_000;
 impl Workload {
     pub const ALL: [Self; 4] = [Self::Small, Self::Medium, Self::Large, Self::Numerous];
 
-    /// Its letter, as in the rows.
+    /// Its letter in the rows.
     pub fn name(self) -> &'static str {
         match self {
             Self::Small => "s",
@@ -45,7 +44,8 @@ impl Workload {
         Self::ALL.into_iter().find(|workload| workload.name() == name)
     }
 
-    /// Its tensors; `quick` makes the large one smaller, and there are `numerous` of the numerous.
+    /// Its tensors; `quick` makes the large one smaller, and `numerous` is the number of the
+    /// numerous.
     pub fn model(self, quick: bool, numerous: usize) -> Model {
         match self {
             Self::Small => weights::lenet(),
@@ -56,7 +56,7 @@ impl Workload {
     }
 }
 
-/// A tensor's place among the values.
+/// A tensor's range of the values.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
     pub name: String,
@@ -65,7 +65,7 @@ pub struct Entry {
     pub len: usize,
 }
 
-/// Where the values of a model lie: what a child is told, also one in Python.
+/// The place of a model's values: given to children, also in Python.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
     /// The shared memory, as a path.
@@ -79,16 +79,16 @@ pub struct Values {
     manifest: PathBuf,
     pub payload: u64,
     pub tensors: usize,
-    /// What loading everything must give; see [`sum`].
+    /// The expected sum of loading everything; see [`sum`].
     pub sum: u64,
 }
 
-/// Tensors start at multiples of this, as allocators would place them.
+/// Tensors start at multiples of this, as with an allocator.
 const ALIGN: usize = 64;
 
 impl Values {
-    /// Puts a model's values into shared memory, sorted by name: ztensor's canonical form wants
-    /// that, and then all formats give tensors out in the same order.
+    /// Puts a model's values into shared memory, sorted by name: ztensor's canonical form requires
+    /// it, and then all formats return tensors in the same order.
     pub fn share(mut model: Model, manifest: PathBuf) -> Outcome<Self> {
         model.sort_by(|one, other| one.name.cmp(&other.name));
         let memory = File::from(rustix::fs::memfd_create("bench-peers", MemfdFlags::CLOEXEC)?);
@@ -111,7 +111,7 @@ impl Values {
         Ok(Self { _memory: memory, manifest, payload, tensors: count, sum: mixed })
     }
 
-    /// The file that says where they are.
+    /// The file that describes the values.
     pub fn manifest(&self) -> &Path {
         &self.manifest
     }
@@ -123,7 +123,7 @@ impl Drop for Values {
     }
 }
 
-/// The values, mapped: what a trainer would hold in memory.
+/// The values, mapped, as a trainer would hold them in memory.
 pub struct State {
     memory: memmap2::Mmap,
     pub tensors: Vec<Entry>,
@@ -134,8 +134,7 @@ impl State {
     #[expect(unsafe_code, reason = "mapping rests on a promise")]
     pub fn open(manifest: &Path) -> Outcome<Self> {
         let Manifest { memory, tensors } = serde_json::from_slice(&fs::read(manifest)?)?;
-        // SAFETY: nobody writes to the shared memory once its manifest is there: see
-        // `Values::share`.
+        // SAFETY: the shared memory is not written once its manifest exists: see `Values::share`.
         let memory = unsafe { memmap2::MmapOptions::new().populate().map(&File::open(memory)?) }?;
         Ok(Self { memory, tensors })
     }
@@ -158,8 +157,8 @@ impl State {
     }
 }
 
-/// Reads every byte of several tensors: the same loop for everybody. Two tensors that change places
-/// change the sum.
+/// Reads every byte of several tensors: the same loop for all systems. Swapping two tensors changes
+/// the sum.
 pub fn sum<B: AsRef<[u8]>>(parts: impl IntoIterator<Item = B>) -> u64 {
     parts.into_iter().fold(0, |total, part| mix(total, part.as_ref()))
 }

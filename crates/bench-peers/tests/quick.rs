@@ -1,4 +1,4 @@
-//! The whole program, as CI and the README call it.
+//! The whole program, called as by CI and the README.
 
 use serde_json::Value;
 use std::path::Path;
@@ -10,7 +10,7 @@ fn a_quick_run_measures_every_operation_of_the_small_workloads() {
     std::fs::create_dir_all(&dir).unwrap();
     let (json, page) = (dir.join("rows.json"), dir.join("report.html"));
     let out = Command::new(env!("CARGO_BIN_EXE_bench-peers"))
-        // Python's peers take minutes to start, and are another machine's matter.
+        // Python's peers take minutes to start, and are tested on other machines.
         .args(["--workload", "s,n", "--tensors", "5000", "--curves", "--quick"])
         .args(["--python", "no-such-python", "--dir"])
         .arg(&dir)

@@ -1,18 +1,25 @@
-//! The command line's grammar: verbs, flags, help. Knows nothing of what they do.
+//! The command line's grammar: the verbs and their help. Flags that several verbs share are in
+//! args/shared.rs, those of verbs that look in args/looking.rs, those of verbs that write or delete
+//! in args/writing.rs.
 
-use crate::budget;
+mod looking;
+mod shared;
+mod writing;
+
+pub use looking::{Diff, Get, History, Ls, Report, Serve, Show, Sort, Stats, Verify};
+pub use shared::{Budget, CodecName, Output, Selected};
+pub use writing::{Conversion, Edit, Gc, Merge};
+
 use crate::exit;
-use crate::units;
-use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::time::Duration;
 
 /// Look at, compare, verify and convert tensorkeep checkpoints.
 ///
 /// A TARGET is a checkpoint file, or a run (a folder, or a URL: s3://bucket/run, gs://bucket/run,
 /// az://container/run, with the usual environment variables) with an optional selector: RUN,
-/// RUN@latest, RUN@1200 (a step), RUN@0003-0000001200 (attempt and step), RUN@best:val_loss:min.
+/// RUN@latest, RUN@latest~1 or RUN@-2 (the one before), RUN@1200 (a step), RUN@0003-0000001200
+/// (attempt and step), RUN@best:val_loss:min.
 /// Verbs that only look also take safetensors (and their index files), .npy, .npz, .pt and GGUF
 /// files.
 #[derive(Parser, Debug)]
@@ -22,6 +29,9 @@ pub struct Args {
     /// See docs/json.md
     #[arg(long, global = true)]
     pub json: bool,
+    /// Lines as wide as they are, also on a terminal
+    #[arg(long, global = true)]
+    pub wide: bool,
     #[command(subcommand)]
     pub verb: Verb,
 }
@@ -30,40 +40,61 @@ pub struct Args {
 pub enum Verb {
     /// The checkpoints of a run: step, age, size, metrics, why saved, why kept, state; or the runs
     /// in a folder
-    Ls {
-        /// The run's folder or URL, or a folder of runs
-        run: OsString,
-    },
+    #[command(
+        after_help = "Examples:\n  tensorkeep ls runs/lenet -n 20 --metrics loss,accuracy\n  tensorkeep ls runs                      the runs in a folder"
+    )]
+    Ls(Ls),
     /// One checkpoint: its tensors as a tree, and its records
+    #[command(
+        after_help = "Examples:\n  tensorkeep show runs/lenet@latest --depth 2\n  tensorkeep show model.safetensors --sort size"
+    )]
     Show(Show),
     /// Numbers of each tensor: min, max, mean, std, norm, zeros, NaN, Inf, histogram
+    #[command(after_help = "Examples:\n  tensorkeep stats runs/lenet@-2 --only 'model/*'")]
     Stats(Stats),
     /// Verify a file, or every checkpoint of a run
+    #[command(
+        after_help = "Examples:\n  tensorkeep verify runs/lenet\n  tensorkeep verify model.tkeep --deep"
+    )]
     Verify(Verify),
     /// Compare two checkpoints; exit code 1 when a tensor differs
+    #[command(
+        after_help = "Examples:\n  tensorkeep diff runs/lenet@latest~1 runs/lenet@latest\n  tensorkeep diff a.safetensors b.tkeep --rtol 1e-3"
+    )]
     Diff(Diff),
     /// Metrics, and a tensor's numbers, over the checkpoints of a run
+    #[command(
+        after_help = "Examples:\n  tensorkeep history runs/lenet --metric loss\n  tensorkeep history runs/lenet --tensor model/fc1.weight"
+    )]
     History(History),
-    /// Why a checkpoint is kept or when it goes, and what a resume would choose
+    /// Why a checkpoint is kept, when it goes if that is known, and what a resume would choose
+    #[command(after_help = "Examples:\n  tensorkeep why runs/lenet")]
     Why {
         /// RUN@step, or RUN for the newest
         target: OsString,
     },
     /// Delete what a retention policy no longer protects; without rules, the run's own
+    #[command(after_help = "Examples:\n  tensorkeep gc runs/lenet --dry-run --keep-last 3")]
     Gc(Gc),
     /// Protect a checkpoint from rotation
+    #[command(after_help = "Examples:\n  tensorkeep pin runs/lenet@400")]
     Pin {
         /// RUN@step, or RUN for the newest
         target: OsString,
     },
     /// Take the protection away
+    #[command(after_help = "Examples:\n  tensorkeep unpin runs/lenet@400")]
     Unpin {
         /// RUN@step, or RUN for the newest
         target: OsString,
     },
     /// One tensor, or a slice of it, as a .npy file
+    #[command(after_help = "Examples:\n  tensorkeep get runs/lenet model/fc1.weight -o fc1.npy")]
     Get(Get),
     /// Copy a checkpoint or a whole run, verified on the way
+    #[command(
+        after_help = "Examples:\n  tensorkeep cp runs/lenet s3://bucket/lenet\n  tensorkeep cp runs/lenet@best:accuracy:max best.tkeep"
+    )]
     Cp {
         /// A file, a RUN (all its checkpoints) or RUN@… (one)
         source: OsString,
@@ -75,6 +106,7 @@ pub enum Verb {
         force: bool,
     },
     /// Write a checkpoint again with another codec
+    #[command(after_help = "Examples:\n  tensorkeep repack runs/lenet@latest -o small.tkeep --codec max")]
     Repack {
         /// A file, or RUN[@step|latest|best:METRIC:min|max]
         target: OsString,
@@ -88,8 +120,9 @@ pub enum Verb {
     },
     /// Every intact tensor and record out of a damaged file
     ///
-    /// What is where stands at the end of a file, twice: one that was cut short, by a copy that was
-    /// interrupted, has no such list, and nothing can be taken out of it.
+    /// The list of contents is at the end of a file, in two copies. A file that was cut short, as
+    /// by an interrupted copy, has none, and nothing can be taken out of it.
+    #[command(after_help = "Examples:\n  tensorkeep salvage runs/lenet@400 -o rescued.tkeep")]
     Salvage {
         /// A file, or RUN[@step|latest|best:METRIC:min|max]
         target: OsString,
@@ -99,11 +132,13 @@ pub enum Verb {
         budget: Budget,
     },
     /// What a folder's file system, or the store at a URL, can do, and how fast
+    #[command(after_help = "Examples:\n  tensorkeep doctor /mnt/ckpt")]
     Doctor {
         /// An existing folder, or a URL
         dir: String,
     },
     /// A run as it grows: a line for each new checkpoint
+    #[command(after_help = "Examples:\n  tensorkeep watch runs/lenet --interval 5")]
     Watch {
         /// The run's folder or URL
         run: OsString,
@@ -114,17 +149,18 @@ pub enum Verb {
         #[arg(long)]
         count: Option<u64>,
     },
-    /// A run as one HTML page
-    Report {
-        /// The run's folder or URL
-        run: OsString,
-        #[command(flatten)]
-        output: Output,
-        /// Two steps to compare, A:B; without it the first and the newest
-        #[arg(long, value_name = "STEP:STEP")]
-        diff: Option<String>,
-    },
+    /// A run, several runs or one file as one HTML page
+    #[command(
+        after_help = "Examples:\n  tensorkeep report runs/lenet -o report.html\n  tensorkeep report runs -o runs.html       all runs in a folder\n  tensorkeep report model.safetensors -o model.html"
+    )]
+    Report(Report),
+    /// The pages of a run, or of the runs in a folder, live in a browser on this machine
+    #[command(
+        after_help = "Examples:\n  tensorkeep serve runs                     then open what it prints in a browser"
+    )]
+    Serve(Serve),
     /// A foreign file as a checkpoint, or as a file of another format, by the output's extension
+    #[command(after_help = "Examples:\n  tensorkeep import model.pt -o model.tkeep")]
     Import {
         /// safetensors or an index of shards, .npy, .npz, .pt, a folder of torch's distributed
         /// checkpoints, GGUF
@@ -136,239 +172,35 @@ pub enum Verb {
         codec: CodecName,
     },
     /// A checkpoint, or a foreign file, as safetensors, .npz or .npy, by the output's extension
+    #[command(
+        after_help = "Examples:\n  tensorkeep export runs/lenet@best:accuracy:max -o model.safetensors"
+    )]
     Export {
         /// A file, or RUN[@step|latest|best:METRIC:min|max]
         target: OsString,
         #[command(flatten)]
         options: Conversion,
     },
+    /// Some tensors of a checkpoint or a foreign file, under other names or in another width
+    #[command(after_help = EDIT_EXAMPLES)]
+    Edit(Edit),
+    /// The average of checkpoints or foreign files, summed in f64
+    #[command(after_help = MERGE_EXAMPLES)]
+    Merge(Merge),
     /// Completions for a shell, on stdout
-    #[command(hide = true)]
     Completions { shell: clap_complete::Shell },
-    /// The man page, on stdout
-    #[command(hide = true)]
+    /// The man page, of all verbs, on stdout
     Man,
 }
 
-#[derive(Group, Debug)]
-pub struct Output {
-    /// Where to write; for `report`, - is stdout
-    #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
-    /// Replace it if it exists
-    #[arg(long)]
-    pub force: bool,
-}
+const EDIT_EXAMPLES: &str = "\
+Examples:
+  tensorkeep edit runs/lenet@latest -o weights.tkeep --only 'model/*' --cast bf16
+  tensorkeep edit ddp.pt -o plain.tkeep --strip-prefix module.
+  tensorkeep edit model.safetensors -o new.tkeep --rename '^layers\\.(\\d+)\\.=>blocks.$1.' --set license=MIT";
 
-#[derive(Group, Debug)]
-pub struct Conversion {
-    #[command(flatten)]
-    pub output: Output,
-    /// Succeed although something cannot be carried over
-    #[arg(long)]
-    pub allow_loss: bool,
-    /// Several safetensors files and their index, each of at most so many bytes of tensors: 5GB,
-    /// 2GiB
-    #[arg(long, value_name = "SIZE", value_parser = units::size)]
-    pub max_shard_size: Option<u64>,
-    /// Only tensors of this pattern; * and ? as in a shell
-    #[arg(long, value_name = "GLOB")]
-    pub only: Option<String>,
-    /// Names that begin with this are written without it: `model/`, `module.`
-    #[arg(long, value_name = "PREFIX")]
-    pub strip_prefix: Vec<String>,
-    /// Names that begin with OLD are written with NEW in its place; may be given several times
-    #[arg(long, value_name = "OLD=NEW", value_parser = renamed)]
-    pub rename: Vec<(String, String)>,
-    #[command(flatten)]
-    pub budget: Budget,
-}
-
-/// `OLD=NEW`, cut at the first `=`.
-fn renamed(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((old, new)) if !old.is_empty() => Ok((old.to_owned(), new.to_owned())),
-        _ => Err("expected OLD=NEW, such as module.=model.".to_owned()),
-    }
-}
-
-#[derive(Group, Debug)]
-pub struct Selected {
-    /// A file, or RUN[@step|latest|best:METRIC:min|max]
-    pub target: OsString,
-    /// Only tensors of this pattern; * and ? as in a shell
-    #[arg(long, value_name = "GLOB")]
-    pub only: Option<String>,
-    #[command(flatten)]
-    pub budget: Budget,
-}
-
-#[derive(Group, Clone, Copy, Debug)]
-pub struct Budget {
-    /// The most that a file may unfold to: its tensors' values together, and each record in memory
-    ///
-    /// A small file can legally claim to hold terabytes. Without this, values may be 16 GiB and 64
-    /// times the file, and a record 256 MiB; what is beyond is told, by exit code 8.
-    #[arg(long, value_name = "SIZE", value_parser = units::size)]
-    budget: Option<u64>,
-}
-
-impl Budget {
-    pub fn get(self) -> budget::Budget {
-        budget::Budget(self.budget)
-    }
-}
-
-#[derive(Group, Debug)]
-pub struct Stats {
-    #[command(flatten)]
-    pub selected: Selected,
-}
-
-#[derive(Group, Debug)]
-pub struct Show {
-    #[command(flatten)]
-    pub selected: Selected,
-    /// A flat list in this order instead of a tree
-    #[arg(long, value_enum)]
-    pub sort: Option<Sort>,
-    /// The first N values of each tensor
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub values: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Sort {
-    Name,
-    Size,
-    Dtype,
-}
-
-/// [`tensorkeep::Codec`], as it is typed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CodecName {
-    /// As they are, to be mapped
-    Raw,
-    /// Smaller at little cost
-    Balanced,
-    /// As small as can be had, slow to write
-    Max,
-}
-
-impl From<CodecName> for tensorkeep::Codec {
-    fn from(name: CodecName) -> Self {
-        match name {
-            CodecName::Raw => Self::Raw,
-            CodecName::Balanced => Self::Balanced,
-            CodecName::Max => Self::Max,
-        }
-    }
-}
-
-#[derive(Group, Debug)]
-pub struct Verify {
-    /// A file, RUN (all its checkpoints), or RUN@… (one)
-    pub target: OsString,
-    /// Only header, footer, index and records
-    #[arg(long, conflicts_with = "deep")]
-    pub quick: bool,
-    /// Also decode everything and look for NaN and Inf
-    #[arg(long)]
-    pub deep: bool,
-    /// Take the mark of damage off checkpoints of a run that verify: an object store may have
-    /// answered wrongly once
-    #[arg(long, conflicts_with = "quick")]
-    pub heal_marks: bool,
-    #[command(flatten)]
-    pub budget: Budget,
-}
-
-#[derive(Group, Debug)]
-pub struct Diff {
-    /// A file, or RUN[@step|latest|best:METRIC:min|max]
-    pub left: OsString,
-    /// Likewise
-    pub right: OsString,
-    /// Only tensors of this pattern
-    #[arg(long, value_name = "GLOB")]
-    pub only: Option<String>,
-    /// Close is: |a - b| <= atol + rtol * |b|
-    #[arg(long, default_value_t = 1e-5, value_parser = units::tolerance, allow_negative_numbers = true)]
-    pub rtol: f64,
-    /// See --rtol
-    #[arg(long, default_value_t = 1e-8, value_parser = units::tolerance, allow_negative_numbers = true)]
-    pub atol: f64,
-    /// List equal tensors too
-    #[arg(long)]
-    pub all: bool,
-    #[command(flatten)]
-    pub budget: Budget,
-}
-
-#[derive(Group, Debug)]
-pub struct History {
-    /// The run's folder or URL
-    pub run: OsString,
-    /// Only this metric
-    #[arg(long)]
-    pub metric: Option<String>,
-    /// The numbers of this tensor in each checkpoint
-    #[arg(long)]
-    pub tensor: Option<String>,
-    #[command(flatten)]
-    pub budget: Budget,
-}
-
-#[derive(Group, Debug)]
-pub struct Gc {
-    /// The run's folder or URL
-    pub run: OsString,
-    /// Say what would go and delete nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Do not ask, also on a terminal
-    #[arg(short, long)]
-    pub yes: bool,
-    /// Count on what stays without reading it: a damaged checkpoint may then be all that is left
-    #[arg(long)]
-    pub no_verify: bool,
-    /// Instead: remove what killed uploads left at a URL and no checkpoint names, if it is older
-    /// than this
-    #[arg(long, value_name = "AGE", num_args = 0..=1, default_missing_value = "1d")]
-    pub orphans: Option<String>,
-    /// Keep the newest N
-    #[arg(long, value_name = "N")]
-    pub keep_last: Option<usize>,
-    /// Keep the N best by a metric; may be given several times
-    #[arg(long, value_name = "METRIC:min|max[:N]")]
-    pub keep_best: Vec<String>,
-    /// Keep the first at or after each multiple of N steps
-    #[arg(long, value_name = "N")]
-    pub keep_every_steps: Option<u64>,
-    /// Keep the first at or after each multiple of N epochs
-    #[arg(long, value_name = "N")]
-    pub keep_every_epochs: Option<u64>,
-    /// Keep what is younger: 90s, 15m, 12h, 7d
-    #[arg(long, value_name = "AGE", value_parser = units::age)]
-    pub keep_younger_than: Option<Duration>,
-    /// Keep the newest that fit into so many bytes: 500MiB, 20GiB
-    #[arg(long, value_name = "SIZE", value_parser = units::size)]
-    pub keep_within: Option<u64>,
-}
-
-#[derive(Group, Debug)]
-pub struct Get {
-    /// A file, or RUN[@step|latest|best:METRIC:min|max]
-    pub target: OsString,
-    /// A tensor, with an optional slice: fc.weight, fc.weight[3], fc.weight[0:10,5]
-    pub tensor: String,
-    /// A .npy file to write, or text where it ends in .txt; - is stdout. Without it the first
-    /// values are printed
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// Replace it if it exists
-    #[arg(long)]
-    pub force: bool,
-    #[command(flatten)]
-    pub budget: Budget,
-}
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  tensorkeep merge runs/a@latest runs/b@latest -o soup.tkeep
+  tensorkeep merge a.safetensors b.safetensors -o soup.tkeep --weights 0.7,0.3
+  tensorkeep merge run@100 run@200 run@300 -o ema.tkeep --ema 0.9";

@@ -1,5 +1,5 @@
-//! Two files compared, tensor by tensor. Owns: which names belong together, how their chunks are
-//! read side by side, and the verdict on each.
+//! Compares two files tensor by tensor: pairs their names, reads their chunks side by side, and
+//! gives a verdict on each.
 
 mod distance;
 mod side_by_side;
@@ -114,7 +114,11 @@ pub fn one(left: &Opened, right: &Opened, name: &str, tolerance: Tolerance) -> R
     Ok(verdicts.into_values().next())
 }
 
-fn between(
+/// Compares these tensors of both sides, by name.
+///
+/// # Errors
+/// What reading says that is not about one tensor.
+pub fn between(
     (left, ours): (&Opened, Vec<Meta>),
     (right, theirs): (&Opened, Vec<Meta>),
     tolerance: Tolerance,

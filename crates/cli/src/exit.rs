@@ -1,6 +1,5 @@
 //! Exit codes: part of the interface, for scripts.
 
-use std::process::ExitCode;
 use tensorkeep::{Error, ErrorKind};
 
 /// The codes, for `--help`.
@@ -57,12 +56,6 @@ impl From<&Error> for Exit {
             ErrorKind::Mismatch | ErrorKind::AlreadyExists => Self::No,
             _ => Self::Io,
         }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
     }
 }
 

@@ -1,6 +1,5 @@
-//! Checkpoints of runs, mapped for verbs that look at every byte: that spares a copy of all that is
-//! looked at. Owns: the promise that mapping rests on, and how this process ends when the kernel
-//! cannot give what is mapped.
+//! Checkpoints of runs, mapped for verbs that look at every byte, which spares a copy: the promise
+//! that mapping rests on, and how this process ends when the kernel cannot read a mapped page.
 #![expect(unsafe_code, reason = "mapping rests on a promise, and fails by a signal; see SAFETY")]
 
 use crate::budget::Budget;

@@ -2,6 +2,23 @@
 
 use std::cmp::Ordering;
 
+/// The module that a tensor belongs to: the name up to its last number, `layers.4` of
+/// `layers.4.mlp.weight`, or without its last part.
+pub fn module(name: &str) -> &str {
+    let mut end = 0;
+    for (at, _) in name.match_indices(['.', '/']).chain([(name.len(), "")]) {
+        let start = name[..at].rfind(['.', '/']).map_or(0, |mark| mark + 1);
+        let part = &name[start..at];
+        if start > 0 && at < name.len() && !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) {
+            end = at;
+        }
+    }
+    match end {
+        0 => name.rfind(['.', '/']).map_or(name, |mark| &name[..mark]),
+        end => &name[..end],
+    }
+}
+
 /// Numbers within names by value, everything else by byte. Allocates nothing: it sorts hundreds of
 /// thousands.
 pub fn natural(a: &str, b: &str) -> Ordering {
@@ -53,6 +70,19 @@ mod tests {
         for (less, more) in [("a19.x", "a100.x"), ("a1", "a10"), ("a10b", "a10c"), ("a01", "a1"), ("1", "x")]
         {
             assert_eq!((natural(less, more), natural(more, less)), (Ordering::Less, Ordering::Greater));
+        }
+    }
+
+    #[test]
+    fn a_module_is_named_up_to_its_number() {
+        for (name, of) in [
+            ("model/layers.4.mlp.weight", "model/layers.4"),
+            ("fc1.weight", "fc1"),
+            ("embed", "embed"),
+            ("a.1.b.2.c", "a.1.b.2"),
+            ("moments.3", "moments"),
+        ] {
+            assert_eq!(module(name), of);
         }
     }
 }

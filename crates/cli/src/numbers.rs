@@ -1,5 +1,5 @@
-//! Elements as numbers, a block at a time. Owns: turning the bytes of every dtype into f32 where
-//! that is exact, else into f64. Complex numbers are their two components.
+//! Elements as numbers, a block at a time: the bytes of every dtype as f32 where that is exact,
+//! else as f64. Complex numbers are their two components.
 
 use tensorkeep::{Dtype, Error, ErrorKind, Result};
 

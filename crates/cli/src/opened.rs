@@ -1,10 +1,10 @@
-//! What is looked at: a checkpoint of ours, or a foreign file. Owns: one face for both, for the
-//! verbs that only look.
+//! What a verb looks at: one type for a checkpoint of ours and a foreign file.
 
 use crate::numbers;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use tensorkeep::convert::Foreign;
-use tensorkeep::{Checkpoint, Dtype, Error, ErrorKind, Result, Value, inspect::Scratch};
+use tensorkeep::{Checkpoint, Dtype, Error, ErrorKind, Result, Snapshot, Tensor, Value, inspect::Scratch};
 
 /// An open file.
 #[derive(Debug)]
@@ -165,6 +165,48 @@ impl Opened {
                 let some = (!foreign.metadata().is_empty()).then(|| ("metadata".to_owned(), Ok(metadata)));
                 records.chain(some).collect()
             }
+        }
+    }
+
+    /// One tensor.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`] and [`Foreign::tensor`].
+    pub fn tensor(&self, name: &str) -> Result<Tensor<'_>> {
+        match self {
+            Self::Own(checkpoint) => checkpoint.tensor(name),
+            Self::Foreign(foreign) => foreign.tensor(name),
+        }
+    }
+
+    /// Everything in it, to be written otherwise; tensors are read when it is their turn.
+    ///
+    /// # Errors
+    /// As [`Inspect::to_snapshot`](tensorkeep::inspect::Inspect::to_snapshot) and
+    /// [`Foreign::snapshot`].
+    pub fn snapshot(&self) -> Result<Snapshot<'_>> {
+        match self {
+            Self::Own(checkpoint) => checkpoint.inspect().to_snapshot(),
+            Self::Foreign(foreign) => foreign.snapshot(),
+        }
+    }
+
+    /// Names of all records.
+    pub fn record_names(&self) -> Vec<&str> {
+        match self {
+            Self::Own(checkpoint) => checkpoint.records().collect(),
+            Self::Foreign(foreign) => foreign.records().keys().map(String::as_str).collect(),
+        }
+    }
+
+    /// Text by key.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::metadata`].
+    pub fn metadata(&self) -> Result<BTreeMap<String, String>> {
+        match self {
+            Self::Own(checkpoint) => checkpoint.metadata(),
+            Self::Foreign(foreign) => Ok(foreign.metadata().clone()),
         }
     }
 

@@ -1,15 +1,14 @@
-//! What is printed where: answers on stdout, words on stderr, JSON documents and errors. Tables are
-//! in output/table.rs, how single values are written in output/text.rs.
+//! Printing: text, bytes and JSON on stdout, words on stderr, and the paths of output files.
+//! Answers are in answer.rs, tables in output/table.rs, single values in output/text.rs.
 
 mod table;
 mod text;
 
-pub use table::{Cell, columns, table};
+pub use table::{Cell, be_wide, columns, table, table_by_worth};
 pub use text::{
     age, ago, bold, clean, count, date, duration, json_number, number, red, size, sparkline, sparkline_of,
 };
 
-use crate::exit::Exit;
 use serde_json::{Value as Json, json};
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -20,9 +19,6 @@ use tensorkeep::{Error, ErrorKind, Value};
 
 /// Whether nobody reads stdout any more: `| head` has seen enough.
 static READER_IS_GONE: AtomicBool = AtomicBool::new(false);
-/// Whether stdout has its JSON document: an error behind it is told on stderr only.
-static HAS_DOCUMENT: AtomicBool = AtomicBool::new(false);
-
 /// Prints one line, or several, to stdout.
 ///
 /// # Errors
@@ -47,10 +43,10 @@ fn emit(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Erro
     }
     let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {
-        // The verb goes on: its exit code is asked for by whoever does not read its words.
+        // The verb goes on, because its exit code still counts.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
             READER_IS_GONE.store(true, Relaxed);
-            // What is still in the buffer has nowhere to go.
+            // The buffered rest has nowhere to go.
             drop(out.into_parts());
             Ok(())
         }
@@ -63,18 +59,14 @@ pub fn reader_is_gone() -> bool {
     READER_IS_GONE.load(Relaxed)
 }
 
-/// Prints one JSON document under its schema's name.
+/// Prints one JSON document on a line.
 ///
 /// # Errors
 /// As [`print`].
-pub fn print_json(schema: &str, mut document: Json) -> Result<(), Error> {
-    if let Some(object) = document.as_object_mut() {
-        object.insert("schema".to_owned(), format!("tensorkeep.{schema}.v1").into());
-    }
-    HAS_DOCUMENT.store(true, Relaxed);
+pub fn print_json(document: &Json) -> Result<(), Error> {
     emit(|out| {
         let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Tame);
-        serde::Serialize::serialize(&document, &mut serializer)?;
+        serde::Serialize::serialize(document, &mut serializer)?;
         out.write_all(b"\n")
     })
 }
@@ -97,32 +89,6 @@ impl serde_json::ser::Formatter for Tame {
     }
 }
 
-/// Tells an error, with all its causes, and its exit code: as a JSON document where those were
-/// asked for, and in words.
-pub fn fail(error: &Error, json: bool) -> Exit {
-    let chain = chain(error);
-    let exit = Exit::from(error);
-    // A document that cannot be written either: the words below are what is left.
-    if json && !HAS_DOCUMENT.load(Relaxed) && print_json("error", error_as_json(error, &chain)).is_ok() {
-        return exit;
-    }
-    // Nowhere is left to say that stderr is closed.
-    let _ = writeln!(io::stderr(), "error: {}", chain.join("\n  because: "));
-    exit
-}
-
-fn error_as_json(error: &Error, chain: &[String]) -> Json {
-    json!({
-        "kind": error.kind().as_str(),
-        "exit": Exit::from(error) as u8,
-        "message": chain.first(),
-        "because": chain.iter().skip(1).collect::<Vec<_>>(),
-        "object": error.object(),
-        "tensor": error.tensor(),
-        "byte": error.byte(),
-    })
-}
-
 /// An error as a part of an answer.
 pub fn error_in_json(error: &Error) -> Json {
     json!({
@@ -133,38 +99,14 @@ pub fn error_in_json(error: &Error) -> Json {
     })
 }
 
-/// What the command line itself says of a wrong use: for people, or as the document that errors
-/// are.
-pub fn fail_usage(words: &str, json: bool) -> Exit {
-    let words = words.trim_end();
-    let document = json!({
-        "kind": "usage", "exit": Exit::Usage as u8, "message": words.trim_start_matches("error: "), "because": [],
-        "object": null, "tensor": null, "byte": null,
-    });
-    if !json || print_json("error", document).is_err() {
-        let _ = writeln!(io::stderr(), "{words}");
-    }
-    Exit::Usage
-}
-
-/// An error and its causes, one line each; a cause that the line before it told in full is left
-/// out: some libraries print theirs with every level.
-fn chain(error: &Error) -> Vec<String> {
-    let mut lines = vec![clean(&error.to_string())];
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let line = clean(&cause.to_string());
-        if !lines.iter().any(|before| before.contains(&line)) {
-            lines.push(line);
-        }
-        source = cause.source();
-    }
-    lines
-}
-
-/// Tells something that is not the answer. Nowhere is left to say that stderr is closed.
+/// Tells something that is not the answer.
 pub fn tell(text: impl Display) {
-    let _ = writeln!(io::stderr(), "{}", clean(&text.to_string()));
+    tell_raw(clean(&text.to_string()));
+}
+
+/// Tells text that is safe for a terminal already. Nowhere is left to say that stderr is closed.
+pub fn tell_raw(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Tells something that the user should look at.
@@ -217,6 +159,11 @@ pub fn json_of(value: &Value) -> Json {
     }
 }
 
+/// A sum of lengths, which a lying server may make as long as it likes.
+pub fn total(lens: impl Iterator<Item = u64>) -> u64 {
+    lens.fold(0, u64::saturating_add)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,20 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_that_was_told_already_is_not_told_again() {
-        #[derive(Debug)]
-        struct Outer(io::Error);
-        impl Display for Outer {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "outer: {}", self.0)
-            }
-        }
-        impl std::error::Error for Outer {
-            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-                Some(&self.0)
-            }
-        }
-        let error = Error::io("listing", io::Error::other(Outer(io::Error::other("404"))));
-        assert_eq!(chain(&error), ["listing", "outer: 404"]);
+    fn a_total_of_lengths_does_not_wrap_around() {
+        assert_eq!(total([1 << 63, 1 << 63, 5].into_iter()), u64::MAX);
     }
 }

@@ -1,8 +1,6 @@
-//! Work in pieces on all cores. Owns: the queue, the threads, and the progress bar, which is drawn
-//! on a terminal only.
+//! Runs work in pieces on all cores: a queue of tasks and the threads.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use crate::progress::bar;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tensorkeep::{Error, Result};
@@ -75,39 +73,6 @@ pub fn run<S: Default, R: Send>(
         Some(error) => Err(error),
         None => Ok(()),
     }
-}
-
-/// A sign of life on stderr, if that is a terminal, for work whose length is not known; it goes
-/// when this is dropped.
-pub struct Busy(ProgressBar);
-
-pub fn busy(what: &'static str, wanted: bool) -> Busy {
-    let spinner = match wanted && std::io::stderr().is_terminal() {
-        true => ProgressBar::new_spinner(),
-        false => ProgressBar::hidden(),
-    };
-    let style = ProgressStyle::with_template("{spinner} {prefix} {elapsed}");
-    let spinner =
-        spinner.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner())).with_prefix(what);
-    if !spinner.is_hidden() {
-        spinner.enable_steady_tick(std::time::Duration::from_millis(120));
-    }
-    Busy(spinner)
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
-}
-
-/// A bar on stderr, if that is a terminal.
-pub fn bar(what: &'static str, bytes: u64) -> ProgressBar {
-    let hidden = !std::io::stderr().is_terminal();
-    let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let style = ProgressStyle::with_template("{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}");
-    let bar = ProgressBar::with_draw_target(Some(bytes), target).with_prefix(what);
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Where a run is: a folder, or a URL of an object store. Owns: telling them apart, and engines for
-//! both. All other files know engines only.
+//! Where a run is: a folder, or a URL of an object store. Only this file tells them apart and makes
+//! engines for both; all others take an engine.
 
 use crate::budget::Budget;
 use crate::output;
@@ -97,10 +97,7 @@ impl Place {
                 "nothing is stored under this URL: look at the name of the bucket and what follows it",
             ));
         };
-        let error = Error::new(
-            ErrorKind::NotFound,
-            "is no run: it has no checkpoints, and nobody began to write any",
-        );
+        let error = Error::new(ErrorKind::NotFound, "is no run: it has no checkpoints, and none was begun");
         let error = match runs_in(folder).as_slice() {
             [] => error,
             runs => {
@@ -142,7 +139,7 @@ impl AsRef<OsStr> for Place {
 }
 
 fn is_run(reader: &Reader) -> Result<bool> {
-    Ok(!reader.names()?.is_empty() || !reader.attempts()?.is_empty() || !reader.set_aside()?.is_empty())
+    Ok(!reader.ids()?.is_empty() || !reader.attempts()?.is_empty() || !reader.set_aside()?.is_empty())
 }
 
 /// The runs that are folders in this one, by name, whatever cannot be looked at left out.

@@ -1,4 +1,4 @@
-//! Records as trees of paths. Owns: lines for showing one, and the structural difference of two.
+//! Records as trees of paths: lines that show one, and the structural difference of two.
 
 use crate::output::{self, clean};
 use tensorkeep::Value;
@@ -84,6 +84,29 @@ fn compare(path: &str, left: Option<&Value>, right: Option<&Value>, found: &mut 
     }
 }
 
+/// Places that go on with every step, by their names.
+pub fn is_bookkeeping(path: &str) -> bool {
+    const WORDS: [&str; 12] = [
+        "step",
+        "steps",
+        "epoch",
+        "rng",
+        "random",
+        "seen",
+        "position",
+        "cursor",
+        "data_order",
+        "order",
+        "t",
+        "history",
+    ];
+    let is_reserved = path.starts_with(tensorkeep::inspect::RESERVED_PREFIX);
+    (is_reserved && !path.starts_with("tensorkeep.metadata"))
+        || path.split(['.', '_']).any(|part| WORDS.contains(&part))
+        || path.contains("rng")
+        || path.contains("history")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +133,16 @@ mod tests {
         assert_eq!((found[0].left.as_deref(), found[2].right.as_deref()), (None, Some("0.2")));
         let nan = [("x".to_owned(), Value::Float(f64::NAN))];
         assert_eq!(changes(&nan, &nan), []);
+    }
+
+    #[test]
+    fn what_every_step_changes_is_no_news() {
+        for path in ["tensorkeep.save.saved_at", "trainer.rng.state.3", "optimizer.step", "loss_history.7"] {
+            assert!(is_bookkeeping(path), "{path}");
+        }
+        for path in ["optimizer.lr", "config.batch", "trainer.best_loss"] {
+            assert!(!is_bookkeeping(path), "{path}");
+        }
     }
 
     #[test]

@@ -1,25 +1,24 @@
-//! Numbers of one tensor, streamed. Owns: [`Stats`], filled chunk by chunk and merged, and the
-//! histogram of a sample.
+//! The numbers of one tensor: [`Stats`] are filled block by block and merged. Their histogram is
+//! that of a sample.
 //!
 //! Counts, extremes and the first NaN or infinity are exact. Mean, deviation and norm are summed in
 //! f64 per block (see [`lanes`]) and merged pairwise (Chan, Golub, LeVeque 1983), so that neither
 //! length nor a large mean costs digits: they are within 1e-9 of the exact value, relative to the
 //! largest magnitude, which may be any f64's. Integers beyond 2^53 are rounded first.
 
-use crate::lanes;
-use crate::numbers::{self, BLOCK, Kind};
-use crate::opened::{Meta, Opened, is_of_one_tensor};
-use crate::parallel;
-use crate::scaled::{self, Scaled, exponent_of, times_power_of_2};
-use tensorkeep::{Dtype, Error, Result, inspect::Scratch};
+mod reading;
 
-/// Elements of the histogram's sample, about.
-const SAMPLE: u64 = 8_192;
+pub use reading::of;
+
+use crate::lanes;
+use crate::numbers::BLOCK;
+use crate::scaled::{self, Scaled, exponent_of, times_power_of_2};
+
 /// Bars of the histogram.
 pub const BARS: usize = 16;
 
-/// What there is to say of a tensor's numbers. Minimum, maximum, mean and squared deviations are of
-/// the finite ones.
+/// The numbers that describe a tensor. Minimum, maximum, mean and squared deviations are of its
+/// finite elements.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     pub count: u64,
@@ -60,6 +59,11 @@ impl Stats {
             bins[((share * BARS as f64) as usize).min(BARS - 1)] += 1;
         }
         bins
+    }
+
+    /// Some thousand of the numbers, evenly spread.
+    pub fn sample(&self) -> &[f64] {
+        &self.sample
     }
 
     pub fn merge(&mut self, other: &Self) {
@@ -116,76 +120,12 @@ fn near_1<N: lanes::Number>(numbers: &[N], exponent: i32) -> (f64, Scaled) {
     (times_power_of_2(mean, exponent), Scaled::new(squares, exponent))
 }
 
-/// Takes in the bytes of some elements, of which the first has the index `start` (counted in
-/// numbers).
-fn take(stats: &mut Stats, kind: Kind, table: Option<&[f32; 256]>, start: u64, bytes: &[u8]) {
-    let (mut single, mut double) = ([0_f32; BLOCK], [0_f64; BLOCK]);
-    // From the end: that is what verifying has left in the processor's nearest cache.
-    for (i, bytes) in bytes.chunks(BLOCK * kind.width()).enumerate().rev() {
-        let start = start + (i * BLOCK) as u64;
-        match kind {
-            Kind::Single(dtype) => {
-                stats.block(start, numbers::single_block(dtype, table, bytes, &mut single));
-            }
-            Kind::Double(dtype) => stats.block(start, numbers::double_block(dtype, bytes, &mut double)),
-        }
-    }
-}
-
-/// Every `every`-th number.
-fn sample(into: &mut Vec<f64>, kind: Kind, table: Option<&[f32; 256]>, every: usize, bytes: &[u8]) {
-    let (mut single, mut double) = ([0_f32], [0_f64]);
-    for bytes in bytes.chunks_exact(kind.width()).step_by(every) {
-        match kind {
-            Kind::Single(dtype) => {
-                numbers::singles(dtype, table, bytes, &mut single);
-                double[0] = f64::from(single[0]);
-            }
-            Kind::Double(dtype) => numbers::doubles(dtype, bytes, &mut double),
-        }
-        into.push(double[0]);
-    }
-}
-
-/// The numbers of all of these tensors, in their order; None for bytes whose meaning is unknown,
-/// and for one that cannot be read, why. Ties are read once each. Memory is a chunk per core.
-///
-/// # Errors
-/// What reading says that is not about one tensor.
-pub fn of(opened: &Opened, metas: &[Meta]) -> Result<Vec<Result<Option<Stats>, Error>>> {
-    let kinds: Vec<Option<Kind>> = metas.iter().map(|meta| meta.dtype.ok().and_then(Kind::of)).collect();
-    let mut all: Vec<Result<Option<Stats>, Error>> =
-        kinds.iter().map(|kind| Ok(kind.map(|_| Stats::default()))).collect();
-    let sizes = metas.iter().zip(&kinds).map(|(meta, kind)| match kind {
-        Some(_) => (meta.byte_len, meta.chunks),
-        None => (0, 0),
-    });
-    let tasks = parallel::tasks(sizes);
-    let work = |task: &parallel::Task, scratch: &mut Scratch| {
-        let (meta, mut stats) = (&metas[task.number], Stats::default());
-        let Some(kind) = kinds[task.number] else { return Ok(Ok(stats)) };
-        let table = meta.dtype.ok().and_then(|dtype: Dtype| numbers::table(dtype));
-        let every = (meta.byte_len / kind.width() as u64 / SAMPLE).max(1) as usize;
-        let mut taken = Vec::new();
-        let read = opened.visit(meta, task.chunks.clone(), scratch, |offset, bytes| {
-            take(&mut stats, kind, table.as_deref(), offset / kind.width() as u64, bytes);
-            sample(&mut taken, kind, table.as_deref(), every, bytes);
-            Ok(())
-        });
-        stats.sample = taken;
-        is_of_one_tensor(read.map(|()| stats))
-    };
-    parallel::run("reading", &tasks, work, |task, found| match (&mut all[task.number], found) {
-        (Ok(Some(all)), Ok(found)) => all.merge(&found),
-        (all @ Ok(_), Err(error)) => *all = Err(error),
-        _ => {}
-    })?;
-    Ok(all)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::reading::{sample, take};
     use super::*;
+    use crate::numbers::{self, Kind};
+    use tensorkeep::Dtype;
 
     fn stats(values: &[f32]) -> Stats {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();

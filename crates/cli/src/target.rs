@@ -1,5 +1,4 @@
-//! What the user points at: a file, or a run in a folder or at a URL, with a selector. Owns:
-//! telling them apart, and opening them.
+//! What the user points at: a file, or a run in a folder or at a URL, with a selector.
 
 use crate::budget::Budget;
 use crate::mapped;
@@ -25,6 +24,8 @@ pub enum Target {
 pub enum Which {
     /// The newest that opens.
     Latest,
+    /// So many before the newest there is.
+    Before(usize),
     /// The newest attempt's of a step.
     Step(u64),
     /// Exactly this one.
@@ -69,7 +70,7 @@ impl Target {
         }
         let object = url.rsplit_once('/').and_then(|(run, name)| Some((run, name.strip_suffix(".tkeep")?)));
         Ok(match object.and_then(|(run, name)| Some((run, name.parse().ok()?))) {
-            Some((run, name)) => Self::Run(Place::new(run), Some(Which::Id(name))),
+            Some((run, id)) => Self::Run(Place::new(run), Some(Which::Id(id))),
             None => Self::Run(Place::new(url), None),
         })
     }
@@ -134,17 +135,18 @@ impl Target {
             }
         };
         let reader = place.reader()?;
-        let name = match which {
-            Which::Latest => reader.names()?.last().copied(),
+        let id = match which {
+            Which::Latest => reader.ids()?.last().copied(),
+            Which::Before(count) => reader.ids()?.iter().rev().nth(*count).copied(),
             Which::Step(step) => Some(reader.find(*step)?),
-            Which::Id(name) => reader.names()?.into_iter().find(|there| there == name),
+            Which::Id(id) => reader.ids()?.into_iter().find(|there| there == id),
             Which::Best(metric, mode) => {
                 let best = reader.best(metric, *mode)?;
                 best.and_then(|best| Path::new(best.name()).file_stem()?.to_str()?.parse().ok())
             }
         };
-        match name {
-            Some(name) => Ok((place.clone(), reader, name)),
+        match id {
+            Some(id) => Ok((place.clone(), reader, id)),
             None => Err(none_of(place, &reader, which)),
         }
     }
@@ -176,8 +178,12 @@ fn open_in(run: &Place, reader: &Reader, which: Option<&Which>) -> Result<Checkp
     let which = which.unwrap_or(&Which::Latest);
     let found = match which {
         Which::Latest => reader.latest()?,
+        Which::Before(count) => match reader.ids()?.iter().rev().nth(*count) {
+            Some(id) => return reader.checkpoint_by_id(*id),
+            None => None,
+        },
         Which::Step(step) => return reader.checkpoint(*step),
-        Which::Id(name) => return reader.checkpoint_by_id(*name),
+        Which::Id(id) => return reader.checkpoint_by_id(*id),
         Which::Best(metric, mode) => reader.best(metric, *mode)?,
     };
     found.ok_or_else(|| none_of(run, reader, which))
@@ -189,7 +195,8 @@ fn none_of(run: &Place, reader: &Reader, which: &Which) -> Error {
     }
     let what = match which {
         Which::Best(metric, _) => format!("no checkpoint of this run has the metric {metric:?}"),
-        Which::Id(name) => format!("no checkpoint {name}"),
+        Which::Id(id) => format!("no checkpoint {id}"),
+        Which::Before(count) => format!("the run has no {} checkpoints", count + 1),
         _ => "the run has no checkpoints".to_owned(),
     };
     Error::new(ErrorKind::NotFound, what).in_object(run).help("list it with `tensorkeep ls`")
@@ -200,6 +207,14 @@ impl Which {
         if text == "latest" {
             return Ok(Self::Latest);
         }
+        let back = match text.strip_prefix("latest~") {
+            Some(count) => count.parse().ok(),
+            // As in an index from the end: -1 is the newest.
+            None => text.strip_prefix('-').and_then(|n| n.parse::<usize>().ok()?.checked_sub(1)),
+        };
+        if let Some(count) = back {
+            return Ok(Self::Before(count));
+        }
         if let Some(best) = text.strip_prefix("best:") {
             let (metric, mode) = best.rsplit_once(':').unwrap_or((best, ""));
             match mode {
@@ -207,13 +222,13 @@ impl Which {
                 "max" => return Ok(Self::Best(metric.to_owned(), Mode::Max)),
                 _ => {}
             }
-        } else if let Ok(name) = text.parse() {
-            return Ok(Self::Id(name));
+        } else if let Ok(id) = text.parse() {
+            return Ok(Self::Id(id));
         } else if let Ok(step) = text.parse() {
             return Ok(Self::Step(step));
         }
         Err(Error::new(ErrorKind::Invalid, format!("{text:?} selects no checkpoint"))
-            .expected("a step, latest, ATTEMPT-STEP or best:METRIC:min|max"))
+            .expected("a step, latest, latest~1, -2, ATTEMPT-STEP or best:METRIC:min|max"))
     }
 }
 
@@ -223,12 +238,12 @@ mod tests {
 
     #[test]
     fn urls_have_selectors_and_objects_of_their_own() {
-        let name = CheckpointId { attempt: 3, step: 1200 };
+        let id = CheckpointId { attempt: 3, step: 1200 };
         for (url, run, which) in [
             ("s3://bucket/run", "s3://bucket/run", None),
             ("s3://bucket/run@latest", "s3://bucket/run", Some(Which::Latest)),
             ("gs://bucket/run@1200", "gs://bucket/run", Some(Which::Step(1200))),
-            ("s3://bucket/run/0003-0000001200.tkeep", "s3://bucket/run", Some(Which::Id(name))),
+            ("s3://bucket/run/0003-0000001200.tkeep", "s3://bucket/run", Some(Which::Id(id))),
             (
                 "abfs://box@account.dfs.core.windows.net/run",
                 "abfs://box@account.dfs.core.windows.net/run",
@@ -252,7 +267,11 @@ mod tests {
             Which::Id(CheckpointId { attempt: 3, step: 1200 })
         );
         assert_eq!(Which::parse("best:val:loss:min").unwrap(), Which::Best("val:loss".to_owned(), Mode::Min));
-        for wrong in ["", "newest", "best", "best:loss", "best:loss:least", "-1", "3-1200"] {
+        assert_eq!(Which::parse("latest~1").unwrap(), Which::Before(1));
+        assert_eq!(Which::parse("-2").unwrap(), Which::Before(1));
+        for wrong in
+            ["", "newest", "best", "best:loss", "best:loss:least", "-0", "latest~", "latest~x", "3-1200"]
+        {
             assert_eq!(Which::parse(wrong).unwrap_err().kind(), ErrorKind::Invalid, "{wrong:?}");
         }
     }

@@ -90,8 +90,8 @@ impl Drop for Place {
 
 fn is_same_run(left: &Path, right: &Path) {
     let (left, right) = (Reader::new(Local::open(left).unwrap()), Reader::new(Local::open(right).unwrap()));
-    assert_eq!(left.names().unwrap(), right.names().unwrap());
-    for name in left.names().unwrap() {
+    assert_eq!(left.ids().unwrap(), right.ids().unwrap());
+    for name in left.ids().unwrap() {
         let copy = right.checkpoint_by_id(name).unwrap();
         copy.verify().unwrap();
         assert!(copy.inspect().is_copy_of(&left.checkpoint_by_id(name).unwrap()), "{name}");
@@ -296,6 +296,37 @@ fn a_damaged_checkpoint_is_not_copied_and_the_others_are() {
     assert_eq!(json["copied"].as_array().unwrap().len(), 2, "{json}");
     let there = place.json(&["ls", RUN]);
     assert_eq!(there["checkpoints"].as_array().unwrap().len(), 2, "{there}");
+}
+
+#[test]
+fn a_listed_checkpoint_is_never_passed_over() {
+    let place = Place::new("absent");
+    let run = place.local_run(3, 1, 400_000).display().to_string();
+    place.ok(&["cp", &run, RUN]);
+    let absent = |part: &str, times| {
+        place.server.faults().heal();
+        let path = format!("GET /bucket/runs/lenet/{part}0001-0000000002");
+        place.server.faults().fail_matching(&path, 0, times, Fault::NotFound);
+    };
+    for part in ["", "objects/"] {
+        absent(part, 1);
+        assert_eq!(place.json(&["verify", RUN])["checkpoints"].as_array().unwrap().len(), 3, "{part}");
+        absent(part, 1);
+        let copied = place.json(&["cp", RUN, &place.path(&format!("copy-{}", part.len()))]);
+        assert_eq!(copied["copied"].as_array().unwrap().len(), 3, "{part}: {copied}");
+        absent(part, usize::MAX);
+        let output = place.run(&["verify", RUN]);
+        let words = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.code() == Some(6) && words.contains("0001-0000000002"), "{part}: {output:?}");
+        let target = place.path(&format!("less-{}", part.len()));
+        let output = place.run(&["cp", RUN, &target, "--json"]);
+        let json: Json = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["copied"].as_array().unwrap().len(), 2, "{part}: {json}");
+        assert_eq!(json["damaged"].as_array().unwrap().len(), 1, "{part}: {json}");
+        let output = place.run(&["gc", RUN, "--keep-last", "1", "--dry-run"]);
+        let words = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(words.contains("0001-0000000002"), "{part}: {output:?}");
+    }
 }
 
 #[test]

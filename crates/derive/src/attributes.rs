@@ -5,19 +5,19 @@ use proc_macro2::Span;
 use syn::punctuated::Punctuated;
 use syn::{Attribute, LitStr, Result, Token, WherePredicate};
 
-/// How a field is called on disk.
+/// The name of a field on disk.
 pub enum Naming {
-    /// After itself.
+    /// The field's own.
     Own,
-    /// As the attribute says.
+    /// The one in the attribute.
     Renamed(LitStr),
-    /// Not at all: the names of its content stand among the others.
+    /// None: its content's names stand among the others.
     Flattened,
-    /// It is left out.
+    /// Left out.
     Skipped,
 }
 
-/// What the attributes of a field say.
+/// The attributes of a field.
 ///
 /// # Errors
 /// An unknown word, or two that contradict each other.
@@ -43,7 +43,7 @@ pub fn of_field(attributes: &[Attribute]) -> Result<Naming> {
     Ok(naming)
 }
 
-/// The name in front of what a variant holds, if it has one.
+/// The prefix of a variant's names, if it has one.
 ///
 /// # Errors
 /// Any word but `rename`.
@@ -66,10 +66,10 @@ pub fn of_variant(attributes: &[Attribute]) -> Result<Option<LitStr>> {
 /// The bounds that replace those of the generated impl.
 pub type Bounds = Punctuated<WherePredicate, Token![,]>;
 
-/// What the attributes of the type say of its bounds.
+/// The bounds in the attributes of a type.
 ///
 /// # Errors
-/// Any word but `bound`, or bounds that are none.
+/// Any word but `bound`, or bounds that do not parse.
 pub fn of_type(attributes: &[Attribute]) -> Result<Option<Bounds>> {
     let mut bounds = None;
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("stateful")) {

@@ -1,9 +1,9 @@
 //! `#[derive(Stateful)]` and `#[derive(Model)]` for tensorkeep, which re-exports both behind its
 //! feature `derive`.
 //!
-//! The macros write no logic: `Stateful` becomes one call of `with_field` for each field, once for
-//! reading and once for writing, from one list of names. What a field is (a tensor, a module, a
-//! list of either) is the type's own answer, given by the trait `StateField`; a macro sees only the
+//! The macros contain no logic: `Stateful` becomes one call of `with_field` for each field, once
+//! for reading and once for writing, from one list of names. The trait `StateField` of a field's
+//! type decides how it is saved (a tensor, a module, a list of either); a macro sees only the
 //! spelling of a type.
 
 mod attributes;
@@ -25,13 +25,12 @@ use syn::{DeriveInput, parse_macro_input};
 /// Attributes of a field:
 ///
 /// * `#[stateful(skip)]`: it has no tensors, or they are not saved.
-/// * `#[stateful(rename = "w")]`: it is called `w` on disk; on a variant, a name in front of what
-///   it holds.
-/// * `#[stateful(flatten)]`: the tensors of a module stand among the others, without a name in
-///   front.
+/// * `#[stateful(rename = "w")]`: it is called `w` on disk; on a variant, a prefix of its names.
+/// * `#[stateful(flatten)]`: the tensors of a module stand among the others, without a prefix.
 ///
 /// Attribute of the type: `#[stateful(bound = "S: DataMut<Elem = f32>")]` replaces the bounds of
-/// the generated impl, which ask of each field that mentions a type parameter that it can be saved.
+/// the generated impl, which require of each field that mentions a type parameter that it can be
+/// saved.
 #[proc_macro_derive(Stateful, attributes(stateful, model))]
 pub fn derive_stateful(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

@@ -1,4 +1,5 @@
-//! `#[derive(Model)]`: the kind, where the configuration is, and what builds a model from it.
+//! `#[derive(Model)]`: the kind, the place of the configuration, and the function that builds a
+//! model.
 
 use crate::attributes::{error, is_config};
 use proc_macro2::{Span, TokenStream};
@@ -6,7 +7,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Expr, Ident, LitStr, Member, Result, Type};
 
-/// What `#[model(…)]` on the type says.
+/// The content of `#[model(…)]` on the type.
 #[derive(Default)]
 struct Said {
     kind: Option<LitStr>,
@@ -19,7 +20,7 @@ struct Said {
 /// The impl of `Model`.
 ///
 /// # Errors
-/// What is missing, said twice or of another form, each with what to write.
+/// A word that is missing, repeated or malformed, each with the form to write.
 pub fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let said = said(input)?;
     let missing = |what: &str| error(input.ident.span(), what);

@@ -16,7 +16,7 @@ struct Saved {
     ty: Type,
 }
 
-/// One arm of the match over the value: a struct has one.
+/// One arm of the match over the value; a struct has one.
 struct Arm {
     pattern: TokenStream,
     fields: Vec<Saved>,
@@ -25,7 +25,7 @@ struct Arm {
 /// The impl of `Stateful`.
 ///
 /// # Errors
-/// Attributes that say nothing, names that stand twice, a union.
+/// Attributes without effect, duplicate names, a union.
 pub fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let arms = arms(input)?;
     let (impl_generics, type_generics, where_clause) = input.generics.split_for_impl();
@@ -90,7 +90,9 @@ fn is_newtype(fields: &Fields) -> bool {
 
 /// One arm. The content of a newtype variant has no name of its own: its number would say nothing.
 fn arm(path: &TokenStream, fields: &Fields, prefix: &str, newtype: bool) -> Result<Arm> {
-    let (mut patterns, mut saved, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let mut patterns = Vec::new();
+    let mut saved = Vec::new();
+    let mut names = BTreeSet::new();
     for (i, field) in fields.iter().enumerate() {
         let member = field.ident.as_ref().map_or_else(|| i.to_string(), |ident| ident.unraw().to_string());
         let own = match attributes::of_field(&field.attrs)? {
@@ -130,11 +132,11 @@ fn pattern(ident: Option<&Ident>, binding: TokenStream) -> TokenStream {
     }
 }
 
-/// Each field whose type depends on a type parameter can be saved, unless the attribute says what
-/// is asked instead.
+/// Requires of each field whose type depends on a type parameter that it can be saved, unless the
+/// attribute gives other bounds.
 ///
 /// A bound on the field's type is exact where a bound on the parameter is not: `S` of `ArrayBase<S,
-/// Ix2>` is no tensor. A type that contains itself is left out, since its bound would ask for
+/// Ix2>` is no tensor. A type that contains itself is left out, since its bound would require
 /// itself.
 fn bounds(input: &DeriveInput, arms: &[Arm], own: Option<WhereClause>) -> Result<Option<WhereClause>> {
     let given = attributes::of_type(&input.attrs)?;

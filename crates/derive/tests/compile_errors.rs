@@ -1,15 +1,15 @@
-//! What the compiler says of a wrong derive, word for word: the words have to say what to do.
+//! Compares the compiler's messages for wrong derives word for word: they have to say what to do.
 //!
-//! `TRYBUILD=overwrite` writes what it says now, for a person to read before it is committed. Words
-//! of the compiler change with its version, so the cases that have some are compared on the version
-//! they were written with.
+//! `TRYBUILD=overwrite` writes the current messages, to be read before they are committed. The
+//! compiler's own words change with its version, so cases that contain some are compared only on
+//! the version they were written with.
 
 #[test]
-fn a_wrong_attribute_is_told_what_to_write() {
+fn errors_of_attributes_name_the_right_form() {
     trybuild::TestCases::new().compile_fail("tests/ui/attributes/*.rs");
 }
 
 #[test]
-fn a_field_that_has_no_tensors_is_told_what_to_do() {
+fn the_error_of_a_field_without_tensors_helps() {
     trybuild::TestCases::new().compile_fail("tests/ui/fields/*.rs");
 }

@@ -1,61 +1,72 @@
-//! Faults on demand: which of the coming requests fail, and how, by a script or by chance; and a
-//! record of the requests. Knows requests by their method, path and query, and nothing of objects.
+//! Faults on demand: which of the next requests fail, and how, by a script or at random; and a
+//! record of the requests. A request is known by its method, path and query only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Stale listings in a row, by chance.
+/// Limit of stale listings in a row, among random faults.
 const MOST_STALE: usize = 2;
 
-/// How a request fails.
+/// The way in which a request fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// 503 `SlowDown`, and nothing is done.
+    /// 503 `SlowDown`, not applied.
     SlowDown,
-    /// It is done, and answered 500 `InternalError`.
+    /// Applied, and answered 500 `InternalError`.
     ErrorAfter,
-    /// It is done, and the connection is reset instead of an answer.
+    /// Applied, and the connection is reset instead of an answer.
     ResetAfter,
-    /// The connection is reset, and nothing is done.
+    /// The connection is reset, not applied.
     ResetBefore,
-    /// 409 `ConditionalRequestConflict`, and nothing is done.
+    /// 409 `ConditionalRequestConflict`, not applied.
     Conflict,
-    /// 403 `RequestTimeTooSkewed`, and nothing is done.
+    /// 403 `RequestTimeTooSkewed`, not applied.
     ClockSkew,
-    /// 403 `SignatureDoesNotMatch`, and nothing is done: the key's secret is wrong.
+    /// 403 `SignatureDoesNotMatch`, not applied: the key's secret is wrong.
     WrongSecret,
-    /// It is done, and the answer comes in drops.
+    /// Applied, and the answer trickles.
     Trickle,
-    /// The request is read, nothing is done, and nothing is ever answered: a black hole.
+    /// The request is read, not applied, and never answered: a black hole.
     Hang,
-    /// It is done, and nothing is ever answered.
+    /// Applied, and never answered.
     HangAfter,
-    /// 404 `NoSuchKey`, whatever there is.
+    /// 404 `NoSuchKey`, whether the object exists or not.
     NotFound,
-    /// 507 `InsufficientStorage`, and nothing is done.
+    /// 507 `InsufficientStorage`, not applied.
     Full,
-    /// It is done, and the connection is cut in the middle of the answer's body.
+    /// Applied, and the connection is cut in the middle of the answer's body.
     CutBody,
-    /// It is done, and one bit of the answer's body is wrong.
+    /// Applied, and one bit of the answer's body is wrong.
     Flip,
-    /// It is done, and the answer has half the body, as if that were all.
+    /// Applied, and the answer has half the body, with a matching length.
     Short,
-    /// It is done twice, as by a proxy that sends again what was answered; the second answer is
-    /// given.
+    /// Applied twice, as by a proxy that repeats an answered request; the second answer is
+    /// returned.
     Twice,
-    /// It is done, and once more a little later.
+    /// Applied, and once more a little later.
     TwiceLate,
-    /// A listing is answered as it was some requests ago; everything else as it is.
+    /// A listing is answered as it was some requests ago; other requests are not affected.
     StaleList,
-    /// The whole server is killed before it does it: nothing answers until it is started again.
+    /// A listing is answered as that of the whole bucket; other requests are not affected.
+    Elsewhere,
+    /// Reading an object is answered with the one before it by name, as by a cache that takes one
+    /// for the other.
+    Neighbour,
+    /// Applied, and the answer lacks the object's metadata.
+    Bare,
+    /// 200 with an error in the body, as from a proxy.
+    NotAPage,
+    /// A page of a listing that is followed by itself.
+    EndlessList,
+    /// The whole server is killed before it applies the request: no answers until it is restarted.
     KilledBefore,
-    /// The whole server is killed after it has done it.
+    /// The whole server is killed after it has applied the request.
     KilledAfter,
 }
 
 impl Fault {
-    /// Every fault but those that kill the server, for tests that go through all.
+    /// Every fault except those that kill the server, for tests that go through all.
     pub const SURVIVABLE: [Self; 6] = [
         Self::SlowDown,
         Self::ErrorAfter,
@@ -66,7 +77,7 @@ impl Fault {
     ];
 }
 
-/// A request that was seen: method, path and query, such as `PUT /bucket/run/a?partNumber=1`.
+/// A recorded request: method, path and query, such as `PUT /bucket/run/a?partNumber=1`.
 pub type Call = String;
 
 /// The script; clones share it.
@@ -75,35 +86,35 @@ pub struct Faults(Arc<Mutex<Script>>);
 
 #[derive(Debug, Default)]
 struct Script {
-    /// Faults to come: matching requests to let pass first, how many then fail, how, and what the
-    /// call must contain.
+    /// Faults to come: matching requests to let pass first, how many then fail, how, and the text
+    /// that the call must contain.
     rules: Vec<Rule>,
     calls: Vec<Call>,
     /// Before every answer.
     delay: Duration,
-    /// Requests that wait for their answer now, and the most there ever were at a time.
+    /// Requests that wait for their answer now, and their maximum so far.
     waiting: BTreeMap<u64, Call>,
     most_waiting: usize,
-    /// What a request must contain to be counted among them.
+    /// The text of a request that is counted among them.
     watched: String,
     served: u64,
     chance: Option<Chance>,
 }
 
-/// Faults by chance.
+/// Random faults.
 #[derive(Debug)]
 struct Chance {
     state: u64,
     per_mille: u64,
     kinds: Vec<Fault>,
-    /// Paths of which an answer was wrong in its bytes: once each, so that a second read is right.
+    /// Paths that had a wrong answer: once each, so that a second read is right.
     lied_about: BTreeSet<String>,
-    /// Listings that were stale, one after the other: at most two.
+    /// Stale listings in a row: at most two.
     stale: usize,
 }
 
 impl Chance {
-    /// The next of a sequence that follows from the seed: splitmix64.
+    /// The next of the seed's sequence: splitmix64.
     fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
@@ -113,9 +124,10 @@ impl Chance {
     }
 
     fn fault(&mut self, call: &str) -> Option<Fault> {
-        let (is_listing, fails) = (call.contains("list-type"), self.next() % 1000 < self.per_mille);
+        let is_listing = call.contains("list-type");
+        let fails = self.next() % 1000 < self.per_mille;
         let chosen = self.next() as usize % self.kinds.len();
-        let fault = Some(self.kinds[chosen]).filter(|_| fails);
+        let fault = fails.then_some(self.kinds[chosen]);
         if is_listing {
             self.stale = if fault == Some(Fault::StaleList) { self.stale + 1 } else { 0 };
         }
@@ -145,22 +157,22 @@ impl Faults {
         self.script().rules.push(Rule { pass, count, fault, only: only.to_owned() });
     }
 
-    /// So many of a thousand requests fail, each by one of these kinds, as follows from the seed
-    /// and the order of the requests. Wrong bytes come from no path twice, and the third listing is
-    /// not stale.
+    /// Lets `per_mille` of a thousand requests fail, each by one of these kinds, determined by the
+    /// seed and the order of the requests. No path is answered with wrong bytes twice, and a third
+    /// listing in a row is not stale.
     pub fn fail_by_chance(&self, seed: u64, per_mille: u64, kinds: &[Fault]) {
         assert!(!kinds.is_empty(), "a request fails somehow");
         let (kinds, lied_about) = (kinds.to_vec(), BTreeSet::new());
         self.script().chance = Some(Chance { state: seed, per_mille, kinds, lied_about, stale: 0 });
     }
 
-    /// Nothing fails any more.
+    /// Ends all faults.
     pub fn heal(&self) {
         self.script().rules.clear();
         self.script().chance = None;
     }
 
-    /// Every answer comes this much later: the round trip of a line.
+    /// Delays every answer: the round trip of a line.
     pub fn delay(&self, delay: Duration) {
         self.script().delay = delay;
     }
@@ -177,7 +189,7 @@ impl Faults {
         self.script().most_waiting
     }
 
-    /// Counts a request as waiting until the answer is dropped; how long it is to be delayed.
+    /// Counts a request as waiting until the result is dropped; also returns its delay.
     pub(crate) fn waits(&self, call: &Call) -> (Waiting, Duration) {
         let mut script = self.script();
         script.served += 1;
@@ -193,7 +205,7 @@ impl Faults {
         std::mem::take(&mut self.script().calls)
     }
 
-    /// Records a request and says whether it fails.
+    /// Records a request and returns its fault, if it has one.
     pub(crate) fn next(&self, call: Call) -> Option<Fault> {
         let mut script = self.script();
         let rule = script.rules.iter_mut().find(|rule| rule.count > 0 && call.contains(&rule.only));

@@ -1,5 +1,5 @@
-//! HTTP/1.1, as much as an S3 client speaks. Owns: reading requests and writing responses on one
-//! connection. Trusts its client: this is a test's server.
+//! HTTP/1.1, as much as an S3 client needs: reads requests and writes responses on one connection.
+//! It trusts its client: this is a test's server.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read, Write};
@@ -18,8 +18,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// The next request of a connection; None when it was closed. A client that asks whether to go
-    /// on with its body is told so `to` it: boto3 would wait a second for that.
+    /// The next request of a connection; None when it was closed. A client that sends `Expect:
+    /// 100-continue` is answered on `to`: boto3 would wait a second for that.
     pub fn read(from: &mut impl BufRead, to: &mut impl Write) -> io::Result<Option<Self>> {
         let mut line = String::new();
         if from.read_line(&mut line)? == 0 {
@@ -103,14 +103,16 @@ impl Body {
 }
 
 impl Body {
-    /// Another first byte.
+    /// Flips a bit of the first byte.
     pub fn flip(&mut self) {
         let mut bytes = self.bytes().to_vec();
-        bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+        if let Some(first) = bytes.first_mut() {
+            *first ^= 1;
+        }
         *self = Self::of(bytes);
     }
 
-    /// Only the first half.
+    /// Keeps the first half.
     pub fn shorten(&mut self) {
         let bytes = self.bytes();
         *self = Self::of(bytes[..bytes.len() / 2].to_vec());
@@ -138,7 +140,9 @@ impl Response {
 
     fn head(&self) -> String {
         let mut head = format!("HTTP/1.1 {} x\r\n", self.status);
-        self.headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
+        for (name, value) in &self.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
         if self.status != 204
             && self.status != 304
             && !self.headers.iter().any(|(name, _)| name == "Content-Length")

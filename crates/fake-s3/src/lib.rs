@@ -1,6 +1,6 @@
 //! An S3 server for tests, on loopback, without signatures. Conditional puts are atomic; multipart
 //! uploads, ranges, listings and copies work as S3's. It fails on demand, before or after it has
-//! done what was asked, and can be killed and started again in the middle of anything.
+//! applied a request, and can be killed and restarted at any moment.
 //!
 //! ```
 //! use fake_s3::{Fault, Server};

@@ -1,5 +1,5 @@
-//! A line of limited speed that all connections of a server share, so that more requests at a time
-//! are slower ones.
+//! A line of limited speed that all connections of a server share, so that concurrent requests slow
+//! each other down.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes that pass at a time: small, so that connections take turns.
+/// Bytes sent at a time: few, so that connections take turns.
 const PACKET: usize = 16 << 10;
 
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ impl Line {
         self.rate.store(rate, Ordering::SeqCst);
     }
 
-    /// Waits as long as the bytes take after all that were before them.
+    /// Waits for the time of the bytes, after all that were queued before them.
     fn pass(&self, bytes: usize) {
         let rate = self.rate.load(Ordering::SeqCst);
         if rate == 0 {

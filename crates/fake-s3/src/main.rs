@@ -1,5 +1,5 @@
-//! `fake-s3 PORT [FOLDER]`: the server as a process of its own, which can be killed. Says
-//! `ready ENDPOINT` when it is. With a folder, what was acknowledged survives.
+//! `fake-s3 PORT [FOLDER]`: the server as a process of its own, which can be killed. Prints `ready
+//! ENDPOINT` when it is. With a folder, acknowledged objects survive.
 
 use fake_s3::{Objects, Server};
 use std::io::Write;

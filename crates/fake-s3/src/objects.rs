@@ -1,5 +1,5 @@
-//! The objects, and the uploads that are not complete. Owns: what is atomic, under one lock, and
-//! the folder that survives a kill of the process. Knows no HTTP.
+//! The objects, and the incomplete uploads: atomic operations under one lock, and the folder that
+//! survives a kill of the process.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,7 +39,7 @@ pub(crate) struct Upload {
     pub parts: BTreeMap<u32, Arc<Vec<u8>>>,
 }
 
-/// How a conditional write ended.
+/// The outcome of a conditional write.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Put {
     Done(String),
@@ -52,17 +52,17 @@ impl Objects {
         Self::default()
     }
 
-    /// Objects in a folder, read back from it: what was acknowledged survives a kill of the
-    /// process. Uploads in parts that were not completed do not.
+    /// Objects in a folder, read back from it: acknowledged ones survive a kill of the process.
+    /// Incomplete multipart uploads do not.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Those of the file system.
     pub fn in_folder(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let mut state = State::default();
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
-            // What a kill left half.
+            // Half-written by a killed process.
             if path.extension().is_some_and(|extension| extension == "tmp") {
                 fs::remove_file(&path)?;
             } else if let Some((key, object)) = parse(fs::read(&path)?) {
@@ -77,15 +77,20 @@ impl Objects {
         self.state().objects.keys().cloned().collect()
     }
 
-    /// Puts an object there, or over another, as another program would: `path` is `/bucket/key`.
+    /// The path of the object before this one.
+    pub(crate) fn before(&self, path: &str) -> Option<String> {
+        self.state().objects.range(..path.to_owned()).next_back().map(|(path, _)| path.clone())
+    }
+
+    /// Creates or overwrites an object, as another program would: `path` is `/bucket/key`.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Those of the file system.
     pub fn place(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         self.put(path, Arc::new(bytes.to_vec()), BTreeMap::new(), false).map(drop)
     }
 
-    /// How many uploads are neither completed nor aborted.
+    /// The number of uploads that are neither completed nor aborted.
     pub fn unfinished_uploads(&self) -> usize {
         self.state().uploads.len()
     }
@@ -95,7 +100,7 @@ impl Objects {
         self.state().uploads.clear();
     }
 
-    /// Changes an object behind everybody's back: damage, for tests. None removes it.
+    /// Changes an object without a request: damage, for tests. None removes it.
     pub fn tamper(&self, path: &str, change: impl FnOnce(&mut Vec<u8>) -> Option<()>) {
         let mut state = self.state();
         let Some(object) = state.objects.get_mut(path) else { return };
@@ -106,7 +111,7 @@ impl Objects {
         }
     }
 
-    /// Makes an object older than it is.
+    /// Makes an object older.
     pub fn age(&self, path: &str, by: std::time::Duration) {
         if let Some(object) = self.state().objects.get_mut(path) {
             object.modified = object.modified.saturating_sub(by.as_secs());
@@ -117,7 +122,7 @@ impl Objects {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes an object; when `create`, only where none is, atomically.
+    /// Writes an object; with `create`, only if there is none, atomically.
     pub(crate) fn put(
         &self,
         path: &str,
@@ -149,11 +154,13 @@ impl Objects {
         Ok(state.objects.remove(path).is_some())
     }
 
-    /// To the folder, under a name of its own first: a kill leaves the whole file or none.
+    /// To the folder, under a temporary name first: a kill leaves the whole file or none.
     fn store(&self, path: &str, object: &Object) -> io::Result<()> {
         let Some(folder) = &self.1 else { return Ok(()) };
         let mut head = format!("{path}\n{}\n{}\n", object.etag, object.modified);
-        object.metadata.iter().for_each(|(name, value)| head += &format!("{name}: {value}\n"));
+        for (name, value) in &object.metadata {
+            head += &format!("{name}: {value}\n");
+        }
         let file = file_of(folder, path);
         let temporary = file.with_extension("tmp");
         fs::write(&temporary, [head.as_bytes(), b"\n", &object.bytes[..]].concat())?;

@@ -1,5 +1,5 @@
-//! S3's operations as responses: put, get, head, delete, copy, list, and uploads in parts. Owns:
-//! what XML and which status each has. Path style, no signatures.
+//! S3's operations as responses: put, get, head, delete, copy, list, and multipart uploads, with
+//! the XML and status of each. Path style, no signatures.
 
 use crate::http::{Body, Request, Response, decode};
 use crate::objects::{Object, Objects, Put, Upload};
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Keys in one page of a listing.
 const PAGE: usize = 1000;
 
-/// Does what is asked.
+/// Applies a request.
 pub(crate) fn answer(objects: &Objects, bucket: &str, request: Request) -> io::Result<Response> {
     let in_bucket = request.path.strip_prefix(&format!("/{bucket}"));
     let Some(key) = in_bucket.filter(|rest| rest.is_empty() || rest.starts_with('/')) else {
@@ -110,7 +110,10 @@ fn list(objects: &Objects, request: &Request) -> Response {
         (request.query("prefix").unwrap_or(""), request.query("delimiter").unwrap_or(""));
     let after = request.query("continuation-token").or(request.query("start-after")).unwrap_or("");
     let state = objects.state();
-    let (mut xml, mut folders, mut count, mut last) = (String::new(), BTreeSet::new(), 0, "");
+    let mut xml = String::new();
+    let mut folders = BTreeSet::new();
+    let mut count = 0;
+    let mut last = "";
     let mut truncated = false;
     for (path, object) in &state.objects {
         let Some(key) = path.strip_prefix(&bucket).filter(|key| key.starts_with(prefix) && *key > after)
@@ -122,11 +125,14 @@ fn list(objects: &Objects, request: &Request) -> Response {
             break;
         }
         let rest = &key[prefix.len()..];
-        match rest.split_once(delimiter).filter(|_| !delimiter.is_empty()) {
-            Some((folder, _)) => drop(folders.insert(format!("{prefix}{folder}{delimiter}"))),
-            None => {
+        match rest.split_once(delimiter) {
+            Some((folder, _)) if !delimiter.is_empty() => {
+                folders.insert(format!("{prefix}{folder}{delimiter}"));
+            }
+            _ => {
                 xml += &contents(key, object);
-                (count, last) = (count + 1, key);
+                count += 1;
+                last = key;
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The server: accepts, answers, fails as the script says, dies and lives again. Threads and
-//! connections are in here.
+//! The server: accepts, answers, fails as the script says, dies and restarts. Threads and
+//! connections are here.
 
 use crate::faults::{Call, Fault, Faults};
 use crate::http::{Request, Response};
@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The one bucket there is; every other does not exist.
+/// The only bucket.
 const BUCKET: &str = "bucket";
-/// How much later [`Fault::TwiceLate`] does a request again.
+/// The delay of the repetition by [`Fault::TwiceLate`].
 const LATER: Duration = Duration::from_millis(60);
-/// So many answers to a listing [`Fault::StaleList`] goes back.
+/// The age of a listing by [`Fault::StaleList`], in answers.
 const REMEMBERED: usize = 3;
-/// Between the drops of [`Fault::Trickle`].
+/// The pause between the pieces of [`Fault::Trickle`].
 const TRICKLE: Duration = Duration::from_millis(10);
 
 /// A running server. Dropping it kills it.
@@ -31,7 +31,7 @@ pub struct Server {
     life: Arc<Life>,
 }
 
-/// One life of a server: what dies with it.
+/// One life of a server: the state that dies with it.
 #[derive(Debug, Default)]
 struct Life {
     dead: AtomicBool,
@@ -46,7 +46,7 @@ impl Server {
     /// A server on a free port of loopback.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Those of the operating system.
     pub fn start(objects: Objects) -> io::Result<Self> {
         Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), objects, Faults::default(), false)
     }
@@ -54,7 +54,7 @@ impl Server {
     /// A server on a port of loopback.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Those of the operating system.
     pub fn start_at(port: u16, objects: Objects) -> io::Result<Self> {
         Self::listen(SocketAddr::from(([127, 0, 0, 1], port)), objects, Faults::default(), false)
     }
@@ -62,7 +62,7 @@ impl Server {
     /// A server that ignores `If-None-Match`, as some do.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Those of the operating system.
     pub fn start_without_conditions(objects: Objects) -> io::Result<Self> {
         Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), objects, Faults::default(), true)
     }
@@ -97,18 +97,18 @@ impl Server {
         &self.faults
     }
 
-    /// From now on all connections of this life share a line of this many bytes a second, in both
-    /// directions; 0 is as fast as it goes.
+    /// Makes all connections of this life share a line of this many bytes a second, in both
+    /// directions; 0 is unlimited.
     pub fn limit_rate(&self, bytes_per_second: u64) {
         self.life.line.limit(bytes_per_second);
     }
 
-    /// What it stores.
+    /// The stored objects.
     pub fn objects(&self) -> &Objects {
         &self.objects
     }
 
-    /// Kills it: every connection is cut, and nothing answers any more.
+    /// Kills it: every connection is cut, and there are no more answers.
     pub fn kill(&self) {
         self.life.kill(self.address);
     }
@@ -118,10 +118,10 @@ impl Server {
         self.life.dead.load(Ordering::SeqCst)
     }
 
-    /// Starts it again at the same address, with the same objects and script.
+    /// Restarts it at the same address, with the same objects and script.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Those of the operating system.
     pub fn restart(&mut self) -> io::Result<()> {
         self.kill();
         let (objects, faults) = (self.objects.clone(), self.faults.clone());
@@ -136,7 +136,7 @@ impl Drop for Server {
     }
 }
 
-/// The port may be held for a moment by the life before.
+/// The previous life may hold the port for a moment.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let mut tries = 0;
     loop {
@@ -156,7 +156,7 @@ impl Life {
         for connection in self.connections.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = connection.shutdown(Shutdown::Both);
         }
-        // Wakes the accepting thread, which then lets go of the port.
+        // Wakes the accepting thread, which then releases the port.
         let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
     }
 }
@@ -174,7 +174,7 @@ fn accept(listener: &TcpListener, objects: &Objects, faults: &Faults, life: &Arc
         }
         let (objects, faults, life) = (objects.clone(), faults.clone(), Arc::clone(life));
         std::thread::spawn(move || {
-            // A broken connection is the client's to notice.
+            // A broken connection is for the client to notice.
             let _ = serve(&connection, &objects, &faults, &life, address);
             let _ = connection.shutdown(Shutdown::Both);
         });
@@ -188,7 +188,7 @@ fn serve(
     life: &Life,
     address: SocketAddr,
 ) -> io::Result<()> {
-    let mut reader = BufReader::with_capacity(256 << 10, Slow { connection, line: &life.line });
+    let mut reader = BufReader::with_capacity(64 << 10, Slow { connection, line: &life.line });
     let mut writer = Slow { connection, line: &life.line };
     while let Some(mut request) = Request::read(&mut reader, &mut writer)? {
         if life.dead.load(Ordering::SeqCst) {
@@ -202,25 +202,14 @@ fn serve(
         let (waiting, delay) = faults.waits(&call);
         let fault = faults.next(call);
         std::thread::sleep(delay);
-        let response = match before(fault) {
-            Before::Answer(response) => response,
-            Before::Hang => return hang(life),
-            Before::Close => return Ok(()),
-            Before::Die => {
+        let response = match answer(objects, life, request, fault)? {
+            Answer::Response(response) => response,
+            Answer::Hang => return hang(connection),
+            Answer::Close => return Ok(()),
+            Answer::Die => {
                 life.kill(address);
                 return Ok(());
             }
-            Before::Do => proxied(objects, life, request, fault)?,
-        };
-        let response = match fault {
-            Some(Fault::ErrorAfter) => s3::error(500, "InternalError"),
-            Some(Fault::ResetAfter) => return Ok(()),
-            Some(Fault::HangAfter) => return hang(life),
-            Some(Fault::KilledAfter) => {
-                life.kill(address);
-                return Ok(());
-            }
-            _ => response,
         };
         drop(waiting);
         response_to(&mut writer, &response, head_only, fault)?;
@@ -231,36 +220,67 @@ fn serve(
     Ok(())
 }
 
-/// What happens to a request before it is done.
-enum Before {
-    Do,
-    Answer(Response),
+enum Answer {
+    Response(Response),
     Hang,
     Close,
     Die,
 }
 
-fn before(fault: Option<Fault>) -> Before {
-    let (status, code) = match fault {
-        Some(Fault::SlowDown) => (503, "SlowDown"),
-        Some(Fault::Conflict) => (409, "ConditionalRequestConflict"),
-        Some(Fault::ClockSkew) => (403, "RequestTimeTooSkewed"),
-        Some(Fault::WrongSecret) => (403, "SignatureDoesNotMatch"),
-        Some(Fault::NotFound) => (404, "NoSuchKey"),
-        Some(Fault::Full) => (507, "InsufficientStorage"),
-        Some(Fault::ResetBefore) => return Before::Close,
-        Some(Fault::Hang) => return Before::Hang,
-        Some(Fault::KilledBefore) => return Before::Die,
-        _ => return Before::Do,
-    };
-    Before::Answer(s3::error(status, code))
+/// Applies a request, unless its fault comes before that.
+fn answer(objects: &Objects, life: &Life, request: Request, fault: Option<Fault>) -> io::Result<Answer> {
+    if let Some(answer) = before(fault) {
+        return Ok(answer);
+    }
+    let response = proxied(objects, life, request, fault)?;
+    Ok(match fault {
+        Some(Fault::ErrorAfter) => Answer::Response(s3::error(500, "InternalError")),
+        Some(Fault::ResetAfter) => Answer::Close,
+        Some(Fault::HangAfter) => Answer::Hang,
+        Some(Fault::KilledAfter) => Answer::Die,
+        _ => Answer::Response(response),
+    })
 }
 
-/// Does a request as a proxy before the store may do it: twice, later again, or out of what it
-/// remembers.
-fn proxied(objects: &Objects, life: &Life, request: Request, fault: Option<Fault>) -> io::Result<Response> {
+/// The answer of a fault that comes before the request is applied.
+fn before(fault: Option<Fault>) -> Option<Answer> {
+    let (status, code) = match fault? {
+        Fault::SlowDown => (503, "SlowDown"),
+        Fault::Conflict => (409, "ConditionalRequestConflict"),
+        Fault::ClockSkew => (403, "RequestTimeTooSkewed"),
+        Fault::WrongSecret => (403, "SignatureDoesNotMatch"),
+        Fault::NotFound => (404, "NoSuchKey"),
+        Fault::Full => (507, "InsufficientStorage"),
+        Fault::NotAPage => (200, "InternalError"),
+        Fault::EndlessList => {
+            let page = "<IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken>";
+            let page = format!("<ListBucketResult>{page}</ListBucketResult>");
+            return Some(Answer::Response(Response::xml(200, page)));
+        }
+        Fault::ResetBefore => return Some(Answer::Close),
+        Fault::Hang => return Some(Answer::Hang),
+        Fault::KilledBefore => return Some(Answer::Die),
+        _ => return None,
+    };
+    Some(Answer::Response(s3::error(status, code)))
+}
+
+/// Applies a request as a proxy in front of the store may: twice, later again, or from its cache.
+fn proxied(
+    objects: &Objects,
+    life: &Life,
+    mut request: Request,
+    fault: Option<Fault>,
+) -> io::Result<Response> {
     let listing = request.query("list-type").map(|_| format!("{}{:?}", request.path, request.query));
     let has_body = request.method == "GET";
+    match fault {
+        Some(Fault::Elsewhere) if listing.is_some() => drop(request.query.remove("prefix")),
+        Some(Fault::Neighbour) if has_body || request.method == "HEAD" => {
+            request.path = objects.before(&request.path).unwrap_or(request.path);
+        }
+        _ => {}
+    }
     let again = matches!(fault, Some(Fault::Twice | Fault::TwiceLate)).then(|| request.clone());
     let mut response = s3::answer(objects, BUCKET, request)?;
     match (again, fault) {
@@ -290,17 +310,15 @@ fn proxied(objects: &Objects, life: &Life, request: Request, fault: Option<Fault
     match fault {
         Some(Fault::Flip) if has_body => response.body.flip(),
         Some(Fault::Short) if has_body => response.body.shorten(),
+        Some(Fault::Bare) => response.headers.retain(|(name, _)| !name.starts_with("x-amz-meta-")),
         _ => {}
     }
     Ok(response)
 }
 
-/// Keeps the connection open and silent for as long as the server lives.
-fn hang(life: &Life) -> io::Result<()> {
-    while !life.dead.load(Ordering::SeqCst) {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
+/// Keeps the connection open and silent until the client gives it up or the server dies.
+fn hang(mut connection: &TcpStream) -> io::Result<()> {
+    io::copy(&mut connection, &mut io::sink()).map(drop)
 }
 
 fn response_to(

@@ -1,5 +1,5 @@
-//! What the fork handler costs: the time of `fork` and `wait` without files, with one and with a
-//! thousand; and what record locks of `fcntl` do instead.
+//! The cost of the fork handler: the time of `fork` and `wait` with no file, one, and a thousand;
+//! and how `fcntl` record locks behave instead.
 //! `cargo run --release -p tensorkeep-forklock --example cost`
 #![expect(unsafe_code, reason = "measures `fork` itself")]
 

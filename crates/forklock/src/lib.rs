@@ -3,22 +3,21 @@
 //!
 //! # Why
 //! A lock of `flock` belongs to the open file, and `fork` shares open files: a data loader's worker
-//! that outlives its trainer keeps the trainer's run locked, and nobody can resume. `O_CLOEXEC`
-//! helps only children that `exec`.
+//! that outlives its trainer keeps the trainer's run locked, and no process can resume it.
+//! `O_CLOEXEC` helps only children that `exec`.
 //!
-//! # What was weighed, and measured (Linux 6.18, x86-64, 2 cores)
+//! # Alternatives, measured (Linux 6.18, x86-64, 2 cores)
 //! * **Record locks of `fcntl`** are not inherited. But they belong to the process: a second store
 //!   on the same folder in one process got the lock, too, and closing *any* descriptor of the file,
-//!   a reader's of the lock's words for instance, dropped it: a new process then got the lock while
-//!   the first one still wrote. Both were tried, both happened. Open-file record locks
-//!   (`F_OFD_SETLK`) are inherited just as `flock`'s are.
-//! * **A fork handler in the child** (this crate) that puts an empty pipe in the place of the
-//!   locked file. `fork` and `wait` of a child that ends at once took 90 to 215 us without such a
-//!   file, 87 to 322 with one, 137 to 618 with 100 and 1,180 to 1,770 with 1,000
-//!   (`examples/cost.rs`, three runs on a busy machine, which hide what one file costs). It does
-//!   not run for a child made by `vfork`, `posix_spawn` or a bare `clone`: the first two `exec`,
-//!   and `O_CLOEXEC` is for them. A bare `clone` keeps the lock until that child ends, or until the
-//!   holder unlocks.
+//!   such as a reader's of the lock's text, dropped it: a new process then got the lock while the
+//!   first one still wrote. Both were tried, both happened. Open-file record locks (`F_OFD_SETLK`)
+//!   are inherited just as `flock`'s are.
+//! * **A fork handler in the child** (this crate) that replaces the locked file by an empty pipe.
+//!   `fork` and `wait` of a child that exits at once took 90 to 215 us without such a file, 87 to
+//!   322 with one, 137 to 618 with 100 and 1,180 to 1,770 with 1,000 (`examples/cost.rs`, three
+//!   runs on a busy machine, which hide the cost of one file). It does not run for a child made by
+//!   `vfork`, `posix_spawn` or a bare `clone`: the first two `exec`, and `O_CLOEXEC` is for them. A
+//!   bare `clone` keeps the lock until that child exits, or until the holder unlocks.
 //!
 //! A thread that forks in the microsecond between opening the file and [`NotInherited::new`] makes
 //! a child that keeps it, as without this crate.
@@ -34,12 +33,12 @@ use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// A place without a file.
+/// A free slot.
 const FREE: i32 = -1;
-/// A place whose owner has not yet said which file.
+/// A slot whose owner has not stored its file yet.
 const TAKEN: i32 = -2;
 
-/// A file that a forked child does not keep: there, its descriptor is an empty pipe's.
+/// A file that a forked child does not keep: in the child, its descriptor is an empty pipe's.
 #[derive(Debug)]
 pub struct NotInherited {
     file: File,
@@ -47,10 +46,11 @@ pub struct NotInherited {
 }
 
 impl NotInherited {
-    /// Takes the file. Lock it afterwards: what is locked before may be inherited before.
+    /// Takes the file. Lock it afterwards: a lock taken before this call can be inherited until it
+    /// returns.
     ///
     /// # Errors
-    /// When there is no descriptor left for the pipe, or no memory for the handler.
+    /// If there is no descriptor left for the pipe, or no memory for the handler.
     pub fn new(file: File) -> io::Result<Self> {
         install()?;
         let place = Place::take();
@@ -69,13 +69,13 @@ impl Deref for NotInherited {
 
 impl Drop for NotInherited {
     fn drop(&mut self) {
-        // Before the file is closed: then its number may be another file's.
+        // Before the file is closed: afterwards its number may be another file's.
         self.place.file.store(FREE, Ordering::Release);
     }
 }
 
-/// Where the handler finds a file. A list that only grows, as long as there ever were files at a
-/// time: the handler can neither allocate nor wait.
+/// A slot of the list in which the handler finds files. The list only grows, up to the largest
+/// number of files at a time: the handler can neither allocate nor wait.
 #[derive(Debug)]
 struct Place {
     file: AtomicI32,
@@ -96,7 +96,7 @@ impl Place {
     }
 }
 
-/// What takes a file's place in a child.
+/// The pipe that replaces a file in a child.
 static EMPTY: OnceLock<PipeReader> = OnceLock::new();
 
 fn install() -> io::Result<()> {
@@ -112,11 +112,11 @@ fn install() -> io::Result<()> {
     if *installed == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(*installed)) }
 }
 
-/// Puts the empty pipe in the place of each file.
+/// Replaces each file by the empty pipe.
 ///
 /// It allocates nothing, takes no lock and cannot panic: `OnceLock::get` is a load, and `dup2` and
 /// `fcntl` are on POSIX's list of async-signal-safe functions. A list that another thread was just
-/// lengthening is seen as it was before or after.
+/// extending is seen as it was before or after.
 extern "C" fn in_child() {
     let Some(empty) = EMPTY.get() else { return };
     let mut next = Some(&PLACES);
@@ -124,10 +124,10 @@ extern "C" fn in_child() {
         let file = place.file.load(Ordering::Acquire);
         if file >= 0 {
             // SAFETY: both are plain calls on numbers. `file` is open and owned by the
-            // `NotInherited` whose place this is: it takes its number out before it closes the
-            // file. Its owner goes on owning an open descriptor, which it closes once; that it now
-            // is a pipe's is what this crate promises. The parent's own descriptor, and with it the
-            // lock, is untouched: closing one of several copies of an open file unlocks nothing.
+            // `NotInherited` that holds this slot: it clears its number before it closes the file.
+            // Its owner still owns an open descriptor, which it closes once; this crate promises
+            // that it is a pipe's now. The parent's own descriptor, and with it the lock, is
+            // untouched: closing one of several copies of an open file unlocks nothing.
             unsafe {
                 libc::dup2(empty.as_raw_fd(), file);
                 libc::fcntl(file, libc::F_SETFD, libc::FD_CLOEXEC);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tensorkeep_forklock::NotInherited;
 
-/// Each test forks, and the children have what the others had open.
+/// Each test forks, and the children inherit the files that the others have open.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -28,7 +28,7 @@ fn is_free(path: &PathBuf) -> bool {
     File::open(path).unwrap().try_lock().is_ok()
 }
 
-/// A child that runs `live` and then waits until it is let go.
+/// A child that runs `live` and then waits until it is released.
 struct Child {
     pid: i32,
     says: std::io::PipeReader,
@@ -38,8 +38,8 @@ struct Child {
 fn fork(live: impl FnOnce() -> bool) -> Child {
     let (mut wait, waits) = std::io::pipe().unwrap();
     let (says, mut say) = std::io::pipe().unwrap();
-    // SAFETY: the child makes system calls on what it has, and ends without running anything of the
-    // parent's.
+    // SAFETY: the child makes system calls on inherited values, and exits without running anything
+    // of the parent's.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         drop(waits);
@@ -86,7 +86,7 @@ fn a_child_that_lives_on_keeps_nothing_locked() {
 }
 
 #[test]
-fn what_a_child_does_with_its_copy_is_nothing_to_the_parent() {
+fn a_childs_changes_to_its_copy_do_not_affect_the_parent() {
     let _alone = alone();
     let path = path("copy");
     let file = locked(&path);
@@ -111,7 +111,7 @@ fn places_are_used_again_and_other_files_are_left_alone() {
     for _ in 0..3 {
         drop([locked(&path.with_extension("a")), locked(&path.with_extension("b"))]);
     }
-    // It may have got a number that a locked file had.
+    // It may have got the number of a locked file.
     std::fs::write(&path, b"plain").unwrap();
     let mut plain = File::open(&path).unwrap();
     let mut child = fork(|| {

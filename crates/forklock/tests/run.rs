@@ -1,4 +1,4 @@
-//! A run whose trainer is dead, or has closed it, can be opened though a child of the trainer lives
+//! A run whose trainer is dead, or has closed it, can be opened while a child of the trainer lives
 //! on. The trainer is this test's own binary, started again with an environment variable.
 #![expect(unsafe_code, reason = "forks")]
 
@@ -11,7 +11,7 @@ use tensorkeep::engine::{Engine, Local};
 const RUN: &str = "FORKLOCK_RUN";
 const LONG: Duration = Duration::from_secs(60);
 
-/// Locks the run, forks a worker that lives long, and dies.
+/// Locks the run, forks a long-lived worker, and dies.
 #[test]
 fn trainer() {
     let Some(run) = std::env::var_os(RUN) else { return };
@@ -25,7 +25,7 @@ fn fork_a_worker() -> i32 {
     let worker = unsafe { libc::fork() };
     if worker == 0 {
         for stream in 0..3 {
-            // SAFETY: as above; nothing that the parent waits for is held open.
+            // SAFETY: as above; it holds nothing open that the parent waits for.
             unsafe { libc::close(stream) };
         }
         std::thread::sleep(LONG);

@@ -1,4 +1,4 @@
-//! One epoch over 8,000 drawn digits: what a checkpoint's cost is measured against.
+//! One epoch over 8,000 drawn digits: the baseline for the cost of a checkpoint.
 
 use criterion::{BatchSize, Criterion, SamplingMode, criterion_group, criterion_main};
 use lenet::{Data, Settings, Trainer};

@@ -1,5 +1,4 @@
-//! The convolution layer: im2col and a matrix product, forward and backward. Knows nothing of the
-//! net around it.
+//! The convolution layer: im2col and a matrix product, forward and backward.
 //!
 //! One image at a time, in order, each product on one thread: sums are taken in the same order on
 //! every run, so the same inputs give the same bits.
@@ -140,8 +139,8 @@ impl Geometry {
         });
     }
 
-    /// The runs of pixels that are neighbours both in the image and in the matrix, always in the
-    /// same order.
+    /// Visits the runs of pixels that are contiguous both in the image and in the matrix, always in
+    /// the same order.
     fn for_each_run(&self, mut visit: impl FnMut(Range<usize>, Range<usize>)) {
         for tap in 0..self.channels * self.kernel * self.kernel {
             let (kernel_x, rest) = (tap % self.kernel, tap / self.kernel);

@@ -1,5 +1,5 @@
-//! Images and labels to train on: MNIST from a folder, or digits drawn from a seed. Owns:
-//! [`Dataset`], the split into training and test data, and saying which data it is. Knows no net.
+//! Images and labels to train on, MNIST from a folder or digits drawn from a seed, and their split
+//! into training and test data.
 
 use crate::digits;
 use crate::idx::{self, Idx};
@@ -14,7 +14,7 @@ use tensorkeep::{Error, ErrorKind, Result};
 const MEAN: f32 = 0.1307;
 const DEVIATION: f32 = 0.3081;
 const CLASSES: u8 = 10;
-/// Drawn digits: as many as MNIST's smaller half gives.
+/// Drawn digits: as many as MNIST's test set has images.
 const DRAWN: Range<u64> = 0..10_000;
 
 /// Images and as many labels, at least one, each label below 10.
@@ -95,12 +95,13 @@ impl Dataset {
     }
 }
 
-/// Digits drawn from a seed; sample `i` of the set is the same whatever range it is part of.
+/// Digits drawn from a seed; sample `i` of the set is the same in every range.
 ///
 /// # Errors
 /// `Invalid` when the range is empty.
 pub fn drawn(seed: u64, range: Range<u64>) -> Result<Dataset> {
-    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+    let mut pixels = Vec::new();
+    let mut labels = Vec::new();
     for index in range {
         let (image, label) = digits::sample(seed, index);
         pixels.extend(image);
@@ -120,7 +121,7 @@ pub fn mnist(folder: &Path) -> Result<Dataset> {
     load(&images, &labels)
 }
 
-/// The first pair that is there.
+/// The first pair that exists.
 fn pair(folder: &Path) -> Result<(PathBuf, PathBuf)> {
     let find = |stem: &str| {
         [stem.to_owned(), format!("{stem}.gz")]
@@ -177,12 +178,12 @@ fn check_labels(labels: &Idx, images: usize, images_path: &Path) -> Result<()> {
     }
 }
 
-/// Training and test data, and where they are from.
+/// Training and test data, and their origin.
 #[derive(Clone, Debug)]
 pub struct Data {
     /// The first four fifths: 8,000 of 10,000.
     pub train: Dataset,
-    /// The rest, which training never sees.
+    /// The rest, which is never trained on.
     pub test: Dataset,
     origin: String,
 }
@@ -203,8 +204,7 @@ impl Data {
         Ok(Self { train, test, origin })
     }
 
-    /// Which data it is, in one line: "digits drawn from seed 0: 8000 images to train, 2000 to
-    /// test".
+    /// The data in one line: "digits drawn from seed 0: 8000 images to train, 2000 to test".
     pub fn describe(&self) -> String {
         format!("{}: {} images to train, {} to test", self.origin, self.train.len(), self.test.len())
     }

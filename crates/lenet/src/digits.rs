@@ -1,6 +1,5 @@
-//! Digits drawn with a pen: 28×28 images for those who have no MNIST. Sample `i` is a function of
-//! seed and `i` alone. Owns: the glyphs, how hands differ, and the drawing of lines. Knows nothing
-//! of data sets or nets.
+//! Digits drawn with a pen: 28×28 images for machines without MNIST. Sample `i` is a function of
+//! seed and `i` alone. Here are the glyphs, the variation between hands, and the drawing of lines.
 
 use crate::net::SIDE;
 use crate::rng::Rng;
@@ -153,7 +152,7 @@ fn line(ink: &mut [f32; PIXELS], from: Point, to: Point, half_width: f32) {
 
 /// The pixels along one axis within `reach` of a line's ends; none where it lies outside the image.
 fn covered(a: f32, b: f32, reach: f32) -> std::ops::Range<usize> {
-    // Casts saturate: what lies left of the image becomes 0.
+    // Casts saturate: pixels left of the image become 0.
     let start = (a.min(b) - reach).ceil() as usize;
     let end = (a.max(b) + reach + 1.0).floor() as usize;
     start.min(SIDE)..end.min(SIDE)

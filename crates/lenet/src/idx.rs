@@ -1,4 +1,4 @@
-//! Reads IDX files, the format of MNIST, gzipped or not. Knows nothing of what the numbers mean.
+//! Reads IDX files, the format of MNIST, gzipped or not.
 //!
 //! The format, all integers big-endian (Y. LeCun, <http://yann.lecun.com/exdb/mnist/>): bytes 0 and
 //! 1 are 0, byte 2 is the element type (8 for u8), byte 3 the number of axes; then the length of
@@ -13,13 +13,13 @@ use std::path::Path;
 use tensorkeep::{Error, ErrorKind, Result};
 
 const UNSIGNED_BYTE: u8 = 8;
-/// No data set here comes near it; a gzipped file may claim anything.
+/// No data set here comes near it; a gzipped file may claim any size.
 const MOST_BYTES: usize = 1 << 30;
 
 /// An array of bytes with its shape: `bytes.len()` is the product of `shape`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Idx {
-    /// Lengths of the axes, as many as were asked for.
+    /// Lengths of the axes, as many as requested.
     pub shape: Vec<usize>,
     /// The elements, row by row.
     pub bytes: Vec<u8>,
@@ -36,8 +36,7 @@ impl Idx {
 /// contents.
 ///
 /// # Errors
-/// `NotFound`, `Io`; `Foreign` when it is no such file; `Damaged` when it ends too early or too
-/// late.
+/// `NotFound`, `Io`; `Foreign` if it is no such file; `Damaged` if it is too short or too long.
 pub fn read(path: &Path, rank: u8) -> Result<Idx> {
     let named = |error: Error| error.in_object(path.display());
     let file = File::open(path).map_err(|error| named(Error::io("open", error)))?;
@@ -84,7 +83,7 @@ pub fn parse(mut contents: impl Read, rank: u8) -> Result<Idx> {
 /// Exactly `count` bytes up to the end, which start at byte `offset`.
 fn elements(contents: impl Read, offset: u64, count: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // One more than there should be tells a file that goes on from one that ends.
+    // One byte more than expected, to notice a file that is too long.
     contents.take(count as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     match bytes.len() {
         found if found == count => Ok(bytes),
@@ -95,7 +94,7 @@ fn elements(contents: impl Read, offset: u64, count: usize) -> Result<Vec<u8>> {
     }
 }
 
-/// Fills as much of `buffer` as there is.
+/// Fills as much of `buffer` as there is input.
 fn fill(contents: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn another_magic_number_says_what_stands_there() {
+    fn a_wrong_magic_number_is_named_in_the_error() {
         let error = parse(&labels(1, &[0])[..], 3).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Foreign);
         assert!(error.to_string().contains("at byte 0: expected 00000803, found 00000801"), "{error}");

@@ -1,5 +1,5 @@
-//! The layers that are not convolutions: fully connected, ReLU, 2×2 max-pooling, and the loss. Each
-//! forward and backward. Knows nothing of the net around them.
+//! The layers other than convolutions: fully connected, ReLU, 2×2 max-pooling, and the loss. Each
+//! forward and backward.
 
 use ndarray::{
     Array2, Array4, ArrayBase, ArrayView2, Axis, Data, Dimension, Ix1, Ix2, OwnedRepr, RawDataClone,
@@ -52,11 +52,11 @@ pub fn relu_backward<D: Dimension>(gradient: &mut ndarray::Array<f32, D>, output
     });
 }
 
-/// What [`max_pool`] gives.
+/// The result of [`max_pool`].
 pub struct Pooled {
     /// f32 [images, channels, height / 2, width / 2].
     pub output: Array4<f32>,
-    /// Which of the four was the largest, row by row: 0 to 3. The first one, where several are.
+    /// Which of the four was the largest, row by row: 0 to 3; the first of equal ones.
     pub winners: Vec<u8>,
 }
 
@@ -122,7 +122,7 @@ pub fn softmax_cross_entropy(logits: &Array2<f32>, labels: &[u8]) -> (f32, Array
     ((loss / f64::from(samples)) as f32, gradient)
 }
 
-/// The column of the largest element of each row; the first one, where several are.
+/// The column of the largest element of each row; the first of equal ones.
 pub fn argmax(logits: &Array2<f32>) -> Vec<u8> {
     let largest = |row: ndarray::ArrayView1<'_, f32>| {
         let keep_first = |best: usize, i: usize| if row[i] > row[best] { i } else { best };

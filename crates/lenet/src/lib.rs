@@ -1,12 +1,12 @@
-//! LeNet-5 in ndarray, its data and its training loop: what tensorkeep's examples, tests and
-//! benches train.
+//! LeNet-5 in ndarray, its data and its training loop: the model that tensorkeep's examples, tests
+//! and benches train.
 //!
 //! Everything is single-threaded and a function of its seed: the same settings and data give the
 //! same bits on every run on one machine, which is what makes "resumed exactly" testable.
 //!
-//! * [`net`]: the net, generic over where its weights lie; [`mapped`]: weights where a checkpoint
-//!   has them; [`conv`], [`layers`]: its arithmetic.
-//! * [`optim`], [`schedule`], [`rng`]: the rest of what a training run must save.
+//! * [`net`]: the net, generic over the storage of its weights; [`mapped`]: weights in a
+//!   checkpoint; [`conv`], [`layers`]: its arithmetic.
+//! * [`optim`], [`schedule`], [`rng`]: the rest of the state that a training run must save.
 //! * [`data`]: MNIST through [`idx`], or [`digits`] drawn from a seed.
 //! * [`trainer`]: all of them, one step at a time, to and from checkpoints.
 

@@ -1,5 +1,4 @@
-//! A net over weights where a checkpoint has them: inference without a copy. Knows nothing of
-//! training.
+//! A net whose weights lie in a checkpoint: inference without a copy.
 
 use crate::net::{Config, KERNEL, LeNet, NAMES};
 use ndarray::ViewRepr;
@@ -24,8 +23,8 @@ pub struct MappedWeights<'c> {
 }
 
 impl<'c> MappedWeights<'c> {
-    /// The tensors under `group/`, or those without a group when it is empty. Sizes are told from
-    /// their shapes, so any checkpoint with these names will do, also one that holds no whole
+    /// The tensors under `group/`, or those without a group when it is empty. Sizes are taken from
+    /// their shapes, so any checkpoint with these names will do, even one that holds no whole
     /// model.
     ///
     /// # Errors
@@ -40,7 +39,7 @@ impl<'c> MappedWeights<'c> {
                 .in_object(checkpoint.name())
         })?;
         let weights = Self { config, tensors };
-        // Once here, so that `net` fails for no checkpoint that `of` took.
+        // Once here, so that `net` fails for no checkpoint that `of` accepted.
         weights.net().map_err(|error| error.in_object(checkpoint.name()))?;
         Ok(weights)
     }
@@ -63,7 +62,7 @@ impl<'c> MappedWeights<'c> {
     }
 }
 
-/// The sizes that the weights' shapes name, if they have the right ranks.
+/// The sizes in the weights' shapes, if they have the right ranks.
 fn config_of(tensors: &[Tensor<'_>]) -> Option<Config> {
     let shape = |i: usize| tensors.get(i).map(Tensor::shape);
     let (&[conv1, channels, ..], &[conv2, ..]) = (shape(0)?, shape(2)?) else { return None };

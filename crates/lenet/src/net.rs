@@ -1,5 +1,5 @@
-//! LeNet-5: its sizes, its tensors and their names, where they come from and how they are saved.
-//! What it computes is in `passes.rs`. Knows nothing of training or files.
+//! LeNet-5: its sizes, its tensors and their names, and how they are created and saved. Its
+//! computations are in `passes.rs`.
 //!
 //! Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-Based Learning Applied to Document
 //! Recognition", Proceedings of the IEEE 86(11), 1998; with ReLU and max-pooling, as it is built
@@ -20,9 +20,9 @@ use tensorkeep::{Error, ErrorKind, Model, Result, Stateful};
 pub const SIDE: usize = 28;
 /// Height and width of the kernels.
 pub const KERNEL: usize = 5;
-/// Height and width of what the second pooling gives: (28 / 2 − 4) / 2.
+/// Height and width of the second pooling's output: (28 / 2 − 4) / 2.
 const POOLED_SIDE: usize = 5;
-/// Far above any LeNet: a configuration that asks for more is damaged or not meant.
+/// Far above any LeNet: a configuration beyond it is damaged or a mistake.
 const MOST_PARAMETERS: usize = 1 << 26;
 
 /// Names of the tensors, in the order of the layers, as PyTorch would name them.
@@ -93,8 +93,8 @@ impl Config {
     }
 }
 
-/// LeNet-5. `S` says where the weights lie: owned to train, `ViewRepr<&f32>` to compute on a mapped
-/// checkpoint.
+/// LeNet-5. `S` is the storage of the weights: owned to train, `ViewRepr<&f32>` to compute on a
+/// mapped checkpoint.
 #[derive(Stateful, Model)]
 #[model(kind = "lenet", build = |config| Self::zeros(*config), only = LeNet)]
 pub struct LeNet<S: Data<Elem = f32> = OwnedRepr<f32>> {
@@ -135,10 +135,11 @@ impl LeNet {
 }
 
 impl<S: Data<Elem = f32>> LeNet<S> {
-    /// A net over the arrays that `array` gives for each name and shape, in the order of [`NAMES`].
+    /// A net over the arrays that `array` returns for each name and shape, in the order of
+    /// [`NAMES`].
     ///
     /// # Errors
-    /// As [`Config::shapes`], whatever `array` says, `Mismatch` when it gives another shape.
+    /// As [`Config::shapes`], any error of `array`, `Mismatch` when it returns another shape.
     pub fn from_arrays(
         config: Config,
         mut array: impl FnMut(&'static str, &[usize]) -> Result<ArrayBase<S, IxDyn>>,
@@ -188,7 +189,7 @@ impl<S: Data<Elem = f32>> LeNet<S> {
         .map(|view| (names.next().unwrap_or_default(), view))
     }
 
-    /// As [`LeNet::parameters`], to be changed.
+    /// As [`LeNet::parameters`], mutable.
     pub fn parameters_mut(&mut self) -> [(&'static str, ArrayViewMutD<'_, f32>); 10]
     where
         S: DataMut,
@@ -241,7 +242,7 @@ impl<S: Data<Elem = f32> + RawDataClone> Clone for LeNet<S> {
     }
 }
 
-/// The same sizes and the same numbers, wherever they lie.
+/// Equal sizes and equal numbers, in any storage.
 impl<S: Data<Elem = f32>, T: Data<Elem = f32>> PartialEq<LeNet<T>> for LeNet<S> {
     fn eq(&self, other: &LeNet<T>) -> bool {
         self.config == other.config && self.parameters() == other.parameters()
@@ -281,7 +282,7 @@ impl<S: Data<Elem = f32>> fmt::Display for LeNet<S> {
 }
 
 impl<S: Data<Elem = f32>> fmt::Debug for LeNet<S> {
-    /// As it is displayed: sixty thousand numbers tell nobody anything.
+    /// As it is displayed: sixty thousand numbers are of no use.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }

@@ -1,4 +1,4 @@
-//! Gradients by central finite differences, for tests of the written ones.
+//! Gradients by central finite differences, to test the analytic ones.
 
 use crate::rng::Rng;
 use ndarray::{Array, ArrayBase, Data, Dimension, ShapeBuilder};
@@ -15,7 +15,7 @@ pub(crate) fn weighted_sum<D: Dimension>(values: &Array<f32, D>, weights: &Array
     values.iter().zip(weights).map(|(&value, &weight)| f64::from(value) * f64::from(weight)).sum()
 }
 
-/// Fails when a written gradient is not that of `objective` at `point`, element by element.
+/// Fails when `gradient` differs from that of `objective` at `point`, element by element.
 pub(crate) fn assert_gradient<S: Data<Elem = f32>, D: Dimension>(
     gradient: &ArrayBase<S, D>,
     point: &Array<f32, D>,

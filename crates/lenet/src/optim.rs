@@ -1,17 +1,17 @@
-//! Optimizers over named arrays: SGD with momentum, and Adam. Owns: the update, its moments and how
-//! they are saved. Knows no net.
+//! Optimizers over named arrays: SGD with momentum, and Adam. The update, its moments and how they
+//! are saved.
 
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Zip};
 use serde::{Deserialize, Serialize};
 use tensorkeep::{Error, ErrorKind, Result, StateDict, StateDictMut, Stateful};
 
-/// Which optimizer, with everything about it that is not a tensor but the learning rate.
+/// Which optimizer, with its hyperparameters except the learning rate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {
     /// PyTorch `torch.optim.SGD`: g ← g + weight_decay · p; b ← momentum · b + g; p ← p − lr · b.
     Sgd {
-        /// How much of the last update stays.
+        /// Factor of the last update that is kept.
         momentum: f64,
         /// L2 penalty.
         weight_decay: f64,
@@ -40,7 +40,7 @@ impl OptimizerKind {
         }
     }
 
-    /// What it remembers of each parameter, named as PyTorch does.
+    /// Names of the moments kept for each parameter, as in PyTorch.
     fn moments(&self) -> &'static [&'static str] {
         match self {
             Self::Sgd { .. } => &["momentum"],
@@ -49,7 +49,7 @@ impl OptimizerKind {
     }
 }
 
-/// All of an optimizer that is not a tensor; its record in a checkpoint.
+/// An optimizer's state without its tensors; its record in a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hyper {
     /// Which one.
@@ -82,15 +82,15 @@ impl Optimizer {
         Self { hyper: Hyper { kind, lr, step: 0 }, moments }
     }
 
-    /// All of it that is not a tensor.
+    /// The state without the tensors.
     pub fn hyper(&self) -> Hyper {
         self.hyper
     }
 
-    /// Takes over what [`Optimizer::hyper`] gave; the moments come through [`Stateful`].
+    /// Takes over the state from [`Optimizer::hyper`]; the moments come through [`Stateful`].
     ///
     /// # Errors
-    /// `Mismatch` when it is of another kind of optimizer; then nothing was changed.
+    /// `Mismatch` when it is of another kind of optimizer; nothing is changed then.
     pub fn restore(&mut self, hyper: Hyper) -> Result<()> {
         if hyper.kind.name() != self.hyper.kind.name() {
             return Err(Error::new(ErrorKind::Mismatch, "kind of optimizer")
@@ -106,7 +106,7 @@ impl Optimizer {
     /// rate `lr`.
     ///
     /// # Panics
-    /// When a gradient has another shape than its parameter.
+    /// If a gradient has another shape than its parameter.
     pub fn step<'p, 'g>(
         &mut self,
         lr: f64,
@@ -121,7 +121,8 @@ impl Optimizer {
                     sgd(lr, [momentum, weight_decay], parameter, &gradient, buffer);
                 }
                 (OptimizerKind::Adam { betas, eps }, [first, second]) => {
-                    adam(lr, betas, eps, self.hyper.step, parameter, &gradient, [first, second]);
+                    let adam = AdamStep::new(lr, betas, eps, self.hyper.step);
+                    adam.apply(parameter, &gradient, first, second);
                 }
                 (kind, moments) => unreachable!("{} with {} moments", kind.name(), moments.len()),
             }
@@ -143,27 +144,44 @@ fn sgd(
     });
 }
 
-fn adam(
-    lr: f64,
-    (beta1, beta2): (f64, f64),
-    eps: f64,
-    step: u64,
-    parameter: ArrayViewMutD<'_, f32>,
-    gradient: &ArrayViewD<'_, f32>,
-    [first, second]: [&mut ArrayD<f32>; 2],
-) {
-    let step = step as f64;
-    // In f64: 1 − 0.999 loses digits that matter in f32.
-    let rate = (lr / (1.0 - beta1.powf(step))) as f32;
-    let correction = (1.0 - beta2.powf(step)).sqrt() as f32;
-    let (keep1, take1) = (beta1 as f32, (1.0 - beta1) as f32);
-    let (keep2, take2) = (beta2 as f32, (1.0 - beta2) as f32);
-    let eps = eps as f32;
-    Zip::from(parameter).and(gradient).and(first).and(second).for_each(|value, &gradient, first, second| {
-        *first = keep1 * *first + take1 * gradient;
-        *second = keep2 * *second + take2 * gradient * gradient;
-        *value -= rate * *first / (second.sqrt() / correction + eps);
-    });
+/// Adam's factors at one step, as f32.
+struct AdamStep {
+    rate: f32,
+    correction: f32,
+    keep: [f32; 2],
+    take: [f32; 2],
+    eps: f32,
+}
+
+impl AdamStep {
+    /// Computed in f64: 1 − 0.999 loses digits that matter in f32.
+    fn new(lr: f64, (beta1, beta2): (f64, f64), eps: f64, step: u64) -> Self {
+        let step = step as f64;
+        Self {
+            rate: (lr / (1.0 - beta1.powf(step))) as f32,
+            correction: (1.0 - beta2.powf(step)).sqrt() as f32,
+            keep: [beta1 as f32, beta2 as f32],
+            take: [(1.0 - beta1) as f32, (1.0 - beta2) as f32],
+            eps: eps as f32,
+        }
+    }
+
+    fn apply(
+        &self,
+        parameter: ArrayViewMutD<'_, f32>,
+        gradient: &ArrayViewD<'_, f32>,
+        first: &mut ArrayD<f32>,
+        second: &mut ArrayD<f32>,
+    ) {
+        let Self { rate, correction, keep, take, eps } = *self;
+        Zip::from(parameter).and(gradient).and(first).and(second).for_each(
+            |value, &gradient, first, second| {
+                *first = keep[0] * *first + take[0] * gradient;
+                *second = keep[1] * *second + take[1] * gradient * gradient;
+                *value -= rate * *first / (second.sqrt() / correction + eps);
+            },
+        );
+    }
 }
 
 impl Stateful for Optimizer {

@@ -1,5 +1,4 @@
-//! What the net computes: forward, backward, predictions. Knows nothing of where weights come from
-//! or go.
+//! The net's computations: forward, backward, predictions.
 
 use crate::layers::{
     Pooled, argmax, max_pool, max_pool_backward, relu, relu_backward, softmax_cross_entropy,
@@ -7,11 +6,11 @@ use crate::layers::{
 use crate::net::LeNet;
 use ndarray::{Array2, Array4, ArrayView2, ArrayView4, Axis, Data};
 
-/// Images that go through the net together where nobody asks for a gradient: enough to keep the
-/// products large, few enough to stay in the cache.
+/// Batch size where no gradient is needed: large enough to keep the products large, small enough to
+/// stay in the cache.
 const PREDICTED_TOGETHER: usize = 64;
 
-/// What the layers gave, kept for the way back.
+/// The layers' outputs, kept for the backward pass.
 struct Trace {
     pooled1: Pooled,
     pooled2: Pooled,
@@ -63,7 +62,7 @@ impl<S: Data<Elem = f32>> LeNet<S> {
         let mut grad = self.conv2.input_gradient(trace.pooled1.output.view(), &grad);
         relu_backward(&mut grad, &trace.pooled1.output);
         let grad = max_pool_backward(&grad, &trace.pooled1.winners);
-        // The gradient of the images themselves is nobody's.
+        // Nothing uses the gradient of the images themselves.
         let conv1 = self.conv1.parameter_gradient(images, &grad);
         (loss, LeNet { config: self.config, conv1, conv2, fc1, fc2, fc3 })
     }
@@ -93,8 +92,8 @@ fn flatten(maps: &Array4<f32>) -> ArrayView2<'_, f32> {
 
 /// [images, features] in the shape of `maps`.
 fn unflatten(features: Array2<f32>, maps: &Array4<f32>) -> Array4<f32> {
-    // OK because `maps` is what was flattened; the product above may come in column order,
-    // `to_shape` copies then.
+    // OK because `maps` is the array that was flattened; the product above may come in column
+    // order, `to_shape` copies then.
     features.to_shape(maps.raw_dim()).expect("as many elements").into_owned()
 }
 
@@ -116,8 +115,7 @@ mod tests {
         let labels = [0, 1, 2, 1];
         let (_, gradient) = net.loss_and_gradient(images.view(), &labels);
         for (which, (name, written)) in gradient.parameters().into_iter().enumerate() {
-            // In the direction of the gradient itself a single number tells, and kinks of ReLU
-            // hardly matter.
+            // Along the gradient itself a single number suffices, and kinks of ReLU hardly matter.
             let norm = written.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
             assert!(norm > 1e-4, "{name} has no gradient to test");
             let step = 2e-3;

@@ -1,12 +1,12 @@
-//! Random numbers from a seed, with a state that can be saved. Owns: SplitMix64, xoshiro256++ and
-//! what is drawn from it. Knows nothing of nets or files.
+//! Random numbers from a seed, with a state that can be saved: SplitMix64, xoshiro256++ and the
+//! distributions drawn from it.
 //!
 //! Both generators: D. Blackman and S. Vigna, "Scrambled Linear Pseudorandom Number Generators",
 //! ACM Transactions on Mathematical Software 47(4), 2021, <https://prng.di.unimi.it/>.
 
 use serde::{Deserialize, Serialize};
 
-/// SplitMix64: one word of state, good enough to fill the state of another generator.
+/// SplitMix64: one word of state, good enough to seed another generator.
 #[derive(Clone, Debug)]
 pub struct SplitMix64(u64);
 
@@ -26,8 +26,8 @@ impl SplitMix64 {
     }
 }
 
-/// xoshiro256++. Serialised as its four words of state: a generator that was saved goes on where it
-/// was.
+/// xoshiro256++. Serialised as its four words of state: a restored generator continues its
+/// sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "[u64; 4]", try_from = "[u64; 4]")]
 pub struct Rng {
@@ -58,8 +58,8 @@ impl Rng {
         Self { state: std::array::from_fn(|_| words.next_u64()) }
     }
 
-    /// The generator of one item among many: a function of seed and index alone, whatever was drawn
-    /// for other items.
+    /// The generator of one item among many: a function of seed and index alone, independent of
+    /// draws for other items.
     pub fn for_item(seed: u64, index: u64) -> Self {
         Self::new(SplitMix64::new(seed).next_u64() ^ SplitMix64::new(!index).next_u64())
     }
@@ -92,7 +92,7 @@ impl Rng {
     /// Interval", 2019).
     ///
     /// # Panics
-    /// When `bound` is 0: there is no such number.
+    /// If `bound` is 0: there is no such number.
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "there is no number below 0");
         let refused = bound.wrapping_neg() % bound;
@@ -188,7 +188,9 @@ mod tests {
             let mut sorted = items;
             sorted.sort_unstable();
             assert_eq!(sorted, [0, 1, 2, 3, 4]);
-            items.iter().enumerate().for_each(|(place, &item)| seen[item][place] += 1);
+            for (place, &item) in items.iter().enumerate() {
+                seen[item][place] += 1;
+            }
         }
         assert!(seen.iter().flatten().all(|&count| (1800..2200).contains(&count)), "{seen:?}");
     }

@@ -1,5 +1,5 @@
-//! Learning-rate schedules in closed form: the rate is a function of the epoch, so resuming is
-//! setting `last_epoch`. Knows nothing of optimizers.
+//! Learning-rate schedules in closed form: the rate is a function of the epoch, so resuming only
+//! sets `last_epoch`.
 
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
@@ -95,7 +95,9 @@ mod tests {
     fn stepping_and_setting_last_epoch_give_the_same_rate() {
         let schedule = Schedule::Cosine { t_max: 7, eta_min: 0.0 };
         let mut stepped = Scheduler::new(schedule);
-        (0..3).for_each(|_| stepped.step());
+        for _ in 0..3 {
+            stepped.step();
+        }
         assert_eq!(stepped, Scheduler { schedule, last_epoch: 3 });
     }
 }

@@ -1,6 +1,6 @@
 //! A training run, one step at a time: net, optimizer, schedule, randomness, order of the data, and
-//! how far it is. Owns: what a run must save to go on bit for bit, and what a step does. Knows no
-//! store: when to save is others' matter.
+//! progress. This file defines a step, and the state that a run must save for an exact resume; when
+//! to save is left to the caller.
 
 use crate::data::Dataset;
 use crate::net::{Config, LeNet};
@@ -11,8 +11,8 @@ use tensorkeep::{Checkpoint, Error, ErrorKind, Progress, Result, Snapshot};
 
 /// The group of the optimizer's tensors in a checkpoint.
 pub const OPTIMIZER_GROUP: &str = "optimizer";
-/// The tensor of the current epoch's order, u32 [samples], and the record of how far in it the run
-/// is.
+/// The tensor of the current epoch's order, u32 [samples], and the record of the run's position in
+/// it.
 const DATA_ORDER: &str = "data_order";
 /// The tensor of all losses, f32 [steps].
 const LOSS_HISTORY: &str = "loss_history";
@@ -21,7 +21,7 @@ const LOSS_HISTORY: &str = "loss_history";
 /// epochs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Decides the first weights and every shuffle.
+    /// Determines the initial weights and every shuffle.
     pub seed: u64,
     /// Which optimizer.
     pub optimizer: OptimizerKind,
@@ -48,7 +48,7 @@ impl Default for Settings {
     }
 }
 
-/// All that one batch tells the weights, computed without changing anything.
+/// The result of one batch for the weights, computed without changing anything.
 #[derive(Clone, Debug)]
 pub struct Gradients {
     /// The batch's mean loss.
@@ -153,7 +153,7 @@ impl Trainer {
     /// state before it can be saved at the same time.
     ///
     /// # Panics
-    /// When the data has another number of samples than the epoch was started with; see
+    /// If the data has another number of samples than the epoch was started with; see
     /// [`Trainer::check_data`].
     pub fn forward_backward(&self, data: &Dataset) -> Gradients {
         if let Err(error) = self.check_data(data) {
@@ -173,11 +173,11 @@ impl Trainer {
         Gradients { loss, net, samples: labels.len(), step: self.progress.step, new_epoch }
     }
 
-    /// The second half of a step: updates the weights. Gives the loss that came with the gradients.
+    /// The second half of a step: updates the weights. Returns the loss that came with the
+    /// gradients.
     ///
     /// # Panics
-    /// When the gradients were computed at another step: they would be applied to weights they are
-    /// not of.
+    /// If the gradients were computed at another step: they do not belong to the current weights.
     pub fn apply(&mut self, gradients: Gradients) -> f32 {
         let Gradients { loss, net, samples, step, new_epoch } = gradients;
         assert_eq!(step, self.progress.step, "gradients of another step");
@@ -198,7 +198,7 @@ impl Trainer {
         loss
     }
 
-    /// Whether the epoch can go on with this data.
+    /// Whether the epoch can continue with this data.
     ///
     /// # Errors
     /// `Mismatch` in the middle of an epoch that was started with another number of samples.
@@ -212,20 +212,20 @@ impl Trainer {
             .help("resume with the data that the run was started with"))
     }
 
-    /// The fraction of images that the net names rightly.
+    /// The fraction of images that the net classifies correctly.
     pub fn evaluate(&self, data: &Dataset) -> f64 {
         let predicted = self.net.predict(data.images());
         let right = predicted.iter().zip(data.labels()).filter(|(a, b)| a == b).count();
         right as f64 / data.len() as f64
     }
 
-    /// The accuracy of the net as it is now, to be saved with it as a metric. The next step forgets
+    /// Sets the accuracy of the current net, to be saved with it as a metric. The next step clears
     /// it.
     pub fn set_accuracy(&mut self, accuracy: f64) {
         self.accuracy = Some(accuracy);
     }
 
-    /// Everything that [`Trainer::restore`] needs, borrowed.
+    /// All state that [`Trainer::restore`] needs, borrowed.
     ///
     /// # Errors
     /// None that training itself can cause; `Invalid` as [`Snapshot::tensor`].
@@ -251,8 +251,8 @@ impl Trainer {
         Ok(snapshot)
     }
 
-    /// The run that was saved, at the step at which it was saved: it goes on bit for bit as if
-    /// never interrupted.
+    /// The saved run, at the step at which it was saved: it continues bit for bit as if never
+    /// interrupted.
     ///
     /// Weights, moments, learning rate, schedule, randomness and order come from the checkpoint;
     /// `settings` gives the batch size and the number of epochs, and must name the same kind of
@@ -281,8 +281,8 @@ impl Trainer {
         Ok(restored)
     }
 
-    /// As [`Trainer::restore`] with this trainer's settings, all or nothing: on an error it is what
-    /// it was.
+    /// As [`Trainer::restore`] with this trainer's settings, all or nothing: on an error it is
+    /// unchanged.
     ///
     /// # Errors
     /// As [`Trainer::restore`].
@@ -291,7 +291,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Whether what came from a checkpoint belongs together: a checksum cannot tell.
+    /// Whether the parts of a checkpoint are consistent: a checksum cannot show this.
     fn check(&self) -> Result<()> {
         let damaged = |what: &'static str| Error::new(ErrorKind::Damaged, what);
         let mut sorted = self.order.clone();

@@ -2,32 +2,10 @@
 
 use flate2::{Compression, write::GzEncoder};
 use lenet::{Data, data};
-use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tensorkeep::{Error, ErrorKind};
-
-/// A folder of its own for each test, removed with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("lenet-{test}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn with(self, name: &str, bytes: &[u8]) -> Self {
-        fs::write(self.0.join(name), bytes).unwrap();
-        self
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
+use test_support::TempFolder;
 
 const IMAGES: &str = "t10k-images-idx3-ubyte";
 const LABELS: &str = "t10k-labels-idx1-ubyte";
@@ -51,19 +29,19 @@ fn gzipped(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn error_of(folder: &Folder) -> Error {
-    data::mnist(&folder.0).unwrap_err()
+fn error_of(folder: &TempFolder) -> Error {
+    data::mnist(folder.path()).unwrap_err()
 }
 
 #[test]
-fn a_pair_is_read_packed_or_not_whatever_its_name_says() {
+fn a_pair_is_read_by_content_gzipped_or_not() {
     let (images, labels) = (images(5), labels(&[3, 1, 4, 1, 5]));
-    let plain = Folder::new("plain").with(IMAGES, &images).with(LABELS, &labels);
-    let packed = Folder::new("packed")
+    let plain = TempFolder::new("plain").with(IMAGES, &images).with(LABELS, &labels);
+    let packed = TempFolder::new("packed")
         .with("train-images-idx3-ubyte.gz", &gzipped(&images))
         .with("train-labels-idx1-ubyte.gz", &labels);
-    let found = data::mnist(&plain.0).unwrap();
-    assert_eq!(found, data::mnist(&packed.0).unwrap());
+    let found = data::mnist(plain.path()).unwrap();
+    assert_eq!(found, data::mnist(packed.path()).unwrap());
     assert_eq!((found.images().dim(), found.labels()), ((5, 1, 28, 28), &[3, 1, 4, 1, 5][..]));
     let expected = (250.0 / 255.0 - 0.1307) / 0.3081;
     assert!((found.images()[(0, 0, 8, 26)] - expected).abs() < 1e-6, "pixel 250 of the first image is 250");
@@ -71,9 +49,10 @@ fn a_pair_is_read_packed_or_not_whatever_its_name_says() {
 
 #[test]
 fn four_fifths_of_the_data_are_for_training() {
-    let folder =
-        Folder::new("split").with(IMAGES, &images(10)).with(LABELS, &labels(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]));
-    let data = Data::open(Some(&folder.0), 0).unwrap();
+    let folder = TempFolder::new("split")
+        .with(IMAGES, &images(10))
+        .with(LABELS, &labels(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]));
+    let data = Data::open(Some(folder.path()), 0).unwrap();
     assert_eq!((data.train.labels(), data.test.labels()), (&[0, 1, 2, 3, 4, 5, 6, 7][..], &[8, 9][..]));
     let text = data.describe();
     assert!(text.starts_with("MNIST from ") && text.ends_with(": 8 images to train, 2 to test"), "{text}");
@@ -81,8 +60,8 @@ fn four_fifths_of_the_data_are_for_training() {
 
 #[test]
 fn a_missing_data_folder_is_an_error_and_not_drawn_digits() {
-    let empty = Folder::new("empty");
-    for folder in [Path::new("/no/such/folder"), &empty.0] {
+    let empty = TempFolder::new("empty");
+    for folder in [Path::new("/no/such/folder"), empty.path()] {
         let error = Data::open(Some(folder), 0).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(error.to_string().contains("t10k-images-idx3-ubyte"), "{error}");
@@ -90,8 +69,8 @@ fn a_missing_data_folder_is_an_error_and_not_drawn_digits() {
 }
 
 #[test]
-fn swapped_files_are_told_by_their_first_bytes() {
-    let folder = Folder::new("swapped").with(IMAGES, &labels(&[1])).with(LABELS, &images(1));
+fn swapped_files_are_recognised_by_their_first_bytes() {
+    let folder = TempFolder::new("swapped").with(IMAGES, &labels(&[1])).with(LABELS, &images(1));
     let error = error_of(&folder);
     assert_eq!((error.kind(), error.byte()), (ErrorKind::Foreign, Some(0)));
     let text = error.to_string();
@@ -101,18 +80,18 @@ fn swapped_files_are_told_by_their_first_bytes() {
 #[test]
 fn a_file_that_is_cut_short_is_damaged_packed_or_not() {
     let (images, labels) = (images(3), labels(&[1, 2, 3]));
-    let plain = Folder::new("cut").with(IMAGES, &images[..images.len() - 1]).with(LABELS, &labels);
+    let plain = TempFolder::new("cut").with(IMAGES, &images[..images.len() - 1]).with(LABELS, &labels);
     let error = error_of(&plain);
     assert_eq!((error.kind(), error.byte()), (ErrorKind::Damaged, Some(images.len() as u64 - 1)), "{error}");
     assert!(error.to_string().contains("expected 2352 bytes from byte 16 on, found 2351"), "{error}");
     let packed = gzipped(&images);
-    let packed = Folder::new("cut-gz").with(IMAGES, &packed[..packed.len() / 2]).with(LABELS, &labels);
+    let packed = TempFolder::new("cut-gz").with(IMAGES, &packed[..packed.len() / 2]).with(LABELS, &labels);
     assert_eq!(error_of(&packed).kind(), ErrorKind::Damaged);
 }
 
 #[test]
 fn a_label_above_nine_is_named_with_its_byte() {
-    let folder = Folder::new("label").with(IMAGES, &images(3)).with(LABELS, &labels(&[1, 9, 10]));
+    let folder = TempFolder::new("label").with(IMAGES, &images(3)).with(LABELS, &labels(&[1, 9, 10]));
     let error = error_of(&folder);
     assert_eq!((error.kind(), error.byte()), (ErrorKind::Damaged, Some(10)));
     let text = error.to_string();
@@ -124,15 +103,15 @@ fn a_label_above_nine_is_named_with_its_byte() {
 
 #[test]
 fn as_many_labels_as_images_are_needed_and_images_of_28_by_28() {
-    let folder = Folder::new("count").with(IMAGES, &images(3)).with(LABELS, &labels(&[1, 2]));
+    let folder = TempFolder::new("count").with(IMAGES, &images(3)).with(LABELS, &labels(&[1, 2]));
     let error = error_of(&folder);
     assert_eq!((error.kind(), error.byte()), (ErrorKind::Mismatch, Some(4)));
     assert!(error.to_string().contains("expected 3, as many as there are images"), "{error}");
     let mut flat = images(1);
     (flat[11], flat[15]) = (14, 56);
-    let folder = Folder::new("size").with(IMAGES, &flat).with(LABELS, &labels(&[1]));
+    let folder = TempFolder::new("size").with(IMAGES, &flat).with(LABELS, &labels(&[1]));
     assert!(error_of(&folder).to_string().contains("expected 28×28, found 14×56"));
-    let folder = Folder::new("none").with(IMAGES, &images(0)).with(LABELS, &labels(&[]));
+    let folder = TempFolder::new("none").with(IMAGES, &images(0)).with(LABELS, &labels(&[]));
     assert_eq!(error_of(&folder).kind(), ErrorKind::Invalid);
 }
 

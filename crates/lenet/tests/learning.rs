@@ -1,4 +1,4 @@
-//! That training learns; how well it does in full is what `examples/accuracy.rs` prints.
+//! Training learns; `examples/accuracy.rs` measures how well.
 
 use lenet::{Settings, Trainer, data};
 

@@ -1,4 +1,4 @@
-//! The net through a checkpoint: rebuilt without naming sizes, and computing where its weights lie.
+//! The net through a checkpoint: rebuilt without naming sizes, and computing on weights in place.
 
 mod common;
 

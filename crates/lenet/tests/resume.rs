@@ -1,4 +1,4 @@
-//! A run that is interrupted goes on bit for bit, from any step, or says why it cannot.
+//! An interrupted run continues bit for bit, from any step, or reports why it cannot.
 
 mod common;
 
@@ -18,7 +18,7 @@ fn settings(optimizer: OptimizerKind) -> Settings {
     Settings { seed: 4, optimizer, lr: 0.005, batch_size: 16, epochs: 3, scheduler }
 }
 
-/// Everything of a run, as bits: the bytes of its tensors and what its records decode to.
+/// The whole state of a run, as bits: the bytes of its tensors and the values of its records.
 fn state(trainer: &Trainer) -> Vec<(String, Vec<u8>)> {
     let checkpoint = saved(&trainer.snapshot().unwrap(), false);
     let tensors =
@@ -30,7 +30,7 @@ fn state(trainer: &Trainer) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn a_run_goes_on_bit_for_bit_from_any_step() {
+fn a_run_resumes_bit_for_bit_from_any_step() {
     let samples = samples();
     for optimizer in [OptimizerKind::ADAM, OptimizerKind::Sgd { momentum: 0.9, weight_decay: 1e-3 }] {
         let mut uninterrupted = Trainer::new(settings(optimizer));

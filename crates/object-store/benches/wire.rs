@@ -1,19 +1,22 @@
-//! Saving and loading over loopback, beside what the `object_store` crate does with the same bytes
-//! (a plain multipart put, and ranges fetched in parallel), and beside Python's ways (`peer.py`:
-//! safetensors with boto3, and with s3fs) where `PYTHON` names an interpreter that has them. One
-//! server, one run, taking turns; medians.
+//! Saving and loading over loopback, beside the `object_store` crate with the same bytes (a plain
+//! multipart put, and ranges fetched in parallel), and beside Python (`peer.py`: safetensors with
+//! boto3, and with s3fs) where `PYTHON` names an interpreter that has them. One server, one run, in
+//! turns; medians.
 //!
 //! Balanced, the default here, is timed on these values, too, whose low bits are noise as those of
-//! real weights are. On loopback it can only lose: it saves what loopback has in plenty.
+//! real weights are. On loopback it can only lose: it saves bandwidth, of which loopback has
+//! plenty.
 //!
 //! ```text
 //! PYTHON=python3 cargo bench -p tensorkeep-object-store --bench wire [MEBIBYTES]
 //! ```
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 use bytes::Bytes;
-use fake_s3::{Objects, Server};
+use fake_s3::Server;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
 use std::io::{BufRead, BufReader, Write};
@@ -29,16 +32,8 @@ const IN_FLIGHT: usize = 8;
 
 fn main() {
     let mebibytes = std::env::args().skip(1).find_map(|text| text.parse().ok()).unwrap_or(192_usize);
-    let server = Server::start(Objects::in_memory()).expect("a server on loopback");
-    let s3 = AmazonS3Builder::new()
-        .with_endpoint(server.endpoint())
-        .with_allow_http(true)
-        .with_region("us-east-1")
-        .with_bucket_name(server.bucket())
-        .with_access_key_id("key")
-        .with_secret_access_key("secret")
-        .with_disable_bulk_delete(true);
-    let s3: Arc<dyn ObjectStore> = Arc::new(s3.build().expect("a client"));
+    let server = common::server();
+    let s3 = common::store(&server, 10);
     let tensors: Vec<Vec<f32>> = (0..16).map(|seed| noise(mebibytes << 16, seed)).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
@@ -87,7 +82,7 @@ fn main() {
 const PLAIN_PUT: &str = "plain multipart put";
 const PLAIN_GET: &str = "parallel range gets";
 
-/// Seconds of every round, by what was done and by whom, in the order in which they came first.
+/// Seconds of every round, by operation and system, in order of first appearance.
 #[derive(Default)]
 struct Rows(Vec<(&'static str, String, Vec<f64>)>);
 
@@ -99,7 +94,7 @@ impl Rows {
         }
     }
 
-    /// Speeds, and tensorkeep's raw one beside each.
+    /// Speeds, and the ratio to tensorkeep's raw one.
     fn print(mut self, bytes: usize) {
         let speed = |seconds: &mut Vec<f64>| {
             seconds.sort_by(f64::total_cmp);
@@ -115,7 +110,7 @@ impl Rows {
     }
 }
 
-/// One of Python's ways, in a process of its own that waits for its turns.
+/// One of the Python systems, in a process of its own that waits for its turns.
 struct Peer {
     way: &'static str,
     process: Child,
@@ -198,7 +193,7 @@ async fn plain_put(store: &dyn ObjectStore, path: &Path, file: &Bytes) {
     let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
     for part in file.chunks(PART) {
         upload.wait_for_capacity(IN_FLIGHT).await.expect("a part");
-        // Copied, as everything that comes from a live tensor must be.
+        // Copied, as everything from a live tensor must be.
         upload.write(part);
     }
     upload.finish().await.expect("completing");
@@ -208,7 +203,7 @@ async fn plain_get(store: &Arc<dyn ObjectStore>, path: &Path, len: u64) {
     let ranges = (0..len).step_by(PART).map(|start| start..(start + PART as u64).min(len));
     let requests = ranges.map(|range| async move { store.get_range(path, range).await });
     let parts: Vec<Bytes> = stream::iter(requests).buffered(IN_FLIGHT).try_collect().await.expect("ranges");
-    // Into one place, as tensors are.
+    // Into one buffer, as tensors are.
     let all = parts.concat();
     assert_eq!(all.len() as u64, len);
 }

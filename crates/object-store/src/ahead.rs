@@ -1,7 +1,7 @@
-//! What is fetched of an object before it is asked for. Readers in order, several side by side too,
-//! share it: a thread that reads a stretch ahead of another finds what is on its way already and
-//! waits for it. Readers that jump get what they ask for and nothing else. Decides what to fetch
-//! and what to drop; fetches nothing itself.
+//! Readahead of one object. Sequential readers, several in parallel too, share it: a thread that
+//! reads behind another finds its bytes in flight already and waits for them. Random reads are
+//! fetched exactly as requested. This file decides which ranges to fetch and which to drop; it
+//! fetches nothing itself.
 
 use bytes::Bytes;
 use object_store::Error as StoreError;
@@ -9,18 +9,18 @@ use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::task::AbortHandle;
 
-/// What is fetched at a time: long enough that its round trip matters little.
+/// Length of one readahead request: long enough that its round trip matters little.
 pub(crate) const PIECE: u64 = 4 << 20;
-/// How far ahead of a reader in order: first, and at most.
+/// How far ahead of a sequential reader: first, and at most.
 const FIRST_AHEAD: u64 = 4 << 20;
 const MOST_AHEAD: u64 = 16 << 20;
-/// Memory of one object's readahead, also for what readers that fell behind still need.
+/// Memory of one object's readahead, including pieces that slower readers still need.
 pub(crate) const MOST_BYTES: u64 = 32 << 20;
-/// Longer reads are fetched for themselves, in parallel.
+/// Longer reads bypass the readahead and are fetched in parallel.
 pub(crate) const LONG: u64 = 8 << 20;
-/// Reads that are no farther apart are in order.
+/// Reads that are no farther apart count as sequential.
 const NEAR: u64 = 64 << 10;
-/// Readers in order, and those that may become one, that are remembered.
+/// Remembered sequential readers, and readers that may become one.
 const MOST_STREAMS: usize = 8;
 
 /// The readahead of one object.
@@ -33,11 +33,11 @@ pub(crate) struct Ahead {
 #[derive(Debug, Default)]
 struct State {
     pieces: Vec<Piece>,
-    /// The one used last comes last.
+    /// In order of last use, the latest last.
     streams: Vec<Stream>,
 }
 
-/// A stretch that is here, or on its way.
+/// A range that is in memory or in flight.
 #[derive(Debug)]
 struct Piece {
     range: Range<u64>,
@@ -50,44 +50,44 @@ struct Piece {
 enum Content {
     Coming(Option<AbortHandle>),
     Here(Bytes),
-    /// Taken by the first who waited for it.
+    /// Taken by the first reader that waited for it.
     Failed(Option<StoreError>),
 }
 
-/// Reads in order.
+/// A sequence of sequential reads.
 #[derive(Debug)]
 struct Stream {
-    /// Where the farthest read ended.
+    /// The end of the farthest read.
     end: u64,
-    /// Where the fetched stretch ends.
+    /// The end of the fetched range.
     frontier: u64,
     /// How far to fetch ahead; 0 until two reads were in order.
     window: u64,
 }
 
-/// What to do for a read.
+/// The requests for a read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// To be fetched now, each to be reported by [`Ahead::arrived`].
+    /// To be fetched now; the outcome of each goes to [`Ahead::arrived`].
     pub fetch: Vec<Range<u64>>,
-    /// The read is among what is here or on its way: [`Ahead::take`] gives it.
+    /// The read is in memory or in flight: [`Ahead::take`] returns it.
     pub is_ahead: bool,
 }
 
-/// How a read from the readahead ended.
+/// The outcome of a read from the readahead.
 #[derive(Debug)]
 pub(crate) enum Taken {
     Filled,
-    /// Not all of it is here any more: it is to be fetched for itself.
+    /// Part of it was dropped: the read is to be fetched by itself.
     Gone,
     Failed(StoreError),
 }
 
 impl Ahead {
-    /// Takes note of a read of an object of `len` bytes.
+    /// Records a read of an object of `len` bytes.
     pub(crate) fn plan(&self, range: Range<u64>, len: u64) -> Plan {
         let mut state = self.lock();
-        // An earlier failure is no answer to a new read.
+        // An earlier failure does not answer a new read.
         state.pieces.retain(|piece| !matches!(piece.content, Content::Failed(_)));
         let fetch = if range.end - range.start > LONG { Vec::new() } else { state.advance(&range, len) };
         for range in &fetch {
@@ -97,7 +97,7 @@ impl Ahead {
         Plan { fetch, is_ahead: state.has(&range) }
     }
 
-    /// How a piece on its way can be stopped.
+    /// Stores the handle that aborts a piece in flight.
     pub(crate) fn started(&self, range: &Range<u64>, task: AbortHandle) {
         let mut state = self.lock();
         let piece = state.pieces.iter_mut().find(|piece| piece.range == *range);
@@ -106,13 +106,13 @@ impl Ahead {
         }
     }
 
-    /// A piece is here, or will never be.
+    /// Reports a piece's bytes or its failure.
     pub(crate) fn arrived(&self, range: &Range<u64>, result: Result<Bytes, StoreError>) {
         let mut state = self.lock();
         if let Some(piece) = state.pieces.iter_mut().find(|piece| piece.range == *range) {
             piece.content = match result {
                 Ok(bytes) if bytes.len() as u64 == range.end - range.start => Content::Here(bytes),
-                // Too short: whoever fetches it for itself says what is wrong.
+                // Too short: the reader that fetches it by itself gets the error.
                 Ok(_) => Content::Failed(None),
                 Err(error) => Content::Failed(Some(error)),
             };
@@ -120,7 +120,7 @@ impl Ahead {
         self.changed.notify_all();
     }
 
-    /// Fills the buffer from the pieces; waits for those on their way.
+    /// Fills the buffer from the pieces; waits for those in flight.
     pub(crate) fn take(&self, offset: u64, buffer: &mut [u8]) -> Taken {
         let wanted = offset..offset + buffer.len() as u64;
         let mut state = self.lock();
@@ -148,7 +148,7 @@ impl Ahead {
         Taken::Filled
     }
 
-    /// Stops what is on its way.
+    /// Aborts the requests in flight.
     pub(crate) fn stop(&self) {
         for piece in &self.lock().pieces {
             if let Content::Coming(Some(task)) = &piece.content {
@@ -158,7 +158,7 @@ impl Ahead {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Whole values are replaced: a panic elsewhere leaves nothing half done.
+        // Whole values are replaced: a panic elsewhere leaves no partial update.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -171,7 +171,7 @@ impl State {
             .filter(move |piece| piece.range.start < wanted.end && wanted.start < piece.range.end)
     }
 
-    /// Whether all of a range is here or on its way.
+    /// Whether all of a range is in memory or in flight.
     fn has(&mut self, wanted: &Range<u64>) -> bool {
         let covered: u64 = self
             .overlapping(wanted)
@@ -181,30 +181,21 @@ impl State {
         covered == wanted.end - wanted.start
     }
 
-    /// Finds the stream that a read belongs to, or begins one; what to fetch for it.
+    /// Finds or begins the stream of a read; returns the ranges to fetch for it.
     fn advance(&mut self, read: &Range<u64>, len: u64) -> Vec<Range<u64>> {
-        let is_inside = |stream: &Stream| {
-            stream.window > 0
-                && read.start.saturating_add(MOST_BYTES) >= stream.end
-                && read.start <= stream.frontier.saturating_add(NEAR)
-        };
-        let is_next = |stream: &Stream| read.start.abs_diff(stream.end) <= NEAR;
-        // Readers side by side are one stream, rather than several that compete for the memory.
-        let at = self.streams.iter().rposition(is_inside);
-        let Some(at) = at.or_else(|| self.streams.iter().rposition(is_next)) else {
+        let Some(mut stream) = self.take_stream(read) else {
             if self.streams.len() == MOST_STREAMS {
                 self.streams.remove(0);
             }
             self.streams.push(Stream { end: read.end, frontier: read.end, window: 0 });
             return Vec::new();
         };
-        let mut stream = self.streams.remove(at);
         stream.end = stream.end.max(read.end);
         let mut fetch = Vec::new();
         if stream.window == 0 {
             (stream.window, stream.frontier) = (FIRST_AHEAD, read.start);
         }
-        // A reader that skips a little does not need what it skips.
+        // A reader that skips a little does not need the skipped bytes.
         if read.start > stream.frontier {
             stream.frontier = read.start;
         }
@@ -212,7 +203,7 @@ impl State {
             let piece = stream.frontier..(stream.frontier + PIECE).min(len);
             if self.pieces.iter().any(|other| other.range.start < piece.end && piece.start < other.range.end)
             {
-                // Another stream has got here: there is no need of two.
+                // Another stream has reached this range: one is enough.
                 break;
             }
             let coming: u64 = fetch.iter().map(|piece: &Range<u64>| piece.end - piece.start).sum();
@@ -227,7 +218,21 @@ impl State {
         fetch
     }
 
-    /// Drops what lies behind a stream, or belongs to none, until `more` bytes fit.
+    /// The stream that a read belongs to. Parallel readers are one stream, rather than several that
+    /// compete for the memory.
+    fn take_stream(&mut self, read: &Range<u64>) -> Option<Stream> {
+        let is_inside = |stream: &Stream| {
+            stream.window > 0
+                && read.start.saturating_add(MOST_BYTES) >= stream.end
+                && read.start <= stream.frontier.saturating_add(NEAR)
+        };
+        let is_next = |stream: &Stream| read.start.abs_diff(stream.end) <= NEAR;
+        let at = self.streams.iter().rposition(is_inside);
+        let at = at.or_else(|| self.streams.iter().rposition(is_next))?;
+        Some(self.streams.remove(at))
+    }
+
+    /// Drops pieces behind a stream, or of none, until `more` bytes fit.
     fn make_room(&mut self, more: u64, stream: &Stream, read: &Range<u64>) -> bool {
         loop {
             let held: u64 = self.pieces.iter().map(|piece| piece.range.end - piece.range.start).sum();
@@ -241,7 +246,7 @@ impl State {
                 matches!(piece.content, Content::Here(_)) && !is_ahead && !is_wanted
             });
             let Some(victim) = victim else { return false };
-            // The oldest: pieces stand in the order of their requests.
+            // The oldest: pieces are in order of their requests.
             self.pieces.remove(victim);
         }
     }
@@ -258,7 +263,7 @@ mod tests {
         ahead.lock().pieces.iter().map(|piece| piece.range.end - piece.range.start).sum()
     }
 
-    /// A read whose requests are answered at once; how many bytes were fetched for it.
+    /// A read whose requests are answered at once; returns the number of bytes fetched for it.
     fn read(ahead: &Ahead, range: Range<u64>) -> u64 {
         let plan = ahead.plan(range.clone(), LEN);
         let mut fetched = 0;
@@ -288,7 +293,7 @@ mod tests {
     fn readers_side_by_side_fetch_everything_once() {
         let ahead = Ahead::default();
         let mut fetched = 0;
-        // Three of them, each with 4 MiB at a time, taking turns.
+        // Three of them, each with 4 MiB at a time, in turns.
         for batch in (0..96).step_by(12) {
             for at in 0..4 {
                 for reader in 0..3 {
@@ -301,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_jumps_fetches_only_what_it_asks_for() {
+    fn a_random_reader_fetches_only_its_ranges() {
         let ahead = Ahead::default();
         for at in [0, 50, 10, 90, 30, 150, 70] {
             assert_eq!(read(&ahead, at * MIB..at * MIB + 1000), 1000);
@@ -321,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_once_and_then_fetched_again() {
+    fn a_failure_is_returned_once_and_then_fetched_again() {
         let ahead = Ahead::default();
         read(&ahead, 0..MIB);
         let plan = ahead.plan(MIB..2 * MIB, LEN);
@@ -336,9 +341,11 @@ mod tests {
         assert!(matches!(ahead.take(MIB, &mut buffer), Taken::Failed(_)));
         assert!(matches!(ahead.take(MIB, &mut buffer), Taken::Gone));
         assert!(!ahead.plan(MIB..2 * MIB, LEN).is_ahead);
-        // One that is too short is fetched by whoever wants it, who says what is wrong.
+        // One that is too short is fetched again by its reader, which gets the error.
         let plan = ahead.plan(20 * MIB..21 * MIB, LEN);
-        plan.fetch.iter().for_each(|piece| ahead.arrived(piece, Ok(Bytes::from_static(b"short"))));
+        for piece in &plan.fetch {
+            ahead.arrived(piece, Ok(Bytes::from_static(b"short")));
+        }
         assert!(plan.fetch.is_empty() || matches!(ahead.take(20 * MIB, &mut buffer), Taken::Gone));
     }
 }

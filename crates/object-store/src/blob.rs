@@ -1,5 +1,5 @@
-//! An open object: which bytes are here already, which are fetched, and in how many requests: near
-//! ranges in one, long ones in several at a time, and what is read in order is fetched ahead.
+//! An open object: which bytes are in memory, which are fetched, and in how many requests. Near
+//! ranges are one request, long ones several in parallel, and sequential reads are read ahead.
 
 use crate::ahead::{Ahead, Taken};
 use crate::error::{explain, is_past_the_end};
@@ -12,15 +12,15 @@ use object_store::{Error as StoreError, ObjectStoreExt};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use tensorkeep::engine::Blob;
+use tensorkeep::engine::{Blob, count_read};
 use tensorkeep::{Error, ErrorKind, Result};
 
 /// Longest range of one request: long enough that its round trip does not matter, short enough that
-/// several share the way.
+/// several share the bandwidth.
 pub(crate) const FETCH: u64 = 8 << 20;
 /// Requests of one read at a time.
 const REQUESTS_IN_FLIGHT: usize = 8;
-/// Ranges that are no farther apart are fetched as one: what a round trip costs in bytes.
+/// Ranges that are no farther apart are fetched as one: the cost of a round trip in bytes.
 const NEAR: u64 = 64 << 10;
 
 /// A committed object.
@@ -29,7 +29,7 @@ pub(crate) struct ObjectBlob {
     pub remote: Arc<Remote>,
     /// The committed key, for messages.
     pub key: String,
-    /// Where the bytes are: at the key, or where its commit object says.
+    /// The path of the bytes: the key's, or the one in its commit object.
     pub path: Path,
     pub len: u64,
     /// The object's first and last bytes.
@@ -51,13 +51,16 @@ impl Blob for ObjectBlob {
 
     fn read_ranges(&self, ranges: &mut [(u64, &mut [u8])]) -> Result<()> {
         ranges.iter().try_for_each(|(offset, buffer)| self.check_range(*offset, buffer.len()))?;
+        let wanted = ranges.iter().map(|(_, buffer)| buffer.len()).sum();
         let mut missing: Vec<&mut (u64, &mut [u8])> =
             ranges.iter_mut().filter_map(|range| (!self.is_here(range)).then_some(range)).collect();
         match &mut missing[..] {
-            [] => Ok(()),
-            [(offset, buffer)] => self.read_one(*offset, buffer),
-            several => self.read_several(several),
+            [] => {}
+            [(offset, buffer)] => self.read_one(*offset, buffer)?,
+            several => self.read_several(several)?,
         }
+        count_read(wanted);
+        Ok(())
     }
 }
 
@@ -78,7 +81,7 @@ impl ObjectBlob {
             .in_object(self.remote.describe(&self.key)))
     }
 
-    /// Fills a buffer from the bytes that came with opening, if they have it.
+    /// Fills a buffer from the bytes that came with opening, if they cover it.
     fn is_here(&self, (offset, buffer): &mut (u64, &mut [u8])) -> bool {
         let tail_start = self.len - self.tail.len() as u64;
         [(0, &self.head), (tail_start, &self.tail)]
@@ -87,10 +90,12 @@ impl ObjectBlob {
             || buffer.is_empty()
     }
 
-    /// One range: out of what was fetched ahead, or for itself.
+    /// One range, from the readahead or by itself.
     fn read_one(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let plan = self.ahead.plan(offset..offset + buffer.len() as u64, self.len);
-        plan.fetch.into_iter().for_each(|range| self.fetch_ahead(range));
+        for range in plan.fetch {
+            self.fetch_ahead(range);
+        }
         if plan.is_ahead {
             match self.ahead.take(offset, buffer) {
                 Taken::Filled => return Ok(()),
@@ -101,11 +106,10 @@ impl ObjectBlob {
         self.fetch_into(&mut [&mut (offset, buffer)])
     }
 
-    /// Ranges that are near each other are read as one, of which more may be here already or come
-    /// with it.
+    /// Reads ranges that are near each other as one; parts of it may be in memory or in flight.
     fn read_several(&self, wanted: &mut [&mut (u64, &mut [u8])]) -> Result<()> {
         let [Range { start, end }] = merged(wanted)[..] else { return self.fetch_into(wanted) };
-        // OK to cast: as long as the buffers, and what lies between them.
+        // OK to cast: as long as the buffers, and the gaps between them.
         let mut together = vec![0; (end - start) as usize];
         self.read_one(start, &mut together)?;
         for (offset, buffer) in wanted {
@@ -125,8 +129,8 @@ impl ObjectBlob {
         fetch(Arc::clone(&self.remote.store), self.path.clone(), range, self.remote.patience())
     }
 
-    /// Fetches what the buffers want and nothing that is far from it, a few requests at a time,
-    /// each copied to where it belongs as it comes.
+    /// Fetches the buffers' ranges and nothing that is far from them, a few requests at a time, and
+    /// copies each into its buffer as it arrives.
     fn fetch_into(&self, wanted: &mut [&mut (u64, &mut [u8])]) -> Result<()> {
         let mut cuts = merged(wanted).into_iter().flat_map(cut);
         let mut coming: VecDeque<(Range<u64>, Started<Fetched>)> = VecDeque::new();
@@ -161,16 +165,16 @@ impl ObjectBlob {
         ))
     }
 
-    /// The error of a read. What it may mean is asked only where the store said that there is
-    /// nothing: a store that does not answer would be waited for three times over.
+    /// The error of a read. Its cause is looked up only where the store answered `NotFound`: a
+    /// store that does not answer would be waited for three times over.
     fn explain(&self, error: StoreError) -> Error {
         let is_missing = matches!(error, StoreError::NotFound { .. }) || is_past_the_end(&error);
         let error = explain("reading", &self.remote.describe(&self.key), error);
         if is_missing { self.explain_missing(error) } else { error }
     }
 
-    /// Whether an object that cannot be read was deleted, or is what its commit object names and is
-    /// not there whole.
+    /// Whether an object that cannot be read was deleted, or its commit object names bytes that are
+    /// not whole.
     fn explain_missing(&self, error: Error) -> Error {
         let (store, path, at) =
             (Arc::clone(&self.remote.store), self.path.clone(), self.remote.path(&self.key));
@@ -187,8 +191,8 @@ impl ObjectBlob {
                 .in_object(self.remote.describe(&self.key))
         };
         match looked {
-            // A bucket that replicates may have the commit object before the bytes: this says
-            // nothing of their wholeness.
+            // A bucket that replicates may have the commit object before the bytes: this does not
+            // show that they are incomplete.
             Ok((Err(StoreError::NotFound { .. }), true)) => not_whole(
                 ErrorKind::NotFound,
                 "nothing".to_owned(),
@@ -207,19 +211,19 @@ impl ObjectBlob {
     }
 }
 
-/// Fills the buffer from bytes that begin at `start`, if they have all of it.
+/// Fills the buffer from bytes that begin at `start`, if they cover it.
 fn copy_from(start: u64, bytes: &Bytes, offset: u64, buffer: &mut [u8]) -> bool {
     let from = offset.checked_sub(start).and_then(|from| usize::try_from(from).ok());
     let found = from.and_then(|from| bytes.get(from..from.checked_add(buffer.len())?));
     found.map(|found| buffer.copy_from_slice(found)).is_some()
 }
 
-/// What buffers want, in order, near ranges as one.
+/// The buffers' ranges, sorted, near ranges merged.
 fn merged(wanted: &[&mut (u64, &mut [u8])]) -> Vec<Range<u64>> {
     merge(wanted.iter().map(|(offset, buffer)| *offset..*offset + buffer.len() as u64).collect())
 }
 
-/// Ranges in order, near ones as one.
+/// Sorts ranges and merges near ones.
 fn merge(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.sort_unstable_by_key(|range| range.start);
     let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
@@ -232,7 +236,7 @@ fn merge(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     merged
 }
 
-/// Cuts a range into pieces of at most [`FETCH`].
+/// Splits a range into pieces of at most [`FETCH`].
 fn cut(range: Range<u64>) -> Vec<Range<u64>> {
     let starts = (range.start..range.end).step_by(FETCH as usize);
     starts.map(|start| start..(start + FETCH).min(range.end)).collect()

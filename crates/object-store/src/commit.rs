@@ -1,19 +1,19 @@
-//! Creating an object once, and knowing whether it was us. Owns: what each answer to a conditional
-//! put means, and the reading back that settles it. Knows nothing of what is in the object.
+//! Creates an object exactly once and finds out whether it was us: the meaning of each answer to a
+//! conditional put, and the read that settles it.
 //!
-//! An error says little: a put that was applied may be answered 500, by a reset or not at all;
-//! retried by the layer below, our own object then answers "exists already"; and a 409 may mean
-//! that nothing exists. So the object carries a nonce, and *every* error is settled by reading it
-//! back:
+//! An error alone proves little: a put that was applied may be answered 500, by a reset or not at
+//! all; retried by the layer below, our own object then answers "exists already"; and a 409 may
+//! mean that nothing exists. So the object carries a nonce, and *every* error is settled by reading
+//! it back:
 //!
-//! | there is | it is | so |
+//! | found | it is | so |
 //! |---|---|---|
 //! | an object with our nonce | ours: the reply was lost | committed |
-//! | an object with another nonce | theirs | conflict |
-//! | nothing | not yet: a request may still be on its way | create again, the same bytes under the same nonce |
+//! | an object with another nonce | theirs | conflict, once two answers say so |
+//! | nothing | not yet: a request may be in flight | create the same bytes again, same nonce |
 //!
-//! Creating again is safe because only one of all these requests can win, and whichever of ours
-//! does, it is ours.
+//! Creating again is safe because only one of all these requests can win, and any of ours that wins
+//! is ours.
 
 use crate::deadline::{Deadline, Tries};
 use crate::error::is_refusal;
@@ -28,19 +28,20 @@ use tensorkeep::engine::Nonce;
 /// The metadata key of the nonce (on S3 the header `x-amz-meta-tensorkeepnonce`). No dash: Azure's
 /// rules are those of C# identifiers.
 const NONCE: &str = "tensorkeepnonce";
-/// How a commit ended.
+
+/// The outcome of a commit.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Committed,
-    /// Somebody else's object is there.
+    /// Another writer's object is there.
     Conflict,
-    /// Nothing is there, and none of our requests is on its way.
+    /// Nothing is there, and none of our requests is in flight.
     NotCommitted(StoreError),
-    /// Nobody could tell.
+    /// It could not be determined.
     Unknown(StoreError),
 }
 
-/// Whose object is at a path.
+/// The owner of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     Nobody,
@@ -56,19 +57,25 @@ pub(crate) async fn create(
     nonce: Nonce,
     deadline: &Deadline,
 ) -> Outcome {
-    let (mut in_doubt, mut tries) = (false, Tries::default());
+    let mut in_doubt = false;
+    let mut tries = Tries::default();
     loop {
         let put = deadline.once(bytes.len() as u64, put(store, path, bytes.clone(), nonce));
         let Err(error) = put.await else { return Outcome::Committed };
-        let refused = is_refusal(&error);
-        in_doubt |= !refused;
-        match deadline.once(0, owner(store, path, nonce)).await {
+        let ask = || deadline.once(0, owner(store, path, nonce));
+        let found = match ask().await {
+            // One answer may lack the nonce, and the bytes of an upload that has lost are deleted.
+            Ok(Owner::Others) if in_doubt || !is_conflict(&error) => ask().await,
+            found => found,
+        };
+        in_doubt |= !is_refusal(&error);
+        match found {
             Ok(Owner::Us) => return Outcome::Committed,
             Ok(Owner::Others) => return Outcome::Conflict,
             Ok(Owner::Nobody) if !in_doubt => return Outcome::NotCommitted(error),
             Ok(Owner::Nobody) | Err(_) => {}
         }
-        // A conflict with nobody there may pass.
+        // A conflict without an object may pass.
         let again = if is_conflict(&error) {
             tries.failed(error);
             deadline.pause(&mut tries).await
@@ -81,12 +88,18 @@ pub(crate) async fn create(
     }
 }
 
-/// Whether the store said that something is in the way.
-fn is_conflict(error: &StoreError) -> bool {
+/// Whether the store reported that an object is in the way.
+pub(crate) fn is_conflict(error: &StoreError) -> bool {
     matches!(error, StoreError::AlreadyExists { .. } | StoreError::Precondition { .. })
 }
 
-async fn put(store: &dyn ObjectStore, path: &Path, bytes: Bytes, nonce: Nonce) -> Result<(), StoreError> {
+/// Creates an object that names its writer.
+pub(crate) async fn put(
+    store: &dyn ObjectStore,
+    path: &Path,
+    bytes: Bytes,
+    nonce: Nonce,
+) -> Result<(), StoreError> {
     let mut attributes = Attributes::new();
     attributes.insert(Attribute::Metadata(NONCE.into()), hex(nonce).into());
     let options = PutOptions { mode: PutMode::Create, attributes, ..PutOptions::default() };
@@ -94,15 +107,18 @@ async fn put(store: &dyn ObjectStore, path: &Path, bytes: Bytes, nonce: Nonce) -
 }
 
 async fn owner(store: &dyn ObjectStore, path: &Path, nonce: Nonce) -> Result<Owner, StoreError> {
-    let found = match store.get_opts(path, GetOptions::new().with_head(true)).await {
+    let there = match nonce_at(store, path).await {
         Err(StoreError::NotFound { .. }) => return Ok(Owner::Nobody),
-        found => found?,
+        there => there?,
     };
-    Ok(match found.attributes.get(&Attribute::Metadata(NONCE.into())) {
-        Some(there) if there.as_ref() == hex(nonce) => Owner::Us,
-        // None: put there by another program. The probe has seen that this store keeps metadata.
-        _ => Owner::Others,
-    })
+    // None: created by another program. The probe has shown that this store keeps metadata.
+    Ok(if there == Some(hex(nonce)) { Owner::Us } else { Owner::Others })
+}
+
+/// The nonce of an object's writer, as [`hex`] has it.
+pub(crate) async fn nonce_at(store: &dyn ObjectStore, path: &Path) -> Result<Option<String>, StoreError> {
+    let found = store.get_opts(path, GetOptions::new().with_head(true)).await?;
+    Ok(found.attributes.get(&Attribute::Metadata(NONCE.into())).map(|there| there.to_string()))
 }
 
 #[cfg(test)]

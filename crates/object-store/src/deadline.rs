@@ -1,11 +1,11 @@
-//! How long a call may take, and when its requests are sent again. One layer decides: the clients
-//! are built without retries and timeouts of their own.
+//! The deadlines of calls, and when their requests are sent again. Only this layer decides: the
+//! clients are built without retries and timeouts of their own.
 //!
-//! A call of the engine has a deadline. Within it, a request that gets no answer is cut and sent
-//! again, and one that fails in passing (5xx, 429, 408, a reset, a refused connection) is sent
-//! again after a pause that doubles. A request that moves bytes has more time, by the slowest line
-//! that is put up with; a read's deadline moves with every byte that arrives. Where a store's call
-//! has a deadline of its own, for all its calls of the engine, that one holds, too.
+//! A call of the engine has a deadline. Within it, a request without an answer is cut and sent
+//! again, and one with a transient error (5xx, 429, 408, a reset, a refused connection) is sent
+//! again after a pause that doubles. A request that moves bytes has more time, by the slowest
+//! tolerated line; a read's deadline moves with every byte that arrives. Where a store's call has a
+//! deadline of its own, for all its calls of the engine, that one applies, too.
 
 use crate::error::is_final;
 use object_store::Error as StoreError;
@@ -16,43 +16,42 @@ use std::time::Duration;
 use tensorkeep::engine::CallDeadline;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// The pause before the second try, at most this part of the call; and the longest.
+/// The pause before the second try, at most this fraction of the call; and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const OF_CALL: u32 = 30;
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// With less time left than this, nothing is tried again.
+/// With less time left than this, nothing is retried.
 const LAST_PAUSE: Duration = Duration::from_millis(10);
 
-/// What calls of an engine may take.
+/// The time limits of an engine's calls.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// A call that moves no data.
     pub call: Duration,
-    /// A request that moves no data: then it is cut and sent again.
+    /// A request that moves no data: after this time it is cut and sent again.
     pub request: Duration,
-    /// Bytes a second of the slowest line.
+    /// Bytes a second on the slowest line.
     pub rate: u64,
 }
 
 impl Limits {
-    /// Calls of `call`, with room for two more tries of a request that hangs.
+    /// Limits of `call`, with room for two more tries of a request that hangs.
     pub(crate) fn of(call: Duration) -> Self {
         Self { call, request: (call / 3).min(Duration::from_secs(30)), rate: 100_000 }
     }
 
-    /// What `bytes` take on the slowest line.
+    /// The time for `bytes` on the slowest line.
     pub(crate) fn allowance(&self, bytes: u64) -> Duration {
         Duration::from_micros(bytes.saturating_mul(1_000_000) / self.rate)
     }
 
-    /// What the call that this thread works for may take.
+    /// The limits of the call that this thread works for.
     pub(crate) fn patience(self) -> Patience {
         Patience { limits: self, outer: CallDeadline::current() }
     }
 }
 
-/// What a call of the engine may take: by its own limits, and by the call of a store that it is
-/// made for.
+/// The limits of one call of the engine: its own, and those of the store's call that it belongs to.
 #[derive(Clone, Debug)]
 pub(crate) struct Patience {
     pub limits: Limits,
@@ -60,7 +59,7 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// As [`Patience::begin`], of a call with one request, which is not cut before the call ends.
+    /// As [`Patience::begin`], for a call with one request, which is not cut before the call ends.
     pub(crate) fn whole(mut self, bytes: u64) -> Deadline {
         self.limits.request = Duration::MAX;
         self.begin(bytes)
@@ -72,9 +71,9 @@ impl Patience {
         Deadline { patience: self.clone(), call, until: Instant::now() + call }
     }
 
-    /// How long a call may take that is allowed so much for its bytes.
+    /// The time of a call that is allowed `allowance` for its bytes.
     fn call(&self, allowance: Duration) -> Duration {
-        // Longer than any process lives, and no overflow.
+        // Longer than any process lives, without overflow.
         let most = Duration::from_secs(1 << 32);
         let left = self.outer.as_ref().map_or(most, CallDeadline::left);
         self.limits.call.min(left).saturating_add(allowance).min(most)
@@ -85,13 +84,15 @@ impl Patience {
         self.outer.as_ref().is_some_and(|outer| outer.left().is_zero())
     }
 
-    /// Bytes were moved: the store's call may take as much longer as they take on the slowest line.
+    /// Extends the store's call by the time that `bytes` take on the slowest line.
     pub(crate) fn moved(&self, bytes: u64) {
-        self.outer.iter().for_each(|outer| outer.extend(self.limits.allowance(bytes)));
+        if let Some(outer) = &self.outer {
+            outer.extend(self.limits.allowance(bytes));
+        }
     }
 }
 
-/// When a call ends, whatever it has reached.
+/// The end of a call, independent of its progress.
 #[derive(Clone, Debug)]
 pub(crate) struct Deadline {
     patience: Patience,
@@ -100,7 +101,7 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// So many bytes have arrived: the deadline moves.
+    /// Moves the deadline for `bytes` that have arrived.
     pub(crate) fn extend(&mut self, bytes: u64) {
         self.patience.moved(bytes);
         self.until = Instant::now() + self.call.min(self.patience.call(Duration::ZERO));
@@ -124,8 +125,8 @@ impl Deadline {
         }
     }
 
-    /// Tries until it succeeds, fails for good, or time is up; then the last error that says more
-    /// than that is told.
+    /// Tries until it succeeds, fails for good, or time is up; then returns the last error with
+    /// more content than that.
     pub(crate) async fn retry<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
         bytes: u64,
@@ -143,8 +144,8 @@ impl Deadline {
         }
     }
 
-    /// Whether to try again after an error, which may pass and has passed as much time as it
-    /// should: waits before it says so. False for an error that is final, and when time is up.
+    /// Whether to try again after an error that may pass and has not lasted too long: waits before
+    /// it returns true. False for a final error, and when time is up.
     pub(crate) async fn again(&self, tries: &mut Tries, error: StoreError) -> bool {
         let is_over = is_final(&error, tries.since());
         tries.failed(error);
@@ -157,14 +158,14 @@ impl Deadline {
         if left < LAST_PAUSE {
             return false;
         }
-        // Half of what is left at most: a call of a short deadline tries near its end, too.
+        // At most half of the time left: a call with a short deadline retries near its end, too.
         let first = FIRST_PAUSE.min(self.patience.limits.call / OF_CALL);
         sleep(tries.next_pause(first).min(left / 2)).await;
         true
     }
 }
 
-/// The tries of one request: how many, for how long, and what came of them.
+/// The tries of one request: their number, duration and results.
 #[derive(Debug)]
 pub(crate) struct Tries {
     begin: Instant,
@@ -179,8 +180,8 @@ impl Default for Tries {
 }
 
 impl Tries {
-    /// The pause after this try: twice the one before, less up to a half by chance, so that a
-    /// thousand trainers do not come back at the same moment.
+    /// The pause after this try: twice the one before, less up to a half at random, so that a
+    /// thousand trainers do not return at the same moment.
     fn next_pause(&mut self, first: Duration) -> Duration {
         let whole = (first * 2_u32.saturating_pow(self.count.min(16) - 1)).min(LONGEST_PAUSE);
         self.count = self.count.saturating_add(1);
@@ -189,13 +190,12 @@ impl Tries {
         whole - whole * chance / 2000
     }
 
-    /// How long it has been tried.
+    /// The time since the first try.
     fn since(&self) -> Duration {
         self.begin.elapsed()
     }
 
-    /// Remembers the last error that says more than that no answer came, or that no request was
-    /// sent.
+    /// Keeps the last error with more content than "no answer came" or "no request was sent".
     pub(crate) fn failed(&mut self, error: StoreError) {
         let says_little = is_no_answer(&error) || is_passed(&error);
         if self.told.is_none() || !says_little {
@@ -224,7 +224,7 @@ fn is_passed(error: &StoreError) -> bool {
     matches!(error, StoreError::Generic { source, .. } if source.is::<tensorkeep::Error>())
 }
 
-/// No answer came in time.
+/// No answer in time.
 #[derive(Debug)]
 struct NoAnswer(Duration);
 
@@ -236,7 +236,7 @@ impl fmt::Display for NoAnswer {
 
 impl std::error::Error for NoAnswer {}
 
-/// Tried again until the deadline.
+/// Retried until the deadline.
 #[derive(Debug)]
 struct GaveUp {
     tries: u32,
@@ -260,7 +260,7 @@ fn generic(error: NoAnswer) -> StoreError {
     StoreError::Generic { store: "tensorkeep", source: Box::new(error) }
 }
 
-/// Whether an error says no more than that nothing was heard.
+/// Whether an error only means that no answer came.
 pub(crate) fn is_no_answer(error: &StoreError) -> bool {
     matches!(error, StoreError::Generic { source, .. } if source.is::<NoAnswer>())
 }
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_for_good_is_not_tried_again() {
+    fn a_final_error_is_not_retried() {
         run(async {
             for words in [
                 "status code: 400 Bad Request: <Code>ExpiredToken",

@@ -1,5 +1,5 @@
-//! The engine: the contract's calls as requests on plain and large objects alike. The protocol of a
-//! commit is in `commit.rs`, uploading in `upload.rs`, listing in `listing.rs`.
+//! The engine: the calls of the contract as requests, for plain and large objects. The commit
+//! protocol is in `commit.rs`, uploads are in `upload.rs`, listings in `listing.rs`.
 
 use crate::ahead::Ahead;
 use crate::blob::ObjectBlob;
@@ -14,7 +14,8 @@ use crate::runtime::Io;
 use crate::upload::{self, LARGEST_PLAIN, ObjectUpload, already_there};
 use crate::url::{self, Opened};
 use bytes::Bytes;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::path::Path;
+use object_store::{Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -22,7 +23,7 @@ use std::time::Duration;
 use tensorkeep::engine::{Blob, Caps, Engine, Entry, Lock, Nonce, Upload, check_key, fresh_nonce};
 use tensorkeep::{Error, ErrorKind, Result};
 
-/// A call that moves no data ends within this, unless the caller says otherwise.
+/// Default deadline of a call that moves no data.
 const CALL: Duration = Duration::from_secs(180);
 
 /// Objects in a bucket, under one prefix. Clones share threads and connections.
@@ -31,10 +32,10 @@ pub struct ObjectStoreEngine(Arc<Shared>);
 
 struct Shared {
     remote: Arc<Remote>,
-    /// Whether the store can be written to safely; found out once.
+    /// Whether the store can be written to safely; determined once.
     probed: OnceLock<bool>,
     lengths: Lengths,
-    /// So much lies under the run that its folders are listed one by one.
+    /// There are so many objects under the run that its folders are listed one by one.
     is_wide: AtomicBool,
 }
 
@@ -43,8 +44,8 @@ impl ObjectStoreEngine {
     /// for tests. Credentials, region and endpoint come from the usual environment variables, which
     /// begin with `AWS_`, `GOOGLE_` and `AZURE_`. Nothing is sent yet.
     ///
-    /// The prefix is used as it is: what other programs name `s3://bucket/run%20x` is found by that
-    /// URL.
+    /// The prefix is used verbatim: an object that other programs name `s3://bucket/run%20x` has
+    /// that URL here, too.
     ///
     /// # Errors
     /// `Invalid` for a URL that names no store or has credentials in it, and for credentials in the
@@ -54,8 +55,8 @@ impl ObjectStoreEngine {
         Self::from_url_with(url, std::iter::empty::<(&str, &str)>())
     }
 
-    /// As [`ObjectStoreEngine::from_url`], with options of the `object_store` crate that count more
-    /// than the environment: `endpoint`, `region`, `allow_http`, `timeout`, `access_key_id`, …
+    /// As [`ObjectStoreEngine::from_url`], with options of the `object_store` crate that override
+    /// the environment: `endpoint`, `region`, `allow_http`, `timeout`, `access_key_id`, …
     ///
     /// # Errors
     /// As [`ObjectStoreEngine::from_url`].
@@ -83,7 +84,7 @@ impl ObjectStoreEngine {
         Self::on(Opened::of(store), url.trim_end_matches('/').to_owned(), prefix)
     }
 
-    fn on(opened: Opened, url: String, prefix: object_store::path::Path) -> Result<Self> {
+    fn on(opened: Opened, url: String, prefix: Path) -> Result<Self> {
         let Opened { store, parts, pages, strays } = opened;
         let (io, limits) = (Arc::new(Io::start()?), Limits::of(CALL));
         Ok(Self::over(
@@ -93,26 +94,30 @@ impl ObjectStoreEngine {
     }
 
     fn over(remote: Remote, probed: OnceLock<bool>) -> Self {
-        let (lengths, is_wide) = Default::default();
-        Self(Arc::new(Shared { remote: Arc::new(remote), probed, lengths, is_wide }))
+        Self(Arc::new(Shared {
+            remote: Arc::new(remote),
+            probed,
+            lengths: Lengths::default(),
+            is_wide: AtomicBool::new(false),
+        }))
     }
 
-    /// The same engine with calls that end within `deadline`, whatever the network does, instead of
-    /// three minutes: all retries of all requests of a call are within it. A call that moves data
-    /// has more: an upload as long as its bytes take at 100 kB/s, a read as long as bytes keep
-    /// coming. A page of a listing counts as a call.
+    /// The same engine with calls that end within `deadline`, in any state of the network, instead
+    /// of three minutes: all retries of all requests of a call are within it. A call that moves
+    /// data has more: an upload as long as its bytes take at 100 kB/s, a read as long as bytes keep
+    /// arriving. A page of a listing counts as a call.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         let remote = Remote { limits: Limits::of(deadline), ..Remote::clone(&self.0.remote) };
         Self::over(remote, self.0.probed.clone())
     }
 
-    /// Keys under the run, whole, that no listing of this engine shows because they have empty
-    /// segments, `.`, `..` or control characters: slips of other programs, which are in nobody's
-    /// way. Of a store that the caller built none is found.
+    /// Full keys under the run that no listing of this engine shows because they have empty
+    /// segments, `.`, `..` or control characters: mistakes of other programs, which do no harm.
+    /// With a store that the caller built none is found.
     ///
     /// # Errors
-    /// What listing says.
+    /// Those of listing.
     pub fn strays(&self) -> Result<Vec<String>> {
         let remote = &self.0.remote;
         remote.strays.take();
@@ -124,22 +129,22 @@ impl ObjectStoreEngine {
         Ok(remote.strays.take().into_iter().filter(is_under).collect())
     }
 
-    /// Large objects that no commit names and objects of the probe, older than `age`: what killed
-    /// processes left, and what [`ObjectStoreEngine::sweep`] would remove. Keys are relative to the
+    /// Large objects that no commit names and objects of the probe, older than `age`: remains of
+    /// killed processes, which [`ObjectStoreEngine::sweep`] would remove. Keys are relative to the
     /// run.
     ///
     /// # Errors
-    /// What the store says.
+    /// Those of the store.
     pub fn orphans(&self, age: Duration) -> Result<Vec<Entry>> {
         self.0.remote.orphans(age)
     }
 
-    /// Removes [`ObjectStoreEngine::orphans`]. Returns how many. Take an age longer than any
-    /// upload, such as a day: a younger one may be about to be committed.
+    /// Removes [`ObjectStoreEngine::orphans`] and returns those that were removed. Choose an age
+    /// longer than any upload, such as a day: a younger object may be about to be committed.
     ///
     /// # Errors
-    /// What the store says.
-    pub fn sweep(&self, age: Duration) -> Result<usize> {
+    /// Those of the store.
+    pub fn sweep(&self, age: Duration) -> Result<Vec<Entry>> {
         self.0.remote.sweep(age)
     }
 }
@@ -148,7 +153,7 @@ impl Engine for ObjectStoreEngine {
     fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
         check_free_key(key)?;
         self.0.probe()?;
-        if self.0.head(key, self.0.remote.deadline())?.is_some() {
+        if self.0.head(key, &self.0.remote.deadline(), Option::is_none)?.is_some() {
             return Err(already_there(&self.describe(key)));
         }
         Ok(Box::new(ObjectUpload::start(Arc::clone(&self.0.remote), key, size_hint)))
@@ -182,7 +187,7 @@ impl Engine for ObjectStoreEngine {
         self.0.delete(key)
     }
 
-    /// One request: nothing is uploaded that a look at the key could save.
+    /// One request: a look at the key would save no upload.
     fn mark(&self, key: &str) -> Result<()> {
         check_free_key(key)?;
         self.0.probe()?;
@@ -225,7 +230,7 @@ impl fmt::Debug for ObjectStoreEngine {
     }
 }
 
-/// The contract's grammar, and the folder of large objects is the engine's own.
+/// Checks the contract's grammar; the folder of large objects is reserved for the engine.
 pub(crate) fn check_free_key(key: &str) -> Result<()> {
     check_key(key)?;
     match key.split('/').next() {
@@ -257,23 +262,28 @@ impl Shared {
         Ok(())
     }
 
-    fn head(&self, key: &str, deadline: Deadline) -> Result<Option<ObjectMeta>> {
-        let (store, path) = (Arc::clone(&self.remote.store), self.remote.path(key));
-        let found = self
-            .remote
-            .run("looking for the object", key, async move { deadline.retry(0, || store.head(&path)).await });
-        match found {
-            Ok(meta) => Ok(Some(meta)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    /// Looks for an object. The expected answer is believed at once, another when two agree.
+    fn head(
+        &self,
+        key: &str,
+        deadline: &Deadline,
+        is_expected: fn(&Option<ObjectMeta>) -> bool,
+    ) -> Result<Option<ObjectMeta>> {
+        let (store, path, deadline) =
+            (Arc::clone(&self.remote.store), self.remote.path(key), deadline.clone());
+        self.remote.run("looking for the object", key, async move {
+            match head_once(&*store, &path, &deadline).await {
+                Ok(found) if !is_expected(&found) => head_once(&*store, &path, &deadline).await,
+                found => found,
+            }
+        })
     }
 
     fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
         let (store, path) = (Arc::clone(&self.remote.store), self.remote.path(key));
         let (at, patience) = (path.clone(), self.remote.patience());
         let found = self.remote.run("opening", key, async move {
-            // All that this engine puts at a key is small; what another program put there may not
+            // Everything that this engine puts at a key is small; objects of other programs may not
             // be.
             let wanted = |meta: &ObjectMeta| meta.size <= LARGEST_PLAIN as u64 || may_be_pointer(meta.size);
             fetch_whole(&*store, &at, patience, wanted).await
@@ -306,17 +316,28 @@ impl Shared {
 
     fn delete(&self, key: &str) -> Result<()> {
         let deadline = self.remote.deadline();
-        let Some(meta) = self.head(key, deadline.clone())? else {
+        let Some(meta) = self.head(key, &deadline, Option::is_some)? else {
             return Err(Error::new(ErrorKind::NotFound, "there is no such object")
                 .in_object(self.remote.describe(key)));
         };
         let target = if may_be_pointer(meta.size) { self.remote.target(key, &deadline)? } else { None };
         self.remote.delete_path(key, "deleting", &deadline)?;
-        // The commit is gone, so nobody sees the bytes any more; what stays is swept.
+        // The commit is gone, so the bytes are unreachable; a remainder is swept.
         if let Some(target) = target {
             let _ = self.remote.delete_path(&target, "deleting", &deadline);
         }
         Ok(())
+    }
+}
+
+async fn head_once(
+    store: &dyn ObjectStore,
+    path: &Path,
+    deadline: &Deadline,
+) -> Result<Option<ObjectMeta>, StoreError> {
+    match deadline.retry(0, || store.head(path)).await {
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        found => found.map(Some),
     }
 }
 

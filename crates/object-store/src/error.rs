@@ -1,16 +1,16 @@
-//! Errors of stores as errors of this library: named after the object, with what to do about the
-//! well-known causes, and without passwords. Knows the words of S3, Google and Azure, and no
-//! request.
+//! Errors of stores as errors of this library: named after the object, with help for well-known
+//! causes, and without passwords. Here are the error texts of S3, Google and Azure.
 
+use crate::secrets::clean;
 use object_store::Error as StoreError;
 use std::fmt;
 use std::time::Duration;
 use tensorkeep::{Error, ErrorKind};
 
-/// What a store's words mean to the person who reads them: (one of these words, what to do).
+/// Well-known causes of a store's errors: (any of these words, help).
 const CAUSES: &[(&[&str], &str)] = &[
-    // First: without credentials the machine's own are asked for, and whatever goes wrong there
-    // says "403" or the like.
+    // First: without credentials the machine's own are requested, and any failure there mentions
+    // "403" or the like.
     (
         METADATA,
         "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what your store uses)",
@@ -56,9 +56,9 @@ const CAUSES: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// The machine's own service for credentials, which only clouds have.
+/// Marks of the machine's metadata service, which only clouds have.
 const METADATA: &[&str] = &["latest/api/token", "169.254.169.254", "metadata.google.internal"];
-/// How long that service is asked, on machines that may well have none.
+/// Time limit for that service, on machines that may well have none.
 const METADATA_TIME: Duration = Duration::from_secs(10);
 
 const NO_BUCKET: &[&str] = &["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
@@ -70,7 +70,7 @@ const NO_RIGHTS: &str =
 pub(crate) fn explain(what: &'static str, object: &str, error: StoreError) -> Error {
     let words = chain(&error);
     let kind = match &error {
-        // Not the object is missing but what was uploaded of it: a new upload can succeed.
+        // The upload's parts are missing, not the object: a new upload can succeed.
         StoreError::NotFound { .. } if words.contains("NoSuchUpload") => ErrorKind::Io,
         StoreError::NotFound { .. } => ErrorKind::NotFound,
         _ if NO_BUCKET.iter().any(|sign| words.contains(sign)) => ErrorKind::NotFound,
@@ -92,8 +92,8 @@ pub(crate) fn explain(what: &'static str, object: &str, error: StoreError) -> Er
     .because(Told::of(&error))
 }
 
-/// A store's error and its causes as they are told: passwords in URLs are masked, which stores
-/// repeat in every message.
+/// A store's error and its causes as displayed: passwords in URLs are masked, which stores repeat
+/// in every message.
 #[derive(Debug)]
 struct Told {
     text: String,
@@ -108,7 +108,7 @@ impl Told {
         while let Some(cause) = source.filter(|cause| text.contains(&cause.to_string())) {
             source = cause.source();
         }
-        Self { text: mask(&text), source: source.map(|source| Box::new(Self::of(source))) }
+        Self { text: clean(&text), source: source.map(|source| Box::new(Self::of(source))) }
     }
 }
 
@@ -124,26 +124,7 @@ impl std::error::Error for Told {
     }
 }
 
-/// A text with the user names and passwords in its URLs replaced.
-pub(crate) fn mask(text: &str) -> String {
-    let mut masked = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        masked += before;
-        let end = after.find(|c: char| c.is_whitespace() || "/?#\"'<>".contains(c)).unwrap_or(after.len());
-        rest = match after[..end].rfind('@') {
-            Some(at) => {
-                masked += "***";
-                &after[at..]
-            }
-            None => after,
-        };
-    }
-    masked + rest
-}
-
-/// Whether sending a request again is of no use, after so long a time of trying.
+/// Whether retrying a request is of no use, after trying for this long.
 pub(crate) fn is_final(error: &StoreError, tried: Duration) -> bool {
     let StoreError::Generic { .. } = error else { return true };
     let words = chain(error);
@@ -156,7 +137,7 @@ pub(crate) fn is_final(error: &StoreError, tried: Duration) -> bool {
     is_no(&words)
 }
 
-/// Whether a status says that the store will not do it.
+/// Whether a status is a final refusal.
 fn is_no(words: &str) -> bool {
     match status(words) {
         // S3 answers 400 to a body that came too slowly.
@@ -167,18 +148,18 @@ fn is_no(words: &str) -> bool {
     }
 }
 
-/// The HTTP status that an error tells of. `object_store` has it in its words only.
+/// The HTTP status in an error. `object_store` has it in its text only.
 fn status(words: &str) -> Option<u16> {
     let (_, after) = words.split_once("status code: ")?;
     after.get(..3)?.parse().ok()
 }
 
-/// Whether a range was asked for that the object does not have.
+/// Whether the requested range is outside the object.
 pub(crate) fn is_past_the_end(error: &StoreError) -> bool {
     status(&chain(error)) == Some(416)
 }
 
-/// Whether the store said no before it did anything: then nothing of the request can show up later.
+/// Whether the store refused before it did anything: no effect of the request can show up later.
 pub(crate) fn is_refusal(error: &StoreError) -> bool {
     match error {
         StoreError::Generic { .. } => is_no(&chain(error)),
@@ -209,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_well_known_cause_is_told_with_what_to_do() {
+    fn each_well_known_cause_has_help() {
         let cases = [
             ("<Code>RequestTimeTooSkewed</Code>", "clock"),
             ("<Code>NoSuchBucket</Code>", "create it"),
@@ -228,22 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_in_urls_are_masked_and_nothing_else() {
-        for (text, masked) in [
-            ("GET http://user:pa@ss@host/a@b in 3 s", "GET http://***@host/a@b in 3 s"),
-            (
-                "two: https://token@host?x, \"s3://bucket/a@b\"",
-                "two: https://***@host?x, \"s3://bucket/a@b\"",
-            ),
-            ("no URL: a@b", "no URL: a@b"),
-            ("://@", "://***@"),
-        ] {
-            assert_eq!(mask(text), masked);
-        }
-    }
-
-    #[test]
-    fn only_what_may_pass_is_tried_again() {
+    fn only_transient_errors_are_retried() {
         let generic = |words: &'static str| StoreError::Generic { store: "S3", source: words.into() };
         for words in ["status code: 503 x", "status code: 429 x", "Connection refused", "400: RequestTimeout"]
         {

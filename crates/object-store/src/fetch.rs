@@ -1,6 +1,6 @@
-//! Bytes of an object, asked for until they are here: an answer that breaks off is gone on with
-//! from where it stopped. The deadline moves with every byte that arrives, so that a slow line
-//! takes its time and a silent one does not.
+//! Fetches an object's bytes until they are complete: an answer that breaks off is continued from
+//! where it stopped. The deadline moves with every byte that arrives, so a slow line gets its time
+//! and a silent one does not.
 
 use crate::deadline::{Deadline, Patience, Tries};
 use bytes::{Bytes, BytesMut};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// An object found at a path.
 pub(crate) struct Found {
     pub meta: ObjectMeta,
-    /// All its bytes; none where they were not wanted.
+    /// All its bytes; empty where they were not requested.
     pub bytes: Bytes,
 }
 
@@ -25,7 +25,7 @@ pub(crate) async fn fetch(
     patience: Patience,
 ) -> Result<Bytes, StoreError> {
     let (mut deadline, mut tries) = (patience.begin(0), Tries::default());
-    // OK to cast: what is asked for at a time fits in memory.
+    // OK to cast: one request fits in memory.
     let mut bytes = BytesMut::with_capacity((range.end - range.start) as usize);
     loop {
         let before = bytes.len() as u64;
@@ -43,7 +43,7 @@ pub(crate) async fn fetch(
     }
 }
 
-/// One request; what has arrived is kept also when it fails.
+/// One request; bytes that arrived are kept even when it fails.
 async fn fetch_some(
     store: &dyn ObjectStore,
     path: &Path,
@@ -56,7 +56,7 @@ async fn fetch_some(
     collect(found, bytes, deadline).await
 }
 
-/// An object in one request; its bytes where `wanted` says so.
+/// An object in one request; its bytes if `wanted` returns true.
 pub(crate) async fn fetch_whole(
     store: &dyn ObjectStore,
     path: &Path,
@@ -90,7 +90,7 @@ async fn fetch_once(
     Ok(Found { meta, bytes: bytes.freeze() })
 }
 
-/// Appends the bytes of an answer as they come.
+/// Appends the bytes of an answer as they arrive.
 async fn collect(found: GetResult, bytes: &mut BytesMut, deadline: &mut Deadline) -> Result<(), StoreError> {
     let mut missing = found.range.end - found.range.start;
     let mut stream = found.into_stream();
@@ -101,7 +101,7 @@ async fn collect(found: GetResult, bytes: &mut BytesMut, deadline: &mut Deadline
             return Err(StoreError::Generic { store: "tensorkeep", source });
         };
         deadline.extend(chunk.len() as u64);
-        // OK to cast: no more than the chunk has.
+        // OK to cast: at most the length of the chunk.
         let count = (chunk.len() as u64).min(missing) as usize;
         bytes.extend_from_slice(&chunk[..count]);
         missing -= count as u64;

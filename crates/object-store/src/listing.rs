@@ -1,16 +1,16 @@
 //! Listings: page by page where the store can, each page a request of its own, and with the lengths
-//! of large objects, whose commit objects are looked into once.
+//! of large objects, whose commit objects are read once.
 
-use crate::deadline::{Deadline, Patience};
+use crate::at_key::AtKey;
+use crate::deadline::Patience;
 use crate::engine::check_free_key;
-use crate::pointer::{HEADER, Pointer, may_be_pointer};
+use crate::pointer::may_be_pointer;
 use crate::remote::Remote;
-use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use object_store::list::PaginatedListOptions;
+use object_store::list::{PaginatedListOptions, PaginatedListResult, PaginatedListStore};
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt};
-use std::collections::HashMap;
+use object_store::{Error as StoreError, ObjectMeta, ObjectStore};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tensorkeep::Result;
 use tensorkeep::engine::Entry;
@@ -24,20 +24,19 @@ const MOST_PAGES: usize = 3;
 /// An object and its version: none is written twice, but another program may have replaced it.
 type Version = (Path, Option<String>);
 
-/// Lengths of large objects: of each folder, those that its last listing had.
+/// Lengths of large objects: for each folder, those in its last listing.
 #[derive(Debug, Default)]
 pub(crate) struct Lengths(Mutex<HashMap<String, HashMap<Version, u64>>>);
 
 impl Remote {
     /// The committed objects directly under a folder.
     pub(crate) fn list(&self, folder: &str, lengths: &Lengths) -> Result<Vec<Entry>> {
-        let objects = self.list_objects(folder, true)?;
-        self.entries(folder, objects, lengths)
+        self.entries(folder, &self.list_objects(folder, true)?, lengths)
     }
 
-    /// The same of several folders, out of one listing of all that is under the run. None where
-    /// that is long, or where the store shows no pages, so that it would be read to its end: other
-    /// runs may lie below this one.
+    /// The same for several folders, from one listing of everything under the run. None where that
+    /// is long, or where the store has no pages, so that it would be read to its end: other runs
+    /// may lie below this one.
     pub(crate) fn list_together(
         &self,
         folders: &[&str],
@@ -45,24 +44,24 @@ impl Remote {
     ) -> Result<Option<Vec<Vec<Entry>>>> {
         let Some(objects) = self.list_pages("", false, MOST_PAGES)? else { return Ok(None) };
         self.note_left(&objects);
-        let in_each = folders.iter().map(|folder| {
-            let directly = self.path(folder);
-            let is_in = |meta: &&ObjectMeta| parent(meta.location.as_ref()) == directly.as_ref();
-            self.entries(folder, objects.iter().filter(is_in).cloned().collect(), lengths)
-        });
+        let in_each = folders.iter().map(|folder| self.entries(folder, &objects, lengths));
         in_each.collect::<Result<_>>().map(Some)
     }
 
-    fn entries(&self, folder: &str, objects: Vec<ObjectMeta>, lengths: &Lengths) -> Result<Vec<Entry>> {
+    /// The keys directly under a folder among these objects.
+    fn entries(&self, folder: &str, objects: &[ObjectMeta], lengths: &Lengths) -> Result<Vec<Entry>> {
+        let directly = self.path(folder);
+        let is_in = |meta: &&ObjectMeta| parent(meta.location.as_ref()) == directly.as_ref();
         let key = |meta: &ObjectMeta| {
             let name = meta.location.filename()?;
             let key = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
             check_free_key(&key).is_ok().then_some(key)
         };
-        let (mut maybe_large, mut entries) = (Vec::new(), Vec::new());
-        for meta in objects {
-            match key(&meta) {
-                Some(key) if may_be_pointer(meta.size) => maybe_large.push((key, meta)),
+        let mut maybe_large = Vec::new();
+        let mut entries = Vec::new();
+        for meta in objects.iter().filter(is_in) {
+            match key(meta) {
+                Some(key) if may_be_pointer(meta.size) => maybe_large.push((key, meta.clone())),
                 Some(key) => entries.push(Entry { key, len: meta.size }),
                 None => {}
             }
@@ -84,35 +83,32 @@ impl Remote {
         )
     }
 
-    /// Page by page; None when there are more pages than that, and on a store without them.
+    /// Page by page; None when there are more than `most` pages, and on a store without pages.
     fn list_pages(&self, folder: &str, direct: bool, most: usize) -> Result<Option<Vec<ObjectMeta>>> {
         let (remote, path, patience) = (self.clone(), self.path(folder), self.patience());
         self.run("listing", folder, async move {
             let Some(pages) = &remote.pages else { return Ok(None) };
             let prefix = (!path.as_ref().is_empty()).then(|| format!("{path}/"));
-            let (mut objects, mut page_token) = (Vec::new(), None);
+            let (mut objects, mut page_token, mut tokens) = (Vec::new(), None, HashSet::new());
             for _ in 0..most {
                 let deadline = patience.begin(0);
-                let page = deadline.retry(0, || {
-                    let delimiter = direct.then_some("/".into());
-                    let page_token = page_token.clone();
-                    let options =
-                        PaginatedListOptions { delimiter, page_token, ..PaginatedListOptions::default() };
-                    pages.list_paginated(prefix.as_deref(), options)
-                });
-                let page = page.await?;
+                let page = deadline
+                    .retry(0, || page(&**pages, prefix.as_deref(), direct, page_token.clone()))
+                    .await?;
                 objects.extend(page.result.objects);
                 page_token = page.page_token;
-                if page_token.is_none() {
-                    return Ok(Some(objects));
+                let Some(token) = page_token.clone() else { return Ok(Some(objects)) };
+                if !tokens.insert(token) {
+                    let source = "the listing does not end: a page is named as its own successor".into();
+                    return Err(StoreError::Generic { store: "tensorkeep", source });
                 }
             }
             Ok(None)
         })
     }
 
-    /// Entries of what may be commit objects: each is looked into once and remembered, since none
-    /// ever changes.
+    /// Entries of possible commit objects: each is read once and remembered, since none ever
+    /// changes.
     fn look_into(
         &self,
         folder: &str,
@@ -130,33 +126,27 @@ impl Remote {
                 let (store, patience) = (Arc::clone(&store), patience.clone());
                 async move {
                     let deadline = patience.begin(0);
-                    read_pointer(&*store, &meta.location, &deadline).await.map(|pointer| (meta, pointer))
+                    let at = AtKey::look(&*store, &meta.location, &deadline, AtKey::is_commit).await;
+                    at.map(|at| (meta, at))
                 }
             });
             stream::iter(requests).buffered(IN_FLIGHT).try_collect::<Vec<_>>().await
         })?;
-        for (meta, header) in found {
-            let Some(header) = header else { continue };
-            // One that does not hold together is listed as it lies there: opening it says what is
-            // wrong.
-            let pointer = Pointer::parse(&header).ok().flatten();
-            known.insert(version(&meta), pointer.map_or(meta.size, |pointer| pointer.len));
+        for (meta, at) in found {
+            match at {
+                AtKey::Commit(pointer) => known.insert(version(&meta), pointer.len),
+                AtKey::Plain => known.insert(version(&meta), meta.size),
+                AtKey::Nothing | AtKey::Damaged => None,
+            };
         }
-        // What is not listed any more is forgotten: a run makes no end of checkpoints.
+        // One that is damaged, or absent although it is listed, stays in the listing, with its own
+        // length: opening it reports the error.
+        let len = |meta: &ObjectMeta| known.get(&version(meta)).copied().unwrap_or(meta.size);
+        let entries = objects.into_iter().map(|(key, meta)| Entry { len: len(&meta), key }).collect();
+        // Objects that are no longer listed are forgotten: a run never stops making checkpoints.
         let kept = listed.into_iter().filter_map(|version| known.remove_entry(&version)).collect();
-        let kept = lengths.remember(folder, kept);
-        // What has no length was deleted since it was listed.
-        let entry = |(key, meta)| kept.get(&version(&meta)).map(|&len| Entry { key, len });
-        Ok(objects.into_iter().filter_map(entry).collect())
-    }
-
-    /// Where the commit object of a key says that the bytes are, when they are its own.
-    pub(crate) fn target(&self, key: &str, deadline: &Deadline) -> Result<Option<String>> {
-        let (store, path, deadline) = (Arc::clone(&self.store), self.path(key), deadline.clone());
-        let header =
-            self.run("reading", key, async move { read_pointer(&*store, &path, &deadline).await })?;
-        let pointer = header.and_then(|header| Pointer::parse(&header).ok().flatten());
-        Ok(pointer.filter(|pointer| pointer.is_of(key)).map(|pointer| pointer.target))
+        lengths.remember(folder, kept);
+        Ok(entries)
     }
 }
 
@@ -165,13 +155,13 @@ impl Lengths {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(folder).cloned().unwrap_or_default()
     }
 
-    fn remember(&self, folder: &str, lengths: HashMap<Version, u64>) -> HashMap<Version, u64> {
+    fn remember(&self, folder: &str, lengths: HashMap<Version, u64>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match lengths.is_empty() {
-            true => drop(all.remove(folder)),
-            false => drop(all.insert(folder.to_owned(), lengths.clone())),
+        if lengths.is_empty() {
+            all.remove(folder);
+        } else {
+            all.insert(folder.to_owned(), lengths);
         }
-        lengths
     }
 
     #[cfg(test)]
@@ -180,12 +170,34 @@ impl Lengths {
     }
 }
 
-/// What comes before the last segment of a path.
+/// One page of a listing.
+async fn page(
+    pages: &dyn PaginatedListStore,
+    prefix: Option<&str>,
+    direct: bool,
+    page_token: Option<String>,
+) -> Result<PaginatedListResult, StoreError> {
+    let delimiter = direct.then_some("/".into());
+    let options = PaginatedListOptions { delimiter, page_token, ..PaginatedListOptions::default() };
+    let page = pages.list_paginated(prefix, options).await?;
+    let is_elsewhere =
+        |meta: &&ObjectMeta| prefix.is_some_and(|prefix| !meta.location.as_ref().starts_with(prefix));
+    match page.result.objects.iter().find(is_elsewhere) {
+        Some(other) => {
+            let source =
+                format!("the answer is the listing of another place, with {}", other.location).into();
+            Err(StoreError::Generic { store: "tensorkeep", source })
+        }
+        None => Ok(page),
+    }
+}
+
+/// The path without its last segment.
 fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
-/// On a store that the caller built, which shows no pages: all of them are one request.
+/// On a store that the caller built, which has no pages: one request for all.
 async fn list_at_once(
     store: &dyn ObjectStore,
     path: &Path,
@@ -196,28 +208,11 @@ async fn list_at_once(
     patience
         .whole(0)
         .retry(0, || async {
-            match direct {
-                true => store.list_with_delimiter(prefix).await.map(|listed| listed.objects),
-                false => store.list(prefix).try_collect().await,
+            if direct {
+                store.list_with_delimiter(prefix).await.map(|listed| listed.objects)
+            } else {
+                store.list(prefix).try_collect().await
             }
         })
         .await
-}
-
-/// The text of what may be a commit object; None when nothing is there.
-pub(crate) async fn read_pointer(
-    store: &dyn ObjectStore,
-    path: &Path,
-    deadline: &Deadline,
-) -> Result<Option<Bytes>, StoreError> {
-    match deadline.retry(0, || store.get_range(path, 0..HEADER as u64)).await {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(StoreError::NotFound { .. }) => Ok(None),
-        // One that is shorter is none.
-        Err(error) => match deadline.retry(0, || store.head(path)).await {
-            Ok(meta) if !may_be_pointer(meta.size) => Ok(Some(Bytes::new())),
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            _ => Err(error),
-        },
-    }
 }

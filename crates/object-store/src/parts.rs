@@ -1,5 +1,5 @@
-//! The parts of a large object: a few in flight, as many as the line carries, each sent again until
-//! it arrives; completing them, and removing what was not committed.
+//! The parts of a large object: a few in flight, as many as the line carries, each retried until it
+//! arrives; completing them, and removing uploads that were not committed.
 
 use crate::deadline::{Deadline, Patience, Tries, is_no_answer};
 use crate::error::explain;
@@ -23,11 +23,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// Parts that are on the line at first: more as soon as it proves fast. Eight parts that share a
-/// slow line all take eight times as long, and time out together.
+/// Parts in flight at first: more as soon as the line proves fast. Eight parts that share a slow
+/// line all take eight times as long, and time out together.
 const FIRST_ON_THE_LINE: usize = 2;
 
-/// A part on its way; what it is called, where the engine has to know.
+/// A part in flight; its id, where the engine needs it.
 type Sending = JoinHandle<Result<Option<PartId>, StoreError>>;
 
 /// The parts of a large object, and the name of its own that they are uploaded to. Dropping it
@@ -51,7 +51,7 @@ pub(crate) struct Parts {
 }
 
 enum Upload {
-    /// Each part can be sent again.
+    /// Each part can be retried.
     Parts(Arc<dyn MultipartStore>, MultipartId),
     /// A store that the caller built, which retries by itself. None while a request holds it.
     Whole(Option<Box<dyn MultipartUpload>>),
@@ -82,7 +82,7 @@ impl Parts {
         })
     }
 
-    /// Puts a part on its way; waits while too many are.
+    /// Starts to send a part; waits while too many are in flight.
     pub(crate) fn send(&mut self, part: Bytes) -> Result<()> {
         if self.sent >= MOST_PARTS {
             return Err(Error::new(ErrorKind::LimitExceeded, "stores take 10,000 parts of an object")
@@ -120,11 +120,11 @@ impl Parts {
         let line = Arc::clone(&self.line);
         let answer = async move {
             let answer = oldest.await.unwrap_or_else(|died| Err(died.into()));
-            // Of parts that end together, the one that could not be sent knows why.
+            // Of parts that fail together, the one that could not be sent has the cause.
             answer.map_err(|error| line.cause().unwrap_or(error))
         };
         self.ids.extend(self.remote.run("uploading a part", &self.target, answer)?);
-        // Given back unless somebody still looks at it.
+        // Reused unless it is still referenced.
         self.free = part.try_into_mut().ok().map(|mut part| {
             part.clear();
             part
@@ -132,7 +132,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Makes the parts one object, under its own name. Named by nobody, it is not visible.
+    /// Completes the object under its own name. Until a commit names it, it is invisible.
     pub(crate) fn complete(&mut self, len: u64) -> Result<()> {
         while !self.in_flight.is_empty() {
             self.finish_oldest()?;
@@ -150,7 +150,7 @@ impl Parts {
             Upload::Whole(upload) => {
                 let Some(mut whole) = upload.take() else { return Ok(()) };
                 let (whole, completed) = self.remote.io.run(async move {
-                    let deadline = patience.clone().whole(2 * PART as u64);
+                    let deadline = patience.clone().whole(to_assemble(len));
                     let completed = match deadline.once(0, whole.complete()).await {
                         Err(_) if is_there(&*remote.store, &path, len, &patience).await => Ok(()),
                         completed => completed.map(drop),
@@ -181,7 +181,13 @@ async fn begin(remote: &Remote, path: &Path, deadline: &Deadline) -> Result<Uplo
     }
 }
 
-/// Completes the upload; an error is none when the object is there.
+/// Stores need time to assemble an object, as they do to receive its bytes, at most those of two
+/// parts.
+fn to_assemble(len: u64) -> u64 {
+    len.min(2 * PART as u64)
+}
+
+/// Completes the upload; an error counts as success if the object exists.
 async fn complete_surely(
     remote: &Remote,
     patience: Patience,
@@ -191,11 +197,10 @@ async fn complete_surely(
     ids: Vec<PartId>,
     len: u64,
 ) -> Result<(), StoreError> {
-    // Stores take their time to put a large object together.
-    let (deadline, mut tries) = (patience.begin(2 * PART as u64), Tries::default());
+    let (deadline, mut tries) = (patience.begin(to_assemble(len)), Tries::default());
     loop {
         let complete = parts.complete_multipart(path, id, ids.clone());
-        let Err(error) = deadline.once(2 * PART as u64, complete).await else { return Ok(()) };
+        let Err(error) = deadline.once(to_assemble(len), complete).await else { return Ok(()) };
         if is_there(&*remote.store, path, len, &patience).await {
             return Ok(());
         }
@@ -205,7 +210,7 @@ async fn complete_surely(
     }
 }
 
-/// A lost reply: the name is ours alone, so an object of the right length there is this one.
+/// After a lost reply: the name is ours alone, so an object of the right length there is this one.
 async fn is_there(store: &dyn ObjectStore, path: &Path, len: u64, patience: &Patience) -> bool {
     let found = patience.begin(0).once(0, store.head(path)).await;
     found.is_ok_and(|meta| meta.size == len)
@@ -216,7 +221,9 @@ impl Drop for Parts {
         if self.done {
             return;
         }
-        self.in_flight.iter().for_each(|(request, _)| request.abort());
+        for (request, _) in &self.in_flight {
+            request.abort();
+        }
         let (store, path, completed) = (Arc::clone(&self.remote.store), self.path.clone(), self.completed);
         let (deadline, upload) =
             (self.remote.deadline(), std::mem::replace(&mut self.upload, Upload::Whole(None)));
@@ -228,18 +235,18 @@ impl Drop for Parts {
                 Upload::Whole(None) => Ok(()),
             }
         };
-        // What cannot be removed now is swept later, and in nobody's way.
+        // Parts that cannot be removed now are swept later, and do no harm.
         let _ = self.remote.io.run(async move { deadline.once(0, abort).await });
     }
 }
 
-/// How many parts are on the line at a time.
+/// The number of parts in flight at a time.
 struct Line {
     places: Semaphore,
-    /// All places, taken and free.
+    /// All slots, taken and free.
     count: AtomicUsize,
     most: usize,
-    /// Why a part could not be sent.
+    /// The error of a part that could not be sent.
     failed: Mutex<Option<StoreError>>,
 }
 
@@ -249,7 +256,7 @@ impl Line {
         Self { places: Semaphore::new(first), count: AtomicUsize::new(first), most, failed: Mutex::default() }
     }
 
-    /// Sends a part until it arrives. A part that takes too long gives its place up and waits for
+    /// Sends a part until it arrives. A part that takes too long gives its slot up and waits for
     /// another's.
     async fn send<F: Future<Output = Result<PartId, StoreError>>>(
         &self,
@@ -273,8 +280,8 @@ impl Line {
                     }
                     Err(error) => error,
                 };
-                // Cut while others were on the line says nothing about the line: the part begins
-                // anew, with fewer others.
+                // A timeout beside others is no measure of the line: the part is sent again, with
+                // fewer others.
                 if is_no_answer(&error) && !is_alone {
                     if self.shrink() {
                         place.forget();
@@ -282,7 +289,7 @@ impl Line {
                     break;
                 }
                 if !deadline.again(&mut tries, error).await {
-                    // Nobody waits for the others any more.
+                    // No caller waits for the others any more.
                     *self.lock_failed() = Some(tries.gave_up());
                     self.places.close();
                     return Err(ended());
@@ -291,18 +298,18 @@ impl Line {
         }
     }
 
-    /// Why a part could not be sent, once.
+    /// The error of a part that could not be sent, once.
     fn cause(&self) -> Option<StoreError> {
         self.lock_failed().take()
     }
 
     fn lock_failed(&self) -> MutexGuard<'_, Option<StoreError>> {
-        // Whole values are replaced: a panic elsewhere leaves nothing half done.
+        // Whole values are replaced: a panic elsewhere leaves no partial update.
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One place more after a part that was fast, one less after a slow one: whether the place is
-    /// to be given up.
+    /// One slot more after a fast part, one less after a slow one; returns whether to give up the
+    /// slot.
     fn adapt(&self, took: Duration, allowance: Duration) -> bool {
         if took > allowance / 2 {
             return self.shrink();
@@ -314,7 +321,7 @@ impl Line {
         false
     }
 
-    /// Whether there is a place to be given up.
+    /// Whether a slot can be given up.
     fn shrink(&self) -> bool {
         let less = |count: usize| (count > 1).then(|| count - 1);
         self.count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
@@ -332,7 +339,7 @@ mod tests {
         let count = || line.count.load(Ordering::SeqCst);
         assert!((0..9).all(|_| !line.adapt(fast, allowance)) && count() == 4);
         assert!(!line.adapt(middling, allowance) && count() == 4);
-        // Each gives its place up, but for the last one.
+        // Each gives its slot up, except the last one.
         assert_eq!((0..9).filter(|_| line.adapt(slow, allowance)).count(), 3);
         assert_eq!(count(), 1);
     }

@@ -1,10 +1,9 @@
-//! The commit object of a large object. Owns: its bytes, and telling it from a plain object. Knows
-//! nothing of requests.
+//! The commit object of a large object: its bytes, and how it is told from a plain object.
 //!
-//! An object of up to 1 MiB is stored at its key as it is. A larger one is uploaded to a name of
-//! its own under `objects/`, which nobody lists; what is then created at the key is a *commit
-//! object* that names it. It begins with text, padded with newlines to 1533 bytes, so that it can
-//! be understood with nothing but `head`:
+//! An object of up to 1 MiB is stored at its key verbatim. A larger one is uploaded to a name of
+//! its own under `objects/`, which is never listed; a *commit object* that names it is then created
+//! at the key. It begins with text, padded with newlines to 1533 bytes, so that it can be
+//! understood with nothing but `head`:
 //!
 //! ```text
 //! tensorkeep commit object 1
@@ -17,10 +16,10 @@
 //! check 5b7711e0
 //! ```
 //!
-//! Then come copies of the object's first bytes and of its tail, so that one read opens it, and
-//! zeros up to a length that leaves [`HEADER`] when divided by 4096: a listing, which knows only
-//! lengths, needs to look into few other objects. `crc32` is of the whole object, `check` of the
-//! text before it and both copies.
+//! Copies of the object's first bytes and of its tail follow, so that one read opens it, and zeros
+//! up to a length that leaves [`HEADER`] when divided by 4096: a listing, which knows only lengths,
+//! needs to read few other objects. `crc32` is of the whole object, `check` of the text before it
+//! and both copies.
 
 use crate::remote::DATA;
 use bytes::Bytes;
@@ -33,13 +32,13 @@ pub(crate) const HEADER: usize = 1533;
 /// Commit objects are padded to a multiple of this, and [`HEADER`].
 const GRAIN: u64 = 4096;
 const MAGIC: &str = "tensorkeep commit object 1\n";
-/// Copies are at most this long: what a commit object costs to read.
+/// Copies are at most this long: they add to the cost of reading a commit object.
 const LONGEST_COPY: u64 = 64 << 20;
 
 /// A commit object's text, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pointer {
-    /// Where the object's bytes are, relative to the run.
+    /// The path of the object's bytes, relative to the run.
     pub target: String,
     pub nonce: Nonce,
     /// Length of the object.
@@ -52,12 +51,12 @@ pub(crate) struct Pointer {
     check: u32,
 }
 
-/// What only a few lengths can be.
+/// Whether a length is one that commit objects have.
 pub(crate) fn may_be_pointer(len: u64) -> bool {
     len >= HEADER as u64 && len % GRAIN == HEADER as u64 && len <= 3 * LONGEST_COPY
 }
 
-/// Whether an object that is no commit object would be taken for one.
+/// Whether an object that is no commit object could be mistaken for one.
 pub(crate) fn looks_like_pointer(bytes: &[u8]) -> bool {
     may_be_pointer(bytes.len() as u64) && bytes.starts_with(MAGIC.as_bytes())
 }
@@ -86,10 +85,10 @@ impl Pointer {
         bytes
     }
 
-    /// The text of a commit object; None when it is another object.
+    /// The text of a commit object; None for another object.
     ///
     /// # Errors
-    /// `Damaged` for a commit object whose text does not hold together.
+    /// `Damaged` for a commit object whose text is inconsistent.
     pub(crate) fn parse(header: &[u8]) -> Result<Option<Self>> {
         if !header.starts_with(MAGIC.as_bytes()) {
             return Ok(None);
@@ -99,8 +98,8 @@ impl Pointer {
         pointer.map(Some).ok_or_else(|| damaged("the text of the commit object"))
     }
 
-    /// Whether it is the commit object of this key, and not a copy of another's, whose bytes go
-    /// when that one is deleted.
+    /// Whether it is the commit object of this key, and not a copy of another's, whose bytes are
+    /// deleted with that one.
     pub(crate) fn is_of(&self, key: &str) -> bool {
         let rest = self.target.strip_prefix(DATA).and_then(|rest| rest.strip_prefix('/'));
         let name = rest.and_then(|rest| rest.strip_prefix(key)).and_then(|rest| rest.strip_prefix('/'));
@@ -124,10 +123,10 @@ impl Pointer {
         (rest_is_empty && pointer.head <= copies && pointer.tail <= copies).then_some(pointer)
     }
 
-    /// The copies of the object's first and last bytes out of the whole commit object.
+    /// The copies of the object's first and last bytes in the whole commit object.
     ///
     /// # Errors
-    /// `Damaged` when they are not what was written.
+    /// `Damaged` when their checksum differs.
     pub(crate) fn copies(&self, bytes: &Bytes) -> Result<(Bytes, Bytes)> {
         let (head, tail) = self.places();
         if (bytes.len() as u64) < tail.end {
@@ -149,7 +148,7 @@ impl Pointer {
         Ok((head, tail))
     }
 
-    /// Where the copies lie in the commit object.
+    /// The ranges of the copies in the commit object.
     fn places(&self) -> (Range<u64>, Range<u64>) {
         let head = HEADER as u64..HEADER as u64 + self.head;
         let tail = head.end..head.end + self.tail;
@@ -159,7 +158,9 @@ impl Pointer {
 
 fn check(text: &str, head: &[u8], tail: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    [text.as_bytes(), head, tail].iter().for_each(|bytes| hasher.update(bytes));
+    for bytes in [text.as_bytes(), head, tail] {
+        hasher.update(bytes);
+    }
     hasher.finalize()
 }
 
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_object_says_what_it_was_made_of() {
+    fn a_commit_object_decodes_to_its_parts() {
         let bytes = encoded();
         assert!(looks_like_pointer(&bytes));
         let pointer = Pointer::parse(&bytes).unwrap().unwrap();

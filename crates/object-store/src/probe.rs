@@ -1,6 +1,6 @@
-//! What a store can do, found out by doing it: whether a second create of one path is refused, also
-//! when many race, and whether metadata comes back. Owns: the probe's objects, which are no keys
-//! and are deleted again.
+//! Finds out what a store can do by doing it: whether a second create of one path is refused, also
+//! when many race, and whether metadata comes back. The probe's objects are no keys and are deleted
+//! again.
 
 use crate::commit::{self, Outcome};
 use crate::deadline::Deadline;
@@ -15,18 +15,18 @@ use std::sync::Arc;
 use tensorkeep::engine::fresh_nonce;
 use tensorkeep::{Error, ErrorKind, Result};
 
-/// Creates that race: as many as showed stores to be not atomic that refuse a second create one
-/// after the other.
+/// Creates that race: enough to expose stores that refuse a second create in sequence but are not
+/// atomic.
 const RACERS: usize = 16;
 
-/// Names of the probe's objects begin so. A segment that starts with a dot is no key: never listed,
-/// never in the way.
+/// Prefix of the probe's objects. A segment that starts with a dot is no key: never listed, never
+/// in the way.
 pub(crate) const NAME: &str = ".probe-";
 
-/// Ok when the store's create-if-absent can be relied on.
+/// Ok when the store's create-if-absent is reliable.
 ///
 /// # Errors
-/// `Unsupported` with what it did instead; what the store says, such as wrong credentials or a
+/// `Unsupported` with the observed behaviour; errors of the store, such as wrong credentials or a
 /// missing bucket.
 pub(crate) fn probe(remote: &Remote) -> Result<()> {
     let store = Arc::clone(&remote.store);
@@ -46,7 +46,7 @@ pub(crate) fn probe(remote: &Remote) -> Result<()> {
             other => other,
         };
         for path in [path, race_path] {
-            // Left over it is in nobody's way, and swept.
+            // A leftover does no harm, and is swept.
             let _ = deadline.once(0, store.delete(&path)).await;
         }
         finding
@@ -88,16 +88,33 @@ async fn race(
     path: &Path,
     deadline: &Deadline,
 ) -> Result<Option<&'static str>, StoreError> {
-    let racer = |_| commit::create(store, path, Bytes::from_static(b"race"), fresh_nonce(), deadline);
-    let outcomes = join_all((0..RACERS).map(racer)).await;
-    let won = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Committed)).count();
-    for outcome in outcomes {
-        if let Outcome::NotCommitted(error) | Outcome::Unknown(error) = outcome {
-            return Err(error);
+    let racer = |_| async {
+        let nonce = fresh_nonce();
+        let put = || commit::put(store, path, Bytes::from_static(b"race"), nonce);
+        (hex(nonce), deadline.retry(0, put).await)
+    };
+    let (mut racers, mut told_so) = (Vec::new(), Vec::new());
+    for (nonce, put) in join_all((0..RACERS).map(racer)).await {
+        match put {
+            Ok(()) => told_so.push(nonce.clone()),
+            Err(error) if commit::is_conflict(&error) => {}
+            Err(error) => return Err(error),
+        }
+        racers.push(nonce);
+    }
+    // The winner's reply may be lost: it is told that an object is there, its own. Another than one
+    // winner is believed when two answers say so.
+    for _ in 0..2 {
+        let winner = match deadline.retry(0, || commit::nonce_at(store, path)).await {
+            Err(StoreError::NotFound { .. }) => None,
+            winner => winner?,
+        };
+        let is_one = |winner: &String| racers.contains(winner) && told_so.iter().all(|told| told == winner);
+        if winner.as_ref().is_some_and(is_one) {
+            return Ok(None);
         }
     }
-    Ok((won != 1)
-        .then_some("the store's conditional put is not atomic: of racing creates not exactly one won"))
+    Ok(Some("the store's conditional put is not atomic: of racing creates not exactly one won"))
 }
 
 #[cfg(test)]
@@ -107,7 +124,7 @@ mod tests {
     use crate::deadline::Limits;
     use std::time::Duration;
 
-    /// What a race finds on a store whose first put goes as told.
+    /// The result of a race on a store whose first put is `put`.
     fn race_with(put: Put) -> Option<&'static str> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         runtime.unwrap().block_on(async {
@@ -118,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_race_that_nobody_wins_is_as_bad_as_one_that_two_win() {
+    fn a_race_without_a_winner_fails_as_one_with_two() {
         assert_eq!(race_with(Put::Honest), None);
         assert!(race_with(Put::RivalFirst).unwrap().contains("not exactly one won"));
     }

@@ -1,6 +1,6 @@
-//! What an engine, its uploads and its open objects share: the store, the runtime, the time that
-//! calls may take, and where in the store the run is. Turns keys to paths and store errors to this
-//! library's; knows no protocol.
+//! State shared by an engine, its uploads and its open objects: the store, the runtime, the time
+//! limits of calls, and the run's prefix. Turns keys into paths and errors of the store into this
+//! library's.
 
 use crate::deadline::{Deadline, Limits, Patience};
 use crate::error::explain;
@@ -23,16 +23,16 @@ pub(crate) const DATA: &str = "objects";
 #[derive(Clone)]
 pub(crate) struct Remote {
     pub store: Arc<dyn ObjectStore>,
-    /// Uploads whose parts can be sent again one by one; None on a store that the caller built.
+    /// Uploads whose parts can be retried one by one; None on a store that the caller built.
     pub parts: Option<Arc<dyn MultipartStore>>,
     /// Listings page by page; None on a store that the caller built.
     pub pages: Option<Arc<dyn PaginatedListStore>>,
-    /// Keys that listings leave out.
+    /// Keys that listings omit.
     pub strays: Strays,
-    /// What a killed process left.
+    /// Remains of killed processes.
     pub left: Arc<Left>,
     pub io: Arc<Io>,
-    /// For people, without a slash at the end.
+    /// For messages, without a trailing slash.
     pub url: String,
     /// Before every key; may be empty.
     pub prefix: Path,
@@ -68,12 +68,12 @@ impl Remote {
         self.patience().begin(0)
     }
 
-    /// What a call may take that this thread makes now.
+    /// The limits of a call that this thread makes now.
     pub(crate) fn patience(&self) -> Patience {
         self.limits.patience()
     }
 
-    /// Runs a request; `what` it is for, on the object of `key`.
+    /// Runs a request on the object of `key`; `what` describes it in errors.
     pub(crate) fn run<T: Send + 'static>(
         &self,
         what: &'static str,

@@ -1,6 +1,5 @@
-//! The engine's own tokio runtime. Owns: two worker threads, and the way in and out for callers
-//! that know nothing of async, from any thread, also from inside another runtime. Knows nothing of
-//! objects.
+//! The engine's own tokio runtime: two worker threads, and blocking calls for callers without
+//! async, from any thread, also from inside another runtime.
 
 use std::future::Future;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -8,7 +7,7 @@ use tensorkeep::{Error, ErrorKind, Result};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::AbortHandle;
 
-/// Requests wait for the network and not for a core; the second thread is for checksums and
+/// Requests wait for the network, not for a core; the second thread is for checksums and
 /// signatures.
 const WORKERS: usize = 2;
 
@@ -37,26 +36,26 @@ impl Io {
         self.spawn(future).wait()
     }
 
-    /// Starts a future whose result is waited for later; it ends when nobody waits any more.
+    /// Starts a future whose result is awaited later; it is aborted when its handle is dropped.
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Started<T> {
         let (send, receive) = sync_channel(1);
         let task = self.1.spawn(async move {
-            // The receiver waits, or is gone and does not care.
+            // The receiver may be gone.
             let _ = send.send(future.await);
         });
         Started { receive, task: task.abort_handle() }
     }
 
-    /// Where to start what nobody waits for yet.
+    /// For tasks without a waiting caller.
     pub(crate) fn handle(&self) -> &Handle {
         &self.1
     }
 }
 
-/// A future on its way. Dropping it ends it.
+/// A running future. Dropping it aborts it.
 pub(crate) struct Started<T> {
     receive: Receiver<T>,
     task: AbortHandle,

@@ -1,32 +1,34 @@
-//! Listings without the keys that `object_store` cannot have as paths: empty segments, `.`, `..`
-//! and control characters. It refuses a whole page for one such key, which a slip like
-//! `aws s3 cp x s3://bucket/run//x` leaves, and then nobody could open the run. No key of this
-//! engine is one of them, so they are left out before it reads the page, and remembered for whoever
-//! asks what lies there.
+//! Removes from listings the keys that `object_store` cannot represent as paths: empty segments,
+//! `.`, `..` and control characters. It refuses a whole page for one such key, which a mistake such
+//! as `aws s3 cp x s3://bucket/run//x` leaves, and then the run could not be opened. No key of this
+//! engine is one of them, so they are removed before it reads the page, and remembered for
+//! [`ObjectStoreEngine::strays`](crate::ObjectStoreEngine::strays).
 
 use async_trait::async_trait;
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+    ReqwestConnector,
 };
 use object_store::path::Path;
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The entries of a page, and where each has its key: of S3 and Google, and of Azure.
+/// The entries of a page, and the element of each with its key: of S3 and Google, and of Azure.
 const ENTRIES: [(&str, &str); 4] =
     [("Contents", "Key"), ("CommonPrefixes", "Prefix"), ("Blob", "Name"), ("BlobPrefix", "Name")];
 
-/// So many keys are remembered.
+/// Limit of remembered keys.
 const MOST_REMEMBERED: usize = 1000;
 
-/// The crate's own clients, with a look at the listings that come back; and the keys that were left
-/// out of them. Clones share them.
+/// The crate's own HTTP clients, with a filter for the listings that they return; and the keys that
+/// were removed. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Strays(Arc<Mutex<BTreeSet<String>>>);
 
 impl Strays {
-    /// The keys that were left out since this was asked last.
+    /// The keys that were removed since the last call.
     pub(crate) fn take(&self) -> BTreeSet<String> {
         std::mem::take(&mut self.lock())
     }
@@ -61,12 +63,23 @@ impl HttpService for Skip {
         }
         let (parts, body) = response.into_parts();
         let bytes = body.bytes().await?;
+        if !is_page(&bytes) {
+            // Read as a page without entries, it would be an empty run.
+            let error = io::Error::other("the answer to a listing is no page of one");
+            return Err(HttpError::new(HttpErrorKind::Decode, error));
+        }
         let mut keys = Vec::new();
         let skipped = std::str::from_utf8(&bytes).ok().and_then(|page| skip(page, &mut keys));
         self.1.remember(keys);
         let body = skipped.map_or_else(|| bytes.clone().into(), Into::into);
         Ok(HttpResponse::from_parts(parts, body))
     }
+}
+
+/// Whether an answer has the root element of a page: of S3 and Google, or of Azure.
+fn is_page(body: &[u8]) -> bool {
+    let has = |root: &str| body.windows(root.len()).any(|window| window == root.as_bytes());
+    has("<ListBucketResult") || has("<EnumerationResults")
 }
 
 fn is_listing(query: &str) -> bool {
@@ -80,10 +93,10 @@ fn skip(page: &str, skipped_keys: &mut Vec<String>) -> Option<String> {
         let (open, close) = (format!("<{entry}>"), format!("</{entry}>"));
         let (mut kept, mut rest) = (String::with_capacity(page.len()), &page[..]);
         while let Some((before, from)) = rest.split_once(&open) {
-            // A page that is cut short is the reader's to refuse.
+            // A truncated page is left for the reader to refuse.
             let Some((inside, after)) = from.split_once(&close) else { break };
             kept += before;
-            if is_path(inside, name) {
+            if is_path(inside, name, entry.contains("Prefix")) {
                 kept = kept + &open + inside + &close;
             } else {
                 skipped_keys.push(key(inside, name).map_or_else(|| inside.to_owned(), unescape));
@@ -95,10 +108,12 @@ fn skip(page: &str, skipped_keys: &mut Vec<String>) -> Option<String> {
     (skipped.len() < page.len()).then_some(skipped)
 }
 
-/// Whether an entry's key is a path. Azure marks names that XML does not take: those are none.
-fn is_path(entry: &str, name: &str) -> bool {
+/// Whether an entry's key is the path of an object or, of a prefix, of a folder. Azure marks names
+/// that XML does not allow: those are not.
+fn is_path(entry: &str, name: &str, is_prefix: bool) -> bool {
     match key(entry, name) {
-        Some(key) => Path::parse(unescape(key)).is_ok(),
+        // A folder's marker has the path of the object without the slash.
+        Some(key) => (is_prefix || !key.ends_with('/')) && Path::parse(unescape(key)).is_ok(),
         None => !entry.contains(&format!("<{name} ")),
     }
 }
@@ -108,7 +123,7 @@ fn key<'e>(entry: &'e str, name: &str) -> Option<&'e str> {
     Some(rest.split_once("</")?.0)
 }
 
-/// The text that XML stands for. What is no reference stays as it is.
+/// The text that XML stands for. Text that is no reference stays.
 fn unescape(text: &str) -> String {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some((before, after)) = rest.split_once('&') {
@@ -153,18 +168,22 @@ mod tests {
     #[test]
     fn keys_that_are_no_paths_are_left_out_and_others_stay() {
         let entry = |key: &str| format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>");
-        for key in ["run//x", "run//", "run/./x", "run/../x", "run/x&#x1;y", "run/x&#10;y", "run/x\u{1}y"] {
+        for key in
+            ["run//x", "run//", "run/", "run/./x", "run/../x", "run/x&#x1;y", "run/x&#10;y", "run/x\u{1}y"]
+        {
             let page = format!("<A>{}{}{}</A>", entry("run/a"), entry(key), entry("run/b&amp;c"));
             let kept = format!("<A>{}{}</A>", entry("run/a"), entry("run/b&amp;c"));
             let mut skipped = vec![];
             assert_eq!(skip(&page, &mut skipped).as_deref(), Some(&kept[..]), "{key:?}");
             assert_eq!(skipped, [unescape(key)]);
         }
-        for key in ["run/x", "run/", "run/a b", "run/ü", "run/%2F", "run/a\\b", "run/&lt;&unknown;&"] {
+        for key in ["run/x", "run/a b", "run/ü", "run/%2F", "run/a\\b", "run/&lt;&unknown;&"] {
             assert_eq!(skip(&entry(key), &mut vec![]), None, "{key:?}");
         }
         let prefixes = "<CommonPrefixes><Prefix>run//</Prefix></CommonPrefixes>";
         assert_eq!(skip(prefixes, &mut vec![]).as_deref(), Some(""));
+        let prefixes = "<CommonPrefixes><Prefix>run/</Prefix></CommonPrefixes>";
+        assert_eq!(skip(prefixes, &mut vec![]), None);
     }
 
     #[test]

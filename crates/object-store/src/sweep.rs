@@ -1,35 +1,47 @@
-//! What killed processes left: bytes of large objects that no commit names, and the probe's
-//! objects. Removed when it is asked for, and a little of it behind each commit, out of what the
-//! listings showed anyway.
+//! Remains of killed processes: bytes of large objects that no commit names, and the probe's
+//! objects. Removed on request, and a few behind each commit, taken from listings that were made
+//! anyway.
 
+use crate::at_key::AtKey;
 use crate::deadline::Deadline;
 use crate::engine::check_free_key;
-use crate::listing::read_pointer;
-use crate::pointer::Pointer;
 use crate::probe;
 use crate::remote::{DATA, Remote};
 use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tensorkeep::Result;
 use tensorkeep::engine::Entry;
 
-/// What is removed behind a commit is older: no upload takes that long between its last byte and
-/// its commit.
+/// Minimum age of objects removed behind a commit: no upload takes that long between its last byte
+/// and its commit.
 const OLD: Duration = Duration::from_secs(24 * 3600);
-/// So many are removed behind a commit.
+/// Limit of objects removed behind one commit.
 const AT_A_TIME: usize = 8;
+
+/// How often an object that is there is deleted.
+const MOST_DELETES: usize = 3;
 
 /// Bytes that no commit named in the last listing of the whole run, as keys under it.
 #[derive(Debug, Default)]
 pub(crate) struct Left(Mutex<Vec<String>>);
 
+impl Left {
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
 impl Remote {
-    /// Takes note of what all objects under the run, in one listing, show to be left.
+    /// Records the remains in one listing of all objects under the run. Nothing is old there unless
+    /// the store has a newer object: this machine's clock may be days ahead of the store's.
     pub(crate) fn note_left(&self, objects: &[ObjectMeta]) {
-        let is_old = older_than(OLD);
+        let newest = objects.iter().map(|meta| SystemTime::from(meta.last_modified)).max();
+        let now = SystemTime::now();
+        let is_old = older_than(OLD, newest.map_or(now, |newest| newest.min(now)));
         let there: HashSet<&str> = objects.iter().map(|meta| meta.location.as_ref()).collect();
         let left = objects.iter().filter(|meta| is_old(meta)).filter_map(|meta| {
             let (key, target) = self.of_data(meta)?;
@@ -38,8 +50,8 @@ impl Remote {
         *self.left.0.lock().unwrap_or_else(PoisonError::into_inner) = left.collect();
     }
 
-    /// Removes some of what is left, in the background: nobody waits for it, and what stays is
-    /// tried behind another commit.
+    /// Removes some of the remains in the background, without waiting; a failure is retried behind
+    /// another commit.
     pub(crate) fn sweep_some(&self) {
         let mut left = self.left.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = left.len().min(AT_A_TIME);
@@ -48,69 +60,85 @@ impl Remote {
             let Some((key, _)) = target[DATA.len() + 1..].rsplit_once('/') else { continue };
             let (commit, path) = (self.path(key), self.path(&target));
             self.io.handle().spawn(async move {
-                let named = match read_pointer(&*store, &commit, &deadline).await {
-                    Ok(None) => None,
-                    Ok(Some(header)) => Pointer::parse(&header).ok().flatten().map(|pointer| pointer.target),
-                    Err(_) => return,
-                };
-                if named.as_ref() != Some(&target) {
+                let at = AtKey::look(&*store, &commit, &deadline, |at| at.names(&target)).await;
+                if at.is_ok_and(|at| at == AtKey::Nothing) {
                     let _ = deadline.once(0, store.delete(&path)).await;
                 }
             });
         }
     }
 
-    /// The key whose bytes an object has, and the object's own under the run.
+    /// The key that an object holds the bytes of, and the object's own key under the run.
     fn of_data(&self, meta: &ObjectMeta) -> Option<(String, String)> {
         let data = self.path(DATA);
         let name = meta.location.as_ref().strip_prefix(data.as_ref())?.strip_prefix('/')?;
-        // What lies there under a name that no key has is another program's.
+        // An object there whose name contains no key is another program's.
         let (key, _) = name.rsplit_once('/').filter(|(key, _)| check_free_key(key).is_ok())?;
         Some((key.to_owned(), format!("{DATA}/{name}")))
     }
 
-    /// What may go, as keys under the run. Objects that came with a commit in the meantime are not
-    /// among them: the age is what tells an upload on its way from one that was left.
+    /// Removable objects, as keys under the run. An object that is committed meanwhile is safe: the
+    /// age tells an upload in flight from an orphan.
     pub(crate) fn orphans(&self, age: Duration) -> Result<Vec<Entry>> {
-        let is_old = older_than(age);
+        let is_old = older_than(age, SystemTime::now());
         let mut orphans = Vec::new();
         for meta in self.list_objects("", true)?.into_iter().filter(&is_old) {
             if let Some(name) = meta.location.filename().filter(|name| name.starts_with(probe::NAME)) {
                 orphans.push(Entry { key: name.to_owned(), len: meta.size });
             }
         }
-        for meta in self.list_objects(DATA, false)?.into_iter().filter(&is_old) {
-            let Some((key, target)) = self.of_data(&meta) else { continue };
-            if self.target(&key, &self.deadline())?.as_ref() != Some(&target) {
+        let data = self.list_objects(DATA, false)?;
+        let there: HashSet<&str> = data.iter().map(|meta| meta.location.as_ref()).collect();
+        let mut folders: HashMap<String, HashMap<String, u64>> = HashMap::new();
+        for meta in data.iter().filter(|meta| is_old(meta)) {
+            let Some((key, target)) = self.of_data(meta) else { continue };
+            let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+            if !folders.contains_key(folder) {
+                let listed = self.list_objects(folder, true)?.into_iter();
+                let listed = listed.map(|meta| (meta.location.to_string(), meta.size)).collect();
+                folders.insert(folder.to_owned(), listed);
+            }
+            let listed = folders[folder].get(self.path(&key).as_ref()).copied();
+            let named = target.clone();
+            let at = self.look_at(&key, &self.deadline(), move |at| at.names(&named))?;
+            if at.abandons(&key, &target, listed, |other| there.contains(self.path(other).as_ref())) {
                 orphans.push(Entry { key: target, len: meta.size });
             }
         }
         Ok(orphans)
     }
 
-    /// Removes orphans; how many.
-    pub(crate) fn sweep(&self, age: Duration) -> Result<usize> {
+    /// Removes orphans, and returns those that were removed.
+    pub(crate) fn sweep(&self, age: Duration) -> Result<Vec<Entry>> {
         let orphans = self.orphans(age)?;
         for orphan in &orphans {
             self.delete_path(&orphan.key, "sweeping", &self.deadline())?;
         }
-        Ok(orphans.len())
+        Ok(orphans)
     }
 
-    /// Deletes what is there; a delete whose reply was lost is sent again, since nothing is created
-    /// at the path again.
+    /// Deletes an object; a delete whose reply was lost is sent again, since nothing is created at
+    /// the path again. If the answer is that there is no such object, it is looked for.
     pub(crate) fn delete_path(&self, key: &str, what: &'static str, deadline: &Deadline) -> Result<()> {
         let (store, path, deadline) = (Arc::clone(&self.store), self.path(key), deadline.clone());
         self.run(what, key, async move {
-            match deadline.retry(0, || store.delete(&path)).await {
-                Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
-                Err(error) => Err(error),
+            for _ in 0..MOST_DELETES {
+                match deadline.retry(0, || store.delete(&path)).await {
+                    Err(StoreError::NotFound { .. }) => {}
+                    deleted => return deleted,
+                }
+                match deadline.retry(0, || store.head(&path)).await {
+                    Err(StoreError::NotFound { .. }) => return Ok(()),
+                    there => drop(there?),
+                }
             }
+            let source = "it is there, and each request to delete it is answered that it is not".into();
+            Err(StoreError::Generic { store: "tensorkeep", source })
         })
     }
 }
 
-fn older_than(age: Duration) -> impl Fn(&ObjectMeta) -> bool {
-    let oldest_kept = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+fn older_than(age: Duration, now: SystemTime) -> impl Fn(&ObjectMeta) -> bool {
+    let oldest_kept = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
     move |meta| SystemTime::from(meta.last_modified) <= oldest_kept
 }

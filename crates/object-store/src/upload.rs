@@ -1,5 +1,5 @@
-//! One upload: cutting it into parts, what is kept for the commit object, and the commit. Memory:
-//! at most [`PARTS_IN_FLIGHT`] parts on their way, one being filled and one kept for its end; no
+//! One upload: cutting it into parts, the data kept for the commit object, and the commit. Memory:
+//! at most [`PARTS_IN_FLIGHT`] parts in flight, one being filled and one kept for its end; no
 //! temporary file.
 
 use crate::commit::Outcome;
@@ -12,16 +12,16 @@ use std::sync::Arc;
 use tensorkeep::engine::{CommitError, Nonce, Upload};
 use tensorkeep::{Error, ErrorKind, Result};
 
-/// Smallest part: S3 wants 5 MiB at least, and every part costs a round trip.
+/// Smallest part: S3 requires at least 5 MiB, and every part costs a round trip.
 pub(crate) const PART: usize = 8 << 20;
-/// Parts that are on their way at a time.
+/// Parts in flight at a time.
 pub(crate) const PARTS_IN_FLIGHT: usize = 8;
-/// S3 takes no more.
+/// The limit of S3.
 pub(crate) const MOST_PARTS: u64 = 10_000;
-/// Larger objects are stored apart, with a commit object: opening reads all that is at a key.
+/// Larger objects are stored apart, with a commit object: opening reads everything at a key.
 pub(crate) const LARGEST_PLAIN: usize = 1 << 20;
-/// Copies of the object's ends in a commit object: of the beginning, and of the end when nobody
-/// says where the tail begins that readers need first.
+/// Copies of the object's ends in a commit object: of the beginning, and of the end when the caller
+/// does not say where the tail begins that readers need first.
 const HEAD_COPY: usize = 4096;
 const SHORT_TAIL: usize = 64 << 10;
 /// A longer tail, the index of a million tensors, is not copied, and only the end of it is.
@@ -29,7 +29,7 @@ const LONGEST_TAIL: usize = 64 << 20;
 /// From this length on, a known checksum is combined and not computed again.
 const COMBINE_FROM: usize = 64 << 10;
 
-/// An object on its way.
+/// An object being uploaded.
 pub(crate) struct ObjectUpload {
     remote: Arc<Remote>,
     key: String,
@@ -41,14 +41,13 @@ pub(crate) struct ObjectUpload {
     head: Vec<u8>,
     /// The part sent last: a short tail may begin in it.
     last_part: Bytes,
-    /// What came since the tail began.
+    /// The bytes since the tail began.
     tail: Option<Vec<u8>>,
     parts: Option<Parts>,
     failed: bool,
 }
 
-/// Parts of an object of so many bytes: as few as stores take, and one more for what was not
-/// foreseen.
+/// The part length of an object of `size` bytes: as few parts as stores accept, and one to spare.
 fn part_len(size: u64) -> usize {
     let needed = size.div_ceil(MOST_PARTS - 1);
     usize::try_from(needed).unwrap_or(usize::MAX).max(PART)
@@ -73,7 +72,7 @@ impl ObjectUpload {
         }
     }
 
-    /// Appends bytes that the checksum has.
+    /// Appends bytes that the checksum includes already.
     fn append_summed(&mut self, bytes: &[u8]) -> Result<()> {
         if self.failed {
             return Err(Error::new(ErrorKind::Io, "the upload has failed before"));
@@ -81,7 +80,7 @@ impl ObjectUpload {
         self.len += bytes.len() as u64;
         let appended = self.append_parts(bytes);
         self.failed = appended.is_err();
-        // One byte more than is copied says that it is too long, and takes no more memory.
+        // One byte beyond the limit shows that it is too long, and takes no more memory.
         if let Some(tail) = &mut self.tail {
             let room = (LONGEST_TAIL + 1).saturating_sub(tail.len());
             tail.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -91,7 +90,7 @@ impl ObjectUpload {
 
     fn append_parts(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            // Sent when more comes and not when it is full: an object of exactly one part is a
+            // Sent when more arrives and not when it is full: an object of exactly one part is a
             // plain one.
             if self.buffer.len() == self.part_len {
                 self.send_part()?;
@@ -111,7 +110,7 @@ impl ObjectUpload {
                 self.parts.insert(Parts::start(&self.remote, &self.key, self.part_len)?)
             }
         };
-        // Memory that was used before is warm: the kernel clears every page of new memory first.
+        // Used memory is warm: the kernel clears every page of new memory first.
         let next = parts.free.take().unwrap_or_else(|| BytesMut::with_capacity(self.part_len));
         self.last_part = std::mem::replace(&mut self.buffer, next).freeze();
         parts.send(self.last_part.clone())
@@ -123,8 +122,8 @@ impl ObjectUpload {
         tail.unwrap_or_else(|| self.last_bytes())
     }
 
-    /// The last bytes so far: readers ask for the end of a file before they know where its index
-    /// begins, and for the records before it.
+    /// The last bytes so far: readers request the end of a file, and the records before the index,
+    /// before they know where the index begins.
     fn last_bytes(&self) -> Vec<u8> {
         let from_buffer = self.buffer.len().min(SHORT_TAIL);
         let from_part = (SHORT_TAIL - from_buffer).min(self.last_part.len());
@@ -133,8 +132,7 @@ impl ObjectUpload {
         tail
     }
 
-    /// The bytes to create at the key: the object itself, or the commit object of what is stored
-    /// apart.
+    /// The bytes to create at the key: the object itself, or the commit object of one stored apart.
     fn finish(&mut self, nonce: Nonce) -> Result<Bytes> {
         if self.failed {
             return Err(Error::new(ErrorKind::Io, "the upload had failed before its commit"));
@@ -179,14 +177,14 @@ impl Upload for ObjectUpload {
             self.remote.sweep_some();
         }
         if let Some(parts) = &mut self.parts {
-            // What was not committed is named by nobody; what may have been must stay.
+            // An uncommitted object is named by no commit; one that may be committed must stay.
             parts.done = matches!(result, Ok(()) | Err(CommitError::Unknown(_)));
         }
         result
     }
 }
 
-/// How a commit to a key ended, in words.
+/// The outcome of a commit to a key, as a result.
 pub(crate) fn committed(remote: &Remote, key: &str, outcome: Outcome) -> Result<(), CommitError> {
     let explained = |error| explain("committing", &remote.describe(key), error);
     match outcome {

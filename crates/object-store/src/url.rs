@@ -1,25 +1,27 @@
-//! URLs to stores: schemes, what a URL may not have, and the settings that differ from the
+//! URLs to stores: schemes, forbidden parts of a URL, and the settings that differ from the
 //! `object_store` crate's own.
 
 use crate::ObjectStoreEngine;
 use crate::error::explain;
+use crate::secrets::masked;
 use crate::strays::Strays;
 use object_store::list::PaginatedListStore;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, RetryConfig};
-use std::borrow::Cow;
+#[cfg(any(feature = "aws", feature = "azure"))]
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use tensorkeep::engine::{Engine, Local};
 use tensorkeep::{Error, ErrorKind, Result};
 
-/// A place as a URL says it: `scheme://bucket/prefix`.
+/// A place as written in a URL: `scheme://bucket/prefix`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Place<'u> {
     pub scheme: &'u str,
     pub bucket: &'u str,
-    /// As it is in the URL, which is how other programs name it, too.
+    /// Verbatim from the URL, as other programs name it, too.
     pub prefix: Path,
 }
 
@@ -53,9 +55,6 @@ impl<'u> Place<'u> {
 }
 
 fn check_bucket(url: &str, scheme: &str, bucket: &str) -> Result<()> {
-    let is_plain = |name: &str| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-    };
     match (scheme, bucket.split_once('@')) {
         // abfs://container@account.dfs.core.windows.net: the part before @ is no user.
         ("abfs" | "abfss", Some((container, account))) if is_plain(container) && is_plain(account) => Ok(()),
@@ -68,10 +67,15 @@ fn check_bucket(url: &str, scheme: &str, bucket: &str) -> Result<()> {
     }
 }
 
-/// A prefix as it is, but for one slash at its end.
+/// Whether this can be the name of a bucket, an account or a server.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// A prefix, without one slash at its end.
 ///
 /// # Errors
-/// `Invalid` for one that no object of this crate can lie under.
+/// `Invalid` for a prefix under which no object of this crate can lie.
 pub(crate) fn parse_prefix(prefix: &str) -> Result<Path> {
     let path = if prefix.starts_with('/') { None } else { Path::parse(prefix).ok() };
     path.ok_or_else(|| {
@@ -94,28 +98,7 @@ fn credentials_elsewhere(url: &str, found: &'static str) -> Error {
     )
 }
 
-/// A URL for messages, less what may be a secret in it: a user and password, a query, a fragment.
-fn masked(url: &str) -> Cow<'_, str> {
-    let (scheme, rest) = match url.split_once("://") {
-        Some((scheme, rest)) => (scheme, rest),
-        None => ("", url),
-    };
-    let end = rest.find(['?', '#']).unwrap_or(rest.len());
-    let bucket = rest[..end].split('/').next().unwrap_or("");
-    // A secret may have slashes, so what is masked goes to the last @.
-    let begin = if bucket.contains(['@', ':']) { rest[..end].rfind('@').unwrap_or(bucket.len()) } else { 0 };
-    let is_abfs = scheme.starts_with("abfs") && !bucket.contains(':');
-    if end == rest.len() && (begin == 0 || is_abfs) {
-        return Cow::Borrowed(url);
-    }
-    let scheme = &url[..url.len() - rest.len()];
-    let hidden = if begin > 0 && !is_abfs { "***" } else { "" };
-    let shown = if is_abfs { &rest[..end] } else { &rest[begin..end] };
-    let cut = if end < rest.len() { "?***" } else { "" };
-    Cow::Owned(format!("{scheme}{hidden}{shown}{cut}"))
-}
-
-/// Environment variables of a store, in lower case, then the caller's options, which count more.
+/// Environment variables of a store, in lower case, then the caller's options, which override them.
 type Options = Vec<(String, String)>;
 
 fn all_options(variables: &str, options: &[(String, String)]) -> Options {
@@ -128,7 +111,7 @@ fn all_options(variables: &str, options: &[(String, String)]) -> Options {
 }
 
 /// The engine at any URL: `file://` is a folder, whose engine is the library's own, which syncs
-/// what it commits.
+/// each commit.
 ///
 /// # Errors
 /// As [`ObjectStoreEngine::from_url`], and as [`Local::create`].
@@ -139,12 +122,13 @@ pub fn open(url: &str) -> Result<Arc<dyn Engine>> {
     }
 }
 
-/// A store, and what more it can: uploads whose parts can be sent again, and listings page by page.
+/// A store and its optional interfaces: uploads whose parts can be retried, and listings page by
+/// page.
 pub(crate) struct Opened {
     pub store: Arc<dyn ObjectStore>,
     pub parts: Option<Arc<dyn MultipartStore>>,
     pub pages: Option<Arc<dyn PaginatedListStore>>,
-    /// Keys that listings leave out.
+    /// Keys that listings omit.
     pub strays: Strays,
 }
 
@@ -155,7 +139,7 @@ impl Opened {
         Self { store, parts, pages, strays }
     }
 
-    /// A store that can do no more than all can.
+    /// A store without the optional interfaces.
     pub(crate) fn of(store: Arc<dyn ObjectStore>) -> Self {
         Self { store, parts: None, pages: None, strays: Strays::default() }
     }
@@ -188,12 +172,12 @@ pub(crate) fn store_of(url: &str, place: &Place<'_>, options: &[(String, String)
     }
 }
 
-/// The engine's deadlines cut requests; the crate's 30 s for each fail on slow lines. There is no
-/// way to say "none" in a setting.
+/// The engine's deadlines cut requests; the crate's limit of 30 s for each fails on slow lines. No
+/// setting says "none".
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
 const REQUEST_TIMEOUT: &str = "1 day";
 
-/// Settings of all clients that the caller has not made.
+/// Settings of all clients that the caller has not built.
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
 fn client_defaults(options: &Options) -> Option<object_store::ClientConfigKey> {
     let key = object_store::ClientConfigKey::Timeout;
@@ -206,8 +190,8 @@ fn no_retries() -> RetryConfig {
     RetryConfig { max_retries: 0, ..RetryConfig::default() }
 }
 
-/// What becomes a header or a part of a URL: `object_store` panics on others. Secrets of Kubernetes
-/// often end in a newline.
+/// Values that become a header or a part of a URL: `object_store` panics on others. Secrets of
+/// Kubernetes often end in a newline.
 #[cfg(any(feature = "aws", feature = "azure"))]
 fn check_plain(key: &str, value: &str) -> Result<()> {
     if value.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -219,10 +203,35 @@ fn check_plain(key: &str, value: &str) -> Result<()> {
         .help("look for a line break at the end of the environment variable or the secret"))
 }
 
+/// An endpoint that is not the URL of a server: `object_store` panics on some.
+#[cfg(any(feature = "aws", feature = "azure"))]
+fn check_endpoint(key: &str, value: &str) -> Result<()> {
+    let rest = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
+    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+    let server = authority.rsplit_once('@').map_or(authority, |(_, server)| server);
+    let (host, port) = match server.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse::<u16>().is_ok()),
+        _ => (server, true),
+    };
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match address {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => is_plain(host),
+    };
+    if is_host && port {
+        return Ok(());
+    }
+    let shown = if value.contains(['@', '%', '?', '#']) { masked(value) } else { value.into() };
+    Err(Error::new(ErrorKind::Invalid, format!("option {key} of the store"))
+        .expected("the URL of a server, such as http://localhost:9000")
+        .found(shown)
+        .help("unset it for the provider's own endpoint"))
+}
+
 #[cfg(feature = "aws")]
 fn s3(place: &Place<'_>, options: &Options, strays: &Strays) -> Result<object_store::aws::AmazonS3Builder> {
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
-    // Single deletes: some stores that speak S3 have no bulk delete, and rotation deletes one by
+    // Single deletes: some S3-compatible stores have no bulk delete, and rotation deletes one by
     // one.
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(place.bucket)
@@ -245,6 +254,9 @@ fn s3(place: &Place<'_>, options: &Options, strays: &Strays) -> Result<object_st
                 | Key::Endpoint
         ) {
             check_plain(name, value)?;
+        }
+        if matches!(key, Key::Endpoint) {
+            check_endpoint(name, value)?;
         }
         builder = builder.with_config(key, value);
     }
@@ -283,9 +295,10 @@ fn azure(
     use object_store::azure::{AzureConfigKey as Key, MicrosoftAzureBuilder};
     let builder = MicrosoftAzureBuilder::new().with_retry(no_retries()).with_http_connector(strays.clone());
     // abfs://container@account.dfs.core.windows.net/… names the account, too.
-    let mut builder = match place.bucket.contains('@') {
-        true => builder.with_url(url),
-        false => builder.with_container_name(place.bucket),
+    let mut builder = if place.bucket.contains('@') {
+        builder.with_url(url)
+    } else {
+        builder.with_container_name(place.bucket)
     };
     if let Some(timeout) = client_defaults(options) {
         builder = builder.with_config(Key::Client(timeout), REQUEST_TIMEOUT);
@@ -297,6 +310,9 @@ fn azure(
             Key::AccountName | Key::AccessKey | Key::SasKey | Key::Token | Key::ClientSecret | Key::Endpoint
         ) {
             check_plain(name, value)?;
+        }
+        if matches!(key, Key::Endpoint) {
+            check_endpoint(name, value)?;
         }
         builder = builder.with_config(key, value);
     }
@@ -334,17 +350,32 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_secret_is_masked() {
-        for (url, shown) in [
-            ("s3://bucket/run@1", "s3://bucket/run@1"),
-            ("s3://key:se/cr@et@bucket/run", "s3://***@bucket/run"),
-            ("s3://key:secret/run", "s3://***/run"),
-            ("s3://bucket/run?a=b#c", "s3://bucket/run?***"),
-            ("abfs://c@a.net/run", "abfs://c@a.net/run"),
-            ("abfs://c:secret@a.net/run#x", "abfs://***@a.net/run?***"),
-            ("user:secret@host/x?y", "***@host/x?***"),
+    fn endpoints_are_urls_of_servers() {
+        for endpoint in [
+            "http://localhost",
+            "https://u:p@host:9000/path",
+            "http://[::1]:9000",
+            "http://[::1]",
+            "http://h/",
         ] {
-            assert_eq!(masked(url), shown);
+            check_endpoint("endpoint", endpoint).unwrap();
+        }
+        for endpoint in [
+            "",
+            "minio",
+            "localhost:9000",
+            "127.0.0.1:1",
+            "http://",
+            "http://:80",
+            "http://h:99999",
+            "ftp://h",
+            "http://[::1",
+            "http://[host]",
+            "http://%zz",
+            "https://h\\x",
+        ] {
+            let error = check_endpoint("endpoint", endpoint).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{endpoint}");
         }
     }
 }

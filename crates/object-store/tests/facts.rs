@@ -1,5 +1,5 @@
-//! The facts that the engine's promises rest on, one by one in their smallest form: what is sent
-//! again, what is deleted first, what is believed. Each test fails when its line of the engine is
+//! The facts that the engine's promises rest on, one by one in their smallest form: retries, the
+//! order of deletes, and which answers are believed. Each test fails when its line of the engine is
 //! broken.
 
 mod common;
@@ -145,7 +145,9 @@ fn a_tail_that_is_too_long_to_copy_is_read_from_the_object() {
     let content = bytes(1 << 20, 10);
     let mut upload = engine.create("large", Some(TAIL as u64)).unwrap();
     upload.begin_tail();
-    (0..65).for_each(|_| upload.append(&content).unwrap());
+    for _ in 0..65 {
+        upload.append(&content).unwrap();
+    }
     upload.commit([9; 16]).unwrap();
     let commit = get_raw(&server, &format!("/bucket/{RUN}/large")).len();
     assert!(commit < 100_000, "{commit} bytes were copied");
@@ -161,7 +163,7 @@ fn a_name_that_another_program_replaced_has_its_new_length() {
     let engine = engine(&server);
     put(&engine, "large", &bytes(LARGE, 11)).unwrap();
     assert_eq!(engine.list("").unwrap()[0].len, LARGE as u64);
-    // As long as commit objects may be, and none.
+    // As long as a commit object may be, but none.
     server.objects().place(&format!("/bucket/{RUN}/large"), &[0; 1533 + 4096]).unwrap();
     assert_eq!(engine.list("").unwrap()[0].len, 1533 + 4096);
 }
@@ -175,7 +177,9 @@ fn no_more_than_eight_parts_are_in_flight() {
     let mut upload = engine.create("large", None).unwrap();
     server.faults().delay(Duration::from_millis(250));
     server.faults().watch("partNumber");
-    (0..25).for_each(|_| upload.append(&content).unwrap());
+    for _ in 0..25 {
+        upload.append(&content).unwrap();
+    }
     upload.commit([13; 16]).unwrap();
     assert_eq!(
         server.faults().most_at_once(),
@@ -244,7 +248,9 @@ fn a_save_that_rotates_lists_twice() {
         let snapshot = Snapshot::new().tensor("weights", &weights[..]).unwrap().progress(Progress::new(step));
         assert_eq!(store.save(&snapshot).unwrap().deleted.len(), usize::from(step > 2));
     };
-    (1..=4).for_each(save);
+    for step in 1..=4 {
+        save(step);
+    }
     server.faults().take_calls();
     save(5);
     let calls = server.faults().take_calls();

@@ -1,44 +1,28 @@
-//! Every fault at every request of a save, with the crate's retries and without; the server killed
-//! and started again in the middle; and races. What was promised is asked after each: what was
-//! acknowledged is there, what is there is whole, what failed says so, and the next save succeeds.
+//! Every fault at every request of a save, with and without the crate's retries; the server killed
+//! and restarted in the middle; and races. After each, the promises are checked: acknowledged saves
+//! are there, visible ones are whole, failures were reported, and the next save succeeds.
 
 mod common;
 
-use common::{RUN, by_url, bytes, engine, get, put, server};
+use common::{RUN, assert_is, by_url, bytes, engine, get, put, save, server};
 use fake_s3::{Fault, Server};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use tensorkeep::engine::{CommitError, Engine, fresh_nonce};
-use tensorkeep::{Checkpoint, ErrorKind, Keep, Progress, Result, Saved, Snapshot, Store, StoreOptions};
+use tensorkeep::{ErrorKind, Keep, Store, StoreOptions};
+use test_support::steps;
 
 /// Plain, and uploaded in parts.
 const SMALL: usize = 1_000;
 const LARGE: usize = 10_000_000;
-
-fn save(store: &Store, step: u64, len: usize) -> Result<Saved> {
-    let weights = bytes(len, step);
-    let snapshot = Snapshot::new().tensor("weights", &weights[..])?.progress(Progress::new(step));
-    store.save(&snapshot)
-}
-
-fn assert_is(checkpoint: &Checkpoint, step: u64, len: usize) {
-    assert!(
-        checkpoint.tensor("weights").unwrap().bytes() == &bytes(len, step)[..],
-        "step {step} has other bytes"
-    );
-}
-
-fn steps(store: &Store) -> Vec<u64> {
-    store.list().unwrap().iter().map(|info| info.name.step).collect()
-}
 
 fn open(engine: &Arc<dyn Engine>) -> Store {
     Store::open(Arc::clone(engine), StoreOptions::new().keep(Keep::last(2))).unwrap()
 }
 
 /// A run with two checkpoints, a third one saved while request number `at` of it fails. False when
-/// there is none.
+/// there is no such request.
 fn save_with_fault(at: usize, fault: Fault, retries: usize, len: usize) -> bool {
     let mut server = server();
     let engine = engine(&server, retries);
@@ -111,7 +95,7 @@ fn the_server_dies_at_every_request_of_a_save() {
     every_request_of_a_save(&[Fault::KilledBefore, Fault::KilledAfter], 10);
 }
 
-// The facts that the protocol is made for, one by one, in their smallest form.
+// The situations that the protocol is made for, one by one, in their smallest form.
 #[test]
 fn a_create_that_was_applied_and_answered_with_an_error_is_ours() {
     for fault in [Fault::ErrorAfter, Fault::ResetAfter, Fault::KilledAfter] {
@@ -192,7 +176,7 @@ fn of_sixteen_racing_commits_exactly_one_wins_a_thousand_times() {
             scope.spawn(move || {
                 for race in 0..RACES {
                     let key = format!("race-{race}");
-                    // A late one finds the key taken when it starts; it has lost then.
+                    // A late one finds the key taken when it starts, and has lost.
                     let upload = engine.create(&key, None).ok().map(|mut upload| {
                         upload.append(&[racer as u8; 100]).unwrap();
                         upload

@@ -1,6 +1,6 @@
-//! The engine against a server that others wrote: `TENSORKEEP_JUDGE_URL` names an empty place, such
-//! as `s3://bucket/judge`, and the usual variables its endpoint and credentials. Without it nothing
-//! is judged. `judge.sh` starts the servers and calls the tests that fit each.
+//! The engine against third-party servers: `TENSORKEEP_JUDGE_URL` names an empty prefix, such as
+//! `s3://bucket/judge`, and the usual variables its endpoint and credentials. Without it these
+//! tests pass without a check. `judge.sh` starts the servers and runs the tests that fit each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use tensorkeep_object_store::ObjectStoreEngine;
 
 const URL: &str = "TENSORKEEP_JUDGE_URL";
 
-/// Engines each in an empty place of their own; None when there is no judge.
+/// Engines each under an empty prefix of their own; None without a judge.
 fn places() -> Option<impl FnMut() -> Arc<dyn Engine>> {
     static PLACE: AtomicU32 = AtomicU32::new(0);
     let Ok(url) = std::env::var(URL) else {
@@ -39,10 +39,10 @@ fn a_store_keeps_its_promises_on_the_judges_server() {
     }
 }
 
-/// For a judge without conditional puts: called by name only.
+/// For a judge without conditional puts: run by name only.
 #[test]
 #[ignore = "only a server without conditional puts is refused"]
-fn a_judge_without_conditional_puts_is_refused_and_told_why() {
+fn a_judge_without_conditional_puts_is_refused_with_a_reason() {
     if let Some(mut places) = places() {
         let engine = places();
         let error = Store::open(Arc::clone(&engine), StoreOptions::new()).unwrap_err();

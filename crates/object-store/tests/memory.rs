@@ -1,4 +1,5 @@
-//! The engine on the crate's own store in memory: the contract, and a store's promises, unchanged.
+//! The engine on the crate's own store in memory: the contract, and the promises of a store,
+//! unchanged.
 
 use std::sync::Arc;
 use tensorkeep::testing::{conformance, store_suite};

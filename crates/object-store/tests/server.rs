@@ -1,6 +1,6 @@
-//! The engine over the wire, on a server without faults: the contract, a store's promises, what
-//! large objects leave in the bucket, how many requests things cost, and what bad input is
-//! answered.
+//! The engine over the wire, on a server without faults: the contract, the promises of a store, the
+//! objects that large checkpoints leave in the bucket, the number of requests, and the errors for
+//! bad input.
 
 mod common;
 
@@ -136,8 +136,8 @@ fn bytes_that_no_commit_names_are_swept_and_others_are_not() {
     put(&engine, "kept", &bytes(LARGE, 6)).unwrap();
     put(&engine, "killed", &bytes(LARGE, 7)).unwrap();
     server.objects().tamper(&format!("/bucket/{RUN}/killed"), |_| None);
-    assert_eq!(remote.sweep(Duration::from_secs(3600)).unwrap(), 0);
-    assert_eq!(remote.sweep(Duration::ZERO).unwrap(), 1);
+    assert_eq!(remote.sweep(Duration::from_secs(3600)).unwrap().len(), 0);
+    assert_eq!(remote.sweep(Duration::ZERO).unwrap().len(), 1);
     assert!(get(&engine, "kept").unwrap() == bytes(LARGE, 6));
     assert_eq!(server.objects().paths().len(), 2);
 }
@@ -185,7 +185,7 @@ fn a_small_checkpoint_is_opened_and_loaded_in_one_request() {
 }
 
 #[test]
-fn a_store_without_conditional_put_is_refused_and_told_why() {
+fn a_store_without_conditional_put_is_refused_with_a_reason() {
     let server = Server::start_without_conditions(Objects::in_memory()).unwrap();
     let engine = engine(&server, 3);
     assert!(!engine.caps().create_only);
@@ -198,7 +198,7 @@ fn a_store_without_conditional_put_is_refused_and_told_why() {
 }
 
 #[test]
-fn bad_input_names_the_object_and_what_to_do() {
+fn errors_of_bad_input_name_the_object_and_help() {
     let server = server();
     let at = |url: &str, options: &[(&str, &str)]| {
         let own = [("endpoint", server.endpoint()), ("allow_http", "true".into()), ("region", "x".into())];
@@ -245,14 +245,14 @@ fn resume_falls_back_past_damage_and_marks_it() {
         }
     }
     let resumed = store.resume().unwrap();
-    let skipped: Vec<u64> = resumed.skipped.iter().map(|skipped| skipped.name.step).collect();
+    let skipped: Vec<u64> = resumed.skipped.iter().map(|skipped| skipped.id.step).collect();
     assert_eq!((resumed.next_step(), skipped), (1, vec![3, 2]));
     let again = open().resume().unwrap();
     assert!(again.next_step() == 1 && again.skipped.is_empty(), "the marks were not seen");
 }
 
 #[test]
-fn a_writer_sweeps_what_a_killed_one_left_a_day_ago() {
+fn a_writer_sweeps_day_old_remains_of_a_killed_one() {
     let server = server();
     let url = format!("s3://bucket/{RUN}");
     let settings = StoreOptions::new().keep(Keep::last(2)).write(WriteOptions::new().codec(Codec::Raw));
@@ -275,21 +275,20 @@ fn a_writer_sweeps_what_a_killed_one_left_a_day_ago() {
     for path in [committed, &left, &foreign] {
         server.objects().age(path, Duration::from_secs(25 * 3600));
     }
-    // The first lists, the second commits behind that.
+    // The first save lists, the second commits after that.
     save(2, 1000);
     save(3, 1000);
     let until = std::time::Instant::now() + PATIENT;
     while data(&server).contains(&left) && std::time::Instant::now() < until {
         std::thread::sleep(Duration::from_millis(10));
     }
-    // Step 1 went with rotation, and its bytes with it.
+    // Rotation removed step 1, and its bytes with it.
     let mut stays = vec![young, foreign];
     stays.sort();
     assert_eq!(data(&server), stays);
 }
 
-/// A bucket that another one is replicated to, where the commit object may be there before the
-/// bytes that it names.
+/// A replica of another bucket, where the commit object may arrive before the bytes that it names.
 #[test]
 fn a_replica_that_has_the_commit_object_first_is_waited_for() {
     let server = server();
@@ -305,7 +304,7 @@ fn a_replica_that_has_the_commit_object_first_is_waited_for() {
     let bytes = get_raw(&server, &data);
     server.objects().tamper(&data, |_| None);
     let store = Store::open(engine(&server, 3), StoreOptions::new()).unwrap();
-    // It never comes: passed over, and not condemned for it.
+    // They never arrive: the checkpoint is skipped, and not condemned for it.
     let resumed = store.resume().unwrap();
     assert_eq!((resumed.next_step(), resumed.skipped.len()), (1, 1));
     assert!(resumed.skipped[0].set_aside.is_none(), "{:?}", resumed.skipped[0]);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{RUN, by_url, bytes, engine, server, store};
+use common::{RUN, assert_is, by_url, engine, save, server, store};
 use fake_s3::{Fault, Server};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -12,24 +12,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Engine, Local, Memory};
-use tensorkeep::{Checkpoint, ErrorKind, Keep, Progress, Result, Saved, Snapshot, Store, StoreOptions, Tier};
+use tensorkeep::{ErrorKind, Keep, Result, Store, StoreOptions, Tier};
 use tensorkeep_object_store::ObjectStoreEngine;
 
 /// Uploaded in parts.
 const LARGE: usize = 9_000_000;
-
-fn save(store: &Store, step: u64, len: usize) -> Result<Saved> {
-    let weights = bytes(len, step);
-    let snapshot = Snapshot::new().tensor("weights", &weights[..])?.progress(Progress::new(step));
-    store.save(&snapshot)
-}
-
-fn assert_is(checkpoint: &Checkpoint, step: u64, len: usize) {
-    assert!(
-        checkpoint.tensor("weights").unwrap().bytes() == &bytes(len, step)[..],
-        "step {step} has other bytes"
-    );
-}
 
 fn open(local: &Memory, remote: &Arc<dyn Engine>) -> Store {
     let settings = StoreOptions::new().keep(Keep::last(1)).keep_remote(Keep::last(3));
@@ -37,11 +24,13 @@ fn open(local: &Memory, remote: &Arc<dyn Engine>) -> Store {
 }
 
 #[test]
-fn a_new_machine_goes_on_from_the_store_after_the_disk_is_lost() {
+fn a_new_machine_resumes_from_the_store_after_a_lost_disk() {
     let server = server();
     let remote = engine(&server, 3);
     let store = open(&Memory::new(), &remote);
-    (1..=4).for_each(|step| drop(save(&store, step, LARGE).unwrap()));
+    for step in 1..=4 {
+        save(&store, step, LARGE).unwrap();
+    }
     store.close().unwrap();
     let new = Memory::new();
     let store = open(&new, &remote);
@@ -53,7 +42,7 @@ fn a_new_machine_goes_on_from_the_store_after_the_disk_is_lost() {
 }
 
 #[test]
-fn a_black_hole_holds_up_no_run_that_has_what_it_needs_here() {
+fn a_black_hole_does_not_delay_a_run_with_a_local_copy() {
     let server = server();
     let url = format!("s3://bucket/{RUN}");
     let remote: Arc<dyn Engine> = Arc::new(by_url(&server, &url, Duration::from_secs(6)));
@@ -74,7 +63,7 @@ fn a_black_hole_holds_up_no_run_that_has_what_it_needs_here() {
     store.close().unwrap();
 }
 
-/// Promotes one checkpoint while request number `at` of it fails. False when there is none.
+/// Promotes one checkpoint while request number `at` fails. False when there is no such request.
 fn promote_with_fault(at: usize, fault: Fault, retries: usize) -> bool {
     let mut server = server();
     let remote = engine(&server, retries);
@@ -136,8 +125,8 @@ fn every_fault_at_every_request_of_a_promotion() {
 
 #[test]
 fn a_promotion_and_a_copy_take_bounded_memory() {
-    // A reader of 64 MB whose upload takes pieces of a few: what is held is a window and the parts
-    // in flight.
+    // A reader of 64 MB whose upload takes a few pieces at a time: only a window and the parts in
+    // flight are held.
     let server = server();
     let remote: Arc<dyn Engine> = Arc::new(ObjectStoreEngine::new(store(&server, 3), RUN).unwrap());
     let store = open(&Memory::new(), &remote);
@@ -147,7 +136,7 @@ fn a_promotion_and_a_copy_take_bounded_memory() {
     let to = tensorkeep::Reader::new(copy.clone());
     store.wait_for(Tier::Remote).unwrap();
     let from = store.remote_reader().unwrap();
-    let name = from.names().unwrap()[0];
+    let name = from.ids().unwrap()[0];
     from.copy_to(name, &to, |bytes| largest = largest.max(bytes)).unwrap();
     assert!(largest <= 4 << 20, "a piece of {largest} bytes");
     assert_is(&to.checkpoint_by_id(name).unwrap(), 1, 64 << 20);
@@ -213,8 +202,8 @@ impl Drop for Disks {
     }
 }
 
-/// Kills the trainer a moment after some event; gives what it had said by then: resumed, saved,
-/// promoted.
+/// Kills the trainer a moment after some event; returns the last steps that it reported: resumed,
+/// saved, promoted.
 fn live(server: &Server, disk: &Path, after: u64, delay: Duration) -> [u64; 3] {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture"])
@@ -255,7 +244,7 @@ fn kills_during_promotion_and_a_lost_disk_lose_nothing() {
         saved = told[0].max(told[1]);
         promoted = promoted.max(told[2]);
         if life % 3 == 2 {
-            // The machine is gone with its disk.
+            // The machine is lost with its disk.
             disks.1 += 1;
             lost = life + 1;
         }

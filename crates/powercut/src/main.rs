@@ -1,6 +1,5 @@
 //! Power cuts on a real file system: a trainer saves, the power goes, the disk is mounted again and
-//! the oracle asked whether everything that the trainer was told is true. Three ways for the power
-//! to go:
+//! the oracle checks every acknowledgement that the trainer received. Three kinds of fault:
 //!
 //! * `powercut --fs ext4 --cuts 100`: a live file system is cut at a random moment ([`cuts`]);
 //! * `powercut replay --fs ext4 --states 1000`: every block write is logged, and disks that a cut
@@ -26,17 +25,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use subject::{Life, Subject};
 
-/// What is done to whom, and how often.
+/// Runs power cuts against a checkpoint writer.
 #[derive(Clone, Debug, Parser)]
 #[command(about)]
 struct Options {
-    /// What happens to the disk.
+    /// The kind of fault.
     #[arg(value_enum, default_value = "cuts")]
     what: What,
     /// File system of the disk.
     #[arg(long, value_enum, default_value = "ext4")]
     fs: Fs,
-    /// How many cuts, states or faults.
+    /// Number of cuts, states or faults.
     #[arg(long = "cuts", visible_aliases = ["states", "faults"], default_value_t = 100)]
     count: u64,
     /// Options of mount, such as data=writeback,nobarrier.
@@ -45,16 +44,16 @@ struct Options {
     /// Seed of the moments; from the clock where missing.
     #[arg(long)]
     seed: Option<u64>,
-    /// Who saves.
+    /// The checkpoint writer under test.
     #[arg(long, value_enum, default_value = "tensorkeep")]
     subject: Subject,
-    /// Fails unless a promise is broken: for subjects that are wrong.
+    /// Fails unless a promise is broken: for subjects with a known bug.
     #[arg(long)]
     expect_broken: bool,
-    /// Where the report goes, besides standard output.
+    /// File for the report, besides standard output.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Where images are made: fast storage with a few hundred MiB.
+    /// Folder for images: fast storage with a few hundred MiB.
     #[arg(long)]
     scratch: Option<PathBuf>,
     /// The latest moment of a cut, in milliseconds after the trainer was started.
@@ -66,7 +65,7 @@ struct Options {
     /// Trains in this folder, as the process that is cut.
     #[arg(long, hide = true)]
     train: Option<PathBuf>,
-    /// Ends after so many saves, and goes on behind one that fails.
+    /// Ends after this many saves, and continues after one that fails.
     #[arg(long, hide = true)]
     saves: Option<u64>,
 }
@@ -81,7 +80,7 @@ enum What {
     Eio,
 }
 
-/// Errors of the harness itself, for people: it is a program for developers.
+/// Errors of the harness itself, as text: it is a program for developers.
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 fn main() -> ExitCode {
@@ -90,7 +89,7 @@ fn main() -> ExitCode {
         let life = options.saves.map_or(Life::UntilThePowerGoes, Life::Saves);
         return match options.subject.train(folder, life) {
             Ok(()) => ExitCode::SUCCESS,
-            // The power went: what a trainer sees of that is an error.
+            // The power went: a trainer sees an error.
             Err(_) => ExitCode::from(3),
         };
     }
@@ -121,7 +120,7 @@ fn finish(options: &Options, report: &Value) -> ExitCode {
         return ExitCode::from(2);
     }
     let Some(broken) = report["broken"].as_u64() else { return ExitCode::SUCCESS };
-    // A peer that loses data is a row of a table; a protocol that claims to be right and does is a
+    // A peer that loses data is a row of a table; a protocol that claims safety and breaks is a
     // failure.
     let failed = if options.expect_broken { broken == 0 } else { broken > 0 && options.subject.must_hold() };
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }

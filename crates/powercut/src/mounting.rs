@@ -1,4 +1,4 @@
-//! Formatting, loop devices and mounting. Owns: the calls for them, for every kind of disk here.
+//! Formatting, loop devices and mounting, for every kind of disk here.
 
 use crate::Result;
 use clap::ValueEnum;
@@ -33,9 +33,10 @@ impl Fs {
         }
     }
 
-    /// Bytes that it takes for written all or not at all, at multiples of as many: its superblock,
-    /// under one checksum. A drive promises as much of one sector only, and after a cut through the
-    /// superblock nothing can be mounted to be judged ("invalid superblock checksum. Run e2fsck?").
+    /// The unit in bytes that it expects to be written atomically, at multiples of itself: its
+    /// superblock, under one checksum. A drive promises this for one sector only, and after a cut
+    /// through the superblock nothing can be mounted to be judged ("invalid superblock checksum.
+    /// Run e2fsck?").
     pub fn atomic_bytes(self) -> u64 {
         match self {
             Self::Xfs => 512,
@@ -45,8 +46,8 @@ impl Fs {
     }
 }
 
-/// Why this cannot run here, if it cannot. Cuts of Btrfs also need an XFS, which can clone its
-/// image.
+/// The reason why this cannot run here, if there is one. Cuts of Btrfs also need an XFS, which can
+/// clone its image.
 pub fn why_not(fs: Fs, cuts: bool) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("mounting needs root".to_owned());
@@ -68,7 +69,7 @@ pub fn why_not(fs: Fs, cuts: bool) -> Option<String> {
     None
 }
 
-/// A new folder for images and mount points, in memory where there is room for it.
+/// A new folder for images and mount points, in memory if there is room.
 pub fn new_folder(scratch: Option<&Path>, seed: u64) -> Result<PathBuf> {
     let shm = Path::new("/dev/shm");
     let temp = std::env::temp_dir();
@@ -83,7 +84,7 @@ pub fn format(fs: Fs, image: &Path) -> Result<()> {
     run(Command::new(format!("mkfs.{}", fs.name())).args(["-q", force]).arg(image)).map(drop)
 }
 
-/// Puts a file behind a loop device, and returns the device.
+/// Attaches a file to a loop device, and returns the device.
 pub fn attach(file: &Path) -> Result<String> {
     let device = run(Command::new("losetup").args(["--find", "--show"]).arg(file))?;
     Ok(device.trim().to_owned())

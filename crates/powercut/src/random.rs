@@ -1,4 +1,4 @@
-//! Moments and choices. Owns: one number after the other from a seed.
+//! Random numbers from a seed, for moments and choices.
 
 use crate::Options;
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ impl Random {
     }
 }
 
-/// The seed that was asked for, or the clock's.
+/// The requested seed, or the clock's.
 pub fn seed(options: &Options) -> u64 {
     options.seed.unwrap_or_else(|| {
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64)

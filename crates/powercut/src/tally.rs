@@ -1,4 +1,4 @@
-//! What came of it in all. Owns: the counts and the report.
+//! The totals of a run, and the report.
 
 use crate::subject::Promise;
 use crate::{Options, Result};
@@ -43,14 +43,13 @@ impl Tally {
         })
     }
 
-    /// How many disks may still be judged: none once somebody wants this process to end. It must
-    /// unmount before it does, because nobody serves its drive afterwards.
+    /// The number of disks still to judge: none after a request to end this process. It must
+    /// unmount first, because nothing serves its drive afterwards.
     pub fn left(&self, options: &Options) -> u64 {
         if self.interrupted.load(Ordering::Relaxed) { 0 } else { options.count.saturating_sub(self.count) }
     }
 
-    /// Asks the oracle about a disk that is mounted at the folder. False when the promise is
-    /// broken.
+    /// Runs the oracle on a disk that is mounted at the folder. False when the promise is broken.
     pub fn judge(
         &mut self,
         options: &Options,
@@ -78,7 +77,7 @@ impl Tally {
         false
     }
 
-    /// The report, with what only this kind of run counts.
+    /// The report, with the counts of this kind of run only.
     pub fn report(&self, options: &Options, unit: &str, more: &[(&str, u64)]) -> Value {
         let seconds = self.start.elapsed().as_secs_f64();
         let tenths = |number: f64| (number * 10.0).round() / 10.0;

@@ -1,4 +1,4 @@
-//! The process that saves. Owns: starting it, hearing what it says, and its end.
+//! The process that saves: starts it, reads its messages, and ends it.
 
 use crate::subject::Subject;
 use crate::{Options, Result};
@@ -8,12 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What a trainer says, one line each.
+/// A trainer's messages, one line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
     /// A save returned Ok.
     Saved(u64),
-    /// A save returned an error, which is right when something failed.
+    /// A save returned an error, which is right when a write failed.
     Failed(u64),
     /// The trainer itself saw a broken promise.
     Broken(String),
@@ -38,7 +38,8 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Starts a trainer of the subject in the folder; `hear` is told each of its words as it comes.
+    /// Starts a trainer of the subject in the folder; `hear` is called with each message as it
+    /// arrives.
     pub fn start(
         options: &Options,
         folder: &Path,
@@ -54,7 +55,9 @@ impl Trainer {
         let listener = child.stdout.take().map(|out| {
             std::thread::spawn(move || {
                 let lines = BufReader::new(out).lines().map_while(std::io::Result::ok);
-                lines.filter_map(|line| Word::parse(&line)).for_each(&mut hear);
+                for word in lines.filter_map(|line| Word::parse(&line)) {
+                    hear(word);
+                }
             })
         });
         Ok(Self { child, listener })
@@ -64,8 +67,8 @@ impl Trainer {
         Ok(self.child.kill()?)
     }
 
-    /// Waits for the end, which is brought about after `limit`. True when it came by itself. Every
-    /// word was heard then.
+    /// Waits for the end, and kills the process after `limit`. True when it ended by itself. Every
+    /// message has been read then.
     pub fn end(mut self, limit: Duration) -> Result<bool> {
         let start = Instant::now();
         let mut by_itself = true;
@@ -85,8 +88,8 @@ impl Trainer {
     }
 }
 
-/// Whether what a subject says after its disk is gone counts. Whatever tensorkeep says must be
-/// true; peers, which never look, are spared that.
+/// Whether a subject's messages after its disk is gone count. Each of tensorkeep's must be true;
+/// peers, which never check, are spared that.
 pub fn late_words_count(subject: Subject) -> bool {
     subject == Subject::Tensorkeep
 }

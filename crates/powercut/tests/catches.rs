@@ -1,9 +1,9 @@
-//! The harness catches writers that are wrong, and lets those pass that are right. Skipped, as the
-//! harness says, where it cannot run: without root, loop devices or FUSE.
+//! The harness catches wrong writers, and lets correct ones pass. Skipped where the harness cannot
+//! run: without root, loop devices or FUSE.
 
 use std::process::Command;
 
-/// Runs the harness; its own exit code says whether what was expected came true.
+/// Runs the harness; its own exit code says whether the expectation was met.
 fn powercut(arguments: &[&str]) {
     let output = Command::new(env!("CARGO_BIN_EXE_powercut")).args(arguments).output().unwrap();
     let words = String::from_utf8_lossy(&output.stdout);

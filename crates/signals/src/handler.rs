@@ -1,15 +1,15 @@
-//! The signal handler, and the C library's calls that install it and take it away. All unsafe code
-//! of this crate.
+//! The signal handler, and the calls of the C library that install and remove it. All unsafe code
+//! of this crate is here.
 //!
 //! Why it is sound:
 //! * The handler calls only what POSIX lists as safe in one (`getpid`, `clock_gettime`,
 //!   `sigaction`, `raise`, `_exit`), touches statics made of atomics only, allocates nothing, takes
 //!   no lock and cannot panic.
-//! * A handler that was registered before ours is called as the kernel would have called it: the
-//!   address comes from `sigaction`, and SA_SIGINFO says which of the two signatures it has. Its
-//!   mask, and its flags that the kernel acts on, are ours, too. Until a library that registered
-//!   one is unloaded its address stays valid, with or without us.
-//! * What was found is recorded before ours is installed, so ours never runs without it.
+//! * A handler that was registered before ours is called as the kernel would have called it: its
+//!   address comes from `sigaction`, and SA_SIGINFO says which of the two signatures it has. We use
+//!   its mask, and those of its flags that the kernel acts on. Its address stays valid, with or
+//!   without us, until the library that registered it is unloaded.
+//! * The previous action is recorded before ours is installed, so ours never runs without it.
 
 #![expect(
     unsafe_code,
@@ -23,7 +23,7 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
 
-/// What was registered before ours, as the handler needs it.
+/// The action registered before ours, as the handler needs it.
 struct Found {
     handler: AtomicUsize,
     flags: AtomicI32,
@@ -34,7 +34,7 @@ static FOUND: [Found; Signal::ALL.len()] =
 
 static HANDLERS: Mutex<Handlers> = Mutex::new(Handlers { before: [None; Signal::ALL.len()] });
 
-/// Which signals have our handler, and what they had before.
+/// The signals that have our handler, and their previous actions.
 pub(crate) struct Handlers {
     before: [Option<sigaction>; Signal::ALL.len()],
 }
@@ -45,15 +45,15 @@ pub(crate) fn change<T>(change: impl FnOnce(&mut Handlers) -> T) -> T {
 }
 
 impl Handlers {
-    /// Installs ours unless it is there already, or the signal is ignored on purpose.
+    /// Installs ours unless it is installed already, or the signal is ignored on purpose.
     pub(crate) fn install(&mut self, signal: Signal) -> io::Result<()> {
         let now = current(signal)?;
         let ignored = now.sa_sigaction == SIG_IGN;
         if ignored && matches!(signal, Signal::Hup | Signal::Int) {
             return Ok(());
         }
-        // Ours may lie below one that was registered later and calls it. Above that one, the two
-        // would call each other.
+        // Ours may be chained below a handler that was registered later and calls it. Installed
+        // above it, the two would call each other.
         let replaced = ignored || now.sa_sigaction == SIG_DFL;
         if self.before[signal as usize].is_some() && !replaced {
             return Ok(());
@@ -70,8 +70,8 @@ impl Handlers {
         Ok(())
     }
 
-    /// Restores what was there before, unless somebody has registered a handler above ours: that
-    /// one may call ours, which then does what it found and no more.
+    /// Restores the previous action, unless another handler has been registered above ours: it may
+    /// call ours, which then acts as the previous one and does no more.
     pub(crate) fn restore(&mut self, signal: Signal) {
         let Some(before) = self.before[signal as usize] else { return };
         let is_ours = current(signal).is_ok_and(|now| now.sa_sigaction == address_of_ours());
@@ -146,8 +146,7 @@ extern "C" fn on_signal(number: c_int, info: *mut siginfo_t, context: *mut c_voi
 
 /// A signal came after the last listener was gone, or in a forked child, which does not listen.
 fn act_as_by_default(signal: Signal) {
-    // Who registered a handler above ours has made a decision; the default is for a process without
-    // one.
+    // A handler registered above ours is a decision; the default is for a process without one.
     let Ok(mut now) = current(signal) else { return };
     if now.sa_sigaction != address_of_ours() {
         return;
@@ -164,8 +163,7 @@ fn act_as_by_default(signal: Signal) {
 fn call(handler: usize, flags: c_int, number: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let handler = handler as *const ();
     if flags & SA_SIGINFO != 0 {
-        // SAFETY: the kernel was told by this flag that the function at this address has this
-        // signature.
+        // SAFETY: this flag told the kernel that the function at this address has this signature.
         let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
             unsafe { std::mem::transmute(handler) };
         handler(number, info, context);

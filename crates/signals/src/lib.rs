@@ -1,6 +1,6 @@
-//! Hears the signals that ask a process for a checkpoint or for its end, and puts the process's own
-//! signal handling back afterwards. The decision that each signal leads to is here; `handler.rs`
-//! holds the unsafe code.
+//! Listens for the signals that ask a process for a checkpoint or for its end, and restores the
+//! process's own signal handling afterwards. This file decides how to respond to each signal;
+//! `handler.rs` holds the unsafe code.
 
 mod handler;
 
@@ -8,12 +8,12 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 
-/// Two requests to stop that are not further apart are one, whatever signals they are: a terminal
-/// signals the whole process group, and a launcher in the group forwards to its children what it
-/// got itself.
+/// Two requests to stop that are not further apart are one, whichever signals they are: a terminal
+/// signals the whole process group, and a launcher in the group forwards its own signals to its
+/// children.
 pub const SAME_REQUEST_MS: u64 = 250;
-/// After its request was answered, a process that is still running ends with the next signal from
-/// here on.
+/// Once its request has been answered, a process that is still running ends with the next signal
+/// after this time.
 pub const ANSWERED_MS: u64 = 1_000;
 /// How long an unanswered request keeps a launcher's repeated signals from ending the process.
 /// Clusters (Slurm's KillWait, Kubernetes' grace period, torchrun) send SIGKILL after 30 s.
@@ -30,7 +30,7 @@ pub enum Signal {
     Hup,
     /// SIGINT: Ctrl-C.
     Int,
-    /// SIGTERM: what `kill`, `timeout` and cluster schedulers send.
+    /// SIGTERM, sent by `kill`, `timeout` and cluster schedulers.
     Term,
     /// SIGUSR1.
     Usr1,
@@ -45,12 +45,12 @@ impl Signal {
         1 << self as u32
     }
 
-    /// Whether it ends a process that was asked to stop `elapsed` ms ago.
+    /// Whether the signal ends a process that was asked to stop `elapsed` ms ago.
     fn ends(self, elapsed: u64, answered: bool) -> bool {
         match self {
             // Pressed again by a person who does not want to wait.
             Self::Int => elapsed >= SAME_REQUEST_MS,
-            // Launchers repeat what they send.
+            // Launchers repeat their signals.
             _ => elapsed >= GRACE_MS || (answered && elapsed >= ANSWERED_MS),
         }
     }
@@ -68,12 +68,10 @@ impl fmt::Display for Signal {
     }
 }
 
-/// What a listener has heard. The handler changes it, so all of it is atomic, and it is never
-/// freed.
+/// The state of a listener. The handler changes it, so all of it is atomic, and it is never freed.
 #[derive(Debug)]
 struct Slot {
-    /// The process that listens, 0 for a free slot: a forked child has a copy of its parent's
-    /// slots.
+    /// The listening process, 0 for a free slot: a forked child has a copy of its parent's slots.
     process: AtomicU32,
     stop: AtomicU32,
     save: AtomicU32,
@@ -81,6 +79,8 @@ struct Slot {
     requests: AtomicU64,
     /// Which of them asked to stop, 0 for none.
     stop_request: AtomicU64,
+    /// The bit of the signal that made it.
+    stop_signal: AtomicU32,
     /// When, in ms of the monotonic clock, 0 for never.
     stop_at: AtomicU64,
     answered: AtomicBool,
@@ -88,10 +88,10 @@ struct Slot {
 
 static SLOTS: [Slot; LISTENERS] = [const { Slot::free() }; LISTENERS];
 
-/// What a signal leads to.
+/// The response to a signal.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    /// Nobody listens in this process.
+    /// No listener in this process.
     Unheard,
     Heard,
     /// The process ends now.
@@ -106,6 +106,7 @@ impl Slot {
             save: AtomicU32::new(0),
             requests: AtomicU64::new(0),
             stop_request: AtomicU64::new(0),
+            stop_signal: AtomicU32::new(0),
             stop_at: AtomicU64::new(0),
             answered: AtomicBool::new(false),
         }
@@ -116,6 +117,7 @@ impl Slot {
         self.save.store(save, SeqCst);
         self.requests.store(0, SeqCst);
         self.stop_request.store(0, SeqCst);
+        self.stop_signal.store(0, SeqCst);
         self.stop_at.store(0, SeqCst);
         self.answered.store(false, SeqCst);
         // Last: from here on the handler writes to it.
@@ -132,6 +134,7 @@ impl Slot {
     fn note_stop(&self, signal: Signal, now: u64) -> Option<bool> {
         match self.stop_at.compare_exchange(0, now, SeqCst, SeqCst) {
             Ok(_) => {
+                self.stop_signal.store(signal.bit(), SeqCst);
                 let request = self.requests.fetch_add(1, SeqCst) + 1;
                 self.stop_request.store(request, SeqCst);
                 None
@@ -143,7 +146,9 @@ impl Slot {
 
 /// Notes a signal at `now`, in ms. Runs in the handler: atomics only.
 fn note(slots: &[Slot], process: u32, signal: Signal, now: u64) -> Verdict {
-    let (mut heard, mut asked_again, mut all_end) = (false, false, true);
+    let mut heard = false;
+    let mut asked_again = false;
+    let mut all_end = true;
     for slot in slots.iter().filter(|slot| slot.listens(process, signal)) {
         heard = true;
         if slot.stop.load(SeqCst) & signal.bit() == 0 {
@@ -155,20 +160,22 @@ fn note(slots: &[Slot], process: u32, signal: Signal, now: u64) -> Verdict {
             all_end = false;
         }
     }
-    match (heard, asked_again && all_end) {
-        (_, true) => Verdict::End,
-        (true, _) => Verdict::Heard,
-        (false, _) => Verdict::Unheard,
+    if asked_again && all_end {
+        Verdict::End
+    } else if heard {
+        Verdict::Heard
+    } else {
+        Verdict::Unheard
     }
 }
 
 /// Hears signals until it is dropped.
 ///
 /// * Handlers that were registered before run as well. When the last listener to a signal is
-///   dropped, the handler, default or being ignored that it found is restored; a handler that was
-///   registered above it meanwhile stays as it is.
-/// * SIGHUP and SIGINT that are ignored when listening begins stay ignored: `nohup`, and a shell
-///   that starts a background job, say so.
+///   dropped, its previous action (a handler, the default, or being ignored) is restored; a handler
+///   registered above it meanwhile stays.
+/// * SIGHUP and SIGINT that are ignored when listening begins stay ignored: `nohup` sets this, and
+///   so does a shell for a background job.
 /// * A forked child does not listen: there the signals do what they did before.
 #[derive(Debug)]
 pub struct Listener {
@@ -177,15 +184,15 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Begins. A signal in both lists asks to stop.
+    /// Begins to listen. A signal in both lists asks to stop.
     ///
     /// # Errors
-    /// When 64 listen in this process already; what the operating system says.
+    /// If 64 listeners exist in this process already; errors of the operating system.
     pub fn begin(stop: &[Signal], save: &[Signal]) -> io::Result<Self> {
         let bits = |signals: &[Signal]| signals.iter().fold(0, |bits, signal| bits | signal.bit());
         let (process, stop, save) = (std::process::id(), bits(stop), bits(save));
         handler::change(|handlers| {
-            // What a parent listened to is free in its forked child.
+            // A slot of the parent's is free in its forked child.
             let is_free = |slot: &&Slot| slot.process.load(SeqCst) != process;
             let slot = SLOTS.iter().find(is_free);
             let slot = slot.ok_or_else(|| io::Error::other("too many stores listen to signals"))?;
@@ -200,7 +207,7 @@ impl Listener {
         })
     }
 
-    /// How many requests were made so far. A signal that asks to stop again is no further request.
+    /// The number of requests so far. A repeated signal to stop is not a further request.
     pub fn requests(&self) -> u64 {
         self.slot.requests.load(SeqCst)
     }
@@ -210,8 +217,14 @@ impl Listener {
         Some(self.slot.stop_request.load(SeqCst)).filter(|&request| request > 0)
     }
 
-    /// Tells whether the request to stop is answered: then a further signal ends the process
-    /// sooner.
+    /// Which signal made it: the first of those that asked.
+    pub fn stop_signal(&self) -> Option<Signal> {
+        let bit = self.slot.stop_signal.load(SeqCst);
+        Signal::ALL.into_iter().find(|signal| signal.bit() == bit)
+    }
+
+    /// Records whether the request to stop has been answered: if so, a further signal ends the
+    /// process sooner.
     pub fn set_answered(&self, answered: bool) {
         self.slot.answered.store(answered, SeqCst);
     }
@@ -227,7 +240,7 @@ impl Drop for Listener {
     }
 }
 
-/// Frees the slot, and restores what no other listener hears.
+/// Frees the slot, and restores the signals that no other listener hears.
 fn release(slot: &Slot, process: u32, handlers: &mut handler::Handlers) {
     slot.process.store(0, SeqCst);
     for signal in Signal::ALL {
@@ -258,6 +271,7 @@ mod tests {
         }
         let requests = (slots[0].requests.load(SeqCst), slots[0].stop_request.load(SeqCst));
         assert_eq!(requests, (1, 1));
+        assert_eq!(slots[0].stop_signal.load(SeqCst), Signal::Term.bit());
         assert_eq!(note(&slots, ME, Signal::Term, 31_000), Verdict::End, "the grace is over");
     }
 

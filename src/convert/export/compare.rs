@@ -1,4 +1,4 @@
-//! What was written against what it was written from: names, dtypes, shapes and every byte.
+//! Compares an exported file with its source: names, dtypes, shapes and every byte.
 
 use super::input::Item;
 use super::{Input, Written};
@@ -8,8 +8,8 @@ use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
 
-/// The tensors of a checkpoint, or of a foreign file, whose bytes a foreign file does not hold
-/// under the same name, bit for bit, and why.
+/// The tensors of a checkpoint, or of a foreign file, that `foreign` does not hold bit for bit
+/// under the same name, and why.
 ///
 /// # Errors
 /// `Damaged`, `Io`.
@@ -18,21 +18,19 @@ pub fn differences<'c>(input: impl Into<Input<'c>>, foreign: &Foreign) -> Result
     let mut found = Vec::new();
     let mut unreadable = Vec::new();
     for item in input.items(&mut unreadable)? {
-        let same = match same_bytes(input, &item, foreign, item.name) {
+        match same_bytes(input, &item, foreign, item.name) {
+            Ok(true) => {}
+            Ok(false) => found.push(format!("{}: other bytes", item.name)),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 found.push(format!("{}: missing", item.name));
-                continue;
             }
-            same => same?,
-        };
-        if !same {
-            found.push(format!("{}: other bytes", item.name));
+            Err(error) => return Err(error),
         }
     }
     Ok(found)
 }
 
-/// That a file which was just written holds what it was meant to.
+/// Checks that a file which was just written matches the plan.
 ///
 /// # Errors
 /// `Damaged` with the first tensor that differs.
@@ -57,23 +55,23 @@ pub fn check(input: Input<'_>, written: &[Written<'_>], foreign: &Foreign) -> Re
     Ok(())
 }
 
-/// The error of a comparison that fails: what is written by this program and read by it must be the
-/// same.
+/// The error of a failed comparison: a file written by this program must read back the same.
 pub fn differs(what: &'static str) -> Error {
     Error::damaged(format!("what was written differs: {what}"))
         .help("nothing was replaced; this is a bug of tensorkeep, or memory or a disk that fails")
 }
 
-/// Whether a tensor's bytes are those of `foreign` under a name.
+/// Whether a tensor's bytes equal those of `foreign` under a name.
 ///
 /// # Errors
-/// `NotFound` when there is none of this name, and what reading says.
+/// `NotFound` when `foreign` has no tensor of this name, and errors of reading.
 pub fn same_bytes(input: Input<'_>, item: &Item<'_>, foreign: &Foreign, name: &str) -> Result<bool> {
     let mut theirs = foreign.ranges(name)?;
     if theirs.len() != item.byte_len {
         return Ok(false);
     }
-    let (mut same, mut scratch) = (true, Scratch::default());
+    let mut same = true;
+    let mut scratch = Scratch::default();
     input.visit(item, |start, bytes| {
         same &= theirs.read(start, bytes.len(), &mut scratch)? == bytes;
         Ok(())
@@ -81,10 +79,10 @@ pub fn same_bytes(input: Input<'_>, item: &Item<'_>, foreign: &Foreign, name: &s
     Ok(same)
 }
 
-/// That bytes which are said to be truth values are 0 or 1.
+/// Checks that bools are 0 or 1.
 ///
 /// # Errors
-/// `Damaged` with the first that is not.
+/// `Damaged` with the first other byte.
 pub fn check_bools(dtype: Dtype, start: u64, bytes: &[u8]) -> Result<()> {
     if dtype != Dtype::Bool {
         return Ok(());

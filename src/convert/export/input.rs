@@ -1,4 +1,4 @@
-//! What is exported: a checkpoint or a foreign file, with one face for both.
+//! The source of an export: a checkpoint or a foreign file, behind one interface.
 
 use super::compare::check_bools;
 use crate::checkpoint::{Checkpoint, inspect::Scratch};
@@ -9,7 +9,7 @@ use crate::format::value::Value;
 use crate::snapshot::METADATA;
 use std::collections::BTreeMap;
 
-/// What an export reads.
+/// The source of an export.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'c> {
     /// A checkpoint.
@@ -30,11 +30,11 @@ impl<'c> From<&'c Foreign> for Input<'c> {
     }
 }
 
-/// One tensor on its way out.
+/// One tensor to export.
 pub struct Item<'c> {
     /// Its name in the source.
     pub name: &'c str,
-    /// Its name in the file, where that is another.
+    /// Its name in the exported file, if different.
     pub renamed: Option<String>,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
@@ -43,14 +43,14 @@ pub struct Item<'c> {
 }
 
 impl Item<'_> {
-    /// Its name in the file.
+    /// Its name in the exported file.
     pub fn target(&self) -> &str {
         self.renamed.as_deref().unwrap_or(self.name)
     }
 }
 
 impl<'c> Input<'c> {
-    /// What was renamed or lost when it was read.
+    /// Notes from reading the source.
     pub(super) fn notes(self) -> Vec<Note> {
         match self {
             Self::Checkpoint(_) => vec![],
@@ -62,27 +62,14 @@ impl<'c> Input<'c> {
     pub(super) fn items(self, notes: &mut Vec<Note>) -> Result<Vec<Item<'c>>> {
         match self {
             Self::Checkpoint(checkpoint) => of_checkpoint(checkpoint, notes),
-            Self::Foreign(foreign) => {
-                let item = |tensor: &'c crate::convert::ForeignTensor| {
-                    notes.extend(tensor.alias_of.as_ref().map(|other| tied(&tensor.name, other)));
-                    Item {
-                        name: &tensor.name,
-                        renamed: None,
-                        dtype: tensor.dtype,
-                        shape: tensor.shape.clone(),
-                        byte_len: tensor.byte_len as u64,
-                        chunks: tensor.chunks(),
-                    }
-                };
-                Ok(foreign.tensors().iter().map(item).collect())
-            }
+            Self::Foreign(foreign) => Ok(of_foreign(foreign, notes)),
         }
     }
 
     /// Calls `visit` with the bytes of a tensor, piece by piece, each with its offset.
     ///
     /// # Errors
-    /// What reading says, `Damaged` for a bool that is neither 0 nor 1, and what `visit` returns.
+    /// Errors of reading, `Damaged` for a bool that is neither 0 nor 1, and any error of `visit`.
     pub(super) fn visit(
         self,
         item: &Item<'_>,
@@ -111,7 +98,7 @@ impl<'c> Input<'c> {
         }
     }
 
-    /// The names of all records but the metadata.
+    /// The names of all records except the metadata.
     pub(super) fn record_names(self) -> Vec<&'c str> {
         match self {
             Self::Checkpoint(checkpoint) => checkpoint.records().filter(|name| *name != METADATA).collect(),
@@ -140,13 +127,35 @@ fn of_checkpoint<'c>(checkpoint: &'c Checkpoint, notes: &mut Vec<Note>) -> Resul
             notes.push(Note::lost(info.name, "dropped: stored by a codec that this version does not know"));
             continue;
         }
-        notes.extend(info.alias_of.map(|other| tied(info.name, other)));
-        let (name, byte_len, chunks) = (info.name, info.byte_len, info.chunks);
-        items.push(Item { name, renamed: None, dtype, shape, byte_len, chunks });
+        notes.extend(info.alias_of.map(|other| alias(info.name, other)));
+        items.push(Item {
+            name: info.name,
+            renamed: None,
+            dtype,
+            shape,
+            byte_len: info.byte_len,
+            chunks: info.chunks,
+        });
     }
     Ok(items)
 }
 
-fn tied(name: &str, other: &str) -> Note {
-    Note::kept(name, format!("tied to {other}, written a second time"))
+fn of_foreign<'c>(foreign: &'c Foreign, notes: &mut Vec<Note>) -> Vec<Item<'c>> {
+    let mut items = Vec::new();
+    for tensor in foreign.tensors() {
+        notes.extend(tensor.alias_of.as_ref().map(|other| alias(&tensor.name, other)));
+        items.push(Item {
+            name: &tensor.name,
+            renamed: None,
+            dtype: tensor.dtype,
+            shape: tensor.shape.clone(),
+            byte_len: tensor.byte_len as u64,
+            chunks: tensor.chunks(),
+        });
+    }
+    items
+}
+
+fn alias(name: &str, other: &str) -> Note {
+    Note::kept(name, format!("an alias of {other}, written a second time"))
 }

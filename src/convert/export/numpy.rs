@@ -1,5 +1,5 @@
-//! `.npz` and `.npy`, out: arrays by name in a zip archive, or one array. Records and metadata have
-//! no place there.
+//! Exports `.npz` and `.npy`: arrays by name in a zip archive, or one array. They cannot hold
+//! records and metadata.
 
 use super::input::Item;
 use super::{Input, Written};
@@ -15,15 +15,15 @@ use std::io::{self, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// A record that says nothing of the model: when and why it was saved.
+/// A record that is not about the model: when and why it was saved.
 const SAVE: &str = "tensorkeep.save";
 
-/// One file to be: its arrays with their headers.
+/// A planned file: its arrays with their headers.
 pub struct Plan<'c> {
     pub written: Vec<Written<'c>>,
     headers: Vec<Vec<u8>>,
     is_archive: bool,
-    /// About; an archive's directory is not counted.
+    /// Approximate; an archive's directory is not counted.
     pub len: u64,
 }
 
@@ -31,7 +31,7 @@ pub struct Plan<'c> {
 ///
 /// # Errors
 /// `Invalid` when a `.npy` file would hold more than one tensor, `Unsupported` for a name or a
-/// shape that cannot be there.
+/// shape that the format cannot hold.
 pub fn plan<'c>(
     input: Input<'c>,
     items: Vec<Item<'c>>,
@@ -45,14 +45,18 @@ pub fn plan<'c>(
             .help("export to .npz, or take one with `tensorkeep get`"));
     }
     let mut metadata = input.metadata()?;
-    let (mut written, mut headers, mut len) = (Vec::new(), Vec::new(), 0_u64);
+    let mut written = Vec::new();
+    let mut headers = Vec::new();
+    let mut len = 0_u64;
     for item in items {
         if is_archive {
             check_member_name(item.target())?;
         }
         let descr = metadata.remove(&format!("{DESCR_KEY}{}", item.name));
         let array = array(item.name, item.dtype, &item.shape, descr.as_deref())?;
-        if let (Some(descr), true) = (descr, array.descr_is_left) {
+        if let Some(descr) = descr
+            && array.descr_is_left
+        {
             metadata.insert(format!("{DESCR_KEY}{}", item.name), descr);
         }
         notes.extend(array.note);
@@ -65,18 +69,20 @@ pub fn plan<'c>(
     Ok(Plan { written, headers, is_archive, len })
 }
 
-/// A header, and as what the array will be read.
+/// A header, and the dtype with which the array will be read.
 struct Array {
     header: Vec<u8>,
     dtype: Dtype,
     note: Option<Note>,
-    /// Whether NumPy's description of the elements, which came with them, fits no longer.
+    /// Whether the original NumPy description of the elements no longer applies.
     descr_is_left: bool,
 }
 
 fn array(name: &str, dtype: Dtype, shape: &[usize], descr: Option<&str>) -> Result<Array> {
-    let described = descr.filter(|_| dtype == Dtype::Opaque);
-    if let Some(header) = described.and_then(|descr| npy::header_of_bytes(descr, shape)) {
+    if let Some(descr) = descr
+        && dtype == Dtype::Opaque
+        && let Some(header) = npy::header_of_bytes(descr, shape)
+    {
         return Ok(Array { header, dtype, note: None, descr_is_left: false });
     }
     if let Some(header) = npy::header(dtype, shape) {
@@ -90,7 +96,7 @@ fn array(name: &str, dtype: Dtype, shape: &[usize], descr: Option<&str>) -> Resu
     Ok(Array { header, dtype: stand_in, note: Some(note), descr_is_left: true })
 }
 
-/// One tensor as the bytes of a `.npy` file, and what is lost by that.
+/// One tensor as the bytes of a `.npy` file, and a note if that loses anything.
 ///
 /// # Errors
 /// `Unsupported` for a shape that the header cannot hold.
@@ -108,8 +114,8 @@ fn drop_records(input: Input<'_>, metadata: &BTreeMap<String, String>, notes: &m
     );
 }
 
-/// An archive's names are paths to whoever unpacks it, on any system: none may lead out of the
-/// folder it is unpacked in.
+/// Unpacking tools treat an archive's names as paths, on any system: none may lead out of the
+/// target folder.
 fn check_member_name(name: &str) -> Result<()> {
     let mut parts = name.split(['/', '\\']);
     let is_drive = name.as_bytes().get(1) == Some(&b':');
@@ -127,15 +133,16 @@ impl Plan<'_> {
     /// Writes the file.
     ///
     /// # Errors
-    /// What reading and writing say.
+    /// Errors of reading and writing.
     pub fn write(&self, input: Input<'_>, upload: &mut dyn Upload) -> Result<()> {
         if self.is_archive {
             return self.write_archive(input, upload);
         }
-        self.arrays().try_for_each(|(written, header)| {
+        for (written, header) in self.arrays() {
             upload.append(header)?;
-            input.visit(&written.item, |_, bytes| upload.append(bytes))
-        })
+            input.visit(&written.item, |_, bytes| upload.append(bytes))?;
+        }
+        Ok(())
     }
 
     fn arrays(&self) -> impl Iterator<Item = (&Written<'_>, &[u8])> {

@@ -1,4 +1,4 @@
-//! safetensors, out: which tensor goes into which file, and each file's header.
+//! Exports safetensors: assigns tensors to files, and makes each file's header.
 
 use super::input::Item;
 use super::{Input, Written};
@@ -9,7 +9,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
 
-/// One file to be.
+/// A planned file.
 pub struct Plan<'c> {
     /// Length of the header, and the header.
     pub header: Vec<u8>,
@@ -18,18 +18,18 @@ pub struct Plan<'c> {
     pub len: u64,
 }
 
-/// A tensor, and how the header calls it.
+/// A tensor with its dtype and shape in the header.
 struct Entry<'c> {
     written: Written<'c>,
     dtype: &'static str,
     shape: Vec<u64>,
 }
 
-/// Plans one file, or as many as shards of so many bytes take.
+/// Plans one file, or several shards of at most `max_shard_bytes`.
 ///
 /// # Errors
-/// `Unsupported` for a name that no tensor can have there, and for a header that no reader would
-/// read.
+/// `Unsupported` for a name that no tensor can have in safetensors, and for a header that readers
+/// would refuse.
 pub fn plan<'c>(
     input: Input<'c>,
     items: Vec<Item<'c>>,
@@ -53,7 +53,7 @@ pub fn plan<'c>(
     let text = carried::pack(metadata, records, notes);
     let groups = groups(entries, max_shard_bytes);
     let of_shard = |(number, entries)| {
-        // What people wrote is said by each file, records by the first.
+        // The user's metadata goes into every file, records into the first.
         let mut text = text.clone();
         text.retain(|key, _| number == 0 || !carried::is_record_key(key));
         file(entries, text)
@@ -61,8 +61,8 @@ pub fn plan<'c>(
     groups.into_iter().enumerate().map(of_shard).collect()
 }
 
-/// What the header says of a tensor. Metadata that says what opaque bytes are is taken out: the
-/// header says so.
+/// The header's entry for a tensor. Metadata that describes opaque bytes is removed, because the
+/// entry contains it.
 fn entry<'c>(
     item: Item<'c>,
     metadata: &mut BTreeMap<String, String>,
@@ -76,11 +76,11 @@ fn entry<'c>(
     let name = item.target().to_owned();
     let key = format!("{DTYPE_KEY}{}", item.name);
     let bytes = vec![usize::try_from(item.byte_len).unwrap_or(usize::MAX)];
-    let packed = metadata
-        .get(&key)
-        .filter(|_| item.dtype == Dtype::Opaque && item.shape.len() == 1)
-        .and_then(|what| dtypes::packed_of(what, item.byte_len));
-    if let Some((known, shape)) = packed {
+    if item.dtype == Dtype::Opaque
+        && item.shape.len() == 1
+        && let Some(description) = metadata.get(&key)
+        && let Some((known, shape)) = dtypes::packed_of(description, item.byte_len)
+    {
         metadata.remove(&key);
         let written = Written { item, name, dtype: Dtype::Opaque, shape: bytes };
         return Ok(Entry { written, dtype: known.name, shape });
@@ -96,8 +96,8 @@ fn entry<'c>(
     Ok(Entry { written, dtype: "U8", shape })
 }
 
-/// As Hugging Face's libraries split: in the order of the names, a new file where the next tensor
-/// no longer fits.
+/// Splits as Hugging Face's libraries do: in the order of the names, with a new file when the next
+/// tensor does not fit.
 fn groups(entries: Vec<Entry<'_>>, most: Option<u64>) -> Vec<Vec<Entry<'_>>> {
     let mut groups = vec![vec![]];
     let mut held = 0_u64;
@@ -117,7 +117,7 @@ fn groups(entries: Vec<Entry<'_>>, most: Option<u64>) -> Vec<Vec<Entry<'_>>> {
 }
 
 fn file(mut entries: Vec<Entry<'_>>, text: BTreeMap<String, String>) -> Result<Plan<'_>> {
-    // Widest elements first, as the safetensors crate does: then each tensor is aligned to its own
+    // Widest elements first, like the safetensors crate, so that each tensor is aligned to its
     // element.
     entries.sort_by(|a, b| {
         let width = |entry: &Entry<'_>| entry.written.item.dtype.size();

@@ -1,4 +1,4 @@
-//! Writing one safetensors file, or several and their index, as Hugging Face's libraries name them.
+//! Writes one safetensors file, or several and their index, named as by Hugging Face's libraries.
 
 use super::safetensors::Plan;
 use super::{ExportOptions, Input, check_free, stage};
@@ -9,11 +9,11 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Writes all files, compares each, and then gives them their names, the index last.
+/// Writes all files, compares each, and then renames them, the index last.
 ///
 /// # Errors
-/// What writing and reading say. Until the last was compared nothing has a name; a power cut
-/// between two names leaves shards of both, and the index of the old ones.
+/// Errors of writing and reading. Nothing is renamed before all files were compared; a power cut
+/// between two renames leaves new shards beside old ones, and the old index.
 pub fn write(
     input: Input<'_>,
     path: &Path,
@@ -32,17 +32,19 @@ pub fn write(
         let written = Staged::write(&path, Some(text.len() as u64), |upload| upload.append(&text));
         staged.push(written.map_err(|error| error.in_object(path.display()))?);
     }
-    staged
-        .into_iter()
-        .zip(&files)
-        .try_for_each(|(staged, file)| staged.publish().map_err(|error| error.in_object(file.display())))?;
+    for (staged, file) in staged.into_iter().zip(&files) {
+        staged.publish().map_err(|error| error.in_object(file.display()))?;
+    }
     files.dedup();
     Ok(files)
 }
 
 fn write_one(input: Input<'_>, plan: &Plan<'_>, upload: &mut dyn Upload) -> Result<()> {
     upload.append(&plan.header)?;
-    plan.written.iter().try_for_each(|written| input.visit(&written.item, |_, bytes| upload.append(bytes)))
+    for written in &plan.written {
+        input.visit(&written.item, |_, bytes| upload.append(bytes))?;
+    }
+    Ok(())
 }
 
 /// `model-00001-of-00002.safetensors` and so on beside `model.safetensors`, then

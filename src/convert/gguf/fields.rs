@@ -1,6 +1,5 @@
-//! The fields of a GGUF file one behind the other: integers, text, values, and what the file says
-//! of a tensor. A count is believed as far as the bytes left can make it true, and what is unfolded
-//! is charged to a budget.
+//! The consecutive fields of a GGUF file: integers, text, values, and descriptions of tensors. A
+//! count is bounded by the bytes left, and memory is charged to a budget.
 
 use crate::budget::Budget;
 use crate::convert::ForeignTensor;
@@ -11,7 +10,7 @@ use crate::format::value::Value;
 use std::io::{BufReader, Read};
 use std::sync::Arc;
 
-/// The deepest array within arrays. The format allows any; nobody writes more than one.
+/// The deepest nesting of arrays. The format allows any; files in use have one level.
 const DEEPEST: usize = 8;
 /// ggml's own limit.
 const MOST_AXES: u32 = 4;
@@ -23,13 +22,13 @@ pub struct Fields<'b> {
     budget: &'b Budget,
 }
 
-/// What the file says of a tensor.
+/// The description of a tensor.
 pub struct Described {
     pub name: Vec<u8>,
     /// Lengths of the axes, the fastest first.
     pub dims: Vec<u64>,
     pub ggml_type: u32,
-    /// From the beginning of the data.
+    /// From the start of the data.
     pub offset: u64,
 }
 
@@ -61,7 +60,7 @@ impl<'b> Fields<'b> {
         Ok(u64::from_le_bytes(self.take()?))
     }
 
-    /// A count of things of at least `least` bytes each cannot be larger than the bytes left.
+    /// Checks that a count of items of at least `least` bytes each fits the bytes left.
     pub fn plausible(&self, count: u64, least: u64) -> Result<u64> {
         let most = self.len.saturating_sub(self.at) / least;
         if count <= most {
@@ -93,7 +92,7 @@ impl<'b> Fields<'b> {
             5 => Value::Int(i64::from(i32::from_le_bytes(self.take()?))),
             6 => Value::Float(f64::from(f32::from_le_bytes(self.take()?))),
             7 => Value::Bool(self.take::<1>()?[0] != 0),
-            // Tokens of a vocabulary need not be UTF-8, and are kept as they are.
+            // Tokens of a vocabulary may not be UTF-8; these are kept as bytes.
             8 => match String::from_utf8(self.text()?) {
                 Ok(text) => Value::Text(text),
                 Err(error) => Value::Bytes(error.into_bytes()),
@@ -115,7 +114,7 @@ impl<'b> Fields<'b> {
         }
         let kind = self.u32()?;
         let count = self.u64()?;
-        // Nothing is reserved: a lying count of single bytes would be memory out of proportion.
+        // Nothing is reserved: a false count of single bytes would take memory out of proportion.
         let mut values = Vec::new();
         for _ in 0..self.plausible(count, 1)? {
             values.push(self.value(kind, depth + 1)?);

@@ -1,5 +1,5 @@
-//! Models that are split into several GGUF files: which parts there are, by what a file says of
-//! itself and by its name, and that all of them are there.
+//! Models that are split into several GGUF files: lists the parts, by the keys and the name of one
+//! of them, and checks that all exist.
 
 use super::Part;
 use crate::budget::Budget;
@@ -8,11 +8,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::value::Value;
 use std::path::{Path, PathBuf};
 
-/// What a part says of itself, and what is no longer true of the whole.
+/// Keys that describe a part; removed from the whole, of which they are not true.
 const NUMBER: &str = "split.no";
 const COUNT: &str = "split.count";
 const TENSORS: &str = "split.tensors.count";
-/// Missing parts that a message names.
+/// Most missing parts that a message names.
 const NAMED: usize = 3;
 
 /// `model-00002-of-00005.gguf`: the second of five.
@@ -31,22 +31,22 @@ impl Name {
         Some(Self { prefix: prefix.to_owned(), number: digits(number)?, count: digits(count)? })
     }
 
-    /// The file of another part, counted from 1.
+    /// The file name of another part, counted from 1.
     fn part(&self, number: u64) -> String {
         format!("{}-{number:05}-of-{:05}.gguf", self.prefix, self.count)
     }
 }
 
-/// All parts of the model that `first`, opened at `path`, is a part of, in their order; itself
-/// alone where it is whole.
+/// All parts, in order, of the model to which `first`, opened at `path`, belongs; only `first` if
+/// it is whole.
 ///
 /// # Errors
-/// `NotFound` when a part is missing, `Damaged` when one belongs elsewhere.
+/// `NotFound` when a part is missing, `Damaged` when one belongs to another model.
 pub fn parts(path: &Path, first: Part, budget: &Budget) -> Result<Vec<Part>> {
     let name = Name::of(path);
     let count = match (first.pairs.get(COUNT).and_then(integer), &name) {
         (Some(count), _) => count,
-        // Tools other than llama.cpp's say so by the name alone.
+        // Tools other than llama.cpp's mark parts only by the name.
         (None, Some(name)) => name.count,
         (None, None) => 1,
     };
@@ -79,7 +79,7 @@ pub fn parts(path: &Path, first: Part, budget: &Budget) -> Result<Vec<Part>> {
     Ok(parts.into_iter().map(without_claims).collect())
 }
 
-/// The files of all parts, which must be there.
+/// The files of all parts, which must exist.
 fn present(path: &Path, name: &Name) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut missing = Vec::new();
@@ -114,7 +114,7 @@ fn open(file: &Path, budget: &Budget) -> Result<Part> {
     open().map_err(|error: Error| error.in_object(file.display()))
 }
 
-/// That a part is the one that its name says.
+/// Checks that a part's keys agree with its name.
 fn check(part: &Part, name: &Name, number: u64) -> Result<()> {
     let says = |key, expected: u64| part.pairs.get(key).and_then(integer).is_none_or(|says| says == expected);
     if says(COUNT, name.count) && says(NUMBER, number - 1) {
@@ -126,7 +126,7 @@ fn check(part: &Part, name: &Name, number: u64) -> Result<()> {
         .found(format!("{} and {}", shown(NUMBER), shown(COUNT))))
 }
 
-/// That the parts have as many tensors as each says there are in all.
+/// Checks the total number of tensors against the one that each part claims.
 fn check_total(parts: &[Part]) -> Result<()> {
     let total: usize = parts.iter().map(|part| part.tensors.len()).sum();
     let says = parts.iter().filter_map(|part| part.pairs.get(TENSORS).and_then(integer));
@@ -138,7 +138,7 @@ fn check_total(parts: &[Part]) -> Result<()> {
     }
 }
 
-/// What is read as a whole no longer says that it is a part.
+/// Removes the keys that mark a part.
 fn without_claims(mut part: Part) -> Part {
     for key in [NUMBER, COUNT, TENSORS] {
         part.pairs.remove(key);

@@ -1,4 +1,4 @@
-//! ggml's types of elements: how many bytes a tensor of each has.
+//! ggml's element types, and the length in bytes of a tensor of each.
 
 use crate::dtype::Dtype;
 
@@ -8,15 +8,15 @@ pub struct GgmlType {
     pub name: &'static str,
     /// Elements in a block.
     block: u64,
-    /// Bytes of a block, of `ggml-common.h`.
+    /// Bytes of a block, from `ggml-common.h`.
     block_bytes: u64,
-    /// The dtype where a block is one element.
+    /// The dtype, if a block is one element.
     pub dtype: Option<Dtype>,
 }
 
-/// From here on forks of llama.cpp use numbers for types of their own before upstream takes them:
-/// 42 is Q2_0 there, in blocks of 128 elements in one fork, and was STQ1_0 in another. What such a
-/// tensor is, its length has to confirm.
+/// From this id on, forks of llama.cpp assign ids to their own types before upstream does: 42 is
+/// Q2_0 upstream, has blocks of 128 elements in one fork, and was STQ1_0 in another. The tensor's
+/// length must confirm the type.
 const UNSETTLED_FROM: u32 = 42;
 
 const fn plain(id: u32, name: &'static str, dtype: Dtype) -> GgmlType {
@@ -35,7 +35,7 @@ const TYPES: &[GgmlType] = &[
     blocks(6, "Q5_0", 32, 22),
     blocks(7, "Q5_1", 32, 24),
     blocks(8, "Q8_0", 32, 34),
-    // gguf-py's table says 40: its sums are f32 there, and f16 in ggml.
+    // gguf-py's table says 40, because its sums are f32; ggml's are f16.
     blocks(9, "Q8_1", 32, 36),
     blocks(10, "Q2_K", 256, 84),
     blocks(11, "Q3_K", 256, 110),
@@ -58,8 +58,7 @@ const TYPES: &[GgmlType] = &[
     plain(28, "F64", Dtype::F64),
     blocks(29, "IQ1_M", 256, 56),
     plain(30, "BF16", Dtype::Bf16),
-    // 31 to 33 and 36 to 38 were Q4_0 and IQ4_NL with their rows interleaved, and are written no
-    // more.
+    // 31 to 33 and 36 to 38 were Q4_0 and IQ4_NL with interleaved rows, and are no longer written.
     blocks(31, "Q4_0_4_4", 32, 18),
     blocks(32, "Q4_0_4_8", 32, 18),
     blocks(33, "Q4_0_8_8", 32, 18),
@@ -75,17 +74,17 @@ const TYPES: &[GgmlType] = &[
 ];
 
 impl GgmlType {
-    /// The type of this number, if it is known.
+    /// The type with this id, if it is known.
     pub fn of(id: u32) -> Option<&'static Self> {
         TYPES.iter().find(|known| known.id == id)
     }
 
-    /// Whether the number alone says what it is.
+    /// Whether the id alone identifies the type.
     pub fn is_settled(&self) -> bool {
         self.id < UNSETTLED_FROM
     }
 
-    /// Bytes of a tensor of these axes, fastest first; None when they are no whole number of
+    /// Bytes of a tensor with these axes, fastest first; None when they are not a whole number of
     /// blocks, or overflow.
     pub fn byte_len(&self, dims: &[u64]) -> Option<u64> {
         let count = dims.iter().try_fold(1_u64, |count, &dim| count.checked_mul(dim))?;

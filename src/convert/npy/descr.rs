@@ -1,5 +1,5 @@
-//! What `.npy` headers say of elements: which are numbers that have a dtype here, which are bytes
-//! of a fixed length (text, dates, records, wider floats), and which are Python objects.
+//! The description of elements in `.npy` headers: numbers with a dtype here, bytes of a fixed
+//! length (text, dates, records, wider floats), and Python objects.
 
 use super::literal::Literal;
 use crate::dtype::Dtype;
@@ -21,27 +21,27 @@ pub const DTYPES: &[(&str, Dtype)] = &[
     ("f8", Dtype::F64),
     ("c8", Dtype::C64),
     ("c16", Dtype::C128),
-    // ml_dtypes has names of its own for its dtypes, and NumPy saves none of them. This one alone
-    // says what it is.
+    // ml_dtypes has its own names for its dtypes, and NumPy saves none of them. Only this one is
+    // recognisable.
     ("f1", Dtype::F8E5M2),
 ];
-/// How NumPy saves ml_dtypes' bfloat16. Its own bytes without a meaning, which have two bytes as
-/// well, are `|V2`, and the only other dtypes of ml_dtypes have one byte.
+/// NumPy's descr for ml_dtypes' bfloat16. NumPy's own two-byte void is `|V2`, and all other dtypes
+/// of ml_dtypes have one byte.
 const BF16: &str = "<V2";
 
-/// What an element is.
+/// The kind of an array's elements.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Elements {
-    /// A number, maybe with its bytes in the other order.
+    /// A number, possibly in big-endian order.
     Number { dtype: Dtype, big_endian: bool },
-    /// So many bytes, and the description that says what they mean.
+    /// A fixed number of bytes, and NumPy's description of them.
     Bytes { len: usize, descr: String },
 }
 
-/// What the dict's value says, whose source is `source`.
+/// Parses the descr value of the header, whose text is `source`.
 ///
 /// # Errors
-/// `Unsupported` for objects and for what nobody knows the length of.
+/// `Unsupported` for objects and for elements of unknown length.
 pub fn parse(descr: &Literal, source: &str) -> Result<Elements> {
     if let Literal::Text(text) = descr {
         if text == BF16 {
@@ -52,24 +52,25 @@ pub fn parse(descr: &Literal, source: &str) -> Result<Elements> {
             return Ok(Elements::Number { dtype, big_endian: order == '>' });
         }
     }
-    let has_objects = has_objects(descr);
-    match byte_len(descr).filter(|_| !has_objects) {
-        Some(len) => Ok(Elements::Bytes { len, descr: source.to_owned() }),
-        None if has_objects => Err(Error::new(ErrorKind::Unsupported, "an array of Python objects")
+    if has_objects(descr) {
+        return Err(Error::new(ErrorKind::Unsupported, "an array of Python objects")
             .found(source)
-            .help("its elements are a pickle, which is code and is not run; save it as numbers")),
+            .help("its elements are a pickle, which is code and is not run; save it as numbers"));
+    }
+    match byte_len(descr) {
+        Some(len) => Ok(Elements::Bytes { len, descr: source.to_owned() }),
         None => Err(Error::new(ErrorKind::Unsupported, "an array of elements that are not known here")
             .expected("numbers, text, dates, or records of them")
             .found(source)),
     }
 }
 
-/// NumPy's description of a dtype of ours, if it has one.
+/// NumPy's description of one of our dtypes, if it has one.
 pub fn of(dtype: Dtype) -> Option<String> {
     if dtype == Dtype::Bf16 {
         return Some(format!("'{BF16}'"));
     }
-    // NumPy itself does not read the one-byte float that ml_dtypes lets it write.
+    // NumPy itself cannot read the one-byte float that ml_dtypes makes it write.
     let (kind, _) = DTYPES.iter().find(|(kind, known)| *known == dtype && *kind != "f1")?;
     let order = if dtype.size() == 1 { '|' } else { '<' };
     Some(format!("'{order}{kind}'"))
@@ -98,7 +99,7 @@ fn byte_len(descr: &Literal) -> Option<usize> {
     match descr {
         Literal::Text(text) => {
             let (kind, rest) = order_and_kind(text).1.split_at_checked(1)?;
-            // Behind a date stands its unit: M8[ns].
+            // A date's unit follows its length: M8[ns].
             let digits = rest.split('[').next()?;
             let len: usize = digits.parse().ok()?;
             match kind {
@@ -120,7 +121,7 @@ fn byte_len(descr: &Literal) -> Option<usize> {
     }
 }
 
-/// Elements of a field that is an array itself.
+/// Number of elements of a field that is itself an array.
 fn count(shape: &Literal) -> Option<usize> {
     match shape {
         Literal::Int(len) => usize::try_from(*len).ok(),

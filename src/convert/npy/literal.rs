@@ -1,7 +1,7 @@
-//! Python literals, as far as they stand in a `.npy` header: text, integers, truth values, lists,
-//! tuples and dicts.
+//! The Python literals that occur in `.npy` headers: text, integers, bools, lists, tuples and
+//! dicts.
 
-/// As deep as structured dtypes are nested, and far deeper.
+/// Deepest nesting, far beyond that of structured dtypes.
 const DEEPEST: usize = 32;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -17,18 +17,18 @@ pub enum Literal {
 }
 
 impl Literal {
-    /// Parses the whole of a text.
+    /// Parses a whole text.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parser = Parser { rest: text };
         let literal = parser.literal(0)?;
         parser.rest.trim().is_empty().then_some(literal)
     }
 
-    /// A dict's value of this key, and its source.
+    /// The value of a key in a dict, and its source text.
     pub fn get(&self, key: &str) -> Option<(&Literal, &str)> {
         let Self::Dict(pairs) = self else { return None };
         let mut found = pairs.iter().filter(|(name, ..)| matches!(name, Self::Text(name) if name == key));
-        // Python takes the last one.
+        // The last one, as in Python.
         found.next_back().map(|(_, value, source)| (value, source.as_str()))
     }
 }
@@ -39,8 +39,11 @@ struct Parser<'t> {
 
 impl Parser<'_> {
     fn literal(&mut self, depth: usize) -> Option<Literal> {
+        if depth > DEEPEST {
+            return None;
+        }
         self.rest = self.rest.trim_start();
-        let first = self.rest.chars().next().filter(|_| depth <= DEEPEST)?;
+        let first = self.rest.chars().next()?;
         match first {
             '\'' | '"' => self.text(first).map(Literal::Text),
             '[' => self.items(']', depth).map(Literal::Items),
@@ -108,7 +111,7 @@ impl Parser<'_> {
     fn int(&mut self) -> Option<Literal> {
         let end = self.rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.rest.len());
         let value = self.rest[..end].parse().ok()?;
-        // Python 2 wrote an L behind long integers.
+        // Python 2 wrote an L after long integers.
         self.rest = self.rest[end..].trim_start_matches('L');
         Some(Literal::Int(value))
     }

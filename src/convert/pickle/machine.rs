@@ -1,6 +1,6 @@
-//! The machine that a pickle is a program for: opcodes, a stack, marks and a memo. Protocols 0 to
-//! 5.
+//! The pickle machine: opcodes, a stack, marks and a memo. Protocols 0 to 5.
 
+use super::input::Input;
 use super::text::{bad, decimal, integer, quoted, raw_unicode};
 use super::{Call, Global, Graph, Id, Node};
 use crate::budget::Budget;
@@ -8,33 +8,38 @@ use crate::error::{Error, ErrorKind, Result};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// What an entry of the memo takes, with its share of the table.
+/// Memory of a memo entry, with its share of the table.
 const MEMO_ENTRY: u64 = 40;
-/// Integers below this, the truth values and None are made once, and not for each of a million
-/// times that they are named.
+/// Integers below this, the bools and None have one node each, even if a pickle has a million of
+/// them.
 const SMALL: Id = 256;
 
-/// Reads the pickle that the bytes begin with.
+/// Reads the pickle at the start of the bytes.
 ///
 /// # Errors
-/// `Damaged` when the bytes are no pickle, `Unsupported` for opcodes that no model needs,
+/// `Damaged` when the bytes are not a pickle, `Unsupported` for opcodes that no model needs,
 /// `LimitExceeded` beyond the budget.
 pub fn read<'p>(bytes: &'p [u8], budget: &Budget) -> Result<Graph<'p>> {
     let mut nodes = vec![Node::None, Node::Bool(false), Node::Bool(true)];
     nodes.extend((0..i64::from(SMALL)).map(Node::Int));
-    let (stack, marks, memo) = Default::default();
-    let mut machine = Machine { bytes, budget, at: 0, nodes, stack, marks, memo };
-    let root = machine.run().map_err(|error| error.at_byte(machine.at as u64))?;
-    Ok(Graph { nodes: machine.nodes, root, len: machine.at })
+    let mut machine = Machine {
+        input: Input::new(bytes),
+        budget,
+        nodes,
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: HashMap::new(),
+    };
+    let root = machine.run().map_err(|error| error.at_byte(machine.input.at as u64))?;
+    Ok(Graph { nodes: machine.nodes, root, len: machine.input.at })
 }
 
 struct Machine<'p, 'b> {
-    bytes: &'p [u8],
+    input: Input<'p>,
     budget: &'b Budget,
-    at: usize,
     nodes: Vec<Node<'p>>,
     stack: Vec<Id>,
-    /// Heights of the stack.
+    /// Heights of the stack at the marks.
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
 }
@@ -42,17 +47,25 @@ struct Machine<'p, 'b> {
 impl<'p> Machine<'p, '_> {
     fn run(&mut self) -> Result<Id> {
         loop {
-            let op = self.take(1)?[0];
+            let op = self.input.take(1)?[0];
             match op {
                 b'.' => return self.pop(),
-                0x80 => drop(self.take(1)?),
-                0x95 => drop(self.take(8)?),
+                0x80 => {
+                    self.input.take(1)?;
+                }
+                0x95 => {
+                    self.input.take(8)?;
+                }
                 b'(' => {
                     self.budget.spend_values::<usize>(2, "the pickle's marks")?;
                     self.marks.push(self.stack.len());
                 }
-                b'0' => drop(self.pop()?),
-                b'1' => drop(self.pop_mark()?),
+                b'0' => {
+                    self.pop()?;
+                }
+                b'1' => {
+                    self.pop_mark()?;
+                }
                 b'2' => {
                     let top = self.top()?;
                     self.recall_id(top)?;
@@ -67,27 +80,27 @@ impl<'p> Machine<'p, '_> {
             b'N' => Node::None,
             0x88 => Node::Bool(true),
             0x89 => Node::Bool(false),
-            b'K' => Node::Int(self.number(1)? as i64),
-            b'M' => Node::Int(self.number(2)? as i64),
-            b'J' => Node::Int(i64::from(self.number(4)? as u32 as i32)),
+            b'K' => Node::Int(self.input.number(1)? as i64),
+            b'M' => Node::Int(self.input.number(2)? as i64),
+            b'J' => Node::Int(i64::from(self.input.number(4)? as u32 as i32)),
             0x8A => self.long(1)?,
             0x8B => self.long(4)?,
-            b'I' | b'L' => decimal(self.text_line()?)?,
-            b'G' => Node::Float(f64::from_be_bytes(*self.array()?)),
+            b'I' | b'L' => decimal(self.input.text_line()?)?,
+            b'G' => Node::Float(f64::from_be_bytes(*self.input.array()?)),
             b'F' => {
-                let line = self.text_line()?;
+                let line = self.input.text_line()?;
                 Node::Float(line.parse().map_err(|_| bad("a float that is none"))?)
             }
             b'X' => self.text(4)?,
             0x8C => self.text(1)?,
             0x8D => self.text(8)?,
-            b'U' => Node::Str(Cow::Borrowed(self.counted(1)?)),
-            b'T' => Node::Str(Cow::Borrowed(self.counted(4)?)),
-            b'V' => Node::Text(Cow::Owned(raw_unicode(self.line()?).into_bytes())),
-            b'S' => Node::Str(Cow::Owned(quoted(self.line()?)?)),
-            b'C' => Node::Bytes(self.counted(1)?),
-            b'B' => Node::Bytes(self.counted(4)?),
-            0x8E | 0x96 => Node::Bytes(self.counted(8)?),
+            b'U' => Node::Str(Cow::Borrowed(self.input.counted(1)?)),
+            b'T' => Node::Str(Cow::Borrowed(self.input.counted(4)?)),
+            b'V' => Node::Text(Cow::Owned(raw_unicode(self.input.line()?).into_bytes())),
+            b'S' => Node::Str(Cow::Owned(quoted(self.input.line()?)?)),
+            b'C' => Node::Bytes(self.input.counted(1)?),
+            b'B' => Node::Bytes(self.input.counted(4)?),
+            0x8E | 0x96 => Node::Bytes(self.input.counted(8)?),
             _ => return self.container(op),
         };
         self.push(node)
@@ -110,16 +123,19 @@ impl<'p> Machine<'p, '_> {
             b'c' => self.named_global()?,
             0x93 => self.stack_global()?,
             b'R' | 0x81 => {
-                let (args, callee) = (self.pop()?, self.pop()?);
+                let args = self.pop()?;
+                let callee = self.pop()?;
                 Node::Call(Box::new(Call { callee, args, ..Call::default() }))
             }
             0x92 => {
-                let (named, args, callee) = (self.pop()?, self.pop()?, self.pop()?);
-                Node::Call(Box::new(Call { callee, args, named_args: Some(named), ..Call::default() }))
+                let named_args = Some(self.pop()?);
+                let args = self.pop()?;
+                let callee = self.pop()?;
+                Node::Call(Box::new(Call { callee, args, named_args, ..Call::default() }))
             }
             b'i' | b'o' => self.instance(op)?,
             b'P' => {
-                let line = Node::Text(Cow::Borrowed(self.line()?));
+                let line = Node::Text(Cow::Borrowed(self.input.line()?));
                 self.push(line)?;
                 Node::Persistent(self.pop()?)
             }
@@ -140,7 +156,8 @@ impl<'p> Machine<'p, '_> {
                 self.extend(items)
             }
             b's' => {
-                let (value, key) = (self.pop()?, self.pop()?);
+                let value = self.pop()?;
+                let key = self.pop()?;
                 self.insert(vec![(key, value)])
             }
             b'u' => {
@@ -162,7 +179,7 @@ impl<'p> Machine<'p, '_> {
             b'h' => self.recall(1),
             b'j' => self.recall(4),
             b'p' | b'g' => {
-                let key = self.text_line()?.parse().map_err(|_| bad("a memo key that is no number"))?;
+                let key = self.input.text_line()?.parse().map_err(|_| bad("a memo key that is no number"))?;
                 if op == b'g' { self.recall_key(key) } else { self.memoize_key(key) }
             }
             _ => Err(Error::new(ErrorKind::Unsupported, format!("pickle opcode {op:#04x}"))),
@@ -192,21 +209,24 @@ impl<'p> Machine<'p, '_> {
     }
 
     fn named_global(&mut self) -> Result<Node<'p>> {
-        let (module, name) = (self.text_line()?, self.text_line()?);
-        Ok(global(module, name))
+        let module = self.input.text_line()?;
+        let name = self.input.text_line()?;
+        Ok(Node::Global(Box::new(Global::new(module, name))))
     }
 
     fn stack_global(&mut self) -> Result<Node<'p>> {
-        let (name, module) = (self.pop()?, self.pop()?);
+        let name = self.pop()?;
+        let module = self.pop()?;
         match (&self.nodes[module as usize], &self.nodes[name as usize]) {
             (Node::Text(module), Node::Text(name)) => {
-                Ok(global(&String::from_utf8_lossy(module), &String::from_utf8_lossy(name)))
+                let global = Global::new(&String::from_utf8_lossy(module), &String::from_utf8_lossy(name));
+                Ok(Node::Global(Box::new(global)))
             }
             _ => Err(bad("a global whose name is no text")),
         }
     }
 
-    /// An instance as Python 2 wrote it: class and arguments behind a mark.
+    /// An instance as Python 2 wrote it: class and arguments after a mark.
     fn instance(&mut self, op: u8) -> Result<Node<'p>> {
         let callee = if op == b'i' { Some(self.named_global()?) } else { None };
         let items = self.pop_mark()?;
@@ -225,7 +245,7 @@ impl<'p> Machine<'p, '_> {
     }
 
     fn memoize(&mut self, width: usize) -> Result<()> {
-        let key = self.number(width)?;
+        let key = self.input.number(width)?;
         self.memoize_key(key)
     }
 
@@ -237,7 +257,7 @@ impl<'p> Machine<'p, '_> {
     }
 
     fn recall(&mut self, width: usize) -> Result<()> {
-        let key = self.number(width)?;
+        let key = self.input.number(width)?;
         self.recall_key(key)
     }
 
@@ -246,7 +266,7 @@ impl<'p> Machine<'p, '_> {
         self.recall_id(id)
     }
 
-    /// An object that is there already, once more.
+    /// Pushes an existing object.
     fn recall_id(&mut self, id: Id) -> Result<()> {
         self.budget.spend_values::<Id>(2, "the pickle's stack")?;
         self.stack.push(id);
@@ -263,14 +283,14 @@ impl<'p> Machine<'p, '_> {
             }
             _ => {}
         }
-        // Twice, because vectors grow by doubling.
-        self.budget.spend(2 * size_of::<Node<'_>>() as u64 + owned(&node), "the pickle's objects")?;
+        // Doubled, because vectors grow by doubling.
+        self.budget.spend(2 * size_of::<Node<'_>>() as u64 + node.heap_bytes(), "the pickle's objects")?;
         let id = Id::try_from(self.nodes.len()).map_err(|_| bad("too many objects"))?;
         self.nodes.push(node);
         self.recall_id(id)
     }
 
-    /// The lowest height that may be popped to: marks guard what is below them.
+    /// The lowest height to pop to: a mark protects the items below it.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -297,70 +317,13 @@ impl<'p> Machine<'p, '_> {
         Ok(self.stack.split_off(mark))
     }
 
-    fn take(&mut self, len: u64) -> Result<&'p [u8]> {
-        let rest = &self.bytes[self.at..];
-        let taken = usize::try_from(len).ok().and_then(|len| rest.get(..len));
-        let taken = taken.ok_or_else(|| bad("cut short"))?;
-        self.at += taken.len();
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<&'p [u8; N]> {
-        self.take(N as u64)?.first_chunk().ok_or_else(|| bad("cut short"))
-    }
-
-    fn number(&mut self, width: usize) -> Result<u64> {
-        Ok(self.take(width as u64)?.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
-    }
-
-    fn counted(&mut self, width: usize) -> Result<&'p [u8]> {
-        let len = self.number(width)?;
-        self.take(len)
-    }
-
     fn text(&mut self, width: usize) -> Result<Node<'p>> {
-        Ok(Node::Text(Cow::Borrowed(self.counted(width)?)))
+        Ok(Node::Text(Cow::Borrowed(self.input.counted(width)?)))
     }
 
     fn long(&mut self, width: usize) -> Result<Node<'p>> {
-        Ok(integer(self.counted(width)?))
+        Ok(integer(self.input.counted(width)?))
     }
-
-    fn line(&mut self) -> Result<&'p [u8]> {
-        let rest = &self.bytes[self.at..];
-        let len = rest.iter().position(|&byte| byte == b'\n').ok_or_else(|| bad("a line without an end"))?;
-        self.at += len + 1;
-        Ok(&rest[..len])
-    }
-
-    fn text_line(&mut self) -> Result<&'p str> {
-        std::str::from_utf8(self.line()?).map_err(|error| bad("a line that is no text").because(error))
-    }
-}
-
-/// Python 2's modules are called as in Python 3.
-fn global<'p>(module: &str, name: &str) -> Node<'p> {
-    let module = match module {
-        "__builtin__" => "builtins",
-        "copy_reg" => "copyreg",
-        module => module,
-    };
-    Node::Global(Box::new(Global { module: module.to_owned(), name: name.to_owned() }))
-}
-
-/// Bytes on the heap that a node holds beside itself.
-fn owned(node: &Node<'_>) -> u64 {
-    let len = match node {
-        Node::BigInt(Cow::Owned(bytes)) | Node::Text(Cow::Owned(bytes)) | Node::Str(Cow::Owned(bytes)) => {
-            bytes.len()
-        }
-        Node::Tuple(items) | Node::List(items) | Node::Set(items) => items.len() * size_of::<Id>(),
-        Node::Dict(pairs) => pairs.len() * size_of::<(Id, Id)>(),
-        Node::Global(global) => size_of::<Global>() + global.module.len() + global.name.len(),
-        Node::Call(_) => size_of::<Call>(),
-        _ => 0,
-    };
-    len as u64
 }
 
 fn pairs(items: Vec<Id>) -> Result<Vec<(Id, Id)>> {

@@ -1,5 +1,5 @@
-//! safetensors' dtypes by name: which are ours, and which have less than a byte and stay bytes
-//! here.
+//! safetensors' dtypes by name: those that are ours, and those of less than a byte, which stay
+//! opaque bytes.
 
 use crate::dtype::Dtype;
 
@@ -8,7 +8,7 @@ use crate::dtype::Dtype;
 pub struct Known {
     pub name: &'static str,
     bits: u64,
-    /// Ours, where there is one.
+    /// Our dtype, if there is one.
     pub dtype: Option<Dtype>,
 }
 
@@ -51,12 +51,12 @@ impl Known {
         KNOWN.iter().find(|known| known.name == name)
     }
 
-    /// The dtype that ours is there.
+    /// safetensors' dtype for one of ours.
     pub fn of_dtype(dtype: Dtype) -> Option<&'static Self> {
         KNOWN.iter().find(|known| known.dtype == Some(dtype))
     }
 
-    /// Bytes of a tensor of this shape; None when they are no whole number, or overflow.
+    /// Bytes of a tensor of this shape; None when they are not a whole number, or overflow.
     pub fn byte_len(&self, shape: &[u64]) -> Option<u64> {
         let count = shape.iter().try_fold(1_u64, |count, &len| count.checked_mul(len))?;
         let bits = count.checked_mul(self.bits)?;
@@ -64,13 +64,13 @@ impl Known {
     }
 }
 
-/// `F4 [2, 8]`: how metadata says what opaque bytes are.
+/// `F4 [2, 8]`: the description of opaque bytes in the metadata.
 pub fn described(name: &str, shape: &[u64]) -> String {
     format!("{name} {shape:?}")
 }
 
-/// The dtype and shape that [`described`] said, where it is a dtype of the format whose bytes are
-/// opaque here, and these are as many.
+/// Parses a description by [`described`], if the dtype is one of the format's whose bytes are
+/// opaque here, and the length matches.
 pub fn packed_of(described: &str, byte_len: u64) -> Option<(&'static Known, Vec<u64>)> {
     let (name, shape) = described.split_once(' ')?;
     let known = Known::of(name).filter(|known| known.dtype.is_none())?;

@@ -8,12 +8,12 @@ use serde::{Deserialize, Deserializer};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
-/// What the header says of one tensor.
+/// The header's entry for one tensor.
 pub struct Entry {
     pub dtype: String,
     pub shape: Vec<u64>,
     pub data_offsets: (u64, u64),
-    /// What it says besides. The reference ignores it, and some writers need it.
+    /// Other keys. The reference ignores them, but some writers need them.
     pub extra: BTreeMap<String, Value>,
 }
 
@@ -74,7 +74,9 @@ impl<'de> Visitor<'de> for EntryVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entry, A::Error> {
-        let (mut dtype, mut shape, mut data_offsets) = (None, None, None);
+        let mut dtype = None;
+        let mut shape = None;
+        let mut data_offsets = None;
         let mut extra = BTreeMap::new();
         while let Some(key) = map.next_key::<String>()? {
             let twice = match key.as_str() {

@@ -1,4 +1,4 @@
-//! torch's zip archive, of torch 1.6 and later and of TorchScript: a pickle, and a member for each
+//! torch's zip archive, from torch 1.6 on and from TorchScript: a pickle, and a member for each
 //! storage.
 
 use super::storages::Storages;
@@ -9,14 +9,19 @@ use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
-/// A model's pickle is names and numbers; its tensors are beside it.
+/// Much longer than a model's pickle, which holds names and numbers; tensors are separate members.
 const LONGEST_PICKLE: u64 = 128 << 20;
 
-/// The archive's pickle, if it is torch's.
+/// The archive's pickle, if it is torch's: the first, whose folder holds the archive's storages.
 pub fn pickle_name(archive: &Archive) -> Option<String> {
-    // An archive whose names cannot be read is refused by whoever lists it next.
-    let names = blob::names(archive).unwrap_or_default();
-    names.into_iter().find(|name| name == "data.pkl" || name.ends_with("/data.pkl"))
+    pickles(archive).into_iter().next()
+}
+
+fn pickles(archive: &Archive) -> Vec<String> {
+    // An archive with unreadable names is refused by the next call that lists them.
+    let mut names = blob::names(archive).unwrap_or_default();
+    names.retain(|name| name == "data.pkl" || name.ends_with("/data.pkl"));
+    names
 }
 
 /// Opens an archive whose pickle has this name.
@@ -24,7 +29,7 @@ pub fn open(blob: &Arc<dyn Blob>, archive: Archive, pickle: &str, budget: &Budge
     open_under(blob, archive, pickle, None, budget)
 }
 
-/// As [`open`], with all that is in the archive under one name, where there is one.
+/// Like [`open`], with the archive's contents under `name` if given.
 pub fn open_under(
     blob: &Arc<dyn Blob>,
     mut archive: Archive,
@@ -51,6 +56,11 @@ pub fn open_under(
         foreign
             .notes
             .push(Note::kept("code", "TorchScript's code and the constants in it are not carried over"));
+    }
+    for other in pickles(&archive).into_iter().filter(|other| other != pickle) {
+        budget.spend(other.len() as u64, "notes")?;
+        let what = format!("dropped: a further pickle, with its tensors; {pickle} is read");
+        foreign.notes.push(Note::lost(other, what));
     }
     super::read(&graph, Storages::Archive { archive, prefix }, foreign, name, budget)
 }

@@ -1,6 +1,6 @@
-//! Calls that mean something here, by the whole names of what is called: how torch rebuilds
-//! tensors, and how Python writes sets, bytes and complex numbers. Everything else is an object of
-//! an unknown class. Nothing is ever called.
+//! Interprets calls by the full name of the callee: torch's functions that rebuild tensors, and
+//! Python's for sets, bytes and complex numbers. Everything else is an object of an unknown class.
+//! Nothing is ever called.
 
 use super::Reader;
 use super::keys::Key;
@@ -34,8 +34,8 @@ const LISTS: &[&str] = &["builtins.set", "builtins.frozenset", "collections.dequ
 
 const BYTES: &[&str] = &["_codecs.encode", "builtins.bytes", "builtins.bytearray"];
 
-impl Reader<'_, '_> {
-    /// Whether calls of this are understood, so that they are no objects with attributes.
+impl<'g> Reader<'g, '_> {
+    /// Whether calls of this name are interpreted here, and so are not objects with attributes.
     pub fn is_special(&self, name: &str) -> bool {
         let is_torch = ["torch._utils.", "torch._tensor.", "torch.serialization.", "torch.jit._pickle."];
         is_torch.iter().any(|module| name.starts_with(module))
@@ -61,48 +61,49 @@ impl Reader<'_, '_> {
                 }
                 None => self.take_unknown(id, call),
             },
-            ("builtins.complex", [real, imaginary]) => {
-                let number = |id: &Id| match self.graph.node(*id) {
-                    Node::Float(value) => Some(*value),
-                    Node::Int(value) => Some(*value as f64),
-                    _ => None,
-                };
-                match (number(real), number(imaginary)) {
-                    (Some(real), Some(imaginary)) => Ok(Some(complex(real, imaginary))),
-                    _ => self.take_unknown(id, call),
+            ("builtins.complex", &[real, imaginary]) => match (self.float(real), self.float(imaginary)) {
+                (Some(real), Some(imaginary)) => Ok(Some(complex(real, imaginary))),
+                _ => self.take_unknown(id, call),
+            },
+            ("torch.device", [kind, rest @ ..]) => Ok(Some(self.device(*kind, rest.first().copied()))),
+            ("torch.nn.parameter.Parameter", args) => match args.first().or(self.state(call).first()) {
+                // `Parameter(data)`, or an empty one with `(data, …)` as its state.
+                Some(&data) => self.take(data),
+                None => self.take_unknown(id, call),
+            },
+            (name, _) if is_tensor_class(name) => match self.state(call) {
+                // Created empty, then set to a view of a storage.
+                args if args.len() >= 4 => {
+                    let view = self.view(args, false);
+                    self.take_view(view)
                 }
-            }
-            ("torch.device", [kind, rest @ ..]) => {
-                let kind = self.graph.text(*kind).unwrap_or_default();
-                let index = rest.first().and_then(|&index| self.graph.size(index));
-                Ok(Some(Value::Text(
-                    index.map_or_else(|| kind.to_string(), |index| format!("{kind}:{index}")),
-                )))
-            }
-            ("torch.nn.parameter.Parameter", args) => {
-                // `Parameter(data)`, or made empty and then given `(data, …)` as its state.
-                let state = call.state.and_then(|state| self.graph.sequence(state)).unwrap_or_default();
-                match args.first().or(state.first()) {
-                    Some(&data) => self.take(data),
-                    None => self.take_unknown(id, call),
-                }
-            }
-            (name, _) if is_tensor_class(name) => {
-                match call.state.and_then(|state| self.graph.sequence(state)) {
-                    // Made empty, and then set to a view of a storage.
-                    Some(args) if args.len() >= 4 => {
-                        let view = self.view(args, false);
-                        self.take_view(view)
-                    }
-                    _ => self.take_unknown(id, call),
-                }
-            }
+                _ => self.take_unknown(id, call),
+            },
             (name, _) if name.starts_with("numpy.") => self.take_numpy(id, call, name),
             _ => self.take_unknown(id, call),
         }
     }
 
-    /// Tensors by the functions that rebuild them; None for every other name.
+    /// The items of a call's state, if it is a tuple or list.
+    fn state(&self, call: &Call) -> &'g [Id] {
+        call.state.and_then(|state| self.graph.sequence(state)).unwrap_or_default()
+    }
+
+    fn float(&self, id: Id) -> Option<f64> {
+        match self.graph.node(id) {
+            Node::Float(value) => Some(*value),
+            Node::Int(value) => Some(*value as f64),
+            _ => None,
+        }
+    }
+
+    fn device(&self, kind: Id, index: Option<Id>) -> Value {
+        let kind = self.graph.text(kind).unwrap_or_default();
+        let index = index.and_then(|index| self.graph.size(index));
+        Value::Text(index.map_or_else(|| kind.to_string(), |index| format!("{kind}:{index}")))
+    }
+
+    /// A tensor made by one of torch's functions for rebuilding; None for any other name.
     pub fn rebuild(&mut self, name: &str, args: &[Id]) -> Result<Option<Option<Value>>> {
         let Some(function) =
             name.strip_prefix("torch._utils._rebuild_").or(name.strip_prefix("torch._tensor._rebuild_"))
@@ -123,15 +124,8 @@ impl Reader<'_, '_> {
             }
             ("sparse_tensor" | "sparse_csr_tensor", [layout, data]) => self.sparse(*layout, *data)?,
             ("qtensor", args) => self.quantised(args)?,
-            ("nested_tensor", [buffer, sizes, strides, offsets]) => {
-                let parts = [
-                    ("buffer", buffer),
-                    ("sizes", sizes),
-                    ("strides", strides),
-                    ("storage_offsets", offsets),
-                ];
-                self.note(Note::kept(&self.path, "a nested tensor, kept as the tensors that it is made of"))?;
-                self.take_contents(Contents::Map(parts.map(|(name, &id)| (Key::Word(name), id)).to_vec()))?
+            ("nested_tensor", &[buffer, sizes, strides, offsets]) => {
+                self.nested([buffer, sizes, strides, offsets])?
             }
             ("meta_tensor_no_storage", [dtype, shape, ..]) => {
                 let dtype = self.graph.global(*dtype).unwrap_or_default();
@@ -150,11 +144,17 @@ impl Reader<'_, '_> {
         Ok(Some(value))
     }
 
-    /// A tensor of another class than torch's own, which is the same tensor with attributes.
+    fn nested(&mut self, parts: [Id; 4]) -> Result<Option<Value>> {
+        self.note(Note::kept(&self.path, "a nested tensor, kept as the tensors that it is made of"))?;
+        let names = ["buffer", "sizes", "strides", "storage_offsets"];
+        self.take_contents(Contents::Map(names.map(Key::Word).into_iter().zip(parts).collect()))
+    }
+
+    /// A tensor of a subclass of torch's: a plain tensor with attributes.
     fn subclass(&mut self, function: Id, class: Id, args: Id, state: Id) -> Result<Option<Value>> {
-        let (function, class) = (self.graph.global(function), self.graph.global(class));
-        let (function, class) = (function.unwrap_or_default(), class.unwrap_or_default());
-        // It names a function that makes a plain tensor; one that names itself would not end.
+        let function = self.graph.global(function).unwrap_or_default();
+        let class = self.graph.global(class).unwrap_or_default();
+        // `function` makes a plain tensor; a recursive one would not end.
         if function.contains("_rebuild_from_type") {
             return self.lost(&format!("a tensor of class {class} that is rebuilt in an unknown way"));
         }
@@ -170,7 +170,7 @@ impl Reader<'_, '_> {
         self.with_attributes(value, state)
     }
 
-    /// What is left of a tensor, and its attributes.
+    /// Merges the rest of a tensor with its attributes.
     fn with_attributes(&mut self, value: Option<Value>, state: Id) -> Result<Option<Value>> {
         let attributes = self.attributes(Some(state))?;
         if attributes.is_empty() {
@@ -193,8 +193,8 @@ impl Reader<'_, '_> {
         self.take_list(&items)
     }
 
-    /// The bytes of a bytes object, as the protocols write it: as bytes, or as text with the name
-    /// of an encoding.
+    /// The bytes of a bytes object, which the protocols write as bytes, or as text with the name of
+    /// an encoding.
     pub fn bytes_of(&self, id: Id) -> Option<Cow<'_, [u8]>> {
         let graph = self.graph;
         let call = match graph.node(id) {
@@ -209,7 +209,7 @@ impl Reader<'_, '_> {
         }
         match graph.args(call) {
             [] => Some(Cow::Borrowed(&[])),
-            // A bytearray of bytes: one step, because bytes are not made of bytearrays.
+            // A bytearray of bytes: only one step, because bytes are not made of bytearrays.
             [bytes] if name != "_codecs.encode" => match graph.node(*bytes) {
                 Node::Bytes(bytes) => Some(Cow::Borrowed(bytes)),
                 Node::Call(inner) if graph.is_global(inner.callee, "_codecs", "encode") => {
@@ -223,7 +223,7 @@ impl Reader<'_, '_> {
     }
 }
 
-/// Text in one of the encodings in which bytes are pickled as text.
+/// Encodes text; bytes are pickled as text in one of these encodings.
 fn encode(text: &str, encoding: &str) -> Option<Cow<'static, [u8]>> {
     match encoding {
         "latin1" | "latin-1" => {
@@ -240,7 +240,7 @@ pub fn complex(real: f64, imaginary: f64) -> Value {
     Value::Map([("complex".to_owned(), parts)].into())
 }
 
-/// `torch.Tensor` and the classes by element type of torch's first years.
+/// `torch.Tensor`, and the classes by element type of early torch versions.
 fn is_tensor_class(name: &str) -> bool {
     let Some(class) = name.strip_prefix("torch.") else { return false };
     class == "_tensor.Tensor" || (class.ends_with("Tensor") && !class.contains('.'))

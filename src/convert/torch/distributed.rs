@@ -1,6 +1,6 @@
-//! Checkpoints of `torch.distributed.checkpoint` (DCP): a folder of `.distcp` files, each of them
-//! archives one behind the other, and a `.metadata` that says which part of which tensor lies
-//! where. Parts are joined into whole tensors.
+//! Checkpoints of `torch.distributed.checkpoint` (DCP): a folder of `.distcp` files, each with
+//! consecutive archives, and a `.metadata` that maps parts of tensors to them. Parts are joined
+//! into whole tensors.
 
 use super::archive;
 use super::elements::ElementType;
@@ -21,11 +21,12 @@ use std::sync::Arc;
 const METADATA: &str = ".metadata";
 const LONGEST_METADATA: u64 = 128 << 20;
 
-/// The `.metadata` of the checkpoint that a path is of: its folder, one of its files, or the
+/// The `.metadata` of the checkpoint to which a path belongs: its folder, one of its files, or the
 /// `.metadata` itself.
 ///
 /// # Errors
-/// `Foreign` for a folder that is no such checkpoint, and for a `.distcp` without its `.metadata`.
+/// `Foreign` for a folder that is not such a checkpoint, and for a `.distcp` without its
+/// `.metadata`.
 pub fn metadata(path: &Path) -> Result<Option<PathBuf>> {
     let is_part = path.extension().is_some_and(|extension| extension == "distcp");
     if path.is_dir() {
@@ -34,7 +35,7 @@ pub fn metadata(path: &Path) -> Result<Option<PathBuf>> {
             return Ok(Some(metadata));
         }
         return Err(Error::new(ErrorKind::Foreign, "a folder, and no checkpoint of torch.distributed")
-            .expected("a .metadata in it, without which nobody knows what its files hold")
+            .expected("a .metadata in it, which says what its files hold")
             .help("name a file in it, or the folder that has the .metadata"));
     }
     let beside = path.with_file_name(METADATA);
@@ -43,7 +44,7 @@ pub fn metadata(path: &Path) -> Result<Option<PathBuf>> {
     }
     if is_part && path.is_file() {
         return Err(Error::new(ErrorKind::Foreign, "one file of a torch distributed checkpoint (DCP)")
-            .expected("its .metadata beside it, without which nobody knows what it holds")
+            .expected("its .metadata beside it, which says what it holds")
             .help("copy the whole folder, and open that"));
     }
     Ok(None)
@@ -73,16 +74,20 @@ pub fn open(path: &Path, budget: &Budget) -> Result<Foreign> {
     let mut bytes = vec![0; blob.len() as usize];
     blob.read_at(0, &mut bytes)?;
     let graph = pickle::read(&bytes, budget)?;
+    let metadata = Metadata { graph: &graph, budget };
     let mut files = Files { folder: path.to_owned(), blobs: HashMap::new() };
-    let parts = parts(&graph, &mut files, budget)?;
+    let parts = metadata.parts(&mut files)?;
     let len = blob.len() + files.blobs.values().map(|blob| blob.len()).sum::<u64>();
     let mut foreign = Foreign::empty(Format::Torch, len);
-    let entries = field(&graph, graph.root, "state_dict_metadata").and_then(|id| graph.pairs(id));
+    let entries = metadata.field(graph.root, "state_dict_metadata").and_then(|id| graph.pairs(id));
     for &(key, entry) in entries.ok_or_else(|| unknown("no list of what was saved"))? {
         let name = graph.text(key).ok_or_else(|| unknown("a name that is no text"))?;
         let parts = parts.get(&*name).map_or(&[][..], Vec::as_slice);
-        let taken = match field(&graph, entry, "chunks") {
-            Some(chunks) => push_tensor(&mut foreign, &graph, &name, entry, chunks, parts, budget),
+        let taken = match metadata.field(entry, "chunks") {
+            Some(chunks) => {
+                let tensor = metadata.tensor(&name, entry, chunks, parts);
+                tensor.map(|tensor| foreign.tensors.push(tensor))
+            }
             None => read_object(&mut foreign, &name, parts, budget),
         };
         taken.map_err(|error| error.in_tensor(&name))?;
@@ -94,13 +99,7 @@ fn unknown(what: &'static str) -> Error {
     Error::damaged(format!("the .metadata is not as torch writes it: {what}"))
 }
 
-/// An attribute of an object.
-fn field(graph: &Graph<'_>, id: Id, name: &str) -> Option<Id> {
-    let Node::Call(call) = graph.node(id) else { return None };
-    graph.get(graph.pairs(call.state?)?, name)
-}
-
-/// The files of the folder that were asked for.
+/// The opened files of the folder.
 struct Files {
     folder: PathBuf,
     blobs: HashMap<String, Arc<dyn Blob>>,
@@ -108,7 +107,7 @@ struct Files {
 
 impl Files {
     fn section(&mut self, name: &str, start: u64, len: u64) -> Result<Arc<dyn Blob>> {
-        // A name in a file must not lead out of the folder.
+        // A name in the metadata must not lead out of the folder.
         if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
             return Err(
                 Error::damaged(format!("the .metadata names the file {name:?}")).expected("a file beside it")
@@ -129,108 +128,114 @@ impl Files {
     }
 }
 
-/// One archive of a file: a part of a tensor, from this index on, or an object.
+/// One archive of a file: a part of a tensor, starting at `offsets`, or an object.
 #[derive(Clone)]
 struct Part {
     offsets: Vec<usize>,
     archive: Arc<dyn Blob>,
 }
 
-/// All parts, by the name of what they are parts of.
-fn parts(graph: &Graph<'_>, files: &mut Files, budget: &Budget) -> Result<HashMap<String, Vec<Part>>> {
-    let mut parts: HashMap<String, Vec<Part>> = HashMap::new();
-    let entries = field(graph, graph.root, "storage_data").and_then(|id| graph.pairs(id));
-    for &(index, place) in entries.ok_or_else(|| unknown("it does not say where anything lies"))? {
-        let text = |id, name| field(graph, id, name).and_then(|id| graph.text(id));
-        let number = |name| field(graph, place, name).and_then(|id| graph.size(id));
-        let (Some(name), Some(file)) = (text(index, "fqn"), text(place, "relative_path")) else {
-            return Err(unknown("a part without a name or a file"));
-        };
-        let (Some(offset), Some(len)) = (number("offset"), number("length")) else {
-            return Err(unknown("a part without an offset or a length"));
-        };
-        let coded = field(graph, place, "transform_descriptors").and_then(|id| graph.sequence(id));
-        if coded.is_some_and(|coded| !coded.is_empty()) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "a part that is compressed or otherwise transformed",
-            )
-            .in_tensor(name));
-        }
-        budget.spend(
-            (2 * size_of::<Part>() + size_of::<Section>() + name.len()) as u64,
-            "the parts of tensors",
-        )?;
-        let offsets = field(graph, index, "offset").and_then(|id| graph.sizes(id)).unwrap_or_default();
-        let archive = files.section(&file, offset as u64, len as u64)?;
-        parts.entry(name.into_owned()).or_default().push(Part { offsets, archive });
-    }
-    Ok(parts)
-}
-
-/// A part of a tensor as the metadata describes it, and where it lies.
+/// A part of a tensor by the metadata, and its archive.
 struct Chunk {
     offsets: Vec<usize>,
     sizes: Vec<usize>,
     archive: Arc<dyn Blob>,
 }
 
-fn push_tensor(
-    foreign: &mut Foreign,
-    graph: &Graph<'_>,
-    name: &str,
-    entry: Id,
-    chunks: Id,
-    parts: &[Part],
-    budget: &Budget,
-) -> Result<()> {
-    let element = element(graph, entry).ok_or_else(|| unknown("a dtype that is not known"))?;
-    let shape = field(graph, entry, "size").and_then(|id| graph.sizes(id));
-    let shape = shape.ok_or_else(|| unknown("a tensor without a size"))?;
-    let by_offset: HashMap<&[usize], &Part> = parts.iter().map(|part| (&*part.offsets, part)).collect();
-    let mut found = Vec::new();
-    for &chunk in graph.sequence(chunks).unwrap_or_default() {
-        let sizes = |name| field(graph, chunk, name).and_then(|id| graph.sizes(id));
-        let (Some(offsets), Some(sizes)) = (sizes("offsets"), sizes("sizes")) else {
-            return Err(unknown("a part without offsets or sizes"));
+/// The objects of a `.metadata`.
+struct Metadata<'g> {
+    graph: &'g Graph<'g>,
+    budget: &'g Budget,
+}
+
+impl Metadata<'_> {
+    /// An attribute of an object.
+    fn field(&self, id: Id, name: &str) -> Option<Id> {
+        let Node::Call(call) = self.graph.node(id) else { return None };
+        self.graph.get(self.graph.pairs(call.state?)?, name)
+    }
+
+    /// All parts, by the name of their tensor or object.
+    fn parts(&self, files: &mut Files) -> Result<HashMap<String, Vec<Part>>> {
+        let graph = self.graph;
+        let mut parts: HashMap<String, Vec<Part>> = HashMap::new();
+        let entries = self.field(graph.root, "storage_data").and_then(|id| graph.pairs(id));
+        for &(index, place) in entries.ok_or_else(|| unknown("it does not say where anything lies"))? {
+            let text = |id, name| self.field(id, name).and_then(|id| graph.text(id));
+            let number = |name| self.field(place, name).and_then(|id| graph.size(id));
+            let (Some(name), Some(file)) = (text(index, "fqn"), text(place, "relative_path")) else {
+                return Err(unknown("a part without a name or a file"));
+            };
+            let (Some(offset), Some(len)) = (number("offset"), number("length")) else {
+                return Err(unknown("a part without an offset or a length"));
+            };
+            let coded = self.field(place, "transform_descriptors").and_then(|id| graph.sequence(id));
+            if coded.is_some_and(|coded| !coded.is_empty()) {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "a part that is compressed or otherwise transformed",
+                )
+                .in_tensor(name));
+            }
+            let memory = 2 * size_of::<Part>() + size_of::<Section>() + name.len();
+            self.budget.spend(memory as u64, "the parts of tensors")?;
+            let offsets = self.field(index, "offset").and_then(|id| graph.sizes(id)).unwrap_or_default();
+            let archive = files.section(&file, offset as u64, len as u64)?;
+            parts.entry(name.into_owned()).or_default().push(Part { offsets, archive });
+        }
+        Ok(parts)
+    }
+
+    fn tensor(&self, name: &str, entry: Id, chunks: Id, parts: &[Part]) -> Result<ForeignTensor> {
+        let graph = self.graph;
+        let element = self.element(entry).ok_or_else(|| unknown("a dtype that is not known"))?;
+        let shape = self.field(entry, "size").and_then(|id| graph.sizes(id));
+        let shape = shape.ok_or_else(|| unknown("a tensor without a size"))?;
+        let by_offset: HashMap<&[usize], &Part> = parts.iter().map(|part| (&*part.offsets, part)).collect();
+        let mut found = Vec::new();
+        for &chunk in graph.sequence(chunks).unwrap_or_default() {
+            let sizes = |name| self.field(chunk, name).and_then(|id| graph.sizes(id));
+            let (Some(offsets), Some(sizes)) = (sizes("offsets"), sizes("sizes")) else {
+                return Err(unknown("a part without offsets or sizes"));
+            };
+            let part = by_offset.get(&*offsets).ok_or_else(|| {
+                Error::damaged(format!("the .metadata does not say where the part from {offsets:?} on lies"))
+            })?;
+            found.push(Chunk { offsets, sizes, archive: Arc::clone(&part.archive) });
+        }
+        check_cover(&shape, &found, self.budget)?;
+        self.budget.spend((2 * size_of::<ForeignTensor>() + 2 * name.len()) as u64, "the list of tensors")?;
+        let count = element_count(&shape).map_err(lie)?;
+        let len = count.checked_mul(element.width).ok_or_else(|| Error::damaged("length overflows"))?;
+        let (dtype, shape_here) = match element.dtype {
+            Dtype::Opaque => (Dtype::Opaque, vec![len]),
+            dtype => (dtype, shape.clone()),
         };
-        let part = by_offset.get(&*offsets).ok_or_else(|| {
-            Error::damaged(format!("the .metadata does not say where the part from {offsets:?} on lies"))
-        })?;
-        found.push(Chunk { offsets, sizes, archive: Arc::clone(&part.archive) });
+        let place = Place::Made(Arc::new(move || join(&shape, element, len, &found)));
+        ForeignTensor::new(name.to_owned(), dtype, shape_here, place)
     }
-    check_cover(&shape, &found, budget)?;
-    budget.spend((2 * size_of::<ForeignTensor>() + 2 * name.len()) as u64, "the list of tensors")?;
-    let count = element_count(&shape).map_err(lie)?;
-    let len = count.checked_mul(element.width).ok_or_else(|| Error::damaged("length overflows"))?;
-    let (dtype, shape_here) = match element.dtype {
-        Dtype::Opaque => (Dtype::Opaque, vec![len]),
-        dtype => (dtype, shape.clone()),
-    };
-    let place = Place::Made(Arc::new(move || join(&shape, element, len, &found)));
-    foreign.tensors.push(ForeignTensor::new(name.to_owned(), dtype, shape_here, place)?);
-    Ok(())
-}
 
-fn element(graph: &Graph<'_>, entry: Id) -> Option<ElementType> {
-    let properties = field(graph, entry, "properties")?;
-    let Node::Call(call) = graph.node(properties) else { return None };
-    // Its state is a tuple whose first is the dtype, and was a dict at first.
-    let dtype = match graph.sequence(call.state?) {
-        Some(state) => *state.first()?,
-        None => field(graph, properties, "dtype")?,
-    };
-    match graph.node(dtype) {
-        Node::Global(global) if global.module == "torch" => ElementType::of_dtype(&global.name),
-        _ => None,
+    fn element(&self, entry: Id) -> Option<ElementType> {
+        let graph = self.graph;
+        let properties = self.field(entry, "properties")?;
+        let Node::Call(call) = graph.node(properties) else { return None };
+        // The state is a tuple that starts with the dtype; in early versions it was a dict.
+        let dtype = match graph.sequence(call.state?) {
+            Some(state) => *state.first()?,
+            None => self.field(properties, "dtype")?,
+        };
+        match graph.node(dtype) {
+            Node::Global(global) if global.module == "torch" => ElementType::of_dtype(&global.name),
+            _ => None,
+        }
     }
 }
 
-/// Parts must lie in the tensor, not overlap, and have as many elements together as it has.
+/// Parts must be within the tensor, must not overlap, and together have all of its elements.
 fn check_cover(shape: &[usize], chunks: &[Chunk], budget: &Budget) -> Result<()> {
     let wrong =
         |what: &'static str| Error::damaged(what).expected(format!("parts of {shape:?}, each element once"));
-    // Each is compared with each: what time that takes is charged as bytes.
+    // Every pair is compared, so the time is charged as bytes.
     budget.spend((chunks.len() as u64).saturating_mul(chunks.len() as u64), "the parts of a tensor")?;
     let mut covered = 0_usize;
     for (number, chunk) in chunks.iter().enumerate() {
@@ -264,7 +269,7 @@ fn check_cover(shape: &[usize], chunks: &[Chunk], budget: &Budget) -> Result<()>
     Ok(())
 }
 
-/// The tensor of all its parts.
+/// Joins the parts of a tensor.
 fn join(shape: &[usize], element: ElementType, len: usize, chunks: &[Chunk]) -> Result<Buffer> {
     let mut whole = Buffer::zeroed(len)?;
     for chunk in chunks {
@@ -294,7 +299,7 @@ fn read_part(chunk: &Chunk, element: ElementType) -> Result<Buffer> {
     tensor.load()
 }
 
-/// Copies a part's rows to where they belong.
+/// Copies a part's rows to their places.
 fn copy_part(part: &[u8], whole: &mut [u8], shape: &[usize], chunk: &Chunk, width: usize) {
     let Some((&row, outer)) = chunk.sizes.split_last() else { return };
     if part.is_empty() {
@@ -302,7 +307,7 @@ fn copy_part(part: &[u8], whole: &mut [u8], shape: &[usize], chunk: &Chunk, widt
     }
     let mut index = vec![0_usize; outer.len()];
     for source in part.chunks_exact(row * width) {
-        // OK to index and to multiply: the part was checked to lie in the tensor.
+        // OK to index and to multiply: the part was checked to be within the tensor.
         let start = (0..shape.len()).fold(0, |start, axis| {
             let within = index.get(axis).copied().unwrap_or(0);
             start * shape[axis] + chunk.offsets[axis] + within
@@ -318,7 +323,8 @@ fn copy_part(part: &[u8], whole: &mut [u8], shape: &[usize], chunk: &Chunk, widt
     }
 }
 
-/// An object that is no tensor: it becomes a record, and the tensors in it tensors, under its name.
+/// An object that is not a tensor: it becomes a record, and its tensors become tensors under its
+/// name.
 fn read_object(foreign: &mut Foreign, name: &str, parts: &[Part], budget: &Budget) -> Result<()> {
     let [part] = parts else {
         return Err(Error::damaged("the .metadata does not say where it lies"));
@@ -326,7 +332,7 @@ fn read_object(foreign: &mut Foreign, name: &str, parts: &[Part], budget: &Budge
     let opened = open_part(&part.archive, name, budget)?;
     let first = foreign.tensors.len();
     foreign.tensors.extend(opened.tensors.into_iter().map(|mut tensor| {
-        tensor.tied = tensor.tied.map(|tied| tied + first);
+        tensor.alias_index = tensor.alias_index.map(|index| index + first);
         tensor
     }));
     foreign.notes.extend(opened.notes);

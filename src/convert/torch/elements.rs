@@ -1,4 +1,4 @@
-//! torch's element types by the names of its dtypes and of its storages' classes.
+//! torch's element types, by the names of dtypes and of storage classes.
 
 use crate::dtype::Dtype;
 
@@ -7,13 +7,13 @@ use crate::dtype::Dtype;
 pub struct ElementType {
     /// Its name as a dtype, without `torch.`.
     pub name: &'static str,
-    /// The class of a storage of such elements, where there is one.
+    /// The class of a storage of such elements, if there is one.
     storage: &'static str,
-    /// What it is here; `Opaque` where there is no counterpart.
+    /// Our dtype; `Opaque` if there is no counterpart.
     pub dtype: Dtype,
-    /// Bytes of one element, or of those that share a byte.
+    /// Bytes of one element, or of the elements that share a byte.
     pub width: usize,
-    /// Elements of a row that share a byte; 1 for all but the quantised types below a byte.
+    /// Elements of a row that share a byte; 1 except for quantised types below a byte.
     pub per_byte: usize,
 }
 
@@ -79,7 +79,7 @@ const ALL: &[ElementType] = &[
     opaque("int7", "", 1),
 ];
 
-/// Other constants of the module `torch` that state holds: layouts, memory formats, kinds of
+/// Other constants of the module `torch` that occur in state: layouts, memory formats, kinds of
 /// quantisation.
 const CONSTANTS: &[&str] = &[
     "strided",
@@ -101,7 +101,7 @@ const CONSTANTS: &[&str] = &[
 ];
 
 impl ElementType {
-    /// Bytes of no type, as storages without one have them.
+    /// Bytes without a type, for untyped storages.
     pub const BYTES: Self = known("uint8", "ByteStorage", Dtype::U8);
 
     pub fn of_dtype(name: &str) -> Option<Self> {
@@ -112,7 +112,7 @@ impl ElementType {
         ALL.iter().find(|element| element.storage == class && !class.is_empty()).copied()
     }
 
-    /// Bytes of the numbers that an element is made of: two for a complex one.
+    /// Bytes of the numbers in an element: two numbers for a complex one.
     pub fn part(self) -> usize {
         if self.is_complex() { self.width / 2 } else { self.width }
     }
@@ -121,13 +121,13 @@ impl ElementType {
         self.name.starts_with("complex")
     }
 
-    /// Whether a number's sign is its upper bit.
+    /// Whether the sign of a number is its highest bit.
     pub fn is_float(self) -> bool {
         self.is_complex() || matches!(self.dtype, Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64)
     }
 }
 
-/// Whether `torch.name` is a constant, and no function or class.
+/// Whether `torch.name` is a constant, not a function or class.
 pub fn is_constant(name: &str) -> bool {
     CONSTANTS.contains(&name) || ElementType::of_dtype(name).is_some()
 }

@@ -1,5 +1,5 @@
-//! Keys of Python's dicts: which of them Python takes for the same, and what they are called in
-//! names and in records.
+//! Keys of Python's dicts: which of them are equal in Python, and how they appear in names and in
+//! records.
 
 use super::Reader;
 use crate::convert::pickle::{Id, Node};
@@ -9,23 +9,23 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt::Write as _;
 
-/// Tuples within tuples that are looked into; deeper ones are the same only if they are one object.
+/// Deepest nesting of tuples that are compared by value; deeper ones are compared by identity.
 const DEEPEST: usize = 16;
 
-/// A key under which something is found in an object.
+/// A key of an item in an object.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Key {
     /// A key of a dict.
     Of(Id),
-    /// A place in a list.
+    /// An index in a list.
     Place(usize),
-    /// A word of ours.
+    /// A name chosen here.
     Word(&'static str),
 }
 
 impl Reader<'_, '_> {
-    /// The pairs of a dict as Python has them: a key that is set again stays where it was and gets
-    /// the last value.
+    /// The pairs of a dict as in Python: a key that is set again keeps its position and gets the
+    /// last value.
     pub fn unique(&self, pairs: &[(Key, Id)]) -> Result<Vec<(Key, Id)>> {
         let mut unique: Vec<(Key, Id)> = Vec::new();
         let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
@@ -48,14 +48,14 @@ impl Reader<'_, '_> {
         Ok(unique)
     }
 
-    /// Bytes that are equal for the keys that Python takes for equal: `1`, `1.0` and `True` are.
+    /// Bytes that are equal for keys that are equal in Python, such as `1`, `1.0` and `True`.
     fn form(&self, id: Id, form: &mut Vec<u8>, depth: usize) -> Result<()> {
         self.budget.spend(16, "keys")?;
         match self.graph.node(id) {
             Node::None => form.push(b'N'),
             Node::Bool(value) => number_form(i64::from(*value), form),
             Node::Int(value) => number_form(*value, form),
-            // OK to cast: it is a whole number within 2^53.
+            // OK to cast: a whole number within 2^53.
             Node::Float(value) if value.fract() == 0.0 && value.abs() <= 9e15 => {
                 number_form(*value as i64, form)
             }
@@ -84,8 +84,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// What a key is called in the name of what is below it: text as it is, the rest as Python
-    /// writes it.
+    /// A key as part of a name: text unchanged, other keys as Python writes them.
     pub fn key_name(&self, key: Key) -> Result<String> {
         let mut name = String::new();
         match key {
@@ -102,7 +101,7 @@ impl Reader<'_, '_> {
         Ok(name)
     }
 
-    /// An object as Python writes it, as far as keys are concerned.
+    /// An object as Python writes it, for objects that can be keys.
     fn write(&self, id: Id, name: &mut String, depth: usize) -> Result<()> {
         let before = name.len();
         match self.graph.node(id) {
@@ -129,8 +128,8 @@ impl Reader<'_, '_> {
         self.budget.spend((name.len() - before + 16) as u64, "names")
     }
 
-    /// A key in a record. What MessagePack has no key for, a tuple or a long integer, is text as
-    /// Python writes it.
+    /// A key in a record. A key without a MessagePack type, such as a tuple or a long integer, is
+    /// text as Python writes it.
     pub fn key_value(&self, key: Key) -> Result<Value> {
         let id = match key {
             Key::Of(id) => id,
@@ -138,7 +137,9 @@ impl Reader<'_, '_> {
             Key::Word(word) => return Ok(Value::Text(word.to_owned())),
         };
         self.budget.spend_values::<Value>(1, "keys")?;
-        if let Some(bytes) = self.bytes_of(id).filter(|_| self.graph.text(id).is_none()) {
+        if self.graph.text(id).is_none()
+            && let Some(bytes) = self.bytes_of(id)
+        {
             self.budget.spend(bytes.len() as u64, "keys")?;
             return Ok(Value::Bytes(bytes.into_owned()));
         }

@@ -1,5 +1,5 @@
-//! torch's files of before 1.6: a magic number, a version, the machine, the object and the
-//! storages' keys as five pickles one behind the other, and then the storages.
+//! torch's files before 1.6: a magic number, a version, the machine, the object and the storages'
+//! keys as five consecutive pickles, followed by the storages.
 
 use super::elements::ElementType;
 use super::storages::{Storage, Storages};
@@ -12,8 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The pickles are read by so many bytes of the file at first; more are read while they turn out to
-/// be longer.
+/// Bytes of the file read for the pickles at first; more are read while they turn out to be longer.
 const WINDOW: u64 = 1 << 20;
 const LONGEST: u64 = 128 << 20;
 
@@ -45,9 +44,12 @@ fn open_within(blob: &Arc<dyn Blob>, bytes: &[u8], budget: &Budget) -> Result<Fo
         at += graph.len;
         Ok(graph)
     };
-    // The magic number is what the file was told by.
+    // The magic number was checked when the file was recognised.
     next()?;
-    let (version, machine, object, keys) = (next()?, next()?, next()?, next()?);
+    let version = next()?;
+    let machine = next()?;
+    let object = next()?;
+    let keys = next()?;
     if version.node(version.root) != &Node::Int(1001) {
         return Err(Error::new(ErrorKind::Unsupported, "a version of torch's old format that is not known")
             .expected("1001")
@@ -62,7 +64,7 @@ fn open_within(blob: &Arc<dyn Blob>, bytes: &[u8], budget: &Budget) -> Result<Fo
     super::read(&object, Storages::File(storages), Foreign::empty(Format::Torch, blob.len()), None, budget)
 }
 
-/// Bytes of an element by storage: those of the class under which it is named first.
+/// Bytes of an element by storage, from the class in its first reference.
 fn widths(object: &Graph<'_>) -> HashMap<String, usize> {
     let mut widths = HashMap::new();
     for node in object.nodes() {
@@ -75,7 +77,7 @@ fn widths(object: &Graph<'_>) -> HashMap<String, usize> {
     widths
 }
 
-/// The storages, in the order of their keys: a count of elements, and the elements.
+/// The storages, in the order of their keys: a count of elements, then the elements.
 fn storages(
     blob: &Arc<dyn Blob>,
     mut at: u64,

@@ -1,5 +1,6 @@
-//! What is in an object: the items of a list or a tuple, the pairs of a dict, the attributes of an
-//! object of any class. No class is needed for that: a pickle has attributes as plain data.
+//! The contents of an object: the items of a list or a tuple, the pairs of a dict, the attributes
+//! of an object of any class. The class itself is not needed: attributes are plain data in a
+//! pickle.
 
 use super::Reader;
 use super::keys::Key;
@@ -8,14 +9,14 @@ use crate::convert::pickle::{Call, Id, Node};
 use crate::error::Result;
 use crate::format::value::Value;
 
-/// What is in an object.
+/// The contents of an object.
 #[derive(Debug)]
 pub enum Contents {
     List(Vec<Id>),
     Map(Vec<(Key, Id)>),
 }
 
-/// Classes that are dicts and nothing more to whoever reads them.
+/// Classes that are plain dicts, as far as data is concerned.
 const DICTS: &[&str] = &[
     "collections.OrderedDict",
     "collections.Counter",
@@ -25,13 +26,13 @@ const DICTS: &[&str] = &[
     "argparse.Namespace",
 ];
 
-/// Where a module keeps what its state dict has: below these attributes, and under the module's own
-/// path.
+/// The attributes in which a module keeps the items of its state dict, which are named under the
+/// module's own path.
 const OF_MODULES: [&str; 3] = ["_parameters", "_buffers", "_modules"];
 
 impl Reader<'_, '_> {
-    /// What is in a list, a dict or an object that has any; None for tensors and for what is made
-    /// by calling a function.
+    /// The contents of a list, a dict or an object that has any; None for tensors and for the
+    /// results of functions.
     pub fn contents(&self, id: Id) -> Result<Option<Contents>> {
         let node = self.graph.node(id);
         let (Node::List(items) | Node::Tuple(items) | Node::Set(items)) = node else {
@@ -58,7 +59,7 @@ impl Reader<'_, '_> {
         }
         let mut pairs = Vec::new();
         if is_dict {
-            // Python 2's ordered dicts are made of a list of pairs, counters of a dict.
+            // Python 2's ordered dicts are made from a list of pairs, counters from a dict.
             for &argument in self.graph.args(call) {
                 pairs.extend(self.pairs_in(argument)?);
             }
@@ -81,7 +82,8 @@ impl Reader<'_, '_> {
             Some([class, ..]) => *class,
             _ => call.callee,
         };
-        // In files of before torch 1.6 a module's class is kept outside, with its source.
+        // In files before torch 1.6, a module's class is stored outside of the pickle, with its
+        // source.
         let class = match self.graph.node(class) {
             Node::Persistent(id) => match self.graph.node(*id) {
                 Node::Tuple(parts) => parts.get(1).copied().unwrap_or(class),
@@ -92,18 +94,17 @@ impl Reader<'_, '_> {
         self.graph.global(class).unwrap_or_else(|| "an unnamed class".to_owned())
     }
 
-    /// The arguments that a class or function is called with; not those that only say which class
-    /// it is.
+    /// The arguments of a call, without those that only identify the class.
     pub fn arguments(&self, call: &Call) -> &[Id] {
         match self.reconstructed(call) {
-            // The class, the class it extends, and what that is made of: nothing for `object`.
+            // The class, the class it extends, and the arguments for that one: none for `object`.
             Some([_, _, state]) if self.graph.node(*state) == &Node::None => &[],
             Some([_, _, state @ ..]) => state,
             _ => self.graph.args(call),
         }
     }
 
-    /// The arguments of `copyreg._reconstructor`, by which protocols 0 and 1 make an object of a
+    /// The arguments of `copyreg._reconstructor`, with which protocols 0 and 1 make an object of a
     /// class.
     fn reconstructed(&self, call: &Call) -> Option<&[Id]> {
         self.graph.is_global(call.callee, "copyreg", "_reconstructor").then(|| self.graph.args(call))
@@ -123,7 +124,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// The attributes of an object's state: a dict, or a pair of dicts where its class has slots.
+    /// The attributes in an object's state: a dict, or a pair of dicts if its class has slots.
     pub fn attributes(&self, state: Option<Id>) -> Result<Vec<(Key, Id)>> {
         let Some(state) = state else { return Ok(vec![]) };
         let graph = self.graph;
@@ -149,8 +150,8 @@ impl Reader<'_, '_> {
             .all(|name| self.graph.get(pairs, name).is_some_and(|id| self.graph.pairs(id).is_some()))
     }
 
-    /// What a module holds, under the names that its state dict has. Of its own bookkeeping only
-    /// what is not empty.
+    /// A module's items, under the names in its state dict. Of its private bookkeeping, only items
+    /// that are not empty.
     fn module(&self, pairs: &[(Id, Id)]) -> Result<Vec<(Key, Id)>> {
         let graph = self.graph;
         let mut found = Vec::new();
@@ -182,8 +183,8 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// An object of a class that is not known: its attributes and items are data; arguments it was
-    /// made with are, too, but what it made of them nobody knows.
+    /// An object of an unknown class: its attributes and items are kept as data, and so are its
+    /// constructor's arguments, although their effect is unknown.
     pub fn take_unknown(&mut self, id: Id, call: &Call) -> Result<Option<Value>> {
         let class = self.class(call);
         self.budget.spend(class.len() as u64, "names of classes")?;
@@ -212,7 +213,7 @@ impl Reader<'_, '_> {
         self.inside(|reader| reader.take_contents(Contents::Map(pairs)))
     }
 
-    /// Notes that the outermost object is of a class, if it is.
+    /// Notes the class of the outermost object, if it has one.
     pub fn note_root(&mut self, root: Id) -> Result<()> {
         let Node::Call(call) = self.graph.node(root) else { return Ok(()) };
         let class = self.class(call);

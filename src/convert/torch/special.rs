@@ -1,5 +1,5 @@
-//! Tensors that are more than one view of a storage: sparse and quantised ones, kept as the tensors
-//! they are made of and a description.
+//! Tensors that consist of more than one view of a storage: sparse and quantised ones, kept as
+//! their component tensors and a description.
 
 use super::Reader;
 use super::keys::Key;
@@ -12,7 +12,7 @@ use crate::format::value::Value;
 use std::collections::BTreeMap;
 
 impl Reader<'_, '_> {
-    /// A sparse tensor of any layout: its parts by their names in torch.
+    /// A sparse tensor of any layout: its components by their names in torch.
     pub fn sparse(&mut self, layout: Id, data: Id) -> Result<Option<Value>> {
         let layout = self.layout(layout);
         let data = self.graph.sequence(data).unwrap_or_default();
@@ -44,7 +44,7 @@ impl Reader<'_, '_> {
         name.map_or_else(|| self.graph.global(id).unwrap_or_default(), |name| name.into_owned())
     }
 
-    /// A quantised tensor: its integers under its own name, and how they are to be understood.
+    /// A quantised tensor: its integers under its own name, and the parameters of the quantisation.
     pub fn quantised(&mut self, args: &[Id]) -> Result<Option<Value>> {
         let [storage, _, shape, _, quantizer, rest @ ..] = args else {
             return self.lost("a quantised tensor that is not as torch writes it");
@@ -88,7 +88,7 @@ impl Reader<'_, '_> {
     }
 }
 
-/// A map with more in it.
+/// Adds entries to a map.
 fn with<const N: usize>(left: Option<Value>, more: [(&str, Value); N]) -> Option<Value> {
     let mut map = match left {
         Some(Value::Map(map)) => map,

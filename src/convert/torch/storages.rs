@@ -1,33 +1,33 @@
-//! Where the bytes of storages lie: in members of a zip archive, or one behind the other in a file
-//! of before torch 1.6.
+//! The bytes of storages: in members of a zip archive, or consecutive in a file before torch 1.6.
 
 use crate::budget::Budget;
 use crate::buffer::Buffer;
 use crate::convert::blob::{self, Archive};
 use crate::engine::Blob;
 use crate::error::{Error, Result};
+use crate::sync::lock;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-/// All storages of a file, by their keys.
+/// All storages of a file, by key.
 pub enum Storages {
-    /// A member each, behind this prefix.
+    /// One member each, named with this prefix.
     Archive { archive: Archive, prefix: String },
-    /// A stretch of the file each.
+    /// One section of the file each.
     File(HashMap<String, Arc<Storage>>),
 }
 
 /// One storage.
 #[derive(Debug)]
 pub struct Storage {
-    /// Its bytes, where they lie in the file as they are.
+    /// Its bytes, if they are stored uncompressed in the file.
     pub stored: Option<Arc<dyn Blob>>,
     pub len: u64,
     member: String,
-    /// Readers that were made of it. The first costs nothing: most storages have one tensor.
+    /// Number of readers made of it. The first costs nothing: most storages have one tensor.
     readers: AtomicU32,
-    /// The bytes of a compressed storage that several readers share: inflating it for each takes
+    /// The bytes of a compressed storage with several readers: inflating it for each would take
     /// quadratic time.
     inflated: Mutex<Option<Arc<Buffer>>>,
 }
@@ -41,14 +41,14 @@ impl Storage {
         Self { stored, len, member, readers: AtomicU32::new(0), inflated: Mutex::default() }
     }
 
-    /// `len` bytes of a compressed storage.
+    /// Reads `len` bytes of a compressed storage.
     fn inflate(&self, archive: &Archive, start: u64, len: usize) -> Result<Buffer> {
         if self.readers.load(Ordering::Relaxed) < 2 {
             return blob::read(&mut archive.clone(), &self.member, start, len);
         }
         let whole = {
             // A second thread waits for the bytes that the first inflates.
-            let mut inflated = self.inflated.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut inflated = lock(&self.inflated);
             match &*inflated {
                 Some(whole) => Arc::clone(whole),
                 None => {
@@ -63,7 +63,7 @@ impl Storage {
     }
 }
 
-/// The storages that were asked for.
+/// The storages looked up so far.
 pub struct Found<'b> {
     storages: Storages,
     found: HashMap<String, Arc<Storage>>,
@@ -78,7 +78,7 @@ impl<'b> Found<'b> {
     /// One storage.
     ///
     /// # Errors
-    /// `Damaged` when there is none of this key.
+    /// `Damaged` when no storage has this key.
     pub fn get(&mut self, key: &str) -> Result<Arc<Storage>> {
         if let Some(storage) = self.found.get(key) {
             return Ok(Arc::clone(storage));
@@ -99,12 +99,12 @@ impl<'b> Found<'b> {
         Ok(storage)
     }
 
-    /// A reader of a storage's bytes, to be called with an offset and a length; `in_pieces` where
-    /// it will be called many times for one tensor.
+    /// A reader of a storage's bytes, to call with an offset and a length; `in_pieces` if it will
+    /// be called many times for one tensor.
     ///
     /// # Errors
     /// `LimitExceeded` when a compressed storage is read more than once, and is larger than the
-    /// budget has left: its bytes are then held in memory.
+    /// rest of the budget: its bytes are then held in memory.
     pub fn reader(
         &self,
         storage: &Arc<Storage>,

@@ -1,9 +1,9 @@
-//! A tensor as torch describes it, a view of a storage, turned into one whose bytes are found or
-//! made when they are asked for: gathered where strides are others than row-major, negated where
-//! torch only noted that they should be.
+//! Turns torch's description of a tensor, a view of a storage, into a tensor whose bytes are read
+//! or made on request: gathered unless its strides are row-major, negated if torch deferred that.
 
 use super::Reader;
 use super::elements::ElementType;
+use super::storages::Storage;
 use crate::convert::pickle::{Id, Node};
 use crate::convert::tensor::Place;
 use crate::convert::{ForeignTensor, Note, lie, strided};
@@ -13,7 +13,7 @@ use crate::format::value::Value;
 use crate::tensor::{byte_len, element_count};
 use std::sync::Arc;
 
-/// What makes two tensors the same: nothing less is a tie.
+/// The identity of a tensor: only tensors with equal identities are aliases.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {
     View(View),
@@ -30,18 +30,18 @@ pub struct View {
     pub offset: usize,
     pub shape: Vec<usize>,
     pub strides: Vec<usize>,
-    /// Bits that torch resolves when the tensor is used.
+    /// Operations that torch defers until the tensor is used.
     pub conj: bool,
     pub neg: bool,
 }
 
 impl View {
-    /// Elements that share a byte as a view of bytes: torch begins each row with a new byte. None
-    /// for other elements.
+    /// The view as a view of bytes, if several elements share a byte: torch starts each row with a
+    /// new byte. None for other elements.
     ///
     /// # Errors
-    /// `Unsupported` for a view that is not the whole of its storage, because elements then begin
-    /// within a byte.
+    /// `Unsupported` for a view of less than its whole storage, whose elements would begin within a
+    /// byte.
     fn of_bytes(&self) -> Result<Option<Self>> {
         if self.element.per_byte == 1 {
             return Ok(None);
@@ -61,33 +61,60 @@ impl View {
         }
         Ok(Some(Self { shape, strides, ..self.clone() }))
     }
+
+    fn extent(&self) -> Result<Extent> {
+        let overflow = || Error::damaged("offset overflows");
+        let width = self.element.width;
+        let count = element_count(&self.shape).map_err(lie)?;
+        if count == 0 {
+            // An empty view may begin beyond its storage, as `torch.zeros(4, 0)[3]` does.
+            return Ok(Extent { start: 0, end: 0, len: 0 });
+        }
+        let start = self.offset.checked_mul(width).ok_or_else(overflow)?;
+        let reach = strided::reach(&self.shape, &self.strides).map_err(lie)?;
+        let reach = reach.checked_mul(width).ok_or_else(overflow)?;
+        let end = start.checked_add(reach).ok_or_else(overflow)?;
+        let len = count.checked_mul(width).ok_or_else(overflow)?;
+        let len = byte_len(Dtype::Opaque, &[len]).map_err(lie)?;
+        Ok(Extent { start, end, len })
+    }
 }
 
-/// A storage as a persistent id names it.
+/// The bytes of a storage from a view's first element to its last, and the view's own length. All
+/// are 0 for an empty view.
+struct Extent {
+    start: usize,
+    end: usize,
+    len: usize,
+}
+
+/// A storage, as a persistent id describes it.
 pub struct StorageId {
     pub key: String,
-    /// None for storages of bytes without a type.
+    /// None for untyped storages.
     pub element: Option<ElementType>,
-    /// Elements, as the id says.
+    /// Number of elements, by the id.
     pub count: usize,
-    /// Where a view of a storage begins, in files of before torch 1.6.
+    /// Start of a view of a storage, in files before torch 1.6.
     offset: usize,
 }
 
-/// A description that torch would not write. Only this tensor is lost by it.
+/// The error for a description that torch would not write. Only this tensor is lost.
 pub fn unreadable(what: &'static str) -> Error {
     Error::new(ErrorKind::Unsupported, what)
 }
 
 impl Reader<'_, '_> {
-    /// The arguments of `_rebuild_tensor_v2`, or of `_v3` with its dtype.
+    /// The view in the arguments of `_rebuild_tensor_v2`, or of `_v3`, which has a dtype.
     pub fn view(&self, args: &[Id], has_dtype: bool) -> Result<View> {
         let lie = || unreadable("a description that is not as torch writes it");
         let [storage, offset, shape, strides, rest @ ..] = args else { return Err(lie()) };
         let id = self.storage_id(*storage)?;
-        let element = match rest.get(2).filter(|_| has_dtype) {
-            Some(&dtype) => self.dtype(dtype).ok_or_else(|| unreadable("a dtype that is not known here"))?,
-            None => id.element.unwrap_or(ElementType::BYTES),
+        let element = match rest.get(2) {
+            Some(&dtype) if has_dtype => {
+                self.dtype(dtype).ok_or_else(|| unreadable("a dtype that is not known here"))?
+            }
+            _ => id.element.unwrap_or(ElementType::BYTES),
         };
         let graph = self.graph;
         let (Some(offset), Some(shape), Some(strides)) =
@@ -104,8 +131,8 @@ impl Reader<'_, '_> {
             value.is_some_and(|value| graph.node(value) == &Node::Bool(true))
         };
         let offset = offset.checked_add(id.offset).ok_or_else(|| Error::damaged("offset overflows"))?;
-        let (conj, neg) = (bit("conj"), bit("neg"));
-        Ok(View { storage: id.key, element, offset, shape, strides, conj, neg })
+        let conj = bit("conj");
+        Ok(View { storage: id.key, element, offset, shape, strides, conj, neg: bit("neg") })
     }
 
     pub fn storage_id(&self, id: Id) -> Result<StorageId> {
@@ -138,11 +165,10 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Takes a view as a tensor under the present path. What is opaque has a description beside it.
+    /// Takes a view as a tensor under the current path. Returns a description if it is opaque.
     ///
     /// # Errors
-    /// `Damaged` when it reaches beyond its storage. What cannot be carried over for another reason
-    /// is noted.
+    /// `Damaged` when it reaches beyond its storage. Other obstacles are noted.
     pub fn take_view(&mut self, view: Result<View>) -> Result<Option<Value>> {
         match view.and_then(|view| self.take_known(view)) {
             Err(error) if error.kind() == ErrorKind::Unsupported => self.lost(&error.to_string()),
@@ -154,20 +180,20 @@ impl Reader<'_, '_> {
         let is_opaque = view.element.dtype == Dtype::Opaque;
         let description = is_opaque.then(|| describe(view.element, &view.shape));
         let identity = Identity::View(view.clone());
-        if !self.tie(&identity)? {
+        if !self.add_alias(&identity)? {
             let tensor = self.place(&view)?;
             self.push(tensor, identity)?;
         }
         Ok(description)
     }
 
-    /// Takes the present path as another name of a tensor that is there already, if it is one.
-    pub fn tie(&mut self, identity: &Identity) -> Result<bool> {
+    /// Takes the current path as an alias of an earlier tensor with this identity, if there is one.
+    pub fn add_alias(&mut self, identity: &Identity) -> Result<bool> {
         let Some(&first) = self.seen.get(identity) else { return Ok(false) };
         self.budget.spend(self.tensor_cost(0), "the list of tensors")?;
         let mut tensor = self.foreign.tensors[first].clone();
         tensor.name.clone_from(&self.path);
-        tensor.tied = Some(first).filter(|_| tensor.byte_len > 0);
+        tensor.alias_index = (tensor.byte_len > 0).then_some(first);
         self.foreign.tensors.push(tensor);
         Ok(true)
     }
@@ -184,61 +210,67 @@ impl Reader<'_, '_> {
     }
 
     fn place(&mut self, view: &View) -> Result<ForeignTensor> {
-        let (as_bytes, logical_shape) = (view.of_bytes()?, &view.shape);
-        let View { storage: key, element, offset, shape, strides, .. } = as_bytes.as_ref().unwrap_or(view);
+        let as_bytes = view.of_bytes()?;
+        let source = as_bytes.as_ref().unwrap_or(view);
+        let View { storage: key, element, shape, strides, .. } = source;
         let storage = self.storages.get(key)?;
-        let overflow = || Error::damaged("offset overflows");
-        let start = offset.checked_mul(element.width).ok_or_else(overflow)?;
-        let needed = strided::reach(shape, strides).map_err(lie)?.checked_mul(element.width);
-        let needed = needed.ok_or_else(overflow)?;
-        let end = start.checked_add(needed).ok_or_else(overflow)?;
-        if end as u64 > storage.len {
+        let extent = source.extent()?;
+        if extent.end as u64 > storage.len {
             return Err(Error::damaged("the tensor reaches beyond its storage")
-                .expected(format!("{end} bytes"))
+                .expected(format!("{} bytes", extent.end))
                 .found(storage.len));
         }
-        let count = element_count(shape).map_err(lie)?;
-        let len = byte_len(Dtype::Opaque, &[count.checked_mul(element.width).ok_or_else(overflow)?])
-            .map_err(lie)?;
-        self.claim(key, storage.len, len as u64)?;
-        let is_row_major = strided::is_row_major(shape, strides) || len == 0;
+        self.claim(key, storage.len, extent.len as u64)?;
+        let is_row_major = strided::is_row_major(shape, strides) || extent.len == 0;
         if !is_row_major {
             let what = format!("strides {strides:?} brought into row-major order");
             self.note(Note::kept(&self.path, what))?;
         }
         let change = Change::of(view)?;
         let (dtype, shape_here) = match element.dtype {
-            Dtype::Opaque => (Dtype::Opaque, vec![len]),
+            Dtype::Opaque => (Dtype::Opaque, vec![extent.len]),
             dtype => (dtype, shape.clone()),
         };
         if dtype == Dtype::Opaque {
-            self.note(Note::kept(
-                &self.path,
-                format!("torch.{} {logical_shape:?} kept as opaque bytes", element.name),
-            ))?;
+            let what = format!("torch.{} {:?} kept as opaque bytes", element.name, view.shape);
+            self.note(Note::kept(&self.path, what))?;
         }
         let place = match &storage.stored {
-            Some(stored) if is_row_major && change.is_none() => Place::At(Arc::clone(stored), start as u64),
-            _ => {
-                let read = self.storages.reader(&storage, strided::is_sparse(needed, len))?;
-                let (element, shape, strides) = (*element, shape.clone(), strides.clone());
-                Place::Made(Arc::new(move || {
-                    let mut bytes = match is_row_major {
-                        true => read(start as u64, len)?,
-                        false => strided::gather_from(&read, start as u64, element.width, &shape, &strides)?,
-                    };
-                    if let Some(change) = change {
-                        change.apply(&mut bytes);
-                    }
-                    Ok(bytes)
-                }))
+            Some(stored) if is_row_major && change.is_none() => {
+                Place::At(Arc::clone(stored), extent.start as u64)
             }
+            _ => self.made(&storage, source, extent, change)?,
         };
         ForeignTensor::new(self.path.clone(), dtype, shape_here, place)
     }
 
-    /// Bytes of a storage may become tensors once; what is more than that, where views overlap or
-    /// strides are 0, is the budget's.
+    /// A tensor's bytes made from those of its storage: gathered, negated.
+    fn made(
+        &self,
+        storage: &Arc<Storage>,
+        source: &View,
+        extent: Extent,
+        change: Option<Change>,
+    ) -> Result<Place> {
+        let Extent { start, end, len } = extent;
+        let read = self.storages.reader(storage, strided::is_sparse(end - start, len))?;
+        let View { element, shape, strides, .. } = source.clone();
+        let is_row_major = strided::is_row_major(&shape, &strides) || len == 0;
+        Ok(Place::Made(Arc::new(move || {
+            let mut bytes = if is_row_major {
+                read(start as u64, len)?
+            } else {
+                strided::gather_from(&read, start as u64, element.width, &shape, &strides)?
+            };
+            if let Some(change) = change {
+                change.apply(&mut bytes);
+            }
+            Ok(bytes)
+        })))
+    }
+
+    /// Each byte of a storage may become part of a tensor once; more, by overlapping views or
+    /// strides of 0, is charged to the budget.
     fn claim(&mut self, key: &str, storage: u64, len: u64) -> Result<()> {
         let unclaimed = self.unclaimed.entry(key.to_owned()).or_insert(storage);
         let more = len.saturating_sub(*unclaimed);
@@ -253,7 +285,7 @@ impl Reader<'_, '_> {
     }
 }
 
-/// What a description beside opaque bytes says.
+/// The description of opaque bytes.
 pub fn describe(element: ElementType, shape: &[usize]) -> Value {
     let shape = shape.iter().map(|&len| Value::Int(len as i64)).collect();
     let pairs = [
@@ -263,11 +295,11 @@ pub fn describe(element: ElementType, shape: &[usize]) -> Value {
     Value::Map(pairs.into())
 }
 
-/// What torch's bits `conj` and `neg` do to numbers.
+/// The effect of torch's bits `conj` and `neg` on numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Change {
     element: ElementType,
-    /// Of a complex number its real and imaginary part, of another its one part.
+    /// For a complex number its real and imaginary part, for others only the first.
     negates: [bool; 2],
 }
 
@@ -313,7 +345,7 @@ impl Change {
     }
 }
 
-/// A little-endian integer times -1, as it wraps.
+/// Negates a little-endian integer, wrapping.
 fn negate(bytes: &mut [u8]) {
     let mut carry = true;
     for byte in bytes {

@@ -1,5 +1,5 @@
-//! The walk through a pickle's objects: tensors go to the file's tensors under the path of keys
-//! that leads to them, and what is left of an object is returned as a value, for a record.
+//! The walk through a pickle's objects: tensors become the file's tensors, named by the path of
+//! keys to them, and the rest of an object is returned as a value, for a record.
 
 use super::keys::Key;
 use super::objects::Contents;
@@ -14,11 +14,12 @@ use crate::format::value::Value;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-/// The name of what is no dict, and of a dict with more keys than a checkpoint has records.
+/// The name of an outermost object that is not a dict, or is one with more keys than a checkpoint
+/// has records.
 const WHOLE: &str = "torch";
 
 impl Reader<'_, '_> {
-    /// The outermost object: keys become records of their own, unless all of it has a name.
+    /// Takes the outermost object: its keys become separate records, unless all of it has a name.
     pub fn take_root(&mut self, name: Option<&str>) -> Result<()> {
         let root = self.graph.root;
         let pairs = match (name, self.contents(root)?) {
@@ -44,16 +45,18 @@ impl Reader<'_, '_> {
         for Left { key, name, value } in left {
             let kept = self.foreign.keep_record(&name, value);
             let is_text = !matches!(key, Key::Of(id) if self.graph.text(id).is_none());
-            if let (Some(kept), false) = (kept, is_text) {
+            if let Some(kept) = kept
+                && !is_text
+            {
                 self.note(Note::kept(kept, format!("a key that is no text: {name}")))?;
             }
         }
         Ok(())
     }
 
-    /// Takes an object under a key of the present one.
+    /// Takes an object under a key of the current one.
     pub fn within(&mut self, key: &str, id: Id) -> Result<Option<Value>> {
-        // The path is written, and the value will have a place.
+        // Charges for the path and for the value.
         self.budget.spend((key.len() + size_of::<Value>()) as u64, "the objects of the file")?;
         let len = self.path.len();
         if !(self.around.len() == 1 && self.path.is_empty()) {
@@ -65,7 +68,7 @@ impl Reader<'_, '_> {
         value
     }
 
-    /// Tensors go to the file's tensors; what is left of the object is returned, if anything is.
+    /// Takes an object: tensors become the file's tensors; the rest is returned, if there is any.
     pub fn take(&mut self, id: Id) -> Result<Option<Value>> {
         if self.around.len() >= DEEPEST {
             return self.lost(&format!("objects within objects, more than {DEEPEST} deep"));
@@ -126,13 +129,19 @@ impl Reader<'_, '_> {
         Ok(Value::Bytes(bytes.into_owned()))
     }
 
-    /// A storage that no tensor is around.
+    /// A storage outside of any tensor.
     fn take_storage(&mut self, id: Id) -> Result<Option<Value>> {
         let view = self.storage_id(id).map(|id| {
             let element = id.element.unwrap_or(super::elements::ElementType::BYTES);
-            let (shape, strides) = (vec![id.count], vec![1]);
-            let (conj, neg) = (false, false);
-            super::tensors::View { storage: id.key, element, offset: 0, shape, strides, conj, neg }
+            super::tensors::View {
+                storage: id.key,
+                element,
+                offset: 0,
+                shape: vec![id.count],
+                strides: vec![1],
+                conj: false,
+                neg: false,
+            }
         });
         self.take_view(view)
     }
@@ -142,7 +151,7 @@ impl Reader<'_, '_> {
             Contents::List(items) => self.take_list(&items),
             Contents::Map(pairs) => {
                 let left = self.take_pairs(&pairs)?;
-                // A dict of tensors alone has become tensors.
+                // A dict of tensors only leaves nothing.
                 if left.is_empty() && !pairs.is_empty() {
                     return Ok(None);
                 }
@@ -173,7 +182,7 @@ impl Reader<'_, '_> {
         Ok(left)
     }
 
-    /// What is left of a dict, as one value.
+    /// The rest of a dict, as one value.
     fn map(&mut self, left: Vec<Left>) -> Result<Option<Value>> {
         let mut keys = left.iter().map(|left| self.key_value(left.key)).collect::<Result<Vec<_>>>()?;
         self.tell_apart(&mut keys)?;
@@ -189,10 +198,11 @@ impl Reader<'_, '_> {
         Ok(Some(Value::Pairs(keys.into_iter().zip(left).map(|(key, left)| (key, left.value)).collect())))
     }
 
-    /// Keys that differ in Python and not here, such as two lone surrogates or two NaN, get a
-    /// number each.
+    /// Gives numbers to keys that differ in Python but not here, such as two lone surrogates or two
+    /// NaNs.
     fn tell_apart(&mut self, keys: &mut [Value]) -> Result<()> {
-        let (mut seen, mut names) = (HashSet::new(), Names::default());
+        let mut seen = HashSet::new();
+        let mut names = Names::default();
         for key in keys {
             let form = format!("{key:?}");
             self.budget.spend(form.len() as u64, "keys")?;
@@ -214,14 +224,14 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// Bytes of the present object as a tensor, once for all that name the object.
+    /// Takes the bytes of the current object as a tensor, once for all references to the object.
     pub fn take_object(
         &mut self,
         id: Id,
         make: impl FnOnce(&mut Self) -> Result<crate::convert::ForeignTensor>,
     ) -> Result<()> {
         let identity = Identity::Object(id);
-        if !self.tie(&identity)? {
+        if !self.add_alias(&identity)? {
             let tensor = make(self)?;
             self.push(tensor, identity)?;
         }
@@ -229,14 +239,14 @@ impl Reader<'_, '_> {
     }
 }
 
-/// What is left under one key when its tensors are taken.
+/// The rest of a value under one key, without its tensors.
 struct Left {
     key: Key,
     name: String,
     value: Value,
 }
 
-/// Numbers, truth values and None.
+/// Numbers, bools and None.
 pub fn scalar(node: &Node<'_>) -> Option<Value> {
     Some(match node {
         Node::None => Value::Null,
@@ -251,13 +261,15 @@ pub fn scalar(node: &Node<'_>) -> Option<Value> {
 /// An integer beyond `i64`, of little-endian two's complement bytes.
 fn big(bytes: &[u8]) -> Value {
     let beyond = bytes.get(8..).unwrap_or_default();
-    if let (Some(low), true) = (bytes.first_chunk(), beyond.iter().all(|&byte| byte == 0)) {
+    if let Some(low) = bytes.first_chunk()
+        && beyond.iter().all(|&byte| byte == 0)
+    {
         return Value::UInt(u64::from_le_bytes(*low));
     }
     Value::Map([("int".to_owned(), Value::Text(hexadecimal(bytes)))].into())
 }
 
-/// Hexadecimal, because it takes linear time, and Python's `int(text, 0)` reads it.
+/// Hexadecimal, because it takes linear time and Python's `int(text, 0)` can read it.
 pub fn hexadecimal(bytes: &[u8]) -> String {
     let is_negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
     let mut carry = is_negative;

@@ -1,9 +1,8 @@
-//! A file that is open for reading. Owns: reading at the speed that the kernel has, into memory of
-//! any alignment.
+//! A file that is open for reading: reads at the kernel's full speed, into memory of any alignment.
 
 use super::readahead::Ahead;
 use crate::engine::vfs::{self, VfsFile};
-use crate::engine::{Blob, read_within};
+use crate::engine::{Blob, count_read, read_within};
 use crate::error::Result;
 use std::io;
 use std::sync::Arc;
@@ -48,32 +47,31 @@ impl Blob for FileBlob {
 
 const PAGE: usize = 4096;
 
-/// Bytes that are read at a time by way of other memory: what stays in a core's cache.
+/// Bytes read at a time through an intermediate buffer: as many as stay in a core's cache.
 const BY_WAY_OF: usize = 64 << 10;
 
-/// Memory to read by way of, and a place in it for whatever place within a page.
+/// An intermediate buffer, with room to start at any place within a page.
 #[repr(align(4096))]
 struct Pages([u8; 2 * PAGE + BY_WAY_OF]);
 
 impl Pages {
     const ZEROED: Self = Self([0; 2 * PAGE + BY_WAY_OF]);
 
-    /// Room for `len` bytes from `offset` of a file, further into a page than those by two cache
-    /// lines, and than where the kernel would copy them slowly by almost one page.
+    /// Room for `len` bytes from `offset` of a file, two cache lines further into a page than the
+    /// file's bytes, which is almost one page from where the kernel would copy slowly.
     fn room(&mut self, offset: u64, len: usize) -> &mut [u8] {
         // OK to cast: only the place within a page counts.
         &mut self.0[offset as usize % PAGE + 128..][..len]
     }
 }
 
-/// Whether it is worth going by way of other memory.
+/// Whether the intermediate buffer pays.
 fn is_copied_slowly(offset: u64, target: &[u8]) -> bool {
     // OK to cast: only the place within a page counts.
     target.len() >= BY_WAY_OF / 4 && tensorkeep_memcpy::is_slow(offset as usize, target)
 }
 
-/// How many of the first ranges, at least one, lie so close behind each other that one call reads
-/// them all.
+/// How many of the first ranges, at least one, lie so close together that one call reads them all.
 fn neighbours(ranges: &[(u64, &mut [u8])]) -> usize {
     let end = |(offset, buffer): &(u64, &mut [u8])| offset.checked_add(buffer.len() as u64);
     let Some(first) = ranges.first().map(|(offset, _)| *offset) else { return 0 };
@@ -93,7 +91,9 @@ impl FileBlob {
 
     fn read_straight(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.ahead.prepare(&*self.file, offset..offset + buffer.len() as u64, self.len);
-        vfs::read_full_at(&*self.file, offset, buffer)
+        let read = vfs::read_full_at(&*self.file, offset, buffer)?;
+        count_read(read);
+        Ok(read)
     }
 
     fn read_by_way_of_a_page(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -165,11 +165,11 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
     }
 
-    /// A file of which some is in the page cache, and what was asked of it.
+    /// A file that is partly in the page cache, and a log of the calls it received.
     #[derive(Debug, Default)]
     struct Asked {
         cached_to: u64,
-        /// From here on it is, too: opening reads the end.
+        /// From here on the file is cached, too: opening reads the end.
         cached_from: u64,
         reads: Mutex<Vec<(u64, usize)>>,
         ahead: Mutex<Vec<Range<u64>>>,
@@ -178,8 +178,7 @@ mod tests {
     impl VfsFile for Asked {
         fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
             self.reads.lock().unwrap().push((offset, buffer.len()));
-            let numbered = buffer.iter_mut().zip(offset..);
-            numbered.for_each(|(byte, at)| *byte = (at % 251) as u8);
+            fill(buffer, offset);
             Ok(buffer.len())
         }
 
@@ -188,7 +187,7 @@ mod tests {
                 return buffer.len();
             }
             let here = self.cached_to.saturating_sub(offset).min(buffer.len() as u64) as usize;
-            buffer[..here].iter_mut().zip(offset..).for_each(|(byte, at)| *byte = (at % 251) as u8);
+            fill(&mut buffer[..here], offset);
             here
         }
 
@@ -213,6 +212,12 @@ mod tests {
         }
         fn sync(&self) -> io::Result<()> {
             unimplemented!()
+        }
+    }
+
+    fn fill(buffer: &mut [u8], offset: u64) {
+        for (byte, at) in buffer.iter_mut().zip(offset..) {
+            *byte = (at % 251) as u8;
         }
     }
 
@@ -249,7 +254,7 @@ mod tests {
     fn readahead_requests_each_uncached_range_once() {
         const MIB: u64 = 1 << 20;
         let len = 128 * MIB;
-        // At the beginning of a page, as the file's bytes are: read straight.
+        // Aligned to a page, like the file's bytes: read directly.
         let mut memory = vec![0; MIB as usize + PAGE];
         let page = memory.as_ptr().align_offset(PAGE);
         let buffer = &mut memory[page..][..MIB as usize];
@@ -280,8 +285,8 @@ mod tests {
         let file = Os::default().open(&path).unwrap();
         let mut last = vec![0; 1 << 20];
         let last_start = LEN - last.len() as u64;
-        // Looking makes the kernel read, so there is one look for each time it was asked, and what
-        // it began is waited for.
+        // Probing makes the kernel read, so there is one probe for each request, and the reads that
+        // it started are waited for.
         let was_read = [10, 100, 1000, 10_000].into_iter().any(|milliseconds| {
             rustix::fs::fadvise(&written, 0, None, rustix::fs::Advice::DontNeed).unwrap();
             file.read_ahead(0..LEN);

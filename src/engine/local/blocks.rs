@@ -1,5 +1,5 @@
-//! Writing a large file fast: in aligned blocks, from reused buffers, several in flight, past the
-//! page cache. Owns: the buffers, the threads and their errors. Knows neither names nor fsync.
+//! Writes a large file fast: in aligned blocks, from reused buffers, several in flight, with direct
+//! I/O. This file has the buffers, the threads and their errors; names and fsync are the caller's.
 //!
 //! Buffered writing copies every byte into the page cache, and the fsync then waits for all of it.
 //! Written directly, the disk works while the next block is being filled, and the fsync has little
@@ -7,24 +7,25 @@
 
 use crate::buffer::Buffer;
 use crate::engine::vfs::{VfsFile, write_all_at};
+use crate::sync::lock;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tensorkeep_memcpy::copy;
 
 /// Bytes of a block: large enough for the disk's full rate, small enough that a handful in flight
 /// is little memory.
 const BLOCK: usize = 4 << 20;
-/// Blocks in flight: two keep a disk's queue filled; more gained nothing where it was measured.
+/// Blocks in flight: two keep a disk's queue filled; more gained nothing in measurements.
 const THREADS: usize = 2;
 /// One being filled, one in each thread's hands, one ready between them.
 const BUFFERS: usize = THREADS + 2;
-/// What direct I/O asks offsets, lengths and addresses to be multiples of, on every disk of today.
+/// Alignment of offsets, lengths and addresses for direct I/O, enough for every disk of today.
 const ALIGN: usize = 4096;
 
-/// Buffers that outlive one file: fresh memory costs several times what a copy into warm memory
-/// does.
+/// Buffers that outlive one file: fresh memory costs several times as much as a copy into warm
+/// memory.
 pub(super) type Spare = Arc<Mutex<Vec<Buffer>>>;
 
 /// A file being written in blocks, from its start.
@@ -62,7 +63,7 @@ impl BlockWriter {
             thread.spawn(move || write_blocks(&*file, &blocks, &give_back, &failed))
         });
         let threads = threads.collect::<io::Result<_>>()?;
-        let mut reused = std::mem::take(&mut *spare.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut reused = std::mem::take(&mut *lock(&spare));
         reused.truncate(BUFFERS);
         while reused.len() < BUFFERS {
             reused.push(Buffer::zeroed(BLOCK).map_err(io::Error::other)?);
@@ -81,7 +82,7 @@ impl BlockWriter {
     }
 
     /// # Errors
-    /// The first that any block met, perhaps of an earlier call.
+    /// The first error of any block, perhaps of an earlier call.
     pub(super) fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(BLOCK - self.filled));
@@ -108,14 +109,14 @@ impl BlockWriter {
     }
 
     fn take_error(&self) -> io::Result<()> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+        lock(&self.failed).take().map_or(Ok(()), Err)
     }
 
-    /// Writes the last block, padded with zeros to what direct I/O can write, and waits for all.
+    /// Writes the last block, padded with zeros to the alignment of direct I/O, and waits for all.
     /// The caller cuts the file to [`len`](Self::len).
     ///
     /// # Errors
-    /// The first that any block met.
+    /// The first error of any block.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         let len = self.len();
         if self.filled > 0 {
@@ -140,9 +141,9 @@ impl BlockWriter {
 
 impl Drop for BlockWriter {
     fn drop(&mut self) {
-        // An upload that is given up must not write on when its file is unlinked.
+        // An aborted upload must not write after its file is unlinked.
         let _ = self.join();
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = lock(&self.spare);
         spare.extend(self.free.try_iter());
         spare.extend(Buffer::zeroed(0).map(|empty| std::mem::replace(&mut self.current, empty)));
         spare.truncate(BUFFERS);
@@ -156,18 +157,18 @@ fn write_blocks(
     failed: &Mutex<Option<io::Error>>,
 ) {
     loop {
-        let next = blocks.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = lock(blocks).recv();
         let Ok(Block { offset, buffer, len }) = next else { return };
         if let Err(error) = write_block(file, offset, &buffer[..len]) {
-            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            lock(failed).get_or_insert(error);
         }
-        // Nobody waits for it once the writer is gone.
+        // There is no receiver once the writer is gone.
         let _ = give_back.send(buffer);
     }
 }
 
 /// Writes a whole block. A short direct write can end where the next one may not begin, and some
-/// file systems refuse direct writes only when they come: the rest then goes through the page
+/// file systems refuse direct writes only when they are made: the rest then goes through the page
 /// cache.
 fn write_block(file: &dyn VfsFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
     let written = match file.write_at(offset, bytes) {
@@ -176,7 +177,7 @@ fn write_block(file: &dyn VfsFile, offset: u64, bytes: &[u8]) -> io::Result<()> 
     };
     let rest = bytes.get(written..).unwrap_or_default();
     if !rest.is_empty() {
-        // Refused where writing was never direct: then there is nothing to change.
+        // Refused if writing was never direct: then there is nothing to change.
         let _ = file.set_direct(false);
     }
     write_all_at(file, offset + written as u64, rest)

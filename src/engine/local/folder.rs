@@ -1,39 +1,39 @@
-//! A folder that is held by its descriptor, and not by its path: what is written, deleted and
-//! locked in it stays in it when the process changes its directory, when the folder is moved, and
-//! when it is removed and another one gets its path. Making folders durably is here, too.
+//! A folder that is held by its descriptor, and not by its path: writes, deletions and locks stay
+//! in it when the process changes its directory, when the folder is moved, and when it is removed
+//! and another one gets its path. Also creates folders durably.
 //!
-//! The path that was given may be a link to where the space is; it is followed once, at opening.
-//! Folders in the folder are the folder's own: one that is a link is read, and refused for
-//! everything that writes, because what it leads to belongs to somebody else, perhaps to another
-//! run, and no lock here is a lock there.
+//! The given path may be a link to a place with more space; it is followed once, at opening. A
+//! folder in the folder that is a link is read, but refused for all writes, because its target
+//! belongs to others, perhaps to another run, and a lock here is no lock there.
 
 use crate::engine::vfs::{HERE, Kind, Stat, Vfs};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::lock;
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-/// A folder that is held. Paths are relative to it.
+/// A held folder. Paths are relative to it.
 #[derive(Debug)]
 pub(super) struct Folder {
     pub vfs: Arc<dyn Vfs>,
     /// The path by which it was opened, for people.
     pub root: PathBuf,
-    /// Folders in it that were made durable, and were no links.
+    /// Folders in it that were made durable and are not links.
     durable: Mutex<HashSet<PathBuf>>,
 }
 
 impl Folder {
-    /// Creates a folder, and those above it, durably: an fsync of each folder that holds the name
-    /// of the next.
+    /// Creates a folder, and those above it, durably: fsyncs each folder that holds the name of the
+    /// next.
     pub(super) fn create(root: &Path, vfs: &dyn Vfs) -> Result<Self> {
         let exists =
-            |path: &Path| path.as_os_str().is_empty() || vfs.stat(path).is_ok_and(|it| it.is_folder());
+            |path: &Path| path.as_os_str().is_empty() || vfs.stat(path).is_ok_and(|stat| stat.is_folder());
         let mut missing: Vec<&Path> = root.ancestors().take_while(|path| !exists(path)).collect();
         let deepest = root.ancestors().nth(missing.len()).unwrap_or(root);
         missing.reverse();
-        // The deepest one that is there may have been made by somebody who had no fsync, or was
+        // The deepest existing folder may have been made by a process that had no fsync, or was
         // killed before it. The folder above may be closed to us; then its owner made this one, and
         // its durability is theirs.
         if deepest.file_name().is_some() {
@@ -62,7 +62,7 @@ impl Folder {
         }
     }
 
-    /// Where `vfs` is.
+    /// The folder where `vfs` is.
     pub(super) fn of(vfs: Arc<dyn Vfs>) -> Self {
         Self { vfs, root: PathBuf::new(), durable: Mutex::default() }
     }
@@ -73,7 +73,7 @@ impl Folder {
         if path.as_os_str().is_empty() { HERE.to_owned() } else { path.display().to_string() }
     }
 
-    /// What a call's error at `path` means.
+    /// The error of a call at `path`.
     pub(super) fn error(&self, what: impl Into<String>, path: &Path, error: io::Error) -> Error {
         if error.kind() == io::ErrorKind::NotFound && self.vfs.is_removed() {
             return self.removed();
@@ -93,7 +93,7 @@ impl Folder {
         self.vfs.sync_dir(folder).map_err(|error| self.error("fsync of the folder", folder, error))
     }
 
-    /// Makes the folder of `path` durably, with those above it, and sees that none of them is a
+    /// Makes the folder of `path` durably, with those above it, and checks that none of them is a
     /// link.
     pub(super) fn ensure_parent(&self, path: &Path) -> Result<()> {
         self.each_above(path, |folder, stat| {
@@ -102,15 +102,15 @@ impl Folder {
                 ErrorKind::NotFound if self.vfs.is_removed() => self.removed(),
                 _ => error,
             })?;
-            // One that was there may have been made by a process that was killed before its fsync.
+            // An existing folder may have been made by a process that was killed before its fsync.
             self.sync_parent(folder)
         })?;
         self.durable().insert(parent(path).to_owned());
         Ok(())
     }
 
-    /// Sees that no folder above `path` is a link. One that is missing is no error: then nothing is
-    /// at `path`.
+    /// Checks that no folder above `path` is a link. A missing one is no error: then nothing is at
+    /// `path`.
     pub(super) fn check_parent(&self, path: &Path) -> Result<()> {
         self.each_above(path, |folder, stat| match stat {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -136,11 +136,11 @@ impl Folder {
     }
 
     fn durable(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
-        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.durable)
     }
 
-    /// What a listing says of a name: a link is what it leads to, and one that leads nowhere is a
-    /// file. None when the name is gone, an error when it is there and nobody can tell what it is.
+    /// How a listing sees a name: a link counts as its target, and a dangling one as a file. None
+    /// when the name is gone, an error when it exists but cannot be examined.
     pub(super) fn look(&self, path: &Path) -> io::Result<Option<Stat>> {
         let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         match self.vfs.stat(path) {
@@ -165,7 +165,7 @@ fn make(vfs: &dyn Vfs, path: &Path, name: &Path, stat: io::Result<Stat>) -> Resu
         Err(error) => return Err(Error::io("looking at the folder", error).in_object(name.display())),
     }
     match vfs.create_dir(path) {
-        // Somebody was faster.
+        // Another process was faster.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match vfs.stat(path) {
             Ok(stat) if stat.is_folder() => Ok(()),
             Ok(_) => Err(not_a_folder(name)),
@@ -183,7 +183,7 @@ pub(super) fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Of a folder above the run's: not readable, or of a file system that has no such fsync.
+/// For a folder above the run's: not readable, or of a file system without such an fsync.
 fn is_not_ours(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, NotFound, PermissionDenied, ReadOnlyFilesystem, Unsupported};
     matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported | NotFound)

@@ -1,9 +1,8 @@
-//! How a finished file gets its name without replacing another: by which call, found out by trying.
-//! Knows nothing of keys, and syncs nothing but what it tries.
+//! Gives a finished file its name without replacing another: finds out by trying which call can.
 
 use super::{TEMP_PREFIX, hex};
 use crate::engine::fresh_nonce;
-use crate::engine::vfs::{HERE, Vfs, write_all_at};
+use crate::engine::vfs::{HERE, Vfs, VfsFile, write_all_at};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,40 +10,40 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Publish {
     RenameNoReplace,
-    /// `link` fails where the name exists; then the temporary name goes.
+    /// `link` fails if the name exists; then the temporary name is removed.
     LinkUnlink,
-    /// Neither is to be had: looked up first, then renamed. Safe under the lock only.
+    /// Neither works: look first, then rename. Safe only under the lock.
     RenameUnderLock,
 }
 
 impl Publish {
-    /// Finds out how files are published in the folder that is held by doing it: write, fsync,
-    /// publish, fsync of the folder, unlink.
+    /// Finds out how files are published in the held folder by doing it: write, fsync, publish,
+    /// fsync of the folder, unlink.
     pub(super) fn probe(vfs: &dyn Vfs) -> io::Result<Self> {
         let nonce = hex(fresh_nonce());
         let [from, to] = ["from", "to"].map(|end| PathBuf::from(format!("{TEMP_PREFIX}probe-{end}-{nonce}")));
         let file = vfs.create_new(&from)?;
-        let published = (|| {
-            write_all_at(&*file, 0, b"probe")?;
-            file.sync()?;
-            let mut refused = None;
-            for publish in [Self::RenameNoReplace, Self::LinkUnlink, Self::RenameUnderLock] {
-                match publish.run(vfs, &from, &to) {
-                    Ok(()) => return Ok(publish),
-                    Err(error) => refused = Some(error),
-                }
-            }
-            Err(refused.unwrap_or_else(|| io::ErrorKind::Unsupported.into()))
-        })();
-        // The two names are tried for both outcomes: what is not there any more need not be
+        let published = Self::first_that_works(vfs, &*file, &from, &to);
+        // Both names are tried, for either outcome: the one that does not exist need not be
         // removed.
-        let removed = [&from, &to].map(|path| vfs.unlink(path));
+        let [from_removed, to_removed] = [&from, &to].map(|path| vfs.unlink(path));
         let publish = published?;
-        if removed.iter().all(Result::is_err) {
-            removed.into_iter().next().unwrap_or(Ok(()))?;
-        }
+        to_removed.or(from_removed)?;
         vfs.sync_dir(Path::new(HERE))?;
         Ok(publish)
+    }
+
+    fn first_that_works(vfs: &dyn Vfs, file: &dyn VfsFile, from: &Path, to: &Path) -> io::Result<Self> {
+        write_all_at(file, 0, b"probe")?;
+        file.sync()?;
+        let mut refused = io::ErrorKind::Unsupported.into();
+        for publish in [Self::RenameNoReplace, Self::LinkUnlink, Self::RenameUnderLock] {
+            match publish.run(vfs, from, to) {
+                Ok(()) => return Ok(publish),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
     }
 
     /// Gives `from` the name `to`, or fails with `AlreadyExists`.
@@ -53,7 +52,7 @@ impl Publish {
             Self::RenameNoReplace => vfs.rename_noreplace(from, to),
             Self::LinkUnlink => {
                 vfs.link(from, to)?;
-                // It has its name; a second one that stays is swept later.
+                // The file has its name; a second one that stays is swept later.
                 let _ = vfs.unlink(from);
                 Ok(())
             }

@@ -1,24 +1,25 @@
-//! What the kernel is asked to read before it is wanted. Owns: when it is asked, and for what.
+//! Readahead: when to request it from the kernel, and for which range.
 
 use crate::engine::vfs::VfsFile;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// From so many bytes on it is looked whether they are in the page cache.
+/// Reads of at least this many bytes probe the page cache.
 const LOOK_FROM: u64 = 16 << 10;
-/// How far ahead of a reader is read.
+/// How far readahead goes beyond a reader.
 const AHEAD: u64 = 16 << 20;
-/// Far from everything.
+/// Far from every offset.
 const NEVER: u64 = u64::MAX;
 
-/// The readers of one file, several threads perhaps.
+/// The readers of one file, possibly several threads.
 ///
-/// The kernel sees for itself that a file is read in order, but not by several threads, and not far
-/// ahead: 1.84 GB that were in no cache took 5.4 s to read and verify, and 3.6 when it was asked.
-/// But asking for what is here costs half as much as reading it, so it is looked for first.
+/// The kernel detects by itself that a file is read in order, but not by several threads, and does
+/// not read far ahead: 1.84 GB that were in no cache took 5.4 s to read and verify, and 3.6 with
+/// requests. But requesting cached bytes costs half as much as reading them, so the page cache is
+/// probed first.
 #[derive(Debug)]
 pub(super) struct Ahead {
-    /// Where that ends which was asked for last.
+    /// End of the last requested range.
     asked: AtomicU64,
 }
 
@@ -29,33 +30,31 @@ impl Default for Ahead {
 }
 
 impl Ahead {
-    /// Has what is `wanted` of a file of `len` bytes read, and what follows it if it is read in
-    /// order.
+    /// Requests `wanted` of a file of `len` bytes, plus readahead if access is sequential.
     pub fn prepare(&self, file: &dyn VfsFile, wanted: Range<u64>, len: u64) {
         if wanted.end.saturating_sub(wanted.start) < LOOK_FROM {
             return;
         }
         let Some(ask) = self.next(wanted, len) else { return };
-        // Looking at what is not here makes the kernel read it, one page by itself: so only where
-        // all will be asked for. In the middle, because opening has read the ends of the file.
+        // Probing bytes that are not cached makes the kernel read them, one page by itself: so only
+        // if all will be requested. In the middle, because opening has read the ends of the file.
         if file.read_cached_at(ask.start.midpoint(ask.end), &mut [0]) == 0 {
-            // Threads that ask at the same time ask for the same, or twice for a little.
+            // Threads that request at the same time request the same, or a little twice.
             self.asked.store(ask.end, Ordering::Relaxed);
             file.read_ahead(ask);
         }
     }
 
-    /// What is `wanted`, and what follows it if it is near what was asked for before; nothing if
-    /// that was asked for already.
+    /// `wanted`, plus readahead if it is near the last requested range; nothing if it was requested
+    /// already.
     fn next(&self, wanted: Range<u64>, len: u64) -> Option<Range<u64>> {
         let asked = self.asked.load(Ordering::Relaxed);
         let end = |ahead| len.min(wanted.end.saturating_add(ahead));
-        match asked.abs_diff(wanted.start) <= 2 * AHEAD {
-            // Half way of what was asked for there is still as much on its way.
-            true if asked >= end(AHEAD / 2) => None,
-            true => Some(asked.max(wanted.start)..end(AHEAD)),
-            false => Some(wanted),
+        if asked.abs_diff(wanted.start) > 2 * AHEAD {
+            return Some(wanted);
         }
+        // Halfway through the requested range, as much is still on its way.
+        if asked >= end(AHEAD / 2) { None } else { Some(asked.max(wanted.start)..end(AHEAD)) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The operating system's own file system: the calls of `vfs.rs`, each made relative to a folder's
+//! The operating system's own file system: the calls of `vfs.rs`, each relative to a folder's
 //! descriptor.
 
 use super::{HERE, Holder, Kind, Stat, Vfs, VfsFile};
@@ -21,12 +21,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tensorkeep_forklock::NotInherited;
 
-/// The most bytes that one `write` is asked to take: Linux takes 2 GiB minus a page, others less.
+/// The most bytes of one `write`: Linux takes 2 GiB minus a page, others less.
 const LARGEST_CALL: usize = 1 << 30;
-/// A lock's words are a line.
+/// The limit for a lock's description, which is one line.
 const LONGEST_WORDS: u64 = 4096;
 
-/// The operating system's file system, seen from a folder or from wherever the process is.
+/// The operating system's file system, seen from a folder or from the working directory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Os(Option<Arc<File>>);
 
@@ -45,7 +45,7 @@ impl Os {
         self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
-    /// A pipe would be waited for, for ever; a regular file knows no waiting.
+    /// Nonblocking, because opening a pipe would wait for ever; a regular file never blocks.
     fn open_to_read(&self, path: &Path) -> io::Result<File> {
         self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK)
     }
@@ -126,10 +126,11 @@ impl Vfs for Os {
     }
 
     fn unlink_if_dead(&self, path: &Path) -> io::Result<()> {
-        // Not followed and not waited for: anything may have this name.
+        // Neither followed nor waited for: anything may have this name.
         let file = self.open_at(path, OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK)?;
         file.try_lock()?;
-        // Held from here on: whoever creates this name now and cannot hold it takes another name.
+        // Held from here on: a process that creates this name now and cannot hold it takes another
+        // name.
         let (held, named) = (Stat::of(&file.metadata()?), self.lstat(path)?);
         if held.is_file() && held.id == named.id { self.unlink(path) } else { Ok(()) }
     }
@@ -156,14 +157,14 @@ impl Vfs for Os {
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, Holder>> {
-        // Not followed: in a folder that came from elsewhere LOCK may be a link, and what it points
-        // to would be emptied.
+        // Not followed: in a folder that came from elsewhere LOCK may be a link, and its target
+        // would be emptied.
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         // Before it is locked: a child that is forked from here on does not keep it.
         let file = NotInherited::new(self.open_at(path, flags)?)?;
         match file.try_lock() {
             Ok(()) => {
-                // For the message only, and a disk without room for it may still be emptied.
+                // For the message only; a disk without room for it may still be emptied.
                 let _ = write_words(&file, holder);
                 Ok(Ok(Box::new(OsLock { file, process: std::process::id() })))
             }
@@ -179,7 +180,7 @@ fn write_words(mut file: &File, words: &str) -> io::Result<()> {
     file.write_all(words.as_bytes())
 }
 
-/// Whatever can be read of it.
+/// The holder, as far as the file can be read.
 fn holder_of(file: &File) -> Holder {
     let mut words = String::new();
     let _ = file.take(LONGEST_WORDS).read_to_string(&mut words);
@@ -187,7 +188,7 @@ fn holder_of(file: &File) -> Holder {
     Holder { words, age: written.ok().and_then(|written| written.elapsed().ok()) }
 }
 
-/// One and the same file, mapped to read and mapped to change privately.
+/// The same file, mapped to read and mapped to change privately.
 pub(crate) fn map_twice(path: &Path, promise: MmapPromise) -> Result<(Arc<dyn Blob>, PrivateMap)> {
     let name = path.display().to_string();
     let file = Os::default().open_to_map(path, &name)?;
@@ -213,8 +214,7 @@ impl Stat {
     }
 }
 
-/// As much as the kernel reads for one request where nobody set another bound. What is beyond it,
-/// it leaves out.
+/// Default `read_ahead_kb`. The kernel silently truncates longer `WILLNEED` requests.
 #[cfg(target_os = "linux")]
 const READ_AHEAD: usize = 128 << 10;
 
@@ -280,7 +280,7 @@ impl VfsFile for OsFile {
     }
 }
 
-/// Freed when the process that took it drops it, exits or is killed, whatever children it has.
+/// Freed when the process that took it drops it, exits or is killed, even if it has children.
 #[derive(Debug)]
 struct OsLock {
     file: NotInherited,
@@ -289,8 +289,8 @@ struct OsLock {
 
 impl Drop for OsLock {
     fn drop(&mut self) {
-        // Not by closing alone: a child by a bare `clone` has a copy. And by no such child:
-        // unlocking is for all copies.
+        // Not by closing alone, since a child of a bare `clone` has a copy; and not by such a
+        // child, since unlocking affects all copies.
         if self.process == std::process::id() {
             let _ = self.file.unlock();
         }

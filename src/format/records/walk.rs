@@ -1,27 +1,26 @@
-//! Walking MessagePack without recursion and without serde. Owns: the structural check (depth,
-//! duplicate keys, trailing bytes, lengths), and the reckoning of what a value takes as a tree,
-//! before anything is allocated for it.
+//! Walks MessagePack without recursion and without serde: the structural check (depth, duplicate
+//! keys, trailing bytes, lengths), and an upper bound of a value's size as a tree, before anything
+//! is allocated for it.
 //!
-//! rmp-serde by itself recurses as deep as the bytes say, ignores trailing bytes, and lets the last
-//! of two equal keys win.
+//! By itself, rmp-serde recurses as deep as the input nests, ignores trailing bytes, and lets the
+//! last of two equal keys win.
 
 use crate::error::{Error, Result};
 use crate::format::limits::Limits;
 
-/// What each value, and what each key besides, counts in the unfolded size; SPEC.md has the same
-/// numbers.
+/// Unfolded size of each value, and of each key in addition; SPEC.md has the same numbers.
 const VALUE: u64 = 64;
-/// What a map that is not empty counts besides: the node of a search tree, with room for 11 pairs.
+/// Additional size of a map that is not empty: a search tree's node, with room for 11 pairs.
 const MAP: u64 = 640;
 
-/// One well-formed value and nothing behind it. Returns its unfolded size: about how many bytes it
-/// takes at most as a [`Value`](crate::format::value::Value). What is held meanwhile is 4 bytes for
-/// each key of the maps that are open.
+/// Checks that the bytes are one well-formed value and nothing else. Returns its unfolded size, an
+/// approximate upper bound of its bytes as a [`Value`](crate::format::value::Value). The check
+/// itself needs 4 bytes for each key of the open maps.
 ///
 /// # Errors
 /// `Damaged`.
 pub fn check(bytes: &[u8]) -> Result<u64> {
-    // Keys are remembered by where they stand.
+    // Keys are remembered by their positions, as u32.
     if u32::try_from(bytes.len()).is_err() {
         return Err(Error::damaged("length of the value").expected("below 4 GiB").found(bytes.len()));
     }
@@ -33,20 +32,28 @@ pub fn check(bytes: &[u8]) -> Result<u64> {
     Err(Error::damaged("bytes after the end of the value").expected(walker.at).found(bytes.len()))
 }
 
+fn check_depth(depth: usize) -> Result<()> {
+    let limit = Limits::V1.record_depth;
+    if depth as u64 <= limit {
+        return Ok(());
+    }
+    Err(Error::damaged("nesting").expected(format!("at most {limit} deep")))
+}
+
 pub(super) struct Walker<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-/// A list or map whose items are still to come.
+/// A list or map with items to come.
 struct Open {
     left: u64,
-    /// Of a map: where its keys begin among those that are remembered.
+    /// For a map: index of its first key among the remembered ones.
     keys: Option<usize>,
     key_next: bool,
 }
 
-/// What one MessagePack marker announces, and what comes with it.
+/// A MessagePack marker with its count or bytes.
 pub(super) enum Item<'a> {
     Scalar,
     Text(&'a [u8]),
@@ -60,10 +67,11 @@ impl<'a> Walker<'a> {
         Self { bytes, at: 0 }
     }
 
-    /// Walks one value without recursion: the depth is a number here, not a stack. Returns what its
-    /// parts count.
+    /// Walks one value without recursion: the depth is a number, not a stack. Returns the unfolded
+    /// size of its parts.
     fn value(&mut self) -> Result<u64> {
-        let (mut open, mut keys): (Vec<Open>, Vec<u32>) = Default::default();
+        let mut open: Vec<Open> = Vec::new();
+        let mut keys: Vec<u32> = Vec::new();
         let mut unfolded = 0;
         loop {
             let start = self.at;
@@ -90,11 +98,7 @@ impl<'a> Walker<'a> {
                     open.push(Open { left: pairs * 2, keys: Some(keys.len()), key_next: true });
                 }
             }
-            if open.len() as u64 > Limits::V1.record_depth {
-                return Err(
-                    Error::damaged("nesting").expected(format!("at most {} deep", Limits::V1.record_depth))
-                );
-            }
+            check_depth(open.len())?;
             while let Some(done) = open.pop_if(|top| top.left == 0) {
                 if let Some(first) = done.keys {
                     self.check_keys(&mut keys[first..])?;
@@ -107,7 +111,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Walks one value of which it is known that it is well formed.
+    /// Skips one value that is known to be well formed.
     pub(super) fn skip_value(&mut self) -> Result<()> {
         let mut left = 1;
         while left > 0 {
@@ -121,8 +125,8 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    /// No key of a map stands twice. Sorted in place: a set of them would take 40 times the bytes
-    /// of a record.
+    /// No key occurs twice in a map. Keys are sorted in place: a set of them would take 40 times
+    /// the bytes of a record.
     fn check_keys(&self, keys: &mut [u32]) -> Result<()> {
         if keys.is_sorted_by(|a, b| self.key(*a) < self.key(*b)) {
             return Ok(());
@@ -138,7 +142,7 @@ impl<'a> Walker<'a> {
         )))
     }
 
-    /// What a key that was walked is compared by: text by its bytes, anything else by its encoding.
+    /// The comparison key of a walked key: text by its bytes, anything else by its encoding.
     fn key(&self, start: u32) -> (bool, &'a [u8]) {
         let mut walker = Self { bytes: self.bytes, at: start as usize };
         match walker.item() {
@@ -148,10 +152,8 @@ impl<'a> Walker<'a> {
     }
 
     fn check_text(&self, text: &[u8]) -> Result<()> {
-        match std::str::from_utf8(text) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.wrong("text that is not UTF-8").because(error)),
-        }
+        let checked = std::str::from_utf8(text);
+        checked.map(drop).map_err(|error| self.wrong("text that is not UTF-8").because(error))
     }
 
     pub(super) fn item(&mut self) -> Result<Item<'a>> {
@@ -173,8 +175,8 @@ impl<'a> Walker<'a> {
             0xDC | 0xDD => Item::List(self.number(2 << (marker - 0xDC))?),
             0xDE | 0xDF => Item::Map(self.number(2 << (marker - 0xDE))?),
         };
-        // Every item takes at least a byte (two for a pair): a count beyond what is left is a lie,
-        // told early.
+        // Every item takes at least one byte, and every pair two: refuse a count beyond the bytes
+        // left early.
         let least = match item {
             Item::List(count) => count,
             Item::Map(pairs) => pairs * 2,
@@ -190,13 +192,13 @@ impl<'a> Walker<'a> {
         self.take(len).map(|_| Item::Scalar)
     }
 
-    /// As many bytes as a count of `width` bytes says, and `extra` ones.
+    /// The bytes after a count of `width` bytes: as many as it says, and `extra` ones.
     fn counted(&mut self, width: u64, extra: u64) -> Result<&'a [u8]> {
         let len = self.number(width)?;
         self.take(len + extra)
     }
 
-    /// A big-endian count, as MessagePack has them.
+    /// A big-endian count, as in MessagePack.
     fn number(&mut self, width: u64) -> Result<u64> {
         Ok(self.take(width)?.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)))
     }

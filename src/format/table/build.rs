@@ -3,6 +3,20 @@
 use super::{CODEC_RAW, Columns};
 use crate::dtype::Dtype;
 
+/// An entry to add to a table.
+#[derive(Clone, Copy)]
+pub struct NewRow<'a> {
+    pub name: &'a str,
+    pub dtype: Dtype,
+    pub shape: &'a [usize],
+    /// Raw length in bytes.
+    pub byte_len: u64,
+    /// Absolute offset of the extent; 0 for an entry without bytes.
+    pub offset: u64,
+    /// Raw bytes of a full chunk, as a power of two.
+    pub chunk_log2: u8,
+}
+
 /// Collects the rows of a table in the order of their names, and encodes them.
 #[derive(Default)]
 pub struct TableBuilder {
@@ -23,15 +37,8 @@ pub struct TableBuilder {
 
 impl TableBuilder {
     /// Adds an entry. Names must come sorted; its chunks follow by [`TableBuilder::push_chunk`].
-    pub fn push(
-        &mut self,
-        name: &str,
-        dtype: Dtype,
-        shape: &[usize],
-        byte_len: u64,
-        offset: u64,
-        chunk_log2: u8,
-    ) {
+    pub fn push(&mut self, row: NewRow<'_>) {
+        let NewRow { name, dtype, shape, byte_len, offset, chunk_log2 } = row;
         self.names.extend_from_slice(name.as_bytes());
         self.name_ends.extend_from_slice(&(self.names.len() as u32).to_le_bytes());
         self.dtypes.extend_from_slice(&dtype.id().to_le_bytes());
@@ -62,9 +69,10 @@ impl TableBuilder {
     /// The MessagePack payload of the table's section.
     pub fn encode(&self) -> Vec<u8> {
         let all_raw = self.chunk_codecs.iter().all(|&codec| codec == CODEC_RAW);
-        let unless_raw = |column: &'_ Vec<u8>| if all_raw { Vec::new() } else { column.clone() };
-        let (codecs, filters, stored) =
-            (unless_raw(&self.chunk_codecs), unless_raw(&self.chunk_filters), unless_raw(&self.chunk_stored));
+        let unless_raw = |column: &Vec<u8>| if all_raw { Vec::new() } else { column.clone() };
+        let codecs = unless_raw(&self.chunk_codecs);
+        let filters = unless_raw(&self.chunk_filters);
+        let stored = unless_raw(&self.chunk_stored);
         let columns = Columns {
             names: &self.names,
             name_ends: &self.name_ends,

@@ -1,5 +1,5 @@
-//! The columns of a table, read in place: each a binary string in a small MessagePack map. Owns:
-//! what stands where in them. That they hold together is `validate.rs`'s.
+//! The columns of a table, read in place: each a binary string in a small MessagePack map.
+//! validate.rs checks their consistency.
 
 use super::CODEC_RAW;
 use crate::dtype::Dtype;
@@ -7,20 +7,19 @@ use crate::error::Result;
 use serde::Serialize;
 use std::ops::Range;
 
-/// The columns as they stand in the file, and reading them. All integers are little-endian and
-/// unaligned.
+/// The columns as stored in the file. All integers are little-endian and unaligned.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Columns<'a> {
-    /// All names, one after the other, UTF-8, sorted by their bytes, each once.
+    /// All names, concatenated, UTF-8, sorted by their bytes, without duplicates.
     #[serde(with = "serde_bytes")]
     pub(super) names: &'a [u8],
-    /// u32: where each name ends in `names`.
+    /// u32: end of each name in `names`.
     #[serde(with = "serde_bytes")]
     pub(super) name_ends: &'a [u8],
     /// u16: dtype ids.
     #[serde(with = "serde_bytes")]
     pub(super) dtypes: &'a [u8],
-    /// u32: where each entry's axes end in `dims`.
+    /// u32: end of each entry's axes in `dims`.
     #[serde(with = "serde_bytes")]
     pub(super) dim_ends: &'a [u8],
     /// u64: lengths of the axes.
@@ -35,7 +34,7 @@ pub struct Columns<'a> {
     /// u8: raw bytes of a chunk, as a power of two.
     #[serde(with = "serde_bytes")]
     pub(super) chunk_log2: &'a [u8],
-    /// u32: where each entry's chunks end in the chunk columns.
+    /// u32: end of each entry's chunks in the chunk columns.
     #[serde(with = "serde_bytes")]
     pub(super) chunk_ends: &'a [u8],
     /// u32: checksum over each chunk's stored bytes.
@@ -69,7 +68,7 @@ pub struct Chunk {
     pub crc: u32,
 }
 
-/// One entry: its fixed-width fields, and where its variable ones stand.
+/// One entry: its fixed-width fields, and the ranges of its variable ones.
 pub struct Row {
     /// In the column of names.
     pub name: Range<usize>,
@@ -87,8 +86,8 @@ pub struct Row {
     pub chunk_log2: u8,
 }
 
-/// Entries in order. What ends one begins the next, and columns that are read side by side need no
-/// look at a bound for each: several times as fast as [`Columns::row`].
+/// Entries in order. The end of one is the start of the next, and columns iterated side by side
+/// need no bounds checks: several times as fast as [`Columns::row`].
 pub struct Rows<I> {
     fields: I,
     name: usize,
@@ -96,13 +95,14 @@ pub struct Rows<I> {
     chunk: usize,
 }
 
+/// The columns of a row, nested as `zip` nests them.
 type Ends<'a> = ((&'a [u8; 4], &'a [u8; 4]), &'a [u8; 4]);
 type Fields<'a> = (Ends<'a>, ((&'a [u8; 8], &'a [u8; 8]), (&'a [u8; 2], &'a u8)));
 
 impl<'a, I: Iterator<Item = Fields<'a>>> Iterator for Rows<I> {
     type Item = Row;
 
-    #[inline(always)] // the fields that a caller does not look at are then never read
+    #[inline(always)] // a caller's unused fields are then never read
     fn next(&mut self) -> Option<Row> {
         let (((name, dim), chunk), ((byte_len, offset), (dtype, chunk_log2))) = self.fields.next()?;
         let up_to = |start: &mut usize, end: &[u8; 4]| {
@@ -125,16 +125,23 @@ impl<'a, I: Iterator<Item = Fields<'a>>> Iterator for Rows<I> {
     }
 }
 
-// Small and called from iterators that are compiled in the caller's crate: inlined there, a listing
-// is twice as fast.
+// Small, and called from iterators that are compiled in the caller's crate: inlining them there
+// makes a listing twice as fast.
 impl<'a> Columns<'a> {
-    /// The columns of a table's payload, not yet held against each other.
+    /// The columns of a table's payload, not yet validated.
     ///
     /// # Errors
-    /// `Damaged` when one is missing or not binary, or the payload is no map that keeps the rules
-    /// of records.
+    /// `Damaged` when a column is missing or not binary, or the payload is not a map that keeps the
+    /// rules of records.
     pub fn decode(payload: &'a [u8]) -> Result<Self> {
-        let [
+        macro_rules! read {
+            ($($column:ident),* $(,)?) => {{
+                let names = [$(stringify!($column)),*];
+                let [$($column),*] = crate::format::records::columns(payload, names)?;
+                Ok(Self { $($column),* })
+            }};
+        }
+        read!(
             names,
             name_ends,
             dtypes,
@@ -148,39 +155,7 @@ impl<'a> Columns<'a> {
             chunk_codecs,
             chunk_filters,
             chunk_stored,
-        ] = crate::format::records::columns(
-            payload,
-            [
-                "names",
-                "name_ends",
-                "dtypes",
-                "dim_ends",
-                "dims",
-                "byte_lens",
-                "offsets",
-                "chunk_log2",
-                "chunk_ends",
-                "chunk_crcs",
-                "chunk_codecs",
-                "chunk_filters",
-                "chunk_stored",
-            ],
-        )?;
-        Ok(Self {
-            names,
-            name_ends,
-            dtypes,
-            dim_ends,
-            dims,
-            byte_lens,
-            offsets,
-            chunk_log2,
-            chunk_ends,
-            chunk_crcs,
-            chunk_codecs,
-            chunk_filters,
-            chunk_stored,
-        })
+        )
     }
 
     /// Number of entries.
@@ -225,7 +200,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// All names, one after the other: checked once for all instead of once each.
+    /// All names, concatenated: checked once for all instead of once each.
     #[inline]
     pub fn joined_names(&self) -> &'a str {
         std::str::from_utf8(self.names).unwrap_or_default()
@@ -241,9 +216,8 @@ impl<'a> Columns<'a> {
     /// Name of the `i`-th entry.
     #[inline]
     pub fn name(&self, i: usize) -> &'a str {
-        // OK because the whole column was UTF-8 and every name a part of it between character
-        // boundaries. A mapped file that changed in spite of the promise gives an empty name here,
-        // not a panic.
+        // OK: the whole column was UTF-8, and every name a part of it between character boundaries.
+        // If a mapped file changed despite the promise, this gives an empty name, not a panic.
         std::str::from_utf8(self.name_bytes(i)).unwrap_or_default()
     }
 
@@ -327,13 +301,13 @@ impl<'a> Columns<'a> {
         })
     }
 
-    /// Whether the `i`-th entry is stored as it is: one contiguous extent that can be mapped.
+    /// Whether the `i`-th entry is stored uncompressed: one contiguous extent that can be mapped.
     #[inline]
     pub fn is_raw(&self, i: usize) -> bool {
         self.are_raw(self.chunk_numbers(i))
     }
 
-    /// Whether these chunks are stored as they are.
+    /// Whether these chunks are stored uncompressed.
     #[inline]
     pub fn are_raw(&self, chunks: Range<usize>) -> bool {
         let codecs = self.chunk_codecs.get(chunks).unwrap_or_default();
@@ -350,9 +324,9 @@ impl<'a> Columns<'a> {
     }
 }
 
-// Nothing that can panic, so that of a description whose caller wants only the name, the rest is
-// never read. The columns are whole when they are validated; those of a mapped file that was cut in
-// spite of the promise read as zeros.
+// These never panic, so that the compiler can drop reads of fields that a caller ignores. Columns
+// are validated to be complete; those of a mapped file that was truncated despite the promise read
+// as zeros.
 
 #[inline]
 fn u8_at(column: &[u8], i: usize) -> u8 {

@@ -12,21 +12,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The largest element: complex of two binary64.
 const FILL_MAX: u64 = 16;
 
-/// Validates the columns of a table whose extents lie from `data_start` on and before `data_limit`.
-/// Returns one past the last stored byte. Uses up to `workers` threads where there is enough to do.
-pub(super) fn run(
-    columns: &Columns<'_>,
-    kind: Kind,
-    data_start: u64,
-    data_limit: u64,
-    workers: usize,
-) -> Result<u64> {
-    Validator { columns, kind, data_limit }.run(data_start, workers)
+/// Validates the columns of a table whose extents are in `data`. Returns one past the last stored
+/// byte. A long table is checked on up to `workers` threads.
+pub(super) fn validate(columns: &Columns<'_>, kind: Kind, data: Range<u64>, workers: usize) -> Result<u64> {
+    Validator { columns, kind, data_limit: data.end }.run(data.start, workers)
 }
 
-/// From so many entries on, names are checked beside everything else: a thread costs what a
-/// thousand of them do.
+/// From this many entries on, names are checked on a second thread: starting one takes as long as
+/// checking a thousand.
 const THREADS_FROM: usize = 1 << 16;
+
+/// The two halves of the validation, which are independent.
+enum Half {
+    Names,
+    Rows,
+}
 
 struct Validator<'a> {
     columns: &'a Columns<'a>,
@@ -38,12 +38,12 @@ impl Validator<'_> {
     fn run(&self, data_start: u64, workers: usize) -> Result<u64> {
         self.check_lengths()?;
         let data_end = AtomicU64::new(data_start);
-        let check = |(): &mut (), names: bool| match names {
-            true => self.check_names(),
-            false => self.check_rows(data_start).map(|end| data_end.store(end, Ordering::Relaxed)),
+        let check = |(): &mut (), half: Half| match half {
+            Half::Names => self.check_names(),
+            Half::Rows => self.check_rows(data_start).map(|end| data_end.store(end, Ordering::Relaxed)),
         };
         let workers = if self.columns.len() < THREADS_FROM { 1 } else { workers };
-        pipeline::each(workers, [true, false].into_iter(), || (), check)?;
+        pipeline::each(workers, [Half::Names, Half::Rows].into_iter(), || (), check)?;
         Ok(data_end.into_inner())
     }
 
@@ -62,23 +62,14 @@ impl Validator<'_> {
         self.check_extent(row, stored, data_end)
     }
 
-    /// Every column has the length that the number of entries, axes and chunks asks for.
+    /// Every column has the length required by the number of entries, axes and chunks.
     fn check_lengths(&self) -> Result<()> {
         let columns = self.columns;
-        let count = columns.name_ends.len() / 4;
+        let count = self.check_count()?;
         let last = |ends: &[u8]| match ends.len() {
             0..4 => 0,
             len => le::u32(ends, len - 4..len) as usize,
         };
-        let limit = match self.kind {
-            Kind::Tensors => Limits::V1.tensors,
-            Kind::Records => Limits::V1.records,
-        };
-        if count as u64 > limit {
-            return Err(Error::damaged("number of entries")
-                .expected(format!("at most {limit}"))
-                .found(count));
-        }
         let chunks = columns.chunk_crcs.len() / 4;
         let coded = if columns.chunk_codecs.is_empty() { 0 } else { chunks };
         for (name, column, length) in [
@@ -99,7 +90,7 @@ impl Validator<'_> {
                 return Err(column_length(name, length, column.len()));
             }
         }
-        // Only now are the columns of ends known to be whole.
+        // The columns of ends are complete only after the loop above.
         for (name, column, length) in [
             ("dims", columns.dims, last(columns.dim_ends).checked_mul(8)),
             ("chunk_crcs", columns.chunk_crcs, last(columns.chunk_ends).checked_mul(4)),
@@ -111,23 +102,36 @@ impl Validator<'_> {
         Ok(())
     }
 
-    /// UTF-8, without control characters, within the limit, sorted, each once.
+    /// The number of entries, within the limit.
+    fn check_count(&self) -> Result<usize> {
+        let count = self.columns.name_ends.len() / 4;
+        let limit = match self.kind {
+            Kind::Tensors => Limits::V1.tensors,
+            Kind::Records => Limits::V1.records,
+        };
+        if count as u64 <= limit {
+            return Ok(count);
+        }
+        Err(Error::damaged("number of entries").expected(format!("at most {limit}")).found(count))
+    }
+
+    /// Names are UTF-8, without control characters, within the limit, sorted, without duplicates.
     fn check_names(&self) -> Result<()> {
         let names = std::str::from_utf8(self.columns.names)
             .map_err(|error| Error::damaged("names that are not UTF-8").because(error))?;
-        // One look at all of them, in blocks without a way out so that it is vectorised, instead of
-        // one at each.
+        // One scan over all names, in blocks without an early exit so that it vectorises.
         let is_control = |found: bool, &byte: &u8| found | (byte < 0x20) | (byte == 0x7F);
         let plain = !self.columns.names.chunks(4096).any(|block| block.iter().fold(false, is_control));
         let limit = Limits::V1.name_bytes as usize;
-        let (mut start, mut previous) = (0, "");
+        let mut start = 0;
+        let mut previous = "";
         for end in self.columns.name_ends.as_chunks().0 {
             let end = u32::from_le_bytes(*end) as usize;
             let name = names.get(start..end).ok_or_else(|| place_of_a_name(start, end))?;
             if !plain || name.is_empty() || name.len() > limit {
                 check_name(name).map_err(|error| error.with_kind(ErrorKind::Damaged))?;
             }
-            // An empty name was refused, so the first one is greater than "".
+            // Empty names were refused, so the first name is greater than "".
             if name <= previous {
                 return Err(not_sorted(previous, name));
             }
@@ -136,11 +140,14 @@ impl Validator<'_> {
         Ok(())
     }
 
-    /// Axes in their column, and shape × dtype is the raw length.
+    /// The axes are in their column, and shape × dtype is the raw length.
     #[inline(always)]
     fn check_shape(&self, row: &Row) -> Result<(), Broken> {
         let rank = row.dims.end.wrapping_sub(row.dims.start) as u64;
-        let dims = self.dims(row).filter(|_| rank <= Limits::V1.rank).ok_or(Broken::Axes)?;
+        let dims = self.dims(row).ok_or(Broken::Axes)?;
+        if rank > Limits::V1.rank {
+            return Err(Broken::Axes);
+        }
         if row.byte_len > Limits::V1.tensor_bytes {
             return Err(Broken::TooLong);
         }
@@ -149,12 +156,12 @@ impl Validator<'_> {
         {
             return Err(Broken::RecordShape);
         }
-        // The length of an unknown dtype cannot be checked; such a tensor is listed and cannot be
+        // The length of an unknown dtype cannot be checked; such a tensor is listed but cannot be
         // read.
         let Some(dtype) = Dtype::from_id(row.dtype) else { return Ok(()) };
         let mut dims = dims.iter().map(|dim| u64::from_le_bytes(*dim));
         let bytes = dims.clone().try_fold(dtype.size() as u64, u64::checked_mul);
-        // An axis of no elements makes it none, however long the others are.
+        // An axis of length 0 makes the product 0, even if the others overflow.
         let bytes = bytes.or_else(|| dims.any(|dim| dim == 0).then_some(0));
         if bytes == Some(row.byte_len) { Ok(()) } else { Err(Broken::RawLength(dtype)) }
     }
@@ -163,7 +170,7 @@ impl Validator<'_> {
         self.columns.dims.as_chunks().0.get(row.dims.clone())
     }
 
-    /// As many chunks as the raw length asks for, each within its bounds. Returns the stored
+    /// The raw length determines the number of chunks, each within its bounds. Returns the stored
     /// length.
     #[inline(always)]
     fn check_chunks(&self, row: &Row) -> Result<u64, Broken> {
@@ -195,8 +202,8 @@ impl Validator<'_> {
                     let is_element = element.map_or((1..=FILL_MAX).contains(&stored), |size| stored == size);
                     is_element && stored <= raw_len && filter == 0
                 }
-                // A chunk that does not shrink is stored raw. This also bounds what unknown codecs
-                // may claim.
+                // A chunk that does not shrink is stored raw. This also bounds the raw lengths of
+                // unknown codecs.
                 _ => stored >= 1 && stored < raw_len,
             };
             if !valid {
@@ -215,8 +222,8 @@ impl Validator<'_> {
         (u64::from(stored), columns.chunk_codecs[number], columns.chunk_filters[number])
     }
 
-    /// The extent begins where its alignment says after the one before, and ends before the index.
-    /// Returns its end.
+    /// The extent starts aligned after the previous one, and ends before the index. Returns its
+    /// end.
     #[inline(always)]
     fn check_extent(&self, row: &Row, stored: u64, data_end: u64) -> Result<u64, Broken> {
         if row.byte_len == 0 {
@@ -231,8 +238,8 @@ impl Validator<'_> {
         }
     }
 
-    /// The error of the `i`-th entry, which breaks a rule. Apart from the rules, so that the loop
-    /// over them is short.
+    /// The error of the `i`-th entry, which breaks a rule. Separate from the rules to keep the loop
+    /// over them short.
     #[cold]
     fn explain(&self, broken: Broken, i: usize, data_end: u64) -> Error {
         let row = &self.columns.row(i);
@@ -275,8 +282,7 @@ impl Validator<'_> {
                 ))
                 .found(format!("{}+{stored}", row.offset)),
         };
-        // On another thread the names may still be checked: nothing says yet that they lie where
-        // their ends say.
+        // Another thread may still be checking the names: this one may be out of range.
         let name = String::from_utf8_lossy(self.columns.name_bytes(i));
         match self.kind {
             Kind::Tensors => error.in_tensor(name),
@@ -285,7 +291,7 @@ impl Validator<'_> {
     }
 }
 
-/// How many chunks the raw length asks for: `div_ceil`, without the division.
+/// The number of chunks for the raw length: `div_ceil` without the division.
 fn chunk_count(row: &Row) -> u64 {
     let partial = row.byte_len & ((1 << row.chunk_log2) - 1) != 0;
     (row.byte_len >> row.chunk_log2) + u64::from(partial)
@@ -334,7 +340,7 @@ pub fn check_name(name: &str) -> Result<()> {
             .found(name.len()));
     }
     let is_control = |byte| byte < 0x20 || byte == 0x7F;
-    // Without an early end the loop is vectorised, and almost every name passes.
+    // Without an early exit the loop vectorises, and almost every name passes.
     if !name.bytes().fold(false, |found, byte| found | is_control(byte)) {
         return Ok(());
     }
@@ -347,17 +353,19 @@ pub fn check_name(name: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::TableBuilder;
+    use super::super::{NewRow, TableBuilder};
     use super::*;
 
     /// The thread that checks names may be behind the one that checks rows.
     #[test]
     fn a_broken_row_is_explained_also_where_its_name_lies_nowhere() {
-        // The name of the second row ends past all names, begins there, and ends before it begins.
+        // The second row's name ends past all names, begins there, or ends before it begins.
         for (end, at) in [(u32::MAX, 1), (u32::MAX, 0), (3, 0)] {
             let mut table = TableBuilder::default();
             for (i, name) in ["a", "b", "c"].into_iter().enumerate() {
-                table.push(name, Dtype::F32, &[2], 8, 4096 + i as u64 * 8, 20);
+                let offset = 4096 + i as u64 * 8;
+                let dtype = Dtype::F32;
+                table.push(NewRow { name, dtype, shape: &[2], byte_len: 8, offset, chunk_log2: 20 });
                 table.push_chunk(CODEC_RAW, 0, 8, 0);
             }
             table.byte_lens[8] = 9;

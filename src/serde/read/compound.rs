@@ -1,5 +1,5 @@
-//! Lists, maps and variants of a record, item by item. A type that stops before the last item is
-//! told so: what it leaves would be read as the next value.
+//! Lists, maps and variants of a record, item by item. It is an error if a type stops before the
+//! last item, because the rest would be read as the next value.
 
 use super::{Item, Read, Reader};
 use crate::serde::fault::Fault;
@@ -105,7 +105,7 @@ impl<'r, 'b, 'c> Variant<'r, 'b, 'c> {
         Self { reader, outer }
     }
 
-    /// Reads the content, and leaves the variant's part of the path.
+    /// Reads the content, and removes the variant from the path.
     fn content<T>(self, read: impl FnOnce(&mut Reader<'b, 'c>) -> Read<T>) -> Read<T> {
         let value = read(&mut *self.reader)?;
         self.reader.path.truncate(self.outer);

@@ -1,5 +1,5 @@
-//! Lists and maps while their items come: lists are gathered as numbers for as long as they are,
-//! and written from the first item on that is none.
+//! Lists and maps while they are serialized: a list is gathered as numbers until an item is
+//! something else, and then written item by item.
 
 use super::{Writer, Written, length, list_header};
 use crate::serde::item::key_text;
@@ -17,14 +17,14 @@ pub(in crate::serde) struct List<'w, 'n> {
     announced: Option<usize>,
     count: usize,
     items: Items,
-    /// The path to leave for at the end.
+    /// Length of the path to restore at the end.
     outer: usize,
 }
 
 enum Items {
-    /// Nothing is written: so far all items are numbers, or arrays of them, of this shape.
+    /// Nothing is written: all items so far are numbers, or arrays of numbers of this shape.
     Gathered(Numbers, Shape),
-    /// The header is written, for so many items, at this place.
+    /// The header, announcing `len` items, is written at this offset.
     Written { header: usize, len: usize },
 }
 
@@ -34,7 +34,7 @@ impl<'w, 'n> List<'w, 'n> {
         Self { writer, announced, count: 0, items: Items::Gathered(Numbers::Empty, None), outer }
     }
 
-    /// That it is within a variant, whose name is left with it.
+    /// Sets the path to restore at the end, for a list within a variant.
     pub fn leaving(self, outer: usize) -> Self {
         Self { outer, ..self }
     }
@@ -63,7 +63,7 @@ impl<'w, 'n> List<'w, 'n> {
         Ok(())
     }
 
-    /// What was gathered is written item by item.
+    /// Writes the gathered numbers item by item.
     fn scatter(&mut self) -> Written {
         let len = self.announced.unwrap_or(0);
         let header = self.writer.out.len();
@@ -102,7 +102,7 @@ impl<'w, 'n> List<'w, 'n> {
     }
 }
 
-/// Puts the right header in the place of the one for the announced length.
+/// Replaces the header of the announced length by the right one.
 fn replace_header(out: &mut Vec<u8>, at: usize, right: Vec<u8>) {
     let len = match out.get(at) {
         Some(0xDC | 0xDE) => 3,
@@ -142,7 +142,7 @@ pub(in crate::serde) struct Map<'w, 'n> {
     announced: usize,
     count: usize,
     header: usize,
-    /// The path of the map, and the one to leave for at the end.
+    /// Length of the map's own path, and of the one to restore at the end.
     own: usize,
     outer: usize,
 }
@@ -162,7 +162,7 @@ impl<'w, 'n> Map<'w, 'n> {
 
     fn key<T: Serialize + ?Sized>(&mut self, key: &T) -> Written {
         let start = self.writer.out.len();
-        // A key is compared where it lies: no part of it is a tensor.
+        // Keys are compared in the record's bytes, so no part of a key may become a tensor.
         self.writer.with_tensors_from(usize::MAX, key)?;
         let text = key_text(self.writer.out.get(start..).unwrap_or_default());
         self.writer.enter(text.unwrap_or_else(|| self.count.to_string()));

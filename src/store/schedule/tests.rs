@@ -1,7 +1,9 @@
-//! What is due when: each rule, and rules beside each other, over saves that arrive, fail, or are
-//! still on their way.
+//! When a save is due: each rule, and rules beside each other, over saves that arrive, fail, or are
+//! still in flight.
 
 use super::*;
+use crate::store::keep::Mode;
+use std::time::Duration;
 
 /// A save in the foreground.
 fn save(schedule: &mut Schedule, progress: Progress, metrics: &[(&str, f64)], now: Instant) -> Vec<String> {
@@ -20,7 +22,8 @@ fn hand_over(
     for &(name, value) in metrics {
         snapshot = snapshot.metric(name, value).unwrap();
     }
-    schedule.handed_over(&schedule.begin(&snapshot).unwrap(), now)
+    let begun = schedule.begin(&snapshot).unwrap();
+    schedule.handed_over(&begun, now)
 }
 
 fn at(step: u64, epoch: u64) -> Progress {

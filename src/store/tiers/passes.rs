@@ -1,16 +1,15 @@
-//! What is asked of the promoting thread, and what it has to say. Owns: that no error of it is
-//! lost. There is no passes to overflow: passes are counted, and each compares what is here with
-//! what is there.
+//! The requests to the promoting thread, and its errors, none of which is lost. There is no queue
+//! to overflow: passes are counted, and each compares the local tier with the remote one.
 
 use super::promote::Hopeless;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::background::{Cause, lock};
 use crate::store::naming::CheckpointId;
+use crate::sync::{lock, wait, wait_timeout};
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
-/// What is asked of the thread, and what it has to say.
+/// The requests to the thread, and its errors.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Passes {
     state: Mutex<State>,
@@ -19,16 +18,15 @@ pub(in crate::store) struct Passes {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Passes asked for and done, as counts: one that begins after it was asked for counts for all
-    /// before.
+    /// Passes requested and done, as counts: a pass counts for all requests before it began.
     asked: u64,
     done: u64,
     /// Failures that no call has returned yet, oldest first.
     unreported: VecDeque<Arc<Error>>,
-    /// Why checkpoints that belong there can never be promoted, as the last pass found it. Each was
-    /// told once.
+    /// Why checkpoints that belong in the remote tier can never be promoted, as of the last pass.
+    /// Each error was returned once.
     hopeless: Hopeless,
-    /// A newer writer has taken over: for ever.
+    /// A newer writer has taken over. This is final.
     fenced: Option<Arc<Error>>,
     ending: bool,
     /// Whether the last pass met an error.
@@ -55,14 +53,14 @@ impl Passes {
         error.map_or(Ok(()), |error| Err(told(error)))
     }
 
-    /// Fails where this one can never be promoted.
-    pub(in crate::store) fn check_hopeless(&self, name: CheckpointId) -> Result<()> {
-        let error = lock(&self.state).hopeless.get(&name).cloned();
+    /// Fails if this checkpoint can never be promoted.
+    pub(in crate::store) fn check_hopeless(&self, id: CheckpointId) -> Result<()> {
+        let error = lock(&self.state).hopeless.get(&id).cloned();
         error.map_or(Ok(()), |error| Err(told(error)))
     }
 
-    /// Waits for a pass that begins now, at most until then. Where nothing of it failed, what
-    /// failed before and may pass is made good, and no failure any more.
+    /// Waits for a pass that begins now, at most until `until`. If nothing fails in it, earlier
+    /// failures that may pass are resolved and no longer failures.
     ///
     /// # Errors
     /// `NotPromoted` when the time was not enough; `Fenced`.
@@ -74,14 +72,14 @@ impl Passes {
         self.changed.notify_all();
         while state.done < asked {
             let Some(until) = until else {
-                state = self.wait(state);
+                state = wait(&self.changed, state);
                 continue;
             };
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(not_in_time());
             }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = wait_timeout(&self.changed, state, left);
         }
         if !state.last_failed {
             state.unreported.retain(|error| is_for_ever(error));
@@ -89,7 +87,7 @@ impl Passes {
         Ok(())
     }
 
-    /// No pass is begun any more once those that were asked for are done.
+    /// No pass begins once those that were requested are done.
     pub(super) fn end(&self) {
         lock(&self.state).ending = true;
         self.changed.notify_all();
@@ -100,25 +98,21 @@ impl Passes {
         lock(&self.state).unreported.iter().cloned().collect()
     }
 
-    fn wait<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The number of passes asked for, as soon as one is due; None at the end.
+    /// The number of passes requested, as soon as one is due; None at the end.
     pub(super) fn next(&self) -> Option<u64> {
         let mut state = lock(&self.state);
         while state.done == state.asked {
             if state.ending {
                 return None;
             }
-            state = self.wait(state);
+            state = wait(&self.changed, state);
         }
         Some(state.asked)
     }
 
     pub(super) fn finish(&self, asked: u64, errors: Vec<Error>, hopeless: &Hopeless) {
         let mut state = lock(&self.state);
-        let is_new = |(name, _): &(&CheckpointId, &Arc<Error>)| !state.hopeless.contains_key(*name);
+        let is_new = |(id, _): &(&CheckpointId, &Arc<Error>)| !state.hopeless.contains_key(*id);
         let new: Vec<Arc<Error>> =
             hopeless.iter().filter(is_new).map(|(_, error)| Arc::clone(error)).collect();
         (state.done, state.last_failed) = (asked, !errors.is_empty() || !new.is_empty());
@@ -127,7 +121,7 @@ impl Passes {
         for error in errors {
             match error.kind() {
                 ErrorKind::Fenced => state.fenced = Some(Arc::new(error)),
-                // One outage is told once, however many passes meet it before a call asks.
+                // One outage is reported once, however many passes meet it before a call asks.
                 _ if state.unreported.iter().any(|told| told.to_string() == error.to_string()) => {}
                 _ => state.unreported.push_back(Arc::new(error)),
             }
@@ -136,7 +130,7 @@ impl Passes {
     }
 }
 
-/// Whether trying again is of no use.
+/// Whether trying again is useless.
 pub(super) fn is_for_ever(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Damaged | ErrorKind::AlreadyExists)
 }
@@ -147,7 +141,7 @@ fn not_in_time() -> Error {
     )
 }
 
-/// What a call says of a failed promotion.
+/// The error with which a call reports a failed promotion.
 fn told(error: Arc<Error>) -> Error {
     let told = Error::new(error.kind(), "a promotion to the remote tier failed");
     match error.kind() {
@@ -156,5 +150,5 @@ fn told(error: Arc<Error>) -> Error {
             "everything that was saved is durable in the local tier; the next save, or waiting for the remote tier, tries again",
         ),
     }
-    .because(Cause(error))
+    .because_shared(error)
 }

@@ -1,13 +1,14 @@
-//! The thread that promotes checkpoints to the remote tier. Each pass compares what is here with
-//! what is there, so that what a killed process left is found like everything else.
+//! The thread that promotes checkpoints to the remote tier. Each pass compares the local tier with
+//! the remote one, so that it also finds what a killed process left.
 
 use super::passes::{Passes, is_for_ever};
 use super::remote::Remote;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Core;
-use crate::store::background::lock;
+use crate::store::background::caught;
 use crate::store::deletion::{self, By};
 use crate::store::naming::CheckpointId;
+use crate::sync::lock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,7 +16,7 @@ use std::thread::JoinHandle;
 /// Checkpoints that belong in the remote tier and can never be promoted, and why.
 pub(in crate::store) type Hopeless = BTreeMap<CheckpointId, Arc<Error>>;
 
-/// The thread. Dropping it waits for what is to be promoted.
+/// The thread. Dropping it waits for outstanding promotions.
 #[derive(Debug)]
 pub(in crate::store) struct Promoter {
     passes: Arc<Passes>,
@@ -23,8 +24,9 @@ pub(in crate::store) struct Promoter {
 }
 
 impl Promoter {
-    /// Waits to be woken: by a resume, when what was damaged has been set aside, or by a save. What
-    /// the process before left is promoted then, too. None when the store has no remote tier.
+    /// Starts the thread, which waits to be woken: by a resume, after damaged checkpoints have been
+    /// set aside, or by a save. It then also promotes what the process before left. None when the
+    /// store has no remote tier.
     pub(in crate::store) fn start(core: Arc<Core>) -> Result<Option<Self>> {
         let Some(remote) = &core.remote else { return Ok(None) };
         let passes = Arc::clone(&remote.passes);
@@ -37,7 +39,7 @@ impl Promoter {
 }
 
 impl Promoter {
-    /// Ends behind the pass that is under way, and is not waited for.
+    /// Lets the thread end after the pass in progress, without waiting for it.
     pub(in crate::store) fn leave_running(mut self) {
         self.thread = None;
     }
@@ -48,7 +50,9 @@ impl Drop for Promoter {
         self.passes.end();
         let _ = self.thread.take().map(JoinHandle::join);
         for error in self.passes.unreported() {
-            eprintln!("tensorkeep: a promotion to the remote tier failed and nobody asked: {error:?}");
+            eprintln!(
+                "tensorkeep: the error of a promotion to the remote tier was never returned: {error:?}"
+            );
         }
     }
 }
@@ -57,10 +61,8 @@ fn promote_all(core: &Core) {
     let Some(remote) = &core.remote else { return };
     let mut hopeless = Hopeless::new();
     while let Some(asked) = remote.passes.next() {
-        let pass = || remote.pass(core, &mut hopeless);
-        let passed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(pass));
-        let panicked = |_| vec![Error::new(ErrorKind::Io, "the promotion panicked; look for its message")];
-        remote.passes.finish(asked, passed.unwrap_or_else(panicked), &hopeless);
+        let errors = caught("the promotion", || remote.pass(core, &mut hopeless));
+        remote.passes.finish(asked, errors.unwrap_or_else(|panic| vec![panic]), &hopeless);
     }
 }
 
@@ -72,71 +74,73 @@ impl Remote {
         let (mut tried, mut errors) = (BTreeSet::new(), Vec::new());
         loop {
             let unpromoted = core.reader.candidates().map(|here| self.unpromoted(core, &here));
-            let name = match unpromoted {
-                Ok(names) => {
-                    hopeless.retain(|name, _| names.contains(name));
-                    names.into_iter().find(|name| !hopeless.contains_key(name) && !tried.contains(name))
+            let id = match unpromoted {
+                Ok(ids) => {
+                    hopeless.retain(|id, _| ids.contains(id));
+                    ids.into_iter().find(|id| !hopeless.contains_key(id) && !tried.contains(id))
                 }
                 Err(error) => {
                     errors.push(error);
                     None
                 }
             };
-            let Some(name) = name else { return errors };
-            tried.insert(name);
+            let Some(id) = id else { return errors };
+            tried.insert(id);
             let promoted = core.timed(|| {
                 self.reach(core)?;
-                self.promote(core, name)
+                self.promote(core, id)
             });
             if let Err(error) = promoted {
                 if !is_for_ever(&error) {
                     errors.push(error);
                     return errors;
                 }
-                hopeless.insert(name, Arc::new(error));
+                hopeless.insert(id, Arc::new(error));
             }
         }
     }
 
-    fn promote(&self, core: &Core, name: CheckpointId) -> Result<()> {
+    fn promote(&self, core: &Core, id: CheckpointId) -> Result<()> {
         let engine = self.reader.engine();
-        let Some(promoting) = self.upward.promote(name) else { return Ok(()) };
+        let Some(promoting) = self.upward.promote(id) else { return Ok(()) };
         core.attempt.check(engine)?;
-        let stop = || match promoting.is_stopped() {
-            true => Err(Error::new(ErrorKind::NotFound, "is being deleted")),
-            false => Ok(()),
+        let stop = || {
+            if promoting.is_stopped() {
+                return Err(Error::new(ErrorKind::NotFound, "is being deleted"));
+            }
+            Ok(())
         };
-        match core.reader.copy_until(name, &self.reader, &stop) {
+        match core.reader.copy_until(id, &self.reader, &stop) {
             // Rotated away or deleted meanwhile.
             Err(error)
                 if error.kind() == ErrorKind::NotFound
-                    && (promoting.is_stopped() || !core.reader.names()?.contains(&name)) =>
+                    && (promoting.is_stopped() || !core.reader.ids()?.contains(&id)) =>
             {
                 return Ok(());
             }
-            copied => copied.map_err(|error| error.in_object(engine.describe(&name.key())))?,
+            copied => copied.map_err(|error| error.in_object(engine.describe(&id.key())))?,
         };
-        // A newer writer may have looked for checkpoints before this one was there: what it passed
-        // over is not promoted.
+        // A newer writer may have looked for checkpoints before this one was there: a checkpoint
+        // that it passed over does not count as promoted.
         core.attempt.check(engine)?;
-        if deletion::pins(core.reader.engine())?.contains(&name.pin_key()) {
-            name.pin(engine)?;
+        if deletion::pins(core.reader.engine())?.contains(&id.pin_key()) {
+            id.pin(engine)?;
         }
         drop(promoting);
-        self.rotate(core, name)
+        self.rotate(core, id)
     }
 
-    /// Deletes there what no rule of that tier protects. Runs only behind the promotion of a
-    /// checkpoint, which stays; what cannot be deleted is tried again behind the next one.
+    /// Deletes remote checkpoints that no rule of that tier protects. Runs only after the promotion
+    /// of a checkpoint, which stays; a deletion that fails is tried again after the next one.
     fn rotate(&self, core: &Core, promoted: CheckpointId) -> Result<()> {
         let _deleting = lock(&self.deleting);
         let there = self.look()?;
-        if !there.iter().any(|candidate| candidate.name == promoted && !candidate.marked) {
+        if !there.iter().any(|candidate| candidate.id == promoted && !candidate.marked) {
             return Err(marked(self.reader.engine().describe(&promoted.key())));
         }
         let kept = self.select(core, &there, &[(promoted, "just promoted")]);
-        let names = there.iter().map(|candidate| candidate.name).filter(|name| !kept.contains_key(name));
-        let going: Vec<CheckpointId> = names.collect();
+        let ids = there.iter().map(|candidate| candidate.id).filter(|id| !kept.contains_key(id));
+        let going: Vec<CheckpointId> = ids.collect();
         if going.is_empty() {
             return Ok(());
         }

@@ -1,5 +1,5 @@
-//! The remote tier of a store. Owns: reaching it, the attempt that is taken in both tiers, and
-//! which checkpoints belong there.
+//! The remote tier of a store: reaching it, the attempt that is taken in both tiers, and which
+//! checkpoints belong there.
 
 use super::passes::Passes;
 use super::upward::Upward;
@@ -8,8 +8,8 @@ use crate::deadline::CallDeadline;
 use crate::engine::{Engine, Lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::attempt::{self, Attempt, Writer};
-use crate::store::background::{Cause, lock};
 use crate::store::deletion::{Inherited, clear_marks};
+use crate::store::history::{self, Life};
 use crate::store::keep::Keep;
 use crate::store::look::{Board, Look};
 use crate::store::naming::CheckpointId;
@@ -17,9 +17,10 @@ use crate::store::reader::Reader;
 use crate::store::retention::{self, Candidate, Spared};
 use crate::store::run_id::{self, RunId};
 use crate::store::{Core, StoreOptions};
+use crate::sync::lock;
 use std::collections::BTreeSet;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The remote tier of a store.
@@ -27,26 +28,27 @@ use std::time::{Duration, Instant};
 pub(in crate::store) struct Remote {
     pub reader: Reader,
     pub passes: Arc<Passes>,
-    /// Which checkpoint is on its way there now.
+    /// The checkpoint that is being promoted now.
     pub upward: Upward,
-    /// Held while it is decided what is deleted there, and until it is.
+    /// Held from choosing the checkpoints to delete there until they are deleted.
     pub deleting: Mutex<()>,
     keep: Keep,
-    /// How long a call waits for it. None for a run that cannot go on without it.
+    /// How long a call waits for it. None for a run that cannot do without it.
     limit: Option<Duration>,
-    /// When the call that is under way stops waiting for it.
+    /// When the call in progress stops waiting for it.
     until: Mutex<Option<Instant>>,
+    /// Locked for assignments only, never during a request to an engine.
     contact: Mutex<Contact>,
 }
 
-/// What is known of the remote tier.
+/// The state of the remote tier, as far as it is known.
 #[derive(Debug)]
 enum Contact {
     /// This store's attempt is taken there.
     Held { lock: Option<Box<dyn Lock>>, run: run_id::Found, there: Vec<Candidate> },
-    /// Nothing was asked of it.
+    /// Not asked yet.
     NotYet,
-    /// It could not be reached, and not since.
+    /// It could not be reached, and has not been since.
     Unreachable(Arc<Error>),
 }
 
@@ -60,8 +62,7 @@ impl Contact {
 }
 
 impl Remote {
-    /// Reaches for the remote tier. That it cannot be reached is an error only when `local` is
-    /// empty.
+    /// Tries to reach the remote tier. Failing that is an error only when `local` is empty.
     pub(in crate::store) fn contact(
         engine: Arc<dyn Engine>,
         options: &StoreOptions,
@@ -72,35 +73,41 @@ impl Remote {
         let keep = options.keep_remote.clone().unwrap_or_else(|| options.keep.clone());
         let has_local = local.iter().any(|info| info.state.is_some());
         let limit = has_local.then_some(options.remote_timeout);
-        let (passes, upward, deleting) = Default::default();
-        let (until, contact) = (Mutex::new(None), Mutex::new(Contact::NotYet));
-        let remote = Self { reader, passes, upward, deleting, keep, limit, until, contact };
+        let remote = Self {
+            reader,
+            passes: Arc::default(),
+            upward: Upward::default(),
+            deleting: Mutex::default(),
+            keep,
+            limit,
+            until: Mutex::new(None),
+            contact: Mutex::new(Contact::NotYet),
+        };
         remote.begin_call();
         let writer = writer.clone();
         if let Some(held) = remote.or_unreachable(None, move |reader| hold(reader, &writer).map(Some))? {
-            *remote.lock() = held;
+            *lock(&remote.contact) = held;
         }
         Ok(remote)
     }
 
-    /// From here on a call of the store waits for this tier, where it can do without.
+    /// Starts the timeout of one call of the store for this tier, if the run can do without it.
     pub(in crate::store) fn begin_call(&self) {
         *lock(&self.until) = self.limit.and_then(|limit| Instant::now().checked_add(limit));
     }
 
-    /// What the run there says of its identity, as far as it could be reached.
+    /// The identity of the run there, as far as it could be reached.
     pub(in crate::store) fn run(&self) -> run_id::Found {
-        self.lock().run()
+        lock(&self.contact).run()
     }
 
-    /// The identity of the run there; this one, from now on, where it has none or cannot be
-    /// reached.
+    /// The identity of the run there; if it has none or cannot be reached, this one from now on.
     pub(in crate::store) fn run_or(&self, run: RunId) -> Result<RunId> {
         let found = self.run();
         self.or_unreachable(run, move |reader| found.establish(reader.engine(), run))
     }
 
-    /// Gives the run there its identity, or finds that it is another run.
+    /// Gives the run there its identity; fails if it is another run.
     pub(in crate::store) fn join(&self, run: RunId) -> Result<()> {
         let there = self.run_or(run)?;
         if there == run { Ok(()) } else { Err(other_run(self.reader.engine(), run, there)) }
@@ -117,7 +124,7 @@ impl Remote {
         self.or_unreachable(true, move |reader| attempt.take_in(reader.engine()))
     }
 
-    /// What its folders say there; None while it cannot be reached.
+    /// Looks at its folders; None while it cannot be reached.
     pub(in crate::store) fn look_as(
         &self,
         attempt: &Attempt,
@@ -127,9 +134,9 @@ impl Remote {
         self.or_unreachable(None, move |reader| attempt.look(reader.engine(), folders, vec![]).map(Some))
     }
 
-    /// Takes back what earlier attempts left there.
+    /// Removes the marks that earlier attempts left there.
     pub(in crate::store) fn clear_marks(&self, attempt: u32, writer: &Writer) -> Result<()> {
-        let is_locked = matches!(&*self.lock(), Contact::Held { lock: Some(_), .. });
+        let is_locked = matches!(&*lock(&self.contact), Contact::Held { lock: Some(_), .. });
         let writer = writer.clone();
         self.or_unreachable((), move |reader| {
             let (board, writer) = (&Board::read(reader.engine())?, &writer);
@@ -138,9 +145,38 @@ impl Remote {
         })
     }
 
-    /// What the remote tier says, or `otherwise` where it does not answer and the run can go on
-    /// without: also when it takes its time, which is up to the engine and its network and may be
-    /// hours.
+    /// The lives, completed by what is there. `own` is the attempt of this process.
+    pub(in crate::store) fn complete_lives(
+        &self,
+        lives: Vec<Life>,
+        board: &Board,
+        (number, writer): (u32, &Writer),
+    ) -> Vec<Life> {
+        let (mut completed, board, writer) = (lives.clone(), board.clone(), writer.clone());
+        let complete = move |reader: &Reader| {
+            history::complete(reader.engine(), &board, Some((number, &writer)), &mut completed);
+            Ok(completed)
+        };
+        self.or_unreachable(lives.clone(), complete).unwrap_or(lives)
+    }
+
+    /// Leaves the mark of this attempt's end there, if it can be had in time.
+    pub(in crate::store) fn leave_end(&self, life: &Life, limit: Duration) {
+        if !matches!(&*lock(&self.contact), Contact::Held { .. }) {
+            return;
+        }
+        let (reader, life) = (self.reader.clone(), life.clone());
+        let leave = move || history::leave_end(reader.engine(), &life);
+        let until = Instant::now().checked_add(limit).filter(|_| !clock::is_scripted());
+        let _ = match until {
+            Some(until) => answer_until(until, leave),
+            None => leave(),
+        };
+    }
+
+    /// The answer of the remote tier, or `otherwise` if it does not answer and the run can do
+    /// without. This includes slow answers: the time depends on the engine and its network and may
+    /// be hours.
     fn or_unreachable<T: Send + 'static>(
         &self,
         otherwise: T,
@@ -151,31 +187,32 @@ impl Remote {
         }
         let until = *lock(&self.until);
         let reader = self.reader.clone();
-        let answer = match until.filter(|_| !clock::is_scripted()) {
-            None => ask(&reader),
-            Some(until) => answer_until(until, move || ask(&reader)),
+        let answer = match until {
+            Some(until) if !clock::is_scripted() => answer_until(until, move || ask(&reader)),
+            _ => ask(&reader),
         };
         answer.or_else(|error| {
-            *self.lock() = unreachable(self.reader.engine(), error, self.limit.is_some())?;
+            *lock(&self.contact) = unreachable(self.reader.engine(), error, self.limit.is_some())?;
             Ok(otherwise)
         })
     }
 
-    /// Where the remote tier could not be reached, tries whether it can be now, and waits no longer
-    /// for that than for anything it says.
+    /// If the remote tier could not be reached, tries again, with the same timeout as any other
+    /// call.
     ///
     /// # Errors
-    /// `Fenced` when another writer has taken over there. That it still cannot be reached is told
-    /// by what asks it next.
+    /// `Fenced` when another writer has taken over there. If it still cannot be reached, the next
+    /// call that needs it reports that.
     pub(in crate::store) fn try_again(
         &self,
         reach: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Result<()> {
         let until = self.limit.and_then(|limit| Instant::now().checked_add(limit));
+        let Some(until) = until else { return Ok(()) };
         if self.unreachable().is_none() || clock::is_scripted() {
             return Ok(());
         }
-        match until.map_or(Ok(()), |until| answer_until(until, reach)) {
+        match answer_until(until, reach) {
             Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
             _ => Ok(()),
         }
@@ -192,11 +229,10 @@ impl Remote {
         if there != core.run {
             return Err(other_run(engine, core.run, there));
         }
-        let newest = Board::read(engine)?.newest;
-        let in_names = self.reader.names()?.last().map_or(0, |name| name.attempt);
-        // Another process took a number there that is not one of this local tier's: it has gone on
-        // with the run elsewhere.
-        let ours = newest == 0 || attempt::is_also_on(core.reader.engine(), newest, engine)?;
+        let in_names = self.reader.ids()?.last().map_or(0, |id| id.attempt);
+        // A number there that is not one of this local tier's: another process has continued the
+        // run elsewhere.
+        let (newest, ours) = attempt::newest_on(engine, Board::read(engine)?.newest, core.reader.engine())?;
         let mut taken = ours && newest == core.attempt.number;
         if ours && newest.max(in_names) < core.attempt.number {
             taken = core.attempt.take_in(engine)?;
@@ -210,42 +246,42 @@ impl Remote {
             .found(format!("attempt {newest}"))
             .help("this process must stop; opened again, the run goes on from the newest of both"));
         }
-        *self.lock() = held;
+        *lock(&self.contact) = held;
         self.clear_marks(core.attempt.number, &core.writer)
     }
 
     /// Why it could not be reached when the run was opened.
     pub(in crate::store) fn unreachable(&self) -> Option<Error> {
-        match &*self.lock() {
+        match &*lock(&self.contact) {
             Contact::NotYet | Contact::Held { .. } => None,
             Contact::Unreachable(error) => {
                 let told = Error::new(error.kind(), "the remote tier cannot be reached, or could not");
-                Some(told.in_object(self.reader.engine().describe("")).because(Cause(Arc::clone(error))))
+                Some(told.in_object(self.reader.engine().describe("")).because_shared(Arc::clone(error)))
             }
         }
     }
 
-    /// What is there, as far as is known without asking.
+    /// The checkpoints there, as far as known without a request.
     pub(in crate::store) fn there(&self) -> Vec<Candidate> {
-        match &*self.lock() {
+        match &*lock(&self.contact) {
             Contact::Held { there, .. } => there.clone(),
             Contact::NotYet | Contact::Unreachable(_) => vec![],
         }
     }
 
-    /// Looks what is there now.
+    /// Lists the checkpoints there now.
     pub(super) fn look(&self) -> Result<Vec<Candidate>> {
         let now = self.reader.candidates()?;
-        if let Contact::Held { there, .. } = &mut *self.lock() {
+        if let Contact::Held { there, .. } = &mut *lock(&self.contact) {
             there.clone_from(&now);
         }
         Ok(now)
     }
 
-    /// A checkpoint is not there any more: what its place was needed for may be wanted now.
-    pub(in crate::store) fn forget(&self, name: CheckpointId) {
-        if let Contact::Held { there, .. } = &mut *self.lock() {
-            there.retain(|candidate| candidate.name != name);
+    /// A checkpoint is gone there: another one may be promoted in its place now.
+    pub(in crate::store) fn forget(&self, id: CheckpointId) {
+        if let Contact::Held { there, .. } = &mut *lock(&self.contact) {
+            there.retain(|candidate| candidate.id != id);
         }
     }
 
@@ -253,13 +289,13 @@ impl Remote {
     pub(in crate::store) fn unpromoted(&self, core: &Core, local: &[Candidate]) -> Vec<CheckpointId> {
         let there = self.there();
         let sound = there.iter().filter(|info| !info.marked);
-        let promoted: BTreeSet<CheckpointId> = sound.map(|info| info.name).collect();
-        let here = local.iter().filter(|info| !promoted.contains(&info.name));
+        let promoted: BTreeSet<CheckpointId> = sound.map(|info| info.id).collect();
+        let here = local.iter().filter(|info| !promoted.contains(&info.id));
         let all: Vec<_> = here.clone().chain(&there).cloned().collect();
         let kept = self.select(core, &all, &[]);
-        // What cannot be read is protected where it is and cannot be promoted.
-        let wanted = here.rev().filter(|info| info.state.is_some() && kept.contains_key(&info.name));
-        wanted.map(|info| info.name).collect()
+        // A checkpoint that cannot be read is protected where it is and cannot be promoted.
+        let wanted = here.rev().filter(|info| info.state.is_some() && kept.contains_key(&info.id));
+        wanted.map(|info| info.id).collect()
     }
 
     /// Why each of the candidates stays in the remote tier.
@@ -268,19 +304,14 @@ impl Remote {
         retention::select(&self.keep, candidates, &spared, seconds_since_1970())
     }
 
-    /// The retention that checkpoints record.
+    /// The retention policy that checkpoints record.
     pub(in crate::store) fn keep(&self) -> &Keep {
         &self.keep
     }
-
-    fn lock(&self) -> MutexGuard<'_, Contact> {
-        // Held for assignments only, never while anything is asked of an engine.
-        lock(&self.contact)
-    }
 }
 
-/// An answer that is not waited for any longer than until then. What comes later is dropped: a lock
-/// is freed, and an attempt that was taken is this writer's own.
+/// Waits for an answer until then and no longer. A later answer is dropped: a lock is freed, and an
+/// attempt that was taken is this writer's own.
 fn answer_until<T: Send + 'static>(
     until: Instant,
     ask: impl FnOnce() -> Result<T> + Send + 'static,
@@ -315,8 +346,8 @@ fn other_run(engine: &dyn Engine, expected: RunId, found: RunId) -> Error {
     )
 }
 
-/// A run that has local checkpoints goes on without the remote tier, loudly. What would not change
-/// by itself, such as a lock or a store without conditional puts, is an error all the same.
+/// A run that has local checkpoints continues without the remote tier, loudly. Errors that would
+/// not pass by themselves, such as a lock or a store without conditional puts, are still errors.
 fn unreachable(engine: &dyn Engine, error: Error, has_local: bool) -> Result<Contact> {
     let settled = [ErrorKind::Unsupported, ErrorKind::Locked, ErrorKind::Invalid, ErrorKind::Fenced];
     if settled.contains(&error.kind()) {

@@ -1,12 +1,12 @@
-//! Which checkpoint is being promoted now, so that deleting it can stop that first: a promotion
-//! that went on would bring back what was deleted.
+//! Which checkpoint is being promoted now, so that a deletion can stop that first: a promotion that
+//! continued would bring back a deleted checkpoint.
 
-use crate::store::background::lock;
 use crate::store::naming::CheckpointId;
+use crate::sync::{lock, wait};
 use std::collections::BTreeSet;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex};
 
-/// Promotions and deletions of the remote tier, told apart by name.
+/// Promotions and deletions of the remote tier, by name.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Upward {
     state: Mutex<State>,
@@ -20,44 +20,44 @@ struct State {
     deleting: BTreeSet<CheckpointId>,
 }
 
-/// A checkpoint on its way up, for as long as this lives.
+/// A checkpoint that is being promoted, for as long as this lives.
 pub(super) struct Promoting<'u>(&'u Upward, CheckpointId);
 
-/// A checkpoint that nobody promotes, for as long as this lives.
+/// A checkpoint that must not be promoted, for as long as this lives.
 pub(in crate::store) struct Withheld<'u>(&'u Upward, CheckpointId);
 
 impl Upward {
     /// None while the checkpoint is being deleted.
-    pub(super) fn promote(&self, name: CheckpointId) -> Option<Promoting<'_>> {
+    pub(super) fn promote(&self, id: CheckpointId) -> Option<Promoting<'_>> {
         let mut state = lock(&self.state);
-        if state.deleting.contains(&name) {
+        if state.deleting.contains(&id) {
             return None;
         }
-        state.promoting = Some(name);
-        Some(Promoting(self, name))
+        state.promoting = Some(id);
+        Some(Promoting(self, id))
     }
 
-    /// As [`Upward::withhold`] up to where that would wait; whether it would.
+    /// As [`Upward::withhold`], but instead of waiting returns whether it would.
     #[cfg(feature = "testing")]
-    pub(in crate::store) fn ask_to_stop(&self, name: CheckpointId) -> bool {
+    pub(in crate::store) fn ask_to_stop(&self, id: CheckpointId) -> bool {
         let mut state = lock(&self.state);
-        state.deleting.insert(name);
-        state.promoting == Some(name)
+        state.deleting.insert(id);
+        state.promoting == Some(id)
     }
 
-    /// Stops the promotion of a checkpoint, waits until it has stopped, and begins no other.
-    pub(in crate::store) fn withhold(&self, name: CheckpointId) -> Withheld<'_> {
+    /// Stops the promotion of a checkpoint, waits until it has stopped, and prevents others.
+    pub(in crate::store) fn withhold(&self, id: CheckpointId) -> Withheld<'_> {
         let mut state = lock(&self.state);
-        state.deleting.insert(name);
-        while state.promoting == Some(name) {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.deleting.insert(id);
+        while state.promoting == Some(id) {
+            state = wait(&self.changed, state);
         }
-        Withheld(self, name)
+        Withheld(self, id)
     }
 }
 
 impl Promoting<'_> {
-    /// Whether it is to be given up.
+    /// Whether the promotion is to be aborted.
     pub(super) fn is_stopped(&self) -> bool {
         lock(&self.0.state).deleting.contains(&self.1)
     }

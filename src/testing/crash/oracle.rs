@@ -1,5 +1,5 @@
-//! What must be true of every disk after a power cut. Owns: the promises as checks, each with a
-//! name of its own, so that a wrong protocol is known by the promise it breaks.
+//! The promises for every disk after a power cut: checks, each with a name of its own, so that a
+//! wrong protocol is identified by the promise it breaks.
 
 use super::trainer::{Disk, Life, Lived, Log, Promise, Recorded, weights};
 use super::{Image, Violation, Wrong};
@@ -16,29 +16,29 @@ use std::collections::BTreeSet;
 pub enum Broken {
     /// A save returned Ok, and it is not there although too few newer ones are.
     SavedIsLost,
-    /// What was pinned or resumed from is gone.
+    /// A pinned checkpoint, or the one resumed from, is gone.
     ProtectedIsLost,
-    /// Something is visible that does not verify.
+    /// An object is visible that does not verify.
     HalfIsVisible,
-    /// Something is visible that nobody began to save, or holds another's bytes.
+    /// A checkpoint is visible that was never begun, or holds another's bytes.
     ForeignIsVisible,
     /// Fewer whole checkpoints than were saved and are kept.
     TooFewAreWhole,
     /// The run cannot be opened or resumed.
     CannotResume,
-    /// Resuming took another one than the newest whole one.
+    /// Resuming took another checkpoint than the newest whole one.
     ResumedAnother,
     /// Saving after the recovery failed.
     CannotSave,
     /// Temporary files are there after the recovery.
     LeftoversStay,
-    /// What rotation said is deleted is there again.
+    /// A checkpoint whose deletion rotation reported is there again.
     DeletedIsBack,
-    /// A second recovery gave something else.
+    /// A second recovery had another result.
     NotIdempotent,
-    /// A checkpoint is there, and the run's identity is not, or is another one.
+    /// A checkpoint is there, and the run's identity is missing or another one.
     IdentityIsLost,
-    /// A mark of a deletion is there after the recovery, and what it marks is not.
+    /// A mark of a deletion is there after the recovery, and its checkpoint is not.
     MarksStay,
     /// A committed name was written again.
     NameIsReplaced,
@@ -52,20 +52,19 @@ fn ensure(holds: bool, broken: Broken, detail: impl FnOnce() -> String) -> Check
     if holds { Ok(()) } else { Err((broken, detail())) }
 }
 
-/// A disk after a cut, and what had been promised.
+/// A disk after a cut, and the promises before it.
 pub(super) struct Case<'a> {
     pub image: &'a Image,
     pub promise: &'a Promise,
     pub wrong: Option<Wrong>,
-    /// How many cuts came before: another script of nonces for each life.
+    /// How many cuts came before: each life has its own script of nonces.
     pub depth: u32,
     /// Whether the recovery is recovered from as well.
     pub recovers_twice: bool,
 }
 
 impl Case<'_> {
-    /// Looks at the disk, recovers, saves, and looks again. Returns the recovery, to be cut in
-    /// turn.
+    /// Checks the disk, recovers, saves, and checks again. Returns the recovery, to be cut in turn.
     pub(super) fn check(&self) -> Check<Recorded> {
         let _script = Script::begin(100 + u64::from(self.depth));
         let disk = Disk::holding(self.image.nodes.clone(), self.wrong);
@@ -81,7 +80,7 @@ impl Case<'_> {
         Ok(recovery)
     }
 
-    /// Before anything is repaired: what a reader sees is whole, and everything promised is there.
+    /// Before recovery: everything that a reader sees is whole, and everything promised is there.
     fn check_view(&self, disk: &Disk) -> Check<BTreeSet<CheckpointId>> {
         let whole = whole_ones(disk)?;
         let Promise { keep, started, saved, pinned, deleting, deleted, resumed_from } = self.promise;
@@ -106,7 +105,8 @@ impl Case<'_> {
         Ok(whole)
     }
 
-    /// The identity is durable before the first checkpoint is, and each checkpoint says the same.
+    /// The identity is durable before the first checkpoint is, and each checkpoint records the
+    /// same.
     fn check_identity(&self, disk: &Disk, whole: &BTreeSet<CheckpointId>) -> Check<()> {
         if whole.is_empty() {
             return Ok(());
@@ -142,7 +142,7 @@ impl Case<'_> {
         ensure(leftovers.is_empty(), Broken::LeftoversStay, || format!("{leftovers:?}"))
     }
 
-    /// A second recovery finds what the first one saved, and nothing else to do.
+    /// A second recovery finds the save of the first one, and has nothing else to do.
     fn check_again(&self, disk: &Disk, saved: Option<CheckpointId>) -> Check<()> {
         let mut log = Log::default();
         let lived = disk.live(self.promise.keep, &Life::of(0), &mut log);
@@ -153,7 +153,7 @@ impl Case<'_> {
     }
 }
 
-/// Everything that is visible, each read whole.
+/// Everything that is visible, each checkpoint read whole.
 fn whole_ones(disk: &Disk) -> Check<BTreeSet<CheckpointId>> {
     let cannot_resume = |error: Error| (Broken::CannotResume, error.to_string());
     let reader = match disk.local_to_read() {
@@ -161,7 +161,7 @@ fn whole_ones(disk: &Disk) -> Check<BTreeSet<CheckpointId>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
         local => Reader::new(local.map_err(cannot_resume)?),
     };
-    let names = reader.names().map_err(cannot_resume)?;
+    let names = reader.ids().map_err(cannot_resume)?;
     for name in &names {
         let opened = reader.checkpoint_by_id(*name).and_then(|checkpoint| check_content(&checkpoint, *name));
         let is_own = opened.map_err(|error| (Broken::HalfIsVisible, error.to_string()))?;
@@ -181,10 +181,10 @@ fn mark_of_nothing(disk: &Disk) -> Result<Option<String>> {
     }))
 }
 
-fn check_content(checkpoint: &Checkpoint, name: CheckpointId) -> Result<bool> {
+fn check_content(checkpoint: &Checkpoint, id: CheckpointId) -> Result<bool> {
     checkpoint.verify()?;
-    let own = checkpoint.tensor("w")?.elements::<f32>()?[..] == weights(name);
-    Ok(own && checkpoint.progress()?.is_some_and(|progress| progress.step == name.step))
+    let own = checkpoint.tensor("w")?.elements::<f32>()?[..] == weights(id);
+    Ok(own && checkpoint.progress()?.is_some_and(|progress| progress.step == id.step))
 }
 
 fn outside(place: &str, result: Check<()>) -> std::result::Result<(), Violation> {
@@ -209,14 +209,14 @@ pub(super) fn never_replaced(wrong: Option<Wrong>) -> std::result::Result<(), Vi
     let result = match run() {
         Ok(true) => Ok(()),
         Ok(false) => Err((Broken::NameIsReplaced, "a stale upload was published over a commit".to_owned())),
-        // Another mistake than this check is about shows elsewhere.
+        // Another mistake than this check covers shows elsewhere.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err((Broken::NameIsReplaced, error.to_string())),
     };
     outside("two uploads of one name", result)
 }
 
-/// While one writer holds the run, another is refused, and what the first is writing stays.
+/// While one writer holds the run, another is refused, and the first one's upload stays.
 pub(super) fn second_writer_refused(wrong: Option<Wrong>) -> std::result::Result<(), Violation> {
     let run = || -> Result<bool> {
         let disk = Disk::with(wrong);

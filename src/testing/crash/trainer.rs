@@ -1,5 +1,5 @@
-//! A trainer on a simulated disk. Owns: what it does (lives of a few saves), what it was told, and
-//! a record of both.
+//! A trainer on a simulated disk: its actions (lives of a few saves), the results it got, and a
+//! record of both.
 
 use super::{Names, Nodes, Wrong};
 use crate::clock::script::{Random, Script, mix};
@@ -14,10 +14,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-/// Where runs are on the simulated disk.
+/// The place of runs on the simulated disk.
 pub(super) const RUN: &str = "/run";
 
-/// What a trainer does, life after life, on one disk.
+/// The actions of a trainer, life after life, on one disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     /// Checkpoints that rotation keeps.
@@ -31,14 +31,14 @@ pub struct History {
 pub struct Life {
     /// How often it saves.
     pub saves: usize,
-    /// After which of them it pins what it saved.
+    /// The save after which it pins that checkpoint.
     pub pins: Option<usize>,
-    /// After which of them it deletes the one before.
+    /// The save after which it deletes the checkpoint before it.
     pub deletes: Option<usize>,
 }
 
 impl Life {
-    /// Saves so often, and nothing else.
+    /// A life of this many saves.
     pub fn of(saves: usize) -> Self {
         Self { saves, pins: None, deletes: None }
     }
@@ -64,16 +64,17 @@ impl History {
     }
 }
 
-/// What a trainer was promised when the power went.
+/// The promises to a trainer when the power went.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Promise {
     pub(super) keep: usize,
-    /// Saves that began: what may be visible.
+    /// Saves that began, which may be visible.
     pub(super) started: BTreeSet<CheckpointId>,
     /// Saves that returned Ok.
     pub(super) saved: BTreeSet<CheckpointId>,
     pub(super) pinned: BTreeSet<CheckpointId>,
-    /// What was asked to be deleted: from then on it may be gone, and counts among what is kept.
+    /// Checkpoints that a deletion was requested for: from then on they may be gone, and they count
+    /// among those kept.
     pub(super) deleting: BTreeSet<CheckpointId>,
     pub(super) deleted: BTreeSet<CheckpointId>,
     pub(super) resumed_from: Option<CheckpointId>,
@@ -81,18 +82,25 @@ pub struct Promise {
 
 impl Promise {
     pub(super) fn nothing(keep: usize) -> Self {
-        let (started, saved, pinned, deleting, deleted) = Default::default();
-        Self { keep, started, saved, pinned, deleting, deleted, resumed_from: None }
+        Self {
+            keep,
+            started: BTreeSet::new(),
+            saved: BTreeSet::new(),
+            pinned: BTreeSet::new(),
+            deleting: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+            resumed_from: None,
+        }
     }
 }
 
-/// What a trainer was told, and when: after how many operations of the disk.
+/// The results that a trainer got, each with the number of the disk's operations then.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Log(Vec<(usize, Event)>);
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// A new life: what the last one resumed from is no longer protected.
+    /// A new life: the checkpoint that the last one resumed from is no longer protected.
     Opened,
     Resumed(CheckpointId),
     Started(CheckpointId),
@@ -104,21 +112,21 @@ enum Event {
 }
 
 impl Log {
-    /// What was promised when so many operations were done, on top of what was promised before.
+    /// The promises after this many operations, added to those from before.
     pub(super) fn promise(&self, before: &Promise, operations: usize) -> Promise {
         let mut promise = before.clone();
         for (_, event) in self.0.iter().filter(|(at, _)| *at <= operations) {
-            match event {
+            match *event {
                 Event::Opened => promise.resumed_from = None,
-                Event::Resumed(name) => promise.resumed_from = Some(*name),
-                Event::Started(name) => drop(promise.started.insert(*name)),
-                Event::Saved(name) => drop(promise.saved.insert(*name)),
-                Event::Pinned(name) => drop(promise.pinned.insert(*name)),
+                Event::Resumed(name) => promise.resumed_from = Some(name),
+                Event::Started(name) => promise.started.extend([name]),
+                Event::Saved(name) => promise.saved.extend([name]),
+                Event::Pinned(name) => promise.pinned.extend([name]),
                 Event::Deleting(name) => {
-                    promise.saved.remove(name);
-                    promise.deleting.insert(*name);
+                    promise.saved.remove(&name);
+                    promise.deleting.insert(name);
                 }
-                Event::Deleted(name) => drop(promise.deleted.insert(*name)),
+                Event::Deleted(name) => promise.deleted.extend([name]),
             }
         }
         promise
@@ -132,7 +140,7 @@ pub struct Disk {
     vfs: Arc<dyn Vfs>,
 }
 
-/// A disk's operations and the words of the trainer on it.
+/// A disk's operations, and the trainer's log on it.
 #[derive(Debug)]
 pub(super) struct Recorded {
     pub base: Nodes,
@@ -143,7 +151,7 @@ pub(super) struct Recorded {
 }
 
 impl Disk {
-    /// An empty disk on which one thing is done wrong, or nothing.
+    /// An empty disk with one mistake, or with none.
     pub fn with(wrong: Option<Wrong>) -> Self {
         Self::on(SimulatedVfs::empty(), wrong)
     }
@@ -161,7 +169,7 @@ impl Disk {
         Self { disk, vfs }
     }
 
-    /// The engine on this disk; its folder is made where missing.
+    /// The engine on this disk; its folder is created if missing.
     ///
     /// # Errors
     /// As [`Local::create`].
@@ -177,7 +185,7 @@ impl Disk {
         Local::open_on(Path::new(RUN), &*self.vfs)
     }
 
-    /// After `count` further fsyncs of files one fails, once.
+    /// After `count` more fsyncs of files one fails, once.
     pub fn fail_sync_after(&self, count: usize) {
         self.disk.fail_sync_after(count);
     }
@@ -187,7 +195,7 @@ impl Disk {
         self.disk.shut_down_after(count);
     }
 
-    /// Names of files that were never published, wherever they are.
+    /// Names of files that were never published, in any folder.
     pub fn leftovers(&self) -> Vec<String> {
         let names = self.disk.nodes().into_iter().filter_map(|node| match node {
             Node::Dir(entries) => Some(entries.into_keys()),
@@ -196,30 +204,30 @@ impl Disk {
         names.flatten().filter(|name| name.starts_with(".tmp-")).collect()
     }
 
-    /// Runs a history on this disk, which is new. A save that fails is no save; a life that cannot
-    /// begin is none.
+    /// Runs a history on this disk, which is new. A save that fails does not count; neither does a
+    /// life that cannot begin.
     pub(super) fn record(&self, history: &History) -> Recorded {
         let _script = Script::begin(1);
         let base = self.disk.nodes();
         let mut log = Log::default();
         for life in &history.lives {
-            // What fails was not promised: the log says what was.
+            // A failure promises nothing: the log has the promises.
             let _ = self.live(history.keep, life, &mut log);
         }
         let before = Promise::nothing(history.keep);
         Recorded { base, live: self.disk.nodes(), journal: self.disk.journal(), log, before }
     }
 
-    /// One life; returns what it resumed from.
+    /// One life; returns what it saw.
     pub(super) fn live(&self, keep: usize, life: &Life, log: &mut Log) -> Result<Lived> {
         let store = self.open(keep)?;
         self.note(log, Event::Opened);
         let resumed = store.resume()?;
-        if let Some(name) = resumed.name {
+        if let Some(name) = resumed.id {
             self.note(log, Event::Resumed(name));
         }
         let mut lived =
-            Lived { resumed: resumed.name, skipped: resumed.skipped.len(), saved: None, error: None };
+            Lived { resumed: resumed.id, skipped: resumed.skipped.len(), saved: None, error: None };
         let mut step = resumed.progress.step;
         for save in 0..life.saves {
             step += 10;
@@ -229,7 +237,9 @@ impl Disk {
             match store.save(&snapshot(name, &weights)?) {
                 Ok(saved) => {
                     self.note(log, Event::Saved(name));
-                    saved.deleted.iter().for_each(|name| self.note(log, Event::Deleted(*name)));
+                    for &name in &saved.deleted {
+                        self.note(log, Event::Deleted(name));
+                    }
                     lived.error =
                         saved.rotation_error.or(saved.not_deleted.into_iter().next().map(|(_, error)| error));
                     lived.saved = Some(name);
@@ -250,8 +260,8 @@ impl Disk {
     fn delete(&self, store: &Store, step: u64, resumed: Option<CheckpointId>, log: &mut Log) {
         let listed = store.list().unwrap_or_default();
         // It may have been rotated out.
-        let Some(info) = listed.into_iter().find(|info| info.name.step == step) else { return };
-        let name = info.name;
+        let Some(info) = listed.into_iter().find(|info| info.id.step == step) else { return };
+        let name = info.id;
         if info.pinned || resumed == Some(name) {
             return;
         }
@@ -262,7 +272,7 @@ impl Disk {
     }
 
     pub(super) fn open(&self, keep: usize) -> Result<Store> {
-        // Settings ask the system how many cores there are: once is enough for a million disks.
+        // Options ask the system how many cores there are: once is enough for a million disks.
         static SETTINGS: OnceLock<StoreOptions> = OnceLock::new();
         let options = SETTINGS.get_or_init(StoreOptions::new).clone();
         Store::open(self.local()?, options.keep(Keep::last(keep)))
@@ -277,7 +287,7 @@ impl Disk {
     }
 }
 
-/// What a life saw.
+/// The observations of a life.
 #[derive(Debug)]
 pub(super) struct Lived {
     pub resumed: Option<CheckpointId>,
@@ -287,18 +297,18 @@ pub(super) struct Lived {
     pub error: Option<Error>,
 }
 
-/// The only tensor of a checkpoint: every name has its own.
-pub(super) fn weights(name: CheckpointId) -> [f32; 8] {
-    std::array::from_fn(|i| mix(u64::from(name.attempt) << 40 | name.step << 4 | i as u64) as f32)
+/// The only tensor of a checkpoint, different for every name.
+pub(super) fn weights(id: CheckpointId) -> [f32; 8] {
+    std::array::from_fn(|i| mix(u64::from(id.attempt) << 40 | id.step << 4 | i as u64) as f32)
 }
 
-fn snapshot(name: CheckpointId, weights: &[f32; 8]) -> Result<Snapshot<'_>> {
+fn snapshot(id: CheckpointId, weights: &[f32; 8]) -> Result<Snapshot<'_>> {
     let mut snapshot = Snapshot::new().tensor("w", &weights[..])?;
-    snapshot = snapshot.progress(Progress::new(name.step));
+    snapshot = snapshot.progress(Progress::new(id.step));
     Ok(snapshot)
 }
 
-/// For the words of a report.
+/// For reports.
 impl std::fmt::Display for Names {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

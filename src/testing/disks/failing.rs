@@ -1,15 +1,16 @@
-//! The real file system with calls that fail on demand. Owns: counting the calls, and which of them
-//! fails how. For tests of this crate and, behind the feature `testing`, of trainers.
+//! The real file system with calls that fail on demand: counts the calls, and decides which of them
+//! fails and how. For tests of this crate and, behind the feature `testing`, of trainers.
 
 use crate::engine::vfs::{Holder, Os, Stat, Vfs, VfsFile};
 use crate::engine::{Blob, Lock, MmapPromise};
 use crate::error::{Error, Result};
+use crate::sync::lock;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Which calls fail, and what was called. Clones share both.
+/// The calls that fail, and a log of all calls. Clones share both.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Plan>>);
 
@@ -21,7 +22,7 @@ struct Plan {
     network: Option<&'static str>,
 }
 
-/// What happens between two calls.
+/// An action between two calls.
 struct Hook(Box<dyn FnOnce() + Send>);
 
 impl fmt::Debug for Hook {
@@ -30,8 +31,8 @@ impl fmt::Debug for Hook {
     }
 }
 
-/// One call that reached the file system: its name as the manual pages have it, and the file's last
-/// name.
+/// One call that reached the file system: its name as in the manual pages, and the last segment of
+/// the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// `open`, `write`, `fsync`, `fsync-dir`, `rename`, …
@@ -71,8 +72,8 @@ impl Faults {
         Self::default()
     }
 
-    fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        lock(&self.0)
     }
 
     /// The call after `skip` further ones fails, `times` times; `usize::MAX` is for ever.
@@ -91,7 +92,7 @@ impl Faults {
         self.plan().rules.push(Rule { name: Some(name), leaf, skip: 0, times: usize::MAX, fault });
     }
 
-    /// Before the next call of this name, another process does this.
+    /// Before the next call of this name, runs `other`, in place of another process.
     #[cfg(test)]
     pub(crate) fn before(&self, name: &'static str, other: impl FnOnce() + Send + 'static) {
         self.plan().hooks.push((name, Hook(Box::new(other))));
@@ -102,12 +103,12 @@ impl Faults {
         self.plan().network = Some(network);
     }
 
-    /// Nothing fails any more.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.plan().rules.clear();
     }
 
-    /// The calls so far, and forgets them.
+    /// The calls so far; clears the log.
     pub fn take_calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.plan().calls)
     }

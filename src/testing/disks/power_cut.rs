@@ -1,7 +1,7 @@
-//! What a disk may hold after a power cut. Owns: the two models of it, and every state that they
-//! allow after a prefix of a journal: un-synced writes lost, kept, torn and reordered, tails
-//! truncated and zero-filled, names lost until their folder was synced. Knows no protocol: whether
-//! a state is good is the oracle's to say.
+//! The states that a disk may be in after a power cut: two models, and every state that they allow
+//! after a prefix of a journal: un-synced writes lost, kept, torn and reordered, tails truncated
+//! and zero-filled, names lost until their folder was synced. The oracle decides whether a state is
+//! good.
 
 use super::power_cut_files::{Bytes, Fate, FileAtRest};
 use super::simulated::{EntryOp, Ino, Node, Op, ROOT, apply_entry};
@@ -11,19 +11,19 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// All subsets of names up to so many pending changes; beyond, those that miss one or keep a
-/// prefix.
+/// All subsets of pending changes of names up to this many changes; beyond, those that miss one or
+/// keep a prefix.
 const ALL_SUBSETS_UP_TO: usize = 10;
-/// Every combination of files' contents up to so many; beyond, one file at a time.
+/// Every combination of files' contents up to this many; beyond, one file at a time.
 const ALL_COMBINATIONS_UP_TO: usize = 20_000;
 
-/// In which order changes of names reach the disk before their folder's fsync.
+/// The order in which changes of names reach the disk before their folder's fsync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Names {
-    /// In the order they were made, folder by folder: what the journals of ext4, XFS and Btrfs
-    /// keep.
+    /// In the order they were made, folder by folder: the guarantee of the journals of ext4, XFS
+    /// and Btrfs.
     Ordered,
-    /// Any subset, each change whole: all that POSIX gives.
+    /// Any subset, each change whole: the only guarantee of POSIX.
     AnySubset,
 }
 
@@ -31,11 +31,11 @@ pub enum Names {
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
     pub nodes: Vec<Node>,
-    /// The same for two disks with the same names and bytes.
+    /// Equal for two disks with the same names and bytes.
     pub fingerprint: u64,
 }
 
-/// What is settled and what is pending after a prefix of a journal.
+/// The settled and the pending changes after a prefix of a journal.
 #[derive(Clone, Debug)]
 pub(crate) struct AtRest {
     /// Folders hold their durable entries; files are in `files`.
@@ -52,7 +52,7 @@ struct PendingEntry {
 }
 
 impl AtRest {
-    /// The disk as it was when its journal began; `live` tells of nodes made since whether they are
+    /// The disk as it was when its journal began; `live` shows which of the nodes made since are
     /// folders.
     pub(crate) fn begin(base: &[Node], live: &[Node]) -> Self {
         let empty = |node: &Node| match node {
@@ -67,7 +67,7 @@ impl AtRest {
         Self { files: files.collect(), nodes, names: Vec::new() }
     }
 
-    /// One operation further.
+    /// Applies one operation.
     pub(crate) fn step(&mut self, op: &Op) {
         match op {
             Op::Data(ino, op) => {
@@ -95,11 +95,9 @@ impl AtRest {
         for pending in &mut self.names {
             pending.unsynced.remove(&dir);
         }
-        let (settled, pending) =
-            std::mem::take(&mut self.names).into_iter().partition(|pending| pending.unsynced.is_empty());
-        self.names = pending;
-        let settled: Vec<PendingEntry> = settled;
-        settled.iter().for_each(|entry| apply_entry(&mut self.nodes, &entry.op));
+        for settled in self.names.extract_if(.., |pending| pending.unsynced.is_empty()) {
+            apply_entry(&mut self.nodes, &settled.op);
+        }
     }
 
     /// Visits every state that a power cut now may leave.
@@ -138,8 +136,8 @@ impl AtRest {
                 }
             }
         }
-        // One file at a time, the others wholly lost (0, by construction of `every_content`) or as
-        // the last has it.
+        // One file at a time, the others wholly lost (0, by construction of `every_content`) or
+        // with everything (the last content).
         for others_full in [false, true] {
             for file in 0..counts.len() {
                 for content in 0..counts[file] {
@@ -152,7 +150,7 @@ impl AtRest {
         ControlFlow::Continue(())
     }
 
-    /// One state of those that a power cut now may leave.
+    /// One random state that a power cut now may leave.
     pub(crate) fn any_state(&self, names: Names, random: &mut Random) -> Image {
         let mask = match names {
             Names::AnySubset => self.names.iter().map(|_| random.flip()).collect(),
@@ -197,8 +195,8 @@ impl AtRest {
         }
     }
 
-    /// The pending changes of each folder, in order. A rename across folders counts with the folder
-    /// it goes to.
+    /// The pending changes of each folder, in order. A rename across folders counts for its target
+    /// folder.
     fn by_folder(&self) -> Vec<Vec<usize>> {
         let mut groups: BTreeMap<Ino, Vec<usize>> = BTreeMap::new();
         for (index, PendingEntry { op, .. }) in self.names.iter().enumerate() {
@@ -211,7 +209,9 @@ impl AtRest {
     fn mask_of_prefixes(&self, groups: &[Vec<usize>], kept: &[usize]) -> Vec<bool> {
         let mut mask = vec![false; self.names.len()];
         for (group, kept) in groups.iter().zip(kept) {
-            group.iter().take(*kept).for_each(|index| mask[*index] = true);
+            for &index in &group[..*kept] {
+                mask[index] = true;
+            }
         }
         mask
     }
@@ -225,7 +225,7 @@ impl AtRest {
     }
 }
 
-/// Counts through all choices; false after the last one.
+/// Advances to the next choice; false after the last one.
 fn advance(choice: &mut [usize], counts: &[usize]) -> bool {
     for (digit, count) in choice.iter_mut().zip(counts) {
         *digit += 1;
@@ -242,7 +242,7 @@ fn pick(reachable: &[Ino], contents: &BTreeMap<Ino, Vec<Bytes>>, choice: &[usize
     contents[&ino][choice[at]].clone()
 }
 
-/// The files that have a name, in order of their numbers.
+/// The files that have a name, ordered by number.
 fn reachable_files(nodes: &[Node]) -> Vec<Ino> {
     let mut found = BTreeSet::new();
     let mut dirs = vec![ROOT];
@@ -251,14 +251,14 @@ fn reachable_files(nodes: &[Node]) -> Vec<Ino> {
         for ino in entries.values() {
             match nodes.get(*ino) {
                 Some(Node::Dir(_)) => dirs.push(*ino),
-                _ => drop(found.insert(*ino)),
+                _ => found.extend([*ino]),
             }
         }
     }
     found.into_iter().collect()
 }
 
-/// What has a name, numbered anew from the root, and its fingerprint.
+/// The nodes that have a name, renumbered from the root, and their fingerprint.
 fn image(nodes: &[Node], mut content: impl FnMut(Ino) -> Bytes) -> Image {
     let mut image = Image { nodes: vec![Node::Dir(BTreeMap::new())], fingerprint: 0 };
     let mut hasher = DefaultHasher::new();

@@ -1,5 +1,6 @@
-//! What one file may hold after a power cut. Owns: which bytes are settled, and every content that
-//! the pending changes may leave, by whole writes, by sectors of 512 bytes and by pages of 4096.
+//! The contents that one file may have after a power cut: which bytes are settled, and every
+//! content that the pending changes may leave, by whole writes, by sectors of 512 bytes and by
+//! pages of 4096.
 
 use super::simulated::DataOp;
 use crate::clock::script::Random;
@@ -9,10 +10,10 @@ use std::sync::Arc;
 
 const SECTOR: usize = 512;
 const PAGE: usize = 4096;
-/// All subsets of pending writes, and of pages, up to so many of them.
+/// All subsets of pending writes, and of pages, up to this many of them.
 const ALL_SUBSETS_UP_TO: usize = 5;
 
-/// A content with its hash, which is asked for more often than it changes.
+/// A content with its hash, which is needed more often than it changes.
 #[derive(Clone, Debug)]
 pub(super) struct Bytes {
     pub bytes: Arc<Vec<u8>>,
@@ -31,7 +32,7 @@ impl Bytes {
     }
 }
 
-/// What became of a change when its file was synced.
+/// The fate of a change when its file was synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Pending,
@@ -40,7 +41,7 @@ pub(super) enum Fate {
     Abandoned,
 }
 
-/// A file's settled bytes and the changes behind them.
+/// A file's settled bytes and the changes after them.
 #[derive(Clone, Debug)]
 pub(super) struct FileAtRest {
     base: Bytes,
@@ -56,7 +57,7 @@ impl FileAtRest {
         self.ops.push((op, Fate::Pending));
     }
 
-    /// An fsync decides about what is pending.
+    /// Applies the outcome of an fsync to the pending changes.
     pub(super) fn settle(&mut self, fate: Fate) {
         for (_, pending) in self.ops.iter_mut().filter(|(_, now)| *now == Fate::Pending) {
             *pending = fate;
@@ -67,8 +68,8 @@ impl FileAtRest {
         }
     }
 
-    /// The bytes after the durable changes and those undecided ones that `kept` says, counted from
-    /// 0.
+    /// The bytes after the durable changes and those undecided ones for which `kept` is true,
+    /// counted from 0.
     fn after(&self, kept: impl Fn(usize) -> bool) -> Vec<u8> {
         let mut bytes = self.base.bytes.to_vec();
         let mut undecided = 0;
@@ -100,7 +101,9 @@ impl FileAtRest {
         let mut found = Distinct::default();
         found.add(lost.clone());
         if count <= ALL_SUBSETS_UP_TO {
-            (0..1_usize << count).for_each(|bits| found.add(self.after(|i| bits >> i & 1 == 1)));
+            for bits in 0..1_usize << count {
+                found.add(self.after(|i| bits >> i & 1 == 1));
+            }
         }
         for kept in 0..=count {
             found.add(self.after(|i| i < kept));
@@ -125,7 +128,7 @@ impl FileAtRest {
         if self.ops.is_empty() { self.base.clone() } else { Bytes::new(self.after(|_| true)) }
     }
 
-    /// One content: of a random subset of writes, or of random sectors, or with a random length.
+    /// One content: with a random subset of writes, with random sectors, or with a random length.
     pub(super) fn any_content(&self, random: &mut Random) -> Bytes {
         let count = self.undecided();
         if count == 0 {
@@ -153,8 +156,8 @@ impl FileAtRest {
     }
 }
 
-/// `full`, where `kept` says so of a sector; elsewhere what was there before, and zeros where
-/// nothing was.
+/// The sectors of `full` for which `kept` is true; elsewhere the bytes from before, and zeros
+/// beyond them.
 fn mixed(full: &[u8], lost: &[u8], kept: impl Fn(usize) -> bool) -> Vec<u8> {
     let mut bytes = full.to_vec();
     for (sector, chunk) in bytes.chunks_mut(SECTOR).enumerate().filter(|(sector, _)| !kept(*sector)) {
@@ -166,7 +169,7 @@ fn mixed(full: &[u8], lost: &[u8], kept: impl Fn(usize) -> bool) -> Vec<u8> {
     bytes
 }
 
-/// `full`, cut to `len`, but never shorter than what is settled.
+/// `full`, cut to `len`, but never shorter than the settled bytes.
 fn cut(full: &[u8], lost: &[u8], len: usize) -> Vec<u8> {
     full[..len.max(lost.len()).min(full.len())].to_vec()
 }

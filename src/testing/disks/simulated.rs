@@ -1,20 +1,21 @@
-//! A disk in memory that remembers every operation. Owns: the live view (what running processes
-//! see) and the journal of operations that led to it. What such a disk may hold after a power cut
-//! is `power_cut.rs`'s; which order of operations is safe is nobody's here.
+//! A disk in memory that records every operation: the live view, as running processes see it, and
+//! the journal of operations that led to it. `power_cut.rs` derives the states after a power cut.
 
-use crate::engine::vfs::{Holder, Kind, Stat, Vfs, VfsFile};
-use crate::engine::{Blob, Lock, MmapPromise};
-use crate::error::{Error, Result};
+mod calls;
+
+use crate::engine::vfs::{Kind, Stat};
+use crate::sync::lock;
+use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::{Component, Path};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Which file or folder, whatever its name: an index into the disk's nodes. Never used twice.
+/// Identifies a file or folder independently of its name: an index into the disk's nodes. Never
+/// reused.
 pub(crate) type Ino = usize;
 /// The folder `/`.
 pub(crate) const ROOT: Ino = 0;
-const EIO: i32 = 5;
 
 /// A file's bytes or a folder's entries.
 #[derive(Clone, Debug)]
@@ -23,15 +24,15 @@ pub(crate) enum Node {
     Dir(BTreeMap<String, Ino>),
 }
 
-/// One operation, as far as a power cut can tell it from others.
+/// One operation, in the detail that matters to a power cut.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     /// A change of a file's bytes.
     Data(Ino, DataOp),
     /// An fsync of a file that returned Ok.
     SyncFile(Ino),
-    /// An fsync of a file that failed: what was pending is clean now, on disk or not, and no later
-    /// fsync writes it.
+    /// An fsync of a file that failed: the pending changes are clean now, on disk or not, and no
+    /// later fsync writes them.
     SyncFailed(Ino),
     /// A change of names: atomic, and pending until its folders are synced.
     Entry(EntryOp),
@@ -64,18 +65,22 @@ struct Inner {
     nodes: Vec<Node>,
     journal: Vec<Op>,
     locked: BTreeSet<Ino>,
-    /// After so many operations the disk is gone while processes live on.
+    /// After this many operations the disk is gone while processes live on.
     shutdown_at: Option<usize>,
-    /// So many fsyncs of files succeed, then one fails.
+    /// This many fsyncs of files succeed, then one fails.
     syncs_until_failure: Option<usize>,
 }
 
 impl SimulatedVfs {
     /// A disk that holds these nodes, durably; the first is `/`.
     pub(crate) fn holding(nodes: Vec<Node>) -> Self {
-        let (journal, locked) = Default::default();
-        let (shutdown_at, syncs_until_failure) = (None, None);
-        let inner = Inner { nodes, journal, locked, shutdown_at, syncs_until_failure };
+        let inner = Inner {
+            nodes,
+            journal: Vec::new(),
+            locked: BTreeSet::new(),
+            shutdown_at: None,
+            syncs_until_failure: None,
+        };
         Self { inner: Arc::new(Mutex::new(inner)), at: ROOT }
     }
 
@@ -84,12 +89,12 @@ impl SimulatedVfs {
         Self::holding(vec![Node::Dir(BTreeMap::new())])
     }
 
-    /// What happened since the disk was made.
+    /// The operations since the disk was made.
     pub(crate) fn journal(&self) -> Vec<Op> {
         self.inner().journal.clone()
     }
 
-    /// How many operations happened.
+    /// The number of operations so far.
     pub(crate) fn operations(&self) -> usize {
         self.inner().journal.len()
     }
@@ -99,25 +104,21 @@ impl SimulatedVfs {
         self.inner().nodes.clone()
     }
 
-    /// From the operation after `count` ones on, the disk is gone, as after `FS_IOC_SHUTDOWN` on
-    /// XFS: every change and every fsync of a file fails, reading still works from memory, and the
-    /// fsync of a folder *returns Ok* (measured).
+    /// From the operation after the first `count` on, the disk is gone, as after `FS_IOC_SHUTDOWN`
+    /// on XFS: every change and every fsync of a file fails, reading still works from memory, and
+    /// the fsync of a folder *returns Ok* (measured).
     pub(crate) fn shut_down_after(&self, count: usize) {
         self.inner().shutdown_at = Some(count);
     }
 
-    /// After `count` further fsyncs of files one fails, once; what it should have written may be
-    /// lost for ever.
+    /// After `count` more fsyncs of files one fails, once; the data that it should have written may
+    /// be lost for ever.
     pub(crate) fn fail_sync_after(&self, count: usize) {
         self.inner().syncs_until_failure = Some(count);
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn file(&self, ino: Ino) -> Arc<dyn VfsFile> {
-        Arc::new(SimulatedFile { disk: self.clone(), ino })
+        lock(&self.inner)
     }
 }
 
@@ -166,7 +167,7 @@ impl Inner {
     }
 
     fn check_up(&self) -> io::Result<()> {
-        if self.is_shut_down() { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
+        if self.is_shut_down() { Err(io::Error::from_raw_os_error(Errno::IO.raw_os_error())) } else { Ok(()) }
     }
 
     fn add_node(&mut self, (dir, name): (Ino, String), node: Node) -> io::Result<Ino> {
@@ -199,7 +200,7 @@ impl Inner {
             Some(0) => {
                 self.syncs_until_failure = None;
                 self.journal.push(Op::SyncFailed(ino));
-                return Err(io::Error::from_raw_os_error(EIO));
+                return Err(io::Error::from_raw_os_error(Errno::IO.raw_os_error()));
             }
             Some(left) => *left -= 1,
             None => {}
@@ -244,182 +245,5 @@ impl DataOp {
             }
             Self::SetLen(len) => file.resize(*len, 0),
         }
-    }
-}
-
-impl Vfs for SimulatedVfs {
-    fn hold(&self, folder: &Path) -> io::Result<Arc<dyn Vfs>> {
-        let inner = self.inner();
-        let at = inner.lookup(self.at, folder)?;
-        inner.dir(at)?;
-        Ok(Arc::new(Self { inner: Arc::clone(&self.inner), at }))
-    }
-
-    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
-        let mut inner = self.inner();
-        let place = inner.free_place(self.at, path)?;
-        let ino = inner.add_node(place, Node::File(Arc::default()))?;
-        Ok(self.file(ino))
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn VfsFile>> {
-        let ino = self.inner().lookup(self.at, path)?;
-        Ok(self.file(ino))
-    }
-
-    fn map(&self, _: &Path, name: &str, _: MmapPromise) -> Result<Arc<dyn Blob>> {
-        Err(Error::new(crate::ErrorKind::Unsupported, "the simulated disk does not map").in_object(name))
-    }
-
-    fn lstat(&self, path: &Path) -> io::Result<Stat> {
-        self.stat(path)
-    }
-
-    fn read_link(&self, _: &Path) -> io::Result<PathBuf> {
-        Err(io::ErrorKind::InvalidInput.into())
-    }
-
-    fn stat(&self, path: &Path) -> io::Result<Stat> {
-        let inner = self.inner();
-        Ok(inner.stat(inner.lookup(self.at, path)?))
-    }
-
-    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut inner = self.inner();
-        let (from_dir, from_name, ino) = inner.taken_place(self.at, from)?;
-        let (to_dir, to_name) = inner.free_place(self.at, to)?;
-        inner.change(EntryOp { remove: Some((from_dir, from_name)), add: Some((to_dir, to_name, ino)) })
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut inner = self.inner();
-        let (from_dir, from_name, ino) = inner.taken_place(self.at, from)?;
-        let (to_dir, to_name) = inner.place(self.at, to)?;
-        inner.change(EntryOp { remove: Some((from_dir, from_name)), add: Some((to_dir, to_name, ino)) })
-    }
-
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut inner = self.inner();
-        let ino = inner.lookup(self.at, from)?;
-        let (dir, name) = inner.free_place(self.at, to)?;
-        inner.change(EntryOp { remove: None, add: Some((dir, name, ino)) })
-    }
-
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.inner();
-        let (dir, name, _) = inner.taken_place(self.at, path)?;
-        inner.change(EntryOp { remove: Some((dir, name)), add: None })
-    }
-
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.inner();
-        let place = inner.free_place(self.at, path)?;
-        inner.add_node(place, Node::Dir(BTreeMap::new())).map(drop)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.inner();
-        let dir = inner.lookup(self.at, path)?;
-        inner.dir(dir)?;
-        // The lie of a disk that is gone.
-        if !inner.is_shut_down() {
-            inner.journal.push(Op::SyncDir(dir));
-        }
-        Ok(())
-    }
-
-    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
-        let inner = self.inner();
-        let entries = inner.dir(inner.lookup(self.at, path)?)?;
-        Ok(entries.keys().cloned().collect())
-    }
-
-    fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, Holder>> {
-        let mut inner = self.inner();
-        let ino = match inner.lookup(self.at, path) {
-            Ok(ino) => ino,
-            Err(_) => {
-                let place = inner.free_place(self.at, path)?;
-                inner.add_node(place, Node::File(Arc::default()))?
-            }
-        };
-        if !inner.locked.insert(ino) {
-            let Some(Node::File(words)) = inner.nodes.get(ino) else { return Ok(Err(Holder::default())) };
-            return Ok(Err(Holder { words: String::from_utf8_lossy(words).into_owned(), age: None }));
-        }
-        let lock = SimulatedLock { disk: self.clone(), ino };
-        let bytes = Arc::from(holder.as_bytes());
-        let written = inner
-            .change_data(ino, DataOp::SetLen(0))
-            .and_then(|()| inner.change_data(ino, DataOp::Write { offset: 0, bytes }));
-        drop(inner);
-        written.map(|()| Ok(Box::new(lock) as Box<dyn Lock>))
-    }
-}
-
-#[derive(Debug)]
-struct SimulatedFile {
-    disk: SimulatedVfs,
-    ino: Ino,
-}
-
-impl VfsFile for SimulatedFile {
-    fn stat(&self) -> io::Result<Stat> {
-        Ok(self.disk.inner().stat(self.ino))
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let inner = self.disk.inner();
-        let Some(Node::File(bytes)) = inner.nodes.get(self.ino) else {
-            return Err(io::ErrorKind::IsADirectory.into());
-        };
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        let count = buffer.len().min(bytes.len() - start);
-        buffer[..count].copy_from_slice(&bytes[start..start + count]);
-        Ok(count)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-        let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        self.disk.inner().change_data(self.ino, DataOp::Write { offset, bytes: Arc::from(bytes) })?;
-        Ok(bytes.len())
-    }
-
-    fn preallocate(&self, len: u64) -> io::Result<()> {
-        let mut inner = self.disk.inner();
-        let wanted = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        if inner.stat(self.ino).len >= len {
-            return Ok(());
-        }
-        inner.change_data(self.ino, DataOp::SetLen(wanted))
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        self.disk.inner().change_data(self.ino, DataOp::SetLen(len))
-    }
-
-    fn set_read_only(&self) -> io::Result<()> {
-        // A mode does not change what is read back: nothing for a power cut to tell apart.
-        self.disk.inner().check_up()
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.disk.inner().sync_file(self.ino)
-    }
-}
-
-/// Freed by drop, as the kernel frees it when the process ends.
-#[derive(Debug)]
-struct SimulatedLock {
-    disk: SimulatedVfs,
-    ino: Ino,
-}
-
-impl Lock for SimulatedLock {}
-
-impl Drop for SimulatedLock {
-    fn drop(&mut self) {
-        self.disk.inner().locked.remove(&self.ino);
     }
 }

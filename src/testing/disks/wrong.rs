@@ -1,14 +1,14 @@
-//! Protocols that lose data, as decorators: each does one thing that a hurried author does. Owns:
-//! what is done wrong, and nothing about who notices. A harness that lets one of these pass proves
-//! nothing of the right one.
+//! Protocols that lose data, as decorators: each does one thing that a hurried author does. A
+//! harness that lets one of these pass proves nothing of the right one.
 
 use crate::engine::vfs::{HERE, Holder, Stat, Vfs, VfsFile};
 use crate::engine::{Blob, Lock, MmapPromise};
 use crate::error::Result;
+use crate::sync::lock;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// One mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,7 +24,7 @@ pub enum Wrong {
     OneFolderSyncForTwo,
     /// A new folder's own name is not synced.
     NoParentFolderSync,
-    /// No second fsync of the file behind the folder's.
+    /// No second fsync of the file after the folder's.
     NoSecondFileSync,
     /// An fsync that failed is tried again on the same file.
     RetryFailedSync,
@@ -44,16 +44,16 @@ pub enum Wrong {
     TailAfterRename,
     /// The file is cut to its length after the rename.
     TruncateAfterRename,
-    /// A rename replaces what has the name already.
+    /// A rename replaces an existing file.
     ReplaceExisting,
-    /// The lock is given to everybody, and each sweeps.
+    /// Every process gets the lock, and each sweeps.
     SweepWithoutLock,
-    /// What killed uploads left stays.
+    /// Remains of killed uploads are not removed.
     NeverSweep,
 }
 
 impl Wrong {
-    /// Every mistake there is.
+    /// Every mistake.
     pub const ALL: [Self; 18] = [
         Self::NoFileSync,
         Self::RenameBeforeFileSync,
@@ -76,7 +76,7 @@ impl Wrong {
     ];
 }
 
-/// A file system on which one thing is done wrong.
+/// A file system with one mistake.
 #[derive(Debug)]
 pub(crate) struct WrongVfs {
     right: Arc<dyn Vfs>,
@@ -84,11 +84,11 @@ pub(crate) struct WrongVfs {
     seen: Arc<Seen>,
 }
 
-/// What was seen so far, through every folder that is held.
+/// The events so far, shared by all held folders.
 #[derive(Debug, Default)]
 struct Seen {
     folder_syncs: AtomicUsize,
-    /// The folder that the last new one is in.
+    /// The folder that contains the last new one.
     new_folder: Mutex<Option<PathBuf>>,
     deleted: AtomicBool,
 }
@@ -141,7 +141,7 @@ impl WrongVfs {
     }
 }
 
-/// The folder that holds `path`: the one that is held for a name in it.
+/// The folder that holds `path`: the held one if `path` is a bare name.
 fn above(path: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if folder != Path::new("") => folder.to_owned(),
@@ -153,7 +153,7 @@ fn is_checkpoint(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "tkeep")
 }
 
-/// The checkpoint that a temporary file is to become.
+/// The final name of a temporary file, if it is a checkpoint's.
 fn final_name(temp: &Path) -> Option<PathBuf> {
     let name = temp.file_name()?.to_str()?;
     let (leaf, _) = name.strip_prefix(".tmp-")?.rsplit_once('-')?;
@@ -224,12 +224,12 @@ impl Vfs for WrongVfs {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        *self.seen.new_folder.lock().unwrap_or_else(PoisonError::into_inner) = Some(above(path));
+        *lock(&self.seen.new_folder) = Some(above(path));
         self.right.create_dir(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let new_folder = self.seen.new_folder.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let new_folder = lock(&self.seen.new_folder).take();
         let deleted = self.seen.deleted.swap(false, Ordering::Relaxed);
         match self.wrong {
             Wrong::NoFolderSync => Ok(()),
@@ -265,23 +265,24 @@ struct NoLock;
 
 impl Lock for NoLock {}
 
-/// A file on which one thing is done wrong.
+/// A file with one mistake.
 #[derive(Debug)]
 struct WrongFile {
     right: Arc<dyn VfsFile>,
     wrong: Wrong,
     syncs: AtomicUsize,
-    /// What is written, or cut, after the rename: where the file ends, and the bytes from there.
+    /// The tail that is written, or cut, after the rename: where the file ends, and the bytes from
+    /// there.
     tail: Mutex<Option<(u64, Vec<u8>)>>,
 }
 
 impl WrongFile {
     fn set_tail(&self, at: u64, bytes: &[u8]) {
-        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, bytes.to_vec()));
+        *lock(&self.tail) = Some((at, bytes.to_vec()));
     }
 
     fn take_tail(&self) -> Option<(u64, Vec<u8>)> {
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.tail).take()
     }
 
     fn first_sync(&self) -> io::Result<()> {

@@ -1,10 +1,10 @@
-//! Operations as bytes: what a fuzzer, a seed or a file says is to be done to a run. Every input
-//! means something.
+//! Operations as bytes, from a fuzzer, a seed or a file. Every input is valid.
 
 use super::model::Policy;
 use crate::clock::script::Random;
 
-/// Bytes of one operation. An input is that many for the place, and then operations.
+/// Bytes of one operation. An input begins with this many bytes for the place, followed by
+/// operations.
 pub(super) const STRIDE: usize = 4;
 
 /// Where a run lives.
@@ -34,15 +34,15 @@ impl Place {
     }
 }
 
-/// What an input says first.
+/// The beginning of an input.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub place: Place,
-    /// Of each tier.
+    /// One for each tier.
     pub policies: [Policy; 2],
 }
 
-/// What is done. Numbers choose among what is there.
+/// The kind of an operation. Numbers choose among existing checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Save,
@@ -73,7 +73,7 @@ pub(super) enum Kind {
     Disconnect,
 }
 
-/// How often each is drawn.
+/// How often each kind is drawn.
 const WEIGHTS: [(Kind, u8); 26] = [
     (Kind::Save, 70),
     (Kind::Stage, 4),
@@ -131,12 +131,12 @@ impl Operation {
         self.flags & 3 == 3
     }
 
-    /// The promotion that it causes goes on beside the next one.
+    /// The promotion that it causes runs beside the next operation.
     pub fn is_unsettled(self) -> bool {
         self.flags & 0x0c == 0x0c
     }
 
-    /// And not by a tool, or by what happens to storage.
+    /// By a writer, not by a tool or by an event of the storage.
     pub fn is_by_a_writer(self) -> bool {
         use Kind::*;
         !matches!(
@@ -156,13 +156,13 @@ impl Operation {
         )
     }
 
-    /// In the remote tier, where it may be in either.
+    /// In the remote tier, if it may be in either.
     pub fn is_remote(self) -> bool {
         self.flags & 0x10 != 0
     }
 
-    /// How many requests the storage answers with "not there" meanwhile, though it is: as many as
-    /// are asked again.
+    /// How many requests the storage answers with "not there" during it, wrongly: at most as many
+    /// as are repeated.
     pub fn lies(self) -> u64 {
         use Kind::*;
         match self.kind {
@@ -171,13 +171,13 @@ impl Operation {
         }
     }
 
-    /// A rarer form of it.
+    /// A rarer form of the operation.
     pub fn is_odd(self) -> bool {
         self.flags & 0xe0 == 0xe0
     }
 }
 
-/// An input's meaning.
+/// Decodes an input.
 pub(super) fn decode(bytes: &[u8]) -> (Header, Vec<Operation>) {
     let at = |index: usize| bytes.get(index).copied().unwrap_or_default();
     let policies = [at(1), at(2)].map(Policy::decode);
@@ -191,7 +191,7 @@ pub(super) fn decode(bytes: &[u8]) -> (Header, Vec<Operation>) {
     (header, operations.collect())
 }
 
-/// An input of so many operations that follows from a seed.
+/// An input of this many operations that follows from a seed.
 pub(super) fn from_seed(seed: u64, operations: usize) -> Vec<u8> {
     let mut random = Random(seed);
     let bytes = std::iter::repeat_with(|| random.next().to_le_bytes()).flatten();

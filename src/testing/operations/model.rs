@@ -1,19 +1,19 @@
-//! What must be there: checkpoints as the test made and damaged them, and retention written once
-//! more, independently of the store's.
+//! The model of a run: checkpoints as the test made and damaged them, and retention implemented a
+//! second time, independently of the store's.
 
 use crate::store::{CheckpointId, Keep, Mode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// The metric that checkpoints have.
+/// The metric of the checkpoints.
 pub(super) const LOSS: &str = "loss";
 
-/// A checkpoint as it was made, and what was done to it.
+/// A checkpoint as it was made, and its state since.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
-    /// What its tensor holds.
+    /// The value of its tensor.
     pub tag: u32,
-    /// Every byte is as it was written.
+    /// Whether every byte is as it was written.
     pub whole: bool,
     pub loss: Option<f64>,
     pub epoch: u64,
@@ -70,7 +70,7 @@ impl Policy {
         !matches!(self, Self::EverySteps(_) | Self::EveryEpochs(_))
     }
 
-    /// What this policy protects, all being readable.
+    /// The checkpoints that this policy protects, if all are readable.
     pub fn protects(self, shelf: &Shelf, now: u64) -> BTreeSet<CheckpointId> {
         let newest =
             |count: usize| shelf.keys().rev().take(count).copied().collect::<BTreeSet<CheckpointId>>();
@@ -82,11 +82,11 @@ impl Policy {
                 kept.extend(newest(last));
                 kept.extend(best(shelf, mode, count));
             }
-            Self::EverySteps(steps) => kept.extend(firsts(shelf, |name, _| name.step / steps)),
+            Self::EverySteps(steps) => kept.extend(firsts(shelf, |id, _| id.step / steps)),
             Self::EveryEpochs(epochs) => kept.extend(firsts(shelf, |_, known| known.epoch / epochs)),
             Self::Young(seconds) => {
                 let young = |known: &Known| now.saturating_sub(known.saved_at) < seconds;
-                kept.extend(shelf.iter().filter(|(_, known)| young(known)).map(|(name, _)| *name));
+                kept.extend(shelf.iter().filter(|(_, known)| young(known)).map(|(id, _)| *id));
             }
             Self::Misspelt => kept.extend(newest(2)),
         }
@@ -94,22 +94,22 @@ impl Policy {
     }
 }
 
-/// The best by the loss; of equal ones the newest.
+/// The best by the loss; among equals, the newest.
 fn best(shelf: &Shelf, mode: Mode, count: usize) -> BTreeSet<CheckpointId> {
     let mut left: Vec<(CheckpointId, f64)> =
-        shelf.iter().filter_map(|(name, known)| Some((*name, known.loss?))).collect();
+        shelf.iter().filter_map(|(id, known)| Some((*id, known.loss?))).collect();
     let mut kept = BTreeSet::new();
     for _ in 0..count {
         let mut first: Option<(CheckpointId, f64)> = None;
-        for &(name, loss) in &left {
+        for &(id, loss) in &left {
             let beats = |best: f64| if mode == Mode::Min { loss <= best } else { loss >= best };
             if first.is_none_or(|(_, best)| beats(best)) {
-                first = Some((name, loss));
+                first = Some((id, loss));
             }
         }
-        let Some((name, _)) = first else { break };
-        kept.insert(name);
-        left.retain(|(other, _)| *other != name);
+        let Some((id, _)) = first else { break };
+        kept.insert(id);
+        left.retain(|(other, _)| *other != id);
     }
     kept
 }
@@ -117,24 +117,24 @@ fn best(shelf: &Shelf, mode: Mode, count: usize) -> BTreeSet<CheckpointId> {
 /// The first of each bucket but bucket 0, of those that led to the newest.
 fn firsts(shelf: &Shelf, bucket: impl Fn(CheckpointId, &Known) -> u64) -> BTreeSet<CheckpointId> {
     let mut first: BTreeMap<u64, CheckpointId> = BTreeMap::new();
-    for name in way(shelf) {
-        first.entry(bucket(name, &shelf[&name])).or_insert(name);
+    for id in way(shelf) {
+        first.entry(bucket(id, &shelf[&id])).or_insert(id);
     }
     first.remove(&0);
     first.into_values().collect()
 }
 
-/// What led to the newest checkpoint, oldest first. An attempt of which nothing is left says
-/// nothing of where it began.
+/// The checkpoints that led to the newest one, oldest first. An attempt without any checkpoint left
+/// does not reveal where it began.
 fn way(shelf: &Shelf) -> Vec<CheckpointId> {
     let mut way = Vec::new();
     let (mut attempt, mut step) = (u32::MAX, u64::MAX);
-    while let Some(newest) = shelf.keys().rev().find(|name| name.attempt <= attempt) {
-        let of_attempt = || shelf.keys().filter(|name| name.attempt == newest.attempt);
-        way.extend(of_attempt().filter(|name| name.step <= step));
+    while let Some(newest) = shelf.keys().rev().find(|id| id.attempt <= attempt) {
+        let of_attempt = || shelf.keys().filter(|id| id.attempt == newest.attempt);
+        way.extend(of_attempt().filter(|id| id.step <= step));
         let Some(start) = of_attempt().next().and_then(|first| shelf[first].resumed_from) else { break };
         step = step.min(start.step);
-        // What an attempt resumed from itself began before that.
+        // An attempt that resumed from its own checkpoint began before that.
         let Some(before) = newest.attempt.checked_sub(1) else { break };
         attempt = start.attempt.min(before);
     }

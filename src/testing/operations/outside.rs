@@ -1,5 +1,5 @@
-//! What happens to a run beside its writers: tools that delete and copy, rot, lost objects, marks
-//! that killed deleters left, a clock that jumps, a run that is replaced, a network that is away.
+//! Events beside a run's writers: tools that delete and copy, rot, lost objects, marks of killed
+//! deleters, a clock that jumps, a run that is replaced, a network that is away.
 
 use super::decode::{Kind, Operation};
 use super::model::{Known, Policy};
@@ -9,10 +9,10 @@ use crate::engine::Memory;
 use crate::error::{ErrorKind, Result};
 use crate::snapshot::{Progress, Snapshot};
 use crate::store::{CheckpointId, CopyOutcome, Reader, Store, StoreOptions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-/// What a killed upload leaves in a folder.
+/// The remains of a killed upload in a folder.
 pub(super) const JUNK: &str = ".tmp-junk-00000000000000000000000000000000";
 
 impl World {
@@ -58,7 +58,7 @@ impl World {
         crate::clock::script::set_seconds(seconds);
     }
 
-    /// What `tensorkeep gc` does, under the lock where there is one, and perhaps killed.
+    /// Does the work of `tensorkeep gc`, under the lock if there is one, and perhaps killed.
     fn collect(&mut self, tier: usize, operation: Operation) -> Judged<Effect> {
         let policy = Policy::decode(operation.a);
         let process = self.process(false).swap_remove(tier);
@@ -100,9 +100,9 @@ impl World {
         Ok(Effect::Collected { tier, policy })
     }
 
-    /// What `tensorkeep cp` does with one checkpoint.
+    /// Does the work of `tensorkeep cp` for one checkpoint.
     fn back_up(&mut self, tier: usize, operation: Operation) -> Judged<Effect> {
-        let Some(name) = self.pick(tier, operation.a) else { return Ok(Effect::Nothing) };
+        let Some(id) = self.pick(tier, operation.a) else { return Ok(Effect::Nothing) };
         let (from, to) = (self.reader(tier), Reader::new(self.backup.clone()));
         let run = match from.run_id() {
             Ok(Some(run)) => run,
@@ -124,29 +124,29 @@ impl World {
                 return Ok(Effect::Nothing);
             }
         }
-        let Some(known) = self.known[tier].get(&name).cloned() else { return Ok(Effect::Nothing) };
-        match from.copy_to(name, &to, |_| ()) {
+        let Some(known) = self.known[tier].get(&id).cloned() else { return Ok(Effect::Nothing) };
+        match from.copy_to(id, &to, |_| ()) {
             Ok(CopyOutcome::Written(_)) => {
-                must(known.whole, || format!("{name} is damaged, and was copied"))?;
-                self.backed_up.insert(name, known.tag);
+                must(known.whole, || format!("{id} is damaged, and was copied"))?;
+                self.backed_up.insert(id, known.tag);
             }
             Ok(CopyOutcome::AlreadyThere) => {
-                let is_same = self.backed_up.get(&name) == Some(&known.tag);
-                must(is_same, || format!("{name} is not the copy"))?;
+                let is_same = self.backed_up.get(&id) == Some(&known.tag);
+                must(is_same, || format!("{id} is not the copy"))?;
             }
             Err(error) => {
                 sane(&error)?;
-                let is_taken = self.backed_up.contains_key(&name);
-                must(!known.whole || is_taken, || format!("cp of {name}: {error:?}"))?;
+                let is_taken = self.backed_up.contains_key(&id);
+                must(!known.whole || is_taken, || format!("cp of {id}: {error:?}"))?;
             }
         }
         Ok(Effect::Nothing)
     }
 
-    /// One bit of a checkpoint changes: at its beginning, at its end or anywhere.
+    /// Flips one bit of a checkpoint: at its beginning, at its end or anywhere.
     fn flip(&mut self, tier: usize, operation: Operation) -> Judged {
-        let Some(name) = self.pick(tier, operation.a / 4) else { return Ok(()) };
-        let key = format!("{name}.tkeep");
+        let Some(id) = self.pick(tier, operation.a / 4) else { return Ok(()) };
+        let key = format!("{id}.tkeep");
         let mut bytes = self.sites[tier].read(&key).map_err(words)?;
         let (len, at) = (bytes.len(), usize::from(operation.b));
         let at = match operation.a % 4 {
@@ -158,23 +158,23 @@ impl World {
         };
         bytes[at % len] ^= 1 << (operation.b % 8);
         self.sites[tier].put(&key, &bytes).map_err(words)?;
-        if let Some(known) = self.known[tier].get_mut(&name) {
+        if let Some(known) = self.known[tier].get_mut(&id) {
             // The same bit twice makes it whole again.
-            known.whole = tag_of(&Reader::new(self.sites[tier].raw.clone()), name).is_ok();
+            known.whole = tag_of(&Reader::new(self.sites[tier].raw.clone()), id).is_ok();
         }
         self.has_rotted = true;
         Ok(())
     }
 
     fn lose(&mut self, tier: usize, operation: Operation) -> Judged {
-        let Some(name) = self.pick(tier, operation.a) else { return Ok(()) };
-        self.sites[tier].raw.delete(&format!("{name}.tkeep")).map_err(words)?;
-        self.known[tier].remove(&name);
+        let Some(id) = self.pick(tier, operation.a) else { return Ok(()) };
+        self.sites[tier].raw.delete(&format!("{id}.tkeep")).map_err(words)?;
+        self.known[tier].remove(&id);
         self.has_lost_there |= tier == 1;
         Ok(())
     }
 
-    /// An object beside the checkpoints is lost, cut, or another.
+    /// Deletes, truncates or changes an object beside the checkpoints.
     fn damage(&mut self, key: &str, tier: usize, operation: Operation) -> Judged {
         let Ok(mut bytes) = self.sites[tier].read(key) else { return Ok(()) };
         self.is_tampered = true;
@@ -183,13 +183,15 @@ impl World {
             1 => bytes.truncate(bytes.len() / 2),
             _ => {
                 let at = usize::from(operation.b) % bytes.len().max(1);
-                bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1);
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 1;
+                }
             }
         }
         self.sites[tier].put(key, &bytes).map_err(words)
     }
 
-    /// As the help of the error says.
+    /// Follows the help of the error.
     pub fn repair_identity(&mut self) -> Judged {
         for site in &self.sites {
             match site.raw.delete("RUN") {
@@ -200,16 +202,16 @@ impl World {
         Ok(())
     }
 
-    /// As a deleter that was killed behind its first step.
+    /// Leaves the mark of a deleter that was killed after its first step.
     fn leave_mark(&mut self, tier: usize, operation: Operation) -> Judged {
-        let Some(name) = self.pick(tier, operation.a) else { return Ok(()) };
+        let Some(id) = self.pick(tier, operation.a) else { return Ok(()) };
         let newest = self.before[tier].newest;
         let by = match operation.b % 3 {
             0 => format!("{newest:04}"),
             1 => format!("{:04}", newest.saturating_sub(1)),
             _ => "tool-00".to_owned(),
         };
-        match self.sites[tier].raw.mark(&format!("attempts/{by}.deletes.{name}")) {
+        match self.sites[tier].raw.mark(&format!("attempts/{by}.deletes.{id}")) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(words(error)),
             _ => Ok(()),
         }
@@ -221,11 +223,11 @@ impl World {
         }
     }
 
-    /// By another run, or by this one as it was.
+    /// Replaces the run by another one, or by an earlier state of this one.
     fn replace(&mut self, operation: Operation) -> Judged {
-        let image = match self.image.clone().filter(|_| operation.a.is_multiple_of(2)) {
-            Some(image) => image,
-            None => self.other_run(operation.b).map_err(words)?,
+        let image = match &self.image {
+            Some(image) if operation.a.is_multiple_of(2) => image.clone(),
+            _ => self.other_run(operation.b).map_err(words)?,
         };
         self.sites[0].become_image(&image.objects).map_err(words)?;
         self.known[0] = image.known;
@@ -243,11 +245,11 @@ impl World {
             let values = [tag; 4];
             let snapshot = Snapshot::new().tensor("w", &values[..])?.progress(Progress::new(step));
             store.save(&snapshot)?;
-            let (loss, resumed_from) = (None, None);
-            let saved = Known { tag, whole: true, loss, epoch: 0, saved_at: self.now(), resumed_from };
+            let saved =
+                Known { tag, whole: true, loss: None, epoch: 0, saved_at: self.now(), resumed_from: None };
             known.insert(CheckpointId { attempt: 1, step }, saved);
         }
         store.close()?;
-        Ok(Image { objects: image_of(&place)?, known, deleted: Default::default() })
+        Ok(Image { objects: image_of(&place)?, known, deleted: BTreeSet::new() })
     }
 }

@@ -1,5 +1,5 @@
-//! Places where a run lives, processes that use them and may be killed at any call, and what an
-//! onlooker sees there, past the store.
+//! Places where a run lives, processes that use them and may be killed at any call, and an
+//! independent view of them that does not use the store.
 
 use super::decode::Place;
 use crate::clock::script;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Calls of an engine in one operation from which on it is said not to end.
+/// Limit of engine calls in one operation; beyond, it counts as endless.
 const MOST_CALLS: u64 = 20_000;
 
 /// The folders of a run.
@@ -24,17 +24,20 @@ const FOLDERS: [&str; 4] = ["", "attempts", "pins", "damaged"];
 pub(super) struct Site {
     pub raw: Arc<dyn Engine>,
     pub locks: bool,
-    /// Nobody can reach it.
+    /// Whether it is unreachable.
     pub is_down: AtomicBool,
-    /// So many requests for what is there are answered that it is not.
+    /// How many requests for existing objects are answered with "not found".
     pub lies: AtomicU64,
     pub folder: Option<PathBuf>,
 }
 
 impl Site {
+    fn of_engine(raw: Arc<dyn Engine>, locks: bool, folder: Option<PathBuf>) -> Arc<Self> {
+        Arc::new(Self { raw, locks, is_down: AtomicBool::new(false), lies: AtomicU64::new(0), folder })
+    }
+
     fn memory(locks: bool) -> Arc<Self> {
-        let (is_down, lies) = Default::default();
-        Arc::new(Self { raw: Arc::new(Memory::new()), locks, is_down, lies, folder: None })
+        Self::of_engine(Arc::new(Memory::new()), locks, None)
     }
 
     /// A folder in memory if there is one: nothing here waits for a disk.
@@ -45,9 +48,7 @@ impl Site {
         static FOLDERS_MADE: AtomicU64 = AtomicU64::new(0);
         let number = FOLDERS_MADE.fetch_add(1, Ordering::Relaxed);
         let folder = parent.join(format!("tensorkeep-operations-{}-{number}", std::process::id()));
-        let raw = Arc::new(Local::create(&folder)?);
-        let (is_down, lies) = Default::default();
-        Ok(Arc::new(Self { raw, locks: true, is_down, lies, folder: Some(folder) }))
+        Ok(Self::of_engine(Arc::new(Local::create(&folder)?), true, Some(folder)))
     }
 
     /// The tiers of a place, the local one first.
@@ -66,7 +67,7 @@ impl Site {
         read(&*self.raw, key)
     }
 
-    /// Puts bytes in an object's place, as no store does.
+    /// Replaces an object's bytes, as no store does.
     pub fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
         let _ = self.raw.delete(key);
         let mut upload = self.raw.create(key, None)?;
@@ -110,14 +111,14 @@ impl Drop for Site {
     }
 }
 
-/// What an onlooker sees of a run, without the store's help.
+/// A run as seen without the store's help.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Seen {
-    pub names: BTreeSet<CheckpointId>,
+    pub ids: BTreeSet<CheckpointId>,
     pub pins: BTreeSet<CheckpointId>,
     /// Marked by a deleter.
     pub condemned: BTreeSet<CheckpointId>,
-    /// What the newest attempt goes on from.
+    /// The checkpoints that the newest attempt resumed from.
     pub held: BTreeSet<CheckpointId>,
     pub newest: u32,
     pub set_aside: usize,
@@ -129,25 +130,25 @@ impl Seen {
         let mut held = Vec::new();
         for entry in site.raw.list("attempts")? {
             let key = entry.key.trim_start_matches("attempts/");
-            if let Some((_, name)) = key.split_once(".deletes.") {
-                seen.condemned.extend(name.parse::<CheckpointId>());
-            } else if let Some((attempt, name)) = key.split_once(".resumed.") {
-                held.extend(attempt.parse::<u32>().ok().zip(name.parse::<CheckpointId>().ok()));
+            if let Some((_, id)) = key.split_once(".deletes.") {
+                seen.condemned.extend(id.parse::<CheckpointId>());
+            } else if let Some((attempt, id)) = key.split_once(".resumed.") {
+                held.extend(attempt.parse::<u32>().ok().zip(id.parse::<CheckpointId>().ok()));
             } else if let Ok(attempt) = key.parse::<u32>() {
                 seen.newest = seen.newest.max(attempt);
             }
         }
         let newest = seen.newest;
-        seen.held.extend(held.into_iter().filter(|(attempt, _)| *attempt == newest).map(|(_, name)| name));
+        seen.held.extend(held.into_iter().filter(|(attempt, _)| *attempt == newest).map(|(_, id)| id));
         let damaged: BTreeSet<String> =
             site.raw.list("damaged")?.into_iter().map(|entry| entry.key).collect();
         seen.set_aside = damaged.len();
         for entry in site.raw.list("")? {
-            let Some(Ok(name)) = entry.key.strip_suffix(".tkeep").map(str::parse::<CheckpointId>) else {
+            let Some(Ok(id)) = entry.key.strip_suffix(".tkeep").map(str::parse::<CheckpointId>) else {
                 continue;
             };
-            if !damaged.contains(&format!("damaged/{name}.mark")) {
-                seen.names.insert(name);
+            if !damaged.contains(&format!("damaged/{id}.mark")) {
+                seen.ids.insert(id);
             }
         }
         let pins = site.raw.list("pins")?;
@@ -156,7 +157,7 @@ impl Seen {
     }
 }
 
-/// The life of a process: it is counted in calls, and its threads share it.
+/// The life of a process, counted in calls; its threads share it.
 #[derive(Debug)]
 pub(super) struct Life {
     seed: u64,
@@ -169,12 +170,17 @@ pub(super) struct Life {
 
 impl Life {
     pub fn new(seed: u64, clock: &Arc<AtomicU64>) -> Arc<Self> {
-        let (threads, calls, since) = Default::default();
-        let dies_at = AtomicU64::new(u64::MAX);
-        Arc::new(Self { seed, clock: Arc::clone(clock), threads, calls, dies_at, since })
+        Arc::new(Self {
+            seed,
+            clock: Arc::clone(clock),
+            threads: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            dies_at: AtomicU64::new(u64::MAX),
+            since: AtomicU64::new(0),
+        })
     }
 
-    /// It is killed at a call from now on.
+    /// Kills it after this many more calls.
     pub fn end_after(&self, calls: u64) {
         self.dies_at.store(self.calls.load(Ordering::SeqCst) + calls, Ordering::SeqCst);
     }
@@ -206,22 +212,22 @@ impl Life {
     }
 }
 
-/// A site as one process has it.
+/// A site, as one process uses it.
 #[derive(Clone, Debug)]
 pub(super) struct Process {
     pub site: Arc<Site>,
     pub life: Arc<Life>,
-    /// Takes the lock although another has it, as on storage whose locks do not hold.
+    /// Takes the lock although another process has it, as on storage whose locks do not hold.
     pub breaks_locks: bool,
 }
 
 impl Process {
     fn call(&self) -> Result<()> {
         self.life.call()?;
-        match self.site.is_down.load(Ordering::SeqCst) {
-            true => Err(Error::new(ErrorKind::Io, "the network is away")),
-            false => Ok(()),
+        if self.site.is_down.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Io, "the network is away"));
         }
+        Ok(())
     }
 }
 
@@ -264,10 +270,10 @@ impl Engine for Process {
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {
         self.call()?;
-        match self.site.locks {
-            true => self.site.raw.rename(from, to),
-            false => Err(Error::new(ErrorKind::Unsupported, "no renames here")),
+        if !self.site.locks {
+            return Err(Error::new(ErrorKind::Unsupported, "no renames here"));
         }
+        self.site.raw.rename(from, to)
     }
 
     fn lock(&self, holder: &str) -> Result<Box<dyn Lock>> {
@@ -286,20 +292,20 @@ impl Engine for Process {
     }
 
     fn describe(&self, key: &str) -> String {
-        // The first call of a thread that a store starts: it is to have the script's clock from its
-        // beginning.
+        // The first call of a thread that a store starts, so that it has the script's clock from
+        // its beginning.
         let _ = self.life.call();
         self.site.raw.describe(key)
     }
 }
 
-/// A lock that holds nobody off.
+/// A lock that excludes no other process.
 #[derive(Debug)]
 struct Nothing;
 
 impl Lock for Nothing {}
 
-/// An upload that ends with its process.
+/// An upload that dies with its process.
 struct Carried {
     inner: Box<dyn Upload>,
     by: Process,

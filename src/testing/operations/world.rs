@@ -1,4 +1,4 @@
-//! A run, its writers, and what is known of it.
+//! A run, its writers, and the expected state.
 
 use super::decode::{Header, Operation};
 use super::model::{Known, Policy, Shelf};
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Ends an operation with the words of a broken promise.
+/// The result of an operation; the error describes a broken promise.
 pub(super) type Judged<T = ()> = Result<T, String>;
 
 /// One writer.
@@ -19,10 +19,10 @@ pub(super) type Judged<T = ()> = Result<T, String>;
 pub(super) struct Handle {
     pub store: Store,
     pub life: Arc<Life>,
-    /// It holds the lock, where there is one.
+    /// Whether it holds the lock, if there is one.
     pub is_locked: bool,
     pub attempt: u32,
-    /// Its attempt's object, as it was when the run had been opened.
+    /// The content of its attempt's object when the run had been opened.
     pub own: Vec<u8>,
     pub has_begun: bool,
     /// The newest step that it saved.
@@ -30,31 +30,31 @@ pub(super) struct Handle {
     pub resumed: Option<CheckpointId>,
     /// Completed steps.
     pub step: u64,
-    /// The best loss of the run as it knows it, and the loss that it was told.
+    /// The best loss of the run that it knows, and the last observed one.
     pub best: Option<f64>,
     pub observed: Option<f64>,
-    /// A save was due and failed: what is due then is not predicted.
+    /// A save was due and failed: what is due afterwards is not predicted.
     pub has_failed: bool,
 }
 
-/// What an operation may change, besides what the promoter does.
+/// The changes that an operation may make, besides those of the promoter.
 #[derive(Debug)]
 pub(super) enum Effect {
     /// No checkpoint.
     Nothing,
-    /// Adds this one and rotates.
-    Saved { name: CheckpointId, known: Known, answer: Answer, resumed: Option<CheckpointId> },
-    /// Deletes this one.
-    Deleted { name: CheckpointId, is_ok: bool },
-    /// Deletes what a policy does not protect, of one tier.
+    /// Adds this checkpoint and rotates.
+    Saved { id: CheckpointId, known: Known, answer: Answer, resumed: Option<CheckpointId> },
+    /// Deletes this checkpoint.
+    Deleted { id: CheckpointId, is_ok: bool },
+    /// Deletes the checkpoints of one tier that a policy does not protect.
     Collected { tier: usize, policy: Policy },
-    /// Sets damaged ones aside, and fetches.
+    /// Sets damaged checkpoints aside, and fetches.
     Resumed,
-    /// The test did it itself.
+    /// Made by the test itself.
     Outside,
 }
 
-/// What a save said.
+/// The outcome of a save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// It is saved, and rotation ran.
@@ -66,15 +66,15 @@ pub(super) enum Answer {
     Unknown,
 }
 
-/// A run and all that is known of it.
+/// A run and its expected state.
 #[derive(Debug)]
 pub(super) struct World {
     pub policies: [Policy; 2],
     pub sites: Vec<Arc<Site>>,
     pub known: Vec<Shelf>,
-    /// What `delete` deleted, by what it held.
+    /// The values of the checkpoints that `delete` deleted.
     pub deleted: BTreeSet<u32>,
-    /// What the remote tier has, or had until it was deleted or lost there.
+    /// Checkpoints that the remote tier has, or had until they were deleted or lost there.
     pub promoted: BTreeSet<CheckpointId>,
     pub writers: Vec<Handle>,
     pub before: Vec<Seen>,
@@ -83,23 +83,22 @@ pub(super) struct World {
     pub backup: Memory,
     pub backed_up: BTreeMap<CheckpointId, u32>,
     pub backup_run: Option<RunId>,
-    /// The objects of an attempt, or the identity, are not what a store wrote.
+    /// Attempt objects or the identity differ from those that a store wrote.
     pub is_tampered: bool,
-    /// What left the local tier while something was on its way up.
+    /// Checkpoints that left the local tier during a promotion.
     pub left_behind: Shelf,
     pub has_rotted: bool,
-    /// The remote tier has lost a checkpoint, by a tool or by storage, and its writer does not
-    /// know.
+    /// The remote tier has lost a checkpoint, by a tool or by storage, unknown to its writer.
     pub has_lost_there: bool,
     pub is_unsettled: bool,
     pub was_unsettled: bool,
-    /// A killed upload's file lies there.
+    /// The file of a killed upload lies there.
     pub has_junk: bool,
     tags: u32,
     seed: u64,
 }
 
-/// A run as it was.
+/// A copy of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Image {
     pub objects: BTreeMap<String, Vec<u8>>,
@@ -110,21 +109,20 @@ pub(super) struct Image {
 impl World {
     pub fn new(header: &Header) -> Result<Self> {
         let sites = Site::of(header.place)?;
-        let (known, before) = sites.iter().map(|_| Default::default()).unzip();
-        let (deleted, promoted, writers, image, backup, backed_up, backup_run) = Default::default();
+        let (known, before) = sites.iter().map(|_| (Shelf::new(), Seen::default())).unzip();
         Ok(Self {
             policies: header.policies,
             sites,
             known,
-            deleted,
-            promoted,
-            writers,
+            deleted: BTreeSet::new(),
+            promoted: BTreeSet::new(),
+            writers: Vec::new(),
             before,
             clock: Arc::new(AtomicU64::new(script::seconds().unwrap_or_default())),
-            image,
-            backup,
-            backed_up,
-            backup_run,
+            image: None,
+            backup: Memory::new(),
+            backed_up: BTreeMap::new(),
+            backup_run: None,
             is_tampered: false,
             left_behind: Shelf::new(),
             has_rotted: false,
@@ -150,7 +148,7 @@ impl World {
         self.tags
     }
 
-    /// A process that lives, with each tier as it has it.
+    /// A live process, with its view of each tier.
     pub fn process(&mut self, breaks_locks: bool) -> Vec<Process> {
         self.seed = self.seed.wrapping_add(1 << 32);
         let life = Life::new(self.seed, &self.clock);
@@ -163,7 +161,7 @@ impl World {
         Reader::new(Arc::clone(&self.sites[tier].raw))
     }
 
-    /// Whether somebody has taken over, or a writer's own attempt is not what it wrote.
+    /// Whether a newer writer has taken over, or a writer's own attempt is not what it wrote.
     pub fn is_fenced(&self, writer: usize) -> bool {
         let handle = &self.writers[writer];
         let own = self.sites[0].read(&format!("attempts/{:04}", handle.attempt));
@@ -172,7 +170,9 @@ impl World {
 
     /// One operation, and its judgement.
     pub fn step(&mut self, operation: Operation) -> Judged {
-        self.writers.iter().for_each(|handle| handle.life.begin());
+        for handle in &self.writers {
+            handle.life.begin();
+        }
         self.before = self.look()?;
         if self.is_unsettled && !operation.is_by_a_writer() {
             self.settle()?;
@@ -181,7 +181,7 @@ impl World {
             self.is_unsettled = false;
             self.judge(&Effect::Nothing, &self.before.clone())?;
         }
-        // With tiers the promoter would hear some of them.
+        // With tiers the promoter would get some of them.
         let lies = if self.has_tiers() { 0 } else { operation.lies() };
         self.sites[0].lies.store(lies, Ordering::SeqCst);
         let effect = self.act(operation)?;
@@ -199,9 +199,12 @@ impl World {
         self.judge(&effect, &after)
     }
 
-    /// Waits for what promotes.
+    /// Waits for promotions.
     fn settle(&mut self) -> Judged {
-        for handle in self.writers.iter().filter(|_| self.sites.len() > 1) {
+        if !self.has_tiers() {
+            return Ok(());
+        }
+        for handle in &self.writers {
             for _ in 0..3 {
                 match handle.store.wait_for(Tier::Remote) {
                     Ok(()) => break,
@@ -223,7 +226,7 @@ impl World {
         self.sites.iter().map(|site| Seen::of(site).map_err(words)).collect()
     }
 
-    /// Everything that is there holds what was put in, and nothing else.
+    /// Checks that every checkpoint holds its own value.
     pub fn audit(&mut self) -> Judged {
         while let Some(handle) = self.writers.pop() {
             bury(handle)?;
@@ -233,37 +236,35 @@ impl World {
         self.judge(&Effect::Nothing, &after)?;
         for (tier, shelf) in self.known.iter().enumerate() {
             let reader = self.reader(tier);
-            for (name, known) in shelf {
-                let tag = tag_of(&reader, *name);
-                must(tag.is_ok() == known.whole, || format!("{name} in tier {tier}: {tag:?}, {known:?}"))?;
-                must(tag.is_ok_and(|tag| tag == known.tag) || !known.whole, || {
-                    format!("{name} is another's")
-                })?;
+            for (id, known) in shelf {
+                let tag = tag_of(&reader, *id);
+                must(tag.is_ok() == known.whole, || format!("{id} in tier {tier}: {tag:?}, {known:?}"))?;
+                must(tag.is_ok_and(|tag| tag == known.tag) || !known.whole, || format!("{id} is another's"))?;
             }
         }
         let backup = Reader::new(self.backup.clone());
-        for (name, tag) in &self.backed_up {
-            must(tag_of(&backup, *name).is_ok_and(|there| there == *tag), || format!("copy of {name}"))?;
+        for (id, tag) in &self.backed_up {
+            must(tag_of(&backup, *id).is_ok_and(|there| there == *tag), || format!("copy of {id}"))?;
         }
         Ok(())
     }
 }
 
-/// What a checkpoint holds, all of it verified.
-pub(super) fn tag_of(reader: &Reader, name: CheckpointId) -> Result<u32> {
-    let checkpoint = reader.checkpoint_by_id(name)?;
+/// The value of a checkpoint, all of it verified.
+pub(super) fn tag_of(reader: &Reader, id: CheckpointId) -> Result<u32> {
+    let checkpoint = reader.checkpoint_by_id(id)?;
     checkpoint.verify()?;
     tag_in(&checkpoint)
 }
 
-/// What a checkpoint holds.
+/// The value of a checkpoint.
 pub(super) fn tag_in(checkpoint: &crate::checkpoint::Checkpoint) -> Result<u32> {
     let tensor = checkpoint.tensor("w")?;
     let first = tensor.bytes().first_chunk().copied();
     Ok(first.map(u32::from_le_bytes).unwrap_or_default())
 }
 
-/// Ends a writer without closing it, once it has told its errors.
+/// Ends a writer without closing it, after it has returned its errors.
 pub(super) fn bury(handle: Handle) -> Judged {
     for _ in 0..4 {
         match handle.store.wait() {
@@ -282,7 +283,7 @@ pub(super) fn words(error: Error) -> String {
     format!("{error:?}")
 }
 
-/// An error that may be.
+/// Fails for errors that must never occur.
 pub(super) fn sane(error: &Error) -> Judged {
     let text = format!("{error:?}");
     let is_sane = !text.contains("panicked") && !text.contains("does not end");

@@ -1,6 +1,6 @@
-//! What the processes of a model do: small programs over the real store, and what they say of it.
-//! Here are those that write and read; what acts on a run beside them is in `programs/tools.rs`,
-//! two tiers in `programs/tiers.rs`.
+//! The programs of a model's processes: small ones over the real store, and the events that they
+//! report. This file has those that write and read; `programs/tools.rs` has those that act on a run
+//! beside them, `programs/tiers.rs` those with two tiers.
 
 mod tiers;
 mod tools;
@@ -18,7 +18,7 @@ use crate::store::{CheckpointId, Keep, Reader, Store, StoreOptions};
 use std::fmt;
 use std::sync::Arc;
 
-/// What a process says.
+/// An event that a process reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// It has this attempt.
@@ -37,24 +37,24 @@ pub enum Event {
     Promoted(Option<CheckpointId>),
     /// A pin returned Ok.
     Pinned(CheckpointId),
-    /// A pin is about to be taken away.
+    /// A pin is about to be removed.
     Unpinning(CheckpointId),
     /// A checkpoint is about to be deleted on purpose.
     Deleting(CheckpointId),
-    /// That returned Ok.
+    /// A deletion returned Ok.
     Deleted(CheckpointId),
-    /// What a policy does not protect is about to be deleted.
+    /// A policy's deletion is about to start.
     Collecting,
-    /// A metric was told that is better than every saved one, and no save is due.
+    /// An observed metric is better than every saved one, and no save is due.
     BestIsNotDue,
-    /// Something returned an error.
+    /// A call returned an error.
     Failed(ErrorKind),
-    /// A reader saw this as the newest.
+    /// A reader saw this checkpoint as the newest.
     Looked(Option<CheckpointId>),
 }
 
-/// What the keys of an engine begin with: "" for a run in one place; each local tier, and the
-/// remote one, has its own.
+/// The prefix of an engine's keys: "" for a run in one place; each local tier, and the remote one,
+/// has its own.
 pub type Place = &'static str;
 
 type Run = dyn Fn(&Machine, &dyn Fn(Event)) -> Result<()> + Send + Sync;
@@ -69,7 +69,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Of a function that works on the engine and says what happens.
+    /// A program of a function that works on the engine and reports events.
     pub fn new(
         name: &'static str,
         run: impl Fn(Arc<dyn Engine>, &dyn Fn(Event)) -> Result<()> + Send + Sync + 'static,
@@ -77,8 +77,8 @@ impl Program {
         Self::on(name, vec![""], move |machine, say| run(machine.at(""), say))
     }
 
-    /// As [`Program::new`], on engines in several places: where it saves, then where it promotes
-    /// to.
+    /// As [`Program::new`], on engines in several places: first the place of saves, then the target
+    /// of promotions.
     fn on(
         name: &'static str,
         places: Vec<Place>,
@@ -87,7 +87,7 @@ impl Program {
         Self { name, places, pins: false, run: Arc::new(run) }
     }
 
-    /// The same, and it pins or unpins.
+    /// The same program, declared as one that pins or unpins.
     #[must_use]
     pub fn pinning(self) -> Self {
         Self { pins: true, ..self }
@@ -114,12 +114,12 @@ impl fmt::Debug for Program {
     }
 }
 
-/// Opens the run, resumes, saves so many steps, keeps the newest only.
+/// Opens the run, resumes, saves this many steps, keeps only the newest.
 pub fn writer(saves: u64) -> Program {
     keeper(saves, 1)
 }
 
-/// As [`writer`], and keeps the newest so many.
+/// As [`writer`], but keeps the newest `last`.
 pub fn keeper(saves: u64, last: usize) -> Program {
     Program::new("writer", move |engine, say| {
         let (store, done) = resumes(engine, Keep::last(last), say)?;
@@ -154,18 +154,19 @@ fn open(engine: Arc<dyn Engine>, keep: Keep, say: &dyn Fn(Event)) -> Result<Stor
 fn resumes(engine: Arc<dyn Engine>, keep: Keep, say: &dyn Fn(Event)) -> Result<(Store, u64)> {
     let store = open(engine, keep, say)?;
     let resumed = store.resume()?;
-    say(Event::Resumed(resumed.name));
+    say(Event::Resumed(resumed.id));
     let done = resumed.next_step();
     Ok((store, done))
 }
 
 fn went_back(store: &Store, step: u64, say: &dyn Fn(Event)) -> Result<()> {
-    let name = store.resume_at(step)?.name;
-    name.into_iter().for_each(|name| say(Event::WentBack(name)));
+    if let Some(name) = store.resume_at(step)?.id {
+        say(Event::WentBack(name));
+    }
     Ok(())
 }
 
-/// Tensors that are easily found among the bytes of a checkpoint: rot befalls them there.
+/// Tensors that are easy to find among the bytes of a checkpoint, where rot changes them.
 pub(super) const WEIGHTS: [u8; 64] = [0xa5; 64];
 
 fn save(store: &Store, done: u64, saves: u64, say: &dyn Fn(Event)) -> Result<()> {
@@ -175,16 +176,16 @@ fn save(store: &Store, done: u64, saves: u64, say: &dyn Fn(Event)) -> Result<()>
     Ok(())
 }
 
-/// The name, unless it had bad luck.
+/// The name, unless the save failed.
 fn save_step(store: &Store, step: u64, say: &dyn Fn(Event)) -> Result<Option<CheckpointId>> {
     say(Event::Saving);
     let snapshot = Snapshot::new().tensor("weights", &WEIGHTS[..])?.progress(Progress::new(step));
     match store.save(&snapshot) {
         Ok(saved) => {
-            say(Event::Saved(saved.name));
-            Ok(Some(saved.name))
+            say(Event::Saved(saved.id));
+            Ok(Some(saved.id))
         }
-        // Whoever was overtaken must stop; whoever had bad luck goes on.
+        // A fenced process must stop; one whose save failed goes on.
         Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
         Err(error) => {
             say(Event::Failed(error.kind()));
@@ -193,7 +194,7 @@ fn save_step(store: &Store, step: u64, say: &dyn Fn(Event)) -> Result<Option<Che
     }
 }
 
-/// Looks at the newest checkpoint, so many times.
+/// Looks at the newest checkpoint this many times.
 pub fn reader(looks: usize) -> Program {
     Program::new("reader", move |engine, say| {
         let reader = Reader::on(engine, OpenOptions::new(), None);
@@ -206,7 +207,7 @@ pub fn reader(looks: usize) -> Program {
     })
 }
 
-/// A checkpoint is opened under what its engine calls it, which ends in its key.
+/// The description under which an engine opens a checkpoint ends in its key.
 fn name_of(described: &str) -> Result<CheckpointId, Error> {
     described.trim_start_matches("model:").trim_end_matches(".tkeep").parse()
 }

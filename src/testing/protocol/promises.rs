@@ -1,9 +1,8 @@
-//! What must be true of every world. Owns: the promises, as one check each. How a world comes to be
-//! is `protocol.rs`'s.
+//! The promises that every world must keep, one check each. `protocol.rs` reaches the worlds.
 //!
-//! A promise is not broken by what was asked for or by what nobody can help: a checkpoint that was
-//! deleted on purpose may be gone, one that has rotted may be passed over and set aside, and what
-//! lay in a folder is gone when another run lies there.
+//! Requested or unavoidable losses break no promise: a checkpoint that was deleted on purpose may
+//! be gone, one that has rotted may be passed over and set aside, and the objects of a folder are
+//! gone when another run replaces it.
 
 use super::replay::{Call, Known};
 use super::world::{At, World, checkpoint, checkpoint_key};
@@ -27,28 +26,28 @@ pub enum Broken {
     TwoWriters,
     /// There was a checkpoint, and there is none.
     NoneIsLeft,
-    /// What would verify was deleted, and what is left does not.
+    /// A checkpoint that verifies was deleted, and those that are left do not.
     WholeIsGone,
     /// The newest save that returned Ok is gone, and nothing newer is there.
     SavedIsLost,
-    /// A newer writer resumed from something older than what a save had returned Ok for.
+    /// A newer writer resumed from an older checkpoint than one for which a save had returned Ok.
     SavedIsPassedOver,
-    /// What the newest writer resumed from, or had gone back to, was deleted.
+    /// The checkpoint that the newest writer resumed from, or had gone back to, was deleted.
     ResumedFromIsGone,
-    /// A pin returned Ok, nobody took it away, and what it protects was deleted.
+    /// A pin returned Ok and was not removed, and the pinned checkpoint was deleted.
     PinnedIsGone,
-    /// A deletion returned Ok, and the checkpoint is there again, or somebody resumed from it.
+    /// A deletion returned Ok, and the checkpoint is there again, or a process resumed from it.
     DeletedIsBack,
     /// A writer committed though a newer attempt had been taken before its save began.
     FencedCommits,
     /// A writer deleted though a newer attempt had been taken before its save began.
     FencedDeletes,
-    /// A writer committed or deleted in a folder in which another run had lain since before its
-    /// save began.
+    /// A writer committed or deleted in a folder that another run had replaced before its save
+    /// began.
     ForeignIsTouched,
     /// A reader saw an older checkpoint, or none, after it had seen a newer one.
     ReaderWentBack,
-    /// A promotion makes more calls than it could have a reason for.
+    /// A promotion makes more calls than it can need.
     PassNeverEnds,
     /// A metric is better than every saved one, and no save is due.
     BestIsNotDue,
@@ -56,7 +55,7 @@ pub enum Broken {
 
 pub(super) type Found = (Broken, String);
 
-/// Calls of one promotion. Those of the cases need fewer than sixty.
+/// Limit of calls of one promotion. Those of the cases need fewer than sixty.
 const MOST_CALLS_OF_A_PASS: u32 = 150;
 
 impl Search<'_> {
@@ -67,25 +66,28 @@ impl Search<'_> {
         world.at.iter().map(|at| self.histories.known(at.node())).enumerate()
     }
 
-    /// Those whose run lies in the folder.
+    /// The processes whose run is in the folder.
     fn own<'s>(&'s self, world: &'s World) -> impl Iterator<Item = (usize, &'s Known)> + Clone {
         self.all_known(world).filter(|(process, _)| !world.past.strangers.contains(process))
     }
 
-    fn is_given_up(&self, world: &World, name: CheckpointId) -> bool {
-        self.all_known(world).any(|(_, known)| known.gives_up.contains(&name))
+    fn is_given_up(&self, world: &World, id: CheckpointId) -> bool {
+        self.all_known(world).any(|(_, known)| known.gives_up.contains(&id))
     }
 
     /// Saves that are known to be durable in a place, and still have to count.
     fn acknowledged(&self, world: &World, place: &str) -> Vec<CheckpointId> {
-        let mut names = Vec::new();
+        let mut ids = Vec::new();
         for (process, known) in self.own(world) {
             let places = self.histories.program(process).places();
-            names.extend(known.acknowledged.iter().filter(|_| places[0] == place));
-            names.extend(known.promoted.iter().filter(|_| places[0] != place && places.contains(&place)));
+            if places[0] == place {
+                ids.extend(&known.acknowledged);
+            } else if places.contains(&place) {
+                ids.extend(&known.promoted);
+            }
         }
-        names.retain(|name| !self.is_given_up(world, *name) && !world.has_rotted(place, *name));
-        names
+        ids.retain(|id| !self.is_given_up(world, *id) && !world.has_rotted(place, *id));
+        ids
     }
 
     /// Whether a world keeps every promise.
@@ -103,7 +105,7 @@ impl Search<'_> {
         for (_, known) in self.own(world) {
             let looked_back = known.looked_back_from;
             let looked_back =
-                looked_back.filter(|name| !self.is_given_up(world, *name) && !world.has_rotted("", *name));
+                looked_back.filter(|id| !self.is_given_up(world, *id) && !world.has_rotted("", *id));
             ensure(looked_back.is_none(), Broken::ReaderWentBack, || {
                 format!("now it sees {:?}", known.looked)
             })?;
@@ -122,7 +124,7 @@ impl Search<'_> {
         })?;
         let acknowledged = self.acknowledged(world, place);
         let newest = acknowledged.iter().copied().max();
-        // What is whole beside what has rotted is `WholeIsGone`'s.
+        // `WholeIsGone` covers a whole checkpoint beside a rotten one.
         let is_lost = newest_there < newest && world.past.rotten.is_empty();
         ensure(!is_lost, Broken::SavedIsLost, || {
             format!("{newest:?} was saved, the newest there is {newest_there:?}")
@@ -140,24 +142,24 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// What must be there for a reason, and what must not.
+    /// Checks objects that must be there for a reason, and objects that must not.
     fn look_at_what_is_kept(&self, world: &World) -> Result<(), Found> {
         let past = &*world.past;
         let is_gone = |key: &String| !world.objects.contains_key(key) && !past.rotten.contains_key(key);
         for (process, key) in past.needs.iter().filter(|(_, key)| is_gone(key)) {
             let known = self.histories.known(world.at[*process].node());
-            let Some((place, name)) = checkpoint(key) else { continue };
+            let Some((place, id)) = checkpoint(key) else { continue };
             let needs_it = world.newest_attempt(place) == known.attempt
                 && self.is_writing(world, *process)
-                && !known.gives_up.contains(&name);
+                && !known.gives_up.contains(&id);
             ensure(!needs_it, Broken::ResumedFromIsGone, || format!("process {process} needs {key}"))?;
         }
         let gone = past.pinned.difference(&past.unpinned).find(|key| is_gone(key));
         ensure(gone.is_none(), Broken::PinnedIsGone, || format!("{gone:?}"))?;
         for (process, known) in self.own(world) {
-            for &name in &known.deleted {
+            for &id in &known.deleted {
                 let places = self.histories.program(process).places();
-                let mut keys = places.iter().map(|place| checkpoint_key(place, name));
+                let mut keys = places.iter().map(|place| checkpoint_key(place, id));
                 let back = keys.find(|key| world.objects.contains_key(key));
                 ensure(back.is_none(), Broken::DeletedIsBack, || format!("{back:?}"))?;
             }
@@ -189,7 +191,7 @@ impl Search<'_> {
         self.histories.known(node).attempt.is_some() && next.is_some_and(|call| *call != Call::Unlock)
     }
 
-    /// What a call breaks by being made in this world.
+    /// The promise that a call breaks by being made in this world.
     pub(super) fn breaks(&self, world: &World, process: usize, call: &Call) -> Option<Found> {
         let (Call::Commit(key, _) | Call::Delete(key)) = call else { return None };
         let (place, _) = checkpoint(key)?;
@@ -206,16 +208,16 @@ impl Search<'_> {
             });
         }
         let verifies = |key: &String| !world.past.rotten.contains_key(key);
-        let others = world.there(place).map(|name| checkpoint_key(place, name)).filter(|other| other != key);
+        let others = world.there(place).map(|id| checkpoint_key(place, id)).filter(|other| other != key);
         let is_last =
             world.objects.contains_key(key) && verifies(key) && !others.into_iter().any(|key| verifies(&key));
-        // What rots between a look and a deletion cannot be seen.
+        // Rot between a look and a deletion cannot be noticed.
         let could_know = world.past.began_after_rot.contains(&process);
         if !commits && is_last && could_know { found(Broken::WholeIsGone) } else { None }
     }
 
-    /// When everybody has ended, the next writer resumes from the newest checkpoint that verifies,
-    /// every byte of it. What somebody had begun to delete comes last.
+    /// When all processes have ended, the next writer resumes from the newest checkpoint that
+    /// verifies, every byte of it. Checkpoints that a process had begun to delete come last.
     pub(super) fn look_at_end(&self, world: &World) -> Result<(), Found> {
         let places: BTreeSet<&str> =
             world.objects.keys().filter_map(|key| Some(checkpoint(key)?.0)).collect();
@@ -238,12 +240,11 @@ impl Search<'_> {
             });
             put.map_err(|error| (Broken::HalfIsVisible, error.to_string()))?;
         }
-        let whole = world.there(place).filter(|name| {
-            let rotten = world.past.rotten.get(&checkpoint_key(place, *name));
-            rotten
-                .is_none_or(|as_written| world.objects.get(&checkpoint_key(place, *name)) == Some(as_written))
+        let whole = world.there(place).filter(|id| {
+            let rotten = world.past.rotten.get(&checkpoint_key(place, *id));
+            rotten.is_none_or(|as_written| world.objects.get(&checkpoint_key(place, *id)) == Some(as_written))
         });
-        let newest = whole.max_by_key(|name| (!world.is_marked(place, *name), *name));
+        let newest = whole.max_by_key(|id| (!world.is_marked(place, *id), *id));
         if newest.is_none() {
             return Ok(());
         }
@@ -252,9 +253,9 @@ impl Search<'_> {
         let skips = resumed
             .skipped
             .iter()
-            .any(|skipped| !world.past.rotten.contains_key(&checkpoint_key(place, skipped.name)));
-        ensure(resumed.name == newest && !skips, Broken::SavedIsPassedOver, || {
-            format!("the next writer resumed from {:?}, and {newest:?} is there", resumed.name)
+            .any(|skipped| !world.past.rotten.contains_key(&checkpoint_key(place, skipped.id)));
+        ensure(resumed.id == newest && !skips, Broken::SavedIsPassedOver, || {
+            format!("the next writer resumed from {:?}, and {newest:?} is there", resumed.id)
         })
     }
 }

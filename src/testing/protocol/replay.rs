@@ -1,7 +1,7 @@
-//! A process as a state machine: where it stands is what it has seen. Owns: running a program of
-//! the real store on an engine that answers from a history and stops it at the first call behind,
+//! A process as a state machine whose state is its history of replies: runs a program of the real
+//! store on an engine that answers from a history and stops the program at the first call after it,
 //! so that one call is one step and no thread is needed. Each history is run once. The engine is in
-//! `replay/engine.rs`, what a process has said in `replay/known.rs`.
+//! `replay/engine.rs`, the knowledge about a process in `replay/known.rs`.
 
 mod engine;
 mod known;
@@ -13,16 +13,17 @@ use super::programs::{Event, Program};
 use crate::clock::script::Script;
 use crate::engine::Entry;
 use crate::error::ErrorKind;
+use crate::sync::lock;
 use engine::{Stopped, Told};
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 pub(super) type NodeId = u32;
 
-/// Bytes of an object. Hashed once: a world is looked up by all that it holds.
+/// Bytes of an object. Hashed once: a world is looked up by its whole content.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Content {
     hash: u64,
@@ -63,7 +64,7 @@ pub(super) enum Call {
     Rename(String, String),
     Mark(String),
     Unmark(String),
-    /// No call: the process does one of so many things.
+    /// No call: the process does one of this many things.
     Choose(usize),
 }
 
@@ -71,7 +72,7 @@ pub(super) enum Call {
 pub(super) enum Reply {
     Done,
     Failed(ErrorKind),
-    /// A commit's: done or not, nobody knows.
+    /// The reply to a commit that may or may not have been done.
     Unknown,
     Opened(Content),
     Listed(Vec<Entry>),
@@ -85,7 +86,7 @@ struct Node {
     known: Known,
 }
 
-/// All histories seen, and where each led.
+/// All histories, and the state after each.
 pub(super) struct Histories {
     programs: Vec<Program>,
     pub(super) scene: Arc<Scene>,
@@ -95,8 +96,7 @@ pub(super) struct Histories {
 
 impl Histories {
     pub(super) fn new(programs: Vec<Program>, scene: Scene) -> Self {
-        let (nodes, index) = Default::default();
-        Self { programs, scene: Arc::new(scene), nodes, index }
+        Self { programs, scene: Arc::new(scene), nodes: Vec::new(), index: HashMap::new() }
     }
 
     pub(super) fn program(&self, process: usize) -> &Program {
@@ -107,7 +107,7 @@ impl Histories {
         self.nodes.len()
     }
 
-    /// Where a process stands before its first call.
+    /// The state of a process before its first call.
     pub(super) fn start(&mut self, process: usize) -> NodeId {
         self.add(process, None)
     }
@@ -124,7 +124,7 @@ impl Histories {
         &self.nodes[node as usize].known
     }
 
-    /// Where a process stands once its next call was answered so.
+    /// The state of a process after this reply to its next call.
     pub(super) fn after(&mut self, node: NodeId, reply: Reply) -> NodeId {
         let key = (node, reply);
         if let Some(&there) = self.index.get(&key) {
@@ -156,9 +156,9 @@ impl Histories {
 
     pub(super) fn describe(&self, node: NodeId) -> String {
         let node = &self.nodes[node as usize];
-        let said = match node.known.said.is_empty() {
-            true => String::new(),
-            false => format!("   it says {:?}", node.known.said),
+        let said = match &*node.known.said {
+            [] => String::new(),
+            said => format!("   it says {said:?}"),
         };
         match &node.came_from {
             Some((_, call, Reply::Listed(entries))) => {
@@ -171,8 +171,7 @@ impl Histories {
     }
 }
 
-/// Runs a program through its history: what it said behind the last reply, and the call it makes
-/// then.
+/// Runs a program through its history: the events after the last reply, and the next call.
 fn run(
     program: &Program,
     seed: usize,
@@ -195,8 +194,4 @@ fn run(
     let mut told = lock(&script);
     let events = std::mem::take(&mut told.events).into_iter().filter(|(at, _)| *at == replies);
     (events.map(|(_, event)| event).collect(), told.next.take())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
-//! A world: what the engines hold, where each process stands, and what of the past the promises
-//! speak of. Owns: how a world changes by what a process says, and by what befalls a run from
-//! outside: rot, another run in its folder, a death.
+//! A world: the contents of the engines, the state of each process, and the past as far as the
+//! promises refer to it. Events of a process change it, and events from outside: rot, another run
+//! in the folder, a death.
 
 use super::programs::{Event, Place, WEIGHTS};
 use super::promises::Found;
@@ -31,58 +31,58 @@ impl At {
 pub(super) struct World {
     pub at: Vec<At>,
     pub objects: Arc<Objects>,
-    /// What they were before the last changes, where listings may be of then; the newest last.
+    /// The objects before the last changes, for stale listings; the newest last.
     pub earlier: Vec<Arc<Objects>>,
     pub holder: Option<usize>,
     pub past: Arc<Past>,
 }
 
-/// What the promises speak of, and what can be seen neither in the objects nor in what a process
-/// knows.
+/// The past that the promises refer to, and that neither the objects nor the knowledge of a process
+/// shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Past {
     /// Places in which there has been a checkpoint.
     pub committed: BTreeSet<String>,
-    /// Processes whose present save, promotion or deletion began when the place was somebody
-    /// else's.
+    /// Processes whose present save, promotion or deletion began when the place belonged to another
+    /// writer.
     pub stale: BTreeSet<(usize, Place)>,
-    /// Processes whose present save, promotion or deletion began when something had rotted.
+    /// Processes whose present save, promotion or deletion began after an object had rotted.
     pub began_after_rot: BTreeSet<usize>,
-    /// What a process goes on from, in each place that had it then.
+    /// The checkpoint that a process resumed from, in each place that had it then.
     pub needs: BTreeSet<(usize, String)>,
     pub pinned: BTreeSet<String>,
     pub unpinned: BTreeSet<String>,
-    /// What has rotted, as it was written.
+    /// Rotten objects, as they were written.
     pub rotten: Objects,
-    /// Another run lies in the folder now.
+    /// Whether another run has replaced the folder.
     pub replaced: bool,
-    /// Those that had opened the run that was there before.
+    /// Processes that had opened the run before that.
     pub strangers: BTreeSet<usize>,
-    /// How many listings of each process were of an earlier moment.
+    /// How many listings of each process were stale.
     pub misled: BTreeMap<usize, usize>,
 }
 
 /// The place and the name of a checkpoint's key.
 pub(super) fn checkpoint(key: &str) -> Option<(&str, CheckpointId)> {
     let (place, key) = key.rsplit_once('/').unwrap_or(("", key));
-    let name = key.strip_suffix(".tkeep")?.parse().ok()?;
-    (place != "damaged" && !place.ends_with("/damaged")).then_some((place, name))
+    let id = key.strip_suffix(".tkeep")?.parse().ok()?;
+    (place != "damaged" && !place.ends_with("/damaged")).then_some((place, id))
 }
 
-/// The key in the world of what a place has under `key`.
+/// The key in the world of `key` in a place.
 pub(super) fn whole_key(place: &str, key: &str) -> String {
     if place.is_empty() { key.to_owned() } else { format!("{place}/{key}") }
 }
 
-pub(super) fn checkpoint_key(place: &str, name: CheckpointId) -> String {
-    whole_key(place, &format!("{name}.tkeep"))
+pub(super) fn checkpoint_key(place: &str, id: CheckpointId) -> String {
+    whole_key(place, &format!("{id}.tkeep"))
 }
 
 impl World {
-    /// So many changes back a listing may be.
+    /// How many changes a listing may lag behind.
     pub const LAG: usize = 3;
 
-    /// The objects are these from now on.
+    /// Replaces the objects.
     pub fn becomes(&mut self, objects: Arc<Objects>, remembers: bool) {
         if remembers && objects != self.objects {
             self.earlier.push(Arc::clone(&self.objects));
@@ -91,32 +91,32 @@ impl World {
         self.objects = objects;
     }
 
-    /// The newest attempt that somebody has taken in a place.
+    /// The newest attempt that was taken in a place.
     pub fn newest_attempt(&self, place: &str) -> Option<u32> {
         let folder = whole_key(place, "attempts/");
         self.objects.keys().filter_map(|key| key.strip_prefix(&folder)?.parse().ok()).max()
     }
 
-    /// Whether somebody has begun to delete a checkpoint, and not ended.
-    pub fn is_marked(&self, place: &str, name: CheckpointId) -> bool {
-        let (folder, end) = (whole_key(place, "attempts/"), format!(".deletes.{name}"));
+    /// Whether a deletion of a checkpoint has begun and not ended.
+    pub fn is_marked(&self, place: &str, id: CheckpointId) -> bool {
+        let (folder, end) = (whole_key(place, "attempts/"), format!(".deletes.{id}"));
         self.objects.keys().any(|key| key.starts_with(&folder) && key.ends_with(&end))
     }
 
-    pub fn has_rotted(&self, place: &str, name: CheckpointId) -> bool {
-        !self.past.rotten.is_empty() && self.past.rotten.contains_key(&checkpoint_key(place, name))
+    pub fn has_rotted(&self, place: &str, id: CheckpointId) -> bool {
+        !self.past.rotten.is_empty() && self.past.rotten.contains_key(&checkpoint_key(place, id))
     }
 
     /// Checkpoints of a place, oldest first.
     pub fn there(&self, place: &str) -> impl Iterator<Item = CheckpointId> {
         self.objects
             .keys()
-            .filter_map(move |key| checkpoint(key).filter(|(of, _)| *of == place).map(|(_, name)| name))
+            .filter_map(move |key| checkpoint(key).filter(|(of, _)| *of == place).map(|(_, id)| id))
     }
 }
 
 impl Search<'_> {
-    /// What a process has just said is remembered, as far as a promise speaks of it.
+    /// Records the latest events of a process, as far as a promise refers to them.
     pub(super) fn hear(&self, world: &mut World, process: usize) -> Option<Found> {
         let known = self.histories.known(world.at[process].node());
         if known.said.is_empty() {
@@ -125,41 +125,29 @@ impl Search<'_> {
         let places = self.histories.program(process).places();
         let mut past = (*world.past).clone();
         if known.begins() {
-            let is_stranger = past.strangers.contains(&process);
-            for &place in places {
-                let overtaken = known.attempt.is_some() && world.newest_attempt(place) > known.attempt;
-                match is_stranger || overtaken {
-                    true => past.stale.insert((process, place)),
-                    false => past.stale.remove(&(process, place)),
-                };
-            }
-            match past.rotten.is_empty() {
-                true => past.began_after_rot.remove(&process),
-                false => past.began_after_rot.insert(process),
-            };
+            self.note_beginning(world, process, &mut past);
         }
         let mut found = None;
         for event in &known.said {
             match *event {
-                Event::Resumed(Some(name)) | Event::WentBack(name) => {
-                    let keys = places.iter().map(|place| checkpoint_key(place, name));
+                Event::Resumed(Some(id)) | Event::WentBack(id) => {
+                    let keys = places.iter().map(|place| checkpoint_key(place, id));
                     past.needs
                         .extend(keys.filter(|key| world.objects.contains_key(key)).map(|key| (process, key)));
-                    if self.all_known(world).any(|(_, known)| known.deleted.contains(&name)) {
-                        found =
-                            Some((Broken::DeletedIsBack, format!("process {process} resumed from {name}")));
+                    if self.all_known(world).any(|(_, known)| known.deleted.contains(&id)) {
+                        found = Some((Broken::DeletedIsBack, format!("process {process} resumed from {id}")));
                     }
                 }
-                Event::Pinned(name) => {
+                Event::Pinned(id) => {
                     let mut keys: Vec<String> =
-                        places.iter().map(|place| checkpoint_key(place, name)).collect();
+                        places.iter().map(|place| checkpoint_key(place, id)).collect();
                     // In the other tier only if it is there; if it is nowhere, the pin is a lie.
                     keys.retain(|key| world.objects.contains_key(key));
-                    past.pinned.extend(keys.is_empty().then(|| checkpoint_key(places[0], name)));
+                    past.pinned.extend(keys.is_empty().then(|| checkpoint_key(places[0], id)));
                     past.pinned.extend(keys);
                 }
-                Event::Unpinning(name) => {
-                    past.unpinned.extend(places.iter().map(|place| checkpoint_key(place, name)));
+                Event::Unpinning(id) => {
+                    past.unpinned.extend(places.iter().map(|place| checkpoint_key(place, id)));
                 }
                 _ => {}
             }
@@ -168,7 +156,26 @@ impl Search<'_> {
         found
     }
 
-    /// What may befall the world next without anybody's call, and what it is.
+    /// Records the circumstances in which a save, a deletion or a promotion begins.
+    fn note_beginning(&self, world: &World, process: usize, past: &mut Past) {
+        let attempt = self.histories.known(world.at[process].node()).attempt;
+        let is_stranger = past.strangers.contains(&process);
+        for &place in self.histories.program(process).places() {
+            let is_overtaken = attempt.is_some() && world.newest_attempt(place) > attempt;
+            if is_stranger || is_overtaken {
+                past.stale.insert((process, place));
+            } else {
+                past.stale.remove(&(process, place));
+            }
+        }
+        if past.rotten.is_empty() {
+            past.began_after_rot.remove(&process);
+        } else {
+            past.began_after_rot.insert(process);
+        }
+    }
+
+    /// The worlds that may follow without a call of a process.
     pub(super) fn fates(&self, world: &World) -> Vec<World> {
         let rotten = self.case.rots.filter(|key| world.objects.contains_key(*key));
         let rotten = rotten.filter(|key| !world.past.rotten.contains_key(*key));
@@ -178,8 +185,8 @@ impl Search<'_> {
         fates
     }
 
-    /// Another run lies in the folder. While a process opens the run it may mistake one for the
-    /// other, and then it is a writer of the new one: so not then.
+    /// Another run replaces the folder. Not while a process opens the run: it may mistake one for
+    /// the other, and then it is a writer of the new one.
     fn replacement(&self, world: &World) -> Option<World> {
         let foreign = self.foreign.as_ref().filter(|_| !world.past.replaced)?;
         let is_opening = |at: &At| {
@@ -200,7 +207,7 @@ impl Search<'_> {
         Some(next)
     }
 
-    /// Only where it changes anything: a process that never takes another step is one of the orders
+    /// Only if it changes anything: a process that never takes another step is one of the orders
     /// already.
     fn death(&self, world: &World, process: usize) -> Option<World> {
         let holds = self.case.locks == Locks::Honest && world.holder == Some(process);
@@ -236,7 +243,7 @@ impl Search<'_> {
     }
 }
 
-/// One byte of a checkpoint's tensors is another one: it opens, and does not verify.
+/// Flips a bit of a checkpoint's tensors: it opens, and does not verify.
 pub(super) fn rot(world: &World, key: &str) -> World {
     let mut next = world.clone();
     let content = world.objects[key].clone();

@@ -1,7 +1,7 @@
-//! What an engine answers, and protocols that are wrong on purpose: each does one thing that a
-//! hurried author does. The store is the real one; what it does wrong is what it is not shown, or
-//! what is not done though it asks for it. A model that lets one of these pass proves nothing of
-//! the right one.
+//! The replies of an engine, and protocols that are wrong on purpose: each does one thing that a
+//! hurried author does. The store is the real one; its mistake is an object that it is not shown,
+//! or a request that is not carried out. A model that lets one of these pass proves nothing of the
+//! right one.
 
 use super::programs::REMOTE;
 use super::replay::{Call, Content, Known, Phase, Reply};
@@ -15,50 +15,50 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum WrongProtocol {
-    /// The commit of a checkpoint replaces what has the name already.
+    /// The commit of a checkpoint replaces an existing object.
     CommitReplaces,
-    /// Taking an attempt number is no create-once: the last one to write it has it, and so has the
-    /// first.
+    /// Taking an attempt number is not create-once: the last process to write it has it, and so has
+    /// the first.
     AttemptsAreShared,
-    /// Whether a newer attempt was taken is not asked before the commit.
+    /// There is no check for a newer attempt before the commit.
     NoCheckBeforeCommit,
-    /// Whether a newer attempt was taken is not asked behind the commit.
+    /// There is no check for a newer attempt after the commit.
     NoCheckAfterCommit,
     /// The old checkpoints are deleted before the new one is committed.
     DeleteBeforeCommit,
     /// The name is taken by an empty object while the content is being written.
     ReserveKey,
-    /// The lock is given to everybody.
+    /// Every process gets the lock.
     LockForEverybody,
-    /// What is about to be deleted is not marked.
+    /// Checkpoints to be deleted are not marked.
     NoMark,
-    /// The pins are those from before the mark: they are not looked at again behind it.
+    /// The pins are listed before the mark, and not again after it.
     PinsListedOnce,
     /// Setting a pin does not look for marks.
     PinIgnoresMarks,
     /// Going back and resuming do not look for marks.
     MarksIgnoredByResume,
-    /// What a writer goes on from is not marked.
+    /// The checkpoint that a writer resumes from is not marked.
     ResumeLeavesNoMark,
-    /// Whoever gets the lock takes all marks of deletion back, as if it said that their makers are
-    /// dead.
+    /// A process that gets the lock takes all marks of deletion back, as if the lock proved that
+    /// their makers are dead.
     LockClearsMarks,
-    /// Whether a newer attempt was taken is not asked between mark and deletion.
+    /// There is no check for a newer attempt between mark and deletion.
     RotationWithoutAttemptCheck,
     /// The same in the remote tier.
     RemoteRotationWithoutGuard,
-    /// A deletion does not stop the promotion of what it deletes.
+    /// A deletion does not stop the promotion of its checkpoint.
     PromotionIgnoresDelete,
-    /// One's attempt is newest if its number is, whoever has it.
+    /// An attempt counts as newest by its number, whoever took it.
     AttemptComparedByNumberOnly,
-    /// What deletes believes that what opens is whole.
+    /// A deleter assumes that a checkpoint that opens is whole.
     GcTrustsUnverified,
-    /// A listing that is behind is believed: it is not asked whether it has what the process wrote.
+    /// A stale listing is believed, without a check for the objects that the process wrote.
     StaleListingsBelieved,
 }
 
 impl WrongProtocol {
-    /// Every mistake there is.
+    /// Every mistake.
     pub const ALL: [Self; 19] = [
         Self::CommitReplaces,
         Self::AttemptsAreShared,
@@ -85,7 +85,7 @@ impl WrongProtocol {
 type Answer = (Arc<Objects>, Reply);
 
 impl Search<'_> {
-    /// Whether a commit to a taken key replaces what is there.
+    /// Whether a commit to a taken key replaces the object.
     pub(super) fn replaces(&self, key: &str) -> bool {
         match self.wrong {
             Some(WrongProtocol::CommitReplaces) => checkpoint(key).is_some(),
@@ -94,7 +94,7 @@ impl Search<'_> {
         }
     }
 
-    /// What the engine holds behind a call, and what it says to it.
+    /// The objects of the engine after a call, and the reply to it.
     pub(super) fn answer(&self, world: &World, process: usize, call: &Call) -> Answer {
         let unchanged = |reply| (Arc::clone(&world.objects), reply);
         let changed = |change: &dyn Fn(&mut Objects)| {
@@ -140,10 +140,8 @@ impl Search<'_> {
             }),
             Call::Rename(_, to) if there(to).is_some() => taken,
             Call::Rename(from, to) if there(from).is_some() => changed(&|objects| {
-                objects
-                    .remove(from)
-                    .into_iter()
-                    .for_each(|content| drop(objects.insert(to.clone(), content)));
+                let moved = objects.remove(from).map(|content| (to.clone(), content));
+                objects.extend(moved);
             }),
             Call::Delete(_) | Call::Unmark(_) | Call::Rename(..) => {
                 unchanged(Reply::Failed(ErrorKind::NotFound))
@@ -163,7 +161,7 @@ impl Search<'_> {
         self.case.locks == Locks::Honest && self.wrong != Some(WrongProtocol::LockForEverybody)
     }
 
-    /// Whether a mark is not set, though the process believes so.
+    /// Whether a mark is silently not set.
     fn is_lost(&self, key: &str) -> bool {
         match self.wrong {
             Some(WrongProtocol::NoMark) => key.contains(".deletes."),
@@ -190,7 +188,7 @@ impl Search<'_> {
         }
     }
 
-    /// Listings that are behind, each different from the honest one and from each other.
+    /// Stale listings, each different from the honest one and from each other.
     pub(super) fn stale_answers(
         &self,
         world: &World,
@@ -204,7 +202,7 @@ impl Search<'_> {
         for earlier in world.earlier.iter().take(if misled < self.case.stale { World::LAG } else { 0 }) {
             let mut then = self.listings(earlier, world, process, call);
             if self.wrong == Some(WrongProtocol::StaleListingsBelieved) {
-                // As if nobody looked whether they are there.
+                // As if there were no check for them.
                 let written = &self.histories.known(world.at[process].node()).written;
                 let lacks = |entry: &&Entry| written.contains(&entry.key) && !then.contains(entry);
                 let own: Vec<Entry> = now.iter().filter(lacks).cloned().collect();
@@ -218,7 +216,7 @@ impl Search<'_> {
         answers
     }
 
-    /// What a call lists, of these objects.
+    /// The listing that a call returns, of these objects.
     fn listings(&self, objects: &Objects, world: &World, process: usize, call: &Call) -> Vec<Entry> {
         match call {
             Call::List(folder) => self.listing(objects, world, process, folder),
@@ -268,7 +266,7 @@ impl Search<'_> {
     }
 }
 
-/// Whether an object is that of a newer attempt than a process's own.
+/// Whether an object belongs to a newer attempt than the process's own.
 fn is_newer(key: &str, known: &Known) -> bool {
     let file = key.rsplit_once("attempts/").map_or("", |(_, file)| file);
     file.parse::<u32>().is_ok_and(|attempt| Some(attempt) > known.attempt)

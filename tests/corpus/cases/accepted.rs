@@ -1,8 +1,10 @@
-//! Files that every reader accepts, and what it finds in them.
+//! Files that every reader accepts, and their contents.
 
 use super::Case;
-use super::build::{Columns, Container, DTYPES, Stored, bin, planes, seal_footer, seal_header};
 use serde_json::{Value, json};
+use test_support::build::{
+    Columns, Container, DTYPES, Stored, bin, header, planes, region, seal_footer, seal_header,
+};
 
 /// Little-endian bytes of floats.
 pub fn floats(values: &[f32]) -> Vec<u8> {
@@ -40,7 +42,7 @@ pub fn with_bytes(
     }
 }
 
-/// Three tensors and a record, as every other file that is not about them.
+/// Three tensors and a record, as in every file that is not about them.
 pub fn base() -> Container {
     let mut container = Container::new();
     container
@@ -85,7 +87,7 @@ fn shapes_and_dtypes() -> Vec<Case> {
     for (name, len) in [("a", 8), ("b", 9), ("c", 17), ("d", 33), ("e", 1)] {
         sizes.tensor(name, "u8", &[len], &pattern(len as usize));
     }
-    // Alignment follows the raw length, however few bytes are stored.
+    // Alignment follows the raw length, not the number of stored bytes.
     let fill = |chunk: &[u8]| Stored { codec: 2, filter: 0, bytes: chunk[..1].to_vec() };
     sizes.tensor_in("f", "u8", &[65536], &[3; 65536], 20, fill);
     let mut gap = Container::new();
@@ -270,7 +272,7 @@ fn index_and_mirror() -> Vec<Case> {
             &["R38", "R30"],
             "records before tensors in the index",
             &base,
-            base.finish_with(&super::build::region(&order)),
+            base.finish_with(&region(&order)),
         ),
         ok("unknown-column", &["R41", "R39"], "a column to come", &column),
         with_bytes(
@@ -278,7 +280,7 @@ fn index_and_mirror() -> Vec<Case> {
             &["R43", "R42"],
             "the codec columns in full though every chunk is raw",
             &base,
-            base.finish_with(&super::build::region(&payloads)),
+            base.finish_with(&region(&payloads)),
         ),
         ok("aliases-empty", &["R76"], "a section of no aliases", &no_aliases),
     ]
@@ -302,7 +304,7 @@ fn versions() -> Vec<Case> {
     seal_header(&mut write_version);
     let mut other_id = base.clone();
     other_id.file_id = [0xFF; 16];
-    other_id.front[..4096].copy_from_slice(&super::build::header([0xFF; 16]));
+    other_id.front[..4096].copy_from_slice(&header([0xFF; 16]));
     vec![
         with_bytes(
             "compat-flag",

@@ -1,22 +1,24 @@
-//! Files at the edges of rules, where two readers may think differently: each has a twin on the
-//! other side, where there is one.
+//! Files at the edges of rules, where two readers may differ: each has a twin on the other side,
+//! where there is one.
 
 use super::Case;
 use super::accepted::{base, ok, pattern, with_bytes, with_flags};
-use super::build::{Container, Stored, bin, float_planes, region, seal_header};
 use super::refused::{DAMAGED, FOREIGN, READ, one, reject};
 use serde_json::{Value, json};
+use test_support::build::{Container, Stored, bin, float_planes, region, seal_header};
 
 pub fn cases() -> Vec<Case> {
     [columns(), frame(), index(), frames(), records(), budgets()].into_iter().flatten().collect()
 }
 
-/// A table with further entries behind its columns.
+/// A table with further entries after its columns.
 fn with_entries(columns: &[u8], entries: &[&[u8]]) -> Vec<u8> {
     let mut payload = columns.to_vec();
     assert!(payload[0] & 0x0F < 16 - entries.len() as u8, "a short map");
     payload[0] += entries.len() as u8;
-    entries.iter().for_each(|entry| payload.extend_from_slice(entry));
+    for entry in entries {
+        payload.extend_from_slice(entry);
+    }
     payload
 }
 
@@ -25,7 +27,9 @@ fn columns() -> Vec<Case> {
     base.aliases(&[("tied", 0)]);
     let with = |file: &str, what: &'static str, entries: &[&[u8]]| {
         let mut sections = base.payloads();
-        sections.iter_mut().for_each(|(_, payload)| *payload = with_entries(payload, entries));
+        for (_, payload) in &mut sections {
+            *payload = with_entries(payload, entries);
+        }
         with_bytes(file, &["R41", "R76"], what, &base, base.finish_with(&region(&sections)))
     };
     let nil = [&b"\xA5later"[..], &[0xC0]].concat();
@@ -70,7 +74,7 @@ fn frame() -> Vec<Case> {
     ]
 }
 
-/// What exclusive-or changes without changing the CRC-32 of what it stands in: the polynomial.
+/// Exclusive-or with this does not change a CRC-32: the polynomial.
 const UNSEEN: [u8; 5] = [0x41, 0x06, 0x71, 0xDB, 0x01];
 
 fn index() -> Vec<Case> {
@@ -79,7 +83,9 @@ fn index() -> Vec<Case> {
         let mut bytes = base.finish();
         let field = bytes.len() - 128 + field;
         let start = u64::from_le_bytes(bytes[field..field + 8].try_into().unwrap()) as usize + at;
-        bytes[start..].iter_mut().zip(UNSEEN).for_each(|(byte, change)| *byte ^= change);
+        for (byte, change) in bytes[start..].iter_mut().zip(UNSEEN) {
+            *byte ^= change;
+        }
         bytes
     };
     let at_verify = |file: &str, rules: &[&'static str], what: &'static str, bytes: Vec<u8>| {
@@ -107,7 +113,7 @@ fn index() -> Vec<Case> {
     ]
 }
 
-/// 100 times the byte 7 as a frame of one block, behind a header of these bytes.
+/// 100 times the byte 7 as a frame of one block, after this header.
 fn frame_of_100(header: &[u8]) -> Vec<u8> {
     [&[0x28, 0xB5, 0x2F, 0xFD][..], header, &[0x23, 0x03, 0x00, 0x07]].concat()
 }

@@ -3,8 +3,8 @@
 
 use super::Case;
 use super::accepted::{ok, pattern};
-use super::build::{Container, Stored, float_planes};
 use super::refused::{DAMAGED, READ, one, reject};
+use test_support::build::{Container, Stored, float_planes};
 
 pub fn cases() -> Vec<Case> {
     accepted().into_iter().chain(refused()).collect()
@@ -64,8 +64,7 @@ fn frame_as_long_as_its_plane() -> Vec<u8> {
     [&header[..], &block(0, 0, 1010), &pattern(1010), &block(1, 1, 14), &[7]].concat()
 }
 
-/// One tensor of four planes of 1024 bytes, the upper two as frames: what makes it wrong is one
-/// field.
+/// One tensor of four planes of 1024 bytes, the upper two as frames: each case has one wrong field.
 fn refused() -> Vec<Case> {
     let raw = pattern(4096);
     let good = float_chunk(&raw, 4, |plane| plane > 1).bytes;
@@ -87,7 +86,7 @@ fn refused() -> Vec<Case> {
     };
     let set =
         |at: usize, value: u32| edited(&|bytes| bytes[at..at + 4].copy_from_slice(&value.to_le_bytes()));
-    // Another frame in place of the last plane's, its length told rightly.
+    // Another frame in place of the last plane's, with its right length.
     let with_last = |frame: &[u8]| {
         edited(&|bytes| {
             bytes.truncate(bytes.len() - last);

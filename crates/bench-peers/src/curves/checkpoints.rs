@@ -25,7 +25,7 @@ pub fn points(dir: &Path, quick: bool) -> Outcome<Vec<Row>> {
 }
 
 fn point(run: &Path, count: u64) -> Outcome<Vec<Row>> {
-    // Small ones: what is measured is the run, not the bytes.
+    // Small ones: the run is measured, not the bytes.
     let bias = lenet().into_iter().find(|weights| weights.shape == [120]).ok_or("no such tensor")?;
     let snapshot = |step| {
         let mut snapshot =
@@ -36,7 +36,7 @@ fn point(run: &Path, count: u64) -> Outcome<Vec<Row>> {
     let keep = Keep::last(count as usize);
     let store = Store::open(Local::create(run)?, StoreOptions::new().keep(keep))?;
     let first = store.save(&snapshot(1)?)?;
-    let name = |step| run.join(format!("{}.tkeep", tensorkeep::CheckpointId { step, ..first.name }));
+    let name = |step| run.join(format!("{}.tkeep", tensorkeep::CheckpointId { step, ..first.id }));
     for step in 2..=count {
         // Ten thousand saves would be ten thousand fsyncs; a copy of a checkpoint under another
         // name is listed as one.

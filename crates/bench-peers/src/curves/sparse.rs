@@ -1,5 +1,5 @@
-//! Opening a file of 100 GB: zeros, of which the disk holds none. Owns: an engine that leaves holes
-//! where zeros would be, so that the file is a checkpoint like every other, with all its checksums.
+//! Opening a file of 100 GB of zeros that take no space on the disk: an engine that leaves holes in
+//! place of zeros writes a checkpoint like any other, with all its checksums.
 
 use super::{Point, map};
 use crate::Outcome;
@@ -28,13 +28,13 @@ fn point(run: &Path, bytes: u64) -> Outcome<Row> {
     let mut snapshot = Snapshot::new().progress(Progress::new(1));
     for i in 0..bytes / TENSOR as u64 {
         let zeros = Arc::clone(&zeros);
-        // Deferred: the same memory under many names would be stored once.
+        // Lazy: the same memory under many names would be stored once.
         let produce = move || Tensor::shared(Dtype::U8, &[TENSOR], Arc::clone(&zeros));
         snapshot =
             snapshot.tensor(format!("zeros.{i:05}"), LazyTensor::new(Dtype::U8, &[TENSOR], produce))?;
     }
     let store = Store::open(Sparse(Local::create(run)?), StoreOptions::new())?;
-    let name = store.save(&snapshot)?.name;
+    let name = store.save(&snapshot)?.id;
     let path = run.join(format!("{name}.tkeep"));
     let index = path.metadata()?.len() - bytes;
     let at = Point { curve: "sparse", x: bytes as f64, bytes: index, times: 11 };

@@ -23,7 +23,7 @@ pub fn points(dir: &Path, quick: bool) -> Outcome<Vec<Row>> {
             snapshot = snapshot.tensor(&weights.name, (&weights.shape[..], weights.elements.as_slice()))?;
         }
         rows.push(at.measure("save_durable", || Ok(snapshot.save(&path)?))?);
-        // An opening looks at the index alone.
+        // Opening reads the index only.
         let at = Point { times: times(100 * count as u64, 2_000_000_000), ..at };
         rows.push(at.measure("open", || map(&path))?);
         rows.push(at.measure("open + list", || {

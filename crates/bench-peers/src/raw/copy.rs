@@ -1,11 +1,11 @@
-//! Copying the state into warm memory: the least that a save with a copy can make a trainer wait.
+//! Copying the state into warm memory: the minimal stall of a save with a copy.
 
 use super::EXTENSION;
 use crate::Outcome;
 use crate::ops::{Call, Found, Op};
 use crate::system::{System, Work};
 
-/// So many threads.
+/// With this many threads.
 #[derive(Clone, Copy)]
 pub struct Way(usize);
 
@@ -18,10 +18,12 @@ fn copy(from: &[u8], to: &mut [u8], threads: usize) {
     std::thread::scope(|scope| {
         let mut halves = from.chunks(share).zip(to.chunks_mut(share));
         let own = halves.next();
-        halves.for_each(|(from, to)| {
+        for (from, to) in halves {
             scope.spawn(|| to.copy_from_slice(from));
-        });
-        own.into_iter().for_each(|(from, to)| to.copy_from_slice(from));
+        }
+        if let Some((from, to)) = own {
+            to.copy_from_slice(from);
+        }
     });
 }
 

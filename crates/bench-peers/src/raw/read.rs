@@ -1,4 +1,4 @@
-//! Getting a file's bytes into memory.
+//! Reading a file's bytes into memory.
 
 use super::{EXTENSION, PAGE, PIECE};
 use crate::ops::{Call, Found, Op};
@@ -21,11 +21,11 @@ pub enum Way {
     WillNeed,
     /// Mapped, and the kernel told to use huge pages, which makes it read more at a time.
     HugePages,
-    /// `read` into a fresh `Vec`: what everybody writes first.
+    /// `read` into a fresh `Vec`: the usual first version.
     FreshVec,
-    /// `pread` into memory that is there.
+    /// `pread` into existing memory.
     Existing,
-    /// Past the page cache by two threads, into fresh huge pages.
+    /// Direct I/O by two threads, into fresh huge pages.
     Direct,
 }
 
@@ -46,7 +46,7 @@ impl Way {
     }
 }
 
-/// The tensors' places are known, so that everybody sums the same.
+/// The tensors' ranges are known, so that every system sums the same.
 fn parts<'a>(state: &'a State, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     state.tensors.iter().map(|entry| &bytes[entry.offset..entry.offset + entry.len])
 }
@@ -85,7 +85,8 @@ fn direct(path: &Path) -> Outcome<MmapMut> {
 /// Up to the end of the file, which the last page need not fill.
 fn fill(file: &File, target: &mut [u8], start: usize) -> io::Result<()> {
     for (i, piece) in target.chunks_mut(PIECE).enumerate() {
-        let (mut filled, at) = (0, start + i * PIECE);
+        let at = start + i * PIECE;
+        let mut filled = 0;
         while filled < piece.len() {
             match file.read_at(&mut piece[filled..], (at + filled) as u64)? {
                 0 => return Ok(()),

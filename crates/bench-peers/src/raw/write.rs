@@ -1,5 +1,5 @@
-//! Writing a file durably: written under another name, fsync, rename, fsync of the folder. The ways
-//! differ in how the bytes get to the disk.
+//! Writing a file durably: written under another name, fsync, rename, fsync of the folder. The
+//! methods differ in how the bytes get to the disk.
 #![expect(unsafe_code, reason = "sync_file_range and io_uring have no safe wrappers; see SAFETY")]
 
 use super::{EXTENSION, PAGE, PIECE};
@@ -17,19 +17,19 @@ use std::path::Path;
 
 #[derive(Clone, Copy)]
 pub enum Way {
-    /// Through the page cache, then fsync: what everybody writes first.
+    /// Through the page cache, then fsync: the usual first version.
     Buffered,
-    /// As before, but the kernel is told to start with each piece at once.
+    /// The same, but the kernel is asked to write each piece back at once.
     EarlyWriteback,
     /// Through the page cache and out of it again, since Linux 6.14.
     DontCache,
-    /// Past the page cache, into reserved space, straight from the state's own pages.
+    /// Direct I/O, into reserved space, straight from the state's own pages.
     Direct { threads: usize },
-    /// The same by io_uring: one thread, and some writes in flight.
+    /// The same by io_uring: one thread, with several writes in flight.
     Ring,
 }
 
-/// Writes in flight, and bytes of each: as a prototype did best.
+/// Writes in flight, and bytes of each: the best figures of a prototype.
 const RING_DEPTH: u32 = 4;
 const RING_PIECE: usize = 4 << 20;
 
@@ -102,12 +102,12 @@ fn direct(path: &Path, bytes: &[u8], write: impl FnOnce(&File, &[u8]) -> Outcome
         page[..rest.len()].copy_from_slice(rest);
         file.write_all_at(&page, whole.len() as u64)?;
     }
-    // Truncated before the fsync: replacing a file's length later would be one of its own.
+    // Truncated before the fsync: a later change of the length would need another one.
     Ok(file.set_len(bytes.len() as u64)?)
 }
 
 fn by_threads(file: &File, whole: &[u8], threads: usize) -> Outcome<()> {
-    // Thread by thread every so manieth piece: all are busy until the end.
+    // The pieces are dealt to the threads in turn: all are busy until the end.
     let write = |thread: usize| {
         let mut own = whole.chunks(PIECE).enumerate().skip(thread).step_by(threads);
         own.try_for_each(|(i, piece)| file.write_all_at(piece, (i * PIECE) as u64))
@@ -133,9 +133,9 @@ fn by_ring(file: &File, whole: &[u8]) -> Outcome<()> {
             let write = opcode::Write::new(types::Fd(file.as_raw_fd()), piece.as_ptr(), piece.len() as u32);
             let write = write.offset((i * RING_PIECE) as u64).build().user_data(piece.len() as u64);
             // SAFETY: the kernel only reads these bytes. They are borrowed until this returns, and
-            // it returns Ok when no write is left. What an error leaves in flight was submitted,
-            // and the kernel holds the file, and the pages of a direct write, by itself from then
-            // on.
+            // it returns Ok when no write is left. Writes left in flight by an error were
+            // submitted, and the kernel holds the file, and the pages of a direct write, by itself
+            // from then on.
             unsafe { ring.submission().push(&write) }?;
             in_flight += 1;
         }

@@ -1,4 +1,4 @@
-//! Rows, verdicts and curves as one page that needs nothing else.
+//! Rows, verdicts and curves as one self-contained page.
 
 use super::plot::{Labels, Line, svg};
 use super::{duration, size, speed};
@@ -20,7 +20,7 @@ figure{margin:1em 0}svg{max-width:100%;height:auto}";
 /// The page.
 ///
 /// # Errors
-/// Whatever drawing a curve says.
+/// Those of drawing a curve.
 pub fn page(found: &Found) -> Outcome<String> {
     let mut page = String::new();
     write!(
@@ -102,7 +102,7 @@ fn table(page: &mut String, rows: &[&Row]) -> Outcome<()> {
     Ok(())
 }
 
-/// What one costs, over how many there are.
+/// The cost of one, over their number.
 struct Curve {
     curve: &'static str,
     labels: Labels<'static>,

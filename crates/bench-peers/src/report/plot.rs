@@ -1,5 +1,4 @@
-//! Curves as SVG. Owns: axes and lines; both axes are logarithmic, for what is measured spans
-//! decades.
+//! Curves as SVG. Both axes are logarithmic, because the figures span decades.
 
 use crate::Outcome;
 use plotters::prelude::*;
@@ -11,7 +10,7 @@ pub struct Line<'l> {
     pub points: Vec<(f64, f64)>,
 }
 
-/// What stands around the curves.
+/// The labels around the curves.
 pub struct Labels<'l> {
     pub title: &'l str,
     pub x: &'l str,
@@ -19,14 +18,14 @@ pub struct Labels<'l> {
 }
 
 const SIZE: (u32, u32) = (720, 420);
-/// Distinct also for those who see colours differently (Okabe and Ito).
+/// Distinguishable with colour blindness (Okabe and Ito).
 const COLOURS: [RGBColor; 4] =
     [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
 
 /// An `<svg>` element; empty when no line has a point.
 ///
 /// # Errors
-/// Whatever drawing says.
+/// Those of drawing.
 pub fn svg(labels: &Labels<'_>, lines: &[Line<'_>]) -> Outcome<String> {
     let points = || lines.iter().flat_map(|line| &line.points);
     let Some((x, y)) = span(points().map(|(x, _)| *x)).zip(span(points().map(|(_, y)| *y))) else {
@@ -80,8 +79,7 @@ fn short(value: &f64) -> String {
         value if value >= 1e9 => format!("{}G", value / 1e9),
         value if value >= 1e6 => format!("{}M", value / 1e6),
         value if value >= 1e3 => format!("{}k", value / 1e3),
-        // Floats print as short as they can be: without rounding, a power of ten may have 17
-        // digits.
+        // Floats print as short as possible: without rounding, a power of ten may have 17 digits.
         value => format!("{}", (value * 1e9).round() / 1e9),
     }
 }

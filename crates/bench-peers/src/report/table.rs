@@ -53,7 +53,7 @@ pub fn print_curves(rows: &[Row]) {
     println!();
 }
 
-/// A share of a nanosecond, too: what one byte costs.
+/// With fractions of a nanosecond: the cost of one byte.
 fn per_one(seconds: f64) -> String {
     if seconds < 1e-7 { format!("{:.3} ns", seconds * 1e9) } else { duration(seconds) }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 pub struct BurnPack;
 
-/// One tensor's values, kept alive by whoever holds them.
+/// One tensor's values, which keep the state alive.
 struct Part {
     state: Arc<State>,
     index: usize,
@@ -55,13 +55,13 @@ fn bytes_of(parts: &[Bytes]) -> impl Iterator<Item = &[u8]> {
     parts.iter().map(|part| &**part)
 }
 
-/// Read from the file, one tensor after the other, when its bytes are first looked at.
+/// Read from the file, one tensor after the other, when its bytes are first used.
 fn load_fresh(path: &Path) -> Outcome<Found> {
     let load = || {
         let parts = parts(Reader::from_file(path)?)?;
-        parts.iter().for_each(|part| {
+        for part in &parts {
             black_box(part.first());
-        });
+        }
         Ok(parts)
     };
     Found::loaded(load, |parts| sum(bytes_of(parts)))

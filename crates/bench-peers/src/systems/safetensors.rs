@@ -21,7 +21,7 @@ fn save(state: &State, path: &Path) -> Outcome<()> {
     Ok(serialize_to_file(views.collect::<Outcome<Vec<_>>>()?, None, path)?)
 }
 
-/// Every tensor's bytes, looked up by name as its users do: the crate's own iterator has no order.
+/// Every tensor's bytes, looked up by name as by its users: the crate's own iterator has no order.
 fn parts<'t>(tensors: &'t SafeTensors<'_>, state: &'t State) -> impl Iterator<Item = Outcome<&'t [u8]>> {
     state.tensors.iter().map(|entry| Ok(tensors.tensor(&entry.name)?.data()))
 }

@@ -1,4 +1,4 @@
-//! Every system restores what it saved, and notices when it does not.
+//! Every system restores its saved state, and a system that does not is noticed.
 
 use super::{all, find};
 use crate::child::{self, Task};
@@ -23,7 +23,7 @@ impl Bench {
         let dir = target.join(format!("{name}-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let mut model = Workload::Small.model(true, 0);
-        // One whose bytes fill no word.
+        // One whose bytes do not fill a word.
         model.push(weights::Weights { name: "odd".into(), shape: vec![3], elements: vec![1.5, -2.5, 3.5] });
         let values = Values::share(model, dir.join("values.json")).unwrap();
         Self { dir, values }
@@ -48,7 +48,7 @@ impl Drop for Bench {
     }
 }
 
-/// Whether it is one of the ways that this kernel or this disk does not have.
+/// Whether it is a method that this kernel or disk does not support.
 fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| {
         matches!(error.kind(), std::io::ErrorKind::Unsupported | std::io::ErrorKind::InvalidInput)
@@ -59,7 +59,7 @@ const LOADS: [Op; 7] =
     [Op::Open, Op::TouchAll, Op::TouchOnce, Op::LoadFresh, Op::LoadInto, Op::MapCopy, Op::LoadCold];
 
 #[test]
-fn every_system_restores_what_it_saved() {
+fn every_system_restores_its_saved_state() {
     let bench = Bench::new("restores");
     let all = all();
     for saver in all.iter().filter(|system| system.ops().contains(&Op::SaveDurable)) {
@@ -90,12 +90,11 @@ fn a_wrong_byte_in_a_file_gives_no_figure() {
     let all = all();
     for saver in all.iter().filter(|system| system.ops().contains(&Op::SaveDurable)) {
         if bench.run(saver.as_ref(), Op::SaveDurable).is_err() {
-            continue; // Refused; that all others save is another test's matter.
+            continue; // Refused; another test checks that all others save.
         }
         let file = bench.dir.join(format!("s.{}", saver.extension()));
         let mut bytes = fs::read(&file).unwrap();
-        // In the middle of the largest tensor; one that is compressed is all there is in the middle
-        // of its file.
+        // In the middle of the largest tensor; a compressed one makes up the middle of its file.
         let at = bytes.windows(16).position(|window| window == needle).unwrap_or(bytes.len() / 2);
         bytes[at] ^= 1;
         fs::write(&file, bytes).unwrap();

@@ -1,4 +1,4 @@
-//! The `ztensor` crate: aligned tensors with digests, which are verified when that is asked for.
+//! The `ztensor` crate: aligned tensors with digests, which are verified on request.
 
 use crate::Outcome;
 use crate::ops::{Call, Found, Op};
@@ -17,14 +17,15 @@ pub fn all() -> Vec<Box<dyn System>> {
     vec![Box::new(Ztensor { verify: false }), Box::new(Ztensor { verify: true })]
 }
 
-/// With 64 KiB for each tensor, its default, 100,000 small ones would be a file of 6.5 GB; 4 KiB is
-/// its least.
+/// With its default alignment of 64 KiB for each tensor, 100,000 small ones would be a file of 6.5
+/// GB; 4 KiB is its minimum.
 const SMALL_PLACEMENT_FROM: usize = 10_000;
 
 fn save(state: &State, path: &Path) -> Outcome<()> {
-    let options = match state.tensors.len() < SMALL_PLACEMENT_FROM {
-        true => Writer::options(),
-        false => Writer::options().canonical(false).align(4096),
+    let options = if state.tensors.len() < SMALL_PLACEMENT_FROM {
+        Writer::options()
+    } else {
+        Writer::options().canonical(false).align(4096)
     };
     let mut writer = options.create(path)?;
     for entry in &state.tensors {
@@ -85,9 +86,10 @@ impl System for Ztensor {
 
     fn ops(&self) -> &'static [Op] {
         use Op::*;
-        match self.verify {
-            true => &[TouchAll, TouchOnce, LoadFresh, LoadCold, OneTensor],
-            false => &[SaveDurable, SaveAsCalled, Open, TouchAll, LoadFresh, LoadCold, OneTensor],
+        if self.verify {
+            &[TouchAll, TouchOnce, LoadFresh, LoadCold, OneTensor]
+        } else {
+            &[SaveDurable, SaveAsCalled, Open, TouchAll, LoadFresh, LoadCold, OneTensor]
         }
     }
 

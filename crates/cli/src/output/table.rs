@@ -1,9 +1,10 @@
 //! Tables in columns of a terminal: the one place where text from files is made safe to print and
 //! its width is measured.
 
-use super::text::{clean, red};
+use super::text::{bold, clean, red};
 use rustix::termios::tcgetwinsize;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Text of a table, which may come from a file.
@@ -33,20 +34,33 @@ impl From<&str> for Cell {
 }
 
 /// A table without lines; the columns numbered in `right` hold numbers. On a terminal, or where
-/// COLUMNS says so, it is no wider than that: the first column gives way, in its middle, and then
-/// the ends of lines.
+/// COLUMNS says so, it is no wider than that: see [`table_by_worth`].
 pub fn table<C: Into<Cell>>(
     header: &[&str],
     right: &[usize],
     rows: impl IntoIterator<Item = Vec<C>>,
 ) -> String {
-    table_within(columns().unwrap_or(usize::MAX), header, right, rows)
+    table_by_worth(header, right, &[], rows)
+}
+
+/// As [`table`]; the columns numbered in `least` are worth least, the first of them least of all.
+/// Columns without a value are left out. Where there is no room, what all names of the first column
+/// begin with goes first, then the columns of least worth, then the middles of names, and in the
+/// end the ends of lines.
+pub fn table_by_worth<C: Into<Cell>>(
+    header: &[&str],
+    right: &[usize],
+    least: &[usize],
+    rows: impl IntoIterator<Item = Vec<C>>,
+) -> String {
+    table_within(columns().unwrap_or(usize::MAX), header, right, least, rows)
 }
 
 fn table_within<C: Into<Cell>>(
     limit: usize,
     header: &[&str],
     right: &[usize],
+    least: &[usize],
     rows: impl IntoIterator<Item = Vec<C>>,
 ) -> String {
     let tame = |cell: C| {
@@ -55,28 +69,68 @@ fn table_within<C: Into<Cell>>(
     };
     let titles: Vec<Cell> = header.iter().map(|title| clean(title).into()).collect();
     let rows = rows.into_iter().map(|row| row.into_iter().map(tame).collect());
-    let rows: Vec<Vec<Cell>> = std::iter::once(titles).chain(rows).collect();
-    let mut widths = vec![0; header.len()];
-    for row in &rows {
-        widths
-            .iter_mut()
-            .zip(row)
-            .for_each(|(most, cell): (&mut usize, _)| *most = (*most).max(width(&cell.text)));
+    let mut rows: Vec<Vec<Cell>> = std::iter::once(titles).chain(rows).collect();
+    let widest = |rows: &[Vec<Cell>], column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| width(&cell.text)).max().unwrap_or(0)
+    };
+    let is_empty = |column: &usize| {
+        rows.len() > 1 && rows[1..].iter().all(|row| row.get(*column).is_none_or(|cell| cell.text.is_empty()))
+    };
+    let mut shown: Vec<usize> = (0..header.len()).filter(|column| !is_empty(column)).collect();
+    let all = |rows: &[Vec<Cell>], shown: &[usize]| {
+        shown.iter().map(|&column| widest(rows, column)).sum::<usize>() + 2 * shown.len().saturating_sub(1)
+    };
+    if all(&rows, &shown) > limit {
+        leave_out_common_beginning(&mut rows);
     }
-    let all = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
-    if let Some(first) = widths.first_mut().filter(|_| all > limit) {
-        *first = first.saturating_sub(all - limit).max(12.min(*first));
+    for column in least {
+        if all(&rows, &shown) > limit {
+            shown.retain(|other| other != column);
+        }
     }
+    let wide = all(&rows, &shown);
+    let mut widths: Vec<usize> = shown.iter().map(|&column| widest(&rows, column)).collect();
+    if wide > limit
+        && let Some(first) = widths.first_mut()
+    {
+        *first = first.saturating_sub(wide - limit).max(12.min(*first));
+    }
+    let right: Vec<usize> = (0..shown.len()).filter(|&at| right.contains(&shown[at])).collect();
     let mut text = String::new();
     for (number, row) in rows.iter().enumerate() {
         text.push_str(if number == 0 { "" } else { "\n" });
-        push_line(row, &widths, right, limit, &mut text);
+        let row: Vec<Cell> = shown.iter().map_while(|&column| row.get(column).cloned()).collect();
+        push_line(&row, &widths, &right, limit, number == 0, &mut text);
     }
     text
 }
 
+/// Takes out of the first column what all its names begin with, up to the last mark: it tells none
+/// of them apart.
+fn leave_out_common_beginning(rows: &mut [Vec<Cell>]) {
+    let names = || rows.iter().skip(1).filter_map(|row| row.first()).map(|cell| cell.text.as_str());
+    let Some(first) = names().next().map(str::to_owned) else { return };
+    let common = names().fold(first.len(), |common, name| {
+        first.bytes().zip(name.bytes()).take(common).take_while(|(a, b)| a == b).count()
+    });
+    let Some(end) = first.get(..common).and_then(|common| common.rfind(['.', '/'])) else { return };
+    if names().count() < 2 || end < 2 {
+        return;
+    }
+    for cell in rows.iter_mut().skip(1).filter_map(|row| row.first_mut()) {
+        cell.text.replace_range(..=end, "…");
+    }
+}
+
 /// One line, at most `limit` columns wide, without spaces at its end.
-fn push_line(row: &[Cell], widths: &[usize], right: &[usize], limit: usize, text: &mut String) {
+fn push_line(
+    row: &[Cell],
+    widths: &[usize],
+    right: &[usize],
+    limit: usize,
+    is_header: bool,
+    text: &mut String,
+) {
     let (mut used, mut spaces) = (0, 0);
     for (number, (cell, &wide)) in row.iter().zip(widths).enumerate() {
         let shown = middle(&cell.text, wide);
@@ -93,7 +147,11 @@ fn push_line(row: &[Cell], widths: &[usize], right: &[usize], limit: usize, text
         }
         let cut = cut(&shown, room);
         text.extend(std::iter::repeat_n(' ', spaces));
-        text.push_str(&if cell.is_red { red(&cut) } else { cut.clone() });
+        text.push_str(&match (is_header, cell.is_red) {
+            (true, _) => bold(&cut),
+            (_, true) => red(&cut),
+            _ => cut.clone(),
+        });
         (used, spaces) = (used + spaces + width(&cut), after);
     }
 }
@@ -139,8 +197,19 @@ fn middle(text: &str, most: usize) -> String {
     format!("{}…{}", beginning(text, head), ending(text, most.saturating_sub(1) - head))
 }
 
+/// Whether lines may be as wide as they are: `--wide`.
+static IS_WIDE: AtomicBool = AtomicBool::new(false);
+
+/// From now on lines are as wide as they are.
+pub fn be_wide() {
+    IS_WIDE.store(true, Relaxed);
+}
+
 /// Columns of the terminal; None where stdout is none and COLUMNS does not say.
 pub fn columns() -> Option<usize> {
+    if IS_WIDE.load(Relaxed) {
+        return None;
+    }
     if let Ok(Ok(columns)) = std::env::var("COLUMNS").map(|text| text.parse::<usize>()) {
         return (columns > 0).then_some(columns.max(20));
     }
@@ -163,19 +232,30 @@ mod tests {
     #[test]
     fn wide_characters_take_two_columns_and_emoji_do_not_shift_rows() {
         let rows = [vec!["模型", "1"], vec!["🦀", "22"], vec!["ascii", "333"]];
-        let text = table_within(80, &["name", "n"], &[1], rows);
+        let text = table_within(80, &["name", "n"], &[1], &[], rows);
         assert_eq!(text, "name     n\n模型     1\n🦀      22\nascii  333");
     }
 
     #[test]
     fn no_cell_of_a_table_can_steer_the_terminal() {
-        let text = table_within(80, &["na\u{9b}me"], &[], [vec!["a\u{9b}31m\u{202e}\u{2028}b\u{7f}"]]);
+        let text = table_within(80, &["na\u{9b}me"], &[], &[], [vec!["a\u{9b}31m\u{202e}\u{2028}b\u{7f}"]]);
         assert_eq!(text, "na\\u{9b}me\na\\u{9b}31m\\u{202e}\\u{2028}b\\u{7f}");
+    }
+
+    #[test]
+    fn columns_go_by_worth_and_names_keep_what_tells_them_apart() {
+        let rows =
+            || [vec!["model/fc1.weight", "0.5", "", "f32"], vec!["model/fc2.weight", "0.25", "", "f32"]];
+        let header = ["tensor", "mean", "first", "dtype"];
+        let within = |limit| table_within(limit, &header, &[1], &[3, 1], rows());
+        assert_eq!(within(80).lines().next(), Some("tensor            mean  dtype"), "nothing is in `first`");
+        assert_eq!(within(24), "tensor       mean  dtype\n…fc1.weight   0.5  f32\n…fc2.weight  0.25  f32");
+        assert_eq!(within(20), "tensor       mean\n…fc1.weight   0.5\n…fc2.weight  0.25");
     }
 
     #[test]
     fn lines_end_at_the_edge_and_have_no_spaces_there() {
         let rows = [vec!["a", "", ""], vec!["b", "c", "defghijkl"]];
-        assert_eq!(table_within(10, &["1", "2", "3"], &[], rows), "1  2  3\na\nb  c  def…");
+        assert_eq!(table_within(10, &["1", "2", "3"], &[], &[], rows), "1  2  3\na\nb  c  def…");
     }
 }

@@ -147,7 +147,8 @@ pub fn duration(time: Duration) -> String {
         0.0..1e-3 => (seconds * 1e6, "µs"),
         1e-3..1.0 => (seconds * 1e3, "ms"),
         1.0..120.0 => (seconds, "s"),
-        _ => (seconds / 60.0, "min"),
+        120.0..7200.0 => (seconds / 60.0, "min"),
+        _ => (seconds / 3600.0, "h"),
     };
     let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
     format!("{value:.digits$} {unit}")

@@ -1,145 +1,115 @@
-//! What the page is made of. Owns: reading all of it from a run, once.
+//! The page's data as JSON, schema `tensorkeep.report.v2`; `page/data.d.ts` describes
+//! each field.
 
-use super::Options;
-use super::pairs::Pair;
-use crate::budget::Budget;
-use crate::opened::{Meta, Opened};
-use crate::records::{self, Change};
-use crate::stats::{self, Stats};
-use crate::verbs::ls::{self, Kept};
-use std::collections::BTreeMap;
-use tensorkeep::{
-    Checkpoint, CheckpointId, CheckpointInfo, Error, ErrorKind, Keep, Reader, Result, Value,
-    store::AttemptInfo,
-};
+use super::cost;
+use super::damage;
+use super::facts::Facts;
+use super::run::Run;
+use super::story::Attempt;
+use super::tensors::{Tensors, dictionary};
+use serde_json::{Map, Value as Json, json};
+use std::collections::BTreeSet;
 
-/// A file with damage, and where.
-pub struct Damaged {
-    pub name: String,
-    pub len: u64,
-    /// (offset, stored length) of all chunks.
-    pub chunks: Vec<(u64, u32)>,
-    pub errors: Vec<Error>,
+/// Metrics that have a column in the table of checkpoints.
+const METRICS: usize = 8;
+
+/// Bits of a checkpoint's state.
+const VERIFIED: u8 = 1;
+const DAMAGED: u8 = 2;
+const HAS_NAN: u8 = 4;
+const LOOKED_FOR_NAN: u8 = 8;
+const PINNED: u8 = 16;
+const UNREADABLE: u8 = 32;
+
+pub fn json(run: &Run, facts: &Facts) -> Json {
+    let title = run.options.title.trim_end_matches('/');
+    let name = title.rsplit('/').next().unwrap_or(title);
+    let empty = Tensors { all: vec![], index: Default::default() };
+    let tensors = run.tensors.as_ref().unwrap_or(&empty);
+    let of = run.looked.resume.map_or_else(String::new, |id| format!("step {}", super::words::int(id.step)));
+    let layers = run.layers.as_ref().map(|layers| layers.json(tensors, run.infos.len()));
+    let (heat, ridge) = layers.unwrap_or((Json::Null, Json::Null));
+    json!({
+        "schema": "tensorkeep.report.v2",
+        "kind": "run",
+        "generated": crate::output::now(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "live": run.options.live,
+        "run": {
+            "name": crate::output::clean(name), "path": crate::output::clean(title), "state": facts.now.key(),
+            "step": facts.reached, "total": facts.total, "per_epoch": run.story.per_epoch,
+            "has_history": run.story.has_history,
+        },
+        "attempts": run.story.attempts.iter().map(attempt).collect::<Vec<_>>(),
+        "clock": run.story.clock(),
+        "metrics": run.story.metrics(),
+        "saves": cost::json(run),
+        "checkpoints": checkpoints(run),
+        "tensors": tensors.columns(&of),
+        "heat": heat,
+        "ridge": ridge,
+        "pairs": run.pairs,
+        "damage": damage::json(run),
+    })
 }
 
-/// Everything.
-pub struct Run {
-    pub infos: Vec<CheckpointInfo>,
-    pub attempts: Vec<AttemptInfo>,
-    pub keep: Option<Keep>,
-    pub kept: Kept,
-    /// The newest that verifies, and its tensors.
-    pub newest: Option<(CheckpointId, Tensors)>,
-    pub damaged: Vec<Damaged>,
-    /// Every two of a few checkpoints, the first of them shown first.
-    pub pairs: Vec<Pair>,
-    /// Each attempt's last records against those of the attempt before.
-    pub changes: Vec<(u32, u32, Vec<Change>)>,
+fn attempt(attempt: &Attempt) -> Json {
+    json!({
+        "n": attempt.number, "host": attempt.host, "first": attempt.first, "last": attempt.last,
+        "start": attempt.start, "stop": attempt.stop, "end": attempt.end.key(),
+        "resumed_from": attempt.resumed_from, "lost": attempt.lost, "saves": attempt.saves,
+    })
 }
 
-impl Run {
-    pub fn read(reader: &Reader, options: &Options) -> Result<Self> {
-        let infos = reader.list()?;
-        let (keep, kept) = ls::kept(reader, &infos)?;
-        let mut damaged = Vec::new();
-        let newest = newest(reader, &infos, &mut damaged)?;
-        for key in reader.set_aside()?.iter().filter(|key| key.contains(".tkeep")) {
-            damaged.push(look(key, reader.open_set_aside(key)));
-        }
-        let is_damaged = |info: &CheckpointInfo| damaged.iter().any(|damaged| damaged.name == info.key);
-        let intact: Vec<&CheckpointInfo> =
-            infos.iter().filter(|info| info.state.is_ok() && !is_damaged(info)).collect();
-        let pairs = super::pairs::compare(reader, &intact, &kept, options)?;
-        let changes = changes(reader, &infos);
-        let attempts = reader.attempts()?;
-        Ok(Self { infos, attempts, keep, kept, newest, damaged, pairs, changes })
+fn checkpoints(run: &Run) -> Json {
+    let infos = &run.infos;
+    let why = infos.iter().map(|info| match run.kept.get(&info.id) {
+        Some(why) => why.iter().map(|why| crate::output::clean(why)).collect::<Vec<_>>().join("\n"),
+        None => String::new(),
+    });
+    let (reasons, why) = dictionary(why);
+    let saved_at = |info: &tensorkeep::CheckpointInfo| info.state.as_ref().map_or(0, |state| state.saved_at);
+    json!({
+        "step": infos.iter().map(|info| info.id.step).collect::<Vec<_>>(),
+        "attempt": infos.iter().map(|info| info.id.attempt).collect::<Vec<_>>(),
+        "t": infos.iter().map(saved_at).collect::<Vec<_>>(),
+        "size": infos.iter().map(|info| info.len).collect::<Vec<_>>(),
+        "flags": infos.iter().map(|info| flags(run, info)).collect::<Vec<_>>(),
+        "why": why,
+        "reasons": reasons,
+        "m": metrics(run),
+    })
+}
+
+fn flags(run: &Run, info: &tensorkeep::CheckpointInfo) -> u8 {
+    let bit = |is: bool, bit: u8| if is { bit } else { 0 };
+    let nan = run.has_nan(info.id);
+    bit(run.looked.verified.contains(&info.id), VERIFIED)
+        | bit(run.looked.damaged.contains_key(&info.id), DAMAGED)
+        | bit(nan == Some(true), HAS_NAN)
+        | bit(nan.is_some(), LOOKED_FOR_NAN)
+        | bit(info.pinned, PINNED)
+        | bit(info.state.is_err(), UNREADABLE)
+}
+
+/// The metrics of each checkpoint: those with a direction first.
+fn metrics(run: &Run) -> Json {
+    let states = || run.infos.iter().map(|info| info.state.as_ref().ok());
+    let saved: BTreeSet<&String> = states().flatten().flat_map(|state| state.metrics.keys()).collect();
+    let mut names: Vec<&String> = saved.into_iter().collect();
+    let has_mode = |name: &String| run.story.metrics.get(name).is_some_and(|series| series.mode.is_some());
+    names.sort_by_key(|name| !has_mode(name));
+    names.truncate(METRICS);
+    let mut columns = Map::new();
+    for name in names {
+        let value = |value: f64| match value.is_finite() {
+            true => super::pack::number(value),
+            false => "NaN".into(),
+        };
+        let cell = |state: Option<&tensorkeep::store::CheckpointMeta>| {
+            state.and_then(|state| state.metrics.get(name)).map_or(Json::Null, |found| value(*found))
+        };
+        columns.insert(crate::output::clean(name), states().map(cell).collect());
     }
-
-    /// Whether damage of a checkpoint was found, which is looked for from the newest back to one
-    /// that is intact.
-    pub fn is_damaged(&self, info: &CheckpointInfo) -> bool {
-        self.damaged.iter().any(|damaged| damaged.name == info.key)
-    }
-
-    /// Checkpoints that say something of themselves.
-    pub fn states(
-        &self,
-    ) -> impl DoubleEndedIterator<Item = (CheckpointId, &tensorkeep::store::CheckpointMeta)> {
-        self.infos.iter().filter_map(|info| Some((info.name, info.state.as_ref().ok()?)))
-    }
-}
-
-/// Tensors with their numbers.
-pub type Tensors = Vec<(Meta, Option<Stats>)>;
-
-fn newest(
-    reader: &Reader,
-    infos: &[CheckpointInfo],
-    damaged: &mut Vec<Damaged>,
-) -> Result<Option<(CheckpointId, Tensors)>> {
-    for info in infos.iter().rev() {
-        let opened = reader.checkpoint_by_id(info.name);
-        if info.is_marked {
-            damaged.push(marked(look(&info.key, opened)));
-            continue;
-        }
-        let verified = opened.as_ref().is_ok_and(|checkpoint| checkpoint.verify().is_ok());
-        match opened {
-            Ok(checkpoint) if verified => {
-                let opened = Opened::Own(checkpoint);
-                let mut metas = opened.tensors();
-                metas.retain(|meta| meta.alias_of.is_none());
-                let stats = match Budget::default().check(&opened, &metas) {
-                    // Too much to be summed for a page: then the page has no numbers of it.
-                    Err(_) => metas.iter().map(|_| None).collect(),
-                    Ok(()) => {
-                        stats::of(&opened, &metas)?.into_iter().map(|stats| stats.ok().flatten()).collect()
-                    }
-                };
-                let stats: Vec<Option<Stats>> = stats;
-                return Ok(Some((info.name, metas.into_iter().zip(stats).collect())));
-            }
-            opened => damaged.push(look(&info.key, opened)),
-        }
-    }
-    Ok(None)
-}
-
-/// A checkpoint that a resume has marked as damaged, on storage that cannot rename.
-fn marked(mut one: Damaged) -> Damaged {
-    if one.errors.is_empty() {
-        let error = Error::new(ErrorKind::Damaged, "is marked as damaged, and verifies now");
-        one.errors.push(error.help("`tensorkeep verify --heal-marks` takes the mark off"));
-    }
-    one
-}
-
-fn look(name: &str, opened: Result<Checkpoint>) -> Damaged {
-    let name = name.to_owned();
-    let checkpoint = match opened {
-        Ok(checkpoint) => checkpoint,
-        Err(error) => return Damaged { name, len: 0, chunks: vec![], errors: vec![error] },
-    };
-    let errors = checkpoint.inspect().verify_all().map_or_else(|error| vec![error], |report| report.damage);
-    let tensors: Vec<&str> =
-        checkpoint.tensors().filter(|info| info.alias_of.is_none()).map(|info| info.name).collect();
-    let chunks = tensors.iter().flat_map(|name| checkpoint.inspect().chunks(name).unwrap_or_default());
-    let chunks = chunks.map(|chunk| (chunk.offset, chunk.stored_len)).collect();
-    Damaged { name, len: checkpoint.byte_len(), chunks, errors }
-}
-
-fn changes(reader: &Reader, infos: &[CheckpointInfo]) -> Vec<(u32, u32, Vec<Change>)> {
-    let lasts: BTreeMap<u32, CheckpointId> =
-        infos.iter().filter(|info| info.state.is_ok()).map(|info| (info.name.attempt, info.name)).collect();
-    let own = |name: CheckpointId| -> Vec<(String, Value)> {
-        let Ok(checkpoint) = reader.checkpoint_by_id(name) else { return vec![] };
-        let mut records = Opened::Own(checkpoint).records();
-        records.retain(|(name, _)| !name.starts_with(tensorkeep::inspect::RESERVED_PREFIX));
-        records.into_iter().filter_map(|(name, value)| Some((name, value.ok()?))).collect()
-    };
-    let names: Vec<CheckpointId> = lasts.into_values().collect();
-    let pairs = names
-        .windows(2)
-        .map(|pair| (pair[0].attempt, pair[1].attempt, records::changes(&own(pair[0]), &own(pair[1]))));
-    pairs.collect()
+    Json::Object(columns)
 }

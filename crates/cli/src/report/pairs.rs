@@ -1,189 +1,261 @@
-//! Checkpoints side by side. Owns: which ones can be compared on the page, and the picker of two of
-//! them. The page computes nothing: every two of the few are compared here, and the page shows the
-//! pair that is picked.
+//! Any two of a few kept checkpoints, side by side. The page computes nothing: every two of the few
+//! are compared here. The cost of reading and the page's size bound how many they are.
 
-use super::{Cell, Options, escape, section, table};
+use super::layers::evenly;
+use super::looked::Looked;
+use super::pack;
+use super::tensors::Tensors;
+use super::{EACH_TENSOR, Options, READ_UP_TO};
 use crate::budget::Budget;
 use crate::compare::{self, Tolerance, Verdict};
 use crate::opened::Opened;
-use crate::output;
-use crate::records::{self, Change};
+use crate::output::clean;
+use crate::records::{self, Change, is_bookkeeping};
 use crate::verbs::ls::Kept;
-use std::collections::BTreeMap;
+use serde_json::{Value as Json, json};
+use std::collections::{BTreeMap, BTreeSet};
 use tensorkeep::{CheckpointId, CheckpointInfo, Reader, Result};
 
-/// Checkpoints to pick from: 15 pairs.
-const MOST: usize = 6;
-/// Bytes read for it, about: a few seconds. Two are compared whatever their size.
-const READ_UP_TO: u64 = 8 << 30;
-/// Rows of all pairs together: the page stays below 1 MB.
-const ROWS: usize = 750;
+/// Checkpoints to pick from: 28 pairs.
+const MOST: usize = 8;
+/// Numbers of all pairs together.
+const NUMBERS: usize = 24_000;
+/// Differences in words, where no number describes them, of one pair.
+const ODD: usize = 100;
+/// Places of records, of one pair and kind.
+const PLACES: usize = 40;
 
-/// Two checkpoints, compared.
-pub struct Pair {
-    pub left: CheckpointId,
-    pub right: CheckpointId,
-    verdicts: BTreeMap<String, Verdict>,
-    changes: Vec<Change>,
+/// Checkpoints worth comparing, and why.
+pub struct Picks {
+    pub best: Option<CheckpointId>,
+    pub last_finite: Option<CheckpointId>,
 }
 
-/// Every two of the checkpoints that are worth it; first the two that were asked for, else the
-/// oldest and the newest.
+/// The pairs for the page; null where there are no two to compare.
+///
+/// # Errors
+/// `NotFound` for requested steps that do not exist; errors of reading them.
 pub fn compare(
     reader: &Reader,
-    intact: &[&CheckpointInfo],
+    infos: &[CheckpointInfo],
+    looked: &Looked,
     kept: &Kept,
+    picks: &Picks,
+    newest: &Tensors,
     options: &Options,
-) -> Result<Vec<Pair>> {
+) -> Result<Json> {
     let asked = match options.diff {
-        Some((left, right)) => Some((reader.find(left)?, reader.find(right)?)),
-        None => None,
+        Some((left, right)) => vec![reader.find(left)?, reader.find(right)?],
+        None => vec![],
     };
-    let names = choose(intact, kept, asked);
-    let older = |i: usize, j: usize| (names[i].min(names[j]), names[i].max(names[j]));
-    let all = (0..names.len()).flat_map(|j| (0..j).map(move |i| (i, j)));
-    let mut pairs = Vec::new();
-    for (i, j) in all {
-        let is_asked = asked.is_some() && (i, j) == (0, 1);
-        let (left, right) = if is_asked { (names[0], names[1]) } else { older(i, j) };
-        match pair(reader, left, right) {
-            Ok(pair) => pairs.push(pair),
-            Err(error) if is_asked => return Err(error),
-            // Not the page's end: the damage is shown, and the pair is not.
+    let chosen = choose(infos, looked, kept, picks, newest, &asked);
+    let mut opened: Vec<(usize, CheckpointId, Opened)> = Vec::new();
+    for (at, id) in chosen {
+        let side = reader.checkpoint_by_id(id).map(Opened::Own);
+        let side = side.and_then(|side| Budget::default().check(&side, &side.tensors()).map(|()| side));
+        match side {
+            Ok(side) => opened.push((at, id, side)),
+            Err(error) if asked.contains(&id) => return Err(error),
+            // Not the page's end: it is not offered.
             Err(_) => {}
         }
     }
-    Ok(pairs)
+    if opened.len() < 2 {
+        return Ok(Json::Null);
+    }
+    let mut pairs = Pairs::new(newest);
+    for i in 0..opened.len() {
+        for j in i + 1..opened.len() {
+            pairs.add(&opened[i].2, &opened[j].2)?;
+        }
+    }
+    let label = |id: CheckpointId| match id {
+        id if Some(id) == picks.best => "best",
+        id if Some(id) == picks.last_finite => "last finite",
+        id if looked.resume == Some(id) => "newest",
+        _ => "",
+    };
+    let index = |id: &CheckpointId| opened.iter().position(|(_, other, _)| other == id);
+    let first = match asked.as_slice() {
+        [left, right] => index(left).zip(index(right)),
+        _ => None,
+    };
+    let picked: Vec<usize> = opened.iter().map(|(at, ..)| *at).collect();
+    let labels: Vec<&str> = opened.iter().map(|(_, id, _)| label(*id)).collect();
+    Ok(pairs.json(&picked, &labels, first))
 }
 
-/// Those that were asked for, the oldest and the newest, those that are kept for a reason of their
-/// own, and newer ones first.
+/// The requested ones, the first and the newest, the best, the last finite, the pinned, and of the
+/// others some, evenly.
 fn choose(
-    intact: &[&CheckpointInfo],
+    infos: &[CheckpointInfo],
+    looked: &Looked,
     kept: &Kept,
-    asked: Option<(CheckpointId, CheckpointId)>,
-) -> Vec<CheckpointId> {
-    let readable = || intact.iter().map(|info| info.name);
-    let special = |name: &CheckpointId| {
-        kept.get(name)
-            .is_some_and(|why| why.iter().any(|why| why.starts_with("best") || why.starts_with("resumed")))
+    picks: &Picks,
+    newest: &Tensors,
+    asked: &[CheckpointId],
+) -> Vec<(usize, CheckpointId)> {
+    let sound: Vec<&CheckpointInfo> =
+        infos.iter().filter(|info| info.state.is_ok() && !looked.damaged.contains_key(&info.id)).collect();
+    let tensors = newest.all.len().max(1);
+    let is_special = |info: &&&CheckpointInfo| {
+        info.pinned || kept.get(&info.id).is_some_and(|why| why.iter().any(|why| why.starts_with("best")))
     };
-    let order = asked.into_iter().flat_map(|(left, right)| [left, right]);
-    let order = order.chain(readable().next()).chain(readable().next_back());
-    let order = order.chain(readable().rev().filter(special)).chain(readable().rev());
+    let order = asked.iter().copied();
+    let order = order.chain(sound.first().map(|info| info.id)).chain(sound.last().map(|info| info.id));
+    let order = order.chain(picks.best).chain(picks.last_finite);
+    let order = order.chain(sound.iter().rev().filter(is_special).take(2).map(|info| info.id));
+    let order = order.chain(evenly(sound.len(), MOST).into_iter().map(|at| sound[at].id));
+    let len = |id: &CheckpointId| {
+        let bytes = infos.iter().find(|info| info.id == *id).map_or(0, |info| info.len);
+        bytes + tensors as u64 * EACH_TENSOR
+    };
     let mut chosen: Vec<CheckpointId> = Vec::new();
-    let len = |name: &CheckpointId| intact.iter().find(|info| info.name == *name).map_or(0, |info| info.len);
-    for name in order {
-        if chosen.contains(&name) {
+    for id in order {
+        if chosen.contains(&id) || !sound.iter().any(|info| info.id == id) {
             continue;
         }
-        let sum: u64 = chosen.iter().chain([&name]).map(len).sum();
-        if chosen.len() >= 2 && (chosen.len() == MOST || sum.saturating_mul(chosen.len() as u64) > READ_UP_TO)
-        {
+        let cost: u64 = chosen.iter().chain([&id]).map(len).fold(0, u64::saturating_add);
+        let count = chosen.len() + 1;
+        let pairs = count * (count - 1) / 2;
+        let is_too_much = cost.saturating_mul(count as u64 - 1) > READ_UP_TO || pairs * tensors > NUMBERS;
+        if count > 2 && (count > MOST || is_too_much) {
             break;
         }
-        chosen.push(name);
+        chosen.push(id);
     }
-    chosen
+    chosen.sort_by_key(|id| (id.step, id.attempt));
+    let at = |id: CheckpointId| infos.iter().position(|info| info.id == id);
+    chosen.into_iter().filter_map(|id| Some((at(id)?, id))).collect()
 }
 
-fn pair(reader: &Reader, left: CheckpointId, right: CheckpointId) -> Result<Pair> {
-    let (a, b) = (Opened::Own(reader.checkpoint_by_id(left)?), Opened::Own(reader.checkpoint_by_id(right)?));
-    for side in [&a, &b] {
-        Budget::default().check(side, &side.tensors())?;
-    }
-    let verdicts = compare::all(&a, &b, None, Tolerance { rtol: 1e-5, atol: 1e-8 })?;
-    let readable = |side: &Opened| -> Vec<_> {
-        side.records().into_iter().filter_map(|(name, value)| Some((name, value.ok()?))).collect()
-    };
-    let changes = records::changes(&readable(&a), &readable(&b));
-    Ok(Pair { left, right, verdicts, changes })
+/// Every two, in the order of the page: first with second, first with third, ...
+struct Pairs<'t> {
+    newest: &'t Tensors,
+    tensors: Vec<usize>,
+    relative: Vec<f64>,
+    angle: Vec<f64>,
+    odd: Vec<(usize, usize, String)>,
+    changes: Vec<Vec<Change>>,
 }
 
-/// The names that can be picked, oldest first.
-pub fn names(pairs: &[Pair]) -> Vec<CheckpointId> {
-    let mut names: Vec<CheckpointId> = pairs.iter().flat_map(|pair| [pair.left, pair.right]).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
-}
-
-pub fn diff(pairs: &[Pair]) -> String {
-    let Some(first) = pairs.first() else { return String::new() };
-    let names = names(pairs);
-    let picker = |label: &str, picked: CheckpointId| {
-        let options: String = names
-            .iter()
-            .map(|name| {
-                let selected = if *name == picked { " selected=\"\"" } else { "" };
-                let text = format!("step {}, attempt {}", name.step, name.attempt);
-                format!("<option value=\"{name}\"{selected}>{text}</option>")
-            })
-            .collect();
-        format!("<label>{label} <select>{options}</select></label> ")
-    };
-    let mut body = format!("<p class=\"pick\">{}{}", picker("from", first.left), picker("to", first.right));
-    if names.len() > 2 {
-        body.push_str("<span class=\"dim\">or click two ringed checkpoints above</span>");
-    }
-    body.push_str("</p><p class=\"same dim\" hidden=\"\">Pick two that are not the same.</p>");
-    let rows = ROWS / pairs.len();
-    pairs.iter().enumerate().for_each(|(number, pair)| body.push_str(&block(pair, rows, number > 0)));
-    section("diff", "Two checkpoints side by side", &body)
-}
-
-fn block(pair: &Pair, rows: usize, hidden: bool) -> String {
-    let Pair { left, right, verdicts, changes } = pair;
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    verdicts.values().for_each(|verdict| *counts.entry(verdict.word()).or_default() += 1);
-    let counts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
-    let hidden = if hidden { " hidden=\"\"" } else { "" };
-    format!(
-        "<div class=\"pair\" data-pair=\"{left} {right}\"{hidden}><h3>From {left} to {right}: {}</h3>{}<h3>records</h3>{}</div>",
-        escape(&counts.join(", ")),
-        tensors(verdicts, rows),
-        changed(changes, rows.clamp(20, 200)),
-    )
-}
-
-/// Those that differ most first.
-fn tensors(verdicts: &BTreeMap<String, Verdict>, rows: usize) -> String {
-    let mut differing: Vec<_> = verdicts.iter().filter(|(_, verdict)| verdict.word() != "equal").collect();
-    let relative = |verdict: &Verdict| verdict.distance().map_or(f64::MAX, compare::Distance::relative);
-    differing.sort_by(|(_, a), (_, b)| relative(b).total_cmp(&relative(a)));
-    if differing.is_empty() {
-        return String::new();
-    }
-    let left_out = differing.len().saturating_sub(rows);
-    let row = |(name, verdict): &(&String, &Verdict)| {
-        let what = match verdict {
-            Verdict::Incompatible(what) => format!("incompatible: {what}"),
-            verdict => verdict.word().to_owned(),
-        };
-        let mut row = vec![Cell::text(name), Cell::text(&what)];
-        if let Some(distance) = verdict.distance() {
-            let numbers = [distance.max(), distance.relative(), distance.cosine()];
-            row.extend(numbers.map(|value| Cell::number(&output::number(value), value)));
-            row.push(Cell::number(&distance.ulp.to_string(), distance.ulp as f64));
+impl<'t> Pairs<'t> {
+    fn new(newest: &'t Tensors) -> Self {
+        let own = |at: &usize| newest.all[*at].0.alias_of.is_none();
+        let tensors = (0..newest.all.len()).filter(own).collect();
+        Self {
+            newest,
+            tensors,
+            relative: Vec::new(),
+            angle: Vec::new(),
+            odd: Vec::new(),
+            changes: Vec::new(),
         }
-        row
-    };
-    let cells: Vec<Vec<Cell>> = differing.iter().take(rows).map(row).collect();
-    let mut html = table(&["tensor", "verdict", "max |d|", "relative L2", "cosine", "ulp"], &cells);
-    if left_out > 0 {
-        html.push_str(&format!(
-            "<p class=\"dim\">{left_out} that differ less are not listed; <code>tensorkeep diff</code> lists all.</p>"
-        ));
     }
-    html
+
+    fn add(&mut self, left: &Opened, right: &Opened) -> Result<()> {
+        let verdicts = compare::all(left, right, None, Tolerance { rtol: 1e-5, atol: 1e-8 })?;
+        let (pair, mut odd) = (self.changes.len(), 0);
+        for (row, &at) in self.tensors.iter().enumerate() {
+            let verdict = verdicts.get(&self.newest.all[at].0.name);
+            let (relative, angle, words) = numbers(verdict);
+            self.relative.push(relative);
+            self.angle.push(angle);
+            if let Some(words) = words.filter(|_| odd < ODD) {
+                self.odd.push((pair, row, words));
+                odd += 1;
+            }
+        }
+        let readable = |side: &Opened| -> Vec<_> {
+            side.records().into_iter().filter_map(|(name, value)| Some((name, value.ok()?))).collect()
+        };
+        self.changes.push(records::changes(&readable(left), &readable(right)));
+        Ok(())
+    }
+
+    fn json(&self, picked: &[usize], labels: &[&str], first: Option<(usize, usize)>) -> Json {
+        let always = self.always();
+        let records: Vec<Json> = self.changes.iter().map(|changes| sorted(changes, &always)).collect();
+        json!({
+            "pick": picked, "labels": labels, "first": first, "tensors": self.tensors,
+            "rel": pack::log_scale(&self.relative), "angle": pack::log_scale(&self.angle),
+            "odd": self.odd, "records": records,
+        })
+    }
+
+    /// Places of records that differ in all pairs, or nearly, because every step changes them.
+    fn always(&self) -> BTreeSet<String> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for change in self.changes.iter().flatten() {
+            *counts.entry(&change.path).or_default() += 1;
+        }
+        let most = self.changes.len();
+        let nearly = |count: &usize| most >= 3 && count * 10 >= most * 9;
+        counts.iter().filter(|(_, count)| nearly(count)).map(|(path, _)| (*path).to_owned()).collect()
+    }
 }
 
-/// Places at which records differ.
-pub fn changed(changes: &[Change], rows: usize) -> String {
-    if changes.is_empty() {
-        return "<p class=\"dim\">No record differs.</p>".to_owned();
+/// Relative L2, the angle in degrees, and words where numbers do not say it.
+fn numbers(verdict: Option<&Verdict>) -> (f64, f64, Option<String>) {
+    match verdict {
+        Some(Verdict::Equal) => (0.0, 0.0, None),
+        Some(verdict) => match verdict.distance() {
+            Some(distance) => {
+                let angle = distance.cosine().clamp(-1.0, 1.0).acos().to_degrees();
+                (distance.relative(), angle, None)
+            }
+            None => {
+                let words = match verdict {
+                    Verdict::Incompatible(what) => format!("not comparable: {what}"),
+                    Verdict::OnlyLeft => "only in the older".to_owned(),
+                    Verdict::OnlyRight => "only in the newer".to_owned(),
+                    Verdict::OtherBytes => "other bytes".to_owned(),
+                    verdict => verdict.word().to_owned(),
+                };
+                (f64::NAN, f64::NAN, Some(clean(&words)))
+            }
+        },
+        None => (f64::NAN, f64::NAN, Some("in neither".to_owned())),
     }
-    let side = |side: &Option<String>| Cell::text(side.as_deref().unwrap_or("–"));
-    let row = |change: &Change| vec![Cell::text(&change.path), side(&change.left), side(&change.right)];
-    table(&["place", "before", "after"], &changes.iter().take(rows).map(row).collect::<Vec<_>>())
+}
+
+/// Changes of the configuration, other changes, and the number of those that every step makes.
+fn sorted(changes: &[Change], always: &BTreeSet<String>) -> Json {
+    let (mut settings, mut others, mut every) = (vec![], vec![], 0);
+    for change in changes {
+        let short = |side: &Option<String>| side.as_ref().map(|text| super::words::shorten(text, 80));
+        let place = (change.path.clone(), short(&change.left), short(&change.right));
+        let is_rate = change.path.rsplit('.').next().is_some_and(|key| key == "lr" || key == "learning_rate");
+        match () {
+            () if is_config(&change.path) => settings.push(place),
+            () if is_rate => others.push(place),
+            () if always.contains(&change.path) || is_bookkeeping(&change.path) => every += 1,
+            () => others.push(place),
+        }
+    }
+    settings.truncate(PLACES);
+    others.truncate(PLACES);
+    json!({ "config": settings, "changed": others, "every": every })
+}
+
+/// Places of settings: the metadata that the program gave, and records that are named for them.
+fn is_config(path: &str) -> bool {
+    const NAMES: [&str; 6] = ["config", "args", "hparams", "hyperparameters", "settings", "params"];
+    path.starts_with("tensorkeep.metadata.")
+        || path.split('.').next().is_some_and(|name| NAMES.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_apart_from_what_every_step_changes() {
+        let change = |path: &str| Change { path: path.to_owned(), left: None, right: Some("1".to_owned()) };
+        let changes = ["optimizer.lr", "config.seed", "a.step", "x.noise"].map(change);
+        let always = BTreeSet::from(["x.noise".to_owned(), "optimizer.lr".to_owned()]);
+        let found = sorted(&changes, &always);
+        assert_eq!(found["config"][0][0], "config.seed");
+        assert_eq!((&found["changed"][0][0], &found["every"]), (&json!("optimizer.lr"), &json!(2)));
+    }
 }

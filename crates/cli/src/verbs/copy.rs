@@ -1,38 +1,55 @@
 //! `repack` and `salvage`: checkpoints written again, otherwise, or as far as they are intact.
 
+use crate::answer::{Answer, Text};
 use crate::args::Output;
 use crate::budget::Budget;
 use crate::exit::Exit;
 use crate::target::Target;
-use crate::{Done, output, parallel};
-use serde_json::json;
+use crate::{Done, output, progress};
+use serde_json::{Value as Json, json};
 use std::ffi::OsStr;
 use tensorkeep::convert;
 use tensorkeep::{Checkpoint, Codec, Error, ErrorKind, Result, WriteOptions};
 
-pub fn repack(target: &OsStr, output: &Output, codec: Codec, budget: Budget, json: bool) -> Done {
+/// A checkpoint that was written with another codec.
+pub struct Repacked {
+    source: String,
+    output: String,
+    bytes_before: u64,
+    bytes: u64,
+}
+
+pub fn repack(target: &OsStr, output: &Output, codec: Codec, budget: Budget) -> Result<Repacked> {
     output::check_free(&output.output, output.force)?;
-    let busy = parallel::busy("repacking", true);
     let checkpoint = open_within(target, budget)?;
+    // Once to write it, once more to compare it with what was written, which is about as long.
+    let _reading = progress::reading("repacking", 3 * checkpoint.byte_len());
     let written = convert::repack(&checkpoint, &output.output, &WriteOptions::new().codec(codec))?;
-    drop(busy);
-    let (before, after) = (checkpoint.byte_len(), written.len);
-    if json {
-        let path = output.output.display().to_string();
-        output::print_json(
-            "repack",
-            json!({ "source": checkpoint.name(), "output": path, "bytes_before": before, "bytes": after }),
-        )?;
-    } else {
-        let share = 100.0 * after as f64 / before as f64;
-        output::print(format!(
-            "{}: {} instead of {} ({share:.0} %), compared bit for bit",
-            output.output.display(),
-            output::size(after),
-            output::size(before)
-        ))?;
+    Ok(Repacked {
+        source: checkpoint.name().to_owned(),
+        output: output.output.display().to_string(),
+        bytes_before: checkpoint.byte_len(),
+        bytes: written.len,
+    })
+}
+
+impl Answer for Repacked {
+    fn schema(&self) -> &'static str {
+        "repack"
     }
-    Ok(Exit::Ok)
+
+    fn json(&self) -> Json {
+        json!({
+            "source": self.source, "output": self.output, "bytes_before": self.bytes_before, "bytes": self.bytes,
+        })
+    }
+
+    fn text(&self) -> Result<Text<'_>> {
+        let share = 100.0 * self.bytes as f64 / self.bytes_before as f64;
+        let (after, before) = (output::size(self.bytes), output::size(self.bytes_before));
+        let path = &self.output;
+        Ok(Text::of(format!("{path}: {after} instead of {before} ({share:.0} %), compared bit for bit")))
+    }
 }
 
 /// Opens a checkpoint, and refuses one whose values are more than the budget allows.
@@ -44,31 +61,47 @@ fn open_within(target: &OsStr, budget: Budget) -> Result<Checkpoint> {
     Ok(checkpoint)
 }
 
-/// Exit code 0 when all was intact, 1 when something was lost.
-pub fn salvage(target: &OsStr, output: &Output, budget: Budget, json: bool) -> Done {
+/// What could be saved of a damaged checkpoint, and what could not.
+pub struct Salvaged {
+    output: String,
+    tensors: usize,
+    bytes: u64,
+    lost: Vec<Error>,
+}
+
+pub fn salvage(target: &OsStr, output: &Output, budget: Budget) -> Result<Salvaged> {
     output::check_free(&output.output, output.force)?;
-    let busy = parallel::busy("salvaging", true);
     let checkpoint = open_within(target, budget).map_err(without_its_end)?;
+    // Once to find what is intact, once more to write it.
+    let _reading = progress::reading("salvaging", 2 * checkpoint.byte_len());
     let (snapshot, lost) = checkpoint.inspect().salvage()?;
     let written = snapshot.save(&output.output)?;
-    drop(busy);
-    if json {
-        let lost: Vec<_> = lost.iter().map(output::error_in_json).collect();
-        let path = output.output.display().to_string();
-        output::print_json(
-            "salvage",
-            json!({ "output": path, "tensors": written.tensors, "bytes": written.len, "lost": lost }),
-        )?;
-    } else {
-        let tensors = output::count(written.tensors, "tensor");
-        let mut lines = vec![format!(
-            "{}: {tensors} saved, and a record that says what is missing",
-            output.output.display()
-        )];
-        lines.extend(lost.iter().map(|error| output::clean(&format!("lost: {error}"))));
-        output::print(lines.join("\n"))?;
+    let output = output.output.display().to_string();
+    Ok(Salvaged { output, tensors: written.tensors, bytes: written.len, lost })
+}
+
+impl Answer for Salvaged {
+    fn schema(&self) -> &'static str {
+        "salvage"
     }
-    Ok(if lost.is_empty() { Exit::Ok } else { Exit::No })
+
+    fn json(&self) -> Json {
+        let lost: Vec<_> = self.lost.iter().map(output::error_in_json).collect();
+        json!({ "output": self.output, "tensors": self.tensors, "bytes": self.bytes, "lost": lost })
+    }
+
+    fn text(&self) -> Result<Text<'_>> {
+        let tensors = output::count(self.tensors, "tensor");
+        let mut lines =
+            vec![format!("{}: {tensors} saved, and a record that says what is missing", self.output)];
+        lines.extend(self.lost.iter().map(|error| output::clean(&format!("lost: {error}"))));
+        Ok(Text::of(lines.join("\n")))
+    }
+
+    /// 0 when all was intact, 1 when something was lost.
+    fn end(self: Box<Self>) -> Done {
+        Ok(if self.lost.is_empty() { Exit::Ok } else { Exit::No })
+    }
 }
 
 /// What cannot be opened has nothing that could be saved: most often its end is missing.
@@ -77,7 +110,7 @@ fn without_its_end(error: Error) -> Error {
         return error;
     }
     error.help(
-        "where each tensor lies is written at the end of a file, twice; neither list is whole here, so nothing can be taken \
-         out of it: copy the file again, or resume from an older checkpoint",
+        "a file is read by its header and by the list of contents at its end, of which there are two copies; without the header, or \
+         without both copies, nothing can be taken out of it: copy the file again, or resume from an older checkpoint",
     )
 }

@@ -2,20 +2,20 @@
 //! verified on its way; what is there already is left alone, so that the same line goes on where it
 //! was interrupted; nothing is overwritten.
 
+use crate::answer::{Answer, Text};
 use crate::budget::Budget;
 use crate::exit::Exit;
-use crate::parallel;
 use crate::place::Place;
 use crate::target::Target;
-use crate::{Done, output};
-use serde_json::json;
+use crate::{Done, output, progress};
+use serde_json::{Value as Json, json};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 use tensorkeep::engine::replace_file;
-use tensorkeep::{Checkpoint, CheckpointId, Error, ErrorKind, Result, store::CopyOutcome};
+use tensorkeep::{Checkpoint, CheckpointId, Error, ErrorKind, Result, store::CopyOutcome, store::Presence};
 
-/// What was done.
+/// The outcome for each checkpoint.
 #[derive(Default)]
 struct Outcome {
     copied: Vec<String>,
@@ -43,23 +43,47 @@ impl Outcome {
     }
 }
 
-pub fn run(source: &OsStr, target: &OsStr, force: bool, json: bool) -> Done {
+/// The copies that a `cp` made.
+pub struct Copies<'a> {
+    source: &'a OsStr,
+    to: Place,
+    outcome: Outcome,
+}
+
+pub fn run<'a>(source: &'a OsStr, target: &OsStr, force: bool) -> Result<Copies<'a>> {
     let to = Place::new(target);
-    let done = copy(&Target::parse(source)?, &to, force)?;
-    if json {
+    let outcome = copy(&Target::parse(source)?, &to, force)?;
+    Ok(Copies { source, to, outcome })
+}
+
+impl Answer for Copies<'_> {
+    fn schema(&self) -> &'static str {
+        "cp"
+    }
+
+    fn json(&self) -> Json {
+        let Outcome { copied, there_already, damaged, bytes } = &self.outcome;
         let told =
             |(name, error): &(String, Error)| json!({ "name": name, "error": output::error_in_json(error) });
-        let damaged: Vec<_> = done.damaged.iter().map(told).collect();
-        let document = json!({
-            "source": source.to_string_lossy(), "target": to.to_string(), "copied": done.copied, "there_already": done.there_already,
-            "damaged": damaged, "bytes": done.bytes,
-        });
-        output::print_json("cp", document)?;
-    } else {
-        output::print(output::clean(&format!("{to}: {}", done.in_words())))?;
-        done.damaged.iter().for_each(|(_, error)| output::warn(format!("not copied: {error}")));
+        json!({
+            "source": self.source.to_string_lossy(),
+            "target": self.to.to_string(),
+            "copied": copied,
+            "there_already": there_already,
+            "damaged": damaged.iter().map(told).collect::<Vec<_>>(),
+            "bytes": bytes,
+        })
     }
-    Ok(if done.damaged.is_empty() { Exit::Ok } else { Exit::Damaged })
+
+    fn text(&self) -> Result<Text<'_>> {
+        let not_copied = self.outcome.damaged.iter().map(|(_, error)| format!("not copied: {error}"));
+        let line = format!("{}: {}", self.to, self.outcome.in_words());
+        Ok(Text::of(output::clean(&line)).warnings(not_copied))
+    }
+
+    fn end(self: Box<Self>) -> Done {
+        Ok(if self.outcome.damaged.is_empty() { Exit::Ok } else { Exit::Damaged })
+    }
 }
 
 fn copy(source: &Target, to: &Place, force: bool) -> Result<Outcome> {
@@ -67,11 +91,11 @@ fn copy(source: &Target, to: &Place, force: bool) -> Result<Outcome> {
     let is_file = folder.is_some_and(|path| path.extension().is_some_and(|extension| extension == "tkeep"));
     let is_run = to.is_url() || to.ends_in_slash() || folder.is_some_and(Path::is_dir);
     match source {
-        Target::Run(place, None) => copy_run(place, to, force),
+        Target::Run(place, None) => copy_run(place, to, force, None),
         // Whatever else is there already is a file to replace.
         Target::Run(..) if is_run || !(is_file || folder.is_some_and(Path::exists)) => {
             let (place, _, name) = source.in_run()?;
-            copy_some(&place, to, force, |names| names.retain(|there| *there == name))
+            copy_run(&place, to, force, Some(name))
         }
         Target::File(path) if is_run => {
             let name = path
@@ -84,7 +108,7 @@ fn copy(source: &Target, to: &Place, force: bool) -> Result<Outcome> {
             })?;
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             let folder = Place::new(folder.unwrap_or(Path::new(".")));
-            copy_some(&folder, to, force, |names| names.retain(|there| *there == name))
+            copy_run(&folder, to, force, Some(name))
         }
         one => match folder {
             Some(path) => copy_to_file(&one.open(Budget::default())?, path, force),
@@ -97,7 +121,7 @@ fn copy(source: &Target, to: &Place, force: bool) -> Result<Outcome> {
 /// One checkpoint as a file of any name.
 fn copy_to_file(source: &Checkpoint, target: &Path, force: bool) -> Result<Outcome> {
     output::check_free(target, force)?;
-    let bar = parallel::bar("copying", source.byte_len());
+    let bar = progress::bar("copying", source.byte_len());
     replace_file(target, Some(source.byte_len()), |upload| {
         source.inspect().copy_into(upload, |bytes| bar.inc(bytes))
     })?;
@@ -108,27 +132,17 @@ fn copy_to_file(source: &Checkpoint, target: &Path, force: bool) -> Result<Outco
     Ok(Outcome { copied, bytes: copy.byte_len(), ..Outcome::default() })
 }
 
-/// All checkpoints, oldest first: what is interrupted is a run as it was earlier.
-fn copy_run(from: &Place, to: &Place, force: bool) -> Result<Outcome> {
-    copy_some(from, to, force, |_| {})
-}
-
-/// Some of a run's checkpoints, with their pins, under the target's lock where it has one.
-fn copy_some(
-    from: &Place,
-    to: &Place,
-    force: bool,
-    choose: impl FnOnce(&mut Vec<CheckpointId>),
-) -> Result<Outcome> {
+/// A run's checkpoints, or this one, with their pins, under the target's lock where it has one:
+/// oldest first, so what is interrupted is a run as it was earlier. A whole run takes along who
+/// wrote it and how each attempt ended.
+fn copy_run(from: &Place, to: &Place, force: bool, only: Option<CheckpointId>) -> Result<Outcome> {
     let reader = from.reader()?;
     let infos = reader.list()?;
     if infos.is_empty() {
         from.check_exists(&reader)?;
     }
-    let mut names: Vec<CheckpointId> = infos.iter().map(|info| info.name).collect();
-    choose(&mut names);
-    let wanted = || infos.iter().filter(|info| names.contains(&info.name));
-    let bar = parallel::bar("copying", wanted().map(|info| info.len).sum());
+    let wanted = || infos.iter().filter(|info| only.is_none_or(|only| only == info.id));
+    let bar = progress::bar("copying", output::total(wanted().map(|info| info.len)));
     let engine = to.create()?;
     let target = to.reader_of_copies(Arc::clone(&engine));
     let _lock = target.lock_for("tensorkeep cp")?;
@@ -146,31 +160,36 @@ fn copy_some(
             let marked =
                 Error::new(ErrorKind::Damaged, "is marked as damaged by a resume, and stays where it is")
                     .help("`tensorkeep verify --heal-marks` takes the mark off if it verifies");
-            done.damaged.push((info.name.to_string(), marked));
+            done.damaged.push((info.id.to_string(), marked));
             continue;
         }
-        match reader.copy_to(info.name, &target, |bytes| bar.inc(bytes)) {
-            Ok(CopyOutcome::Written(bytes)) => {
-                done.copied.push(info.name.to_string());
+        match reader.ask_listed(info.id, || reader.copy_to(info.id, &target, |bytes| bar.inc(bytes))) {
+            Ok(Presence::There(CopyOutcome::Written(bytes))) => {
+                done.copied.push(info.id.to_string());
                 done.bytes += bytes;
             }
-            Ok(CopyOutcome::AlreadyThere) => {
+            Ok(Presence::There(CopyOutcome::AlreadyThere)) => {
                 bar.inc(info.len);
-                done.there_already.push(info.name.to_string());
+                done.there_already.push(info.id.to_string());
             }
-            Err(error) if error.kind() == ErrorKind::Damaged => {
-                done.damaged.push((info.name.to_string(), error));
+            Ok(Presence::Deleted) => continue,
+            Ok(Presence::Absent(error)) => {
+                done.damaged.push((info.id.to_string(), error));
                 continue;
             }
-            // Rotated away by the run's writer since it was listed.
-            Err(error) if error.kind() == ErrorKind::NotFound && !reader.names()?.contains(&info.name) => {
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                done.damaged.push((info.id.to_string(), error));
                 continue;
             }
             Err(error) => return Err(error),
         }
         if info.pinned {
-            info.name.pin(&*engine)?;
+            info.id.pin(&*engine)?;
         }
+    }
+    // Of two runs that were mixed, the attempts of neither are those of the other.
+    if only.is_none() && reader.run_id()? == target.run_id()? {
+        reader.copy_attempts_to(&target)?;
     }
     bar.finish_and_clear();
     Ok(done)

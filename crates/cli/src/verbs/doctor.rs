@@ -3,6 +3,7 @@
 
 mod network;
 
+use crate::answer::{Answer, Text};
 use crate::exit::Exit;
 use crate::place::Place;
 use crate::{Done, output};
@@ -61,28 +62,59 @@ impl Finding {
     }
 }
 
-pub fn run(target: &str, json: bool) -> Done {
+/// All that was found out about a folder or a URL.
+pub struct Diagnosis<'a> {
+    target: &'a str,
+    findings: Vec<Finding>,
+}
+
+pub fn run(target: &str) -> Result<Diagnosis<'_>> {
     let place = Place::new(target);
     let findings = match place.folder() {
         Some(folder) => of_folder(folder)?,
         None => network::findings(&place)?,
     };
-    let fine = findings.iter().all(|finding| finding.fine);
-    if json {
-        let of = |finding: &Finding| json!({ "what": finding.what, "answer": finding.answer, "fine": finding.fine });
-        let findings: Vec<Json> = findings.iter().map(of).collect();
-        output::print_json("doctor", json!({ "dir": target, "fine": fine, "findings": findings }))?;
-    } else {
-        let rows = findings.iter().map(|finding| {
-            vec![
-                finding.what.to_owned(),
-                finding.answer.clone(),
-                if finding.fine { "" } else { "← look here" }.to_owned(),
-            ]
-        });
-        output::print(output::table(&["what", "answer", ""], &[], rows))?;
+    Ok(Diagnosis { target, findings })
+}
+
+impl Diagnosis<'_> {
+    fn is_fine(&self) -> bool {
+        self.findings.iter().all(|finding| finding.fine)
     }
-    Ok(if fine { Exit::Ok } else { Exit::No })
+
+    /// The last line: whether runs can be kept there.
+    fn verdict(&self) -> String {
+        let wrong = self.findings.iter().filter(|finding| !finding.fine);
+        let wrong: Vec<&str> = wrong.map(|finding| finding.what).collect();
+        match wrong.as_slice() {
+            [] => format!("{}: fine for runs", self.target),
+            wrong => format!("{}: look at {} before you keep runs here", self.target, wrong.join(", ")),
+        }
+    }
+}
+
+impl Answer for Diagnosis<'_> {
+    fn schema(&self) -> &'static str {
+        "doctor"
+    }
+
+    fn json(&self) -> Json {
+        let of = |finding: &Finding| json!({ "what": finding.what, "answer": finding.answer, "fine": finding.fine });
+        let findings: Vec<Json> = self.findings.iter().map(of).collect();
+        json!({ "dir": self.target, "fine": self.is_fine(), "findings": findings })
+    }
+
+    fn text(&self) -> Result<Text<'_>> {
+        let rows = self.findings.iter().map(|finding| {
+            let mark = if finding.fine { "" } else { "← look here" };
+            vec![finding.what.to_owned(), finding.answer.clone(), mark.to_owned()]
+        });
+        Ok(Text::of(output::table(&["what", "answer", ""], &[], rows)).summary(self.verdict()))
+    }
+
+    fn end(self: Box<Self>) -> Done {
+        Ok(if self.is_fine() { Exit::Ok } else { Exit::No })
+    }
 }
 
 fn of_folder(dir: &Path) -> Result<Vec<Finding>> {

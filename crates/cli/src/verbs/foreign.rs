@@ -2,12 +2,13 @@
 //! Both list what was renamed or dropped. Exit code 1 when something was lost, unless that was
 //! allowed.
 
+use crate::answer::{Answer, Text};
 use crate::args::Conversion;
 use crate::exit::Exit;
 use crate::opened::Opened;
 use crate::target::Target;
-use crate::{Done, output, parallel};
-use serde_json::json;
+use crate::{Done, output, progress};
+use serde_json::{Value as Json, json};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use tensorkeep::convert::{self, Export, ExportOptions, Format};
@@ -17,17 +18,16 @@ use tensorkeep::{Codec, Error, ErrorKind, Result, WriteOptions};
 const NEVER_WRITTEN: [&str; 10] =
     ["bin", "ckpt", "distcp", "h5", "hdf5", "keras", "msgpack", "onnx", "ot", "pkl"];
 
-/// What both verbs are asked for.
+/// The arguments of both verbs.
 pub struct Asked<'a> {
     pub verb: &'static str,
     pub source: &'a OsStr,
     pub options: &'a Conversion,
     /// How a checkpoint stores its tensors.
     pub codec: Codec,
-    pub json: bool,
 }
 
-/// What the output is to be.
+/// The kind of file that is written.
 #[derive(Clone, Copy, PartialEq)]
 enum To {
     Checkpoint,
@@ -55,10 +55,56 @@ impl To {
     }
 }
 
-pub fn convert(asked: &Asked<'_>) -> Done {
-    let asked_for = asked.options;
-    let path = asked_for.output.output.as_path();
+/// Converts a file, compares the result, and publishes it.
+///
+/// # Errors
+/// `Invalid` for options that do not fit the output, `Mismatch` for a file without tensors; errors
+/// of reading and writing.
+pub fn convert(asked: &Asked<'_>) -> Result<Converted> {
+    let path = asked.options.output.output.as_path();
     let to = To::of(path, asked.verb)?;
+    let options = export_options(asked.options, to)?;
+    output::check_free(path, asked.options.output.force)?;
+    let opened = Target::parse(asked.source)?.look(asked.options.budget.get())?;
+    check_not_empty(&opened)?;
+    let doing = if asked.verb == "import" { "importing" } else { "exporting" };
+    let reading = progress::reading(doing, to_read(&opened));
+    let outcome = match (&opened, to) {
+        (Opened::Foreign(foreign), To::Checkpoint) => {
+            convert::import(foreign, path, &WriteOptions::new().codec(asked.codec))?;
+            Outcome {
+                tensors: foreign.tensors().len(),
+                files: vec![path.to_owned()],
+                notes: foreign.notes().to_vec(),
+            }
+        }
+        (Opened::Own(checkpoint), To::Checkpoint) => {
+            return Err(Error::new(ErrorKind::Foreign, "is a tensorkeep checkpoint already")
+                .in_object(checkpoint.name())
+                .help("`tensorkeep cp` copies it, `tensorkeep repack` writes it with another codec"));
+        }
+        (Opened::Foreign(foreign), To::Foreign(format)) => {
+            convert::export_with(foreign, path, format, &options)?.into()
+        }
+        (Opened::Own(checkpoint), To::Foreign(format)) => {
+            convert::export_with(checkpoint, path, format, &options)?.into()
+        }
+    };
+    drop(reading);
+    Ok(Converted { verb: asked.verb, allow_loss: asked.options.allow_loss, outcome })
+}
+
+/// About what a conversion reads: the source to write it, and once more to compare it with what was
+/// written, which is about as long.
+fn to_read(source: &Opened) -> u64 {
+    let is_zip =
+        matches!(source, Opened::Foreign(foreign) if matches!(foreign.format(), Format::Npz | Format::Torch));
+    // The checksums of an archive are verified first.
+    source.byte_len().saturating_mul(if is_zip { 4 } else { 3 })
+}
+
+/// The options of an export, as far as its format has them.
+fn export_options(asked_for: &Conversion, to: To) -> Result<ExportOptions> {
     let mut options = ExportOptions::new();
     if let Some(bytes) = asked_for.max_shard_size {
         if bytes == 0 || to != To::Foreign(Format::Safetensors) {
@@ -85,36 +131,10 @@ pub fn convert(asked: &Asked<'_>) -> Done {
     for (old, new) in &asked_for.rename {
         options = options.rename_prefix(old, new);
     }
-    output::check_free(path, asked_for.output.force)?;
     if !asked_for.output.force {
         options = options.keep_existing();
     }
-    let busy = parallel::busy(if asked.verb == "import" { "importing" } else { "exporting" }, true);
-    let opened = Target::parse(asked.source)?.look(asked_for.budget.get())?;
-    check_not_empty(&opened)?;
-    let export = match (&opened, to) {
-        (Opened::Foreign(foreign), To::Checkpoint) => {
-            convert::import(foreign, path, &WriteOptions::new().codec(asked.codec))?;
-            Outcome {
-                tensors: foreign.tensors().len(),
-                files: vec![path.to_owned()],
-                notes: foreign.notes().to_vec(),
-            }
-        }
-        (Opened::Own(checkpoint), To::Checkpoint) => {
-            return Err(Error::new(ErrorKind::Foreign, "is a tensorkeep checkpoint already")
-                .in_object(checkpoint.name())
-                .help("`tensorkeep cp` copies it, `tensorkeep repack` writes it with another codec"));
-        }
-        (Opened::Foreign(foreign), To::Foreign(format)) => {
-            convert::export_with(foreign, path, format, &options)?.into()
-        }
-        (Opened::Own(checkpoint), To::Foreign(format)) => {
-            convert::export_with(checkpoint, path, format, &options)?.into()
-        }
-    };
-    drop(busy);
-    tell(asked, &export)
+    Ok(options)
 }
 
 /// A file of which nothing can be carried over is not converted, whatever may be lost.
@@ -149,39 +169,62 @@ impl From<Export> for Outcome {
     }
 }
 
-fn tell(asked: &Asked<'_>, Outcome { tensors, files, notes }: &Outcome) -> Done {
-    let lost = notes.iter().filter(|note| note.loss).count();
-    // Of several files the index is the one to open.
-    let path = files.last().map(|file| file.display().to_string()).unwrap_or_default();
-    if asked.json {
+/// The files that an import or an export made, and what they lack.
+pub struct Converted {
+    verb: &'static str,
+    allow_loss: bool,
+    outcome: Outcome,
+}
+
+impl Converted {
+    fn lost(&self) -> usize {
+        self.outcome.notes.iter().filter(|note| note.loss).count()
+    }
+
+    /// The file to open: of several, the index, which is the last.
+    fn path(&self) -> String {
+        self.outcome.files.last().map(|file| file.display().to_string()).unwrap_or_default()
+    }
+}
+
+impl Answer for Converted {
+    fn schema(&self) -> &'static str {
+        self.verb
+    }
+
+    fn json(&self) -> Json {
+        let Outcome { tensors, files, notes } = &self.outcome;
         let note = |note: &convert::Note| json!({ "name": note.name, "what": note.what, "loss": note.loss });
         let notes: Vec<_> = notes.iter().map(note).collect();
         let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-        output::print_json(
-            asked.verb,
-            json!({
-                "output": path, "files": files, "tensors": tensors, "notes": notes, "lost": lost, "compared": true,
-            }),
-        )?;
-    } else {
-        for note in notes {
+        json!({
+            "output": self.path(), "files": files, "tensors": tensors, "notes": notes, "lost": self.lost(),
+            "compared": true,
+        })
+    }
+
+    fn text(&self) -> Result<Text<'_>> {
+        let Outcome { tensors, files, notes } = &self.outcome;
+        let text = notes.iter().fold(Text::default(), |text, note| {
             let word = if note.loss { "lost" } else { "note" };
-            output::tell(format_args!("{word}: {}: {}", note.name, note.what));
-        }
+            text.note(format_args!("{word}: {}: {}", note.name, note.what))
+        });
         let in_files = if files.len() > 1 { format!(" in {} files", files.len() - 1) } else { String::new() };
-        let losses =
-            if lost > 0 { format!(", {} lost", output::count(lost, "thing")) } else { String::new() };
-        output::print(format!(
-            "{}: {}{in_files}, compared bit for bit{losses}",
-            output::clean(&path),
-            output::count(*tensors, "tensor"),
-        ))?;
+        let losses = match self.lost() {
+            0 => String::new(),
+            lost => format!(", {} lost", output::count(lost, "thing")),
+        };
+        let (path, tensors) = (output::clean(&self.path()), output::count(*tensors, "tensor"));
+        Ok(text.lines(format_args!("{path}: {tensors}{in_files}, compared bit for bit{losses}")))
     }
-    if lost > 0 && !asked.options.allow_loss {
+
+    fn end(self: Box<Self>) -> Done {
+        if self.lost() == 0 || self.allow_loss {
+            return Ok(Exit::Ok);
+        }
         output::warn("something was lost; --allow-loss makes that a success");
-        return Ok(Exit::No);
+        Ok(Exit::No)
     }
-    Ok(Exit::Ok)
 }
 
 #[cfg(test)]

@@ -3,29 +3,34 @@
 //! no lock.
 
 use super::orphans;
+use crate::answer::{Answer, Text};
 use crate::args::Gc;
 use crate::exit::Exit;
 use crate::place::Place;
-use crate::{Done, output, parallel, units};
-use serde_json::json;
-use std::io::{self, IsTerminal};
+use crate::{Done, output, progress, units};
+use serde_json::{Value as Json, json};
+use std::io;
 use std::time::{Duration, Instant};
 use tensorkeep::{
     CheckpointId, CheckpointInfo, Error, ErrorKind, Keep, Mode, Reader, Result, store::Collected,
     store::Collection,
 };
 
-pub fn run(args: &Gc, json: bool) -> Done {
+/// Deletes, or with `--dry-run` only plans to; asks before where `asks` says so.
+///
+/// # Errors
+/// `NotFound`, `Locked`, and what the run's storage says.
+pub fn run(args: &Gc, asks: bool) -> Result<Box<dyn Answer + '_>> {
     if let Some(age) = &args.orphans {
-        return orphans::run(args, units::age(age)?, json);
+        return Ok(Box::new(orphans::run(args, units::age(age)?, asks)?));
     }
     let place = Place::new(&args.run);
     let reader = Reader::new(place.open()?);
-    if reader.names()?.is_empty() {
+    if reader.ids()?.is_empty() {
         // Before a lock file is left in a folder that is none of a run's.
         place.check_exists(&reader)?;
     }
-    // Taken before listing: what is listed is what is there when it is deleted.
+    // Taken before listing, so that the listing still holds when something is deleted.
     let _lock = if args.dry_run { None } else { reader.lock_for("tensorkeep gc")? };
     let infos = reader.list()?;
     let keep = match policy(args)? {
@@ -36,32 +41,19 @@ pub fn run(args: &Gc, json: bool) -> Done {
                 .help("give one: --keep-last 3 --keep-best val_loss:min")
         })?,
     };
-    let mut told = Told { dry_run: args.dry_run, policy: keep.to_string(), ..Told::default() };
-    let plan = told.verified(|verify| {
-        reader.plan_deletion(&keep, output::now(), |info| !args.no_verify && verify(info))
-    })?;
-    let is_asked = !args.dry_run && !args.yes && !json && !plan.going.is_empty();
-    if is_asked && io::stdin().is_terminal() {
-        output::print(told.in_words(&plan, "would delete").join("\n"))?;
-        if !confirmed()? {
-            output::print("nothing was deleted")?;
-            return Ok(Exit::Ok);
-        }
+    let (plan, verified) =
+        planned(|verify| reader.plan_deletion(&keep, output::now(), |info| !args.no_verify && verify(info)))?;
+    let policy = keep.to_string();
+    let mut deletion =
+        Deletion { args, policy, verified, plan, is_declined: false, collected: Collected::default() };
+    if asks && !args.dry_run && !deletion.plan.going.is_empty() {
+        output::print(deletion.in_words("would delete").join("\n"))?;
+        deletion.is_declined = !confirmed()?;
     }
-    if !args.dry_run {
-        told.collected = plan.delete()?;
+    if !args.dry_run && !deletion.is_declined {
+        deletion.collected = deletion.plan.delete()?;
     }
-    if json {
-        output::print_json("gc", told.as_json(&args.run.to_string_lossy(), &plan))?;
-    } else {
-        output::print(
-            told.in_words(&plan, if args.dry_run { "would delete" } else { "deleted" }).join("\n"),
-        )?;
-    }
-    if let Some((_, error)) = told.collected.not_deleted.into_iter().next() {
-        return Err(error);
-    }
-    Ok(if plan.damaged.is_empty() { Exit::Ok } else { Exit::Damaged })
+    Ok(Box::new(deletion))
 }
 
 pub(super) fn confirmed() -> Result<bool> {
@@ -72,87 +64,121 @@ pub(super) fn confirmed() -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// What is told of a deletion.
+/// How much was read to verify what stays.
 #[derive(Default)]
-struct Told {
-    dry_run: bool,
+struct Verified {
+    checkpoints: usize,
+    bytes: u64,
+    took: Duration,
+}
+
+/// Makes a plan, and counts what it reads.
+fn planned(
+    plan: impl FnOnce(&mut dyn FnMut(&CheckpointInfo) -> bool) -> Result<Collection>,
+) -> Result<(Collection, Verified)> {
+    let started = Instant::now();
+    let bar = progress::bar("verifying", 0);
+    let mut verified = Verified::default();
+    let planned = plan(&mut |info| {
+        bar.inc_length(info.len);
+        bar.set_position(verified.bytes);
+        verified.checkpoints += 1;
+        verified.bytes += info.len;
+        true
+    });
+    bar.finish_and_clear();
+    verified.took = started.elapsed();
+    Ok((planned?, verified))
+}
+
+/// A deletion: planned, carried out, or declined by the user.
+struct Deletion<'a> {
+    args: &'a Gc,
     policy: String,
-    /// Checkpoints that were read, their bytes, and how long that took.
-    verified: (usize, u64, Duration),
+    verified: Verified,
+    plan: Collection,
+    is_declined: bool,
     collected: Collected,
 }
 
-impl Told {
-    /// Makes a plan, and counts what it reads.
-    fn verified(
-        &mut self,
-        plan: impl FnOnce(&mut dyn FnMut(&CheckpointInfo) -> bool) -> Result<Collection>,
-    ) -> Result<Collection> {
-        let started = Instant::now();
-        let bar = parallel::bar("verifying", 0);
-        let (count, bytes, _) = &mut self.verified;
-        let planned = plan(&mut |info| {
-            bar.inc_length(info.len);
-            bar.set_position(*bytes);
-            (*count, *bytes) = (*count + 1, *bytes + info.len);
-            true
-        });
-        bar.finish_and_clear();
-        self.verified.2 = started.elapsed();
-        planned
+impl Deletion<'_> {
+    /// The checkpoints that were deleted, or would be.
+    fn going(&self) -> Vec<&CheckpointInfo> {
+        let is_gone = |info: &&CheckpointInfo| self.args.dry_run || self.collected.deleted.contains(&info.id);
+        self.plan.going.iter().filter(is_gone).collect()
     }
 
-    /// What was deleted, or would be.
-    fn going<'p>(&self, plan: &'p Collection) -> Vec<&'p CheckpointInfo> {
-        let gone = |info: &&CheckpointInfo| self.dry_run || self.collected.deleted.contains(&info.name);
-        plan.going.iter().filter(gone).collect()
-    }
-
-    fn in_words(&self, plan: &Collection, verb: &str) -> Vec<String> {
-        let going = if verb == "deleted" { self.going(plan) } else { plan.going.iter().collect() };
+    fn in_words(&self, verb: &str) -> Vec<String> {
+        let plan = &self.plan;
+        let going = if verb == "deleted" { self.going() } else { plan.going.iter().collect() };
         let mut lines = vec![format!("policy: {}", output::clean(&self.policy))];
-        if let (count @ 1.., bytes, time) = self.verified {
-            let checkpoints = output::count(count, "checkpoint");
-            lines.push(format!(
-                "verified {checkpoints}, {}, in {}",
-                output::size(bytes),
-                output::duration(time)
-            ));
+        if self.verified.checkpoints > 0 {
+            let Verified { checkpoints, bytes, took } = self.verified;
+            let checkpoints = output::count(checkpoints, "checkpoint");
+            let (bytes, took) = (output::size(bytes), output::duration(took));
+            lines.push(format!("verified {checkpoints}, {bytes}, in {took}"));
         }
-        lines.extend(plan.damaged.iter().map(|(name, error)| {
+        lines.extend(plan.damaged.iter().map(|(id, error)| {
             format!(
-                "{} {name}, which stays and counts for nothing: {}",
+                "{} {id}, which stays and counts for nothing: {}",
                 output::red("DAMAGED"),
                 output::clean(&error.to_string())
             )
         }));
-        lines.extend(plan.kept.iter().map(|(name, why)| {
-            format!("keeps {name}: {}", output::clean(&why.iter().cloned().collect::<Vec<_>>().join(", ")))
+        lines.extend(plan.kept.iter().map(|(id, why)| {
+            format!("keeps {id}: {}", output::clean(&why.iter().cloned().collect::<Vec<_>>().join(", ")))
         }));
-        lines.extend(self.collected.spared.iter().map(|name| format!("keeps {name}: pinned meanwhile")));
-        lines.extend(going.iter().map(|info| format!("{verb} {} ({})", info.name, output::size(info.len))));
-        let (bytes, all) = (going.iter().map(|info| info.len).sum(), plan.kept.len() + plan.going.len());
+        lines.extend(self.collected.spared.iter().map(|id| format!("keeps {id}: pinned meanwhile")));
+        lines.extend(going.iter().map(|info| format!("{verb} {} ({})", info.id, output::size(info.len))));
+        let (bytes, all) =
+            (output::total(going.iter().map(|info| info.len)), plan.kept.len() + plan.going.len());
         lines.push(format!("{verb} {} of {all}, {}", going.len(), output::size(bytes)));
         lines
     }
+}
 
-    fn as_json(&self, run: &str, plan: &Collection) -> serde_json::Value {
-        let going = self.going(plan);
-        let names = |names: &[CheckpointId]| names.iter().map(CheckpointId::to_string).collect::<Vec<_>>();
-        let told = |(name, error): &(CheckpointId, Error)| json!({ "name": name.to_string(), "error": error.to_string() });
-        let (count, bytes, time) = self.verified;
+impl Answer for Deletion<'_> {
+    fn schema(&self) -> &'static str {
+        "gc"
+    }
+
+    fn json(&self) -> Json {
+        let going = self.going();
+        let texts = |ids: &[CheckpointId]| ids.iter().map(CheckpointId::to_string).collect::<Vec<_>>();
+        let told = |(id, error): &(CheckpointId, Error)| json!({ "name": id.to_string(), "error": error.to_string() });
+        let kept = self.plan.kept.iter().map(|(id, why)| (id.to_string(), json!(why)));
         json!({
-            "run": run,
+            "run": self.args.run.to_string_lossy(),
             "policy": self.policy,
-            "dry_run": self.dry_run,
-            "deleted": going.iter().map(|info| info.name.to_string()).collect::<Vec<_>>(),
-            "spared": names(&self.collected.spared),
+            "dry_run": self.args.dry_run,
+            "deleted": going.iter().map(|info| info.id.to_string()).collect::<Vec<_>>(),
+            "spared": texts(&self.collected.spared),
             "not_deleted": self.collected.not_deleted.iter().map(told).collect::<Vec<_>>(),
-            "damaged": plan.damaged.iter().map(told).collect::<Vec<_>>(),
-            "kept": plan.kept.iter().map(|(name, why)| (name.to_string(), json!(why))).collect::<serde_json::Map<_, _>>(),
-            "bytes": going.iter().map(|info| info.len).sum::<u64>(),
-            "verified": { "checkpoints": count, "bytes": bytes, "seconds": time.as_secs_f64() },
+            "damaged": self.plan.damaged.iter().map(told).collect::<Vec<_>>(),
+            "kept": kept.collect::<serde_json::Map<_, _>>(),
+            "bytes": output::total(going.iter().map(|info| info.len)),
+            "verified": {
+                "checkpoints": self.verified.checkpoints,
+                "bytes": self.verified.bytes,
+                "seconds": self.verified.took.as_secs_f64(),
+            },
         })
+    }
+
+    fn text(&self) -> Result<Text<'_>> {
+        if self.is_declined {
+            return Ok(Text::of("nothing was deleted"));
+        }
+        let verb = if self.args.dry_run { "would delete" } else { "deleted" };
+        Ok(Text::of(self.in_words(verb).join("\n")))
+    }
+
+    fn end(self: Box<Self>) -> Done {
+        if let Some((_, error)) = self.collected.not_deleted.into_iter().next() {
+            return Err(error);
+        }
+        let is_intact = self.plan.damaged.is_empty() || self.is_declined;
+        Ok(if is_intact { Exit::Ok } else { Exit::Damaged })
     }
 }
 

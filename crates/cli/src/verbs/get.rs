@@ -1,16 +1,18 @@
 //! `get TARGET TENSOR[slice]`: values to a .npy file, as text, or to the screen. Reads only the
-//! chunks that hold what is asked for, so that a slice of a large file is quick, and damage
-//! elsewhere is in nobody's way.
+//! chunks that hold what is asked for, so that a slice of a large file is quick and does not
+//! fail for damage elsewhere.
 
 mod cut;
 
+use crate::answer::{Answer, Text};
 use crate::args::Get;
 use crate::exit::Exit;
 use crate::opened::{Meta, Opened};
 use crate::target::Target;
 use crate::{Done, numbers, output};
 use cut::Cuts;
-use serde_json::json;
+use serde_json::{Value as Json, json};
+use std::io::IsTerminal;
 use std::path::Path;
 use tensorkeep::convert::npy_bytes;
 use tensorkeep::engine::replace_file;
@@ -19,15 +21,26 @@ use tensorkeep::{Dtype, Error, ErrorKind, Result, Tensor, tensor::Buffer};
 /// Values printed without `--output`.
 const PRINTED: u64 = 1000;
 
-pub fn run(args: &Get, json: bool) -> Done {
+/// A tensor's values, or a slice's.
+pub struct Values<'a> {
+    args: &'a Get,
+    dtype: Dtype,
+    shape: Vec<u64>,
+    /// Of all values; fewer are printed.
+    count: u64,
+    shown: u64,
+    values: Buffer,
+    /// The file's bytes, for stdout.
+    npy: Vec<u8>,
+    /// What NumPy cannot express.
+    note: Option<String>,
+}
+
+pub fn run(args: &Get) -> Result<Values<'_>> {
     let to_stdout = args.output.as_deref().is_some_and(output::is_stdout);
     let path = args.output.as_deref().filter(|_| !to_stdout);
     if let Some(path) = path {
         output::check_free(path, args.force)?;
-    }
-    if to_stdout && json {
-        return Err(Error::new(ErrorKind::Invalid, "stdout cannot be both the file and the JSON document")
-            .help("leave out --json, or name a file"));
     }
     let opened = Target::parse(&args.target)?.look(args.budget.get())?;
     let (meta, cuts) = asked_for(&opened, &args.tensor)?;
@@ -38,62 +51,99 @@ pub fn run(args: &Get, json: bool) -> Done {
     let bytes = shown.saturating_mul(meta.width());
     args.budget.get().check_bytes(&opened, bytes)?;
     let values = cuts.read(&opened, &meta, shown)?;
-    let what = format!("{}: {dtype} {shape:?}", args.tensor);
-    let mut exit = Exit::Ok;
-    match path {
-        Some(path) => exit = write(path, dtype, &shape, &values)?,
-        None if to_stdout => {
-            let (bytes, note) = npy(dtype, &shape, &values)?;
-            note.iter().for_each(output::warn);
-            output::print_bytes(&bytes)?;
-            return Ok(note.map_or(Exit::Ok, |_| Exit::No));
-        }
-        None => {}
+    let (mut file, mut note) = (Vec::new(), None);
+    if to_stdout {
+        (file, note) = npy(dtype, &shape, &values)?;
+    } else if let Some(path) = path {
+        note = write(path, dtype, &shape, &values)?;
     }
-    if json {
-        let printed = path
-            .is_none()
-            .then(|| texts(dtype, &values).map(|text| as_json(dtype, &text)).collect::<Vec<_>>());
-        let document = json!({
-            "tensor": args.tensor,
-            "dtype": dtype.name(),
-            "shape": shape,
+    note.iter().for_each(output::warn);
+    Ok(Values { args, dtype, shape, count, shown, values, npy: file, note })
+}
+
+impl Answer for Values<'_> {
+    fn schema(&self) -> &'static str {
+        "get"
+    }
+
+    fn json(&self) -> Json {
+        let path = self.args.output.as_deref();
+        let printed = path.is_none().then(|| {
+            texts(self.dtype, &self.values).map(|text| as_json(self.dtype, &text)).collect::<Vec<_>>()
+        });
+        json!({
+            "tensor": self.args.tensor,
+            "dtype": self.dtype.name(),
+            "shape": self.shape,
             "output": path.map(|path| path.display().to_string()),
             "values": printed,
-            "cut_short": count > shown,
-        });
-        output::print_json("get", document)?;
-        return Ok(exit);
+            "cut_short": self.count > self.shown,
+        })
     }
-    match path {
-        Some(path) => output::print(output::clean(&format!("{}: {what}", path.display())))?,
-        None => {
-            output::tell(what);
-            output::print(texts(dtype, &values).collect::<Vec<_>>().join("\n"))?;
-            if count > shown {
-                output::warn(format!("{} more values; -o writes them all", count - shown));
+
+    fn text(&self) -> Result<Text<'_>> {
+        let what = format!("{}: {} {:?}", self.args.tensor, self.dtype, self.shape);
+        match self.args.output.as_deref() {
+            Some(path) if output::is_stdout(path) => Ok(Text::default().bytes(&self.npy)),
+            Some(path) => Ok(Text::of(output::clean(&format!("{}: {what}", path.display())))),
+            None => {
+                let texts: Vec<String> = texts(self.dtype, &self.values).collect();
+                let more = self.count - self.shown;
+                // One value a line for programs; for people, as NumPy prints.
+                let is_for_people = std::io::stdout().is_terminal() && more == 0;
+                let lines = if is_for_people { nested(&self.shape, &texts) } else { texts.join("\n") };
+                let cut = (more > 0).then(|| format!("{more} more values; -o writes them all"));
+                Ok(Text::default().note(what).lines(lines).warnings(cut))
             }
         }
     }
-    Ok(exit)
+
+    fn end(self: Box<Self>) -> Done {
+        Ok(if self.note.is_none() { Exit::Ok } else { Exit::No })
+    }
 }
 
-/// As NumPy's format, or as one value a line where the name says that it is text.
-fn write(path: &Path, dtype: Dtype, shape: &[u64], values: &Buffer) -> Result<Exit> {
+/// Values in brackets, a row a line, in columns.
+fn nested(shape: &[u64], texts: &[String]) -> String {
+    let wide = texts.iter().map(|text| text.chars().count()).max().unwrap_or(0);
+    fn put(shape: &[u64], texts: &[String], wide: usize, depth: usize, into: &mut String) {
+        let Some((&len, inner)) = shape.split_first() else {
+            return into.push_str(&texts.first().map_or_else(String::new, |text| format!("{text:>wide$}")));
+        };
+        let each = texts.len() / (len.max(1) as usize);
+        into.push('[');
+        for i in 0..len as usize {
+            let is_row = inner.is_empty();
+            match i {
+                0 => {}
+                _ if is_row => into.push(' '),
+                _ => into.push_str(&format!("{}{}", "\n".repeat(inner.len()), " ".repeat(depth + 1))),
+            }
+            put(inner, texts.get(i * each..(i + 1) * each).unwrap_or_default(), wide, depth + 1, into);
+        }
+        into.push(']');
+    }
+    let mut text = String::new();
+    put(shape, texts, wide, 0, &mut text);
+    text
+}
+
+/// Writes NumPy's format, or one value a line to a file that is named .txt; returns what NumPy
+/// cannot express.
+fn write(path: &Path, dtype: Dtype, shape: &[u64], values: &Buffer) -> Result<Option<String>> {
     let is_text = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"));
     if is_text {
         return replace_file(path, None, |upload| {
             texts(dtype, values).try_for_each(|text| upload.append(format!("{text}\n").as_bytes()))
         })
-        .map(|()| Exit::Ok);
+        .map(|()| None);
     }
     let (bytes, note) = npy(dtype, shape, values)?;
     replace_file(path, Some(bytes.len() as u64), |upload| upload.append(&bytes))?;
-    note.iter().for_each(output::warn);
-    Ok(note.map_or(Exit::Ok, |_| Exit::No))
+    Ok(note)
 }
 
-/// The file, and what NumPy has no word for.
+/// The file, and what NumPy cannot express.
 fn npy(dtype: Dtype, shape: &[u64], values: &Buffer) -> Result<(Vec<u8>, Option<String>)> {
     let too_large = |_| Error::new(ErrorKind::LimitExceeded, "the shape is not possible on this machine");
     let shape =
@@ -107,7 +157,7 @@ fn texts<'v>(dtype: Dtype, values: &'v Buffer) -> impl Iterator<Item = String> +
 }
 
 /// A number or a truth where JSON has it; NaN, infinities, complex numbers and bytes are text.
-fn as_json(dtype: Dtype, text: &str) -> serde_json::Value {
+fn as_json(dtype: Dtype, text: &str) -> Json {
     let value = serde_json::from_str(text).ok().filter(|_| dtype != Dtype::Opaque);
     value.unwrap_or_else(|| text.into())
 }
@@ -134,4 +184,18 @@ fn unknown(opened: &Opened, meta: &Meta, id: u16) -> Error {
         .help("update tensorkeep; the file's other tensors are readable")
         .in_tensor(&meta.name)
         .in_object(opened.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nested;
+
+    #[test]
+    fn values_are_printed_as_numpy_prints_them() {
+        let texts = ["1", "-2", "3", "4"].map(str::to_owned);
+        assert_eq!(nested(&[2, 2], &texts), "[[ 1 -2]\n [ 3  4]]");
+        assert_eq!(nested(&[4], &texts), "[ 1 -2  3  4]");
+        assert_eq!(nested(&[2, 2, 1], &texts), "[[[ 1]\n  [-2]]\n\n [[ 3]\n  [ 4]]]");
+        assert_eq!((nested(&[], &texts[..1]), nested(&[0], &[])), ("1".to_owned(), "[]".to_owned()));
+    }
 }

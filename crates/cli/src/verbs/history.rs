@@ -1,6 +1,7 @@
 //! `history RUN`: metrics, and one tensor's numbers, from checkpoint to checkpoint. What cannot be
 //! read in one checkpoint is said in its line.
 
+use crate::answer::{Answer, Text};
 use crate::args::History;
 use crate::compare::{self, Tolerance, Verdict};
 use crate::exit::Exit;
@@ -9,9 +10,10 @@ use crate::output::Cell;
 use crate::place::Place;
 use crate::stats::Stats;
 use crate::{Done, output, stats};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
-use tensorkeep::{CheckpointId, Error, ErrorKind, Reader, Result, store::CheckpointMeta};
+use tensorkeep::store::Presence;
+use tensorkeep::{CheckpointId, CheckpointInfo, Error, ErrorKind, Reader, Result};
 
 /// A tensor in one checkpoint.
 struct Point {
@@ -24,78 +26,108 @@ struct Point {
 /// Points by checkpoint, or why there is none.
 type Points = BTreeMap<CheckpointId, Result<Point>>;
 
-pub fn run(args: &History, json: bool) -> Done {
+/// A run's metrics, and a tensor's numbers, in each of its checkpoints.
+pub struct Course<'a> {
+    args: &'a History,
+    place: Place,
+    infos: Vec<CheckpointInfo>,
+    metrics: BTreeSet<String>,
+    points: Points,
+}
+
+pub fn run(args: &History) -> Result<Course<'_>> {
     let place = Place::new(&args.run);
     let reader = place.reader_within(args.budget.get())?;
     let infos = reader.list()?;
     if infos.is_empty() {
         place.check_exists(&reader)?;
     }
-    let states: Vec<(CheckpointId, Option<&CheckpointMeta>)> =
-        infos.iter().map(|info| (info.name, info.state.as_ref().ok())).collect();
-    let known = states.iter().filter_map(|(_, state)| *state);
-    let mut metrics: BTreeSet<&str> =
-        known.flat_map(|state| state.metrics.keys().map(String::as_str)).collect();
-    if let Some(only) = &args.metric {
-        if !metrics.contains(only.as_str()) {
-            let known: Vec<&str> = metrics.into_iter().collect();
-            let error = Error::new(ErrorKind::NotFound, format!("no checkpoint has the metric {only:?}"));
-            return Err(error.in_object(place).expected(format!("one of {known:?}")));
-        }
-        metrics.retain(|metric| metric == only);
-    }
+    let metrics = metrics(&infos, args.metric.as_ref()).map_err(|error| error.in_object(&place))?;
     let points = match &args.tensor {
-        Some(tensor) => points(&reader, &states, tensor, args)?,
+        Some(tensor) => points(&reader, &infos, tensor, args)?,
         None => BTreeMap::new(),
     };
-    let bad = infos.iter().filter_map(|info| info.state.as_ref().err().map(|error| &**error));
-    let errors = bad.chain(points.values().filter_map(|point| point.as_ref().err()));
-    let exit = Exit::worst(errors.filter(|_| args.tensor.is_some()).map(Exit::from)).unwrap_or(Exit::Ok);
-    if json {
-        let one = |(name, state): &(CheckpointId, Option<&CheckpointMeta>)| {
-            let values: Option<BTreeMap<_, _>> = state.map(|state| {
-                state.metrics.iter().filter(|(name, _)| metrics.contains(name.as_str())).collect()
-            });
+    Ok(Course { args, place, infos, metrics, points })
+}
+
+/// The names of all metrics, or the only one that is wanted.
+fn metrics(infos: &[CheckpointInfo], only: Option<&String>) -> Result<BTreeSet<String>> {
+    let states = infos.iter().filter_map(|info| info.state.as_ref().ok());
+    let metrics: BTreeSet<String> = states.flat_map(|state| state.metrics.keys().cloned()).collect();
+    match only {
+        None => Ok(metrics),
+        Some(only) if metrics.contains(only) => Ok(BTreeSet::from([only.clone()])),
+        Some(only) => {
+            let known: Vec<String> = metrics.into_iter().collect();
+            let error = Error::new(ErrorKind::NotFound, format!("no checkpoint has the metric {only:?}"));
+            Err(error.expected(format!("one of {known:?}")))
+        }
+    }
+}
+
+impl Course<'_> {
+    /// The errors of a tensor's points. Without a tensor nothing was read that could fail.
+    fn errors(&self) -> impl Iterator<Item = &Error> {
+        let infos = self.infos.iter().filter(|_| self.args.tensor.is_some());
+        let bad = infos.filter_map(|info| info.state.as_ref().err().map(|error| &**error));
+        bad.chain(self.points.values().filter_map(|point| point.as_ref().err()))
+    }
+
+    fn row(&self, info: &CheckpointInfo) -> Vec<Cell> {
+        let state = info.state.as_ref().ok();
+        let mut row: Vec<Cell> =
+            [info.id.step.to_string(), info.id.attempt.to_string()].map(Cell::from).into();
+        row.extend(self.metrics.iter().map(
+            |metric| match state.and_then(|state| state.metrics.get(metric)) {
+                Some(value) => Cell::from(output::number(*value)),
+                None => "-".into(),
+            },
+        ));
+        row.extend(self.points.get(&info.id).into_iter().flat_map(point_as_row));
+        row
+    }
+
+    fn values(&self, metric: &str) -> Vec<Option<f64>> {
+        let value = |info: &CheckpointInfo| info.state.as_ref().ok()?.metrics.get(metric).copied();
+        self.infos.iter().map(value).collect()
+    }
+}
+
+impl Answer for Course<'_> {
+    fn schema(&self) -> &'static str {
+        "history"
+    }
+
+    fn json(&self) -> Json {
+        let one = |info: &CheckpointInfo| {
+            let wanted = |(name, _): &(&String, &f64)| self.metrics.contains(*name);
+            let values: Option<BTreeMap<_, _>> =
+                info.state.as_ref().ok().map(|state| state.metrics.iter().filter(wanted).collect());
             json!({
-                "name": name.to_string(), "step": name.step, "attempt": name.attempt, "metrics": values,
-                "tensor": points.get(name).map(point_as_json),
+                "name": info.id.to_string(), "step": info.id.step, "attempt": info.id.attempt,
+                "metrics": values, "tensor": self.points.get(&info.id).map(point_as_json),
             })
         };
-        let checkpoints: Vec<_> = states.iter().map(one).collect();
-        let document = json!({ "run": place.to_string(), "tensor": args.tensor, "checkpoints": checkpoints });
-        output::print_json("history", document)?;
-        return Ok(exit);
+        let checkpoints: Vec<_> = self.infos.iter().map(one).collect();
+        json!({ "run": self.place.to_string(), "tensor": self.args.tensor, "checkpoints": checkpoints })
     }
-    let mut header = vec!["step", "attempt"];
-    header.extend(&metrics);
-    header.extend(args.tensor.iter().flat_map(|_| ["mean", "std", "norm", "NaN/Inf", "change"]));
-    let rows = states.iter().map(|(name, state)| {
-        let mut row: Vec<Cell> = vec![name.step.to_string().into(), name.attempt.to_string().into()];
-        let value = |metric: &&str| state.and_then(|state| state.metrics.get(*metric));
-        row.extend(
-            metrics
-                .iter()
-                .map(|metric| value(metric).map_or("-".into(), |value| Cell::from(output::number(*value)))),
-        );
-        row.extend(points.get(name).into_iter().flat_map(point_as_row));
-        row
-    });
-    let right: Vec<usize> = (0..header.len()).collect();
-    let mut text = output::table(&header, &right, rows);
-    for metric in &metrics {
-        let values: Vec<Option<f64>> = states
-            .iter()
-            .map(|(_, state)| state.and_then(|state| state.metrics.get(*metric).copied()))
-            .collect();
-        text.push('\n');
-        text.push_str(&curve(metric, &values));
+
+    fn text(&self) -> Result<Text<'_>> {
+        let mut header = vec!["step", "attempt"];
+        header.extend(self.metrics.iter().map(String::as_str));
+        header.extend(self.args.tensor.iter().flat_map(|_| ["mean", "std", "norm", "NaN/Inf", "change"]));
+        let right: Vec<usize> = (0..header.len()).collect();
+        let mut text = output::table(&header, &right, self.infos.iter().map(|info| self.row(info)));
+        for metric in &self.metrics {
+            text.push('\n');
+            text.push_str(&curve(metric, &self.values(metric)));
+        }
+        Ok(Text::of(text).warnings(self.errors()))
     }
-    output::print(text)?;
-    for info in infos.iter().filter(|_| args.tensor.is_some()) {
-        info.state.as_ref().err().into_iter().for_each(output::warn);
+
+    fn end(self: Box<Self>) -> Done {
+        Ok(Exit::worst(self.errors().map(Exit::from)).unwrap_or(Exit::Ok))
     }
-    points.values().filter_map(|point| point.as_ref().err()).for_each(output::warn);
-    Ok(exit)
 }
 
 /// A metric's name, its curve over all checkpoints, and between which values that is drawn.
@@ -122,25 +154,22 @@ fn resampled(values: &[Option<f64>], most: usize) -> Vec<Option<f64>> {
     (0..most).map(|i| share(i).iter().rev().find_map(|value| *value)).collect()
 }
 
-fn points(
-    reader: &Reader,
-    states: &[(CheckpointId, Option<&CheckpointMeta>)],
-    tensor: &str,
-    args: &History,
-) -> Result<Points> {
+fn points(reader: &Reader, infos: &[CheckpointInfo], tensor: &str, args: &History) -> Result<Points> {
     let (mut points, mut before): (Points, Option<Opened>) = (BTreeMap::new(), None);
     let mut missing = None;
-    for &(name, state) in states {
-        if state.is_none() {
-            continue;
-        }
-        let opened = match reader.checkpoint_by_id(name).map(Opened::Own) {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) if is_of_one(&error) => {
-                points.insert(name, Err(error));
+    for id in infos.iter().filter(|info| info.state.is_ok()).map(|info| info.id) {
+        let opened = match reader.ask_listed(id, || reader.checkpoint_by_id(id).map(Opened::Own)) {
+            Ok(Presence::There(opened)) => opened,
+            Ok(Presence::Deleted) => continue,
+            Ok(Presence::Absent(error)) => {
+                points.insert(id, Err(error));
                 continue;
             }
-            opened => opened?,
+            Err(error) if is_of_one(&error) => {
+                points.insert(id, Err(error));
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         match point(&opened, before.as_ref(), tensor, args) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -149,10 +178,10 @@ fn points(
             }
             Err(error) if !is_of_one(&error) => return Err(error),
             Ok(point) => {
-                points.insert(name, Ok(point));
+                points.insert(id, Ok(point));
                 before = Some(opened);
             }
-            Err(error) => drop(points.insert(name, Err(error))),
+            Err(error) => drop(points.insert(id, Err(error))),
         }
     }
     match missing.filter(|_| points.is_empty()) {
@@ -200,7 +229,7 @@ fn point_as_row(point: &Result<Point>) -> Vec<Cell> {
     row
 }
 
-fn point_as_json(point: &Result<Point>) -> serde_json::Value {
+fn point_as_json(point: &Result<Point>) -> Json {
     let Point { stats, change } = match point {
         Ok(point) => point,
         Err(error) => return json!({ "error": output::error_in_json(error) }),

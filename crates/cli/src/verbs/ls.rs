@@ -2,15 +2,15 @@
 //! first. Only indexes are read: what verifies is `verify`'s to say, and `why`'s. Of a folder that
 //! holds runs, it lists those.
 
-use crate::exit::Exit;
-use crate::output::Cell;
+use crate::answer::{Answer, Text};
+use crate::args::Ls;
+use crate::output::{self, Cell};
 use crate::place::{Place, runs_in};
-use crate::{Done, output};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use tensorkeep::{
-    CheckpointId, CheckpointInfo, Keep, Reader, Result, store::CheckpointMeta, store::SaveCost,
+    CheckpointId, CheckpointInfo, Error, ErrorKind, Keep, Reader, Result, store::CheckpointMeta,
+    store::SaveCost,
 };
 
 /// Lists a run, or the runs in a folder.
@@ -18,91 +18,174 @@ use tensorkeep::{
 /// # Errors
 /// `NotFound` when there is no such folder, when it is no run and holds none, and when there is
 /// nothing at the URL.
-pub fn run(run: &OsStr, json: bool) -> Done {
-    let place = Place::new(run);
+pub fn run(args: &Ls) -> Result<Box<dyn Answer + '_>> {
+    let place = Place::new(&args.run);
     let reader = place.reader()?;
     let infos = reader.list()?;
     if infos.is_empty()
         && let Err(error) = place.check_exists(&reader)
     {
         return match place.folder().map(runs_in) {
-            Some(runs) if !runs.is_empty() => list_runs(&place, &runs, json),
+            Some(runs) if !runs.is_empty() => Ok(Box::new(Runs::of(place, &runs)?)),
             _ => Err(error),
         };
     }
     let (keep, kept) = kept(&reader, &infos)?;
-    let first = infos.iter().rev().find(|info| info.state.is_ok()).map(|info| info.name);
-    if json {
-        let checkpoints: Vec<_> = infos.iter().map(|info| as_json(info, kept.get(&info.name))).collect();
-        let document = json!({
-            "run": place.to_string(),
-            "checkpoints": checkpoints,
-            "policy": keep.map(|keep| keep.to_string()),
-            "resume_tries_first": first.map(|name| name.to_string()),
+    let first = infos.iter().rev().find(|info| info.state.is_ok()).map(|info| info.id);
+    let set_aside = reader.set_aside()?;
+    Ok(Box::new(Listing { args, place, infos, keep, kept, first, set_aside }))
+}
+
+/// A run's checkpoints.
+struct Listing<'a> {
+    args: &'a Ls,
+    place: Place,
+    infos: Vec<CheckpointInfo>,
+    keep: Option<Keep>,
+    kept: Kept,
+    /// The checkpoint that a resume tries first.
+    first: Option<CheckpointId>,
+    set_aside: Vec<String>,
+}
+
+impl Answer for Listing<'_> {
+    fn schema(&self) -> &'static str {
+        "ls"
+    }
+
+    fn json(&self) -> Json {
+        let one = |info: &CheckpointInfo| as_json(info, self.kept.get(&info.id));
+        json!({
+            "run": self.place.to_string(),
+            "checkpoints": self.infos.iter().map(one).collect::<Vec<_>>(),
+            "policy": self.keep.as_ref().map(Keep::to_string),
+            "resume_tries_first": self.first.map(|id| id.to_string()),
             "verified": false,
-            "set_aside": reader.set_aside()?,
-        });
-        output::print_json("ls", document)?;
-        return Ok(Exit::Ok);
+            "set_aside": self.set_aside,
+        })
     }
-    if infos.is_empty() {
-        output::print(output::clean(&format!("{place}: {}", none(&reader.set_aside()?))))?;
-        return Ok(Exit::Ok);
+
+    fn text(&self) -> Result<Text<'_>> {
+        if self.infos.is_empty() {
+            return Ok(Text::of(output::clean(&format!("{}: {}", self.place, none(&self.set_aside)))));
+        }
+        let metrics = metrics_of(&self.infos, &self.args.metrics)?;
+        let newest = self.infos.len().saturating_sub(self.args.newest.unwrap_or(usize::MAX));
+        let shown = &self.infos[newest..];
+        Ok(Text::of(table(shown, &metrics, self.first, &self.kept))
+            .summary(summary(&self.infos, shown.len(), self.first))
+            .warnings(shown.iter().filter_map(|info| info.state.as_ref().err())))
     }
+}
+
+/// The metrics that have a column: those that were asked for, or all.
+fn metrics_of(infos: &[CheckpointInfo], asked: &[String]) -> Result<Vec<String>> {
+    let states = infos.iter().filter_map(|info| info.state.as_ref().ok());
+    let known: BTreeSet<&String> = states.flat_map(|state| state.metrics.keys()).collect();
+    if let Some(unknown) = asked.iter().find(|name| !known.contains(name)) {
+        let names: Vec<&String> = known.into_iter().collect();
+        let error = Error::new(ErrorKind::NotFound, format!("no checkpoint has the metric {unknown:?}"));
+        return Err(error.expected(format!("one of {names:?}")));
+    }
+    Ok(if asked.is_empty() { known.into_iter().cloned().collect() } else { asked.to_vec() })
+}
+
+fn table(shown: &[CheckpointInfo], metrics: &[String], first: Option<CheckpointId>, kept: &Kept) -> String {
     let now = output::now();
-    let rows = infos.iter().map(|info| {
-        let mark = if Some(info.name) == first { "→ " } else { "" };
-        row(info, mark, now, kept.get(&info.name))
+    let rows = shown.iter().map(|info| {
+        let mark = if Some(info.id) == first { "→ " } else { "" };
+        row(info, mark, now, metrics, kept.get(&info.id))
     });
-    // What matters most comes first: a narrow terminal cuts the ends of lines.
-    let header =
-        ["step", "state", "age", "size", "attempt", "epoch", "metrics", "kept because", "saved because"];
-    output::print(output::table(&header, &[0, 2, 3, 4, 5], rows))?;
-    if first.is_some() {
-        output::tell(
-            "→ a resume looks at it first; only its index was read here: `tensorkeep why` verifies it",
-        );
-    }
-    for info in &infos {
-        if let Err(error) = &info.state {
-            output::warn(error);
-        }
-    }
-    Ok(Exit::Ok)
+    let mut header = vec!["step", "state", "age", "size", "attempt", "epoch"];
+    let before = header.len();
+    header.extend(metrics.iter().map(String::as_str));
+    header.extend(["kept because", "saved because"]);
+    let (of_metrics, why) = (before..before + metrics.len(), before + metrics.len());
+    let right: Vec<usize> = [0, 2, 3, 4, 5].into_iter().chain(of_metrics.clone()).collect();
+    let least: Vec<usize> =
+        [why + 1, 5, 4].into_iter().chain(of_metrics.skip(2).rev()).chain([why, 3]).collect();
+    output::table_by_worth(&header, &right, &least, rows)
 }
 
-fn list_runs(place: &Place, runs: &[(String, Reader)], json: bool) -> Done {
-    let (mut rows, mut documents) = (Vec::new(), Vec::new());
-    for (name, reader) in runs {
-        let infos = reader.list()?;
-        let bytes: u64 = infos.iter().map(|info| info.len).sum();
-        let newest = infos.iter().rev().find_map(|info| Some((info.name, info.state.as_ref().ok()?)));
-        let saved_at = newest.map(|(_, state)| state.saved_at);
-        documents.push(json!({
-            "name": name, "checkpoints": infos.len(), "bytes": bytes, "saved_at": saved_at,
-            "newest": newest.map(|(name, _)| name.to_string()),
-            "metrics": newest.map(|(_, state)| &state.metrics),
-        }));
-        rows.push(vec![
-            name.clone(),
-            infos.len().to_string(),
-            newest.map_or_else(|| "-".to_owned(), |(name, _)| name.step.to_string()),
-            saved_at.map_or_else(|| "-".to_owned(), |saved_at| output::age(saved_at, output::now())),
-            output::size(bytes),
-            newest.map_or_else(String::new, |(_, state)| metrics(state)),
-        ]);
+/// The last line: how many, and what the arrow means.
+fn summary(infos: &[CheckpointInfo], shown: usize, first: Option<CheckpointId>) -> String {
+    let bytes = output::total(infos.iter().map(|info| info.len));
+    let some = if shown < infos.len() { format!("{shown} of ") } else { String::new() };
+    let all = format!("{some}{}, {}", output::count(infos.len(), "checkpoint"), output::size(bytes));
+    match first {
+        Some(first) => format!(
+            "{all}; → a resume looks at {} first; only indexes were read here: `tensorkeep why` verifies",
+            first.step
+        ),
+        None => format!("{all}; none can be read"),
     }
-    match json {
-        true => output::print_json("runs", json!({ "folder": place.to_string(), "runs": documents }))?,
-        false => {
-            let header = ["run", "checkpoints", "newest step", "age", "size", "metrics"];
-            output::print(output::table(&header, &[1, 2, 3, 4], rows))?;
-        }
-    }
-    Ok(Exit::Ok)
 }
 
-/// What is said of a run that lists no checkpoint.
+/// The runs in a folder.
+struct Runs {
+    folder: Place,
+    runs: Vec<RunInfo>,
+}
+
+/// One of several runs, and the state of its newest checkpoint that can be read.
+struct RunInfo {
+    name: String,
+    checkpoints: usize,
+    bytes: u64,
+    newest: Option<(CheckpointId, CheckpointMeta)>,
+}
+
+impl Runs {
+    fn of(folder: Place, runs: &[(String, Reader)]) -> Result<Self> {
+        let info = |(name, reader): &(String, Reader)| {
+            let infos = reader.list()?;
+            let (checkpoints, bytes) = (infos.len(), output::total(infos.iter().map(|info| info.len)));
+            let newest = infos.into_iter().rev().find_map(|info| Some((info.id, info.state.ok()?)));
+            Ok(RunInfo { name: name.clone(), checkpoints, bytes, newest })
+        };
+        Ok(Self { runs: runs.iter().map(info).collect::<Result<_>>()?, folder })
+    }
+}
+
+impl RunInfo {
+    fn as_json(&self) -> Json {
+        let state = self.newest.as_ref().map(|(_, state)| state);
+        json!({
+            "name": self.name, "checkpoints": self.checkpoints, "bytes": self.bytes,
+            "saved_at": state.map(|state| state.saved_at),
+            "newest": self.newest.as_ref().map(|(id, _)| id.to_string()),
+            "metrics": state.map(|state| &state.metrics),
+        })
+    }
+
+    fn row(&self) -> Vec<String> {
+        let (step, age, metrics) = match &self.newest {
+            Some((id, state)) => {
+                (id.step.to_string(), output::age(state.saved_at, output::now()), metrics(state))
+            }
+            None => ("-".to_owned(), "-".to_owned(), String::new()),
+        };
+        vec![self.name.clone(), self.checkpoints.to_string(), step, age, output::size(self.bytes), metrics]
+    }
+}
+
+impl Answer for Runs {
+    fn schema(&self) -> &'static str {
+        "runs"
+    }
+
+    fn json(&self) -> Json {
+        let runs: Vec<_> = self.runs.iter().map(RunInfo::as_json).collect();
+        json!({ "folder": self.folder.to_string(), "runs": runs })
+    }
+
+    fn text(&self) -> Result<Text<'_>> {
+        let header = ["run", "checkpoints", "newest step", "age", "size", "metrics"];
+        Ok(Text::of(output::table(&header, &[1, 2, 3, 4], self.runs.iter().map(RunInfo::row))))
+    }
+}
+
+/// The line for a run that lists no checkpoint.
 fn none(set_aside: &[String]) -> String {
     match set_aside.len() {
         0 => "no checkpoints yet".to_owned(),
@@ -126,23 +209,34 @@ pub fn kept(reader: &Reader, infos: &[CheckpointInfo]) -> Result<(Option<Keep>, 
     Ok((keep, kept))
 }
 
-fn row(info: &CheckpointInfo, mark: &str, now: u64, kept: Option<&BTreeSet<String>>) -> Vec<Cell> {
-    let (step, attempt) = (format!("{mark}{}", info.name.step), info.name.attempt.to_string());
+fn row(
+    info: &CheckpointInfo,
+    mark: &str,
+    now: u64,
+    metrics: &[String],
+    kept: Option<&BTreeSet<String>>,
+) -> Vec<Cell> {
+    let (step, attempt) = (format!("{mark}{}", info.id.step), info.id.attempt.to_string());
     let kept = kept.map(|why| why.iter().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default();
     let word = match &info.state {
         Ok(_) if info.pinned => "pinned".into(),
         Ok(_) => "ok".into(),
         Err(error) => Cell::red(error.kind().as_str()),
     };
-    let (age, epoch, metrics, why) = match &info.state {
-        Ok(state) => {
-            let age = output::age(state.saved_at, now);
-            (age, state.progress.epoch.to_string(), metrics(state), state.why.clone())
+    let state = info.state.as_ref().ok();
+    let (age, epoch, why) = match state {
+        Some(state) => {
+            (output::age(state.saved_at, now), state.progress.epoch.to_string(), state.why.clone())
         }
-        Err(_) => ("?".to_owned(), "?".to_owned(), String::new(), String::new()),
+        None => ("?".to_owned(), "?".to_owned(), String::new()),
     };
-    let mut row = vec![step.into(), word];
-    row.extend([age, output::size(info.len), attempt, epoch, metrics, kept, why].map(Cell::from));
+    let value = |name: &String| state.and_then(|state| state.metrics.get(name));
+    let mut row: Vec<Cell> = vec![step.into(), word];
+    row.extend([age, output::size(info.len), attempt, epoch].map(Cell::from));
+    row.extend(
+        metrics.iter().map(|name| value(name).map_or("".into(), |value| Cell::from(output::number(*value)))),
+    );
+    row.extend([kept, why].map(Cell::from));
     row
 }
 
@@ -151,7 +245,7 @@ pub fn metrics(state: &CheckpointMeta) -> String {
     state.metrics.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-fn cost_as_json(cost: &SaveCost) -> serde_json::Value {
+fn cost_as_json(cost: &SaveCost) -> Json {
     json!({
         "step": cost.step,
         "took_us": cost.took.as_micros() as u64,
@@ -159,11 +253,11 @@ fn cost_as_json(cost: &SaveCost) -> serde_json::Value {
     })
 }
 
-pub fn as_json(info: &CheckpointInfo, kept: Option<&BTreeSet<String>>) -> serde_json::Value {
+pub fn as_json(info: &CheckpointInfo, kept: Option<&BTreeSet<String>>) -> Json {
     let mut object = json!({
-        "name": info.name.to_string(),
-        "attempt": info.name.attempt,
-        "step": info.name.step,
+        "name": info.id.to_string(),
+        "attempt": info.id.attempt,
+        "step": info.id.step,
         "bytes": info.len,
         "pinned": info.pinned,
         "kept_because": kept,
@@ -181,8 +275,11 @@ pub fn as_json(info: &CheckpointInfo, kept: Option<&BTreeSet<String>>) -> serde_
         }),
         Err(error) => json!({ "state": error.kind().as_str(), "error": output::error_in_json(error) }),
     };
-    if let (Some(object), serde_json::Value::Object(more)) = (object.as_object_mut(), more) {
+    if let (Some(object), Json::Object(more)) = (object.as_object_mut(), more) {
         object.extend(more);
     }
     object
 }
+
+#[cfg(test)]
+mod tests {}

@@ -2,47 +2,67 @@
 //! folder has none: its writers sweep under the lock.
 
 use super::gc::confirmed;
+use crate::answer::{Answer, Text};
 use crate::args::Gc;
-use crate::exit::Exit;
+use crate::output;
 use crate::place::Place;
-use crate::{Done, output};
-use serde_json::json;
-use std::io::{self, IsTerminal};
+use serde_json::{Value as Json, json};
 use std::time::Duration;
 use tensorkeep::engine::Entry;
 use tensorkeep::{Error, ErrorKind, Result};
 
-/// Removes them, asking on a terminal; with `--dry-run` says what would go.
+/// Removes them, or with `--dry-run` only lists them; asks before where `asks` says so.
 ///
 /// # Errors
 /// `Invalid` for a folder; what the store says.
-pub fn run(args: &Gc, age: Duration, json: bool) -> Done {
+pub fn run(args: &Gc, age: Duration, asks: bool) -> Result<Removed<'_>> {
     if !Place::new(&args.run).is_url() {
         return Err(Error::new(ErrorKind::Invalid, "a folder has no orphans").in_object(args.run.display()).help(
             "what killed uploads left there goes when the run is opened for writing; --orphans is for URLs",
         ));
     }
-    let orphans = Orphans::find(&args.run.to_string_lossy(), age)?;
-    let is_asked = !args.dry_run && !args.yes && !json && !orphans.found.is_empty();
-    if is_asked && io::stdin().is_terminal() {
+    let mut orphans = Orphans::find(&args.run.to_string_lossy(), age)?;
+    if asks && !args.dry_run && !orphans.found.is_empty() {
         output::print(orphans.in_words("would remove").join("\n"))?;
         if !confirmed()? {
-            output::print("nothing was removed")?;
-            return Ok(Exit::Ok);
+            return Ok(Removed { args, orphans, is_declined: true });
         }
     }
     if !args.dry_run {
         orphans.remove(age)?;
     }
-    if json {
-        let keys: Vec<&str> = orphans.found.iter().map(|entry| &*entry.key).collect();
-        let document = json!({ "run": args.run.to_string_lossy(), "dry_run": args.dry_run, "orphans": keys, "bytes": orphans.bytes() });
-        output::print_json("gc", document)?;
-    } else {
-        let verb = if args.dry_run { "would remove" } else { "removed" };
-        output::print(orphans.in_words(verb).join("\n"))?;
+    Ok(Removed { args, orphans, is_declined: false })
+}
+
+/// What was removed, or would be.
+pub struct Removed<'a> {
+    args: &'a Gc,
+    orphans: Orphans,
+    is_declined: bool,
+}
+
+impl Answer for Removed<'_> {
+    fn schema(&self) -> &'static str {
+        "gc"
     }
-    Ok(Exit::Ok)
+
+    fn json(&self) -> Json {
+        let keys: Vec<&str> = self.orphans.found.iter().map(|entry| &*entry.key).collect();
+        json!({
+            "run": self.args.run.to_string_lossy(),
+            "dry_run": self.args.dry_run,
+            "orphans": keys,
+            "bytes": self.orphans.bytes(),
+        })
+    }
+
+    fn text(&self) -> Result<Text<'_>> {
+        if self.is_declined {
+            return Ok(Text::of("nothing was removed"));
+        }
+        let verb = if self.args.dry_run { "would remove" } else { "removed" };
+        Ok(Text::of(self.orphans.in_words(verb).join("\n")))
+    }
 }
 
 struct Orphans {
@@ -58,8 +78,9 @@ impl Orphans {
         Ok(Self { found: engine.orphans(age)?, engine })
     }
 
-    fn remove(&self, age: Duration) -> Result<()> {
-        self.engine.sweep(age).map(drop)
+    fn remove(&mut self, age: Duration) -> Result<()> {
+        self.found = self.engine.sweep(age)?;
+        Ok(())
     }
 }
 
@@ -69,14 +90,14 @@ impl Orphans {
         Place::new(url).open().map(|_| Self { found: vec![] })
     }
 
-    fn remove(&self, _: Duration) -> Result<()> {
+    fn remove(&mut self, _: Duration) -> Result<()> {
         Ok(())
     }
 }
 
 impl Orphans {
     fn bytes(&self) -> u64 {
-        self.found.iter().map(|entry| entry.len).sum()
+        output::total(self.found.iter().map(|entry| entry.len))
     }
 
     fn in_words(&self, verb: &str) -> Vec<String> {

@@ -1,39 +1,54 @@
 //! `pin` and `unpin`: protecting one checkpoint of a run, also while it is being trained.
 
-use crate::exit::Exit;
+use crate::answer::{Answer, Text};
 use crate::target::Target;
-use crate::{Done, output};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use std::ffi::OsStr;
+use tensorkeep::{CheckpointId, Result};
 
-/// Pins, or takes the pin away; what is so already is fine, and is said.
+/// A checkpoint that is pinned now, or no longer.
+pub struct Pinned {
+    id: CheckpointId,
+    is_newest: bool,
+    pinned: bool,
+    changed: bool,
+}
+
+/// Pins, or takes the pin away. Doing either twice is no error.
 ///
 /// # Errors
 /// `NotFound`, and what the run's storage says.
-pub fn run(target: &OsStr, pin: bool, json: bool) -> Done {
+pub fn run(target: &OsStr, pin: bool) -> Result<Pinned> {
     let target = Target::parse(target)?;
     let is_newest = matches!(target, Target::Run(_, None));
-    let (place, reader, name) = target.in_run()?;
-    let was_pinned = reader.list()?.iter().any(|info| info.name == name && info.pinned);
+    let (place, reader, id) = target.in_run()?;
+    let was_pinned = reader.list()?.iter().any(|info| info.id == id && info.pinned);
     let engine = place.open()?;
     if pin {
-        name.pin(&engine)?
+        id.pin(&engine)?
     } else {
-        name.unpin(&engine)?
+        id.unpin(&engine)?
     }
-    let changed = pin != was_pinned;
-    let verb = if pin { "pin" } else { "unpin" };
-    if json {
-        output::print_json(verb, json!({ "name": name.to_string(), "pinned": pin, "changed": changed }))?;
-        return Ok(Exit::Ok);
+    Ok(Pinned { id, is_newest, pinned: pin, changed: pin != was_pinned })
+}
+
+impl Answer for Pinned {
+    fn schema(&self) -> &'static str {
+        if self.pinned { "pin" } else { "unpin" }
     }
-    let which = if is_newest { ", the newest" } else { "" };
-    let what = match (pin, changed) {
-        (true, true) => "pinned: no rotation and no gc deletes it",
-        (true, false) => "was pinned already",
-        (false, true) => "no longer pinned",
-        (false, false) => "was not pinned",
-    };
-    output::print(format!("{name}{which}: {what}"))?;
-    Ok(Exit::Ok)
+
+    fn json(&self) -> Json {
+        json!({ "name": self.id.to_string(), "pinned": self.pinned, "changed": self.changed })
+    }
+
+    fn text(&self) -> Result<Text<'_>> {
+        let which = if self.is_newest { ", the newest" } else { "" };
+        let what = match (self.pinned, self.changed) {
+            (true, true) => "pinned: no rotation and no gc deletes it",
+            (true, false) => "was pinned already",
+            (false, true) => "no longer pinned",
+            (false, false) => "was not pinned",
+        };
+        Ok(Text::of(format!("{}{which}: {what}", self.id)))
+    }
 }

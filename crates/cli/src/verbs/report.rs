@@ -1,46 +1,119 @@
-//! `report RUN -o FILE`: the run as one HTML page; `-o -` is stdout.
+//! `report TARGET... -o FILE`: a run, several runs, a folder of runs, or a file as one HTML page;
+//! `-o -` is stdout.
 
-use crate::args::Output;
-use crate::exit::Exit;
-use crate::place::Place;
-use crate::{Done, output, report};
-use serde_json::json;
+use crate::answer::{Answer, Text};
+use crate::args::Report;
+use crate::budget::Budget;
+use crate::output;
+use crate::place::{Place, runs_in};
+use crate::report::{self, Entry, Options};
+use serde_json::{Value as Json, json};
 use std::ffi::OsStr;
+use std::path::Path;
+use tensorkeep::convert::Foreign;
 use tensorkeep::engine::replace_file;
-use tensorkeep::{Error, ErrorKind};
+use tensorkeep::{Error, ErrorKind, Reader, Result};
 
-pub fn run(run: &OsStr, output: &Output, diff: Option<&str>, json: bool) -> Done {
-    let to_stdout = output::is_stdout(&output.output);
-    if to_stdout && json {
-        return Err(Error::new(ErrorKind::Invalid, "stdout cannot be both the page and the JSON document")
-            .help("leave out --json, or name a file"));
-    }
+/// A page that was written to a file, or goes to stdout.
+pub struct Page<'a> {
+    output: &'a Path,
+    html: String,
+}
+
+pub fn run(args: &Report) -> Result<Page<'_>> {
+    let output = args.output.output.as_path();
+    let to_stdout = output::is_stdout(output);
     if !to_stdout {
-        output::check_free(&output.output, output.force)?;
+        output::check_free(output, args.output.force)?;
     }
-    let place = Place::new(run);
-    let mut options = report::Options::titled(place.to_string());
-    if let Some(Ok(stat)) = place.folder().map(rustix::fs::statvfs) {
-        options = options.free_bytes(stat.f_bavail.saturating_mul(stat.f_frsize));
+    let html = page(args)?;
+    if !to_stdout {
+        replace_file(output, Some(html.len() as u64), |upload| upload.append(html.as_bytes()))?;
     }
-    if let Some(diff) = diff {
+    Ok(Page { output, html })
+}
+
+impl Answer for Page<'_> {
+    fn schema(&self) -> &'static str {
+        "report"
+    }
+
+    fn json(&self) -> Json {
+        json!({ "output": self.output.display().to_string(), "bytes": self.html.len() })
+    }
+
+    fn text(&self) -> Result<Text<'_>> {
+        if output::is_stdout(self.output) {
+            return Ok(Text::default().bytes(self.html.as_bytes()));
+        }
+        let path = output::clean(&self.output.display().to_string());
+        Ok(Text::of(format_args!("{path}: {}", output::size(self.html.len() as u64))))
+    }
+}
+
+fn page(args: &Report) -> Result<String> {
+    let options = options(args)?;
+    if let [one] = args.targets.as_slice() {
+        return match file(one)? {
+            Some(page) => Ok(page),
+            None => of_one(one, options),
+        };
+    }
+    let places: Vec<Place> = args.targets.iter().map(Place::new).collect();
+    let mut readers = Vec::new();
+    for place in &places {
+        let reader = place.reader()?;
+        place.check_exists(&reader)?;
+        readers.push((place.to_string(), reader));
+    }
+    of_several(&readers, &Options { title: format!("{} runs", readers.len()), ..options })
+}
+
+fn options(args: &Report) -> Result<Options> {
+    let mut options = Options { verify_all: args.verify_all, quick: args.quick, ..Options::default() };
+    if let Some(diff) = &args.diff {
         let steps = diff.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
         options.diff = Some(steps.ok_or_else(|| {
             Error::new(ErrorKind::Invalid, format!("{diff:?} names no two steps")).expected("as 100:200")
         })?);
     }
+    Ok(options)
+}
+
+/// The page of a file, if the target is one, or a folder that is opened like one.
+fn file(target: &OsStr) -> Result<Option<String>> {
+    let path = Path::new(target);
+    let format = if path.exists() { Foreign::sniff(path).ok().flatten() } else { None };
+    if !path.is_file() && format.is_none() {
+        return Ok(None);
+    }
+    let opened = Budget::default().open(path)?;
+    let format = format.map_or("tensorkeep", |format| format.as_str());
+    report::of_file(&opened, format, &path.display().to_string()).map(Some)
+}
+
+/// The page of a run, or of the runs in a folder.
+fn of_one(target: &OsStr, options: Options) -> Result<String> {
+    let place = Place::new(target);
     let reader = place.reader()?;
-    place.check_exists(&reader)?;
-    let html = report::html(&reader, &options)?;
-    if to_stdout {
-        output::print_bytes(html.as_bytes())?;
-        return Ok(Exit::Ok);
+    if let Err(error) = place.check_exists(&reader) {
+        let runs = place.folder().map(runs_in).unwrap_or_default();
+        if runs.is_empty() {
+            return Err(error);
+        }
+        return of_several(&runs, &Options { title: place.to_string(), ..options });
     }
-    replace_file(&output.output, Some(html.len() as u64), |upload| upload.append(html.as_bytes()))?;
-    let path = output.output.display().to_string();
-    match json {
-        true => output::print_json("report", json!({ "output": path, "bytes": html.len() }))?,
-        false => output::print(format!("{}: {}", output::clean(&path), output::size(html.len() as u64)))?,
-    }
-    Ok(Exit::Ok)
+    let free = place.folder().and_then(|folder| rustix::fs::statvfs(folder).ok());
+    let free_bytes = free.map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    report::html(&reader, &Options { title: place.to_string(), free_bytes, ..options })
+}
+
+fn of_several(runs: &[(String, Reader)], options: &Options) -> Result<String> {
+    let entry = |(name, reader): &'_ (String, Reader)| Entry {
+        name: name.clone(),
+        href: None,
+        reader: reader.clone(),
+    };
+    let entries: Vec<Entry> = runs.iter().map(entry).collect();
+    report::of_runs(&entries, options)
 }

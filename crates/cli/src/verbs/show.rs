@@ -1,6 +1,7 @@
 //! `show TARGET`: one checkpoint's tensors and records, from its index; tensors' bytes are read for
 //! `--values` only.
 
+use crate::answer::{Answer, Text};
 use crate::args::{Show, Sort};
 use crate::exit::Exit;
 use crate::names::natural;
@@ -9,12 +10,13 @@ use crate::output::Cell;
 use crate::target::Target;
 use crate::tree::Node;
 use crate::{Done, numbers, output, records};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use tensorkeep::{Error, ErrorKind, Result, Value, inspect::SALVAGED, inspect::Scratch};
 
-/// What is shown, and what cannot be: a record or a tensor that does not verify costs only itself.
-struct Shown {
+/// One checkpoint's contents. A record or a tensor that does not verify costs only itself.
+pub struct Shown<'a> {
+    args: &'a Show,
     opened: Opened,
     metas: Vec<Meta>,
     records: Vec<(String, Value)>,
@@ -24,12 +26,15 @@ struct Shown {
     lost: Vec<(String, Error)>,
 }
 
-/// Shows one checkpoint.
+/// Records that the library writes for itself.
+const BOOKKEEPING: [&str; 3] = ["tensorkeep.history", "tensorkeep.python", "tensorkeep.save"];
+
+/// Opens one checkpoint and reads what is to be shown.
 ///
 /// # Errors
 /// As opening it, and `NotFound` for a pattern that nothing matches. The exit code is that of the
 /// worst record, or of the worst tensor whose values were asked for.
-pub fn run(args: &Show, json: bool) -> Done {
+pub fn run(args: &Show) -> Result<Shown<'_>> {
     let opened = Target::parse(&args.selected.target)?.look(args.selected.budget.get())?;
     let mut metas = opened.wanted(args.selected.only.as_deref())?;
     let (mut records, mut lost) = (Vec::new(), Vec::new());
@@ -41,38 +46,48 @@ pub fn run(args: &Show, json: bool) -> Done {
     }
     sort(&mut metas, args.sort.unwrap_or(Sort::Name));
     let values = values(&opened, &metas, args.values);
-    let shown = Shown { opened, metas, records, values, lost };
-    match json {
-        true => output::print_json("show", as_json(&shown))?,
-        false => print(&shown, args)?,
-    }
-    Ok(answer(&shown))
+    Ok(Shown { args, opened, metas, records, values, lost })
 }
 
-/// What is only too large to be shown is as it should be.
-fn answer(shown: &Shown) -> Exit {
-    let records = shown.lost.iter().map(|(_, error)| error);
-    let tensors = shown.metas.iter().filter_map(|meta| shown.values.get(&meta.name)?.as_ref().err());
-    let errors = records.chain(tensors).filter(|error| error.kind() != ErrorKind::LimitExceeded);
-    Exit::worst(errors.map(Exit::from)).unwrap_or(Exit::Ok)
-}
-
-fn print(shown: &Shown, args: &Show) -> Result<()> {
-    let Shown { opened, metas, records, lost, .. } = shown;
-    opened.warnings().iter().for_each(output::warn);
-    salvaged(records).iter().for_each(output::warn);
-    let mut text = summary(opened, metas, records);
-    text.push_str("\n\n");
-    text.push_str(&tensors(shown, args));
-    if !(records.is_empty() && lost.is_empty()) && args.selected.only.is_none() {
-        let mut lines = vec![String::new(), output::bold("records")];
-        records.iter().for_each(|(name, value)| records::lines(name, value, 0, &mut lines));
-        let lost = lost.iter().map(|(name, error)| output::clean(&format!("{name}: {error}")));
-        lines.extend(lost);
-        text.push('\n');
-        text.push_str(&lines.join("\n"));
+impl Answer for Shown<'_> {
+    fn schema(&self) -> &'static str {
+        "show"
     }
-    output::print(text)
+
+    fn json(&self) -> Json {
+        as_json(self)
+    }
+
+    fn text(&self) -> Result<Text<'_>> {
+        let Self { args, opened, metas, records, lost, .. } = self;
+        let mut text = summary(opened, metas, records);
+        text.push_str("\n\n");
+        text.push_str(&tensors(self));
+        if !(records.is_empty() && lost.is_empty()) && args.selected.only.is_none() {
+            let mut lines = vec![String::new(), output::bold("records")];
+            let is_shown = |(name, _): &&(String, _)| args.all || !BOOKKEEPING.contains(&name.as_str());
+            let shown: Vec<_> = records.iter().filter(is_shown).collect();
+            for (name, value) in &shown {
+                records::lines(name, value, 0, &mut lines);
+            }
+            if shown.len() < records.len() {
+                let count = output::count(records.len() - shown.len(), "record");
+                lines.push(format!("{count} of the library's own; --all shows them"));
+            }
+            lines.extend(lost.iter().map(|(name, error)| output::clean(&format!("{name}: {error}"))));
+            text.push('\n');
+            text.push_str(&lines.join("\n"));
+        }
+        Ok(Text::default().warnings(opened.warnings()).warnings(salvaged(records)).lines(text))
+    }
+
+    fn end(self: Box<Self>) -> Done {
+        let records = self.lost.iter().map(|(_, error)| error);
+        let tensors = self.metas.iter().filter_map(|meta| self.values.get(&meta.name)?.as_ref().err());
+        // Values that are only too large to be shown are as they should be.
+        let errors = records.chain(tensors).filter(|error| error.kind() != ErrorKind::LimitExceeded);
+        Ok(Exit::worst(errors.map(Exit::from)).unwrap_or(Exit::Ok))
+    }
 }
 
 fn sort(metas: &mut [Meta], by: Sort) {
@@ -106,9 +121,9 @@ fn salvaged(records: &[(String, Value)]) -> Option<String> {
     ))
 }
 
-/// Bytes of values, ties counted once.
+/// Bytes of values, without aliases.
 fn total(metas: &[Meta]) -> u64 {
-    metas.iter().filter(|meta| meta.alias_of.is_none()).map(|meta| meta.byte_len).sum()
+    output::total(metas.iter().filter(|meta| meta.alias_of.is_none()).map(|meta| meta.byte_len))
 }
 
 fn summary(opened: &Opened, metas: &[Meta], records: &[(String, Value)]) -> String {
@@ -118,7 +133,9 @@ fn summary(opened: &Opened, metas: &[Meta], records: &[(String, Value)]) -> Stri
     }
     let (values, len) = (output::size(total(metas)), output::size(opened.byte_len()));
     let tensors = output::count(metas.len(), "tensor");
-    lines.push(format!("{tensors}, {values} of values in {len}"));
+    let own = metas.iter().filter(|meta| meta.alias_of.is_none()).map(Meta::count);
+    let parameters = crate::report::int(own.sum());
+    lines.push(format!("{tensors}, {parameters} values of {values}, in a file of {len}"));
     let field = |record: &str, field: &str| {
         let (_, value) = records.iter().find(|(name, _)| name == record)?;
         let Value::Map(map) = value else { return None };
@@ -131,7 +148,7 @@ fn summary(opened: &Opened, metas: &[Meta], records: &[(String, Value)]) -> Stri
     lines.join("\n")
 }
 
-fn tensors(Shown { metas, values, .. }: &Shown, args: &Show) -> String {
+fn tensors(Shown { args, metas, values, .. }: &Shown<'_>) -> String {
     let all = total(metas).max(1);
     let share = |bytes: u64| format!("{:.1} %", 100.0 * bytes as f64 / all as f64);
     let row = |label: &str, meta: &Meta| {
@@ -158,14 +175,15 @@ fn tensors(Shown { metas, values, .. }: &Shown, args: &Show) -> String {
         return output::table(&header, &[3, 4], metas.iter().map(|meta| row(&meta.name, meta)));
     }
     let root = Node::of(metas);
-    let rows = root.lines().into_iter().map(|line| match line.leaf {
-        Some(meta) => row(&line.label, meta),
-        None => {
-            let tensors = output::count(line.tensors, "tensor");
-            let cells = [line.label, String::new(), tensors, output::size(line.bytes), share(line.bytes)];
-            cells.map(Cell::from).into()
-        }
-    });
+    let rows =
+        root.lines(!args.all, args.depth.unwrap_or(usize::MAX)).into_iter().map(|line| match line.leaf {
+            Some(meta) => row(&line.label, meta),
+            None => {
+                let tensors = output::count(line.tensors, "tensor");
+                let cells = [line.label, String::new(), tensors, output::size(line.bytes), share(line.bytes)];
+                cells.map(Cell::from).into()
+            }
+        });
     output::table(&header, &[3, 4], rows)
 }
 
@@ -182,10 +200,10 @@ fn values(opened: &Opened, metas: &[Meta], count: usize) -> HashMap<String, Resu
         let more = if (text.len() as u64) < meta.count() { ", …" } else { "" };
         Some((meta.name.clone(), read.map(|()| format!("{}{more}", text.join(", ")))))
     };
-    metas.iter().filter(|_| count > 0).filter_map(&mut of).collect()
+    if count == 0 { HashMap::new() } else { metas.iter().filter_map(&mut of).collect() }
 }
 
-fn as_json(Shown { opened, metas, records, values, lost }: &Shown) -> serde_json::Value {
+fn as_json(Shown { opened, metas, records, values, lost, .. }: &Shown<'_>) -> Json {
     let tensor = |meta: &Meta| {
         json!({
             "name": meta.name,
@@ -219,7 +237,7 @@ fn as_json(Shown { opened, metas, records, values, lost }: &Shown) -> serde_json
             json!({ "format": foreign.format().as_str(), "notes": opened.warnings() })
         }
     };
-    if let (Some(object), serde_json::Value::Object(more)) = (document.as_object_mut(), more) {
+    if let (Some(object), Json::Object(more)) = (document.as_object_mut(), more) {
         object.extend(more);
     }
     document

@@ -1,16 +1,18 @@
 //! `verify TARGET`: every byte of one checkpoint, or of every checkpoint of a run. The answer no is
 //! exit code 4 with everything that is damaged, not only the first.
 
+use crate::answer::{Answer, Text};
 use crate::args;
 use crate::budget::Budget;
 use crate::exit::Exit;
 use crate::opened::{Meta, Opened};
 use crate::place::Place;
 use crate::target::Target;
-use crate::{Done, output, parallel, stats};
-use serde_json::json;
+use crate::{Done, output, progress, stats};
+use serde_json::{Value as Json, json};
 use std::collections::HashSet;
 use tensorkeep::convert::Format;
+use tensorkeep::store::Presence;
 use tensorkeep::{
     Checkpoint, Error, ErrorKind, Result, inspect::Scratch, inspect::VerifyReport, store::Listed,
 };
@@ -26,78 +28,103 @@ enum Depth {
     Deep,
 }
 
+/// What verifying one file, or a run's checkpoints, has found.
+pub struct Verification {
+    target: String,
+    is_run: bool,
+    depth: Depth,
+    verified: Vec<Verified>,
+}
+
 /// Verifies.
 ///
 /// # Errors
 /// `NotFound`, `Io`; damage is an answer and not an error.
-pub fn run(args: &args::Verify, json: bool) -> Done {
+pub fn run(args: &args::Verify) -> Result<Verification> {
     let depth = match (args.quick, args.deep) {
         (true, _) => Depth::Quick,
         (_, true) => Depth::Deep,
         _ => Depth::Bytes,
     };
     let budget = args.budget.get();
-    let name = args.target.display().to_string();
+    let target = args.target.display().to_string();
     let parsed = Target::parse(&args.target)?;
     let is_run = matches!(parsed, Target::Run(_, None));
     let verified = match parsed {
         Target::Run(place, None) => verify_run(&place, depth, args.heal_marks, budget)?,
         _ if args.heal_marks => {
-            return Err(Error::new(ErrorKind::Invalid, "--heal-marks is for a whole run").in_object(name));
+            return Err(Error::new(ErrorKind::Invalid, "--heal-marks is for a whole run").in_object(target));
         }
-        one => vec![Verified::of(name.clone(), one.look(budget), depth, budget)?],
+        one => {
+            let opened = one.look(budget);
+            let bytes = opened.as_ref().map_or(0, Opened::byte_len);
+            let _reading = (depth == Depth::Bytes).then(|| progress::reading("verifying", bytes));
+            vec![Verified::of(target.clone(), opened, depth, budget)?]
+        }
     };
     if verified.is_empty() {
-        return Err(Error::new(ErrorKind::NotFound, "the run has no checkpoints to verify").in_object(name));
+        return Err(Error::new(ErrorKind::NotFound, "the run has no checkpoints to verify").in_object(target));
     }
-    if json {
-        let checkpoints: Vec<_> = verified.iter().map(Verified::as_json).collect();
-        let damaged = verified.iter().filter(|one| !one.damage.is_empty()).count();
-        let document = json!({
-            "target": name, "ok": damaged == 0, "damaged": damaged, "newest_intact": newest_intact(&verified),
-            "checkpoints": checkpoints,
-        });
-        output::print_json("verify", document)?;
-    } else {
-        for one in &verified {
-            let lines: Vec<String> = one.as_text().lines().map(output::clean).collect();
-            output::print(lines.join("\n").replacen(DAMAGED, &output::red(DAMAGED), 1))?;
-        }
-        if is_run {
-            output::print(summary(&verified, depth))?;
-        }
-    }
-    Ok(answer(&verified))
+    Ok(Verification { target, is_run, depth, verified })
 }
 
 const DAMAGED: &str = "DAMAGED";
 
-/// What a resume would take, if nothing else is wrong with it.
-fn newest_intact(verified: &[Verified]) -> Option<&str> {
-    let intact = |one: &&Verified| one.damage.is_empty() && one.report.is_some() && one.mark != Mark::Marked;
-    verified.iter().rev().find(intact).map(|one| one.key.as_str())
-}
+impl Verification {
+    fn damaged(&self) -> usize {
+        self.verified.iter().filter(|one| !one.damage.is_empty()).count()
+    }
 
-/// The last line for a run: how many, and from where a resume would go on.
-fn summary(verified: &[Verified], depth: Depth) -> String {
-    let damaged = verified.iter().filter(|one| !one.damage.is_empty()).count();
-    let all = output::count(verified.len(), "checkpoint");
-    let verdict = match damaged {
-        0 => format!("{all}, none damaged"),
-        damaged => format!("{damaged} of {all} damaged"),
-    };
-    let how = if depth == Depth::Quick { ", by their indexes and records only" } else { "" };
-    match newest_intact(verified) {
-        Some(newest) => output::clean(&format!("{verdict}{how}; the newest that verifies is {newest}")),
-        None => format!("{verdict}{how}; none verifies"),
+    /// The checkpoint that a resume would take, unless something else keeps it from doing so.
+    fn newest_intact(&self) -> Option<&str> {
+        let is_intact =
+            |one: &&Verified| one.damage.is_empty() && one.report.is_some() && one.mark != Mark::Marked;
+        self.verified.iter().rev().find(is_intact).map(|one| one.key.as_str())
+    }
+
+    /// The last line for a run: how many, and from where a resume would go on.
+    fn summary(&self) -> String {
+        let all = output::count(self.verified.len(), "checkpoint");
+        let verdict = match self.damaged() {
+            0 => format!("{all}, none damaged"),
+            damaged => format!("{damaged} of {all} damaged"),
+        };
+        let how = if self.depth == Depth::Quick { ", by their indexes and records only" } else { "" };
+        match self.newest_intact() {
+            Some(newest) => format!("{verdict}{how}; the newest that verifies is {newest}"),
+            None => format!("{verdict}{how}; none verifies"),
+        }
     }
 }
 
-fn answer(verified: &[Verified]) -> Exit {
-    let errors = verified.iter().flat_map(|one| one.damage.iter().chain(&one.unsupported)).map(Exit::from);
-    // Intact, but not numbers to go on with.
-    let bad = verified.iter().any(|one| !one.bad.is_empty()).then_some(Exit::No);
-    Exit::worst(errors.chain(bad)).unwrap_or(Exit::Ok)
+impl Answer for Verification {
+    fn schema(&self) -> &'static str {
+        "verify"
+    }
+
+    fn json(&self) -> Json {
+        let checkpoints: Vec<_> = self.verified.iter().map(Verified::as_json).collect();
+        let damaged = self.damaged();
+        json!({
+            "target": self.target, "ok": damaged == 0, "damaged": damaged, "newest_intact": self.newest_intact(),
+            "checkpoints": checkpoints,
+        })
+    }
+
+    fn text(&self) -> Result<Text<'_>> {
+        let text = self.verified.iter().fold(Text::default(), |text, one| {
+            let lines: Vec<String> = one.as_text().lines().map(output::clean).collect();
+            text.lines(lines.join("\n").replacen(DAMAGED, &output::red(DAMAGED), 1))
+        });
+        Ok(if self.is_run { text.summary(self.summary()) } else { text })
+    }
+
+    fn end(self: Box<Self>) -> Done {
+        let errors = self.verified.iter().flat_map(|one| one.damage.iter().chain(&one.unsupported));
+        // Intact, but not numbers to go on with.
+        let bad = self.verified.iter().any(|one| !one.bad.is_empty()).then_some(Exit::No);
+        Ok(Exit::worst(errors.map(Exit::from).chain(bad)).unwrap_or(Exit::Ok))
+    }
 }
 
 /// One checkpoint's answer.
@@ -140,7 +167,6 @@ impl Verified {
     /// # Errors
     /// What is not about the checkpoint's bytes.
     fn of(name: String, opened: Result<Opened>, depth: Depth, budget: Budget) -> Result<Self> {
-        let busy = parallel::busy("verifying", depth != Depth::Quick);
         let mut verified = Self { key: name.clone(), name, ..Self::default() };
         let opened = match opened {
             Ok(opened) => opened,
@@ -149,6 +175,8 @@ impl Verified {
                 return Ok(verified);
             }
         };
+        // Decoding draws a bar of its own.
+        let reading = (depth == Depth::Deep).then(|| progress::reading("verifying", opened.byte_len()));
         if let Err(error) = budget.check_bytes(&opened, opened.records_len()) {
             verified.put(error)?;
             return Ok(verified);
@@ -165,7 +193,7 @@ impl Verified {
             std::mem::take(&mut report.damage).into_iter().chain(std::mem::take(&mut report.unsupported));
         told.into_iter().try_for_each(|error| verified.put(error))?;
         verified.report = Some(report);
-        drop(busy);
+        drop(reading);
         if depth == Depth::Deep {
             verified.decode_all(&opened, budget)?;
         }
@@ -246,7 +274,7 @@ impl Verified {
         text
     }
 
-    fn as_json(&self) -> serde_json::Value {
+    fn as_json(&self) -> Json {
         let bad = |(tensor, count, first): &(String, u64, u64)| json!({ "tensor": tensor, "count": count, "first": first });
         json!({
             "name": self.name,
@@ -323,18 +351,24 @@ fn read_all(opened: &Opened, depth: Depth) -> Result<VerifyReport> {
 
 fn verify_run(place: &Place, depth: Depth, heals: bool, budget: Budget) -> Result<Vec<Verified>> {
     let reader = place.reader_within(budget)?;
+    let listed = reader.listed()?;
+    let bytes = output::total(listed.iter().map(|listed| listed.len));
+    let _reading = (depth == Depth::Bytes).then(|| progress::reading("verifying", bytes));
     let mut verified = Vec::new();
-    for Listed { name, is_marked, .. } in reader.listed()? {
-        let path = format!("{place}/{name}.tkeep");
-        let mut one = match Verified::of(path, reader.checkpoint_by_id(name).map(Opened::Own), depth, budget)
-        {
-            // Rotated away by the run's writer since it was listed.
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            one => one?,
+    for Listed { id, is_marked, .. } in listed {
+        let path = format!("{place}/{id}.tkeep");
+        let verify =
+            || Verified::of(path.clone(), reader.checkpoint_by_id(id).map(Opened::Own), depth, budget);
+        let mut one = match reader.ask_listed(id, verify)? {
+            Presence::There(one) => one,
+            Presence::Deleted => continue,
+            Presence::Absent(error) => {
+                Verified { name: path.clone(), damage: vec![error], ..Verified::default() }
+            }
         };
-        one.key = name.to_string();
+        one.key = id.to_string();
         one.mark = match is_marked {
-            true if heals && one.damage.is_empty() && reader.heal(name)? => Mark::Healed,
+            true if heals && one.damage.is_empty() && reader.heal(id)? => Mark::Healed,
             true => Mark::Marked,
             false => Mark::None,
         };

@@ -1,49 +1,110 @@
 //! `why RUN@step`: why a checkpoint is kept or when it goes, and why a resume would or would not
 //! choose it.
 
-use crate::exit::Exit;
+use crate::answer::{Answer, Text};
 use crate::target::Target;
 use crate::verbs::ls;
-use crate::{Done, output, parallel};
-use serde_json::json;
+use crate::{output, progress};
+use serde_json::{Value as Json, json};
 use std::ffi::OsStr;
-use tensorkeep::{CheckpointInfo, Keep, Reader, Result};
+use std::time::Duration;
+use tensorkeep::store::{AutoInterval, CheckpointMeta};
+use tensorkeep::{CheckpointId, CheckpointInfo, Keep, Reader, Result};
 
-pub fn run(target: &OsStr, json: bool) -> Done {
-    let (_, reader, name) = Target::parse(target)?.in_run()?;
+/// Why a checkpoint is there, how long it stays, and whether a resume chooses it.
+pub struct Reasons {
+    id: CheckpointId,
+    /// None for a checkpoint that is not in the listing.
+    here: Option<CheckpointInfo>,
+    keep: Option<Keep>,
+    why: Vec<String>,
+    fate: String,
+    resume: String,
+}
+
+pub fn run(target: &OsStr) -> Result<Reasons> {
+    let (_, reader, id) = Target::parse(target)?.in_run()?;
     let infos = reader.list()?;
     let (keep, kept) = ls::kept(&reader, &infos)?;
-    let here = infos.iter().find(|info| info.name == name);
-    let state = here.and_then(|info| info.state.as_ref().ok());
-    let why: Vec<String> = kept.get(&name).into_iter().flatten().cloned().collect();
-    let fate = fate(keep.as_ref(), &why, infos.iter().filter(|info| info.name > name).count());
-    let resume = resume(&reader, &infos, name)?;
-    if json {
-        let document = json!({
-            "name": name.to_string(),
+    let why: Vec<String> = kept.get(&id).into_iter().flatten().cloned().collect();
+    let fate = fate(keep.as_ref(), &why, infos.iter().filter(|info| info.id > id).count());
+    let resume = resume(&reader, &infos, id)?;
+    let here = infos.into_iter().find(|info| info.id == id);
+    Ok(Reasons { id, here, keep, why, fate, resume })
+}
+
+impl Reasons {
+    fn state(&self) -> Option<&CheckpointMeta> {
+        self.here.as_ref()?.state.as_ref().ok()
+    }
+}
+
+impl Answer for Reasons {
+    fn schema(&self) -> &'static str {
+        "why"
+    }
+
+    fn json(&self) -> Json {
+        let state = self.state();
+        json!({
+            "name": self.id.to_string(),
             "saved_because": state.map(|state| &state.why),
             "saved_at": state.map(|state| state.saved_at),
-            "policy": keep.map(|keep| keep.to_string()),
-            "kept_because": why,
-            "fate": fate,
-            "resume": resume,
-            "pinned": here.is_some_and(|info| info.pinned),
-        });
-        output::print_json("why", document)?;
-        return Ok(Exit::Ok);
+            "policy": self.keep.as_ref().map(Keep::to_string),
+            "kept_because": self.why,
+            "fate": self.fate,
+            "resume": self.resume,
+            "pinned": self.here.as_ref().is_some_and(|info| info.pinned),
+            "auto": state.and_then(|state| state.auto.as_ref()).map(auto_in_json),
+        })
     }
-    let mut lines = vec![output::bold(&format!("{name} (attempt {}, step {})", name.attempt, name.step))];
-    if let Some(state) = state {
-        let why = if state.why.is_empty() { "asked for" } else { &state.why };
-        lines.push(format!("saved: {}, {why}", output::ago(state.saved_at)));
-        lines.extend(state.resumed_from.iter().map(|from| format!("its attempt resumed from {from}")));
+
+    fn text(&self) -> Result<Text<'_>> {
+        let CheckpointId { attempt, step, .. } = self.id;
+        let mut lines = vec![output::bold(&format!("{} (attempt {attempt}, step {step})", self.id))];
+        if let Some(state) = self.state() {
+            let why = if state.why.is_empty() { "asked for" } else { &state.why };
+            lines.push(format!("saved: {}, {why}", output::ago(state.saved_at)));
+            lines.extend(state.resumed_from.iter().map(|from| format!("its attempt resumed from {from}")));
+        }
+        if let Some(Err(error)) = self.here.as_ref().map(|info| &info.state) {
+            lines.push(format!("unreadable: {error}"));
+        }
+        lines.extend([self.fate.clone(), self.resume.clone()]);
+        lines.extend(self.state().and_then(|state| state.auto.as_ref()).into_iter().flat_map(auto));
+        Ok(Text::of(lines.iter().map(|line| output::clean(line)).collect::<Vec<_>>().join("\n")))
     }
-    if let Some(Err(error)) = here.map(|info| &info.state) {
-        lines.push(format!("unreadable: {error}"));
-    }
-    lines.extend([fate, resume]);
-    output::print(lines.iter().map(|line| output::clean(line)).collect::<Vec<_>>().join("\n"))?;
-    Ok(Exit::Ok)
+}
+
+/// The interval that decides itself: its terms, the one that counts first, and what is lost by it.
+fn auto(auto: &AutoInterval) -> Vec<String> {
+    let seconds = |seconds: f64| output::duration(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    let [stall, durable, failures] = [auto.stall, auto.durable, auto.between_failures].map(output::duration);
+    let [young, in_flight, budget] = auto.terms().map(seconds);
+    vec![
+        format!(
+            "saves every {} by itself, towards the largest of {young}, {in_flight}, {budget}",
+            output::duration(auto.interval)
+        ),
+        format!(
+            "  {young}: \u{221a}(2\u{b7}S\u{b7}M), with a stall S of {stall}, and M, {failures} between failures"
+        ),
+        format!(
+            "  {in_flight}: 1.1\u{b7}P / {} in flight, with P, {durable} until it is durable",
+            auto.in_flight
+        ),
+        format!("  {budget}: S / 3.5 %, the most that saving may cost"),
+        format!("expected waste: {:.2} % of the time", 100.0 * auto.expected_waste()),
+    ]
+}
+
+fn auto_in_json(auto: &AutoInterval) -> Json {
+    let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    json!({
+        "interval_us": us(auto.interval), "stall_us": us(auto.stall), "durable_us": us(auto.durable),
+        "between_failures_us": us(auto.between_failures), "in_flight": auto.in_flight,
+        "expected_waste": auto.expected_waste(),
+    })
 }
 
 /// Why it stays, or when it goes.
@@ -79,24 +140,23 @@ fn saves_left(why: &[String], newer: usize) -> Option<usize> {
 }
 
 /// What a resume would do about it.
-fn resume(reader: &Reader, infos: &[CheckpointInfo], name: tensorkeep::CheckpointId) -> Result<String> {
-    let _busy = parallel::busy("verifying", true);
+fn resume(reader: &Reader, infos: &[CheckpointInfo], id: CheckpointId) -> Result<String> {
+    let _reading = progress::reading("verifying", output::total(infos.iter().map(|info| info.len)));
     let mut wrong = Vec::new();
     for info in infos.iter().rev() {
-        let verified =
-            reader.checkpoint_by_id(info.name).and_then(|checkpoint| checkpoint.verify().map(drop));
+        let verified = reader.checkpoint_by_id(info.id).and_then(|checkpoint| checkpoint.verify().map(drop));
         match verified {
-            Ok(()) if info.name == name && wrong.is_empty() => {
+            Ok(()) if info.id == id && wrong.is_empty() => {
                 return Ok("resume: chooses it, the newest that verifies".to_owned());
             }
-            Ok(()) if info.name == name => {
+            Ok(()) if info.id == id => {
                 return Ok(format!("resume: chooses it; newer ones do not verify: {}", wrong.join("; ")));
             }
             Ok(()) if wrong.is_empty() => {
-                return Ok(format!("resume: chooses {}, which is newer", info.name));
+                return Ok(format!("resume: chooses {}, which is newer", info.id));
             }
-            Ok(()) => return Ok(format!("resume: chooses {}; passed over: {}", info.name, wrong.join("; "))),
-            Err(error) => wrong.push(format!("{}: {error}", info.name)),
+            Ok(()) => return Ok(format!("resume: chooses {}; passed over: {}", info.id, wrong.join("; "))),
+            Err(error) => wrong.push(format!("{}: {error}", info.id)),
         }
     }
     Ok(format!("resume: fails, none verifies: {}", wrong.join("; ")))

@@ -1,7 +1,6 @@
 //! How verbs end: exit codes where nobody reads on, where stdout is full, by a signal, and beyond a
 //! budget; and errors as JSON.
 
-use super::verifying::build::{Container, Stored, dtype_id};
 use super::{Run, json, refused, tensorkeep, text};
 use serde_json::{Value as Json, json};
 use std::ffi::OsStr;
@@ -11,6 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tensorkeep::Snapshot;
+use test_support::build::{Container, Stored, dtype_id};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tensorkeep");
 
@@ -236,7 +236,6 @@ fn a_folder_of_runs_lists_them_and_of_none_is_not_found() {
             &["why", folder],
             &["pin", folder],
             &["gc", folder, "--keep-last", "1"],
-            &["report", folder, "-o", &page],
             &["watch", folder, "--count", "1"],
             &["cp", folder, &page],
         ] {
@@ -246,5 +245,8 @@ fn a_folder_of_runs_lists_them_and_of_none_is_not_found() {
         }
     }
     assert_eq!(refused(&["ls", &empty]).0, 3);
+    assert_eq!(refused(&["report", &empty, "-o", &page]).0, 3);
     assert!(!Path::new(&page).exists());
+    assert!(tensorkeep(&["report", &parent, "-o", &page]).status.success());
+    assert!(Path::new(&page).exists());
 }

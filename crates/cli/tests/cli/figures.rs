@@ -122,7 +122,7 @@ fn stats_and_diff_show_the_rest_where_a_tensor_is_damaged() {
     let (a, b) = (vec![1.0_f32; 5000], vec![2.0_f32; 5000]);
     for name in ["good.tkeep", "bad.tkeep"] {
         let snapshot =
-            Snapshot::new().tensor("a", &a).unwrap().tensor("b", &b).unwrap().tie("c", "b").unwrap();
+            Snapshot::new().tensor("a", &a).unwrap().tensor("b", &b).unwrap().alias("c", "b").unwrap();
         snapshot.save(run.folder.join(name)).unwrap();
     }
     run.damage("bad.tkeep", 4096 + 100);
@@ -131,7 +131,7 @@ fn stats_and_diff_show_the_rest_where_a_tensor_is_damaged() {
     let shown = text(&output);
     assert_eq!(output.status.code(), Some(4));
     assert!(shown.contains("damaged") && shown.contains("= b"), "{shown}");
-    assert_eq!(shown.lines().count(), 4, "{shown}");
+    assert_eq!(shown.lines().count(), 5, "{shown}");
     let stats: Json = serde_json::from_slice(&tensorkeep(&["stats", &bad, "--json"]).stdout).unwrap();
     assert_eq!(
         (&stats["tensors"][0]["error"]["kind"], &stats["tensors"][1]["mean"]),

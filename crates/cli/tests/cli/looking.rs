@@ -11,8 +11,13 @@ fn ls_lists_a_run_and_marks_what_a_resume_would_use() {
     let run = Run::new("ls");
     let output = tensorkeep(&["ls", &run.path("run")]);
     let lines: Vec<String> = text(&output).lines().map(str::to_owned).collect();
-    assert_eq!(lines.len(), 3, "{lines:?}");
-    assert!(lines[2].contains("→ 200") && lines[2].contains("loss 0.50000"), "{lines:?}");
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert!(lines[0].contains("loss") && lines[2].contains("→ 200") && lines[2].contains("0.5"), "{lines:?}");
+    assert!(lines[3].starts_with("2 checkpoints, ") && lines[3].contains("looks at 200 first"), "{lines:?}");
+    let newest = text(&tensorkeep(&["ls", &run.path("run"), "-n", "1", "--metrics", "loss"]));
+    assert!(newest.lines().count() == 3 && newest.contains("1 of 2 checkpoints"), "{newest}");
+    let unknown = tensorkeep(&["ls", &run.path("run"), "--metrics", "los"]);
+    assert!(unknown.status.code() == Some(3) && String::from_utf8_lossy(&unknown.stderr).contains("loss"));
     let listed = json(&["ls", &run.path("run"), "--json"]);
     assert_eq!(listed["schema"], "tensorkeep.ls.v1");
     // Only indexes were read: nothing here says what verifies.
@@ -20,13 +25,39 @@ fn ls_lists_a_run_and_marks_what_a_resume_would_use() {
         (&listed["resume_tries_first"], &listed["verified"]),
         (&"0001-0000000200".into(), &false.into())
     );
-    assert!(String::from_utf8_lossy(&output.stderr).contains("verifies it"), "{output:?}");
     assert_eq!(listed["checkpoints"][0]["metrics"]["loss"], 0.25);
     assert_eq!(listed["checkpoints"][0]["epoch"], 1);
     // The first save of an attempt has no other to tell of.
     assert_eq!(listed["checkpoints"][0]["previous"], Json::Null);
     let cost = &listed["checkpoints"][1]["previous"];
     assert!(cost["step"] == 100 && cost["took_us"].as_u64() <= cost["stall_us"].as_u64(), "{cost}");
+}
+
+#[test]
+fn a_history_of_lies_ends_in_words() {
+    let run = Run::new("any-history");
+    let page = run.path("page.html");
+    let template = test_support::edits::history_template();
+    let seeds = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/history"));
+    for seed in std::fs::read_dir(seeds).unwrap() {
+        let seed = seed.unwrap().path();
+        let container = test_support::reseal::with_record(&template, &std::fs::read(&seed).unwrap());
+        let file = run.path("run/0009-0000000900.tkeep");
+        std::fs::write(&file, container).unwrap();
+        for args in [
+            &["ls", &run.path("run")][..],
+            &["history", &run.path("run")],
+            &["why", &run.path("run")],
+            &["report", &run.path("run"), "-o", &page, "--force"],
+            &["report", &file, "-o", &page, "--force"],
+            &["show", &file],
+        ] {
+            let output = tensorkeep(args);
+            let said = String::from_utf8_lossy(&output.stderr);
+            let is_answer = matches!(output.status.code(), Some(code) if code != 101);
+            assert!(is_answer && !said.contains("panicked"), "{}: {args:?}: {said}", seed.display());
+        }
+    }
 }
 
 #[test]
@@ -55,9 +86,19 @@ fn show_takes_files_and_every_selector() {
     {
         assert!(shown.contains(expected), "{expected} is not in {shown}");
     }
+    let saved = run.path("run@100");
+    let (short, all) = (text(&tensorkeep(&["show", &saved])), text(&tensorkeep(&["show", &saved, "--all"])));
+    assert!(
+        short.contains("2 records of the library's own") && short.contains("tensorkeep.metrics"),
+        "{short}"
+    );
+    assert!(!short.contains("saved_at") && all.contains("saved_at"), "{short}{all}");
     for (selector, step) in [
         ("", 200),
         ("@latest", 200),
+        ("@latest~1", 100),
+        ("@-2", 100),
+        ("@-1", 200),
         ("@100", 100),
         ("@0001-0000000100", 100),
         ("@best:loss:min", 100),

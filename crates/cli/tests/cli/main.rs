@@ -6,6 +6,7 @@ mod figures;
 mod looking;
 mod schemas;
 mod scripts;
+mod surgery;
 mod terminal;
 mod verifying;
 mod writing;
@@ -14,7 +15,7 @@ use serde_json::Value as Json;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use tensorkeep::engine::Local;
-use tensorkeep::{Progress, Snapshot, Store, StoreOptions};
+use tensorkeep::{Every, Progress, Snapshot, Store, StoreOptions};
 
 struct Run {
     folder: PathBuf,
@@ -31,7 +32,7 @@ impl Run {
             let mut snapshot = Snapshot::new()
                 .tensor("fc.weight", (&[30, 10][..], &weights[..]))
                 .unwrap()
-                .tie("tied", "fc.weight")
+                .alias("tied", "fc.weight")
                 .unwrap();
             snapshot = snapshot.record("optimizer", &("adam", 0.001)).unwrap().metric("loss", loss).unwrap();
             snapshot = snapshot.progress(Progress::new(step).epoch(step / 100));
@@ -59,6 +60,18 @@ impl Drop for Run {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// A run whose interval decides itself, and has measured a save.
+fn auto_run(run: &Run) -> String {
+    let folder = run.path("auto");
+    let store = Store::open(&folder, StoreOptions::new().save(Every::auto())).unwrap();
+    for step in 1..=2 {
+        let progress = Progress::new(step);
+        assert!(store.due(&progress).is_none(), "a minute has not passed");
+        store.save(&Snapshot::new().progress(progress)).unwrap();
+    }
+    folder
 }
 
 fn tensorkeep(args: &[&str]) -> Output {

@@ -5,7 +5,9 @@ use super::verifying::several_faults;
 use super::{Run, tensorkeep};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use tensorkeep::{Dtype, Snapshot, Tensor};
 
 type Keys = BTreeSet<String>;
@@ -71,24 +73,42 @@ fn is_error(value: &Json) -> bool {
     keys == ["byte", "kind", "message", "tensor"]
 }
 
+/// It serves until it is killed.
+fn first_line_of_a_server(run: &str) -> String {
+    let mut server = Command::new(env!("CARGO_BIN_EXE_tensorkeep"))
+        .args(["serve", run, "--port", "0", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    line
+}
+
 #[test]
 fn every_key_of_every_document_is_described() {
     let documented = documented();
     let mut found: BTreeMap<String, Keys> = BTreeMap::new();
-    let mut look = |args: &[&str]| {
-        let output = tensorkeep(&[args, &["--json"]].concat());
-        for line in String::from_utf8(output.stdout.clone()).unwrap().lines() {
+    let mut look_at = |args: &[&str], output: String| {
+        for line in output.lines() {
             let mut document: Json =
-                serde_json::from_str(line).unwrap_or_else(|_| panic!("{args:?}: {output:?}"));
+                serde_json::from_str(line).unwrap_or_else(|_| panic!("{args:?}: {output}"));
             let schema = document.as_object_mut().unwrap().remove("schema").unwrap();
             let schema = schema.as_str().unwrap();
             let described =
                 documented.get(schema).unwrap_or_else(|| panic!("{schema} is not in docs/json.md"));
             walk(&document, "", described, found.entry(schema.to_owned()).or_default());
         }
-        assert!(!output.stdout.is_empty(), "{args:?}: {output:?}");
+        assert!(!output.is_empty(), "{args:?}");
     };
     let run = Run::new("schemas");
+    look_at(&["serve"], first_line_of_a_server(&run.path("run")));
+    let mut look = |args: &[&str]| {
+        let output = tensorkeep(&[args, &["--json"]].concat());
+        look_at(args, String::from_utf8(output.stdout).unwrap());
+    };
     let bad = Run::new("schemas-bad");
     bad.damage("run/0001-0000000200.tkeep", 4096 + 10);
     let cut = Run::new("schemas-cut");
@@ -126,7 +146,7 @@ fn every_key_of_every_document_is_described() {
     look(&["diff", &faulty, &faulty]);
     look(&["history", &folder, "--tensor", "fc.weight"]);
     look(&["history", &bad_folder, "--tensor", "fc.weight"]);
-    look(&["why", &at]);
+    look(&["why", &super::auto_run(&run)]);
     look(&["pin", &at]);
     look(&["unpin", &at]);
     look(&["get", &file, "fc.weight[0,0:2]"]);
@@ -139,6 +159,10 @@ fn every_key_of_every_document_is_described() {
     look(&["report", &folder, "-o", &out("report.html")]);
     look(&["export", &file, "-o", &out("out.npz"), "--allow-loss"]);
     look(&["import", &out("renamed.safetensors"), "-o", &out("in.tkeep")]);
+    look(&["edit", &out("other.tkeep"), "-o", &out("edited.tkeep")]);
+    Snapshot::new().tensor("step", &[1_i64]).unwrap().save(run.folder.join("1.tkeep")).unwrap();
+    Snapshot::new().tensor("step", &[2_i64]).unwrap().save(run.folder.join("2.tkeep")).unwrap();
+    look(&["merge", &out("1.tkeep"), &out("2.tkeep"), "-o", &out("merged.tkeep")]);
     look(&["doctor", &folder]);
     look(&["gc", &bad_folder, "--keep-last", "1"]);
     look(&["gc", &folder, "--keep-last", "1"]);

@@ -1,13 +1,10 @@
 //! `verify` and `show` on files of the conformance corpus and on files with several faults: what
 //! they tell, and by which exit code.
 
-#[path = "../../../../tests/common/build.rs"]
-pub mod build;
-
 use super::{Run, json, tensorkeep, text};
-use build::{Container, Stored, dtype_id};
 use serde_json::json;
 use std::path::Path;
+use test_support::build::{Container, Stored, dtype_id};
 
 fn corpus(file: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus");

@@ -63,11 +63,7 @@ impl Run {
 
     /// Flips a bit of the newest checkpoint's first tensor.
     pub fn damage(&self, name: &str) {
-        let path = self.0.join(name);
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[4096 + 5] ^= 1;
-        std::fs::remove_file(&path).unwrap();
-        std::fs::write(&path, bytes).unwrap();
+        test_support::flip_byte_on_disk(&self.0.join(name), 4096 + 5);
     }
 }
 

@@ -1,5 +1,4 @@
-//! A LeNet trains with its checkpoints on an object store, and everything that can be killed is
-//! killed.
+//! Trains a LeNet with its checkpoints on an object store, and kills everything that can be killed.
 //!
 //! ```text
 //! cargo run --release -p tensorkeep-object-store --example remote -- --prove [SEED]

@@ -1,7 +1,6 @@
 //! The proof over the wire: one training run that is never interrupted, and one whose trainer and
-//! whose server are killed (SIGKILL) again and again, also in the middle of saves, and on which a
-//! second trainer is started while the first one lives. At the end both must be the same, bit for
-//! bit.
+//! server are killed (SIGKILL) again and again, also in the middle of saves, and on which a second
+//! trainer is started while the first one lives. At the end both must be equal, bit for bit.
 
 use crate::trainer::{self, FENCED, IMAGES, STEPS};
 use fake_s3::{Objects, Server};
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 use tensorkeep::{Checkpoint, Error, Result, Snapshot, Store, StoreOptions, WriteOptions};
 
 const LIVES: u32 = 24;
-/// The most steps that a life trains before something happens to it.
+/// The most steps that a life trains before its fate.
 const LONGEST_LIFE: u64 = 24;
 
 fn failed(what: &'static str) -> impl Fn(std::io::Error) -> Error {
@@ -62,7 +61,7 @@ pub fn prove(seed: u64) -> Result<bool> {
     Ok(equal)
 }
 
-/// What happened to the run.
+/// The events of the run.
 #[derive(Default)]
 struct Tally {
     trainers_killed: u32,
@@ -73,7 +72,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// A proof in which nothing happened proves nothing.
+    /// Without every kind of event the run proves nothing.
     fn is_enough(&self) -> bool {
         self.trainers_killed >= 5 && self.servers_killed >= 5 && self.fenced >= 1 && self.in_saves >= 5
     }
@@ -89,7 +88,7 @@ impl std::fmt::Display for Tally {
     }
 }
 
-/// What happens to a life.
+/// The fate of a life.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     KillTrainer,
@@ -104,7 +103,7 @@ struct Plan {
     after_steps: u64,
     in_save: bool,
     delay: Duration,
-    /// How long the server stays dead.
+    /// The length of the server's outage.
     outage: Duration,
 }
 
@@ -129,7 +128,7 @@ struct Proof {
     rng: Rng,
     server: Process,
     tally: Tally,
-    /// The highest step that a trainer was told is saved.
+    /// The highest step acknowledged to a trainer as saved.
     acknowledged: u64,
 }
 
@@ -159,7 +158,7 @@ fn spawn_server(folder: &Path, port: &str) -> Result<Process> {
     Ok(Process { child, endpoint })
 }
 
-/// How a life went.
+/// The outcome of a life.
 #[derive(Default)]
 struct Life {
     resumed: u64,
@@ -211,14 +210,17 @@ impl Proof {
             .map_err(failed("starting a trainer"))
     }
 
-    /// Follows a trainer to its end, lets its fate happen, and gives the rival that takes over, if
-    /// there is one.
+    /// Follows a trainer to its end, lets its fate happen, and returns the rival that takes over,
+    /// if there is one.
     fn live(&mut self, mut trainer: Child, plan: Option<&Plan>) -> Result<(Life, Option<Child>)> {
         let output = trainer
             .stdout
             .take()
             .ok_or_else(|| failed("its output")(std::io::ErrorKind::BrokenPipe.into()))?;
-        let (mut life, mut rival, mut killed, mut happened) = (Life::default(), None, false, false);
+        let mut life = Life::default();
+        let mut rival = None;
+        let mut killed = false;
+        let mut happened = false;
         let must_be_there = self.acknowledged;
         for line in BufReader::new(output).lines() {
             let line = line.map_err(failed("a trainer"))?;
@@ -234,15 +236,15 @@ impl Proof {
                     Fate::Rival => rival = Some(self.spawn_trainer()?),
                     Fate::KillServer => self.kill_server(plan.outage)?,
                     Fate::KillTrainer | Fate::KillBoth => {
-                        trainer.kill().map_err(failed("killing a trainer"))?;
-                        (killed, self.tally.trainers_killed) = (true, self.tally.trainers_killed + 1);
+                        self.kill_trainer(&mut trainer)?;
+                        killed = true;
                         if plan.fate == Fate::KillBoth {
                             self.kill_server(plan.outage)?;
                         }
                     }
                 }
             }
-            // A server's death is survived; then the trainer is killed, too, so that the run has
+            // The trainer survives the server's death; then it is killed, too, so that the run has
             // many lives.
             if happened
                 && !killed
@@ -250,8 +252,8 @@ impl Proof {
                 && life.step >= life.resumed + LONGEST_LIFE + LONGEST_LIFE / 2
                 && !life.done
             {
-                trainer.kill().map_err(failed("killing a trainer"))?;
-                (killed, self.tally.trainers_killed) = (true, self.tally.trainers_killed + 1);
+                self.kill_trainer(&mut trainer)?;
+                killed = true;
             }
         }
         let status = trainer.wait().map_err(failed("a trainer"))?;
@@ -269,18 +271,34 @@ impl Proof {
         let step: u64 = step.parse().unwrap_or(0);
         match event {
             "resumed" => {
-                (life.resumed, life.step) = (step, step);
+                life.resumed = step;
+                life.step = step;
                 life.lost = step < must_be_there;
                 self.acknowledged = step;
             }
-            "step" => (life.step, life.in_save) = (step, false),
+            "step" => {
+                life.step = step;
+                life.in_save = false;
+            }
             "saving" => life.in_save = true,
-            "saved" => (life.saved, life.in_save, self.acknowledged) = (step, false, step),
-            "failed" => (self.tally.failed_saves, life.in_save) = (self.tally.failed_saves + 1, false),
+            "saved" => {
+                life.saved = step;
+                life.in_save = false;
+                self.acknowledged = step;
+            }
+            "failed" => {
+                self.tally.failed_saves += 1;
+                life.in_save = false;
+            }
             "damaged" => life.lost = true,
             "done" => life.done = true,
             _ => {}
         }
+    }
+
+    fn kill_trainer(&mut self, trainer: &mut Child) -> Result<()> {
+        self.tally.trainers_killed += 1;
+        trainer.kill().map_err(failed("killing a trainer"))
     }
 
     fn kill_server(&mut self, outage: Duration) -> Result<()> {
@@ -294,18 +312,21 @@ impl Proof {
     }
 }
 
-/// Compares all that training depends on, bit for bit.
+/// Compares all state that training depends on, bit for bit.
 fn compare(reference: &Snapshot<'_>, last: &Checkpoint) -> Result<bool> {
     let reference = Checkpoint::from_bytes(&reference.to_bytes(&WriteOptions::new())?)?;
     let mut equal = reference.progress()? == last.progress()?;
-    let (mut tensors, mut bytes) = (0, 0);
+    let mut tensors = 0;
+    let mut bytes = 0;
     for name in reference.names() {
         let (expected, found) = (reference.tensor(name)?, last.tensor(name)?);
         let same = expected.bytes() == found.bytes() && expected.shape() == found.shape();
         if !same {
             println!("{name} DIFFERS");
         }
-        (equal, tensors, bytes) = (equal && same, tensors + 1, bytes + expected.bytes().len());
+        equal &= same;
+        tensors += 1;
+        bytes += expected.bytes().len();
     }
     for name in reference.records().filter(|name| !name.starts_with("tensorkeep.")) {
         equal &= reference.record_value(name)? == last.record_value(name)?;

@@ -1,5 +1,5 @@
-//! The training: on a store of the user's, and as the proof's child, which says what it does, one
-//! event a line.
+//! The training: on a store of the user's, and as the proof's child, which reports each event in a
+//! line.
 
 use lenet::{Schedule, Settings as Training, Trainer, data};
 use std::io::Write;
@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use tensorkeep::{ErrorKind, Every, Keep, Mode, Result, Store, StoreOptions};
 use tensorkeep_object_store::ObjectStoreEngine;
 
-/// Steps between two saves: so few that many kills fall into one.
+/// Steps between two saves: so few that many kills hit one.
 const SAVE_EVERY: u64 = 4;
 pub const IMAGES: u64 = 1_000;
 const EPOCHS: u64 = 60;
-/// The end, in the middle of an epoch: so that the order of the data, half used, is compared too.
+/// The end, in the middle of an epoch, so that the half-used order of the data is compared, too.
 pub const STEPS: u64 = 734;
-/// How a trainer ends that a newer one has fenced.
+/// Exit code of a trainer that a newer one has fenced.
 pub const FENCED: u8 = 3;
-/// Every third checkpoint carries so many bytes more, so that it is uploaded in parts.
+/// Every third checkpoint has this many bytes more, so that it is uploaded in parts.
 const BALLAST: usize = 9_000_000;
 
 pub fn training(seed: u64) -> Training {
@@ -23,7 +23,7 @@ pub fn training(seed: u64) -> Training {
     Training { seed, epochs: EPOCHS, scheduler, ..Training::default() }
 }
 
-/// Trains at a URL until it is done, or goes on where it was.
+/// Trains at a URL until it is done, or resumes.
 pub fn train(url: &str) -> Result<()> {
     let images = data::drawn(0, 0..10_000)?;
     let settings = StoreOptions::new()
@@ -53,7 +53,7 @@ pub fn train(url: &str) -> Result<()> {
     store.close()
 }
 
-/// The proof's child. Its exit code says how it ended.
+/// The proof's child. Its exit code is its outcome.
 pub fn child(endpoint: &str, seed: u64) -> ExitCode {
     match run(endpoint, seed) {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,7 +70,7 @@ pub fn child(endpoint: &str, seed: u64) -> ExitCode {
 
 fn say(event: &str, step: u64) {
     let mut out = std::io::stdout().lock();
-    // The parent is gone only when the proof is: then nobody needs to know.
+    // The parent is gone only when the proof is over.
     let _ = writeln!(out, "{event} {step}").and_then(|()| out.flush());
 }
 
@@ -86,7 +86,7 @@ pub fn engine(endpoint: &str) -> Result<ObjectStoreEngine> {
     ObjectStoreEngine::from_url_with("s3://bucket/runs/lenet", options)
 }
 
-/// What every checkpoint of a step with ballast carries.
+/// The ballast of every checkpoint of a step that has some.
 pub fn ballast(step: u64) -> Option<Vec<u8>> {
     (step / SAVE_EVERY).is_multiple_of(3).then(|| (0..BALLAST).map(|i| (i as u64 ^ step) as u8).collect())
 }
@@ -97,7 +97,7 @@ fn run(endpoint: &str, seed: u64) -> Result<()> {
     let store = Store::open(engine(endpoint)?, settings)?;
     let resumed = store.resume()?;
     if let Some(skipped) = resumed.skipped.first() {
-        say("damaged", skipped.name.step);
+        say("damaged", skipped.id.step);
     }
     let mut trainer = match &resumed.checkpoint {
         Some(checkpoint) => Trainer::restore(checkpoint, training(seed))?,
@@ -118,8 +118,8 @@ fn run(endpoint: &str, seed: u64) -> Result<()> {
     Ok(())
 }
 
-/// A save that fails is said so, and the training goes on to the next one; only a fence ends it, or
-/// the last save.
+/// A failed save is reported, and training continues to the next one; only a fence ends it, or a
+/// failure of the last save.
 fn save(store: &Store, trainer: &Trainer) -> Result<()> {
     let step = trainer.progress().step;
     let ballast = ballast(step);

@@ -1,6 +1,6 @@
-//! The commit protocol, checked through: a store that answers each request as a script says, and
-//! all scripts up to a depth. Whatever the outcome says must be the truth, also after every request
-//! that was delayed has been applied.
+//! A model check of the commit protocol: a store that answers each request as a script says, and
+//! all scripts up to a depth. Every outcome must be true, even after all delayed requests have been
+//! applied.
 
 use super::{Outcome, create};
 use crate::deadline::Limits;
@@ -17,26 +17,26 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-/// What becomes of a conditional put.
+/// The fate of a conditional put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Put {
-    /// Done and answered as it is.
+    /// Applied and answered correctly.
     Honest,
-    /// Done, and no reply comes back.
+    /// Applied, and the reply is lost.
     LostReply,
-    /// Done, no reply, and sent again by the layer below: "exists already".
+    /// Applied, no reply, and sent again by the layer below: "exists already".
     LostReplyRetried,
-    /// Nothing done, no reply.
+    /// Not applied, no reply.
     NotDone,
-    /// 409: nothing done, and answered "exists already".
+    /// 409: not applied, and answered "exists already".
     Busy,
     /// 403.
     Refused,
-    /// No reply, and done after the next request.
+    /// No reply, and applied after the next request.
     Delayed,
-    /// No reply, and done when everything is over.
+    /// No reply, and applied when everything is over.
     VeryLate,
-    /// Somebody else was faster.
+    /// Another writer was faster.
     RivalFirst,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Scripted {
     inner: InMemory,
     puts: Mutex<VecDeque<Put>>,
     reads: Mutex<VecDeque<Read>>,
-    /// Requests on their way: how many requests they still let pass.
+    /// Requests in flight, each with the number of requests that overtake it.
     on_their_way: Mutex<Vec<(usize, Path, PutPayload, PutOptions)>>,
 }
 
@@ -83,12 +83,12 @@ fn exists(path: &Path) -> StoreError {
 }
 
 impl Scripted {
-    /// Whose puts go so, and then as they should.
+    /// A store whose first puts follow the script and whose later ones are honest.
     pub(crate) fn of(puts: &[Put]) -> Self {
         Self { puts: Mutex::new(puts.iter().copied().collect()), ..Self::default() }
     }
 
-    /// Applies what has arrived by now, or everything.
+    /// Applies the requests that are due, or all.
     async fn arrive(&self, everything: bool) {
         let mut arrived = Vec::new();
         lock(&self.on_their_way).retain_mut(|(left, path, bytes, options)| {
@@ -100,7 +100,7 @@ impl Scripted {
             !now
         });
         for (path, bytes, options) in arrived {
-            // Refused when something is there by now.
+            // Refused if an object is there by now.
             let _ = self.inner.put_opts(&path, bytes, options).await;
         }
     }
@@ -139,9 +139,9 @@ impl ObjectStore for Scripted {
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         self.arrive(false).await;
-        match lock(&self.reads).pop_front().unwrap_or(true) {
-            true => {}
-            false => return Err(no_reply()),
+        let is_answered = lock(&self.reads).pop_front().unwrap_or(true);
+        if !is_answered {
+            return Err(no_reply());
         }
         self.inner.get_opts(path, options).await
     }
@@ -171,7 +171,7 @@ impl ObjectStore for Scripted {
     }
 }
 
-/// Runs one script; what the outcome claimed, in a word.
+/// Runs one script; returns the claimed outcome in a word.
 async fn check(puts: &[Put], reads: &[Read]) -> &'static str {
     let store = Scripted {
         puts: Mutex::new(puts.iter().copied().collect()),
@@ -222,7 +222,7 @@ fn sequences<T: Copy>(options: &[T], depth: usize) -> Vec<Vec<T>> {
 }
 
 #[test]
-fn whatever_the_outcome_says_is_the_truth_in_every_script() {
+fn every_outcome_is_true_in_every_script() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let mut outcomes = std::collections::BTreeMap::new();

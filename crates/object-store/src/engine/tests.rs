@@ -1,5 +1,5 @@
-//! What cannot be seen from outside: how much is remembered, and a line that is slow for the
-//! limits.
+//! Internals that cannot be observed from outside: the remembered lengths and remains, and a line
+//! too slow for the limits.
 
 use super::*;
 use fake_s3::{Objects, Server};
@@ -23,7 +23,7 @@ fn put(engine: &ObjectStoreEngine, key: &str, len: usize) -> Result<()> {
     put_while(engine, key, len, |_| {})
 }
 
-/// Puts an object; `appended` hears how much of it was.
+/// Puts an object; `appended` is called with the number of bytes so far.
 fn put_while(engine: &ObjectStoreEngine, key: &str, len: usize, appended: impl Fn(usize)) -> Result<()> {
     let mut upload = engine.create(key, Some(len as u64))?;
     for (number, piece) in vec![7; len].chunks(1 << 20).enumerate() {
@@ -60,7 +60,7 @@ fn a_line_that_becomes_slow_carries_fewer_parts() {
     let server = Server::start(Objects::in_memory()).unwrap();
     let engine = engine(&server);
     put(&engine, "first", 10).unwrap();
-    // Slow enough that all that is on its way is cut.
+    // Slow enough that all requests in flight are cut.
     let engine = with_limits(&engine, FASTER);
     put_while(&engine, "large", 144 << 20, |appended| {
         if appended == 64 << 20 {
@@ -83,4 +83,21 @@ fn lengths_are_forgotten_with_their_objects() {
         assert_eq!(engine.list("").unwrap().len(), (step + 1).min(2));
     }
     assert_eq!(engine.0.lengths.count(), 2);
+}
+
+#[test]
+fn a_clock_that_is_days_ahead_makes_nothing_old() {
+    let server = Server::start(Objects::in_memory()).unwrap();
+    let engine = engine(&server);
+    for path in ["/bucket/run/objects/large/aa", "/bucket/run/first"] {
+        server.objects().place(path, b"x").unwrap();
+        server.objects().age(path, Duration::from_secs(48 * 3600));
+    }
+    let left = || {
+        engine.list_each(&["", "pins"]).unwrap();
+        engine.0.remote.left.count()
+    };
+    assert_eq!(left(), 0, "an upload of now, by the store's clock");
+    server.objects().place("/bucket/run/second", b"x").unwrap();
+    assert_eq!(left(), 1);
 }

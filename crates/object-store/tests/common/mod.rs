@@ -1,5 +1,5 @@
-//! What the tests of the engine share: a server of their own, and engines on it that do not wait
-//! long between retries.
+//! Shared by the engine's tests: a server of their own, and engines on it with short pauses between
+//! retries.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use fake_s3::{Objects, Server};
@@ -8,6 +8,7 @@ use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use std::sync::Arc;
 use std::time::Duration;
 use tensorkeep::engine::Engine;
+use tensorkeep::{Checkpoint, Progress, Result, Saved, Snapshot, Store};
 use tensorkeep_object_store::{ObjectStoreEngine, object_store};
 
 pub const RUN: &str = "runs/lenet";
@@ -40,23 +41,25 @@ pub fn engine(server: &Server, retries: usize) -> Arc<dyn Engine> {
     Arc::new(ObjectStoreEngine::new(store(server, retries), RUN).unwrap())
 }
 
-/// Options that lead to the server.
+/// Options that point at the server. The system's certificates, of which plain HTTP needs none,
+/// would take most of the time of opening.
 pub fn options(server: &Server) -> Vec<(&'static str, String)> {
     vec![
         ("endpoint", server.endpoint()),
         ("allow_http", "true".to_owned()),
+        ("disable_system_certificates", "true".to_owned()),
         ("region", "us-east-1".to_owned()),
         ("access_key_id", "key".to_owned()),
         ("secret_access_key", "secret".to_owned()),
     ]
 }
 
-/// The engine as users make it, by URL, whose calls end after `deadline`.
+/// The engine as users build it, by URL, whose calls end after `deadline`.
 pub fn by_url(server: &Server, url: &str, deadline: Duration) -> ObjectStoreEngine {
     ObjectStoreEngine::from_url_with(url, options(server)).unwrap().with_deadline(deadline)
 }
 
-/// What `call` gives, if it ends in time.
+/// The result of `call`, if it ends in time.
 pub fn within<T: Send + 'static>(
     limit: Duration,
     call: impl FnOnce() -> T + Send + 'static,
@@ -68,7 +71,7 @@ pub fn within<T: Send + 'static>(
     (result, begin.elapsed())
 }
 
-/// Bytes that are not all the same.
+/// Bytes that vary.
 pub fn bytes(len: usize, seed: u64) -> Vec<u8> {
     let byte = |i: usize| ((i as u64 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
     (0..len).map(byte).collect()
@@ -95,4 +98,16 @@ pub fn get_raw(server: &Server, path: &str) -> Vec<u8> {
         Some(())
     });
     found
+}
+
+/// Saves a checkpoint of `len` bytes that only this step has.
+pub fn save(store: &Store, step: u64, len: usize) -> Result<Saved> {
+    let weights = bytes(len, step);
+    store.save(&Snapshot::new().tensor("weights", &weights)?.progress(Progress::new(step)))
+}
+
+/// Checks that a checkpoint is the one from [`save`].
+pub fn assert_is(checkpoint: &Checkpoint, step: u64, len: usize) {
+    let found = checkpoint.tensor("weights").unwrap();
+    assert!(found.bytes() == bytes(len, step), "step {step} has other bytes");
 }

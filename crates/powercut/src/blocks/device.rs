@@ -1,7 +1,7 @@
-//! A block device that logs what it is told, and fails a write when asked to: a file in FUSE behind
-//! a loop device, which turns each block write into a write of that file and each flush into its
-//! fsync. (The loop device has no FUA of its own: the kernel flushes instead.) Owns: the device,
-//! the file system on it, and their end.
+//! A block device that logs its requests, and fails a write on request: a file in FUSE behind a
+//! loop device, which turns each block write into a write of that file and each flush into its
+//! fsync. (The loop device has no FUA of its own: the kernel flushes instead.) This file creates
+//! and removes the device and the file system on it.
 
 use super::image::Image;
 use crate::mounting::{self, Fs};
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Why there can be no such device here, if so.
+/// The reason why there can be no such device here, if there is one.
 pub fn why_not() -> Option<String> {
     match File::options().read(true).write(true).open("/dev/fuse") {
         Ok(_) => None,
@@ -26,14 +26,14 @@ pub fn why_not() -> Option<String> {
     }
 }
 
-/// What the device was told, and what the trainer said meanwhile, in one order.
+/// The device's requests, and the trainer's messages in between, in one order.
 #[derive(Clone, Debug)]
 pub enum Event {
     Write {
         offset: u64,
         bytes: Vec<u8>,
     },
-    /// Every write before this is kept whatever happens.
+    /// Every write before this is kept in any case.
     Flush,
     Said(Word),
 }
@@ -42,7 +42,7 @@ pub enum Event {
 struct State {
     image: Image,
     log: Option<Vec<Event>>,
-    /// Fails the write after so many others, once.
+    /// Fails one write, after so many others.
     fail_after: Option<u64>,
 }
 
@@ -60,7 +60,7 @@ pub struct Device {
     session: Option<BackgroundSession>,
     loop_device: Option<String>,
     mounted: bool,
-    /// Where the file system is seen.
+    /// Where the file system is mounted.
     pub mount_point: PathBuf,
 }
 
@@ -91,8 +91,8 @@ impl Device {
         let name = mounting::attach(&fuse.join(FILE))?;
         device.loop_device = Some(name.clone());
         // FUSE splits larger requests, and where a later part fails, the loop device takes the
-        // short write for a whole one (Linux 6.18): a drive that lies, which is another fault than
-        // the one that is asked for.
+        // short write for a whole one (Linux 6.18): a lying drive, which is not the fault under
+        // test.
         let limit = format!("/sys/block/{}/queue/max_sectors_kb", name.trim_start_matches("/dev/"));
         std::fs::write(limit, MOST_KIB)?;
         Ok(device)
@@ -102,7 +102,7 @@ impl Device {
         locked(&self.shared).image.clone()
     }
 
-    /// Puts another disk into the same device. Nothing may be mounted.
+    /// Replaces the disk in the device. Nothing may be mounted.
     pub fn load(&self, image: Image) {
         debug_assert!(!self.mounted);
         locked(&self.shared).image = image;
@@ -121,11 +121,15 @@ impl Device {
         Ok(())
     }
 
-    /// Logs from now on, and returns what a trainer's words are put into the log with.
+    /// Logs from now on, and returns the function that adds a trainer's messages to the log.
     pub fn record(&self) -> impl FnMut(Word) + Send + 'static {
         locked(&self.shared).log = Some(Vec::new());
         let shared = Arc::clone(&self.shared);
-        move |word| locked(&shared).log.iter_mut().for_each(|log| log.push(Event::Said(word.clone())))
+        move |word| {
+            if let Some(log) = &mut locked(&shared).log {
+                log.push(Event::Said(word));
+            }
+        }
     }
 
     /// Ends the log.
@@ -133,12 +137,12 @@ impl Device {
         locked(&self.shared).log.take().unwrap_or_default()
     }
 
-    /// One write fails, after this many others.
+    /// Lets one write fail, after this many others.
     pub fn fail_after(&self, writes: u64) {
         locked(&self.shared).fail_after = Some(writes);
     }
 
-    /// No write fails any more. True when one has.
+    /// Ends failures. True if a write has failed.
     pub fn heal(&self) -> bool {
         locked(&self.shared).fail_after.take().is_none()
     }
@@ -151,7 +155,7 @@ impl Device {
             mounting::detach(&device)?;
         }
         if let Some(session) = self.session.take() {
-            // Detaching is over some time after the call for it.
+            // Detaching completes some time after its call.
             mounting::unmount(&self.folder.join("fuse"))?;
             session.join()?;
         }
@@ -161,7 +165,7 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        // What cannot be undone is said, so that somebody can.
+        // A failed cleanup is printed, so that it can be done by hand.
         if let Err(error) = self.end() {
             eprintln!("powercut: {} stays: {error}", self.folder.display());
         }
@@ -169,13 +173,13 @@ impl Drop for Device {
 }
 
 const FILE: &str = "blocks";
-/// KiB of one request.
+/// Limit of one request, in KiB.
 const MOST_KIB: &str = "128";
 const NUMBER: INodeNo = INodeNo(2);
-/// Nothing changes but the bytes, which nobody but the loop device reads.
+/// Only the bytes change, and only the loop device reads them.
 const FOR_EVER: Duration = Duration::from_secs(3600);
 
-/// A file system of one file.
+/// A file system with one file.
 struct Files(Shared);
 
 impl Files {
@@ -216,7 +220,7 @@ impl Filesystem for Files {
     }
 
     fn open(&self, _request: &Request, _number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        // Past the page cache: another disk may be in the device at the next read.
+        // Direct I/O: the disk in the device may be replaced before the next read.
         reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
     }
 
@@ -265,7 +269,9 @@ impl Filesystem for Files {
     }
 
     fn fsync(&self, _request: &Request, _number: INodeNo, _file: FileHandle, _data: bool, reply: ReplyEmpty) {
-        locked(&self.0).log.iter_mut().for_each(|log| log.push(Event::Flush));
+        if let Some(log) = &mut locked(&self.0).log {
+            log.push(Event::Flush);
+        }
         reply.ok();
     }
 
@@ -290,7 +296,7 @@ impl Filesystem for Files {
         _mode: i32,
         reply: ReplyEmpty,
     ) {
-        // Discards: a drive need not have them, and zeros are written instead.
+        // Discards: a drive need not support them, and zeros are written instead.
         reply.error(Errno::EOPNOTSUPP);
     }
 }

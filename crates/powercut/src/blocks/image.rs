@@ -1,5 +1,5 @@
-//! What a disk holds. Owns: bytes by page, zeros left out, so that a copy costs no more than the
-//! list of its pages.
+//! A disk's contents by page, without pages of zeros, so that a copy costs no more than the list of
+//! its pages.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -34,7 +34,7 @@ impl Image {
         self.len
     }
 
-    /// The bytes there, as far as there are any.
+    /// The bytes there, up to the end.
     pub fn read_at(&self, offset: u64, count: usize) -> Vec<u8> {
         let end = offset.saturating_add(count as u64).min(self.len);
         let mut bytes = vec![0; end.saturating_sub(offset) as usize];
@@ -60,7 +60,8 @@ impl Image {
     }
 }
 
-/// Of `len` bytes from `offset` on: each page, where in it, and which of the bytes.
+/// The pages of `len` bytes from `offset` on: each page, the offset in it, and the range of the
+/// bytes.
 fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
     let mut start = 0;
     std::iter::from_fn(move || {

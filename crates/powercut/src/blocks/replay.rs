@@ -1,10 +1,9 @@
-//! Disks that a power cut may have left, built from the log of what a drive was told. Owns: which
-//! writes are kept.
+//! Disks that a power cut may have left, built from a drive's log.
 //!
-//! A drive keeps what it was told before a flush. Of what it was told since, it may have kept a
-//! prefix, or any part in any order, the last of it torn between two sectors (or larger units,
-//! where the file system needs them). Each such disk is mounted, and the oracle asked exactly as
-//! after a real cut. The next trainer goes on from one of them.
+//! A drive keeps every write before a flush. Of the writes since, it may have kept a prefix, or any
+//! subset in any order, the last of them torn between two sectors (or larger units, where the file
+//! system needs them). Each such disk is mounted and given to the oracle, exactly as after a real
+//! cut. The next trainer continues on one of them.
 
 use super::device::{Device, Event};
 use super::image::Image;
@@ -17,8 +16,8 @@ use serde_json::Value;
 use std::ops::Range;
 use std::time::Duration;
 
-/// One disk that may have been left: the log up to and with an event, and what is kept of the end
-/// of it.
+/// One possible disk: the log up to and including an event, and the writes kept after the last
+/// flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Cut {
     event: usize,
@@ -28,9 +27,9 @@ struct Cut {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    /// All writes in their order, the last one whole.
+    /// All writes in order, the last one whole.
     Prefix,
-    /// All writes in their order, the last one torn.
+    /// All writes in order, the last one torn.
     Torn,
     /// Any of the writes since the last flush, some of them torn.
     Subset,
@@ -46,7 +45,7 @@ impl Kind {
     }
 }
 
-/// Lives and replays until there were as many states as asked, and reports.
+/// Lives and replays until the requested number of states, and reports.
 pub fn run(options: &Options) -> Result<Value> {
     let seed = random::seed(options);
     let mut random = Random(seed);
@@ -54,7 +53,9 @@ pub fn run(options: &Options) -> Result<Value> {
     let mut tally = Tally::new(seed)?;
     let formatted = device.image();
     let (mut start, mut promise) = (formatted.clone(), Promise::default());
-    let (mut lives, mut writes, mut flushes) = (0, 0, 0);
+    let mut lives = 0;
+    let mut writes = 0;
+    let mut flushes = 0;
     while tally.left(options) > 0 {
         device.load(start.clone());
         let log = live(options, &mut device, &mut random)?;
@@ -81,13 +82,13 @@ pub fn run(options: &Options) -> Result<Value> {
     Ok(tally.report(options, "states", &[("lives", lives), ("block_writes", writes), ("flushes", flushes)]))
 }
 
-/// A trainer's life on the device, and what the device was told meanwhile.
+/// A trainer's life on the device, and the device's log of it.
 fn live(options: &Options, device: &mut Device, random: &mut Random) -> Result<Vec<Event>> {
     // Mounting writes, too.
     let hear = device.record();
     device.mount()?;
     let mut trainer = Trainer::start(options, &device.mount_point, None, hear)?;
-    // Longer than to a cut: a log has all the moments of a life.
+    // Longer than before a live cut: a log has all the moments of a life.
     std::thread::sleep(Duration::from_micros(5_000 + random.below(options.max_ms.max(6) * 4000)));
     trainer.kill()?;
     trainer.end(Duration::ZERO)?;
@@ -96,7 +97,7 @@ fn live(options: &Options, device: &mut Device, random: &mut Random) -> Result<V
     Ok(log)
 }
 
-/// What was said in a log, on top of what was said before.
+/// The messages in a log, added to the earlier ones.
 fn said(log: &[Event], mut promise: Promise) -> Result<Promise> {
     for event in log {
         match event {
@@ -108,8 +109,8 @@ fn said(log: &[Event], mut promise: Promise) -> Result<Promise> {
     Ok(promise)
 }
 
-/// Where to cut: half of it prefixes, each write once if there are no more of them; half of it
-/// subsets.
+/// The places to cut: half of them prefixes, each write once if there are no more of them; half of
+/// them subsets.
 fn plan(log: &[Event], count: usize, random: &mut Random) -> Vec<Cut> {
     let mut places: Vec<usize> =
         (0..log.len()).filter(|&at| matches!(log[at], Event::Write { .. })).collect();
@@ -130,12 +131,12 @@ fn plan(log: &[Event], count: usize, random: &mut Random) -> Vec<Cut> {
     cuts
 }
 
-/// What is on the disk for certain, as the log goes on.
+/// The contents of the disk that are certain, as the log goes on.
 struct Disk {
     kept: Image,
     /// Events of the log that are in `kept`: all up to a flush.
     flushed: usize,
-    /// Events whose words are in `promise`.
+    /// Events whose messages are in `promise`.
     heard: usize,
     promise: Promise,
 }
@@ -145,7 +146,7 @@ impl Disk {
         Self { kept, flushed: 0, heard: 0, promise }
     }
 
-    /// Takes in everything that an event of the log has made certain.
+    /// Applies everything that an event of the log has made certain.
     fn advance(&mut self, log: &[Event], event: usize) -> Result<()> {
         if let Some(flush) = (self.flushed..event).rev().find(|&at| matches!(log[at], Event::Flush)) {
             for event in &log[self.flushed..flush] {
@@ -160,8 +161,7 @@ impl Disk {
         Ok(())
     }
 
-    /// The disk after a cut behind the last flush. Writes are torn at multiples of so many bytes of
-    /// the disk.
+    /// The disk after a cut after the last flush. Writes are torn at multiples of `atomic_bytes`.
     fn after(&self, log: &[Event], cut: Cut, atomic_bytes: u64) -> Image {
         let mut random = Random(cut.seed);
         let likely = random.below(1000);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_flushed_is_kept_and_of_the_rest_any_part() {
+    fn flushed_writes_are_kept_and_any_part_of_the_others() {
         let path = std::env::temp_dir().join(format!("powercut-image-{}", std::process::id()));
         std::fs::write(&path, vec![0; 8192]).unwrap();
         let empty = Image::read(&path).unwrap();
@@ -211,7 +211,8 @@ mod tests {
         let mut disk = Disk::new(empty, Promise::default());
         disk.advance(&log, 4).unwrap();
         assert_eq!(disk.promise, Promise { newest: 7, count: 1 });
-        let (mut seconds, mut torn) = (0, 0);
+        let mut seconds = 0;
+        let mut torn = 0;
         for seed in 0..3000 {
             let left = disk.after(&log, Cut { event: 4, kind: Kind::Subset, seed }, 512);
             assert_eq!(left.read_at(0, 1024), [1; 1024], "flushed");
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_torn_between_what_is_atomic_and_nowhere_else() {
+    fn a_write_is_torn_only_between_atomic_units() {
         let mut random = Random(3);
         let mut tears = |write: Range<u64>, atomic_bytes| -> BTreeSet<u64> {
             (0..200).map(|_| tear(write.clone(), atomic_bytes, &mut random)).collect()

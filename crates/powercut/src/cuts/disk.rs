@@ -1,5 +1,5 @@
-//! A file system in an image, to be cut and mounted again. Owns: the image, the loop device, the
-//! mount, and their end.
+//! A file system in an image, to be cut and mounted again: creates and removes the image, the loop
+//! device and the mount.
 
 use super::shutdown::{Flush, shut_down};
 use crate::mounting::{self, Fs};
@@ -7,7 +7,7 @@ use crate::{Options, Result};
 use std::fs::File;
 use std::path::PathBuf;
 
-/// How the power goes.
+/// The kind of power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// The file system is shut down under the living process.
@@ -34,9 +34,9 @@ pub struct Disk {
     image: PathBuf,
     device: Option<String>,
     mounted: bool,
-    /// Where the file system is seen.
+    /// Where the file system is mounted.
     pub mount_point: PathBuf,
-    /// For images that are cloned: a file system that can, below.
+    /// For images that are cloned: the file system below, which supports clones.
     outer: Option<Box<Disk>>,
     folder: PathBuf,
 }
@@ -45,44 +45,37 @@ impl Disk {
     /// A new image in a new folder, formatted and mounted.
     pub fn create(options: &Options, seed: u64) -> Result<Self> {
         let folder = mounting::new_folder(options.scratch.as_deref(), seed)?;
+        let mut disk = Self::planned(options.fs, folder.clone(), "disk");
+        disk.mount_options = options.mount_options.clone();
         // Btrfs has no shutdown: its image is cloned, on a file system that shares blocks.
         if options.fs == Fs::Btrfs {
-            let outer =
-                Self::make(Fs::Xfs, 1500, "", folder.clone(), folder.join("outer.img"), "outer", None)?;
-            let image = outer.mount_point.join("disk.img");
-            let outer = Some(Box::new(outer));
-            return Self::make(
-                options.fs,
-                options.fs.mib(),
-                &options.mount_options,
-                folder,
-                image,
-                "disk",
-                outer,
-            );
+            let outer = Self::planned(Fs::Xfs, folder, "outer").make(1500)?;
+            disk.image = outer.mount_point.join("disk.img");
+            disk.outer = Some(Box::new(outer));
         }
-        let image = folder.join("disk.img");
-        Self::make(options.fs, options.fs.mib(), &options.mount_options, folder, image, "disk", None)
+        disk.make(options.fs.mib())
     }
 
-    fn make(
-        fs: Fs,
-        mib: u64,
-        mount_options: &str,
-        folder: PathBuf,
-        image: PathBuf,
-        name: &str,
-        outer: Option<Box<Self>>,
-    ) -> Result<Self> {
-        let mount_point = folder.join(name);
-        std::fs::create_dir(&mount_point)?;
-        let mount_options = mount_options.to_owned();
-        let mut disk =
-            Self { fs, mount_options, image, device: None, mounted: false, mount_point, outer, folder };
-        File::create(&disk.image)?.set_len(mib << 20)?;
-        mounting::format(fs, &disk.image)?;
-        disk.up()?;
-        Ok(disk)
+    /// An image and a mount point in a folder, which do not exist yet.
+    fn planned(fs: Fs, folder: PathBuf, name: &str) -> Self {
+        Self {
+            fs,
+            mount_options: String::new(),
+            image: folder.join(format!("{name}.img")),
+            device: None,
+            mounted: false,
+            mount_point: folder.join(name),
+            outer: None,
+            folder,
+        }
+    }
+
+    fn make(mut self, mib: u64) -> Result<Self> {
+        std::fs::create_dir(&self.mount_point)?;
+        File::create(&self.image)?.set_len(mib << 20)?;
+        mounting::format(self.fs, &self.image)?;
+        self.up()?;
+        Ok(self)
     }
 
     fn up(&mut self) -> Result<()> {
@@ -102,10 +95,13 @@ impl Disk {
     }
 
     fn detach(&mut self) -> Result<()> {
-        self.device.take().map_or(Ok(()), |device| mounting::detach(&device))
+        match self.device.take() {
+            Some(device) => mounting::detach(&device),
+            None => Ok(()),
+        }
     }
 
-    /// The power goes. What the process does afterwards is in vain.
+    /// Cuts the power. Later writes of the process are lost.
     pub fn cut(&self, cut: Cut) -> Result<()> {
         match cut {
             Cut::Shutdown(flush) => shut_down(&File::open(&self.mount_point)?, flush)?,
@@ -121,7 +117,7 @@ impl Disk {
         self.image.with_extension("cut")
     }
 
-    /// The power is back: mounted again, which replays the journal. No process may be left on it.
+    /// Restores the power: mounts again, which replays the journal. No process may be left on it.
     pub fn restart(&mut self, cut: Cut) -> Result<()> {
         self.down()?;
         if cut == Cut::Clone {
@@ -142,7 +138,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Inner before outer; what cannot be undone is said, so that somebody can.
+        // Inner before outer; a failed cleanup is printed, so that it can be done by hand.
         let undone = if self.mounted { self.down() } else { Ok(()) }.and_then(|()| self.detach());
         if let Err(error) = undone {
             eprintln!("powercut: {} stays: {error}", self.folder.display());

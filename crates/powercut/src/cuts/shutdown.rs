@@ -1,5 +1,4 @@
-//! The ioctl that cuts the power of a mounted file system. Owns: the one unsafe block of this
-//! program.
+//! The ioctl that cuts the power of a mounted file system: the only unsafe block of this program.
 #![expect(unsafe_code, reason = "an ioctl without a safe wrapper")]
 
 use rustix::ioctl::{Setter, ioctl, opcode};
@@ -8,7 +7,7 @@ use std::fs::File;
 /// `_IOR('X', 125, __u32)`: `FS_IOC_SHUTDOWN`, known to ext4 and XFS.
 const SHUTDOWN: rustix::ioctl::Opcode = opcode::read::<u32>(b'X', 125);
 
-/// What reaches the disk before it is gone.
+/// The data that reaches the disk before the cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flush {
     /// Everything, as if only the processes had been killed.

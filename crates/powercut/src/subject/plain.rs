@@ -1,5 +1,5 @@
-//! The least that is durable, a plain file for each step, and the mistakes that are usually made
-//! with it: a harness that does not catch them proves nothing.
+//! The minimal durable writer, a plain file for each step, and its usual mistakes: a harness that
+//! does not catch them proves nothing.
 
 use super::{Found, Life, live, weight_bytes};
 use crate::Result;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const KEEP: usize = 2;
 const PREFIX: &str = "step-";
 
-/// What is done wrong.
+/// The mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mistake {
     FileNotSynced,
@@ -46,7 +46,7 @@ fn save(folder: &Path, step: u64, mistake: Option<Mistake>) -> Result<()> {
     std::fs::rename(&temporary, folder.join(format!("{PREFIX}{step}")))?;
     if mistake != Some(Mistake::FolderNotSynced) {
         File::open(folder)?.sync_all()?;
-        // XFS reports a rename that is lost here, and not above.
+        // XFS reports a lost rename here, and not above.
         if mistake != Some(Mistake::FileNotSynced) {
             file.sync_all()?;
         }

@@ -1,4 +1,4 @@
-//! One file in the safetensors format that each save replaces, by whatever calls its writer makes.
+//! One file in the safetensors format that each save replaces, by the calls of its writer.
 
 use super::{Found, Life, live, weight_bytes};
 use crate::Result;
@@ -20,7 +20,7 @@ pub enum Writer {
 pub fn train(folder: &Path, life: Life, writer: Writer) -> Result<()> {
     let path = folder.join(FILE);
     let newest = std::fs::read(&path).ok().and_then(|bytes| step_of(&bytes)).unwrap_or(0);
-    // object_store is async: what awaits nothing else needs no more than this of tokio.
+    // object_store is async, but this future waits for no I/O driver: a bare runtime suffices.
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     live(life, newest, |step| {
         let bytes = weight_bytes(step);

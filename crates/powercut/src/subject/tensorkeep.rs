@@ -38,8 +38,8 @@ pub fn train(folder: &Path, life: Life) -> Result<()> {
         Ok(outcome?)
     })?;
     drop(store);
-    // One block failed, and is whole again. Where the file system lives on, so does the run: at the
-    // latest when it is opened again.
+    // One block failed, and works again. If the file system survives, so does the run, at the
+    // latest when it is reopened.
     if failed > 1 && writes_work(folder) {
         let outcome = open(folder).and_then(|store| {
             let step = store.resume()?.next_step() + 1;
@@ -100,9 +100,10 @@ pub fn check(folder: &Path, promise: Promise) -> Result<Found, String> {
             promise.newest, resumed.skipped
         ));
     }
-    let (mut whole, mut damaged) = (0, Vec::new());
+    let mut whole = 0;
+    let mut damaged = Vec::new();
     for info in store.list().map_err(|error| words("cannot be listed", error))? {
-        match check_one(&store, info.name) {
+        match check_one(&store, info.id) {
             Ok(()) => whole += 1,
             Err(error) => damaged.push(format!("{}: {error}", info.key)),
         }

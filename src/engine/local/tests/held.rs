@@ -1,5 +1,5 @@
-//! The folder is held: what is moved, removed, linked, in the way, full or damaged redirects
-//! nothing and hides nothing.
+//! The folder is held: moved, removed, linked, blocked, full or damaged entries redirect nothing
+//! and hide nothing.
 
 use super::*;
 
@@ -85,7 +85,7 @@ fn one_entry_that_cannot_be_looked_at_hides_only_itself() {
             assert_eq!(lens, [0, 5, 5], "errno {errno}");
         }
     }
-    // The run's folder is told by its inode alone, and what is wrong with it is said.
+    // The run's folder is identified by its inode alone, and the error names the real cause.
     faults.fail_named("stat", 0, usize::MAX, Fault::Errno(117));
     let error = Local::create_on(&folder.0, &FailingVfs::new(&faults)).unwrap_err();
     assert!(error.kind() == ErrorKind::Io && !error.to_string().contains("is a file"), "{error}");
@@ -113,7 +113,7 @@ fn links_are_the_files_they_lead_to() {
     let error = local.open("dangling").unwrap_err();
     assert!(error.kind() == ErrorKind::Io && error.to_string().contains("a link to nothing"), "{error}");
     assert_eq!(local.open("circle").unwrap_err().kind(), ErrorKind::Io);
-    // What is in the way is listed.
+    // Names in the way are listed.
     for key in ["linked", "dangling", "circle"] {
         assert_eq!(local.create(key, None).map(drop).unwrap_err().kind(), ErrorKind::AlreadyExists, "{key}");
         assert_eq!(local.mark(key).unwrap_err().kind(), ErrorKind::AlreadyExists, "{key}");
@@ -129,7 +129,7 @@ fn links_are_the_files_they_lead_to() {
     ];
     assert!(errors.iter().all(|error| error.kind() == ErrorKind::Invalid), "{errors:?}");
     assert_eq!(std::fs::read_dir(elsewhere.join("folder")).unwrap().count(), 1);
-    // A link is deleted, and not what it leads to.
+    // Deletes a link, not its target.
     local.delete("linked").unwrap();
     assert_eq!(content(&other, "object"), b"content");
 }
@@ -232,7 +232,7 @@ fn a_folder_that_was_there_is_made_durable_before_it_is_used() {
     synced();
     save(&local, "attempts/0001", b"x").unwrap();
     assert_eq!(synced(), ["", "attempts"], "the folder's name, then the file's");
-    // The folder above may be somebody else's.
+    // The folder above may belong to another user.
     faults.fail_named("fsync-dir", 0, 1, Fault::Errno(13));
     Local::create_on(&folder.0.join("run"), &FailingVfs::new(&faults)).unwrap();
     faults.fail_named("fsync-dir", 0, 1, Fault::Errno(EIO));
@@ -251,7 +251,7 @@ fn an_aborted_upload_writes_nothing_more() {
         let mut upload = local.create("object", None).unwrap();
         upload.append(&bytes).unwrap();
         drop(upload);
-        // What came after the unlink, by a thread that still ran.
+        // Calls after the unlink, by a thread that still ran.
         std::thread::sleep(Duration::from_millis(20));
         let calls = faults.take_calls();
         let unlinked = calls.iter().position(|call| call.name == "unlink").unwrap();
@@ -271,12 +271,14 @@ fn a_run_whose_folder_was_there_survives_a_power_cut() {
     let base = disk.nodes();
     disk.create_dir(Path::new("/runs")).unwrap();
     disk.sync_dir(Path::new("/")).unwrap();
-    // By a life that was killed before its fsync, or by hand.
+    // By a process that was killed before its fsync, or by hand.
     disk.create_dir(Path::new("/runs/lenet")).unwrap();
     let local = Local::create_on(Path::new("/runs/lenet"), &disk).unwrap();
     save(&local, "object", b"saved").unwrap();
     let mut rest = AtRest::begin(&base, &disk.nodes());
-    disk.journal().iter().for_each(|op| rest.step(op));
+    for op in &disk.journal() {
+        rest.step(op);
+    }
     let mut states = 0;
     let _ = rest.every_state(Names::Ordered, &mut |image| {
         states += 1;

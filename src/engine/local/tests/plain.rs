@@ -1,4 +1,4 @@
-//! Plain files: what a save to a path replaces, and what it refuses to.
+//! Plain files: what a save to a path replaces, and what it refuses to replace.
 
 use super::*;
 
@@ -62,13 +62,13 @@ fn a_plain_save_whose_file_was_taken_for_dead_writes_another() {
     let folder = Folder::new("taken");
     let path = folder.0.join("lenet.tkeep");
     let temp = folder.0.join(format!("{PLAIN_TEMP_PREFIX}lenet.tkeep"));
-    // Between the creation and the hold, which both are calls of the file system, another save
+    // Between the creation and the hold, which are both calls of the file system, another save
     // unlinks the name.
     let faults = Faults::new();
     let taken = temp.clone();
     faults.before("flock", move || std::fs::remove_file(&taken).unwrap());
     let vfs = FailingVfs::new(&faults);
-    upload::replace_on(&vfs, &path, None, |upload| upload.append(&[7; 1000])).unwrap();
+    replace::replace_on(&vfs, &path, None, |upload| upload.append(&[7; 1000])).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), [7; 1000]);
     assert_eq!(folder.names(), ["lenet.tkeep"]);
 }
@@ -82,7 +82,7 @@ fn a_plain_save_is_atomic_whatever_call_fails() {
         std::fs::write(&path, b"old").unwrap();
         let faults = Faults::new();
         faults.fail_after(step, 1, Fault::Errno(EIO));
-        let result = upload::replace_on(&FailingVfs::new(&faults), &path, Some(300_000), |upload| {
+        let result = replace::replace_on(&FailingVfs::new(&faults), &path, Some(300_000), |upload| {
             upload.append(&[7; 300_000])
         });
         faults.heal();
@@ -108,7 +108,7 @@ fn a_plain_save_whose_fsync_failed_writes_another_file() {
     let path = folder.0.join("lenet.tkeep");
     let faults = Faults::new();
     faults.fail_named("fsync", 0, 1, Fault::Errno(EIO));
-    upload::replace_on(&FailingVfs::new(&faults), &path, None, |upload| upload.append(&[7; 1000])).unwrap();
+    replace::replace_on(&FailingVfs::new(&faults), &path, None, |upload| upload.append(&[7; 1000])).unwrap();
     let mut names: Vec<&str> = faults.take_calls().iter().map(|call| call.name).collect();
     names.retain(|name| ["create", "write", "fsync"].contains(name));
     let behind = names.iter().position(|name| *name == "fsync").unwrap() + 1;
@@ -130,7 +130,7 @@ fn leftovers_of_a_killed_plain_save_go_with_the_next_one() {
     let replace = |byte: u8| replace_file(&path, None, |upload| upload.append(&[byte; 1000]));
     replace(1).unwrap();
     assert_eq!(folder.names(), [".tmp-~other.tkeep", "lenet.tkeep"], "another path's is left alone");
-    // A live writer's is left alone, too, and is in nobody's way.
+    // A live writer's file is left alone, too, and does no harm.
     let live = std::fs::File::create(&left).unwrap();
     live.lock().unwrap();
     replace(2).unwrap();

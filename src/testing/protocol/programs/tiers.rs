@@ -1,33 +1,34 @@
-//! Processes with two tiers. The thread that promotes is called instead of started: a promotion,
-//! and whatever the trainer does meanwhile, is one of the places between its calls.
+//! Processes with two tiers. The promoting thread is called instead of started: a promotion takes
+//! place between two of the process's calls, with the trainer's calls in between.
 
 use super::{Event, Place, Program, save_step, went_back};
 use crate::checkpoint::OpenOptions;
 use crate::engine::{self, Blob, Engine, Entry, Upload};
 use crate::error::Result;
 use crate::store::{CheckpointId, Keep, Reader, Store, StoreOptions};
+use crate::sync::lock;
 use crate::testing::protocol::WrongProtocol;
 use crate::testing::protocol::replay::Machine;
 use crate::testing::protocol::world::checkpoint_key;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 /// The remote tier of all machines.
 pub(in crate::testing::protocol) const REMOTE: Place = "remote";
 
-/// A machine whose local tier is `local`: resumes, saves so many steps, promotes each, keeps the
+/// A machine whose local tier is `local`: resumes, saves this many steps, promotes each, keeps the
 /// newest of each tier.
 pub fn tiered(local: Place, saves: u64) -> Program {
     tiered_keeping(local, saves, 1)
 }
 
-/// As [`tiered`], and keeps the newest so many of each tier.
+/// As [`tiered`], but keeps the newest `last` of each tier.
 pub fn tiered_keeping(local: Place, saves: u64, last: usize) -> Program {
     Program::on("writer of two tiers", vec![local, REMOTE], move |machine, say| {
         let store = open(machine.at(local), machine.at(REMOTE), last, say)?;
         let resumed = store.resume()?;
-        say(Event::Resumed(resumed.name));
+        say(Event::Resumed(resumed.id));
         save_and_promote(&store, resumed.next_step(), saves, say)
     })
 }
@@ -54,10 +55,10 @@ pub fn deletes_while_promoting(local: Place) -> Program {
         let remote = Interrupted { inner: machine.at(REMOTE), moment: moment.clone() };
         let store = Arc::new(open(machine.at(local), Arc::new(remote), 9, say)?);
         let resumed = store.resume()?;
-        say(Event::Resumed(resumed.name));
-        let Some(name) = save_step(&store, resumed.next_step() + 1, say)? else { return Ok(()) };
+        say(Event::Resumed(resumed.id));
+        let Some(id) = save_step(&store, resumed.next_step() + 1, say)? else { return Ok(()) };
         let deletion = Deletion {
-            name,
+            id,
             trainer: Arc::downgrade(&store),
             machine: machine.clone(),
             local,
@@ -71,10 +72,10 @@ pub fn deletes_while_promoting(local: Place) -> Program {
     })
 }
 
-/// A deletion that the trainer asks for while another thread of its process promotes.
+/// A deletion requested by the trainer while another thread of its process promotes.
 #[derive(Clone)]
 struct Deletion {
-    name: CheckpointId,
+    id: CheckpointId,
     trainer: Weak<Store>,
     machine: Machine,
     local: Place,
@@ -82,43 +83,45 @@ struct Deletion {
 }
 
 impl Deletion {
-    /// Done at once, or begun: then it waits for the promotion.
+    /// Deletes at once, or begins to and waits for the promotion.
     fn begin(&self) {
-        self.machine.say(Event::Deleting(self.name));
+        self.machine.say(Event::Deleting(self.id));
         let Some(store) = self.trainer.upgrade() else { return };
         if self.machine.does(WrongProtocol::PromotionIgnoresDelete) {
-            let key = checkpoint_key("", self.name);
+            let key = checkpoint_key("", self.id);
             for place in [self.local, REMOTE] {
                 let _ = self.machine.at(place).delete(&key);
             }
-            self.machine.say(Event::Deleted(self.name));
-        } else if !store.would_wait_to_delete(self.name) {
+            self.machine.say(Event::Deleted(self.id));
+        } else if !store.would_wait_to_delete(self.id) {
             self.delete(&store);
         } else {
             self.waits.store(true, Ordering::Relaxed);
         }
     }
 
-    /// What waited goes on.
+    /// Finishes a deletion that waited.
     fn end(&self) {
-        if let Some(store) = self.trainer.upgrade().filter(|_| self.waits.load(Ordering::Relaxed)) {
+        if self.waits.load(Ordering::Relaxed)
+            && let Some(store) = self.trainer.upgrade()
+        {
             self.delete(&store);
         }
     }
 
     fn delete(&self, store: &Store) {
-        match store.delete(self.name.step) {
-            Ok(()) => self.machine.say(Event::Deleted(self.name)),
+        match store.delete(self.id.step) {
+            Ok(()) => self.machine.say(Event::Deleted(self.id)),
             Err(error) => self.machine.say(Event::Failed(error.kind())),
         }
     }
 }
 
 /// Copies a checkpoint to another place, as the command line and a resume do.
-pub fn copies(name: CheckpointId, from: Place, to: Place) -> Program {
+pub fn copies(id: CheckpointId, from: Place, to: Place) -> Program {
     Program::on("copies", vec![to], move |machine, _| {
         let [from, to] = [from, to].map(|place| Reader::on(machine.at(place), OpenOptions::new(), None));
-        from.copy_to(name, &to, |_| ()).map(drop)
+        from.copy_to(id, &to, |_| ()).map(drop)
     })
 }
 
@@ -127,31 +130,27 @@ const MOMENTS: usize = 12;
 
 type Act = Box<dyn FnOnce() + Send>;
 
-/// When something else is done, counted in calls.
+/// An action before a given call, counted in calls.
 #[derive(Clone, Default)]
 struct Moment(Arc<Mutex<Option<(usize, Act)>>>);
 
 impl Moment {
     fn comes_before(&self, call: usize, act: impl FnOnce() + Send + 'static) {
-        *self.lock() = Some((call, Box::new(act)));
+        *lock(&self.0) = Some((call, Box::new(act)));
     }
 
     fn tick(&self) {
-        let act = match &mut *self.lock() {
+        let act = match &mut *lock(&self.0) {
             Some((left, _)) if *left > 0 => {
                 *left -= 1;
                 None
             }
             now => now.take(),
         };
-        // Its own calls to this engine come behind.
+        // Its own calls to this engine come after.
         if let Some((_, act)) = act {
             act();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<(usize, Act)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -161,7 +160,7 @@ impl fmt::Debug for Moment {
     }
 }
 
-/// An engine between whose calls something else is done: what another thread of its process does.
+/// An engine with an action between two of its calls, in place of another thread of the process.
 #[derive(Debug)]
 struct Interrupted {
     inner: Arc<dyn Engine>,
@@ -208,8 +207,8 @@ fn save_and_promote(store: &Store, done: u64, saves: u64, say: &dyn Fn(Event)) -
         return promote(store, None, say);
     }
     for step in done + 1..=done + saves {
-        let name = save_step(store, step, say)?;
-        promote(store, name, say)?;
+        let id = save_step(store, step, say)?;
+        promote(store, id, say)?;
     }
     Ok(())
 }

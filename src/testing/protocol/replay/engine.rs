@@ -1,20 +1,21 @@
-//! The engine of a replayed process: it answers from a history. Owns: which calls are steps, and
-//! which can be answered at once because nobody in the case can change the answer.
+//! The engine of a replayed process: answers from a history, and decides which calls are steps. A
+//! call whose reply no process of the case can change is answered at once.
 
-use super::{Call, Content, Reply, lock};
+use super::{Call, Content, Reply};
 use crate::buffer::Buffer;
 use crate::engine::memory::MemoryBlob;
 use crate::engine::{Blob, Caps, CommitError, Engine, Entry, Lock, Nonce, Upload};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::lock;
 use crate::testing::protocol::WrongProtocol;
 use crate::testing::protocol::programs::{Event, Place};
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
 
-/// What holds for all processes of a case. Fewer steps are fewer orders, so a call whose answer is
-/// the same in all of them is no step: it commutes with every other call, of whichever process, and
-/// what a process does then was seen with that answer.
+/// Facts about all processes of a case. Fewer steps are fewer orders, so a call whose reply is the
+/// same in all of them is no step: it commutes with every call of every process, and the process's
+/// next action was seen with that reply.
 #[derive(Clone, Debug, Default)]
 pub(in crate::testing::protocol) struct Scene {
     pub locks: bool,
@@ -22,22 +23,22 @@ pub(in crate::testing::protocol) struct Scene {
     pub renames: bool,
     /// Whether several folders are one listing, as over a network; else one after the other.
     pub joint: bool,
-    /// Whether anybody pins. If not, there are no pins, and listing them is no step.
+    /// Whether any process pins. If not, there are no pins, and listing them is no step.
     pub pins: bool,
-    /// Whether anything rots. If not, nothing is set aside, and looking for that is no step.
+    /// Whether an object rots. If not, no checkpoint is set aside, and looking for one is no step.
     pub damage: bool,
-    /// Whether the folder is replaced. If not, an attempt's object and the run's identity are never
-    /// changed once they are there: reading one that a process has written or read before is no
-    /// step, nor is reading a constant.
+    /// Whether the folder is replaced. If not, an attempt's object and the run's identity never
+    /// change once they exist: reading one that a process has written or read before is no step,
+    /// nor is reading a constant.
     pub replaced: bool,
-    /// What is done wrong on purpose.
+    /// The mistake.
     pub wrong: Option<WrongProtocol>,
-    /// Objects that were there before the processes of the case began, and that nobody changes or
+    /// Objects that existed before the processes of the case began, and that no process changes or
     /// deletes.
     pub constant: BTreeMap<String, Content>,
 }
 
-/// Ends a program at the call behind its history.
+/// Ends a program at the call after its history.
 pub(super) struct Stopped;
 
 #[derive(Debug)]
@@ -48,7 +49,7 @@ pub(super) struct Told {
     pub events: Vec<(usize, Event)>,
 }
 
-/// What a program runs on: the places that it can reach, and what it does by chance.
+/// A program's machine: the places that it can reach, and its nondeterministic choices.
 #[derive(Clone, Debug)]
 pub(in crate::testing::protocol) struct Machine(Replayed);
 
@@ -62,7 +63,7 @@ impl Machine {
         Arc::new(Replayed { place, ..self.0.clone() })
     }
 
-    /// Says what happened. What it says while it is being stopped, it never said.
+    /// Reports an event, except while the program is being stopped.
     pub fn say(&self, event: Event) {
         let mut told = lock(&self.0.told);
         if told.next.is_none() {
@@ -71,7 +72,7 @@ impl Machine {
         }
     }
 
-    /// Whether the case is run on this mistake, where it is one of what a process does.
+    /// Whether the case has this mistake, for mistakes of a process itself.
     pub fn does(&self, wrong: WrongProtocol) -> bool {
         self.0.scene.wrong == Some(wrong)
     }
@@ -90,7 +91,7 @@ impl Machine {
 struct Replayed {
     told: Arc<Mutex<Told>>,
     scene: Arc<Scene>,
-    /// What its keys begin with in the world.
+    /// The prefix of its keys in the world.
     place: Place,
 }
 
@@ -98,13 +99,13 @@ impl Replayed {
     fn ask(&self, call: Call) -> Reply {
         let mut told = lock(&self.told);
         if told.next.is_some() {
-            // The program is being unwound: what its destructors call is not a step of it.
+            // The program is being unwound: calls of its destructors are not steps.
             return Reply::Failed(ErrorKind::Io);
         }
         let Some((asked, reply)) = told.history.get(told.answered).cloned() else {
             told.next = Some(call);
             drop(told);
-            // Not `panic!`: nothing is wrong, and no hook shall print.
+            // Not `panic!`: nothing is wrong, and no hook should print.
             resume_unwind(Box::new(Stopped));
         };
         assert_eq!(asked, call, "a program must be the same every time it is run");
@@ -128,7 +129,7 @@ impl Replayed {
         }
     }
 
-    /// The reply of a call that is no step.
+    /// The content of an object whose reading is no step.
     fn at_once(&self, key: &str) -> Option<Content> {
         if self.scene.replaced {
             return None;
@@ -162,7 +163,7 @@ impl Replayed {
         }
     }
 
-    /// A folder that a case says nothing of must not be used in it.
+    /// Checks that the case declares the folder of a key.
     fn check_said(&self, key: &str) {
         assert!(self.scene.pins || !key.starts_with("pins/"), "a program that pins must say so: {key}");
         assert!(
@@ -172,8 +173,7 @@ impl Replayed {
     }
 }
 
-/// Whether an object is never changed nor deleted once it is there: the run's identity, and an
-/// attempt's object.
+/// Whether an object never changes once it exists: the run's identity, and an attempt's object.
 pub(in crate::testing::protocol) fn is_for_ever(key: &str) -> bool {
     let name = key.rsplit('/').next().unwrap_or(key);
     name == "RUN" || (key.contains("attempts/") && name.bytes().all(|byte| byte.is_ascii_digit()))

@@ -1,17 +1,17 @@
-//! What a process has said and done. Owns: how each call and each event changes that.
+//! The knowledge about a process: how each of its calls and events changes it.
 
 use super::{Call, Content, Reply, is_for_ever};
 use crate::store::CheckpointId;
 use crate::testing::protocol::programs::Event;
 
-/// How far a process is.
+/// The present activity of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::testing::protocol) enum Phase {
     #[default]
     Opening,
     Saving,
     Committed,
-    /// In `delete`, or in what cleans up.
+    /// In `delete`, or cleaning up.
     Deleting,
     Promoting,
 }
@@ -19,40 +19,40 @@ pub(in crate::testing::protocol) enum Phase {
 #[derive(Clone, Debug, Default)]
 pub(in crate::testing::protocol) struct Known {
     pub attempt: Option<u32>,
-    /// The object that it took an attempt by.
+    /// The object by which it took its attempt.
     pub attempt_object: Option<(String, Content)>,
-    /// What it resumed from, once it has.
+    /// The checkpoint that it resumed from, once it has.
     pub resumed: Option<Option<CheckpointId>>,
-    /// It chose what it resumed from, whatever was newer.
+    /// It chose the checkpoint to resume from, whatever was newer.
     pub went_back: bool,
     /// Saves that returned Ok.
     pub acknowledged: Vec<CheckpointId>,
-    /// Saves that a promotion which returned Ok stands for.
+    /// Saves that are covered by a promotion that returned Ok.
     pub promoted: Vec<CheckpointId>,
-    /// What it begins to delete on purpose.
+    /// Checkpoints that it begins to delete on purpose.
     pub gives_up: Vec<CheckpointId>,
-    /// What it was told is deleted.
+    /// Checkpoints whose deletion returned Ok.
     pub deleted: Vec<CheckpointId>,
     pub looked: Option<CheckpointId>,
-    /// What a reader had seen before it saw something older.
+    /// The checkpoint that a reader had seen before it saw an older one.
     pub looked_back_from: Option<CheckpointId>,
-    /// A metric that is better than every saved one is not due.
+    /// A metric is better than every saved one, and no save is due.
     pub best_is_not_due: bool,
-    /// Calls since the promotion began that is under way.
+    /// Calls since the present promotion began.
     pub calls_of_pass: Option<u32>,
-    /// What it said at this very step.
+    /// Its events at this very step.
     pub said: Vec<Event>,
     pub phase: Phase,
-    /// Marks of deletion that it has set and not taken away.
+    /// Marks of deletion that it has set and not removed.
     pub marks: Vec<String>,
-    /// What it has committed and marked.
+    /// Keys that it has committed or marked.
     pub written: Vec<String>,
     /// The pins that it saw before it set a mark.
     pub pins_before_marks: Vec<String>,
 }
 
 impl Known {
-    /// Whether one of its calls from now on belongs to what began at this very step.
+    /// Whether a save, a deletion or a promotion began at this very step.
     pub fn begins(&self) -> bool {
         self.said.iter().any(|event| {
             matches!(event, Event::Saving | Event::Deleting(_) | Event::Collecting | Event::Promoting)
@@ -85,26 +85,26 @@ impl Known {
     pub fn told(mut self, event: Event) -> Self {
         match event {
             Event::Opened(attempt) => self.attempt = Some(attempt),
-            Event::Resumed(name) => self.resumed = Some(name),
-            Event::WentBack(name) => (self.resumed, self.went_back) = (Some(Some(name)), true),
+            Event::Resumed(id) => self.resumed = Some(id),
+            Event::WentBack(id) => (self.resumed, self.went_back) = (Some(Some(id)), true),
             Event::Saving => self.phase = Phase::Saving,
-            Event::Saved(name) => self.acknowledged.push(name),
+            Event::Saved(id) => self.acknowledged.push(id),
             Event::Promoting => (self.phase, self.calls_of_pass) = (Phase::Promoting, Some(0)),
-            Event::Promoted(name) => {
+            Event::Promoted(id) => {
                 self.calls_of_pass = None;
-                self.promoted.extend(name);
+                self.promoted.extend(id);
             }
-            Event::Deleting(name) => {
+            Event::Deleting(id) => {
                 self.phase = Phase::Deleting;
-                self.gives_up.push(name);
+                self.gives_up.push(id);
             }
             Event::Collecting => self.phase = Phase::Deleting,
-            Event::Deleted(name) => self.deleted.push(name),
-            Event::Looked(name) => {
-                if name < self.looked {
+            Event::Deleted(id) => self.deleted.push(id),
+            Event::Looked(id) => {
+                if id < self.looked {
                     self.looked_back_from = self.looked;
                 }
-                self.looked = name;
+                self.looked = id;
             }
             Event::BestIsNotDue => self.best_is_not_due = true,
             Event::Failed(_) => self.calls_of_pass = None,

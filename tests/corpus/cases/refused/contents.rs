@@ -1,11 +1,10 @@
-//! What is wrong with names for the same tensor and with records; and what a reader's budget
-//! refuses.
+//! Errors of aliases and of records; and files that exceed a reader's budget.
 
 use super::{DAMAGED, READ, one, reject, with_sections};
 use crate::Case;
 use crate::accepted::base;
-use crate::build::{Columns, Stored};
 use serde_json::{Value, json};
+use test_support::build::{Columns, Stored};
 
 pub(super) fn aliases() -> Vec<Case> {
     let with = |names: &[u8], ends: &[u32], targets: &[u32]| {

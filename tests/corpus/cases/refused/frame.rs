@@ -1,9 +1,9 @@
-//! What is wrong with the file as a whole, its header, its footer, or where they say things are.
+//! Errors of the file as a whole, its header, its footer, or the offsets in them.
 
 use super::{DAMAGED, FOREIGN, NEWER, VERIFY, reject};
 use crate::Case;
 use crate::accepted::{base, with_flags};
-use crate::build::{seal_footer, seal_header};
+use test_support::build::{seal_footer, seal_header};
 
 pub(super) fn files() -> Vec<Case> {
     let whole = base().finish();
@@ -171,7 +171,7 @@ pub(super) fn places() -> Vec<Case> {
     };
     let mirrored = base().finish();
     let length = |bytes: &[u8]| u64::from_le_bytes(bytes[bytes.len() - 120..][..8].try_into().unwrap());
-    // The mirror moved a page back, and the footer with it.
+    // The mirror moved one page back, and the footer with it.
     let mut far = mirrored.clone();
     let footer_start = far.len() - 128;
     let mirror_start = footer_start - length(&far) as usize;

@@ -1,12 +1,11 @@
-//! What is wrong with the index region and its sections.
+//! Errors of the index region and its sections.
 
 use super::{DAMAGED, reject, with_sections};
 use crate::Case;
 use crate::accepted::base;
-use crate::build::seal;
+use test_support::build::seal;
 
-/// The base container around an index region that was changed; checksums over the whole region are
-/// right.
+/// The base container around an altered index region; checksums over the whole region are right.
 fn with_region(edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let container = base();
     let mut region = container.region();

@@ -1,5 +1,4 @@
-//! Files that every reader refuses, each for one reason. Owns: what such a case is; the cases are
-//! in the files beside this one, by what is wrong.
+//! Files that every reader refuses, each for one reason, in the files beside this one by subject.
 
 mod contents;
 mod frame;
@@ -9,8 +8,8 @@ mod tables;
 
 use crate::Case;
 use crate::accepted::base;
-use crate::build::{Container, region};
 use serde_json::json;
+use test_support::build::{Container, region};
 
 pub fn reject(
     file: &str,
@@ -43,7 +42,13 @@ pub fn cases() -> Vec<Case> {
         frame::footers,
         frame::places,
         index::regions,
-        tables::tables,
+        tables::columns,
+        tables::payloads,
+        tables::ends,
+        tables::names,
+        tables::shapes,
+        tables::chunks,
+        tables::records,
         storage::extents,
         storage::chunks,
         contents::aliases,
@@ -60,7 +65,7 @@ fn with_sections(edit: impl FnOnce(&mut Vec<(u32, Vec<u8>)>)) -> Vec<u8> {
     container.finish_with(&region(&sections))
 }
 
-/// One tensor `a` that lies from its first column on.
+/// One tensor `a`; `edit` alters its first column.
 pub fn one(edit: impl FnOnce(&mut Container)) -> Vec<u8> {
     let mut container = Container::new();
     edit(&mut container);

@@ -1,10 +1,10 @@
-//! What is wrong with where tensors lie, and with how their chunks are stored.
+//! Errors of the extents of tensors, and of the storage of their chunks.
 
 use super::{DAMAGED, READ, VERIFY, one, reject};
 use crate::Case;
 use crate::accepted::{base, pattern, raw_chunk, zstd_chunk};
-use crate::build::{Container, Stored, region};
 use serde_json::{Value, json};
+use test_support::build::{Container, Stored, region};
 
 pub(super) fn extents() -> Vec<Case> {
     let two = |edit: fn(&mut Container)| {

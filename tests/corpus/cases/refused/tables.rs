@@ -1,10 +1,10 @@
-//! What is wrong with a table's columns.
+//! Errors of a table's columns.
 
 use super::{DAMAGED, one, reject, with_sections};
 use crate::Case;
 use crate::accepted::{base, raw_chunk};
-use crate::build::{Columns, bin};
 use serde_json::Value;
+use test_support::build::{Columns, bin};
 
 /// The base container with lying columns of tensors.
 fn with_tensors(edit: impl FnOnce(&mut Columns)) -> Vec<u8> {
@@ -18,7 +18,8 @@ fn with_payload(edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     with_sections(|sections| edit(&mut sections[0].1))
 }
 
-pub(super) fn tables() -> Vec<Case> {
+/// Columns of a wrong length.
+pub(super) fn columns() -> Vec<Case> {
     let mut cases = Vec::new();
     for column in [
         "name_ends",
@@ -55,24 +56,11 @@ pub(super) fn tables() -> Vec<Case> {
             payloads(&mut base().tensors.clone()),
         ));
     }
-    let overflow = |dims: [u64; 2], dtype: &'static str| {
-        one(|container| {
-            container.tensor("a", dtype, &dims, &[1; 16]);
-        })
-    };
-    let name = |name: &[u8]| {
-        one(|container| {
-            container.tensor("x", "u8", &[1], &[1]);
-            *container.tensors.get("names") = name.to_vec();
-            container.tensors.set32("name_ends", 0, name.len() as u32);
-        })
-    };
-    let two_names = |first: &str, second: &str| {
-        one(|container| {
-            container.tensor(first, "u8", &[1], &[1]).tensor(second, "u8", &[1], &[2]);
-        })
-    };
-    cases.extend([
+    cases
+}
+
+pub(super) fn payloads() -> Vec<Case> {
+    vec![
         reject(
             "table-not-a-map",
             &["R39"],
@@ -88,7 +76,9 @@ pub(super) fn tables() -> Vec<Case> {
             with_payload(|payload| {
                 let columns = unless_raw_columns();
                 *payload = vec![0x9D];
-                columns.iter().for_each(|column| payload.extend(bin(column)));
+                for column in &columns {
+                    payload.extend(bin(column));
+                }
             }),
         ),
         reject(
@@ -123,6 +113,11 @@ pub(super) fn tables() -> Vec<Case> {
             "a byte behind the table",
             with_payload(|payload| payload.push(0)),
         ),
+    ]
+}
+
+pub(super) fn ends() -> Vec<Case> {
+    vec![
         reject(
             "name-ends-descend",
             &["R44"],
@@ -158,6 +153,23 @@ pub(super) fn tables() -> Vec<Case> {
             "chunks that end before they begin",
             with_tensors(|columns| columns.set32("chunk_ends", 0, u32::MAX)),
         ),
+    ]
+}
+
+pub(super) fn names() -> Vec<Case> {
+    let name = |name: &[u8]| {
+        one(|container| {
+            container.tensor("x", "u8", &[1], &[1]);
+            *container.tensors.get("names") = name.to_vec();
+            container.tensors.set32("name_ends", 0, name.len() as u32);
+        })
+    };
+    let two_names = |first: &str, second: &str| {
+        one(|container| {
+            container.tensor(first, "u8", &[1], &[1]).tensor(second, "u8", &[1], &[2]);
+        })
+    };
+    vec![
         reject("name-empty", &["R45"], DAMAGED, "an empty name", name(b"")),
         reject("name-long", &["R45", "R99"], DAMAGED, "a name of 1025 bytes", name(&[b'x'; 1025])),
         reject("name-control", &["R45"], DAMAGED, "a name with a line end", name(b"a\nb")),
@@ -176,6 +188,16 @@ pub(super) fn tables() -> Vec<Case> {
         ),
         reject("names-unsorted", &["R46"], DAMAGED, "b before a", two_names("b", "a")),
         reject("names-twice", &["R46"], DAMAGED, "a name that stands twice", two_names("a", "a")),
+    ]
+}
+
+pub(super) fn shapes() -> Vec<Case> {
+    let overflow = |dims: [u64; 2], dtype: &'static str| {
+        one(|container| {
+            container.tensor("a", dtype, &dims, &[1; 16]);
+        })
+    };
+    vec![
         reject(
             "rank-65",
             &["R47", "R99"],
@@ -231,6 +253,11 @@ pub(super) fn tables() -> Vec<Case> {
                 container.unreadable("a", 999, &[1], (1 << 60) + 1, &[raw_chunk(&[1])]);
             }),
         ),
+    ]
+}
+
+pub(super) fn chunks() -> Vec<Case> {
+    vec![
         reject(
             "chunk-log2-15",
             &["R50"],
@@ -251,7 +278,9 @@ pub(super) fn tables() -> Vec<Case> {
             DAMAGED,
             "a tensor with bytes and without chunks",
             with_tensors(|columns| {
-                (0..3).for_each(|i| columns.set32("chunk_ends", i, 0));
+                for i in 0..3 {
+                    columns.set32("chunk_ends", i, 0);
+                }
                 for name in ["chunk_crcs", "chunk_codecs", "chunk_filters", "chunk_stored"] {
                     columns.get(name).clear();
                 }
@@ -278,6 +307,11 @@ pub(super) fn tables() -> Vec<Case> {
             "an offset of a tensor without bytes",
             with_tensors(|columns| columns.set64("offsets", 1, 4096)),
         ),
+    ]
+}
+
+pub(super) fn records() -> Vec<Case> {
+    vec![
         reject(
             "record-of-floats",
             &["R49"],
@@ -311,11 +345,10 @@ pub(super) fn tables() -> Vec<Case> {
                 container.records.set64("byte_lens", 0, (64 << 20) + 1);
             }),
         ),
-    ]);
-    cases
+    ]
 }
 
-/// The tensors' columns of the base container, as they are written when every chunk is raw.
+/// The tensors' columns of the base container, as written when every chunk is raw.
 fn unless_raw_columns() -> Vec<Vec<u8>> {
     let coded = ["chunk_codecs", "chunk_filters", "chunk_stored"];
     let columns = base().tensors.0;

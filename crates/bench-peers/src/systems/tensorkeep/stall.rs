@@ -1,6 +1,5 @@
-//! What a trainer feels of a save: how long it stands still, and how much slower its steps are
-//! meanwhile. Owns: the store that saves, and the trainer whose steps are timed, the LeNet of the
-//! examples.
+//! A save's effect on the trainer: its stall, and the slowdown of steps during the save. The steps
+//! are those of the LeNet of the examples.
 
 use super::snapshot;
 use crate::Outcome;
@@ -18,8 +17,8 @@ use std::time::{Duration, Instant};
 use tensorkeep::engine::Local;
 use tensorkeep::{Dtype, Keep, PendingSave, Progress, Snapshot, Store, StoreOptions, Tensor};
 
-/// A run of its own beside the workload's file, whose steps are counted up; only the newest
-/// checkpoint stays.
+/// A run of its own beside the workload's file, with ascending steps; only the newest checkpoint
+/// stays.
 struct Run {
     store: Store,
     step: Cell<u64>,
@@ -29,7 +28,7 @@ impl Run {
     fn open(work: &Work, settings: StoreOptions) -> Outcome<Rc<Self>> {
         let engine = Local::create(work.file.with_extension("run"))?;
         let store = Store::open(engine, settings.keep(Keep::last(1)))?;
-        // Each measurement counts its steps from 1, in a folder that others may have used.
+        // Each measurement counts its steps from 1, in a folder that earlier ones may have used.
         store.start_over();
         Ok(Rc::new(Self { store, step: Cell::new(0) }))
     }
@@ -40,7 +39,7 @@ impl Run {
     }
 }
 
-/// The copy is timed, writing it is not.
+/// The copy is timed, writing is not.
 pub fn stage(work: &Work) -> Outcome<Call> {
     let run = Run::open(work, StoreOptions::new())?;
     let (state, waiting) = (Arc::clone(&work.state), Rc::clone(&run));
@@ -64,9 +63,9 @@ pub fn save_async(work: &Work) -> Outcome<Call> {
     Ok(Call::new(measured).after(move || Ok(waiting.store.wait()?)))
 }
 
-/// The closure is a trainer's forward and backward pass, again and again for four times as long as
-/// a save took: a disk's worst save is twice its usual one. What counts is how much later than it
-/// `save_during` returns.
+/// The closure is a trainer's forward and backward pass, repeated for four times the duration of a
+/// save: a disk's worst save takes twice its usual one. The figure is the time from the closure's
+/// end to the return of `save_during`.
 pub fn save_during(work: &Work, nice: u8) -> Outcome<Call> {
     let run = Run::open(work, StoreOptions::new().background_nice(nice))?;
     let state = Arc::clone(&work.state);
@@ -111,15 +110,15 @@ pub fn step_time(work: &Work, nice: u8) -> Outcome<Call> {
     }))
 }
 
-/// So many steps say how long one is.
+/// Steps from which the duration of one is estimated.
 const ALONE: usize = 40;
 
 fn is_durable(pending: &PendingSave) -> bool {
     pending.outcome().is_some()
 }
 
-/// How long each step took, on so many threads, until `enough` says of the steps of the first that
-/// they are.
+/// The duration of each step, on `threads` threads, until `enough` is true for the number of steps
+/// of the first.
 fn steps(threads: usize, data: &Dataset, enough: impl Fn(usize) -> bool) -> Vec<Duration> {
     let stop = AtomicBool::new(false);
     let train = |is_enough: &dyn Fn(usize) -> bool| {
@@ -137,7 +136,9 @@ fn steps(threads: usize, data: &Dataset, enough: impl Fn(usize) -> bool) -> Vec<
             (1..threads).map(|_| scope.spawn(|| train(&|_| stop.load(Ordering::Relaxed)))).collect();
         let mut times = train(&enough);
         stop.store(true, Ordering::Relaxed);
-        others.into_iter().for_each(|other| times.extend(other.join().unwrap_or_default()));
+        for other in others {
+            times.extend(other.join().unwrap_or_default());
+        }
         times
     })
 }
@@ -146,7 +147,7 @@ fn drawn() -> Outcome<Dataset> {
     Ok(data::drawn(0, 0..2_000)?)
 }
 
-/// One tensor's place in the state, kept alive by whoever holds it.
+/// One tensor's range of the state, which keeps it alive.
 struct Part {
     state: Arc<State>,
     range: Range<usize>,

@@ -1,0 +1,43 @@
+//! What `edit` and `merge` share: a checkpoint that no trainer wrote, and that says so.
+
+use crate::opened::Opened;
+use crate::output;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tensorkeep::convert::Format;
+use tensorkeep::{Error, ErrorKind, Result};
+
+/// Metadata that says what a checkpoint was made of, and how.
+const FROM: &str = "derived_from";
+const BY: &str = "derived_by";
+
+/// Only checkpoints are written, and nothing is replaced that is not meant to be.
+///
+/// # Errors
+/// `Invalid` for a name of another format; `AlreadyExists`.
+pub fn check_output(path: &Path, force: bool) -> Result<()> {
+    if Format::of_extension(path).is_none() {
+        return output::check_free(path, force);
+    }
+    Err(Error::new(ErrorKind::Invalid, "the result is a tensorkeep checkpoint")
+        .in_object(path.display())
+        .expected("a name such as model.tkeep")
+        .help("`tensorkeep export` makes a file of another format of it"))
+}
+
+/// The metadata of the result: the source's own, and where it comes from, behind where that came
+/// from.
+///
+/// # Errors
+/// What reading says.
+pub fn metadata(base: &Opened, by: String, from: Vec<String>) -> Result<BTreeMap<String, String>> {
+    let mut metadata = base.metadata()?;
+    for (key, value) in [(FROM, from.join(", ")), (BY, by)] {
+        let line = metadata.entry(key.to_owned()).or_default();
+        if !line.is_empty() {
+            line.push('\n');
+        }
+        line.push_str(&value);
+    }
+    Ok(metadata)
+}

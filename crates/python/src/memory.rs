@@ -1,0 +1,141 @@
+//! Tensors that lie in Python's memory, as a snapshot's volatile sources: their bytes are copied
+//! once, while other threads may write them.
+#![expect(unsafe_code, reason = "the memory of tensors comes from Python as addresses; see `Lent`")]
+
+use crate::records::Plain;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use tensorkeep::snapshot::Volatile;
+use tensorkeep::{Dtype, Error, ErrorKind, Progress, Result, Snapshot};
+use tensorkeep_memcpy::Copier;
+
+/// Where a tensor lies: row-major, little-endian, `len` bytes from `address` on.
+///
+/// The promise that this rests on is kept by `tensorkeep/_state.py`, the only caller: address and
+/// length are those of an object (a torch tensor, a numpy array) which the list that was handed
+/// over refers to, so that it lives as long as the call that saves, and its memory does, too. To
+/// free it in another thread meanwhile (`Tensor.set_`, `resize_`) is as wrong as in any other call
+/// of those libraries.
+struct Lent {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    address: usize,
+    len: usize,
+}
+
+/// What a call that saves was given, as Rust values.
+///
+/// Its snapshot refers to no lifetime, and must not outlive the call: its tensors are addresses.
+pub struct State {
+    tensors: Vec<Lent>,
+    snapshot: Snapshot<'static>,
+}
+
+impl State {
+    /// Takes what `_state.encode` gave: `tensors` is a list of (name, dtype, shape, address,
+    /// owner), `records` a dict of plain values, `types` the record `tensorkeep.python` or None.
+    pub fn new(
+        tensors: &Bound<'_, PyList>,
+        records: &Bound<'_, PyDict>,
+        types: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        let tensors = tensors.iter().map(|tensor| Lent::new(&tensor)).collect::<PyResult<_>>()?;
+        let failed = |error: Error| crate::errors::exception(records.py(), &error);
+        let mut snapshot = Snapshot::new();
+        for (name, value) in records {
+            snapshot = snapshot.record(name.extract::<String>()?, &Plain(&value)).map_err(failed)?;
+        }
+        if !types.is_none() {
+            snapshot = snapshot.python_types(&Plain(types)).map_err(failed)?;
+        }
+        Ok(Self { tensors, snapshot })
+    }
+
+    /// With what a checkpoint says of itself.
+    pub fn described(
+        self,
+        progress: Option<Progress>,
+        metrics: Vec<(String, f64)>,
+        metadata: Vec<(String, String)>,
+    ) -> Result<Self> {
+        let mut snapshot = self.snapshot;
+        for (name, value) in metrics {
+            snapshot = snapshot.metric(name, value)?;
+        }
+        for (key, value) in metadata {
+            snapshot = snapshot.metadata(key, value)?;
+        }
+        if let Some(progress) = progress {
+            snapshot = snapshot.progress(progress);
+        }
+        Ok(Self { snapshot, ..self })
+    }
+
+    /// All of it. Tensors over the memory of an earlier one, of the same dtype and shape, are its
+    /// aliases.
+    pub fn snapshot(&self) -> Result<Snapshot<'static>> {
+        let total = self.tensors.iter().map(|lent| lent.len as u64).sum();
+        let copier = Copier::for_total(total);
+        let mut firsts = HashMap::new();
+        let mut snapshot = self.snapshot.clone();
+        for lent in &self.tensors {
+            let first = match firsts.entry((lent.address, lent.dtype, &lent.shape)) {
+                Entry::Occupied(first) if lent.len > 0 => Some(*first.get()),
+                Entry::Occupied(_) => None,
+                Entry::Vacant(free) => {
+                    free.insert(&*lent.name);
+                    None
+                }
+            };
+            snapshot = match first {
+                Some(first) => snapshot.alias(&lent.name, first)?,
+                None => snapshot.tensor(&lent.name, lent.source(copier))?,
+            };
+        }
+        Ok(snapshot)
+    }
+}
+
+impl Lent {
+    fn new(tensor: &Bound<'_, PyAny>) -> PyResult<Self> {
+        type Given<'py> = (String, String, Vec<usize>, usize, Bound<'py, PyAny>);
+        let (name, dtype, shape, address, _owner): Given<'_> = tensor.extract()?;
+        let described = || {
+            let dtype: Dtype = dtype.parse()?;
+            let elements = tensorkeep::tensor::byte_len(dtype, &shape)?;
+            if elements > 0 && address == 0 {
+                return Err(Error::new(ErrorKind::Invalid, "a tensor without memory"));
+            }
+            Ok((dtype, elements))
+        };
+        let described = described().map_err(|error: Error| error.in_tensor(&name));
+        let (dtype, len) = described.map_err(|error| crate::errors::exception(tensor.py(), &error))?;
+        Ok(Self { name, dtype, shape, address, len })
+    }
+
+    fn source(&self, copier: Copier) -> Volatile<'static> {
+        let (address, len) = (self.address, self.len);
+        let fill = move |offset: usize, to: &mut [u8]| {
+            let inside = offset.checked_add(to.len()).is_some_and(|end| end <= len);
+            if !inside {
+                return Err(Error::new(ErrorKind::Invalid, "bytes outside of a tensor"));
+            }
+            if to.is_empty() {
+                return Ok(());
+            }
+            let from = std::ptr::with_exposed_provenance::<u8>(address + offset);
+            // SAFETY: `offset + to.len()` is within the tensor's memory, which lives: see `Lent`.
+            // Another thread of the trainer may write to it, which a `&[u8]` does not allow. It is
+            // handed only to the two copies of `tensorkeep_memcpy`, which are calls of the C
+            // library's memcpy and a block of assembly: neither reads a byte twice or decides
+            // anything by one, so that what such a write can change is the values that are copied.
+            // The checksum is taken from the copy. `to` is the library's own, and no part of it.
+            copier.copy(unsafe { std::slice::from_raw_parts(from, to.len()) }, to);
+            Ok(())
+        };
+        Volatile::new(self.dtype, &self.shape, fill)
+    }
+}
