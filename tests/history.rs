@@ -164,6 +164,32 @@ fn starting_over_begins_a_curve_and_keeps_the_lives() {
 }
 
 #[test]
+fn an_attempt_that_died_before_a_save_tells_where_it_began() {
+    let engine = memory();
+    let store = open(&engine, StoreOptions::new());
+    train(&store, 1..=10);
+    drop(store);
+    for _ in 0..3 {
+        log(&open(&engine, StoreOptions::new()), 11..=12);
+    }
+    let from = CheckpointId { attempt: 1, step: 10 };
+    let origins = |history: &History| -> Vec<_> {
+        history.lives.iter().map(|life| (life.resumed_from, life.first_step)).collect()
+    };
+    let begun = |count| [vec![(None, Some(0))], vec![(Some(from), Some(10)); count]].concat();
+    assert_eq!(origins(&history(&engine)), begun(3), "by their marks");
+    let store = open(&engine, StoreOptions::new());
+    train(&store, 11..=20);
+    store.close().unwrap();
+    let store = open(&engine, StoreOptions::new());
+    let marks = engine.list("attempts").unwrap();
+    let marks = marks.iter().filter(|entry| entry.key.contains("resumed")).count();
+    assert_eq!(marks, 1, "what a checkpoint tells of needs no mark: this attempt's is left");
+    drop(store);
+    assert_eq!(origins(&history(&engine))[..5], begun(4), "by a checkpoint");
+}
+
+#[test]
 fn an_end_is_told_of_attempts_that_saved_nothing() {
     let engine = memory();
     open(&engine, StoreOptions::new()).close().unwrap();

@@ -83,11 +83,11 @@ impl Core {
         let ids: Vec<CheckpointId> = all.iter().map(|candidate| candidate.id).collect();
         let (attempt, board) =
             Attempt::take(reader.engine(), remote.as_ref(), &ids, &writer, lock.is_some())?;
-        let here =
-            Inherited { board: &board, attempt: attempt.number, writer: &writer, is_locked: lock.is_some() };
+        let saved_by = ids.iter().map(|id| id.attempt).max().unwrap_or(0);
+        let here = Inherited { board: &board, saved_by, writer: &writer, is_locked: lock.is_some() };
         deletion::clear_marks(reader.engine(), &here);
         if let Some(remote) = &remote {
-            remote.clear_marks(attempt.number, &writer)?;
+            remote.clear_marks(saved_by, &writer)?;
         }
         // Listed again after taking the attempt: without a lock another writer may have saved
         // since.

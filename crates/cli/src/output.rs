@@ -6,7 +6,8 @@ mod text;
 
 pub use table::{Cell, be_wide, columns, table, table_by_worth};
 pub use text::{
-    age, ago, bold, clean, count, date, duration, json_number, number, red, size, sparkline, sparkline_of,
+    age, ago, bold, clean, count, date, direction, duration, json_number, number, red, size, sparkline,
+    sparkline_of,
 };
 
 use serde_json::{Value as Json, json};

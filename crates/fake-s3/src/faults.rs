@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Limit of stale listings in a row, among random faults.
-const MOST_STALE: usize = 2;
+/// Limit of wrong listings in a row, among random faults.
+const MOST_WRONG: usize = 2;
 
 /// The way in which a request fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,8 +109,8 @@ struct Chance {
     kinds: Vec<Fault>,
     /// Paths that had a wrong answer: once each, so that a second read is right.
     lied_about: BTreeSet<String>,
-    /// Stale listings in a row: at most two.
-    stale: usize,
+    /// Wrong listings in a row: at most two.
+    wrong_listings: usize,
 }
 
 impl Chance {
@@ -125,15 +125,16 @@ impl Chance {
 
     fn fault(&mut self, call: &str) -> Option<Fault> {
         let is_listing = call.contains("list-type");
+        let is_wrong = |fault| matches!(fault, Fault::StaleList | Fault::Elsewhere);
         let fails = self.next() % 1000 < self.per_mille;
         let chosen = self.next() as usize % self.kinds.len();
         let fault = fails.then_some(self.kinds[chosen]);
         if is_listing {
-            self.stale = if fault == Some(Fault::StaleList) { self.stale + 1 } else { 0 };
+            self.wrong_listings = if fault.is_some_and(is_wrong) { self.wrong_listings + 1 } else { 0 };
         }
-        let fault = fault.filter(|fault| *fault != Fault::StaleList || self.stale <= MOST_STALE)?;
+        let fault = fault.filter(|fault| !is_wrong(*fault) || self.wrong_listings <= MOST_WRONG)?;
         let path = call.split_once('?').map_or(call, |(path, _)| path).to_owned();
-        let lies = matches!(fault, Fault::Flip | Fault::Short);
+        let lies = matches!(fault, Fault::Flip | Fault::Short | Fault::Neighbour | Fault::Bare);
         (!lies || self.lied_about.insert(path)).then_some(fault)
     }
 }
@@ -158,12 +159,12 @@ impl Faults {
     }
 
     /// Lets `per_mille` of a thousand requests fail, each by one of these kinds, determined by the
-    /// seed and the order of the requests. No path is answered with wrong bytes twice, and a third
-    /// listing in a row is not stale.
+    /// seed and the order of the requests. No path is answered with wrong bytes or metadata twice,
+    /// and a third listing in a row is right.
     pub fn fail_by_chance(&self, seed: u64, per_mille: u64, kinds: &[Fault]) {
         assert!(!kinds.is_empty(), "a request fails somehow");
         let (kinds, lied_about) = (kinds.to_vec(), BTreeSet::new());
-        self.script().chance = Some(Chance { state: seed, per_mille, kinds, lied_about, stale: 0 });
+        self.script().chance = Some(Chance { state: seed, per_mille, kinds, lied_about, wrong_listings: 0 });
     }
 
     /// Ends all faults.

@@ -36,7 +36,7 @@ const MOVES: Duration = Duration::from_micros(3 * 10 * LARGE as u64);
 const AT_A_TIME: u64 = 32;
 
 /// The faults that a store must survive, in any order.
-const FAULTS: [Fault; 17] = [
+const FAULTS: [Fault; 20] = [
     Fault::SlowDown,
     Fault::ErrorAfter,
     Fault::ResetAfter,
@@ -54,6 +54,9 @@ const FAULTS: [Fault; 17] = [
     Fault::Twice,
     Fault::TwiceLate,
     Fault::StaleList,
+    Fault::Elsewhere,
+    Fault::Neighbour,
+    Fault::Bare,
 ];
 
 /// One schedule: a server, the run in it, and its acknowledged steps.
@@ -109,7 +112,7 @@ impl Schedule {
             (0..1 + self.next() % 6).map(|_| FAULTS[self.next() as usize % FAULTS.len()]).collect();
         // Few of the requests are listings.
         if self.one_in(8) {
-            (per_mille, kinds) = (300, vec![Fault::StaleList]);
+            (per_mille, kinds) = (300, vec![Fault::StaleList, Fault::Elsewhere]);
         }
         self.done.push(format!(
             "{per_mille} of 1000 requests fail by {kinds:?}, local tier: {}",

@@ -62,7 +62,7 @@ pub(in crate::store) fn leave_end(engine: &dyn Engine, life: &Life) -> Result<()
 }
 
 /// Completes the lives by what is beside the checkpoints: attempts of which no checkpoint says
-/// anything, and ends. What cannot be read is left as it is: nothing depends on it. A writer knows
+/// anything, what those resumed from, and ends. What cannot be read is left as it is: nothing depends on it. A writer knows
 /// its own attempt, and does not read it.
 pub(in crate::store) fn complete(
     engine: &dyn Engine,
@@ -85,6 +85,11 @@ pub(in crate::store) fn complete(
         }
     }
     lives.sort_by_key(|life| life.attempt);
+    for life in lives.iter_mut().filter(|life| life.resumed_from.is_none()) {
+        let from = board.resumed.iter().find(|(attempt, _)| *attempt == life.attempt).map(|(_, id)| *id);
+        life.resumed_from = from;
+        life.first_step = life.first_step.or(from.map(|id| id.step));
+    }
     for life in lives.iter_mut().filter(|life| !life.end.is_planned()) {
         let end = board
             .ended

@@ -135,12 +135,12 @@ impl Remote {
     }
 
     /// Removes the marks that earlier attempts left there.
-    pub(in crate::store) fn clear_marks(&self, attempt: u32, writer: &Writer) -> Result<()> {
+    pub(in crate::store) fn clear_marks(&self, saved_by: u32, writer: &Writer) -> Result<()> {
         let is_locked = matches!(&*lock(&self.contact), Contact::Held { lock: Some(_), .. });
         let writer = writer.clone();
         self.or_unreachable((), move |reader| {
             let (board, writer) = (&Board::read(reader.engine())?, &writer);
-            clear_marks(reader.engine(), &Inherited { board, attempt, writer, is_locked });
+            clear_marks(reader.engine(), &Inherited { board, saved_by, writer, is_locked });
             Ok(())
         })
     }
@@ -247,7 +247,7 @@ impl Remote {
             .help("this process must stop; opened again, the run goes on from the newest of both"));
         }
         *lock(&self.contact) = held;
-        self.clear_marks(core.attempt.number, &core.writer)
+        self.clear_marks(in_names, &core.writer)
     }
 
     /// Why it could not be reached when the run was opened.

@@ -126,7 +126,7 @@ pub struct Diff {
 pub struct History {
     /// The run's folder or URL
     pub run: OsString,
-    /// Only this metric
+    /// Only this metric, with every point that was logged
     #[arg(long)]
     pub metric: Option<String>,
     /// The numbers of this tensor in each checkpoint
@@ -142,8 +142,8 @@ pub struct Get {
     pub target: OsString,
     /// A tensor, with an optional slice: fc.weight, fc.weight[3], fc.weight[0:10,5]
     pub tensor: String,
-    /// A .npy file to write, or text where it ends in .txt; - is stdout. Without it the first
-    /// values are printed
+    /// A .npy file to write, or text, one value a line, where it ends in .txt; - is stdout.
+    /// Without it they are printed as NumPy prints
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Replace it if it exists

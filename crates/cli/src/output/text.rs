@@ -4,6 +4,7 @@
 use serde_json::Value as Json;
 use std::io;
 use std::time::Duration;
+use tensorkeep::Mode;
 
 /// Whether a character is no text for people but an order to the terminal, or turns or hides what
 /// stands around it: controls (C0, DEL, C1), bidirectional marks, overrides and isolates,
@@ -56,6 +57,14 @@ fn paint(text: &str, code: &str) -> String {
 /// `1 tensor`, `2 tensors`.
 pub fn count(number: usize, word: &str) -> String {
     format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Which direction of a metric is better, where one is known.
+pub fn direction(mode: Option<Mode>) -> Option<&'static str> {
+    mode.map(|mode| match mode {
+        Mode::Max => "max",
+        Mode::Min => "min",
+    })
 }
 
 /// A bar for each count.

@@ -228,7 +228,7 @@ fn one_curve(series: &Series, start: Option<u64>) -> Json {
     let points = super::story::thin(&finite, POINTS);
     let start = start.map_or_else(|| points.first().map_or(0.0, |point| point.time), |start| start as f64);
     json!({
-        "dir": match series.mode { Some(Mode::Max) => Some("max"), Some(Mode::Min) => Some("min"), None => None },
+        "dir": output::direction(series.mode),
         "steps": pack::varint(points.iter().map(|point| point.step)),
         "v": pack::f32s(points.iter().map(|point| point.value)),
         "t": pack::varint(points.iter().map(|point| ((point.time - start) * 1e3).max(0.0) as u64)),

@@ -3,6 +3,7 @@
 //! 0.1) from the metadata of each kept checkpoint.
 
 use super::pack;
+use crate::output;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 use tensorkeep::history::{History, LifeEnd, Point, Series};
@@ -146,7 +147,7 @@ fn metric(name: &str, series: &Series, most: usize) -> Json {
     let finite = thin(&finite, most);
     json!({
         "name": crate::output::clean(name),
-        "dir": match series.mode { Some(Mode::Max) => Some("max"), Some(Mode::Min) => Some("min"), None => None },
+        "dir": output::direction(series.mode),
         "why": if series.mode.is_some() { "declared by the keep policy or the program" } else { "" },
         "logged": series.logged.max(series.len() as u64),
         "steps": pack::varint(finite.iter().map(|point| point.step)),

@@ -1,4 +1,4 @@
-//! `get TARGET TENSOR[slice]`: values to a .npy file, as text, or to the screen. Reads only the
+//! `get TARGET TENSOR[slice]`: values to a .npy file, as text, or printed as NumPy prints. Reads only the
 //! chunks that hold what is asked for, so that a slice of a large file is quick and does not
 //! fail for damage elsewhere.
 
@@ -10,9 +10,8 @@ use crate::exit::Exit;
 use crate::opened::{Meta, Opened};
 use crate::target::Target;
 use crate::{Done, numbers, output};
-use cut::Cuts;
+use cut::{Corners, Cuts, EDGE};
 use serde_json::{Value as Json, json};
-use std::io::IsTerminal;
 use std::path::Path;
 use tensorkeep::convert::npy_bytes;
 use tensorkeep::engine::replace_file;
@@ -24,6 +23,9 @@ const PRINTED: u64 = 1000;
 /// A tensor's values, or a slice's.
 pub struct Values<'a> {
     args: &'a Get,
+    opened: Opened,
+    meta: Meta,
+    cuts: Cuts,
     dtype: Dtype,
     shape: Vec<u64>,
     /// Of all values; fewer are printed.
@@ -58,7 +60,7 @@ pub fn run(args: &Get) -> Result<Values<'_>> {
         note = write(path, dtype, &shape, &values)?;
     }
     note.iter().for_each(output::warn);
-    Ok(Values { args, dtype, shape, count, shown, values, npy: file, note })
+    Ok(Values { args, opened, meta, cuts, dtype, shape, count, shown, values, npy: file, note })
 }
 
 impl Answer for Values<'_> {
@@ -87,13 +89,11 @@ impl Answer for Values<'_> {
             Some(path) if output::is_stdout(path) => Ok(Text::default().bytes(&self.npy)),
             Some(path) => Ok(Text::of(output::clean(&format!("{}: {what}", path.display())))),
             None => {
-                let texts: Vec<String> = texts(self.dtype, &self.values).collect();
-                let more = self.count - self.shown;
-                // One value a line for programs; for people, as NumPy prints.
-                let is_for_people = std::io::stdout().is_terminal() && more == 0;
-                let lines = if is_for_people { nested(&self.shape, &texts) } else { texts.join("\n") };
+                let corners = self.corners()?;
+                let texts: Vec<String> = texts(self.dtype, &corners.bytes).collect();
+                let more = self.count - texts.len() as u64;
                 let cut = (more > 0).then(|| format!("{more} more values; -o writes them all"));
-                Ok(Text::default().note(what).lines(lines).warnings(cut))
+                Ok(Text::default().note(what).lines(nested(&corners, &texts)).warnings(cut))
             }
         }
     }
@@ -103,29 +103,48 @@ impl Answer for Values<'_> {
     }
 }
 
-/// Values in brackets, a row a line, in columns.
-fn nested(shape: &[u64], texts: &[String]) -> String {
-    let wide = texts.iter().map(|text| text.chars().count()).max().unwrap_or(0);
-    fn put(shape: &[u64], texts: &[String], wide: usize, depth: usize, into: &mut String) {
-        let Some((&len, inner)) = shape.split_first() else {
-            return into.push_str(&texts.first().map_or_else(String::new, |text| format!("{text:>wide$}")));
-        };
-        let each = texts.len() / (len.max(1) as usize);
-        into.push('[');
-        for i in 0..len as usize {
-            let is_row = inner.is_empty();
-            match i {
-                0 => {}
-                _ if is_row => into.push(' '),
-                _ => into.push_str(&format!("{}{}", "\n".repeat(inner.len()), " ".repeat(depth + 1))),
-            }
-            put(inner, texts.get(i * each..(i + 1) * each).unwrap_or_default(), wide, depth + 1, into);
+impl Values<'_> {
+    /// What is printed: all of a few values, the ends of each axis of many.
+    fn corners(&self) -> Result<Corners> {
+        if self.count > self.shown {
+            return self.cuts.corners(&self.opened, &self.meta);
         }
-        into.push(']');
+        let (shape, is_cut) = (self.shape.clone(), vec![false; self.shape.len()]);
+        Ok(Corners { shape, is_cut, bytes: self.values.to_vec() })
     }
+}
+
+/// Values in brackets, a row a line, in columns: as NumPy prints them.
+fn nested(corners: &Corners, texts: &[String]) -> String {
+    let wide = texts.iter().map(|text| text.chars().count()).max().unwrap_or(0);
+    let axes: Vec<(u64, bool)> = corners.shape.iter().copied().zip(corners.is_cut.iter().copied()).collect();
     let mut text = String::new();
-    put(shape, texts, wide, 0, &mut text);
+    put(&axes, texts, wide, 0, &mut text);
     text
+}
+
+fn put(axes: &[(u64, bool)], texts: &[String], wide: usize, depth: usize, into: &mut String) {
+    let Some((&(len, is_cut), inner)) = axes.split_first() else {
+        return into.push_str(&texts.first().map_or_else(String::new, |text| format!("{text:>wide$}")));
+    };
+    // OK to cast: the values are in memory.
+    let each = texts.len() / (len.max(1) as usize);
+    let between = match inner.len() {
+        0 => " ".to_owned(),
+        lines => format!("{}{}", "\n".repeat(lines), " ".repeat(depth + 1)),
+    };
+    into.push('[');
+    for i in 0..len as usize {
+        if i > 0 {
+            into.push_str(&between);
+        }
+        if is_cut && i as u64 == EDGE {
+            into.push_str("...");
+            into.push_str(&between);
+        }
+        put(inner, texts.get(i * each..(i + 1) * each).unwrap_or_default(), wide, depth + 1, into);
+    }
+    into.push(']');
 }
 
 /// Writes NumPy's format, or one value a line to a file that is named .txt; returns what NumPy
@@ -152,7 +171,7 @@ fn npy(dtype: Dtype, shape: &[u64], values: &Buffer) -> Result<(Vec<u8>, Option<
     Ok((bytes, note.map(|note| note.what)))
 }
 
-fn texts<'v>(dtype: Dtype, values: &'v Buffer) -> impl Iterator<Item = String> + 'v {
+fn texts(dtype: Dtype, values: &[u8]) -> impl Iterator<Item = String> {
     values.chunks_exact(dtype.size()).map(move |bytes| numbers::one(dtype, bytes))
 }
 
@@ -188,14 +207,24 @@ fn unknown(opened: &Opened, meta: &Meta, id: u16) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::nested;
+    use super::{Corners, nested};
 
     #[test]
     fn values_are_printed_as_numpy_prints_them() {
         let texts = ["1", "-2", "3", "4"].map(str::to_owned);
-        assert_eq!(nested(&[2, 2], &texts), "[[ 1 -2]\n [ 3  4]]");
-        assert_eq!(nested(&[4], &texts), "[ 1 -2  3  4]");
-        assert_eq!(nested(&[2, 2, 1], &texts), "[[[ 1]\n  [-2]]\n\n [[ 3]\n  [ 4]]]");
-        assert_eq!((nested(&[], &texts[..1]), nested(&[0], &[])), ("1".to_owned(), "[]".to_owned()));
+        let whole = |shape: &[u64], texts: &[String]| nested(&corners(shape, &[]), texts);
+        assert_eq!(whole(&[2, 2], &texts), "[[ 1 -2]\n [ 3  4]]");
+        assert_eq!(whole(&[4], &texts), "[ 1 -2  3  4]");
+        assert_eq!(whole(&[2, 2, 1], &texts), "[[[ 1]\n  [-2]]\n\n [[ 3]\n  [ 4]]]");
+        assert_eq!((whole(&[], &texts[..1]), whole(&[0], &[])), ("1".to_owned(), "[]".to_owned()));
+        let texts: Vec<String> = (0..12).map(|i| i.to_string()).collect();
+        assert_eq!(nested(&corners(&[6], &[0]), &texts[..6]), "[0 1 2 ... 3 4 5]");
+        let rows = "[[ 0  1]\n [ 2  3]\n [ 4  5]\n ...\n [ 6  7]\n [ 8  9]\n [10 11]]";
+        assert_eq!(nested(&corners(&[6, 2], &[0]), &texts), rows);
+    }
+
+    fn corners(shape: &[u64], cut: &[usize]) -> Corners {
+        let is_cut = (0..shape.len()).map(|axis| cut.contains(&axis)).collect();
+        Corners { shape: shape.to_vec(), is_cut, bytes: vec![] }
     }
 }

@@ -1,37 +1,26 @@
-//! `history RUN`: metrics, and one tensor's numbers, from checkpoint to checkpoint. What cannot be
-//! read in one checkpoint is said in its line.
+//! `history RUN`: what was logged along the whole run, also before checkpoints that rotation has
+//! deleted, and its attempts. With `--tensor`, that tensor's numbers from checkpoint to checkpoint.
+
+mod points;
 
 use crate::answer::{Answer, Text};
 use crate::args::History;
-use crate::compare::{self, Tolerance, Verdict};
 use crate::exit::Exit;
-use crate::opened::{Opened, is_of_one};
 use crate::output::Cell;
 use crate::place::Place;
-use crate::stats::Stats;
-use crate::{Done, output, stats};
+use crate::{Done, output};
+use points::Points;
 use serde_json::{Value as Json, json};
-use std::collections::{BTreeMap, BTreeSet};
-use tensorkeep::store::Presence;
-use tensorkeep::{CheckpointId, CheckpointInfo, Error, ErrorKind, Reader, Result};
+use std::collections::BTreeMap;
+use tensorkeep::history::{self, Life, Series};
+use tensorkeep::{CheckpointId, CheckpointInfo, Error, ErrorKind, Result};
 
-/// A tensor in one checkpoint.
-struct Point {
-    /// None for bytes whose meaning is unknown.
-    stats: Option<Stats>,
-    /// Compared with the checkpoint before that has it.
-    change: Option<Verdict>,
-}
-
-/// Points by checkpoint, or why there is none.
-type Points = BTreeMap<CheckpointId, Result<Point>>;
-
-/// A run's metrics, and a tensor's numbers, in each of its checkpoints.
+/// What was logged in a run, its attempts, and a tensor's numbers in each of its checkpoints.
 pub struct Course<'a> {
     args: &'a History,
     place: Place,
     infos: Vec<CheckpointInfo>,
-    metrics: BTreeSet<String>,
+    history: history::History,
     points: Points,
 }
 
@@ -42,27 +31,25 @@ pub fn run(args: &History) -> Result<Course<'_>> {
     if infos.is_empty() {
         place.check_exists(&reader)?;
     }
-    let metrics = metrics(&infos, args.metric.as_ref()).map_err(|error| error.in_object(&place))?;
+    let mut history = reader.history()?;
+    narrow(&mut history, args.metric.as_ref()).map_err(|error| error.in_object(&place))?;
     let points = match &args.tensor {
-        Some(tensor) => points(&reader, &infos, tensor, args)?,
+        Some(tensor) => points::points(&reader, &infos, tensor, args)?,
         None => BTreeMap::new(),
     };
-    Ok(Course { args, place, infos, metrics, points })
+    Ok(Course { args, place, infos, history, points })
 }
 
-/// The names of all metrics, or the only one that is wanted.
-fn metrics(infos: &[CheckpointInfo], only: Option<&String>) -> Result<BTreeSet<String>> {
-    let states = infos.iter().filter_map(|info| info.state.as_ref().ok());
-    let metrics: BTreeSet<String> = states.flat_map(|state| state.metrics.keys().cloned()).collect();
-    match only {
-        None => Ok(metrics),
-        Some(only) if metrics.contains(only) => Ok(BTreeSet::from([only.clone()])),
-        Some(only) => {
-            let known: Vec<String> = metrics.into_iter().collect();
-            let error = Error::new(ErrorKind::NotFound, format!("no checkpoint has the metric {only:?}"));
-            Err(error.expected(format!("one of {known:?}")))
-        }
-    }
+/// Leaves the only metric that is wanted.
+fn narrow(history: &mut history::History, only: Option<&String>) -> Result<()> {
+    let Some(only) = only else { return Ok(()) };
+    let Some(series) = history.metrics.remove(only) else {
+        let known: Vec<&String> = history.metrics.keys().collect();
+        let error = Error::new(ErrorKind::NotFound, format!("the metric {only:?} was never logged"));
+        return Err(error.expected(format!("one of {known:?}")));
+    };
+    history.metrics = BTreeMap::from([(only.clone(), series)]);
+    Ok(())
 }
 
 impl Course<'_> {
@@ -73,23 +60,56 @@ impl Course<'_> {
         bad.chain(self.points.values().filter_map(|point| point.as_ref().err()))
     }
 
+    /// The tensor's numbers, beside the metrics of each checkpoint.
+    fn checkpoints(&self) -> String {
+        let mut header = vec!["step", "attempt"];
+        header.extend(self.history.metrics.keys().map(String::as_str));
+        header.extend(points::TITLES);
+        let right: Vec<usize> = (0..header.len()).collect();
+        output::table(&header, &right, self.infos.iter().map(|info| self.row(info)))
+    }
+
     fn row(&self, info: &CheckpointInfo) -> Vec<Cell> {
         let state = info.state.as_ref().ok();
+        let value = |metric| state.and_then(|state| state.metrics.get(metric)).copied();
+        let metrics =
+            self.history.metrics.keys().map(|metric| value(metric).map_or("-".to_owned(), output::number));
         let mut row: Vec<Cell> =
             [info.id.step.to_string(), info.id.attempt.to_string()].map(Cell::from).into();
-        row.extend(self.metrics.iter().map(
-            |metric| match state.and_then(|state| state.metrics.get(metric)) {
-                Some(value) => Cell::from(output::number(*value)),
-                None => "-".into(),
-            },
-        ));
-        row.extend(self.points.get(&info.id).into_iter().flat_map(point_as_row));
+        row.extend(metrics.map(Cell::from));
+        row.extend(self.points.get(&info.id).into_iter().flat_map(points::as_row));
         row
     }
 
-    fn values(&self, metric: &str) -> Vec<Option<f64>> {
-        let value = |info: &CheckpointInfo| info.state.as_ref().ok()?.metrics.get(metric).copied();
-        self.infos.iter().map(value).collect()
+    fn attempts(&self) -> String {
+        let header = ["attempt", "started", "host", "steps", "saves", "resumed from", "end"];
+        output::table_by_worth(&header, &[0, 4], &[2, 4], self.history.lives.iter().map(attempt))
+    }
+
+    /// Every point of the wanted metric.
+    fn logged(&self) -> Option<String> {
+        let (metric, series) =
+            self.history.metrics.first_key_value().filter(|_| self.args.metric.is_some())?;
+        let rows = series.points().map(|point| {
+            // OK to cast: a time before 1970 is shown as unknown.
+            let date = output::date(point.time as u64);
+            vec![point.step.to_string(), point.epoch.to_string(), date, output::number(point.value)]
+        });
+        Some(output::table(&["step", "epoch", "logged", metric], &[0, 1, 3], rows))
+    }
+
+    fn summary(&self) -> String {
+        let points = self.history.metrics.values().map(|series| series.logged as usize).max().unwrap_or(0);
+        let reached = self.history.metrics.values().filter_map(|series| series.steps.last()).max();
+        let reached = reached.map_or_else(String::new, |step| format!(", up to step {step}"));
+        let end =
+            self.history.lives.last().map_or_else(String::new, |life| format!("; the newest: {}", life.end));
+        let attempts = self.history.lives.len() + self.history.lives_left_out as usize;
+        format!(
+            "{} logged{reached}, in {}{end}",
+            output::count(points, "point"),
+            output::count(attempts, "attempt")
+        )
     }
 }
 
@@ -100,29 +120,34 @@ impl Answer for Course<'_> {
 
     fn json(&self) -> Json {
         let one = |info: &CheckpointInfo| {
-            let wanted = |(name, _): &(&String, &f64)| self.metrics.contains(*name);
+            let wanted = |(name, _): &(&String, &f64)| self.history.metrics.contains_key(*name);
             let values: Option<BTreeMap<_, _>> =
                 info.state.as_ref().ok().map(|state| state.metrics.iter().filter(wanted).collect());
             json!({
                 "name": info.id.to_string(), "step": info.id.step, "attempt": info.id.attempt,
-                "metrics": values, "tensor": self.points.get(&info.id).map(point_as_json),
+                "metrics": values, "tensor": self.points.get(&info.id).map(points::as_json),
             })
         };
         let checkpoints: Vec<_> = self.infos.iter().map(one).collect();
-        json!({ "run": self.place.to_string(), "tensor": self.args.tensor, "checkpoints": checkpoints })
+        let metrics: BTreeMap<_, _> =
+            self.history.metrics.iter().map(|(name, series)| (name, series_as_json(series))).collect();
+        let attempts: Vec<_> = self.history.lives.iter().map(attempt_as_json).collect();
+        json!({
+            "run": self.place.to_string(), "tensor": self.args.tensor, "metrics": metrics,
+            "metrics_left_out": self.history.metrics_left_out, "attempts": attempts,
+            "attempts_left_out": self.history.lives_left_out, "checkpoints": checkpoints,
+        })
     }
 
     fn text(&self) -> Result<Text<'_>> {
-        let mut header = vec!["step", "attempt"];
-        header.extend(self.metrics.iter().map(String::as_str));
-        header.extend(self.args.tensor.iter().flat_map(|_| ["mean", "std", "norm", "NaN/Inf", "change"]));
-        let right: Vec<usize> = (0..header.len()).collect();
-        let mut text = output::table(&header, &right, self.infos.iter().map(|info| self.row(info)));
-        for metric in &self.metrics {
-            text.push('\n');
-            text.push_str(&curve(metric, &self.values(metric)));
-        }
-        Ok(Text::of(text).warnings(self.errors()))
+        let first = match (self.logged(), &self.args.tensor) {
+            (_, Some(_)) => self.checkpoints(),
+            (Some(logged), None) => logged,
+            (None, None) => self.attempts(),
+        };
+        let curves = self.history.metrics.iter().map(|(metric, series)| curve(metric, series));
+        let text = Text::of(first).warnings(self.errors());
+        Ok(curves.fold(text, Text::lines).summary(self.summary()))
     }
 
     fn end(self: Box<Self>) -> Done {
@@ -130,125 +155,65 @@ impl Answer for Course<'_> {
     }
 }
 
-/// A metric's name, its curve over all checkpoints, and between which values that is drawn.
-fn curve(metric: &str, values: &[Option<f64>]) -> String {
-    let finite = || values.iter().copied().flatten().filter(|value| value.is_finite());
+fn attempt(life: &Life) -> Vec<Cell> {
+    let known = |known: Option<String>| known.unwrap_or_else(|| "-".to_owned());
+    let started = (life.started > 0).then(|| output::date(life.started));
+    let steps = life.first_step.map(|first| match life.last_step {
+        Some(last) => format!("{first} → {last}"),
+        None => format!("{first} →"),
+    });
+    vec![
+        life.attempt.to_string().into(),
+        known(started).into(),
+        life.host.clone().into(),
+        known(steps).into(),
+        life.saves.to_string().into(),
+        known(life.resumed_from.as_ref().map(CheckpointId::to_string)).into(),
+        if life.end == history::LifeEnd::Died { Cell::red("died") } else { life.end.to_string().into() },
+    ]
+}
+
+fn attempt_as_json(life: &Life) -> Json {
+    json!({
+        "attempt": life.attempt, "host": life.host, "pid": life.pid, "started": life.started,
+        "last_seen": life.last_seen, "first_step": life.first_step, "last_step": life.last_step,
+        "saves": life.saves, "resumed_from": life.resumed_from.map(|id| id.to_string()),
+        "end": life.end.to_string(),
+    })
+}
+
+fn series_as_json(series: &Series) -> Json {
+    let values: Vec<Json> = series.values.iter().map(|value| output::json_number(*value)).collect();
+    json!({
+        "steps": series.steps, "epochs": series.epochs, "times": series.times, "values": values,
+        "logged": series.logged, "better": output::direction(series.mode),
+    })
+}
+
+/// A metric's name, its curve, between which values that is drawn, and its last value.
+fn curve(metric: &str, series: &Series) -> String {
+    let finite = || series.values.iter().copied().filter(|value| value.is_finite());
     let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
-    let ends = format!("{} to {}", output::number(low), output::number(high));
+    let last = series.last().map_or(f64::NAN, |point| point.value);
+    let ends = match low <= high {
+        true => format!("{} to {}, last {}", output::number(low), output::number(high), output::number(last)),
+        false => format!("never finite, last {}", output::number(last)),
+    };
     let metric = output::clean(metric);
     let taken = metric.chars().count() + ends.chars().count() + 2;
     let room = output::columns().unwrap_or(WIDTH).saturating_sub(taken).clamp(8, WIDTH);
-    format!("{metric} {} {ends}", output::sparkline_of(&resampled(values, room)))
+    format!("{metric} {} {ends}", output::sparkline_of(&resampled(&series.values, room)))
 }
 
 /// Bars of a curve on a wide terminal, and where there is none.
 const WIDTH: usize = 80;
 
-/// At most so many values: of neighbours that share a bar the last, and none only where none of
-/// them has one.
-fn resampled(values: &[Option<f64>], most: usize) -> Vec<Option<f64>> {
-    if values.len() <= most {
-        return values.to_vec();
-    }
+/// At most so many values: of neighbours that share a bar the last finite one, and none only where
+/// none of them is finite.
+fn resampled(values: &[f64], most: usize) -> Vec<Option<f64>> {
+    let most = values.len().min(most);
     let share = |i: usize| &values[i * values.len() / most..(i + 1) * values.len() / most];
-    (0..most).map(|i| share(i).iter().rev().find_map(|value| *value)).collect()
-}
-
-fn points(reader: &Reader, infos: &[CheckpointInfo], tensor: &str, args: &History) -> Result<Points> {
-    let (mut points, mut before): (Points, Option<Opened>) = (BTreeMap::new(), None);
-    let mut missing = None;
-    for id in infos.iter().filter(|info| info.state.is_ok()).map(|info| info.id) {
-        let opened = match reader.ask_listed(id, || reader.checkpoint_by_id(id).map(Opened::Own)) {
-            Ok(Presence::There(opened)) => opened,
-            Ok(Presence::Deleted) => continue,
-            Ok(Presence::Absent(error)) => {
-                points.insert(id, Err(error));
-                continue;
-            }
-            Err(error) if is_of_one(&error) => {
-                points.insert(id, Err(error));
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        match point(&opened, before.as_ref(), tensor, args) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                missing = Some(error);
-                continue;
-            }
-            Err(error) if !is_of_one(&error) => return Err(error),
-            Ok(point) => {
-                points.insert(id, Ok(point));
-                before = Some(opened);
-            }
-            Err(error) => drop(points.insert(id, Err(error))),
-        }
-    }
-    match missing.filter(|_| points.is_empty()) {
-        Some(error) => Err(error),
-        None => Ok(points),
-    }
-}
-
-fn point(opened: &Opened, before: Option<&Opened>, tensor: &str, args: &History) -> Result<Point> {
-    let meta = opened.meta(tensor)?;
-    args.budget.get().check_bytes(opened, meta.byte_len)?;
-    let stats = stats::of(opened, std::slice::from_ref(&meta))?.pop().transpose()?.flatten();
-    let exact = Tolerance { rtol: 0.0, atol: 0.0 };
-    let change = before.map(|before| compare::one(before, opened, tensor, exact)).transpose()?.flatten();
-    Ok(Point { stats, change })
-}
-
-/// The relative change; 0 only where every byte is the same, and a word where there is no number.
-fn change_as_text(change: Option<&Verdict>) -> String {
-    match change {
-        None | Some(Verdict::OnlyRight | Verdict::OnlyLeft) => "-".to_owned(),
-        Some(Verdict::Equal) => "0".to_owned(),
-        Some(Verdict::Incompatible(what)) => what.replace(" | ", " → "),
-        Some(verdict) => verdict
-            .distance()
-            .map_or_else(|| verdict.word().to_owned(), |distance| output::number(distance.relative())),
-    }
-}
-
-fn point_as_row(point: &Result<Point>) -> Vec<Cell> {
-    let point = match point {
-        Ok(point) => point,
-        Err(error) => return vec![Cell::red(error.kind().as_str())],
-    };
-    let mut row: Vec<Cell> = match &point.stats {
-        Some(stats) if stats.count > 0 => {
-            let some = |value: f64| if stats.finite > 0 { output::number(value) } else { "-".to_owned() };
-            let mut row: Vec<Cell> = [stats.mean, stats.std(), stats.norm()].map(some).map(Cell::from).into();
-            row.push(if stats.bad() > 0 { Cell::red(stats.bad().to_string()) } else { "0".into() });
-            row
-        }
-        _ => vec!["-".into(); 4],
-    };
-    row.push(change_as_text(point.change.as_ref()).into());
-    row
-}
-
-fn point_as_json(point: &Result<Point>) -> Json {
-    let Point { stats, change } = match point {
-        Ok(point) => point,
-        Err(error) => return json!({ "error": output::error_in_json(error) }),
-    };
-    let some = |value: fn(&Stats) -> f64| {
-        stats.as_ref().filter(|stats| stats.finite > 0).map(|stats| output::json_number(value(stats)))
-    };
-    let relative = match change {
-        Some(Verdict::Equal) => Some(0.0),
-        change => change.as_ref().and_then(Verdict::distance).map(compare::Distance::relative),
-    };
-    json!({
-        "mean": some(|stats| stats.mean),
-        "std": some(Stats::std),
-        "norm": some(Stats::norm),
-        "bad": stats.as_ref().map(Stats::bad),
-        "change": relative.map(output::json_number),
-        "verdict": change.as_ref().map(Verdict::word),
-    })
+    (0..most).map(|i| share(i).iter().rev().copied().find(|value| value.is_finite())).collect()
 }
 
 #[cfg(test)]
@@ -256,12 +221,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_curve_has_all_checkpoints_in_the_room_there_is() {
-        let values: Vec<Option<f64>> = (0..100).map(|i| (i != 50).then_some(f64::from(i))).collect();
+    fn a_curve_has_all_points_in_the_room_there_is() {
+        let values: Vec<f64> = (0..100).map(|i| if i == 50 { f64::NAN } else { f64::from(i) }).collect();
         let few = resampled(&values, 10);
         assert_eq!(few.len(), 10);
         assert_eq!((few[0], few[9]), (Some(9.0), Some(99.0)));
         assert!(few.iter().all(Option::is_some), "one gap among ten is no gap");
-        assert_eq!(resampled(&values, 200), values);
+        let all = resampled(&values, 200);
+        assert_eq!((all.len(), all[50], all[51]), (100, None, Some(51.0)));
+        assert!(resampled(&[], 10).is_empty());
     }
 }

@@ -4,7 +4,41 @@ use super::{Run, json, tensorkeep, text};
 use serde_json::Value as Json;
 use std::path::Path;
 use tensorkeep::engine::Local;
-use tensorkeep::{Snapshot, Store, StoreOptions};
+use tensorkeep::{Keep, Mode, Progress, Snapshot, Store, StoreOptions};
+
+#[test]
+fn history_has_what_rotation_deleted_and_every_attempt() {
+    let run = Run::new("whole-history");
+    let folder = run.path("long");
+    for attempt in 0..2 {
+        let options = StoreOptions::new().keep(Keep::last(1).or(Keep::best("loss", Mode::Min, 1)));
+        let store = Store::open(Local::create(&folder).unwrap(), options).unwrap();
+        let begin = store.resume().unwrap().progress.step;
+        for step in begin + 1..=begin + 30 {
+            let progress = Progress::new(step);
+            store.log(&progress, [("loss", if step == 7 { f64::NAN } else { 1.0 / step as f64 })]);
+            if step % 10 == 0 {
+                store.save(&Snapshot::new().progress(progress)).unwrap();
+            }
+        }
+        if attempt == 1 {
+            store.close().unwrap();
+        }
+    }
+    let whole = text(&tensorkeep(&["history", &folder]));
+    let lines: Vec<&str> = whole.lines().collect();
+    assert!(lines[1].contains("0 → 30") && lines[1].ends_with("died"), "{whole}");
+    assert!(lines[2].contains("30 → 60") && lines[2].contains("0001-0000000030"), "{whole}");
+    assert!(lines[3].starts_with("loss ") && lines[3].ends_with("last 0.016667"), "{whole}");
+    assert_eq!(lines[4], "60 points logged, up to step 60, in 2 attempts; the newest: closed");
+    let points = text(&tensorkeep(&["history", &folder, "--metric", "loss"]));
+    assert!(points.lines().count() == 63 && points.contains("NaN"), "{points}");
+    let series = &json(&["history", &folder, "--json"])["metrics"]["loss"];
+    assert_eq!((&series["steps"][59], &series["values"][6]), (&Json::from(60), &Json::from("NaN")));
+    assert_eq!((&series["logged"], &series["better"]), (&Json::from(60), &Json::from("min")));
+    let unknown = tensorkeep(&["history", &folder, "--metric", "los"]);
+    assert!(unknown.status.code() == Some(3) && String::from_utf8_lossy(&unknown.stderr).contains("loss"));
+}
 
 #[test]
 fn ls_lists_a_run_and_marks_what_a_resume_would_use() {

@@ -95,20 +95,74 @@ impl Cuts {
         let too_large = |_| Error::new(ErrorKind::LimitExceeded, "bytes to load").found(count);
         let len = usize::try_from(count.saturating_mul(meta.width())).map_err(too_large)?;
         let mut buffer = Buffer::zeroed(len)?;
-        let mut source = Source { opened, meta, scratch: Scratch::default(), start: 0, bytes: Vec::new() };
-        let mut done = 0;
-        if len > 0 && meta.byte_len > 0 {
-            let run = self.run() * meta.width();
-            let mut outer = self.outer();
-            while done < len {
-                // OK to cast: at most what is left of the buffer.
-                let taken = run.min((len - done) as u64) as usize;
-                source.fill(outer.first_element() * meta.width(), &mut buffer[done..done + taken])?;
-                done += taken;
-                outer.next();
+        self.fill(&mut Source::new(opened, meta), &mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// Fills the buffer with the bytes of the first elements.
+    fn fill(&self, source: &mut Source<'_>, buffer: &mut [u8]) -> Result<()> {
+        if buffer.is_empty() || source.meta.byte_len == 0 {
+            return Ok(());
+        }
+        let width = source.meta.width();
+        // OK to cast: a run is no longer than what the buffer was made for, or is cut to it.
+        let run = (self.run() * width).min(buffer.len() as u64) as usize;
+        let mut outer = self.outer();
+        for part in buffer.chunks_mut(run) {
+            source.fill(outer.first_element() * width, part)?;
+            outer.next();
+        }
+        Ok(())
+    }
+
+    /// What is shown of many values: the first and last few along each axis that is left.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn corners(&self, opened: &Opened, meta: &Meta) -> Result<Corners> {
+        let axes: Vec<Vec<Range<u64>>> = self.shape().into_iter().map(ends).collect();
+        let is_cut = axes.iter().map(|ends| ends.len() > 1).collect();
+        let shape: Vec<u64> =
+            axes.iter().map(|ends| ends.iter().map(|range| range.end - range.start).sum()).collect();
+        let count = shape.iter().product::<u64>() * meta.width();
+        let mut bytes = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
+        self.collect(&axes, &mut Source::new(opened, meta), &mut bytes)?;
+        Ok(Corners { shape, is_cut, bytes })
+    }
+
+    /// Appends the bytes of the elements that `axes` select, in their order.
+    fn collect(&self, axes: &[Vec<Range<u64>>], source: &mut Source<'_>, into: &mut Vec<u8>) -> Result<()> {
+        let Some((ends, inner)) = axes.split_first() else { return self.append(source, into) };
+        for range in ends.iter().cloned() {
+            if inner.is_empty() {
+                self.narrowed(Cut::Range(range)).append(source, into)?;
+                continue;
+            }
+            for index in range {
+                self.narrowed(Cut::Index(index)).collect(inner, source, into)?;
             }
         }
-        Ok(buffer)
+        Ok(())
+    }
+
+    /// The first axis that is left, cut further.
+    fn narrowed(&self, within: Cut) -> Self {
+        let mut cuts = self.cuts.clone();
+        if let Some(cut) = cuts.iter_mut().find(|cut| matches!(cut, Cut::Range(_))) {
+            let start = cut.range().start;
+            *cut = match within {
+                Cut::Range(range) => Cut::Range(start + range.start..start + range.end),
+                Cut::Index(index) => Cut::Index(start + index),
+            };
+        }
+        Self { shape: self.shape.clone(), cuts }
+    }
+
+    fn append(&self, source: &mut Source<'_>, into: &mut Vec<u8>) -> Result<()> {
+        let start = into.len();
+        // OK to cast: a few elements.
+        into.resize(start + (self.count() * source.meta.width()) as usize, 0);
+        self.fill(source, &mut into[start..])
     }
 
     /// Axes, counted from the last, of which everything is wanted; the one before them is in one
@@ -139,6 +193,22 @@ impl Cuts {
         outer.at = outer.ranges.iter().map(|range| range.start).collect();
         outer
     }
+}
+
+/// How many values are shown at each end of an axis that is cut.
+pub const EDGE: u64 = 3;
+
+/// The parts of an axis that are shown.
+fn ends(len: u64) -> Vec<Range<u64>> {
+    if len > 2 * EDGE { vec![0..EDGE, len - EDGE..len] } else { std::iter::once(0..len).collect() }
+}
+
+/// The values at the ends of all axes.
+pub struct Corners {
+    pub shape: Vec<u64>,
+    /// Whether the middle of each axis is left out.
+    pub is_cut: Vec<bool>,
+    pub bytes: Vec<u8>,
 }
 
 /// Counts through the axes in front of a run, the last one first; of that one all is in the run.
@@ -173,7 +243,11 @@ struct Source<'o> {
     bytes: Vec<u8>,
 }
 
-impl Source<'_> {
+impl<'o> Source<'o> {
+    fn new(opened: &'o Opened, meta: &'o Meta) -> Self {
+        Self { opened, meta, scratch: Scratch::default(), start: 0, bytes: Vec::new() }
+    }
+
     fn fill(&mut self, mut offset: u64, mut into: &mut [u8]) -> Result<()> {
         while !into.is_empty() {
             let here = offset.checked_sub(self.start).filter(|&at| at < self.bytes.len() as u64);
@@ -258,6 +332,23 @@ mod tests {
             .map(|(i, j, k)| of(i, j, k))
             .collect();
         assert_eq!(cut(&opened, "1:3,10:6990").1, part);
+    }
+
+    #[test]
+    fn corners_are_the_ends_of_every_axis() {
+        let values: Vec<f32> = (0..3 * 7001 * 5).map(|i| i as f32).collect();
+        let opened = opened(&[3, 7001, 5], &values);
+        let meta = opened.meta("t").unwrap();
+        let corners = Cuts::parse("1:,:,4", &meta.shape).unwrap().corners(&opened, &meta).unwrap();
+        assert_eq!((corners.shape, corners.is_cut), (vec![2, 6], vec![false, true]));
+        let shown: Vec<f32> =
+            corners.bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let of = |i: usize, j: usize| values[(i * 7001 + j) * 5 + 4];
+        let wanted: Vec<f32> = (1..3)
+            .flat_map(|i| [0, 1, 2, 6998, 6999, 7000].map(move |j| (i, j)))
+            .map(|(i, j)| of(i, j))
+            .collect();
+        assert_eq!(shown, wanted);
     }
 
     #[test]
