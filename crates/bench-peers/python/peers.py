@@ -71,13 +71,15 @@ def folders_in(path):
 
 
 def publish(written, path):
-    """What no peer does by itself: fsync of all that was written, rename, fsync of the folder."""
+    """What no peer does by itself: fsync of all that was written, rename, fsync of the folder and the files."""
     for file in files_in(written):
         sync(file)
     for folder in folders_in(written):
         sync(folder)
     os.rename(written, path)
     sync(os.path.dirname(path) or ".")
+    for file in files_in(path):
+        sync(file)
 
 
 def remove(path):

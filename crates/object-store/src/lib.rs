@@ -74,6 +74,7 @@ mod probe;
 mod remote;
 mod runtime;
 mod secrets;
+mod settings;
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
 mod strays;
 mod sweep;

@@ -99,6 +99,14 @@ fn a_line_break_in_a_key_is_an_error_and_no_panic() {
             assert!(words.contains(key) && !words.contains(SECRET), "{key}: {words}");
         }
     }
+    // These become headers of each request, in the middle of training.
+    for key in ["default_content_type", "user_agent", "proxy_url"] {
+        let error = open(&server, "s3://bucket/run", &[(key, "text/plain\r\nx: y".to_owned())])
+            .and_then(|engine| engine.create("a", None)?.commit([1; 16]).map_err(Into::into))
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{key}: {error}");
+        assert!(error.to_string().contains(key), "{error}");
+    }
     for url in ["s3://buc ket/run", "s3://bucket\n/run", "s3://büket/run", "s3://buc%20ket/run"] {
         let error = open(&server, url, &[]).and_then(|engine| engine.list("")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{url:?}: {error}");

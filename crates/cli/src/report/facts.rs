@@ -63,6 +63,17 @@ pub struct NotFinite {
     pub is_pinned: bool,
 }
 
+/// A metric whose newest values are no numbers, while the weights still are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Diverged {
+    pub metric: String,
+    /// NaN or an infinity.
+    pub value: f64,
+    pub since: u64,
+    /// The newest kept checkpoint from before.
+    pub before: Option<u64>,
+}
+
 /// A metric's best value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Best {
@@ -96,6 +107,7 @@ pub struct Facts {
     /// Newer than that.
     pub unusable: Vec<Unusable>,
     pub not_finite: Option<NotFinite>,
+    pub diverged: Option<Diverged>,
     pub best: Option<Best>,
     /// Of a run whose every checkpoint is damaged: (intact, all) tensors of the least damaged one.
     pub least_damaged: Option<(u64, u64, u64)>,

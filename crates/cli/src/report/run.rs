@@ -1,7 +1,7 @@
 //! Everything that the page says of a run, read once; and the first line of each section.
 
 use super::Options;
-use super::facts::{Best, Facts, NotFinite, Now, Unusable};
+use super::facts::{Best, Diverged, Facts, NotFinite, Now, Unusable};
 use super::layers::Layers;
 use super::looked::Looked;
 use super::pairs::{self, Picks};
@@ -13,6 +13,7 @@ use crate::output;
 use crate::verbs::ls::{self, Kept};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
+use tensorkeep::history::Series;
 use tensorkeep::{CheckpointId, CheckpointInfo, Keep, Mode, Reader, Result};
 
 /// Silence of so many intervals between saves is a death.
@@ -130,6 +131,18 @@ impl Run {
         })
     }
 
+    /// The metric that is no number any more for the longest time.
+    fn diverged(&self) -> Option<Diverged> {
+        let since = |series: &Series| {
+            let tail = series.points().rev().take_while(|point| !point.value.is_finite());
+            tail.last().map(|first| (first.step, first.value))
+        };
+        let bad = self.story.metrics.iter().filter_map(|(metric, series)| Some((metric, since(series)?)));
+        let (metric, (since, value)) = bad.min_by_key(|(_, (since, _))| *since)?;
+        let before = self.infos.iter().rev().map(|info| info.id.step).find(|step| *step < since);
+        Some(Diverged { metric: output::clean(metric), value, since, before })
+    }
+
     /// The kept checkpoint that is best by the first metric with a direction.
     fn best_kept(&self) -> Option<CheckpointId> {
         let best = self.best()?;
@@ -229,6 +242,7 @@ impl Run {
             is_quick: self.options.quick,
             unusable: unusable.collect(),
             not_finite: self.not_finite(),
+            diverged: self.diverged(),
             best: self.best(),
             least_damaged: if resume.is_none() { least.max_by_key(|(_, intact, _)| *intact) } else { None },
             begun: self.begun(),
@@ -260,7 +274,7 @@ impl Run {
                 "These checkpoints carry no history of logged values. Drawn: the metrics of the {kept}."
             ));
         }
-        let thinned = self.story.metrics.values().any(tensorkeep::history::Series::is_thinned);
+        let thinned = self.story.metrics.values().any(Series::is_thinned);
         let thinned = if thinned { " Thinned; lowest and highest are kept." } else { "" };
         let left_out = match self.story.left_out.0 {
             0 => String::new(),

@@ -1,7 +1,7 @@
 //! The verdict on a run, in one sentence for each state it can be in: whether training can go on,
 //! from where, and the next command to run. Pure functions from facts to words.
 
-use super::facts::{Best, Facts, NotFinite, Now, Unusable};
+use super::facts::{Best, Diverged, Facts, NotFinite, Now, Unusable};
 use super::words::{code, command, count, escape, int, num};
 
 /// Which sign stands before the sentence.
@@ -37,7 +37,26 @@ pub fn of(facts: &Facts) -> Verdict {
     if let Some(unusable) = facts.unusable.first() {
         return newest_damaged(facts, resume, unusable);
     }
-    well(facts, resume)
+    match &facts.diverged {
+        Some(diverged) => but_diverged(well(facts, resume), diverged),
+        None => well(facts, resume),
+    }
+}
+
+/// A run that can be resumed, and whose resume would train on nothing good.
+fn but_diverged(verdict: Verdict, diverged: &Diverged) -> Verdict {
+    let Diverged { metric, value, since, before } = diverged;
+    let say = format!("{} But {} has been {value} since step {}.", verdict.say, escape(metric), int(*since));
+    let then = match before {
+        Some(before) => {
+            format!(
+                "The newest kept checkpoint from before is <a href=\"#c{before}\">step {}</a>.",
+                int(*before)
+            )
+        }
+        None => "No checkpoint from before is kept.".to_owned(),
+    };
+    Verdict { sign: Sign::Warn, say, then }
 }
 
 fn nothing(facts: &Facts) -> Verdict {
@@ -211,6 +230,7 @@ mod tests {
             is_quick: false,
             unusable: vec![],
             not_finite: None,
+            diverged: None,
             best: None,
             least_damaged: None,
             begun: String::new(),
@@ -220,6 +240,10 @@ mod tests {
     fn best(newest: f64) -> Option<Best> {
         let metric = "val_accuracy".to_owned();
         Some(Best { metric, value: 0.9296, step: 9_240, is_kept: true, saved: None, newest })
+    }
+
+    fn diverged(before: Option<u64>) -> Option<Diverged> {
+        Some(Diverged { metric: "loss".to_owned(), value: f64::NAN, since: 11_437, before })
     }
 
     fn nan(last_finite: Option<u64>, saves_left: Option<u64>) -> Option<NotFinite> {
@@ -282,6 +306,18 @@ mod tests {
                 Sign::Ok,
                 "Yes, from step 11,600.",
                 "",
+            ),
+            (
+                Facts { diverged: diverged(Some(11_400)), ..facts() },
+                Sign::Warn,
+                "Yes, from step 11,600 of 12,000. 12 steps would be repeated. But loss has been NaN since step 11,437.",
+                "The newest kept checkpoint from before is <a href=\"#c11400\">step 11,400</a>.",
+            ),
+            (
+                Facts { diverged: diverged(None), ..at(Now::Finished) },
+                Sign::Warn,
+                "Finished at step 11,600. But loss has been NaN since step 11,437.",
+                "No checkpoint from before is kept.",
             ),
             (
                 Facts { not_finite: nan(Some(11_400), Some(3)), ..facts() },
