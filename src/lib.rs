@@ -175,6 +175,7 @@ mod pages {
         CommandLine: "../docs/command-line.md",
         Introduction: "../docs/guide/introduction.md",
         TrainingLoop: "../docs/guide/training-loop.md",
+        Serde: "../docs/guide/serde.md",
         ExactResume: "../docs/guide/exact-resume.md",
         BackgroundSaves: "../docs/guide/background-saves.md",
         Migrating: "../docs/guide/migrating.md",

@@ -183,14 +183,18 @@ fn random_generators_go_on_where_they_were() {
     use rand_chacha::rand_core::{Rng, SeedableRng};
     let mut chacha = rand_chacha::ChaCha12Rng::seed_from_u64(1);
     let mut pcg = (rand_pcg::Pcg64::seed_from_u64(2), rand_pcg::Pcg64Mcg::seed_from_u64(3));
-    let _ = (chacha.next_u32(), pcg.0.next_u64(), pcg.1.next_u64());
-    let checkpoint = saved(&(chacha.clone(), pcg.clone()));
-    type Generators = (rand_chacha::ChaCha12Rng, (rand_pcg::Pcg64, rand_pcg::Pcg64Mcg));
-    let (mut chacha2, mut pcg2) = checkpoint.state::<Generators>("s").unwrap();
+    // What rand's SmallRng is.
+    let mut xoshiro = rand::rngs::Xoshiro256PlusPlus::seed_from_u64(4);
+    let _ = (chacha.next_u32(), pcg.0.next_u64(), pcg.1.next_u64(), xoshiro.next_u64());
+    let checkpoint = saved(&(chacha.clone(), pcg.clone(), xoshiro.clone()));
+    type Generators =
+        (rand_chacha::ChaCha12Rng, (rand_pcg::Pcg64, rand_pcg::Pcg64Mcg), rand::rngs::Xoshiro256PlusPlus);
+    let (mut chacha2, mut pcg2, mut xoshiro2) = checkpoint.state::<Generators>("s").unwrap();
     for _ in 0..100 {
         assert_eq!(chacha.next_u64(), chacha2.next_u64());
         assert_eq!(pcg.0.next_u64(), pcg2.0.next_u64());
         assert_eq!(pcg.1.next_u64(), pcg2.1.next_u64());
+        assert_eq!(xoshiro.next_u64(), xoshiro2.next_u64());
     }
 }
 

@@ -169,7 +169,7 @@ pub(super) fn pins(engine: &dyn Engine) -> Result<BTreeSet<String>> {
 /// The knowledge of a new writer that takes back the marks of earlier ones.
 pub(super) struct Inherited<'a> {
     pub board: &'a Board,
-    /// The newest attempt of which a checkpoint is left, whose history tells of all before it.
+    /// The newest attempt of which a checkpoint is left: its history tells of it and all before it.
     pub saved_by: u32,
     pub writer: &'a Writer,
     /// Whether the writer's lock is held: no tool and no writer that respects it is at work.
@@ -177,10 +177,10 @@ pub(super) struct Inherited<'a> {
 }
 
 /// Removes what earlier attempts left: superfluous attempt objects, marks of the checkpoints they
-/// resumed from (where no later attempt has saved, they alone say what it was), marks of completed
-/// deletions and, under the lock, those whose maker is dead. A lock alone does not prove that: its
-/// file may have been removed while its holder stood still. A mark of deletion that stays prevents
-/// a pin of that checkpoint and a rollback to it, and nothing else.
+/// resumed from (where neither they nor a later one has saved, the marks alone tell), marks of
+/// completed deletions and, under the lock, those whose maker is dead. A lock alone does not prove
+/// that: its file may have been removed while its holder stood still. A mark of deletion that stays
+/// prevents a pin of that checkpoint and a rollback to it, and nothing else.
 pub(super) fn clear_marks(engine: &dyn Engine, inherited: &Inherited<'_>) {
     let board = inherited.board;
     let superfluous: Vec<u32> = board.superfluous().collect();
@@ -197,7 +197,7 @@ pub(super) fn clear_marks(engine: &dyn Engine, inherited: &Inherited<'_>) {
     for &ended in board.ended.iter().filter(|ended| !board.attempts.contains(ended)) {
         let _ = engine.unmark(&ended_key(ended));
     }
-    let is_told = |attempt: u32| attempt < inherited.saved_by || superfluous.contains(&attempt);
+    let is_told = |attempt: u32| attempt <= inherited.saved_by || superfluous.contains(&attempt);
     for &(attempt, id) in board.resumed.iter().filter(|(attempt, _)| is_told(*attempt)) {
         let _ = engine.unmark(&resumed_key(attempt, id));
     }

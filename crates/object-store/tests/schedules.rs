@@ -313,7 +313,9 @@ impl Schedule {
     fn reopen(&self) -> Store {
         let begin = Instant::now();
         loop {
-            let (settings, engine) = (StoreOptions::new().keep(Keep::last(2)), self.engine.clone());
+            // Long enough for a machine that does other work: nothing fails any more.
+            let engine = self.engine.clone().with_deadline(DEADLINE * 100);
+            let settings = StoreOptions::new().keep(Keep::last(2)).remote_timeout(DEADLINE * 100);
             let opened = match &self.local {
                 Some(local) => Store::open_tiered(local.clone(), engine, settings),
                 None => Store::open(engine, settings),

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 use tensorkeep::history::{History, LifeEnd, Point, Series};
 use tensorkeep::store::AttemptInfo;
-use tensorkeep::{CheckpointInfo, Keep, Mode};
+use tensorkeep::{CheckpointInfo, Keep};
 
 /// Points of all metrics together: about 260 KB of page.
 const POINTS: usize = 32_000;

@@ -146,7 +146,11 @@ fn well(facts: &Facts, resume: u64) -> Verdict {
                 };
                 format!(" Best {} {} at step {}, {kept}.", escape(metric), num(*value), int(*step))
             });
-            format!("Finished at step {}.{best}", int(resume))
+            let saved = match facts.reached > resume {
+                true => format!(" The newest checkpoint is of step {}.", int(resume)),
+                false => String::new(),
+            };
+            format!("Finished at step {}.{saved}{best}", int(facts.reached.max(resume)))
         }
         Now::Closed => {
             format!("Yes, from step {}{of}. Closed by the program; nothing is lost.", int(resume))
@@ -316,7 +320,7 @@ mod tests {
             (
                 Facts { diverged: diverged(None), ..at(Now::Finished) },
                 Sign::Warn,
-                "Finished at step 11,600. But loss has been NaN since step 11,437.",
+                "Finished at step 11,612. The newest checkpoint is of step 11,600. But loss has been NaN since step 11,437.",
                 "No checkpoint from before is kept.",
             ),
             (

@@ -93,7 +93,8 @@ impl Answer for Values<'_> {
                 let texts: Vec<String> = texts(self.dtype, &corners.bytes).collect();
                 let more = self.count - texts.len() as u64;
                 let cut = (more > 0).then(|| format!("{more} more values; -o writes them all"));
-                Ok(Text::default().note(what).lines(nested(&corners, &texts)).warnings(cut))
+                let text = Text::default().note(what).lines(nested(&corners, &texts));
+                Ok(cut.into_iter().fold(text, Text::note))
             }
         }
     }

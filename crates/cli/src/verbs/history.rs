@@ -104,7 +104,7 @@ impl Course<'_> {
         let reached = reached.map_or_else(String::new, |step| format!(", up to step {step}"));
         let end =
             self.history.lives.last().map_or_else(String::new, |life| format!("; the newest: {}", life.end));
-        let attempts = self.history.lives.len() + self.history.lives_left_out as usize;
+        let attempts = (self.history.lives_left_out as usize).saturating_add(self.history.lives.len());
         format!(
             "{} logged{reached}, in {}{end}",
             output::count(points, "point"),

@@ -29,7 +29,7 @@ fn history_has_what_rotation_deleted_and_every_attempt() {
     let lines: Vec<&str> = whole.lines().collect();
     assert!(lines[1].contains("0 → 30") && lines[1].ends_with("died"), "{whole}");
     assert!(lines[2].contains("30 → 60") && lines[2].contains("0001-0000000030"), "{whole}");
-    assert!(lines[3].starts_with("loss ") && lines[3].ends_with("last 0.016667"), "{whole}");
+    assert!(lines[3].starts_with("loss ") && lines[3].ends_with("last 0.01667"), "{whole}");
     assert_eq!(lines[4], "60 points logged, up to step 60, in 2 attempts; the newest: closed");
     let points = text(&tensorkeep(&["history", &folder, "--metric", "loss"]));
     assert!(points.lines().count() == 63 && points.contains("NaN"), "{points}");

@@ -33,7 +33,7 @@ fn walk(value: &Json, path: &str, described: &Keys, found: &mut Keys) {
         Json::Object(map) => {
             let free = format!("{path}.*");
             for (key, value) in map {
-                let key = match described.contains(&free) {
+                let key = match described.contains(&free) || goes_on(&free) {
                     true => free.clone(),
                     false if path.is_empty() => key.clone(),
                     false => format!("{path}.{key}"),

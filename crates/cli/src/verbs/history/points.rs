@@ -10,7 +10,7 @@ use crate::{output, stats};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use tensorkeep::store::Presence;
-use tensorkeep::{CheckpointId, CheckpointInfo, Error, ErrorKind, Reader, Result};
+use tensorkeep::{CheckpointId, CheckpointInfo, ErrorKind, Reader, Result};
 
 /// A tensor in one checkpoint.
 pub struct Point {
