@@ -59,8 +59,9 @@ pub fn cannot(system: &dyn System, op: Op) -> Outcome<Call> {
     Err(format!("{} has no {}", system.name(), op.name()).into())
 }
 
-/// Fsyncs a written file, gives it its name, fsyncs the folder and the file once more, as tensorkeep
-/// does (XFS reports a lost rename at the last of these): what most peers leave to their users.
+/// Fsyncs a written file, gives it its name, fsyncs the folder and the file once more, as
+/// tensorkeep does (XFS reports a lost rename at the last of these): what most peers leave to their
+/// users.
 pub fn publish(written: &Path, path: &Path) -> Outcome<()> {
     let file = File::options().write(true).open(written)?;
     file.sync_all()?;

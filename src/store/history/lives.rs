@@ -62,8 +62,8 @@ pub(in crate::store) fn leave_end(engine: &dyn Engine, life: &Life) -> Result<()
 }
 
 /// Completes the lives by what is beside the checkpoints: attempts of which no checkpoint says
-/// anything, what those resumed from, and ends. What cannot be read is left as it is: nothing depends on it. A writer knows
-/// its own attempt, and does not read it.
+/// anything, what those resumed from, and ends. What cannot be read is left as it is: nothing
+/// depends on it. A writer knows its own attempt, and does not read it.
 pub(in crate::store) fn complete(
     engine: &dyn Engine,
     board: &Board,
