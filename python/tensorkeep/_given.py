@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ._files import Checkpoint
+from ._checkpoint import Checkpoint
 
 __all__ = ["Given", "Listed", "Resumed"]
 
