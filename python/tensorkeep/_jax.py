@@ -69,6 +69,9 @@ def from_view(view: Any, kind: str, device: Any) -> Any:
 def _device(device: Any) -> Any:
     """A device of JAX; text is the first of that platform."""
     try:
-        return jax.devices(device)[0] if isinstance(device, str) else device
-    except RuntimeError as error:
-        raise _arguments.wrong("map_location", "a device of JAX, as 'cpu'", device) from error
+        found = jax.devices(device)[0] if isinstance(device, str) else device
+    except RuntimeError:
+        found = ...
+    if not isinstance(found, (jax.Device, jax.sharding.Sharding, type(None))):
+        raise _arguments.wrong("map_location", "a device of JAX, as 'cpu'", device)
+    return found

@@ -123,11 +123,13 @@ def _in_groups(part: Any, here: Mapping[str, Any], state: Mapping[str, Any], kin
     """
     if "param_groups" not in here:
         return []
-    try:
-        mine, its = ([len(group["params"]) for group in side["param_groups"]] for side in (here, state))
-        options = [{key for group in side["param_groups"] for key in group} for side in (here, state)]
-    except (KeyError, TypeError):
+    groups: Any = state.get("param_groups")
+    if not _are_groups(groups):
         return ["it has no param_groups"]
+    if not isinstance(state.get("state", {}), Mapping):
+        return [f"state: expected a dict, found a {type(state['state']).__name__}"]
+    mine, its = ([len(group["params"]) for group in side] for side in (here["param_groups"], groups))
+    options = [{key for group in side for key in group} for side in (here["param_groups"], groups)]
     ours, theirs = (found - _OF_SCHEDULERS for found in options)
     # A version more or less has more or fewer options; another kind has both.
     if ours - theirs and theirs - ours or kind not in (None, kind_of(part)) and ours != theirs:
@@ -136,6 +138,13 @@ def _in_groups(part: Any, here: Mapping[str, Any], state: Mapping[str, Any], kin
         return [f"expected {len(mine)} groups of parameters, found {len(its)}"]
     both = enumerate(zip(mine, its))
     return [f"group {i}: expected {ours} parameters, found {theirs}" for i, (ours, theirs) in both if ours != theirs]
+
+
+def _are_groups(groups: Any) -> bool:
+    def is_group(group: Any) -> bool:
+        return isinstance(group, Mapping) and isinstance(group.get("params"), (list, tuple))
+
+    return isinstance(groups, (list, tuple)) and all(map(is_group, groups))
 
 
 def _of_another_kind(mine: str | None, its: str | None, ours: Any, theirs: Any) -> str:

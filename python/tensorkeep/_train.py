@@ -110,7 +110,7 @@ class TrainState:
             raise Mismatch(what, help=help)
         names = {name for name in wanted if name in state}
         kinds = state.get(KINDS)
-        kinds = kinds if isinstance(kinds, Mapping) else {}
+        kinds = {name: kind for name, kind in kinds.items() if type(kind) is str} if isinstance(kinds, Mapping) else {}
         found = {name: differences(part, state[name], kinds.get(name)) for name, part in self.parts.items() if name in names}
         for name in names & {"extra", "rng"}:
             found[name] = [] if isinstance(state[name], dict) else [f"expected a dict, found a {type(state[name]).__name__}"]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 
-from . import _flat
+from . import _arguments, _flat
 from ._files import Codec, Written, load, save
 from ._into import LoadReport, load_into
 from ._store import Store
@@ -100,7 +100,7 @@ class safe_open(_flat.SafeOpen):  # noqa: N801
 
 def save_model(model: torch.nn.Module, filename: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> Written:
     """Saves a module's state dict by name. Tied weights need no care: :func:`save_file` keeps them."""
-    return save_file(model.state_dict(), filename, metadata)
+    return save_file(_arguments.one_of("model", model, torch.nn.Module).state_dict(), filename, metadata)
 
 
 def load_model(model: torch.nn.Module, filename: str | os.PathLike[str], strict: bool = True) -> tuple[list[str], list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +10,9 @@ import numpy
 import pytest
 import tensorkeep
 import tensorkeep.numpy
+from hostile import HOSTILE, NAN, Raises, with_hostile
 from tensorkeep import Every, Keep, Store, _walk
 
-NAN = float("nan")
 STATE = {"w": numpy.ones(3)}
 
 
@@ -142,43 +141,6 @@ def test_files_have_a_path_and_ways_to_be_read() -> None:
     tensorkeep.save(STATE, "f.tkeep")
     refused(lambda: tensorkeep.load("f.tkeep", mmap="maybe"), "mmap")  # type: ignore[arg-type]
     refused(lambda: tensorkeep.save(STATE, "f.tkeep", codec={"w": 5}), "codec['w']")  # type: ignore[dict-item]
-
-
-class Raises:
-    """Fails in all that it is asked."""
-
-    def __fspath__(self) -> str:
-        raise RuntimeError("no path")
-
-    def __repr__(self) -> str:
-        raise RuntimeError("no words")
-
-    def __index__(self) -> int:
-        raise RuntimeError("no number")
-
-    __float__ = __len__ = __iter__ = __bool__ = __index__  # type: ignore[assignment]
-
-
-HOSTILE: list[Any] = [None, True, 1, 0, -1, 3.5, NAN, 2**70, "", "\ud800", "a\0b", "foo", b"x", b"\xff", [], [5], (), {}, {5: 5}, {"a": 5},
-                      {"SIGKILL": "save"}, {"signal": "save"}, {"SIGTERM": 5}, print, object(), Raises(), numpy.ones(2),
-                      numpy.int8(3), numpy.bool_(True), pathlib.Path("p"), Every.steps(2), Keep.last(1)]  # fmt: skip
-
-
-def with_hostile(call: Callable[..., Any], *arguments: Any, **named: Any) -> None:
-    """Calls with each argument replaced by all sorts: it works, or raises an error of ours that has words."""
-    for place in (*range(len(arguments)), *named):
-        for hostile in HOSTILE:
-            some, others = list(arguments), dict(named)
-            if isinstance(place, int):
-                some[place] = hostile
-            else:
-                others[place] = hostile
-            try:
-                call(*some, **others)
-            except tensorkeep.Error as refused:
-                assert len(str(refused)) > 10, (place, refused)
-            except Exception as raw:
-                raise AssertionError(f"{call} with {place} = {reprlib.repr(hostile)}: {raw!r}") from raw
 
 
 @pytest.mark.filterwarnings("ignore")

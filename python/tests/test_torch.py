@@ -14,6 +14,7 @@ import numpy
 import pytest
 import tensorkeep
 from conftest import alike, need, run
+from hostile import with_hostile
 
 torch = need("torch")
 import tensorkeep.torch as tt  # noqa: E402
@@ -364,3 +365,30 @@ except ValueError:
     sys.exit("torch._dynamo" in sys.modules)
 """
     assert run(code, cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_argument_raises_what_is_not_ours() -> None:
+    model, tensors = torch.nn.Linear(3, 2), {"w": torch.ones(3)}
+    tt.save({"model": model.state_dict()}, "m.tkeep")
+    tt.save_file(tensors, "f.tkeep")
+    with_hostile(tt.load, "m.tkeep", map_location=None)
+    with_hostile(tt.load_file, "f.tkeep", "cpu", backend="mmap")
+    with_hostile(tt.save_file, tensors, "g.tkeep", None, codec="raw")
+    with_hostile(tt.safe_open, "f.tkeep", "pt", "cpu", backend="mmap")
+    with tt.safe_open("f.tkeep") as opened:
+        with_hostile(opened.get_tensor, "w")
+        with_hostile(opened.get_slice, "w")
+    with_hostile(tt.save_model, model, "g.tkeep", None)
+    tt.save_model(model, "f.tkeep")
+    with_hostile(tt.load_model, model, "f.tkeep", True)
+    with_hostile(tt.load_into, "m.tkeep", model)
+    optimizer = torch.optim.AdamW(model.parameters())
+    state = optimizer.state_dict()
+    training = tensorkeep.TrainState(rng=False, optimizer=optimizer)
+    with_hostile(lambda found: training.load_state_dict({"optimizer": found}), state)
+    with_hostile(lambda found: training.load_state_dict({"optimizer": {**state, "state": found}}), {})
+    with_hostile(lambda found: training.load_state_dict({"optimizer": {"state": {}, "param_groups": found}}), [])
+    with_hostile(lambda found: training.load_state_dict({"optimizer": {"state": {}, "param_groups": [found]}}), {})
+    with_hostile(lambda found: training.load_state_dict({"optimizer": state, "kinds": found}), {})
+    with_hostile(lambda found: training.load_state_dict({"optimizer": state, "kinds": {"optimizer": found}}), "x")
