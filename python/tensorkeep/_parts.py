@@ -184,7 +184,7 @@ class _Kept:
         self.state = copied(part.state_dict(), live)
 
     def _keep(self, todo: list[Any], *, parameters: bool) -> None:
-        torch, seen = sys.modules["torch"], set()
+        torch, seen = sys.modules.get("torch"), set()
         while todo:
             value = todo.pop()
             if id(value) in seen:
@@ -193,7 +193,7 @@ class _Kept:
             if isinstance(value, (dict, list)):
                 self.containers.append((value, copy.copy(value)))
                 todo += value.values() if isinstance(value, dict) else value
-            elif isinstance(value, torch.Tensor) and (parameters or not isinstance(value, torch.nn.Parameter)):
+            elif torch is not None and isinstance(value, torch.Tensor) and (parameters or not isinstance(value, torch.nn.Parameter)):
                 self.tensors.append((value, type(value), value.data, _copied_tensor(value)))
 
     def put_back(self, name: str, error: BaseException) -> None:

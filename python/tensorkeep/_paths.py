@@ -9,7 +9,7 @@ from typing import Any
 from . import _tensorkeep
 from ._errors import CannotStore
 
-__all__ = ["SHORT", "check_name", "escape", "checked_text", "refusal", "segments", "unescape"]
+__all__ = ["SHORT", "check_name", "checked_text", "escape", "nearest", "refusal", "segments", "unescape"]
 
 NAME_BYTES = 1024
 #: Characters of a path that is no longer than a name, whatever they are.

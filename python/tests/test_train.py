@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import tensorkeep
-from conftest import alike, need
+from conftest import alike, need, run
 
 torch = need("torch")
 
@@ -124,6 +124,26 @@ def test_a_module_or_an_optimizer_that_fails_is_as_it_was() -> None:
     two.parts["optimizer"].fails = False
     two.load_state_dict(one.state_dict())
     assert two.parts["optimizer"].param_groups[0]["lr"] == 0.5
+
+
+def test_an_optimizer_of_no_framework_is_as_it_was(tmp_path: Path) -> None:
+    code = """
+import sys, tensorkeep
+class Mine:
+    def __init__(self): self.param_groups, self.state = [{"params": [0], "lr": 1.0}], {0: [1.0]}
+    def state_dict(self): return {"param_groups": self.param_groups, "state": self.state}
+    def load_state_dict(self, state):
+        self.param_groups[0]["lr"] = state["param_groups"][0]["lr"]
+        self.state[0].append(2.0)
+        raise RuntimeError("half way")
+mine, state = Mine(), tensorkeep.TrainState(rng=False, mine=Mine()).state_dict()
+state["mine"]["param_groups"][0]["lr"] = 5.0
+try:
+    tensorkeep.TrainState(rng=False, mine=mine).load_state_dict(state)
+except RuntimeError as error:
+    print(error, mine.param_groups, mine.state, "torch" in sys.modules)
+"""
+    assert run(code, cwd=tmp_path).stdout == "half way [{'params': [0], 'lr': 1.0}] {0: [1.0]} False\n"
 
 
 def test_an_interrupt_leaves_all_as_they_were() -> None:
