@@ -30,6 +30,8 @@ def escape(key: str) -> str:
 
 def unescape(segment: str) -> str:
     """The key of a segment."""
+    if "~" not in segment:
+        return segment
     back = {"~0": "~", "~1": "/"}
     return re.sub("~(?:[01]|x[01][0-9a-f]|x7f)", lambda found: back.get(found[0]) or chr(int(found[0][2:], 16)), segment)
 

@@ -5,6 +5,7 @@ known here or registered, and nothing that a file names is ever imported or call
 from __future__ import annotations
 
 import collections
+import functools
 import importlib
 import sys
 import warnings
@@ -65,7 +66,7 @@ class Loader:
         """A view as a framework's tensor. Names that share a view, as that kind, share the tensor."""
         made = self._made.get((owner, kind))
         if made is None:
-            made = self._made[owner, kind] = _adaptor(ADAPTORS[kind]).from_view(view, kind, self.device)
+            made = self._made[owner, kind] = _maker(kind)(view, kind, self.device)
         return made
 
 
@@ -82,6 +83,13 @@ def _adaptor(name: str) -> Any:
     except ImportError as error:
         what = f"the file has tensors of {name[1:]}, which cannot be imported: {error}"
         raise Unsupported(what, help=f"install {name[1:]}, or use tensorkeep.numpy.load") from error
+
+
+@functools.cache
+def _maker(kind: str) -> Callable[[Any, str, Any], Any]:
+    """What makes tensors of a kind: to look a module up for each of 100,000 took as long as to make them."""
+    maker: Callable[[Any, str, Any], Any] = _adaptor(ADAPTORS[kind]).from_view
+    return maker
 
 
 def default_framework() -> str:

@@ -182,9 +182,14 @@ def from_view(view: Any, kind: str, device: Any) -> torch.Tensor:
     if view.nbytes == 0:
         tensor = torch.empty(view.shape, dtype=dtype)
     else:
-        tensor = torch.frombuffer(view, dtype=dtype).reshape(view.shape)
+        shape = view.shape
+        tensor = torch.frombuffer(view, dtype=dtype)
+        if len(shape) != 1:
+            tensor = tensor.view(shape)
     if device is not None:
         tensor = _moved(tensor, device)
+    if kind == "torch":
+        return tensor
     # A file may say it of whole numbers, which have no gradient.
     has_gradient = tensor.is_floating_point() or tensor.is_complex()
     if kind == "Parameter" or kind == "Parameter-frozen":
