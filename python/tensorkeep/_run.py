@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Literal
 
 from . import _arguments, _tensorkeep
@@ -25,6 +24,8 @@ class Run:
 
     def list(self) -> list[Listed]:
         """All checkpoints, oldest first."""
+        import datetime
+
         listed = []
         for step, epoch, metrics, seconds, why, nbytes, pinned, error in self._here.list():
             # A file may say anything: a clock that was wrong, or a year that no date has.
