@@ -5,14 +5,17 @@ from __future__ import annotations
 import operator
 import os
 import reprlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from ._errors import Invalid
 
-__all__ = ["codecs", "metadata", "metrics", "number", "path", "patterns", "progress", "seconds", "text", "whole", "wrong"]
+__all__ = ["codecs", "flag", "metadata", "metrics", "number", "one_of", "path", "patterns", "progress", "seconds", "text",
+           "whole", "word", "wrong"]  # fmt: skip
 
 U64 = (1 << 64) - 1
+CODECS = ("raw", "balanced", "max")
+Kind = TypeVar("Kind")
 
 
 def wrong(name: str, expected: str, found: Any) -> Invalid:
@@ -25,7 +28,7 @@ def whole(name: str, value: Any, most: int = U64) -> int:
     """A whole number from 0 on: an int, or what is one, such as numpy's."""
     try:
         number = operator.index(value)
-    except TypeError:
+    except Exception:  # A TypeError, or whatever a tensor of several numbers says.
         number = -1
     if not 0 <= number <= most:
         raise wrong(name, f"a whole number from 0 to {most}", value)
@@ -37,7 +40,7 @@ def number(name: str, value: Any) -> float:
     if not isinstance(value, (str, bytes)):
         try:
             return float(value)
-        except (TypeError, ValueError, OverflowError, RuntimeError):
+        except Exception:  # Of whatever kind: it is no number.
             pass
     raise wrong(name, "a number", value)
 
@@ -67,10 +70,14 @@ def text(name: str, value: Any) -> str:
 
 def path(name: str, value: Any) -> str:
     """A path that names something."""
-    found = os.fspath(value)
-    if not found:
+    try:
+        found = os.fsdecode(os.fspath(value))
+        os.fsencode(found)  # Half of a surrogate pair names nothing.
+    except Exception as error:  # Also what the `__fspath__` of another class raises.
+        raise wrong(name, "a path: text or os.PathLike", value) from error
+    if not found or "\0" in found:
         raise wrong(name, "a path", found)
-    return os.fsdecode(found)
+    return found
 
 
 def _items(name: str, values: Any) -> list[tuple[str, Any]]:
@@ -94,13 +101,38 @@ def metadata(values: Any) -> list[tuple[str, str]]:
 def codecs(value: Any) -> list[tuple[str, str]]:
     """Codecs by pattern; that of the empty pattern is for everything else."""
     if isinstance(value, str):
-        return [("", value)]
-    return [(key, text(f"codec[{key!r}]", word)) for key, word in _items("codec", value)]
+        return [("", word("codec", value, CODECS))]
+    return [(key, word(f"codec[{key!r}]", found, CODECS)) for key, found in _items("codec", value)]
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False: 1 and an array's element are neither."""
+    if type(value) is not bool:
+        raise wrong(name, "True or False", value)
+    return value
+
+
+def word(name: str, value: Any, words: Sequence[str]) -> str:
+    """One of a few words."""
+    if type(value) is not str or value not in words:
+        known = [repr(known) for known in words]
+        raise wrong(name, f"{', '.join(known[:-1])} or {known[-1]}", value)
+    return value
+
+
+def one_of(name: str, value: Any, kind: type[Kind]) -> Kind:
+    """An object of a class of ours."""
+    if not isinstance(value, kind):
+        raise wrong(name, f"a {kind.__name__}", value)
+    return value
 
 
 def patterns(name: str, value: Any) -> list[str]:
     """Patterns of names: one, or some."""
-    some = [value] if isinstance(value, str) else value
-    if isinstance(some, bytes) or not hasattr(some, "__iter__"):
+    try:
+        some = [value] if isinstance(value, str) else [] if isinstance(value, bytes) else list(value)
+    except Exception:
+        some = []
+    if not some and not isinstance(value, (list, tuple, set)):
         raise wrong(name, "a pattern or a list of them", value)
     return [text(name, pattern) for pattern in some]

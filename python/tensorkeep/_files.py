@@ -1,4 +1,4 @@
-"""Single files: saving a state, loading it, looking into it. Stores are in ``_store.py``."""
+"""Single files: saving a state, loading it, opening it. Runs are in ``_store.py``."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from . import _arguments, _state, _tensorkeep
+from ._checkpoint import Checkpoint
 from ._errors import Invalid, Unsupported
-from ._only import choose
-from ._restore import Loader, restore
-from ._views import Info, Records, Tensors, TensorView
+from ._progress import Progress, teller
 
-__all__ = ["Checkpoint", "Difference", "Info", "TensorView", "Written", "load", "open", "save"]
+__all__ = ["Written", "load", "open", "save"]
 
-Path = "str | os.PathLike[str]"
 Verify = Literal["open", "touch", "never"]
 Codec = Literal["raw", "balanced", "max"]
-
-#: The record of what only Python knows of the values of a state.
-TYPES = "tensorkeep.python"
 
 
 class Written(NamedTuple):
@@ -43,6 +38,7 @@ def save(
     metadata: Mapping[str, str] | None = None,
     metrics: Mapping[str, float] | None = None,
     codec: Codec | Mapping[str, Codec] = "raw",
+    progress: bool | Progress = False,
 ) -> Written:
     """Saves a nested state to one file, atomically and durably.
 
@@ -59,6 +55,8 @@ def save(
         metrics: Finite numbers by name, to rank checkpoints by.
         codec: ``"raw"`` can be mapped; ``"balanced"`` makes floats smaller; ``{"optimizer/*": "balanced"}`` chooses
             by name.
+        progress: True shows a bar on stderr where that is a terminal. A function is called with bytes done and bytes
+            in all, ten times a second and at the end; what it raises is raised when the file is saved.
 
     Returns:
         What was written.
@@ -74,10 +72,12 @@ def save(
         >>> tensorkeep.load("state.tkeep")["betas"]
         (0.9, 0.999)
     """
+    place = _file_at(_arguments.path("path", path))
+    tell = teller(f"saving {place}", progress)
+    numbers, lines, codecs = _arguments.metrics(metrics), _arguments.metadata(metadata), _arguments.codecs(codec)
     tensors, records, types = _state.encode(obj)
     return Written(*_tensorkeep.save_file(
-        _arguments.path("path", path), tensors, records, types, metrics=_arguments.metrics(metrics),
-        metadata=_arguments.metadata(metadata), codecs=_arguments.codecs(codec),
+        place, tensors, records, types, metrics=numbers, metadata=lines, codecs=codecs, progress=tell,
     ))  # fmt: skip
 
 
@@ -89,6 +89,7 @@ def load(
     verify: Verify = "open",
     only: str | Sequence[str] | None = None,
     strict_types: bool = False,
+    progress: bool | Progress = False,
 ) -> Any:
     """Loads what :func:`save` saved, and what Rust or the command line made. Runs no code from the file.
 
@@ -106,6 +107,7 @@ def load(
             tensors are not read and not in the result; in a list, where places count, each is a :class:`LeftOut`.
             Plain values beside what is chosen, in the same group, come along.
         strict_types: Whether a type that is not registered here is an error instead of a warning.
+        progress: As in :func:`save`. With it ``mmap="auto"`` reads: a mapping is verified in one piece.
 
     Returns:
         The state, with torch's tensors where it was saved from them, else numpy's arrays.
@@ -123,8 +125,25 @@ def load(
         >>> tensorkeep.load("model.tkeep", only="model/*")
         {'model': {'w': array([0., 0., 0.])}}
     """
-    with open(path, mmap=mmap if only is None or mmap is True else False, verify=verify) as checkpoint:
-        return checkpoint.state(only=only, map_location=map_location, strict_types=strict_types)
+    return load_as(None, path, mmap, verify, only, strict_types, progress, map_location)
+
+
+def load_as(
+    framework: str | None,
+    path: str | os.PathLike[str],
+    mmap: bool | Literal["auto"],
+    verify: Verify,
+    only: str | Sequence[str] | None,
+    strict_types: bool,
+    progress: bool | Progress,
+    map_location: Any = None,
+) -> Any:
+    """As :func:`load`, with all tensors as a framework's."""
+    tell = teller(f"loading {_arguments.path('path', path)}", progress)
+    if type(mmap) is str and mmap == "auto" and (only is not None or tell is not None):
+        mmap = False
+    with open(path, mmap=mmap, verify=verify) as checkpoint:
+        return checkpoint._restored(only, map_location, framework, strict_types, tell)
 
 
 def open(  # noqa: A001
@@ -153,11 +172,13 @@ def open(  # noqa: A001
         [2. 3.]
     """
     text = _arguments.path("path", path)
-    if mmap not in (True, False, "auto"):
+    if not (type(mmap) is bool or type(mmap) is str and mmap == "auto"):
         raise _arguments.wrong("mmap", "True, False or 'auto'", mmap)
+    _arguments.word("verify", verify, ("open", "touch", "never"))
     folder, at, which = text.rpartition("@")
-    if at and os.path.isdir(folder) and not os.path.exists(text):
+    if at and ("://" in folder or os.path.isdir(folder) and not os.path.exists(text)):
         return Checkpoint(find(folder, which))
+    _file_at(text)
     if mmap == "auto":
         # Where nothing can be mapped, a network file system, it is read.
         with contextlib.suppress(Unsupported):
@@ -168,6 +189,14 @@ def open(  # noqa: A001
     return Checkpoint(_tensorkeep.open_file(text, mapped=mmap, verify=verify))
 
 
+def _file_at(path: str) -> str:
+    """A path that is no URL: of the stores that these name, runs are opened, and no files."""
+    if "://" in path:
+        help = "save to a file and copy that, or open a run there by Store or @latest"
+        raise Unsupported(f"{path}: a URL names no file; {help}", help=help, object=path)
+    return path
+
+
 def find(folder: str, which: str) -> _tensorkeep.File:
     """A checkpoint of a run by the words behind the ``@``."""
     if which == "latest":
@@ -176,182 +205,6 @@ def find(folder: str, which: str) -> _tensorkeep.File:
         return _tensorkeep.find_in_run(folder, _arguments.whole("step", int(which)), None)
     words = which.split(":")
     if words[0] == "best" and len(words) in (2, 3):
-        return _tensorkeep.find_in_run(folder, None, (words[1], words[2] if len(words) == 3 else "min"))
+        mode = words[2] if len(words) == 3 else "min"
+        return _tensorkeep.find_in_run(folder, None, (_arguments.text("metric", words[1]), mode))
     raise Invalid(f"{folder}@{which}: expected @latest, @STEP or @best:METRIC[:max]", found=which)
-
-
-class Report(NamedTuple):
-    """What :meth:`Checkpoint.verify` found."""
-
-    tensors: int
-    records: int
-    chunks: int
-    nbytes: int
-    #: All damage, in words; empty when the file is whole.
-    damage: list[str]
-
-
-class Difference(NamedTuple):
-    """How a tensor differs between two checkpoints."""
-
-    #: ``"differ"``; ``"close"``: other bytes of equal numbers; ``"incompatible"``: another dtype or shape; ``"only
-    #: left"`` or ``"only right"``.
-    verdict: str
-    #: The largest absolute difference; NaN where one side alone has a NaN, None where numbers are not compared.
-    max_abs: float | None
-    #: ``|a - b| / |a|``, Euclidean.
-    relative_l2: float | None
-    #: Dtype and shape of both sides, where they are incompatible.
-    detail: str | None
-
-
-class Checkpoint:
-    """An open checkpoint: what it says of itself, its records and its tensors. See :func:`open`.
-
-    Closing it ends new access; views that were given out live on.
-    """
-
-    def __init__(self, file: _tensorkeep.File) -> None:
-        self._open: _tensorkeep.File | None = file
-        self._infos: dict[str, Info] | None = None
-        self.path: str = file.name
-
-    @property
-    def _file(self) -> _tensorkeep.File:
-        if self._open is None:
-            raise Invalid(f"{self.path}: this checkpoint is closed", help="open it again")
-        return self._open
-
-    def __enter__(self) -> Checkpoint:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends access through this object."""
-        self._open = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return open, (self.path,)
-
-    @property
-    def _types(self) -> Any:
-        """The record of Python's types, or None in a file that :func:`save` did not make."""
-        return self._file.record(TYPES) if TYPES in self._file.records() else None
-
-    @property
-    def step(self) -> int | None:
-        """Completed steps, if the checkpoint says so."""
-        progress = self._file.progress()
-        return progress and progress[0]
-
-    @property
-    def epoch(self) -> int | None:
-        """Completed epochs, if the checkpoint says so."""
-        progress = self._file.progress()
-        return progress and progress[1]
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Metrics by name."""
-        return self._file.metrics()
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """Lines of text by key."""
-        return self._file.metadata()
-
-    @property
-    def nbytes(self) -> int:
-        """Length of the file in bytes."""
-        return self._file.nbytes
-
-    def infos(self) -> dict[str, Info]:
-        """What the index says of each tensor, by name. Reads no tensor."""
-        file = self._file
-        if self._infos is None:
-            found = (Info._make(row) for row in file.tensors())
-            self._infos = {info.name: info._replace(shape=tuple(info.shape)) for info in found}
-        return self._infos
-
-    def names(self) -> list[str]:
-        """Names of all tensors, in the order of the file."""
-        return list(self.infos())
-
-    @property
-    def tensors(self) -> Mapping[str, TensorView]:
-        """Tensors by name."""
-        return Tensors(self._file, self.infos())
-
-    @property
-    def records(self) -> Mapping[str, Any]:
-        """Records by name, as plain values: a tuple is a list, and a tensor's place is None."""
-        return Records(self._file)
-
-    def slice(self, name: str, start: int, stop: int) -> Any:
-        """Rows ``start`` to ``stop``, both counted from 0, of a tensor as a numpy array; only their chunks are read."""
-        start, stop = _arguments.whole("start", start), _arguments.whole("stop", stop)
-        self.tensors[name]  # Raises where it is missing.
-        return Loader().tensor(self._file.rows(name, start, stop), name, "ndarray")
-
-    def verify(self) -> Report:
-        """Verifies every byte of the file, whatever was verified before."""
-        return Report(*self._file.verify())
-
-    def diff(self, other: Checkpoint) -> dict[str, Difference]:
-        """Compares all tensors with those of another checkpoint by name. Floats of two widths are compared as numbers.
-
-        Args:
-            other: The right side.
-
-        Returns:
-            The tensors that differ; nothing where all are equal.
-
-        Raises:
-            Damaged: A tensor of either side is.
-            NotFound: A file was replaced since it was opened.
-
-        Example:
-            >>> import tensorkeep, numpy
-            >>> _ = tensorkeep.save({"w": numpy.zeros(2), "b": numpy.ones(1)}, "left.tkeep")
-            >>> _ = tensorkeep.save({"w": numpy.full(2, 0.5), "b": numpy.ones(1)}, "right.tkeep")
-            >>> with tensorkeep.open("left.tkeep") as left, tensorkeep.open("right.tkeep") as right:
-            ...     for name, difference in left.diff(right).items():
-            ...         print(name, difference.verdict, difference.max_abs)
-            w differ 0.5
-        """
-        found = self._file.diff(other._file)
-        return {name: Difference(*row) for name, row in found.items()}
-
-    def state(
-        self,
-        only: str | Sequence[str] | None = None,
-        *,
-        map_location: Any = None,
-        framework: str | None = None,
-        strict_types: bool = False,
-    ) -> Any:
-        """The nested state, as :func:`load` gives it."""
-        with _state.without_collecting():
-            return self._state(only, map_location, framework, strict_types)
-
-    def _state(self, only: str | Sequence[str] | None, map_location: Any, framework: str | None, strict: bool) -> Any:
-        file, records = self._file, Records(self._file)
-        if only is None:
-            decoded, viewed, others = dict(records), file.views(None), set[str]()
-        else:
-            chosen, decoded = choose(only, self.names(), records, self.path)
-            viewed, others = file.views(chosen), set(self.infos()).difference(chosen)
-        return restore(decoded, self._types, viewed, others, Loader(framework, map_location), strict)
-
-    def _repr_html_(self) -> str:
-        from ._html import checkpoint
-
-        return checkpoint(self)
-
-    def __repr__(self) -> str:
-        if self._open is None:
-            return f"Checkpoint({self.path!r}, closed)"
-        return f"Checkpoint({self.path!r}, step={self.step}, {len(self.infos())} tensors, {self.nbytes} bytes)"
-

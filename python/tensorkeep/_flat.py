@@ -6,10 +6,12 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from . import _arguments, _state, _tensorkeep
-from ._errors import Invalid
-from ._files import Checkpoint, Written, open
+from . import _arguments, _tensorkeep
+from ._checkpoint import Checkpoint
+from ._files import Written, open
+from ._paths import checked_text, refusal
 from ._restore import Loader
+from ._walk import Walk
 
 __all__ = ["SafeOpen", "load_file", "save_file"]
 
@@ -21,15 +23,18 @@ def save_file(
     codec: str | Mapping[str, str],
 ) -> Written:
     """Saves tensors under exactly their names."""
-    walk = _state.Walk()
+    if not isinstance(tensors, Mapping):
+        raise _arguments.wrong("tensors", "a dict of tensors by name", tensors)
+    walk = Walk()
     for name, tensor in tensors.items():
         if not isinstance(name, str):
-            raise _state.refusal(repr(name), "a name that is no text", "use str() of it")
+            raise refusal(repr(name), "a name that is no text", "use str() of it")
+        checked_text(name, repr(name))
         count = len(walk.tensors)
         walk.value(tensor, name)
         if len(walk.tensors) != count + 1 or walk.tensors[-1][0] != name:
             kind = type(tensor).__name__
-            raise _state.refusal(name, f"a {kind} where a tensor is expected", "use save() for nested states")
+            raise refusal(name, f"a {kind} where a tensor is expected", "use save() for nested states")
     return Written(*_tensorkeep.save_file(
         _arguments.path("filename", filename), walk.tensors, {}, None,
         metrics=[], metadata=_arguments.metadata(metadata), codecs=_arguments.codecs(codec),
@@ -42,9 +47,14 @@ def load_file(filename: str | os.PathLike[str], framework: str, device: Any, bac
         return _all(checkpoint, framework, device)
 
 
+def elsewhere(device: Any) -> Any:
+    """A device that is not the CPU, or None."""
+    kind = device if isinstance(device, str) else getattr(device, "type", None)
+    return None if kind == "cpu" else device
+
+
 def _mmap(backend: str) -> bool | Literal["auto"]:
-    if backend not in ("mmap", "read", "pread"):
-        raise _arguments.wrong("backend", "'mmap', 'read' or 'pread'", backend)
+    _arguments.word("backend", backend, ("mmap", "read", "pread"))
     return "auto" if backend == "mmap" else False
 
 
@@ -82,10 +92,9 @@ class SafeOpen:
         backend: Literal["mmap", "read", "pread"] = "mmap",
     ) -> None:
         _mmap(backend)  # Raises where it is none.
-        known = self._frameworks.get(framework, None) if framework is not None else self.default_framework
-        if known is None:
-            raise Invalid(f"framework: {framework!r}", expected="'pt', 'np' or 'jax'", found=str(framework))
-        self._framework, self._device = known, None if str(device) == "cpu" else device
+        words = self._frameworks
+        known = self.default_framework if framework is None else words[_arguments.word("framework", framework, tuple(words))]
+        self._framework, self._device = known, elsewhere(device)
         self._checkpoint: Checkpoint = open(filename, mmap=False, verify="touch")
 
     def __enter__(self) -> SafeOpen:

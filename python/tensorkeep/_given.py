@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._files import Checkpoint
+from ._checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import datetime
 
 __all__ = ["Given", "Listed", "Resumed"]
 

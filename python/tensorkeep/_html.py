@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._files import Checkpoint
+    from ._checkpoint import Checkpoint
     from ._store import Store
 
 __all__ = ["checkpoint", "store"]

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy
 
-from . import _numpy
-from ._state import ENCODERS, Walk, refusal
+from . import _arguments, _numpy
+from ._paths import refusal
+from ._walk import ENCODERS, Walk
 
 __all__ = ["from_view", "key", "learn"]
 
@@ -62,4 +63,15 @@ def from_view(view: Any, kind: str, device: Any) -> Any:
     if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
         warnings.warn(f"{array.dtype} comes as numpy's: JAX has it only with jax_enable_x64", stacklevel=5)
         return array
-    return jax.device_put(array, device)
+    return jax.device_put(array, _device(device))
+
+
+def _device(device: Any) -> Any:
+    """A device of JAX; text is the first of that platform."""
+    try:
+        found = jax.devices(device)[0] if isinstance(device, str) else device
+    except RuntimeError:
+        found = ...
+    if not isinstance(found, (jax.Device, jax.sharding.Sharding, type(None))):
+        raise _arguments.wrong("map_location", "a device of JAX, as 'cpu'", device)
+    return found

@@ -8,7 +8,8 @@ from typing import Any, Callable
 import numpy
 
 from ._errors import Unsupported
-from ._state import ENCODERS, Walk, refusal
+from ._paths import refusal
+from ._walk import ENCODERS, Walk
 
 __all__ = ["DECODERS", "dtype", "from_view", "learn"]
 
@@ -85,7 +86,7 @@ def _array(walk: Walk, array: numpy.ndarray[Any, Any], path: str) -> None:
 def _scalar(walk: Walk, scalar: Any, path: str) -> Any:
     name = NAMES.get(scalar.dtype.name)
     if name is None:
-        raise refusal(path, f"a numpy scalar of {scalar.dtype}", "store item() of it, or str()")
+        raise refusal(path, f"a numpy scalar of {scalar.dtype}", "store str() of it")
     walk.kinds[path] = f"numpy.{name}"
     if scalar != scalar:
         return numpy.asarray(scalar).tobytes()  # As a float, a NaN would lose its bits.

@@ -8,6 +8,7 @@ from typing import Any
 
 from . import _arguments, _tensorkeep
 from ._errors import NotFound
+from ._paths import nearest
 from ._restore import segments_of_any
 
 __all__ = ["choose"]
@@ -71,7 +72,7 @@ def _nothing(pattern: str, tensors: Sequence[str], records: Mapping[str, Any], w
     names = [*records, *tensors, *(path for name in records for path in _paths(records[name], name))]
     groups = dict.fromkeys(name.partition("/")[0] for name in names)
     beneath = dict.fromkeys(f"{name[: slash.start()]}/*" for name in names for slash in re.finditer("/", name))
-    near = _tensorkeep.nearest_name(pattern, list(dict.fromkeys([*groups, *beneath, *names])))
+    near = nearest(pattern, [*groups, *beneath, *names])
     some = sorted(groups)
     listed = ", ".join(some[:10]) + (f" and {len(some) - 10} more" if len(some) > 10 else "")
     help = f"did you mean {near!r}?" if near else f"it has {listed}"

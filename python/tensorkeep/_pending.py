@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
-from . import _tensorkeep
+from . import _arguments, _tensorkeep
 
 __all__ = ["Pending", "Saved"]
 
@@ -50,6 +50,7 @@ class Pending:
 
     def wait(self, seconds: float) -> bool:
         """Waits for at most so long; whether it is done. Raises nothing of the save."""
+        seconds = _arguments.number("seconds", seconds)
         try:
             return self._pending.wait(seconds) is not None
         except Exception:
@@ -65,7 +66,7 @@ class Pending:
             TimeoutError: It is still on its way.
             Error: What the save failed with.
         """
-        until = None if timeout is None else time.monotonic() + timeout
+        until = None if timeout is None else time.monotonic() + _arguments.number("timeout", timeout)
         while True:
             left = SLICE if until is None else min(SLICE, max(until - time.monotonic(), 0.0))
             saved = self._pending.wait(left)
@@ -86,6 +87,8 @@ class Pending:
 
     def add_done_callback(self, call: Callable[[Pending], Any]) -> None:
         """Calls ``call(self)`` when it is done, on a thread of its own."""
+        if not callable(call):
+            raise _arguments.wrong("call", "a function", call)
 
         def run() -> None:
             self.exception()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from . import _arguments
 
@@ -30,8 +30,7 @@ def _time(name: str, value: Any) -> float:
 
 
 def _best(name: str, count: Any, metric: Any, mode: Any) -> Rule:
-    if mode not in ("min", "max"):
-        raise _arguments.wrong(name, "'min' or 'max'", mode)
+    _arguments.word(name, mode, ("min", "max"))
     return "best", _count(name, count), _arguments.text(name, metric), mode
 
 
@@ -62,6 +61,12 @@ class _Rules:
 
     def __repr__(self) -> str:
         return self._text
+
+    def _with(self, other: Any) -> Self:
+        """These or those."""
+        kind = type(self)
+        _arguments.one_of(f"{kind.__name__} | …", other, kind)
+        return kind((*self.rules(), *other.rules()), f"{self} | {other}")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Rules) and type(self) is type(other) and self.rules() == other.rules()
@@ -115,7 +120,11 @@ class Every(_Rules):
         return cls((_best("Every.best", 0, metric, mode),), f"Every.best({metric!r}, {mode!r})")
 
     def __or__(self, other: Every) -> Every:
-        return Every((*self.rules(), *other.rules()), f"{self} | {other}")
+        return self._with(other)
+
+    def __ror__(self, other: Every) -> Every:
+        # Asked only by what is no rule itself.
+        return self._with(other)
 
 
 class Keep(_Rules):
@@ -166,4 +175,7 @@ class Keep(_Rules):
         return cls((("newest_within_bytes", _count("Keep.newest_within_bytes", nbytes), "", ""),), f"Keep.newest_within_bytes({nbytes})")
 
     def __or__(self, other: Keep) -> Keep:
-        return Keep((*self.rules(), *other.rules()), f"{self} | {other}")
+        return self._with(other)
+
+    def __ror__(self, other: Keep) -> Keep:
+        return self._with(other)

@@ -5,13 +5,17 @@ known here or registered, and nothing that a file names is ever imported or call
 from __future__ import annotations
 
 import collections
+import functools
 import importlib
 import sys
 import warnings
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
-from . import _state
+from . import _arguments
 from ._errors import Invalid, Unsupported
+from ._paths import segments, unescape
+from ._state import VERSION
+from ._walk import REGISTERED
 
 __all__ = ["LeftOut", "Loader", "restore", "segments_of_any"]
 
@@ -52,6 +56,8 @@ class Loader:
         elif callable(map_location) and not hasattr(map_location, "type"):  # A `torch.device` is called, too.
             help = "pass a device, and move single tensors after loading"
             raise Invalid("map_location: a function is asked for each storage, and here are none", help=help)
+        if framework is not None:
+            framework = _FRAMEWORKS[_arguments.word("framework", framework, tuple(_FRAMEWORKS))]
         self.framework = framework
         self.device = map_location
         self._made: dict[tuple[str, str], Any] = {}
@@ -60,10 +66,12 @@ class Loader:
         """A view as a framework's tensor. Names that share a view, as that kind, share the tensor."""
         made = self._made.get((owner, kind))
         if made is None:
-            made = self._made[owner, kind] = _adaptor(ADAPTORS[kind]).from_view(view, kind, self.device)
+            made = self._made[owner, kind] = _maker(kind)(view, kind, self.device)
         return made
 
 
+#: What tensors are called by callers, and in files.
+_FRAMEWORKS = {"torch": "torch", "numpy": "ndarray", "jax": "jax", "ndarray": "ndarray"}
 #: Which module makes tensors of a kind.
 ADAPTORS = {"torch": "_torch", "Parameter": "_torch", "Parameter-frozen": "_torch", "requires_grad": "_torch",
             "ndarray": "_numpy", "jax": "_jax"}  # fmt: skip
@@ -75,6 +83,13 @@ def _adaptor(name: str) -> Any:
     except ImportError as error:
         what = f"the file has tensors of {name[1:]}, which cannot be imported: {error}"
         raise Unsupported(what, help=f"install {name[1:]}, or use tensorkeep.numpy.load") from error
+
+
+@functools.cache
+def _maker(kind: str) -> Callable[[Any, str, Any], Any]:
+    """What makes tensors of a kind: to look a module up for each of 100,000 took as long as to make them."""
+    maker: Callable[[Any, str, Any], Any] = _adaptor(ADAPTORS[kind]).from_view
+    return maker
 
 
 def default_framework() -> str:
@@ -176,7 +191,7 @@ class _Rebuild:
 
     def back(self, kind: Sequence[Any], value: Any, path: str) -> Any:
         name = kind[1] if len(kind) > 1 else None
-        registered = _state.REGISTERED.get(name) if type(name) is str else None
+        registered = REGISTERED.get(name) if type(name) is str else None
         if registered is None:
             self.unknown[path] = kind
             return value
@@ -186,7 +201,7 @@ class _Rebuild:
 def segments_of_any(keys: dict[Any, Any], path: str) -> Sequence[str]:
     """The segments of a record's keys, whatever they are."""
     try:
-        return _state.segments(keys, path)
+        return segments(keys, path)
     except Exception:
         # Keys that no Python state has: none of them is a path.
         return [f"\0{i}" for i in range(len(keys))]
@@ -249,7 +264,7 @@ def restore(
     """
     ours = type(types) is dict
     types = types if type(types) is dict else {}
-    if types.get("v", _state.VERSION) != _state.VERSION:
+    if types.get("v", VERSION) != VERSION:
         _complain(f"its Python types are of version {types['v']!r}: values come back plain", strict_types)
         ours, types = False, {}
     rebuild = _Rebuild(types, viewed, others, loader)
@@ -257,7 +272,7 @@ def restore(
     order = types.get("order")
     names = [name for name in order if type(name) is str] if type(order) is list else []
     for name in dict.fromkeys([*names, *records]):
-        key = _state.unescape(name) if ours else name
+        key = unescape(name) if ours else name
         if name in records:
             state[key] = rebuild.value(records[name], name)
         elif name in rebuild.views:
@@ -281,7 +296,7 @@ def _place_rest(state: dict[str, Any], rebuild: _Rebuild, ours: bool) -> None:
     """Tensors that no record mentions: Rust's, and imported ones."""
     for name in list(rebuild.views):
         group, _, rest = name.partition("/")
-        key = _state.unescape(name) if ours else name
+        key = unescape(name) if ours else name
         if rest:
             _place(state, group, rest, rebuild.tensor(name))
         elif key in state:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from . import _arguments
-from ._errors import Invalid
 
 __all__ = ["Signals"]
 
@@ -22,6 +21,9 @@ Action = Literal["save", "save+stop"]
 #: Of ``signals="auto"``.
 AUTO: Mapping[str, Action] = {"SIGTERM": "save+stop", "SIGINT": "save+stop", "SIGUSR1": "save"}
 _NAMED: Mapping[str, Mapping[str, Action]] = {"auto": AUTO, "off": {}}
+#: The kernel lets no program answer the first two. The others tell of an error at one instruction: a handler that
+#: returns meets it again.
+_HEARD = frozenset(signal.Signals.__members__) - {"SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL"}
 
 
 class Signals:
@@ -31,11 +33,12 @@ class Signals:
         named = _NAMED.get(wanted) if isinstance(wanted, str) else wanted
         if not isinstance(named, Mapping):
             raise _arguments.wrong("signals", "'auto', 'off' or actions by a signal's name", wanted)
-        self._wanted: Mapping[str, Action] = named
-        for name, action in self._wanted.items():
-            if action not in ("save", "save+stop") or not hasattr(signal, name):
-                raise Invalid(f"signals: {name}: {action!r}", expected="a signal's name: 'save' or 'save+stop'")
-        self._is_auto = wanted == "auto"
+        self._wanted: Mapping[str, Action] = dict(named)
+        for name, action in named.items():
+            if name not in _HEARD:
+                raise _arguments.wrong("signals", "names of signals that a program may answer, as 'SIGUSR1'", name)
+            _arguments.word(f"signals[{name!r}]", action, ("save", "save+stop"))
+        self._is_auto = named is AUTO
         self._installed: dict[int, tuple[Any, Any]] = {}
         self._pid = os.getpid()
         #: Requests, and those that a save has answered.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import datetime
 import logging
 import os
 import time
@@ -12,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from . import _arguments, _state, _tensorkeep
+from ._checkpoint import Checkpoint
 from ._errors import Busy, ClosedError, ForkedError, IoError, NotPromoted, UnknownOutcome, Unsupported
-from ._files import Checkpoint
 from ._given import Given, Listed, Resumed
 from ._pending import Pending, Saved
 from ._policy import Every, Keep, rules_of
+from ._run import Run
 from ._signals import Action, Signals
 from ._train import check_state, put_back
 
@@ -36,14 +36,15 @@ def _in_full(error: Exception) -> str:
     return ": ".join([str(error), *getattr(error, "causes", ())])
 
 
-class Store:
+class Store(Run):
     """The one writer of a run's checkpoints, in a folder. A context manager: leaving it waits for saves.
 
     Args:
-        path: The run's folder, which is created where missing.
+        path: The run's folder, which is created where missing; or a URL (``s3://bucket/runs/a``) where the package was
+            built with object stores, which that from PyPI is not.
         save: When :meth:`due` says that a save is due, and :meth:`steps` saves.
         keep: What stays when a newer checkpoint is durable.
-        remote: A second folder, on slower and safer storage, to which checkpoints are copied in the background.
+        remote: A second folder or URL, on slower and safer storage, to which checkpoints are copied in the background.
         keep_remote: What stays there; ``keep`` unless it is set.
         codec: As in :func:`tensorkeep.save`.
         in_flight: Saves that may be in the background at a time. Each takes as much memory as the state.
@@ -87,10 +88,6 @@ class Store:
     ) -> None:
         self.path = _arguments.path("path", path)
         remote = None if remote is None else _arguments.path("remote", remote)
-        for place in (self.path, remote):
-            if place is not None and "://" in place:
-                help = "save to a folder and copy with `tensorkeep cp`, or use the Rust library's engines"
-                raise Unsupported(f"{place}: this package has no object stores; {help}", help=help, object=place)
         self._signals = Signals(signals)
         self._pid = os.getpid()
         self._pending: list[Pending] = []
@@ -104,7 +101,7 @@ class Store:
             keep_remote=rules_of("keep_remote", keep_remote, Keep),
             codecs=_arguments.codecs(codec),
             in_flight=_arguments.whole("in_flight", in_flight),
-            when_full=when_full,
+            when_full=_arguments.word("when_full", when_full, ("wait", "skip", "error")),
             background_nice=_arguments.whole("background_nice", background_nice, 19),
             deadline=_arguments.seconds("deadline", deadline),
         )
@@ -301,6 +298,7 @@ class Store:
         numbers, lines = _arguments.metrics(metrics), _arguments.metadata(metadata)
         tensors, records, types = _state.encode(state.state_dict() if hasattr(state, "state_dict") else state)
         given = Given(tensors, records, types, step, epoch, numbers, lines)
+        wait = _arguments.flag("wait", wait)
         began = time.perf_counter()
         saved: Saved | Pending | None
         if wait:
@@ -348,49 +346,6 @@ class Store:
         self._signals.uninstall()
         _live.discard(self)
         store.close()
-
-    def list(self) -> list[Listed]:
-        """All checkpoints, oldest first."""
-        listed = []
-        for step, epoch, metrics, seconds, why, nbytes, pinned, error in self._here.list():
-            saved_at = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
-            listed.append(Listed(step, epoch, metrics, saved_at, why, nbytes, pinned, error))
-        return listed
-
-    def kept(self) -> dict[int, set[str]]:
-        """By step, why each checkpoint stays; one that is not there goes with the next save."""
-        return dict(self._here.kept())
-
-    def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that opens."""
-        file = self._here.latest()
-        return None if file is None else Checkpoint(file)
-
-    def best(self, metric: str, mode: Literal["min", "max"] = "min") -> Checkpoint | None:
-        """The best checkpoint by a metric."""
-        file = self._here.best(metric, mode)
-        return None if file is None else Checkpoint(file)
-
-    def open(self, step: int) -> Checkpoint:
-        """The checkpoint of a step."""
-        return Checkpoint(self._here.checkpoint(_arguments.whole("step", step)))
-
-    def pin(self, step: int) -> None:
-        """Protects a checkpoint from rotation, also after a restart."""
-        self._here.pin(_arguments.whole("step", step))
-
-    def unpin(self, step: int) -> None:
-        """Takes the pin away."""
-        self._here.unpin(_arguments.whole("step", step))
-
-    def delete(self, step: int) -> None:
-        """Deletes a checkpoint, durably."""
-        self._here.delete(_arguments.whole("step", step))
-
-    @property
-    def attempt(self) -> int:
-        """The number of this writer among those that the run had."""
-        return self._here.attempt()
 
 
 def _after_fork_in_child() -> None:

@@ -7,7 +7,10 @@ from typing import Any, Callable
 
 import torch
 
-from ._state import ENCODERS, SHORT, Walk, check_name, refusal
+from . import _arguments
+from ._errors import Unsupported
+from ._paths import SHORT, check_name, refusal
+from ._walk import ENCODERS, Walk
 
 __all__ = ["DECODERS", "DTYPES", "from_view", "learn"]
 
@@ -57,6 +60,8 @@ def _tensor(walk: Walk, tensor: torch.Tensor, path: str) -> None:
             tensor = _row_major(walk, tensor)
         address = tensor.data_ptr()
         shape = tensor.shape
+        if not address and tensor.numel():
+            raise refusal(path, "a tensor whose memory was freed", "gather it first: FSDP frees what is on other ranks")
     except RuntimeError:
         # Only tensors without a storage have no address.
         _refuse(tensor, path, name)
@@ -132,10 +137,16 @@ def _nested(walk: Walk, tensor: torch.Tensor, path: str) -> None:
     raise refusal(path, *_NESTED)
 
 
+def _lazy(walk: Walk, tensor: Any, path: str) -> None:
+    raise refusal(path, "a parameter without a shape yet", "run the module once before saving")
+
+
 def learn(kind: type) -> None:
-    """All types that are stored are above. Subclasses are refused; of nested tensors it is known what to do."""
+    """All types that are stored are above. Subclasses are refused; of some it is known what to do."""
     if kind.__name__ == "NestedTensor":
         ENCODERS[kind] = _nested
+    if issubclass(kind, torch.nn.parameter.UninitializedTensorMixin):
+        ENCODERS[kind] = _lazy
 
 
 def _dtype(value: Any) -> torch.dtype:
@@ -171,11 +182,26 @@ def from_view(view: Any, kind: str, device: Any) -> torch.Tensor:
     if view.nbytes == 0:
         tensor = torch.empty(view.shape, dtype=dtype)
     else:
-        tensor = torch.frombuffer(view, dtype=dtype).reshape(view.shape)
+        shape = view.shape
+        tensor = torch.frombuffer(view, dtype=dtype)
+        if len(shape) != 1:
+            tensor = tensor.view(shape)
     if device is not None:
-        tensor = tensor.to(device)
+        tensor = _moved(tensor, device)
+    if kind == "torch":
+        return tensor
     # A file may say it of whole numbers, which have no gradient.
     has_gradient = tensor.is_floating_point() or tensor.is_complex()
     if kind == "Parameter" or kind == "Parameter-frozen":
         return torch.nn.Parameter(tensor, requires_grad=kind == "Parameter" and has_gradient)
     return tensor.requires_grad_() if kind == "requires_grad" and has_gradient else tensor
+
+
+def _moved(tensor: torch.Tensor, device: Any) -> torch.Tensor:
+    try:
+        where = torch.device(device)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise _arguments.wrong("map_location", "a device, as 'cpu' or 'cuda:1'", device) from error
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise Unsupported("map_location: this process has no CUDA", found=str(where), help="load to the CPU")
+    return tensor.to(where)

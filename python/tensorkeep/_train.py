@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
 from . import _arguments
 from . import rng as _rng
 from ._errors import Invalid, Mismatch
+from ._parts import all_or_nothing, differences, is_part, kind_of, names_differ
 
 __all__ = ["TrainState", "check_state", "put_back"]
+
+#: The classes of optimizers and schedulers, by the name of their part, among the parts' states.
+KINDS = "kinds"
 
 
 class TrainState:
@@ -42,114 +45,89 @@ class TrainState:
 
     def __init__(self, *, rng: bool = True, extra: dict[str, Any] | None = None, **parts: Any) -> None:
         for name, part in parts.items():
-            if not (hasattr(part, "state_dict") and hasattr(part, "load_state_dict")):
+            if name == KINDS:
+                raise _arguments.wrong("a part's name", f"another than {KINDS!r}, which says of what kind parts are", name)
+            if not is_part(part):
                 kind = type(part).__name__
                 help = "give it state_dict() and load_state_dict(), or put it into extra"
                 raise Invalid(f"{name}: a {kind} is no part of a training; {help}", help=help, found=kind)
         self.parts = parts
-        self.rng = rng
-        self.extra = extra
+        self.rng = _arguments.flag("rng", rng)
+        self.extra = None if extra is None else _arguments.one_of("extra", extra, dict)
 
     def state_dict(self) -> dict[str, Any]:
-        """All parts' states by name."""
+        """All parts' states by name, and of what kind optimizers and schedulers are."""
         state: dict[str, Any] = {"rng": _rng.capture()} if self.rng else {}
         state.update((name, part.state_dict()) for name, part in self.parts.items())
         if self.extra is not None:
             state["extra"] = dict(self.extra)
+        kinds = {name: kind for name, part in self.parts.items() if (kind := kind_of(part)) is not None}
+        if kinds:
+            state[KINDS] = kinds
         return state
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores all parts; where one does not fit, none.
+    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
+        """Restores all parts; where one does not fit, or fails, none.
 
-        All parts are looked for, and modules and optimizers compared, before the first is changed. Those that cannot
-        be compared are loaded first, and put back when one fails.
+        Names are compared, and what modules, optimizers and schedulers hold, before the first is changed. What all
+        parts hold is kept meanwhile, on the CPU, and put back when one of them raises.
 
         Args:
             state: What :meth:`state_dict` gave, perhaps in another process.
+            strict: Whether parts that only one side has are an error. Else they are passed over.
 
         Raises:
-            Mismatch: A part is missing; a module's names, shapes or dtypes differ, or an optimizer's groups.
-            Exception: What a part raised. Parts that cannot be compared are put back; a module or an optimizer whose
-                own code raises has been changed as far as it came.
+            Mismatch: A part is missing, or only in the checkpoint; names, shapes or dtypes of a module differ, or the
+                groups or the kind of an optimizer.
+            Exception: What a part raised. All are as they were.
         """
-        opaque = self._check(state)
-        before = {name: copy.deepcopy(self.parts[name].state_dict()) for name in opaque}
-        generators = _rng.capture() if self.rng else {}
+        names = self._fitting(state, _arguments.flag("strict", strict))
+        generators = _rng.capture() if "rng" in names else {}
         try:
-            if self.rng:
-                _rng.restore(state["rng"])
-            for name in [*opaque, *(name for name in self.parts if name not in opaque)]:
-                self.parts[name].load_state_dict(state[name])
-        except Exception:
-            for name in opaque:
-                self.parts[name].load_state_dict(before[name])
-            if self.rng:
+            with all_or_nothing({name: part for name, part in self.parts.items() if name in names}):
+                for name in ("rng", *self.parts, "rng"):  # A part may draw from them.
+                    if name in names:
+                        _rng.restore(state[name]) if name == "rng" else self.parts[name].load_state_dict(state[name])
+        except BaseException:
+            if generators:
                 _rng.restore(generators)
             raise
-        if self.extra is not None:
+        if self.extra is not None and "extra" in names:
             self.extra.clear()
             self.extra.update(state["extra"])
-        if self.rng:
-            _rng.restore(state["rng"])  # A part may have drawn from them.
 
-    def _check(self, state: dict[str, Any]) -> list[str]:
-        """Refuses what does not fit; the parts of which only loading them can tell."""
+    def _fitting(self, state: Any, strict: bool) -> set[str]:
+        """The names of what is to be restored. Refuses what does not fit."""
+        if not isinstance(state, Mapping):
+            raise Mismatch("the checkpoint's state is no dict", expected="a dict", found=type(state).__name__)
         wanted = [*self.parts, *(["rng"] if self.rng else []), *(["extra"] if self.extra is not None else [])]
-        missing = [name for name in wanted if name not in state]
-        if missing:
-            there = ", ".join(state)
-            raise Mismatch(f"the checkpoint has no {', '.join(missing)}", expected=", ".join(wanted), found=there)
-        found = {name: _differences(part, state[name]) for name, part in self.parts.items()}
-        if self.extra is not None:
-            found["extra"] = _is_no_dict(state["extra"])
+        # To leave the generators alone is said by ``rng=False``.
+        there = [name for name in state if name != KINDS and (self.rng or name != "rng")]
+        differ = names_differ(wanted, there, "this training") if strict else []
+        if differ:
+            shown, help = "\n  ".join(differ), "load_state_dict(state, strict=False) passes them over"
+            what = f"the checkpoint has other parts than this training:\n  {shown}\n{help}"
+            raise Mismatch(what, help=help)
+        names = {name for name in wanted if name in state}
+        kinds = state.get(KINDS)
+        kinds = {name: kind for name, kind in kinds.items() if type(kind) is str} if isinstance(kinds, Mapping) else {}
+        found = {name: differences(part, state[name], kinds.get(name)) for name, part in self.parts.items() if name in names}
+        for name in names & {"extra", "rng"}:
+            found[name] = [] if isinstance(state[name], dict) else [f"expected a dict, found a {type(state[name]).__name__}"]
         for name, differ in found.items():
-            if differ:
-                shown = "\n  ".join(differ[:20])
-                raise Mismatch(f"the checkpoint's {name} and this one differ:\n  {shown}", found=differ[0])
-        return [name for name, differ in found.items() if differ is None]
+            _refuse(name, differ)
+        return names
 
 
-def _differences(part: Any, state: Any) -> list[str] | None:
-    """How a state differs from what a part holds, or None where only loading it can tell."""
-    is_module = hasattr(part, "named_parameters")
-    if not is_module and not hasattr(part, "param_groups"):
-        return None
-    here = part.state_dict()
-    if not is_module and "param_groups" not in here:
-        return None
-    return _is_no_dict(state) or (_in_tensors(here, state) if is_module else _in_groups(here, state))
-
-
-def _is_no_dict(state: Any) -> list[str]:
-    return [] if isinstance(state, Mapping) else [f"expected a dict, found a {type(state).__name__}"]
-
-
-def _in_tensors(here: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
-    both = ((key, _described(here.get(key)), _described(state.get(key))) for key in dict.fromkeys([*here, *state]))
-    return [f"{key}: expected {mine}, found {its}" for key, mine, its in both if mine != its]
-
-
-def _in_groups(here: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
-    """What torch would refuse behind the first part: other groups, and groups of another length."""
-    try:
-        mine, its = ([len(group["params"]) for group in side["param_groups"]] for side in (here, state))
-    except (KeyError, TypeError):
-        return ["it has no param_groups"]
-    if len(mine) != len(its):
-        return [f"expected {len(mine)} groups of parameters, found {len(its)}"]
-    both = enumerate(zip(mine, its))
-    return [f"group {i}: expected {ours} parameters, found {theirs}" for i, (ours, theirs) in both if ours != theirs]
-
-
-def _described(tensor: Any) -> str:
-    if tensor is None:
-        return "nothing"
-    return f"{tensor.dtype} {list(tensor.shape)}" if hasattr(tensor, "shape") else type(tensor).__name__
+def _refuse(name: str, differ: list[str]) -> None:
+    if differ:
+        shown = "\n  ".join(differ[:20]) + (f"\n  and {len(differ) - 20} more" if len(differ) > 20 else "")
+        raise Mismatch(f"the checkpoint's {name} and this one differ:\n  {shown}", found=differ[0])
 
 
 def check_state(state: Any) -> None:
     """Refuses what a resume could not restore, before anything is trained."""
-    if hasattr(state, "state_dict") and hasattr(state, "load_state_dict"):
+    if is_part(state):
         return
     if not isinstance(state, dict):
         raise _arguments.wrong("state", "a dict, or an object with state_dict() and load_state_dict()", state)
@@ -162,8 +140,13 @@ def check_state(state: Any) -> None:
 
 def put_back(state: Any, saved: Any) -> None:
     """Restores what a checkpoint holds."""
-    if hasattr(state, "load_state_dict"):
+    if isinstance(state, TrainState):
         state.load_state_dict(saved)
+        return
+    if is_part(state):
+        _refuse("state", differences(state, saved))
+        with all_or_nothing({"the state": state}):
+            state.load_state_dict(saved)
         return
     if not isinstance(saved, Mapping):
         raise Mismatch("the checkpoint's state is no dict", expected="a dict", found=type(saved).__name__)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from . import _tensorkeep
 from ._errors import MissingName
+from ._paths import nearest
 from ._restore import Loader
 
 __all__ = ["Info", "Records", "TensorView", "Tensors"]
@@ -76,6 +78,8 @@ class TensorView:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         array = self.numpy()
+        if copy is False and dtype is not None and array.dtype != dtype:
+            raise ValueError(f"{self.info.name}: {array.dtype} as {dtype} is a copy")  # As numpy asks for.
         return array if dtype is None and not copy else array.astype(dtype or array.dtype, copy=bool(copy))
 
     def __dlpack__(self, **how: Any) -> Any:
@@ -98,7 +102,7 @@ class _Named(Mapping[str, Value]):
         self._file, self._names = file, names
 
     def __contains__(self, name: object) -> bool:
-        return name in self._names
+        return isinstance(name, str) and name in self._names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -115,9 +119,9 @@ class Tensors(_Named[TensorView]):
         self._made: dict[str, TensorView] = {}
 
     def __getitem__(self, name: str) -> TensorView:
+        if name not in self:
+            raise missing("tensor", name, list(self._names), self._file.name)
         if name not in self._made:
-            if name not in self._names:
-                raise missing("tensor", name, list(self._names), self._file.name)
             self._made[name] = TensorView(self._file, self._names[name])
         return self._made[name]
 
@@ -129,13 +133,14 @@ class Records(_Named[Any]):
         super().__init__(file, dict.fromkeys(name for name in file.records() if not name.startswith(_OWN)))
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._names:
+        if name not in self:
             raise missing("record", name, list(self._names), self._file.name)
         return self._file.record(name)
 
 
 def missing(what: str, name: str, names: Sequence[str], where: str) -> MissingName:
     """The error of a name that is not there."""
-    near = _tensorkeep.nearest_name(name, names)
+    near = nearest(name, names) if isinstance(name, str) else None
     help = f"did you mean {near!r}?" if near else "names() lists them"
-    return MissingName(f"{where}: no {what} {name!r}; {help}", object=where, help=help, **{what: name})
+    shown = repr(name) if isinstance(name, str) else reprlib.repr(name)
+    return MissingName(f"{where}: no {what} {shown}; {help}", object=where, help=help, **{what: name})

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, TrainerCallback
 
-from . import rng
+from . import _arguments, rng
 from ._store import Store
 from ._train import TrainState
 
@@ -140,4 +140,7 @@ def register(accelerator: Any, *, extra: dict[str, Any] | None = None, **parts: 
         prepared.update((name if i == 0 else f"{name}_{i}", part) for i, part in enumerate(found))
     if accelerator.scaler is not None:
         prepared["scaler"] = accelerator.scaler
+    twice = prepared.keys() & parts.keys()
+    if twice:
+        raise _arguments.wrong("a part's name", "one that nothing has which the accelerator prepared", min(twice))
     return TrainState(extra=extra, **prepared, **parts)

@@ -18,8 +18,9 @@ import jax
 
 from . import _flat
 from ._errors import Mismatch
-from ._files import Codec, Verify, Written, open
+from ._files import Codec, Verify, Written, load_as
 from ._files import save as _save
+from ._progress import Progress
 
 __all__ = ["load", "load_file", "plain", "restore_like", "save", "save_file"]
 
@@ -52,6 +53,7 @@ def save(
     metadata: Mapping[str, str] | None = None,
     metrics: Mapping[str, float] | None = None,
     codec: Codec | Mapping[str, Codec] = "raw",
+    progress: bool | Progress = False,
 ) -> Written:
     """Saves a pytree, as :func:`tensorkeep.save` does a nested state.
 
@@ -62,11 +64,12 @@ def save(
         metadata: Lines of text for people.
         metrics: Finite numbers by name.
         codec: As there.
+        progress: As there.
 
     Raises:
         CannotStore: A leaf is neither an array nor plain, or other processes have parts of it.
     """
-    return _save(plain(tree), path, metadata=metadata, metrics=metrics, codec=codec)
+    return _save(plain(tree), path, metadata=metadata, metrics=metrics, codec=codec, progress=progress)
 
 
 def load(
@@ -76,6 +79,7 @@ def load(
     mmap: bool | Literal["auto"] = "auto",
     verify: Verify = "open",
     only: str | Sequence[str] | None = None,
+    progress: bool | Progress = False,
 ) -> Any:
     """Loads a pytree.
 
@@ -86,6 +90,7 @@ def load(
         mmap: As in :func:`tensorkeep.load`.
         verify: As there.
         only: As there.
+        progress: As there.
 
     Returns:
         The pytree.
@@ -93,8 +98,7 @@ def load(
     Raises:
         Mismatch: ``like`` has a leaf that the file lacks, or of another dtype or shape.
     """
-    with open(path, mmap=mmap if only is None or mmap is True else False, verify=verify) as checkpoint:
-        state = checkpoint.state(only=only, framework="jax")
+    state = load_as("jax", path, mmap, verify, only, False, progress)
     return state if like is None else restore_like(state, like)
 
 

@@ -31,8 +31,8 @@ except ImportError:  # The package under its older name.
 from . import rng
 from . import torch as _tk
 from ._errors import Foreign, Invalid
-from ._state import register
 from ._store import Store
+from ._walk import register
 
 __all__ = ["RNG", "Checkpoint", "CheckpointIO"]
 

@@ -17,8 +17,9 @@ from typing import Any, Literal
 
 import numpy
 
-from . import _flat
-from ._files import Codec, Verify, Written, open, save
+from . import _arguments, _flat
+from ._files import Codec, Verify, Written, load_as, save
+from ._progress import Progress
 
 __all__ = ["load", "load_file", "safe_open", "save", "save_file", "savez"]
 
@@ -32,10 +33,10 @@ def load(
     verify: Verify = "open",
     only: str | Sequence[str] | None = None,
     strict_types: bool = False,
+    progress: bool | Progress = False,
 ) -> Any:
     """As :func:`tensorkeep.load`, with all tensors as arrays, whatever they were saved from."""
-    with open(path, mmap=mmap if only is None or mmap is True else False, verify=verify) as checkpoint:
-        return checkpoint.state(only=only, framework="ndarray", strict_types=strict_types)
+    return load_as("ndarray", path, mmap, verify, only, strict_types, progress)
 
 
 def save_file(
@@ -66,6 +67,9 @@ def savez(file: str | os.PathLike[str], *args: Array, **kwds: Array) -> Written:
     """
     numbered = {f"arr_{i}": numpy.asarray(array) for i, array in enumerate(args)}
     named = {name: numpy.asarray(array) for name, array in kwds.items()}
+    twice = numbered.keys() & named.keys()
+    if twice:
+        raise _arguments.wrong("a keyword", "a name that no array in a row has", min(twice))
     return save_file({**numbered, **named}, file)
 
 

@@ -6,8 +6,12 @@ device. JAX has no global state: its keys are part of yours.
 
 from __future__ import annotations
 
+import reprlib
 import sys
+from collections.abc import Mapping
 from typing import Any
+
+from ._errors import Mismatch
 
 __all__ = ["capture", "restore"]
 
@@ -44,20 +48,49 @@ def restore(state: dict[str, Any]) -> None:
 
     Args:
         state: What :func:`capture` gave, perhaps in another process.
+
+    Raises:
+        Mismatch: A generator does not take its state.
     """
+    if not isinstance(state, Mapping) or "python" not in state:
+        raise Mismatch("the state of random generators", expected="what capture() gave", found=reprlib.repr(state))
+    for name, restore_one in _RESTORE.items():
+        if name in state:
+            try:
+                restore_one(state[name])
+            except ImportError:
+                raise
+            except Exception as error:
+                what = f"the state of {name}'s random generator is none that it takes: {error}"
+                raise Mismatch(what, expected="what capture() gave", found=reprlib.repr(state[name])) from error
+
+
+def _python(state: Any) -> None:
     import random
 
-    random.setstate(_tuples(state["python"]))
-    if "numpy" in state:
-        import numpy
+    random.setstate(_tuples(state))
 
-        numpy.random.set_state(state["numpy"])
-    if "torch" in state:
-        import torch
 
-        torch.set_rng_state(state["torch"])
-        if "cuda" in state and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda"])
+def _numpy(state: Any) -> None:
+    import numpy
+
+    numpy.random.set_state(state)
+
+
+def _torch(state: Any) -> None:
+    import torch
+
+    torch.set_rng_state(state)
+
+
+def _cuda(state: Any) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state)
+
+
+_RESTORE = {"python": _python, "numpy": _numpy, "torch": _torch, "cuda": _cuda}
 
 
 def _tuples(state: Any) -> Any:

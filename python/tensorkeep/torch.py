@@ -12,13 +12,13 @@ Example:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 
-from . import _flat
-from ._files import Codec, Verify, Written, open, save
+from . import _arguments, _flat
+from ._files import Codec, Written, load, save
 from ._into import LoadReport, load_into
 from ._store import Store
 from ._train import TrainState
@@ -36,37 +36,6 @@ __all__ = [
     "save_file",
     "save_model",
 ]
-
-
-def load(
-    path: str | os.PathLike[str],
-    *,
-    map_location: Any = None,
-    mmap: bool | Literal["auto"] = "auto",
-    verify: Verify = "open",
-    only: str | Sequence[str] | None = None,
-    strict_types: bool = False,
-) -> Any:
-    """As :func:`tensorkeep.load`; tensors of which the file does not say what they were are torch's.
-
-    Args:
-        path: A file, or a checkpoint of a run.
-        map_location: As there: a device, or a dict whose entry for ``"cpu"`` is one; None is the CPU.
-        mmap: As there.
-        verify: As there.
-        only: As there.
-        strict_types: As there.
-
-    Returns:
-        The state.
-
-    Raises:
-        Damaged, NotFound, Foreign, NewerVersion: As there.
-    """
-    with open(path, mmap=mmap if only is None or mmap is True else False, verify=verify) as checkpoint:
-        said = checkpoint._types
-        framework = None if isinstance(said, dict) and "tensors" in said else "torch"
-        return checkpoint.state(only=only, map_location=map_location, framework=framework, strict_types=strict_types)
 
 
 def save_file(
@@ -111,8 +80,7 @@ def load_file(
         device: Where they go.
         backend: ``"mmap"`` makes writable views of a private mapping, ``"read"`` and ``"pread"`` read.
     """
-    to = None if str(device) == "cpu" else device
-    loaded: dict[str, torch.Tensor] = _flat.load_file(filename, "torch", to, backend)
+    loaded: dict[str, torch.Tensor] = _flat.load_file(filename, "torch", _flat.elsewhere(device), backend)
     return loaded
 
 
@@ -132,7 +100,7 @@ class safe_open(_flat.SafeOpen):  # noqa: N801
 
 def save_model(model: torch.nn.Module, filename: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> Written:
     """Saves a module's state dict by name. Tied weights need no care: :func:`save_file` keeps them."""
-    return save_file(model.state_dict(), filename, metadata)
+    return save_file(_arguments.one_of("model", model, torch.nn.Module).state_dict(), filename, metadata)
 
 
 def load_model(model: torch.nn.Module, filename: str | os.PathLike[str], strict: bool = True) -> tuple[list[str], list[str]]:

@@ -51,3 +51,11 @@ def test_damage_and_a_replaced_file_are_errors() -> None:
     pathlib.Path("a.tkeep").write_bytes(content)
     with pytest.raises(tensorkeep.Damaged, match="a.tkeep"):
         tensorkeep.open("b.tkeep").diff(tensorkeep.open("a.tkeep"))
+
+
+def test_checkpoints_are_compared_after_the_process_changed_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensorkeep.save({"w": numpy.ones(3)}, "left.tkeep")
+    with tensorkeep.open("left.tkeep") as a, tensorkeep.open("left.tkeep", mmap=True) as b:
+        pathlib.Path("elsewhere").mkdir()
+        monkeypatch.chdir("elsewhere")
+        assert a.diff(b) == {}

@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import pytest
+import tensorkeep
 from conftest import alike, need
 from tensorkeep import Every, Keep, Store
 
@@ -70,6 +71,8 @@ def test_what_accelerate_prepared_is_resumed_bit_for_bit(stop: int) -> None:
         optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
         schedule = torch.optim.lr_scheduler.StepLR(optimizer, 3)
         net, optimizer, schedule = accelerator.prepare(net, optimizer, schedule)
+        with pytest.raises(tensorkeep.Invalid, match="a part's name: .*found 'model'"):
+            hf.register(accelerator, model=net)
         state = hf.register(accelerator, extra={"note": (1, 2)})
         with Store(folder, save=Every.steps(2), signals="off") as store:
             for step in store.steps(12, state):

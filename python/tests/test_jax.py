@@ -9,6 +9,7 @@ import numpy
 import pytest
 import tensorkeep
 from conftest import need
+from hostile import with_hostile
 from tensorkeep import Every, Store
 
 jax = need("jax")
@@ -98,3 +99,16 @@ def test_a_run_of_jax_is_resumed_bit_for_bit() -> None:
     quiet = train("quiet", 11)
     train("stopped", 7)
     assert same(train("stopped", 11), quiet)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_argument_raises_what_is_not_ours() -> None:
+    tree = {"a": jnp.ones(2)}
+    tj.save(tree, "j.tkeep")
+    tj.save_file(tree, "f.tkeep")
+    with_hostile(tj.load, "j.tkeep", like=tree, mmap="auto", verify="open", only=None, progress=False)
+    with_hostile(tj.save, tree, "k.tkeep", metadata=None, metrics=None, codec="raw", progress=False)
+    with_hostile(tj.save_file, tree, "k.tkeep", None)
+    with_hostile(tj.load_file, "f.tkeep", None)
+    with_hostile(tj.restore_like, tree, tree)
+    with_hostile(tensorkeep.load, "j.tkeep", map_location=None)

@@ -10,7 +10,7 @@ import pytest
 import tensorkeep
 import tensorkeep.numpy
 from conftest import alike
-from tensorkeep import _state
+from tensorkeep import _walk
 
 Pair = collections.namedtuple("Pair", "x y")
 ONES = numpy.ones(2)
@@ -20,7 +20,7 @@ ONES = numpy.ones(2)
 def pairs() -> Any:
     tensorkeep.register(Pair, to=lambda pair: {"x": pair.x, "y": pair.y}, back=lambda d: Pair(**d), name="t.Pair")
     yield
-    del _state.REGISTERED["t.Pair"], _state.ENCODERS[Pair]
+    del _walk.REGISTERED["t.Pair"], _walk.ENCODERS[Pair]
 
 
 def saved() -> None:
@@ -62,6 +62,15 @@ def test_a_pattern_that_matches_nothing_is_an_error(pattern: str, meant: str, mm
     with pytest.raises(tensorkeep.NotFound) as missing:
         tensorkeep.load("only.tkeep", only=["note", pattern], mmap=mmap)
     assert f"only: {pattern!r} matches nothing" in str(missing.value) and f"did you mean {meant!r}?" in str(missing.value)
+
+
+@pytest.mark.parametrize("pattern", ["mod/el", "mod/el/we~ight", "mod/ell"])
+def test_a_key_that_is_written_as_it_is_is_told_as_it_is_named(pattern: str) -> None:
+    tensorkeep.save({"mod/el": {"we~ight": ONES}, "model": {"w": ONES}}, "only.tkeep")
+    with pytest.raises(tensorkeep.NotFound, match="did you mean 'mod~1el"):
+        only(pattern)
+    with tensorkeep.open("only.tkeep") as checkpoint, pytest.raises(tensorkeep.MissingName, match="'mod~1el/we~0ight'"):
+        checkpoint.tensors["mod/el/we~ight"]
 
 
 def test_a_pattern_without_neighbours_lists_the_groups() -> None:

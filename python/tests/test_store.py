@@ -196,8 +196,20 @@ def test_a_second_folder_gets_what_it_keeps() -> None:
         for step in range(1, 5):
             store.save(state(), step)
     assert tensorkeep.open("far@4").step == 4 and tensorkeep.open("far@2").step == 2
-    with pytest.raises(tensorkeep.Unsupported, match="tensorkeep cp"):
-        Store("s3://bucket/run")
+
+
+def test_urls_are_runs_in_a_build_with_object_stores_or_refused() -> None:
+    try:
+        with Store("memory://run") as store:
+            assert store.save(state(), 1).step == 1 and [listed.step for listed in store.list()] == [1]
+    except tensorkeep.Unsupported as refused:
+        assert "memory://run" in str(refused) and "--features object-store" in str(refused)
+        for call in (lambda: Store("near", remote="s3://bucket/run"), lambda: tensorkeep.open("s3://bucket/run@latest")):
+            with pytest.raises(tensorkeep.Unsupported, match="s3://bucket/run.*--features object-store"):
+                call()
+    for one in (lambda: tensorkeep.save(state(), "s3://bucket/file"), lambda: tensorkeep.load("s3://bucket/file")):
+        with pytest.raises(tensorkeep.Unsupported, match="a URL names no file"):
+            one()
 
 
 def test_policies_are_values() -> None:

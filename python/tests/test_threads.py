@@ -7,6 +7,7 @@ import threading
 import time
 
 import numpy
+import pytest
 import tensorkeep
 from tensorkeep import Store
 
@@ -77,3 +78,15 @@ def test_other_threads_run_while_one_saves_and_loads() -> None:
     # A call that held the interpreter would stop the watcher for most of its time; a machine that
     # is busy stops it now and then.
     assert longest < max(0.1, took / 6), (longest, took)
+
+
+class Changing:
+    """Changes the state while it is looked through, as another thread may."""
+
+
+def test_a_state_that_another_thread_changes_is_refused_with_words() -> None:
+    state: dict[str, object] = {"inner": {"a": Changing(), "b": 1}}
+    tensorkeep.register(Changing, to=lambda _: state["inner"].update(c=2) or 1, back=lambda _: Changing())  # type: ignore[attr-defined]
+    with pytest.raises(tensorkeep.CannotStore, match="another thread changed it"):
+        tensorkeep.save(state, "changing.tkeep")
+    assert tensorkeep.save(state, "changing.tkeep")

@@ -14,6 +14,7 @@ import numpy
 import pytest
 import tensorkeep
 from conftest import alike, need, run
+from hostile import with_hostile
 
 torch = need("torch")
 import tensorkeep.torch as tt  # noqa: E402
@@ -183,8 +184,10 @@ def test_views_can_be_written_and_the_file_stays() -> None:
 
 
 def refused() -> dict[str, tuple[Any, str]]:
-    two = torch.ones(2, 2)
+    two, freed = torch.ones(2, 2), torch.ones(2)
+    freed.untyped_storage().resize_(0)
     return {
+        "freed": (freed, "memory was freed"),
         "meta": (torch.empty(2, device="meta"), "meta"),
         "sparse": (two.to_sparse(), "to_dense()"),
         "csr": (two.to_sparse_csr(), "to_dense()"),
@@ -256,7 +259,7 @@ def test_load_into_fills_a_module_all_or_nothing() -> None:
     wider = torch.nn.ModuleDict({"weights": torch.nn.Linear(3, 2)})
     with pytest.raises(tensorkeep.Mismatch, match="missing"):
         tt.load_into("into.tkeep", wider)
-    assert tt.load_into("into.tkeep", wider, strict=False).unexpected == ["bias", "weight"]
+    assert tt.load_into("into.tkeep", wider, strict=False).unexpected == ["weight", "bias"]
 
 
 def test_map_location_says_where_tensors_go() -> None:
@@ -362,3 +365,30 @@ except ValueError:
     sys.exit("torch._dynamo" in sys.modules)
 """
     assert run(code, cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_argument_raises_what_is_not_ours() -> None:
+    model, tensors = torch.nn.Linear(3, 2), {"w": torch.ones(3)}
+    tt.save({"model": model.state_dict()}, "m.tkeep")
+    tt.save_file(tensors, "f.tkeep")
+    with_hostile(tt.load, "m.tkeep", map_location=None)
+    with_hostile(tt.load_file, "f.tkeep", "cpu", backend="mmap")
+    with_hostile(tt.save_file, tensors, "g.tkeep", None, codec="raw")
+    with_hostile(tt.safe_open, "f.tkeep", "pt", "cpu", backend="mmap")
+    with tt.safe_open("f.tkeep") as opened:
+        with_hostile(opened.get_tensor, "w")
+        with_hostile(opened.get_slice, "w")
+    with_hostile(tt.save_model, model, "g.tkeep", None)
+    tt.save_model(model, "f.tkeep")
+    with_hostile(tt.load_model, model, "f.tkeep", True)
+    with_hostile(tt.load_into, "m.tkeep", model)
+    optimizer = torch.optim.AdamW(model.parameters())
+    state = optimizer.state_dict()
+    training = tensorkeep.TrainState(rng=False, optimizer=optimizer)
+    with_hostile(lambda found: training.load_state_dict({"optimizer": found}), state)
+    with_hostile(lambda found: training.load_state_dict({"optimizer": {**state, "state": found}}), {})
+    with_hostile(lambda found: training.load_state_dict({"optimizer": {"state": {}, "param_groups": found}}), [])
+    with_hostile(lambda found: training.load_state_dict({"optimizer": {"state": {}, "param_groups": [found]}}), {})
+    with_hostile(lambda found: training.load_state_dict({"optimizer": state, "kinds": found}), {})
+    with_hostile(lambda found: training.load_state_dict({"optimizer": state, "kinds": {"optimizer": found}}), "x")

@@ -69,7 +69,7 @@ impl Header {
             return Err(Error::damaged("the file is empty")
                 .help("the save that made it was not tensorkeep's, or the disk lost it"));
         }
-        if !bytes.starts_with(&MAGIC) {
+        if !bytes.starts_with(&MAGIC) && !MAGIC.starts_with(bytes) {
             return Err(not_a_container(bytes));
         }
         let bytes = bytes.get(..LEN).ok_or_else(|| {
@@ -192,6 +192,15 @@ mod tests {
         assert_eq!(Header::decode(b"").unwrap_err().kind(), ErrorKind::Damaged);
         assert_eq!(Header::decode(&[0; 5000]).unwrap_err().kind(), ErrorKind::Damaged);
         assert!(Header::decode(b"\x89TKP\n\x1a\n...").unwrap_err().to_string().contains("text mode"));
+        assert!(Header::decode(b"\x89TKP\n").unwrap_err().to_string().contains("text mode"));
+    }
+
+    #[test]
+    fn a_file_cut_within_its_magic_is_cut_short() {
+        for len in 1..=MAGIC.len() {
+            let error = Header::decode(&MAGIC[..len]).unwrap_err();
+            assert!(error.to_string().contains("cut short inside its header"), "{len}: {error}");
+        }
     }
 
     #[test]

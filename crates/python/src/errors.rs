@@ -4,6 +4,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use std::any::Any;
 use std::error::Error as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tensorkeep::{Error, Result};
@@ -39,10 +40,13 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
 pub fn detached<T: Send>(py: Python<'_>, act: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
     match py.detach(|| catch_unwind(AssertUnwindSafe(act))) {
         Ok(result) => result.map_err(|error| exception(py, &error)),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-            Err(PyRuntimeError::new_err(format!("a bug in tensorkeep: {text}")))
-        }
+        Err(panic) => Err(panicked(&*panic)),
     }
+}
+
+/// The exception of a panic.
+pub fn panicked(panic: &(dyn Any + Send)) -> PyErr {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+    PyRuntimeError::new_err(format!("a bug in tensorkeep: {text}"))
 }

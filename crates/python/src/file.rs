@@ -2,18 +2,25 @@
 
 use crate::errors::detached;
 use crate::loading::{self, Mapped};
+use crate::progress::watched;
 use crate::records::Object;
 use crate::view::View;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::PyTuple;
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tensorkeep::engine::bytes_read;
 use tensorkeep::{Checkpoint, Error, ErrorKind, OpenOptions, Result, Verify};
 
 /// A checkpoint that is open.
 #[pyclass(frozen, module = "tensorkeep._tensorkeep")]
-pub struct File(Arc<Inner>);
+pub struct File {
+    inner: Arc<Inner>,
+    /// Where it is, also when the process changes its folder.
+    place: PathBuf,
+}
 
 #[expect(clippy::large_enum_variant, reason = "one of each file, behind an Arc")]
 enum Inner {
@@ -32,7 +39,7 @@ impl Inner {
 
 impl From<Checkpoint> for File {
     fn from(checkpoint: Checkpoint) -> Self {
-        Self(Arc::new(Inner::Read(checkpoint)))
+        Self::new(Inner::Read(checkpoint))
     }
 }
 
@@ -76,12 +83,18 @@ pub fn open_file(
             false => Inner::Read(options.open(&path)?),
         })
     };
-    detached(py, open).map(|inner| File(Arc::new(inner)))
+    detached(py, open).map(File::new)
 }
 
 impl File {
+    fn new(inner: Inner) -> Self {
+        let name = inner.checkpoint().name();
+        let place = std::path::absolute(name).unwrap_or_else(|_| name.into());
+        Self { inner: Arc::new(inner), place }
+    }
+
     fn checkpoint(&self) -> &Checkpoint {
-        self.0.checkpoint()
+        self.inner.checkpoint()
     }
 }
 
@@ -102,13 +115,7 @@ impl File {
     /// Whether tensors are views of a private mapping.
     #[getter]
     fn is_mapped(&self) -> bool {
-        matches!(*self.0, Inner::Mapped(_))
-    }
-
-    /// The 16 bytes that tell this file from every other.
-    #[getter]
-    fn file_id<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.checkpoint().inspect().file_id())
+        matches!(*self.inner, Inner::Mapped(_))
     }
 
     /// (step, epoch), or None.
@@ -161,21 +168,28 @@ impl File {
 
     /// Views of the tensors with these names, or of all, in the order of the file, aliases last and
     /// over the same memory.
-    #[pyo3(signature = (names=None))]
-    fn views(&self, py: Python<'_>, names: Option<HashSet<String>>) -> PyResult<Vec<Viewed>> {
+    ///
+    /// `progress` is told of what is read: mapped tensors were verified when the file was opened.
+    #[pyo3(signature = (names=None, progress=None))]
+    fn views(
+        &self,
+        py: Python<'_>,
+        names: Option<HashSet<String>>,
+        progress: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Viewed>> {
         let wanted: Vec<(&str, Option<&str>)> = self
             .checkpoint()
             .tensors()
             .filter(|info| names.as_ref().is_none_or(|names| names.contains(info.name)))
             .map(|info| (info.name, info.alias_of))
             .collect();
-        self.view_all(py, &wanted)
+        self.view_all(py, &wanted, progress.as_ref())
     }
 
     /// A view of one tensor.
     fn view(&self, py: Python<'_>, name: &str) -> PyResult<Py<View>> {
         let info = self.checkpoint().info(name).map_err(|error| crate::errors::exception(py, &error))?;
-        let views = self.view_all(py, &[(info.name, info.alias_of)])?;
+        let views = self.view_all(py, &[(info.name, info.alias_of)], None)?;
         let missing = || Error::new(ErrorKind::NotFound, "no bytes of this tensor").in_tensor(name);
         let first = views.into_iter().next().map(|(_, _, view)| view);
         first.ok_or_else(|| crate::errors::exception(py, &missing()))
@@ -208,7 +222,11 @@ impl File {
     /// The same file, opened by reading; an error if another is at its path by now.
     fn again(&self) -> Result<Checkpoint> {
         let here = self.checkpoint();
-        let again = OpenOptions::new().verify(Verify::OnTouch).open(here.name())?;
+        if here.name().contains("://") {
+            let error = Error::new(ErrorKind::Unsupported, "checkpoints of object stores are not compared");
+            return Err(error.in_object(here.name()).help("copy it to a file"));
+        }
+        let again = OpenOptions::new().verify(Verify::OnTouch).open(&self.place)?;
         if is_the_same(here, &again) {
             return Ok(again);
         }
@@ -216,11 +234,16 @@ impl File {
         Err(replaced.in_object(here.name()).help("open it again"))
     }
 
-    fn view_all(&self, py: Python<'_>, wanted: &[(&str, Option<&str>)]) -> PyResult<Vec<Viewed>> {
+    fn view_all(
+        &self,
+        py: Python<'_>,
+        wanted: &[(&str, Option<&str>)],
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Viewed>> {
         let viewed = |name: &str, alias: Option<&str>, view: View| {
             Ok((name.to_owned(), alias.map(str::to_owned), Py::new(py, view)?))
         };
-        if let Inner::Mapped(mapped) = &*self.0 {
+        if let Inner::Mapped(mapped) = &*self.inner {
             let keeper = mapped.keeper();
             let places = wanted
                 .iter()
@@ -232,7 +255,10 @@ impl File {
         let mut owners: Vec<&str> = wanted.iter().map(|(name, alias)| alias.unwrap_or(name)).collect();
         owners.sort_unstable();
         owners.dedup();
-        let (places, keeper) = detached(py, || loading::read(self.checkpoint(), &owners))?;
+        let lens = owners.iter().filter_map(|name| Some(self.checkpoint().info(name).ok()?.stored_len));
+        let (total, before) = (lens.sum(), bytes_read());
+        let read = || loading::read(self.checkpoint(), &owners);
+        let (places, keeper) = watched(py, progress, total, || bytes_read() - before, read)?;
         wanted
             .iter()
             .map(|&(name, alias)| {
@@ -254,7 +280,7 @@ fn is_the_same(here: &Checkpoint, there: &Checkpoint) -> bool {
 
 /// Saves a state to one file: (length, tensors stored, seconds).
 #[pyfunction]
-#[pyo3(signature = (path, tensors, records, types, *, metrics, metadata, codecs))]
+#[pyo3(signature = (path, tensors, records, types, *, metrics, metadata, codecs, progress=None))]
 #[expect(clippy::too_many_arguments, reason = "one call of `_files.py`, named there")]
 pub fn save_file<'py>(
     py: Python<'py>,
@@ -265,9 +291,13 @@ pub fn save_file<'py>(
     metrics: Vec<(String, f64)>,
     metadata: Vec<(String, String)>,
     codecs: Vec<(String, String)>,
+    progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyTuple>> {
-    let state = crate::memory::State::new(tensors, records, types)?;
-    let written = detached(py, || {
+    let mut state = crate::memory::State::new(tensors, records, types)?;
+    let total = state.byte_len();
+    let copied = progress.as_ref().map(|_| state.counting());
+    let done = || copied.as_ref().map_or(0, |copied| copied.load(Ordering::Relaxed));
+    let written = watched(py, progress.as_ref(), total, done, || {
         let options = crate::options::write(&codecs)?;
         state.described(None, metrics, metadata)?.snapshot()?.save_with(&path, &options)
     })?;

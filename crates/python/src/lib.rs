@@ -10,6 +10,8 @@ mod file;
 mod loading;
 mod memory;
 mod options;
+mod place;
+mod progress;
 mod records;
 mod store;
 mod view;

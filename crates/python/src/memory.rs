@@ -7,6 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tensorkeep::snapshot::Volatile;
 use tensorkeep::{Dtype, Error, ErrorKind, Progress, Result, Snapshot};
 use tensorkeep_memcpy::Copier;
@@ -32,6 +34,8 @@ struct Lent {
 pub struct State {
     tensors: Vec<Lent>,
     snapshot: Snapshot<'static>,
+    /// Bytes copied out of the tensors, where somebody wants to know.
+    copied: Option<Arc<AtomicU64>>,
 }
 
 impl State {
@@ -51,7 +55,17 @@ impl State {
         if !types.is_none() {
             snapshot = snapshot.python_types(&Plain(types)).map_err(failed)?;
         }
-        Ok(Self { tensors, snapshot })
+        Ok(Self { tensors, snapshot, copied: None })
+    }
+
+    /// Bytes of all tensors.
+    pub fn byte_len(&self) -> u64 {
+        self.tensors.iter().map(|lent| lent.len as u64).sum()
+    }
+
+    /// Counts the bytes that are copied out of the tensors from now on.
+    pub fn counting(&mut self) -> Arc<AtomicU64> {
+        Arc::clone(self.copied.get_or_insert_default())
     }
 
     /// With what a checkpoint says of itself.
@@ -77,8 +91,7 @@ impl State {
     /// All of it. Tensors over the memory of an earlier one, of the same dtype and shape, are its
     /// aliases.
     pub fn snapshot(&self) -> Result<Snapshot<'static>> {
-        let total = self.tensors.iter().map(|lent| lent.len as u64).sum();
-        let copier = Copier::for_total(total);
+        let copier = Copier::for_total(self.byte_len());
         let mut firsts = HashMap::new();
         let mut snapshot = self.snapshot.clone();
         for lent in &self.tensors {
@@ -92,7 +105,7 @@ impl State {
             };
             snapshot = match first {
                 Some(first) => snapshot.alias(&lent.name, first)?,
-                None => snapshot.tensor(&lent.name, lent.source(copier))?,
+                None => snapshot.tensor(&lent.name, lent.source(copier, self.copied.clone()))?,
             };
         }
         Ok(snapshot)
@@ -116,7 +129,7 @@ impl Lent {
         Ok(Self { name, dtype, shape, address, len })
     }
 
-    fn source(&self, copier: Copier) -> Volatile<'static> {
+    fn source(&self, copier: Copier, copied: Option<Arc<AtomicU64>>) -> Volatile<'static> {
         let (address, len) = (self.address, self.len);
         let fill = move |offset: usize, to: &mut [u8]| {
             let inside = offset.checked_add(to.len()).is_some_and(|end| end <= len);
@@ -134,6 +147,9 @@ impl Lent {
             // anything by one, so that what such a write can change is the values that are copied.
             // The checksum is taken from the copy. `to` is the library's own, and no part of it.
             copier.copy(unsafe { std::slice::from_raw_parts(from, to.len()) }, to);
+            if let Some(copied) = &copied {
+                copied.fetch_add(to.len() as u64, Ordering::Relaxed);
+            }
             Ok(())
         };
         Volatile::new(self.dtype, &self.shape, fill)

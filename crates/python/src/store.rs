@@ -5,6 +5,7 @@ use crate::errors::{detached, exception};
 use crate::file::File;
 use crate::memory::State;
 use crate::options::{self, Rule};
+use crate::place;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,6 +75,7 @@ impl Store {
         background_nice: u8,
         deadline: f64,
     ) -> PyResult<Self> {
+        let deadline = Duration::try_from_secs_f64(deadline).unwrap_or(Duration::MAX);
         let open = || {
             let mut options = StoreOptions::new()
                 .save(options::every(&save)?)
@@ -82,13 +84,16 @@ impl Store {
                 .open(OpenOptions::new().verify(Verify::OnTouch))
                 .in_flight(in_flight, options::when_full(when_full)?)
                 .background_nice(background_nice)
-                .deadline(Duration::try_from_secs_f64(deadline).unwrap_or(Duration::MAX));
+                .deadline(deadline);
             if let Some(keep_remote) = keep_remote {
                 options = options.keep_remote(options::keep(&keep_remote)?);
             }
+            let engine = place::to_write(&path, deadline)?;
             match remote {
-                Some(remote) => tensorkeep::Store::open_tiered(path, remote, options),
-                None => tensorkeep::Store::open(path, options),
+                Some(remote) => {
+                    tensorkeep::Store::open_tiered(engine, place::to_write(&remote, deadline)?, options)
+                }
+                None => tensorkeep::Store::open(engine, options),
             }
         };
         Ok(Self(RwLock::new(Some(detached(py, open)?))))
@@ -308,7 +313,7 @@ pub fn find_in_run(
     metric: Option<(String, String)>,
 ) -> PyResult<File> {
     let find = || {
-        let reader = tensorkeep::Reader::open(&folder)?;
+        let reader = tensorkeep::Reader::new(place::to_read(&folder)?);
         let found: Option<Checkpoint> = match (step, metric) {
             (Some(step), _) => Some(reader.checkpoint(step)?),
             (None, Some((metric, word))) => reader.best(&metric, options::mode(&word)?)?,
