@@ -19,7 +19,15 @@ use tensorkeep::{
 /// # Errors
 /// `Unsupported` for a dtype that checkpoints do not have (quantized); as [`Snapshot::tensor`].
 pub fn save_module<'a, M: Module>(snapshot: Snapshot<'a>, group: &str, module: &M) -> Result<Snapshot<'a>> {
+    settle(module);
     Taken::of_module(module.collect(None, None, false)).add_to(snapshot, group)
+}
+
+/// Makes running means and variances current. burn keeps the newest update of a batch norm beside
+/// its value until the next one, and what visits a module sees the value. Of all that a module can
+/// do, only going to validation adds the update.
+pub(crate) fn settle<M: Module>(module: &M) {
+    drop(module.valid());
 }
 
 /// Overwrites a module's parameters by those of a group: strictly, and all or nothing. Names,
@@ -81,6 +89,7 @@ pub(crate) fn load_by<M: Module>(
     let mut staging = Staging { wanted: wanted.collect::<Result<_>>()?, ignored: way.ignored };
     // What fails half-way is dropped with its memory: the module was not touched.
     let report = way.options.in_place().load(checkpoint, group, &mut staging)?;
+    settle(module); // or an update from before would replace a value that was loaded
     let tensors = staging.wanted.into_iter().map(Staged::handed_over).collect();
     let result = module.apply(tensors, None, way.from, way.skip_enum_variants);
     if result.errors.is_empty() && result.missing.is_empty() && result.unused.is_empty() {

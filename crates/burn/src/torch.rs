@@ -1,7 +1,7 @@
 //! PyTorch's names and memory orders for burn's modules, by burn-store's adapters, and what they
 //! did.
 
-use crate::module::{Way, load_by};
+use crate::module::{Way, load_by, settle};
 use crate::pack::{PackTensor, axes, source};
 use burn_core::module::Module;
 use burn_core::tensor::Bytes;
@@ -59,6 +59,7 @@ pub fn save_torch<'a, M: Module>(
     group: &str,
     module: &M,
 ) -> Result<(Snapshot<'a>, Adapted)> {
+    settle(module);
     let telling = Telling::default();
     for tensor in module.collect(None, Some(Box::new(telling.clone())), true) {
         let name = format!("{group}/{}", tensor.name);

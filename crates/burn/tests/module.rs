@@ -31,6 +31,19 @@ fn a_module_comes_back_bit_for_bit_with_its_ids() {
     assert_eq!(module.first.weight.id, trained.first.weight.id);
 }
 
+/// burn keeps a batch norm's newest update beside its value, where its own records miss it.
+#[test]
+fn the_newest_running_mean_is_saved() {
+    let mut adam = AdamConfig::new().init();
+    let module = Small::new(1, &device()).step(&mut adam, 0, &device());
+    let newest = module.norm.running_mean.value_sync().into_data();
+    let module = Small::new(1, &device()).step(&mut adam, 0, &device());
+    let checkpoint = stored(save_module(Snapshot::new(), "model", &module).unwrap());
+    let saved = checkpoint.tensor("model/norm.running_mean").unwrap();
+    assert_eq!(saved.bytes(), newest.as_bytes());
+    assert_ne!(saved.elements::<f32>().unwrap(), [0.0; 4]);
+}
+
 #[test]
 fn another_architecture_changes_nothing_and_is_named() {
     let lenet = BurnLeNet::new(&device());

@@ -156,3 +156,37 @@ fn filled_as<T: Number>(shape: &[usize], fill: impl FnOnce(&mut [u8]) -> Result<
     fill(bytemuck::cast_slice_mut(&mut values))?;
     Tensor::from_vec(values, shape, &Device::Cpu).map_err(|error| from_candle("making a tensor", error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What other devices and other memory orders take: a copy on the CPU, made when it is written.
+    #[test]
+    fn tensors_that_are_not_contiguous_are_copied_in_order() {
+        let tensor = Tensor::arange(0_u32, 6, &Device::Cpu).unwrap().reshape((2, 3)).unwrap().t().unwrap();
+        assert!(!tensor.is_contiguous());
+        let produced = source(&tensor).unwrap().produce().unwrap();
+        assert_eq!(
+            (produced.shape(), produced.elements::<u32>().unwrap()),
+            (&[3, 2][..], &[0, 3, 1, 4, 2, 5][..])
+        );
+    }
+
+    /// A part of a larger tensor: its bytes begin at an offset.
+    #[test]
+    fn a_part_is_read_and_a_variable_is_written_where_it_lies() {
+        let all = Tensor::arange(0_u32, 12, &Device::Cpu).unwrap().reshape((4, 3)).unwrap();
+        let part = all.narrow(0, 1, 2).unwrap();
+        assert!(part.is_contiguous());
+        let produced = source(&part).unwrap().produce().unwrap();
+        assert_eq!(produced.elements::<u32>().unwrap(), [3, 4, 5, 6, 7, 8]);
+
+        let var = Var::from_tensor(&part).unwrap();
+        let clone = var.as_tensor().clone();
+        let values = tensorkeep::Tensor::from_elements(&[2, 3], &[9_u32; 6]).unwrap();
+        target(&var).unwrap().assign(&values).unwrap();
+        assert_eq!(clone.flatten_all().unwrap().to_vec1::<u32>().unwrap(), [9; 6]);
+        assert_eq!(all.flatten_all().unwrap().to_vec1::<u32>().unwrap(), Vec::from_iter(0..12));
+    }
+}
