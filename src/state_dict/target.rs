@@ -1,4 +1,5 @@
-//! Tensors to overwrite: contiguous bytes, or elements in any memory order.
+//! Tensors to overwrite: contiguous bytes, elements in any memory order, or memory that only its
+//! owner can write.
 
 use crate::dtype::{Dtype, Element};
 use crate::error::{Error, ErrorKind, Result};
@@ -14,18 +15,47 @@ pub struct TensorMut<'a> {
 
 enum Target<'a> {
     Contiguous(&'a mut [u8]),
-    /// Elements that are not contiguous, overwritten one by one from row-major bytes.
-    #[cfg(feature = "ndarray")]
-    Scattered(Scatter<'a>),
+    /// Overwritten by a call with all of the row-major bytes: elements that are not contiguous, and
+    /// memory behind a lock.
+    Called(Write<'a>),
 }
 
-#[cfg(feature = "ndarray")]
-type Scatter<'a> = Box<dyn FnMut(&[u8]) + Send + 'a>;
+type Write<'a> = Box<dyn FnMut(&[u8]) -> Result<()> + Send + 'a>;
 
 impl<'a> TensorMut<'a> {
     /// A target of bytes in row-major order, whose length is `shape × dtype`.
     pub(crate) fn over(dtype: Dtype, shape: Box<[usize]>, bytes: &'a mut [u8]) -> Self {
         Self { dtype, shape, target: Target::Contiguous(bytes) }
+    }
+
+    /// A tensor of this dtype and shape that `write` overwrites: for memory that cannot be
+    /// borrowed, such as another framework's tensor behind a lock. It gets all bytes at once,
+    /// little-endian and row-major, on a thread of the load.
+    ///
+    /// A load calls `write` when nothing else can fail any more, so `write` must succeed. Its error
+    /// is the load's error, and leaves the target partly old, partly new: it is for devices that
+    /// fail.
+    ///
+    /// ```
+    /// use std::sync::Mutex;
+    /// use tensorkeep::{Dtype, Tensor, TensorMut};
+    ///
+    /// let step = Mutex::new(0_u64);
+    /// let mut target = TensorMut::written_by(Dtype::U64, &[], |bytes| {
+    ///     *step.lock().unwrap() = bytes.try_into().map_or(0, u64::from_le_bytes);
+    ///     Ok(())
+    /// });
+    /// target.assign(&Tensor::from_elements(&[], &[7_u64])?)?;
+    /// drop(target);
+    /// assert_eq!(step.into_inner().unwrap(), 7);
+    /// # Ok::<(), tensorkeep::Error>(())
+    /// ```
+    pub fn written_by(
+        dtype: Dtype,
+        shape: &[usize],
+        write: impl FnMut(&[u8]) -> Result<()> + Send + 'a,
+    ) -> Self {
+        Self { dtype, shape: shape.into(), target: Target::Called(Box::new(write)) }
     }
 
     /// Element type.
@@ -38,13 +68,12 @@ impl<'a> TensorMut<'a> {
         &self.shape
     }
 
-    /// The bytes, little-endian, row-major; None if the elements are not contiguous (an ndarray in
-    /// another memory order).
+    /// The bytes, little-endian, row-major; None if they cannot be borrowed in that order (an
+    /// ndarray in another memory order, [`TensorMut::written_by`]).
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         match &mut self.target {
             Target::Contiguous(bytes) => Some(bytes),
-            #[cfg(feature = "ndarray")]
-            Target::Scattered(_) => None,
+            Target::Called(_) => None,
         }
     }
 
@@ -60,8 +89,7 @@ impl<'a> TensorMut<'a> {
         match self.target {
             Target::Contiguous(bytes) => bytemuck::try_cast_slice_mut(bytes)
                 .map_err(|_| refused("the bytes are not aligned for their elements")),
-            #[cfg(feature = "ndarray")]
-            Target::Scattered(_) => Err(refused("the elements do not lie one behind the other")),
+            Target::Called(_) => Err(refused("the elements do not lie one behind the other")),
         }
     }
 
@@ -79,7 +107,8 @@ impl<'a> TensorMut<'a> {
     /// Overwrites all elements.
     ///
     /// # Errors
-    /// `Mismatch` when dtype or shape differ; then nothing was written.
+    /// `Mismatch` when dtype or shape differ; then nothing was written. The error of
+    /// [`TensorMut::written_by`]'s call.
     pub fn assign(&mut self, tensor: &Tensor<'_>) -> Result<()> {
         self.assign_by(Copier::default(), tensor)
     }
@@ -92,11 +121,12 @@ impl<'a> TensorMut<'a> {
                 .found(format!("{} {:?}", tensor.dtype(), tensor.shape())));
         }
         match &mut self.target {
-            Target::Contiguous(bytes) => copier.copy(tensor.bytes(), bytes),
-            #[cfg(feature = "ndarray")]
-            Target::Scattered(scatter) => scatter(tensor.bytes()),
+            Target::Contiguous(bytes) => {
+                copier.copy(tensor.bytes(), bytes);
+                Ok(())
+            }
+            Target::Called(write) => write(tensor.bytes()),
         }
-        Ok(())
     }
 }
 
@@ -109,18 +139,31 @@ pub trait IntoTensorMut<'a> {
     fn into_tensor_mut(self) -> Result<TensorMut<'a>>;
 }
 
-/// Rust types for which all bytes are valid values: every element type except `bool`.
-impl<'a, T: Element + bytemuck::AnyBitPattern> IntoTensorMut<'a> for (&[usize], &'a mut [T]) {
+impl<'a> IntoTensorMut<'a> for TensorMut<'a> {
     fn into_tensor_mut(self) -> Result<TensorMut<'a>> {
-        let (shape, elements) = self;
-        let bytes = bytemuck::cast_slice_mut(elements);
-        let expected = byte_len(T::DTYPE, shape)?;
+        Ok(self)
+    }
+}
+
+/// A dtype, a shape, and its bytes.
+impl<'a> IntoTensorMut<'a> for (Dtype, &[usize], &'a mut [u8]) {
+    fn into_tensor_mut(self) -> Result<TensorMut<'a>> {
+        let (dtype, shape, bytes) = self;
+        let expected = byte_len(dtype, shape)?;
         if bytes.len() != expected {
             return Err(Error::invalid("bytes of the tensor to overwrite")
                 .expected(expected)
                 .found(bytes.len()));
         }
-        Ok(TensorMut { dtype: T::DTYPE, shape: shape.into(), target: Target::Contiguous(bytes) })
+        Ok(TensorMut::over(dtype, shape.into(), bytes))
+    }
+}
+
+/// Rust types for which all bytes are valid values: every element type except `bool`.
+impl<'a, T: Element + bytemuck::AnyBitPattern> IntoTensorMut<'a> for (&[usize], &'a mut [T]) {
+    fn into_tensor_mut(self) -> Result<TensorMut<'a>> {
+        let (shape, elements) = self;
+        (T::DTYPE, shape, bytemuck::cast_slice_mut(elements)).into_tensor_mut()
     }
 }
 
@@ -148,10 +191,11 @@ mod from_ndarray {
                 Target::Contiguous(bytemuck::cast_slice_mut(elements))
             } else {
                 let mut view = self.into_dyn();
-                Target::Scattered(Box::new(move |bytes| {
+                Target::Called(Box::new(move |bytes| {
                     for (element, bytes) in view.iter_mut().zip(bytes.chunks_exact(size_of::<T>())) {
                         *element = bytemuck::pod_read_unaligned(bytes);
                     }
+                    Ok(())
                 }))
             };
             Ok(TensorMut { dtype: T::DTYPE, shape, target })
@@ -175,11 +219,33 @@ mod tests {
     }
 
     #[test]
+    fn a_called_target_is_checked_first_and_its_error_is_told() {
+        let mut seen = Vec::new();
+        let mut target = TensorMut::written_by(Dtype::U8, &[2], |bytes| {
+            seen.extend_from_slice(bytes);
+            Err(Error::new(ErrorKind::Io, "a device is gone"))
+        });
+        assert_eq!(
+            target.assign(&Tensor::new(Dtype::U8, &[3], &[1, 2, 3]).unwrap()).unwrap_err().kind(),
+            ErrorKind::Mismatch
+        );
+        assert_eq!(
+            target.assign(&Tensor::new(Dtype::U8, &[2], &[4, 5]).unwrap()).unwrap_err().kind(),
+            ErrorKind::Io
+        );
+        assert!(target.bytes_mut().is_none());
+        drop(target);
+        assert_eq!(seen, [4, 5]);
+    }
+
+    #[test]
     fn another_shape_or_dtype_is_refused_before_anything_is_written() {
         let mut target = [0.0_f32; 4];
         let mut target = (&[4][..], &mut target[..]).into_tensor_mut().unwrap();
         assert!(target.assign(&Tensor::from_elements(&[2, 2], &[1.0_f32; 4]).unwrap()).is_err());
         assert!(target.assign(&Tensor::from_elements(&[4], &[1_u32; 4]).unwrap()).is_err());
         assert!((&[3][..], &mut [0_u8; 4][..]).into_tensor_mut().is_err());
+        assert!((Dtype::F32, &[2][..], &mut [0_u8; 4][..]).into_tensor_mut().is_err());
+        assert!((Dtype::F32, &[1][..], &mut [0_u8; 4][..]).into_tensor_mut().is_ok());
     }
 }
