@@ -209,10 +209,14 @@ fn the_resumed_checkpoint_is_spared_by_tools_and_delete() {
     assert_eq!(done.spared, [SECOND]);
     assert_eq!(steps_in(&engine), [2, 4]);
     assert_eq!(store.delete(2).unwrap_err().kind(), ErrorKind::Invalid);
-    // The mark of an earlier attempt does not protect any more.
+    // The mark of an earlier attempt does not protect any more, and goes when a later one has saved.
     let next = resumed(Hooked::lockless(engine.clone()), Keep::all());
-    assert!(keys(&engine, "attempts").iter().all(|key| !key.starts_with("attempts/0002.resumed")));
+    let plan = reader.plan_deletion(&Keep::last(1), 0, |_| true).unwrap();
+    assert_eq!(plan.delete().unwrap().deleted, [SECOND]);
+    save_all(&next, 5..=5);
     drop(next);
+    drop(open(Hooked::lockless(engine.clone()), Keep::all()));
+    assert!(keys(&engine, "attempts").iter().all(|key| !key.starts_with("attempts/0002.resumed")));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! burn's learner: stopped and gone on from the newest checkpoint, in one commit, and what is refused.
+//! burn's learner: stopped and gone on from the newest checkpoint, in one commit; refusals.
 
 use burn::data::dataloader::{DataLoader, batcher::Batcher};
 use burn::data::dataset::InMemDataset;

@@ -1,4 +1,4 @@
-//! Work that Python is told of while it goes on: a callable gets the bytes done and the bytes in all.
+//! Work that Python is told of while it goes on: a callable gets the bytes done and those in all.
 
 use crate::errors::{detached, exception, panicked};
 use pyo3::prelude::*;
