@@ -23,6 +23,7 @@ use tensorkeep::{Result, StateDict, StateDictMut, Stateful, TensorSource};
 /// let snapshot = Snapshot::new().state_dict("model", model.state_dict()?)?;
 /// # let bytes = snapshot.to_bytes(&Default::default())?;
 /// # let checkpoint = Checkpoint::from_bytes(&bytes)?;
+/// # drop(snapshot);
 /// // … saved, and opened again as `checkpoint` …
 /// let report = checkpoint.load_state_dict("model", &mut model)?; // `layer` has the values now
 /// assert_eq!(report.loaded, ["fc.bias", "fc.weight"]);
