@@ -20,19 +20,19 @@ fn through_a_file<T: Serialize + DeserializeOwned>(model: &T) -> (T, Checkpoint)
 /// Points of three clouds.
 fn points() -> Vec<Vec<f64>> {
     let noise = |i: usize| ((i as f64 * 0.737).sin() * 43_758.545).fract();
-    (0..300).map(|i| (0..40).map(|j| (i % 3 * 10) as f64 + noise(i * 40 + j)).collect()).collect()
+    (0..300).map(|i| (0..50).map(|j| (i % 3 * 10) as f64 + noise(i * 50 + j)).collect()).collect()
 }
 
 #[test]
 fn linfas_clusters_are_a_state() {
     let points = points();
-    let records = Array2::from_shape_fn((300, 40), |(i, j)| points[i][j]);
+    let records = Array2::from_shape_fn((300, 50), |(i, j)| points[i][j]);
     let model = KMeans::params(3).fit(&DatasetBase::from(records.clone())).unwrap();
     let (loaded, checkpoint) = through_a_file(&model);
     assert_eq!(loaded.centroids(), model.centroids());
     assert_eq!(loaded.predict(&records), model.predict(&records));
     let centroids = checkpoint.names().map(|name| checkpoint.tensor(name).unwrap().len());
-    assert!(centroids.into_iter().any(|len| len == 3 * 40), "{:?}", checkpoint.names().collect::<Vec<_>>());
+    assert!(centroids.into_iter().any(|len| len == 3 * 50), "{:?}", checkpoint.names().collect::<Vec<_>>());
 }
 
 #[test]
