@@ -58,6 +58,7 @@ use self::core::Core;
 use crate::checkpoint::Checkpoint;
 use crate::engine::{Engine, IntoEngine};
 use crate::error::Result;
+use crate::sync::lock;
 use background::Background;
 use staging::Staging;
 use std::collections::{BTreeMap, BTreeSet};
@@ -264,6 +265,13 @@ impl Store {
     pub fn delete(&self, step: u64) -> Result<()> {
         self.background.process().check()?;
         self.core.timed(|| self.core.delete(step))
+    }
+
+    /// Says that a signal ends this attempt, by its name such as `SIGTERM`: for a program that hears
+    /// signals itself. The run's [history](history::History) then tells it, as it tells of the
+    /// signals that [`Every::on_signal`] hears.
+    pub fn stopped_by(&self, signal: impl Into<String>) {
+        *lock(&self.core.stopped_by) = Some(signal.into());
     }
 
     /// Ends writing: waits for background saves and, with tiers, for all promotions, leaves a mark

@@ -105,7 +105,9 @@ fn a_kill_cuts_what_it_lost() {
     drop(store);
     assert_eq!(steps(&history(&engine)), (1..=10).collect::<Vec<_>>());
     let store = open(&engine, last(2));
-    train(&store, 11..=12);
+    log(&store, 11..=14);
+    store.save(&snapshot(12)).unwrap();
+    assert!(!history(&engine).metrics["loss"].is_thinned(), "what was cut off was not thinned");
     assert_eq!(steps(&history(&engine)), (1..=12).collect::<Vec<_>>());
     let history = history(&engine);
     assert_eq!(ends(&history), [(1, "died".to_owned()), (2, "running".to_owned())]);

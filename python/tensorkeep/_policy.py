@@ -119,6 +119,14 @@ class Every(_Rules):
         """When a metric that was given to ``Store.metrics`` is better than in every checkpoint."""
         return cls((_best("Every.best", 0, metric, mode),), f"Every.best({metric!r}, {mode!r})")
 
+    @classmethod
+    def auto(cls) -> Every:
+        """As often as pays, by what saves cost and by how often the run fails: ``tensorkeep why RUN`` prints the terms.
+
+        Saving takes at most 3.5 % of the time.
+        """
+        return cls((("auto", 0, "", ""),), "Every.auto()")
+
     def __or__(self, other: Every) -> Every:
         return self._with(other)
 

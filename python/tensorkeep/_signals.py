@@ -44,6 +44,8 @@ class Signals:
         #: Requests, and those that a save has answered.
         self.asked = self._answered = 0
         self.stops = 0
+        #: The one that asked to stop.
+        self.stopped_by: str | None = None
 
     def install(self, *, interrupt: bool) -> None:
         """Installs handlers; of SIGINT only inside a loop that looks at them."""
@@ -85,6 +87,8 @@ class Signals:
             return
         self.asked += 1
         self.stops += stop
+        if stop:
+            self.stopped_by = signal.Signals(number).name
         _, previous = self._installed[number]
         if callable(previous) and previous is not signal.default_int_handler:
             previous(number, frame)

@@ -345,7 +345,7 @@ class Store(Run):
         store, self._store = self._store, None
         self._signals.uninstall()
         _live.discard(self)
-        store.close()
+        store.close(self._signals.stopped_by)
 
 
 def _after_fork_in_child() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -49,6 +52,10 @@ def test_a_signal_saves_behind_the_step_and_stops(number: int, tmp_path: Path) -
     loaded = tensorkeep.open(tmp_path / "run@latest")
     assert loaded.step == int(out.split("END")[1].split()[0])
     assert loaded.state()["whole"] is True and loaded.state()["w"][0] == loaded.step
+    told = subprocess.run(
+        [sys.executable, "-m", "tensorkeep", "history", "run", "--json"], cwd=tmp_path, capture_output=True, check=True
+    )
+    assert [life["end"] for life in json.loads(told.stdout)["attempts"]] == [f"stopped by {signal.Signals(number).name}"]
 
 
 def test_sigusr1_saves_and_training_goes_on(tmp_path: Path) -> None:

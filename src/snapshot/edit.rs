@@ -2,11 +2,11 @@
 //! [`Inspect::to_snapshot`](crate::inspect::Inspect::to_snapshot): tensors are replaced, removed
 //! and renamed before it is written.
 
-use super::{IntoTensorSource, Snapshot, taken};
+use super::{IntoTensorSource, RESERVED_PREFIX, Record, Snapshot, taken};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::table;
+use crate::format::{records, table};
 use crate::names;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl<'a> Snapshot<'a> {
     /// Names of all tensors, aliases included, sorted.
@@ -44,12 +44,34 @@ impl<'a> Snapshot<'a> {
 
     /// Takes a tensor out. Its aliases stay: the first of them is the tensor from then on.
     ///
+    /// A nested state, as Python saves it, says in its records where its tensors are; a tensor that
+    /// is gone, by this or by [`Snapshot::rename_tensors`], is no key of a dict there any more. As an
+    /// element of a list it is None.
+    ///
     /// # Errors
-    /// `NotFound` with the nearest name.
-    pub fn remove(mut self, name: &str) -> Result<Self> {
+    /// `NotFound` with the nearest name; errors of reading a record.
+    pub fn remove(self, name: &str) -> Result<Self> {
+        self.remove_all([name])
+    }
+
+    /// As [`Snapshot::remove`], for several tensors.
+    ///
+    /// # Errors
+    /// As [`Snapshot::remove`].
+    pub fn remove_all<'n>(mut self, names: impl IntoIterator<Item = &'n str>) -> Result<Self> {
+        let mut gone = BTreeSet::new();
+        for name in names {
+            self.take_out(name)?;
+            gone.insert(name);
+        }
+        self.forget_places(&gone)?;
+        Ok(self)
+    }
+
+    fn take_out(&mut self, name: &str) -> Result<()> {
         self.find(name)?;
         self.aliases.remove(name);
-        let Some(source) = self.tensors.swap_remove(name) else { return Ok(self) };
+        let Some(source) = self.tensors.swap_remove(name) else { return Ok(()) };
         let heir =
             self.aliases.iter().find(|(_, existing)| *existing == name).map(|(alias, _)| alias.clone());
         if let Some(heir) = heir {
@@ -59,7 +81,21 @@ impl<'a> Snapshot<'a> {
             }
             self.tensors.insert(heir, source);
         }
-        Ok(self)
+        Ok(())
+    }
+
+    /// Takes the places of these tensors out of the records.
+    fn forget_places(&mut self, gone: &BTreeSet<&str>) -> Result<()> {
+        let with_places: BTreeSet<&str> =
+            gone.iter().filter_map(|name| Some(name.split_once('/')?.0)).collect();
+        let records = self.records.iter_mut().filter(|(name, _)| !name.starts_with(RESERVED_PREFIX));
+        for (name, record) in records.filter(|(name, _)| with_places.contains(name.as_str())) {
+            let Record::Here(bytes) = record.drawn()? else { continue };
+            if let Some(without) = records::without_places(&bytes, name, &|path| gone.contains(path))? {
+                *record = Record::Here(without);
+            }
+        }
+        Ok(())
     }
 
     /// Gives every tensor the name that `new_name` has for it, all at once: two may change places.
@@ -75,6 +111,9 @@ impl<'a> Snapshot<'a> {
                 return Err(taken(&new).found(format!("{other:?} and {name:?}, which would both have it")));
             }
         }
+        let old: Vec<String> = self.names().into_iter().map(str::to_owned).collect();
+        let gone = old.iter().map(String::as_str).filter(|name| !taken_by.contains_key(*name)).collect();
+        self.forget_places(&gone)?;
         let (tensors, aliases) = (std::mem::take(&mut self.tensors), std::mem::take(&mut self.aliases));
         self.tensors = tensors.into_iter().map(|(name, source)| (new_name(&name), source)).collect();
         self.aliases =

@@ -20,7 +20,6 @@ use crate::sync::lock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
-use tensorkeep_signals::Signal;
 
 /// A run that is open for writing.
 #[derive(Debug)]
@@ -46,6 +45,8 @@ pub(super) struct Core {
     /// Whether a save may follow: the run was empty, was resumed, or is started over on purpose.
     has_begun: AtomicBool,
     known: Mutex<Known>,
+    /// The signal that ends this attempt, where the program heard it itself.
+    pub stopped_by: Mutex<Option<String>>,
 }
 
 /// Names that the store has learned since the run was opened.
@@ -111,6 +112,7 @@ impl Core {
             has_warned: AtomicBool::new(false),
             has_begun,
             known: Mutex::default(),
+            stopped_by: Mutex::default(),
         })
     }
 
@@ -142,8 +144,9 @@ impl Core {
     /// Leaves the mark of this attempt's end in both tiers.
     pub(super) fn end(&self) {
         let schedule = self.lock_schedule();
-        let stopped = |signal: Signal| LifeEnd::Stopped(signal.to_string());
-        let end = schedule.stop_signal().map_or(LifeEnd::Closed, stopped);
+        let told = lock(&self.stopped_by).clone();
+        let stopped = told.or_else(|| Some(schedule.stop_signal()?.to_string()));
+        let end = stopped.map_or(LifeEnd::Closed, LifeEnd::Stopped);
         let life = schedule.log.own(end, seconds_since_1970());
         drop(schedule);
         let _ = self.timed(|| history::leave_end(self.reader.engine(), &life));

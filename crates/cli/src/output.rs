@@ -16,7 +16,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::SystemTime;
-use tensorkeep::{Error, ErrorKind, Value};
+use tensorkeep::{CheckpointId, Error, ErrorKind, Value};
 
 /// Whether nobody reads stdout any more: `| head` has seen enough.
 static READER_IS_GONE: AtomicBool = AtomicBool::new(false);
@@ -120,11 +120,16 @@ pub fn is_stdout(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// Refuses an output path that is taken.
+/// Refuses an output path that is taken, or would be taken for a checkpoint of a run.
 ///
 /// # Errors
-/// `AlreadyExists`, `NotFound` for a folder that does not exist.
+/// `AlreadyExists`, `NotFound` for a folder that does not exist, `Invalid` within a run.
 pub fn check_free(path: &Path, force: bool) -> Result<(), Error> {
+    if is_within_a_run(path) {
+        return Err(Error::new(ErrorKind::Invalid, "is a place of a run's own checkpoints")
+            .in_object(path.display())
+            .help("a resume would go on from it; write it elsewhere"));
+    }
     if path.symlink_metadata().is_ok() && !force {
         return Err(Error::new(ErrorKind::AlreadyExists, "is there already")
             .in_object(path.display())
@@ -136,6 +141,13 @@ pub fn check_free(path: &Path, force: bool) -> Result<(), Error> {
             .in_object(path.display()));
     }
     Ok(())
+}
+
+/// Whether this is the name of a checkpoint, in the folder of a run.
+fn is_within_a_run(path: &Path) -> bool {
+    let is_checkpoint =
+        path.file_stem().and_then(|stem| stem.to_str()?.parse::<CheckpointId>().ok()).is_some();
+    is_checkpoint && path.parent().is_some_and(|folder| folder.join("attempts").is_dir())
 }
 
 /// Seconds since 1970.

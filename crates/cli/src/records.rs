@@ -25,6 +25,28 @@ pub fn lines(name: &str, value: &Value, depth: usize, into: &mut Vec<String>) {
     }
 }
 
+/// The value without the nulls where a nested state has its tensors, which are shown as tensors;
+/// None where nothing is left. `path` is the name that a tensor here would have.
+pub fn without_places(value: &Value, path: &str, is_tensor: &dyn Fn(&str) -> bool) -> Option<Value> {
+    let under = |key: &str| format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"));
+    match value {
+        Value::Null if is_tensor(path) => None,
+        Value::Map(map) if !map.is_empty() => {
+            let left = map.iter().filter_map(|(key, value)| {
+                Some((key.clone(), without_places(value, &under(key), is_tensor)?))
+            });
+            Some(Value::Map(left.collect())).filter(|left| *left != Value::Map(Default::default()))
+        }
+        Value::List(list) if !list.is_empty() => {
+            let mut items = list.iter().enumerate();
+            let is_all =
+                items.all(|(i, item)| without_places(item, &under(&i.to_string()), is_tensor).is_none());
+            (!is_all).then(|| value.clone())
+        }
+        value => Some(value.clone()),
+    }
+}
+
 /// The text of one leaf; times that the library records are dates.
 fn leaf(key: &str, value: &Value) -> String {
     match value {
@@ -116,6 +138,21 @@ mod tests {
         Value::Map(
             pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect::<BTreeMap<_, _>>(),
         )
+    }
+
+    #[test]
+    fn places_of_tensors_are_left_out() {
+        let state = map(&[
+            ("w", Value::Null),
+            ("none", Value::Null),
+            ("inner", map(&[("a/b", Value::Null)])),
+            ("list", Value::List(vec![Value::Null, Value::Null])),
+            ("empty", map(&[])),
+        ]);
+        let tensors = ["s/w", "s/inner/a~1b", "s/list/0", "s/list/1"];
+        let left = without_places(&state, "s", &|path| tensors.contains(&path));
+        assert_eq!(left, Some(map(&[("none", Value::Null), ("empty", map(&[]))])));
+        assert_eq!(without_places(&map(&[("w", Value::Null)]), "s", &|_| true), None);
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub fn every(rules: &[Rule]) -> Result<Every> {
             "epochs" => Every::epochs(count(*number)?),
             "seconds" => Every::interval(duration(*number)?),
             "best" => Every::on_best(metric, mode(word)?),
+            "auto" => Every::auto(),
             _ => return Err(unknown("a rule of a schedule", rule)),
         }))
     })

@@ -231,11 +231,15 @@ impl Store {
         self.with(py, tensorkeep::Store::wait)
     }
 
-    /// Ends writing; closing twice is fine.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
+    /// Ends writing, by a signal if one is named; closing twice is fine.
+    #[pyo3(signature = (stopped_by=None))]
+    fn close(&self, py: Python<'_>, stopped_by: Option<String>) -> PyResult<()> {
         detached(py, || {
-            let store = self.0.write().unwrap_or_else(PoisonError::into_inner).take();
-            store.map_or(Ok(()), tensorkeep::Store::close)
+            let Some(store) = self.0.write().unwrap_or_else(PoisonError::into_inner).take() else {
+                return Ok(());
+            };
+            stopped_by.into_iter().for_each(|signal| store.stopped_by(signal));
+            store.close()
         })
     }
 }

@@ -42,7 +42,7 @@ fn check_depth(depth: usize) -> Result<()> {
 
 pub(super) struct Walker<'a> {
     bytes: &'a [u8],
-    at: usize,
+    pub(super) at: usize,
 }
 
 /// A list or map with items to come.

@@ -54,6 +54,12 @@ impl Curve {
         &self.points[..self.points.partition_point(|point| place(point.step, point.epoch) <= last)]
     }
 
+    /// How many values were logged up to there.
+    pub(super) fn logged_until(&self, step: u64, epoch: u64) -> u64 {
+        let beyond = self.points.len() - self.until(step, epoch).len();
+        self.logged.saturating_sub(beyond as u64)
+    }
+
     /// Adds a point of this attempt.
     pub(super) fn log(&mut self, point: Point) {
         self.push(point);
@@ -89,7 +95,10 @@ impl Curve {
         let new = place(point.step, point.epoch);
         let at = self.points.partition_point(|there| place(there.step, there.epoch) <= new);
         match self.points[..at].last_mut() {
-            Some(there) if (there.step, there.epoch) == (point.step, point.epoch) => *there = point,
+            Some(there) if (there.step, there.epoch) == (point.step, point.epoch) => {
+                *there = point;
+                self.logged = self.logged.saturating_sub(1);
+            }
             _ => self.points.insert(at, point),
         }
         self.thin_to(MOST_POINTS);

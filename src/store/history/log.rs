@@ -169,7 +169,8 @@ impl Log {
     fn series(&self, metric: &str, progress: Progress) -> (String, SeriesRecord) {
         let curve = &self.curves[metric];
         let points = curve.until(progress.step, progress.epoch);
-        (metric.to_owned(), SeriesRecord::of(points, curve.logged, self.modes.get(metric).copied()))
+        let logged = curve.logged_until(progress.step, progress.epoch);
+        (metric.to_owned(), SeriesRecord::of(points, logged, self.modes.get(metric).copied()))
     }
 
     /// Thins the longest curves until this share of all points is left. False when nothing can be

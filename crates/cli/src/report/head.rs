@@ -31,7 +31,8 @@ pub fn head(run: &Run, facts: &Facts) -> String {
     let saved = run.infos.iter().rev().find_map(|info| Some(info.state.as_ref().ok()?.saved_at));
     match saved {
         Some(saved) => age.push_str(&format!(" · saved {}", words::ago(saved))),
-        None => age.push_str(", nothing saved yet"),
+        None if run.infos.is_empty() => age.push_str(", nothing saved yet"),
+        None => {}
     }
     format!(
         "<header class=\"head\"><h1>{}</h1><span class=\"state\" data-state=\"{}\"><i class=\"dot {dot}\"></i><b>{state}</b>{silent}</span>\
@@ -204,12 +205,12 @@ fn damaged(run: &Run) -> Fact {
 }
 
 fn verified(run: &Run) -> Fact {
-    let (verified, kept) = (run.looked.verified.len() + run.looked.damaged.len(), run.infos.len());
-    if verified == 0 {
+    let (verified, damaged, kept) = (run.looked.verified.len(), run.looked.damaged.len(), run.infos.len());
+    if verified + damaged == 0 {
         return Fact::new("Verified", "nothing", "made with --quick").tone("warn");
     }
     let value = format!("{} of {}, every byte", int(verified as u64), int(kept as u64));
-    let small = match kept.saturating_sub(verified) {
+    let small = match kept.saturating_sub(verified + damaged) {
         0 => String::new(),
         rest => format!("{} opened by their index only; --verify-all reads them", int(rest as u64)),
     };
@@ -217,11 +218,11 @@ fn verified(run: &Run) -> Fact {
 }
 
 fn repeated(run: &Run, facts: &Facts) -> Option<Fact> {
-    let lost: Vec<u64> = run.story.attempts.iter().filter_map(|attempt| attempt.lost).collect();
-    let (sum, kills) = (lost.iter().sum::<u64>(), lost.iter().filter(|steps| **steps > 0).count());
-    if kills == 0 {
+    let lost = run.story.attempts.iter().filter_map(|attempt| attempt.lost).filter(|steps| *steps > 0);
+    let (sum, attempts) = lost.fold((0, 0), |(sum, attempts), steps| (sum + steps, attempts + 1));
+    if attempts == 0 {
         return None;
     }
     let value = format!("{} of {} steps", int(sum), int(facts.reached));
-    Some(Fact::new("Repeated after kills", value, format!("{} at least", count(kills as u64, "kill"))))
+    Some(Fact::new("Run again", value, format!("after {} at least", count(attempts, "attempt"))))
 }

@@ -138,7 +138,9 @@ impl Run {
             tail.last().map(|first| (first.step, first.value))
         };
         let bad = self.story.metrics.iter().filter_map(|(metric, series)| Some((metric, since(series)?)));
-        let (metric, (since, value)) = bad.min_by_key(|(_, (since, _))| *since)?;
+        // Where several went at once, a loss is named.
+        let (metric, (since, value)) =
+            bad.min_by_key(|(metric, (since, _))| (*since, !metric.contains("loss")))?;
         let before = self.infos.iter().rev().map(|info| info.id.step).find(|step| *step < since);
         Some(Diverged { metric: output::clean(metric), value, since, before })
     }

@@ -2,7 +2,7 @@
 //! checkpoint is verified and looked at for NaN; older ones only where the newest is damaged.
 
 use super::Options;
-use super::facts::{Facts, Now};
+use super::facts::{Diverged, Facts, Now};
 use super::pack;
 use super::page::{self, Kind};
 use super::run::Run;
@@ -158,7 +158,12 @@ fn word(row: &Row) -> (&'static str, String) {
             ("nan", format!("{}, NaN since {}{last}", int(resume), int(nan.since)))
         }
         None if resume != newest => ("damaged", format!("{}; newest damaged", int(resume))),
-        None => ("ok", "newest, verified".to_owned()),
+        None => match &facts.diverged {
+            Some(Diverged { metric, value, since, .. }) => {
+                ("nan", format!("{}, {metric} {value} since {}", int(resume), int(*since)))
+            }
+            None => ("ok", "newest, verified".to_owned()),
+        },
     }
 }
 

@@ -16,6 +16,10 @@ const BY: &str = "derived_by";
 /// # Errors
 /// `Invalid` for a name of another format; `AlreadyExists`.
 pub fn check_output(path: &Path, force: bool) -> Result<()> {
+    if output::is_stdout(path) {
+        return Err(Error::new(ErrorKind::Invalid, "a checkpoint is written to a file, not to stdout")
+            .help("name one with -o"));
+    }
     if Format::of_extension(path).is_none() {
         return output::check_free(path, force);
     }

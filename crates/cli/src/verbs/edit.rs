@@ -4,12 +4,14 @@
 use super::derived;
 use crate::answer::{Answer, Text};
 use crate::args::Edit;
+use crate::exit::Exit;
 use crate::opened::{Meta, Opened};
 use crate::target::Target;
-use crate::{output, progress};
+use crate::{Done, output, progress};
 use regex_lite::Regex;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use tensorkeep::inspect::name_matches;
 use tensorkeep::{Dtype, Error, ErrorKind, LazyTensor, Result, Snapshot, WriteOptions};
 
@@ -27,6 +29,8 @@ pub struct Edited {
     dropped: usize,
     renamed: usize,
     cast: usize,
+    /// How many values became infinite, by the tensor.
+    overflowed: BTreeMap<String, u64>,
     bytes: u64,
 }
 
@@ -39,9 +43,10 @@ pub fn run(args: &Edit) -> Result<Edited> {
     args.budget.get().check(&opened, chosen.iter().map(|chosen| chosen.meta))?;
     let reading =
         progress::reading("editing", output::total(chosen.iter().map(|chosen| chosen.meta.byte_len)));
-    let snapshot = snapshot(args, &opened, &metas, &chosen)?;
+    let overflowed = Mutex::default();
+    let snapshot = snapshot(args, &opened, &metas, &chosen, &overflowed)?;
     let written = snapshot.save_with(path, &WriteOptions::new().codec(args.codec.into()))?;
-    drop(reading);
+    drop((reading, snapshot));
     let count = |is: fn(&Chosen<'_>) -> bool| chosen.iter().filter(|chosen| is(chosen)).count();
     Ok(Edited {
         source: opened.name().to_owned(),
@@ -50,6 +55,7 @@ pub fn run(args: &Edit) -> Result<Edited> {
         dropped: metas.len() - chosen.len(),
         renamed: count(|chosen| chosen.name != chosen.meta.name),
         cast: count(|chosen| chosen.cast.is_some()),
+        overflowed: overflowed.into_inner().unwrap_or_else(PoisonError::into_inner),
         bytes: written.len,
     })
 }
@@ -62,7 +68,7 @@ impl Answer for Edited {
     fn json(&self) -> Json {
         json!({
             "source": self.source, "output": self.output, "tensors": self.tensors, "dropped": self.dropped,
-            "renamed": self.renamed, "cast": self.cast, "bytes": self.bytes,
+            "renamed": self.renamed, "cast": self.cast, "overflowed": self.overflowed, "bytes": self.bytes,
         })
     }
 
@@ -71,7 +77,14 @@ impl Answer for Edited {
         let tensors = output::count(self.tensors, "tensor");
         let len = output::size(self.bytes);
         let words = format!("{path}: {tensors}, {dropped} dropped, {renamed} renamed, {cast} cast, {len}");
-        Ok(Text::of(output::clean(&words)))
+        let overflowed = self.overflowed.iter().map(|(name, count)| {
+            format!("{name}: {} became infinite", output::count(*count as usize, "value"))
+        });
+        Ok(Text::of(output::clean(&words)).warnings(overflowed))
+    }
+
+    fn end(self: Box<Self>) -> Done {
+        Ok(if self.overflowed.is_empty() { Exit::Ok } else { Exit::No })
     }
 }
 
@@ -85,8 +98,11 @@ struct Chosen<'m> {
 /// The tensors that are wanted. Each flag must concern one at least: a pattern that fits nothing is
 /// a mistake.
 fn choose<'m>(args: &Edit, opened: &Opened, metas: &'m [Meta]) -> Result<Vec<Chosen<'m>>> {
+    let records = opened.record_names();
     for pattern in args.only.iter().chain(&args.drop) {
-        opened.wanted(Some(pattern.as_str()))?;
+        if !records.iter().any(|record| name_matches(pattern, record)) {
+            opened.wanted(Some(pattern.as_str()))?;
+        }
     }
     let is_wanted = |meta: &&Meta| selects(args, &meta.name);
     let mut chosen: Vec<Chosen<'m>> = metas
@@ -176,6 +192,7 @@ fn snapshot<'o>(
     opened: &'o Opened,
     metas: &[Meta],
     chosen: &[Chosen<'_>],
+    overflowed: &'o Overflowed,
 ) -> Result<Snapshot<'o>> {
     let names: BTreeMap<&str, &str> = chosen.iter().map(|it| (&*it.meta.name, &*it.name)).collect();
     let mut snapshot = opened.snapshot()?;
@@ -184,12 +201,11 @@ fn snapshot<'o>(
         // Aliases follow their tensor, so it is cast before it may go.
         let name = chosen.meta.alias_of.as_ref().unwrap_or(&chosen.meta.name);
         if cast.insert(name) {
-            snapshot = snapshot.replace(name, lazily(opened, name, &chosen.meta.shape, dtype))?;
+            snapshot = snapshot.replace(name, lazily(opened, name, &chosen.meta.shape, dtype, overflowed))?;
         }
     }
-    for meta in metas.iter().filter(|meta| !names.contains_key(&*meta.name)) {
-        snapshot = snapshot.remove(&meta.name)?;
-    }
+    let dropped = metas.iter().map(|meta| &*meta.name).filter(|name| !names.contains_key(name));
+    snapshot = snapshot.remove_all(dropped)?;
     snapshot = snapshot.rename_tensors(|name| names.get(name).map_or(name, |new| *new).to_owned())?;
     let is_model = |name: &str| name.starts_with("model/");
     let is_changed = |meta: &Meta| names.get(&*meta.name).is_none_or(|new| **new != *meta.name);
@@ -206,11 +222,42 @@ fn snapshot<'o>(
 }
 
 /// The tensor in another width, when it is its turn to be written.
-fn lazily<'o>(opened: &'o Opened, name: &str, shape: &[u64], dtype: Dtype) -> LazyTensor<'o> {
+fn lazily<'o>(
+    opened: &'o Opened,
+    name: &str,
+    shape: &[u64],
+    dtype: Dtype,
+    overflowed: &'o Overflowed,
+) -> LazyTensor<'o> {
     // OK to cast: what does not fit in memory is an error when it is read.
     let shape: Vec<usize> = shape.iter().map(|&dim| dim as usize).collect();
     let name = name.to_owned();
-    LazyTensor::new(dtype, &shape, move || opened.tensor(&name)?.cast(dtype))
+    LazyTensor::new(dtype, &shape, move || {
+        let tensor = opened.tensor(&name)?;
+        let before = not_finite(tensor.dtype(), tensor.bytes());
+        let cast = tensor.cast(dtype)?;
+        let more = not_finite(dtype, cast.bytes()).saturating_sub(before);
+        if more > 0 {
+            overflowed.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), more);
+        }
+        Ok(cast)
+    })
+}
+
+/// Values that became infinite, by the tensor.
+type Overflowed = Mutex<BTreeMap<String, u64>>;
+
+/// NaNs and infinities: all bits of the exponent are set.
+fn not_finite(dtype: Dtype, bytes: &[u8]) -> u64 {
+    let exponent: &[u8] = match dtype {
+        Dtype::F16 => &[0, 0x7C],
+        Dtype::Bf16 => &[0x80, 0x7F],
+        Dtype::F32 => &[0, 0, 0x80, 0x7F],
+        Dtype::F64 => &[0, 0, 0, 0, 0, 0, 0xF0, 0x7F],
+        _ => return 0,
+    };
+    let is_full = |value: &&[u8]| value.iter().zip(exponent).all(|(byte, mask)| byte & mask == *mask);
+    bytes.chunks_exact(exponent.len()).filter(is_full).count() as u64
 }
 
 /// A `--rename`.

@@ -3,6 +3,7 @@
 //! fail for damage elsewhere.
 
 mod cut;
+mod layout;
 
 use crate::answer::{Answer, Text};
 use crate::args::Get;
@@ -10,7 +11,7 @@ use crate::exit::Exit;
 use crate::opened::{Meta, Opened};
 use crate::target::Target;
 use crate::{Done, numbers, output};
-use cut::{Corners, Cuts, EDGE};
+use cut::{Corners, Cuts};
 use serde_json::{Value as Json, json};
 use std::path::Path;
 use tensorkeep::convert::npy_bytes;
@@ -93,7 +94,9 @@ impl Answer for Values<'_> {
                 let texts: Vec<String> = texts(self.dtype, &corners.bytes).collect();
                 let more = self.count - texts.len() as u64;
                 let cut = (more > 0).then(|| format!("{more} more values; -o writes them all"));
-                let text = Text::default().note(what).lines(nested(&corners, &texts));
+                let width = output::columns().map_or(layout::WIDTH, |columns| columns.min(layout::WIDTH));
+                let values = layout::nested(self.dtype, &corners, texts, width);
+                let text = Text::default().note(what).lines(values);
                 Ok(cut.into_iter().fold(text, Text::note))
             }
         }
@@ -113,39 +116,6 @@ impl Values<'_> {
         let (shape, is_cut) = (self.shape.clone(), vec![false; self.shape.len()]);
         Ok(Corners { shape, is_cut, bytes: self.values.to_vec() })
     }
-}
-
-/// Values in brackets, a row a line, in columns: as NumPy prints them.
-fn nested(corners: &Corners, texts: &[String]) -> String {
-    let wide = texts.iter().map(|text| text.chars().count()).max().unwrap_or(0);
-    let axes: Vec<(u64, bool)> = corners.shape.iter().copied().zip(corners.is_cut.iter().copied()).collect();
-    let mut text = String::new();
-    put(&axes, texts, wide, 0, &mut text);
-    text
-}
-
-fn put(axes: &[(u64, bool)], texts: &[String], wide: usize, depth: usize, into: &mut String) {
-    let Some((&(len, is_cut), inner)) = axes.split_first() else {
-        return into.push_str(&texts.first().map_or_else(String::new, |text| format!("{text:>wide$}")));
-    };
-    // OK to cast: the values are in memory.
-    let each = texts.len() / (len.max(1) as usize);
-    let between = match inner.len() {
-        0 => " ".to_owned(),
-        lines => format!("{}{}", "\n".repeat(lines), " ".repeat(depth + 1)),
-    };
-    into.push('[');
-    for i in 0..len as usize {
-        if i > 0 {
-            into.push_str(&between);
-        }
-        if is_cut && i as u64 == EDGE {
-            into.push_str("...");
-            into.push_str(&between);
-        }
-        put(inner, texts.get(i * each..(i + 1) * each).unwrap_or_default(), wide, depth + 1, into);
-    }
-    into.push(']');
 }
 
 /// Writes NumPy's format, or one value a line to a file that is named .txt; returns what NumPy
@@ -204,28 +174,4 @@ fn unknown(opened: &Opened, meta: &Meta, id: u16) -> Error {
         .help("update tensorkeep; the file's other tensors are readable")
         .in_tensor(&meta.name)
         .in_object(opened.name())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Corners, nested};
-
-    #[test]
-    fn values_are_printed_as_numpy_prints_them() {
-        let texts = ["1", "-2", "3", "4"].map(str::to_owned);
-        let whole = |shape: &[u64], texts: &[String]| nested(&corners(shape, &[]), texts);
-        assert_eq!(whole(&[2, 2], &texts), "[[ 1 -2]\n [ 3  4]]");
-        assert_eq!(whole(&[4], &texts), "[ 1 -2  3  4]");
-        assert_eq!(whole(&[2, 2, 1], &texts), "[[[ 1]\n  [-2]]\n\n [[ 3]\n  [ 4]]]");
-        assert_eq!((whole(&[], &texts[..1]), whole(&[0], &[])), ("1".to_owned(), "[]".to_owned()));
-        let texts: Vec<String> = (0..12).map(|i| i.to_string()).collect();
-        assert_eq!(nested(&corners(&[6], &[0]), &texts[..6]), "[0 1 2 ... 3 4 5]");
-        let rows = "[[ 0  1]\n [ 2  3]\n [ 4  5]\n ...\n [ 6  7]\n [ 8  9]\n [10 11]]";
-        assert_eq!(nested(&corners(&[6, 2], &[0]), &texts), rows);
-    }
-
-    fn corners(shape: &[u64], cut: &[usize]) -> Corners {
-        let is_cut = (0..shape.len()).map(|axis| cut.contains(&axis)).collect();
-        Corners { shape: shape.to_vec(), is_cut, bytes: vec![] }
-    }
 }

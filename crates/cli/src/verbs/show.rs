@@ -11,7 +11,7 @@ use crate::target::Target;
 use crate::tree::Node;
 use crate::{Done, numbers, output, records};
 use serde_json::{Value as Json, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tensorkeep::{Error, ErrorKind, Result, Value, inspect::SALVAGED, inspect::Scratch};
 
 /// One checkpoint's contents. A record or a tensor that does not verify costs only itself.
@@ -67,8 +67,11 @@ impl Answer for Shown<'_> {
             let mut lines = vec![String::new(), output::bold("records")];
             let is_shown = |(name, _): &&(String, _)| args.all || !BOOKKEEPING.contains(&name.as_str());
             let shown: Vec<_> = records.iter().filter(is_shown).collect();
+            let tensors: HashSet<&str> = metas.iter().map(|meta| &*meta.name).collect();
             for (name, value) in &shown {
-                records::lines(name, value, 0, &mut lines);
+                if let Some(left) = records::without_places(value, name, &|path| tensors.contains(path)) {
+                    records::lines(name, &left, 0, &mut lines);
+                }
             }
             if shown.len() < records.len() {
                 let count = output::count(records.len() - shown.len(), "record");

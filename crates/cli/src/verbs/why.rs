@@ -61,7 +61,7 @@ impl Answer for Reasons {
 
     fn text(&self) -> Result<Text<'_>> {
         let CheckpointId { attempt, step, .. } = self.id;
-        let mut lines = vec![output::bold(&format!("{} (attempt {attempt}, step {step})", self.id))];
+        let mut lines = Vec::new();
         if let Some(state) = self.state() {
             let why = if state.why.is_empty() { "asked for" } else { &state.why };
             lines.push(format!("saved: {}, {why}", output::ago(state.saved_at)));
@@ -72,7 +72,9 @@ impl Answer for Reasons {
         }
         lines.extend([self.fate.clone(), self.resume.clone()]);
         lines.extend(self.state().and_then(|state| state.auto.as_ref()).into_iter().flat_map(auto));
-        Ok(Text::of(lines.iter().map(|line| output::clean(line)).collect::<Vec<_>>().join("\n")))
+        let head = output::bold(&format!("{} (attempt {attempt}, step {step})", self.id));
+        let lines = lines.iter().map(|line| output::clean(line));
+        Ok(Text::of(std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n")))
     }
 }
 

@@ -186,3 +186,62 @@ fn why_prints_the_terms_of_an_interval_that_decides_itself() {
         (&1.into(), true)
     );
 }
+
+/// A nested state, as Python saves it: nulls where its tensors are.
+fn nested(run: &Run, name: &str) -> String {
+    use std::collections::BTreeMap;
+    let places: BTreeMap<&str, Option<u8>> = [("module.w", None), ("module.b", None), ("none", None)].into();
+    let snapshot = Snapshot::new()
+        .tensor("model/module.w", &[1.0_f32, 1e10])
+        .and_then(|it| it.tensor("model/module.b", &[0.5_f32]))
+        .and_then(|it| it.tensor("opt/m", &[0.25_f64]))
+        .and_then(|it| it.record("model", &places))
+        .and_then(|it| it.record("opt", &BTreeMap::from([("m", None::<u8>)])))
+        .and_then(|it| it.record("epoch", &3))
+        .unwrap();
+    let path = run.path(name);
+    snapshot.save(&path).unwrap();
+    path
+}
+
+#[test]
+fn places_of_renamed_and_dropped_tensors_leave_the_records() {
+    let run = Run::new("edit-nested");
+    let (file, out) = (nested(&run, "nested.tkeep"), run.path("out.tkeep"));
+    let flags = ["--rename", r"module\.=>", "--drop", "opt/*", "--drop", "epoch"];
+    let done = tensorkeep(&[&["edit", &file, "-o", &out], &flags[..]].concat());
+    assert!(done.status.success(), "{done:?}");
+    let edited = Checkpoint::open(&out).unwrap();
+    assert_eq!(names(&edited), ["model/b", "model/w"]);
+    assert_eq!(edited.record_value("model").unwrap().to_string(), r#"{"none": null}"#);
+    assert_eq!(edited.record_value("opt").unwrap().to_string(), "{}");
+    assert!(edited.records().all(|record| record != "epoch"), "records are dropped by name, too");
+    let shown = text(&tensorkeep(&["show", &file]));
+    assert!(shown.contains("none: null") && !shown.contains("module.w: null"), "{shown}");
+}
+
+#[test]
+fn a_cast_that_overflows_is_told_with_its_tensor() {
+    let run = Run::new("edit-overflow");
+    let (file, out) = (nested(&run, "nested.tkeep"), run.path("half.tkeep"));
+    let done = tensorkeep(&["edit", &file, "-o", &out, "--cast", "f16"]);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    assert!(said.contains("model/module.w: 1 value became infinite"), "{said}");
+    let told = json(&["--json", "edit", &file, "-o", &out, "--force", "--cast", "f16"]);
+    assert_eq!(told["overflowed"]["model/module.w"], 1);
+}
+
+#[test]
+fn nothing_is_written_among_the_checkpoints_of_a_run() {
+    let run = Run::new("edit-within");
+    let (newest, own) = (format!("{}@latest", run.path("run")), run.path("run/0001-0000000200.tkeep"));
+    let before = std::fs::read(&own).unwrap();
+    for out in [own.clone(), run.path("run/0009-0000000900.tkeep")] {
+        let (code, said) = refused(&["edit", &newest, "-o", &out, "--force", "--drop", "tied"]);
+        assert!(code == 2 && said.contains("write it elsewhere"), "{code}: {said}");
+        assert_eq!(refused(&["merge", &own, &own, "-o", &out, "--force"]).0, 2);
+    }
+    assert_eq!(refused(&["edit", &newest, "-o", "-", "--drop", "tied"]).0, 2);
+    assert_eq!(std::fs::read(&own).unwrap(), before);
+}
