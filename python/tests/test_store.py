@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import pathlib
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import numpy
@@ -32,6 +35,15 @@ def train(total: int, **options: Any) -> list[int]:
 def steps_there() -> list[int]:
     with Store("run") as store:
         return [listed.step for listed in store.list()]
+
+
+def test_an_interval_that_decides_itself_is_told_by_its_checkpoints() -> None:
+    assert train(3, save=Every.auto() | Every.steps(2)) == [0, 1, 2]
+    assert repr(Every.auto()) == "Every.auto()"
+    told = subprocess.run(
+        [sys.executable, "-m", "tensorkeep", "why", "run", "--json"], capture_output=True, check=True
+    )
+    assert json.loads(told.stdout)["auto"] is not None
 
 
 def test_a_run_resumes_where_it_ended_and_rotates() -> None:
