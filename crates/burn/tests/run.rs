@@ -1,4 +1,5 @@
-//! burn's learner: stopped and gone on from the newest checkpoint, in one commit; refusals.
+//! burn's learner: stopped and gone on from the newest checkpoint, in one commit, and what is
+//! refused.
 
 use burn::data::dataloader::{DataLoader, batcher::Batcher};
 use burn::data::dataset::InMemDataset;

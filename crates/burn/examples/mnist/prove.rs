@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use tensorkeep::{Checkpoint, Reader};
 
 const KILLS: u32 = 8;
-/// The most batches that a life makes before it is killed: an epoch has 15, and validates on 2.
-const LONGEST_LIFE: u64 = 45;
-const IMAGES: usize = 480;
+/// The most batches that a life makes before it is killed: an epoch has 5, and validates on 1.
+const LONGEST_LIFE: u64 = 16;
+const IMAGES: usize = 160;
 const EPOCHS: usize = 12;
 
 /// Kills as often as planned, then lets the run end, then compares. False when they differ.
