@@ -125,6 +125,7 @@ mod dtype;
 pub mod engine;
 mod error;
 mod format;
+pub mod layout;
 pub mod model;
 mod names;
 mod pipeline;
@@ -193,6 +194,16 @@ mod pages {
 #[doc(hidden)]
 pub mod chunks {
     pub use crate::codec::{Decoder, Encoded, Encoder};
+}
+
+/// Writing the files of one save of many ranks, for tests: what stores will do, without a commit
+/// among ranks.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod ranks {
+    pub use crate::format::pieces::ShardRef;
+    pub use crate::format::shard::{Part, shard_key};
+    pub use crate::writer::job::Job;
 }
 
 /// The byte layouts, for the test that compares SPEC.md with them.

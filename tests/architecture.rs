@@ -11,7 +11,7 @@ const ROWS: &[&[&str]] = &[
     &["clock", "error", "sync"],
     &["deadline"],
     &["dtype", "budget", "buffer", "names", "pipeline"],
-    &["tensor"],
+    &["layout", "tensor"],
     &["format"],
     &["codec", "engine", "snapshot"],
     &["state_dict"],
