@@ -155,7 +155,7 @@ impl Layout {
         let mut unit = 1_u64;
         for level in self.by_stride() {
             let stride = u64::from(level.stride);
-            if level.parts < 2 || stride == 0 || stride % unit != 0 {
+            if level.parts < 2 || stride == 0 || !stride.is_multiple_of(unit) {
                 return Err(Error::invalid("a layout's level is no digit of the positions")
                     .expected(format!("at least 2 parts, and a stride that is a multiple of {unit}"))
                     .found(format!("{} parts, stride {stride}", level.parts)));
@@ -167,7 +167,7 @@ impl Layout {
             }
         }
         let count = self.positions.count();
-        if u64::from(count) % unit == 0 {
+        if u64::from(count).is_multiple_of(unit) {
             return Ok(());
         }
         Err(Error::invalid("a layout's positions").expected(format!("a multiple of {unit}")).found(count))
@@ -195,11 +195,16 @@ impl Layout {
 
     /// The `copy`-th position, from 0 on, that holds the piece of this first position.
     pub fn holder(&self, first: u32, copy: u32) -> u32 {
+        first + self.to_copy(copy)
+    }
+
+    /// From the first position that holds a piece to the `copy`-th: the same for all pieces.
+    pub(crate) fn to_copy(&self, copy: u32) -> u32 {
         let mut left = copy;
-        self.free_digits().into_iter().fold(first, |position, (stride, values)| {
+        self.free_digits().into_iter().fold(0, |distance, (stride, values)| {
             let digit = left % values;
             left /= values;
-            position + digit * stride
+            distance + digit * stride
         })
     }
 

@@ -130,7 +130,8 @@ impl<B: AsRef<[u8]>> Pieces<B> {
         if let Some(layout) = self.layouts.get(le::u32_at(columns.layouts, i) as usize) {
             let copy = le::u32_at(columns.copies, i);
             let pieces = layout.pieces_within(&columns.shape(i), wanted).into_iter();
-            let rank = |first| layout.positions().rank(layout.holder(first, copy));
+            let to_copy = layout.to_copy(copy);
+            let rank = |first| layout.positions().rank(first + to_copy);
             return pieces.map(|piece| stored(piece.tensor_box, rank(piece.position))).collect();
         }
         let start = self.box_starts.get(i).copied().unwrap_or_default();

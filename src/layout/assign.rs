@@ -80,16 +80,18 @@ fn least_loaded(held: &Held<'_>, layout: &Layout, loads: &mut HashMap<u32, u64>)
         .into_iter()
         .map(|piece| (piece.position, piece.tensor_box.elements().saturating_mul(held.element_bytes)))
         .collect();
-    let rank = |first: u32, copy: u32| layout.positions().rank(layout.holder(first, copy));
+    let rank = |first: u32, to_copy: u32| layout.positions().rank(first + to_copy);
     let peak = |copy: u32| {
+        let to_copy = layout.to_copy(copy);
         let after = |(first, bytes): &(u32, u64)| {
-            loads.get(&rank(*first, copy)).copied().unwrap_or_default().saturating_add(*bytes)
+            loads.get(&rank(*first, to_copy)).copied().unwrap_or_default().saturating_add(*bytes)
         };
         pieces.iter().map(after).max().unwrap_or_default()
     };
     let copy = (0..layout.copies()).min_by_key(|&copy| peak(copy)).unwrap_or_default();
+    let to_copy = layout.to_copy(copy);
     for (first, bytes) in pieces {
-        let load = loads.entry(rank(first, copy)).or_default();
+        let load = loads.entry(rank(first, to_copy)).or_default();
         *load = load.saturating_add(bytes);
     }
     copy
@@ -111,7 +113,7 @@ fn with_a_cut(held: &Held<'_>, share: u64) -> Result<Layout> {
     let wanted = piece.div_ceil((share / 8).max(LEAST_CUT)).min(rows);
     // The parts must divide the holders: as many as wanted or the next above, but no small ones.
     let most = (piece / LEAST_CUT).min(rows);
-    let divisors = || (2..=values).filter(|parts| values % parts == 0 && u64::from(*parts) <= most);
+    let divisors = || (2..=values).filter(|parts| values.is_multiple_of(*parts) && u64::from(*parts) <= most);
     let Some(parts) = divisors().find(|&parts| u64::from(parts) >= wanted).or_else(|| divisors().last())
     else {
         return Ok(layout.clone());

@@ -75,7 +75,7 @@ impl Positions {
         match &self.0 {
             Ranks::Progression { count, first, step } => {
                 let distance = rank.checked_sub(*first)?;
-                (distance % step == 0 && distance / step < *count).then_some(distance / step)
+                (distance.is_multiple_of(*step) && distance / step < *count).then_some(distance / step)
             }
             Ranks::Members(ranks) => ranks.iter().position(|&member| member == rank).map(|at| at as u32),
         }

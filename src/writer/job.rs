@@ -170,7 +170,8 @@ impl Job {
         let mut complete: HashMap<&Assigned, bool> = HashMap::new();
         let lacks_none = |stored: &Assigned| {
             let Assigned { layout, copy } = stored;
-            let rank = |first| layout.positions().rank(layout.holder(first, *copy));
+            let to_copy = layout.to_copy(*copy);
+            let rank = |first| layout.positions().rank(first + to_copy);
             layout.combinations().all(|first| have.contains(&rank(first)))
         };
         self.tensors.values().find_map(|global| {
@@ -279,7 +280,8 @@ impl Global {
         match &self.stored {
             Stored::Boxes(boxes) => boxes.clone(),
             Stored::Layout(Assigned { layout, copy }) => {
-                let rank = |first| layout.positions().rank(layout.holder(first, *copy));
+                let to_copy = layout.to_copy(*copy);
+                let rank = |first| layout.positions().rank(first + to_copy);
                 let pieces = layout.pieces(&self.shape).into_iter();
                 pieces.map(|piece| (piece.tensor_box, rank(piece.position))).collect()
             }

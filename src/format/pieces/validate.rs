@@ -173,8 +173,9 @@ impl Tensors<'_> {
                 .found(copy));
         }
         let columns = self.columns;
+        let to_copy = layout.to_copy(copy);
         let has_shard = |first: u32| {
-            let rank = layout.positions().rank(layout.holder(first, copy));
+            let rank = layout.positions().rank(first + to_copy);
             columns.shard_of(rank).ok_or(rank)
         };
         // Whatever the shape, if every combination of blocks has an owner with a shard.
