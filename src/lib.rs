@@ -118,6 +118,8 @@ mod buffer;
 mod checkpoint;
 mod clock;
 mod codec;
+#[cfg(feature = "testing")]
+mod collective;
 #[cfg(feature = "convert")]
 pub mod convert;
 mod deadline;
@@ -196,11 +198,12 @@ pub mod chunks {
     pub use crate::codec::{Decoder, Encoded, Encoder};
 }
 
-/// Writing the files of one save of many ranks, for tests: what stores will do, without a commit
-/// among ranks.
+/// The files of one save of many ranks, and the ranks' connection, for tests: what stores will use,
+/// without the commit.
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod ranks {
+    pub use crate::collective::{Alone, Collective, Tcp, agree};
     pub use crate::format::pieces::ShardRef;
     pub use crate::format::shard::{Part, shard_key};
     pub use crate::writer::job::Job;

@@ -13,7 +13,7 @@ const ROWS: &[&[&str]] = &[
     &["dtype", "budget", "buffer", "names", "pipeline"],
     &["layout", "tensor"],
     &["format"],
-    &["codec", "engine", "snapshot"],
+    &["codec", "collective", "engine", "snapshot"],
     &["state_dict"],
     &["writer", "checkpoint"],
     &["model", "serde", "store"],
