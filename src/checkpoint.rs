@@ -4,6 +4,7 @@
 
 mod arena;
 mod batch;
+mod boxes;
 mod chunks;
 mod copy;
 mod entry;
@@ -15,16 +16,20 @@ mod open;
 mod read;
 mod regions;
 mod resave;
+mod shards;
 mod verify;
 
 pub use info::TensorInfo;
 pub use inspect::Inspect;
 pub use map_copy::MappedCopy;
 pub use open::{OpenOptions, Verify};
+pub(crate) use shards::Siblings;
 
 use crate::buffer::Buffer;
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "convert")]
+use crate::format::Flags;
 use crate::format::footer::{self, Footer};
 use crate::format::header::{self, Header};
 use crate::format::index::Index;
@@ -32,12 +37,17 @@ use crate::format::records;
 use crate::format::value::Value;
 use crate::snapshot::{METADATA, METRICS, PROGRESS, Progress};
 use serde::de::DeserializeOwned;
+use shards::Shards;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 /// An open checkpoint: a valid header, footer and index over an immutable object.
+///
+/// A checkpoint of many ranks is a manifest with shards beside it, and opens as one checkpoint by
+/// the manifest's path. Its shards are opened when they are first touched: one that is lost or
+/// damaged costs the tensors that have pieces in it, and nothing else.
 ///
 /// Reading and mapping give the same type. Tensors stored raw in a mapped file are borrowed; all
 /// others are read or decoded into their own memory. Cheap to share: all methods take `&self`, from
@@ -80,6 +90,8 @@ pub struct Checkpoint {
     /// One bit per chunk, tensors before records, where verifying once is enough because bytes in
     /// memory do not change.
     verified: Vec<AtomicU64>,
+    /// Of a manifest.
+    shards: Shards,
 }
 
 /// The bytes of the index region: in place if the file is in memory, else copied. A short region is
@@ -113,7 +125,12 @@ const SHORTEST: u64 = (header::LEN + footer::LEN) as u64;
 const UNFOLDED: u64 = 256 << 20;
 
 impl Checkpoint {
-    fn parse(blob: Arc<dyn Blob>, name: &str, options: OpenOptions) -> Result<Self> {
+    fn parse(
+        blob: Arc<dyn Blob>,
+        name: &str,
+        options: OpenOptions,
+        siblings: Option<Arc<dyn Siblings>>,
+    ) -> Result<Self> {
         options.check()?;
         let len = blob.len();
         let (head, tail) = read_ends(&*blob)?;
@@ -138,8 +155,9 @@ impl Checkpoint {
         let chunks = index.tensors.chunk_count() + index.records.chunk_count();
         let remembered = if blob.as_bytes().is_some() { chunks.div_ceil(64) } else { 0 };
         let verified = std::iter::repeat_with(|| AtomicU64::new(0)).take(remembered).collect();
-        let checkpoint =
-            Self { blob, name: name.to_owned(), header, footer, index, index_damage, options, verified };
+        let shards = Shards::new(index.pieces.as_ref().map_or(0, |pieces| pieces.shard_count()), siblings);
+        let name = name.to_owned();
+        let checkpoint = Self { blob, name, header, footer, index, index_damage, options, verified, shards };
         if options.verify == Verify::AtOpen {
             checkpoint.verify()?;
         }
@@ -151,9 +169,35 @@ impl Checkpoint {
         &self.name
     }
 
-    /// Length of the file in bytes.
+    /// Length in bytes: of the file, and of all shards if it is a manifest.
     pub fn byte_len(&self) -> u64 {
-        self.footer.file_len
+        let shards = self
+            .pieces()
+            .into_iter()
+            .flat_map(|pieces| (0..pieces.shard_count()).map(|number| pieces.shard(number).len));
+        shards.fold(self.footer.file_len, u64::saturating_add)
+    }
+
+    /// Whether the file can be written again without losing what it is.
+    ///
+    /// # Errors
+    /// `Unsupported` for a shard, and for one with a feature that this version does not know.
+    #[cfg(feature = "convert")]
+    pub(crate) fn check_changeable(&self) -> Result<()> {
+        let refused = |what: String, help| {
+            Err(Error::new(ErrorKind::Unsupported, what).help(help).in_object(&self.name))
+        };
+        match self.footer.flags.ro_compat {
+            0 => Ok(()),
+            Flags::SHARD => refused(
+                "a shard is a part of a checkpoint, and is not written again by itself".to_owned(),
+                "repack the manifest: that makes one file",
+            ),
+            flags => refused(
+                format!("the file has features that this version would lose: ro_compat flags {flags:#x}"),
+                "update tensorkeep",
+            ),
+        }
     }
 
     pub(crate) fn is_mapped(&self) -> bool {
@@ -264,7 +308,9 @@ fn open_index(
     let data = header::LEN as u64..footer.index_offset;
     let open = |offset: u64| {
         let region = index_region(blob, offset, footer.index_len, tail)?;
-        Index::decode(region, footer.index_crc, data.clone(), workers).map_err(|error| error.at_byte(offset))
+        let index = Index::decode(region, footer.index_crc, data.clone(), workers);
+        let checked = index.and_then(|index| index.check_flags(footer.flags).map(|()| index));
+        checked.map_err(|error| error.at_byte(offset))
     };
     let damage = match open(footer.index_offset) {
         Ok(index) => return Ok((index, None)),

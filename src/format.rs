@@ -10,7 +10,9 @@ pub mod footer;
 pub mod header;
 pub mod index;
 pub mod limits;
+pub mod pieces;
 pub mod records;
+pub mod shard;
 pub mod signatures;
 pub mod table;
 pub mod value;
@@ -101,8 +103,13 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Bits of `incompat` that this version reads: none yet.
-    pub const KNOWN_INCOMPAT: u64 = 0;
+    /// Of `incompat`: the file is a manifest. Bit 0 is never assigned, so that the corpus can show
+    /// what readers do with one that they do not know.
+    pub const PIECES: u64 = 1 << 1;
+    /// Of `ro_compat`: the file is a shard.
+    pub const SHARD: u64 = 1;
+    /// Bits of `incompat` that this version reads.
+    pub const KNOWN_INCOMPAT: u64 = Self::PIECES;
 
     fn check(self) -> Result<()> {
         let unknown = self.incompat & !Self::KNOWN_INCOMPAT;
@@ -113,6 +120,99 @@ impl Flags {
             .found(format!("incompat flags {unknown:#x}"))
             .help("update tensorkeep"))
     }
+}
+
+/// Binary columns that are read in place: as slices of a payload, and, where a second name is
+/// given, as ranges of the bytes that hold them.
+macro_rules! slices {
+    ($(#[$doc:meta])* $columns:ident $($ranges:ident)?: $($name:ident),* $(,)?) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, serde::Serialize)]
+        pub struct $columns<'a> {
+            $(#[serde(with = "serde_bytes")] $name: &'a [u8],)*
+        }
+
+        impl<'a> $columns<'a> {
+            fn decode(payload: &'a [u8]) -> crate::error::Result<Self> {
+                let names = [$(stringify!($name)),*];
+                let [$($name),*] = crate::format::records::columns(payload, names)?;
+                Ok(Self { $($name),* })
+            }
+        }
+
+        crate::format::slices!(@ranges [$($ranges)?] $columns: $($name),*);
+    };
+    (@ranges [] $columns:ident: $($name:ident),*) => {};
+    (@ranges [$ranges:ident] $columns:ident: $($name:ident),*) => {
+        /// Where each column lies.
+        #[derive(Debug)]
+        struct $ranges {
+            $($name: std::ops::Range<usize>,)*
+        }
+
+        impl $ranges {
+            fn of(columns: &$columns<'_>, bytes: &[u8]) -> Self {
+                Self { $($name: crate::format::range_in(bytes, columns.$name),)* }
+            }
+
+            fn columns<'a>(&self, bytes: &'a [u8]) -> $columns<'a> {
+                $columns { $($name: bytes.get(self.$name.clone()).unwrap_or_default(),)* }
+            }
+        }
+    };
+}
+pub(crate) use slices;
+
+/// The range of a subslice.
+fn range_in(bytes: &[u8], part: &[u8]) -> std::ops::Range<usize> {
+    let start = (part.as_ptr() as usize).wrapping_sub(bytes.as_ptr() as usize);
+    if part.is_empty() { 0..0 } else { start..start + part.len() }
+}
+
+/// The `i`-th range of a column of ends that were checked.
+#[inline]
+fn span(ends: &[u8], i: usize) -> std::ops::Range<usize> {
+    let start = if i == 0 { 0 } else { le::u32_at(ends, i - 1) };
+    start as usize..le::u32_at(ends, i) as usize
+}
+
+/// Ends never descend, and the last one is the length of what they divide.
+fn check_ends(name: &str, ends: &[u8], length: usize) -> Result<()> {
+    let mut last = 0;
+    for end in ends.as_chunks().0 {
+        let end = u32::from_le_bytes(*end) as usize;
+        if end < last {
+            return Err(Error::damaged(format!("column {name}")).expected("ends that ascend").found(end));
+        }
+        last = end;
+    }
+    if last == length {
+        return Ok(());
+    }
+    Err(Error::damaged(format!("the last of column {name}")).expected(length).found(last))
+}
+
+/// A column has its length in bytes.
+fn check_column(name: &str, found: usize, expected: usize) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::damaged(format!("length of column {name}")).expected(expected).found(found))
+}
+
+/// The entry of this name in columns of names that were checked, by binary search.
+#[inline]
+fn find_name(names: &[u8], ends: &[u8], name: &str) -> Option<usize> {
+    let (mut low, mut high) = (0, ends.len() / 4);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match names.get(span(ends, middle)).unwrap_or_default().cmp(name.as_bytes()) {
+            std::cmp::Ordering::Less => low = middle + 1,
+            std::cmp::Ordering::Greater => high = middle,
+            std::cmp::Ordering::Equal => return Some(middle),
+        }
+    }
+    None
 }
 
 /// CRC-32/ISO-HDLC.
@@ -143,6 +243,28 @@ pub(crate) mod le {
     #[inline]
     pub fn u64(bytes: &[u8], range: Range<usize>) -> u64 {
         u64::from_le_bytes(array(bytes, range))
+    }
+
+    // These never panic, so that the compiler can drop reads of fields that a caller ignores.
+    // Columns are validated to be complete; those of a mapped file that was truncated despite the
+    // promise read as zeros.
+
+    /// The `i`-th number of a column; 0 beyond it.
+    #[inline]
+    pub fn u16_at(column: &[u8], i: usize) -> u16 {
+        column.as_chunks().0.get(i).map_or(0, |bytes| u16::from_le_bytes(*bytes))
+    }
+
+    /// As [`u16_at`].
+    #[inline]
+    pub fn u32_at(column: &[u8], i: usize) -> u32 {
+        column.as_chunks().0.get(i).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    }
+
+    /// As [`u16_at`].
+    #[inline]
+    pub fn u64_at(column: &[u8], i: usize) -> u64 {
+        column.as_chunks().0.get(i).map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 
     #[inline]

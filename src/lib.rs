@@ -118,6 +118,8 @@ mod buffer;
 mod checkpoint;
 mod clock;
 mod codec;
+#[cfg(feature = "testing")]
+mod collective;
 #[cfg(feature = "convert")]
 pub mod convert;
 mod deadline;
@@ -125,6 +127,7 @@ mod dtype;
 pub mod engine;
 mod error;
 mod format;
+pub mod layout;
 pub mod model;
 mod names;
 mod pipeline;
@@ -194,6 +197,17 @@ mod pages {
 #[doc(hidden)]
 pub mod chunks {
     pub use crate::codec::{Decoder, Encoded, Encoder};
+}
+
+/// The files of one save of many ranks, and the ranks' connection, for tests: what stores will use,
+/// without the commit.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod ranks {
+    pub use crate::collective::{Alone, Collective, Tcp, agree};
+    pub use crate::format::pieces::ShardRef;
+    pub use crate::format::shard::{Part, shard_key};
+    pub use crate::writer::job::Job;
 }
 
 /// The byte layouts, for the test that compares SPEC.md with them.

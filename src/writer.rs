@@ -5,6 +5,8 @@
 mod chunks;
 mod emit;
 mod file_id;
+#[cfg(feature = "testing")]
+pub(crate) mod job;
 mod plan;
 mod rules;
 mod timings;
@@ -172,21 +174,7 @@ impl Snapshot<'_> {
         options: &WriteOptions,
         check: impl FnOnce(&Staged) -> Result<()>,
     ) -> Result<Written> {
-        let started = Instant::now();
-        let plan = Plan::of(self, &[], options)?;
-        let mut written = None;
-        let mut appended = started;
-        let place = |error: Error| error.in_object(path.display());
-        let staged = Staged::write(path, Some(plan.size_bound()), |upload| {
-            written = Some(plan.write(upload)?);
-            appended = Instant::now();
-            Ok(())
-        });
-        let staged = staged.map_err(place)?;
-        check(&staged).map_err(place)?;
-        staged.publish().map_err(place)?;
-        let written = written.ok_or_else(|| Error::invalid("nothing was written"))?;
-        Ok(written.committed(started, appended))
+        Plan::of(self, &[], options)?.save(path, check)
     }
 
     /// Writes the container to memory: for tests, and to send it elsewhere.
@@ -212,12 +200,35 @@ impl Snapshot<'_> {
     }
 }
 
+impl Plan<'_, '_> {
+    /// Writes the file durably; it gets its name only if `check` returns Ok.
+    pub(crate) fn save(&self, path: &Path, check: impl FnOnce(&Staged) -> Result<()>) -> Result<Written> {
+        let started = Instant::now();
+        let mut written = None;
+        let mut appended = started;
+        let place = |error: Error| error.in_object(path.display());
+        let staged = Staged::write(path, Some(self.size_bound()), |upload| {
+            written = Some(self.write(upload)?);
+            appended = Instant::now();
+            Ok(())
+        });
+        let staged = staged.map_err(place)?;
+        check(&staged).map_err(place)?;
+        staged.publish().map_err(place)?;
+        let written = written.ok_or_else(|| Error::invalid("nothing was written"))?;
+        Ok(written.committed(started, appended))
+    }
+}
+
 /// The result of writing a checkpoint.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Written {
     /// Length of the file in bytes.
     pub len: u64,
+    /// The checksum of its index, by which a manifest knows a shard.
+    #[cfg(feature = "testing")]
+    pub(crate) index_crc: u32,
     /// Tensors stored, aliases not counted.
     pub tensors: usize,
     /// The time spent in each stage.

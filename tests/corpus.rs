@@ -8,11 +8,13 @@ mod accepted;
 mod edges;
 #[path = "corpus/cases/floats.rs"]
 mod floats;
+#[path = "corpus/cases/ranks.rs"]
+mod ranks;
 #[path = "corpus/cases/refused/mod.rs"]
 mod refused;
 
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tensorkeep::{Checkpoint, Dtype, Error, ErrorKind, OpenOptions};
@@ -33,6 +35,8 @@ pub struct Case {
     pub what: &'static str,
     /// The file.
     pub bytes: Vec<u8>,
+    /// The files beside it, by their path within its folder.
+    pub beside: BTreeMap<String, Vec<u8>>,
     /// Further facts of the manifest: tensors, records, budget, mirror_used, bug.
     pub facts: Value,
 }
@@ -64,7 +68,7 @@ fn folder() -> PathBuf {
 fn cases() -> Vec<Case> {
     let first = accepted::cases().into_iter().chain(refused::cases());
     // Later cases are appended, so that the manifest only grows.
-    first.chain(floats::cases()).chain(edges::cases()).collect()
+    first.chain(floats::cases()).chain(edges::cases()).chain(ranks::cases()).collect()
 }
 
 fn manifest() -> Vec<Value> {
@@ -77,14 +81,15 @@ fn regenerate_the_corpus() {
     let cases = cases();
     for case in &cases {
         let path = folder().join(&case.file);
-        if path.exists() {
-            assert!(
-                fs::read(&path).unwrap() == case.bytes,
-                "{}: a file of the corpus never changes",
-                case.file
-            );
-        } else {
-            fs::write(path, &case.bytes).unwrap();
+        let beside = case.beside.iter().map(|(key, bytes)| (path.with_file_name(key), bytes));
+        for (path, bytes) in beside.chain([(path.clone(), &case.bytes)]) {
+            if path.exists() {
+                let there = fs::read(&path).unwrap();
+                assert!(there == *bytes, "{}: a file of the corpus never changes", path.display());
+            } else {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, bytes).unwrap();
+            }
         }
     }
     let lines: Vec<String> = cases.iter().map(|case| case.manifest_entry().to_string()).collect();
@@ -101,6 +106,9 @@ fn the_manifest_lists_every_file_once_and_matches_the_cases() {
             there.insert(format!("{part}/{}", file.unwrap().file_name().to_str().unwrap()));
         }
     }
+    for case in fs::read_dir(folder().join("ranks")).unwrap() {
+        there.insert(format!("ranks/{}/manifest.tkeep", case.unwrap().file_name().to_str().unwrap()));
+    }
     assert_eq!(listed.iter().cloned().collect::<BTreeSet<_>>(), there);
     assert_eq!(listed.len(), there.len(), "a file stands twice in the manifest");
     for (case, entry) in cases().iter().zip(manifest()) {
@@ -115,10 +123,23 @@ fn bytes_of(entry: &Value) -> Vec<u8> {
     fs::read(folder().join(entry["file"].as_str().unwrap())).unwrap()
 }
 
+/// Opens a file: by its path where others lie beside it, else from memory.
+fn opened(entry: &Value, mapped: bool, options: OpenOptions) -> tensorkeep::Result<Checkpoint> {
+    let file = entry["file"].as_str().unwrap();
+    if !file.starts_with("ranks/") {
+        return open_with(&bytes_of(entry), mapped, options);
+    }
+    #[expect(unsafe_code, reason = "nothing writes to the corpus while its tests run")]
+    // SAFETY: see above.
+    let promise = unsafe { tensorkeep::engine::MmapPromise::assume_unchanged() };
+    let path = folder().join(file);
+    if mapped { options.map(path, promise) } else { options.open(path) }
+}
+
 /// Opens a file, reads everything that it lists, and verifies it.
 fn run(entry: &Value, mapped: bool) -> Outcome {
     let budget = entry["budget"].as_u64().unwrap_or(u64::MAX);
-    let checkpoint = match open_with(&bytes_of(entry), mapped, OpenOptions::new().budget(budget)) {
+    let checkpoint = match opened(entry, mapped, OpenOptions::new().budget(budget)) {
         Ok(checkpoint) => checkpoint,
         Err(error) => return Ok(Some(("open", error))),
     };
@@ -241,6 +262,23 @@ fn the_corpus_is_read_or_refused_as_its_manifest_says() {
 }
 
 #[test]
+fn a_lost_shard_is_told_by_its_tensors_and_its_path() {
+    // [R166] [R168]
+    let open = |case: &str| Checkpoint::open(folder().join(format!("ranks/{case}/manifest.tkeep"))).unwrap();
+    let lost = open("lost-shard");
+    let error = lost.tensor("tied.rows").unwrap_err();
+    assert_eq!((error.kind(), error.tensor()), (ErrorKind::Damaged, Some("tied.rows")));
+    assert!(error.object().unwrap().ends_with("shards/1/0001-0000000007-1-5b7711e0-r00001.tkeep"), "{error}");
+    let report = lost.inspect().verify_all().unwrap();
+    let told: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
+    assert!(told.len() == 1 && told[0].contains("permuted, rows") && told[0].contains("rank 1"), "{told:?}");
+    let whole = open("whole").verify().unwrap();
+    assert!(whole.tensors == 7 && report.byte_len < whole.byte_len && whole.chunks == 14, "{whole:?}");
+    let part = open("part-elsewhere").verify().unwrap_err();
+    assert!(part.tensor() == Some("permuted") && part.to_string().contains("[2:4]"), "{part}");
+}
+
+#[test]
 fn a_cut_or_flipped_file_of_the_corpus_is_never_a_panic() {
     for entry in manifest() {
         let bytes = bytes_of(&entry);
@@ -266,7 +304,7 @@ fn verifying_sees_every_record_that_cannot_be_read() {
     // [R142] [R144]
     let mut seen = 0;
     for entry in manifest() {
-        let Ok(checkpoint) = open_with(&bytes_of(&entry), false, OpenOptions::new()) else { continue };
+        let Ok(checkpoint) = opened(&entry, false, OpenOptions::new()) else { continue };
         let report = checkpoint.inspect().verify_all().unwrap();
         let damaged: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
         let unsupported: Vec<String> = report.unsupported.iter().map(ToString::to_string).collect();

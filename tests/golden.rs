@@ -3,6 +3,9 @@
 //! byte for byte; the compressor of the others may change, their decoded values may not.
 #![cfg(feature = "ndarray")]
 
+#[path = "golden/ranks.rs"]
+mod ranks;
+
 use ndarray::{arr1, arr2};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -123,7 +123,7 @@ fn limits_and_dtypes_are_those_of_the_code() {
 
 #[test]
 fn ids_and_columns_are_those_that_the_tests_build_with() {
-    assert_eq!(column("table: kinds", 0), ["1", "2", "3"]);
+    assert_eq!(column("table: kinds", 0), ["1", "2", "3", "5", "6"]);
     assert_eq!(column("table: codecs", 1), ["raw", "zstd", "fill", "float-planes"]);
     assert_eq!(column("table: codecs", 0), ["0", "1", "2", "4"]);
     assert_eq!(column("table: filters", 1), ["none", "planes"]);
@@ -131,6 +131,11 @@ fn ids_and_columns_are_those_that_the_tests_build_with() {
     let names = |columns: Columns| columns.0.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     assert_eq!(column("table: columns", 0), names(Columns::table()));
     assert_eq!(column("table: aliases", 0), names(Columns::aliases(&[], &[], &[])));
+    assert_eq!(column("table: pieces", 0), names(build::Manifest::new("s").0));
+    assert_eq!(column("table: shard", 0), names(build::shard(&mut Container::new(), "s", [0, 1], &[])));
+    let flags: Vec<[String; 2]> =
+        table("table: flags").into_iter().map(|row| [row[0].clone(), row[1].clone()]).collect();
+    assert_eq!(flags, [["incompat_flags", "1"], ["ro_compat_flags", "0"]]);
     let reserved = column("table: reserved", 0);
     assert!(reserved.iter().all(|name| name.starts_with(RESERVED_PREFIX)), "{reserved:?}");
 }

@@ -1,7 +1,7 @@
 //! A checkpoint's chunks, for tools that inspect a file: the place of each, and a walk over a
 //! tensor's raw bytes chunk by chunk in reused memory.
 
-use super::entry::{Entry, FoundTensor};
+use super::entry::{Entry, FoundTensor, Place, Tensors};
 use super::{Checkpoint, Inspect};
 use crate::buffer::Buffer;
 use crate::codec::Decoder;
@@ -49,19 +49,21 @@ impl std::fmt::Debug for Scratch {
 }
 
 impl Inspect<'_> {
-    /// The chunks of a tensor, in the order of its bytes. Touches no tensor bytes.
+    /// The chunks of a tensor, in the order of its bytes; none of a tensor that lies in shards.
+    /// Touches no tensor bytes.
     ///
     /// # Errors
     /// `NotFound`, with the nearest name.
     pub fn chunks(&self, name: &str) -> Result<Vec<ChunkInfo>> {
-        let entry = self.0.tensor_entry(self.0.find(name)?);
+        let Place { table: Tensors::InFile, number } = self.0.locate(name)? else { return Ok(Vec::new()) };
+        let entry = self.0.tensor_entry(number);
         Ok(entry.table.chunks(entry.number).map(describe).collect())
     }
 
-    /// Calls `visit` with each of the tensor's chunks numbered in `chunks`: the offset within the
-    /// tensor and the raw bytes, verified and decoded, valid only during the call and of any
-    /// alignment. Needs the memory of one chunk, however long the tensor is; mapped raw chunks need
-    /// none.
+    /// Calls `visit` with each of the tensor's chunks (in pieces, its windows) that are numbered in
+    /// `chunks`: the offset within the tensor and the raw bytes, verified and decoded, valid only
+    /// during the call and of any alignment. Needs the memory of one chunk, however long the tensor
+    /// is; mapped raw chunks need none.
     ///
     /// Every chunk holds the same whole number of elements, except the last, which may hold fewer.
     ///
@@ -87,6 +89,10 @@ impl Inspect<'_> {
         scratch: &mut Scratch,
         mut visit: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
+        let place = self.0.locate(name)?;
+        if place.table == Tensors::InShards {
+            return self.0.with_context(name, || self.0.walk_windows(place, chunks, &mut visit));
+        }
         let FoundTensor { entry, dtype, .. } = self.0.find_tensor(name)?;
         self.0.with_context(name, || self.0.walk(entry, dtype, chunks, scratch, &mut visit))
     }

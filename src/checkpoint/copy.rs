@@ -3,7 +3,7 @@
 use super::regions::{MustBe, Window};
 use super::{Checkpoint, Inspect, footer, header};
 use crate::engine::Upload;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 impl Inspect<'_> {
     /// Appends the whole file, byte for byte, to an upload; each byte is verified before it is
@@ -14,6 +14,14 @@ impl Inspect<'_> {
     /// `Damaged` with the first damage, `Io`, and any error of `upload`.
     pub fn copy_into(&self, upload: &mut dyn Upload, mut moved: impl FnMut(u64)) -> Result<()> {
         let checkpoint = self.0;
+        if self.shards() > 0 {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a checkpoint of many files is not copied as one",
+            )
+            .help("copy its folder, or make one file of it with `repack`")
+            .in_object(checkpoint.name()));
+        }
         let mut window = Window::default();
         let damaged = |error: Error| error.in_object(checkpoint.name());
         let header = checkpoint.bytes_at(0..header::LEN as u64, &mut window).map_err(damaged)?;
@@ -33,7 +41,7 @@ impl Inspect<'_> {
                 _ => upload.append(bytes)?,
             }
         }
-        let end = checkpoint.byte_len();
+        let end = checkpoint.footer.file_len;
         let bytes = checkpoint.bytes_at(end - footer::LEN as u64..end, &mut window).map_err(damaged)?;
         if bytes != checkpoint.footer.encode() {
             return Err(damaged(changed("footer")));

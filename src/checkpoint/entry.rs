@@ -35,6 +35,20 @@ pub(super) struct FoundTensor<'c> {
     pub shape: Vec<usize>,
 }
 
+/// A tensor's number, in the file's own table or in that of tensors in shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub table: Tensors,
+    pub number: usize,
+}
+
+/// The two tables of tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tensors {
+    InFile,
+    InShards,
+}
+
 /// One chunk of an entry.
 pub(super) struct EntryChunk<'c> {
     pub entry: Entry<'c>,
@@ -54,28 +68,73 @@ impl Checkpoint {
         Entry { table: self.index.records.columns(), number, first_bit: self.index.tensors.chunk_count() }
     }
 
-    pub(super) fn find(&self, name: &str) -> Result<usize> {
-        let alias = || self.index.aliases.get(name).map(|&target| target as usize);
-        self.index.tensors.find(name).or_else(alias).ok_or_else(|| {
+    /// The tensor of a name or an alias.
+    pub(super) fn locate(&self, name: &str) -> Result<Place> {
+        let in_file = |number| Place { table: Tensors::InFile, number };
+        let in_shards = |number| Place { table: Tensors::InShards, number };
+        let pieces = || self.pieces().and_then(|pieces| pieces.find(name)).map(in_shards);
+        let alias = || self.index.aliases.get(name).map(|&target| self.by_number(target));
+        self.index.tensors.find(name).map(in_file).or_else(pieces).or_else(alias).ok_or_else(|| {
             let nearest = crate::names::nearest(name, self.names());
             crate::names::not_found("tensor", name, nearest).in_object(&self.name)
         })
     }
 
+    /// The tensor of an alias: those in the file are counted first.
+    pub(super) fn by_number(&self, target: u32) -> Place {
+        let number = target as usize;
+        match number.checked_sub(self.index.tensors.len()) {
+            Some(number) => Place { table: Tensors::InShards, number },
+            None => Place { table: Tensors::InFile, number },
+        }
+    }
+
+    pub(super) fn dtype_of(&self, Place { table, number }: Place) -> Result<Dtype> {
+        let dtype = match (table, self.pieces()) {
+            (Tensors::InShards, Some(pieces)) => pieces.dtype(number),
+            _ => self.index.tensors.columns().dtype(number),
+        };
+        dtype.map_err(|id| {
+            Error::new(ErrorKind::Unsupported, "a dtype that this version does not know")
+                .found(format!("id {id}"))
+                .help("update tensorkeep; the file's other tensors are readable")
+        })
+    }
+
+    pub(super) fn shape_of(&self, Place { table, number }: Place) -> Vec<u64> {
+        match (table, self.pieces()) {
+            (Tensors::InShards, Some(pieces)) => pieces.shape(number),
+            _ => self.index.tensors.columns().dims(number).collect(),
+        }
+    }
+
+    /// Raw length in bytes.
+    pub(super) fn byte_len_of(&self, Place { table, number }: Place) -> u64 {
+        match (table, self.pieces()) {
+            (Tensors::InShards, Some(pieces)) => pieces.byte_len(number),
+            _ => self.index.tensors.columns().byte_len(number),
+        }
+    }
+
+    /// Dtype, and a shape that fits memory.
+    pub(super) fn described(&self, place: Place) -> Result<(Dtype, Vec<usize>)> {
+        let dtype = self.dtype_of(place)?;
+        let too_large =
+            |_| Error::new(ErrorKind::LimitExceeded, "the tensor does not fit this machine's memory");
+        let shape = self.shape_of(place).into_iter().map(usize::try_from).collect::<Result<_, _>>();
+        Ok((dtype, shape.map_err(too_large)?))
+    }
+
+    /// A tensor that lies in this file.
     pub(super) fn find_tensor(&self, name: &str) -> Result<FoundTensor<'_>> {
-        let number = self.find(name)?;
-        let table = self.index.tensors.columns();
+        let place = self.locate(name)?;
         self.with_context(name, || {
-            let dtype = table.dtype(number).map_err(|id| {
-                Error::new(ErrorKind::Unsupported, "a dtype that this version does not know")
-                    .found(format!("id {id}"))
-                    .help("update tensorkeep; the file's other tensors are readable")
-            })?;
-            let too_large =
-                |_| Error::new(ErrorKind::LimitExceeded, "the tensor does not fit this machine's memory");
-            let shape =
-                table.dims(number).map(usize::try_from).collect::<Result<Vec<_>, _>>().map_err(too_large)?;
-            Ok(FoundTensor { entry: self.tensor_entry(number), dtype, shape })
+            let (dtype, shape) = self.described(place)?;
+            if place.table == Tensors::InFile {
+                return Ok(FoundTensor { entry: self.tensor_entry(place.number), dtype, shape });
+            }
+            Err(Error::new(ErrorKind::Unsupported, "not for a tensor that lies in shards")
+                .help("load it, or read a box of it"))
         })
     }
 

@@ -1,10 +1,14 @@
 //! Tensors as the index describes them: names, dtypes, shapes, offsets. No tensor bytes are read.
 
 use super::Checkpoint;
+use super::boxes::WINDOW;
+use super::entry::{Place, Tensors};
 use crate::dtype::Dtype;
 use crate::error::Result;
+use crate::format::pieces::Pieces;
 use crate::format::table::{Columns, Row};
 use crate::tensor::Shape;
+use std::iter::Peekable;
 
 /// A tensor's entry in the index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,18 +22,22 @@ pub struct TensorInfo<'c> {
     pub shape: Shape,
     /// Raw length in bytes.
     pub byte_len: u64,
-    /// Stored length in bytes.
+    /// Stored length in bytes. In pieces it is not known without opening their shards, and this is
+    /// the raw length.
     pub stored_len: u64,
-    /// Absolute offset of the first stored byte.
+    /// Absolute offset of the first stored byte; 0 in pieces.
     pub offset: u64,
-    /// Number of chunks.
+    /// Number of chunks; in pieces, of windows over its raw bytes.
     pub chunks: usize,
-    /// Raw bytes of each chunk; the last may have fewer.
+    /// Raw bytes of each chunk or window; the last may have fewer.
     pub chunk_len: u64,
     /// Whether it is stored uncompressed and contiguous, so that it can be mapped.
     pub raw: bool,
     /// The tensor that owns the bytes, if this is an alias.
     pub alias_of: Option<&'c str>,
+    /// Number of pieces in shards that it lies in: 0 for a tensor of this file, and for one without
+    /// elements.
+    pub pieces: usize,
 }
 
 impl Checkpoint {
@@ -38,16 +46,20 @@ impl Checkpoint {
     pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'_>> {
         let columns = self.index.tensors.columns();
         let own = Own { columns, names: columns.joined_names(), rows: columns.rows() };
-        own.chain(self.index.aliases.iter().map(move |(name, &target)| {
-            let i = target as usize;
-            describe(columns, name, columns.row(i), Some(columns.name(i)))
+        let pieces = self.pieces().map(|pieces| (0..pieces.len()).map(|i| in_pieces(pieces, i)).peekable());
+        let all = Merged { own, next: None, pieces, name: name_of };
+        all.chain(self.index.aliases.iter().map(move |(name, &target)| {
+            let place = self.by_number(target);
+            TensorInfo { name, alias_of: Some(self.own_name(place)), ..self.describe(place) }
         }))
     }
 
     /// Names of all tensors, then the aliases.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let own = self.index.tensors.columns().names();
-        own.chain(self.index.aliases.keys().map(String::as_str))
+        let pieces = self.pieces().map(|pieces| (0..pieces.len()).map(|i| pieces.name(i)).peekable());
+        let all = Merged { own, next: None, pieces, name: itself };
+        all.chain(self.index.aliases.keys().map(String::as_str))
     }
 
     /// A tensor's entry in the index, without reading its bytes.
@@ -55,14 +67,90 @@ impl Checkpoint {
     /// # Errors
     /// `NotFound`, with the nearest name.
     pub fn info(&self, name: &str) -> Result<TensorInfo<'_>> {
-        let i = self.find(name)?;
-        let own = self.index.tensors.name(i);
-        let (name, alias_of) = match self.index.aliases.get_key_value(name) {
-            Some((alias, _)) => (alias.as_str(), Some(own)),
-            None => (own, None),
-        };
+        let place = self.locate(name)?;
+        let info = self.describe(place);
+        Ok(match self.index.aliases.get_key_value(name) {
+            Some((alias, _)) => TensorInfo { name: alias, alias_of: Some(info.name), ..info },
+            None => info,
+        })
+    }
+
+    fn describe(&self, Place { table, number }: Place) -> TensorInfo<'_> {
         let columns = self.index.tensors.columns();
-        Ok(describe(columns, name, columns.row(i), alias_of))
+        match (table, self.pieces()) {
+            (Tensors::InShards, Some(pieces)) => in_pieces(pieces, number),
+            _ => describe(columns, columns.name(number), columns.row(number)),
+        }
+    }
+
+    /// The name that a tensor is stored under.
+    pub(super) fn own_name(&self, Place { table, number }: Place) -> &str {
+        match (table, self.pieces()) {
+            (Tensors::InShards, Some(pieces)) => pieces.name(number),
+            _ => self.index.tensors.name(number),
+        }
+    }
+}
+
+fn name_of<'c>(info: &TensorInfo<'c>) -> &'c str {
+    info.name
+}
+
+fn itself<'c>(name: &&'c str) -> &'c str {
+    name
+}
+
+/// Two tables as one, in the order of their names. A file that is no manifest has one.
+struct Merged<I: Iterator, P: Iterator, N> {
+    own: I,
+    /// The next of `own`, once there are two.
+    next: Option<I::Item>,
+    pieces: Option<Peekable<P>>,
+    name: N,
+}
+
+impl<'c, T, I, P, N> Iterator for Merged<I, P, N>
+where
+    I: Iterator<Item = T>,
+    P: Iterator<Item = T>,
+    N: Fn(&T) -> &'c str,
+{
+    type Item = T;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<T> {
+        let Some(pieces) = &mut self.pieces else { return self.own.next() };
+        self.next = self.next.take().or_else(|| self.own.next());
+        let is_own = match (&self.next, pieces.peek()) {
+            (Some(own), Some(piece)) => (self.name)(own) < (self.name)(piece),
+            (own, _) => own.is_some(),
+        };
+        if is_own { self.next.take() } else { pieces.next() }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let more = usize::from(self.next.is_some());
+        let pieces = self.pieces.as_ref().map_or((0, Some(0)), Iterator::size_hint);
+        let (least, most) = self.own.size_hint();
+        (least + pieces.0 + more, most.zip(pieces.1).map(|(own, pieces)| own + pieces + more))
+    }
+}
+
+#[cold]
+fn in_pieces<B: AsRef<[u8]>>(pieces: &Pieces<B>, i: usize) -> TensorInfo<'_> {
+    let (dtype, byte_len) = (pieces.dtype(i), pieces.byte_len(i));
+    TensorInfo {
+        name: pieces.name(i),
+        dtype,
+        shape: pieces.shape(i).into_iter().into(),
+        byte_len,
+        stored_len: byte_len,
+        offset: 0,
+        chunks: Checkpoint::window_count(byte_len),
+        chunk_len: WINDOW,
+        raw: false,
+        alias_of: None,
+        pieces: pieces.piece_count(i),
     }
 }
 
@@ -81,7 +169,7 @@ impl<'c, R: Iterator<Item = Row>> Iterator for Own<'c, R> {
     fn next(&mut self) -> Option<TensorInfo<'c>> {
         let row = self.rows.next()?;
         let name = self.names.get(row.name.clone()).unwrap_or_default();
-        Some(describe(self.columns, name, row, None))
+        Some(describe(self.columns, name, row))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -90,7 +178,7 @@ impl<'c, R: Iterator<Item = Row>> Iterator for Own<'c, R> {
 }
 
 #[inline(always)]
-fn describe<'c>(table: Columns<'c>, name: &'c str, row: Row, alias_of: Option<&'c str>) -> TensorInfo<'c> {
+fn describe<'c>(table: Columns<'c>, name: &'c str, row: Row) -> TensorInfo<'c> {
     TensorInfo {
         name,
         dtype: Dtype::from_id(row.dtype).ok_or(row.dtype),
@@ -102,6 +190,7 @@ fn describe<'c>(table: Columns<'c>, name: &'c str, row: Row, alias_of: Option<&'
         chunk_len: 1 << (row.chunk_log2 & 63),
         raw: table.are_raw(row.chunks),
         shape: table.axes(row.dims).into(),
-        alias_of,
+        alias_of: None,
+        pieces: 0,
     }
 }

@@ -13,6 +13,7 @@
 //! ```
 
 use super::Checkpoint;
+use super::entry::Tensors;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::Tensor;
 
@@ -43,6 +44,17 @@ impl<'c> Inspect<'c> {
         self.0.is_mapped()
     }
 
+    /// Number of shards of a manifest, which holds a checkpoint of many ranks with the files beside
+    /// it; 0 for a checkpoint of one file.
+    pub fn shards(&self) -> usize {
+        self.0.pieces().map_or(0, |pieces| pieces.shard_count())
+    }
+
+    /// Whether this is a shard: what one rank stored of a checkpoint, not a checkpoint by itself.
+    pub fn is_shard(&self) -> bool {
+        self.0.index.shard.is_some()
+    }
+
     /// The damage of the index, if the file was opened by the index's mirror.
     pub fn index_damage(&self) -> Option<&'c Error> {
         self.0.index_damage.as_ref()
@@ -54,13 +66,19 @@ impl<'c> Inspect<'c> {
     /// As [`Checkpoint::tensor`], and `Unsupported` when the file was opened for reading or the
     /// tensor is compressed.
     pub fn require_mapped(&self, name: &str) -> Result<Tensor<'c>> {
-        let entry = self.0.find_tensor(name)?.entry;
         let refused = |what: &'static str, help: &'static str| {
             Err(Error::new(ErrorKind::Unsupported, what).help(help).in_tensor(name).in_object(self.0.name()))
         };
+        let place = self.0.locate(name)?;
         if !self.is_mapped() {
             return refused("the checkpoint is opened for reading, not mapped", "open it by Checkpoint::map");
         }
+        if place.table == Tensors::InShards {
+            let mapped = self.0.with_context(name, || self.0.borrowed(place, self.0.dtype_of(place)?))?;
+            return mapped
+                .map_or_else(|| refused("the tensor lies in several pieces, or compressed", "load it"), Ok);
+        }
+        let entry = self.0.find_tensor(name)?.entry;
         if !entry.table.is_raw(entry.number) {
             return refused(
                 "the tensor is stored compressed",

@@ -4,10 +4,13 @@
 use super::Checkpoint;
 use super::arena::Arena;
 use super::batch::{Failed, Part};
+use super::boxes::WantedBox;
 use super::chunks::Scratch;
-use super::entry::{Entry, EntryChunk, FoundTensor};
+use super::entry::{Entry, EntryChunk, FoundTensor, Tensors};
+use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
+use crate::layout::TensorBox;
 use crate::pipeline;
 use crate::tensor::Tensor;
 use std::ops::Range;
@@ -59,17 +62,25 @@ impl Checkpoint {
         &self,
         targets: impl IntoIterator<Item = (&'n str, &'t mut [u8])>,
     ) -> Result<()> {
-        let mut wanted = Vec::new();
+        let (mut wanted, mut boxes) = (Vec::new(), Vec::new());
         for (name, target) in targets {
-            let FoundTensor { entry, dtype, .. } = self.find_tensor(name)?;
-            let len = entry.byte_len();
+            let place = self.locate(name)?;
+            let dtype = self.with_context(name, || self.dtype_of(place))?;
+            let len = self.byte_len_of(place);
             if len != target.len() as u64 {
                 let error = Error::new(ErrorKind::Mismatch, "bytes to load into").expected(len);
                 return Err(error.found(target.len()).in_tensor(name).in_object(self.name()));
             }
+            if place.table == Tensors::InShards {
+                let tensor_box = TensorBox::whole(&self.shape_of(place));
+                boxes.push((name, WantedBox { place, dtype, tensor_box, target }));
+                continue;
+            }
+            let entry = self.tensor_entry(place.number);
             wanted.push(Wanted { entry, dtype, range: 0..len, target });
         }
-        self.fill(wanted)
+        self.fill(wanted)?;
+        self.fill_boxes(boxes)
     }
 
     /// Several tensors at once, in the order of `names`: each as [`Checkpoint::tensor`] returns it,
@@ -80,6 +91,61 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::tensor`].
     pub fn load<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<Vec<Tensor<'_>>> {
+        if self.pieces().is_none() {
+            return self.load_from_file(names);
+        }
+        let names: Vec<&str> = names.into_iter().collect();
+        let mut places = Vec::with_capacity(names.len());
+        for name in &names {
+            places.push(self.locate(name)?);
+        }
+        let is_own = |number: &usize| places[*number].table == Tensors::InFile;
+        let own = (0..names.len()).filter(is_own).map(|number| names[number]);
+        let mut own = self.load_from_file(own)?.into_iter();
+        let mut in_shards = self.load_from_shards(&names)?.into_iter();
+        let next = |number: usize| if is_own(&number) { own.next() } else { in_shards.next() };
+        Ok((0..names.len()).filter_map(next).collect())
+    }
+
+    /// Those of these tensors that lie in shards, in their order.
+    fn load_from_shards(&self, names: &[&str]) -> Result<Vec<Tensor<'_>>> {
+        let mut loaded: Vec<Option<Tensor<'_>>> = Vec::new();
+        let mut read = Vec::new();
+        for name in names {
+            let place = self.locate(name)?;
+            if place.table == Tensors::InFile {
+                continue;
+            }
+            self.with_context(name, || {
+                let (dtype, shape) = self.described(place)?;
+                loaded.push(self.borrowed(place, dtype)?);
+                if loaded.last().is_some_and(Option::is_none) {
+                    let buffer = Buffer::zeroed(self.within_budget(self.byte_len_of(place))?)?;
+                    read.push((*name, place, dtype, shape, buffer));
+                }
+                Ok(())
+            })?;
+        }
+        let wanted = read.iter_mut().map(|(name, place, dtype, _, buffer)| {
+            let tensor_box = TensorBox::whole(&self.shape_of(*place));
+            (*name, WantedBox { place: *place, dtype: *dtype, tensor_box, target: &mut **buffer })
+        });
+        self.fill_boxes(wanted.collect())?;
+        let mut read = read.into_iter();
+        loaded
+            .into_iter()
+            .map(|borrowed| match borrowed {
+                Some(tensor) => Ok(tensor),
+                None => {
+                    let (_, _, dtype, shape, buffer) =
+                        read.next().ok_or_else(|| Error::invalid("fewer tensors than were planned"))?;
+                    Tensor::owned(dtype, &shape, buffer)
+                }
+            })
+            .collect()
+    }
+
+    fn load_from_file<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<Vec<Tensor<'_>>> {
         let mut planned = Vec::new();
         let mut lens = Vec::new();
         for name in names {

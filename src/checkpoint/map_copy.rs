@@ -5,7 +5,7 @@ use super::Checkpoint;
 use super::entry::FoundTensor;
 use crate::buffer::Buffer;
 use crate::engine::PrivateMap;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::state_dict::TensorMut;
 use crate::tensor::Tensor;
 use std::fmt;
@@ -51,6 +51,14 @@ enum Place {
 impl MappedCopy {
     /// Verifies all of a checkpoint over a private mapping, and decodes the tensors not stored raw.
     pub(super) fn new(checkpoint: Checkpoint, memory: PrivateMap) -> Result<Self> {
+        if checkpoint.pieces().is_some() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a checkpoint of many files is not mapped to be changed",
+            )
+            .help("map it to read, or load its tensors")
+            .in_object(checkpoint.name()));
+        }
         let table = checkpoint.index.tensors.columns();
         // Verified on the read-only mapping of the file, whose pages the copy shares until it
         // changes them. After a change, a tensor's checksum means nothing, so this is the only

@@ -1,5 +1,6 @@
 //! Opening a checkpoint: from a file, read or mapped, from memory, or from an engine's blob.
 
+use super::shards::{Folder, Siblings};
 use super::{Checkpoint, MappedCopy};
 use crate::buffer::Buffer;
 use crate::engine::memory::MemoryBlob;
@@ -82,7 +83,7 @@ impl OpenOptions {
     /// `NotFound`, `Foreign`, `Damaged`, `NewerVersion`, `Io`.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Checkpoint> {
         let path = path.as_ref();
-        self.open_blob(local::open_file(path)?, path.display().to_string())
+        self.open_in(local::open_file(path)?, path.display().to_string(), Some(beside(path, None)))
     }
 
     /// Maps a file like [`Checkpoint::map`], under a promise made beforehand.
@@ -91,7 +92,8 @@ impl OpenOptions {
     /// As [`OpenOptions::open`].
     pub fn map(self, path: impl AsRef<Path>, promise: MmapPromise) -> Result<Checkpoint> {
         let path = path.as_ref();
-        self.open_blob(local::map_file(path, promise)?, path.display().to_string())
+        let blob = local::map_file(path, promise)?;
+        self.open_in(blob, path.display().to_string(), Some(beside(path, Some(promise))))
     }
 
     /// Maps a file copy-on-write like [`MappedCopy::open`], under a promise made beforehand.
@@ -107,13 +109,24 @@ impl OpenOptions {
         MappedCopy::new(self.open_blob(blob, path.display().to_string())?, memory)
     }
 
-    /// Opens an engine's blob. `name` appears in messages.
+    /// Opens an engine's blob. `name` appears in messages. A manifest's tensors that lie in shards
+    /// are listed and cannot be read.
     ///
     /// # Errors
     /// As [`OpenOptions::open`].
     pub fn open_blob(self, blob: Arc<dyn Blob>, name: impl Into<String>) -> Result<Checkpoint> {
+        self.open_in(blob, name, None)
+    }
+
+    /// As [`OpenOptions::open_blob`], with the objects beside it.
+    pub(crate) fn open_in(
+        self,
+        blob: Arc<dyn Blob>,
+        name: impl Into<String>,
+        siblings: Option<Arc<dyn Siblings>>,
+    ) -> Result<Checkpoint> {
         let name = name.into();
-        Checkpoint::parse(blob, &name, self).map_err(|error| error.in_object(&name))
+        Checkpoint::parse(blob, &name, self, siblings).map_err(|error| error.in_object(&name))
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -122,6 +135,11 @@ impl OpenOptions {
             _ => Ok(()),
         }
     }
+}
+
+/// The files beside this one.
+fn beside(path: &Path, map: Option<MmapPromise>) -> Arc<dyn Siblings> {
+    Arc::new(Folder { path: path.parent().map(Path::to_path_buf).unwrap_or_default(), map })
 }
 
 impl Checkpoint {

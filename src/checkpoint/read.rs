@@ -2,10 +2,11 @@
 //! and decoded.
 
 use super::Checkpoint;
-use super::entry::FoundTensor;
+use super::entry::{FoundTensor, Tensors};
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
+use crate::layout::TensorBox;
 use crate::tensor::Tensor;
 use std::ops::Range;
 
@@ -18,6 +19,10 @@ impl Checkpoint {
     /// `NotFound` with the nearest name, `Damaged`, `Unsupported` for a dtype or codec this version
     /// does not know, `LimitExceeded` beyond the budget, `Io`.
     pub fn tensor(&self, name: &str) -> Result<Tensor<'_>> {
+        let place = self.locate(name)?;
+        if place.table == Tensors::InShards {
+            return self.read_box(name, &TensorBox::whole(&self.shape_of(place)));
+        }
         let FoundTensor { entry, dtype, shape } = self.find_tensor(name)?;
         self.with_context(name, || match self.in_place(entry)? {
             Some(bytes) => Tensor::new(dtype, &shape, bytes),
@@ -35,14 +40,29 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::tensor`], and `Invalid` when there are no such rows.
     pub fn slice(&self, name: &str, rows: Range<usize>) -> Result<Tensor<'_>> {
-        let FoundTensor { entry, dtype, mut shape } = self.find_tensor(name)?;
-        self.with_context(name, || {
+        let place = self.locate(name)?;
+        let rows_of = |shape: &[usize]| {
             let count = *shape.first().ok_or_else(|| Error::invalid("a scalar has no rows"))?;
             if rows.start > rows.end || rows.end > count {
                 return Err(Error::invalid("rows")
                     .expected(format!("within 0..{count}"))
                     .found(format!("{rows:?}")));
             }
+            Ok(count)
+        };
+        if place.table == Tensors::InShards {
+            let tensor_box = self.with_context(name, || {
+                rows_of(&self.described(place)?.1)?;
+                let mut lens = self.shape_of(place);
+                let mut offsets = vec![0; lens.len()];
+                (offsets[0], lens[0]) = (rows.start as u64, rows.len() as u64);
+                TensorBox::new(offsets, lens)
+            })?;
+            return self.read_box(name, &tensor_box);
+        }
+        let FoundTensor { entry, dtype, mut shape } = self.find_tensor(name)?;
+        self.with_context(name, || {
+            let count = rows_of(&shape)?;
             // OK to multiply and divide: the length of the whole tensor was checked, and a part is
             // shorter.
             let row_len = entry.byte_len() / (count as u64).max(1);

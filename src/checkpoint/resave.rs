@@ -1,7 +1,6 @@
 //! A checkpoint as a snapshot again, to write it with another codec, or without its damaged parts.
 //! Tensors and records are read one at a time while the snapshot is written.
 
-use super::entry::FoundTensor;
 use super::{Checkpoint, Inspect, TensorInfo};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{LazyTensor, Record, Snapshot};
@@ -85,7 +84,8 @@ impl Checkpoint {
                 .add_alias(info.name.to_owned(), other)
                 .map_err(|error| error.in_object(self.name()));
         }
-        let FoundTensor { dtype, shape, .. } = self.find_tensor(info.name)?;
+        let place = self.locate(info.name)?;
+        let (dtype, shape) = self.with_context(info.name, || self.described(place))?;
         let name = info.name.to_owned();
         let deferred = LazyTensor::new(dtype, &shape, move || {
             let tensor = self.tensor(&name)?;

@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::DEFAULT_CHUNK_LOG2;
 use crate::format::records;
 use crate::format::table::{CODEC_RAW, Chunk, Kind};
+use crate::layout::TensorBox;
 use crate::pipeline;
 use crate::sync;
 use std::collections::BTreeSet;
@@ -75,7 +76,7 @@ impl Inspect<'_> {
         let batches = pipeline::batches(checkpoint.regions(), BATCH, len);
         let memory = || (Window::default(), Scratch::default());
         pipeline::each(
-            checkpoint.workers_for(checkpoint.byte_len()),
+            checkpoint.workers_for(checkpoint.footer.file_len),
             batches,
             memory,
             |(window, scratch), all| {
@@ -95,18 +96,24 @@ impl Inspect<'_> {
         )?;
         let mut found = sync::into_inner(found);
         checkpoint.decode_large_records(&mut found)?;
+        let shards = checkpoint.verify_shards()?;
         let in_order = |mut errors: Vec<(u64, Error)>| {
             errors.sort_by_key(|(at, _)| *at);
             errors.into_iter().map(|(_, error)| error).collect()
         };
-        Ok(VerifyReport {
-            tensors: checkpoint.index.tensors.len(),
-            records: checkpoint.index.records.len(),
-            chunks: checkpoint.index.tensors.chunk_count() + checkpoint.index.records.chunk_count(),
-            byte_len: checkpoint.byte_len(),
+        let mut report = VerifyReport {
+            tensors: checkpoint.index.tensors.len() + checkpoint.pieces().map_or(0, |pieces| pieces.len()),
+            records: checkpoint.index.records.len() + shards.records,
+            chunks: checkpoint.index.tensors.chunk_count()
+                + checkpoint.index.records.chunk_count()
+                + shards.chunks,
+            byte_len: checkpoint.footer.file_len + shards.byte_len,
             damage: in_order(found.damage),
             unsupported: in_order(found.unsupported),
-        })
+        };
+        report.damage.extend(shards.damage);
+        report.unsupported.extend(shards.unsupported);
+        Ok(report)
     }
 
     /// Verifies and decodes one record, and discards it.
@@ -121,8 +128,48 @@ impl Inspect<'_> {
 }
 
 impl Checkpoint {
+    /// Verifies every shard of a manifest, and that each has the pieces that the manifest says.
+    fn verify_shards(&self) -> Result<VerifyReport> {
+        let mut all = VerifyReport::default();
+        let Some(pieces) = self.pieces() else { return Ok(all) };
+        let mut lost = BTreeSet::new();
+        for number in 0..pieces.shard_count() {
+            let report = match self.shard(number).and_then(|shard| shard.inspect().verify_all()) {
+                Ok(report) => report,
+                Err(error) if error.kind() == ErrorKind::Damaged => {
+                    lost.insert(number);
+                    let what = format!("tensors concerned: {}", self.tensors_in_shard(number));
+                    all.damage.push(error.help(what));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            all.records += report.records;
+            all.chunks += report.chunks;
+            all.byte_len += report.byte_len;
+            all.damage.extend(report.damage);
+            all.unsupported.extend(report.unsupported);
+        }
+        for number in 0..pieces.len() {
+            let whole = TensorBox::whole(&pieces.shape(number));
+            for stored in pieces.pieces_within(number, &whole) {
+                if lost.contains(&stored.shard) {
+                    continue;
+                }
+                match self.source(number, stored) {
+                    Err(error) if error.kind() == ErrorKind::Damaged => {
+                        all.damage.push(error.in_tensor(pieces.name(number)));
+                    }
+                    found => drop(found?),
+                }
+            }
+        }
+        Ok(all)
+    }
+
     /// Verifies every byte of the file, also those verified before: chunks by their checksums,
-    /// padding, index and mirror, and that these two are the same; and decodes every record.
+    /// padding, index and mirror, and that these two are the same; and decodes every record. Of a
+    /// manifest, every byte of every shard, too.
     /// Tensors are not decoded. Needs a few MiB for each thread and one record, regardless of the
     /// budget.
     ///

@@ -28,10 +28,11 @@ pub fn import(foreign: &Foreign, path: &Path, options: &WriteOptions) -> Result<
 /// [`import`].
 ///
 /// # Errors
-/// As [`Snapshot::save_with`](crate::Snapshot::save_with), `Unsupported` for a dtype or codec that
-/// this version does not know, `Damaged` when the source is damaged or the new file differs. On
-/// every error but `Unknown` `path` is unchanged.
+/// As [`Snapshot::save_with`](crate::Snapshot::save_with), `Unsupported` for a shard and for a
+/// dtype, codec or feature that this version does not know, `Damaged` when the source is damaged or
+/// the new file differs. On every error but `Unknown` `path` is unchanged.
 pub fn repack(checkpoint: &Checkpoint, path: &Path, options: &WriteOptions) -> Result<Written> {
+    checkpoint.check_changeable()?;
     checkpoint.inspect().to_snapshot()?.save_checked(path, options, |staged| {
         let written = OpenOptions::new().open_blob(staged.open()?, path.display().to_string())?;
         check_same(checkpoint, &written)

@@ -3,8 +3,10 @@
 
 use super::aliases::{self, Aliases};
 use super::limits::Limits;
+use super::pieces::Pieces;
+use super::shard::Shard;
 use super::table::{Kind, Table};
-use super::{INDEX_ALIGN, INDEX_MAGIC, align_up, checksum_error, crc32, le};
+use super::{Flags, INDEX_ALIGN, INDEX_MAGIC, align_up, checksum_error, crc32, le};
 use crate::error::{Error, Result};
 use crate::pipeline;
 use crc32fast::Hasher;
@@ -17,6 +19,11 @@ pub const SECTION_TENSORS: u32 = 1;
 pub const SECTION_RECORDS: u32 = 2;
 /// The aliases of tensors.
 pub const SECTION_ALIASES: u32 = 3;
+/// Of a manifest: the tensors that lie in shards. Kind 4 is never assigned: the corpus tests that
+/// readers skip it.
+pub const SECTION_PIECES: u32 = 5;
+/// Of a shard: which parts of which tensors it has.
+pub const SECTION_SHARD: u32 = 6;
 
 /// The layout of the preamble.
 pub mod preamble {
@@ -131,8 +138,12 @@ pub struct Index<B> {
     pub tensors: Table<B>,
     /// Records.
     pub records: Table<B>,
-    /// Aliases of tensors.
+    /// Aliases of tensors, of these and of those in pieces: by their number, these first.
     pub aliases: Aliases,
+    /// Of a manifest: the tensors that lie in shards.
+    pub pieces: Option<Pieces<B>>,
+    /// Of a shard: the parts that its tensors are.
+    pub shard: Option<Shard>,
 }
 
 impl<B: AsRef<[u8]> + Clone> Index<B> {
@@ -156,10 +167,20 @@ impl<B: AsRef<[u8]> + Clone> Index<B> {
         let records = required(SECTION_RECORDS, "records")?;
         let records_data = tensors.data_end()..data.end;
         let records = Table::parse(region.clone(), records, Kind::Records, records_data, workers)?;
+        let pieces =
+            find(SECTION_PIECES).map(|payload| Pieces::parse(region.clone(), payload)).transpose()?;
+        let pieces = pieces.map(|pieces| check_names_of_pieces(pieces, &tensors)).transpose()?;
+        let shard = find(SECTION_SHARD).map(|payload| Shard::decode(&region.as_ref()[payload], &tensors));
+        let shard = shard.transpose()?;
         let aliases = match find(SECTION_ALIASES) {
-            Some(payload) => aliases::decode(&region.as_ref()[payload], tensors.len(), |name| {
-                tensors.find(name).is_some()
-            })?,
+            Some(payload) => {
+                let in_pieces =
+                    |name: &str| pieces.as_ref().is_some_and(|pieces| pieces.find(name).is_some());
+                let count = tensors.len() + pieces.as_ref().map_or(0, Pieces::len);
+                aliases::decode(&region.as_ref()[payload], count, |name| {
+                    tensors.find(name).is_some() || in_pieces(name)
+                })?
+            }
             None => Aliases::new(),
         };
         let slack = data.end - records.data_end();
@@ -169,11 +190,38 @@ impl<B: AsRef<[u8]> + Clone> Index<B> {
                 .expected("only padding")
                 .found(format!("{slack} bytes")));
         }
-        Ok(Self { tensors, records, aliases })
+        Ok(Self { tensors, records, aliases, pieces, shard })
+    }
+}
+
+/// A name is in one of the tables alone.
+fn check_names_of_pieces<B: AsRef<[u8]>>(pieces: Pieces<B>, tensors: &Table<B>) -> Result<Pieces<B>> {
+    let twice = (0..pieces.len()).map(|i| pieces.name(i)).find(|name| tensors.find(name).is_some());
+    match twice {
+        Some(name) => Err(Error::damaged("a tensor in the file and in pieces").in_tensor(name)),
+        None => Ok(pieces),
     }
 }
 
 impl<B: AsRef<[u8]>> Index<B> {
+    /// The file's flags say whether it is a manifest, and whether it is a shard.
+    ///
+    /// # Errors
+    /// `Damaged`.
+    pub fn check_flags(&self, flags: Flags) -> Result<()> {
+        for (what, section, flag) in [
+            ("the flag of a manifest", self.pieces.is_some(), flags.incompat & Flags::PIECES != 0),
+            ("the flag of a shard", self.shard.is_some(), flags.ro_compat & Flags::SHARD != 0),
+        ] {
+            if section != flag {
+                let in_words = |is: bool| if is { "there" } else { "not there" };
+                let error = Error::damaged(format!("{what} and its section"));
+                return Err(error.expected(in_words(flag)).found(in_words(section)));
+            }
+        }
+        Ok(())
+    }
+
     /// The bytes of the region that this index was decoded from.
     pub fn region(&self) -> &[u8] {
         self.tensors.bytes()

@@ -29,6 +29,14 @@ pub struct Limits {
     pub chunk_log2_max: u64,
     /// Bytes of one file.
     pub file_bytes: u64,
+    /// Ranks of one job.
+    pub ranks: u64,
+    /// Layouts in one manifest.
+    pub layouts: u64,
+    /// Explicit boxes in one manifest.
+    pub boxes: u64,
+    /// Axes that the explicit boxes of one tensor may cut.
+    pub cut_axes: u64,
 }
 
 impl Limits {
@@ -46,10 +54,14 @@ impl Limits {
         chunk_log2_min: 16,
         chunk_log2_max: 26,
         file_bytes: 1 << 62,
+        ranks: crate::layout::RANKS as u64,
+        layouts: 1 << 16,
+        boxes: 1 << 24,
+        cut_axes: crate::layout::CUT_AXES as u64,
     };
 
     /// Every limit by name, for the test that compares them with SPEC.md.
-    pub fn named(&self) -> [(&'static str, u64); 12] {
+    pub fn named(&self) -> [(&'static str, u64); 16] {
         [
             ("name_bytes", self.name_bytes),
             ("rank", self.rank),
@@ -63,6 +75,10 @@ impl Limits {
             ("chunk_log2_min", self.chunk_log2_min),
             ("chunk_log2_max", self.chunk_log2_max),
             ("file_bytes", self.file_bytes),
+            ("ranks", self.ranks),
+            ("layouts", self.layouts),
+            ("boxes", self.boxes),
+            ("cut_axes", self.cut_axes),
         ]
     }
 }

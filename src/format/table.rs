@@ -10,8 +10,8 @@ mod validate;
 
 pub use build::{NewRow, TableBuilder};
 pub use columns::{Chunk, Columns, Row};
-pub use validate::check_name;
 use validate::validate;
+pub use validate::{check_name, check_names, raw_length};
 
 use crate::error::Result;
 use std::ops::Range;

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::footer::Footer;
 use crate::format::header::Header;
 use crate::format::table::{Kind, NewRow, TableBuilder};
-use crate::format::{self, Flags, INDEX_ALIGN, MIRROR_ALIGN, MIRROR_UP_TO, align_up, crc32, extent_align};
+use crate::format::{self, INDEX_ALIGN, MIRROR_ALIGN, MIRROR_UP_TO, align_up, crc32, extent_align};
 use std::time::Duration;
 
 /// How a chunk was stored.
@@ -49,7 +49,7 @@ impl Out<'_> {
     }
 
     /// Writes the index, its mirror if it is small, and the footer.
-    fn write_tail(&mut self, region: &[u8], file_id: [u8; 16]) -> Result<()> {
+    fn write_tail(&mut self, region: &[u8], Header { flags, file_id, .. }: Header) -> Result<()> {
         self.pad_to(INDEX_ALIGN)?;
         self.upload.begin_tail();
         let index_offset = self.position;
@@ -68,7 +68,7 @@ impl Out<'_> {
             index_crc: crc32(region),
             mirror_offset,
             file_len: self.position + format::footer::LEN as u64,
-            flags: Flags::default(),
+            flags,
             file_id,
         };
         self.append(&footer.encode())
@@ -78,6 +78,7 @@ impl Out<'_> {
 /// Appends encoded chunks in order and keeps the tables.
 pub(super) struct Emitter<'u> {
     out: Out<'u>,
+    header: Header,
     tensors: TableBuilder,
     records: TableBuilder,
     /// Raw bytes of the current entry still to come.
@@ -87,11 +88,12 @@ pub(super) struct Emitter<'u> {
 
 impl<'u> Emitter<'u> {
     /// Writes the header.
-    pub(super) fn begin(upload: &'u mut dyn Upload, file_id: [u8; 16]) -> Result<Self> {
+    pub(super) fn begin(upload: &'u mut dyn Upload, header: Header) -> Result<Self> {
         let mut out = Out { upload, position: 0 };
-        out.append(&Header::new(file_id).encode())?;
+        out.append(&header.encode())?;
         Ok(Self {
             out,
+            header,
             tensors: TableBuilder::default(),
             records: TableBuilder::default(),
             left: 0,
@@ -110,8 +112,8 @@ impl<'u> Emitter<'u> {
     }
 
     /// Writes everything after the extents; returns the file's length in bytes.
-    pub(super) fn finish(mut self, region: &[u8], file_id: [u8; 16]) -> Result<(u64, Timings)> {
-        self.out.write_tail(region, file_id)?;
+    pub(super) fn finish(mut self, region: &[u8]) -> Result<(u64, Timings)> {
+        self.out.write_tail(region, self.header)?;
         Ok((self.out.position, self.timings))
     }
 

@@ -11,9 +11,10 @@ use crate::codec::{Encoded, Encoder};
 use crate::engine::Upload;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::aliases::{self, Aliases};
+use crate::format::header::Header;
 use crate::format::index::{self, SECTION_ALIASES, SECTION_RECORDS, SECTION_TENSORS};
 use crate::format::limits::Limits;
-use crate::format::{self, crc32, extent_align};
+use crate::format::{self, Flags, crc32, extent_align};
 use crate::pipeline::{self, Output, Stage};
 use crate::snapshot::{self, NamedSource, Record, Snapshot};
 use std::borrow::Cow;
@@ -31,6 +32,15 @@ pub(crate) struct Plan<'s, 'a> {
     volatile: bool,
     file_id: [u8; 16],
     options: WriteOptions,
+    /// Of a shard or a manifest.
+    further: Option<Further>,
+}
+
+/// A section that a plain container does not have, and the flags that announce it.
+pub(crate) struct Further {
+    pub kind: u32,
+    pub payload: Vec<u8>,
+    pub flags: Flags,
 }
 
 /// An encoding thread's state, reused from chunk to chunk.
@@ -62,10 +72,32 @@ impl<'s, 'a> Plan<'s, 'a> {
             volatile: snapshot.is_volatile(),
             file_id: [0; 16],
             options: options.clone(),
+            further: None,
         };
         plan.check_limits()?;
         plan.file_id = plan.options.file_id.unwrap_or_else(|| plan.derived_id());
         Ok(plan)
+    }
+
+    /// Plans a shard: every tensor is stored, also where two share memory.
+    ///
+    /// # Errors
+    /// As [`Plan::of`].
+    #[cfg(feature = "testing")]
+    pub(crate) fn of_shard(
+        snapshot: &'s Snapshot<'a>,
+        options: &WriteOptions,
+        shard: Further,
+    ) -> Result<Self> {
+        let plan = Self::of(snapshot, &[], options)?;
+        let (tensors, aliases) = (snapshot.sorted(), Aliases::new());
+        Ok(Self { tensors, aliases, further: Some(shard), ..plan })
+    }
+
+    /// The same file with a section more.
+    #[cfg(feature = "testing")]
+    pub(crate) fn with(self, further: Further) -> Self {
+        Self { further: Some(further), ..self }
     }
 
     fn check_limits(&self) -> Result<()> {
@@ -130,7 +162,8 @@ impl<'s, 'a> Plan<'s, 'a> {
         let records: u64 =
             self.records.iter().map(|(name, record)| entry(name, 1, record.len() as u64)).sum();
         let aliases: usize = self.aliases.keys().map(|name| 2 * (name.len() + 8)).sum();
-        tensors + records + aliases as u64 + 4 * format::PAGE
+        let further = self.further.as_ref().map_or(0, |further| 2 * further.payload.len());
+        tensors + records + (aliases + further) as u64 + 4 * format::PAGE
     }
 
     /// Writes the container. The upload is not committed.
@@ -163,21 +196,25 @@ impl<'s, 'a> Plan<'s, 'a> {
         upload: &mut dyn Upload,
         jobs: impl Iterator<Item = Result<Job<'p, 'p>>>,
     ) -> Result<Written> {
-        let mut emitter = Emitter::begin(upload, self.file_id)?;
+        let flags = self.further.as_ref().map_or_else(Flags::default, |further| further.flags);
+        let mut emitter = Emitter::begin(upload, Header { flags, ..Header::new(self.file_id) })?;
         self.emit_chunks(&mut emitter, jobs)?;
         self.check_stored(&emitter.stored())?;
         let [tensor_table, record_table] = emitter.tables();
         let mut sections = vec![(SECTION_TENSORS, tensor_table), (SECTION_RECORDS, record_table)];
         sections.extend(aliases::encode(&self.aliases).map(|payload| (SECTION_ALIASES, payload)));
+        sections.extend(self.further.iter().map(|further| (further.kind, further.payload.clone())));
         let region = index::encode(&sections);
         if region.len() as u64 > Limits::V1.index_bytes {
             return Err(Error::new(ErrorKind::LimitExceeded, "bytes of the index")
                 .expected(format!("at most {}", Limits::V1.index_bytes))
                 .found(region.len()));
         }
-        let (len, timings) = emitter.finish(&region, self.file_id)?;
+        let (len, timings) = emitter.finish(&region)?;
         Ok(Written {
             len,
+            #[cfg(feature = "testing")]
+            index_crc: crc32(&region),
             tensors: self.tensors.len(),
             timings,
             unmatched_patterns: self.unmatched_patterns(),

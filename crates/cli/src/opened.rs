@@ -25,7 +25,7 @@ pub struct Meta {
     pub chunks: usize,
     /// Bytes of each chunk but the last.
     pub chunk_len: u64,
-    /// Where it lies; None in a foreign file.
+    /// Where it lies; None in a foreign file, and in shards.
     pub offset: Option<u64>,
     pub raw: bool,
     pub alias_of: Option<String>,
@@ -287,7 +287,7 @@ fn own_meta(info: tensorkeep::TensorInfo<'_>) -> Meta {
         stored_len: info.stored_len,
         chunks: info.chunks,
         chunk_len: info.chunk_len,
-        offset: Some(info.offset),
+        offset: (info.pieces == 0).then_some(info.offset),
         raw: info.raw,
         alias_of: info.alias_of.map(str::to_owned),
     }

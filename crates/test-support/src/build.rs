@@ -2,11 +2,13 @@
 //! writer, slow and plain, whose every part can be altered before its checksums are computed.
 
 mod pieces;
+mod ranks;
 
 pub use pieces::{
     DTYPES, alignment, bin, crc32, dtype_id, float_planes, header, hex32, pad, planes, region, seal,
     seal_footer, seal_header, section_header,
 };
+pub use ranks::{Manifest, shard};
 use serde_json::{Map, Value, json};
 
 /// The binary columns of one section, in the order of the file.
@@ -59,7 +61,10 @@ impl Columns {
 
     /// A MessagePack map of bin.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![0x80 | self.0.len() as u8];
+        let mut bytes = match self.0.len() as u8 {
+            len @ 16.. => vec![0xDE, 0, len],
+            len => vec![0x80 | len],
+        };
         for (name, column) in &self.0 {
             bytes.push(0xA0 | name.len() as u8);
             bytes.extend_from_slice(name.as_bytes());
@@ -89,6 +94,8 @@ pub struct Container {
     /// Further sections, after the others.
     pub sections: Vec<(u32, Vec<u8>)>,
     pub mirror: bool,
+    /// `compat`, `ro_compat`, `incompat`, as [`Container::set_flags`] sets them.
+    pub flags: [u64; 3],
     pub expected_tensors: Map<String, Value>,
     pub expected_records: Map<String, Value>,
 }
@@ -104,9 +111,19 @@ impl Container {
             aliases: None,
             sections: Vec::new(),
             mirror: true,
+            flags: [0; 3],
             expected_tensors: Map::new(),
             expected_records: Map::new(),
         }
+    }
+
+    /// The flags of header and footer.
+    pub fn set_flags(&mut self, flags: [u64; 3]) -> &mut Self {
+        self.flags = flags;
+        self.front[16..40].copy_from_slice(&flags.map(u64::to_le_bytes).concat());
+        let header = &mut self.front[..4096];
+        seal(header, 0, 4092);
+        self
     }
 
     /// A raw tensor in chunks of 1 MiB. Tensors come sorted and before records.
@@ -223,6 +240,7 @@ impl Container {
         footer[16..20].copy_from_slice(&crc32(region).to_le_bytes());
         footer[24..32].copy_from_slice(&mirror_offset.to_le_bytes());
         footer[32..40].copy_from_slice(&(at + 128).to_le_bytes());
+        footer[40..64].copy_from_slice(&self.flags.map(u64::to_le_bytes).concat());
         footer[64..80].copy_from_slice(&self.file_id);
         footer[120..].copy_from_slice(&[0x0A, 0x1A, 0x0A, 0x0D, 0x50, 0x4B, 0x54, 0x89]);
         seal_footer(&mut footer);

@@ -186,7 +186,8 @@ fn chunks_of(bytes: &[u8], payload: Range<usize>) -> Vec<Chunk> {
 /// The binary strings of a table's payload, by the name of their column.
 pub fn columns(payload: &[u8]) -> Vec<(String, Range<usize>)> {
     let mut found = Vec::new();
-    let mut at = 1;
+    // A map of more than 15 columns has its number behind the marker.
+    let mut at = if payload.first() == Some(&0xDE) { 3 } else { 1 };
     while let Some(&marker) = payload.get(at) {
         let name = at + 1..at + 1 + usize::from(marker & 31);
         let (Some(text), Some(&bin)) = (payload.get(name.clone()), payload.get(name.end)) else { break };

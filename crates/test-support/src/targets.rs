@@ -2,10 +2,12 @@
 //! `fuzz_corpus.rs` calls them on every compiler with the inputs worth keeping.
 
 mod foreign;
+mod manifest;
 
 use crate::{CODECS, edits, reseal, wave};
 use arbitrary::{Arbitrary, Unstructured};
 pub use foreign::{foreign, pickles};
+pub use manifest::manifest;
 use std::sync::LazyLock;
 use tensorkeep::history::Point;
 use tensorkeep::{Dtype, ErrorKind, Progress, Snapshot, Tensor, WriteOptions};
@@ -13,7 +15,7 @@ use tensorkeep::{Dtype, ErrorKind, Progress, Snapshot, Tensor, WriteOptions};
 pub type Target = fn(&[u8]);
 
 /// Each target by the name of its file in fuzz/.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("open", open),
     ("read_all", read_all),
     ("resealed", resealed),
@@ -23,6 +25,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("operations", operations),
     ("foreign", foreign),
     ("pickles", pickles),
+    ("manifest", manifest),
 ];
 
 /// Any bytes: opening them returns a checkpoint or an error.

@@ -4,6 +4,8 @@
 use super::CODEC_RAW;
 use crate::dtype::Dtype;
 use crate::error::Result;
+use crate::format::le::{u32_at, u64_at};
+use crate::format::{find_name, span};
 use serde::Serialize;
 use std::ops::Range;
 
@@ -164,16 +166,9 @@ impl<'a> Columns<'a> {
         self.name_ends.len() / 4
     }
 
-    /// The `i`-th range of a column of ends.
-    #[inline]
-    pub(super) fn span(ends: &[u8], i: usize) -> Range<usize> {
-        let start = if i == 0 { 0 } else { u32_at(ends, i - 1) };
-        start as usize..u32_at(ends, i) as usize
-    }
-
     #[inline]
     pub(super) fn name_bytes(&self, i: usize) -> &'a [u8] {
-        self.names.get(Self::span(self.name_ends, i)).unwrap_or_default()
+        self.names.get(span(self.name_ends, i)).unwrap_or_default()
     }
 
     /// All entries, in order.
@@ -190,8 +185,8 @@ impl<'a> Columns<'a> {
     #[inline]
     pub fn row(&self, i: usize) -> Row {
         Row {
-            name: Self::span(self.name_ends, i),
-            dims: Self::span(self.dim_ends, i),
+            name: span(self.name_ends, i),
+            dims: span(self.dim_ends, i),
             chunks: self.chunk_numbers(i),
             byte_len: self.byte_len(i),
             offset: self.offset(i),
@@ -210,7 +205,7 @@ impl<'a> Columns<'a> {
     #[inline]
     pub fn names(self) -> impl ExactSizeIterator<Item = &'a str> {
         let names = self.joined_names();
-        (0..self.len()).map(move |i| names.get(Self::span(self.name_ends, i)).unwrap_or_default())
+        (0..self.len()).map(move |i| names.get(span(self.name_ends, i)).unwrap_or_default())
     }
 
     /// Name of the `i`-th entry.
@@ -223,16 +218,7 @@ impl<'a> Columns<'a> {
 
     /// The entry of this name, by binary search.
     pub fn find(&self, name: &str) -> Option<usize> {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.name_bytes(middle).cmp(name.as_bytes()) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Some(middle),
-            }
-        }
-        None
+        find_name(self.names, self.name_ends, name)
     }
 
     /// Dtype id of the `i`-th entry, `Err` with the id when this version does not know it.
@@ -245,7 +231,7 @@ impl<'a> Columns<'a> {
     /// Lengths of the axes of the `i`-th entry.
     #[inline]
     pub fn dims(&self, i: usize) -> impl ExactSizeIterator<Item = u64> + use<'a> {
-        self.axes(Self::span(self.dim_ends, i))
+        self.axes(span(self.dim_ends, i))
     }
 
     /// Lengths of these axes.
@@ -276,7 +262,7 @@ impl<'a> Columns<'a> {
     /// Numbers of the chunks of the `i`-th entry among all chunks of the table.
     #[inline]
     pub fn chunk_numbers(&self, i: usize) -> Range<usize> {
-        Self::span(self.chunk_ends, i)
+        span(self.chunk_ends, i)
     }
 
     /// The chunks of the `i`-th entry, in order.
@@ -324,21 +310,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-// These never panic, so that the compiler can drop reads of fields that a caller ignores. Columns
-// are validated to be complete; those of a mapped file that was truncated despite the promise read
-// as zeros.
-
 #[inline]
 fn u8_at(column: &[u8], i: usize) -> u8 {
     column.get(i).copied().unwrap_or_default()
-}
-
-#[inline]
-fn u32_at(column: &[u8], i: usize) -> u32 {
-    column.as_chunks().0.get(i).map_or(0, |word| u32::from_le_bytes(*word))
-}
-
-#[inline]
-fn u64_at(column: &[u8], i: usize) -> u64 {
-    column.as_chunks().0.get(i).map_or(0, |word| u64::from_le_bytes(*word))
 }

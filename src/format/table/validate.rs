@@ -39,7 +39,7 @@ impl Validator<'_> {
         self.check_lengths()?;
         let data_end = AtomicU64::new(data_start);
         let check = |(): &mut (), half: Half| match half {
-            Half::Names => self.check_names(),
+            Half::Names => check_names(self.columns.names, self.columns.name_ends),
             Half::Rows => self.check_rows(data_start).map(|end| data_end.store(end, Ordering::Relaxed)),
         };
         let workers = if self.columns.len() < THREADS_FROM { 1 } else { workers };
@@ -115,31 +115,6 @@ impl Validator<'_> {
         Err(Error::damaged("number of entries").expected(format!("at most {limit}")).found(count))
     }
 
-    /// Names are UTF-8, without control characters, within the limit, sorted, without duplicates.
-    fn check_names(&self) -> Result<()> {
-        let names = std::str::from_utf8(self.columns.names)
-            .map_err(|error| Error::damaged("names that are not UTF-8").because(error))?;
-        // One scan over all names, in blocks without an early exit so that it vectorises.
-        let is_control = |found: bool, &byte: &u8| found | (byte < 0x20) | (byte == 0x7F);
-        let plain = !self.columns.names.chunks(4096).any(|block| block.iter().fold(false, is_control));
-        let limit = Limits::V1.name_bytes as usize;
-        let mut start = 0;
-        let mut previous = "";
-        for end in self.columns.name_ends.as_chunks().0 {
-            let end = u32::from_le_bytes(*end) as usize;
-            let name = names.get(start..end).ok_or_else(|| place_of_a_name(start, end))?;
-            if !plain || name.is_empty() || name.len() > limit {
-                check_name(name).map_err(|error| error.with_kind(ErrorKind::Damaged))?;
-            }
-            // Empty names were refused, so the first name is greater than "".
-            if name <= previous {
-                return Err(not_sorted(previous, name));
-            }
-            (start, previous) = (end, name);
-        }
-        Ok(())
-    }
-
     /// The axes are in their column, and shape × dtype is the raw length.
     #[inline(always)]
     fn check_shape(&self, row: &Row) -> Result<(), Broken> {
@@ -159,10 +134,7 @@ impl Validator<'_> {
         // The length of an unknown dtype cannot be checked; such a tensor is listed but cannot be
         // read.
         let Some(dtype) = Dtype::from_id(row.dtype) else { return Ok(()) };
-        let mut dims = dims.iter().map(|dim| u64::from_le_bytes(*dim));
-        let bytes = dims.clone().try_fold(dtype.size() as u64, u64::checked_mul);
-        // An axis of length 0 makes the product 0, even if the others overflow.
-        let bytes = bytes.or_else(|| dims.any(|dim| dim == 0).then_some(0));
+        let bytes = raw_length(dtype, dims.iter().map(|dim| u64::from_le_bytes(*dim)));
         if bytes == Some(row.byte_len) { Ok(()) } else { Err(Broken::RawLength(dtype)) }
     }
 
@@ -291,6 +263,42 @@ impl Validator<'_> {
     }
 }
 
+/// Names are UTF-8, without control characters, within the limit, sorted, without duplicates.
+///
+/// # Errors
+/// `Damaged`.
+pub fn check_names(bytes: &[u8], name_ends: &[u8]) -> Result<()> {
+    let names = std::str::from_utf8(bytes)
+        .map_err(|error| Error::damaged("names that are not UTF-8").because(error))?;
+    // One scan over all names, in blocks without an early exit so that it vectorises.
+    let is_control = |found: bool, &byte: &u8| found | (byte < 0x20) | (byte == 0x7F);
+    let plain = !bytes.chunks(4096).any(|block| block.iter().fold(false, is_control));
+    let limit = Limits::V1.name_bytes as usize;
+    let mut start = 0;
+    let mut previous = "";
+    for end in name_ends.as_chunks().0 {
+        let end = u32::from_le_bytes(*end) as usize;
+        let name = names.get(start..end).ok_or_else(|| place_of_a_name(start, end))?;
+        if !plain || name.is_empty() || name.len() > limit {
+            check_name(name).map_err(|error| error.with_kind(ErrorKind::Damaged))?;
+        }
+        // Empty names were refused, so the first name is greater than "".
+        if name <= previous {
+            return Err(not_sorted(previous, name));
+        }
+        (start, previous) = (end, name);
+    }
+    Ok(())
+}
+
+/// Bytes of a shape's elements; None when that overflows.
+#[inline(always)]
+pub fn raw_length(dtype: Dtype, mut dims: impl Iterator<Item = u64> + Clone) -> Option<u64> {
+    let bytes = dims.clone().try_fold(dtype.size() as u64, u64::checked_mul);
+    // An axis of length 0 makes the product 0, even if the others overflow.
+    bytes.or_else(|| dims.any(|dim| dim == 0).then_some(0))
+}
+
 /// The number of chunks for the raw length: `div_ceil` without the division.
 fn chunk_count(row: &Row) -> u64 {
     let partial = row.byte_len & ((1 << row.chunk_log2) - 1) != 0;
@@ -376,7 +384,12 @@ mod tests {
             validator.check_lengths().unwrap();
             let error = validator.check_rows(4096).unwrap_err().to_string();
             assert!(error.contains("raw length") && error.contains("9 bytes"), "{error}");
-            assert!(validator.check_names().unwrap_err().to_string().contains("place of a name"));
+            assert!(
+                check_names(columns.names, columns.name_ends)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("place of a name")
+            );
         }
     }
 }

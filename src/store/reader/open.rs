@@ -1,12 +1,13 @@
 //! Opening the checkpoints of a run, read or mapped, and which errors are the checkpoint's own.
 
 use super::Reader;
-use crate::checkpoint::{Checkpoint, OpenOptions, Verify};
-use crate::engine::MmapPromise;
+use crate::checkpoint::{Checkpoint, OpenOptions, Siblings, Verify};
+use crate::engine::{Blob, Engine, MmapPromise};
 use crate::error::{Error, ErrorKind, NoneIf, Result};
 use crate::store::absent;
 use crate::store::naming::{CheckpointId, damaged_mark_key};
 use crate::store::record::{SAVE, SaveRecord};
+use std::sync::Arc;
 
 impl Reader {
     /// The checkpoint of a step; if several attempts have it, the newest attempt's.
@@ -44,7 +45,7 @@ impl Reader {
         // reader only reads.
         match self.engine.map(&id.key(), promise) {
             Err(error) if error.kind() == ErrorKind::Unsupported => self.open_to_read(id),
-            mapped => options.open_blob(mapped?, self.engine.describe(&id.key())),
+            mapped => options.open_in(mapped?, self.engine.describe(&id.key()), self.beside(Some(promise))),
         }
     }
 
@@ -58,7 +59,12 @@ impl Reader {
 
     fn open_once(&self, id: CheckpointId) -> Result<Checkpoint> {
         let key = id.key();
-        self.options.open_blob(self.engine.open(&key)?, self.engine.describe(&key))
+        self.options.open_in(self.engine.open(&key)?, self.engine.describe(&key), self.beside(None))
+    }
+
+    /// The run's other objects, for a manifest.
+    fn beside(&self, map: Option<MmapPromise>) -> Option<Arc<dyn Siblings>> {
+        Some(Arc::new(Beside { engine: Arc::clone(&self.engine), map }))
     }
 
     /// A checkpoint that was verified by reading, mapped if this reader maps; nothing is verified
@@ -82,6 +88,26 @@ impl Reader {
         self.open_to_read(id)?.verify()?;
         let removed = self.engine.delete(&damaged_mark_key(id)).none_if(absent::is_absence)?;
         Ok(removed.is_some())
+    }
+}
+
+/// The objects of an engine, read or mapped.
+struct Beside {
+    engine: Arc<dyn Engine>,
+    map: Option<MmapPromise>,
+}
+
+impl Siblings for Beside {
+    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
+        match self.map.map(|promise| self.engine.map(key, promise)) {
+            Some(Err(error)) if error.kind() == ErrorKind::Unsupported => self.engine.open(key),
+            Some(mapped) => mapped,
+            None => self.engine.open(key),
+        }
+    }
+
+    fn describe(&self, key: &str) -> String {
+        self.engine.describe(key)
     }
 }
 

@@ -38,6 +38,7 @@ pub fn with_bytes(
         at: "",
         what,
         bytes,
+        beside: Default::default(),
         facts: json!({ "tensors": container.expected_tensors, "records": container.expected_records }),
     }
 }

@@ -139,7 +139,7 @@ fn look(id: Option<CheckpointId>, key: &str, opened: Result<Checkpoint>) -> Dama
     let bad: BTreeSet<&str> = errors.iter().filter_map(|error| error.tensor()).collect();
     let intact = own.iter().filter(|info| !bad.contains(info.name)).count();
     let mut parts: Vec<(String, u64, u64)> = Vec::new();
-    for info in own.iter().filter(|info| info.stored_len > 0) {
+    for info in own.iter().filter(|info| info.stored_len > 0 && info.pieces == 0) {
         let group = info.name.split(['/', '.']).next().unwrap_or_default();
         let (from, to) = (info.offset, info.offset + info.stored_len);
         match parts.iter_mut().find(|(name, ..)| name == group) {

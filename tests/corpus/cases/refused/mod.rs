@@ -25,6 +25,7 @@ pub fn reject(
         at,
         what,
         bytes,
+        beside: Default::default(),
         facts: json!({}),
     }
 }

@@ -1,0 +1,174 @@
+//! The shards of a manifest: opened when they are first touched, each compared with what the
+//! manifest knows it by, and looked up for the pieces of a tensor.
+
+use super::entry::Entry;
+use super::{Checkpoint, hex};
+use crate::engine::{Blob, MmapPromise, local};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::pieces::{Pieces, StoredBox};
+use crate::layout::TensorBox;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+/// The objects beside a manifest.
+pub(crate) trait Siblings: Send + Sync {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// `NotFound`, and errors of the storage.
+    fn open(&self, key: &str) -> Result<Arc<dyn Blob>>;
+
+    /// Its name for people.
+    fn describe(&self, key: &str) -> String;
+}
+
+/// The folder of a manifest, read or mapped.
+pub(super) struct Folder {
+    pub path: PathBuf,
+    pub map: Option<MmapPromise>,
+}
+
+impl Siblings for Folder {
+    fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
+        let path = self.path.join(key);
+        self.map.map_or_else(|| local::open_file(&path), |promise| local::map_file(&path, promise))
+    }
+
+    fn describe(&self, key: &str) -> String {
+        self.path.join(key).display().to_string()
+    }
+}
+
+/// The shards of a manifest, by their number in its table.
+pub(super) struct Shards {
+    siblings: Option<Arc<dyn Siblings>>,
+    open: Vec<OnceLock<Box<Checkpoint>>>,
+}
+
+impl Shards {
+    pub(super) fn new(count: usize, siblings: Option<Arc<dyn Siblings>>) -> Self {
+        Self { siblings, open: std::iter::repeat_with(OnceLock::new).take(count).collect() }
+    }
+}
+
+impl fmt::Debug for Shards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} shards", self.open.len())
+    }
+}
+
+/// Where a piece lies: an entry of a container, and its box.
+pub(super) struct Source<'c> {
+    pub container: &'c Checkpoint,
+    pub entry: Entry<'c>,
+    pub tensor_box: TensorBox,
+}
+
+impl Checkpoint {
+    /// The table of tensors in shards, if this is a manifest.
+    pub(super) fn pieces(&self) -> Option<&Pieces<super::IndexBytes>> {
+        self.index.pieces.as_ref()
+    }
+
+    /// The pieces of the tensor with this number among those in shards that share elements with a
+    /// box.
+    pub(super) fn pieces_within(&self, number: usize, wanted: &TensorBox) -> Vec<StoredBox> {
+        self.pieces().map(|pieces| pieces.pieces_within(number, wanted)).unwrap_or_default()
+    }
+
+    /// A shard, which is opened now if it was not before.
+    ///
+    /// # Errors
+    /// `Damaged` when it is lost, another file, or does not open; `Unsupported` when the manifest
+    /// was opened without its folder; errors of the storage.
+    pub(super) fn shard(&self, number: usize) -> Result<&Self> {
+        let slot = self.shards.open.get(number).ok_or_else(|| Error::invalid("number of a shard"))?;
+        if let Some(open) = slot.get() {
+            return Ok(open);
+        }
+        let opened = Box::new(self.open_shard(number)?);
+        Ok(slot.get_or_init(|| opened))
+    }
+
+    fn open_shard(&self, number: usize) -> Result<Self> {
+        let (Some(pieces), Some(siblings)) = (self.pieces(), &self.shards.siblings) else {
+            return Err(Error::new(ErrorKind::Unsupported, "the manifest was opened without its folder")
+                .found("bytes alone")
+                .help("open it by its path, with its shards beside it"));
+        };
+        let (key, expected) = (pieces.shard_key(number), pieces.shard(number));
+        let name = siblings.describe(&key);
+        let of_shard = |error: Error| error.in_object(&name);
+        let lost = |error: Error| match error.kind() {
+            ErrorKind::NotFound => Error::damaged("a shard of the checkpoint is lost")
+                .expected(format!("the shard of rank {}", expected.rank))
+                .help("restore it, or resume from an older checkpoint")
+                .because(error),
+            _ => error,
+        };
+        let blob = siblings.open(&key).map_err(lost).map_err(of_shard)?;
+        let shard = Self::parse(blob, &name, self.options, None).map_err(|error| match error.kind() {
+            ErrorKind::Foreign => of_shard(error).with_kind(ErrorKind::Damaged),
+            _ => of_shard(error),
+        })?;
+        let found = (shard.header.file_id, shard.footer.file_len, shard.footer.index_crc);
+        let of =
+            |(id, len, crc): ([u8; 16], u64, u32)| format!("{} of {len} bytes, index {crc:08x}", hex(&id));
+        let known = (expected.file_id, expected.len, expected.index_crc);
+        if found == known && shard.index.shard.is_some() {
+            return Ok(shard);
+        }
+        Err(of_shard(
+            Error::damaged(format!("another file in place of the shard of rank {}", expected.rank))
+                .expected(of(known))
+                .found(of(found))
+                .help("restore the shard, or resume from an older checkpoint"),
+        ))
+    }
+
+    /// Where a piece of the tensor with this number lies.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::shard`]; `Damaged` when the shard has no such part of the tensor.
+    pub(super) fn source(&self, number: usize, stored: StoredBox) -> Result<Source<'_>> {
+        let shard = self.shard(stored.shard)?;
+        let StoredBox { tensor_box, .. } = stored;
+        let (Some(pieces), Some(parts)) = (self.pieces(), &shard.index.shard) else {
+            return Err(Error::damaged("a shard without parts"));
+        };
+        let name = pieces.name(number);
+        let lacks = |found: String| {
+            Error::damaged("the shard has not what the manifest says")
+                .expected(format!("{tensor_box} of {:?}", pieces.shape(number)))
+                .found(found)
+                .in_object(shard.name())
+        };
+        let place = parts.find(name, tensor_box.offsets()).ok_or_else(|| lacks("no such part".to_owned()))?;
+        let (part, entry) = (&parts.parts[place], shard.tensor_entry(place));
+        if part.tensor_box != tensor_box || part.shape != pieces.shape(number) {
+            return Err(lacks(format!("{} of {:?}", part.tensor_box, part.shape)));
+        }
+        if entry.table.dtype(place) != pieces.dtype(number) {
+            return Err(lacks("another dtype".to_owned()));
+        }
+        Ok(Source { container: shard, entry, tensor_box })
+    }
+
+    /// Names of tensors with a piece in this shard, the first few, and how many more.
+    pub(super) fn tensors_in_shard(&self, shard: usize) -> String {
+        const NAMED: usize = 5;
+        let Some(pieces) = self.pieces() else { return String::new() };
+        let is_in = |&number: &usize| {
+            let whole = TensorBox::whole(&pieces.shape(number));
+            pieces.pieces_within(number, &whole).iter().any(|stored| stored.shard == shard)
+        };
+        let concerned: Vec<&str> =
+            (0..pieces.len()).filter(is_in).map(|number| pieces.name(number)).collect();
+        let first = concerned.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+        match concerned.len().saturating_sub(NAMED) {
+            0 => first,
+            more => format!("{first} and {more} more"),
+        }
+    }
+}

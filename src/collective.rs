@@ -1,0 +1,97 @@
+//! What the ranks of a job need of each other: two calls, by whatever network the job has. Knows no
+//! engine and no checkpoint. [`Alone`] is a job of one rank, [`Tcp`] needs nothing but sockets.
+
+mod frame;
+mod tcp;
+#[cfg(test)]
+mod tests;
+
+pub use tcp::Tcp;
+
+use crate::error::{Error, ErrorKind, Result};
+use std::time::Instant;
+
+/// The connection of a rank with the others of its job.
+///
+/// All ranks make the same calls in the same order. Messages arrive whole and in that order, or a
+/// call fails; after a failure every later call of every rank fails, too, by its deadline, with the
+/// words of the first. A rank that is at another call than the others is such a failure. A call on
+/// another rank than 0 may return before rank 0 has its bytes: the next call tells.
+pub trait Collective: Send + Sync {
+    /// This process's number, below [`Collective::world`].
+    fn rank(&self) -> u32;
+
+    /// Number of ranks, at least 1.
+    fn world(&self) -> u32;
+
+    /// Brings everybody's bytes to rank 0: there by rank, elsewhere None.
+    ///
+    /// # Errors
+    /// `Io` when a rank is lost or late, which it names; `Invalid` when the ranks are at different
+    /// calls.
+    fn gather(&self, bytes: &[u8], deadline: Instant) -> Result<Option<Vec<Vec<u8>>>>;
+
+    /// Brings rank 0's bytes to everybody; the others give None.
+    ///
+    /// # Errors
+    /// As [`Collective::gather`].
+    fn broadcast(&self, bytes: Option<&[u8]>, deadline: Instant) -> Result<Vec<u8>>;
+}
+
+/// A job of one rank.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alone;
+
+impl Collective for Alone {
+    fn rank(&self) -> u32 {
+        0
+    }
+
+    fn world(&self) -> u32 {
+        1
+    }
+
+    fn gather(&self, bytes: &[u8], _: Instant) -> Result<Option<Vec<Vec<u8>>>> {
+        Ok(Some(vec![bytes.to_vec()]))
+    }
+
+    fn broadcast(&self, bytes: Option<&[u8]>, _: Instant) -> Result<Vec<u8>> {
+        bytes.map(<[u8]>::to_vec).ok_or_else(nothing_to_broadcast)
+    }
+}
+
+fn nothing_to_broadcast() -> Error {
+    Error::invalid("a broadcast").expected("bytes from rank 0, and from no other")
+}
+
+/// The outcome of everybody's part of a call: all ranks' bytes on every rank, or, on every rank,
+/// the error of the first that failed, in its words and with its number.
+///
+/// # Errors
+/// The first failing rank's, and those of the collective.
+pub fn agree(
+    collective: &dyn Collective,
+    outcome: Result<Vec<u8>>,
+    deadline: Instant,
+) -> Result<Vec<Vec<u8>>> {
+    let gathered = collective.gather(&frame::outcome(&outcome), deadline)?;
+    let answer = gathered.map(|all| {
+        let all: Result<Vec<Vec<u8>>> =
+            all.iter().enumerate().map(|(rank, bytes)| frame::of_rank(rank, bytes)).collect();
+        frame::outcome(&all.map(|all| frame::list(&all)))
+    });
+    let answer = frame::result(&collective.broadcast(answer.as_deref(), deadline)?)?;
+    let all = frame::items(&answer)?;
+    // A rank's own error keeps what only it knows.
+    outcome.and(Ok(all))
+}
+
+fn lost(ranks: &[u32], doing: &str) -> Error {
+    let named: Vec<String> = ranks.iter().take(16).map(u32::to_string).collect();
+    let more = ranks.len().saturating_sub(named.len());
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Error::new(ErrorKind::Io, "ranks of the job are lost or late")
+        .expected(format!("all of them {doing}"))
+        .found(format!("nothing from rank {}{more}", named.join(", ")))
+        .help("look at their logs, and start the job again: it resumes from its last checkpoint")
+}

@@ -1,0 +1,300 @@
+//! One save of a job of many ranks: which rank stores which box of which tensor, each rank's shard,
+//! and the manifest over them. Knows no commit and no collective: who calls this has gathered what
+//! the shards are known by.
+
+use super::plan::{Further, Plan};
+use super::{WriteOptions, Written};
+use crate::dtype::Dtype;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Flags;
+use crate::format::index::{SECTION_PIECES, SECTION_SHARD};
+use crate::format::limits::Limits;
+use crate::format::pieces::{PiecesBuilder, ShardRef};
+use crate::format::shard::{Part, Shard, check_save, shard_key};
+use crate::format::table::check_name;
+use crate::layout::{self, Assigned, Held, Layout, TensorBox};
+use crate::snapshot::{IntoTensorSource, Snapshot, TensorSource};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+
+/// What a job saves: every rank that plans the same gets the same.
+#[derive(Clone, Debug)]
+pub struct Job {
+    save: String,
+    world: u32,
+    tensors: BTreeMap<String, Global>,
+}
+
+/// A tensor of a job.
+#[derive(Clone, Debug)]
+struct Global {
+    dtype: Dtype,
+    shape: Vec<u64>,
+    stored: Stored,
+}
+
+#[derive(Clone, Debug)]
+enum Stored {
+    Layout(Assigned),
+    Boxes(Vec<(TensorBox, u32)>),
+}
+
+impl Job {
+    /// A save of so many ranks, whose shards' names begin with `save`.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name, a world of 0 or beyond the limit.
+    pub fn new(save: &str, world: u32) -> Result<Self> {
+        check_save(save)?;
+        if world == 0 || u64::from(world) > Limits::V1.ranks {
+            let expected = format!("1 to {} ranks", Limits::V1.ranks);
+            return Err(Error::invalid("size of the world").expected(expected).found(world));
+        }
+        Ok(Self { save: save.to_owned(), world, tensors: BTreeMap::new() })
+    }
+
+    /// Adds a tensor that ranks hold by a layout.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad or taken name, and for a layout that does not fit the shape or the world.
+    pub fn layout(&mut self, name: &str, dtype: Dtype, shape: &[u64], layout: &Layout) -> Result<()> {
+        let stored = Stored::Layout(Assigned { layout: layout.clone(), copy: 0 });
+        if !layout.fits(shape.len()) {
+            return Err(Error::invalid("a layout that cuts more axes than there are")
+                .expected(format!("axes of {shape:?}"))
+                .found(format!("{:?}", layout.levels()))
+                .in_tensor(name));
+        }
+        if let Some(rank) = layout.positions().ranks().find(|&rank| rank >= self.world) {
+            return Err(self.no_such_rank(rank).in_tensor(name));
+        }
+        self.add(name, dtype, shape, stored)
+    }
+
+    /// Adds a tensor of explicit boxes, each with the rank that stores it.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad or taken name, for boxes that do not tile the shape, and for ranks
+    /// beyond the world.
+    pub fn boxes(
+        &mut self,
+        name: &str,
+        dtype: Dtype,
+        shape: &[u64],
+        mut boxes: Vec<(TensorBox, u32)>,
+    ) -> Result<()> {
+        boxes.sort();
+        if let Some((_, rank)) = boxes.iter().find(|(_, rank)| *rank >= self.world) {
+            return Err(self.no_such_rank(*rank).in_tensor(name));
+        }
+        let alone: Vec<TensorBox> = boxes.iter().map(|(tensor_box, _)| tensor_box.clone()).collect();
+        layout::tiling(shape, &alone)
+            .map_err(|fault| fault.explain(shape, &alone, |number| boxes[number].1).in_tensor(name))?;
+        self.add(name, dtype, shape, Stored::Boxes(boxes))
+    }
+
+    fn no_such_rank(&self, rank: u32) -> Error {
+        Error::invalid("a rank that the job does not have")
+            .expected(format!("below {}", self.world))
+            .found(format!("rank {rank}"))
+    }
+
+    fn add(&mut self, name: &str, dtype: Dtype, shape: &[u64], stored: Stored) -> Result<()> {
+        check_name(name)?;
+        let global = Global { dtype, shape: shape.to_vec(), stored };
+        match self.tensors.insert(name.to_owned(), global) {
+            None => Ok(()),
+            Some(_) => Err(Error::invalid("a tensor of this name is there already").in_tensor(name)),
+        }
+    }
+
+    /// Decides who stores what several ranks hold; with `cut`, large replicas are cut among them.
+    ///
+    /// # Errors
+    /// As [`layout::assign`].
+    pub fn assign(&mut self, cut: bool) -> Result<()> {
+        let mut held = Vec::new();
+        for (name, global) in &self.tensors {
+            if let Stored::Layout(Assigned { layout, .. }) = &global.stored {
+                let element_bytes = global.dtype.size() as u64;
+                held.push(Held { name, shape: &global.shape, element_bytes, layout });
+            }
+        }
+        let mut assigned = layout::assign(&held, cut)?.into_iter();
+        for global in self.tensors.values_mut() {
+            if let Stored::Layout(stored) = &mut global.stored
+                && let Some(next) = assigned.next()
+            {
+                *stored = next;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a rank stores: boxes of tensors, by name.
+    pub fn parts_of(&self, rank: u32) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for (name, global) in &self.tensors {
+            let boxes = global.pieces().into_iter().filter(|(_, owner)| *owner == rank);
+            parts.extend(boxes.map(|(tensor_box, _)| Part {
+                name: name.clone(),
+                shape: global.shape.clone(),
+                tensor_box,
+            }));
+        }
+        parts
+    }
+
+    /// Whether one rank stores everything, and all of it is whole tensors: then there is no
+    /// manifest, and the checkpoint is a plain file. Of a job that stores nothing, rank 0.
+    pub fn only_rank(&self) -> Option<u32> {
+        let mut owners = BTreeSet::new();
+        for global in self.tensors.values() {
+            let pieces = global.pieces();
+            if pieces.len() > 1 {
+                return None;
+            }
+            owners.extend(pieces.into_iter().map(|(_, owner)| owner));
+        }
+        (owners.len() <= 1).then(|| owners.first().copied().unwrap_or(0))
+    }
+
+    /// The ranks that store something.
+    pub fn owners(&self) -> BTreeSet<u32> {
+        self.tensors.values().flat_map(Global::pieces).map(|(_, owner)| owner).collect()
+    }
+
+    /// A rank that stores something, and is not among these.
+    fn missing(&self, have: &BTreeSet<u32>) -> Option<u32> {
+        // Layouts are few, and tensors times ranks are many.
+        let mut complete: HashMap<&Assigned, bool> = HashMap::new();
+        let lacks_none = |stored: &Assigned| {
+            let Assigned { layout, copy } = stored;
+            let to_copy = layout.to_copy(*copy);
+            let rank = |first| layout.positions().rank(first + to_copy);
+            layout.combinations().all(|first| have.contains(&rank(first)))
+        };
+        self.tensors.values().find_map(|global| {
+            if let Stored::Layout(stored) = &global.stored
+                && *complete.entry(stored).or_insert_with(|| lacks_none(stored))
+            {
+                return None;
+            }
+            global.pieces().into_iter().map(|(_, owner)| owner).find(|owner| !have.contains(owner))
+        })
+    }
+
+    /// Writes a rank's shard beside the manifest at `manifest`, durably, and says what it is known
+    /// by. `source` gives each part's tensor.
+    ///
+    /// # Errors
+    /// `Mismatch` when a tensor is not its part's, and as [`Snapshot::save`].
+    pub fn write_shard<'a, S: IntoTensorSource<'a>>(
+        &self,
+        manifest: &Path,
+        rank: u32,
+        options: &WriteOptions,
+        source: impl Fn(&Part) -> Result<S>,
+    ) -> Result<ShardRef> {
+        let mut tensors: BTreeMap<String, (Part, TensorSource<'a>)> = BTreeMap::new();
+        for part in self.parts_of(rank) {
+            let given = source(&part)?.into_source()?;
+            self.check_part(rank, &part, &given)?;
+            let mut name = stored_name(&part);
+            while tensors.contains_key(&name) {
+                name.push('@');
+            }
+            tensors.insert(name, (part, given));
+        }
+        let mut snapshot = Snapshot::new();
+        let mut parts = Vec::with_capacity(tensors.len());
+        for (name, (part, source)) in tensors {
+            snapshot.add_tensor(name, source)?;
+            parts.push(part);
+        }
+        let payload = Shard::new(&self.save, rank, self.world, parts)?.encode();
+        let flags = Flags { ro_compat: Flags::SHARD, ..Flags::default() };
+        let plan = Plan::of_shard(&snapshot, options, Further { kind: SECTION_SHARD, payload, flags })?;
+        let path = manifest.with_file_name(shard_key(&self.save, rank));
+        let folder = path.parent().unwrap_or(Path::new(""));
+        std::fs::create_dir_all(folder).map_err(|error| Error::io("making the folder of shards", error))?;
+        let Written { len, index_crc, .. } = plan.save(&path, |_| Ok(()))?;
+        Ok(ShardRef { rank, file_id: plan.file_id(), len, index_crc })
+    }
+
+    /// A rank gives what the job says it has.
+    fn check_part(&self, rank: u32, part: &Part, given: &TensorSource<'_>) -> Result<()> {
+        let expected = (self.tensors.get(&part.name).map(|global| global.dtype), part.tensor_box.lens());
+        let shape: Vec<u64> = given.shape().iter().map(|&len| len as u64).collect();
+        if (Some(given.dtype()), &shape[..]) == expected {
+            return Ok(());
+        }
+        let dtype = expected.0.map_or("nothing", Dtype::name);
+        Err(Error::new(ErrorKind::Mismatch, format!("the part {} of rank {rank}", part.tensor_box))
+            .expected(format!("{dtype} {:?}", expected.1))
+            .found(format!("{} {shape:?}", given.dtype()))
+            .in_tensor(&part.name))
+    }
+
+    /// Writes the manifest: what makes the shards one checkpoint. `snapshot` has the records, and
+    /// tensors that lie in the manifest itself. Where one rank stores everything, that is a plain
+    /// checkpoint: see [`Job::only_rank`].
+    ///
+    /// # Errors
+    /// `Invalid` when a rank that stores something has no shard, and as [`Snapshot::save`].
+    pub fn write_manifest(
+        &self,
+        path: &Path,
+        snapshot: &Snapshot<'_>,
+        options: &WriteOptions,
+        mut shards: Vec<ShardRef>,
+    ) -> Result<Written> {
+        let have: BTreeSet<u32> = shards.iter().map(|shard| shard.rank).collect();
+        if let Some(missing) = self.missing(&have) {
+            let parts = self.parts_of(missing);
+            return Err(Error::invalid("a rank is missing")
+                .expected(format!("a shard of rank {missing}, with {} pieces", parts.len()))
+                .found(format!("those of {} ranks", have.len()))
+                .in_tensor(parts.first().map_or("", |part| &part.name)));
+        }
+        let mut pieces = PiecesBuilder::default();
+        for (name, global) in &self.tensors {
+            match &global.stored {
+                Stored::Layout(stored) => pieces.push_layout(name, global.dtype, &global.shape, stored),
+                Stored::Boxes(boxes) => pieces.push_boxes(name, global.dtype, &global.shape, boxes),
+            }
+        }
+        shards.sort_by_key(|shard| shard.rank);
+        for shard in shards {
+            pieces.push_shard(shard);
+        }
+        let flags = Flags { incompat: Flags::PIECES, ..Flags::default() };
+        let further = Further { kind: SECTION_PIECES, payload: pieces.encode(&self.save), flags };
+        Plan::of(snapshot, &[], options)?.with(further).save(path, |_| Ok(()))
+    }
+}
+
+impl Global {
+    /// Its pieces, and the rank that stores each.
+    fn pieces(&self) -> Vec<(TensorBox, u32)> {
+        match &self.stored {
+            Stored::Boxes(boxes) => boxes.clone(),
+            Stored::Layout(Assigned { layout, copy }) => {
+                let to_copy = layout.to_copy(*copy);
+                let rank = |first| layout.positions().rank(first + to_copy);
+                let pieces = layout.pieces(&self.shape).into_iter();
+                pieces.map(|piece| (piece.tensor_box, rank(piece.position))).collect()
+            }
+        }
+    }
+}
+
+/// The name of a part in its shard: for people, the section of parts is what counts.
+fn stored_name(part: &Part) -> String {
+    if part.tensor_box == TensorBox::whole(&part.shape) {
+        return part.name.clone();
+    }
+    let offsets: Vec<String> = part.tensor_box.offsets().iter().map(u64::to_string).collect();
+    let name = format!("{}@{}", part.name, offsets.join(","));
+    if name.len() as u64 <= Limits::V1.name_bytes { name } else { format!("@{}", offsets.join(",")) }
+}
