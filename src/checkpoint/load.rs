@@ -128,7 +128,7 @@ impl Checkpoint {
         }
         let wanted = read.iter_mut().map(|(name, place, dtype, _, buffer)| {
             let tensor_box = TensorBox::whole(&self.shape_of(*place));
-            (*name, WantedBox { place: *place, dtype: *dtype, tensor_box, target: &mut **buffer })
+            (*name, WantedBox { place: *place, dtype: *dtype, tensor_box, target: buffer })
         });
         self.fill_boxes(wanted.collect())?;
         let mut read = read.into_iter();

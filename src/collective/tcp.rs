@@ -139,7 +139,7 @@ impl Collective for Tcp {
     fn gather(&self, bytes: &[u8], deadline: Instant) -> Result<Option<Vec<Vec<u8>>>> {
         self.call(|state, call| {
             if self.rank > 0 {
-                state.to_root(Kind::Gather, call, bytes, deadline)?;
+                state.send_to_root(Kind::Gather, call, bytes, deadline)?;
                 return Ok(None);
             }
             let mut all = vec![bytes.to_vec()];
@@ -166,7 +166,7 @@ impl Collective for Tcp {
                 if missing.is_empty() { Ok(bytes.to_vec()) } else { Err(lost(&missing, "at this call")) }
             }
             (1.., None) => {
-                let found = state.from_root(deadline)?;
+                let found = state.receive_from_root(deadline)?;
                 expect(found, Kind::Broadcast, call, 0)
             }
             _ => Err(nothing_to_broadcast()),
@@ -179,7 +179,7 @@ impl State {
         self.streams.first_mut().ok_or_else(|| Error::invalid("a rank without a connection"))
     }
 
-    fn to_root(&mut self, kind: Kind, call: u64, bytes: &[u8], deadline: Instant) -> Result<()> {
+    fn send_to_root(&mut self, kind: Kind, call: u64, bytes: &[u8], deadline: Instant) -> Result<()> {
         let stream = self.root()?;
         frame::send(stream, kind, call, bytes, deadline).map_err(|error| {
             // It may have said why.
@@ -190,7 +190,7 @@ impl State {
         })
     }
 
-    fn from_root(&mut self, deadline: Instant) -> Result<frame::Frame> {
+    fn receive_from_root(&mut self, deadline: Instant) -> Result<frame::Frame> {
         let stream = self.root()?;
         frame::receive(stream, u64::MAX, deadline).map_err(|error| lost(&[0], "at this call").because(error))
     }

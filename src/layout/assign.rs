@@ -114,7 +114,7 @@ fn with_a_cut(held: &Held<'_>, share: u64) -> Result<Layout> {
     // The parts must divide the holders: as many as wanted or the next above, but no small ones.
     let most = (piece / LEAST_CUT).min(rows);
     let divisors = || (2..=values).filter(|parts| values.is_multiple_of(*parts) && u64::from(*parts) <= most);
-    let Some(parts) = divisors().find(|&parts| u64::from(parts) >= wanted).or_else(|| divisors().last())
+    let Some(parts) = divisors().find(|&parts| u64::from(parts) >= wanted).or_else(|| divisors().next_back())
     else {
         return Ok(layout.clone());
     };
