@@ -1,0 +1,71 @@
+//! Checkpoints of many ranks: every verb that reads sees one checkpoint, by the manifest's path.
+
+use super::{Run, json, tensorkeep, text};
+use serde_json::json;
+use std::path::Path;
+
+fn manifest(case: &str) -> String {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus/ranks");
+    corpus.join(case).join("manifest.tkeep").display().to_string()
+}
+
+#[test]
+fn a_manifest_is_shown_summed_and_compared_as_one_file() {
+    let run = Run::new("ranks");
+    let (whole, plain) = (manifest("whole"), run.path("plain.tkeep"));
+    let packed = tensorkeep(&["repack", &whole, "-o", &plain]);
+    assert!(packed.status.success(), "{packed:?}");
+    for verb in ["show", "tree", "stats", "hist"] {
+        let lines = |path: &str| {
+            let done = tensorkeep(&[verb, path]);
+            assert!(done.status.success(), "{verb}: {done:?}");
+            text(&done)
+        };
+        assert!(lines(&whole).contains("rows"), "{verb}: {}", lines(&whole));
+    }
+    let sums = |path: &str| json(&["stats", path, "--json"])["tensors"].clone();
+    assert_eq!(sums(&whole), sums(&plain));
+    let shown = json(&["show", &whole, "--json"]);
+    let rows = shown["tensors"].as_array().unwrap().iter().find(|tensor| tensor["name"] == "rows").unwrap();
+    assert_eq!((&rows["shape"], &rows["offset"]), (&json!([5, 2]), &json!(null)));
+    let same = tensorkeep(&["diff", &whole, &plain]);
+    assert_eq!(same.status.code(), Some(0), "{}", text(&same));
+    let exported = run.path("all.safetensors");
+    assert!(tensorkeep(&["export", &whole, "-o", &exported]).status.success());
+    assert_eq!(tensorkeep(&["diff", &exported, &plain]).status.code(), Some(0));
+}
+
+#[test]
+fn a_lost_shard_is_told_by_verify_and_left_out_by_salvage() {
+    let run = Run::new("lost-shard");
+    let (whole, lost) = (manifest("whole"), manifest("lost-shard"));
+    assert_eq!(tensorkeep(&["verify", &whole]).status.code(), Some(0));
+    let told = tensorkeep(&["verify", &lost]);
+    assert_eq!(told.status.code(), Some(4));
+    assert!(text(&told).contains("permuted, rows"), "{}", text(&told));
+    let saved = run.path("saved.tkeep");
+    tensorkeep(&["salvage", &lost, "-o", &saved]);
+    let names: Vec<_> = json(&["show", &saved, "--json"])["tensors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tensor| tensor["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names, ["columns", "empty", "flat", "own", "step", "tied.own"]);
+}
+
+#[test]
+fn a_shard_alone_is_not_written_again() {
+    let run = Run::new("shard");
+    let shard = Path::new(&manifest("whole"))
+        .with_file_name("shards/1/0001-0000000007-1-5b7711e0-r00001.tkeep")
+        .display()
+        .to_string();
+    assert_eq!(tensorkeep(&["verify", &shard]).status.code(), Some(0));
+    let refused = tensorkeep(&["repack", &shard, "-o", &run.path("packed.tkeep")]);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("repack the manifest"), "{refused:?}");
+    let refused = tensorkeep(&["cp", &manifest("whole"), &run.path("copy.tkeep")]);
+    assert!(!refused.status.success(), "a manifest without its shards is no copy");
+    assert!(!Path::new(&run.path("copy.tkeep")).exists());
+}
