@@ -267,9 +267,9 @@ impl Store {
         self.core.timed(|| self.core.delete(step))
     }
 
-    /// Says that a signal ends this attempt, by its name such as `SIGTERM`: for a program that hears
-    /// signals itself. The run's [history](history::History) then tells it, as it tells of the
-    /// signals that [`Every::on_signal`] hears.
+    /// Says that a signal ends this attempt, by its name such as `SIGTERM`: for a program that
+    /// hears signals itself. The run's [history](history::History) then tells it, as it tells of
+    /// the signals that [`Every::on_signal`] hears.
     pub fn stopped_by(&self, signal: impl Into<String>) {
         *lock(&self.core.stopped_by) = Some(signal.into());
     }

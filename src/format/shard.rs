@@ -16,6 +16,10 @@ super::slices! {
 
 /// Which part of which tensor each tensor of a shard is.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "testing"),
+    expect(dead_code, reason = "its identity is for writing and inspection")
+)]
 pub struct Shard {
     /// What the names of the save's shards begin with.
     pub save: String,

@@ -82,6 +82,7 @@ impl Positions {
     }
 
     /// First rank and step, where they are a progression.
+    #[cfg(feature = "testing")]
     pub(crate) fn as_progression(&self) -> Option<(u32, u32)> {
         match self.0 {
             Ranks::Progression { first, step, .. } => Some((first, step)),

@@ -45,8 +45,8 @@ impl<'a> Snapshot<'a> {
     /// Takes a tensor out. Its aliases stay: the first of them is the tensor from then on.
     ///
     /// A nested state, as Python saves it, says in its records where its tensors are; a tensor that
-    /// is gone, by this or by [`Snapshot::rename_tensors`], is no key of a dict there any more. As an
-    /// element of a list it is None.
+    /// is gone, by this or by [`Snapshot::rename_tensors`], is no key of a dict there any more. As
+    /// an element of a list it is None.
     ///
     /// # Errors
     /// `NotFound` with the nearest name; errors of reading a record.

@@ -209,7 +209,8 @@ fn the_resumed_checkpoint_is_spared_by_tools_and_delete() {
     assert_eq!(done.spared, [SECOND]);
     assert_eq!(steps_in(&engine), [2, 4]);
     assert_eq!(store.delete(2).unwrap_err().kind(), ErrorKind::Invalid);
-    // The mark of an earlier attempt does not protect any more, and goes when a later one has saved.
+    // The mark of an earlier attempt does not protect any more, and goes when a later one has
+    // saved.
     let next = resumed(Hooked::lockless(engine.clone()), Keep::all());
     let plan = reader.plan_deletion(&Keep::last(1), 0, |_| true).unwrap();
     assert_eq!(plan.delete().unwrap().deleted, [SECOND]);

@@ -1,5 +1,5 @@
-//! Places of tensors in a record. A nested state, as Python saves it, has a null in its record where
-//! a tensor is; a tensor that is taken out or renamed leaves a null that means nothing.
+//! Places of tensors in a record. A nested state, as Python saves it, has a null in its record
+//! where a tensor is; a tensor that is taken out or renamed leaves a null that means nothing.
 
 use super::walk::{Item, Walker};
 use crate::error::Result;

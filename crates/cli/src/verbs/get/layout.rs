@@ -1,5 +1,5 @@
-//! Values laid out as NumPy prints an array: columns on the decimal point, at most eight digits behind
-//! it, one exponent form for all where the numbers are far apart, lines of 75 characters.
+//! Values laid out as NumPy prints an array: columns on the decimal point, at most eight digits
+//! behind it, one exponent form for all where the numbers are far apart, lines of 75 characters.
 
 use super::cut::{Corners, EDGE};
 use tensorkeep::Dtype;
@@ -150,7 +150,8 @@ impl Decimal {
         Ok(Self { is_negative, digits, point })
     }
 
-    /// Rounded to so many digits, half up: the text is the shortest, so a tie is no tie of the number.
+    /// Rounded to so many digits, half up: the text is the shortest, so a tie is no tie of the
+    /// number.
     fn rounded(&self, keep: i32) -> (Vec<u8>, i32) {
         let (mut digits, mut point) = (self.digits.clone(), self.point);
         // OK to cast: not negative.
