@@ -69,7 +69,9 @@ impl Header {
             return Err(Error::damaged("the file is empty")
                 .help("the save that made it was not tensorkeep's, or the disk lost it"));
         }
-        if !bytes.starts_with(&MAGIC) && !MAGIC.starts_with(bytes) {
+        // Up to four bytes may be anything (R103).
+        let is_cut_within = bytes.len() > 4 && MAGIC.starts_with(bytes);
+        if !bytes.starts_with(&MAGIC) && !is_cut_within {
             return Err(not_a_container(bytes));
         }
         let bytes = bytes.get(..LEN).ok_or_else(|| {
@@ -159,6 +161,9 @@ fn not_a_container(bytes: &[u8]) -> Error {
     let error = Error::new(ErrorKind::Foreign, "not a tensorkeep container")
         .at_byte(0)
         .expected("89 54 4b 50 0d 0a 1a 0a");
+    if MAGIC.starts_with(bytes) {
+        return error.found(format!("{}, and no more: possibly one that was cut short", first.join(" ")));
+    }
     match signatures::of(bytes) {
         Some(kind) => {
             error.found(format!("{}, which looks like {}", first.join(" "), kind.what)).help(kind.help)
@@ -199,7 +204,11 @@ mod tests {
     fn a_file_cut_within_its_magic_is_cut_short() {
         for len in 1..=MAGIC.len() {
             let error = Header::decode(&MAGIC[..len]).unwrap_err();
-            assert!(error.to_string().contains("cut short inside its header"), "{len}: {error}");
+            let (kind, words) = match len {
+                ..5 => (ErrorKind::Foreign, "possibly one that was cut short"),
+                _ => (ErrorKind::Damaged, "cut short inside its header"),
+            };
+            assert!(error.kind() == kind && error.to_string().contains(words), "{len}: {error}");
         }
     }
 
