@@ -159,7 +159,8 @@ fn every_key_of_every_document_is_described() {
     look(&["report", &folder, "-o", &out("report.html")]);
     look(&["export", &file, "-o", &out("out.npz"), "--allow-loss"]);
     look(&["import", &out("renamed.safetensors"), "-o", &out("in.tkeep")]);
-    look(&["edit", &out("other.tkeep"), "-o", &out("edited.tkeep")]);
+    Snapshot::new().tensor("large", &[1e10_f32]).unwrap().save(run.folder.join("large.tkeep")).unwrap();
+    look(&["edit", &out("large.tkeep"), "-o", &out("edited.tkeep"), "--cast", "f16"]);
     Snapshot::new().tensor("step", &[1_i64]).unwrap().save(run.folder.join("1.tkeep")).unwrap();
     Snapshot::new().tensor("step", &[2_i64]).unwrap().save(run.folder.join("2.tkeep")).unwrap();
     look(&["merge", &out("1.tkeep"), &out("2.tkeep"), "-o", &out("merged.tkeep")]);
