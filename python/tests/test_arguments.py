@@ -200,7 +200,7 @@ def test_no_rule_part_or_type_raises_what_is_not_ours() -> None:
     for rules in (Every, Keep):
         for name in vars(rules):
             if isinstance(vars(rules)[name], classmethod):
-                sample = ["loss", "min"] if name == "best" else [] if name in ("never", "all") else [3]
+                sample = ["loss", "min"] if name == "best" else [] if name in ("never", "all", "auto") else [3]
                 with_hostile(getattr(rules, name), *sample)
         with_hostile(rules.best("loss").__or__, rules.best("loss"))
     with_hostile(lambda **named: tensorkeep.TrainState(**named), rng=False, extra=None, part=tensorkeep.TrainState())
