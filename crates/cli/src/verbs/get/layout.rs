@@ -12,16 +12,13 @@ const PRECISION: usize = 8;
 /// The values in brackets, a row a line. `texts` are in the order of the corners.
 pub fn nested(dtype: Dtype, corners: &Corners, texts: Vec<String>, width: usize) -> String {
     let axes: Vec<(u64, bool)> = corners.shape.iter().copied().zip(corners.is_cut.iter().copied()).collect();
-    let words = if axes.is_empty() {
-        texts.iter().map(|text| scalar(dtype, text)).collect()
-    } else {
-        words(dtype, texts)
-    };
-    match axes.is_empty() {
-        true => words.concat().trim().to_owned(),
-        false => {
+    match (texts.first(), axes.is_empty()) {
+        // However long its other axes are: a file may claim any length beside a zero.
+        (None, _) => "[]".to_owned(),
+        (Some(text), true) => scalar(dtype, text),
+        (Some(_), false) => {
             let mut text = String::new();
-            put(&axes, &words, width, 1, &mut text);
+            put(&axes, &words(dtype, texts), width, 1, &mut text);
             text
         }
     }
@@ -222,6 +219,7 @@ mod tests {
         assert_eq!(ints(&[2, 2], &["1", "-2", "3", "4"]), "[[ 1 -2]\n [ 3  4]]");
         assert_eq!(ints(&[2, 2, 1], &["1", "-2", "3", "4"]), "[[[ 1]\n  [-2]]\n\n [[ 3]\n  [ 4]]]");
         assert_eq!((ints(&[], &["7"]), ints(&[0], &[])), ("7".to_owned(), "[]".to_owned()));
+        assert_eq!(ints(&[1 << 62, 0], &[]), "[]");
         let floats = |texts: &[&str]| printed(Dtype::F64, &[texts.len() as u64], &[], texts);
         assert_eq!(floats(&["-1", "2", "-3"]), "[-1.  2. -3.]");
         assert_eq!(floats(&["0.5", "10", "NaN", "inf"]), "[ 0.5 10.   nan  inf]");
