@@ -92,6 +92,17 @@ def _maker(kind: str) -> Callable[[Any, str, Any], Any]:
     return maker
 
 
+def _decoders_of(framework: str) -> Mapping[str, Callable[[Any], Any]]:
+    """What makes values of a framework's kinds: without the framework there are none, and the values stay plain."""
+    if framework not in ("torch", "numpy"):
+        return {}
+    try:
+        decoders: Mapping[str, Callable[[Any], Any]] = _adaptor(f"_{framework}").DECODERS
+    except Unsupported:
+        return {}
+    return decoders
+
+
 def default_framework() -> str:
     """What tensors become of which nobody says it: torch's where torch is imported, else numpy's."""
     return "torch" if "torch" in sys.modules else "ndarray"
@@ -180,8 +191,8 @@ class _Rebuild:
         if type(kind) is list and len(kind) == 2 and kind[0] == "OrderedDict":
             return _ordered(value, kind[1])
         maker = DECODERS.get(kind) if type(kind) is str else None
-        if maker is None and type(kind) is str and kind.partition(".")[0] in ("torch", "numpy"):
-            maker = _adaptor(f"_{kind.partition('.')[0]}").DECODERS.get(kind)
+        if maker is None and type(kind) is str:
+            maker = _decoders_of(kind.partition(".")[0]).get(kind)
         if maker is None:
             raise _DoesNotFit
         try:

@@ -14,7 +14,7 @@ import hypothesis.strategies as st
 import numpy
 import pytest
 import tensorkeep
-from conftest import alike
+from conftest import alike, run
 from hypothesis import HealthCheck, given, settings
 from tensorkeep import _tensorkeep
 from tensorkeep._restore import DECODERS
@@ -100,6 +100,31 @@ def test_a_name_in_a_file_runs_nothing() -> None:
         with pytest.warns(UserWarning, match="come back plain"):
             assert tensorkeep.load("sealed.tkeep")["command"] == "touch ran"
     assert not pathlib.Path("ran").exists()
+
+
+WITHOUT_TORCH = """
+import sys, warnings
+sys.modules["torch"] = None  # Its import fails.
+import tensorkeep
+
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    print(tensorkeep.load("value.tkeep")["dtype"], *(warning.message for warning in caught))
+try:
+    tensorkeep.load("tensor.tkeep")
+except tensorkeep.Unsupported as error:
+    print(error)
+"""
+
+
+def test_without_its_framework_a_value_comes_back_plain_and_a_tensor_is_an_error() -> None:
+    sealed({"dtype": "float32"}, {"v": 1, "tensors": "ndarray", "kinds": {"dtype": "torch.dtype"}})
+    pathlib.Path("sealed.tkeep").rename("value.tkeep")
+    sealed({}, {"v": 1, "tensors": "torch"})
+    pathlib.Path("sealed.tkeep").rename("tensor.tkeep")
+    value, tensor = run(WITHOUT_TORCH, cwd=pathlib.Path.cwd()).stdout.splitlines()
+    assert value.startswith("float32 1 values come back plain") and "'dtype': 'torch.dtype'" in value
+    assert tensor.startswith("the file has tensors of torch, which cannot be imported")
 
 
 def test_types_of_a_newer_version_give_plain_values_and_a_warning() -> None:
