@@ -48,6 +48,8 @@ DTYPES: dict[str, torch.dtype] = {name: dtype for dtype, name in NAMES.items()}
 _COMPLEX = ("c64", "c128")
 #: What is said of a nested tensor, and what to do.
 _NESTED = ("a nested tensor", "store list(unbind()) of it")
+#: The same of one whose storage `resize_` made smaller than the tensor: reading it reads other memory.
+_FREED = ("a tensor whose memory was freed", "gather it first: FSDP frees what is on other ranks")
 
 
 def _tensor(walk: Walk, tensor: torch.Tensor, path: str) -> None:
@@ -57,11 +59,11 @@ def _tensor(walk: Walk, tensor: torch.Tensor, path: str) -> None:
         if name is None or not tensor.is_cpu:
             tensor, name = _elsewhere(walk, tensor, path, name)
         if not tensor.is_contiguous() or tensor.is_neg() or (name in _COMPLEX and tensor.is_conj()):
-            tensor = _row_major(walk, tensor)
+            tensor = _row_major(walk, tensor, path)
+        elif tensor.untyped_storage().nbytes() < tensor.storage_offset() * tensor.element_size() + tensor.nbytes:
+            _check_held(tensor, path)
         address = tensor.data_ptr()
         shape = tensor.shape
-        if not address and tensor.numel():
-            raise refusal(path, "a tensor whose memory was freed", "gather it first: FSDP frees what is on other ranks")
     except RuntimeError:
         # Only tensors without a storage have no address.
         _refuse(tensor, path, name)
@@ -77,6 +79,7 @@ def _tensor(walk: Walk, tensor: torch.Tensor, path: str) -> None:
 def _elsewhere(walk: Walk, tensor: torch.Tensor, path: str, name: str | None) -> tuple[torch.Tensor, str]:
     """A tensor of another device, on the CPU."""
     _refuse(tensor, path, name)
+    _check_held(tensor, path)
     key = ("device", tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
     copied = walk.copies.get(key)
     if copied is None:
@@ -101,9 +104,17 @@ def _refuse(tensor: torch.Tensor, path: str, name: str | None) -> None:
         raise refusal(path, f"a tensor without memory of its own: {error}", "store it outside of the transform") from error
 
 
-def _row_major(walk: Walk, tensor: torch.Tensor) -> torch.Tensor:
+def _check_held(tensor: torch.Tensor, path: str) -> None:
+    """Refuses a tensor that its storage does not hold any more."""
+    last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
+    if tensor.numel() and tensor.untyped_storage().nbytes() < (last + 1) * tensor.element_size():
+        raise refusal(path, *_FREED)
+
+
+def _row_major(walk: Walk, tensor: torch.Tensor, path: str) -> torch.Tensor:
     """A copy in row-major order, one for all names of the same memory."""
     tensor = tensor.detach()
+    _check_held(tensor, path)
     key = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj(), tensor.is_neg())
     copied = walk.copies.get(key)
     if copied is None:

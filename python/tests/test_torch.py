@@ -184,10 +184,15 @@ def test_views_can_be_written_and_the_file_stays() -> None:
 
 
 def refused() -> dict[str, tuple[Any, str]]:
-    two, freed = torch.ones(2, 2), torch.ones(2)
+    two, freed, shrunk = torch.ones(2, 2), torch.ones(2), torch.ones(1 << 20, 2)
+    columns, last = shrunk.T, shrunk[-1]
     freed.untyped_storage().resize_(0)
+    shrunk.untyped_storage().resize_(4096)
     return {
         "freed": (freed, "memory was freed"),
+        "shrunk": (shrunk, "memory was freed"),
+        "shrunk columns": (columns, "memory was freed"),
+        "shrunk and behind": (last, "memory was freed"),
         "meta": (torch.empty(2, device="meta"), "meta"),
         "sparse": (two.to_sparse(), "to_dense()"),
         "csr": (two.to_sparse_csr(), "to_dense()"),
