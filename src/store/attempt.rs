@@ -120,6 +120,12 @@ impl Attempt {
         self.write(self.number, engine)
     }
 
+    /// Whether exactly this number is taken on an engine, by this attempt.
+    pub(super) fn is_taken_in(&self, engine: &dyn Engine) -> Result<bool> {
+        let there = content(engine, self.number, Some(&self.content)).none_if(absent::is_absence)?;
+        Ok(there.is_some_and(|there| there[..] == self.content[..]))
+    }
+
     fn write(&self, number: u32, engine: &dyn Engine) -> Result<bool> {
         let committed =
             engine.create(&attempt_key(number), Some(self.content.len() as u64)).and_then(|mut upload| {

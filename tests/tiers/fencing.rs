@@ -80,3 +80,26 @@ fn a_stale_listing_after_a_lost_disk_fences_no_writer() {
     third.close().unwrap();
     assert_eq!(steps_in(&remote.memory), [1, 2]);
 }
+
+// The tier has been reached before: checkpoints of this attempt are there, which a listing without
+// the attempt does not make another writer's.
+#[test]
+fn a_stale_listing_beside_own_checkpoints_fences_no_writer() {
+    let (local, remote, first) = run(StoreOptions::new());
+    save(&first, 1).unwrap();
+    first.close().unwrap();
+    let store = open(&local, &remote, StoreOptions::new());
+    store.resume().unwrap();
+    save(&store, 2).unwrap();
+    store.wait_for(Tier::Remote).unwrap();
+    remote.set_down(true);
+    assert!(store.resume().unwrap().remote_error.is_some());
+    remote.set_down(false);
+    remote.unlist("attempts/0002");
+    save(&store, 3).unwrap();
+    let behind = store.wait_for(Tier::Remote).unwrap_err();
+    assert_eq!(behind.kind(), ErrorKind::NotPromoted, "{behind}");
+    remote.unlist("");
+    store.close().unwrap();
+    assert_eq!(steps_in(&remote.memory), [1, 2, 3]);
+}

@@ -18,6 +18,7 @@ use crate::store::retention::{self, Candidate, Spared};
 use crate::store::run_id::{self, RunId};
 use crate::store::{Core, StoreOptions};
 use crate::sync::lock;
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
@@ -233,10 +234,15 @@ impl Remote {
         // A number there that is not one of this local tier's: another process has continued the
         // run elsewhere.
         let (newest, ours) = attempt::newest_on(engine, Board::read(engine)?.newest, core.reader.engine())?;
-        let mut taken = ours && newest == core.attempt.number;
-        if ours && newest.max(in_names) < core.attempt.number {
-            taken = core.attempt.take_in(engine)?;
-        }
+        let number = core.attempt.number;
+        // Behind a listing that is stale, checkpoints may have this number already: this attempt's,
+        // from before the tier fell silent.
+        let taken = ours
+            && match newest.max(in_names).cmp(&number) {
+                Ordering::Less => core.attempt.take_in(engine)?,
+                Ordering::Equal => newest == number || core.attempt.is_taken_in(engine)?,
+                Ordering::Greater => false,
+            };
         if !taken {
             return Err(Error::new(
                 ErrorKind::Fenced,
