@@ -45,8 +45,8 @@ pub fn table<C: Into<Cell>>(
 
 /// As [`table`]; the columns numbered in `least` are worth least, the first of them least of all.
 /// Columns without a value are left out. Where there is no room, what all names of the first column
-/// begin with goes first, then the columns of least worth, then the middles of names, and in the
-/// end the ends of lines.
+/// begin with goes first, then the columns of least worth, then the middles of names, then the ends
+/// of other words, and in the end the columns on the right. Numbers are whole or not there at all.
 pub fn table_by_worth<C: Into<Cell>>(
     header: &[&str],
     right: &[usize],
@@ -88,13 +88,23 @@ fn table_within<C: Into<Cell>>(
             shown.retain(|other| other != column);
         }
     }
-    let wide = all(&rows, &shown);
-    let mut widths: Vec<usize> = shown.iter().map(|&column| widest(&rows, column)).collect();
-    if wide > limit
-        && let Some(first) = widths.first_mut()
-    {
-        *first = first.saturating_sub(wide - limit).max(12.min(*first));
-    }
+    let is_words = |column: usize| !right.contains(&column) && has_words(&rows[1..], column);
+    let widths = loop {
+        let mut widths: Vec<usize> = shown.iter().map(|&column| widest(&rows, column)).collect();
+        let over =
+            |widths: &[usize]| (widths.iter().sum::<usize>() + 2 * widths.len() - 2).saturating_sub(limit);
+        // Names are shortened first, then what is farthest right.
+        for at in (0..shown.len().min(1)).chain((1..shown.len()).rev()) {
+            if is_words(shown[at]) {
+                let least = if at == 0 { LEAST_OF_NAMES } else { LEAST_OF_WORDS };
+                widths[at] = widths[at].saturating_sub(over(&widths)).max(least.min(widths[at]));
+            }
+        }
+        if shown.len() < 2 || over(&widths) == 0 {
+            break widths;
+        }
+        shown.pop();
+    };
     let right: Vec<usize> = (0..shown.len()).filter(|&at| right.contains(&shown[at])).collect();
     let mut text = String::new();
     for (number, row) in rows.iter().enumerate() {
@@ -103,6 +113,17 @@ fn table_within<C: Into<Cell>>(
         push_line(&row, &widths, &right, limit, number == 0, &mut text);
     }
     text
+}
+
+/// Columns that shortened text has at least.
+const LEAST_OF_NAMES: usize = 12;
+const LEAST_OF_WORDS: usize = 4;
+
+/// Whether a column has text that is no number, date, shape or range of numbers: those begin with no
+/// letter.
+fn has_words(rows: &[Vec<Cell>], column: usize) -> bool {
+    let is_word = |cell: &Cell| cell.text.trim_start_matches('…').starts_with(char::is_alphabetic);
+    rows.iter().filter_map(|row| row.get(column)).any(is_word)
 }
 
 /// Takes out of the first column what all its names begin with, up to the last mark: it tells none
@@ -251,6 +272,22 @@ mod tests {
         assert_eq!(within(80).lines().next(), Some("tensor            mean  dtype"), "nothing is in `first`");
         assert_eq!(within(24), "tensor       mean  dtype\n…fc1.weight   0.5  f32\n…fc2.weight  0.25  f32");
         assert_eq!(within(20), "tensor       mean\n…fc1.weight   0.5\n…fc2.weight  0.25");
+    }
+
+    #[test]
+    fn numbers_are_whole_or_not_there() {
+        let rows = || [vec!["→ 1234567", "0.98765", "2026-12-01 00:00", "[30, 10]", "asked for"]];
+        let header = ["step", "loss", "saved", "shape", "why"];
+        let within = |limit| table_within(limit, &header, &[0, 1], &[], rows());
+        for limit in 20..60 {
+            let table = within(limit);
+            let words: Vec<&str> = table.lines().nth(1).unwrap().split("  ").map(str::trim).collect();
+            for (word, whole) in words.iter().zip(&rows()[0]) {
+                assert!(word == whole || *whole == "asked for", "{limit}: {table}");
+            }
+            assert!(words.len() > 1 && table.lines().all(|line| width(line) <= limit), "{limit}: {table}");
+        }
+        assert!(within(52).ends_with("aske…") || within(52).ends_with("ask…"), "{}", within(52));
     }
 
     #[test]

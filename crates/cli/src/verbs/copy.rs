@@ -65,6 +65,8 @@ fn open_within(target: &OsStr, budget: Budget) -> Result<Checkpoint> {
 pub struct Salvaged {
     output: String,
     tensors: usize,
+    /// In the source.
+    all: usize,
     bytes: u64,
     lost: Vec<Error>,
 }
@@ -77,7 +79,8 @@ pub fn salvage(target: &OsStr, output: &Output, budget: Budget) -> Result<Salvag
     let (snapshot, lost) = checkpoint.inspect().salvage()?;
     let written = snapshot.save(&output.output)?;
     let output = output.output.display().to_string();
-    Ok(Salvaged { output, tensors: written.tensors, bytes: written.len, lost })
+    let all = checkpoint.names().count();
+    Ok(Salvaged { output, tensors: written.tensors, all, bytes: written.len, lost })
 }
 
 impl Answer for Salvaged {
@@ -91,9 +94,17 @@ impl Answer for Salvaged {
     }
 
     fn text(&self) -> Result<Text<'_>> {
-        let tensors = output::count(self.tensors, "tensor");
-        let mut lines =
-            vec![format!("{}: {tensors} saved, and a record that says what is missing", self.output)];
+        let Self { output: path, tensors, .. } = self;
+        let mut lines = vec![match self.lost.len() {
+            0 => format!(
+                "{path}: {} saved, and all records; nothing is lost",
+                output::count(*tensors, "tensor")
+            ),
+            lost => format!(
+                "{path}: {tensors} of {} saved, {lost} lost, and a record that says what is missing",
+                output::count(self.all, "tensor")
+            ),
+        }];
         lines.extend(self.lost.iter().map(|error| output::clean(&format!("lost: {error}"))));
         Ok(Text::of(lines.join("\n")))
     }

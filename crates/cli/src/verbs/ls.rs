@@ -4,6 +4,7 @@
 
 use crate::answer::{Answer, Text};
 use crate::args::Ls;
+use crate::metrics;
 use crate::output::{self, Cell};
 use crate::place::{Place, runs_in};
 use serde_json::{Value as Json, json};
@@ -26,14 +27,15 @@ pub fn run(args: &Ls) -> Result<Box<dyn Answer + '_>> {
         && let Err(error) = place.check_exists(&reader)
     {
         return match place.folder().map(runs_in) {
-            Some(runs) if !runs.is_empty() => Ok(Box::new(Runs::of(place, &runs)?)),
+            Some(runs) if !runs.is_empty() => Ok(Box::new(Runs::of(place, &runs, args)?)),
             _ => Err(error),
         };
     }
     let (keep, kept) = kept(&reader, &infos)?;
     let first = infos.iter().rev().find(|info| info.state.is_ok()).map(|info| info.id);
     let set_aside = reader.set_aside()?;
-    Ok(Box::new(Listing { args, place, infos, keep, kept, first, set_aside }))
+    let metrics = columns(infos.iter().filter_map(|info| info.state.as_ref().ok()), &args.metrics)?;
+    Ok(Box::new(Listing { args, place, infos, metrics, keep, kept, first, set_aside }))
 }
 
 /// A run's checkpoints.
@@ -41,11 +43,21 @@ struct Listing<'a> {
     args: &'a Ls,
     place: Place,
     infos: Vec<CheckpointInfo>,
+    /// The metrics that are shown.
+    metrics: Vec<String>,
     keep: Option<Keep>,
     kept: Kept,
     /// The checkpoint that a resume tries first.
     first: Option<CheckpointId>,
     set_aside: Vec<String>,
+}
+
+impl Listing<'_> {
+    /// The checkpoints that are asked for.
+    fn shown(&self) -> &[CheckpointInfo] {
+        let others = self.infos.len().saturating_sub(self.args.newest.unwrap_or(usize::MAX));
+        &self.infos[others..]
+    }
 }
 
 impl Answer for Listing<'_> {
@@ -54,10 +66,11 @@ impl Answer for Listing<'_> {
     }
 
     fn json(&self) -> Json {
-        let one = |info: &CheckpointInfo| as_json(info, self.kept.get(&info.id));
+        let is_shown = |metric: &str| self.metrics.iter().any(|shown| shown == metric);
+        let one = |info: &CheckpointInfo| as_json(info, self.kept.get(&info.id), is_shown);
         json!({
             "run": self.place.to_string(),
-            "checkpoints": self.infos.iter().map(one).collect::<Vec<_>>(),
+            "checkpoints": self.shown().iter().map(one).collect::<Vec<_>>(),
             "policy": self.keep.as_ref().map(Keep::to_string),
             "resume_tries_first": self.first.map(|id| id.to_string()),
             "verified": false,
@@ -69,25 +82,35 @@ impl Answer for Listing<'_> {
         if self.infos.is_empty() {
             return Ok(Text::of(output::clean(&format!("{}: {}", self.place, none(&self.set_aside)))));
         }
-        let metrics = metrics_of(&self.infos, &self.args.metrics)?;
-        let newest = self.infos.len().saturating_sub(self.args.newest.unwrap_or(usize::MAX));
-        let shown = &self.infos[newest..];
-        Ok(Text::of(table(shown, &metrics, self.first, &self.kept))
+        let shown = self.shown();
+        Ok(Text::of(table(shown, &self.metrics, self.first, &self.kept))
             .summary(summary(&self.infos, shown.len(), self.first))
-            .warnings(shown.iter().filter_map(|info| info.state.as_ref().err())))
+            .warnings(shown.iter().filter_map(|info| info.state.as_ref().err()))
+            .warnings(shown.iter().filter_map(renamed)))
     }
 }
 
+/// That a file does not have the name that it was saved under.
+fn renamed(info: &CheckpointInfo) -> Option<String> {
+    let saved_as = info.state.as_ref().ok()?.saved_as?;
+    Some(format!("{}: was saved as {saved_as}: its file was copied or renamed", info.id))
+}
+
 /// The metrics that have a column: those that were asked for, or all.
-fn metrics_of(infos: &[CheckpointInfo], asked: &[String]) -> Result<Vec<String>> {
-    let states = infos.iter().filter_map(|info| info.state.as_ref().ok());
-    let known: BTreeSet<&String> = states.flat_map(|state| state.metrics.keys()).collect();
-    if let Some(unknown) = asked.iter().find(|name| !known.contains(name)) {
-        let names: Vec<&String> = known.into_iter().collect();
-        let error = Error::new(ErrorKind::NotFound, format!("no checkpoint has the metric {unknown:?}"));
-        return Err(error.expected(format!("one of {names:?}")));
+fn columns<'s>(
+    states: impl Iterator<Item = &'s CheckpointMeta> + Clone,
+    asked: &[String],
+) -> Result<Vec<String>> {
+    let known: BTreeSet<&str> = states.clone().flat_map(|state| metrics::of(state).into_keys()).collect();
+    if asked.is_empty() || states.count() == 0 {
+        return Ok(known.into_iter().map(str::to_owned).collect());
     }
-    Ok(if asked.is_empty() { known.into_iter().cloned().collect() } else { asked.to_vec() })
+    let Some(unknown) = asked.iter().find(|name| !known.contains(name.as_str())) else {
+        return Ok(asked.to_vec());
+    };
+    let names: Vec<&str> = known.into_iter().collect();
+    let error = Error::new(ErrorKind::NotFound, format!("no checkpoint has the metric {unknown:?}"));
+    Err(error.expected(format!("one of {names:?}")))
 }
 
 fn table(shown: &[CheckpointInfo], metrics: &[String], first: Option<CheckpointId>, kept: &Kept) -> String {
@@ -124,7 +147,13 @@ fn summary(infos: &[CheckpointInfo], shown: usize, first: Option<CheckpointId>) 
 /// The runs in a folder.
 struct Runs {
     folder: Place,
+    /// Those that are asked for.
     runs: Vec<RunInfo>,
+    /// How many there are.
+    all: usize,
+    metrics: Vec<String>,
+    /// Whether metrics have a column each, because they were asked for by name.
+    has_columns: bool,
 }
 
 /// One of several runs, and the state of its newest checkpoint that can be read.
@@ -136,36 +165,62 @@ struct RunInfo {
 }
 
 impl Runs {
-    fn of(folder: Place, runs: &[(String, Reader)]) -> Result<Self> {
+    fn of(folder: Place, runs: &[(String, Reader)], args: &Ls) -> Result<Self> {
         let info = |(name, reader): &(String, Reader)| {
             let infos = reader.list()?;
             let (checkpoints, bytes) = (infos.len(), output::total(infos.iter().map(|info| info.len)));
             let newest = infos.into_iter().rev().find_map(|info| Some((info.id, info.state.ok()?)));
             Ok(RunInfo { name: name.clone(), checkpoints, bytes, newest })
         };
-        Ok(Self { runs: runs.iter().map(info).collect::<Result<_>>()?, folder })
+        let mut infos: Vec<RunInfo> = runs.iter().map(info).collect::<Result<_>>()?;
+        let all = infos.len();
+        let metrics = columns(infos.iter().filter_map(RunInfo::state), &args.metrics)?;
+        // By name again afterwards, as all of them would be.
+        if let Some(newest) = args.newest {
+            let mut order: Vec<usize> = (0..all).collect();
+            order.sort_by_key(|&at| std::cmp::Reverse(infos[at].saved_at()));
+            order.truncate(newest);
+            let mut at = 0..;
+            infos.retain(|_| at.next().is_some_and(|at| order.contains(&at)));
+        }
+        let has_columns = !args.metrics.is_empty();
+        Ok(Self { runs: infos, all, folder, metrics, has_columns })
     }
 }
 
 impl RunInfo {
-    fn as_json(&self) -> Json {
-        let state = self.newest.as_ref().map(|(_, state)| state);
+    fn state(&self) -> Option<&CheckpointMeta> {
+        self.newest.as_ref().map(|(_, state)| state)
+    }
+
+    /// 0 of a run in which nothing can be read.
+    fn saved_at(&self) -> u64 {
+        self.state().map_or(0, |state| state.saved_at)
+    }
+
+    fn as_json(&self, shown: &[String]) -> Json {
+        let is_shown = |metric: &str| shown.iter().any(|shown| shown == metric);
         json!({
             "name": self.name, "checkpoints": self.checkpoints, "bytes": self.bytes,
-            "saved_at": state.map(|state| state.saved_at),
+            "saved_at": self.state().map(|state| state.saved_at),
             "newest": self.newest.as_ref().map(|(id, _)| id.to_string()),
-            "metrics": state.map(|state| &state.metrics),
+            "metrics": self.state().map(|state| metrics::in_json(state, is_shown)),
         })
     }
 
+    /// What every table of runs has.
     fn row(&self) -> Vec<String> {
-        let (step, age, metrics) = match &self.newest {
-            Some((id, state)) => {
-                (id.step.to_string(), output::age(state.saved_at, output::now()), metrics(state))
-            }
-            None => ("-".to_owned(), "-".to_owned(), String::new()),
+        let (step, age) = match &self.newest {
+            Some((id, state)) => (id.step.to_string(), output::age(state.saved_at, output::now())),
+            None => ("-".to_owned(), "-".to_owned()),
         };
-        vec![self.name.clone(), self.checkpoints.to_string(), step, age, output::size(self.bytes), metrics]
+        vec![self.name.clone(), self.checkpoints.to_string(), step, age, output::size(self.bytes)]
+    }
+
+    /// The metrics in a column each.
+    fn values(&self, names: &[String]) -> Vec<String> {
+        let value = |name: &String| metrics::one(self.state()?, name);
+        names.iter().map(|name| value(name).map_or(String::new(), output::number)).collect()
     }
 }
 
@@ -175,13 +230,32 @@ impl Answer for Runs {
     }
 
     fn json(&self) -> Json {
-        let runs: Vec<_> = self.runs.iter().map(RunInfo::as_json).collect();
+        let runs: Vec<_> = self.runs.iter().map(|run| run.as_json(&self.metrics)).collect();
         json!({ "folder": self.folder.to_string(), "runs": runs })
     }
 
     fn text(&self) -> Result<Text<'_>> {
-        let header = ["run", "checkpoints", "newest step", "age", "size", "metrics"];
-        Ok(Text::of(output::table(&header, &[1, 2, 3, 4], self.runs.iter().map(RunInfo::row))))
+        let mut header = vec!["run", "checkpoints", "newest step", "age", "size"];
+        let (right, least): (Vec<usize>, Vec<usize>);
+        if self.has_columns {
+            header.extend(self.metrics.iter().map(String::as_str));
+            (right, least) = ((1..header.len()).collect(), vec![1, 4]);
+        } else {
+            header.push("metrics");
+            (right, least) = ((1..5).collect(), vec![1, 5, 4]);
+        }
+        let rows = self.runs.iter().map(|run| {
+            let words = || vec![run.state().map_or(String::new(), metrics::in_words)];
+            let more = if self.has_columns { run.values(&self.metrics) } else { words() };
+            run.row().into_iter().chain(more).collect::<Vec<_>>()
+        });
+        let text = Text::of(output::table_by_worth(&header, &right, &least, rows));
+        Ok(match self.runs.len() {
+            shown if shown < self.all => {
+                text.summary(format!("{shown} of {}, those saved last", output::count(self.all, "run")))
+            }
+            _ => text,
+        })
     }
 }
 
@@ -213,12 +287,13 @@ fn row(
     info: &CheckpointInfo,
     mark: &str,
     now: u64,
-    metrics: &[String],
+    shown: &[String],
     kept: Option<&BTreeSet<String>>,
 ) -> Vec<Cell> {
     let (step, attempt) = (format!("{mark}{}", info.id.step), info.id.attempt.to_string());
     let kept = kept.map(|why| why.iter().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default();
     let word = match &info.state {
+        Ok(state) if state.saved_as.is_some() => Cell::red("renamed"),
         Ok(_) if info.pinned => "pinned".into(),
         Ok(_) => "ok".into(),
         Err(error) => Cell::red(error.kind().as_str()),
@@ -230,19 +305,12 @@ fn row(
         }
         None => ("?".to_owned(), "?".to_owned(), String::new()),
     };
-    let value = |name: &String| state.and_then(|state| state.metrics.get(name));
+    let value = |name: &String| metrics::one(state?, name);
     let mut row: Vec<Cell> = vec![step.into(), word];
     row.extend([age, output::size(info.len), attempt, epoch].map(Cell::from));
-    row.extend(
-        metrics.iter().map(|name| value(name).map_or("".into(), |value| Cell::from(output::number(*value)))),
-    );
+    row.extend(shown.iter().map(|name| Cell::from(value(name).map_or(String::new(), output::number))));
     row.extend([kept, why].map(Cell::from));
     row
-}
-
-pub fn metrics(state: &CheckpointMeta) -> String {
-    let one = |(name, value): (&String, &f64)| format!("{name} {value:.5}");
-    state.metrics.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn cost_as_json(cost: &SaveCost) -> Json {
@@ -253,7 +321,12 @@ fn cost_as_json(cost: &SaveCost) -> Json {
     })
 }
 
-pub fn as_json(info: &CheckpointInfo, kept: Option<&BTreeSet<String>>) -> Json {
+/// A checkpoint with the metrics that are wanted.
+pub fn as_json(
+    info: &CheckpointInfo,
+    kept: Option<&BTreeSet<String>>,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Json {
     let mut object = json!({
         "name": info.id.to_string(),
         "attempt": info.id.attempt,
@@ -266,8 +339,9 @@ pub fn as_json(info: &CheckpointInfo, kept: Option<&BTreeSet<String>>) -> Json {
         Ok(state) => json!({
             "state": "ok",
             "epoch": state.progress.epoch,
-            "metrics": state.metrics,
+            "metrics": metrics::in_json(state, is_wanted),
             "saved_at": state.saved_at,
+            "saved_as": state.saved_as.map(|id| id.to_string()),
             "why": state.why,
             "resumed_from": state.resumed_from,
             "tensors": state.tensors,
@@ -280,6 +354,3 @@ pub fn as_json(info: &CheckpointInfo, kept: Option<&BTreeSet<String>>) -> Json {
     }
     object
 }
-
-#[cfg(test)]
-mod tests {}

@@ -5,7 +5,7 @@ use crate::answer::{Answer, Text};
 use crate::args;
 use crate::budget::Budget;
 use crate::exit::Exit;
-use crate::opened::{Meta, Opened};
+use crate::opened::{Meta, Opened, is_of_one_file};
 use crate::place::Place;
 use crate::target::Target;
 use crate::{Done, output, progress, stats};
@@ -14,7 +14,8 @@ use std::collections::HashSet;
 use tensorkeep::convert::Format;
 use tensorkeep::store::Presence;
 use tensorkeep::{
-    Checkpoint, Error, ErrorKind, Result, inspect::Scratch, inspect::VerifyReport, store::Listed,
+    Checkpoint, CheckpointId, Error, ErrorKind, Result, Value, inspect::Scratch, inspect::VerifyReport,
+    store::Listed,
 };
 
 /// How thoroughly.
@@ -121,8 +122,9 @@ impl Answer for Verification {
 
     fn end(self: Box<Self>) -> Done {
         let errors = self.verified.iter().flat_map(|one| one.damage.iter().chain(&one.unsupported));
-        // Intact, but not numbers to go on with.
-        let bad = self.verified.iter().any(|one| !one.bad.is_empty()).then_some(Exit::No);
+        // Intact, but not numbers to go on with, or not the step that its name says.
+        let is_bad = |one: &Verified| !one.bad.is_empty() || one.saved_as.is_some();
+        let bad = self.verified.iter().any(is_bad).then_some(Exit::No);
         Ok(Exit::worst(errors.map(Exit::from).chain(bad)).unwrap_or(Exit::Ok))
     }
 }
@@ -142,6 +144,8 @@ struct Verified {
     /// What would have to be decoded, and only a newer version can, or more budget.
     unsupported: Vec<Error>,
     mark: Mark,
+    /// The name that it was saved under, where it has another one now.
+    saved_as: Option<CheckpointId>,
 }
 
 /// Of damage, set by a resume on storage that cannot rename.
@@ -262,6 +266,9 @@ impl Verified {
             }
             Mark::Marked => text.push_str("\n  is marked as damaged"),
         }
+        if let Some(saved_as) = self.saved_as {
+            text.push_str(&format!("\n  was saved as {saved_as}: its file was copied or renamed"));
+        }
         if let Some(format) = self.foreign {
             text.push_str(&format!("\n  format {format}: {}", what_a_read_shows(format)));
         }
@@ -289,6 +296,7 @@ impl Verified {
             "unsupported": self.unsupported.iter().map(output::error_in_json).collect::<Vec<_>>(),
             "non_finite": self.bad.iter().map(bad).collect::<Vec<_>>(),
             "mark": self.mark.as_str(),
+            "saved_as": self.saved_as.map(|id| id.to_string()),
         })
     }
 }
@@ -357,14 +365,19 @@ fn verify_run(place: &Place, depth: Depth, heals: bool, budget: Budget) -> Resul
     let mut verified = Vec::new();
     for Listed { id, is_marked, .. } in listed {
         let path = format!("{place}/{id}.tkeep");
-        let verify =
-            || Verified::of(path.clone(), reader.checkpoint_by_id(id).map(Opened::Own), depth, budget);
-        let mut one = match reader.ask_listed(id, verify)? {
-            Presence::There(one) => one,
-            Presence::Deleted => continue,
-            Presence::Absent(error) => {
-                Verified { name: path.clone(), damage: vec![error], ..Verified::default() }
-            }
+        let verify = || {
+            let opened = reader.checkpoint_by_id(id)?;
+            let saved_as = saved_as(&opened).filter(|saved_as| *saved_as != id);
+            let verified = Verified::of(path.clone(), Ok(Opened::Own(opened)), depth, budget)?;
+            Ok(Verified { saved_as, ..verified })
+        };
+        let damaged = |error| Verified { name: path.clone(), damage: vec![error], ..Verified::default() };
+        let mut one = match reader.ask_listed(id, verify) {
+            Ok(Presence::There(one)) => one,
+            Ok(Presence::Deleted) => continue,
+            Ok(Presence::Absent(error)) => damaged(error),
+            Err(error) if is_of_one_file(place, &error) => damaged(error),
+            Err(error) => Verified::of(path.clone(), Err(error), depth, budget)?,
         };
         one.key = id.to_string();
         one.mark = match is_marked {
@@ -379,3 +392,17 @@ fn verify_run(place: &Place, depth: Depth, heals: bool, budget: Budget) -> Resul
     }
     Ok(verified)
 }
+
+/// The name that a store saved it under, where one did. What cannot be read is told as damage.
+fn saved_as(checkpoint: &Checkpoint) -> Option<CheckpointId> {
+    let Ok(Value::Map(save)) = checkpoint.record_value(SAVE) else { return None };
+    let number = |key: &str| match save.get(key) {
+        Some(Value::Int(number)) => u64::try_from(*number).ok(),
+        _ => None,
+    };
+    let attempt = number("attempt").and_then(|attempt| u32::try_from(attempt).ok()).filter(|it| *it > 0)?;
+    Some(CheckpointId { attempt, step: number("step")? })
+}
+
+/// The record of stores.
+const SAVE: &str = "tensorkeep.save";
