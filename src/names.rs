@@ -31,8 +31,8 @@ pub fn name_matches(pattern: &str, name: &str) -> bool {
 }
 
 /// The name most like `wanted`, if any is similar: a name that differs only in case wins, then one
-/// that ends with it after a dot or a slash; without a similar one, the first in which a part begins
-/// with it. Compares at most 10,000 names, and fewer if names are long.
+/// that ends with it after a dot or a slash; without a similar one, the first in which a part
+/// begins with it. Compares at most 10,000 names, and fewer if names are long.
 pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let lower = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<String>();
     let folded = lower(wanted);

@@ -340,7 +340,8 @@ pub fn is_of_one_tensor<T>(read: Result<T>) -> Result<Result<T>> {
 }
 
 /// Whether an error is about one file of a folder, such as a link that leads nowhere, so that its
-/// neighbours can be shown beside it. A store that does not answer will not answer for them, either.
+/// neighbours can be shown beside it. A store that does not answer will not answer for them,
+/// either.
 pub fn is_of_one_file(place: &Place, error: &Error) -> bool {
     error.kind() == ErrorKind::Io && !place.is_url()
 }

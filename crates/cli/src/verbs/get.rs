@@ -2,6 +2,7 @@
 //! chunks that hold what is asked for, so that a slice of a large file is quick and does not
 //! fail for damage elsewhere.
 
+mod axis;
 mod cut;
 mod layout;
 

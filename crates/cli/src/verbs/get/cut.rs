@@ -1,74 +1,10 @@
-//! The slices of `get`: their grammar, which is NumPy's without steps backwards, and reading what is
-//! within them, run by run, from the chunks that hold it.
+//! Slices of a tensor, an axis each, and reading what is within them, run by run, from the chunks
+//! that hold it.
 
+use super::axis::{Cut, Span};
 use crate::opened::{Meta, Opened};
 use std::ops::Range;
 use tensorkeep::{Error, ErrorKind, Result, inspect::Scratch, tensor::Buffer};
-
-/// One axis: some of its places, or one index, which takes the axis away.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Cut {
-    Span(Span),
-    Index(u64),
-}
-
-/// So many places, the first of them and how far the next is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Span {
-    start: u64,
-    len: u64,
-    step: u64,
-}
-
-impl Span {
-    fn whole(len: u64) -> Self {
-        Self { start: 0, len, step: 1 }
-    }
-
-    fn place(self, at: u64) -> u64 {
-        self.start + at * self.step
-    }
-}
-
-impl Cut {
-    fn span(self) -> Span {
-        match self {
-            Self::Span(span) => span,
-            Self::Index(start) => Span { start, len: 1, step: 1 },
-        }
-    }
-
-    /// Reads `3`, `-1`, `2:5`, `:` or `::2`, of an axis of this length. Ends beyond it are its own;
-    /// an index must be within it.
-    ///
-    /// # Errors
-    /// What is wrong, in words.
-    fn parse(text: &str, len: u64) -> std::result::Result<Self, String> {
-        let len = i128::from(len);
-        let wrong = || format!("slice {text:?} of an axis of {len}");
-        let number = |text: &str| text.trim().parse::<i128>().map_err(|_| wrong());
-        let from_end = |place: i128| if place < 0 { place.saturating_add(len) } else { place };
-        let Some((start, rest)) = text.split_once(':') else {
-            let index = from_end(number(text)?);
-            // OK to cast: not negative, and below a u64.
-            return if (0..len).contains(&index) { Ok(Self::Index(index as u64)) } else { Err(wrong()) };
-        };
-        let (end, step) = rest.split_once(':').unwrap_or((rest, ""));
-        let given = |text: &str, otherwise: i128| {
-            if text.trim().is_empty() { Ok(otherwise) } else { number(text) }
-        };
-        let place = |place: i128| from_end(place).clamp(0, len);
-        let (start, end) = (place(given(start, 0)?), place(given(end, len)?));
-        let step = match given(step, 1)? {
-            0 => return Err(format!("{}: its step is 0", wrong())),
-            ..0 => return Err(format!("{}: a step backwards is not supported", wrong())),
-            step => step.min(len.max(1)),
-        };
-        let count = (end - start).max(0).div_euclid(step) + i128::from((end - start).max(0) % step > 0);
-        // OK to cast: none is negative or beyond the axis.
-        Ok(Self::Span(Span { start: start as u64, len: count as u64, step: step as u64 }))
-    }
-}
 
 /// A part of a tensor of this shape.
 #[derive(Debug)]

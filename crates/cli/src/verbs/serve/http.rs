@@ -143,8 +143,8 @@ fn write(mut stream: &TcpStream, response: &Response, has_body: bool, limits: Li
     Ok(())
 }
 
-/// Ends a connection so that the client gets all of its answer: closed with requests unread, it would
-/// be reset.
+/// Ends a connection so that the client gets all of its answer: closed with requests unread, it
+/// would be reset.
 fn end(mut stream: &TcpStream, patience: Duration) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
     let until = Instant::now() + patience;
