@@ -82,8 +82,12 @@ impl Course<'_> {
         let mut header = vec!["step", "attempt"];
         header.extend(self.history.metrics.keys().map(String::as_str));
         header.extend(points::TITLES);
-        let right: Vec<usize> = (0..header.len()).collect();
-        output::table(&header, &right, self.infos.iter().map(|info| self.row(info)))
+        let (right, numbers): (Vec<usize>, usize) =
+            ((0..header.len()).collect(), header.len() - points::TITLES.len());
+        // Not the first of the numbers: there stands what is wrong with a checkpoint.
+        let least: Vec<usize> =
+            [1].into_iter().chain((2..numbers).rev()).chain([numbers + 1, numbers + 2]).collect();
+        output::table_by_worth(&header, &right, &least, self.infos.iter().map(|info| self.row(info)))
     }
 
     fn row(&self, info: &CheckpointInfo) -> Vec<Cell> {
@@ -112,7 +116,7 @@ impl Course<'_> {
             let date = output::date(point.time as u64);
             vec![point.step.to_string(), point.epoch.to_string(), date, output::number(point.value)]
         });
-        Some(output::table(&["step", "epoch", "logged", metric], &[0, 1, 3], rows))
+        Some(output::table_by_worth(&["step", "epoch", "logged", metric], &[0, 1, 3], &[1, 2], rows))
     }
 
     fn summary(&self) -> String {

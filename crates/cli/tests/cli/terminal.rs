@@ -56,7 +56,8 @@ fn in_40_columns_a_number_is_whole_or_not_there() {
         for columns in ["24", "40", "60", "80"] {
             let table = narrow(verb, columns);
             let rows = table.lines().skip(1).take(2);
-            let words = rows.clone().flat_map(str::split_whitespace).filter(|word| *word != "→");
+            // What is cut is cut between numbers.
+            let words = rows.clone().flat_map(str::split_whitespace).map(|word| word.trim_end_matches('…'));
             words.for_each(|word| assert!(wide.contains(word), "{word} of {columns} columns: {table}"));
             assert!(rows.clone().all(|row| row.chars().count() <= columns.parse().unwrap()), "{table}");
         }
