@@ -64,6 +64,7 @@ fn open_within(target: &OsStr, budget: Budget) -> Result<Checkpoint> {
 /// What could be saved of a damaged checkpoint, and what could not.
 pub struct Salvaged {
     output: String,
+    /// Tied ones by each of their names, as everywhere.
     tensors: usize,
     /// In the source.
     all: usize,
@@ -80,7 +81,8 @@ pub fn salvage(target: &OsStr, output: &Output, budget: Budget) -> Result<Salvag
     let written = snapshot.save(&output.output)?;
     let output = output.output.display().to_string();
     let all = checkpoint.names().count();
-    Ok(Salvaged { output, tensors: written.tensors, all, bytes: written.len, lost })
+    let tensors = all - lost.iter().filter(|error| error.tensor().is_some()).count().min(all);
+    Ok(Salvaged { output, tensors, all, bytes: written.len, lost })
 }
 
 impl Answer for Salvaged {
