@@ -84,7 +84,8 @@ impl Answer for Copies<'_> {
     }
 
     fn end(self: Box<Self>) -> Done {
-        Ok(if self.outcome.damaged.is_empty() { Exit::Ok } else { Exit::Damaged })
+        let errors = self.outcome.damaged.iter().map(|(_, error)| Exit::from(error));
+        Ok(Exit::worst(errors).unwrap_or(Exit::Ok))
     }
 }
 

@@ -98,7 +98,10 @@ impl Course<'_> {
         let mut row: Vec<Cell> =
             [info.id.step.to_string(), info.id.attempt.to_string()].map(Cell::from).into();
         row.extend(metrics.map(Cell::from));
-        row.extend(self.points.get(&info.id).into_iter().flat_map(points::as_row));
+        match &info.state {
+            Err(error) => row.push(Cell::red(error.kind().as_str())),
+            Ok(_) => row.extend(self.points.get(&info.id).into_iter().flat_map(points::as_row)),
+        }
         row
     }
 

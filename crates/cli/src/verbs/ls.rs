@@ -137,10 +137,14 @@ fn table(shown: &[CheckpointInfo], metrics: &[String], first: Option<CheckpointI
 fn summary(infos: &[CheckpointInfo], shown: usize, first: Option<CheckpointId>) -> String {
     let bytes = output::total(infos.iter().map(|info| info.len));
     let some = if shown < infos.len() { format!("{shown} of ") } else { String::new() };
+    let bad = match infos.iter().filter(|info| info.state.is_err()).count() {
+        0 => String::new(),
+        bad => format!(", {bad} of which cannot be read"),
+    };
     let all = format!("{some}{}, {}", output::count(infos.len(), "checkpoint"), output::size(bytes));
     match first {
         Some(first) => format!(
-            "{all}; → a resume looks at {} first; only indexes were read here: `tensorkeep why` verifies",
+            "{all}{bad}; → a resume looks at {} first; only indexes were read here: `tensorkeep why` verifies",
             first.step
         ),
         None => format!("{all}; none can be read"),

@@ -119,8 +119,13 @@ fn a_link_that_leads_nowhere_is_one_row() {
         "{said}"
     );
     let copied = tensorkeep(&["cp", &run.path("run"), &run.path("copy")]);
-    assert_eq!(copied.status.code(), Some(4), "{copied:?}");
+    assert_eq!(copied.status.code(), Some(6), "{copied:?}");
     assert!(Path::new(&run.path("copy/0001-0000000200.tkeep")).exists());
+    let listed = text(&tensorkeep(&["ls", &run.path("run")]));
+    assert!(listed.contains(", 1 of which cannot be read; → a resume looks at 200 first"), "{listed}");
+    let points = tensorkeep(&["history", &run.path("run"), "--tensor", "fc.weight"]);
+    let row = text(&points).lines().nth(2).unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!((points.status.code(), row[0].as_str(), row.last().unwrap().as_str()), (Some(6), "150", "io"));
 }
 
 #[test]
