@@ -129,12 +129,11 @@ impl Course<'_> {
         let end =
             self.history.lives.last().map_or_else(String::new, |life| format!("; the newest: {}", life.end));
         let attempts = (self.history.lives_left_out as usize).saturating_add(self.history.lives.len());
-        format!(
-            "{} logged{reached}, in {}{end}{}",
-            output::count(points, "point"),
-            output::count(attempts, "attempt"),
-            self.gap()
-        )
+        let attempts = output::count(attempts, "attempt");
+        // None are known to be logged, and not 0.
+        let is_known = self.infos.is_empty() || self.infos.iter().any(|info| info.state.is_ok());
+        let logged = format!("{} logged{reached}, in ", output::count(points, "point"));
+        format!("{}{attempts}{end}{}", if is_known { &*logged } else { "" }, self.gap())
     }
 }
 
