@@ -31,8 +31,8 @@ pub fn name_matches(pattern: &str, name: &str) -> bool {
 }
 
 /// The name most like `wanted`, if any is similar: a name that differs only in case wins, then one
-/// that ends with it after a dot or a slash. Compares at most 10,000 names, and fewer if names are
-/// long.
+/// that ends with it after a dot or a slash; without a similar one, the first in which a part
+/// begins with it. Compares at most 10,000 names, and fewer if names are long.
 pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let lower = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<String>();
     let folded = lower(wanted);
@@ -41,7 +41,9 @@ pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option
     };
     let mut steps = MOST_STEPS;
     let mut best: Option<(usize, &str)> = None;
+    let mut within = None;
     for name in names.take(10_000) {
+        within = within.or_else(|| has_a_part_with(wanted, name).then_some(name));
         let farthest = wanted.len().max(name.len()) / 3;
         let distance = match () {
             () if lower(name) == folded => 0,
@@ -61,7 +63,13 @@ pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option
             best = Some((distance, name));
         }
     }
-    best.map(|(_, name)| name)
+    best.map(|(_, name)| name).or(within)
+}
+
+/// Whether a part of a name, between dots and slashes, begins with this text, and goes on.
+fn has_a_part_with(text: &str, name: &str) -> bool {
+    let begins_part = |at: usize| name[..at].is_empty() || name[..at].ends_with(['.', '/']);
+    !text.is_empty() && name.match_indices(text).any(|(at, _)| begins_part(at))
 }
 
 /// Comparing two names takes the product of their lengths. This many steps take about a tenth of a
@@ -131,6 +139,9 @@ mod tests {
             nearest("fc1.weight", ["conv.weight", "model/fc1.weight"].into_iter()),
             Some("model/fc1.weight")
         );
+        assert_eq!(nearest("fc1", ["a.fc", "model/fc1.weight"].into_iter()), Some("model/fc1.weight"));
+        assert_eq!(nearest("norm", ["m/subnorm.w", "m/norm1.w", "m/norm2.w"].into_iter()), Some("m/norm1.w"));
+        assert_eq!(nearest("", ["model/b"].into_iter()), None);
         assert!(not_found("tensor", "a", Some("b")).to_string().contains("did you mean \"b\"?"));
     }
 }

@@ -14,6 +14,8 @@ mod odd_archives;
 mod pickles;
 #[path = "convert/reports.rs"]
 mod reports;
+#[path = "convert/views.rs"]
+mod views;
 
 use pickles::*;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use tensorkeep::engine::Memory;
-use tensorkeep::{ErrorKind, Every, Mode, Progress, Snapshot, Store, StoreOptions};
+use tensorkeep::{ErrorKind, Every, Keep, Mode, Progress, Snapshot, Store, StoreOptions};
 
 fn store() -> Store {
     let options = StoreOptions::new().save(Every::on_best("loss", Mode::Min).or(Every::steps(100)));
@@ -45,6 +45,27 @@ fn metrics_observed_at_a_step_are_saved_with_it() {
     assert!(store.due(&Progress::new(9)).is_some());
     store.save(&snapshot().metric("loss", 0.25).unwrap()).unwrap();
     assert_eq!(newest(&store), (9, loss(0.25)));
+}
+
+#[test]
+fn what_is_not_finite_is_told_and_ranks_nothing() {
+    let options = StoreOptions::new().keep(Keep::last(1).or(Keep::best("accuracy", Mode::Max, 1)));
+    let store = Store::open(Memory::new(), options).unwrap();
+    for (step, accuracy) in [(1, 0.5), (2, f64::NAN), (3, f64::INFINITY), (4, 0.25)] {
+        let progress = Progress::new(step);
+        store.log(&progress, [("accuracy", accuracy), ("loss", 1.0)]);
+        store.save(&snapshot().progress(progress)).unwrap();
+        let said = store.list().unwrap().pop().unwrap().state.unwrap();
+        let (name, value) = ("accuracy".to_owned(), accuracy);
+        let (ranked, other) = match accuracy.is_finite() {
+            true => (said.metrics.get(&name), said.not_finite.is_empty().then_some(&value)),
+            false => (said.not_finite.get(&name), said.metrics.get("loss")),
+        };
+        assert_eq!(ranked.map(|ranked| ranked.to_bits()), Some(accuracy.to_bits()), "step {step}");
+        assert!(other.is_some() && newest(&store).1.values().all(|value| value.is_finite()), "step {step}");
+    }
+    let kept: Vec<u64> = store.list().unwrap().iter().map(|info| info.id.step).collect();
+    assert_eq!(kept, [1, 4], "the best is a number");
 }
 
 #[test]

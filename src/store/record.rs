@@ -39,6 +39,17 @@ pub(super) struct SaveRecord {
     /// The interval that decides itself, where one does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auto: Option<AutoInterval>,
+    /// Metrics that are NaN or infinite. Not in the record of metrics: version 0.1 ranks a NaN
+    /// there, and before every number.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_finite: BTreeMap<String, f64>,
+}
+
+impl SaveRecord {
+    /// The name that it was saved under.
+    pub(super) fn id(&self) -> CheckpointId {
+        CheckpointId { attempt: self.attempt, step: self.step }
+    }
 }
 
 /// The metadata that a checkpoint records about itself.
@@ -47,10 +58,14 @@ pub(super) struct SaveRecord {
 pub struct CheckpointMeta {
     /// Completed steps and epochs.
     pub progress: Progress,
-    /// Metrics by name.
+    /// Metrics by name, all finite: checkpoints are ranked by them.
     pub metrics: BTreeMap<String, f64>,
+    /// Metrics that were NaN or infinite at this progress.
+    pub not_finite: BTreeMap<String, f64>,
     /// When it was saved, in seconds since 1970, by the writer's clock.
     pub saved_at: u64,
+    /// Under which name it was saved, where its file has another one now.
+    pub saved_as: Option<CheckpointId>,
     /// Why it was saved.
     pub why: String,
     /// The checkpoint that its attempt had resumed from.
@@ -75,9 +90,11 @@ pub struct CheckpointMeta {
 impl CheckpointMeta {
     /// Reads the metadata of the checkpoint with this id.
     pub(super) fn of(checkpoint: &Checkpoint, id: CheckpointId) -> Result<Self> {
-        let save: SaveRecord = checkpoint.optional_record(SAVE)?.unwrap_or_default();
+        let save: Option<SaveRecord> = checkpoint.optional_record(SAVE)?;
+        let saved_as = save.as_ref().map(SaveRecord::id).filter(|saved| saved.attempt > 0 && *saved != id);
         let progress = checkpoint.progress()?.unwrap_or(Progress::new(id.step));
-        Ok(Self::new(save, progress, checkpoint.metrics()?, checkpoint.names().count()))
+        let (save, tensors) = (save.unwrap_or_default(), checkpoint.names().count());
+        Ok(Self { saved_as, ..Self::new(save, progress, checkpoint.metrics()?, tensors) })
     }
 
     /// The metadata of a checkpoint that was just saved, without reading it.
@@ -89,7 +106,9 @@ impl CheckpointMeta {
         Self {
             progress,
             metrics,
+            not_finite: save.not_finite,
             saved_at: save.saved_at,
+            saved_as: None,
             why: save.why,
             resumed_from: save.resumed_from,
             run: save.run,

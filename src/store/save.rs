@@ -172,6 +172,7 @@ impl Core {
             keep_remote: self.remote.as_ref().map(|remote| remote.keep().clone()),
             previous: self.last_save.cost(),
             auto: self.lock_schedule().auto_interval(),
+            not_finite: begun.not_finite.clone(),
         };
         let mut extra =
             vec![(SAVE, records::encode(&record)?), (PROGRESS, records::encode(&begun.progress)?)];

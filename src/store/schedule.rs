@@ -66,8 +66,10 @@ pub(super) struct Begun {
     pub why: String,
     /// The snapshot's progress, or the one that [`Schedule::due`] was last asked about.
     pub progress: Progress,
-    /// The metrics at this progress: the snapshot's, and those that were observed or logged.
+    /// The finite metrics at this progress: the snapshot's, and those that were observed or logged.
     pub metrics: BTreeMap<String, f64>,
+    /// NaN and infinities likewise, which rank nothing.
+    pub not_finite: BTreeMap<String, f64>,
     asked: u64,
 }
 
@@ -241,9 +243,9 @@ impl Schedule {
         for (metric, value) in snapshot.its_metrics() {
             self.log.add(progress, metric, *value, time);
         }
-        let metrics = self.log.metrics_at(progress);
+        let [metrics, not_finite] = self.log.metrics_at(progress);
         let why = self.pending.as_ref().map_or_else(|| "asked".to_owned(), SaveReason::to_string);
-        Ok(Begun { why, progress, metrics, asked: self.asked() })
+        Ok(Begun { why, progress, metrics, not_finite, asked: self.asked() })
     }
 
     fn asked(&self) -> u64 {

@@ -38,6 +38,7 @@ impl Exit {
             Self::No => 1,
             Self::Unsupported => 2,
             Self::NewerVersion => 3,
+            Self::Damaged => 5,
             _ => 4,
         };
         errors.into_iter().max_by_key(rank)

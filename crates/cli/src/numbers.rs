@@ -175,6 +175,19 @@ fn each<const N: usize, T>(bytes: &[u8], out: &mut [T], number: impl Fn([u8; N])
     out.iter_mut().zip(chunks).for_each(|(out, chunk)| *out = number(*chunk));
 }
 
+/// How many NaNs and infinities bytes of floats hold: all bits of the exponent are set.
+pub fn not_finite(dtype: Dtype, bytes: &[u8]) -> u64 {
+    let exponent: &[u8] = match dtype {
+        Dtype::F16 => &[0, 0x7C],
+        Dtype::Bf16 => &[0x80, 0x7F],
+        Dtype::F32 => &[0, 0, 0x80, 0x7F],
+        Dtype::F64 => &[0, 0, 0, 0, 0, 0, 0xF0, 0x7F],
+        _ => return 0,
+    };
+    let is_full = |value: &&[u8]| value.iter().zip(exponent).all(|(byte, mask)| byte & mask == *mask);
+    bytes.chunks_exact(exponent.len()).filter(is_full).count() as u64
+}
+
 /// Any one number, for printing; it reads back as the same number of its dtype.
 pub fn one(dtype: Dtype, bytes: &[u8]) -> String {
     match (dtype, Kind::of(dtype)) {

@@ -1,6 +1,8 @@
 //! What a verb looks at: one type for a checkpoint of ours and a foreign file.
 
 use crate::numbers;
+use crate::output;
+use crate::place::Place;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use tensorkeep::convert::Foreign;
@@ -98,7 +100,13 @@ impl Opened {
         }
         let names = others.iter().map(|meta| meta.name.as_str());
         let error = Error::new(ErrorKind::NotFound, format!("no tensor matches {pattern:?}"));
+        let is_plain = !pattern.is_empty() && !pattern.contains(['*', '?']);
+        let within = names.clone().filter(|name| is_plain && name.contains(pattern)).count();
         let error = match tensorkeep::inspect::nearest_name(pattern, names) {
+            _ if within > 0 => {
+                let names = output::count(within, "name");
+                error.help(format!("it is within {names}: did you mean {:?}?", format!("*{pattern}*")))
+            }
             Some(like) => error.help(format!("did you mean {like:?}?")),
             None => {
                 error.help("* stands for any text and ? for one character; `tensorkeep show` lists the names")
@@ -329,4 +337,11 @@ pub fn is_of_one_tensor<T>(read: Result<T>) -> Result<Result<T>> {
         Err(error) if !is_of_one(&error) => Err(error),
         read => Ok(read),
     }
+}
+
+/// Whether an error is about one file of a folder, such as a link that leads nowhere, so that its
+/// neighbours can be shown beside it. A store that does not answer will not answer for them,
+/// either.
+pub fn is_of_one_file(place: &Place, error: &Error) -> bool {
+    error.kind() == ErrorKind::Io && !place.is_url()
 }

@@ -24,6 +24,7 @@ mod verify;
 mod watch;
 mod why;
 
+pub use derived::is_provenance;
 pub use edit::{Cast, Renaming};
 
 use crate::Done;
@@ -53,7 +54,7 @@ pub fn run(args: &Args) -> Done {
         Verb::Unpin { target } => Box::new(pins::run(target, false)?),
         Verb::Get(args) => {
             format.check_stdout_is_free(args.output.as_deref(), "file")?;
-            Box::new(get::run(args)?)
+            Box::new(get::run(args, format)?)
         }
         Verb::Cp { source, target, force } => Box::new(cp::run(source, target, *force)?),
         Verb::Repack { target, output, codec, budget } => {

@@ -86,13 +86,16 @@ impl Log {
         }
     }
 
-    /// The finite values that this attempt logged last, at exactly this progress: what an earlier
-    /// attempt logged there is not the state's, where a run goes through its steps again.
-    pub(in crate::store) fn metrics_at(&self, progress: Progress) -> BTreeMap<String, f64> {
+    /// The values that this attempt logged last, at exactly this progress, the finite ones first:
+    /// what an earlier attempt logged there is not the state's, where a run goes through its steps
+    /// again.
+    pub(in crate::store) fn metrics_at(&self, progress: Progress) -> [BTreeMap<String, f64>; 2] {
         let is_of = |point: &Point| (point.step, point.epoch) == (progress.step, progress.epoch);
         let value = |curve: &Curve| curve.newest.filter(is_of).map(|point| point.value);
-        let finite = |curve: &Curve| value(curve).filter(|value| value.is_finite());
-        self.curves.iter().filter_map(|(metric, curve)| Some((metric.clone(), finite(curve)?))).collect()
+        let named = |(metric, curve): (&String, &Curve)| Some((metric.clone(), value(curve)?));
+        let (finite, others) =
+            self.curves.iter().filter_map(named).partition(|(_, value): &(String, f64)| value.is_finite());
+        [finite, others]
     }
 
     fn came_to(&mut self, step: u64) {

@@ -115,7 +115,7 @@ impl Siblings for Beside {
 fn is_another(checkpoint: &Checkpoint, id: CheckpointId) -> bool {
     // Damage is for the caller to find.
     let save = checkpoint.optional_record::<SaveRecord>(SAVE).ok().flatten();
-    save.is_some_and(|save| CheckpointId { attempt: save.attempt, step: save.step } != id)
+    save.is_some_and(|save| save.id() != id)
 }
 
 /// Whether the object itself is at fault, so that an older one may do: its bytes are wrong, or the

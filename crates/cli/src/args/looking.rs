@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub struct Ls {
     /// The run's folder or URL, or a folder of runs
     pub run: OsString,
-    /// The newest so many checkpoints
+    /// The newest so many checkpoints; in a folder of runs, the runs that were saved to last
     #[arg(short = 'n', value_name = "COUNT")]
     pub newest: Option<usize>,
     /// The metrics to show, by name, with commas between
@@ -140,7 +140,8 @@ pub struct History {
 pub struct Get {
     /// A file, or RUN[@step|latest|best:METRIC:min|max]
     pub target: OsString,
-    /// A tensor, with an optional slice: fc.weight, fc.weight[3], fc.weight[0:10,5]
+    /// A tensor, with an optional slice as in NumPy: fc.weight[3], fc.weight[0:10,5],
+    /// fc.weight[::2], fc.weight[...,-1]; steps backwards are refused
     pub tensor: String,
     /// A .npy file to write, or text, one value a line, where it ends in .txt; - is stdout.
     /// Without it they are printed as NumPy prints

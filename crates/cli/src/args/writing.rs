@@ -2,7 +2,7 @@
 
 use super::{Budget, CodecName, Output};
 use crate::units;
-use crate::verbs::{Cast, Renaming};
+use crate::verbs::{Cast, Renaming, is_provenance};
 use clap::Args as Group;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -61,6 +61,9 @@ pub struct Merge {
 /// `KEY=VALUE`, cut at the first `=`.
 fn set(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
+        Some((key, _)) if is_provenance(key) => {
+            Err(format!("{key} says where the result comes from, and is written by the verb itself"))
+        }
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE, such as license=MIT".to_owned()),
     }

@@ -29,8 +29,8 @@ pub struct Distance {
     pub whole: Option<u64>,
     /// The index of the first place of the largest difference.
     pub max_at: u64,
-    /// Units in the last place, the most.
-    pub ulp: u64,
+    /// Units in the last place, the most; 0 where none were counted.
+    ulp: u64,
     /// Both dtypes, where they differ and numbers were widened.
     pub widened: Option<String>,
     /// Places with a NaN on one side only.
@@ -54,6 +54,13 @@ impl Distance {
     /// The largest difference; NaN where a number stands beside a NaN, from which it has none.
     pub fn max(&self) -> f64 {
         if self.nans > 0 { f64::NAN } else { self.largest }
+    }
+
+    /// Units in the last place, the most. None where there is no such distance: of what is no float
+    /// of 16 bits or more, and between two dtypes.
+    pub fn ulps(&self) -> Option<u64> {
+        let are_counted = self.ulp > 0 || self.largest == 0.0;
+        (self.widened.is_none() && are_counted).then_some(self.ulp)
     }
 
     /// `|a - b| / |a|`, Euclidean; NaN where NaNs stand beside numbers.
@@ -293,8 +300,9 @@ mod tests {
 
     #[test]
     fn neighbours_are_one_ulp_apart_also_across_zero() {
-        assert_eq!(distance(&[1.0], &[1.0_f32.next_up()]).ulp, 1);
-        assert_eq!(distance(&[f32::from_bits(1)], &[-f32::from_bits(1)]).ulp, 2);
+        assert_eq!(distance(&[1.0], &[1.0_f32.next_up()]).ulps(), Some(1));
+        assert_eq!(distance(&[f32::from_bits(1)], &[-f32::from_bits(1)]).ulps(), Some(2));
+        assert_eq!(distance(&[0.0], &[-0.0]).ulps(), Some(0));
         assert_eq!(distance(&[1.0], &[1.0_f32.next_up()]).far, 0);
     }
 

@@ -3,6 +3,7 @@
 
 use super::text::{bold, clean, red};
 use rustix::termios::tcgetwinsize;
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
@@ -45,8 +46,9 @@ pub fn table<C: Into<Cell>>(
 
 /// As [`table`]; the columns numbered in `least` are worth least, the first of them least of all.
 /// Columns without a value are left out. Where there is no room, what all names of the first column
-/// begin with goes first, then the columns of least worth, then the middles of names, and in the
-/// end the ends of lines.
+/// begin with goes first, then the columns of least worth, then the middles of names as long as
+/// they stay apart, then the ends of other text, and in the end the columns on the right. Numbers
+/// are whole or not there at all.
 pub fn table_by_worth<C: Into<Cell>>(
     header: &[&str],
     right: &[usize],
@@ -88,13 +90,26 @@ fn table_within<C: Into<Cell>>(
             shown.retain(|other| other != column);
         }
     }
-    let wide = all(&rows, &shown);
-    let mut widths: Vec<usize> = shown.iter().map(|&column| widest(&rows, column)).collect();
-    if wide > limit
-        && let Some(first) = widths.first_mut()
-    {
-        *first = first.saturating_sub(wide - limit).max(12.min(*first));
-    }
+    let is_text = |column: usize| !right.contains(&column) && has_text(&rows[1..], column);
+    let widths = loop {
+        let mut widths: Vec<usize> = shown.iter().map(|&column| widest(&rows, column)).collect();
+        let over = |widths: &[usize]| {
+            let spaces = 2 * widths.len().saturating_sub(1);
+            (widths.iter().sum::<usize>() + spaces).saturating_sub(limit)
+        };
+        // Names are shortened first, then what is farthest right.
+        for at in (0..shown.len().min(1)).chain((1..shown.len()).rev()) {
+            if is_text(shown[at]) {
+                let least = if at == 0 { LEAST_OF_NAMES } else { LEAST_OF_TEXT };
+                widths[at] = widths[at].saturating_sub(over(&widths)).max(least.min(widths[at]));
+            }
+        }
+        let fits = over(&widths) == 0 && stay_apart(&rows, &shown, &widths);
+        if fits || shown.len() < 2 || (over(&widths) == 0 && shown.len() == 2) {
+            break widths;
+        }
+        shown.pop();
+    };
     let right: Vec<usize> = (0..shown.len()).filter(|&at| right.contains(&shown[at])).collect();
     let mut text = String::new();
     for (number, row) in rows.iter().enumerate() {
@@ -103,6 +118,30 @@ fn table_within<C: Into<Cell>>(
         push_line(&row, &widths, &right, limit, number == 0, &mut text);
     }
     text
+}
+
+/// Columns that shortened text has at least.
+const LEAST_OF_NAMES: usize = 12;
+const LEAST_OF_TEXT: usize = 8;
+
+/// Whether a column has text that tells something when it is cut: words, lists, dates.
+fn has_text(rows: &[Vec<Cell>], column: usize) -> bool {
+    let is_text = |cell: &Cell| {
+        cell.text.starts_with(|c: char| c == '…' || c.is_alphabetic()) || cell.text.contains(' ')
+    };
+    rows.iter().filter_map(|row| row.get(column)).any(is_text)
+}
+
+/// Whether shortened names are as many as whole ones.
+fn stay_apart(rows: &[Vec<Cell>], shown: &[usize], widths: &[usize]) -> bool {
+    let (Some(&column), Some(&wide)) = (shown.first(), widths.first()) else { return true };
+    let names = || rows.iter().skip(1).filter_map(|row| row.get(column)).map(|cell| cell.text.as_str());
+    if names().all(|name| width(name) <= wide) {
+        return true;
+    }
+    let whole: BTreeSet<&str> = names().collect();
+    let short: BTreeSet<String> = whole.iter().map(|name| middle(name, wide)).collect();
+    short.len() == whole.len()
 }
 
 /// Takes out of the first column what all its names begin with, up to the last mark: it tells none
@@ -133,7 +172,7 @@ fn push_line(
 ) {
     let (mut used, mut spaces) = (0, 0);
     for (number, (cell, &wide)) in row.iter().zip(widths).enumerate() {
-        let shown = middle(&cell.text, wide);
+        let shown = if number == 0 { middle(&cell.text, wide) } else { cut(&cell.text, wide) };
         let space = wide.saturating_sub(width(&shown));
         let (before, after) = if right.contains(&number) { (space, 0) } else { (0, space) };
         spaces += before + if number == 0 { 0 } else { 2 };
@@ -161,24 +200,48 @@ fn width(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { text.width() }
 }
 
-/// The longest beginning of at most `most` columns.
+/// The longest beginning of at most `most` columns that ends within no number.
 fn beginning(text: &str, most: usize) -> &str {
     let mut used = 0;
     let end = text.char_indices().find(|(_, c)| {
         used += c.width().unwrap_or(0);
         used > most
     });
-    &text[..end.map_or(text.len(), |(at, _)| at)]
+    let mut beginning = &text[..end.map_or(text.len(), |(at, _)| at)];
+    while is_within_number(text, beginning.len()) {
+        beginning = &beginning[..beginning.len() - 1];
+    }
+    beginning
 }
 
-/// The longest end of at most `most` columns.
+/// The longest end of at most `most` columns that begins within no number.
 fn ending(text: &str, most: usize) -> &str {
     let mut used = 0;
     let start = text.char_indices().rev().find(|(_, c)| {
         used += c.width().unwrap_or(0);
         used > most
     });
-    &text[start.map_or(0, |(at, c)| at + c.len_utf8())..]
+    let mut start = start.map_or(0, |(at, c)| at + c.len_utf8());
+    while is_within_number(text, start) {
+        start += 1;
+    }
+    &text[start..]
+}
+
+/// Whether what is before this place and what is behind it are one number: what is left of it would
+/// be another.
+fn is_within_number(text: &str, at: usize) -> bool {
+    let (mut before, mut after) = (text[..at].bytes().rev(), text[at..].bytes());
+    let is_digit = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_digit());
+    match (before.next(), after.next()) {
+        (Some(b'0'..=b'9'), Some(b'0'..=b'9')) => true,
+        (Some(b'0'..=b'9'), Some(b'.')) => is_digit(after.next()),
+        (Some(b'.'), Some(b'0'..=b'9')) => is_digit(before.next()),
+        (Some(b'0'..=b'9'), Some(b'e')) => matches!(after.next(), Some(b'-' | b'0'..=b'9')),
+        (Some(b'e'), Some(b'-' | b'0'..=b'9')) => is_digit(before.next()),
+        (Some(b'-'), Some(b'0'..=b'9')) => before.next() == Some(b'e') && is_digit(before.next()),
+        _ => false,
+    }
 }
 
 fn cut(text: &str, most: usize) -> String {
@@ -254,8 +317,37 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_whole_or_not_there() {
+        let rows = || [vec!["→ 1234567", "0.98765", "0001-0000001200", "[30, 10]", "at 1.5e-7 or so"]];
+        let header = ["step", "loss", "from", "shape", "why"];
+        for limit in 20..70 {
+            let table = table_within(limit, &header, &[0, 1], &[], rows());
+            let line = table.lines().nth(1).unwrap();
+            let words: Vec<&str> = line.split([' ', ',']).map(|word| word.trim_end_matches('…')).collect();
+            let whole = rows()[0].join(" ");
+            let whole: Vec<&str> = whole.split([' ', ',']).collect();
+            assert!(
+                words.iter().all(|word| word.is_empty() || whole.contains(word) || *word == "o"),
+                "{table}"
+            );
+            assert!(table.lines().all(|line| width(line) <= limit), "{limit}: {table}");
+        }
+    }
+
+    #[test]
+    fn names_are_shortened_between_numbers_and_stay_apart() {
+        assert_eq!(middle("layers.1234.weight", 16), "layers.….weight");
+        assert_eq!(cut("lr 0.001, 1e-7", 6), "lr …");
+        assert_eq!(cut("lr 0.001, 1e-7", 13), "lr 0.001, …");
+        let rows =
+            [vec!["a.layers.17.weight", "17", "f32"], vec!["a.layers.18.weight", "18", "f32"], vec!["step"]];
+        let table = table_within(24, &["tensor", "n", "dtype"], &[1], &[], rows);
+        assert!(table.contains("a.layers.17.weight  17\n") && !table.contains("dtype"), "{table}");
+    }
+
+    #[test]
     fn lines_end_at_the_edge_and_have_no_spaces_there() {
         let rows = [vec!["a", "", ""], vec!["b", "c", "defghijkl"]];
-        assert_eq!(table_within(10, &["1", "2", "3"], &[], &[], rows), "1  2  3\na\nb  c  def…");
+        assert_eq!(table_within(14, &["1", "2", "3"], &[], &[], rows), "1  2  3\na\nb  c  defghij…");
     }
 }

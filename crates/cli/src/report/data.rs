@@ -7,6 +7,7 @@ use super::facts::Facts;
 use super::run::Run;
 use super::story::Attempt;
 use super::tensors::{Tensors, dictionary};
+use crate::metrics;
 use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeSet;
 
@@ -57,7 +58,7 @@ fn attempt(attempt: &Attempt) -> Json {
     json!({
         "n": attempt.number, "host": attempt.host, "first": attempt.first, "last": attempt.last,
         "start": attempt.start, "stop": attempt.stop, "end": attempt.end.key(),
-        "resumed_from": attempt.resumed_from, "lost": attempt.lost, "saves": attempt.saves,
+        "placed": attempt.is_placed, "resumed_from": attempt.resumed_from, "lost": attempt.lost, "saves": attempt.saves,
     })
 }
 
@@ -95,9 +96,9 @@ fn flags(run: &Run, info: &tensorkeep::CheckpointInfo) -> u8 {
 /// The metrics of each checkpoint: those with a direction first.
 fn metrics(run: &Run) -> Json {
     let states = || run.infos.iter().map(|info| info.state.as_ref().ok());
-    let saved: BTreeSet<&String> = states().flatten().flat_map(|state| state.metrics.keys()).collect();
-    let mut names: Vec<&String> = saved.into_iter().collect();
-    let has_mode = |name: &String| run.story.metrics.get(name).is_some_and(|series| series.mode.is_some());
+    let saved: BTreeSet<&str> = states().flatten().flat_map(|state| metrics::of(state).into_keys()).collect();
+    let mut names: Vec<&str> = saved.into_iter().collect();
+    let has_mode = |name: &str| run.story.metrics.get(name).is_some_and(|series| series.mode.is_some());
     names.sort_by_key(|name| !has_mode(name));
     names.truncate(METRICS);
     let mut columns = Map::new();
@@ -107,7 +108,7 @@ fn metrics(run: &Run) -> Json {
             false => "NaN".into(),
         };
         let cell = |state: Option<&tensorkeep::store::CheckpointMeta>| {
-            state.and_then(|state| state.metrics.get(name)).map_or(Json::Null, |found| value(*found))
+            state.and_then(|state| metrics::one(state, name)).map_or(Json::Null, value)
         };
         columns.insert(crate::output::clean(name), states().map(cell).collect());
     }

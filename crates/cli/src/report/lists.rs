@@ -31,7 +31,7 @@ pub fn attempts(run: &Run) -> String {
                 date(attempt.start),
                 date(attempt.stop),
                 known(attempt.resumed_from),
-                int(attempt.last),
+                known(attempt.is_placed.then_some(attempt.last)),
                 known(attempt.saves),
                 end.to_owned(),
                 known(attempt.lost),
@@ -85,7 +85,7 @@ fn anchor(run: &Run, id: tensorkeep::CheckpointId) -> String {
 fn row(run: &Run, info: &tensorkeep::CheckpointInfo) -> Vec<String> {
     let kept = run.kept.get(&info.id).map(|why| why.iter().cloned().collect::<Vec<_>>().join(", "));
     let (saved, metrics) = match &info.state {
-        Ok(state) => (words::ago(state.saved_at), crate::verbs::ls::metrics(state)),
+        Ok(state) => (words::ago(state.saved_at), crate::metrics::in_words(state)),
         Err(_) => ("–".to_owned(), String::new()),
     };
     vec![

@@ -48,6 +48,9 @@ pub struct Attempt {
     pub first: u64,
     /// The newest step that is known of it.
     pub last: u64,
+    /// Whether anything says where it was. If not, `first` and `last` are where the one before
+    /// ended, to be drawn there.
+    pub is_placed: bool,
     pub start: Option<u64>,
     pub stop: Option<u64>,
     pub end: End,
@@ -202,7 +205,7 @@ fn lives(history: &History, attempts: &[AttemptInfo], infos: &[CheckpointInfo]) 
         numbers.iter().map(|&number| attempt(number, history, attempts, infos)).collect();
     // An attempt whose steps are unknown is drawn where the one before ended.
     for i in 1..found.len() {
-        if found[i].resumed_from.is_none() && found[i].first == 0 && found[i].last == 0 {
+        if !found[i].is_placed {
             let at = found[i - 1].last;
             (found[i].first, found[i].last) = (at, at);
         }
@@ -210,7 +213,8 @@ fn lives(history: &History, attempts: &[AttemptInfo], infos: &[CheckpointInfo]) 
     for i in 0..found.len().saturating_sub(1) {
         let next = found[i + 1].first;
         // How far a killed attempt came behind its last save is in no checkpoint.
-        let lost = found[i].last.checked_sub(next);
+        let both = found[i].is_placed && found[i + 1].is_placed;
+        let lost = found[i].last.checked_sub(next).filter(|_| both);
         let is_planned = matches!(found[i].end, End::Closed | End::Stopped);
         found[i].lost = lost.filter(|lost| *lost > 0 || is_planned);
         if found[i].end == End::Running {
@@ -232,9 +236,14 @@ fn attempt(number: u32, history: &History, attempts: &[AttemptInfo], infos: &[Ch
     let origin = || states().find_map(|(_, state)| state.resumed_from.as_ref()?.parse().ok());
     let origin = life.and_then(|life| life.resumed_from).or_else(origin);
     let resumed_from = origin.map(|id: tensorkeep::CheckpointId| id.step);
-    let first = life.and_then(|life| life.first_step).or(resumed_from).unwrap_or(0);
-    let kept_last = states().map(|(id, _)| id.step).max();
-    let last = life.and_then(|life| life.last_step).max(kept_last).unwrap_or(first).max(first);
+    let first = life.and_then(|life| life.first_step).or(resumed_from);
+    // By its name, which damage leaves.
+    let listed_last =
+        infos.iter().map(|info| info.id).filter(|id| id.attempt == number).map(|id| id.step).max();
+    let last = life.and_then(|life| life.last_step).max(listed_last);
+    let is_placed = first.is_some() || last.is_some();
+    let first = first.unwrap_or(0);
+    let last = last.unwrap_or(first).max(first);
     let known = |time: u64| (time > 0).then_some(time);
     let start = life.and_then(|life| known(life.started)).or(object.and_then(|it| known(it.started_at)));
     let saved_last = states().map(|(_, state)| state.saved_at).max();
@@ -247,12 +256,13 @@ fn attempt(number: u32, history: &History, attempts: &[AttemptInfo], infos: &[Ch
         Some(LifeEnd::Running) => End::Running,
         _ => End::Unknown,
     };
-    let saves = life.map(|life| life.saves);
+    let saves = life.and_then(crate::lives::saves);
     Attempt {
         number,
         host: crate::output::clean(&host),
         first,
         last,
+        is_placed,
         start: start.or(stop),
         stop,
         end,

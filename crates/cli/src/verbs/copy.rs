@@ -64,7 +64,10 @@ fn open_within(target: &OsStr, budget: Budget) -> Result<Checkpoint> {
 /// What could be saved of a damaged checkpoint, and what could not.
 pub struct Salvaged {
     output: String,
+    /// Tied ones by each of their names, as everywhere.
     tensors: usize,
+    /// In the source.
+    all: usize,
     bytes: u64,
     lost: Vec<Error>,
 }
@@ -77,7 +80,9 @@ pub fn salvage(target: &OsStr, output: &Output, budget: Budget) -> Result<Salvag
     let (snapshot, lost) = checkpoint.inspect().salvage()?;
     let written = snapshot.save(&output.output)?;
     let output = output.output.display().to_string();
-    Ok(Salvaged { output, tensors: written.tensors, bytes: written.len, lost })
+    let all = checkpoint.names().count();
+    let tensors = all - lost.iter().filter(|error| error.tensor().is_some()).count().min(all);
+    Ok(Salvaged { output, tensors, all, bytes: written.len, lost })
 }
 
 impl Answer for Salvaged {
@@ -91,9 +96,17 @@ impl Answer for Salvaged {
     }
 
     fn text(&self) -> Result<Text<'_>> {
-        let tensors = output::count(self.tensors, "tensor");
-        let mut lines =
-            vec![format!("{}: {tensors} saved, and a record that says what is missing", self.output)];
+        let Self { output: path, tensors, .. } = self;
+        let mut lines = vec![match self.lost.len() {
+            0 => format!(
+                "{path}: {} saved, and all records; nothing is lost",
+                output::count(*tensors, "tensor")
+            ),
+            lost => format!(
+                "{path}: {tensors} of {} saved, {lost} lost, and a record that says what is missing",
+                output::count(self.all, "tensor")
+            ),
+        }];
         lines.extend(self.lost.iter().map(|error| output::clean(&format!("lost: {error}"))));
         Ok(Text::of(lines.join("\n")))
     }

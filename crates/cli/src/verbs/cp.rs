@@ -5,6 +5,7 @@
 use crate::answer::{Answer, Text};
 use crate::budget::Budget;
 use crate::exit::Exit;
+use crate::opened::is_of_one_file;
 use crate::place::Place;
 use crate::target::Target;
 use crate::{Done, output, progress};
@@ -13,7 +14,8 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 use tensorkeep::engine::replace_file;
-use tensorkeep::{Checkpoint, CheckpointId, Error, ErrorKind, Result, store::CopyOutcome, store::Presence};
+use tensorkeep::store::{CopyOutcome, Presence};
+use tensorkeep::{Checkpoint, CheckpointId, CheckpointInfo, Error, ErrorKind, Result};
 
 /// The outcome for each checkpoint.
 #[derive(Default)]
@@ -82,7 +84,8 @@ impl Answer for Copies<'_> {
     }
 
     fn end(self: Box<Self>) -> Done {
-        Ok(if self.outcome.damaged.is_empty() { Exit::Ok } else { Exit::Damaged })
+        let errors = self.outcome.damaged.iter().map(|(_, error)| Exit::from(error));
+        Ok(Exit::worst(errors).unwrap_or(Exit::Ok))
     }
 }
 
@@ -116,6 +119,13 @@ fn copy(source: &Target, to: &Place, force: bool) -> Result<Outcome> {
             None => Err(Error::new(ErrorKind::Invalid, "is no file").in_object(to)),
         },
     }
+}
+
+/// Whether an error is about this checkpoint, so that the others can be copied. What failed while
+/// it was copied may also be the target's fault, unless it could not be listed, either.
+fn is_of_source(from: &Place, info: &CheckpointInfo, error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign)
+        || (info.state.is_err() && is_of_one_file(from, error))
 }
 
 /// One checkpoint as a file of any name.
@@ -177,7 +187,7 @@ fn copy_run(from: &Place, to: &Place, force: bool, only: Option<CheckpointId>) -
                 done.damaged.push((info.id.to_string(), error));
                 continue;
             }
-            Err(error) if error.kind() == ErrorKind::Damaged => {
+            Err(error) if is_of_source(from, info, &error) => {
                 done.damaged.push((info.id.to_string(), error));
                 continue;
             }

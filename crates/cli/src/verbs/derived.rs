@@ -11,6 +11,11 @@ use tensorkeep::{Error, ErrorKind, Result};
 const FROM: &str = "derived_from";
 const BY: &str = "derived_by";
 
+/// Whether a line of metadata says where a checkpoint comes from, which only these verbs write.
+pub fn is_provenance(key: &str) -> bool {
+    [FROM, BY].contains(&key)
+}
+
 /// Only checkpoints are written, and nothing is replaced that is not meant to be.
 ///
 /// # Errors

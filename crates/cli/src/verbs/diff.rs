@@ -200,7 +200,7 @@ fn row(name: &str, verdict: &Verdict) -> Vec<Cell> {
         row.push(largest(distance).into());
         row.push(distance.max_at.to_string().into());
         row.push(output::number(distance.cosine()).into());
-        row.push(distance.ulp.to_string().into());
+        row.push(distance.ulps().map_or(String::new(), |ulps| ulps.to_string()).into());
         row.extend(distance.widened.as_deref().map(Cell::from));
     }
     row
@@ -221,7 +221,7 @@ fn as_json(name: &str, verdict: &Verdict) -> Json {
             "max_at": distance.max_at,
             "relative_l2": output::json_number(distance.relative()),
             "cosine": output::json_number(distance.cosine()),
-            "ulp": distance.ulp,
+            "ulp": distance.ulps(),
             "beyond_tolerance": distance.far,
             "widened": distance.widened,
         }),

@@ -7,7 +7,7 @@ use crate::args::Edit;
 use crate::exit::Exit;
 use crate::opened::{Meta, Opened};
 use crate::target::Target;
-use crate::{Done, output, progress};
+use crate::{Done, numbers, output, progress};
 use regex_lite::Regex;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,8 @@ pub struct Edited {
     dropped: usize,
     renamed: usize,
     cast: usize,
+    /// Those of them that were cast because a tensor is that they share their bytes with.
+    cast_with: Vec<String>,
     /// How many values became infinite, by the tensor.
     overflowed: BTreeMap<String, u64>,
     bytes: u64,
@@ -55,6 +57,7 @@ pub fn run(args: &Edit) -> Result<Edited> {
         dropped: metas.len() - chosen.len(),
         renamed: count(|chosen| chosen.name != chosen.meta.name),
         cast: count(|chosen| chosen.cast.is_some()),
+        cast_with: chosen.iter().filter(|it| it.follows).map(|it| it.meta.name.clone()).collect(),
         overflowed: overflowed.into_inner().unwrap_or_else(PoisonError::into_inner),
         bytes: written.len,
     })
@@ -68,7 +71,8 @@ impl Answer for Edited {
     fn json(&self) -> Json {
         json!({
             "source": self.source, "output": self.output, "tensors": self.tensors, "dropped": self.dropped,
-            "renamed": self.renamed, "cast": self.cast, "overflowed": self.overflowed, "bytes": self.bytes,
+            "renamed": self.renamed, "cast": self.cast, "cast_with": self.cast_with, "overflowed": self.overflowed,
+            "bytes": self.bytes,
         })
     }
 
@@ -80,7 +84,10 @@ impl Answer for Edited {
         let overflowed = self.overflowed.iter().map(|(name, count)| {
             format!("{name}: {} became infinite", output::count(*count as usize, "value"))
         });
-        Ok(Text::of(output::clean(&words)).warnings(overflowed))
+        let with =
+            |name: &String| format!("{name}: cast too, as it is tied to a tensor that is; both stay tied");
+        let text = Text::of(output::clean(&words)).warnings(overflowed);
+        Ok(self.cast_with.iter().map(with).fold(text, Text::note))
     }
 
     fn end(self: Box<Self>) -> Done {
@@ -93,6 +100,8 @@ struct Chosen<'m> {
     meta: &'m Meta,
     name: String,
     cast: Option<Dtype>,
+    /// Whether it is cast only because it shares its bytes with one that is.
+    follows: bool,
 }
 
 /// The tensors that are wanted. Each flag must concern one at least: a pattern that fits nothing is
@@ -108,7 +117,7 @@ fn choose<'m>(args: &Edit, opened: &Opened, metas: &'m [Meta]) -> Result<Vec<Cho
     let mut chosen: Vec<Chosen<'m>> = metas
         .iter()
         .filter(is_wanted)
-        .map(|meta| Chosen { meta, name: meta.name.clone(), cast: cast(args, meta) })
+        .map(|meta| Chosen { meta, name: meta.name.clone(), cast: cast(args, meta), follows: false })
         .collect();
     if chosen.is_empty() {
         return Err(nothing("no tensor is left", opened).help("--drop takes out what --only has chosen"));
@@ -132,7 +141,34 @@ fn choose<'m>(args: &Edit, opened: &Opened, metas: &'m [Meta]) -> Result<Vec<Cho
             return Err(not_cast(cast, chosen.iter().find(fits), opened));
         }
     }
+    cast_together(args, &mut chosen).map_err(|error| error.in_object(opened.name()))?;
     Ok(chosen)
+}
+
+/// Tensors that share their bytes are cast together, and stay tied.
+fn cast_together(args: &Edit, chosen: &mut [Chosen<'_>]) -> Result<()> {
+    let mut wanted: BTreeMap<&str, (&Meta, Dtype)> = BTreeMap::new();
+    for meta in chosen.iter().map(|chosen| chosen.meta) {
+        let Some(dtype) = wanted_dtype(args, meta) else { continue };
+        let (first, before) = *wanted.entry(owner(meta)).or_insert((meta, dtype));
+        if before != dtype {
+            let what = format!("{:?} is tied to it and would be {before}, it {dtype}", first.name);
+            return Err(Error::new(ErrorKind::Invalid, what)
+                .in_tensor(&meta.name)
+                .help("both have the same bytes: cast both to the same dtype, or drop one"));
+        }
+    }
+    for chosen in chosen.iter_mut().filter(|chosen| wanted_dtype(args, chosen.meta).is_none()) {
+        let dtype = wanted.get(owner(chosen.meta)).map(|(_, dtype)| *dtype);
+        chosen.cast = dtype.filter(|dtype| chosen.meta.dtype != Ok(*dtype));
+        chosen.follows = chosen.cast.is_some();
+    }
+    Ok(())
+}
+
+/// The tensor that has the bytes.
+fn owner(meta: &Meta) -> &str {
+    meta.alias_of.as_ref().unwrap_or(&meta.name)
 }
 
 /// The error for a `--cast` that concerns no float: `first` is a tensor that fits its pattern.
@@ -169,11 +205,15 @@ fn is_float(meta: &Meta) -> bool {
     matches!(meta.dtype, Ok(Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64))
 }
 
-/// The dtype that a tensor gets; the last that was given counts. None where it has it already.
-fn cast(args: &Edit, meta: &Meta) -> Option<Dtype> {
+/// The dtype that is asked for; the last that was given counts.
+fn wanted_dtype(args: &Edit, meta: &Meta) -> Option<Dtype> {
     let mut fitting = args.cast.iter().filter(|cast| fits(cast.pattern.as_ref(), &meta.name));
-    let dtype = fitting.next_back().filter(|_| is_float(meta))?.dtype;
-    (meta.dtype != Ok(dtype)).then_some(dtype)
+    Some(fitting.next_back().filter(|_| is_float(meta))?.dtype)
+}
+
+/// The dtype that a tensor gets. None where it has it already.
+fn cast(args: &Edit, meta: &Meta) -> Option<Dtype> {
+    wanted_dtype(args, meta).filter(|dtype| meta.dtype != Ok(*dtype))
 }
 
 /// Whether one of the names has changed.
@@ -199,7 +239,7 @@ fn snapshot<'o>(
     let mut cast = BTreeSet::new();
     for (chosen, dtype) in chosen.iter().filter_map(|chosen| Some((chosen, chosen.cast?))) {
         // Aliases follow their tensor, so it is cast before it may go.
-        let name = chosen.meta.alias_of.as_ref().unwrap_or(&chosen.meta.name);
+        let name = owner(chosen.meta);
         if cast.insert(name) {
             snapshot = snapshot.replace(name, lazily(opened, name, &chosen.meta.shape, dtype, overflowed))?;
         }
@@ -234,9 +274,9 @@ fn lazily<'o>(
     let name = name.to_owned();
     LazyTensor::new(dtype, &shape, move || {
         let tensor = opened.tensor(&name)?;
-        let before = not_finite(tensor.dtype(), tensor.bytes());
+        let before = numbers::not_finite(tensor.dtype(), tensor.bytes());
         let cast = tensor.cast(dtype)?;
-        let more = not_finite(dtype, cast.bytes()).saturating_sub(before);
+        let more = numbers::not_finite(dtype, cast.bytes()).saturating_sub(before);
         if more > 0 {
             overflowed.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), more);
         }
@@ -246,19 +286,6 @@ fn lazily<'o>(
 
 /// Values that became infinite, by the tensor.
 type Overflowed = Mutex<BTreeMap<String, u64>>;
-
-/// NaNs and infinities: all bits of the exponent are set.
-fn not_finite(dtype: Dtype, bytes: &[u8]) -> u64 {
-    let exponent: &[u8] = match dtype {
-        Dtype::F16 => &[0, 0x7C],
-        Dtype::Bf16 => &[0x80, 0x7F],
-        Dtype::F32 => &[0, 0, 0x80, 0x7F],
-        Dtype::F64 => &[0, 0, 0, 0, 0, 0, 0xF0, 0x7F],
-        _ => return 0,
-    };
-    let is_full = |value: &&[u8]| value.iter().zip(exponent).all(|(byte, mask)| byte & mask == *mask);
-    bytes.chunks_exact(exponent.len()).filter(is_full).count() as u64
-}
 
 /// A `--rename`.
 #[derive(Clone, Debug)]

@@ -2,10 +2,11 @@
 //! chunks that hold what is asked for, so that a slice of a large file is quick and does not
 //! fail for damage elsewhere.
 
+mod axis;
 mod cut;
 mod layout;
 
-use crate::answer::{Answer, Text};
+use crate::answer::{Answer, OutputFormat, Text};
 use crate::args::Get;
 use crate::exit::Exit;
 use crate::opened::{Meta, Opened};
@@ -24,22 +25,22 @@ const PRINTED: u64 = 1000;
 /// A tensor's values, or a slice's.
 pub struct Values<'a> {
     args: &'a Get,
-    opened: Opened,
-    meta: Meta,
-    cuts: Cuts,
     dtype: Dtype,
     shape: Vec<u64>,
     /// Of all values; fewer are printed.
     count: u64,
     shown: u64,
     values: Buffer,
+    /// What is printed instead of many values.
+    corners: Option<Corners>,
     /// The file's bytes, for stdout.
     npy: Vec<u8>,
     /// What NumPy cannot express.
     note: Option<String>,
 }
 
-pub fn run(args: &Get) -> Result<Values<'_>> {
+/// Reads what is asked for, and of what is printed in this format no more than that.
+pub fn run(args: &Get, format: OutputFormat) -> Result<Values<'_>> {
     let to_stdout = args.output.as_deref().is_some_and(output::is_stdout);
     let path = args.output.as_deref().filter(|_| !to_stdout);
     if let Some(path) = path {
@@ -51,9 +52,11 @@ pub fn run(args: &Get) -> Result<Values<'_>> {
     let shape = cuts.shape();
     let count = cuts.count();
     let shown = if args.output.is_some() { count } else { count.min(PRINTED) };
-    let bytes = shown.saturating_mul(meta.width());
-    args.budget.get().check_bytes(&opened, bytes)?;
-    let values = cuts.read(&opened, &meta, shown)?;
+    let has_corners = count > shown && format == OutputFormat::Text;
+    let read = if has_corners { cuts.corner_count() } else { shown };
+    args.budget.get().check_bytes(&opened, read.saturating_mul(meta.width()))?;
+    let corners = has_corners.then(|| cuts.corners(&opened, &meta)).transpose()?;
+    let values = if has_corners { Buffer::zeroed(0)? } else { cuts.read(&opened, &meta, shown)? };
     let (mut file, mut note) = (Vec::new(), None);
     if to_stdout {
         (file, note) = npy(dtype, &shape, &values)?;
@@ -61,7 +64,7 @@ pub fn run(args: &Get) -> Result<Values<'_>> {
         note = write(path, dtype, &shape, &values)?;
     }
     note.iter().for_each(output::warn);
-    Ok(Values { args, opened, meta, cuts, dtype, shape, count, shown, values, npy: file, note })
+    Ok(Values { args, dtype, shape, count, shown, values, corners, npy: file, note })
 }
 
 impl Answer for Values<'_> {
@@ -90,7 +93,9 @@ impl Answer for Values<'_> {
             Some(path) if output::is_stdout(path) => Ok(Text::default().bytes(&self.npy)),
             Some(path) => Ok(Text::of(output::clean(&format!("{}: {what}", path.display())))),
             None => {
-                let corners = self.corners()?;
+                let is_cut = vec![false; self.shape.len()];
+                let all = || Corners { shape: self.shape.clone(), is_cut, bytes: self.values.to_vec() };
+                let corners = self.corners.clone().unwrap_or_else(all);
                 let texts: Vec<String> = texts(self.dtype, &corners.bytes).collect();
                 let more = self.count - texts.len() as u64;
                 let cut = (more > 0).then(|| format!("{more} more values; -o writes them all"));
@@ -104,17 +109,6 @@ impl Answer for Values<'_> {
 
     fn end(self: Box<Self>) -> Done {
         Ok(if self.note.is_none() { Exit::Ok } else { Exit::No })
-    }
-}
-
-impl Values<'_> {
-    /// What is printed: all of a few values, the ends of each axis of many.
-    fn corners(&self) -> Result<Corners> {
-        if self.count > self.shown {
-            return self.cuts.corners(&self.opened, &self.meta);
-        }
-        let (shape, is_cut) = (self.shape.clone(), vec![false; self.shape.len()]);
-        Ok(Corners { shape, is_cut, bytes: self.values.to_vec() })
     }
 }
 

@@ -9,6 +9,7 @@ use crate::exit::Exit;
 use crate::output::Cell;
 use crate::place::Place;
 use crate::{Done, output};
+use crate::{lives, metrics};
 use points::Points;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -53,11 +54,27 @@ fn narrow(history: &mut history::History, only: Option<&String>) -> Result<()> {
 }
 
 impl Course<'_> {
-    /// The errors of a tensor's points. Without a tensor nothing was read that could fail.
+    /// The errors of a tensor's points, and of the checkpoints that the history would have been
+    /// read from: each that is newer than the first that can be read.
     fn errors(&self) -> impl Iterator<Item = &Error> {
-        let infos = self.infos.iter().filter(|_| self.args.tensor.is_some());
-        let bad = infos.filter_map(|info| info.state.as_ref().err().map(|error| &**error));
+        let newest = self.infos.iter().rposition(|info| info.state.is_ok());
+        let begin = newest.filter(|_| self.args.tensor.is_none()).map_or(0, |newest| newest + 1);
+        let bad = self.infos[begin..].iter();
+        let bad = bad.filter_map(|info| info.state.as_ref().err().map(|error| &**error));
         bad.chain(self.points.values().filter_map(|point| point.as_ref().err()))
+    }
+
+    /// What is missing in it, if something is.
+    fn gap(&self) -> String {
+        let newest = self.infos.iter().rev().find(|info| info.state.is_ok());
+        match newest.map(|newest| newest.id) {
+            None if self.infos.is_empty() => String::new(),
+            None => "; no checkpoint can be read, so what was logged is not known".to_owned(),
+            Some(id) if self.infos.last().is_some_and(|last| last.id != id) => {
+                format!("; as {id} has it, the newest that can be read")
+            }
+            Some(_) => String::new(),
+        }
     }
 
     /// The tensor's numbers, beside the metrics of each checkpoint.
@@ -65,25 +82,32 @@ impl Course<'_> {
         let mut header = vec!["step", "attempt"];
         header.extend(self.history.metrics.keys().map(String::as_str));
         header.extend(points::TITLES);
-        let right: Vec<usize> = (0..header.len()).collect();
-        output::table(&header, &right, self.infos.iter().map(|info| self.row(info)))
+        let (right, numbers): (Vec<usize>, usize) =
+            ((0..header.len()).collect(), header.len() - points::TITLES.len());
+        // Not the first of the numbers: there stands what is wrong with a checkpoint.
+        let least: Vec<usize> =
+            [1].into_iter().chain((2..numbers).rev()).chain([numbers + 1, numbers + 2]).collect();
+        output::table_by_worth(&header, &right, &least, self.infos.iter().map(|info| self.row(info)))
     }
 
     fn row(&self, info: &CheckpointInfo) -> Vec<Cell> {
         let state = info.state.as_ref().ok();
-        let value = |metric| state.and_then(|state| state.metrics.get(metric)).copied();
+        let value = |metric: &String| metrics::one(state?, metric);
         let metrics =
             self.history.metrics.keys().map(|metric| value(metric).map_or("-".to_owned(), output::number));
         let mut row: Vec<Cell> =
             [info.id.step.to_string(), info.id.attempt.to_string()].map(Cell::from).into();
         row.extend(metrics.map(Cell::from));
-        row.extend(self.points.get(&info.id).into_iter().flat_map(points::as_row));
+        match &info.state {
+            Err(error) => row.push(Cell::red(error.kind().as_str())),
+            Ok(_) => row.extend(self.points.get(&info.id).into_iter().flat_map(points::as_row)),
+        }
         row
     }
 
     fn attempts(&self) -> String {
         let header = ["attempt", "started", "host", "steps", "saves", "resumed from", "end"];
-        output::table_by_worth(&header, &[0, 4], &[2, 4], self.history.lives.iter().map(attempt))
+        output::table_by_worth(&header, &[0, 4], &[2, 4, 1, 5], self.history.lives.iter().map(attempt))
     }
 
     /// Every point of the wanted metric.
@@ -95,7 +119,7 @@ impl Course<'_> {
             let date = output::date(point.time as u64);
             vec![point.step.to_string(), point.epoch.to_string(), date, output::number(point.value)]
         });
-        Some(output::table(&["step", "epoch", "logged", metric], &[0, 1, 3], rows))
+        Some(output::table_by_worth(&["step", "epoch", "logged", metric], &[0, 1, 3], &[1, 2], rows))
     }
 
     fn summary(&self) -> String {
@@ -105,11 +129,11 @@ impl Course<'_> {
         let end =
             self.history.lives.last().map_or_else(String::new, |life| format!("; the newest: {}", life.end));
         let attempts = (self.history.lives_left_out as usize).saturating_add(self.history.lives.len());
-        format!(
-            "{} logged{reached}, in {}{end}",
-            output::count(points, "point"),
-            output::count(attempts, "attempt")
-        )
+        let attempts = output::count(attempts, "attempt");
+        // None are known to be logged, and not 0.
+        let is_known = self.infos.is_empty() || self.infos.iter().any(|info| info.state.is_ok());
+        let logged = format!("{} logged{reached}, in ", output::count(points, "point"));
+        format!("{}{attempts}{end}{}", if is_known { &*logged } else { "" }, self.gap())
     }
 }
 
@@ -120,9 +144,8 @@ impl Answer for Course<'_> {
 
     fn json(&self) -> Json {
         let one = |info: &CheckpointInfo| {
-            let wanted = |(name, _): &(&String, &f64)| self.history.metrics.contains_key(*name);
-            let values: Option<BTreeMap<_, _>> =
-                info.state.as_ref().ok().map(|state| state.metrics.iter().filter(wanted).collect());
+            let is_wanted = |name: &str| self.history.metrics.contains_key(name);
+            let values = info.state.as_ref().ok().map(|state| metrics::in_json(state, is_wanted));
             json!({
                 "name": info.id.to_string(), "step": info.id.step, "attempt": info.id.attempt,
                 "metrics": values, "tensor": self.points.get(&info.id).map(points::as_json),
@@ -167,7 +190,7 @@ fn attempt(life: &Life) -> Vec<Cell> {
         known(started).into(),
         life.host.clone().into(),
         known(steps).into(),
-        life.saves.to_string().into(),
+        known(lives::saves(life).map(|saves| saves.to_string())).into(),
         known(life.resumed_from.as_ref().map(CheckpointId::to_string)).into(),
         if life.end == history::LifeEnd::Died { Cell::red("died") } else { life.end.to_string().into() },
     ]
@@ -177,7 +200,7 @@ fn attempt_as_json(life: &Life) -> Json {
     json!({
         "attempt": life.attempt, "host": life.host, "pid": life.pid, "started": life.started,
         "last_seen": life.last_seen, "first_step": life.first_step, "last_step": life.last_step,
-        "saves": life.saves, "resumed_from": life.resumed_from.map(|id| id.to_string()),
+        "saves": lives::saves(life), "resumed_from": life.resumed_from.map(|id| id.to_string()),
         "end": life.end.to_string(),
     })
 }

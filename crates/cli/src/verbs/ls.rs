@@ -2,10 +2,14 @@
 //! first. Only indexes are read: what verifies is `verify`'s to say, and `why`'s. Of a folder that
 //! holds runs, it lists those.
 
+mod runs;
+
 use crate::answer::{Answer, Text};
 use crate::args::Ls;
+use crate::metrics;
 use crate::output::{self, Cell};
 use crate::place::{Place, runs_in};
+use runs::Runs;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 use tensorkeep::{
@@ -26,14 +30,15 @@ pub fn run(args: &Ls) -> Result<Box<dyn Answer + '_>> {
         && let Err(error) = place.check_exists(&reader)
     {
         return match place.folder().map(runs_in) {
-            Some(runs) if !runs.is_empty() => Ok(Box::new(Runs::of(place, &runs)?)),
+            Some(runs) if !runs.is_empty() => Ok(Box::new(Runs::of(place, &runs, args)?)),
             _ => Err(error),
         };
     }
     let (keep, kept) = kept(&reader, &infos)?;
     let first = infos.iter().rev().find(|info| info.state.is_ok()).map(|info| info.id);
     let set_aside = reader.set_aside()?;
-    Ok(Box::new(Listing { args, place, infos, keep, kept, first, set_aside }))
+    let metrics = columns(infos.iter().filter_map(|info| info.state.as_ref().ok()), &args.metrics)?;
+    Ok(Box::new(Listing { args, place, infos, metrics, keep, kept, first, set_aside }))
 }
 
 /// A run's checkpoints.
@@ -41,11 +46,21 @@ struct Listing<'a> {
     args: &'a Ls,
     place: Place,
     infos: Vec<CheckpointInfo>,
+    /// The metrics that are shown.
+    metrics: Vec<String>,
     keep: Option<Keep>,
     kept: Kept,
     /// The checkpoint that a resume tries first.
     first: Option<CheckpointId>,
     set_aside: Vec<String>,
+}
+
+impl Listing<'_> {
+    /// The checkpoints that are asked for.
+    fn shown(&self) -> &[CheckpointInfo] {
+        let others = self.infos.len().saturating_sub(self.args.newest.unwrap_or(usize::MAX));
+        &self.infos[others..]
+    }
 }
 
 impl Answer for Listing<'_> {
@@ -54,10 +69,11 @@ impl Answer for Listing<'_> {
     }
 
     fn json(&self) -> Json {
-        let one = |info: &CheckpointInfo| as_json(info, self.kept.get(&info.id));
+        let is_shown = |metric: &str| self.metrics.iter().any(|shown| shown == metric);
+        let one = |info: &CheckpointInfo| as_json(info, self.kept.get(&info.id), is_shown);
         json!({
             "run": self.place.to_string(),
-            "checkpoints": self.infos.iter().map(one).collect::<Vec<_>>(),
+            "checkpoints": self.shown().iter().map(one).collect::<Vec<_>>(),
             "policy": self.keep.as_ref().map(Keep::to_string),
             "resume_tries_first": self.first.map(|id| id.to_string()),
             "verified": false,
@@ -69,25 +85,35 @@ impl Answer for Listing<'_> {
         if self.infos.is_empty() {
             return Ok(Text::of(output::clean(&format!("{}: {}", self.place, none(&self.set_aside)))));
         }
-        let metrics = metrics_of(&self.infos, &self.args.metrics)?;
-        let newest = self.infos.len().saturating_sub(self.args.newest.unwrap_or(usize::MAX));
-        let shown = &self.infos[newest..];
-        Ok(Text::of(table(shown, &metrics, self.first, &self.kept))
+        let shown = self.shown();
+        Ok(Text::of(table(shown, &self.metrics, self.first, &self.kept))
             .summary(summary(&self.infos, shown.len(), self.first))
-            .warnings(shown.iter().filter_map(|info| info.state.as_ref().err())))
+            .warnings(shown.iter().filter_map(|info| info.state.as_ref().err()))
+            .warnings(shown.iter().filter_map(renamed)))
     }
 }
 
+/// That a file does not have the name that it was saved under.
+fn renamed(info: &CheckpointInfo) -> Option<String> {
+    let saved_as = info.state.as_ref().ok()?.saved_as?;
+    Some(format!("{}: was saved as {saved_as}: its file was copied or renamed", info.id))
+}
+
 /// The metrics that have a column: those that were asked for, or all.
-fn metrics_of(infos: &[CheckpointInfo], asked: &[String]) -> Result<Vec<String>> {
-    let states = infos.iter().filter_map(|info| info.state.as_ref().ok());
-    let known: BTreeSet<&String> = states.flat_map(|state| state.metrics.keys()).collect();
-    if let Some(unknown) = asked.iter().find(|name| !known.contains(name)) {
-        let names: Vec<&String> = known.into_iter().collect();
-        let error = Error::new(ErrorKind::NotFound, format!("no checkpoint has the metric {unknown:?}"));
-        return Err(error.expected(format!("one of {names:?}")));
+fn columns<'s>(
+    states: impl Iterator<Item = &'s CheckpointMeta> + Clone,
+    asked: &[String],
+) -> Result<Vec<String>> {
+    let known: BTreeSet<&str> = states.clone().flat_map(|state| metrics::of(state).into_keys()).collect();
+    if asked.is_empty() || states.count() == 0 {
+        return Ok(known.into_iter().map(str::to_owned).collect());
     }
-    Ok(if asked.is_empty() { known.into_iter().cloned().collect() } else { asked.to_vec() })
+    let Some(unknown) = asked.iter().find(|name| !known.contains(name.as_str())) else {
+        return Ok(asked.to_vec());
+    };
+    let names: Vec<&str> = known.into_iter().collect();
+    let error = Error::new(ErrorKind::NotFound, format!("no checkpoint has the metric {unknown:?}"));
+    Err(error.expected(format!("one of {names:?}")))
 }
 
 fn table(shown: &[CheckpointInfo], metrics: &[String], first: Option<CheckpointId>, kept: &Kept) -> String {
@@ -111,77 +137,17 @@ fn table(shown: &[CheckpointInfo], metrics: &[String], first: Option<CheckpointI
 fn summary(infos: &[CheckpointInfo], shown: usize, first: Option<CheckpointId>) -> String {
     let bytes = output::total(infos.iter().map(|info| info.len));
     let some = if shown < infos.len() { format!("{shown} of ") } else { String::new() };
+    let bad = match infos.iter().filter(|info| info.state.is_err()).count() {
+        0 => String::new(),
+        bad => format!(", {bad} of which cannot be read"),
+    };
     let all = format!("{some}{}, {}", output::count(infos.len(), "checkpoint"), output::size(bytes));
     match first {
         Some(first) => format!(
-            "{all}; → a resume looks at {} first; only indexes were read here: `tensorkeep why` verifies",
+            "{all}{bad}; → a resume looks at {} first; only indexes were read here: `tensorkeep why` verifies",
             first.step
         ),
         None => format!("{all}; none can be read"),
-    }
-}
-
-/// The runs in a folder.
-struct Runs {
-    folder: Place,
-    runs: Vec<RunInfo>,
-}
-
-/// One of several runs, and the state of its newest checkpoint that can be read.
-struct RunInfo {
-    name: String,
-    checkpoints: usize,
-    bytes: u64,
-    newest: Option<(CheckpointId, CheckpointMeta)>,
-}
-
-impl Runs {
-    fn of(folder: Place, runs: &[(String, Reader)]) -> Result<Self> {
-        let info = |(name, reader): &(String, Reader)| {
-            let infos = reader.list()?;
-            let (checkpoints, bytes) = (infos.len(), output::total(infos.iter().map(|info| info.len)));
-            let newest = infos.into_iter().rev().find_map(|info| Some((info.id, info.state.ok()?)));
-            Ok(RunInfo { name: name.clone(), checkpoints, bytes, newest })
-        };
-        Ok(Self { runs: runs.iter().map(info).collect::<Result<_>>()?, folder })
-    }
-}
-
-impl RunInfo {
-    fn as_json(&self) -> Json {
-        let state = self.newest.as_ref().map(|(_, state)| state);
-        json!({
-            "name": self.name, "checkpoints": self.checkpoints, "bytes": self.bytes,
-            "saved_at": state.map(|state| state.saved_at),
-            "newest": self.newest.as_ref().map(|(id, _)| id.to_string()),
-            "metrics": state.map(|state| &state.metrics),
-        })
-    }
-
-    fn row(&self) -> Vec<String> {
-        let (step, age, metrics) = match &self.newest {
-            Some((id, state)) => {
-                (id.step.to_string(), output::age(state.saved_at, output::now()), metrics(state))
-            }
-            None => ("-".to_owned(), "-".to_owned(), String::new()),
-        };
-        vec![self.name.clone(), self.checkpoints.to_string(), step, age, output::size(self.bytes), metrics]
-    }
-}
-
-impl Answer for Runs {
-    fn schema(&self) -> &'static str {
-        "runs"
-    }
-
-    fn json(&self) -> Json {
-        let runs: Vec<_> = self.runs.iter().map(RunInfo::as_json).collect();
-        json!({ "folder": self.folder.to_string(), "runs": runs })
-    }
-
-    fn text(&self) -> Result<Text<'_>> {
-        let header = ["run", "checkpoints", "newest step", "age", "size", "metrics"];
-        Ok(Text::of(output::table(&header, &[1, 2, 3, 4], self.runs.iter().map(RunInfo::row))))
     }
 }
 
@@ -213,12 +179,13 @@ fn row(
     info: &CheckpointInfo,
     mark: &str,
     now: u64,
-    metrics: &[String],
+    shown: &[String],
     kept: Option<&BTreeSet<String>>,
 ) -> Vec<Cell> {
     let (step, attempt) = (format!("{mark}{}", info.id.step), info.id.attempt.to_string());
     let kept = kept.map(|why| why.iter().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default();
     let word = match &info.state {
+        Ok(state) if state.saved_as.is_some() => Cell::red("renamed"),
         Ok(_) if info.pinned => "pinned".into(),
         Ok(_) => "ok".into(),
         Err(error) => Cell::red(error.kind().as_str()),
@@ -230,19 +197,12 @@ fn row(
         }
         None => ("?".to_owned(), "?".to_owned(), String::new()),
     };
-    let value = |name: &String| state.and_then(|state| state.metrics.get(name));
+    let value = |name: &String| metrics::one(state?, name);
     let mut row: Vec<Cell> = vec![step.into(), word];
     row.extend([age, output::size(info.len), attempt, epoch].map(Cell::from));
-    row.extend(
-        metrics.iter().map(|name| value(name).map_or("".into(), |value| Cell::from(output::number(*value)))),
-    );
+    row.extend(shown.iter().map(|name| Cell::from(value(name).map_or(String::new(), output::number))));
     row.extend([kept, why].map(Cell::from));
     row
-}
-
-pub fn metrics(state: &CheckpointMeta) -> String {
-    let one = |(name, value): (&String, &f64)| format!("{name} {value:.5}");
-    state.metrics.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn cost_as_json(cost: &SaveCost) -> Json {
@@ -253,7 +213,12 @@ fn cost_as_json(cost: &SaveCost) -> Json {
     })
 }
 
-pub fn as_json(info: &CheckpointInfo, kept: Option<&BTreeSet<String>>) -> Json {
+/// A checkpoint with the metrics that are wanted.
+pub fn as_json(
+    info: &CheckpointInfo,
+    kept: Option<&BTreeSet<String>>,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Json {
     let mut object = json!({
         "name": info.id.to_string(),
         "attempt": info.id.attempt,
@@ -266,8 +231,9 @@ pub fn as_json(info: &CheckpointInfo, kept: Option<&BTreeSet<String>>) -> Json {
         Ok(state) => json!({
             "state": "ok",
             "epoch": state.progress.epoch,
-            "metrics": state.metrics,
+            "metrics": metrics::in_json(state, is_wanted),
             "saved_at": state.saved_at,
+            "saved_as": state.saved_as.map(|id| id.to_string()),
             "why": state.why,
             "resumed_from": state.resumed_from,
             "tensors": state.tensors,
@@ -280,6 +246,3 @@ pub fn as_json(info: &CheckpointInfo, kept: Option<&BTreeSet<String>>) -> Json {
     }
     object
 }
-
-#[cfg(test)]
-mod tests {}

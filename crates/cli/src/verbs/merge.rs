@@ -7,9 +7,9 @@ use crate::args::Merge;
 use crate::exit::Exit;
 use crate::opened::{Meta, Opened};
 use crate::target::Target;
-use crate::{Done, output, progress};
+use crate::{Done, numbers, output, progress};
 use serde_json::{Value as Json, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use tensorkeep::tensor::Buffer;
 use tensorkeep::{Dtype, Error, ErrorKind, LazyTensor, Result, Snapshot, Tensor, WriteOptions};
@@ -26,6 +26,8 @@ pub struct Merged {
     averaged: usize,
     /// Tensors that are not floats and differ between files.
     differing: BTreeSet<String>,
+    /// How many NaNs and infinities an average has, by the tensor.
+    not_finite: BTreeMap<String, u64>,
     bytes: u64,
 }
 
@@ -39,17 +41,20 @@ pub fn run(args: &Merge) -> Result<Merged> {
     files[1..].iter().try_for_each(|file| check_alike(&files[0], &metas, file))?;
     files.iter().try_for_each(|file| args.budget.get().check(file, &metas))?;
     let reading = progress::reading("merging", output::total(files.iter().map(Opened::byte_len)));
-    let merge = Plan { files: &files, weights: &weights, differing: Mutex::default() };
+    let merge =
+        Plan { files: &files, weights: &weights, differing: Mutex::default(), not_finite: Mutex::default() };
     let written =
         merge.snapshot(args, &metas)?.save_with(path, &WriteOptions::new().codec(args.codec.into()))?;
     drop(reading);
     let differing = merge.differing.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let not_finite = merge.not_finite.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Merged {
         sources: files.iter().map(|file| file.name().to_owned()).collect(),
         output: path.display().to_string(),
         tensors: metas.len(),
         averaged: metas.iter().filter(|meta| is_averaged(meta)).count(),
         differing,
+        not_finite,
         bytes: written.len,
         weights,
     })
@@ -63,7 +68,7 @@ impl Answer for Merged {
     fn json(&self) -> Json {
         json!({
             "sources": self.sources, "weights": self.weights, "output": self.output, "tensors": self.tensors,
-            "averaged": self.averaged, "differing": self.differing, "bytes": self.bytes,
+            "averaged": self.averaged, "differing": self.differing, "not_finite": self.not_finite, "bytes": self.bytes,
         })
     }
 
@@ -76,11 +81,15 @@ impl Answer for Merged {
         let (tensors, files) = (output::count(self.tensors, "tensor"), self.sources.len());
         let words = format!("{}: {tensors} of {files} files, {} averaged", self.output, self.averaged);
         let line = output::clean(&format!("{words}, {}", output::size(self.bytes)));
-        Ok(Text::default().warnings(differing).lines(line))
+        let not_finite = self.not_finite.iter().map(|(name, count)| {
+            format!("{name}: {} of the average NaN or infinite", output::count(*count as usize, "value"))
+        });
+        Ok(Text::default().warnings(differing).warnings(not_finite).lines(line))
     }
 
     fn end(self: Box<Self>) -> Done {
-        Ok(if self.differing.is_empty() { Exit::Ok } else { Exit::No })
+        let is_whole = self.differing.is_empty() && self.not_finite.is_empty();
+        Ok(if is_whole { Exit::Ok } else { Exit::No })
     }
 }
 
@@ -148,6 +157,8 @@ struct Plan<'o> {
     weights: &'o [f64],
     /// Tensors that are not floats and differ between files.
     differing: Mutex<BTreeSet<String>>,
+    /// How many NaNs and infinities an average has, by the tensor.
+    not_finite: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Plan<'_> {
@@ -190,6 +201,11 @@ impl Plan<'_> {
             shape = tensor.shape().to_vec();
         }
         let sum = Tensor::from_elements(&shape, &sum)?.cast(dtype)?;
+        let bad = numbers::not_finite(dtype, sum.bytes());
+        if bad > 0 {
+            let mut not_finite = self.not_finite.lock().unwrap_or_else(PoisonError::into_inner);
+            not_finite.insert(name.to_owned(), bad);
+        }
         Tensor::owned(dtype, &shape, Buffer::copy_of(sum.bytes())?)
     }
 

@@ -3,21 +3,20 @@
 //! address is asked for, and refuses requests whose Host is not its own, so that no web page can
 //! read it through a name that points here (DNS rebinding).
 
+mod http;
+
 use crate::answer::{Answer, OutputFormat, Text};
 use crate::args::Serve;
 use crate::place::{Place, runs_in};
 use crate::report::{self, Entry, Options};
 use crate::{Done, output};
+use http::{Limits, Request, Response};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use tensorkeep::{Error, ErrorKind, Reader, Result};
-use tiny_http::{Header, Method, Request, Response, Server, StatusCode};
-
-/// Threads that answer: one page is made at a time, whoever only asks for news is not held up.
-const THREADS: usize = 4;
 
 /// What pages may do: be themselves, and ask this server. Scripts and styles are in the page.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
@@ -47,22 +46,13 @@ impl Answer for Serving<'_> {
 pub fn run(args: &Serve, format: OutputFormat) -> Done {
     let site = Site::open(Place::new(&args.target))?;
     let address = SocketAddr::new(args.address, args.port);
-    let server = Server::http(address).map_err(|error| cannot_listen(address, &error.to_string()))?;
-    let port = server.server_addr().to_ip().map_or(args.port, |address| address.port());
+    let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, &error.to_string()))?;
+    let port = listener.local_addr().map_or(args.port, |address| address.port());
     let host = if args.address.is_unspecified() { "localhost".to_owned() } else { in_url(args.address) };
     let url = format!("http://{host}:{port}/");
     format.print(&Serving { url: &url, place: &site.place })?;
     let own = Own { address: args.address, port };
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                while let Ok(request) = server.recv() {
-                    answer(request, &site, own);
-                }
-            });
-        }
-    });
-    Err(Error::new(ErrorKind::Io, "the server ended").in_object(url))
+    http::serve(&listener, Limits::default(), |request| answer(request, &site, own))
 }
 
 fn cannot_listen(address: SocketAddr, why: &str) -> Error {
@@ -227,35 +217,28 @@ impl Shown {
     }
 }
 
-fn answer(request: Request, site: &Site, own: Own) {
-    let (status, kind, body) = reply(&request, site, own);
-    let mut response = Response::from_string(body).with_status_code(StatusCode(status));
-    for (name, value) in [
+fn answer(request: &Request, site: &Site, own: Own) -> Response {
+    let (status, kind, body) = reply(request, site, own);
+    let headers = vec![
         ("Content-Type", kind),
         ("Content-Security-Policy", POLICY),
         ("X-Content-Type-Options", "nosniff"),
         ("Referrer-Policy", "no-referrer"),
         ("Cache-Control", "no-store"),
-    ] {
-        if let Ok(header) = Header::from_bytes(name, value) {
-            response.add_header(header);
-        }
-    }
-    // Whoever asked may be gone.
-    let _ = request.respond(response);
+    ];
+    Response { status, headers, body }
 }
 
 fn reply(request: &Request, site: &Site, own: Own) -> (u16, &'static str, String) {
     const TEXT: &str = "text/plain; charset=utf-8";
-    let hosts: Vec<&Header> = request.headers().iter().filter(|header| header.field.equiv("Host")).collect();
-    let is_meant = matches!(hosts.as_slice(), [host] if own.is_meant(host.value.as_str()));
+    let is_meant = matches!(request.hosts.as_slice(), [host] if own.is_meant(host));
     if !is_meant {
         return (403, TEXT, "this server answers to its own address only\n".to_owned());
     }
-    if !matches!(request.method(), Method::Get | Method::Head) {
+    if !matches!(&*request.method, "GET" | "HEAD") {
         return (405, TEXT, "this server only shows\n".to_owned());
     }
-    let path = request.url().split(['?', '#']).next().unwrap_or_default();
+    let path = request.target.split(['?', '#']).next().unwrap_or_default();
     if path == "/favicon.ico" {
         return (204, TEXT, String::new());
     }

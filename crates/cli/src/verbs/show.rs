@@ -151,6 +151,9 @@ fn summary(opened: &Opened, metas: &[Meta], records: &[(String, Value)]) -> Stri
     lines.join("\n")
 }
 
+/// Columns that go first where there is no room: how it is stored, its share, its size.
+const LEAST: [usize; 3] = [5, 4, 3];
+
 fn tensors(Shown { args, metas, values, .. }: &Shown<'_>) -> String {
     let all = total(metas).max(1);
     let share = |bytes: u64| format!("{:.1} %", 100.0 * bytes as f64 / all as f64);
@@ -175,7 +178,8 @@ fn tensors(Shown { args, metas, values, .. }: &Shown<'_>) -> String {
     let mut header = vec!["tensor", "dtype", "shape", "size", "share", "stored"];
     header.extend((args.values > 0).then_some("values"));
     if args.sort.is_some() {
-        return output::table(&header, &[3, 4], metas.iter().map(|meta| row(&meta.name, meta)));
+        let rows = metas.iter().map(|meta| row(&meta.name, meta));
+        return output::table_by_worth(&header, &[3, 4], &LEAST, rows);
     }
     let root = Node::of(metas);
     let rows =
@@ -187,7 +191,7 @@ fn tensors(Shown { args, metas, values, .. }: &Shown<'_>) -> String {
                 cells.map(Cell::from).into()
             }
         });
-    output::table(&header, &[3, 4], rows)
+    output::table_by_worth(&header, &[3, 4], &LEAST, rows)
 }
 
 /// The first values of each tensor; only the first chunk is read.

@@ -3,6 +3,7 @@
 
 use crate::answer::{Answer, OutputFormat, Text};
 use crate::exit::Exit;
+use crate::metrics;
 use crate::place::Place;
 use crate::verbs::ls;
 use crate::{Done, output};
@@ -71,12 +72,12 @@ impl Answer for Event<'_> {
     }
 
     fn json(&self) -> Json {
-        json!({ "event": self.what, "checkpoint": ls::as_json(self.info, None) })
+        json!({ "event": self.what, "checkpoint": ls::as_json(self.info, None, |_| true) })
     }
 
     fn text(&self) -> Result<Text<'_>> {
         let state = match &self.info.state {
-            Ok(state) => output::clean(&format!("{}  {}", ls::metrics(state), state.why)),
+            Ok(state) => output::clean(&format!("{}  {}", metrics::in_words(state), state.why)),
             Err(error) => error.kind().as_str().to_owned(),
         };
         let (id, size) = (self.info.id.to_string(), output::size(self.info.len));

@@ -2,9 +2,10 @@
 //! choose it.
 
 use crate::answer::{Answer, Text};
+use crate::exit::Exit;
 use crate::target::Target;
 use crate::verbs::ls;
-use crate::{output, progress};
+use crate::{Done, output, progress};
 use serde_json::{Value as Json, json};
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct Reasons {
     why: Vec<String>,
     fate: String,
     resume: String,
+    /// Of a run that cannot be resumed.
+    exit: Exit,
 }
 
 pub fn run(target: &OsStr) -> Result<Reasons> {
@@ -28,9 +31,9 @@ pub fn run(target: &OsStr) -> Result<Reasons> {
     let (keep, kept) = ls::kept(&reader, &infos)?;
     let why: Vec<String> = kept.get(&id).into_iter().flatten().cloned().collect();
     let fate = fate(keep.as_ref(), &why, infos.iter().filter(|info| info.id > id).count());
-    let resume = resume(&reader, &infos, id)?;
+    let (resume, exit) = resume(&reader, &infos, id);
     let here = infos.into_iter().find(|info| info.id == id);
-    Ok(Reasons { id, here, keep, why, fate, resume })
+    Ok(Reasons { id, here, keep, why, fate, resume, exit })
 }
 
 impl Reasons {
@@ -65,6 +68,10 @@ impl Answer for Reasons {
         if let Some(state) = self.state() {
             let why = if state.why.is_empty() { "asked for" } else { &state.why };
             lines.push(format!("saved: {}, {why}", output::ago(state.saved_at)));
+            let saved_as = state.saved_as.iter();
+            lines.extend(
+                saved_as.map(|other| format!("was saved as {other}: its file was copied or renamed")),
+            );
             lines.extend(state.resumed_from.iter().map(|from| format!("its attempt resumed from {from}")));
         }
         if let Some(Err(error)) = self.here.as_ref().map(|info| &info.state) {
@@ -75,6 +82,10 @@ impl Answer for Reasons {
         let head = output::bold(&format!("{} (attempt {attempt}, step {step})", self.id));
         let lines = lines.iter().map(|line| output::clean(line));
         Ok(Text::of(std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n")))
+    }
+
+    fn end(self: Box<Self>) -> Done {
+        Ok(self.exit)
     }
 }
 
@@ -141,27 +152,32 @@ fn saves_left(why: &[String], newer: usize) -> Option<usize> {
     last.checked_sub(newer).filter(|&saves| saves > 0)
 }
 
-/// What a resume would do about it.
-fn resume(reader: &Reader, infos: &[CheckpointInfo], id: CheckpointId) -> Result<String> {
+/// What a resume would do about it, and the exit code of its failure.
+fn resume(reader: &Reader, infos: &[CheckpointInfo], id: CheckpointId) -> (String, Exit) {
     let _reading = progress::reading("verifying", output::total(infos.iter().map(|info| info.len)));
-    let mut wrong = Vec::new();
+    let (mut wrong, mut exits) = (Vec::new(), Vec::new());
     for info in infos.iter().rev() {
         let verified = reader.checkpoint_by_id(info.id).and_then(|checkpoint| checkpoint.verify().map(drop));
         match verified {
-            Ok(()) if info.id == id && wrong.is_empty() => {
-                return Ok("resume: chooses it, the newest that verifies".to_owned());
+            Ok(()) => return (chosen(info.id, id, &wrong.join("; ")), Exit::Ok),
+            Err(error) => {
+                exits.push(Exit::from(&error));
+                wrong.push(format!("{}: {error}", info.id));
             }
-            Ok(()) if info.id == id => {
-                return Ok(format!("resume: chooses it; newer ones do not verify: {}", wrong.join("; ")));
-            }
-            Ok(()) if wrong.is_empty() => {
-                return Ok(format!("resume: chooses {}, which is newer", info.id));
-            }
-            Ok(()) => return Ok(format!("resume: chooses {}; passed over: {}", info.id, wrong.join("; "))),
-            Err(error) => wrong.push(format!("{}: {error}", info.id)),
         }
     }
-    Ok(format!("resume: fails, none verifies: {}", wrong.join("; ")))
+    let words = format!("resume: fails, none verifies: {}", wrong.join("; "));
+    (words, Exit::worst(exits).unwrap_or(Exit::NotFound))
+}
+
+/// In words, that a resume chooses this one, and what is wrong with newer ones.
+fn chosen(chosen: CheckpointId, asked: CheckpointId, wrong: &str) -> String {
+    match (chosen == asked, wrong) {
+        (true, "") => "resume: chooses it, the newest that verifies".to_owned(),
+        (true, wrong) => format!("resume: chooses it; newer ones do not verify: {wrong}"),
+        (false, "") => format!("resume: chooses {chosen}, which is newer"),
+        (false, wrong) => format!("resume: chooses {chosen}; passed over: {wrong}"),
+    }
 }
 
 #[cfg(test)]

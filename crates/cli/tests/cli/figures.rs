@@ -154,6 +154,15 @@ fn a_filter_that_matches_nothing_says_what_was_meant() {
         let (code, message) = refused(&[verb, &file, "--only", "fc.wieght"]);
         assert!(code == 3 && message.contains("did you mean \"fc.weight\"?"), "{verb}: {code} {message}");
     }
+    let (code, message) = refused(&["show", &file, "--only", "weight"]);
+    assert!(code == 3 && message.contains("did you mean \"*weight*\"?"), "{message}");
+    Snapshot::new()
+        .tensor("model/fc1.weight", &[1.0_f32])
+        .unwrap()
+        .save(run.folder.join("model.tkeep"))
+        .unwrap();
+    let (code, message) = refused(&["get", &run.path("model.tkeep"), "fc1"]);
+    assert!(code == 3 && message.contains("did you mean \"model/fc1.weight\"?"), "{message}");
     assert_eq!(refused(&["diff", &file, &file, "--only", "nothing*"]).0, 3);
     let tied = text(&tensorkeep(&["stats", &file, "--only", "tied"]));
     assert!(tied.contains("= fc.weight"), "{tied}");
@@ -192,13 +201,37 @@ fn a_slice_is_read_beside_damage_and_from_names_with_brackets() {
 }
 
 #[test]
+fn slices_are_numpys_beyond_the_end_by_steps_and_by_dots() {
+    let run = Run::new("numpys");
+    let values: Vec<f32> = (0..24).map(|i| i as f32).collect();
+    let file = save(&run, "t.tkeep", Tensor::from_elements(&[2, 3, 4], &values).unwrap());
+    let got = json(&["get", &file, "t[...,1:99:2]", "--json"]);
+    assert_eq!(got["shape"], json!([2, 3, 2]));
+    let odd: Vec<u32> = (0..24).filter(|value| value % 2 == 1).collect();
+    assert_eq!(got["values"], json!(odd));
+    let (code, message) = refused(&["get", &file, "t[::-1]"]);
+    assert!(code == 2 && message.contains("a step backwards is not supported"), "{message}");
+    assert_eq!(refused(&["get", &file, "t[9]"]).0, 2, "an index has no end to be cut to");
+}
+
+#[test]
+fn no_more_is_read_than_what_is_printed() {
+    let run = Run::new("corners-only");
+    let values: Vec<f32> = (0..100_000).map(|i| i as f32).collect();
+    let file = save(&run, "t.tkeep", Tensor::from_elements(&[1000, 100], &values).unwrap());
+    let get = |flags: &[&str]| tensorkeep(&[&["get", &file, "t", "--budget", "1KiB"], flags].concat());
+    assert!(get(&[]).status.success(), "36 values");
+    assert_eq!(get(&["--json"]).status.code(), Some(8), "1,000 of them");
+}
+
+#[test]
 fn slices_of_foreign_files_are_those_of_their_tensors() {
     let run = Run::new("foreign-slices");
     let values: Vec<f32> = (0..600_000).map(|i| i as f32).collect();
     let file = save(&run, "t.tkeep", Tensor::from_elements(&[600, 1000], &values).unwrap());
     let foreign = run.path("t.safetensors");
     assert!(tensorkeep(&["export", &file, "-o", &foreign]).status.success());
-    for slice in ["t[599,998:1000]", "t[:,0]", "t[262:264,140:150]", "t[-1,-1]"] {
+    for slice in ["t[599,998:1000]", "t[::300,5::501]", "t[:,0]", "t[262:264,140:150]", "t[-1,-1]"] {
         let of = |path: &str| text(&tensorkeep(&["get", path, slice]));
         assert!(!of(&file).is_empty() && of(&file) == of(&foreign), "{slice}");
     }

@@ -4,7 +4,7 @@ use super::{Run, json, tensorkeep, text};
 use serde_json::Value as Json;
 use std::path::Path;
 use tensorkeep::engine::Local;
-use tensorkeep::{Keep, Mode, Progress, Snapshot, Store, StoreOptions};
+use tensorkeep::{Keep, Mode, Progress, Snapshot, Store, StoreOptions, Tensor};
 
 #[test]
 fn history_has_what_rotation_deleted_and_every_attempt() {
@@ -254,6 +254,25 @@ fn diff_tells_equal_close_far_and_missing_apart() {
         Some(0)
     );
     assert_eq!(tensorkeep(&["diff", &run.path("a"), &run.path("a")]).status.code(), Some(0));
+}
+
+#[test]
+fn units_in_the_last_place_are_of_one_dtype() {
+    let run = Run::new("ulps");
+    let (wide, half, whole, other) = ([1.0_f32, 2.0], [1.0_f64, 2.5], [1_i32, 2], [1_i32, 3]);
+    let save = |name: &str, floats: Tensor<'_>, whole: &[i32]| {
+        let snapshot = Snapshot::new().tensor("floats", floats).unwrap().tensor("whole", whole).unwrap();
+        snapshot.save(run.folder.join(name)).unwrap();
+        run.path(name)
+    };
+    let one = save("one.tkeep", Tensor::from_elements(&[2], &wide).unwrap(), &whole);
+    let two = save("two.tkeep", Tensor::from_elements(&[2], &half).unwrap(), &other);
+    let diff = json(&["diff", &one, &two, "--json"]);
+    for at in 0..2 {
+        let tensor = &diff["tensors"][at];
+        assert_eq!((&tensor["verdict"], &tensor["ulp"]), (&"differ".into(), &Json::Null), "{tensor}");
+    }
+    assert!(!text(&tensorkeep(&["diff", &one, &two])).contains("ulp"), "an empty column");
 }
 
 #[test]

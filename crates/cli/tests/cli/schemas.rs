@@ -161,8 +161,11 @@ fn every_key_of_every_document_is_described() {
     look(&["import", &out("renamed.safetensors"), "-o", &out("in.tkeep")]);
     Snapshot::new().tensor("large", &[1e10_f32]).unwrap().save(run.folder.join("large.tkeep")).unwrap();
     look(&["edit", &out("large.tkeep"), "-o", &out("edited.tkeep"), "--cast", "f16"]);
-    Snapshot::new().tensor("step", &[1_i64]).unwrap().save(run.folder.join("1.tkeep")).unwrap();
-    Snapshot::new().tensor("step", &[2_i64]).unwrap().save(run.folder.join("2.tkeep")).unwrap();
+    for (name, step) in [("1.tkeep", 1_i64), ("2.tkeep", 2)] {
+        let (step, nan) = ([step], [f32::NAN]);
+        let snapshot = Snapshot::new().tensor("step", &step).unwrap().tensor("w", &nan).unwrap();
+        snapshot.save(run.folder.join(name)).unwrap();
+    }
     look(&["merge", &out("1.tkeep"), &out("2.tkeep"), "-o", &out("merged.tkeep")]);
     look(&["doctor", &folder]);
     look(&["gc", &bad_folder, "--keep-last", "1"]);

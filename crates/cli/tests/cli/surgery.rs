@@ -30,8 +30,12 @@ fn edit_takes_a_submodule_out_under_its_own_names() {
     let (file, out) = (wrapped(&run, "ddp.tkeep", 1.0), run.path("plain.tkeep"));
     let flags = ["--only", "module.*", "--drop", "*.bias", "--strip-prefix", "module."];
     let rename = ["--rename", r"^fc\.(\w+)$=>dense.$1", "--cast", "bf16:*head*", "--set", "license=MIT"];
-    let said = text(&tensorkeep(&[&["edit", &file, "-o", &out], &flags[..], &rename].concat()));
-    assert!(said.contains("2 tensors, 3 dropped, 2 renamed, 1 cast"), "{said}");
+    let done = tensorkeep(&[&["edit", &file, "-o", &out], &flags[..], &rename].concat());
+    assert!(text(&done).contains("2 tensors, 3 dropped, 2 renamed, 2 cast"), "{done:?}");
+    assert!(
+        String::from_utf8_lossy(&done.stderr).contains("module.fc.weight: cast too, as it is tied"),
+        "{done:?}"
+    );
     let edited = Checkpoint::open(&out).unwrap();
     assert_eq!(names(&edited), ["dense.weight", "head.weight"]);
     assert_eq!(edited.info("head.weight").unwrap().alias_of, Some("dense.weight"));
@@ -97,6 +101,10 @@ fn edit_refuses_what_fits_nothing_or_clashes() {
         (&["--cast", "bf16:adam.st*"], 3, "its dtype, i64, cannot be cast"),
         (&["--cast", "f32:none"], 3, "no tensor fits \"none\""),
         (&["--set", "license"], 2, "KEY=VALUE"),
+        (&["--set", "derived_from=nowhere"], 2, "derived_from says where the result comes from"),
+        (&["--set", "derived_by=hand"], 2, "derived_by says"),
+        (&["--cast", "bf16:*head*", "--cast", "f16:*fc.weight"], 2, "cast both to the same dtype"),
+        (&["--cast", "bf16", "--cast", "f32:*head*"], 2, "is tied to it"),
     ] {
         let (found, message) = refused(&[&["edit", &file, "-o", &out], flags].concat());
         assert!(found == code && message.contains(word), "{flags:?}: {found}: {message}");
@@ -136,6 +144,33 @@ fn merge_averages_floats_and_tells_of_the_rest() {
     let output = tensorkeep(&["merge", &files[0], &other, "-o", &out, "--force", "--json"]);
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &told["differing"]), (Some(1), &serde_json::json!(["adam.step"])));
+}
+
+#[test]
+fn tied_tensors_are_cast_together_and_counted_both() {
+    let run = Run::new("edit-tied");
+    let (file, out) = (wrapped(&run, "tied.tkeep", 1.0), run.path("out.tkeep"));
+    let cast = |flags: &[&str]| json(&[&["--json", "edit", &file, "-o", &out, "--force"], flags].concat());
+    let one = cast(&["--cast", "bf16:module.head.weight"]);
+    assert_eq!((&one["cast"], &one["cast_with"]), (&2.into(), &serde_json::json!(["module.fc.weight"])));
+    let both = cast(&["--cast", "bf16:*.weight"]);
+    assert_eq!((&both["cast"], &both["cast_with"]), (&2.into(), &serde_json::json!([])));
+    let alone = cast(&["--cast", "bf16:*head*", "--drop", "module.fc.weight"]);
+    assert_eq!((&alone["cast"], &alone["cast_with"]), (&1.into(), &serde_json::json!([])));
+}
+
+#[test]
+fn an_average_that_is_not_finite_is_told() {
+    let run = Run::new("merge-nan");
+    let (first, second, out) = (run.path("a.tkeep"), run.path("b.tkeep"), run.path("out.tkeep"));
+    Snapshot::new().tensor("w", &[f32::NAN, 1.0, f32::INFINITY, 2.0]).unwrap().save(&first).unwrap();
+    Snapshot::new().tensor("w", &[0.5_f32, 1.0, 2.0, f32::NAN]).unwrap().save(&second).unwrap();
+    let done = tensorkeep(&["merge", &first, &second, "-o", &out]);
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("w: 3 values of the average NaN or infinite"), "{said}");
+    let told = json(&["merge", &first, &second, "-o", &out, "--force", "--json"]);
+    assert_eq!(told["not_finite"]["w"], 3);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{Run, tensorkeep, text};
 use std::process::Command;
-use tensorkeep::Snapshot;
+use tensorkeep::{Progress, Snapshot, Store, StoreOptions};
 
 #[test]
 fn a_terminal_of_40_columns_gets_lines_of_40() {
@@ -32,6 +32,39 @@ fn in_40_columns_states_and_nan_are_still_seen() {
         assert!(text(&output).contains(word), "{args:?}: {}", text(&output));
         assert!(text(&output).lines().all(|line| line.chars().count() <= 40), "{}", text(&output));
     }
+}
+
+#[test]
+fn in_40_columns_a_number_is_whole_or_not_there() {
+    let run = Run::new("narrow-numbers");
+    let folder = run.path("long");
+    for attempt in 0..2_u64 {
+        let store = Store::open(&folder, StoreOptions::new()).unwrap();
+        store.resume().unwrap();
+        let progress = Progress::new(1_234_567_890 + attempt).epoch(1_234_567);
+        let metrics = ["loss", "accuracy", "perplexity"].map(|name| (name, 0.12345 + attempt as f64));
+        store.log(&progress, metrics);
+        store.save(&Snapshot::new().progress(progress)).unwrap();
+        store.close().unwrap();
+    }
+    let narrow = |verb: &str, columns: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tensorkeep"));
+        text(&command.args([verb, &folder]).env("COLUMNS", columns).output().unwrap())
+    };
+    for verb in ["ls", "history"] {
+        let wide = narrow(verb, "1000");
+        for columns in ["24", "40", "60", "80"] {
+            let table = narrow(verb, columns);
+            let rows = table.lines().skip(1).take(2);
+            // What is cut is cut between numbers.
+            let words = rows.clone().flat_map(str::split_whitespace).map(|word| word.trim_end_matches('…'));
+            words.for_each(|word| assert!(wide.contains(word), "{word} of {columns} columns: {table}"));
+            assert!(rows.clone().all(|row| row.chars().count() <= columns.parse().unwrap()), "{table}");
+        }
+    }
+    let history = narrow("history", "40");
+    assert!(history.lines().nth(1).unwrap().ends_with("closed"), "{history}");
+    assert!(!history.lines().next().unwrap().contains("started"), "{history}");
 }
 
 #[test]

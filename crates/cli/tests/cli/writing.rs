@@ -105,11 +105,16 @@ fn a_damaged_file_gives_its_intact_tensors() {
     let run = Run::new("salvage");
     let (first, second) = (vec![1.0_f32; 5000], vec![2.0_f32; 5000]);
     let snapshot = Snapshot::new().tensor("a", &first).unwrap().tensor("b", &second).unwrap();
+    let snapshot = snapshot.alias("tied", "b").unwrap();
     snapshot.save(run.folder.join("d.tkeep")).unwrap();
+    let whole = text(&tensorkeep(&["salvage", &run.path("d.tkeep"), "-o", &run.path("w.tkeep")]));
+    assert!(whole.contains("3 tensors saved, and all records; nothing is lost"), "{whole}");
     run.damage("d.tkeep", 4096 + 100);
     let output = tensorkeep(&["salvage", &run.path("d.tkeep"), "-o", &run.path("s.tkeep"), "--json"]);
     let saved: Json = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((output.status.code(), &saved["tensors"]), (Some(1), &1.into()));
+    assert_eq!((output.status.code(), &saved["tensors"]), (Some(1), &2.into()));
+    let words = text(&tensorkeep(&["salvage", &run.path("d.tkeep"), "-o", &run.path("s.tkeep"), "--force"]));
+    assert!(words.contains("2 of 3 tensors saved, 1 lost"), "{words}");
     assert_eq!(saved["lost"][0]["tensor"], "a");
     let shown = tensorkeep(&["show", &run.path("s.tkeep")]);
     let warned = String::from_utf8_lossy(&shown.stderr).into_owned();

@@ -46,6 +46,8 @@ interface Attempt {
   host: string;
   first: number;
   last: number;
+  /** Whether anything tells its steps; if not, first and last are where the one before ended. */
+  placed: boolean;
   /** Unix seconds; null where nothing tells. */
   start: number | null;
   stop: number | null;

@@ -6,6 +6,7 @@ const lanes = { x: 'step', mode: 'each', open: false, chosen: /** @type {number 
 
 const ENDS = { killed: 'killed', stopped: 'stopped by a signal', closed: 'closed', running: 'running', unknown: 'not known' };
 function endWords(a) {
+  if (!a.placed) return a.end === 'unknown' ? 'nothing of it is left' : `${ENDS[a.end]}; its steps are not known`;
   const at = int(a.last);
   if (a.end === 'killed') return a.lost ? `killed at ${at}; ${int(a.lost)} repeated` : `killed after ${at}`;
   if (a.end === 'stopped') return `stopped by a signal at ${at}`;
@@ -246,7 +247,7 @@ function attemptsTable() {
     date(a.end === 'running' ? null : a.stop),
     { t: ranFor(a) || '–', v: a.start != null && a.stop != null ? a.stop - a.start : null },
     { t: a.resumed_from == null ? '–' : int(a.resumed_from), v: a.resumed_from },
-    { t: int(a.last), v: a.last },
+    { t: a.placed ? int(a.last) : '–', v: a.placed ? a.last : null },
     { t: a.saves == null ? '–' : int(a.saves), v: a.saves },
     { t: kept.get(a.n) ?? 0, v: kept.get(a.n) ?? 0 },
     { t: ENDS[a.end], v: ENDS[a.end], cls: a.end === 'killed' ? 'bad' : '' },

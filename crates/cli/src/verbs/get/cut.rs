@@ -1,25 +1,10 @@
-//! The slices of `get`: their grammar, which is NumPy's without steps, and reading what is within
-//! them, run by run, from the chunks that hold it.
+//! Slices of a tensor, an axis each, and reading what is within them, run by run, from the chunks
+//! that hold it.
 
+use super::axis::{Cut, Span};
 use crate::opened::{Meta, Opened};
 use std::ops::Range;
 use tensorkeep::{Error, ErrorKind, Result, inspect::Scratch, tensor::Buffer};
-
-/// One axis: a range, or one index, which takes the axis away.
-#[derive(Clone, Debug, PartialEq)]
-enum Cut {
-    Range(Range<u64>),
-    Index(u64),
-}
-
-impl Cut {
-    fn range(&self) -> Range<u64> {
-        match self {
-            Self::Range(range) => range.clone(),
-            Self::Index(index) => *index..index + 1,
-        }
-    }
-}
 
 /// A part of a tensor of this shape.
 #[derive(Debug)]
@@ -30,51 +15,37 @@ pub struct Cuts {
 
 impl Cuts {
     pub fn all(shape: &[u64]) -> Self {
-        Self { shape: shape.to_vec(), cuts: shape.iter().map(|&len| Cut::Range(0..len)).collect() }
+        Self { shape: shape.to_vec(), cuts: shape.iter().map(|&len| Cut::Span(Span::whole(len))).collect() }
     }
 
-    /// `3`, `-1`, `2:5`, `:`, by commas.
+    /// Reads one slice an axis, by commas; `...` stands for the axes that are left.
     ///
     /// # Errors
     /// `Invalid`.
     pub fn parse(text: &str, shape: &[u64]) -> Result<Self> {
         let wrong = |what: String| {
-            Error::new(ErrorKind::Invalid, what).expected(format!("within {shape:?}, as 3 or 0:10 by commas"))
+            let example = "as 3, 0:10, ::2 or ... by commas";
+            Error::new(ErrorKind::Invalid, what).expected(format!("within {shape:?}, {example}"))
         };
         let parts: Vec<&str> = text.split(',').map(str::trim).collect();
-        if parts.len() > shape.len() {
-            return Err(wrong(format!("{} axes are cut", parts.len())));
-        }
-        let mut cuts = Vec::new();
-        for (part, &len) in parts.into_iter().zip(shape) {
-            let place = |text: &str, otherwise: u64| {
-                let from_end = |text: &str| text.parse::<u64>().ok().and_then(|back| len.checked_sub(back));
-                match (text, text.strip_prefix('-')) {
-                    ("", _) => Some(otherwise),
-                    (_, Some(back)) => from_end(back),
-                    (text, None) => text.parse().ok(),
-                }
-            };
-            let cut = match part.split_once(':') {
-                Some((start, end)) => {
-                    place(start, 0).zip(place(end, len)).map(|(start, end)| Cut::Range(start..end))
-                }
-                None => place(part, u64::MAX).map(Cut::Index),
-            };
-            let fits = |cut: &Cut| match cut {
-                Cut::Range(range) => range.start <= range.end && range.end <= len,
-                Cut::Index(index) => *index < len,
-            };
-            cuts.push(cut.filter(fits).ok_or_else(|| wrong(format!("slice {part:?} of an axis of {len}")))?);
-        }
-        cuts.extend(shape[cuts.len()..].iter().map(|&len| Cut::Range(0..len)));
+        let dots = parts.iter().position(|part| *part == "...").unwrap_or(parts.len());
+        let (first, last) = (&parts[..dots], parts.get(dots + 1..).unwrap_or_default());
+        let Some(left) = shape.len().checked_sub(first.len() + last.len()) else {
+            return Err(wrong(format!("{} axes are cut", first.len() + last.len())));
+        };
+        let (of_first, rest) = shape.split_at(first.len());
+        let (whole, of_last) = rest.split_at(left);
+        let parse = |(part, len): (&&str, &u64)| Cut::parse(part, *len).map_err(wrong);
+        let mut cuts: Vec<Cut> = first.iter().zip(of_first).map(parse).collect::<Result<_>>()?;
+        cuts.extend(whole.iter().map(|&len| Cut::Span(Span::whole(len))));
+        cuts.extend(last.iter().zip(of_last).map(parse).collect::<Result<Vec<Cut>>>()?);
         Ok(Self { shape: shape.to_vec(), cuts })
     }
 
     /// The lengths of the axes that are left.
     pub fn shape(&self) -> Vec<u64> {
         let left = |cut: &Cut| match cut {
-            Cut::Range(range) => Some(range.end - range.start),
+            Cut::Span(span) => Some(span.len),
             Cut::Index(_) => None,
         };
         self.cuts.iter().filter_map(left).collect()
@@ -109,10 +80,15 @@ impl Cuts {
         let run = (self.run() * width).min(buffer.len() as u64) as usize;
         let mut outer = self.outer();
         for part in buffer.chunks_mut(run) {
-            source.fill(outer.first_element() * width, part)?;
+            source.fill(outer.element() * width, part)?;
             outer.next();
         }
         Ok(())
+    }
+
+    /// Elements in its corners.
+    pub fn corner_count(&self) -> u64 {
+        self.shape().into_iter().map(|len| len.min(2 * EDGE)).fold(1, u64::saturating_mul)
     }
 
     /// What is shown of many values: the first and last few along each axis that is left.
@@ -135,25 +111,24 @@ impl Cuts {
         let Some((ends, inner)) = axes.split_first() else { return self.append(source, into) };
         for range in ends.iter().cloned() {
             if inner.is_empty() {
-                self.narrowed(Cut::Range(range)).append(source, into)?;
+                self.narrowed(|span| {
+                    Cut::Span(Span { start: span.place(range.start), len: range.end - range.start, ..span })
+                })
+                .append(source, into)?;
                 continue;
             }
             for index in range {
-                self.narrowed(Cut::Index(index)).collect(inner, source, into)?;
+                self.narrowed(|span| Cut::Index(span.place(index))).collect(inner, source, into)?;
             }
         }
         Ok(())
     }
 
     /// The first axis that is left, cut further.
-    fn narrowed(&self, within: Cut) -> Self {
+    fn narrowed(&self, cut_further: impl FnOnce(Span) -> Cut) -> Self {
         let mut cuts = self.cuts.clone();
-        if let Some(cut) = cuts.iter_mut().find(|cut| matches!(cut, Cut::Range(_))) {
-            let start = cut.range().start;
-            *cut = match within {
-                Cut::Range(range) => Cut::Range(start + range.start..start + range.end),
-                Cut::Index(index) => Cut::Index(start + index),
-            };
+        if let Some(cut) = cuts.iter_mut().find(|cut| matches!(cut, Cut::Span(_))) {
+            *cut = cut_further(cut.span());
         }
         Self { shape: self.shape.clone(), cuts }
     }
@@ -165,32 +140,35 @@ impl Cuts {
         self.fill(source, &mut into[start..])
     }
 
-    /// Axes, counted from the last, of which everything is wanted; the one before them is in one
-    /// run, too.
+    /// Axes, counted from the last, of which everything is wanted.
     fn whole_axes(&self) -> usize {
-        let is_whole = |(cut, &len): (&Cut, &u64)| *cut == Cut::Range(0..len);
+        let is_whole = |(cut, &len): (&Cut, &u64)| *cut == Cut::Span(Span::whole(len));
         self.cuts.iter().zip(&self.shape).rev().take_while(|pair| is_whole(*pair)).count()
+    }
+
+    /// The axis before those, whose places are in the run, too, where they lie beside each other.
+    fn last_in_run(&self) -> Option<Span> {
+        let axis = self.cuts.len().checked_sub(self.whole_axes() + 1)?;
+        Some(self.cuts[axis].span()).filter(|span| span.step == 1)
     }
 
     /// Elements that lie beside each other. Only asked where there are any, so that no product is
     /// beyond the tensor's.
     fn run(&self) -> u64 {
-        let whole = self.whole_axes();
-        let inner: u64 = self.shape[self.shape.len() - whole..].iter().product();
-        let before = self.cuts.len().checked_sub(whole + 1).map(|axis| self.cuts[axis].range());
-        inner * before.map_or(1, |range| range.end - range.start)
+        let inner: u64 = self.shape[self.shape.len() - self.whole_axes()..].iter().product();
+        inner * self.last_in_run().map_or(1, |span| span.len)
     }
 
     fn outer(&self) -> Outer {
         let axes = self.cuts.len().saturating_sub(self.whole_axes());
         let mut stride = self.shape[axes..].iter().product();
-        let mut outer = Outer { ranges: Vec::new(), strides: Vec::new(), at: Vec::new() };
+        let mut outer = Outer { spans: Vec::new(), strides: Vec::new(), at: vec![0; axes], first: 0 };
         for axis in (0..axes).rev() {
             outer.strides.push(stride);
-            outer.ranges.push(self.cuts[axis].range());
+            outer.spans.push(self.cuts[axis].span());
             stride *= self.shape[axis];
         }
-        outer.at = outer.ranges.iter().map(|range| range.start).collect();
+        outer.first = usize::from(self.last_in_run().is_some());
         outer
     }
 }
@@ -204,6 +182,7 @@ fn ends(len: u64) -> Vec<Range<u64>> {
 }
 
 /// The values at the ends of all axes.
+#[derive(Clone, Debug)]
 pub struct Corners {
     pub shape: Vec<u64>,
     /// Whether the middle of each axis is left out.
@@ -211,25 +190,30 @@ pub struct Corners {
     pub bytes: Vec<u8>,
 }
 
-/// Counts through the axes in front of a run, the last one first; of that one all is in the run.
+/// Counts through the axes in front of a run, the last one first.
 struct Outer {
-    ranges: Vec<Range<u64>>,
+    spans: Vec<Span>,
     strides: Vec<u64>,
+    /// Which of its places, of each axis.
     at: Vec<u64>,
+    /// 1 where all of the first of them is in the run.
+    first: usize,
 }
 
 impl Outer {
-    fn first_element(&self) -> u64 {
-        self.at.iter().zip(&self.strides).map(|(at, stride)| at * stride).sum()
+    /// Where the run begins.
+    fn element(&self) -> u64 {
+        let places = self.spans.iter().zip(&self.at).map(|(span, at)| span.place(*at));
+        places.zip(&self.strides).map(|(place, stride)| place * stride).sum()
     }
 
     fn next(&mut self) {
-        for axis in 1..self.at.len() {
+        for axis in self.first..self.at.len() {
             self.at[axis] += 1;
-            if self.at[axis] < self.ranges[axis].end {
+            if self.at[axis] < self.spans[axis].len {
                 return;
             }
-            self.at[axis] = self.ranges[axis].start;
+            self.at[axis] = 0;
         }
     }
 }
@@ -313,9 +297,30 @@ mod tests {
         assert_eq!(cut("1:1"), (vec![0, 3, 4], vec![]));
         assert_eq!(cut(":,1:2,-1"), (vec![2, 1], vec![7.0, 19.0]));
         assert_eq!(cut(":").1, values);
-        for wrong in ["2", "0:3", "a", "", "0,0,0,0", "-3", "1:0"] {
+        for wrong in ["2", "a", "", "0,0,0,0", "-3", "0:1:0", "::x", "0,...,0,0,0", "...,...", "1:2:3:4"] {
             assert!(Cuts::parse(wrong, &[2, 3, 4]).is_err(), "{wrong}");
         }
+        let error = Cuts::parse("::-1", &[2, 3, 4]).unwrap_err();
+        assert!(error.to_string().contains("a step backwards is not supported"), "{error}");
+    }
+
+    /// What NumPy 2 answers.
+    #[test]
+    fn ends_are_clamped_and_steps_and_dots_are_numpys() {
+        let values: Vec<f32> = (0..24).map(|i| i as f32).collect();
+        let opened = opened(&[2, 3, 4], &values);
+        let cut = |text: &str| cut(&opened, text);
+        assert_eq!(cut("0:3"), (vec![2, 3, 4], values.clone()));
+        assert_eq!(cut("1:0"), (vec![0, 3, 4], vec![]));
+        assert_eq!(cut("-9:9,-1,2:99"), (vec![2, 2], vec![10.0, 11.0, 22.0, 23.0]));
+        assert_eq!(cut("0,::2,1::2"), (vec![2, 2], vec![1.0, 3.0, 9.0, 11.0]));
+        assert_eq!(cut("0,::2"), (vec![2, 4], vec![0.0, 1.0, 2.0, 3.0, 8.0, 9.0, 10.0, 11.0]));
+        assert_eq!(cut("::5,0,0"), (vec![1], vec![0.0]));
+        assert_eq!(cut("...,1"), (vec![2, 3], vec![1.0, 5.0, 9.0, 13.0, 17.0, 21.0]));
+        assert_eq!(cut("1,...,-1"), (vec![3], vec![15.0, 19.0, 23.0]));
+        assert_eq!((cut("...").1, cut("0,0,0,...")), (values, (vec![], vec![0.0])));
+        let huge = format!("{}:{}:{}", i64::MIN, u64::MAX, u64::MAX);
+        assert_eq!(cut(&format!("{huge},0,0")), (vec![1], vec![0.0]));
     }
 
     #[test]
@@ -349,6 +354,11 @@ mod tests {
             .map(|(i, j)| of(i, j))
             .collect();
         assert_eq!(shown, wanted);
+        let corners = Cuts::parse("0,::2,0", &meta.shape).unwrap().corners(&opened, &meta).unwrap();
+        let shown: Vec<f32> =
+            corners.bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let wanted = [0, 2, 4, 6996, 6998, 7000].map(|j| values[j * 5]);
+        assert_eq!((corners.shape, &shown[..]), (vec![6], &wanted[..]));
     }
 
     #[test]

@@ -1,19 +1,16 @@
-//! SPEC.md against the code: its tables against the constants, its test vectors against reading and
-//! writing, its rules against the tests that name them.
+//! SPEC.md against the code: its test vectors, and what it says of bytes, against reading and
+//! writing.
+
+mod rules;
+mod tables;
 
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use tensorkeep::{
-    Codec, Dtype, ErrorKind, Progress, Snapshot, Tensor, Value, WriteOptions, inspect::Limits,
-    inspect::RESERVED_PREFIX,
-};
-use test_support::build::{self, Columns, Container, Stored};
+use std::path::Path;
+use tensorkeep::{Codec, Dtype, ErrorKind, Progress, Snapshot, Tensor, Value, WriteOptions};
+use test_support::build::{self, Container, Stored};
 use test_support::{Zoo, open};
-
-/// Tests of the rules of durable writes, beside the code: they need its `Vfs`.
-const TESTS_OF_THE_ENGINE: [&str; 2] = ["src/engine/local/tests.rs", "src/engine/local/tests/plain.rs"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -37,10 +34,6 @@ fn table(name: &str) -> Vec<Vec<String>> {
     rows
 }
 
-fn column(name: &str, cell: usize) -> Vec<String> {
-    table(name).into_iter().map(|mut row| row.swap_remove(cell)).collect()
-}
-
 /// The bytes of every block of hexadecimal, by the words after `hex`.
 fn vectors() -> BTreeMap<String, Vec<u8>> {
     let spec = spec();
@@ -50,94 +43,6 @@ fn vectors() -> BTreeMap<String, Vec<u8>> {
         (name.to_owned(), digits.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect())
     });
     blocks.collect()
-}
-
-/// Name, first byte, one past the last.
-type Layout = Vec<(String, usize, usize)>;
-
-fn documented(name: &str) -> Layout {
-    let number = |cell: &str| cell.parse::<usize>().unwrap();
-    let rows = table(name).into_iter();
-    rows.map(|row| (row[2].clone(), number(&row[0]), number(&row[0]) + number(&row[1]))).collect()
-}
-
-#[test]
-fn every_byte_of_a_layout_is_in_one_field() {
-    for (name, len) in [
-        ("layout: header", 4096),
-        ("layout: footer", 128),
-        ("layout: preamble", 32),
-        ("layout: section", 32),
-        ("layout: plane header", 5),
-    ] {
-        let mut at = 0;
-        for (field, start, end) in documented(name) {
-            assert_eq!(start, at, "{name}: {field}");
-            at = end;
-        }
-        assert_eq!(at, len, "{name}");
-    }
-}
-
-#[test]
-#[cfg(feature = "testing")]
-fn the_layouts_are_those_of_the_code() {
-    // The code's names differ where a constant of that name exists already.
-    macro_rules! fields {
-        ($fields:expr) => {
-            $fields.iter().map(|field| {
-                let name = field.name.to_lowercase();
-                (name.strip_suffix("_field").unwrap_or(&name).to_owned(), field.start, field.end)
-            })
-        };
-    }
-    use tensorkeep::spec::{FOOTER, HEADER, PREAMBLE, SECTION};
-    assert_eq!(documented("layout: header"), fields!(HEADER).collect::<Layout>());
-    assert_eq!(documented("layout: footer"), fields!(FOOTER).collect::<Layout>());
-    assert_eq!(documented("layout: preamble"), fields!(PREAMBLE).collect::<Layout>());
-    assert_eq!(documented("layout: section"), fields!(SECTION).collect::<Layout>());
-}
-
-#[test]
-fn limits_and_dtypes_are_those_of_the_code() {
-    // [R99]
-    let limits: Vec<(String, u64)> =
-        table("table: limits").into_iter().map(|row| (row[0].clone(), row[1].parse().unwrap())).collect();
-    assert_eq!(limits, Limits::V1.named().map(|(name, number)| (name.to_owned(), number)));
-    // [R71]
-    let dtypes: Vec<[String; 3]> = table("table: dtypes")
-        .into_iter()
-        .map(|row| [row[0].clone(), row[1].clone(), row[2].clone()])
-        .collect();
-    let in_code: Vec<[String; 3]> = Dtype::ALL
-        .iter()
-        .map(|dtype| [dtype.id().to_string(), dtype.name().to_owned(), dtype.bits().to_string()])
-        .collect();
-    assert_eq!(dtypes, in_code);
-    let built: Vec<[String; 3]> = build::DTYPES
-        .iter()
-        .map(|(name, id, size)| [id.to_string(), (*name).to_owned(), (size * 8).to_string()])
-        .collect();
-    assert_eq!(dtypes, built);
-}
-
-#[test]
-fn ids_and_columns_are_those_that_the_tests_build_with() {
-    assert_eq!(column("table: kinds", 0), ["1", "2", "3", "5", "6"]);
-    assert_eq!(column("table: codecs", 1), ["raw", "zstd", "fill", "float-planes"]);
-    assert_eq!(column("table: codecs", 0), ["0", "1", "2", "4"]);
-    assert_eq!(column("table: filters", 1), ["none", "planes"]);
-    assert_eq!(column("table: filters", 0), ["0", "1"]);
-    let names = |columns: Columns| columns.0.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-    assert_eq!(column("table: columns", 0), names(Columns::table()));
-    assert_eq!(column("table: aliases", 0), names(Columns::aliases(&[], &[], &[])));
-    assert_eq!(column("table: pieces", 0), names(build::Manifest::new("s").0));
-    assert_eq!(column("table: shard", 0), names(build::shard(&mut Container::new(), "s", [0, 1], &[])));
-    let flags: Vec<[String; 2]> =
-        table("table: flags").into_iter().map(|row| [row[0].clone(), row[1].clone()]).collect();
-    assert_eq!(flags, [["incompat_flags", "1"], ["ro_compat_flags", "0"]]);
-    let reserved = column("table: reserved", 0);
-    assert!(reserved.iter().all(|name| name.starts_with(RESERVED_PREFIX)), "{reserved:?}");
 }
 
 /// Compares the library's container with one built from SPEC.md, which copies only the file id.
@@ -452,57 +357,4 @@ fn a_history_is_what_this_document_says_or_damaged_alone() {
     assert!(error.to_string().contains("column \"steps\" of metric \"loss\""), "{error}");
     assert_eq!(checkpoint.record::<u8>("another").unwrap(), 7);
     checkpoint.verify().unwrap();
-}
-
-/// The numbers of every `R` that is a word of its own.
-fn tags(text: &str) -> BTreeSet<u32> {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let bytes = text.as_bytes();
-    let starts = text.match_indices('R').map(|(at, _)| at).filter(|&at| at == 0 || !word(bytes[at - 1]));
-    starts
-        .filter_map(|at| {
-            let digits = bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-            let ends = bytes.get(at + 1 + digits).is_none_or(|&byte| !word(byte));
-            if ends { text[at + 1..at + 1 + digits].parse().ok() } else { None }
-        })
-        .collect()
-}
-
-/// The tags of rules in the order of SPEC.md; other mentions are not in brackets.
-fn rules() -> Vec<u32> {
-    let spec = spec();
-    spec.split("[R").skip(1).map(|rest| rest.split(']').next().unwrap().parse().unwrap()).collect()
-}
-
-fn test_files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            test_files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "json") {
-            found.push(path);
-        }
-    }
-}
-
-#[test]
-fn rules_are_numbered_in_order() {
-    assert!(rules().into_iter().eq(1..=rules().len() as u32), "{:?}", rules());
-}
-
-#[test]
-fn every_rule_is_named_by_a_test_and_every_named_rule_exists() {
-    let mut files = Vec::new();
-    test_files(&root().join("tests"), &mut files);
-    files.extend(TESTS_OF_THE_ENGINE.map(|file| root().join(file)));
-    let rules: BTreeSet<u32> = rules().into_iter().collect();
-    let mut named = BTreeSet::new();
-    for file in files {
-        let tags = tags(&fs::read_to_string(&file).unwrap());
-        let unknown: Vec<_> = tags.difference(&rules).collect();
-        assert!(unknown.is_empty(), "{} names rules that SPEC.md does not have: {unknown:?}", file.display());
-        named.extend(tags);
-    }
-    let unproven: Vec<_> = rules.difference(&named).collect();
-    assert!(unproven.is_empty(), "rules that no test names: {unproven:?}");
 }
