@@ -12,6 +12,8 @@ __version__: str
 _Path = str | os.PathLike[str]
 _Rule = tuple[str, float, str, str]
 _Tensor = tuple[str, str, Sequence[int], int, Any]
+_Piece = tuple[Sequence[int], Sequence[int], int]
+_Shard = tuple[int, bytes, int, int]
 _Saved = dict[str, Any]
 _Progress = Callable[[int, int], Any]
 
@@ -34,6 +36,8 @@ class File:
     ) -> list[tuple[str, str | None, View]]: ...
     def view(self, name: str) -> View: ...
     def rows(self, name: str, start: int, stop: int) -> View: ...
+    def boxed(self, name: str, offsets: Sequence[int], lens: Sequence[int]) -> View: ...
+    def shards(self) -> Sequence[_Path]: ...
     def diff(self, other: File) -> dict[str, tuple[str, float | None, float | None, str | None]]: ...
     def verify(self) -> tuple[int, int, int, int, list[str]]: ...
 
@@ -56,6 +60,29 @@ class View:
     def __dlpack_device__(self) -> tuple[int, int]: ...
     if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Job:
+    def __new__(
+        cls, save: str, world: int, tensors: Sequence[tuple[str, str, Sequence[int], Sequence[_Piece]]]
+    ) -> Job: ...
+    def write_shard(
+        self,
+        manifest: _Path,
+        rank: int,
+        tensors: Sequence[_Tensor],
+        offsets: Sequence[Sequence[int]],
+        codecs: Sequence[tuple[str, str]],
+    ) -> _Shard: ...
+    def write_manifest(
+        self,
+        path: _Path,
+        tensors: Sequence[_Tensor],
+        records: dict[str, Any],
+        types: Any,
+        shards: Sequence[_Shard],
+        codecs: Sequence[tuple[str, str]],
+    ) -> tuple[int, int, float]: ...
 
 @final
 class Store:

@@ -17,7 +17,8 @@ PACKAGE = Path(tensorkeep.__file__).parent
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "python/tensorkeep"
 FRAMEWORKS = {"torch": "torch", "_torch": "torch", "numpy": "numpy", "_numpy": "numpy", "jax": "jax", "_jax": "jax",
-              "lightning": "lightning", "hf": "transformers"}  # fmt: skip
+              "dcp": "torch", "_dcp_read": "torch", "_dcp_write": "torch", "lightning": "lightning",
+              "hf": "transformers"}  # fmt: skip
 PLAIN = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in (*FRAMEWORKS, "__init__", "__main__"))
 
 

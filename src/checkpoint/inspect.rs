@@ -15,6 +15,7 @@
 use super::Checkpoint;
 use super::entry::Tensors;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::pieces::Pieces;
 use crate::tensor::Tensor;
 
 pub use super::chunks::{ChunkInfo, Scratch};
@@ -48,6 +49,13 @@ impl<'c> Inspect<'c> {
     /// it; 0 for a checkpoint of one file.
     pub fn shards(&self) -> usize {
         self.0.pieces().map_or(0, |pieces| pieces.shard_count())
+    }
+
+    /// Keys of the shards of a manifest, beside its own: names of files in its folder.
+    pub fn shard_keys(&self) -> Vec<String> {
+        let keys =
+            |pieces: &Pieces<_>| (0..pieces.shard_count()).map(|number| pieces.shard_key(number)).collect();
+        self.0.pieces().map(keys).unwrap_or_default()
     }
 
     /// Whether this is a shard: what one rank stored of a checkpoint, not a checkpoint by itself.

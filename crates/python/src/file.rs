@@ -201,6 +201,18 @@ impl File {
         Ok(View::new(place, keeper))
     }
 
+    /// A view of a box of a tensor, of which only what lies in the box is read.
+    fn boxed(&self, py: Python<'_>, name: &str, offsets: Vec<u64>, lens: Vec<u64>) -> PyResult<View> {
+        let (place, keeper) = detached(py, || loading::boxed(self.checkpoint(), name, offsets, lens))?;
+        Ok(View::new(place, keeper))
+    }
+
+    /// Paths of the shards of a checkpoint of many ranks.
+    fn shards(&self) -> Vec<PathBuf> {
+        let keys = self.checkpoint().inspect().shard_keys();
+        keys.into_iter().map(|key| self.place.with_file_name(key)).collect()
+    }
+
     /// Verdict, largest difference, relative distance, and details, of each tensor that differs.
     fn diff(&self, py: Python<'_>, other: &Self) -> PyResult<BTreeMap<String, Difference>> {
         let found = detached(py, || tensorkeep_cli::differences(self.again()?, other.again()?))?;

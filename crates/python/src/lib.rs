@@ -12,6 +12,7 @@ mod memory;
 mod options;
 mod place;
 mod progress;
+mod ranks;
 mod records;
 mod store;
 mod view;
@@ -45,6 +46,7 @@ fn _tensorkeep(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<file::File>()?;
     module.add_class::<view::View>()?;
+    module.add_class::<ranks::Job>()?;
     module.add_class::<store::Store>()?;
     module.add_class::<store::Pending>()?;
     module.add_function(wrap_pyfunction!(file::open_file, module)?)?;

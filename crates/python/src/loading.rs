@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use tensorkeep::engine::MmapPromise;
+use tensorkeep::layout::TensorBox;
 use tensorkeep::tensor::Buffer;
-use tensorkeep::{Checkpoint, Error, MappedCopy, OpenOptions, Result};
+use tensorkeep::{Checkpoint, Dtype, Error, MappedCopy, OpenOptions, Result, TensorInfo};
 
 /// Alignment of tensors in a buffer: what frameworks like to compute on.
 const ALIGN: usize = 64;
@@ -84,11 +85,7 @@ pub fn read(checkpoint: &Checkpoint, names: &[&str]) -> Result<(Vec<Place>, Keep
     for (info, len) in infos.iter().zip(lens) {
         let (room, later) = std::mem::take(&mut rest).split_at_mut(len.next_multiple_of(ALIGN));
         rest = later;
-        let dtype = info.dtype.map_err(|id| {
-            Error::new(tensorkeep::ErrorKind::Unsupported, format!("dtype {id} of a newer version"))
-                .in_tensor(info.name)
-                .in_object(checkpoint.name())
-        })?;
+        let dtype = known_dtype(checkpoint, info)?;
         let target = &mut room[..len];
         // OK to cast: elements are in memory, or one of the axes is 0.
         let shape = info.shape.iter().map(|&axis| axis as usize).collect();
@@ -113,4 +110,32 @@ pub fn rows(checkpoint: &Checkpoint, name: &str, from: usize, to: usize) -> Resu
         shape: tensor.shape().to_vec(),
     };
     Ok((place, Arc::new(buffer)))
+}
+
+/// A box of a tensor, in memory of its own.
+///
+/// # Errors
+/// As [`Checkpoint::read_box_into`]; `LimitExceeded` without memory; `Unsupported` for a dtype that
+/// this version does not know.
+pub fn boxed(
+    checkpoint: &Checkpoint,
+    name: &str,
+    offsets: Vec<u64>,
+    lens: Vec<u64>,
+) -> Result<(Place, Keeper)> {
+    let dtype = known_dtype(checkpoint, &checkpoint.info(name)?)?;
+    let shape: Vec<usize> = lens.iter().map(|&len| usize::try_from(len).unwrap_or(usize::MAX)).collect();
+    let len = tensorkeep::tensor::byte_len(dtype, &shape).map_err(|error| error.in_tensor(name))?;
+    let mut buffer = Buffer::zeroed(len)?;
+    checkpoint.read_box_into(name, &TensorBox::new(offsets, lens)?, &mut buffer)?;
+    let place = Place { start: buffer.as_mut_ptr(), len: buffer.len(), dtype, shape };
+    Ok((place, Arc::new(buffer)))
+}
+
+fn known_dtype(checkpoint: &Checkpoint, info: &TensorInfo<'_>) -> Result<Dtype> {
+    info.dtype.map_err(|id| {
+        Error::new(tensorkeep::ErrorKind::Unsupported, format!("dtype {id} of a newer version"))
+            .in_tensor(info.name)
+            .in_object(checkpoint.name())
+    })
 }

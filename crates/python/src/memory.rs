@@ -88,6 +88,17 @@ impl State {
         Ok(Self { snapshot, ..self })
     }
 
+    /// Names of the tensors, in the order in which they were given.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.iter().map(|lent| lent.name.as_str())
+    }
+
+    /// One of the tensors, by its number in that order.
+    pub fn source(&self, number: usize) -> Option<Volatile<'static>> {
+        let copier = Copier::for_total(self.byte_len());
+        self.tensors.get(number).map(|lent| lent.source(copier, self.copied.clone()))
+    }
+
     /// All of it. Tensors over the memory of an earlier one, of the same dtype and shape, are its
     /// aliases.
     pub fn snapshot(&self) -> Result<Snapshot<'static>> {

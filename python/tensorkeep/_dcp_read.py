@@ -1,0 +1,120 @@
+"""A checkpoint as the flat state that DCP plans a load with, and the bytes that the plan asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint._nested_dict import flatten_state_dict
+from torch.distributed.checkpoint.metadata import (
+    BytesStorageMetadata,
+    ChunkStorageMetadata,
+    Metadata,
+    StorageMeta,
+    TensorProperties,
+    TensorStorageMetadata,
+)
+from torch.distributed.checkpoint.planner import ReadItem
+
+from . import _tensorkeep, _torch
+from ._checkpoint import Checkpoint
+from ._errors import Mismatch, NotFound
+from ._paths import unescape
+from ._restore import Loader, restore
+from ._views import Info, Records
+
+__all__ = ["PATHS", "Described"]
+
+#: In the record of Python's types: the path of each value in the state, where DCP has flattened it.
+PATHS = "dcp"
+
+
+class _Meta(Loader):
+    """Makes tensors without memory, and knows which of the file's each is. Arrays among torch's tensors are values to
+    DCP; they and the tensors within values are the ones in ``inner``.
+    """
+
+    def __init__(self, inner: Mapping[str, _tensorkeep.View], arrays_are_values: bool) -> None:
+        super().__init__()
+        self.inner, self.arrays_are_values = inner, arrays_are_values
+        self.made: dict[int, tuple[Info, torch.Tensor]] = {}
+
+    def tensor(self, view: Info, owner: str, kind: str) -> Any:
+        if view.name in self.inner:
+            return super().tensor(self.inner[view.name], view.name, kind)
+        if kind == "jax" or (kind == "ndarray" and self.arrays_are_values):
+            return None
+        made = torch.empty(view.shape, dtype=_torch.DTYPES.get(view.dtype, torch.uint8), device="meta")
+        self.made[id(made)] = view, made
+        return made
+
+
+class Described:
+    """A checkpoint as the flat state that DCP plans with."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        types = checkpoint._types if type(checkpoint._types) is dict else {}
+        paths = types.get(PATHS)
+        self.paths: Any = None
+        #: Whether the state in the file is what DCP has flattened.
+        self.is_flat = type(paths) is dict
+        if type(paths) is dict:
+            self.paths = {unescape(name): tuple(path) for name, path in paths.items() if type(path) is list}
+        self.arrays_are_values = types.get("tensors", "torch") == "torch"
+        self.meta = _Meta({}, self.arrays_are_values)
+        self.flat = self._flat(self.meta)
+        made = self.meta.made
+        #: What the file has of each tensor of the flat state.
+        self.infos = {name: made[id(value)][0] for name, value in self.flat.items() if id(value) in made}
+        self.values: dict[str, Any] | None = None
+
+    def _flat(self, loader: Loader) -> dict[str, Any]:
+        checkpoint = self.checkpoint
+        viewed = [(info.name, None, info) for info in checkpoint.infos().values()]
+        state = restore(dict(Records(checkpoint._file)), checkpoint._types, viewed, set(), loader)
+        if self.is_flat:
+            return dict(state)
+        flat: dict[str, Any]
+        flat, self.paths = flatten_state_dict(state)
+        return flat
+
+    def metadata(self) -> Metadata:
+        described: dict[str, Any] = {}
+        for name in self.flat:
+            info = self.infos.get(name)
+            if info is None:
+                described[name] = BytesStorageMetadata()
+                continue
+            size = torch.Size(info.shape)
+            # One chunk, whatever it is stored as: boxes are read across pieces.
+            chunk = ChunkStorageMetadata(torch.Size([0] * len(size)), size)
+            dtype = self.meta.made[id(self.flat[name])][1].dtype
+            described[name] = TensorStorageMetadata(TensorProperties(dtype=dtype), size, [chunk])
+        meta = StorageMeta(checkpoint_id=self.checkpoint.path)
+        return Metadata(described, planner_data=self.paths, storage_meta=meta)
+
+    def value(self, name: str) -> Any:
+        """A value that is no tensor, with the tensors that are in it."""
+        if self.values is None:
+            leaves = {info.name for info in self.infos.values()}
+            inner = set(self.checkpoint.infos()) - leaves
+            views = {name: view for name, _, view in self.checkpoint._file.views(inner)} if inner else {}
+            self.values = self._flat(_Meta(views, self.arrays_are_values))
+        return self.values[name]
+
+    def fill(self, item: ReadItem, target: torch.Tensor) -> None:
+        info = self.infos.get(item.storage_index.fqn)
+        if info is None:
+            raise NotFound(f"{self.checkpoint.path}: no tensor {item.storage_index.fqn!r}")
+        begin = item.storage_index.offset or [0] * len(info.shape)
+        offsets = [at + further for at, further in zip(begin, item.storage_offsets)]
+        view = self.checkpoint._file.boxed(info.name, offsets, list(item.lengths))
+        loaded = _torch.from_view(view, "torch", None)
+        if (loaded.dtype, loaded.shape) != (target.dtype, target.shape):
+            expected, found = (f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in (target, loaded))
+            what = f"{self.checkpoint.path}: tensor {info.name}: the state has another dtype or shape"
+            help = "make the state as it was saved"
+            raise Mismatch(what, tensor=info.name, expected=expected, found=found, help=help)
+        target.copy_(loaded)
