@@ -3,6 +3,8 @@
 use crate::output::{self, clean};
 use tensorkeep::Value;
 
+/// Records that the library writes for itself.
+pub const BOOKKEEPING: [&str; 3] = ["tensorkeep.history", "tensorkeep.python", "tensorkeep.save"];
 /// Longest text of one leaf.
 const LINE: usize = 100;
 

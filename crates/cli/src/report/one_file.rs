@@ -6,8 +6,9 @@ use super::verdict::{Sign, icon};
 use super::words::{self, Fact, code, count, escape, int, section, shorten};
 use crate::opened::Opened;
 use crate::output;
+use crate::records;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use tensorkeep::{Result, Value};
 
 /// Records and metadata listed.
@@ -46,7 +47,7 @@ pub fn html(opened: &Opened, format: &str, title: &str) -> Result<String> {
         "<div class=\"net\"><div class=\"left\"></div><div class=\"det\"></div></div>",
     ));
     body.push_str(&section("tensors", "Where the bytes are", &total(&tensors), ""));
-    body.push_str(&records(opened));
+    body.push_str(&told(opened));
     body.push_str("</main>\n");
     let at: Vec<Option<u64>> = tensors.all.iter().map(|(meta, _)| meta.offset).collect();
     let data = json!({
@@ -173,12 +174,19 @@ fn verdict(tensors: &Tensors, bytes: &Bytes, format: &str, title: &str) -> Strin
     )
 }
 
-/// Records and metadata, a line for each leaf.
-fn records(opened: &Opened) -> String {
+/// Records and metadata, a line for each leaf; without places of tensors, and without the library's
+/// own records that no person reads.
+fn told(opened: &Opened) -> String {
     let mut rows: Vec<(String, Vec<String>)> = Vec::new();
-    for (name, value) in opened.records() {
+    let tensors: HashSet<String> = opened.tensors().into_iter().map(|meta| meta.name).collect();
+    let for_people = |(name, _): &(String, _)| !records::BOOKKEEPING.contains(&name.as_str());
+    for (name, value) in opened.records().into_iter().filter(for_people) {
         match value {
-            Ok(value) => leaves(&name, &value, &mut rows),
+            Ok(value) => {
+                if let Some(left) = records::without_places(&value, &name, &|path| tensors.contains(path)) {
+                    leaves(&name, &left, &mut rows);
+                }
+            }
             Err(error) => rows.push((String::new(), vec![escape(&name), escape(&error.to_string())])),
         }
         if rows.len() >= LISTED {

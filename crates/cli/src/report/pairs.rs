@@ -14,6 +14,7 @@ use crate::records::{self, Change, is_bookkeeping};
 use crate::verbs::ls::Kept;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
+use tensorkeep::inspect::RESERVED_PREFIX;
 use tensorkeep::{CheckpointId, CheckpointInfo, Reader, Result};
 
 /// Checkpoints to pick from: 28 pairs.
@@ -228,7 +229,8 @@ fn sorted(changes: &[Change], always: &BTreeSet<String>) -> Json {
         let is_rate = change.path.rsplit('.').next().is_some_and(|key| key == "lr" || key == "learning_rate");
         match () {
             () if is_config(&change.path) => settings.push(place),
-            () if is_rate => others.push(place),
+            // One that was logged is a curve.
+            () if is_rate && !change.path.starts_with(RESERVED_PREFIX) => others.push(place),
             () if always.contains(&change.path) || is_bookkeeping(&change.path) => every += 1,
             () => others.push(place),
         }
@@ -252,10 +254,12 @@ mod tests {
     #[test]
     fn settings_are_apart_from_what_every_step_changes() {
         let change = |path: &str| Change { path: path.to_owned(), left: None, right: Some("1".to_owned()) };
-        let changes = ["optimizer.lr", "config.seed", "a.step", "x.noise"].map(change);
+        let changes =
+            ["optimizer.lr", "config.seed", "a.step", "x.noise", "tensorkeep.metrics.lr"].map(change);
         let always = BTreeSet::from(["x.noise".to_owned(), "optimizer.lr".to_owned()]);
         let found = sorted(&changes, &always);
         assert_eq!(found["config"][0][0], "config.seed");
-        assert_eq!((&found["changed"][0][0], &found["every"]), (&json!("optimizer.lr"), &json!(2)));
+        assert_eq!(found["changed"], json!([["optimizer.lr", null, "1"]]));
+        assert_eq!(found["every"], 3);
     }
 }

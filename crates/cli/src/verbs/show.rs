@@ -26,9 +26,6 @@ pub struct Shown<'a> {
     lost: Vec<(String, Error)>,
 }
 
-/// Records that the library writes for itself.
-const BOOKKEEPING: [&str; 3] = ["tensorkeep.history", "tensorkeep.python", "tensorkeep.save"];
-
 /// Opens one checkpoint and reads what is to be shown.
 ///
 /// # Errors
@@ -65,7 +62,8 @@ impl Answer for Shown<'_> {
         text.push_str(&tensors(self));
         if !(records.is_empty() && lost.is_empty()) && args.selected.only.is_none() {
             let mut lines = vec![String::new(), output::bold("records")];
-            let is_shown = |(name, _): &&(String, _)| args.all || !BOOKKEEPING.contains(&name.as_str());
+            let is_shown =
+                |(name, _): &&(String, _)| args.all || !records::BOOKKEEPING.contains(&name.as_str());
             let shown: Vec<_> = records.iter().filter(is_shown).collect();
             let tensors: HashSet<&str> = metas.iter().map(|meta| &*meta.name).collect();
             for (name, value) in &shown {

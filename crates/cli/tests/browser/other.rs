@@ -66,6 +66,7 @@ fn one_file_is_drawn_by_module() {
             "{:?}",
             window.texts(".blk h3")
         );
+        assert!(!window.text("#meta").contains("tensorkeep.history"), "{}", window.text("#meta"));
         window.fill("#ffilter", "layers gate");
         window.click(".leaf");
         let before = window.text(".det h3");
