@@ -172,6 +172,23 @@ fn one_ranks_failing_disk_is_everybodys_error() {
 }
 
 #[test]
+fn a_rank_that_panics_is_everybodys_error() {
+    all_fail(
+        |rank| {
+            let bytes = [0_u8; 4];
+            let produce = move || match rank {
+                2 => panic!("no tensor here"),
+                _ => tensorkeep::Tensor::shared(tensorkeep::Dtype::U8, &[1, 4], Arc::new(bytes)),
+            };
+            let lazy = tensorkeep::LazyTensor::new(tensorkeep::Dtype::U8, &[1, 4], produce);
+            Snapshot::new().sharded("w", lazy, &[4, 4], &Layout::sharded(0, 4)?)
+        },
+        ErrorKind::Io,
+        &["part of the save panicked"],
+    );
+}
+
+#[test]
 fn a_rank_that_does_not_come_is_named_by_the_deadline() {
     let engine = Hooked::new();
     let started = Instant::now();

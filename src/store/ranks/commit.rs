@@ -17,6 +17,7 @@ use crate::format::pieces::ShardRef;
 use crate::format::records;
 use crate::format::shard::shard_key;
 use crate::snapshot::{IntoTensorSource, RANKS, RanksRecord, Record, Snapshot};
+use crate::store::background::panicked;
 use crate::store::core::Core;
 use crate::store::cost::Stall;
 use crate::store::naming::CheckpointId;
@@ -28,6 +29,7 @@ use crate::tensor::Tensor;
 use crate::writer::job::Job;
 use crate::writer::{Plan, Timings, Written};
 use serde::{Deserialize, Serialize};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
 /// What rank 0 says while a save ends.
@@ -147,7 +149,10 @@ impl<'s, 'a> Saving<'s, 'a> {
             None
         };
         let mut shard = None;
-        let receipt = self.core.timed(|| self.write_part(&mut shard));
+        // A tensor that cannot be produced must not leave the others waiting.
+        let part = AssertUnwindSafe(|| self.core.timed(|| self.write_part(&mut shard)));
+        let receipt =
+            catch_unwind(part).unwrap_or_else(|panic| Err(panicked("this rank's part of the save")(panic)));
         let receipt = receipt.and_then(|receipt| records::encode(&receipt));
         let outcome = match own {
             Some(own) => self.lead(own, &receipt),
