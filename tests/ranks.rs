@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tensorkeep::engine::MmapPromise;
 use tensorkeep::layout::{Layout, Level, Placement, Positions, TensorBox, flat_boxes};
-use tensorkeep::ranks::{Job, Part, ShardRef};
+use tensorkeep::ranks::files::{Job, Part, ShardRef};
 use tensorkeep::store::CopyOutcome;
 use tensorkeep::{Checkpoint, Codec, Dtype, ErrorKind, OpenOptions, Reader, Snapshot, Tensor, WriteOptions};
 use test_support::TempFolder;
