@@ -13,6 +13,7 @@ pub mod inspect;
 mod load;
 mod map_copy;
 mod open;
+mod rank_record;
 mod read;
 mod regions;
 mod resave;

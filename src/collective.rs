@@ -1,14 +1,20 @@
 //! What the ranks of a job need of each other: two calls, by whatever network the job has. Knows no
-//! engine and no checkpoint. [`Alone`] is a job of one rank, [`Tcp`] needs nothing but sockets.
+//! engine and no checkpoint. [`Alone`] is a job of one rank, [`Tcp`] needs nothing but sockets;
+//! `exchange.rs` carries errors over the two calls.
 
+mod exchange;
 mod frame;
 mod tcp;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "testing")]
+pub use exchange::agree;
+pub(crate) use exchange::{Call, announce, collect, hand, hear, take};
 pub use tcp::Tcp;
 
 use crate::error::{Error, ErrorKind, Result};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The connection of a rank with the others of its job.
@@ -36,6 +42,17 @@ pub trait Collective: Send + Sync {
     /// # Errors
     /// As [`Collective::gather`].
     fn broadcast(&self, bytes: Option<&[u8]>, deadline: Instant) -> Result<Vec<u8>>;
+
+    /// A second connection of the same ranks, so that saves in the background do not get between
+    /// the calls of training. Every rank calls it once. By default there is none, and a store saves
+    /// in the foreground alone.
+    ///
+    /// # Errors
+    /// `Unsupported` without one; as [`Collective::gather`].
+    fn split(&self, _deadline: Instant) -> Result<Arc<dyn Collective>> {
+        Err(Error::new(ErrorKind::Unsupported, "this connection of ranks has no second one")
+            .help("save in the foreground, by Store::save"))
+    }
 }
 
 /// A job of one rank.
@@ -58,32 +75,14 @@ impl Collective for Alone {
     fn broadcast(&self, bytes: Option<&[u8]>, _: Instant) -> Result<Vec<u8>> {
         bytes.map(<[u8]>::to_vec).ok_or_else(nothing_to_broadcast)
     }
+
+    fn split(&self, _: Instant) -> Result<Arc<dyn Collective>> {
+        Ok(Arc::new(Self))
+    }
 }
 
 fn nothing_to_broadcast() -> Error {
     Error::invalid("a broadcast").expected("bytes from rank 0, and from no other")
-}
-
-/// The outcome of everybody's part of a call: all ranks' bytes on every rank, or, on every rank,
-/// the error of the first that failed, in its words and with its number.
-///
-/// # Errors
-/// The first failing rank's, and those of the collective.
-pub fn agree(
-    collective: &dyn Collective,
-    outcome: Result<Vec<u8>>,
-    deadline: Instant,
-) -> Result<Vec<Vec<u8>>> {
-    let gathered = collective.gather(&frame::outcome(&outcome), deadline)?;
-    let answer = gathered.map(|all| {
-        let all: Result<Vec<Vec<u8>>> =
-            all.iter().enumerate().map(|(rank, bytes)| frame::of_rank(rank, bytes)).collect();
-        frame::outcome(&all.map(|all| frame::list(&all)))
-    });
-    let answer = frame::result(&collective.broadcast(answer.as_deref(), deadline)?)?;
-    let all = frame::items(&answer)?;
-    // A rank's own error keeps what only it knows.
-    outcome.and(Ok(all))
 }
 
 fn lost(ranks: &[u32], doing: &str) -> Error {

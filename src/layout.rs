@@ -23,6 +23,7 @@ mod reads;
 mod tests;
 
 pub use assign::{Assigned, Held, assign};
+pub(crate) use assign::{Assignment, assign_among_few};
 pub use boxes::TensorBox;
 pub use cover::{CUT_AXES, Fault, tiling};
 pub use flat::flat_boxes;
@@ -196,6 +197,11 @@ impl Layout {
     /// The `copy`-th position, from 0 on, that holds the piece of this first position.
     pub fn holder(&self, first: u32, copy: u32) -> u32 {
         first + self.to_copy(copy)
+    }
+
+    /// The first position that holds the same piece as this one.
+    pub(crate) fn first_with(&self, position: u32) -> u32 {
+        self.levels.iter().map(|level| position / level.stride % level.parts * level.stride).sum()
     }
 
     /// From the first position that holds a piece to the `copy`-th: the same for all pieces.

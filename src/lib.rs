@@ -118,7 +118,6 @@ mod buffer;
 mod checkpoint;
 mod clock;
 mod codec;
-#[cfg(feature = "testing")]
 mod collective;
 #[cfg(feature = "convert")]
 pub mod convert;
@@ -181,6 +180,7 @@ mod pages {
         Serde: "../docs/guide/serde.md",
         ExactResume: "../docs/guide/exact-resume.md",
         BackgroundSaves: "../docs/guide/background-saves.md",
+        Ranks: "../docs/guide/ranks.md",
         Migrating: "../docs/guide/migrating.md",
         Python: "../docs/guide/python.md",
         PythonRuns: "../docs/guide/python-runs.md",
@@ -199,15 +199,21 @@ pub mod chunks {
     pub use crate::codec::{Decoder, Encoded, Encoder};
 }
 
-/// The files of one save of many ranks, and the ranks' connection, for tests: what stores will use,
-/// without the commit.
-#[cfg(feature = "testing")]
-#[doc(hidden)]
+/// Jobs of many processes that save one checkpoint: [`Store::open_ranks`].
 pub mod ranks {
-    pub use crate::collective::{Alone, Collective, Tcp, agree};
-    pub use crate::format::pieces::ShardRef;
-    pub use crate::format::shard::{Part, shard_key};
-    pub use crate::writer::job::Job;
+    pub use crate::collective::{Alone, Collective, Tcp};
+    pub use crate::snapshot::{AnotherWorld, Replica};
+    pub use crate::store::Diverged;
+
+    /// The files of one save of many ranks, for tests.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub mod files {
+        pub use crate::collective::agree;
+        pub use crate::format::pieces::ShardRef;
+        pub use crate::format::shard::{Part, shard_key};
+        pub use crate::writer::job::Job;
+    }
 }
 
 /// The byte layouts, for the test that compares SPEC.md with them.

@@ -5,12 +5,15 @@ mod edit;
 mod elements;
 #[cfg(feature = "ndarray")]
 mod from_ndarray;
+mod parts;
 mod progress;
 mod record;
 mod source;
 mod volatile;
 
-pub(crate) use distinct::{NamedSource, firsts};
+pub(crate) use distinct::NamedSource;
+pub use parts::{AnotherWorld, Replica};
+pub(crate) use parts::{Holding, RANK_RECORD, RANKS, RanksRecord, check_shape};
 pub use progress::Progress;
 pub(crate) use record::Record;
 pub(crate) use source::Drawn;
@@ -64,6 +67,9 @@ pub struct Snapshot<'a> {
     metrics: BTreeMap<String, f64>,
     progress: Option<Progress>,
     volatile: bool,
+    /// What tensors are of tensors of a job of many ranks, where they are not all of them.
+    parts: BTreeMap<String, parts::Holding>,
+    rank_records: BTreeMap<String, parts::RankRecord>,
 }
 
 impl<'a> Snapshot<'a> {
@@ -265,6 +271,8 @@ impl<'a> Snapshot<'a> {
         if !self.metadata.is_empty() {
             all.insert(METADATA, Cow::Owned(Record::encoded(&self.metadata)?));
         }
+        let own = self.records_of_one_rank()?;
+        all.extend(own.into_iter().map(|(key, record)| (key, Cow::Owned(record))));
         Ok(all)
     }
 }

@@ -20,6 +20,7 @@ mod pins;
 mod presence;
 mod priority;
 mod process;
+mod ranks;
 mod reader;
 mod record;
 mod resume;
@@ -45,6 +46,7 @@ pub use options::StoreOptions;
 pub use pending::PendingSave;
 pub use pins::AttemptInfo;
 pub use presence::Presence;
+pub use ranks::Diverged;
 pub use reader::{CheckpointInfo, Reader};
 pub use record::CheckpointMeta;
 pub use resume::{Resumed, SkippedCheckpoint};
@@ -132,10 +134,13 @@ impl Store {
         remote: Option<Arc<dyn Engine>>,
         options: StoreOptions,
     ) -> Result<Self> {
-        let core = options.clone().timed(|| Core::open(engine, remote, options))?;
+        Ok(Self::over(options.clone().timed(|| Core::open(engine, remote, options))?))
+    }
+
+    fn over(core: Core) -> Self {
         let core = Arc::new(core);
         let background = Background::new(Arc::clone(&core));
-        Ok(Self { background, promoter: None, staging: Staging::default(), core })
+        Self { background, promoter: None, staging: Staging::default(), core }
     }
 
     /// This writer's attempt number.
@@ -159,7 +164,7 @@ impl Store {
     pub fn resume(&self) -> Result<Resumed> {
         self.background.settle()?;
         self.reach_again()?;
-        self.core.timed(|| self.core.resume()).inspect(|resumed| self.core.wake_after(resumed))
+        self.core.resume_by(None).inspect(|resumed| self.core.wake_after(resumed))
     }
 
     /// Rolls back: resumes from a given step, regardless of later saves. The saves that follow
@@ -171,7 +176,7 @@ impl Store {
     pub fn resume_at(&self, step: u64) -> Result<Resumed> {
         self.background.settle()?;
         self.reach_again()?;
-        self.core.timed(|| self.core.resume_at(step)).inspect(|resumed| self.core.wake_after(resumed))
+        self.core.resume_by(Some(step)).inspect(|resumed| self.core.wake_after(resumed))
     }
 
     /// A remote tier that did not answer an earlier resume may answer now. The first resume comes
@@ -264,6 +269,7 @@ impl Store {
     /// when no other checkpoint verifies; `Fenced`; errors of the engine.
     pub fn delete(&self, step: u64) -> Result<()> {
         self.background.process().check()?;
+        self.core.check_root("deleting a checkpoint of many ranks")?;
         self.core.timed(|| self.core.delete(step))
     }
 

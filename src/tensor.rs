@@ -127,6 +127,18 @@ impl<'a> Tensor<'a> {
         Self { shape: shape.iter().copied().into(), ..self }
     }
 
+    /// A stretch of the bytes as a tensor of this shape, which shares them.
+    ///
+    /// # Errors
+    /// `Invalid` when the bytes end before.
+    pub(crate) fn stretch(&self, from: usize, shape: &[usize]) -> Result<Self> {
+        let range = from..from.saturating_add(byte_len(self.dtype, shape)?);
+        match &self.data {
+            Data::Borrowed(bytes) => Self::new(self.dtype, shape, bytes.get(range).unwrap_or_default()),
+            Data::Shared(bytes) => Self::shared(self.dtype, shape, part_of(bytes, range)),
+        }
+    }
+
     /// The element type.
     pub fn dtype(&self) -> Dtype {
         self.dtype

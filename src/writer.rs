@@ -5,12 +5,12 @@
 mod chunks;
 mod emit;
 mod file_id;
-#[cfg(feature = "testing")]
 pub(crate) mod job;
 mod plan;
 mod rules;
 mod timings;
 
+pub(crate) use file_id::digest;
 pub(crate) use plan::Plan;
 pub use timings::Timings;
 
@@ -227,7 +227,6 @@ pub struct Written {
     /// Length of the file in bytes.
     pub len: u64,
     /// The checksum of its index, by which a manifest knows a shard.
-    #[cfg(feature = "testing")]
     pub(crate) index_crc: u32,
     /// Tensors stored, aliases not counted.
     pub tensors: usize,
@@ -238,6 +237,11 @@ pub struct Written {
 }
 
 impl Written {
+    /// A checkpoint that another process has written.
+    pub(crate) fn elsewhere(len: u64, timings: Timings) -> Self {
+        Self { len, index_crc: 0, tensors: 0, timings, unmatched_patterns: vec![] }
+    }
+
     /// Adds the time after the last appended byte.
     pub(crate) fn committed(mut self, started: Instant, appended: Instant) -> Self {
         self.timings.commit = appended.elapsed();

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tensorkeep::engine::MmapPromise;
 use tensorkeep::layout::{Layout, Level, Placement, Positions, TensorBox, flat_boxes};
-use tensorkeep::ranks::{Job, Part, ShardRef};
-use tensorkeep::{Checkpoint, Codec, Dtype, ErrorKind, OpenOptions, Snapshot, Tensor, WriteOptions};
+use tensorkeep::ranks::files::{Job, Part, ShardRef};
+use tensorkeep::store::CopyOutcome;
+use tensorkeep::{Checkpoint, Codec, Dtype, ErrorKind, OpenOptions, Reader, Snapshot, Tensor, WriteOptions};
 use test_support::TempFolder;
 use test_support::reseal::Pieces;
 
@@ -287,8 +288,8 @@ fn a_manifest_is_repacked_to_one_file_and_a_shard_is_not() {
         assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains(words), "{error}");
     }
     let mut copied = Vec::new();
-    let error = checkpoint.inspect().copy_into(&mut Appended(&mut copied), |_| {}).unwrap_err();
-    assert!(error.kind() == ErrorKind::Unsupported && copied.is_empty(), "{error}");
+    checkpoint.inspect().copy_into(&mut Appended(&mut copied), |_| {}).unwrap();
+    assert!(copied == std::fs::read(&path).unwrap(), "the manifest alone");
 }
 
 struct Appended<'v>(&'v mut Vec<u8>);
@@ -490,4 +491,35 @@ fn two_tensors_over_the_same_memory_are_two_parts() {
     let checkpoint = open(&path, false);
     assert!(checkpoint.tensor("a").unwrap().bytes() == [7; 16]);
     assert_eq!(checkpoint.verify().unwrap().chunks, 4);
+}
+
+#[test]
+fn a_copied_run_has_the_shards_of_its_checkpoints() {
+    let mut random = Random(11);
+    let (job, tensors) = any_job(&mut random);
+    let (from, to) = (TempFolder::in_memory("ranks"), TempFolder::in_memory("ranks"));
+    let written = write(&job, &tensors, from.path(), &WriteOptions::new());
+    std::fs::rename(written, from.path().join("0001-0000000003.tkeep")).unwrap();
+    let reader = |folder: &TempFolder| Reader::open(folder.path()).unwrap();
+    let id = reader(&from).ids().unwrap()[0];
+    let key = format!("{id}.tkeep");
+    let mut moved = 0;
+    let whole = reader(&from).checkpoint_by_id(id).unwrap().byte_len();
+    let copied = reader(&from).copy_to(id, &reader(&to), |bytes| moved += bytes).unwrap();
+    assert_eq!(copied, CopyOutcome::Written(whole));
+    assert!(moved > whole * 9 / 10 && moved <= whole, "{moved} of {whole}");
+    reader(&to).checkpoint_by_id(id).unwrap().verify().unwrap();
+    // Interrupted before its manifest, a copy goes on with the shards that are there.
+    std::fs::remove_file(to.path().join(&key)).unwrap();
+    let manifest = std::fs::metadata(from.path().join(&key)).unwrap().len();
+    let copied = reader(&from).copy_to(id, &reader(&to), |_| {}).unwrap();
+    assert_eq!(copied, CopyOutcome::Written(manifest));
+    assert_eq!(reader(&from).copy_to(id, &reader(&to), |_| {}).unwrap(), CopyOutcome::AlreadyThere);
+    // Another shard under that name is never overwritten.
+    let shard = to.path().join(&reader(&to).checkpoint_by_id(id).unwrap().inspect().shard_keys()[0]);
+    std::fs::remove_file(to.path().join(&key)).unwrap();
+    std::fs::write(&shard, b"something else").unwrap();
+    let error = reader(&from).copy_to(id, &reader(&to), |_| {}).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+    assert!(!to.path().join(&key).exists());
 }

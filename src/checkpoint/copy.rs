@@ -3,25 +3,18 @@
 use super::regions::{MustBe, Window};
 use super::{Checkpoint, Inspect, footer, header};
 use crate::engine::Upload;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
-impl Inspect<'_> {
+impl<'c> Inspect<'c> {
     /// Appends the whole file, byte for byte, to an upload; each byte is verified before it is
     /// appended. Needs a few MiB of memory, or one chunk if that is more. `moved` is called with
-    /// the length of each piece. If this fails, drop the upload.
+    /// the length of each piece. If this fails, drop the upload. Of a checkpoint of many ranks this
+    /// is the manifest: copy its [`shard_files`](Inspect::shard_files) first.
     ///
     /// # Errors
     /// `Damaged` with the first damage, `Io`, and any error of `upload`.
     pub fn copy_into(&self, upload: &mut dyn Upload, mut moved: impl FnMut(u64)) -> Result<()> {
         let checkpoint = self.0;
-        if self.shards() > 0 {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "a checkpoint of many files is not copied as one",
-            )
-            .help("copy its folder, or make one file of it with `repack`")
-            .in_object(checkpoint.name()));
-        }
         let mut window = Window::default();
         let damaged = |error: Error| error.in_object(checkpoint.name());
         let header = checkpoint.bytes_at(0..header::LEN as u64, &mut window).map_err(damaged)?;
@@ -47,6 +40,18 @@ impl Inspect<'_> {
             return Err(damaged(changed("footer")));
         }
         upload.append(bytes)
+    }
+
+    /// Length of the file itself, without shards.
+    pub fn file_len(&self) -> u64 {
+        self.0.footer.file_len
+    }
+
+    /// The shards of a manifest, each as a checkpoint of its own, with its key beside the manifest's.
+    pub fn shard_files(&self) -> impl Iterator<Item = Result<(String, &'c Checkpoint)>> + use<'c> {
+        let checkpoint = self.0;
+        let keys = self.shard_keys().into_iter().enumerate();
+        keys.map(move |(number, key)| Ok((key, checkpoint.shard(number)?)))
     }
 
     /// Whether both have the same bytes: the footer holds the checksum of the index, and the index

@@ -5,7 +5,7 @@ use super::entry::Entry;
 use super::{Checkpoint, hex};
 use crate::engine::{Blob, MmapPromise, local};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::pieces::{Pieces, StoredBox};
+use crate::format::pieces::{Pieces, ShardRef, StoredBox};
 use crate::layout::TensorBox;
 use std::fmt;
 use std::path::PathBuf;
@@ -69,6 +69,12 @@ impl Checkpoint {
     /// The table of tensors in shards, if this is a manifest.
     pub(super) fn pieces(&self) -> Option<&Pieces<super::IndexBytes>> {
         self.index.pieces.as_ref()
+    }
+
+    /// What the names of a manifest's shards begin with, and what each is known by.
+    pub(crate) fn shard_refs(&self) -> Option<(&str, Vec<ShardRef>)> {
+        let pieces = self.pieces()?;
+        Some((pieces.save(), (0..pieces.shard_count()).map(|number| pieces.shard(number)).collect()))
     }
 
     /// The pieces of the tensor with this number among those in shards that share elements with a

@@ -64,12 +64,29 @@ impl Found {
     }
 }
 
+/// A share of a manifest's shards.
+#[derive(Clone, Copy)]
+struct Share {
+    of: usize,
+    number: usize,
+}
+
+impl Share {
+    fn has(self, shard: usize) -> bool {
+        shard % self.of == self.number
+    }
+}
+
 impl Inspect<'_> {
     /// Like [`Checkpoint::verify`], but collects all damage.
     ///
     /// # Errors
     /// `Io`.
     pub fn verify_all(&self) -> Result<VerifyReport> {
+        self.verify_with_shards(Share { of: 1, number: 0 })
+    }
+
+    fn verify_with_shards(&self, share: Share) -> Result<VerifyReport> {
         let checkpoint = self.0;
         let found = Mutex::new(Found::default());
         let len = |region: &Region| region.range.end - region.range.start;
@@ -96,7 +113,7 @@ impl Inspect<'_> {
         )?;
         let mut found = sync::into_inner(found);
         checkpoint.decode_large_records(&mut found)?;
-        let shards = checkpoint.verify_shards()?;
+        let shards = checkpoint.verify_shards(share)?;
         let in_order = |mut errors: Vec<(u64, Error)>| {
             errors.sort_by_key(|(at, _)| *at);
             errors.into_iter().map(|(_, error)| error).collect()
@@ -128,12 +145,25 @@ impl Inspect<'_> {
 }
 
 impl Checkpoint {
-    /// Verifies every shard of a manifest, and that each has the pieces that the manifest says.
-    fn verify_shards(&self) -> Result<VerifyReport> {
+    /// Verifies what falls to a rank of a job that verifies together: every `world`-th shard of a
+    /// manifest, and on rank 0 the manifest.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::verify`].
+    pub(crate) fn verify_share(&self, rank: u32, world: u32) -> Result<()> {
+        let share = Share { of: world.max(1) as usize, number: rank as usize };
+        let report =
+            if rank == 0 { self.inspect().verify_with_shards(share) } else { self.verify_shards(share) };
+        report?.damage.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Verifies a share of a manifest's shards, and that each has the pieces that the manifest
+    /// says.
+    fn verify_shards(&self, share: Share) -> Result<VerifyReport> {
         let mut all = VerifyReport::default();
         let Some(pieces) = self.pieces() else { return Ok(all) };
         let mut lost = BTreeSet::new();
-        for number in 0..pieces.shard_count() {
+        for number in (0..pieces.shard_count()).filter(|&number| share.has(number)) {
             let report = match self.shard(number).and_then(|shard| shard.inspect().verify_all()) {
                 Ok(report) => report,
                 Err(error) if error.kind() == ErrorKind::Damaged => {
@@ -153,7 +183,7 @@ impl Checkpoint {
         for number in 0..pieces.len() {
             let whole = TensorBox::whole(&pieces.shape(number));
             for stored in pieces.pieces_within(number, &whole) {
-                if lost.contains(&stored.shard) {
+                if lost.contains(&stored.shard) || !share.has(stored.shard) {
                     continue;
                 }
                 match self.source(number, stored) {

@@ -132,8 +132,8 @@ pub(super) fn result(bytes: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// The outcome of a rank, its error with the rank's number.
-pub(super) fn of_rank(rank: usize, bytes: &[u8]) -> Result<Vec<u8>> {
-    result(bytes).map_err(|error| Error::new(error.kind(), format!("rank {rank}: {error}")))
+pub(super) fn of_rank(rank: usize, world: u32, bytes: &[u8]) -> Result<Vec<u8>> {
+    result(bytes).map_err(|error| Error::new(error.kind(), format!("rank {rank} of {world}: {error}")))
 }
 
 /// Kinds that travel; another one arrives as `Io`.

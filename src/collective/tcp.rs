@@ -7,8 +7,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::RANKS;
 use crate::sync::lock;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Mutex;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// A job's ranks, connected by TCP.
@@ -172,6 +172,42 @@ impl Collective for Tcp {
             _ => Err(nothing_to_broadcast()),
         })
     }
+
+    fn split(&self, deadline: Instant) -> Result<Arc<dyn Collective>> {
+        let second = if self.rank == 0 { self.listen_again(deadline) } else { self.connect_again(deadline) };
+        Ok(Arc::new(second?))
+    }
+}
+
+impl Tcp {
+    /// Where rank 0 listens for the second connections, and who they are of.
+    fn listen_again(&self, deadline: Instant) -> Result<Tcp> {
+        let failed = |error: io::Error| Error::io("listening for ranks", error);
+        let here =
+            lock(&self.state).streams.first().map(TcpStream::local_addr).transpose().map_err(failed)?;
+        let ip = here.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip());
+        let listener = TcpListener::bind((ip, 0)).map_err(failed)?;
+        let port = listener.local_addr().map_err(failed)?.port();
+        let job = format!("second {:?}", fresh());
+        let message = [&port.to_le_bytes()[..], job.as_bytes()].concat();
+        self.broadcast(Some(&message), deadline)?;
+        Self::listen(&listener, self.world, &job, deadline)
+    }
+
+    fn connect_again(&self, deadline: Instant) -> Result<Tcp> {
+        let message = self.broadcast(None, deadline)?;
+        let (port, job) = message.split_first_chunk::<2>().ok_or_else(nothing_to_broadcast)?;
+        let root = lock(&self.state).root()?.peer_addr();
+        let mut address = root.map_err(|error| lost(&[0], "joining the job").because(error))?;
+        address.set_port(u16::from_le_bytes(*port));
+        Self::connect(address, self.rank, self.world, &String::from_utf8_lossy(job), deadline)
+    }
+}
+
+/// Tells one second connection from every other.
+fn fresh() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
 }
 
 impl State {

@@ -62,7 +62,7 @@ fn one_ranks_error_is_everybodys_with_its_words() {
     });
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
-        assert!(error.to_string().contains("rank 3: shard 3: the disk is full"), "{error}");
+        assert!(error.to_string().contains("rank 3 of 5: shard 3: the disk is full"), "{error}");
     }
 }
 

@@ -270,9 +270,10 @@ impl Shared {
         self.folder.vfs.unlink(path).map_err(|error| self.folder.error(what, path, error))
     }
 
-    /// Removes the remains of killed uploads, in the folder and in the folders directly in it. Only
-    /// under the lock, when no upload is in progress. Never fails: junk that cannot be removed does
-    /// no harm.
+    /// Removes the remains of killed uploads, in the folder, in the folders directly in it, and in
+    /// those in them whose names are one character, over which many files are spread. Only under
+    /// the lock, when no upload is in progress. Never fails: junk that cannot be removed does no
+    /// harm.
     ///
     /// A folder with a lock file of its own is another run, whose writer may be at work; deeper
     /// folders are ignored. A file counts as an upload's only if its whole name matches: strangers'
@@ -287,10 +288,15 @@ impl Shared {
                 folders.push(path);
             }
         }
-        for folder in folders {
+        while let Some(folder) = folders.pop() {
+            let is_outer = folder.components().count() == 1;
             let here = if folder.as_os_str().is_empty() { Path::new(HERE) } else { &folder };
             for name in vfs.names(here).unwrap_or_default() {
                 let path = folder.join(&name);
+                if is_outer && name.len() == 1 && vfs.lstat(&path).is_ok_and(|stat| stat.is_folder()) {
+                    folders.push(path);
+                    continue;
+                }
                 // A plain file being written: no lock of a store proves that its writer is dead.
                 if name.starts_with(PLAIN_TEMP_PREFIX) {
                     let _ = vfs.unlink_if_dead(&path);

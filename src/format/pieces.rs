@@ -1,11 +1,9 @@
 //! The section of a manifest: tensors that lie in shards, which rank's shard has which box of each,
 //! and what each shard is known by. [`Pieces`] is valid by construction.
 
-#[cfg(feature = "testing")]
 mod build;
 mod validate;
 
-#[cfg(feature = "testing")]
 pub use build::PiecesBuilder;
 
 use super::shard::shard_key;
@@ -158,9 +156,15 @@ impl<B: AsRef<[u8]>> Pieces<B> {
         }
     }
 
+    /// What the names of the shards begin with.
+    pub fn save(&self) -> &str {
+        // OK: found to be plain ASCII.
+        std::str::from_utf8(self.columns().save).unwrap_or_default()
+    }
+
     /// The key of the `i`-th shard, in the manifest's folder.
     pub fn shard_key(&self, i: usize) -> String {
-        shard_key(std::str::from_utf8(self.columns().save).unwrap_or_default(), self.shard(i).rank)
+        shard_key(self.save(), self.shard(i).rank)
     }
 }
 

@@ -16,10 +16,6 @@ super::slices! {
 
 /// Which part of which tensor each tensor of a shard is.
 #[derive(Debug)]
-#[cfg_attr(
-    not(feature = "testing"),
-    expect(dead_code, reason = "its identity is for writing and inspection")
-)]
 pub struct Shard {
     /// What the names of the save's shards begin with.
     pub save: String,
@@ -83,7 +79,6 @@ impl Shard {
     }
 
     /// The payload of the section.
-    #[cfg(feature = "testing")]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Encoded::default();
         for Part { name, shape, tensor_box } in &self.parts {
@@ -147,7 +142,6 @@ impl Shard {
 }
 
 /// Bytes of columns that grow.
-#[cfg(feature = "testing")]
 #[derive(Default)]
 struct Encoded {
     names: Vec<u8>,

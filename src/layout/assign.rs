@@ -49,6 +49,19 @@ const LEAST_CUT: u64 = 4 << 20;
 /// # Errors
 /// None for layouts that hold.
 pub fn assign(tensors: &[Held<'_>], cut: bool) -> Result<Vec<Assigned>> {
+    Ok(assign_among_few(tensors, cut, 0)?.assigned)
+}
+
+/// How tensors are stored, and the bytes that each rank stores of them.
+#[derive(Debug)]
+pub(crate) struct Assignment {
+    pub assigned: Vec<Assigned>,
+    pub loads: HashMap<u32, u64>,
+}
+
+/// As [`assign`], but of equal copies only so many store anything that each of their ranks gets
+/// about `least` bytes: small states make few shards.
+pub(crate) fn assign_among_few(tensors: &[Held<'_>], cut: bool, least: u64) -> Result<Assignment> {
     let mut loads: HashMap<u32, u64> = HashMap::new();
     for held in tensors {
         loads.extend(held.layout.positions().ranks().map(|rank| (rank, 0)));
@@ -66,15 +79,20 @@ pub fn assign(tensors: &[Held<'_>], cut: bool) -> Result<Vec<Assigned>> {
         first.elements().saturating_mul(tensors[number].element_bytes)
     };
     order.sort_by_cached_key(|&number| (Reverse(piece(number)), tensors[number].name));
+    let most_writers = total.checked_div(least).map_or(u64::MAX, |writers| writers.max(1));
     for number in order {
         let Assigned { layout, copy } = &mut assigned[number];
-        *copy = least_loaded(&tensors[number], layout, &mut loads);
+        let writers_of_a_copy = u64::from(layout.positions().count() / layout.copies());
+        let copies = (most_writers / writers_of_a_copy).clamp(1, u64::from(layout.copies()));
+        // OK to cast: at most the number of copies.
+        *copy = least_loaded(&tensors[number], layout, copies as u32, &mut loads);
     }
-    Ok(assigned)
+    Ok(Assignment { assigned, loads })
 }
 
-/// The copy whose most loaded rank would have least, to whose ranks the pieces are added.
-fn least_loaded(held: &Held<'_>, layout: &Layout, loads: &mut HashMap<u32, u64>) -> u32 {
+/// Of the first `copies`, the one whose most loaded rank would have least, to whose ranks the
+/// pieces are added.
+fn least_loaded(held: &Held<'_>, layout: &Layout, copies: u32, loads: &mut HashMap<u32, u64>) -> u32 {
     let pieces: Vec<(u32, u64)> = layout
         .pieces(held.shape)
         .into_iter()
@@ -88,7 +106,7 @@ fn least_loaded(held: &Held<'_>, layout: &Layout, loads: &mut HashMap<u32, u64>)
         };
         pieces.iter().map(after).max().unwrap_or_default()
     };
-    let copy = (0..layout.copies()).min_by_key(|&copy| peak(copy)).unwrap_or_default();
+    let copy = (0..copies).min_by_key(|&copy| peak(copy)).unwrap_or_default();
     let to_copy = layout.to_copy(copy);
     for (first, bytes) in pieces {
         let load = loads.entry(rank(first, to_copy)).or_default();

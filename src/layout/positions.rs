@@ -53,6 +53,21 @@ impl Positions {
         }
     }
 
+    /// These ranks, ascending: a progression where they are one of consecutive ranks.
+    ///
+    /// # Errors
+    /// As [`Positions::members`].
+    pub(crate) fn among(ranks: &[u32]) -> Result<Self> {
+        let is_next = |pair: &[u32]| pair[0].checked_add(1) == Some(pair[1]);
+        match ranks {
+            [first, ..] if ranks.windows(2).all(is_next) => {
+                // OK to cast: different ranks below the limit, which is checked.
+                Self::progression(ranks.len() as u32, *first, 1)
+            }
+            _ => Self::members(ranks),
+        }
+    }
+
     /// Number of positions, at least 1.
     pub fn count(&self) -> u32 {
         match &self.0 {
@@ -82,7 +97,6 @@ impl Positions {
     }
 
     /// First rank and step, where they are a progression.
-    #[cfg(feature = "testing")]
     pub(crate) fn as_progression(&self) -> Option<(u32, u32)> {
         match self.0 {
             Ranks::Progression { first, step, .. } => Some((first, step)),

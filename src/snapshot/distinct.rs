@@ -9,8 +9,12 @@ pub(crate) type NamedSource<'s, 'a> = (&'s str, &'s TensorSource<'a>);
 
 /// For each of these tensors, the number of the first one with the same memory, dtype and
 /// shape: its own number, unless it is an alias of an earlier one.
-pub(crate) fn firsts(tensors: &[NamedSource<'_, '_>]) -> Vec<usize> {
-    let identities: Vec<_> = tensors.iter().map(|(_, source)| source.identity()).collect();
+fn firsts(snapshot: &Snapshot<'_>, tensors: &[NamedSource<'_, '_>]) -> Vec<usize> {
+    // Parts of two tensors over the same memory are two parts.
+    let identities: Vec<_> = tensors
+        .iter()
+        .map(|(name, source)| if snapshot.may_be_alias(name) { source.identity() } else { None })
+        .collect();
     let numbered = identities.iter().enumerate();
     let mut by_address: Vec<(usize, usize)> =
         numbered.filter_map(|(i, identity)| Some((identity.as_ref()?.address, i))).collect();
@@ -26,6 +30,12 @@ pub(crate) fn firsts(tensors: &[NamedSource<'_, '_>]) -> Vec<usize> {
 }
 
 impl<'a> Snapshot<'a> {
+    /// For each of its tensors, given in the order of [`Snapshot::sorted`], the number of the first
+    /// one with the same memory, dtype and shape: its own number, unless it is an alias.
+    pub(crate) fn firsts(&self, sorted: &[NamedSource<'_, 'a>]) -> Vec<usize> {
+        firsts(self, sorted)
+    }
+
     /// The tensors in the order of a file: by name.
     pub(crate) fn sorted(&self) -> Vec<NamedSource<'_, 'a>> {
         let mut tensors: Vec<_> = self.tensors.iter().map(|(name, source)| (name.as_str(), source)).collect();
@@ -37,7 +47,7 @@ impl<'a> Snapshot<'a> {
     /// Every tensor by its first name, without aliases, sorted.
     pub(crate) fn distinct(&self) -> impl Iterator<Item = NamedSource<'_, 'a>> {
         let sorted = self.sorted();
-        let numbered = firsts(&sorted).into_iter().enumerate();
+        let numbered = firsts(self, &sorted).into_iter().enumerate();
         let distinct: Vec<_> = numbered.filter(|(i, first)| i == first).map(|(i, _)| sorted[i]).collect();
         distinct.into_iter()
     }
@@ -52,7 +62,7 @@ impl<'a> Snapshot<'a> {
     ) -> Result<Snapshot<'b>> {
         let sorted = self.sorted();
         let mut aliases = self.aliases.clone();
-        for (i, first) in firsts(&sorted).into_iter().enumerate().filter(|(i, first)| i != first) {
+        for (i, first) in firsts(self, &sorted).into_iter().enumerate().filter(|(i, first)| i != first) {
             aliases.insert(sorted[i].0.to_owned(), sorted[first].0.to_owned());
         }
         // An alias of a name that has itself become an alias follows it.
@@ -68,6 +78,8 @@ impl<'a> Snapshot<'a> {
             metrics: self.metrics.clone(),
             progress: self.progress,
             volatile: false,
+            parts: self.parts.clone(),
+            rank_records: self.rank_records.clone(),
         })
     }
 }

@@ -35,6 +35,7 @@ impl<'a> Snapshot<'a> {
     /// # Errors
     /// `NotFound` with the nearest name; `Invalid` for a tensor that cannot be saved.
     pub fn replace(mut self, name: &str, source: impl IntoTensorSource<'a>) -> Result<Self> {
+        self.check_whole()?;
         self.find(name)?;
         let source = source.into_source().map_err(|error| error.in_tensor(name))?;
         self.aliases.remove(name);
@@ -69,6 +70,7 @@ impl<'a> Snapshot<'a> {
     }
 
     fn take_out(&mut self, name: &str) -> Result<()> {
+        self.check_whole()?;
         self.find(name)?;
         self.aliases.remove(name);
         let Some(source) = self.tensors.swap_remove(name) else { return Ok(()) };
@@ -103,6 +105,7 @@ impl<'a> Snapshot<'a> {
     /// # Errors
     /// `Invalid` where two tensors would have one name, or one a name that no tensor may have.
     pub fn rename_tensors(mut self, new_name: impl Fn(&str) -> String) -> Result<Self> {
+        self.check_whole()?;
         let mut taken_by = BTreeMap::<String, String>::new();
         for name in self.names() {
             let new = new_name(name);

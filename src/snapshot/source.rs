@@ -65,6 +65,19 @@ impl<'a> TensorSource<'a> {
         }))
     }
 
+    /// A stretch of the bytes, from this one on, as a tensor of this shape.
+    ///
+    /// # Errors
+    /// `Invalid` when the bytes end before.
+    pub(crate) fn stretch(&self, from: usize, shape: &[usize]) -> Result<Self> {
+        if let Payload::Ready(tensor) = &self.0 {
+            return Ok(Self(Payload::Ready(tensor.stretch(from, shape)?)));
+        }
+        let (whole, own) = (self.clone(), shape.to_vec());
+        let produce = move || whole.produce()?.stretch(from, &own);
+        LazyTensor::new(self.dtype(), shape, produce).into_source()
+    }
+
     /// Element type.
     pub fn dtype(&self) -> Dtype {
         match &self.0 {

@@ -290,6 +290,54 @@ impl Attempt {
     }
 }
 
+/// An attempt as rank 0 of a job tells it to the others.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Joined {
+    number: u32,
+    nonce: Nonce,
+    content: Vec<u8>,
+}
+
+impl Attempt {
+    /// This attempt, for the other ranks of its job.
+    pub(super) fn for_job(&self) -> Joined {
+        Joined { number: self.number, nonce: self.nonce, content: self.content.to_vec() }
+    }
+
+    /// The attempt that rank 0 has taken.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no attempt.
+    pub(super) fn of_job(joined: Joined) -> Result<Self> {
+        let Joined { number, nonce, content } = joined;
+        if number == 0 || content.len() as u64 > LONGEST {
+            return Err(Error::invalid("what rank 0 tells of its attempt").found(number));
+        }
+        Ok(Self { number, nonce, content: content.into(), pending: Arc::default() })
+    }
+
+    /// Whether its object is on this engine.
+    pub(super) fn is_seen(&self, engine: &dyn Engine) -> Result<bool> {
+        let there = content(engine, self.number, Some(&self.content)).none_if(absent::is_absence)?;
+        Ok(there.is_some_and(|there| there[..] == self.content[..]))
+    }
+
+    /// The file id of a rank's shard in a save.
+    pub(super) fn shard_nonce(&self, step: u64, save: u32, rank: u32) -> Nonce {
+        let mut nonce = self.nonce(step, save);
+        // Another one than the manifest's for each rank.
+        for (byte, rank) in nonce[0..4].iter_mut().zip((rank + 1).to_le_bytes()) {
+            *byte ^= rank;
+        }
+        nonce
+    }
+
+    /// Tells this attempt's shards from those of another attempt of the same number.
+    pub(super) fn tag(&self) -> String {
+        self.nonce[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 /// The number after `newest` and after the attempts in the names.
 fn next(newest: u32, ids: &[CheckpointId], engine: &dyn Engine) -> Result<u32> {
     let newest = ids.iter().map(|id| id.attempt).fold(newest, u32::max);

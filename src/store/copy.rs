@@ -75,36 +75,62 @@ impl Reader {
         moved: &mut dyn FnMut(u64),
     ) -> Result<CopyOutcome> {
         let source = self.checkpoint_by_id(id)?;
-        if is_there(&source, id, to)? {
+        if is_there(&source, &id.key(), to)? {
             return Ok(CopyOutcome::AlreadyThere);
         }
-        let at = to.engine().describe(&id.key());
-        let upload = match to.engine().create(&id.key(), Some(source.byte_len())) {
-            // Committed since the check above.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(&source, id, to)? => {
-                return Ok(CopyOutcome::AlreadyThere);
+        // The shards of a manifest first: behind it they are all there.
+        let mut written = 0;
+        for shard in source.inspect().shard_files() {
+            let (key, shard) = shard?;
+            match copy_object(shard, &key, to, stop, moved)? {
+                CopyOutcome::Written(bytes) => written += bytes,
+                CopyOutcome::AlreadyThere => moved(shard.byte_len()),
             }
-            upload => upload?,
-        };
-        let mut watched = Watched { upload, stop };
-        source.inspect().copy_into(&mut watched, moved)?;
-        stop()?;
-        match watched.upload.commit(source.inspect().file_id()).map_err(Error::from) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(&source, id, to)? => {
-                return Ok(CopyOutcome::AlreadyThere);
-            }
-            committed => committed.map_err(|error| error.in_object(&at))?,
         }
-        let unlike = |error: Error| {
-            Error::new(ErrorKind::Io, "the copy does not read back as it was written")
-                .in_object(&at)
-                .because(error)
-        };
-        if !to.checkpoint_by_id(id).map_err(unlike)?.inspect().is_copy_of(&source) {
-            return Err(unlike(other_object(id, to)));
-        }
-        Ok(CopyOutcome::Written(source.byte_len()))
+        Ok(match copy_object(&source, &id.key(), to, stop, moved)? {
+            CopyOutcome::Written(bytes) => CopyOutcome::Written(written + bytes),
+            there => there,
+        })
     }
+}
+
+/// Copies one object under its key.
+fn copy_object(
+    source: &Checkpoint,
+    key: &str,
+    to: &Reader,
+    stop: &Stop<'_>,
+    moved: &mut dyn FnMut(u64),
+) -> Result<CopyOutcome> {
+    if is_there(source, key, to)? {
+        return Ok(CopyOutcome::AlreadyThere);
+    }
+    let at = to.engine().describe(key);
+    let upload = match to.engine().create(key, Some(source.inspect().file_len())) {
+        // Committed since the check above.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(source, key, to)? => {
+            return Ok(CopyOutcome::AlreadyThere);
+        }
+        upload => upload?,
+    };
+    let mut watched = Watched { upload, stop };
+    source.inspect().copy_into(&mut watched, moved)?;
+    stop()?;
+    match watched.upload.commit(source.inspect().file_id()).map_err(Error::from) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_there(source, key, to)? => {
+            return Ok(CopyOutcome::AlreadyThere);
+        }
+        committed => committed.map_err(|error| error.in_object(&at))?,
+    }
+    let unlike = |error: Error| {
+        Error::new(ErrorKind::Io, "the copy does not read back as it was written")
+            .in_object(&at)
+            .because(error)
+    };
+    if !to.open_key(key).map_err(unlike)?.inspect().is_copy_of(source) {
+        return Err(unlike(other_object(key, to)));
+    }
+    Ok(CopyOutcome::Written(source.inspect().file_len()))
 }
 
 /// Returns an error when a copy must be aborted.
@@ -136,19 +162,19 @@ impl Upload for Watched<'_> {
     }
 }
 
-/// Whether the same checkpoint is there. Another object under its name is an error.
-fn is_there(source: &Checkpoint, id: CheckpointId, to: &Reader) -> Result<bool> {
-    match to.checkpoint_by_id(id) {
+/// Whether the same object is there. Another one under its key is an error.
+fn is_there(source: &Checkpoint, key: &str, to: &Reader) -> Result<bool> {
+    match to.open_key(key) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) if is_damage(&error) => Err(other_object(id, to).because(error)),
+        Err(error) if is_damage(&error) => Err(other_object(key, to).because(error)),
         Err(error) => Err(error),
         Ok(there) if there.inspect().is_copy_of(source) => Ok(true),
-        Ok(_) => Err(other_object(id, to)),
+        Ok(_) => Err(other_object(key, to)),
     }
 }
 
-fn other_object(id: CheckpointId, to: &Reader) -> Error {
+fn other_object(key: &str, to: &Reader) -> Error {
     Error::new(ErrorKind::AlreadyExists, "what has this name there is not a copy of this checkpoint")
-        .in_object(to.engine().describe(&id.key()))
+        .in_object(to.engine().describe(key))
         .help("it is never overwritten: look at it, and delete it if it is of no use")
 }

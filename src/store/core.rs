@@ -7,6 +7,7 @@ use super::deletion::{self, Inherited};
 use super::history::{self, LifeEnd, Log};
 use super::naming::{ATTEMPTS, CheckpointId, DAMAGED};
 use super::options::{StoreOptions, default_codec};
+use super::ranks::Ranks;
 use super::reader::Reader;
 use super::resume::Resumed;
 use super::retention::{Candidate, Spared};
@@ -34,6 +35,8 @@ pub(super) struct Core {
     /// None on an engine without locks, where only the attempt fences.
     pub lock: Option<Box<dyn Lock>>,
     pub remote: Option<Remote>,
+    /// In a job of more than one rank.
+    pub ranks: Option<Ranks>,
     /// Held during a save: checkpoints are committed in the order of their steps.
     pub saving: Mutex<()>,
     /// Held from choosing the checkpoints to delete in the local tier until they are deleted.
@@ -96,7 +99,28 @@ impl Core {
             || attempt.look(reader.engine(), &["", DAMAGED, ATTEMPTS], vec![]).map(|look| look.is_empty());
         let has_begun = AtomicBool::new(ids.is_empty() && is_empty()?);
         schedule.log = Log::start(writer.life(attempt.number), options.ranked());
-        Ok(Self {
+        let opened = Self::with_schedule(reader, options, (run, writer, attempt), schedule);
+        Ok(Self { lock, remote, has_begun, ..opened })
+    }
+
+    /// Another rank's part in a run that rank 0 has opened.
+    pub(super) fn new(
+        reader: Reader,
+        options: StoreOptions,
+        (run, writer, attempt): (RunId, Writer, Attempt),
+    ) -> Result<Self> {
+        let mut schedule = Schedule::start(options.every.clone(), Instant::now())?;
+        schedule.log = Log::start(writer.life(attempt.number), options.ranked());
+        Ok(Self::with_schedule(reader, options, (run, writer, attempt), schedule))
+    }
+
+    fn with_schedule(
+        reader: Reader,
+        options: StoreOptions,
+        (run, writer, attempt): (RunId, Writer, Attempt),
+        schedule: Schedule,
+    ) -> Self {
+        Self {
             reader,
             options,
             run,
@@ -104,16 +128,17 @@ impl Core {
             attempt,
             schedule: Mutex::new(schedule),
             last_save: LastSave::default(),
-            lock,
-            remote,
+            lock: None,
+            remote: None,
+            ranks: None,
             saving: Mutex::default(),
             deleting: Mutex::default(),
             saves: AtomicU32::new(0),
             has_warned: AtomicBool::new(false),
-            has_begun,
+            has_begun: AtomicBool::new(false),
             known: Mutex::default(),
             stopped_by: Mutex::default(),
-        })
+        }
     }
 
     /// From here on a save may follow: on a checkpoint that was resumed from or saved, or on none
@@ -143,6 +168,10 @@ impl Core {
 
     /// Leaves the mark of this attempt's end in both tiers.
     pub(super) fn end(&self) {
+        // The attempt is rank 0's.
+        if self.ranks.as_ref().is_some_and(|ranks| !ranks.is_root()) {
+            return;
+        }
         let schedule = self.lock_schedule();
         let told = lock(&self.stopped_by).clone();
         let stopped = told.or_else(|| Some(schedule.stop_signal()?.to_string()));

@@ -6,7 +6,9 @@
 //! 2. **Look**: at the pins, then at `attempts/`. A deleter that is no longer the run's writer
 //!    takes all marks back. A checkpoint that was pinned, or that the newest writer resumed from,
 //!    loses its mark and stays.
-//! 3. **Delete** the checkpoints that are left.
+//! 3. **Delete** the checkpoints that are left. Of one of many files: hide it, delete the manifest,
+//!    then the shards. A kill in between leaves no checkpoint that is listed and not whole, and
+//!    shards that `ranks/sweep.rs` finds.
 //! 4. **Take the marks back**, and the mark of damage with a checkpoint that had one.
 //!
 //! # Why no checkpoint is deleted that a process was told is safe
@@ -38,9 +40,11 @@
 use super::attempt::{Attempt, Writer};
 use super::look::{Board, Look};
 use super::naming::{
-    ATTEMPTS, CheckpointId, DAMAGED, PINS, attempt_key, damaged_mark_key, deletes_key, ended_key, resumed_key,
+    ATTEMPTS, CheckpointId, DAMAGED, PINS, attempt_key, damaged_mark_key, deletes_key, ended_key, hidden_key,
+    resumed_key,
 };
-use super::process;
+use super::reader::Reader;
+use super::{process, ranks};
 use crate::clock;
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
@@ -66,6 +70,11 @@ impl By<'_> {
             Self::Writer(attempt) => attempt.maker(),
             Self::Tool { maker, .. } => maker.to_owned(),
         }
+    }
+
+    /// Whether the checkpoint is of the attempt that deletes it: then no other process sends it.
+    fn is_maker_of(self, id: CheckpointId) -> bool {
+        matches!(self, Self::Writer(attempt) if attempt.number == id.attempt)
     }
 
     /// Looks at the run's folders after these marks were written; fails if a newer writer has taken
@@ -102,7 +111,8 @@ pub(super) struct Deleted {
 ///
 /// # Errors
 /// `Fenced`, and errors of listing: then nothing was deleted.
-pub(super) fn delete(engine: &dyn Engine, by: By<'_>, ids: &[CheckpointId]) -> Result<Deleted> {
+pub(super) fn delete(reader: &Reader, by: By<'_>, ids: &[CheckpointId]) -> Result<Deleted> {
+    let engine = reader.engine();
     let (maker, mut done) = (by.maker(), Deleted::default());
     let (mut marked, mut marks) = (Vec::new(), Vec::new());
     for &id in ids {
@@ -140,6 +150,17 @@ pub(super) fn delete(engine: &dyn Engine, by: By<'_>, ids: &[CheckpointId]) -> R
             take_back(id);
             continue;
         }
+        let shards = reader.shards_of(id);
+        if shards.is_some() && !by.is_maker_of(id) {
+            // A zombie may send its manifest once more: it would be one without shards.
+            match engine.mark(&hidden_key(id, &maker)) {
+                Err(error) if !matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NoSpace) => {
+                    done.failed.push((id, error));
+                    continue;
+                }
+                _ => {}
+            }
+        }
         match engine.delete(&id.key()) {
             Ok(()) => done.deleted.push(id),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -147,6 +168,9 @@ pub(super) fn delete(engine: &dyn Engine, by: By<'_>, ids: &[CheckpointId]) -> R
                 done.failed.push((id, error));
                 continue;
             }
+        }
+        if let Some(shards) = shards {
+            ranks::delete_all(engine, shards.keys());
         }
         take_back(id);
         let mark = damaged_mark_key(id);

@@ -39,7 +39,7 @@ impl Core {
     }
 
     fn delete_in(&self, reader: &Reader, id: CheckpointId) -> Result<()> {
-        let mut done = deletion::delete(reader.engine(), By::Writer(&self.attempt), &[id])?;
+        let mut done = deletion::delete(reader, By::Writer(&self.attempt), &[id])?;
         match done.failed.pop() {
             Some((_, error)) => Err(error),
             None if done.spared.contains(&id) => Err(deletion::busy(reader.engine(), id)),
@@ -196,7 +196,7 @@ impl Collection {
         let maker = deletion::tool_maker();
         let by = By::Tool { maker: &maker, newest: self.newest };
         let ids: Vec<CheckpointId> = self.going.iter().map(|info| info.id).collect();
-        let done = deletion::delete(self.reader.engine(), by, &ids)?;
+        let done = deletion::delete(&self.reader, by, &ids)?;
         Ok(Collected { deleted: done.deleted, spared: done.spared, not_deleted: done.failed })
     }
 }

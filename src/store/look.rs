@@ -5,7 +5,7 @@
 use super::absent::{self, Absent};
 use super::naming::{
     ATTEMPTS, CheckpointId, DAMAGED, PINS, attempt_of_key, damaged_mark_key, deletes_of_key, ended_of_key,
-    resumed_of_key,
+    hidden_of_key, resumed_of_key, set_aside_of_key,
 };
 use super::record::CheckpointMeta;
 use super::retention::Candidate;
@@ -42,7 +42,8 @@ pub(super) struct Found {
 impl Found {
     pub(super) fn candidate(self) -> Candidate {
         let Self { listed: Listed { id, len, is_marked }, pinned, state } = self;
-        Candidate { id, len, pinned, marked: is_marked, state: state.ok() }
+        let shards = state.as_ref().map_or(0, |state| state.shard_bytes);
+        Candidate { id, len: len.saturating_add(shards), pinned, marked: is_marked, state: state.ok() }
     }
 }
 
@@ -118,14 +119,27 @@ impl Look {
 
     /// Whether the run has, and had, no checkpoint to resume from.
     pub(super) fn is_empty(&self) -> bool {
-        self.checkpoints().is_empty() && self.damaged().is_empty()
+        let is_damaged = |key: &&str| hidden_of_key(key).is_none();
+        self.checkpoints().is_empty() && !self.damaged().iter().any(is_damaged)
     }
 
-    /// The checkpoints, oldest first.
+    /// Whether a checkpoint of this name is there, hidden or set aside as damaged.
+    pub(super) fn has_manifest(&self, id: CheckpointId) -> bool {
+        self.lists(&id.key()) || self.damaged().iter().any(|key| set_aside_of_key(key) == Some(id))
+    }
+
+    /// The checkpoints that are hidden and not deleted.
+    pub(super) fn hidden_and_there(&self) -> Vec<CheckpointId> {
+        let hidden = self.damaged().into_iter().filter_map(hidden_of_key);
+        hidden.filter(|id| self.lists(&id.key())).collect()
+    }
+
+    /// The checkpoints that are not hidden, oldest first.
     pub(super) fn checkpoints(&self) -> Vec<Listed> {
         let marks = self.damaged();
+        let hidden: BTreeSet<CheckpointId> = marks.iter().filter_map(|key| hidden_of_key(key)).collect();
         let listed = |entry: &Entry| {
-            let id = CheckpointId::of_key(&entry.key)?;
+            let id = CheckpointId::of_key(&entry.key).filter(|id| !hidden.contains(id))?;
             let is_marked = !marks.is_empty() && marks.contains(&*damaged_mark_key(id));
             Some(Listed { id, len: entry.len, is_marked })
         };

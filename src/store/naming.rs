@@ -16,6 +16,8 @@ const DELETES: &str = ".deletes.";
 const RESUMED: &str = ".resumed.";
 /// What stands behind an attempt in the key of the mark of its end.
 const ENDED: &str = ".ended";
+/// What stands between a checkpoint and the maker in the key of a mark that hides it.
+const HIDDEN: &str = ".hidden.";
 const EXTENSION: &str = ".tkeep";
 const ATTEMPT_DIGITS: usize = 4;
 const STEP_DIGITS: usize = 10;
@@ -124,6 +126,38 @@ pub(super) fn damaged_key(id: CheckpointId, copy: u32) -> String {
     if copy == 0 { format!("{DAMAGED}/{}", id.key()) } else { format!("{DAMAGED}/{}.{copy}", id.key()) }
 }
 
+/// The mark by which `by`, an attempt or a tool, hides a checkpoint of many files: no listing has
+/// it from then on, also when its manifest is created later. It is in the folder that is listed
+/// with the checkpoints.
+pub(super) fn hidden_key(id: CheckpointId, by: &str) -> String {
+    format!("{DAMAGED}/{id}{HIDDEN}{by}")
+}
+
+/// The checkpoint of a listed mark that hides it.
+pub(super) fn hidden_of_key(key: &str) -> Option<CheckpointId> {
+    let (id, _) = key.strip_prefix(DAMAGED)?.strip_prefix('/')?.split_once(HIDDEN)?;
+    id.parse().ok()
+}
+
+/// The checkpoint of a listed one that is set aside as damaged.
+pub(super) fn set_aside_of_key(key: &str) -> Option<CheckpointId> {
+    let (id, _) = key.strip_prefix(DAMAGED)?.strip_prefix('/')?.split_once(EXTENSION)?;
+    id.parse().ok()
+}
+
+/// The checkpoint to which a listed shard of a store belongs:
+/// `shards/3/0004-0000001200-1-5b7711e0-r00003.tkeep`.
+pub(super) fn save_of_shard_key(key: &str) -> Option<CheckpointId> {
+    let name = key.strip_prefix("shards/")?.split_once('/')?.1.strip_suffix(EXTENSION)?;
+    let (save, rank) = name.rsplit_once("-r")?;
+    let mut parts = save.splitn(4, '-');
+    let (attempt, step) = (parts.next()?, parts.next()?);
+    number::<u32>(parts.next()?)?;
+    let is_tag = parts.next()?.bytes().all(|byte| byte.is_ascii_hexdigit());
+    number::<u32>(rank)?;
+    format!("{attempt}-{step}").parse().ok().filter(|_| is_tag)
+}
+
 /// The mark beside a damaged checkpoint on an engine that cannot rename.
 pub(super) fn damaged_mark_key(id: CheckpointId) -> String {
     format!("{DAMAGED}/{id}.mark")
@@ -176,6 +210,13 @@ mod tests {
             let marks = [deletes_key("0007", id), resumed_key(attempt, id)];
             prop_assert_eq!(deletes_of_key(&marks[0]), Some(("0007", id)));
             prop_assert_eq!(resumed_of_key(&marks[1]), Some((attempt, id)));
+            let hidden = hidden_key(id, "0007");
+            prop_assert_eq!((hidden_of_key(&hidden), set_aside_of_key(&hidden)), (Some(id), None));
+            prop_assert_eq!(set_aside_of_key(&damaged_key(id, 3)), Some(id));
+            prop_assert_eq!(hidden_of_key(&damaged_mark_key(id)), None);
+            crate::engine::check_key(&hidden).unwrap();
+            let shard = crate::format::shard::shard_key(&format!("{id}-7-00c0ffee"), attempt);
+            prop_assert_eq!(save_of_shard_key(&shard), Some(id));
             let ended = ended_key(attempt);
             prop_assert_eq!(ended_of_key(&ended), Some(attempt));
             prop_assert_eq!((deletes_of_key(&ended), resumed_of_key(&ended)), (None, None));

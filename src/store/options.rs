@@ -37,6 +37,10 @@ pub struct StoreOptions {
     pub(super) background_nice: u8,
     pub(super) remote_timeout: Duration,
     pub(super) deadline: Duration,
+    pub(super) rank_deadline: Duration,
+    pub(super) least_shard_bytes: u64,
+    pub(super) cut_replicas: bool,
+    pub(super) compare_replicas: bool,
 }
 
 impl Default for StoreOptions {
@@ -53,6 +57,10 @@ impl Default for StoreOptions {
             background_nice: 0,
             remote_timeout: Duration::from_secs(4),
             deadline: Duration::from_secs(180),
+            rank_deadline: Duration::from_secs(600),
+            least_shard_bytes: 64 << 20,
+            cut_replicas: true,
+            compare_replicas: true,
         }
     }
 }
@@ -124,6 +132,32 @@ impl StoreOptions {
     /// of it: the save is durable, and the next one deletes the rest.
     pub fn deadline(self, limit: Duration) -> Self {
         Self { deadline: limit, ..self }
+    }
+
+    /// How long a rank of a job of many ([`Store::open_ranks`](super::Store::open_ranks)) waits for
+    /// the others to come to a call; default 10 minutes. Then the call fails on every rank, and
+    /// names those that are missing.
+    pub fn rank_deadline(self, limit: Duration) -> Self {
+        Self { rank_deadline: limit, ..self }
+    }
+
+    /// Of what several ranks of a job hold, so many bytes at least to each rank that stores any;
+    /// default 64 MiB. A small state is then stored by few ranks; if one of them stores everything,
+    /// the checkpoint is one plain file. With 0, all ranks that hold something store their share.
+    pub fn least_shard_bytes(self, bytes: u64) -> Self {
+        Self { least_shard_bytes: bytes, ..self }
+    }
+
+    /// Whether what several ranks of a job hold is cut among them where it is more than 64 MiB and
+    /// half a rank's share; the default. Without, each tensor is stored as it is held.
+    pub fn cut_replicas(self, cut: bool) -> Self {
+        Self { cut_replicas: cut, ..self }
+    }
+
+    /// Whether what several ranks of a job hold is compared, by checksums, with every save; the
+    /// default. See [`Saved::diverged`](super::Saved::diverged).
+    pub fn compare_replicas(self, compare: bool) -> Self {
+        Self { compare_replicas: compare, ..self }
     }
 
     /// Maps checkpoints, under the promise that the run's files are never changed in place.

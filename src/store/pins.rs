@@ -4,7 +4,7 @@
 
 use super::attempt::Writer;
 use super::deletion;
-use super::naming::{ATTEMPTS, CheckpointId, DAMAGED, attempt_of_key};
+use super::naming::{ATTEMPTS, CheckpointId, DAMAGED, attempt_of_key, hidden_of_key};
 use super::reader::Reader;
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::engine::{Engine, fresh_nonce};
@@ -86,6 +86,8 @@ impl Reader {
     /// Errors of listing.
     pub fn set_aside(&self) -> Result<Vec<String>> {
         let mut keys: Vec<String> = self.engine().list(DAMAGED)?.into_iter().map(|entry| entry.key).collect();
+        // Deleted, not damaged.
+        keys.retain(|key| hidden_of_key(key).is_none());
         keys.sort();
         Ok(keys)
     }

@@ -10,7 +10,7 @@ use super::attempt::Attempt;
 use super::keep::Mode;
 use super::look::{Found, Listed, Look};
 use super::naming::{ATTEMPTS, CheckpointId, DAMAGED, PINS};
-use super::record::CheckpointMeta;
+use super::record::{CheckpointMeta, Shards};
 use super::retention::Candidate;
 use crate::checkpoint::{Checkpoint, OpenOptions};
 use crate::clock;
@@ -36,7 +36,7 @@ pub struct CheckpointInfo {
     pub id: CheckpointId,
     /// The object's key in the run.
     pub key: String,
-    /// Length in bytes.
+    /// Length in bytes, with its shards.
     pub len: u64,
     /// Whether retention must leave it alone.
     pub pinned: bool,
@@ -52,6 +52,7 @@ impl CheckpointInfo {
     fn of(found: Found) -> Self {
         let Found { listed: Listed { id, len, is_marked }, pinned, state } = found;
         let state = state.map(|state| (*state).clone()).map_err(|error| Arc::new(absent::told(error)));
+        let len = len.saturating_add(state.as_ref().map_or(0, |state| state.shard_bytes));
         Self { id, key: id.key(), len, pinned, is_marked, state }
     }
 }
@@ -337,6 +338,11 @@ impl Reader {
         *newest = (*newest).max(Some(id));
         drop(newest);
         lock(&self.known).insert(id, Arc::new(state));
+    }
+
+    /// The shards of a checkpoint whose metadata is known; asks the storage for nothing.
+    pub(super) fn shards_of(&self, id: CheckpointId) -> Option<Arc<Shards>> {
+        lock(&self.known).get(&id)?.shards.clone()
     }
 
     fn state(&self, id: CheckpointId) -> Result<Arc<CheckpointMeta>> {

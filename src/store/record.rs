@@ -8,9 +8,12 @@ use super::run_id::RunId;
 use super::schedule::{AutoInterval, Begun};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
+use crate::format::pieces::ShardRef;
+use crate::format::shard::shard_key;
 use crate::snapshot::Progress;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The store's own record in each of its checkpoints.
 pub(super) const SAVE: &str = "tensorkeep.save";
@@ -43,6 +46,9 @@ pub(super) struct SaveRecord {
     /// there, and before every number.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub not_finite: BTreeMap<String, f64>,
+    /// The number of ranks of its job, if there was more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub world: Option<u32>,
 }
 
 impl SaveRecord {
@@ -85,6 +91,25 @@ pub struct CheckpointMeta {
     pub auto: Option<AutoInterval>,
     /// Number of tensors, aliases included.
     pub tensors: usize,
+    /// The number of ranks of the job that saved it, if there was more than one.
+    pub world: Option<u32>,
+    /// Bytes of the shards beside it, of a checkpoint of many files.
+    pub shard_bytes: u64,
+    /// The names of these shards.
+    pub(super) shards: Option<Arc<Shards>>,
+}
+
+/// The shards of a checkpoint, by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Shards {
+    pub save: String,
+    pub ranks: Vec<u32>,
+}
+
+impl Shards {
+    pub(super) fn keys(&self) -> impl Iterator<Item = String> + '_ {
+        self.ranks.iter().map(|&rank| shard_key(&self.save, rank))
+    }
 }
 
 impl CheckpointMeta {
@@ -94,7 +119,18 @@ impl CheckpointMeta {
         let saved_as = save.as_ref().map(SaveRecord::id).filter(|saved| saved.attempt > 0 && *saved != id);
         let progress = checkpoint.progress()?.unwrap_or(Progress::new(id.step));
         let (save, tensors) = (save.unwrap_or_default(), checkpoint.names().count());
-        Ok(Self { saved_as, ..Self::new(save, progress, checkpoint.metrics()?, tensors) })
+        let meta = Self { saved_as, ..Self::new(save, progress, checkpoint.metrics()?, tensors) };
+        Ok(match checkpoint.shard_refs() {
+            None => meta,
+            Some((save, refs)) => meta.with_shards(save, &refs),
+        })
+    }
+
+    /// With these shards beside it.
+    pub(super) fn with_shards(self, save: &str, shards: &[ShardRef]) -> Self {
+        let ranks = shards.iter().map(|shard| shard.rank).collect();
+        let shard_bytes = shards.iter().fold(0, |sum: u64, shard| sum.saturating_add(shard.len));
+        Self { shard_bytes, shards: Some(Arc::new(Shards { save: save.to_owned(), ranks })), ..self }
     }
 
     /// The metadata of a checkpoint that was just saved, without reading it.
@@ -117,6 +153,9 @@ impl CheckpointMeta {
             previous: save.previous,
             auto: save.auto,
             tensors,
+            world: save.world,
+            shard_bytes: 0,
+            shards: None,
         }
     }
 }

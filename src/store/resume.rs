@@ -104,12 +104,27 @@ enum Walk {
 }
 
 impl Core {
-    pub(super) fn resume(&self) -> Result<Resumed> {
+    /// Resumes, from exactly this step if one is given: by itself, or with the other ranks of its
+    /// job.
+    pub(super) fn resume_by(&self, step: Option<u64>) -> Result<Resumed> {
+        let alone = || {
+            self.timed(|| match step {
+                None => self.resume(),
+                Some(step) => self.resume_at(step),
+            })
+        };
+        match &self.ranks {
+            None => alone(),
+            Some(ranks) => ranks.resume(self, step, alone),
+        }
+    }
+
+    fn resume(&self) -> Result<Resumed> {
         self.begin_call();
         self.resume_from(None, None, self.places()?)
     }
 
-    pub(super) fn resume_at(&self, step: u64) -> Result<Resumed> {
+    fn resume_at(&self, step: u64) -> Result<Resumed> {
         self.begin_call();
         let mut places = self.places()?;
         let all: Vec<CheckpointId> = places.all().into_iter().flatten().map(|(id, _)| *id).collect();

@@ -5,6 +5,7 @@ use super::cost::Stall;
 use super::deletion::{self, By};
 use super::history::HISTORY;
 use super::naming::CheckpointId;
+use super::ranks::{Diverged, Ranks};
 use super::record::{CheckpointMeta, SAVE, SaveRecord};
 use super::retention::{self, Candidate, Kept, Spared};
 use super::schedule::Begun;
@@ -42,9 +43,18 @@ pub struct Saved {
     pub rotation_error: Option<Error>,
     /// Problems that did not keep this checkpoint from being saved, in words for a log.
     pub warnings: Vec<String>,
+    /// What several ranks of a job hold and what differs between them: the bytes of the rank that
+    /// stores it were saved. Empty in a job of one rank.
+    pub diverged: Vec<Diverged>,
     /// An earlier background save or promotion that failed and that no call has returned yet. It is
     /// returned once. When several have failed, later calls return the others.
     pub earlier_error: Option<Error>,
+}
+
+/// What a store says of a save in its checkpoint: its own record, and all of them, encoded.
+pub(super) struct OwnRecords {
+    pub save: SaveRecord,
+    pub encoded: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl Core {
@@ -68,8 +78,12 @@ impl Core {
         stall: &Stall,
     ) -> Result<Saved> {
         let step = begun.progress.step;
-        self.timed(|| self.commit_and_rotate(snapshot, begun, stall))
-            .map_err(|error| error.in_save_of_step(step))
+        let saved = match &self.ranks {
+            None => self.timed(|| self.commit_and_rotate(snapshot, begun, stall)),
+            // Waiting for other ranks has a deadline of its own.
+            Some(ranks) => ranks.save(self, snapshot, begun, stall),
+        };
+        saved.map_err(|error| error.in_save_of_step(step))
     }
 
     fn commit_and_rotate(&self, snapshot: &Snapshot<'_>, begun: &Begun, stall: &Stall) -> Result<Saved> {
@@ -79,21 +93,45 @@ impl Core {
         let committing = Timer::start();
         let written = self.commit(snapshot, id, begun)?;
         self.last_save.set(id.step, committing.elapsed(), stall);
+        let seen = self.acknowledge(id)?;
+        let mut saved = Saved::of(id, written);
+        self.rotate_behind(seen, &mut saved);
+        Ok(saved)
+    }
+
+    /// Looks for a newer writer behind a commit. Inside: the candidates for rotation, or why they
+    /// could not be listed.
+    pub(super) fn acknowledge(&self, id: CheckpointId) -> Result<Result<Vec<Candidate>>> {
         let seen = match self.look_behind_the_commit(id) {
             // A checkpoint that a fenced writer committed is not part of the run.
             Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
             seen => seen,
         };
         self.known().saved = Some(id);
-        let seen = match seen {
+        match seen {
             // The checkpoint is there; whether it counts could not be found out.
-            Err(error) if self.lock.is_none() => return Err(error.with_kind(ErrorKind::Unknown)),
-            seen => seen,
+            Err(error) if self.lock.is_none() => Err(error.with_kind(ErrorKind::Unknown)),
+            seen => Ok(seen),
+        }
+    }
+
+    /// Rotates behind a save that was acknowledged.
+    pub(super) fn rotate_behind(&self, seen: Result<Vec<Candidate>>, saved: &mut Saved) {
+        let rotate = |candidates: Vec<Candidate>| {
+            CallDeadline::after(AFTERWARDS).enter(|| self.rotate(&candidates, saved))
         };
+        let rotated = seen.and_then(rotate);
+        saved.rotation_error = rotated.err();
+    }
+}
+
+impl Saved {
+    /// What was written, before rotation.
+    pub(super) fn of(id: CheckpointId, written: Written) -> Self {
         let Written { len, timings, unmatched_patterns, .. } = written;
         let no_tensor =
             |pattern| format!("the codec for {pattern:?} was chosen for no tensor: none has such a name");
-        let mut saved = Saved {
+        Self {
             id,
             len,
             timings,
@@ -101,15 +139,13 @@ impl Core {
             not_deleted: vec![],
             rotation_error: None,
             warnings: unmatched_patterns.iter().map(no_tensor).collect(),
+            diverged: vec![],
             earlier_error: None,
-        };
-        let rotate = |candidates: Vec<Candidate>| {
-            CallDeadline::after(AFTERWARDS).enter(|| self.rotate(&candidates, &mut saved))
-        };
-        saved.rotation_error = seen.and_then(rotate).err();
-        Ok(saved)
+        }
     }
+}
 
+impl Core {
     /// A newer attempt may have been taken between the check before the commit and the commit, and
     /// its writer may have looked for checkpoints before ours was there. Without a newer attempt
     /// now, every later one finds it: an acknowledged save is never passed over. This also holds
@@ -130,7 +166,7 @@ impl Core {
     /// A checkpoint's name gives its position in the run. One that would not be the newest, or that
     /// follows on nothing although the run has checkpoints, is a mistake, and rotation would act on
     /// it.
-    fn check_order(&self, id: CheckpointId) -> Result<()> {
+    pub(super) fn check_order(&self, id: CheckpointId) -> Result<()> {
         let here = self.reader.engine().describe("");
         if !self.has_begun() {
             return Err(Error::invalid("the run has checkpoints, and this store has not resumed from any")
@@ -161,6 +197,17 @@ impl Core {
     }
 
     fn commit(&self, snapshot: &Snapshot<'_>, id: CheckpointId, begun: &Begun) -> Result<Written> {
+        let OwnRecords { save, encoded } = self.own_records(snapshot.byte_len(), id, begun)?;
+        let nonce = self.attempt.nonce(id.step, self.saves.fetch_add(1, Ordering::Relaxed));
+        let plan = Plan::of(snapshot, &encoded, &self.options.write.clone().file_id(nonce))?;
+        let written = self.publish(&plan, id)?;
+        self.lock_schedule().log.saved(begun.progress, written.len);
+        self.reader.remember(id, CheckpointMeta::of_saved(save, begun, snapshot.tensor_count()));
+        Ok(written)
+    }
+
+    /// The store's own records in a checkpoint: what it says of the save, and the run's history.
+    pub(super) fn own_records(&self, byte_len: u64, id: CheckpointId, begun: &Begun) -> Result<OwnRecords> {
         let record = SaveRecord {
             attempt: id.attempt,
             step: id.step,
@@ -173,6 +220,7 @@ impl Core {
             previous: self.last_save.cost(),
             auto: self.lock_schedule().auto_interval(),
             not_finite: begun.not_finite.clone(),
+            world: self.ranks.as_ref().map(Ranks::world),
         };
         let mut extra =
             vec![(SAVE, records::encode(&record)?), (PROGRESS, records::encode(&begun.progress)?)];
@@ -180,24 +228,23 @@ impl Core {
             extra.push((METRICS, records::encode(&begun.metrics)?));
         }
         let mut schedule = self.lock_schedule();
-        let history = schedule.log.encode(begun.progress, record.saved_at, snapshot.byte_len());
+        let history = schedule.log.encode(begun.progress, record.saved_at, byte_len);
         drop(schedule);
         extra.push((HISTORY, history));
-        let nonce = self.attempt.nonce(id.step, self.saves.fetch_add(1, Ordering::Relaxed));
-        let plan = Plan::of(snapshot, &extra, &self.options.write.clone().file_id(nonce))?;
-        match self.upload(&plan, id) {
+        Ok(OwnRecords { save: record, encoded: extra })
+    }
+
+    /// Writes a planned checkpoint durably, under its name.
+    pub(super) fn publish(&self, plan: &Plan<'_, '_>, id: CheckpointId) -> Result<Written> {
+        match self.upload(plan, id) {
             // The file that failed is gone; write a new one from memory, which still has
             // everything. Once.
             Err(CommitError::NotCommitted(error)) if error.kind() == ErrorKind::Io => {
-                self.upload(&plan, id).map_err(Error::from)
+                self.upload(plan, id).map_err(Error::from)
             }
             outcome => outcome.map_err(Error::from),
         }
         .map_err(|error| error.in_object(self.reader.engine().describe(&id.key())))
-        .inspect(|written| {
-            self.lock_schedule().log.saved(begun.progress, written.len);
-            self.reader.remember(id, CheckpointMeta::of_saved(record, begun, snapshot.tensor_count()));
-        })
     }
 
     fn upload(&self, plan: &Plan<'_, '_>, id: CheckpointId) -> Result<Written, CommitError> {
@@ -233,7 +280,7 @@ impl Core {
         let ids = candidates.iter().map(|candidate| candidate.id);
         let going: Vec<CheckpointId> = ids.filter(|id| !kept.contains_key(id)).collect();
         self.warn_of_metrics(candidates, saved, !going.is_empty());
-        let done = deletion::delete(self.reader.engine(), By::Writer(&self.attempt), &going)?;
+        let done = deletion::delete(&self.reader, By::Writer(&self.attempt), &going)?;
         (saved.deleted, saved.not_deleted) = (done.deleted, done.failed);
         Ok(())
     }

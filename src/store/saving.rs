@@ -16,9 +16,16 @@ use std::time::Instant;
 
 impl Store {
     /// Whether to save now, and why. Cheap: no file is touched. None in a forked child.
+    ///
+    /// In a job of many ranks every rank asks at once, rank 0 decides, and a signal at any of them
+    /// counts for all. Where the ranks do not come together, a save is due at once, and returns the
+    /// error.
     pub fn due(&self, progress: &Progress) -> Option<SaveReason> {
         if !self.is_here() {
             return None;
+        }
+        if let Some(ranks) = &self.core.ranks {
+            return ranks.due(&self.core, *progress);
         }
         let mut schedule = self.core.lock_schedule();
         schedule.learn(|| self.core.last_save.cost(), self.core.options.in_flight);
@@ -146,7 +153,7 @@ impl Store {
     /// Returns what `work` returned, and what [`Store::save`] would have.
     pub fn save_during<R>(&self, snapshot: &Snapshot<'_>, work: impl FnOnce() -> R) -> (R, Result<Saved>) {
         let (call, stall) = (Timer::start(), Stall::default());
-        if let Err(error) = self.begin_save() {
+        if let Err(error) = self.core.check_ranks_in_background().and_then(|()| self.begin_save()) {
             return (work(), Err(error));
         }
         let save = || {
@@ -170,6 +177,7 @@ impl Store {
     /// Waits for background saves: all saves of a store run one after the other.
     pub(super) fn begin_save(&self) -> Result<()> {
         self.background.wait()?;
+        self.core.check_ranks()?;
         self.core.check_fenced()
     }
 
@@ -222,6 +230,8 @@ impl Store {
 
     fn begin_in_background(&self, snapshot: &Snapshot<'_>) -> Result<Begun> {
         self.background.process().check()?;
+        self.core.check_ranks()?;
+        self.core.check_ranks_in_background()?;
         self.core.check_fenced()?;
         self.core.lock_schedule().begin(snapshot)
     }

@@ -9,7 +9,7 @@ pub use every::{Every, SaveReason};
 
 use super::cost::SaveCost;
 use super::history::Log;
-use super::signals::Signals;
+use super::signals::{Asked, Signals};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::snapshot::{Progress, Snapshot};
@@ -103,6 +103,31 @@ impl Schedule {
             failed: false,
             seen: None,
         })
+    }
+
+    /// The signals that this process has heard.
+    pub(super) fn asked_here(&self) -> Asked {
+        self.signals.as_ref().map(Signals::asked_here).unwrap_or_default()
+    }
+
+    /// The signals that all ranks have heard, which count from here on.
+    pub(super) fn asked_by_all(&mut self, all: &[Asked]) -> Asked {
+        let asked = self.signals.as_ref().map(|signals| signals.asked_by_all(all)).unwrap_or_default();
+        self.agree(asked.clone());
+        asked
+    }
+
+    /// From here on these signals count, and those that this process hears do not.
+    pub(super) fn agree(&mut self, asked: Asked) {
+        if let Some(signals) = &mut self.signals {
+            signals.agree(asked);
+        }
+    }
+
+    /// As [`Schedule::due`], as another rank has decided.
+    pub(super) fn due_as_decided(&mut self, progress: Progress, now: Instant, reason: Option<SaveReason>) {
+        self.due(progress, now);
+        self.pending = reason;
     }
 
     /// This progress is durable: the next save is counted from here.

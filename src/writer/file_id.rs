@@ -1,5 +1,12 @@
 //! The default id of a file: a hash of its plan.
 
+/// 128 bits of any bytes, to tell equal from different ones that were not made to collide.
+pub(crate) fn digest(bytes: &[u8]) -> [u8; 16] {
+    let mut hash = PlanHash::default();
+    hash.add_bytes(bytes);
+    hash.finish()
+}
+
 /// 128 bits over words of 8 bytes: FNV-1a's scheme with a multiplier of random bits, and a rotation
 /// that carries the upper half's mixing into the lower. It separates files that were not made to
 /// collide, and is six times as fast as a hash byte by byte.
@@ -20,8 +27,12 @@ impl PlanHash {
 
     /// Adds a name, with its length, so that no two lists of names are the same words.
     pub(super) fn add_name(&mut self, name: &str) {
-        self.add(name.len() as u64);
-        let (words, rest) = name.as_bytes().as_chunks::<8>();
+        self.add_bytes(name.as_bytes());
+    }
+
+    fn add_bytes(&mut self, bytes: &[u8]) {
+        self.add(bytes.len() as u64);
+        let (words, rest) = bytes.as_chunks::<8>();
         for word in words {
             self.add(u64::from_le_bytes(*word));
         }

@@ -7,14 +7,19 @@ use super::{WriteOptions, Written};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Flags;
+#[cfg(feature = "testing")]
+use crate::format::aliases::Aliases;
 use crate::format::index::{SECTION_PIECES, SECTION_SHARD};
 use crate::format::limits::Limits;
 use crate::format::pieces::{PiecesBuilder, ShardRef};
-use crate::format::shard::{Part, Shard, check_save, shard_key};
+#[cfg(feature = "testing")]
+use crate::format::shard::shard_key;
+use crate::format::shard::{Part, Shard, check_save};
 use crate::format::table::check_name;
-use crate::layout::{self, Assigned, Held, Layout, TensorBox};
+use crate::layout::{self, Assigned, Assignment, Held, Layout, TensorBox};
 use crate::snapshot::{IntoTensorSource, Snapshot, TensorSource};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+#[cfg(feature = "testing")]
 use std::path::Path;
 
 /// What a job saves: every rank that plans the same gets the same.
@@ -23,6 +28,8 @@ pub struct Job {
     save: String,
     world: u32,
     tensors: BTreeMap<String, Global>,
+    /// Who holds the boxes that several ranks hold, by tensor.
+    holders: BTreeMap<String, BTreeMap<TensorBox, Vec<u32>>>,
 }
 
 /// A tensor of a job.
@@ -50,7 +57,7 @@ impl Job {
             let expected = format!("1 to {} ranks", Limits::V1.ranks);
             return Err(Error::invalid("size of the world").expected(expected).found(world));
         }
-        Ok(Self { save: save.to_owned(), world, tensors: BTreeMap::new() })
+        Ok(Self { save: save.to_owned(), world, tensors: BTreeMap::new(), holders: BTreeMap::new() })
     }
 
     /// Adds a tensor that ranks hold by a layout.
@@ -108,11 +115,41 @@ impl Job {
         }
     }
 
+    /// Adds a tensor of explicit boxes, each with the ranks that hold it, ascending.
+    ///
+    /// # Errors
+    /// As [`Job::boxes`].
+    pub fn held_boxes(
+        &mut self,
+        name: &str,
+        dtype: Dtype,
+        shape: &[u64],
+        boxes: BTreeMap<TensorBox, Vec<u32>>,
+    ) -> Result<()> {
+        let first = |(tensor_box, holders): (&TensorBox, &Vec<u32>)| {
+            (tensor_box.clone(), holders.first().copied().unwrap_or_default())
+        };
+        self.boxes(name, dtype, shape, boxes.iter().map(first).collect())?;
+        if boxes.values().any(|holders| holders.len() > 1) {
+            self.holders.insert(name.to_owned(), boxes);
+        }
+        Ok(())
+    }
+
     /// Decides who stores what several ranks hold; with `cut`, large replicas are cut among them.
     ///
     /// # Errors
     /// As [`layout::assign`].
+    #[cfg(feature = "testing")]
     pub fn assign(&mut self, cut: bool) -> Result<()> {
+        self.assign_among_few(cut, 0)
+    }
+
+    /// As [`Job::assign`], with so few ranks that each gets about `least` bytes.
+    ///
+    /// # Errors
+    /// As [`layout::assign`].
+    pub fn assign_among_few(&mut self, cut: bool, least: u64) -> Result<()> {
         let mut held = Vec::new();
         for (name, global) in &self.tensors {
             if let Stored::Layout(Assigned { layout, .. }) = &global.stored {
@@ -120,7 +157,8 @@ impl Job {
                 held.push(Held { name, shape: &global.shape, element_bytes, layout });
             }
         }
-        let mut assigned = layout::assign(&held, cut)?.into_iter();
+        let Assignment { assigned, mut loads } = layout::assign_among_few(&held, cut, least)?;
+        let mut assigned = assigned.into_iter();
         for global in self.tensors.values_mut() {
             if let Stored::Layout(stored) = &mut global.stored
                 && let Some(next) = assigned.next()
@@ -128,7 +166,25 @@ impl Job {
                 *stored = next;
             }
         }
+        self.assign_boxes(&mut loads);
         Ok(())
+    }
+
+    /// Each box of several ranks to the one that has least to store so far.
+    fn assign_boxes(&mut self, loads: &mut HashMap<u32, u64>) {
+        for (name, held) in &self.holders {
+            let Some(Global { dtype, stored: Stored::Boxes(boxes), .. }) = self.tensors.get_mut(name) else {
+                continue;
+            };
+            for (tensor_box, owner) in boxes {
+                let holders = held.get(tensor_box).map_or(&[][..], Vec::as_slice);
+                let load = |rank: &u32| loads.get(rank).copied().unwrap_or_default();
+                *owner = holders.iter().copied().min_by_key(load).unwrap_or(*owner);
+                let bytes = tensor_box.elements().saturating_mul(dtype.size() as u64);
+                let load = loads.entry(*owner).or_default();
+                *load = load.saturating_add(bytes);
+            }
+        }
     }
 
     /// What a rank stores: boxes of tensors, by name.
@@ -160,6 +216,7 @@ impl Job {
     }
 
     /// The ranks that store something.
+    #[cfg(feature = "testing")]
     pub fn owners(&self) -> BTreeSet<u32> {
         self.tensors.values().flat_map(Global::pieces).map(|(_, owner)| owner).collect()
     }
@@ -184,18 +241,16 @@ impl Job {
         })
     }
 
-    /// Writes a rank's shard beside the manifest at `manifest`, durably, and says what it is known
-    /// by. `source` gives each part's tensor.
+    /// What a rank's shard is made of. `source` gives each part's tensor; `records` are the rank's
+    /// own.
     ///
     /// # Errors
-    /// `Mismatch` when a tensor is not its part's, and as [`Snapshot::save`].
-    pub fn write_shard<'a, S: IntoTensorSource<'a>>(
+    /// `Mismatch` when a tensor is not its part's.
+    pub fn shard<'a, S: IntoTensorSource<'a>>(
         &self,
-        manifest: &Path,
         rank: u32,
-        options: &WriteOptions,
         source: impl Fn(&Part) -> Result<S>,
-    ) -> Result<ShardRef> {
+    ) -> Result<ShardContents<'a>> {
         let mut tensors: BTreeMap<String, (Part, TensorSource<'a>)> = BTreeMap::new();
         for part in self.parts_of(rank) {
             let given = source(&part)?.into_source()?;
@@ -213,13 +268,29 @@ impl Job {
             parts.push(part);
         }
         let payload = Shard::new(&self.save, rank, self.world, parts)?.encode();
-        let flags = Flags { ro_compat: Flags::SHARD, ..Flags::default() };
-        let plan = Plan::of_shard(&snapshot, options, Further { kind: SECTION_SHARD, payload, flags })?;
+        Ok(ShardContents { rank, snapshot, payload })
+    }
+
+    /// Writes a rank's shard beside the manifest at `manifest`, durably, and says what it is known
+    /// by. `source` gives each part's tensor.
+    ///
+    /// # Errors
+    /// `Mismatch` when a tensor is not its part's, and as [`Snapshot::save`].
+    #[cfg(feature = "testing")]
+    pub fn write_shard<'a, S: IntoTensorSource<'a>>(
+        &self,
+        manifest: &Path,
+        rank: u32,
+        options: &WriteOptions,
+        source: impl Fn(&Part) -> Result<S>,
+    ) -> Result<ShardRef> {
+        let contents = self.shard(rank, source)?;
+        let plan = contents.plan(options)?;
         let path = manifest.with_file_name(shard_key(&self.save, rank));
         let folder = path.parent().unwrap_or(Path::new(""));
         std::fs::create_dir_all(folder).map_err(|error| Error::io("making the folder of shards", error))?;
-        let Written { len, index_crc, .. } = plan.save(&path, |_| Ok(()))?;
-        Ok(ShardRef { rank, file_id: plan.file_id(), len, index_crc })
+        let written = plan.save(&path, |_| Ok(()))?;
+        Ok(contents.known_by(&plan, &written))
     }
 
     /// A rank gives what the job says it has.
@@ -236,19 +307,11 @@ impl Job {
             .in_tensor(&part.name))
     }
 
-    /// Writes the manifest: what makes the shards one checkpoint. `snapshot` has the records, and
-    /// tensors that lie in the manifest itself. Where one rank stores everything, that is a plain
-    /// checkpoint: see [`Job::only_rank`].
+    /// The section of the manifest, which makes the shards one checkpoint.
     ///
     /// # Errors
-    /// `Invalid` when a rank that stores something has no shard, and as [`Snapshot::save`].
-    pub fn write_manifest(
-        &self,
-        path: &Path,
-        snapshot: &Snapshot<'_>,
-        options: &WriteOptions,
-        mut shards: Vec<ShardRef>,
-    ) -> Result<Written> {
+    /// `Invalid` when a rank that stores something has no shard.
+    pub(crate) fn pieces(&self, mut shards: Vec<ShardRef>) -> Result<Further> {
         let have: BTreeSet<u32> = shards.iter().map(|shard| shard.rank).collect();
         if let Some(missing) = self.missing(&have) {
             let parts = self.parts_of(missing);
@@ -269,8 +332,74 @@ impl Job {
             pieces.push_shard(shard);
         }
         let flags = Flags { incompat: Flags::PIECES, ..Flags::default() };
-        let further = Further { kind: SECTION_PIECES, payload: pieces.encode(&self.save), flags };
-        Plan::of(snapshot, &[], options)?.with(further).save(path, |_| Ok(()))
+        Ok(Further { kind: SECTION_PIECES, payload: pieces.encode(&self.save), flags })
+    }
+
+    /// Writes the manifest. `snapshot` has the records, and tensors that lie in the manifest
+    /// itself. Where one rank stores everything, that is a plain checkpoint: see
+    /// [`Job::only_rank`].
+    ///
+    /// # Errors
+    /// As [`Job::pieces`] and [`Snapshot::save`].
+    #[cfg(feature = "testing")]
+    pub fn write_manifest(
+        &self,
+        path: &Path,
+        snapshot: &Snapshot<'_>,
+        options: &WriteOptions,
+        shards: Vec<ShardRef>,
+    ) -> Result<Written> {
+        let pieces = self.pieces(shards)?;
+        Plan::of(snapshot, &[], options)?.with(pieces, Aliases::new()).save(path, |_| Ok(()))
+    }
+
+    /// The same job with other names of its shards.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name.
+    pub fn named(&self, save: &str) -> Result<Self> {
+        check_save(save)?;
+        Ok(Self { save: save.to_owned(), ..self.clone() })
+    }
+
+    /// Names of the tensors in shards, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Dtype and whole shape of a tensor.
+    pub fn tensor(&self, name: &str) -> Option<(Dtype, &[u64])> {
+        self.tensors.get(name).map(|global| (global.dtype, &global.shape[..]))
+    }
+}
+
+/// A rank's shard, not written yet.
+pub struct ShardContents<'a> {
+    rank: u32,
+    /// Its tensors, and what it has besides.
+    pub snapshot: Snapshot<'a>,
+    payload: Vec<u8>,
+}
+
+impl<'a> ShardContents<'a> {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.snapshot.byte_len() == 0 && self.snapshot.records.is_empty()
+    }
+
+    /// The plan of its file.
+    ///
+    /// # Errors
+    /// As [`Plan::of`].
+    pub(crate) fn plan(&self, options: &WriteOptions) -> Result<Plan<'_, 'a>> {
+        let flags = Flags { ro_compat: Flags::SHARD, ..Flags::default() };
+        let further = Further { kind: SECTION_SHARD, payload: self.payload.clone(), flags };
+        Plan::of_shard(&self.snapshot, options, further)
+    }
+
+    /// What the manifest knows it by.
+    pub(crate) fn known_by(&self, plan: &Plan<'_, '_>, written: &Written) -> ShardRef {
+        ShardRef { rank: self.rank, file_id: plan.file_id(), len: written.len, index_crc: written.index_crc }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::format::index::{self, SECTION_ALIASES, SECTION_RECORDS, SECTION_TENSO
 use crate::format::limits::Limits;
 use crate::format::{self, Flags, crc32, extent_align};
 use crate::pipeline::{self, Output, Stage};
-use crate::snapshot::{self, NamedSource, Record, Snapshot};
+use crate::snapshot::{NamedSource, Record, Snapshot};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -62,6 +62,7 @@ impl<'s, 'a> Plan<'s, 'a> {
         options: &WriteOptions,
     ) -> Result<Self> {
         options.check()?;
+        snapshot.check_whole()?;
         let mut records = snapshot.encoded_records()?;
         records.extend(extra.iter().map(|(name, bytes)| (*name, Cow::Owned(Record::Here(bytes.clone())))));
         let (tensors, aliases) = distinct(snapshot);
@@ -83,7 +84,6 @@ impl<'s, 'a> Plan<'s, 'a> {
     ///
     /// # Errors
     /// As [`Plan::of`].
-    #[cfg(feature = "testing")]
     pub(crate) fn of_shard(
         snapshot: &'s Snapshot<'a>,
         options: &WriteOptions,
@@ -94,10 +94,9 @@ impl<'s, 'a> Plan<'s, 'a> {
         Ok(Self { tensors, aliases, further: Some(shard), ..plan })
     }
 
-    /// The same file with a section more.
-    #[cfg(feature = "testing")]
-    pub(crate) fn with(self, further: Further) -> Self {
-        Self { further: Some(further), ..self }
+    /// The same file with a section more, and with aliases of its tensors by their numbers.
+    pub(crate) fn with(self, further: Further, aliases: Aliases) -> Self {
+        Self { further: Some(further), aliases, ..self }
     }
 
     fn check_limits(&self) -> Result<()> {
@@ -213,7 +212,6 @@ impl<'s, 'a> Plan<'s, 'a> {
         let (len, timings) = emitter.finish(&region)?;
         Ok(Written {
             len,
-            #[cfg(feature = "testing")]
             index_crc: crc32(&region),
             tensors: self.tensors.len(),
             timings,
@@ -261,7 +259,7 @@ impl<'p> Stage<Job<'p, 'p>> for Encoding<'_> {
 /// The tensors to store, in the order of the file, and the aliases.
 fn distinct<'s, 'a>(snapshot: &'s Snapshot<'a>) -> (Vec<NamedSource<'s, 'a>>, Aliases) {
     let sorted = snapshot.sorted();
-    let firsts = snapshot::firsts(&sorted);
+    let firsts = snapshot.firsts(&sorted);
     let mut tensors: Vec<NamedSource<'s, 'a>> = Vec::with_capacity(sorted.len());
     let mut aliases = Aliases::new();
     // The position in the file of each tensor, or of the tensor that it is an alias of.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tensorkeep::layout::{Layout, Level, Placement, Positions, flat_boxes};
-use tensorkeep::ranks::{Job, Part, ShardRef};
+use tensorkeep::ranks::files::{Job, Part, ShardRef};
 use tensorkeep::{Checkpoint, Dtype, Progress, Snapshot, Tensor, WriteOptions};
 use test_support::TempFolder;
 

@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use tensorkeep::layout::{Layout, Positions, TensorBox};
-use tensorkeep::ranks::ShardRef;
+use tensorkeep::ranks::files::{self, ShardRef};
 use tensorkeep::{Dtype, Error, ErrorKind, Result};
 
 /// Offsets and lengths of a box, and the rank that stores it.
@@ -20,7 +20,7 @@ type Shard = (u32, [u8; 16], u64, u32);
 
 /// What a job of many ranks saves.
 #[pyclass(frozen, module = "tensorkeep._tensorkeep")]
-pub struct Job(tensorkeep::ranks::Job);
+pub struct Job(files::Job);
 
 #[pymethods]
 impl Job {
@@ -86,8 +86,8 @@ impl Job {
     }
 }
 
-fn planned(save: &str, world: u32, tensors: Vec<Global>) -> Result<tensorkeep::ranks::Job> {
-    let mut job = tensorkeep::ranks::Job::new(save, world)?;
+fn planned(save: &str, world: u32, tensors: Vec<Global>) -> Result<files::Job> {
+    let mut job = files::Job::new(save, world)?;
     for (name, dtype, shape, pieces) in tensors {
         let dtype: Dtype = dtype.parse().map_err(|error: Error| error.in_tensor(&name))?;
         let boxes =

@@ -6,6 +6,7 @@
 pub mod build;
 pub mod counting;
 pub mod edits;
+pub mod ranks;
 pub mod reseal;
 pub mod targets;
 

@@ -67,6 +67,14 @@ impl Reader {
         Some(Arc::new(Beside { engine: Arc::clone(&self.engine), map }))
     }
 
+    /// Any object of the run as a file by itself: a checkpoint by its key, or a shard.
+    pub(in crate::store) fn open_key(&self, key: &str) -> Result<Checkpoint> {
+        match CheckpointId::of_key(key) {
+            Some(id) => self.checkpoint_by_id(id),
+            None => self.options.open_in(self.engine.open(key)?, self.engine.describe(key), None),
+        }
+    }
+
     /// A checkpoint that was verified by reading, mapped if this reader maps; nothing is verified
     /// twice.
     pub(in crate::store) fn map_verified(&self, read: Checkpoint, id: CheckpointId) -> Result<Checkpoint> {

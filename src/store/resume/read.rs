@@ -55,7 +55,10 @@ impl Core {
     /// Verifies by reading, even if the file is then mapped: a bad sector fails a read, but kills
     /// the process under a mapping.
     fn verified(&self, read: Checkpoint, id: CheckpointId) -> Result<(Checkpoint, Progress)> {
-        read.verify()?;
+        match &self.ranks {
+            None => drop(read.verify()?),
+            Some(ranks) => ranks.verify_together(&read, id)?,
+        }
         let progress = read.progress()?.unwrap_or(Progress::new(id.step));
         Ok((self.reader.map_verified(read, id)?, progress))
     }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::store::keep::Mode;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 use tensorkeep_signals::Signal;
@@ -190,7 +191,7 @@ impl Every {
 }
 
 /// Why a save is due; recorded with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SaveReason {
     /// A number of steps.

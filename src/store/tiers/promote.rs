@@ -144,7 +144,7 @@ impl Remote {
         if going.is_empty() {
             return Ok(());
         }
-        deletion::delete(self.reader.engine(), By::Writer(&core.attempt), &going)?;
+        deletion::delete(&self.reader, By::Writer(&core.attempt), &going)?;
         self.look().map(drop)
     }
 }

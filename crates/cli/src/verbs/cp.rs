@@ -11,7 +11,7 @@ use crate::target::Target;
 use crate::{Done, output, progress};
 use serde_json::{Value as Json, json};
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tensorkeep::engine::replace_file;
 use tensorkeep::store::{CopyOutcome, Presence};
@@ -128,18 +128,46 @@ fn is_of_source(from: &Place, info: &CheckpointInfo, error: &Error) -> bool {
         || (info.state.is_err() && is_of_one_file(from, error))
 }
 
-/// One checkpoint as a file of any name.
+/// One checkpoint as a file of any name; of one of many ranks its shards first, beside it.
 fn copy_to_file(source: &Checkpoint, target: &Path, force: bool) -> Result<Outcome> {
     output::check_free(target, force)?;
+    let replaced = shards_at(target);
     let bar = progress::bar("copying", source.byte_len());
-    replace_file(target, Some(source.byte_len()), |upload| {
-        source.inspect().copy_into(upload, |bytes| bar.inc(bytes))
-    })?;
+    let one = |file: &Checkpoint, to: &Path| {
+        let file = file.inspect();
+        replace_file(to, Some(file.file_len()), |upload| file.copy_into(upload, |bytes| bar.inc(bytes)))
+    };
+    let mut shards = Vec::new();
+    for shard in source.inspect().shard_files() {
+        let (key, shard) = shard?;
+        let path = target.with_file_name(key);
+        let is_there = Checkpoint::open(&path).is_ok_and(|there| there.inspect().is_copy_of(shard));
+        if !is_there {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)
+                    .map_err(|error| Error::io("making the folder of shards", error))?;
+            }
+            one(shard, &path)?;
+        }
+        shards.push(path);
+    }
+    one(source, target)?;
     bar.finish_and_clear();
     let copy = Checkpoint::open(target)?;
     copy.verify()?;
+    for shard in replaced.iter().filter(|shard| !shards.contains(shard)) {
+        // It belonged to the file that was replaced, and nothing else names it.
+        let _ = std::fs::remove_file(shard);
+    }
     let copied = vec![target.display().to_string()];
     Ok(Outcome { copied, bytes: copy.byte_len(), ..Outcome::default() })
+}
+
+/// Paths of the shards of a checkpoint at this path, if one is there.
+fn shards_at(path: &Path) -> Vec<PathBuf> {
+    let there = Checkpoint::open(path);
+    let keys = there.map(|there| there.inspect().shard_keys()).unwrap_or_default();
+    keys.into_iter().map(|key| path.with_file_name(key)).collect()
 }
 
 /// A run's checkpoints, or this one, with their pins, under the target's lock where it has one:

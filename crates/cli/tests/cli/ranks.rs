@@ -65,7 +65,27 @@ fn a_shard_alone_is_not_written_again() {
     let refused = tensorkeep(&["repack", &shard, "-o", &run.path("packed.tkeep")]);
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("repack the manifest"), "{refused:?}");
-    let refused = tensorkeep(&["cp", &manifest("whole"), &run.path("copy.tkeep")]);
-    assert!(!refused.status.success(), "a manifest without its shards is no copy");
-    assert!(!Path::new(&run.path("copy.tkeep")).exists());
+}
+
+#[test]
+fn a_copy_has_its_shards_and_takes_away_the_replaced_ones() {
+    let run = Run::new("copied-ranks");
+    std::fs::create_dir(run.path("there")).unwrap();
+    let copy = run.path("there/copy.tkeep");
+    for words in [&["cp", &manifest("whole"), &copy][..], &["cp", &manifest("whole"), &copy, "--force"]] {
+        let done = tensorkeep(words);
+        assert!(done.status.success(), "{done:?}");
+        assert_eq!(tensorkeep(&["verify", &copy]).status.code(), Some(0));
+        assert_eq!(tensorkeep(&["diff", &copy, &manifest("whole")]).status.code(), Some(0));
+    }
+    let plain = run.path("plain.tkeep");
+    tensorkeep(&["repack", &manifest("whole"), "-o", &plain]);
+    assert!(tensorkeep(&["cp", &plain, &copy, "--force"]).status.success());
+    let shards = std::fs::read_dir(run.path("there/shards")).unwrap();
+    let left = shards.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap()).count();
+    assert_eq!(left, 0, "shards of the replaced checkpoint");
+    // A part is never taken for the whole.
+    let lost = tensorkeep(&["cp", &manifest("lost-shard"), &run.path("lost.tkeep")]);
+    assert_eq!(lost.status.code(), Some(4), "{lost:?}");
+    assert!(!Path::new(&run.path("lost.tkeep")).exists());
 }
