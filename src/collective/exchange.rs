@@ -100,7 +100,8 @@ pub fn agree(
         }
         None => hear(collective, deadline)?,
     };
+    let heard = heard?;
     // A rank's own error keeps what only it knows.
     outcome?;
-    frame::items(&heard?)
+    frame::items(&heard)
 }
