@@ -15,6 +15,7 @@ mod map_copy;
 mod open;
 mod rank_record;
 mod read;
+mod rebuild;
 mod regions;
 mod resave;
 mod shards;

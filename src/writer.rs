@@ -16,7 +16,6 @@ pub use timings::Timings;
 
 use crate::codec::Codec;
 use crate::engine::local::Staged;
-use crate::engine::{CommitError, Nonce, Upload};
 use crate::error::{Error, Result};
 use crate::format;
 use crate::format::limits::Limits;
@@ -182,21 +181,7 @@ impl Snapshot<'_> {
     /// # Errors
     /// Errors of lazy tensors, and `Invalid` for bad options.
     pub fn to_bytes(&self, options: &WriteOptions) -> Result<Vec<u8>> {
-        struct InMemory<'v>(&'v mut Vec<u8>);
-        impl Upload for InMemory<'_> {
-            fn append(&mut self, bytes: &[u8]) -> Result<()> {
-                self.0.extend_from_slice(bytes);
-                Ok(())
-            }
-
-            fn commit(self: Box<Self>, _: Nonce) -> Result<(), CommitError> {
-                Ok(())
-            }
-        }
-        let plan = Plan::of(self, &[], options)?;
-        let mut bytes = Vec::with_capacity(plan.size_bound() as usize);
-        plan.write(&mut InMemory(&mut bytes))?;
-        Ok(bytes)
+        Plan::of(self, &[], options)?.to_bytes()
     }
 }
 

@@ -10,7 +10,7 @@ use tensorkeep::{
 };
 use test_support::TempFolder;
 
-/// An engine that counts what is asked of it.
+/// An engine that counts its calls.
 mod counting {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tensorkeep::engine::{Decorator, Memory};

@@ -507,7 +507,7 @@ fn a_copied_run_has_the_shards_of_its_checkpoints() {
     let whole = reader(&from).checkpoint_by_id(id).unwrap().byte_len();
     let copied = reader(&from).copy_to(id, &reader(&to), |bytes| moved += bytes).unwrap();
     assert_eq!(copied, CopyOutcome::Written(whole));
-    assert!(moved > whole * 9 / 10 && moved <= whole, "{moved} of {whole}");
+    assert!(moved > whole / 4 && moved <= whole, "{moved} of {whole}");
     reader(&to).checkpoint_by_id(id).unwrap().verify().unwrap();
     // Interrupted before its manifest, a copy goes on with the shards that are there.
     std::fs::remove_file(to.path().join(&key)).unwrap();

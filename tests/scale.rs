@@ -57,7 +57,7 @@ impl Random {
 /// Seconds from the last shard's last byte until rank 0 knows of the commit, and until every rank
 /// does. `spread` is the time within which the shards become durable.
 fn commit(ranks: u32, spread: f64, seed: u64) -> (f64, f64) {
-    let mut random = Random(seed * 0x9E37_79B9_7F4A_7C15 | 1);
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let stored: Vec<f64> = (0..ranks).map(|_| spread * random.unit()).collect();
     let last = stored.iter().fold(0.0, |last: f64, time| last.max(*time));
     // Receipts come to rank 0, which takes one after the other.

@@ -47,7 +47,7 @@ impl<'c> Inspect<'c> {
         self.0.footer.file_len
     }
 
-    /// The shards of a manifest, each as a checkpoint of its own, with its key beside the manifest's.
+    /// The shards of a manifest, each as a file by itself, with its key beside the manifest's.
     pub fn shard_files(&self) -> impl Iterator<Item = Result<(String, &'c Checkpoint)>> + use<'c> {
         let checkpoint = self.0;
         let keys = self.shard_keys().into_iter().enumerate();

@@ -117,7 +117,7 @@ impl Tcp {
             let words = error.to_string();
             let by = Instant::now() + FAREWELL;
             for stream in &mut state.streams {
-                // Whoever does not hear it sees the connection end.
+                // A rank that does not read it sees the connection end.
                 let _ = frame::send(stream, Kind::Failure, call, words.as_bytes(), by);
                 let _ = stream.shutdown(std::net::Shutdown::Both);
             }

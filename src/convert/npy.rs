@@ -170,7 +170,8 @@ pub fn header_of_bytes(descr: &str, shape: &[usize]) -> Option<Vec<u8>> {
     if opaque_len(descr)? == last { with_descr(descr, dims) } else { None }
 }
 
-/// Bytes of one element, by NumPy's description; None for numbers and for what is no description.
+/// Bytes of one element, by NumPy's description; None for numbers, and where the text does not
+/// parse.
 pub fn opaque_len(descr: &str) -> Option<usize> {
     match descr::parse(&Literal::parse(descr)?, descr).ok()? {
         Elements::Bytes { len, .. } => Some(len),

@@ -115,8 +115,8 @@ fn least_loaded(held: &Held<'_>, layout: &Layout, copies: u32, loads: &mut HashM
     copy
 }
 
-/// The layout of what is stored: where a piece is too large for one of its holders, they store a
-/// block of its rows each.
+/// The layout of the stored pieces: where a piece is too large for one of its holders, each of them
+/// stores a block of its rows.
 fn with_a_cut(held: &Held<'_>, share: u64) -> Result<Layout> {
     let layout = held.layout;
     let pieces = u64::from(layout.positions().count() / layout.copies());

@@ -46,7 +46,7 @@ pub fn runs(piece: &TensorBox, wanted: &TensorBox) -> Runs {
         } else if len > 1 {
             axes.push(Axis { source, target, len, at: 0 });
         }
-        // An axis that is not whole on either side ends what is contiguous.
+        // The run ends at the first axis that is not whole on both sides.
         is_run &= len == piece.lens()[axis] && len == wanted.lens()[axis];
         source = source.saturating_mul(piece.lens()[axis]);
         target = target.saturating_mul(wanted.lens()[axis]);

@@ -37,8 +37,8 @@ impl Reader {
     }
 
     /// Copies the attempts to another place of the same run, with the marks of their ends: who
-    /// wrote to it, and how each ended. What is there already is left alone. Behind a place's own
-    /// newer attempt nothing is added, which would fence its writer. Returns how many objects were
+    /// wrote to it, and how each ended. Existing objects are left alone. Nothing is added behind a
+    /// newer attempt of that place, which would fence its writer. Returns how many objects were
     /// written.
     ///
     /// # Errors

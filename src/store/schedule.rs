@@ -1,5 +1,5 @@
-//! Decides when to save: what is remembered from save to save. The schedule as a value is in
-//! `schedule/every.rs`, what was logged in `history/log.rs`.
+//! Decides when to save, with the state it keeps from save to save. The schedule as a value is in
+//! `schedule/every.rs`, logged metrics are in `history/log.rs`.
 
 mod auto;
 mod every;

@@ -8,7 +8,7 @@ use super::timings::Stopwatch;
 use super::{WriteOptions, Written};
 use crate::buffer::Buffer;
 use crate::codec::{Encoded, Encoder};
-use crate::engine::Upload;
+use crate::engine::{CommitError, Nonce, Upload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::aliases::{self, Aliases};
 use crate::format::header::Header;
@@ -97,6 +97,27 @@ impl<'s, 'a> Plan<'s, 'a> {
     /// The same file with a section more, and with aliases of its tensors by their numbers.
     pub(crate) fn with(self, further: Further, aliases: Aliases) -> Self {
         Self { further: Some(further), aliases, ..self }
+    }
+
+    /// The whole file in memory.
+    ///
+    /// # Errors
+    /// Errors of lazy tensors.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
+        struct InMemory<'v>(&'v mut Vec<u8>);
+        impl Upload for InMemory<'_> {
+            fn append(&mut self, bytes: &[u8]) -> Result<()> {
+                self.0.extend_from_slice(bytes);
+                Ok(())
+            }
+
+            fn commit(self: Box<Self>, _: Nonce) -> Result<(), CommitError> {
+                Ok(())
+            }
+        }
+        let mut bytes = Vec::with_capacity(self.size_bound() as usize);
+        self.write(&mut InMemory(&mut bytes))?;
+        Ok(bytes)
     }
 
     fn check_limits(&self) -> Result<()> {

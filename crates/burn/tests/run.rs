@@ -1,5 +1,5 @@
-//! burn's learner: stopped and gone on from the newest checkpoint, in one commit, and what is
-//! refused.
+//! burn's learner: stopped, and resumed from its newest checkpoint, which is one commit; and
+//! misuse that is refused.
 
 use burn::data::dataloader::{DataLoader, batcher::Batcher};
 use burn::data::dataset::InMemDataset;

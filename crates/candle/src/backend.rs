@@ -44,7 +44,7 @@ pub fn var_builder(
 /// Where [`var_builder`]'s tensors come from.
 ///
 /// A tensor is allocated, and read into from the file by several threads that verify each chunk as
-/// they copy it: once, without a buffer in between. What is not asked for is not read.
+/// they copy it: once, without a buffer in between. Tensors that nobody asks for are not read.
 #[derive(Clone)]
 pub struct CheckpointBackend {
     checkpoint: Arc<Checkpoint>,

@@ -1,4 +1,4 @@
-//! Names of PyTorch's modules and of candle's, and what is done where they differ.
+//! Names of PyTorch's modules and of candle's, and how one becomes the other.
 
 use crate::memory;
 use crate::vars::Vars;

@@ -122,7 +122,9 @@ pub enum Verb {
     ///
     /// The list of contents is at the end of a file, in two copies. A file that was cut short, as
     /// by an interrupted copy, has none, and nothing can be taken out of it.
-    #[command(after_help = "Examples:\n  tensorkeep salvage runs/lenet@400 -o rescued.tkeep")]
+    #[command(
+        after_help = "Examples:\n  tensorkeep salvage runs/lenet@400 -o rescued.tkeep\n  tensorkeep salvage runs/job/shards/0/0004-0000001200-1-5b7711e0-r00000.tkeep -o rescued.tkeep\n\nOf a checkpoint of many ranks whose manifest is lost, name any of its shards: all that are beside it are put together."
+    )]
     Salvage {
         /// A file, or RUN[@step|latest|best:METRIC:min|max]
         target: OsString,

@@ -35,7 +35,7 @@ impl Budget {
                 None => Foreign::open(path),
             }
             .map(Opened::Foreign),
-            // What is none of all is told with all that could have been read.
+            // The error of an unknown file lists all formats that can be read.
             None => self.options().open(path).map(Opened::Own).map_err(|error| {
                 let told = (error.kind() == ErrorKind::Foreign).then(|| Foreign::open(path).err());
                 told.flatten().unwrap_or(error)

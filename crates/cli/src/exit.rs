@@ -30,8 +30,8 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// How a verb ends that showed what it could: by the worst of what it could not. Damage is
-    /// worse than what is only not supported, and both are worse than any answer.
+    /// How a verb ends that showed all it could: by the worst of its errors. Damage is worse than
+    /// missing support, and both are worse than any answer.
     pub fn worst(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
         let rank = |exit: &Self| match exit {
             Self::Ok => 0,

@@ -5,8 +5,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-/// From now on, Ctrl-C and its like remove what is not published before they end the process. A
-/// thread waits for them: what has to be done takes a lock, and no handler may.
+/// From now on, Ctrl-C and its like remove unpublished files before they end the process. A thread
+/// waits for them: removing takes a lock, which a handler must not.
 pub fn remove_unfinished_files_on_signals() {
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
     let Ok(mut signals) = Signals::new(wanted) else { return };
@@ -23,8 +23,7 @@ pub fn remove_unfinished_files_on_signals() {
     drop(waiting);
 }
 
-/// Whether whoever started this process wants it not to hear the signal: `nohup`, and shells for
-/// `&`.
+/// Whether the parent set the signal to be ignored: `nohup` does, and shells for `&`.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

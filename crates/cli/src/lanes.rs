@@ -74,8 +74,7 @@ const MOST_CANCELLED: f64 = 1024.0;
 /// `first` is one of the numbers, and finite if `CAREFUL`.
 fn sums<N: Number, const CAREFUL: bool>(numbers: &[N], first: N) -> Block {
     let (rows, rest) = numbers.as_chunks::<LANES>();
-    // What is less than a row is filled up with a number that is there, which is taken out of the
-    // sums again.
+    // The last row is filled up with the first number, which is taken out of the sums again.
     let mut row = [first; LANES];
     row[..rest.len()].copy_from_slice(rest);
     let padding = if rest.is_empty() { 0 } else { LANES - rest.len() };
@@ -83,8 +82,7 @@ fn sums<N: Number, const CAREFUL: bool>(numbers: &[N], first: N) -> Block {
     let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
     let (mut bad, mut zeros, mut sum, mut squares) = (0, 0, 0.0, 0.0);
     for rows in [rows, &[row][..usize::from(padding > 0)]].into_iter().filter(|rows| !rows.is_empty()) {
-        // What is done with the lanes must not decide how rows are loaded: the compiler would
-        // shuffle them about.
+        // Hides the use of the lanes from the compiler, which would shuffle rows as it loads them.
         let lanes = black_box(run(Sums::<N, CAREFUL> { rows, first }));
         let (least, most) = (lanes.min.map(Into::into), lanes.max.map(Into::into));
         (bad, zeros) = (bad + wide(&lanes.bad), zeros + wide(&lanes.zeros));
@@ -175,7 +173,7 @@ impl<N: Number, const CAREFUL: bool> Loop for Sums<'_, N, CAREFUL> {
             }
         }
         if CAREFUL && first == N::default() {
-            // What stands for what is not finite is no zero.
+            // A stand-in for a non-finite value is not counted as a zero.
             for lane in 0..COUNTS {
                 found.zeros[lane] -= found.bad[lane];
             }

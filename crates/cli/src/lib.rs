@@ -46,7 +46,7 @@ pub fn main() -> ExitCode {
 /// returns the exit code: for programs that have it inside, such as the Python package.
 ///
 /// It prints to the process's stdout and stderr, and from then on SIGINT and SIGTERM end the
-/// process, after they have removed what is half written.
+/// process, after they have removed unfinished files.
 ///
 /// ```
 /// assert_eq!(tensorkeep_cli::main_from(["tensorkeep", "--version"]), 0);

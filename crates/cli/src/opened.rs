@@ -244,7 +244,7 @@ impl Opened {
 /// Bytes that all records together may have, and take as values: as many as one of them may.
 const RECORDS: u64 = 256 << 20;
 
-/// What is left of that.
+/// The rest of that budget.
 struct Left {
     bytes: u64,
     values: u64,
@@ -328,10 +328,10 @@ pub fn is_of_one(error: &Error) -> bool {
     )
 }
 
-/// Takes what is about one tensor out of what ends a verb.
+/// Separates errors of one tensor, which are shown in its row, from those that end a verb.
 ///
 /// # Errors
-/// What is not about one tensor.
+/// Errors that are not about one tensor.
 pub fn is_of_one_tensor<T>(read: Result<T>) -> Result<Result<T>> {
     match read {
         Err(error) if !is_of_one(&error) => Err(error),

@@ -72,8 +72,7 @@ pub fn print_json(document: &Json) -> Result<(), Error> {
     })
 }
 
-/// JSON whose text cannot steer a terminal: what is no text for people is written as its code
-/// point.
+/// JSON whose text cannot steer a terminal: control characters are written as their code points.
 struct Tame;
 
 impl serde_json::ser::Formatter for Tame {

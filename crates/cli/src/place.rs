@@ -113,7 +113,7 @@ impl Place {
         Err(error.in_object(self))
     }
 
-    /// What is said where a run is needed.
+    /// The error of a verb that needs a run.
     pub fn is_a_file(&self) -> Error {
         let error = Error::new(ErrorKind::Invalid, "is a file, not a run").in_object(self);
         error.help(format!("look into it with `tensorkeep show {self}`"))

@@ -16,7 +16,7 @@ pub fn is_plain(magnitude: f64) -> bool {
     magnitude == 0.0 || PLAIN.contains(&magnitude)
 }
 
-/// The power of 2 by which a magnitude comes near 1; 0 for what is none.
+/// The power of 2 that brings a magnitude near 1; 0 for zero, NaN and infinities.
 pub fn exponent_of(magnitude: f64) -> i32 {
     let exponent = |normal: f64| ((normal.to_bits() >> 52) & 0x7FF) as i32 - 1023;
     match magnitude.abs() {
@@ -63,7 +63,7 @@ impl Scaled {
             return other;
         }
         let exponent = self.magnitude().max(other.magnitude());
-        // What is more than 1000 doublings below is less than any digit of the other.
+        // A term more than 1000 doublings below is less than any digit of the other.
         let at = |scaled: Self| times_power_of_2(scaled.value, (2 * (scaled.exponent - exponent)).max(-2040));
         Self::new(at(self) + at(other), exponent)
     }

@@ -91,7 +91,7 @@ impl<'m> Node<'m> {
         lines
     }
 
-    /// Names, dtypes and shapes of what is in it, without its own name.
+    /// Names, dtypes and shapes of its contents, without its own name.
     fn insides(&self, into: &mut String) {
         if let Some(leaf) = self.leaf {
             into.push_str(&format!("={}{}", leaf.dtype_text(), leaf.shape_text()));

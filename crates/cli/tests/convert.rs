@@ -1,5 +1,6 @@
-//! `import` and `export` between any two formats, by the output's extension: what is published was
-//! compared, a failure leaves what was there, and what cannot be converted is told as what it is.
+//! `import` and `export` between any two formats, by the output's extension: an output is compared
+//! before it is published, a failure leaves the old file, and a source that cannot be converted is
+//! named by its format.
 
 #[path = "common/files.rs"]
 mod files;

@@ -106,8 +106,8 @@ fn install() -> io::Result<()> {
     }
     // SAFETY: `pthread_atfork` takes a function that lives as long as the process does. `in_child`
     // runs in the child, in its only thread, before `fork` returns there; other threads of the
-    // parent may have held any lock at that moment, so that it may do only what is
-    // async-signal-safe, and does: see there.
+    // parent may have held any lock at that moment, so it may call only
+    // async-signal-safe functions, and does: see there.
     let installed = INSTALLED.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(in_child)) });
     if *installed == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(*installed)) }
 }

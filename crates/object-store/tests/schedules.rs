@@ -300,8 +300,8 @@ impl Schedule {
             if is_absent && reader.ids().unwrap().iter().all(|id| *id != listed.id) {
                 continue;
             }
-            // A commit that a proxy sends once more after the rotation brings the name back, without
-            // its bytes: the next rotation deletes it.
+            // A commit that a proxy sends once more after the rotation brings the name back,
+            // without its bytes: the next rotation deletes it.
             if is_absent && newer >= KEPT && self.repeats_late {
                 ghosts.push(listed.id);
                 continue;

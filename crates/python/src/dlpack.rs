@@ -134,7 +134,7 @@ pub fn export<'py>(
     }
 }
 
-/// The deleter of an old capsule's tensor: called once, by whoever took it.
+/// The deleter of an old capsule's tensor: called once, by its consumer.
 unsafe extern "C" fn free_managed(managed: *mut Managed) {
     // SAFETY: `managed` and its context are the boxes that `export` made, and this is the one call
     // that takes them back.

@@ -169,7 +169,7 @@ impl File {
     /// Views of the tensors with these names, or of all, in the order of the file, aliases last and
     /// over the same memory.
     ///
-    /// `progress` is told of what is read: mapped tensors were verified when the file was opened.
+    /// `progress` counts bytes as they are read; mapped tensors were verified at opening.
     #[pyo3(signature = (names=None, progress=None))]
     fn views(
         &self,

@@ -61,9 +61,9 @@ pub(in crate::store) fn leave_end(engine: &dyn Engine, life: &Life) -> Result<()
     Ok(upload.commit(fresh_nonce())?)
 }
 
-/// Completes the lives by what is beside the checkpoints: attempts of which no checkpoint says
-/// anything, what those resumed from, and ends. What cannot be read is left as it is: nothing
-/// depends on it. A writer knows its own attempt, and does not read it.
+/// Completes the lives from the objects beside the checkpoints: attempts that no checkpoint
+/// mentions, the checkpoint each resumed from, and ends. Objects that cannot be read are skipped:
+/// nothing depends on them. A writer knows its own attempt, and does not read it.
 pub(in crate::store) fn complete(
     engine: &dyn Engine,
     board: &Board,
@@ -78,7 +78,7 @@ pub(in crate::store) fn complete(
     };
     let unknown: Vec<(u32, Writer)> = unknown.map(|attempt| (attempt, writer_of(attempt))).collect();
     for (attempt, writer) in &unknown {
-        // Whoever takes a number that does not follow on the newest takes the one that does, too.
+        // A writer that takes a number beyond the next one takes the next one, too.
         let is_told = writer.id != Nonce::default();
         if !(is_told && unknown.iter().any(|(other, there)| other > attempt && there.id == writer.id)) {
             lives.push(writer.life(*attempt));

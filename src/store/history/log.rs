@@ -124,7 +124,7 @@ impl Log {
     /// The record of a checkpoint at this progress: no longer than 16 KiB or one byte in 100 of the
     /// state, which has `state_len` bytes.
     pub(in crate::store) fn encode(&mut self, progress: Progress, now: u64, state_len: u64) -> Vec<u8> {
-        // What is stored may be much shorter than the state: the checkpoint before tells.
+        // A stored checkpoint may be much shorter than the state: the one before tells.
         let limit = (state_len.min(self.newest_len) / SHARE).max(ALWAYS);
         if limit < self.longest {
             return self.clone().encode_within(limit, progress, now);

@@ -20,8 +20,8 @@ const HYSTERESIS: f64 = 0.1;
 /// Until something is measured.
 const FIRST: Duration = Duration::from_secs(60);
 
-/// What is believed of a run that has not failed yet: one failure in a day, with the weight of half
-/// a failure.
+/// The prior for a run that has not failed yet: one failure a day, with the weight of half a
+/// failure.
 const PRIOR: Duration = Duration::from_secs(24 * 3600);
 const PRIOR_WEIGHT: f64 = 0.5;
 

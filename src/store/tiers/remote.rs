@@ -146,7 +146,7 @@ impl Remote {
         })
     }
 
-    /// The lives, completed by what is there. `own` is the attempt of this process.
+    /// The lives, completed from the remote tier. `own` is the attempt of this process.
     pub(in crate::store) fn complete_lives(
         &self,
         lives: Vec<Life>,

@@ -49,7 +49,7 @@ pub enum WrongProtocol {
     RemoteRotationWithoutGuard,
     /// A deletion does not stop the promotion of its checkpoint.
     PromotionIgnoresDelete,
-    /// An attempt counts as newest by its number, whoever took it.
+    /// An attempt counts as newest by its number alone, not by its writer.
     AttemptComparedByNumberOnly,
     /// A deleter assumes that a checkpoint that opens is whole.
     GcTrustsUnverified,

@@ -46,7 +46,7 @@ pub struct Serve {
     /// The port; 0 takes any that is free
     #[arg(long, default_value_t = 7007)]
     pub port: u16,
-    /// Another address than this machine's own, for others to reach: whoever can, sees the runs
+    /// Another address than this machine's own, for others to reach, who then see the runs
     #[arg(long, value_name = "ADDRESS", default_value_t = Ipv4Addr::LOCALHOST.into())]
     pub address: IpAddr,
 }
@@ -67,7 +67,7 @@ pub struct Show {
     /// The first N values of each tensor
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub values: usize,
-    /// Modules so many levels deep, and what is deeper in one line each
+    /// Modules so many levels deep, deeper ones in one line each
     #[arg(long, value_name = "N")]
     pub depth: Option<usize>,
     /// Modules that repeat one by one, not as layers.{0..31}; and the library's own records

@@ -31,7 +31,7 @@ pub struct Budget {
     /// The most that a file may unfold to: its tensors' values together, and each record in memory
     ///
     /// A small file can legally claim to hold terabytes. Without this, values may be 16 GiB and 64
-    /// times the file, and a record 256 MiB; what is beyond is told, by exit code 8.
+    /// times the file, and a record 256 MiB; more is an error, with exit code 8.
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     budget: Option<u64>,
 }

@@ -16,7 +16,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// What is wrong.
+    /// A cell about something wrong.
     pub fn red(text: impl Into<String>) -> Self {
         Self { text: text.into(), is_red: true }
     }

@@ -9,6 +9,7 @@ use crate::{Done, output, progress};
 use serde_json::{Value as Json, json};
 use std::ffi::OsStr;
 use tensorkeep::convert;
+use tensorkeep::inspect::rebuild;
 use tensorkeep::{Checkpoint, Codec, Error, ErrorKind, Result, WriteOptions};
 
 /// A checkpoint that was written with another codec.
@@ -75,12 +76,22 @@ pub struct Salvaged {
 pub fn salvage(target: &OsStr, output: &Output, budget: Budget) -> Result<Salvaged> {
     output::check_free(&output.output, output.force)?;
     let checkpoint = open_within(target, budget).map_err(without_its_end)?;
-    // Once to find what is intact, once more to write it.
+    let mut lost = Vec::new();
+    let checkpoint = match Target::parse(target)? {
+        Target::File(path) if checkpoint.inspect().is_shard() => {
+            let rebuilt = rebuild(path, budget.options())?;
+            lost = rebuilt.lost;
+            rebuilt.checkpoint
+        }
+        _ => checkpoint,
+    };
+    // One pass finds the intact tensors, a second one writes them.
     let _reading = progress::reading("salvaging", 2 * checkpoint.byte_len());
-    let (snapshot, lost) = checkpoint.inspect().salvage()?;
+    let (snapshot, damaged) = checkpoint.inspect().salvage()?;
     let written = snapshot.save(&output.output)?;
     let output = output.output.display().to_string();
-    let all = checkpoint.names().count();
+    let all = checkpoint.names().count() + lost.iter().filter(|error| error.tensor().is_some()).count();
+    lost.extend(damaged);
     let tensors = all - lost.iter().filter(|error| error.tensor().is_some()).count().min(all);
     Ok(Salvaged { output, tensors, all, bytes: written.len, lost })
 }

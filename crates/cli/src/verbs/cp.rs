@@ -1,6 +1,6 @@
 //! `cp`: a checkpoint, or a whole run, from anywhere to anywhere, byte for byte. What arrives was
-//! verified on its way; what is there already is left alone, so that the same line goes on where it
-//! was interrupted; nothing is overwritten.
+//! verified on its way; existing copies are left alone, so that the same line goes on where it was
+//! interrupted; nothing is overwritten.
 
 use crate::answer::{Answer, Text};
 use crate::budget::Budget;
@@ -115,7 +115,7 @@ fn copy(source: &Target, to: &Place, force: bool) -> Result<Outcome> {
         }
         one => match folder {
             Some(path) => copy_to_file(&one.open(Budget::default())?, path, force),
-            // OK to be unreachable: what is no folder is a URL, and that a run.
+            // Not reached: a place without a folder is a URL, and a URL is a run.
             None => Err(Error::new(ErrorKind::Invalid, "is no file").in_object(to)),
         },
     }
@@ -171,8 +171,8 @@ fn shards_at(path: &Path) -> Vec<PathBuf> {
 }
 
 /// A run's checkpoints, or this one, with their pins, under the target's lock where it has one:
-/// oldest first, so what is interrupted is a run as it was earlier. A whole run takes along who
-/// wrote it and how each attempt ended.
+/// oldest first, so that an interrupted copy is the run as it was earlier. A whole run takes along
+/// its attempts and how each ended.
 fn copy_run(from: &Place, to: &Place, force: bool, only: Option<CheckpointId>) -> Result<Outcome> {
     let reader = from.reader()?;
     let infos = reader.list()?;

@@ -94,7 +94,7 @@ impl Own {
     }
 }
 
-/// What is served: one run, or the runs in a folder.
+/// The served place: one run, or the runs in a folder.
 struct Site {
     place: Place,
     /// The run; None where the target is a folder of runs.
@@ -121,7 +121,8 @@ impl Site {
         Ok(Self { place, run, pages: Mutex::new(BTreeMap::new()) })
     }
 
-    /// What is at a path; None where nothing is. A path that ends in `mark` is asked for news.
+    /// Content type and body of a path; None where nothing is. A path that ends in `mark` asks for
+    /// news.
     fn at(&self, path: &str) -> Result<Option<(&'static str, String)>> {
         let (path, is_mark) = match path.strip_suffix("mark") {
             Some(page) if page.ends_with('/') => (page, true),

@@ -254,7 +254,7 @@ fn checkpoints_are_filtered_and_found(window: &Window) {
     assert_eq!(window.text("tr.on td"), "600");
 }
 
-/// Row 11, and that what is open stays open when the page grows.
+/// Row 11; open tables stay open when the page grows.
 fn every_chart_has_its_table(window: &Window) {
     for index in 0..window.count("details.alt") {
         window.js(&format!("document.querySelectorAll('details.alt')[{index}].open = true"));

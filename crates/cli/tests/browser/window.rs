@@ -167,7 +167,7 @@ impl Window {
         self.settle();
     }
 
-    /// Types into a field, in place of what is in it.
+    /// Replaces the text of a field.
     pub fn fill(&self, selector: &str, text: &str) {
         self.js(&format!(
             "{{ const e = document.querySelector({selector:?}); e.value = {text:?}; e.dispatchEvent(new Event('input', {{ bubbles: true }})); e.dispatchEvent(new Event('change', {{ bubbles: true }})); }}"

@@ -89,3 +89,37 @@ fn a_copy_has_its_shards_and_takes_away_the_replaced_ones() {
     assert_eq!(lost.status.code(), Some(4), "{lost:?}");
     assert!(!Path::new(&run.path("lost.tkeep")).exists());
 }
+
+#[test]
+fn a_lost_manifest_is_put_together_from_its_shards() {
+    let run = Run::new("lost-manifest");
+    let shard = |name: &str| run.path(&format!("shards/{name}.tkeep"));
+    let whole = manifest("whole");
+    assert!(tensorkeep(&["cp", &whole, &run.path("job.tkeep")]).status.success());
+    std::fs::remove_file(run.path("job.tkeep")).unwrap();
+    let (one, saved) = (shard("1/0001-0000000007-1-5b7711e0-r00001"), run.path("saved.tkeep"));
+    let told = tensorkeep(&["salvage", &one, "-o", &saved]);
+    assert_eq!(told.status.code(), Some(1), "the records are lost: {told:?}");
+    assert!(text(&told).contains("the manifest is lost"), "{}", text(&told));
+    let names = |path: &str| -> Vec<String> {
+        let shown = json(&["show", path, "--json"])["tensors"].clone();
+        shown.as_array().unwrap().iter().map(|tensor| tensor["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let rebuilt = names(&saved);
+    assert!(rebuilt.len() >= 4 && rebuilt.contains(&"rows".to_owned()), "{rebuilt:?}");
+    for name in &rebuilt {
+        let same = tensorkeep(&["diff", &saved, &whole, "--only", name]);
+        assert_eq!(same.status.code(), Some(0), "{name}: {}", text(&same));
+    }
+    // One shard less: its tensors are named, and the others saved.
+    std::fs::remove_file(shard("2/0001-0000000007-1-5b7711e0-r00002")).unwrap();
+    let told = tensorkeep(&["salvage", &one, "-o", &saved, "--force"]);
+    assert!(text(&told).contains("rows") && text(&told).contains("hole"), "{}", text(&told));
+    let left = names(&saved);
+    assert!(!left.is_empty() && left.len() < rebuilt.len(), "{left:?}");
+    // A shard that is not where shards lie.
+    let astray = run.path("astray.tkeep");
+    std::fs::copy(&one, &astray).unwrap();
+    let refused = tensorkeep(&["salvage", &astray, "-o", &saved, "--force"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("where a shard lies"), "{refused:?}");
+}

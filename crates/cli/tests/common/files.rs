@@ -1,4 +1,4 @@
-//! Files of other formats, a folder for what is made of them, and the binary to make it with.
+//! Files of other formats, a folder for results, and the binary that makes them.
 
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};

@@ -103,7 +103,7 @@ fn energy<N: lanes::Number>(block: &[N]) -> Scaled {
     Scaled::new(sum, exponent)
 }
 
-/// The sums of a block once more, at the size of what is in it, and what is not finite counted.
+/// The sums of a block once more, scaled by its largest value, with non-finite values counted.
 fn carefully<N: lanes::Number>(mut found: Distance, a: &[N], b: &[N]) -> Distance {
     let pairs = || a.iter().zip(b).map(|(&a, &b)| -> (f64, f64) { (a.into(), b.into()) });
     let is_same = |(a, b): &(f64, f64)| a == b || (a.is_nan() && b.is_nan());

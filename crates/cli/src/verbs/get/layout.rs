@@ -132,7 +132,7 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// From a number's shortest text; otherwise NumPy's word for what is none.
+    /// From a number's shortest text; for NaN and infinities, NumPy's word as the error.
     fn parse(text: &str) -> Result<Self, String> {
         let (is_negative, unsigned) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
@@ -178,7 +178,7 @@ impl Decimal {
         if self.is_negative { "-" } else { "" }
     }
 
-    /// What is before the point and behind it.
+    /// The sign, and the digits before and behind the point.
     fn fixed(&self) -> (String, String, String) {
         let (digits, point) = self.rounded(self.point + PRECISION as i32);
         let digit = |at: i32| {
