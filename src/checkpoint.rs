@@ -15,7 +15,6 @@ mod map_copy;
 mod open;
 mod rank_record;
 mod read;
-mod rebuild;
 mod regions;
 mod resave;
 mod shards;
@@ -25,7 +24,7 @@ pub use info::TensorInfo;
 pub use inspect::Inspect;
 pub use map_copy::MappedCopy;
 pub use open::{OpenOptions, Verify};
-pub(crate) use shards::Siblings;
+pub(crate) use shards::{Folder, Siblings};
 
 use crate::buffer::Buffer;
 use crate::engine::Blob;

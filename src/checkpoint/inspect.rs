@@ -19,7 +19,6 @@ use crate::format::pieces::Pieces;
 use crate::tensor::Tensor;
 
 pub use super::chunks::{ChunkInfo, Scratch};
-pub use super::rebuild::{Rebuilt, rebuild};
 pub use super::resave::SALVAGED;
 pub use super::verify::VerifyReport;
 pub use crate::format::limits::Limits;

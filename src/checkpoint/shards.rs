@@ -3,9 +3,11 @@
 
 use super::entry::Entry;
 use super::{Checkpoint, hex};
+use crate::dtype::Dtype;
 use crate::engine::{Blob, MmapPromise, local};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::pieces::{Pieces, ShardRef, StoredBox};
+use crate::format::shard::Shard;
 use crate::layout::TensorBox;
 use std::fmt;
 use std::path::PathBuf;
@@ -24,7 +26,7 @@ pub(crate) trait Siblings: Send + Sync {
 }
 
 /// The folder of a manifest, read or mapped.
-pub(super) struct Folder {
+pub(crate) struct Folder {
     pub path: PathBuf,
     pub map: Option<MmapPromise>,
 }
@@ -75,6 +77,18 @@ impl Checkpoint {
     pub(crate) fn shard_refs(&self) -> Option<(&str, Vec<ShardRef>)> {
         let pieces = self.pieces()?;
         Some((pieces.save(), (0..pieces.shard_count()).map(|number| pieces.shard(number)).collect()))
+    }
+
+    /// Which parts of which tensors this file holds and what it is known by, if it is a shard.
+    pub(crate) fn as_shard(&self) -> Option<(&Shard, ShardRef)> {
+        let shard = self.index.shard.as_ref()?;
+        let (file_id, len, index_crc) = (self.header.file_id, self.footer.file_len, self.footer.index_crc);
+        Some((shard, ShardRef { rank: shard.rank, file_id, len, index_crc }))
+    }
+
+    /// The dtype of a shard's part, or the number of one that this version does not know.
+    pub(crate) fn part_dtype(&self, number: usize) -> Result<Dtype, u16> {
+        self.tensor_entry(number).table.dtype(number)
     }
 
     /// The pieces of the tensor with this number among those in shards that share elements with a

@@ -6,10 +6,12 @@ mod commit;
 mod due;
 mod join;
 mod plan;
+mod rebuild;
 mod receipts;
 mod resume;
 mod sweep;
 
+pub use rebuild::{Rebuilt, rebuild};
 pub use receipts::Diverged;
 pub(super) use sweep::delete_all;
 

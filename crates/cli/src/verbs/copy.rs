@@ -9,7 +9,7 @@ use crate::{Done, output, progress};
 use serde_json::{Value as Json, json};
 use std::ffi::OsStr;
 use tensorkeep::convert;
-use tensorkeep::inspect::rebuild;
+use tensorkeep::ranks::rebuild;
 use tensorkeep::{Checkpoint, Codec, Error, ErrorKind, Result, WriteOptions};
 
 /// A checkpoint that was written with another codec.

@@ -1,9 +1,8 @@
 //! A checkpoint of many ranks whose manifest is lost, put together again from its shards: each of
 //! them says which box of which tensor it holds.
 
-use super::shards::Folder;
-use super::{Checkpoint, OpenOptions};
 use crate::buffer::Buffer;
+use crate::checkpoint::{Checkpoint, Folder, OpenOptions};
 use crate::dtype::Dtype;
 use crate::engine::memory::MemoryBlob;
 use crate::error::{Error, ErrorKind, Result};
@@ -42,13 +41,23 @@ struct Whole {
 /// save beside it. Records, progress and metrics were in the manifest, and so were tensors without
 /// elements, and aliases.
 ///
+/// ```no_run
+/// use tensorkeep::OpenOptions;
+///
+/// let shard = "runs/job/shards/0/0004-0000001200-1-5b7711e0-r00000.tkeep";
+/// let rebuilt = tensorkeep::ranks::rebuild(shard, OpenOptions::new())?;
+/// rebuilt.lost.iter().for_each(|lost| eprintln!("{lost}"));
+/// rebuilt.checkpoint.inspect().to_snapshot()?.save("rescued.tkeep")?;
+/// # Ok::<(), tensorkeep::Error>(())
+/// ```
+///
 /// # Errors
 /// `Invalid` when there is no shard at `path`, or not where shards lie; `Damaged` when no tensor is
 /// whole; `Io`.
 pub fn rebuild(path: impl AsRef<Path>, options: OpenOptions) -> Result<Rebuilt> {
     let path = path.as_ref();
     let one = options.open(path)?;
-    let Some(shard) = &one.index.shard else {
+    let Some((shard, _)) = one.as_shard() else {
         return Err(Error::invalid("a shard of a checkpoint of many ranks")
             .found("another file")
             .in_object(one.name()));
@@ -75,13 +84,8 @@ pub fn rebuild(path: impl AsRef<Path>, options: OpenOptions) -> Result<Rebuilt> 
             error.unwrap_or_else(|| Error::damaged("shards without a tensor").in_object(folder.display()))
         );
     }
-    let known = |(rank, shard): &(u32, Checkpoint)| ShardRef {
-        rank: *rank,
-        file_id: shard.header.file_id,
-        len: shard.footer.file_len,
-        index_crc: shard.footer.index_crc,
-    };
-    let pieces = job.pieces(shards.iter().map(known).collect())?;
+    let known: Vec<ShardRef> = shards.iter().filter_map(|(_, shard)| Some(shard.as_shard()?.1)).collect();
+    let pieces = job.pieces(known)?;
     let snapshot = Snapshot::new();
     let plan = Plan::of(&snapshot, &[], &WriteOptions::new())?.with(pieces, Aliases::new());
     let manifest = MemoryBlob(Buffer::copy_of(&plan.to_bytes()?)?);
@@ -108,8 +112,8 @@ fn beside(folder: &Path, of: &Shard, options: OpenOptions) -> Result<Found> {
     for rank in ranks {
         let path = folder.join(shard_key(&of.save, rank));
         match options.open(&path) {
-            Ok(found) => match &found.index.shard {
-                Some(shard) if (&shard.save, shard.rank, shard.world) == (&of.save, rank, of.world) => {
+            Ok(found) => match found.as_shard() {
+                Some((shard, _)) if (&shard.save, shard.rank, shard.world) == (&of.save, rank, of.world) => {
                     shards.push((rank, found));
                 }
                 _ => lost.push(
@@ -133,11 +137,11 @@ fn tensors_of(shards: &[(u32, Checkpoint)], lost: &mut Vec<Error>) -> BTreeMap<S
     let mut tensors: BTreeMap<String, Whole> = BTreeMap::new();
     let mut odd: BTreeMap<String, Error> = BTreeMap::new();
     for (rank, checkpoint) in shards {
-        let parts = checkpoint.index.shard.iter().flat_map(|shard| &shard.parts);
+        let parts = checkpoint.as_shard().into_iter().flat_map(|(shard, _)| &shard.parts);
         for (number, part) in parts.enumerate() {
             let error =
                 |what: String| Error::damaged(what).in_tensor(&part.name).in_object(checkpoint.name());
-            let dtype = match checkpoint.tensor_entry(number).table.dtype(number) {
+            let dtype = match checkpoint.part_dtype(number) {
                 Ok(dtype) => dtype,
                 Err(id) => {
                     let newer = Error::new(ErrorKind::NewerVersion, "dtype").found(format!("id {id}"));
