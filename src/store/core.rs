@@ -7,7 +7,7 @@ use super::deletion::{self, Inherited};
 use super::history::{self, LifeEnd, Log};
 use super::naming::{ATTEMPTS, CheckpointId, DAMAGED};
 use super::options::{StoreOptions, default_codec};
-use super::ranks::Ranks;
+use super::ranks::Others;
 use super::reader::Reader;
 use super::resume::Resumed;
 use super::retention::{Candidate, Spared};
@@ -36,7 +36,7 @@ pub(super) struct Core {
     pub lock: Option<Box<dyn Lock>>,
     pub remote: Option<Remote>,
     /// In a job of more than one rank.
-    pub ranks: Option<Ranks>,
+    pub ranks: Option<Box<dyn Others>>,
     /// Held during a save: checkpoints are committed in the order of their steps.
     pub saving: Mutex<()>,
     /// Held from choosing the checkpoints to delete in the local tier until they are deleted.

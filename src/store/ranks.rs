@@ -17,15 +17,84 @@ pub(super) use sweep::delete_all;
 
 use super::Store;
 use super::core::Core;
+use super::cost::Stall;
+use super::naming::CheckpointId;
 use super::options::StoreOptions;
+use super::resume::Resumed;
+use super::save::Saved;
+use super::schedule::{Begun, SaveReason};
+use crate::checkpoint::Checkpoint;
 use crate::collective::{self, Call, Collective};
 use crate::engine::IntoEngine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::snapshot::{Progress, Snapshot};
 use crate::sync::lock;
 use plan::Agreement;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+/// What a store asks of the other ranks of its job. A table of functions that only
+/// [`Store::open_ranks`] makes: a program that does not call it carries none of their code.
+pub(super) trait Others: fmt::Debug + Send + Sync {
+    fn world(&self) -> u32;
+    fn is_root(&self) -> bool;
+    fn check_root(&self, what: &'static str) -> Result<()>;
+    fn check_background(&self) -> Result<()>;
+    fn check_failure(&self) -> Result<()>;
+    fn due(&self, core: &Core, progress: Progress) -> Option<SaveReason>;
+    fn save(&self, core: &Core, snapshot: &Snapshot<'_>, begun: &Begun, stall: &Stall) -> Result<Saved>;
+    fn verify_together(&self, checkpoint: &Checkpoint, id: CheckpointId) -> Result<()>;
+    fn resume(
+        &self,
+        core: &Core,
+        step: Option<u64>,
+        alone: &mut dyn FnMut() -> Result<Resumed>,
+    ) -> Result<Resumed>;
+}
+
+impl Others for Ranks {
+    fn world(&self) -> u32 {
+        Self::world(self)
+    }
+
+    fn is_root(&self) -> bool {
+        Self::is_root(self)
+    }
+
+    fn check_root(&self, what: &'static str) -> Result<()> {
+        Self::check_root(self, what)
+    }
+
+    fn check_background(&self) -> Result<()> {
+        Self::check_background(self)
+    }
+
+    fn check_failure(&self) -> Result<()> {
+        Self::check_failure(self)
+    }
+
+    fn due(&self, core: &Core, progress: Progress) -> Option<SaveReason> {
+        Self::due(self, core, progress)
+    }
+
+    fn save(&self, core: &Core, snapshot: &Snapshot<'_>, begun: &Begun, stall: &Stall) -> Result<Saved> {
+        Self::save(self, core, snapshot, begun, stall)
+    }
+
+    fn verify_together(&self, checkpoint: &Checkpoint, id: CheckpointId) -> Result<()> {
+        Self::verify_together(self, checkpoint, id)
+    }
+
+    fn resume(
+        &self,
+        core: &Core,
+        step: Option<u64>,
+        alone: &mut dyn FnMut() -> Result<Resumed>,
+    ) -> Result<Resumed> {
+        Self::resume(self, core, step, alone)
+    }
+}
 
 /// The ranks of a job, as one of them sees them.
 pub(super) struct Ranks {
@@ -222,7 +291,12 @@ impl Store {
 impl Core {
     /// Fails where saves cannot run beside training.
     pub(super) fn check_ranks_in_background(&self) -> Result<()> {
-        self.ranks.as_ref().map_or(Ok(()), Ranks::check_background)
+        self.ranks.as_ref().map_or(Ok(()), |ranks| ranks.check_background())
+    }
+
+    /// Returns the failure of a call that could not return it.
+    pub(super) fn check_ranks(&self) -> Result<()> {
+        self.ranks.as_ref().map_or(Ok(()), |ranks| ranks.check_failure())
     }
 
     /// Fails on another rank than 0.

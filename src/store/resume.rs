@@ -107,7 +107,7 @@ impl Core {
     /// Resumes, from exactly this step if one is given: by itself, or with the other ranks of its
     /// job.
     pub(super) fn resume_by(&self, step: Option<u64>) -> Result<Resumed> {
-        let alone = || {
+        let mut alone = || {
             self.timed(|| match step {
                 None => self.resume(),
                 Some(step) => self.resume_at(step),
@@ -115,7 +115,7 @@ impl Core {
         };
         match &self.ranks {
             None => alone(),
-            Some(ranks) => ranks.resume(self, step, alone),
+            Some(ranks) => ranks.resume(self, step, &mut alone),
         }
     }
 

@@ -5,7 +5,7 @@ use super::cost::Stall;
 use super::deletion::{self, By};
 use super::history::HISTORY;
 use super::naming::CheckpointId;
-use super::ranks::{Diverged, Ranks};
+use super::ranks::Diverged;
 use super::record::{CheckpointMeta, SAVE, SaveRecord};
 use super::retention::{self, Candidate, Kept, Spared};
 use super::schedule::Begun;
@@ -220,7 +220,7 @@ impl Core {
             previous: self.last_save.cost(),
             auto: self.lock_schedule().auto_interval(),
             not_finite: begun.not_finite.clone(),
-            world: self.ranks.as_ref().map(Ranks::world),
+            world: self.ranks.as_ref().map(|ranks| ranks.world()),
         };
         let mut extra =
             vec![(SAVE, records::encode(&record)?), (PROGRESS, records::encode(&begun.progress)?)];

@@ -2,7 +2,7 @@
 //! as if every rank had received it. So all ranks save, and stop, at the same step.
 
 use super::Ranks;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::records;
 use crate::snapshot::Progress;
 use crate::store::core::Core;
@@ -47,12 +47,5 @@ impl Ranks {
             schedule.due_as_decided(progress, now, reason.clone());
         }
         Ok(reason)
-    }
-}
-
-impl Core {
-    /// Returns the failure of a call that could not return it.
-    pub(in crate::store) fn check_ranks(&self) -> Result<(), Error> {
-        self.ranks.as_ref().map_or(Ok(()), Ranks::check_failure)
     }
 }

@@ -133,6 +133,6 @@ fn follower(
 impl Core {
     fn join(&mut self, ranks: Ranks) {
         self.lock_schedule().agree(Asked::default());
-        self.ranks = Some(ranks);
+        self.ranks = Some(Box::new(ranks));
     }
 }
