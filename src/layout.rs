@@ -152,6 +152,16 @@ impl Layout {
         self.levels.iter().all(|level| usize::from(level.axis) < axes)
     }
 
+    /// Fails when it cannot cut a tensor of this shape.
+    pub(crate) fn check_fits(&self, shape: &[u64]) -> Result<()> {
+        if self.fits(shape.len()) {
+            return Ok(());
+        }
+        Err(Error::invalid("a layout that cuts more axes than there are")
+            .expected(format!("axes of {shape:?}"))
+            .found(format!("{:?}", self.levels)))
+    }
+
     fn check(&self) -> Result<()> {
         let mut unit = 1_u64;
         for level in self.by_stride() {

@@ -55,7 +55,9 @@ class Described:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        types = checkpoint._types if type(checkpoint._types) is dict else {}
+        #: The record of Python's types, read once.
+        self.types = checkpoint._types
+        types = self.types if type(self.types) is dict else {}
         paths = types.get(PATHS)
         self.paths: Any = None
         #: Whether the state in the file is what DCP has flattened.
@@ -73,7 +75,7 @@ class Described:
     def _flat(self, loader: Loader) -> dict[str, Any]:
         checkpoint = self.checkpoint
         viewed = [(info.name, None, info) for info in checkpoint.infos().values()]
-        state = restore(dict(Records(checkpoint._file)), checkpoint._types, viewed, set(), loader)
+        state = restore(dict(Records(checkpoint._file)), self.types, viewed, set(), loader)
         if self.is_flat:
             return dict(state)
         flat: dict[str, Any]

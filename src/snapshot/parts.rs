@@ -131,12 +131,7 @@ impl<'a> Snapshot<'a> {
         layout: &Layout,
     ) -> Result<Self> {
         let name = name.into();
-        if !layout.fits(shape.len()) {
-            return Err(Error::invalid("a layout that cuts more axes than there are")
-                .expected(format!("axes of {shape:?}"))
-                .found(format!("{:?}", layout.levels()))
-                .in_tensor(name));
-        }
+        layout.check_fits(shape).map_err(|error| error.in_tensor(&name))?;
         self.add_tensor(name.clone(), source)?;
         self.parts.insert(name, Holding::Sharded { shape: shape.to_vec(), layout: layout.clone() });
         Ok(self)

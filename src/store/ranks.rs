@@ -227,6 +227,11 @@ impl Ranks {
     }
 }
 
+/// An error to be sent, while its owner keeps it whole.
+fn copy_of(error: &Error) -> Error {
+    Error::new(error.kind(), error.to_string())
+}
+
 impl Store {
     /// Opens a run for writing by all ranks of a job: every rank calls it, with its own connection
     /// to the others and the same place. Rank 0 takes the writer's lock and the attempt; the others

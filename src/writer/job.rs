@@ -66,12 +66,7 @@ impl Job {
     /// `Invalid` for a bad or taken name, and for a layout that does not fit the shape or the world.
     pub fn layout(&mut self, name: &str, dtype: Dtype, shape: &[u64], layout: &Layout) -> Result<()> {
         let stored = Stored::Layout(Assigned { layout: layout.clone(), copy: 0 });
-        if !layout.fits(shape.len()) {
-            return Err(Error::invalid("a layout that cuts more axes than there are")
-                .expected(format!("axes of {shape:?}"))
-                .found(format!("{:?}", layout.levels()))
-                .in_tensor(name));
-        }
+        layout.check_fits(shape).map_err(|error| error.in_tensor(name))?;
         if let Some(rank) = layout.positions().ranks().find(|&rank| rank >= self.world) {
             return Err(self.no_such_rank(rank).in_tensor(name));
         }

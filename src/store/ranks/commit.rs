@@ -5,9 +5,9 @@
 //! was sent means that there is none, and each rank deletes its shard. A rank that does not hear
 //! the outcome says `Unknown`.
 
-use super::Ranks;
 use super::plan::{self, Sources};
 use super::receipts::{self, Diverged, Receipt};
+use super::{Ranks, copy_of};
 use crate::clock::Timer;
 use crate::collective::{hand, take};
 use crate::engine::CommitError;
@@ -260,7 +260,7 @@ impl<'s, 'a> Saving<'s, 'a> {
                 records::encode(&Answer::Done { len: written.len, diverged: diverged.clone() })
             }
             Err(Failed { error, was_sent: true }) => records::encode(&Answer::Failed(hand(error))),
-            Err(Failed { error, was_sent: false }) => Err(Error::new(error.kind(), error.to_string())),
+            Err(Failed { error, was_sent: false }) => Err(copy_of(error)),
         };
         let told = self.ranks.announce(on, &answer);
         let Committed { written, diverged, seen } = committed?;

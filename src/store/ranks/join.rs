@@ -1,7 +1,7 @@
 //! The ranks of a job come together over one attempt: rank 0 opens the run as a store of one rank
 //! does, and the others take part in its attempt, after they have seen it where they write.
 
-use super::{Ranks, plan};
+use super::{Ranks, copy_of, plan};
 use crate::collective::Collective;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, NoneIf, Result};
@@ -82,10 +82,6 @@ fn check(options: &StoreOptions) -> Result<()> {
         .expected("WhenFull::Wait")
         .found(format!("{:?}", options.when_full))
         .help("ranks that decide by themselves to leave out a save would be at different calls"))
-}
-
-fn copy_of(error: &Error) -> Error {
-    Error::new(error.kind(), error.to_string())
 }
 
 impl Ranks {

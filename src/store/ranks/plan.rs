@@ -80,7 +80,7 @@ impl Ranks {
     ) -> Result<Begun> {
         let encoded = plan.and_then(|plan| records::encode(&plan));
         let digest = encoded.as_ref().map(|plan| writer::digest(plan).to_vec());
-        let digest = digest.map_err(|error| crate::Error::new(error.kind(), error.to_string()));
+        let digest = digest.map_err(super::copy_of);
         let on = &*self.saving;
         let mut groups: BTreeMap<Vec<u8>, Vec<u32>> = BTreeMap::new();
         let heard = self.exchange(on, call, digest, |digests| {

@@ -1,10 +1,10 @@
 //! Ranks resume from the same checkpoint: rank 0 chooses as a store of one rank does, and each
 //! candidate is verified by all of them, a share of its shards each. Nobody chooses by itself.
 
-use super::Ranks;
+use super::{Ranks, copy_of};
 use crate::checkpoint::Checkpoint;
 use crate::deadline::CallDeadline;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::records;
 use crate::snapshot::Progress;
 use crate::store::core::Core;
@@ -41,7 +41,7 @@ impl Ranks {
                 };
                 let told = match &resumed {
                     Ok(resumed) => go(resumed),
-                    Err(error) => Err(Error::new(error.kind(), error.to_string())),
+                    Err(error) => Err(copy_of(error)),
                 };
                 self.announce(on, &told)?;
                 resumed?
@@ -97,10 +97,6 @@ impl Ranks {
 
 const VERIFYING: &str = "verifying a checkpoint";
 const OPENED: &str = "going on from the same checkpoint";
-
-fn copy_of(error: &Error) -> Error {
-    Error::new(error.kind(), error.to_string())
-}
 
 /// Goes on from what rank 0 chose.
 fn follow(core: &Core, id: Option<CheckpointId>, progress: Progress) -> Result<Resumed> {
