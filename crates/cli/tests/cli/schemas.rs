@@ -1,13 +1,12 @@
 //! The documents of `--json` against docs/json.md: every key that a verb prints is described there,
 //! and every key that is described is printed by one of the verbs run here.
 
+use super::serving::Served;
 use super::verifying::several_faults;
 use super::{Run, tensorkeep};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use tensorkeep::{Dtype, Snapshot, Tensor};
 
 type Keys = BTreeSet<String>;
@@ -73,20 +72,6 @@ fn is_error(value: &Json) -> bool {
     keys == ["byte", "kind", "message", "tensor"]
 }
 
-/// It serves until it is killed.
-fn first_line_of_a_server(run: &str) -> String {
-    let mut server = Command::new(env!("CARGO_BIN_EXE_tensorkeep"))
-        .args(["serve", run, "--port", "0", "--json"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    server.kill().unwrap();
-    server.wait().unwrap();
-    line
-}
-
 #[test]
 fn every_key_of_every_document_is_described() {
     let documented = documented();
@@ -104,7 +89,7 @@ fn every_key_of_every_document_is_described() {
         assert!(!output.is_empty(), "{args:?}");
     };
     let run = Run::new("schemas");
-    look_at(&["serve"], first_line_of_a_server(&run.path("run")));
+    look_at(&["serve"], Served::new(&run.path("run")).line.clone());
     let mut look = |args: &[&str]| {
         let output = tensorkeep(&[args, &["--json"]].concat());
         look_at(args, String::from_utf8(output.stdout).unwrap());

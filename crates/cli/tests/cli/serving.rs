@@ -8,13 +8,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A server of a run, which ends with this.
-struct Served {
+pub struct Served {
     server: Child,
+    /// What it said first, as JSON.
+    pub line: String,
     address: String,
 }
 
 impl Served {
-    fn new(run: &str) -> Self {
+    pub fn new(run: &str) -> Self {
         let mut server = Command::new(env!("CARGO_BIN_EXE_tensorkeep"))
             .args(["serve", run, "--port", "0", "--json"])
             .stdout(Stdio::piped())
@@ -24,7 +26,7 @@ impl Served {
         BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let told: Json = serde_json::from_str(&line).unwrap();
         let address = told["url"].as_str().unwrap().trim_matches(|c| "htp:/".contains(c)).to_owned();
-        Self { server, address }
+        Self { server, line, address }
     }
 
     fn connect(&self) -> TcpStream {
