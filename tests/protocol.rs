@@ -6,8 +6,8 @@ use std::time::Instant;
 use tensorkeep::CheckpointId;
 use tensorkeep::testing::protocol::{
     Before, Broken, Case, Counterexample, Explored, Locks, Program, WrongProtocol, check, collects, copies,
-    deletes, deletes_while_promoting, goes_back, goes_back_on, keeper, logs_nan, pins, promotes, reader,
-    saves_twice, tiered, tiered_keeping, unpins, writer, writer_that_pins,
+    deletes, deletes_while_promoting, goes_back, goes_back_on, job, job_that_goes_back, keeper, logs_nan,
+    pins, promotes, reader, saves_twice, tiered, tiered_keeping, unpins, writer, writer_that_pins,
 };
 
 fn in_words(Counterexample { broken, detail, steps, .. }: &Counterexample) -> String {
@@ -38,6 +38,44 @@ fn of_two_one_rotten(processes: Vec<Program>) -> Case {
 /// moment.
 fn replaced(processes: Vec<Program>) -> Case {
     Case { replaced_by: Some(keeper(3, 3)), ..of_two(processes) }
+}
+
+/// After two checkpoints of a job of two ranks.
+fn of_a_job(processes: Vec<Program>) -> Case {
+    Case { before: vec![Before::RanTogether(job("first", 2, 2))], ..Case::new(vec![], processes) }
+}
+
+fn both(a: Vec<Program>, b: Vec<Program>) -> Vec<Program> {
+    [a, b].concat()
+}
+
+/// Jobs of two ranks, each of which is a process.
+fn jobs() -> Vec<(&'static str, Case)> {
+    let two = || both(job("a", 1, 1), job("b", 1, 1));
+    vec![
+        ("a job of an empty run", Case::new(vec![], job("a", 2, 1))),
+        ("two starts of a job of an empty run", Case::new(vec![], two())),
+        ("a job whose ranks give up", Case { late: true, ..of_a_job(job("a", 1, 1)) }),
+        (
+            "a job whose commits lose replies, and whose ranks give up",
+            Case { late: true, lost_replies: true, ..Case::new(vec![], job("a", 2, 1)) },
+        ),
+        ("two starts of a job, with locks and deaths", Case { locks: Locks::Honest, ..of_a_job(two()) }),
+        ("a job and a reader", of_a_job(both(job("a", 1, 1), vec![reader(2)]))),
+    ]
+}
+
+/// Those that take minutes, the last one apart: it takes a second until a mistake shows.
+fn long_jobs() -> Vec<(&'static str, Case)> {
+    let one = || job("a", 1, 1);
+    vec![
+        ("two starts of a job", of_a_job(both(one(), job("b", 1, 1)))),
+        ("two starts of a job, one of which goes back", of_a_job(both(one(), job_that_goes_back("b", 1, 1)))),
+        (
+            "two starts of a job of an empty run, one of which saves twice",
+            Case::new(vec![], both(one(), job("b", 2, 2))),
+        ),
+    ]
 }
 
 /// The cases of every test run, which the wrong protocols are run through, too.
@@ -150,8 +188,20 @@ fn every_order_of_two_processes_keeps_every_promise() {
 
 // G1 G3 G4 G9
 #[test]
+fn every_order_of_the_ranks_of_a_job_keeps_every_promise() {
+    for (what, case) in jobs() {
+        let explored = holds(what, &case);
+        assert!(explored.worlds > 5 && explored.ends > 0, "{what}: {explored:?}");
+    }
+}
+
+// G1 G3 G4 G9
+#[test]
 #[ignore = "minutes: cargo test --release --all-features --test protocol -- --ignored --nocapture"]
 fn every_order_of_three_processes_keeps_every_promise() {
+    for (what, case) in long_jobs() {
+        holds(what, &case);
+    }
     let lost_replies = Case { lost_replies: true, ..of_one(Locks::None, vec![writer(2), writer(1)]) };
     let from_nothing = Case::new(vec![], vec![writer(1), writer(1)]);
     let rots = Case { rots: Some(SECOND_KEY), renames: false, ..of_two(vec![writer(1), writer(1)]) };
@@ -187,9 +237,12 @@ fn every_order_of_three_processes_keeps_every_promise() {
 
 /// The case that catches each mistake, and the promise it breaks. The same table is in
 /// docs/crash-safety.md.
-const KILLED: [(WrongProtocol, &str, Broken); 19] = {
+const KILLED: [(WrongProtocol, &str, Broken); 30] = {
     use Broken::*;
     let (without, deaths) = ("two writers without locks", "two writers with locks, and deaths");
+    let (job, jobs) = ("a job of an empty run", "two starts of a job of an empty run");
+    let twice = "two starts of a job of an empty run, one of which saves twice";
+    let lost = "a job whose commits lose replies, and whose ranks give up";
     [
         (WrongProtocol::CommitReplaces, "two copies to one place", NameIsReplaced),
         (WrongProtocol::AttemptsAreShared, without, TwoOfOneAttempt),
@@ -218,6 +271,17 @@ const KILLED: [(WrongProtocol, &str, Broken); 19] = {
         (WrongProtocol::AttemptComparedByNumberOnly, "a writer whose folder is replaced", ForeignIsTouched),
         (WrongProtocol::GcTrustsUnverified, "a gc of a run whose newest is damaged", WholeIsGone),
         (WrongProtocol::StaleListingsBelieved, "two writers where listings are behind", SavedIsPassedOver),
+        (WrongProtocol::ShardsOfAllAttempts, jobs, ShardIsGone),
+        (WrongProtocol::ShardsAfterTheReceipt, job, ShardIsGone),
+        (WrongProtocol::ShardsDeletedFirst, job, ShardIsGone),
+        (WrongProtocol::RanksChoose, jobs, RanksDiffer),
+        (WrongProtocol::ListedBeforeAttempt, jobs, SavedIsPassedOver),
+        (WrongProtocol::OwnShardIsOk, "a job whose ranks give up", SavedIsLost),
+        (WrongProtocol::UnknownIsOk, "a job whose ranks give up", SavedIsLost),
+        (WrongProtocol::UnknownIsFailed, lost, ShardIsGone),
+        (WrongProtocol::SweepsAtOpen, jobs, NoneIsLeft),
+        (WrongProtocol::SweptNotHidden, jobs, ShardIsGone),
+        (WrongProtocol::HiddenForAWhile, twice, ShardIsGone),
     ]
 };
 
@@ -225,7 +289,7 @@ const KILLED: [(WrongProtocol, &str, Broken); 19] = {
 fn every_wrong_protocol_breaks_a_promise() {
     assert!(WrongProtocol::ALL.iter().all(|wrong| KILLED.iter().any(|(listed, ..)| listed == wrong)));
     for (wrong, what, broken) in KILLED {
-        let cases = cases();
+        let cases = [cases(), jobs(), long_jobs()].concat();
         let (_, case) = cases.iter().find(|(named, _)| *named == what).expect("a case of that name");
         let found = check(case, Some(wrong)).err().unwrap_or_else(|| panic!("{wrong:?} lives in {what}"));
         println!("{wrong:?}, {what}: {}", in_words(&found));

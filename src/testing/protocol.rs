@@ -9,106 +9,29 @@
 //! runs. A process that stands still for ever, or wakes up late, is one of the orders; a process
 //! that dies frees its lock, which is a step of its own.
 
+mod case;
 mod programs;
 mod promises;
 mod replay;
 mod world;
 mod wrong;
 
+pub use case::{Before, Case, Locks};
 pub use programs::{
-    Event, Place, Program, collects, copies, deletes, deletes_while_promoting, goes_back, goes_back_on,
-    keeper, logs_nan, pins, promotes, reader, saves_twice, tiered, tiered_keeping, unpins, writer,
-    writer_that_pins,
+    Event, Place, Program, Rank, collects, copies, deletes, deletes_while_promoting, goes_back, goes_back_on,
+    job, job_that_goes_back, keeper, logs_nan, pins, promotes, reader, saves_twice, tiered, tiered_keeping,
+    unpins, writer, writer_that_pins,
 };
 pub use promises::Broken;
 pub use wrong::WrongProtocol;
 
 use crate::error::ErrorKind;
-use replay::{Call, Histories, Reply, Scene};
+use replay::{Call, Content, Histories, Reply, Scene};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 use world::{At, Objects, World, checkpoint};
-
-/// Which processes get the writer's lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Locks {
-    /// None: the engine has no locks, and only attempts fence.
-    None,
-    /// One at a time; freed by death. Processes may die at any step.
-    Honest,
-    /// All: the lock's file was removed while its holder stood still.
-    Stolen,
-}
-
-/// An event before the processes of a case began.
-#[derive(Clone, Debug)]
-pub enum Before {
-    /// A process ran, alone and to its end.
-    Ran(Program),
-    /// A byte of this object rotted.
-    Rotted(&'static str),
-}
-
-/// Processes on one run.
-#[derive(Clone, Debug)]
-pub struct Case {
-    /// Which processes get the lock.
-    pub locks: Locks,
-    /// Whether a commit may also be done and answered "unknown", or not done and answered "failed".
-    pub lost_replies: bool,
-    /// The events before, in order.
-    pub before: Vec<Before>,
-    /// How many listings of each process may be of an earlier moment, by up to three changes.
-    pub stale: usize,
-    /// The processes that run now.
-    pub processes: Vec<Program>,
-    /// An object that may rot at any moment.
-    pub rots: Option<&'static str>,
-    /// Whether the engine can rename: damaged checkpoints are then set aside, else marked.
-    pub renames: bool,
-    /// A program whose objects in an empty folder may replace all objects at any moment.
-    pub replaced_by: Option<Program>,
-}
-
-impl Case {
-    /// A case without locks and without events from outside.
-    pub fn new(before: Vec<Program>, processes: Vec<Program>) -> Self {
-        let before = before.into_iter().map(Before::Ran).collect();
-        Self {
-            locks: Locks::None,
-            lost_replies: false,
-            before,
-            stale: 0,
-            processes,
-            rots: None,
-            renames: true,
-            replaced_by: None,
-        }
-    }
-
-    fn programs(&self) -> Vec<Program> {
-        let ran = |before: &Before| match before {
-            Before::Ran(program) => Some(program.clone()),
-            Before::Rotted(_) => None,
-        };
-        let before = self.before.iter().filter_map(ran);
-        before.chain(self.processes.iter().cloned()).chain(self.replaced_by.clone()).collect()
-    }
-
-    fn scene(&self, wrong: Option<WrongProtocol>) -> Scene {
-        Scene {
-            locks: self.locks != Locks::None,
-            renames: self.renames,
-            joint: self.stale > 0,
-            pins: self.programs().iter().any(Program::pins),
-            damage: self.rots.is_some()
-                || self.before.iter().any(|before| matches!(before, Before::Rotted(_))),
-            replaced: self.replaced_by.is_some(),
-            wrong,
-            constant: Objects::new(),
-        }
-    }
-}
 
 /// The number of visited worlds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +71,8 @@ struct Search<'c> {
     foreign: Option<Arc<Objects>>,
     /// Ends that were checked, each with the rotten objects: many orders lead to the same objects.
     looked_at: HashSet<(Arc<Objects>, Vec<String>)>,
+    /// Checkpoints of many files, each with all shards beside it, and whether they are whole.
+    whole: RefCell<HashMap<(Content, Vec<(String, Content)>), bool>>,
     worlds: Vec<Arc<World>>,
     index: HashMap<Arc<World>, usize>,
     came_from: Vec<usize>,
@@ -164,6 +89,7 @@ impl<'c> Search<'c> {
             histories,
             foreign: None,
             looked_at: HashSet::new(),
+            whole: RefCell::default(),
             worlds: Vec::new(),
             index: HashMap::new(),
             came_from: Vec::new(),
@@ -174,7 +100,7 @@ impl<'c> Search<'c> {
         }
         if case.replaced_by.is_some() {
             let empty = World { at: world.at.clone(), ..World::default() };
-            let left = search.runs_alone(empty, count - 1)?;
+            let left = search.runs_alone(empty, count - 1..count)?;
             search.foreign = Some(left.objects);
             world.at.pop();
         }
@@ -183,12 +109,16 @@ impl<'c> Search<'c> {
             match before {
                 Before::Rotted(key) => world = world::rot(&world, key),
                 Before::Ran(_) => {
-                    world = search.runs_alone(world, process)?;
+                    world = search.runs_alone(world, process..process + 1)?;
                     process += 1;
+                }
+                Before::RanTogether(programs) => {
+                    world = search.runs_alone(world, process..process + programs.len())?;
+                    process += programs.len();
                 }
             }
         }
-        let for_ever = |(key, _): &(&String, &replay::Content)| replay::is_for_ever(key);
+        let for_ever = |(key, _): &(&String, &Content)| replay::is_for_ever(key);
         let constant = world.objects.iter().filter(for_ever);
         let constant = constant.map(|(key, content)| (key.clone(), content.clone())).collect();
         search.histories.scene = Arc::new(Scene { constant, ..scene });
@@ -200,12 +130,20 @@ impl<'c> Search<'c> {
         Ok(search)
     }
 
-    /// Alone and without faults, a process has exactly one order of calls.
-    fn runs_alone(&mut self, mut world: World, process: usize) -> Result<World, Box<Counterexample>> {
-        world.at[process] = At::Alive(world.at[process].node());
-        self.hear(&mut world, process);
-        while self.next_call(&world, process).is_some() {
-            let (next, broken) = self.steps(&world, process, false).remove(0);
+    /// Alone and without faults, a process has exactly one order of calls; of several, the first
+    /// that can go on does.
+    fn runs_alone(
+        &mut self,
+        mut world: World,
+        processes: Range<usize>,
+    ) -> Result<World, Box<Counterexample>> {
+        for process in processes.clone() {
+            world.at[process] = At::Alive(world.at[process].node());
+            self.hear(&mut world, process);
+        }
+        while let Some((next, broken)) =
+            processes.clone().find_map(|process| self.steps(&world, process, false).into_iter().next())
+        {
             if let Some((broken, detail)) = broken {
                 return Err(Box::new(Counterexample { broken, detail, steps: vec![] }));
             }
@@ -234,7 +172,7 @@ impl<'c> Search<'c> {
             // One call that commutes with all others is enough: the others follow it in any order.
             let alone = (0..world.at.len()).find(|process| self.commutes(&world, *process));
             for process in alone.map_or(0..world.at.len(), |process| process..process + 1) {
-                for (next, broken) in self.steps(&world, process, self.case.lost_replies) {
+                for (next, broken) in self.steps(&world, process, true) {
                     ended = false;
                     if let Some((broken, detail)) = broken {
                         return Err(self.counterexample(at, Some(&next), broken, detail));
@@ -263,13 +201,29 @@ impl<'c> Search<'c> {
     /// Whether the next call of a process changes nothing, has the same reply whatever the others
     /// do, and is visible to none of them: the start of an upload to a name of its own attempt,
     /// which no other process writes, deletes or lets rot before it is there. Not if another run
-    /// may replace the folder, nor for a protocol with a mistake.
+    /// may replace the folder, nor for a protocol with a mistake. A message to other ranks, and one
+    /// that is there to be heard, is seen by no engine and stays whatever the others do.
     fn commutes(&self, world: &World, process: usize) -> bool {
-        let Some(Call::Create(key)) = self.next_call(world, process) else { return false };
+        let key = match self.next_call(world, process) {
+            Some(Call::Create(key)) => key,
+            Some(Call::Post(..)) => return true,
+            Some(Call::Await(keys)) => return self.heard(world, keys).is_some(),
+            _ => return false,
+        };
         let attempt = self.histories.known(world.at[process].node()).attempt;
         let is_own =
             || checkpoint(key).is_some_and(|(place, name)| place.is_empty() && Some(name.attempt) == attempt);
-        self.foreign.is_none() && self.wrong.is_none() && is_own()
+        self.foreign.is_none() && self.wrong.is_none() && (key.starts_with("shards/") || is_own())
+    }
+
+    /// The messages of other ranks, once all of them are there.
+    fn heard(&self, world: &World, keys: &[String]) -> Option<Reply> {
+        let message = |key: &String| {
+            self.all_known(world).find_map(|(_, known)| {
+                known.posted.iter().find(|(posted, _)| posted == key).map(|(_, message)| message.clone())
+            })
+        };
+        keys.iter().map(message).collect::<Option<Vec<_>>>().map(Reply::Heard)
     }
 
     /// The worlds after the next call of a process, each with the promise that the call itself
@@ -282,21 +236,25 @@ impl<'c> Search<'c> {
     ) -> Vec<(World, Option<promises::Found>)> {
         let Some(call) = self.next_call(world, process).cloned() else { return vec![] };
         let broken = self.breaks(world, process, &call);
-        let mut answers = vec![self.answer(world, process, &call)];
-        if let Call::Choose(count) = call {
-            let chosen = |chosen| (Arc::clone(&world.objects), Reply::Chosen(chosen));
-            answers = (0..count).map(chosen).collect();
-        }
-        if let (true, Call::Commit(..)) = (faults, &call) {
-            let (done, reply) = &answers[0];
-            if *reply == Reply::Done {
-                let done = done.clone();
-                answers.push((done, Reply::Unknown));
-                answers.push((Arc::clone(&world.objects), Reply::Failed(ErrorKind::Io)));
+        let unchanged = |reply| (Arc::clone(&world.objects), reply);
+        let mut answers = match &call {
+            Call::Choose(count) => (0..*count).map(|chosen| unchanged(Reply::Chosen(chosen))).collect(),
+            Call::Await(keys) => self.heard(world, keys).into_iter().map(unchanged).collect(),
+            _ => vec![self.answer(world, process, &call)],
+        };
+        match (&call, answers.first().cloned()) {
+            (Call::Commit(..), Some((done, Reply::Done))) if faults && self.case.lost_replies => {
+                answers.push((done, self.lost_reply()));
+                answers.push(unchanged(Reply::Failed(ErrorKind::Io)));
             }
+            (Call::Await(_), _) if faults && self.case.late => {
+                answers.push(unchanged(Reply::Failed(ErrorKind::Io)));
+            }
+            _ => {}
         }
         let honest = answers.len();
-        let stale = self.stale_answers(world, process, &call, &answers[0].1);
+        let stale = answers.first().map(|(_, reply)| self.stale_answers(world, process, &call, reply));
+        let stale = stale.unwrap_or_default();
         answers.extend(stale.into_iter().map(|reply| (Arc::clone(&world.objects), reply)));
         let arrive = |(at, (objects, reply)): (usize, (Arc<Objects>, Reply))| {
             let node = self.histories.after(world.at[process].node(), reply.clone());

@@ -1,10 +1,13 @@
 //! The programs of a model's processes: small ones over the real store, and the events that they
 //! report. This file has those that write and read; `programs/tools.rs` has those that act on a run
-//! beside them, `programs/tiers.rs` those with two tiers.
+//! beside them, `programs/tiers.rs` those with two tiers,
+//! `programs/ranks.rs` those of a job of many ranks.
 
+mod ranks;
 mod tiers;
 mod tools;
 
+pub use ranks::{Rank, job, job_that_goes_back};
 pub(super) use tiers::REMOTE;
 pub use tiers::{copies, deletes_while_promoting, goes_back_on, promotes, tiered, tiered_keeping};
 pub use tools::{collects, deletes, logs_nan, pins, unpins, writer_that_pins};
@@ -65,6 +68,7 @@ pub struct Program {
     name: &'static str,
     places: Vec<Place>,
     pins: bool,
+    rank: Option<Rank>,
     run: Arc<Run>,
 }
 
@@ -84,7 +88,7 @@ impl Program {
         places: Vec<Place>,
         run: impl Fn(&Machine, &dyn Fn(Event)) -> Result<()> + Send + Sync + 'static,
     ) -> Self {
-        Self { name, places, pins: false, run: Arc::new(run) }
+        Self { name, places, pins: false, rank: None, run: Arc::new(run) }
     }
 
     /// The same program, declared as one that pins or unpins.
@@ -105,6 +109,11 @@ impl Program {
 
     pub(super) fn pins(&self) -> bool {
         self.pins
+    }
+
+    /// Which rank of which job it is.
+    pub(super) fn rank(&self) -> Option<Rank> {
+        self.rank
     }
 }
 

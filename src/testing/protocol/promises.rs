@@ -4,11 +4,13 @@
 //! be gone, one that has rotted may be passed over and set aside, and the objects of a folder are
 //! gone when another run replaces it.
 
-use super::replay::{Call, Known};
+use super::WrongProtocol;
+use super::replay::{Call, Content, Known, without_attempt};
 use super::world::{At, World, checkpoint, checkpoint_key};
 use super::{Locks, Search};
 use crate::engine::{Engine, Memory, fresh_nonce};
-use crate::store::{CheckpointId, Store, StoreOptions};
+use crate::error::Result;
+use crate::store::{CheckpointId, Reader, Store, StoreOptions};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -20,6 +22,10 @@ pub enum Broken {
     NameIsReplaced,
     /// A checkpoint is visible that was not written whole.
     HalfIsVisible,
+    /// A checkpoint of many files is visible, and a shard of it is not what it was written with.
+    ShardIsGone,
+    /// Ranks of one job resumed from different checkpoints.
+    RanksDiffer,
     /// Two writers have the same attempt number.
     TwoOfOneAttempt,
     /// Two processes write to one run while each believes in its lock.
@@ -95,6 +101,9 @@ impl Search<'_> {
         let half =
             world.objects.iter().find(|(key, content)| checkpoint(key).is_some() && content.bytes.is_empty());
         ensure(half.is_none(), Broken::HalfIsVisible, || format!("{half:?}"))?;
+        if self.histories.has_ranks() {
+            self.look_at_shards(world)?;
+        }
         self.look_at_writers(world)?;
         let places: BTreeSet<&str> = (0..world.at.len())
             .flat_map(|process| self.histories.program(process).places())
@@ -167,10 +176,56 @@ impl Search<'_> {
         Ok(())
     }
 
+    /// A checkpoint that is not hidden is whole, also while it is being deleted.
+    fn look_at_shards(&self, world: &World) -> Result<(), Found> {
+        let files: Vec<(String, Content)> = world
+            .objects
+            .iter()
+            .filter(|(key, _)| key.starts_with("shards/"))
+            .map(|(key, content)| (key.clone(), content.clone()))
+            .collect();
+        for id in world.there("") {
+            let key = (world.objects[&checkpoint_key("", id)].clone(), files.clone());
+            let is_whole =
+                *self.whole.borrow_mut().entry(key).or_insert_with_key(|(manifest, files)| {
+                    self.is_whole(id, manifest, files).unwrap_or(false)
+                });
+            ensure(is_whole, Broken::ShardIsGone, || {
+                let names: Vec<&str> = files.iter().map(|(key, _)| key.as_str()).collect();
+                format!("{id}, beside {names:?}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether every byte of a checkpoint verifies, each shard under its name.
+    fn is_whole(&self, id: CheckpointId, manifest: &Content, files: &[(String, Content)]) -> Result<bool> {
+        let key = checkpoint_key("", id);
+        let alone = Reader::new(in_memory([(&*key, manifest)].into_iter())?).checkpoint_by_id(id)?;
+        let shards = alone.inspect().shard_keys();
+        let stored = |shard: &String| match self.wrong {
+            Some(WrongProtocol::ShardsOfAllAttempts) => without_attempt(shard),
+            _ => shard.clone(),
+        };
+        let content =
+            |shard| files.iter().find(|(file, _)| *file == stored(shard)).map(|(_, content)| content);
+        let shards = shards.iter().filter_map(|shard| Some((shard.as_str(), content(shard)?)));
+        let whole = Reader::new(in_memory(shards.chain([(&*key, manifest)]))?);
+        Ok(whole.checkpoint_by_id(id)?.verify().is_ok())
+    }
+
     fn look_at_writers(&self, world: &World) -> Result<(), Found> {
         for (process, known) in self.own(world).filter(|(_, known)| known.attempt.is_some()) {
-            let places = self.histories.program(process).places();
+            let (places, rank) =
+                (self.histories.program(process).places(), self.histories.program(process).rank());
             for (other, other_known) in self.own(world).take_while(|(other, _)| *other < process) {
+                let other_rank = self.histories.program(other).rank();
+                if rank.is_some_and(|rank| other_rank.is_some_and(|other| other.job == rank.job)) {
+                    let differ = [known, other_known].iter().all(|known| known.resumed.is_some())
+                        && known.resumed != other_known.resumed;
+                    ensure(!differ, Broken::RanksDiffer, || format!("processes {other} and {process}"))?;
+                    continue;
+                }
                 let meets = self.histories.program(other).places().iter().any(|place| places.contains(place));
                 ensure(!meets || known.attempt != other_known.attempt, Broken::TwoOfOneAttempt, || {
                     format!("processes {other} and {process} are both attempt {:?}", known.attempt)
@@ -187,6 +242,12 @@ impl Search<'_> {
     /// Whether a process has an attempt and is neither dead nor done.
     fn is_writing(&self, world: &World, process: usize) -> bool {
         let At::Alive(node) = world.at[process] else { return false };
+        // The lock of a job is its rank 0's.
+        if self.case.locks == Locks::Honest
+            && self.histories.program(process).rank().is_some_and(|rank| rank.rank > 0)
+        {
+            return false;
+        }
         let next = self.histories.next_call(node);
         self.histories.known(node).attempt.is_some() && next.is_some_and(|call| *call != Call::Unlock)
     }
@@ -225,27 +286,23 @@ impl Search<'_> {
     }
 
     fn look_at_end_of(&self, world: &World, place: &str) -> Result<(), Found> {
-        let memory = Memory::new();
-        for (key, content) in world.objects.iter() {
-            let key = match place {
-                "" => key,
-                _ => match key.strip_prefix(place).and_then(|key| key.strip_prefix('/')) {
-                    Some(key) => key,
-                    None => continue,
-                },
-            };
-            let put = memory.create(key, None).and_then(|mut upload| {
-                upload.append(&content.bytes)?;
-                Ok(upload.commit(fresh_nonce())?)
-            });
-            put.map_err(|error| (Broken::HalfIsVisible, error.to_string()))?;
-        }
+        let within = |key: &'_ String| -> Option<String> {
+            match place {
+                "" => Some(key.clone()),
+                _ => Some(key.strip_prefix(place)?.strip_prefix('/')?.to_owned()),
+            }
+        };
+        let objects: Vec<(String, &Content)> =
+            world.objects.iter().filter_map(|(key, content)| Some((within(key)?, content))).collect();
+        let objects = objects.iter().map(|(key, content)| (key.as_str(), *content));
+        let memory = in_memory(objects).map_err(|error| (Broken::HalfIsVisible, error.to_string()))?;
         let whole = world.there(place).filter(|id| {
             let rotten = world.past.rotten.get(&checkpoint_key(place, *id));
             rotten.is_none_or(|as_written| world.objects.get(&checkpoint_key(place, *id)) == Some(as_written))
         });
         let newest = whole.max_by_key(|id| (!world.is_marked(place, *id), *id));
-        if newest.is_none() {
+        // Where shards have no names of their own, no reader finds them.
+        if newest.is_none() || self.wrong == Some(WrongProtocol::ShardsOfAllAttempts) {
             return Ok(());
         }
         let resumed = Store::open(Arc::new(memory), StoreOptions::new()).and_then(|store| store.resume());
@@ -258,6 +315,17 @@ impl Search<'_> {
             format!("the next writer resumed from {:?}, and {newest:?} is there", resumed.id)
         })
     }
+}
+
+/// An engine that holds these objects.
+fn in_memory<'o>(objects: impl Iterator<Item = (&'o str, &'o Content)>) -> Result<Memory> {
+    let memory = Memory::new();
+    for (key, content) in objects {
+        let mut upload = memory.create(key, None)?;
+        upload.append(&content.bytes)?;
+        upload.commit(fresh_nonce())?;
+    }
+    Ok(memory)
 }
 
 fn ensure(holds: bool, broken: Broken, detail: impl FnOnce() -> String) -> Result<(), Found> {

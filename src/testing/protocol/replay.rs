@@ -1,12 +1,14 @@
 //! A process as a state machine whose state is its history of replies: runs a program of the real
 //! store on an engine that answers from a history and stops the program at the first call after it,
 //! so that one call is one step and no thread is needed. Each history is run once. The engine is in
-//! `replay/engine.rs`, the knowledge about a process in `replay/known.rs`.
+//! `replay/engine.rs`, the connection of a job's ranks in `replay/ranks.rs`, the knowledge about a
+//! process in `replay/known.rs`.
 
 mod engine;
 mod known;
+mod ranks;
 
-pub(super) use engine::{Machine, Scene, is_for_ever};
+pub(super) use engine::{Machine, Scene, is_for_ever, without_attempt};
 pub(super) use known::{Known, Phase};
 
 use super::programs::{Event, Program};
@@ -66,6 +68,10 @@ pub(super) enum Call {
     Unmark(String),
     /// No call: the process does one of this many things.
     Choose(usize),
+    /// A message to other ranks of the job. Reaches no engine.
+    Post(String, Content),
+    /// Waits for messages of other ranks.
+    Await(Vec<String>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -77,6 +83,8 @@ pub(super) enum Reply {
     Opened(Content),
     Listed(Vec<Entry>),
     Chosen(usize),
+    /// The awaited messages.
+    Heard(Vec<Content>),
 }
 
 struct Node {
@@ -101,6 +109,11 @@ impl Histories {
 
     pub(super) fn program(&self, process: usize) -> &Program {
         &self.programs[process]
+    }
+
+    /// Whether any process is a rank of a job.
+    pub(super) fn has_ranks(&self) -> bool {
+        self.scene.ranks > 0
     }
 
     pub(super) fn len(&self) -> usize {

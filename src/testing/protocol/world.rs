@@ -107,11 +107,18 @@ impl World {
         !self.past.rotten.is_empty() && self.past.rotten.contains_key(&checkpoint_key(place, id))
     }
 
-    /// Checkpoints of a place, oldest first.
+    /// Whether a sweep has hidden a checkpoint: no listing has it.
+    pub fn is_hidden(&self, place: &str, id: CheckpointId) -> bool {
+        let hidden = whole_key(place, &format!("damaged/{id}.hidden."));
+        self.objects.range(hidden.clone()..).next().is_some_and(|(key, _)| key.starts_with(&hidden))
+    }
+
+    /// Checkpoints of a place that are not hidden, oldest first.
     pub fn there(&self, place: &str) -> impl Iterator<Item = CheckpointId> {
         self.objects
             .keys()
             .filter_map(move |key| checkpoint(key).filter(|(of, _)| *of == place).map(|(_, id)| id))
+            .filter(move |id| !self.is_hidden(place, *id))
     }
 }
 

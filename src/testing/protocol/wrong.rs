@@ -55,11 +55,33 @@ pub enum WrongProtocol {
     GcTrustsUnverified,
     /// A stale listing is believed, without a check for the objects that the process wrote.
     StaleListingsBelieved,
+    /// The names of shards have a step, and no attempt.
+    ShardsOfAllAttempts,
+    /// A rank says that its shard is durable before it is.
+    ShardsAfterTheReceipt,
+    /// The shards of a checkpoint are deleted before its manifest.
+    ShardsDeletedFirst,
+    /// Each rank chooses the checkpoint that it resumes from.
+    RanksChoose,
+    /// A job resumes from a checkpoint that it listed before it had an attempt.
+    ListedBeforeAttempt,
+    /// A rank takes its own shard for the save.
+    OwnShardIsOk,
+    /// A save that may have been committed counts as saved.
+    UnknownIsOk,
+    /// A save that may have been committed counts as failed, and its shards are deleted.
+    UnknownIsFailed,
+    /// Shards without a checkpoint are deleted when a job opens the run.
+    SweepsAtOpen,
+    /// The name of a checkpoint whose shards are swept is not hidden.
+    SweptNotHidden,
+    /// A name stays hidden only until the next commit.
+    HiddenForAWhile,
 }
 
 impl WrongProtocol {
     /// Every mistake.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 30] = [
         Self::CommitReplaces,
         Self::AttemptsAreShared,
         Self::NoCheckBeforeCommit,
@@ -79,6 +101,17 @@ impl WrongProtocol {
         Self::AttemptComparedByNumberOnly,
         Self::GcTrustsUnverified,
         Self::StaleListingsBelieved,
+        Self::ShardsOfAllAttempts,
+        Self::ShardsAfterTheReceipt,
+        Self::ShardsDeletedFirst,
+        Self::RanksChoose,
+        Self::ListedBeforeAttempt,
+        Self::OwnShardIsOk,
+        Self::UnknownIsOk,
+        Self::UnknownIsFailed,
+        Self::SweepsAtOpen,
+        Self::SweptNotHidden,
+        Self::HiddenForAWhile,
     ];
 }
 
@@ -90,6 +123,7 @@ impl Search<'_> {
         match self.wrong {
             Some(WrongProtocol::CommitReplaces) => checkpoint(key).is_some(),
             Some(WrongProtocol::AttemptsAreShared) => key.starts_with("attempts/"),
+            Some(WrongProtocol::ShardsOfAllAttempts) => key.starts_with("shards/"),
             _ => false,
         }
     }
@@ -122,7 +156,14 @@ impl Search<'_> {
                     return taken;
                 }
                 changed(&|objects| {
+                    if self.wrong == Some(WrongProtocol::ShardsAfterTheReceipt) && key.starts_with("shards/")
+                    {
+                        return;
+                    }
                     objects.insert(key.clone(), content.clone());
+                    if self.wrong == Some(WrongProtocol::HiddenForAWhile) && checkpoint(key).is_some() {
+                        objects.retain(|key, _| !key.contains(".hidden."));
+                    }
                     if self.wrong == Some(WrongProtocol::LockClearsMarks) && key.starts_with("attempts/") {
                         objects.retain(|key, _| !key.contains(".deletes."));
                     }
@@ -130,7 +171,13 @@ impl Search<'_> {
             }
             Call::Mark(key) | Call::Unmark(key) if self.is_lost(key) => unchanged(Reply::Done),
             Call::Mark(key) if there(key).is_some() => taken,
-            Call::Mark(key) => changed(&|objects| drop(objects.insert(key.clone(), Content::new(&[])))),
+            Call::Mark(key) => changed(&|objects| {
+                objects.insert(key.clone(), Content::new(&[]));
+                let id = key.split_once(".deletes.").map(|(_, id)| format!("/{id}-"));
+                if let (Some(WrongProtocol::ShardsDeletedFirst), Some(id)) = (self.wrong, id) {
+                    objects.retain(|key, _| !(key.starts_with("shards/") && key.contains(&id)));
+                }
+            }),
             Call::Delete(key) | Call::Unmark(key) if there(key).is_some() => {
                 changed(&|objects| drop(objects.remove(key)))
             }
@@ -153,7 +200,7 @@ impl Search<'_> {
                 Some(_) if self.lock_is_honest() => Reply::Failed(ErrorKind::Locked),
                 _ => Reply::Done,
             }),
-            Call::Unlock | Call::Choose(_) => unchanged(Reply::Done),
+            Call::Unlock | Call::Choose(_) | Call::Post(..) | Call::Await(_) => unchanged(Reply::Done),
         }
     }
 
@@ -161,11 +208,20 @@ impl Search<'_> {
         self.case.locks == Locks::Honest && self.wrong != Some(WrongProtocol::LockForEverybody)
     }
 
+    /// The reply to a commit that was done, and whose reply is lost.
+    pub(super) fn lost_reply(&self) -> Reply {
+        match self.wrong {
+            Some(WrongProtocol::UnknownIsFailed) => Reply::Failed(ErrorKind::Io),
+            _ => Reply::Unknown,
+        }
+    }
+
     /// Whether a mark is silently not set.
     fn is_lost(&self, key: &str) -> bool {
         match self.wrong {
             Some(WrongProtocol::NoMark) => key.contains(".deletes."),
             Some(WrongProtocol::ResumeLeavesNoMark) => key.contains(".resumed."),
+            Some(WrongProtocol::SweptNotHidden) => key.contains(".hidden."),
             _ => false,
         }
     }
@@ -230,6 +286,14 @@ impl Search<'_> {
     fn listing(&self, objects: &Objects, world: &World, process: usize, folder: &str) -> Vec<Entry> {
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let known = self.histories.known(world.at[process].node());
+        let listed_first = known.listed_first.as_ref().filter(|_| {
+            self.wrong == Some(WrongProtocol::ListedBeforeAttempt)
+                && folder.is_empty()
+                && known.phase == Phase::Opening
+        });
+        if let Some(listed_first) = listed_first {
+            return listed_first.clone();
+        }
         let directly = objects.iter().filter(|(key, _)| {
             key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/'))
                 && self.shows(known, folder, key)

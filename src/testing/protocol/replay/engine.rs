@@ -1,8 +1,10 @@
 //! The engine of a replayed process: answers from a history, and decides which calls are steps. A
 //! call whose reply no process of the case can change is answered at once.
 
+use super::ranks::ReplayedRanks;
 use super::{Call, Content, Reply};
 use crate::buffer::Buffer;
+use crate::collective::Collective;
 use crate::engine::memory::MemoryBlob;
 use crate::engine::{Blob, Caps, CommitError, Engine, Entry, Lock, Nonce, Upload};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +33,8 @@ pub(in crate::testing::protocol) struct Scene {
     /// change once they exist: reading one that a process has written or read before is no step,
     /// nor is reading a constant.
     pub replaced: bool,
+    /// How many ranks the largest job has: no other rank has a shard.
+    pub ranks: u32,
     /// The mistake.
     pub wrong: Option<WrongProtocol>,
     /// Objects that existed before the processes of the case began, and that no process changes or
@@ -77,6 +81,11 @@ impl Machine {
         self.0.scene.wrong == Some(wrong)
     }
 
+    /// The connection of a rank with the others of its job.
+    pub fn ranks(&self, job: &'static str, rank: u32, world: u32) -> impl Collective + 'static {
+        ReplayedRanks::new(self.0.clone(), job, rank, world)
+    }
+
     /// One of `0..count`: each is one of the orders.
     pub fn choose(&self, count: usize) -> usize {
         match self.0.ask(Call::Choose(count)) {
@@ -88,7 +97,7 @@ impl Machine {
 
 /// An engine that answers from a history.
 #[derive(Clone, Debug)]
-struct Replayed {
+pub(super) struct Replayed {
     told: Arc<Mutex<Told>>,
     scene: Arc<Scene>,
     /// The prefix of its keys in the world.
@@ -96,7 +105,7 @@ struct Replayed {
 }
 
 impl Replayed {
-    fn ask(&self, call: Call) -> Reply {
+    pub(super) fn ask(&self, call: Call) -> Reply {
         let mut told = lock(&self.told);
         if told.next.is_some() {
             // The program is being unwound: calls of its destructors are not steps.
@@ -122,6 +131,9 @@ impl Replayed {
 
     /// The key in the world.
     fn whole(&self, key: &str) -> String {
+        if self.scene.wrong == Some(WrongProtocol::ShardsOfAllAttempts) && key.starts_with("shards/") {
+            return without_attempt(key);
+        }
         match (self.place, key) {
             ("", key) => key.to_owned(),
             (place, "") => place.to_owned(),
@@ -149,7 +161,10 @@ impl Replayed {
     }
 
     fn is_always_empty(&self, folder: &str) -> bool {
-        (folder == "pins" && !self.scene.pins) || (folder == "damaged" && !self.scene.damage)
+        let has_no_rank = |digit| u32::from_str_radix(digit, 16).is_ok_and(|rank| rank >= self.scene.ranks);
+        (folder == "pins" && !self.scene.pins)
+            || (folder == "damaged" && !self.scene.damage)
+            || folder.strip_prefix("shards/").is_some_and(has_no_rank)
     }
 
     fn listed(&self, call: Call) -> Result<Vec<Entry>> {
@@ -171,6 +186,15 @@ impl Replayed {
             "damage that the case does not have: {key}"
         );
     }
+}
+
+/// The name of a shard as a hurried author has it: the folder, the step, and the rank.
+pub(in crate::testing::protocol) fn without_attempt(key: &str) -> String {
+    let mut parts = key.split('/');
+    let (folder, name) = (parts.nth(1).unwrap_or(""), parts.next().unwrap_or(""));
+    let mut words = name.split('-');
+    let (step, rank) = (words.nth(1).unwrap_or(""), words.next_back().unwrap_or(""));
+    if step.is_empty() { key.to_owned() } else { format!("shards/{folder}/{step}-{rank}") }
 }
 
 /// Whether an object never changes once it exists: the run's identity, and an attempt's object.

@@ -1,8 +1,10 @@
 //! The knowledge about a process: how each of its calls and events changes it.
 
 use super::{Call, Content, Reply, is_for_ever};
+use crate::engine::Entry;
 use crate::store::CheckpointId;
 use crate::testing::protocol::programs::Event;
+use crate::testing::protocol::world::checkpoint;
 
 /// The present activity of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +51,10 @@ pub(in crate::testing::protocol) struct Known {
     pub written: Vec<String>,
     /// The pins that it saw before it set a mark.
     pub pins_before_marks: Vec<String>,
+    /// The checkpoints that it saw first.
+    pub listed_first: Option<Vec<Entry>>,
+    /// Its messages to other ranks.
+    pub posted: Vec<(String, Content)>,
 }
 
 impl Known {
@@ -69,7 +75,15 @@ impl Known {
             (Call::Commit(key, content), Reply::Done) if is_for_ever(key) && key.contains("attempts/") => {
                 self.attempt_object = Some((key.clone(), content.clone()));
             }
-            (Call::Commit(..), Reply::Done) if self.phase == Phase::Saving => self.phase = Phase::Committed,
+            (Call::Commit(key, _), Reply::Done)
+                if self.phase == Phase::Saving && checkpoint(key).is_some() =>
+            {
+                self.phase = Phase::Committed;
+            }
+            (Call::Post(key, message), _) => self.posted.push((key.clone(), message.clone())),
+            (Call::List(folder), Reply::Listed(entries)) if folder.is_empty() => {
+                self.listed_first.get_or_insert_with(|| entries.clone());
+            }
             (Call::Mark(key), Reply::Done) if key.contains(".deletes.") => self.marks.push(key.clone()),
             (Call::Unmark(key), _) => self.marks.retain(|mark| mark != key),
             (Call::List(folder), Reply::Listed(pins))
