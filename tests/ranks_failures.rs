@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tensorkeep::engine::Engine;
 use tensorkeep::layout::{Layout, TensorBox};
 use tensorkeep::ranks::{Alone, AnotherWorld, Collective, Replica, Tcp};
 use tensorkeep::{
@@ -455,6 +456,49 @@ fn orphans_of_a_dead_coordinator_are_invisible_and_swept() {
     engine.put("0002-0000000002.tkeep", &engine.bytes("0001-0000000001.tkeep"));
     let ids: Vec<String> = Reader::new(engine).ids().unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(ids, ["0001-0000000001", "0003-0000000002", "0003-0000000003"]);
+}
+
+#[test]
+fn a_tool_deletes_orphans_of_earlier_attempts_alone() {
+    let engine = Hooked::new();
+    let save = |step| {
+        job(2, |ranks| {
+            let rank = ranks.rank();
+            let store = open(&engine, ranks);
+            store.save(&rows(rank, 2, step)).unwrap();
+            store.close().unwrap();
+        });
+    };
+    save(1);
+    save(2);
+    let orphan = |attempt, rank| {
+        let key = format!("shards/{rank}/000{attempt}-0000000009-0-00c0ffee-r0000{rank}.tkeep");
+        engine.put(&key, b"what a killed rank has written");
+        key
+    };
+    let [first, second, newest] = [orphan(1, 0), orphan(1, 1), orphan(2, 1)];
+    let before = engine.shards();
+    let orphans = || Reader::new(engine.clone()).orphaned_shards().unwrap();
+    let keys: Vec<String> = orphans().objects().map(|entry| entry.key.clone()).collect();
+    assert_eq!(keys, [first.clone(), second.clone()], "a save of the newest attempt may go on");
+    assert_eq!(engine.shards(), before, "looking deletes nothing");
+    // A manifest that arrives in the meantime keeps its shards.
+    let planned = orphans();
+    engine.put("0001-0000000009.tkeep", &engine.bytes("0001-0000000001.tkeep"));
+    assert_eq!(planned.delete().unwrap().len(), 0);
+    assert_eq!((engine.shards(), Reader::new(engine.clone()).ids().unwrap().len()), (before, 3));
+    Engine::delete(&engine, "0001-0000000009.tkeep").unwrap();
+    assert_eq!(orphans().delete().unwrap().len(), 2);
+    assert!(engine.shards().len() == 5 && engine.shards().contains(&newest));
+    // One that arrives afterwards is listed by nobody.
+    engine.put("0001-0000000009.tkeep", &engine.bytes("0001-0000000001.tkeep"));
+    assert_eq!(Reader::new(engine.clone()).ids().unwrap().len(), 2);
+    Reader::new(engine.clone()).latest().unwrap().unwrap().verify().unwrap();
+    // While the newest attempt has nothing, none is touched.
+    orphan(1, 1);
+    job(2, |ranks| open(&engine, ranks).close().unwrap());
+    let error = orphans().delete().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
 }
 
 #[test]

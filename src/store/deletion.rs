@@ -65,7 +65,7 @@ pub(super) enum By<'a> {
 }
 
 impl By<'_> {
-    fn maker(self) -> String {
+    pub(super) fn maker(self) -> String {
         match self {
             Self::Writer(attempt) => attempt.maker(),
             Self::Tool { maker, .. } => maker.to_owned(),
@@ -77,15 +77,19 @@ impl By<'_> {
         matches!(self, Self::Writer(attempt) if attempt.number == id.attempt)
     }
 
-    /// Looks at the run's folders after these marks were written; fails if a newer writer has taken
-    /// over.
-    fn look(self, engine: &dyn Engine, marks: Vec<String>) -> Result<Look> {
-        const FOLDERS: [&str; 3] = [PINS, ATTEMPTS, DAMAGED];
+    /// Looks at folders of the run, `attempts/` among them, after these marks were written; fails
+    /// if a newer writer has taken over.
+    pub(super) fn look(
+        self,
+        engine: &dyn Engine,
+        folders: &[&'static str],
+        marks: Vec<String>,
+    ) -> Result<Look> {
         let newest = match self {
-            Self::Writer(attempt) => return attempt.look(engine, &FOLDERS, marks),
+            Self::Writer(attempt) => return attempt.look(engine, folders, marks),
             Self::Tool { newest, .. } => newest,
         };
-        let look = Look::behind(engine, &FOLDERS, &marks)?;
+        let look = Look::behind(engine, folders, &marks)?;
         let found = look.board().newest;
         if found == newest {
             return Ok(look);
@@ -134,7 +138,7 @@ pub(super) fn delete(reader: &Reader, by: By<'_>, ids: &[CheckpointId]) -> Resul
         return Ok(done);
     }
     let take_back = |id| drop(engine.unmark(&deletes_key(&maker, id)));
-    let look = match by.look(engine, marks) {
+    let look = match by.look(engine, &[PINS, ATTEMPTS, DAMAGED], marks) {
         Ok(look) => look,
         Err(error) => {
             for id in marked {

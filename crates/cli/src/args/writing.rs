@@ -119,8 +119,8 @@ pub struct Gc {
     /// Count on what stays without reading it: a damaged checkpoint may then be all that is left
     #[arg(long)]
     pub no_verify: bool,
-    /// Instead: remove what killed uploads left at a URL and no checkpoint names, if it is older
-    /// than this
+    /// Instead: remove shards of saves that many ranks did not end and, at a URL, what killed
+    /// uploads left and no checkpoint names, if it is older than this
     #[arg(long, value_name = "AGE", num_args = 0..=1, default_missing_value = "1d")]
     pub orphans: Option<String>,
     /// Keep the newest N

@@ -1,5 +1,6 @@
-//! `gc URL --orphans`: what killed processes left in an object store and no checkpoint names. A
-//! folder has none: its writers sweep under the lock.
+//! `gc RUN --orphans`: shards of saves that many ranks did not end, and what killed processes left
+//! in an object store and no checkpoint names. A folder has none of the latter: its writers sweep
+//! under the lock.
 
 use super::gc::confirmed;
 use crate::answer::{Answer, Text};
@@ -9,35 +10,47 @@ use crate::place::Place;
 use serde_json::{Value as Json, json};
 use std::time::Duration;
 use tensorkeep::engine::Entry;
-use tensorkeep::{Error, ErrorKind, Result};
+use tensorkeep::ranks::OrphanedShards;
+use tensorkeep::{Reader, Result};
 
-/// Removes them, or with `--dry-run` only lists them; asks before where `asks` says so.
+/// Removes them, or with `--dry-run` only lists them; asks before where `asks` says so. `age` is
+/// that of uploads: what is younger may be one in flight.
 ///
 /// # Errors
-/// `Invalid` for a folder; what the store says.
+/// `Locked` while a writer has the folder; `Busy` where the newest attempt has saved nothing yet;
+/// what the store says.
 pub fn run(args: &Gc, age: Duration, asks: bool) -> Result<Removed<'_>> {
-    if !Place::new(&args.run).is_url() {
-        return Err(Error::new(ErrorKind::Invalid, "a folder has no orphans").in_object(args.run.display()).help(
-            "what killed uploads left there goes when the run is opened for writing; --orphans is for URLs",
-        ));
+    let place = Place::new(&args.run);
+    let reader = Reader::new(place.open()?);
+    if reader.ids()?.is_empty() {
+        place.check_exists(&reader)?;
     }
-    let mut orphans = Orphans::find(&args.run.to_string_lossy(), age)?;
-    if asks && !args.dry_run && !orphans.found.is_empty() {
-        output::print(orphans.in_words("would remove").join("\n"))?;
-        if !confirmed()? {
-            return Ok(Removed { args, orphans, is_declined: true });
-        }
+    let _lock = if args.dry_run { None } else { reader.lock_for("tensorkeep gc")? };
+    let shards = reader.orphaned_shards()?;
+    let uploads = if place.is_url() { Some(Uploads::find(&args.run.to_string_lossy(), age)?) } else { None };
+    let mut removed = Removed { args, found: vec![], is_declined: false };
+    removed.found.extend(shards.objects().cloned());
+    removed.found.extend(uploads.iter().flat_map(|uploads| uploads.found.iter().cloned()));
+    if asks && !args.dry_run && !removed.found.is_empty() {
+        output::print(removed.in_words("would remove").join("\n"))?;
+        removed.is_declined = !confirmed()?;
     }
-    if !args.dry_run {
-        orphans.remove(age)?;
+    if !args.dry_run && !removed.is_declined {
+        removed.found = remove(shards, uploads, age)?;
     }
-    Ok(Removed { args, orphans, is_declined: false })
+    Ok(removed)
+}
+
+fn remove(shards: OrphanedShards, uploads: Option<Uploads>, age: Duration) -> Result<Vec<Entry>> {
+    let mut removed = shards.delete()?;
+    removed.extend(uploads.map_or(Ok(vec![]), |uploads| uploads.remove(age))?);
+    Ok(removed)
 }
 
 /// What was removed, or would be.
 pub struct Removed<'a> {
     args: &'a Gc,
-    orphans: Orphans,
+    found: Vec<Entry>,
     is_declined: bool,
 }
 
@@ -47,12 +60,12 @@ impl Answer for Removed<'_> {
     }
 
     fn json(&self) -> Json {
-        let keys: Vec<&str> = self.orphans.found.iter().map(|entry| &*entry.key).collect();
+        let keys: Vec<&str> = self.found.iter().map(|entry| &*entry.key).collect();
         json!({
             "run": self.args.run.to_string_lossy(),
             "dry_run": self.args.dry_run,
             "orphans": keys,
-            "bytes": self.orphans.bytes(),
+            "bytes": self.bytes(),
         })
     }
 
@@ -61,41 +74,11 @@ impl Answer for Removed<'_> {
             return Ok(Text::of("nothing was removed"));
         }
         let verb = if self.args.dry_run { "would remove" } else { "removed" };
-        Ok(Text::of(self.orphans.in_words(verb).join("\n")))
+        Ok(Text::of(self.in_words(verb).join("\n")))
     }
 }
 
-struct Orphans {
-    #[cfg(feature = "object-store")]
-    engine: tensorkeep_object_store::ObjectStoreEngine,
-    found: Vec<Entry>,
-}
-
-#[cfg(feature = "object-store")]
-impl Orphans {
-    fn find(url: &str, age: Duration) -> Result<Self> {
-        let engine = crate::place::object_store(url)?;
-        Ok(Self { found: engine.orphans(age)?, engine })
-    }
-
-    fn remove(&mut self, age: Duration) -> Result<()> {
-        self.found = self.engine.sweep(age)?;
-        Ok(())
-    }
-}
-
-#[cfg(not(feature = "object-store"))]
-impl Orphans {
-    fn find(url: &str, _: Duration) -> Result<Self> {
-        Place::new(url).open().map(|_| Self { found: vec![] })
-    }
-
-    fn remove(&mut self, _: Duration) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl Orphans {
+impl Removed<'_> {
     fn bytes(&self) -> u64 {
         output::total(self.found.iter().map(|entry| entry.len))
     }
@@ -107,5 +90,35 @@ impl Orphans {
         let objects = output::count(self.found.len(), "object");
         lines.push(format!("{verb} {objects}, {}", output::size(self.bytes())));
         lines
+    }
+}
+
+/// What killed uploads left in an object store.
+struct Uploads {
+    #[cfg(feature = "object-store")]
+    engine: tensorkeep_object_store::ObjectStoreEngine,
+    found: Vec<Entry>,
+}
+
+#[cfg(feature = "object-store")]
+impl Uploads {
+    fn find(url: &str, age: Duration) -> Result<Self> {
+        let engine = crate::place::object_store(url)?;
+        Ok(Self { found: engine.orphans(age)?, engine })
+    }
+
+    fn remove(self, age: Duration) -> Result<Vec<Entry>> {
+        self.engine.sweep(age)
+    }
+}
+
+#[cfg(not(feature = "object-store"))]
+impl Uploads {
+    fn find(url: &str, _: Duration) -> Result<Self> {
+        Place::new(url).open().map(|_| Self { found: vec![] })
+    }
+
+    fn remove(self, _: Duration) -> Result<Vec<Entry>> {
+        Ok(self.found)
     }
 }

@@ -191,8 +191,7 @@ fn orphans_of_killed_uploads_are_told_and_removed() {
     );
     assert_eq!(place.server.objects().paths(), before);
     place.ok(&["verify", RUN]);
-    let refused = place.run(&["gc", &run, "--orphans"]);
-    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(place.ok(&["gc", &run, "--orphans", "--yes"]).contains("removed 0 objects"));
 }
 
 #[test]
