@@ -81,6 +81,17 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// [`CommitError::Conflict`]), and errors of the storage.
     fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>>;
 
+    /// As [`Engine::create`], of one of many objects by which many ranks save `save_len` bytes in
+    /// all, at a key that no other upload ever has. An engine over a network need not look whether
+    /// the key is free, and may make its requests larger, so that those of all ranks stay few.
+    ///
+    /// # Errors
+    /// As [`Engine::create`]; a key that is taken all the same is a
+    /// [`Conflict`](CommitError::Conflict) at the commit.
+    fn create_shard(&self, key: &str, size_hint: Option<u64>, _save_len: u64) -> Result<Box<dyn Upload>> {
+        self.create(key, size_hint)
+    }
+
     /// Opens a committed object for reading.
     ///
     /// # Errors

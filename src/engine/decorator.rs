@@ -19,6 +19,11 @@ pub trait Decorator: Send + Sync + fmt::Debug {
     fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
         self.inner().create(key, size_hint)
     }
+    /// As [`Engine::create_shard`], through [`Decorator::create`]: a decorator that changes uploads
+    /// overrides only that one.
+    fn create_shard(&self, key: &str, size_hint: Option<u64>, _save_len: u64) -> Result<Box<dyn Upload>> {
+        self.create(key, size_hint)
+    }
     /// As [`Engine::open`].
     fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
         self.inner().open(key)
@@ -69,6 +74,9 @@ pub trait Decorator: Send + Sync + fmt::Debug {
 impl<D: Decorator> Engine for D {
     fn create(&self, key: &str, size_hint: Option<u64>) -> Result<Box<dyn Upload>> {
         Decorator::create(self, key, size_hint)
+    }
+    fn create_shard(&self, key: &str, size_hint: Option<u64>, save_len: u64) -> Result<Box<dyn Upload>> {
+        Decorator::create_shard(self, key, size_hint, save_len)
     }
     fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {
         Decorator::open(self, key)

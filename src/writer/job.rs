@@ -357,6 +357,15 @@ impl Job {
         Ok(Self { save: save.to_owned(), ..self.clone() })
     }
 
+    /// Bytes of all tensors.
+    pub fn byte_len(&self) -> u64 {
+        let len = |global: &Global| {
+            let elements = global.shape.iter().fold(1_u64, |all, len| all.saturating_mul(*len));
+            elements.saturating_mul(global.dtype.bits()) / 8
+        };
+        self.tensors.values().map(len).fold(0, u64::saturating_add)
+    }
+
     /// Names of the tensors in shards, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)

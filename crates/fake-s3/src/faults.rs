@@ -1,9 +1,10 @@
 //! Faults on demand: which of the next requests fail, and how, by a script or at random; and a
 //! record of the requests. A request is known by its method, path and query only.
 
+use crate::throttle::Throttle;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Limit of wrong listings in a row, among random faults.
 const MOST_WRONG: usize = 2;
@@ -99,6 +100,7 @@ struct Script {
     watched: String,
     served: u64,
     chance: Option<Chance>,
+    throttle: Option<Throttle>,
 }
 
 /// Random faults.
@@ -169,8 +171,19 @@ impl Faults {
 
     /// Ends all faults.
     pub fn heal(&self) {
-        self.script().rules.clear();
-        self.script().chance = None;
+        let mut script = self.script();
+        script.rules.clear();
+        (script.chance, script.throttle) = (None, None);
+    }
+
+    /// Answers 503 `SlowDown` beyond so many writes and so many reads a second.
+    pub fn throttle(&self, writes: u32, reads: u32) {
+        self.script().throttle = Some(Throttle::new(writes, reads));
+    }
+
+    /// How many requests were throttled.
+    pub fn throttled(&self) -> u64 {
+        self.script().throttle.as_ref().map_or(0, |throttle| throttle.refused)
     }
 
     /// Delays every answer: the round trip of a line.
@@ -221,6 +234,9 @@ impl Faults {
             }
             None => script.chance.as_mut().and_then(|chance| chance.fault(&call)),
         };
+        let refuses = |throttle: &mut Throttle| throttle.refuses(&call, Instant::now());
+        let slow_down = script.throttle.as_mut().is_some_and(refuses).then_some(Fault::SlowDown);
+        let fault = fault.or(slow_down);
         script.calls.push(call);
         fault
     }

@@ -15,6 +15,7 @@ mod line;
 mod objects;
 mod s3;
 mod server;
+mod throttle;
 
 pub use faults::{Call, Fault, Faults};
 pub use objects::Objects;

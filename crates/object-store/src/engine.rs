@@ -156,7 +156,13 @@ impl Engine for ObjectStoreEngine {
         if self.0.head(key, &self.0.remote.deadline(), Option::is_none)?.is_some() {
             return Err(already_there(&self.describe(key)));
         }
-        Ok(Box::new(ObjectUpload::start(Arc::clone(&self.0.remote), key, size_hint)))
+        Ok(Box::new(ObjectUpload::start(Arc::clone(&self.0.remote), key, size_hint, 0)))
+    }
+
+    fn create_shard(&self, key: &str, size_hint: Option<u64>, save_len: u64) -> Result<Box<dyn Upload>> {
+        check_free_key(key)?;
+        self.0.probe()?;
+        Ok(Box::new(ObjectUpload::start(Arc::clone(&self.0.remote), key, size_hint, save_len)))
     }
 
     fn open(&self, key: &str) -> Result<Arc<dyn Blob>> {

@@ -219,10 +219,11 @@ impl<'s, 'a> Saving<'s, 'a> {
         }
         let nonce = self.core.attempt.shard_nonce(self.id.step, self.plan.number, rank);
         let plan = contents.plan(&self.core.options.write.clone().file_id(nonce))?;
-        let key = shard_key(&self.plan.save, rank);
+        let (key, save_len) = (shard_key(&self.plan.save, rank), self.job.byte_len());
         let upload = || -> Result<Written, CommitError> {
-            let mut upload =
-                engine.create(&key, Some(plan.size_bound())).map_err(CommitError::NotCommitted)?;
+            let mut upload = engine
+                .create_shard(&key, Some(plan.size_bound()), save_len)
+                .map_err(CommitError::NotCommitted)?;
             let written = plan.write(&mut *upload).map_err(CommitError::NotCommitted)?;
             upload.commit(nonce)?;
             Ok(written)

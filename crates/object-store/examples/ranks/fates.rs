@@ -4,6 +4,7 @@ use crate::rank::PATIENCE;
 use lenet::Rng;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ pub struct Settings<'s> {
     pub until: u64,
     pub seed: u64,
     pub save_at_once: bool,
+    /// Whether the store's ranks are connected by the run's storage alone.
+    pub through_store: bool,
 }
 
 /// The processes of a start.
@@ -45,7 +48,10 @@ pub struct Heard {
 }
 
 impl Start {
-    pub fn begin(number: u32, settings: &Settings<'_>) -> Result<Self, String> {
+    pub fn begin(settings: &Settings<'_>) -> Result<Self, String> {
+        // No start has the name of another.
+        static STARTS: AtomicU32 = AtomicU32::new(0);
+        let number = STARTS.fetch_add(1, Ordering::Relaxed);
         let (sender, lines) = channel();
         let mut start = Self { children: Vec::new(), lines, heard: Heard::default() };
         start.spawn(0, number, settings, None, &sender)?;
@@ -76,9 +82,10 @@ impl Start {
         let mut command = Command::new(program);
         command.args(["--rank", &rank.to_string(), "--ranks", &settings.ranks.to_string()]);
         command.args(["--place", settings.place, "--until", &settings.until.to_string()]);
-        command.args(["--seed", &settings.seed.to_string(), "--job", &format!("start {number}")]);
+        command.args(["--seed", &settings.seed.to_string(), "--job", &format!("start-{number}")]);
         command.args(address.iter().flat_map(|address| ["--address", address]));
         command.args(settings.save_at_once.then_some("--save-at-once"));
+        command.args(settings.through_store.then_some("--through-store"));
         let quiet = if std::env::var_os("RANKS_LOUD").is_some() { Stdio::inherit() } else { Stdio::null() };
         command.stdout(Stdio::piped()).stderr(quiet);
         let mut child = command.spawn().map_err(|error| format!("starting rank {rank}: {error}"))?;

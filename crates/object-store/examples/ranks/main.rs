@@ -2,11 +2,12 @@
 //! at random moments, rank 0 most of all.
 //!
 //! ```text
-//! cargo run --release -p tensorkeep-object-store --example ranks -- --prove [--ranks 8] [--kills 8] [--s3]
+//! cargo run --release -p tensorkeep-object-store --example ranks -- --prove [--ranks 8] [--kills 8] [--s3] [--through-store]
 //! ```
 //!
-//! The proof runs in a folder of its own, with `--s3` on a server of its own on loopback. Exit code
-//! 1: a promise is broken.
+//! The proof runs in a folder of its own, with `--s3` on a server of its own on loopback that tells
+//! requests to slow down; with `--through-store` the store's ranks meet by the run's storage alone.
+//! Exit code 1: a promise is broken.
 
 mod fates;
 mod prove;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
         return rank::run(&arguments);
     }
     if !arguments.has("--prove") {
-        eprintln!("usage: ranks --prove [--ranks N] [--kills N] [--seed N] [--s3]");
+        eprintln!("usage: ranks --prove [--ranks N] [--kills N] [--seed N] [--s3] [--through-store]");
         return ExitCode::from(2);
     }
     match prove::prove(&arguments) {

@@ -14,12 +14,15 @@ use tensorkeep::{Checkpoint, CheckpointId, Reader};
 use tensorkeep_object_store::ObjectStoreEngine;
 
 const STEPS: u64 = 48;
+/// What the S3 server takes each second; the rest is told to slow down.
+const WRITES: u32 = 60;
+const READS: u32 = 120;
 
 /// A run's place, and a reader of it.
 struct Place {
     name: String,
     reader: Reader,
-    _server: Option<Server>,
+    server: Option<Server>,
 }
 
 impl Place {
@@ -28,10 +31,11 @@ impl Place {
         std::fs::create_dir_all(&path).map_err(|error| error.to_string())?;
         if !on_s3 {
             let name = path.display().to_string();
-            return Ok(Self { reader: Reader::open(&path).map_err(words)?, name, _server: None });
+            return Ok(Self { reader: Reader::open(&path).map_err(words)?, name, server: None });
         }
         let objects = Objects::in_folder(&path).map_err(|error| error.to_string())?;
         let server = Server::start_at(0, objects).map_err(|error| error.to_string())?;
+        server.faults().throttle(WRITES, READS);
         let endpoint = server.endpoint().to_string();
         let options = [
             ("endpoint", endpoint.as_str()),
@@ -41,7 +45,7 @@ impl Place {
             ("secret_access_key", "secret"),
         ];
         let engine = ObjectStoreEngine::from_url_with("s3://bucket/runs/ranks", options).map_err(words)?;
-        Ok(Self { reader: Reader::new(engine), name: format!("s3:{endpoint}"), _server: Some(server) })
+        Ok(Self { reader: Reader::new(engine), name: format!("s3:{endpoint}"), server: Some(server) })
     }
 
     /// Everything that a checkpoint has, whole: tensors, and the ranks' generators.
@@ -82,10 +86,11 @@ struct Tally {
 
 pub fn prove(arguments: &Arguments) -> Result<(), String> {
     let (seed, kills) = (arguments.number("--seed", 7), arguments.number("--kills", 8) as u32);
-    let (ranks, on_s3) = (arguments.number("--ranks", 8) as u32, arguments.has("--s3"));
+    let ranks = arguments.number("--ranks", 8) as u32;
     let begun = Instant::now();
     let folder = std::env::temp_dir().join(format!("tensorkeep-ranks-{}", std::process::id()));
-    let proved = prove_in(&folder, seed, kills, ranks, on_s3);
+    let ways = Ways { on_s3: arguments.has("--s3"), through_store: arguments.has("--through-store") };
+    let proved = prove_in(&folder, seed, kills, ranks, ways);
     if proved.is_ok() {
         let _ = std::fs::remove_dir_all(&folder);
         println!("EQUAL, bit for bit, no promise broken: {:.1} s", begun.elapsed().as_secs_f64());
@@ -95,9 +100,18 @@ pub fn prove(arguments: &Arguments) -> Result<(), String> {
     proved
 }
 
-fn prove_in(folder: &Path, seed: u64, kills: u32, ranks: u32, on_s3: bool) -> Result<(), String> {
+/// Where the run is, and how its ranks are connected.
+#[derive(Clone, Copy)]
+struct Ways {
+    on_s3: bool,
+    through_store: bool,
+}
+
+fn prove_in(folder: &Path, seed: u64, kills: u32, ranks: u32, ways: Ways) -> Result<(), String> {
+    let Ways { on_s3, through_store } = ways;
     let reference = Place::new(folder, "reference", on_s3)?;
-    let settings = |place, ranks, until| Settings { place, ranks, until, seed, save_at_once: false };
+    let settings =
+        |place, ranks, until| Settings { place, ranks, until, seed, save_at_once: false, through_store };
     to_the_end(&settings(&reference.name, ranks, STEPS))?;
     println!("reference: {STEPS} steps on {ranks} ranks, never interrupted");
     let killed = Place::new(folder, "killed", on_s3)?;
@@ -125,6 +139,9 @@ fn prove_in(folder: &Path, seed: u64, kills: u32, ranks: u32, on_s3: bool) -> Re
         same(&one, &other, &format!("what {world} ranks loaded"))?;
         println!("{world} ranks went on from step {} with the same state", before.step);
     }
+    if let Some(server) = &killed.server {
+        println!("{} requests were told to slow down", server.faults().throttled());
+    }
     check_listed(&killed)
 }
 
@@ -148,7 +165,7 @@ fn same(
 }
 
 fn to_the_end(settings: &Settings<'_>) -> Result<(), String> {
-    let mut start = Start::begin(0, settings)?;
+    let mut start = Start::begin(settings)?;
     start.end(None)?;
     match start.heard.broken.first().cloned() {
         Some(broken) => Err(broken),
@@ -164,7 +181,7 @@ fn interrupted(settings: &Settings<'_>, kills: u32, rng: &mut Rng) -> Result<Tal
     let mut acknowledged = 0;
     loop {
         tally.starts += 1;
-        let mut start = Start::begin(tally.starts, settings)?;
+        let mut start = Start::begin(settings)?;
         let all = settings.ranks as usize;
         start.hear(Instant::now() + 6 * PATIENCE, |heard| heard.resumed.len() == all);
         let resumed = start.heard.resumed.first().map(|(_, step)| *step);

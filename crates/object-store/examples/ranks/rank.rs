@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tensorkeep::engine::{Decorator, Engine, Local, Upload};
-use tensorkeep::ranks::{Collective, Tcp};
+use tensorkeep::ranks::{Collective, Tcp, ThroughStore};
 use tensorkeep::{Error, Every, Keep, Progress, Result, Store, StoreOptions};
 use tensorkeep_object_store::ObjectStoreEngine;
 
@@ -107,6 +107,7 @@ fn train(arguments: &Arguments) -> Result<()> {
     let ranks = connect(arguments)?;
     let (rank, world) = (ranks.rank(), ranks.world());
     let training = ranks.split(soon())?;
+    let engine = engine(arguments.text("--place").unwrap_or("."), Rng::new(u64::from(std::process::id())))?;
     let images = data::drawn(seed, 0..256)?;
     let options = StoreOptions::new()
         .save(Every::steps(SAVE_EVERY))
@@ -114,9 +115,13 @@ fn train(arguments: &Arguments) -> Result<()> {
         .rank_deadline(PATIENCE)
         .deadline(4 * PATIENCE)
         .least_shard_bytes(0);
-    let pid = u64::from(std::process::id());
-    let store =
-        Store::open_ranks(engine(arguments.text("--place").unwrap_or("."), Rng::new(pid))?, ranks, options)?;
+    let store = if arguments.has("--through-store") {
+        let job = arguments.text("--job").unwrap_or_default();
+        let ranks = ThroughStore::join(engine.clone(), rank, world, job, Instant::now() + 2 * PATIENCE)?;
+        Store::open_ranks(engine, ranks, options)?
+    } else {
+        Store::open_ranks(engine, ranks, options)?
+    };
     let resumed = store.resume()?;
     let mut model = match &resumed.checkpoint {
         None => Model::new(seed, rank, world)?,
