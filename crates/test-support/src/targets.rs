@@ -3,11 +3,13 @@
 
 mod foreign;
 mod manifest;
+mod messages;
 
 use crate::{CODECS, edits, reseal, wave};
 use arbitrary::{Arbitrary, Unstructured};
 pub use foreign::{foreign, pickles};
 pub use manifest::manifest;
+pub use messages::messages;
 use std::sync::LazyLock;
 use tensorkeep::history::Point;
 use tensorkeep::{Dtype, ErrorKind, Progress, Snapshot, Tensor, WriteOptions};
@@ -15,7 +17,7 @@ use tensorkeep::{Dtype, ErrorKind, Progress, Snapshot, Tensor, WriteOptions};
 pub type Target = fn(&[u8]);
 
 /// Each target by the name of its file in fuzz/.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("open", open),
     ("read_all", read_all),
     ("resealed", resealed),
@@ -26,6 +28,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("foreign", foreign),
     ("pickles", pickles),
     ("manifest", manifest),
+    ("messages", messages),
 ];
 
 /// Any bytes: opening them returns a checkpoint or an error.
