@@ -81,11 +81,37 @@ impl Collective for Alone {
     }
 }
 
-fn nothing_to_broadcast() -> Error {
+/// Checks the number of a rank, and that of all of them.
+pub(crate) fn check_world(rank: u32, world: u32, most: u32) -> Result<()> {
+    if rank < world && world <= most {
+        return Ok(());
+    }
+    Err(Error::invalid("rank and size of the world")
+        .expected(format!("a rank below the world, of at most {most}"))
+        .found(format!("rank {rank} of {world}")))
+}
+
+/// Every call after one that failed.
+pub(crate) fn failed_before(words: &str) -> Error {
+    Error::new(ErrorKind::Io, "the ranks' connection has failed before").found(words)
+}
+
+/// The failure of another rank, in its words.
+pub(crate) fn failure(words: &[u8]) -> Error {
+    Error::new(ErrorKind::Io, "another rank has failed").found(String::from_utf8_lossy(words))
+}
+
+/// A rank is not where this one is.
+pub(crate) fn another_call(rank: u32) -> Error {
+    Error::invalid(format!("rank {rank} is at another call than this rank"))
+        .help("every rank makes the same calls in the same order")
+}
+
+pub(crate) fn nothing_to_broadcast() -> Error {
     Error::invalid("a broadcast").expected("bytes from rank 0, and from no other")
 }
 
-fn lost(ranks: &[u32], doing: &str) -> Error {
+pub(crate) fn lost(ranks: &[u32], doing: &str) -> Error {
     let named: Vec<String> = ranks.iter().take(16).map(u32::to_string).collect();
     let more = ranks.len().saturating_sub(named.len());
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };

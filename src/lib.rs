@@ -203,7 +203,7 @@ pub mod chunks {
 pub mod ranks {
     pub use crate::collective::{Alone, Collective, Tcp};
     pub use crate::snapshot::{AnotherWorld, Replica};
-    pub use crate::store::{Diverged, Rebuilt, rebuild};
+    pub use crate::store::{Diverged, OrphanedShards, Rebuilt, ThroughStore, rebuild};
 
     /// The files of one save of many ranks, for tests.
     #[cfg(feature = "testing")]

@@ -46,7 +46,7 @@ pub use options::StoreOptions;
 pub use pending::PendingSave;
 pub use pins::AttemptInfo;
 pub use presence::Presence;
-pub use ranks::{Diverged, Rebuilt, rebuild};
+pub use ranks::{Diverged, OrphanedShards, Rebuilt, ThroughStore, rebuild};
 pub use reader::{CheckpointInfo, Reader};
 pub use record::CheckpointMeta;
 pub use resume::{Resumed, SkippedCheckpoint};

@@ -1,8 +1,9 @@
-//! For engine authors and for tests of trainers: the engine contract and the store's promises as
-//! executable suites, a local engine whose calls fail on demand, a simulated disk that loses power,
-//! a model check of the commit protocol, and random operations against a model of the run. Behind
-//! the feature `testing`; a trainer's binary contains none of it.
+//! For authors of engines and collectives, and for tests of trainers: both contracts and the
+//! store's promises as executable suites, a local engine whose calls fail on demand, a simulated
+//! disk that loses power, a model check of the commit protocol, and random operations against a
+//! model of the run. Behind the feature `testing`; a trainer's binary contains none of it.
 
+pub mod collective_suite;
 pub mod conformance;
 pub mod crash;
 pub(crate) mod disks;

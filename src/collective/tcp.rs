@@ -2,7 +2,7 @@
 //! it. Needs nothing but sockets; a rank of 1,024 and more needs as many descriptors.
 
 use super::frame::{self, Kind};
-use super::{Collective, lost, nothing_to_broadcast};
+use super::{Collective, another_call, check_world, failed_before, failure, lost, nothing_to_broadcast};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::RANKS;
 use crate::sync::lock;
@@ -42,7 +42,7 @@ impl Tcp {
     /// # Errors
     /// `Io` when ranks are missing at the deadline, which it names; `Invalid` for a world of 0.
     pub fn listen(listener: &TcpListener, world: u32, job: &str, deadline: Instant) -> Result<Self> {
-        check(0, world)?;
+        check_world(0, world, RANKS)?;
         let mut streams: Vec<Option<TcpStream>> = (1..world).map(|_| None).collect();
         listener.set_nonblocking(true).map_err(|error| Error::io("listening for ranks", error))?;
         while streams.iter().any(Option::is_none) {
@@ -72,7 +72,7 @@ impl Tcp {
     /// # Errors
     /// `Io` when rank 0 is not there by the deadline; `Fenced` when it turned this one away.
     pub fn connect(address: SocketAddr, rank: u32, world: u32, job: &str, deadline: Instant) -> Result<Self> {
-        check(rank, world)?;
+        check_world(rank, world, RANKS)?;
         if rank == 0 {
             return Err(Error::invalid("rank 0 listens, and does not connect"));
         }
@@ -108,7 +108,7 @@ impl Tcp {
     fn call<T>(&self, act: impl FnOnce(&mut State, u64) -> Result<T>) -> Result<T> {
         let mut state = lock(&self.state);
         if let Some(words) = &state.broken {
-            return Err(Error::new(ErrorKind::Io, "the ranks' connection has failed before").found(words));
+            return Err(failed_before(words));
         }
         let call = state.calls;
         state.calls += 1;
@@ -232,10 +232,6 @@ impl State {
     }
 }
 
-fn failure(words: &[u8]) -> Error {
-    Error::new(ErrorKind::Io, "another rank has failed").found(String::from_utf8_lossy(words))
-}
-
 /// The bytes of a frame, if its sender is at the same call.
 fn expect(found: frame::Frame, kind: Kind, call: u64, rank: u32) -> Result<Vec<u8>> {
     if found.kind == Kind::Failure as u8 {
@@ -245,19 +241,11 @@ fn expect(found: frame::Frame, kind: Kind, call: u64, rank: u32) -> Result<Vec<u
         return Ok(found.bytes);
     }
     let name = |kind: u8| if kind == Kind::Gather as u8 { "a gather" } else { "a broadcast" };
-    Err(Error::invalid(format!("rank {rank} is at another call than this rank"))
-        .expected(format!("call {call}, {}", name(kind as u8)))
-        .found(format!("call {}, {}", found.call, name(found.kind)))
-        .help("every rank makes the same calls in the same order"))
-}
-
-fn check(rank: u32, world: u32) -> Result<()> {
-    if rank < world && world <= RANKS {
-        return Ok(());
-    }
-    Err(Error::invalid("rank and size of the world")
-        .expected(format!("a rank below the world, of at most {RANKS}"))
-        .found(format!("rank {rank} of {world}")))
+    Err(another_call(rank).expected(format!("call {call}, {}", name(kind as u8))).found(format!(
+        "call {}, {}",
+        found.call,
+        name(found.kind)
+    )))
 }
 
 /// The rank of a connection that says hello as it should; another one is told why not, and closed.

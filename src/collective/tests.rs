@@ -1,4 +1,5 @@
-//! Ranks as threads: whole messages in order, everybody's error, and no hang.
+//! Who joins a job by TCP, and bytes that lie. What holds for every collective is in
+//! `testing/collective_suite.rs`.
 
 use super::*;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,116 +7,6 @@ use std::time::Duration;
 
 fn soon(millis: u64) -> Instant {
     Instant::now() + Duration::from_millis(millis)
-}
-
-/// Runs `act` as each rank of a job, each in a thread; returns what each returned.
-fn job<T: Send>(world: u32, act: impl Fn(&dyn Collective) -> T + Sync) -> Vec<T> {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::scope(|scope| {
-        let (act, listener) = (&act, &listener);
-        let threads: Vec<_> = (0..world)
-            .map(|rank| scope.spawn(move || act(&joined(listener, address, rank, world))))
-            .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    })
-}
-
-fn joined(listener: &TcpListener, address: SocketAddr, rank: u32, world: u32) -> Tcp {
-    match rank {
-        0 => Tcp::listen(listener, world, "job", soon(20_000)).unwrap(),
-        _ => Tcp::connect(address, rank, world, "job", soon(20_000)).unwrap(),
-    }
-}
-
-#[test]
-fn messages_arrive_whole_and_in_order() {
-    for world in [1, 2, 5, 17] {
-        job(world, |ranks| {
-            for round in 0..4_u32 {
-                let len = [0, 1, 3000, 3 << 20][round as usize];
-                let own = vec![(ranks.rank() + round) as u8; len];
-                let all = ranks.gather(&own, soon(20_000)).unwrap();
-                assert_eq!(all.is_some(), ranks.rank() == 0);
-                for (rank, bytes) in all.iter().flatten().enumerate() {
-                    assert!(*bytes == vec![rank as u8 + round as u8; len], "{rank} in {round}");
-                }
-                let sent = all.map(|all| frame::list(&all));
-                let heard = ranks.broadcast(sent.as_deref(), soon(20_000)).unwrap();
-                assert_eq!(frame::items(&heard).unwrap().len(), world as usize);
-            }
-        });
-    }
-}
-
-#[test]
-fn one_ranks_error_is_everybodys_with_its_words() {
-    let errors = job(5, |ranks| {
-        let all = agree(ranks, Ok(vec![ranks.rank() as u8]), soon(20_000)).unwrap();
-        assert_eq!(all, [[0], [1], [2], [3], [4]]);
-        let full = || Error::new(ErrorKind::NoSpace, "the disk is full").in_object("shard 3");
-        let outcome = if ranks.rank() == 3 { Err(full()) } else { Ok(vec![]) };
-        let error = agree(ranks, outcome, soon(20_000)).unwrap_err();
-        // The job goes on.
-        agree(ranks, Ok(vec![]), soon(20_000)).unwrap();
-        error
-    });
-    for error in errors {
-        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
-        assert!(error.to_string().contains("rank 3 of 5: shard 3: the disk is full"), "{error}");
-    }
-}
-
-#[test]
-fn a_rank_that_dies_is_named_on_every_other() {
-    let outcomes = job(4, |ranks| {
-        if ranks.rank() == 2 {
-            return None;
-        }
-        let started = Instant::now();
-        let first = agree(ranks, Ok(vec![]), soon(20_000)).unwrap_err();
-        assert!(started.elapsed() < Duration::from_secs(15), "an end is seen at once");
-        let again = ranks.gather(&[], soon(20_000)).unwrap_err();
-        Some((first.to_string(), again.to_string()))
-    });
-    for (first, again) in outcomes.into_iter().flatten() {
-        assert!(first.contains("rank 2"), "{first}");
-        assert!(again.contains("failed before") && again.contains("rank 2"), "{again}");
-    }
-}
-
-#[test]
-fn late_ranks_are_all_named_at_the_deadline() {
-    let outcomes = job(5, |ranks| {
-        if matches!(ranks.rank(), 1 | 3) {
-            std::thread::sleep(Duration::from_millis(1500));
-            return ranks.gather(&[], soon(5000)).and_then(|_| ranks.broadcast(None, soon(5000))).map(drop);
-        }
-        let started = Instant::now();
-        let result = agree(ranks, Ok(vec![]), soon(300)).map(drop);
-        assert!(started.elapsed() < Duration::from_millis(1400), "{:?}", started.elapsed());
-        result
-    });
-    let root = outcomes[0].as_ref().unwrap_err().to_string();
-    assert!(root.contains("rank 1, 3"), "{root}");
-    assert!(outcomes.iter().all(Result::is_err), "{outcomes:?}");
-}
-
-#[test]
-fn a_rank_that_is_one_call_ahead_is_told_apart() {
-    let outcomes = job(3, |ranks| {
-        if ranks.rank() == 1 {
-            ranks.gather(&[1], soon(5000))?;
-            ranks.gather(&[2], soon(5000))?;
-            return ranks.broadcast(None, soon(5000)).map(drop);
-        }
-        agree(ranks, Ok(vec![]), soon(5000)).map(drop)?;
-        ranks.broadcast((ranks.rank() == 0).then_some(&[][..]), soon(5000)).map(drop)?;
-        agree(ranks, Ok(vec![]), soon(5000)).map(drop)
-    });
-    let text: Vec<String> = outcomes.iter().map(|outcome| format!("{outcome:?}")).collect();
-    assert!(outcomes.iter().all(Result::is_err), "{text:?}");
-    assert!(text.iter().any(|text| text.contains("another call")), "{text:?}");
 }
 
 #[test]

@@ -10,10 +10,13 @@ mod rebuild;
 mod receipts;
 mod resume;
 mod sweep;
+mod through_store;
 
 pub use rebuild::{Rebuilt, rebuild};
 pub use receipts::Diverged;
+pub use sweep::OrphanedShards;
 pub(super) use sweep::delete_all;
+pub use through_store::ThroughStore;
 
 use super::Store;
 use super::core::Core;
