@@ -33,6 +33,7 @@ class Listed(NamedTuple):
 
     step: int
     epoch: int
+    #: NaN and infinities, which rank nothing, among them.
     metrics: dict[str, float]
     saved_at: datetime.datetime
     #: Why it was saved, in words.

@@ -56,6 +56,17 @@ def test_a_run_resumes_where_it_ended_and_rotates() -> None:
     assert train(8) == []
 
 
+def test_a_loss_that_diverged_is_listed_and_ranks_nothing() -> None:
+    with Store("run", keep=Keep.all()) as store:
+        for step, loss in [(1, 0.5), (2, float("nan")), (3, float("inf"))]:
+            store.log(step, {"loss": loss, "lr": 0.1})
+            store.save(state(), step=step)
+        listed = [listed.metrics["loss"] for listed in store.list()]
+        assert listed[0] == 0.5 and listed[1] != listed[1] and listed[2] == float("inf")
+        assert [listed.metrics["lr"] for listed in store.list()] == [0.1] * 3
+        assert store.best("loss").step == 1
+
+
 def test_an_exception_in_the_loop_goes_on_and_the_save_completes() -> None:
     with pytest.raises(ZeroDivisionError), Store("run", save=Every.steps(1)) as store:
         for step in store.steps(10, state()):

@@ -183,8 +183,9 @@ impl Store {
         let infos = self.with(py, tensorkeep::Store::list)?;
         let listed = infos.into_iter().map(|info| match &info.state {
             Ok(meta) => {
-                let (progress, metrics, why) = (meta.progress, meta.metrics.clone(), meta.why.clone());
-                let (step, epoch) = (progress.step, progress.epoch);
+                let (mut metrics, why) = (meta.metrics.clone(), meta.why.clone());
+                metrics.extend(meta.not_finite.clone());
+                let (step, epoch) = (meta.progress.step, meta.progress.epoch);
                 (step, epoch, metrics, meta.saved_at, why, info.len, info.pinned, None)
             }
             Err(error) => {
