@@ -6,7 +6,8 @@ use tensorkeep::engine::Memory;
 use tensorkeep::layout::{Layout, TensorBox};
 use tensorkeep::ranks::{Alone, AnotherWorld, Collective, Replica, Tcp};
 use tensorkeep::{
-    Checkpoint, ErrorKind, Every, Keep, Progress, Reader, Result, SaveReason, Snapshot, Store, StoreOptions,
+    Checkpoint, Error, ErrorKind, Every, Keep, Progress, Reader, Result, SaveReason, Snapshot, Store,
+    StoreOptions,
 };
 use test_support::TempFolder;
 use test_support::ranks::{Hooked, job};
@@ -358,4 +359,45 @@ fn equal_boxes_of_several_ranks_are_stored_once() {
     assert_eq!(checkpoint.tensor("own").unwrap().elements::<u32>().unwrap(), [3]);
     assert!(engine.shards().len() <= 4);
     checkpoint.verify().unwrap();
+}
+
+#[test]
+fn a_second_tier_takes_checkpoints_of_many_files_whole() {
+    let (local, remote) = (Hooked::new(), Hooked::new());
+    job(2, |ranks| {
+        let rank = ranks.rank();
+        let store = Store::open_ranks(local.clone(), ranks, options().keep(Keep::all()).least_shard_bytes(0))
+            .unwrap();
+        for step in 1..=2 {
+            store.save(&Whole::at(step).snapshot(rank, 2, step)).unwrap();
+        }
+        store.close().unwrap();
+    });
+    let open = || {
+        let keep = options().keep(Keep::last(3)).keep_remote(Keep::last(1));
+        Store::open_tiered(local.clone(), remote.clone(), keep).unwrap()
+    };
+    // Killed behind the first shard: there is no checkpoint in the remote tier.
+    remote.hook(|call, key| match (call, key.contains("r00001")) {
+        ("create", true) => Err(Error::new(ErrorKind::Io, "the line is down")),
+        _ => Ok(()),
+    });
+    let store = open();
+    assert_eq!(store.resume().unwrap().next_step(), 2);
+    assert!(store.close().is_err());
+    assert_eq!((remote.shards().len(), Reader::new(remote.clone()).ids().unwrap().len()), (1, 0));
+    remote.hook(|_, _| Ok(()));
+    let store = open();
+    store.resume().unwrap();
+    store.close().unwrap();
+    let newest = Reader::new(remote.clone()).latest().unwrap().unwrap();
+    newest.verify().unwrap();
+    assert_eq!((Whole::of(&newest), remote.shards().len()), (Whole::at(2), 2));
+    // The next one takes its place, and its shards go with it.
+    let store = open();
+    store.resume().unwrap();
+    store.save(&Snapshot::new().tensor("w", &[1.0_f32]).unwrap().progress(Progress::new(3))).unwrap();
+    store.close().unwrap();
+    assert_eq!(Reader::new(remote.clone()).ids().unwrap().len(), 1);
+    assert_eq!(remote.shards(), Vec::<String>::new());
 }

@@ -120,6 +120,10 @@ impl<E: Engine + ?Sized> Decorator for Arc<E> {
         self
     }
 
+    fn create_shard(&self, key: &str, size_hint: Option<u64>, save_len: u64) -> Result<Box<dyn Upload>> {
+        E::create_shard(self, key, size_hint, save_len)
+    }
+
     fn list_each(&self, folders: &[&str]) -> Result<Vec<Vec<Entry>>> {
         E::list_each(self, folders)
     }

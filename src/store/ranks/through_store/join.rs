@@ -94,7 +94,7 @@ impl Joining<'_> {
         let is_unknown = |error: &Error| error.kind() == ErrorKind::Unknown;
         self.engine.mark(&slot).none_if(is_unknown)?;
         // Rank 0 may take its whole time before it knows who is missing.
-        let mut wait = Wait::until(deadline + LATER, self.world);
+        let mut wait = Wait::until(deadline.checked_add(LATER).unwrap_or(deadline), self.world);
         let start = loop {
             match self.start() {
                 Ok(Some(start)) => break Ok(start),
