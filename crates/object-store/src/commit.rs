@@ -64,8 +64,9 @@ pub(crate) async fn create(
         let Err(error) = put.await else { return Outcome::Committed };
         let ask = || deadline.once(0, owner(store, path, nonce));
         let found = match ask().await {
-            // One answer may lack the nonce, and the bytes of an upload that has lost are deleted.
-            Ok(Owner::Others) if in_doubt || !is_conflict(&error) => ask().await,
+            // One answer may lack the nonce or be of another object, a conflict may be with our own
+            // put that a proxy has sent twice, and the bytes of an upload that has lost are deleted.
+            Ok(Owner::Others) => ask().await,
             found => found,
         };
         in_doubt |= !is_refusal(&error);

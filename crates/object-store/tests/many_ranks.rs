@@ -40,12 +40,12 @@ impl Decorator for Watched {
     }
 
     fn create_shard(&self, key: &str, size_hint: Option<u64>, save_len: u64) -> Result<Box<dyn Upload>> {
-        let upload = self.inner.create_shard(key, size_hint, save_len)?;
+        let upload = Engine::create_shard(&*self.inner, key, size_hint, save_len)?;
         Ok(Box::new(Shard { upload, stored: Arc::clone(&self.stored) }))
     }
 
     fn list_each(&self, folders: &[&str]) -> Result<Vec<Vec<tensorkeep::engine::Entry>>> {
-        self.inner.list_each(folders)
+        Engine::list_each(&*self.inner, folders)
     }
 }
 

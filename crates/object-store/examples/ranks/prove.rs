@@ -15,8 +15,8 @@ use tensorkeep_object_store::ObjectStoreEngine;
 
 const STEPS: u64 = 48;
 /// What the S3 server takes each second; the rest is told to slow down.
-const WRITES: u32 = 60;
-const READS: u32 = 120;
+const WRITES: u32 = 150;
+const READS: u32 = 300;
 
 /// A run's place, and a reader of it.
 struct Place {
