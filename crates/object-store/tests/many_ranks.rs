@@ -15,9 +15,9 @@ use tensorkeep::{Keep, Progress, Reader, Result, Snapshot, Store, StoreOptions};
 use test_support::ranks::job;
 
 const RANKS: u32 = 256;
-/// What a store takes under one prefix, by its documentation.
-const WRITES: u32 = 3500;
-const READS: u32 = 5500;
+/// What the server takes each second: fewer writes than there are shards.
+const WRITES: u32 = 200;
+const READS: u32 = 400;
 
 /// Knows when the newest shard was stored.
 #[derive(Clone)]
@@ -66,23 +66,23 @@ impl Upload for Shard {
     }
 }
 
-/// Saves three times; returns the shortest time from the last stored shard until every rank knew.
-fn shortest_commit(engine: Arc<dyn Engine>) -> Duration {
+/// Saves three times; returns the median time from the last stored shard until every rank knew.
+fn commit_time(engine: Arc<dyn Engine>, world: u32) -> Duration {
     let stored: Arc<Mutex<Option<Instant>>> = Arc::default();
     let engine = Watched { inner: engine, stored: Arc::clone(&stored) };
-    let ends = job(RANKS, |ranks| {
+    let ends = job(world, |ranks| {
         let rank = ranks.rank();
         let options = StoreOptions::new()
             .keep(Keep::last(2))
             .rank_deadline(Duration::from_secs(60))
             .least_shard_bytes(0);
         let store = Store::open_ranks(engine.clone(), ranks, options).unwrap();
-        let layout = Layout::sharded(0, RANKS).unwrap();
+        let layout = Layout::sharded(0, world).unwrap();
         let row = [rank as f32; 64];
         let ends: Vec<(Instant, Instant)> = (1..=3)
             .map(|step| {
                 let snapshot = Snapshot::new()
-                    .sharded("w", ([1, 64], &row), &[u64::from(RANKS), 64], &layout)
+                    .sharded("w", ([1, 64], &row), &[u64::from(world), 64], &layout)
                     .unwrap()
                     .progress(Progress::new(step));
                 store.save(&snapshot).unwrap();
@@ -99,7 +99,9 @@ fn shortest_commit(engine: Arc<dyn Engine>) -> Duration {
         let stored = ends.iter().map(|ends| ends[step].0).min().unwrap();
         known.saturating_duration_since(stored)
     };
-    (0..3).map(commit).min().unwrap()
+    let mut took: Vec<Duration> = (0..3).map(commit).collect();
+    took.sort_unstable();
+    took[1]
 }
 
 /// All rows are there, of the last two saves.
@@ -113,7 +115,7 @@ fn check(reader: &Reader) {
 #[test]
 fn many_ranks_commit_in_memory() {
     let memory = Memory::new();
-    let took = shortest_commit(Arc::new(memory.clone()));
+    let took = commit_time(Arc::new(memory.clone()), RANKS);
     println!("{RANKS} ranks, memory: {took:?}");
     check(&Reader::new(memory));
     assert!(took < Duration::from_secs(2), "{took:?}");
@@ -124,12 +126,22 @@ fn many_ranks_commit_on_a_throttling_server() {
     let server: Server = server();
     server.faults().throttle(WRITES, READS);
     let engine = by_url(&server, "s3://bucket/runs/ranks", Duration::from_secs(60));
-    let took = shortest_commit(Arc::new(engine.clone()));
+    let took = commit_time(Arc::new(engine.clone()), RANKS);
     println!("{RANKS} ranks, server: {took:?}; told to slow down: {}", server.faults().throttled());
-    // A shard's name is nobody else's: one request stores a small one.
-    let calls = server.faults().take_calls();
-    let looks = calls.iter().filter(|call| call.starts_with("HEAD") && call.contains("shards"));
-    assert_eq!(looks.count(), 0);
+    assert!(server.faults().throttled() > 0);
     check(&Reader::new(engine));
     assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
+fn a_shard_is_stored_by_one_request() {
+    let server: Server = server();
+    let engine = by_url(&server, "s3://bucket/runs/ranks", Duration::from_secs(60));
+    commit_time(Arc::new(engine), 2);
+    let calls = server.faults().take_calls();
+    // Its name is nobody else's: nobody looks whether it is free. Those of step 1 are deleted
+    // again.
+    let newest = calls.iter().filter(|call| call.contains("/shards/") && call.contains("-0000000003-"));
+    let methods: Vec<&str> = newest.filter_map(|call| call.split(' ').next()).collect();
+    assert_eq!(methods, ["PUT", "PUT"]);
 }
