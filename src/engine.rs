@@ -31,7 +31,6 @@ mod into;
 pub(crate) mod local;
 pub(crate) mod map;
 pub(crate) mod memory;
-#[cfg(target_os = "linux")]
 mod network;
 pub(crate) mod vfs;
 
@@ -43,6 +42,7 @@ pub use local::{Local, abandon_unfinished_files, replace_file};
 pub use map::MmapPromise;
 pub(crate) use map::PrivateMap;
 pub use memory::Memory;
+pub use network::network_file_system;
 
 use crate::error::{Error, Result};
 use std::fmt;

@@ -63,5 +63,5 @@ impl<'c> Inspect<'c> {
 
 fn changed(what: &'static str) -> Error {
     Error::damaged(format!("the {what} is not what it was when the file was opened"))
-        .help("somebody writes to this file: resume from an older checkpoint")
+        .help("another program writes to this file: resume from an older checkpoint")
 }

@@ -36,8 +36,16 @@ const NETWORK: [(u32, &str); 25] = [
     (0x7C7C_6673, "Parallels' shared folder"),
 ];
 
-/// The name of a network file system, or None for any other.
-pub(super) fn name(f_type: u32) -> Option<&'static str> {
+/// The name of a network file system by the `f_type` of `statfs`, or None for any other. Files
+/// there are read where mapping was asked for.
+///
+/// ```
+/// use tensorkeep::engine::network_file_system;
+///
+/// let (nfs, ext4) = (0x6969, 0xEF53);
+/// assert_eq!((network_file_system(nfs), network_file_system(ext4)), (Some("NFS"), None));
+/// ```
+pub fn network_file_system(f_type: u32) -> Option<&'static str> {
     NETWORK.iter().find(|(magic, _)| *magic == f_type).map(|(_, name)| *name)
 }
 
@@ -51,11 +59,11 @@ mod tests {
         let (ext4, xfs, btrfs, tmpfs, overlay, zfs) =
             (0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0x794C_7630, 0x2FC1_2FC1);
         for local in [ext4, xfs, btrfs, tmpfs, overlay, zfs] {
-            assert_eq!(name(local), None, "{local:x}");
+            assert_eq!(network_file_system(local), None, "{local:x}");
         }
         assert_eq!(
-            (name(0x6969), name(0x6573_5546), name(0xFF53_4D42)),
-            (Some("NFS"), Some("FUSE"), Some("CIFS"))
+            [0x6969, 0x6573_5546, 0xFF53_4D42].map(network_file_system),
+            [Some("NFS"), Some("FUSE"), Some("CIFS")]
         );
     }
 

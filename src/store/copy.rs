@@ -174,7 +174,7 @@ fn is_there(source: &Checkpoint, key: &str, to: &Reader) -> Result<bool> {
 }
 
 fn other_object(key: &str, to: &Reader) -> Error {
-    Error::new(ErrorKind::AlreadyExists, "what has this name there is not a copy of this checkpoint")
+    Error::new(ErrorKind::AlreadyExists, "another object has this checkpoint's name there")
         .in_object(to.engine().describe(key))
-        .help("it is never overwritten: look at it, and delete it if it is of no use")
+        .help("it is never overwritten: look at it, and delete it if it is not needed")
 }

@@ -93,7 +93,7 @@ impl Vfs for Os {
         let file = self.open_at(path, OFlags::PATH).ok()?;
         // Some file systems have magics with the highest bit set: the type's width and sign differ
         // by machine.
-        crate::engine::network::name(rustix::fs::fstatfs(&file).ok()?.f_type as u32)
+        crate::engine::network_file_system(rustix::fs::fstatfs(&file).ok()?.f_type as u32)
     }
 
     fn lstat(&self, path: &Path) -> io::Result<Stat> {

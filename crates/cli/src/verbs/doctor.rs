@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tensorkeep::engine::{Engine, Local, fresh_nonce};
+use tensorkeep::engine::{Engine, Local, fresh_nonce, network_file_system};
 use tensorkeep::{Checkpoint, Error, ErrorKind, Result, Snapshot};
 
 /// Syncs measured; the median is told.
@@ -21,24 +21,27 @@ const SYNCS: usize = 15;
 /// Bytes read and written for the speeds.
 const SPEED_BYTES: usize = 64 << 20;
 
-/// Kinds by their magic number, from `linux/magic.h` and the file systems' own headers; and whether
-/// others can change files behind this machine's back.
-const KINDS: &[(u64, &str, bool)] = &[
-    (0xEF53, "ext2, ext3 or ext4", false),
-    (0x5846_5342, "xfs", false),
-    (0x9123_683E, "btrfs", false),
-    (0x0102_1994, "tmpfs: nothing survives a power cut", false),
-    (0x794C_7630, "overlayfs", false),
-    (0x2FC1_2FC1, "zfs", false),
-    (0xF2F5_2010, "f2fs", false),
-    (0x6969, "nfs", true),
-    (0xFF53_4D42, "cifs", true),
-    (0xFE53_4D42, "smb2", true),
-    (0x6573_5546, "fuse", true),
-    (0x0BD0_0BD0, "lustre", true),
-    (0x00C3_6400, "ceph", true),
-    (0x4750_4653, "gpfs", true),
+const TMPFS: u32 = 0x0102_1994;
+
+/// Local kinds by their magic number, from `linux/magic.h` and the file systems' own headers.
+const LOCAL: [(u32, &str); 7] = [
+    (0xEF53, "ext2, ext3 or ext4"),
+    (0x5846_5342, "xfs"),
+    (0x9123_683E, "btrfs"),
+    (TMPFS, "tmpfs: nothing survives a power cut"),
+    (0x794C_7630, "overlayfs"),
+    (0x2FC1_2FC1, "zfs"),
+    (0xF2F5_2010, "f2fs"),
 ];
+
+/// The name of a kind, and whether other machines can change files behind this one's back.
+fn kind(magic: u32) -> (String, bool) {
+    if let Some(name) = network_file_system(magic) {
+        return (name.to_owned(), true);
+    }
+    let known = LOCAL.iter().find(|(known, _)| *known == magic).map(|(_, name)| (*name).to_owned());
+    (known.unwrap_or_else(|| format!("unknown ({magic:#x})")), false)
+}
 
 /// Removed with what is in it.
 struct Scratch(PathBuf);
@@ -146,11 +149,9 @@ fn findings(dir: &Path, scratch: &Path) -> Result<Vec<Finding>> {
 fn file_system(dir: &Path) -> Result<Vec<Finding>> {
     let stat = statfs(dir).map_err(|error| Error::io("asking for the kind of file system", error.into()))?;
     // OK to cast: the field's type differs between targets, its value is a u32.
-    let magic = stat.f_type as u64 & 0xFFFF_FFFF;
-    let known = KINDS.iter().find(|(known, ..)| *known == magic);
-    let (kind, network) = known
-        .map_or((format!("unknown ({magic:#x})"), false), |&(_, kind, network)| (kind.to_owned(), network));
-    let volatile = magic == 0x0102_1994;
+    let magic = stat.f_type as u32;
+    let (kind, network) = kind(magic);
+    let volatile = magic == TMPFS;
     let (free, all) = (stat.f_bavail * stat.f_bsize as u64, stat.f_blocks * stat.f_bsize as u64);
     let space = format!("{} of {}", output::size(free), output::size(all));
     let enough = free > all / 20;
