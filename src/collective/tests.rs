@@ -2,7 +2,7 @@
 //! `testing/collective_suite.rs`.
 
 use super::*;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 fn soon(millis: u64) -> Instant {

@@ -63,6 +63,9 @@ pub fn check(case: &Case, wrong: Option<WrongProtocol>) -> Result<Explored, Box<
     Search::start(case, wrong)?.run()
 }
 
+/// A manifest, and the shards beside it.
+type Files = (Content, Vec<(String, Content)>);
+
 struct Search<'c> {
     case: &'c Case,
     wrong: Option<WrongProtocol>,
@@ -72,7 +75,7 @@ struct Search<'c> {
     /// Ends that were checked, each with the rotten objects: many orders lead to the same objects.
     looked_at: HashSet<(Arc<Objects>, Vec<String>)>,
     /// Checkpoints of many files, each with all shards beside it, and whether they are whole.
-    whole: RefCell<HashMap<(Content, Vec<(String, Content)>), bool>>,
+    whole: RefCell<HashMap<Files, bool>>,
     worlds: Vec<Arc<World>>,
     index: HashMap<Arc<World>, usize>,
     came_from: Vec<usize>,

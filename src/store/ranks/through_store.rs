@@ -225,10 +225,10 @@ impl ThroughStore {
                 return Ok(bytes);
             }
             let is_over = !wait.pause();
-            if is_over || wait.looks.is_multiple_of(LOOKS) {
-                if let Some(words) = self.get(&self.key("failed")).none_if(is_absent)? {
-                    return Err(failure(&words));
-                }
+            if (is_over || wait.looks.is_multiple_of(LOOKS))
+                && let Some(words) = self.get(&self.key("failed")).none_if(is_absent)?
+            {
+                return Err(failure(&words));
             }
             if is_over {
                 return Err(lost(&[0], "at this call"));
