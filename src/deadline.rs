@@ -37,8 +37,13 @@ impl CallDeadline {
     /// A deadline `limit` from now, but not later than the current one.
     pub fn after(limit: Duration) -> Self {
         let outer = Self::current().map_or(limit, |outer| outer.left());
+        Self::apart(limit.min(outer))
+    }
+
+    /// A deadline `limit` from now, whatever the current one is.
+    pub(crate) fn apart(limit: Duration) -> Self {
         // Longer than any process lives, without overflow.
-        let limit = limit.min(outer).min(Duration::from_secs(1 << 32));
+        let limit = limit.min(Duration::from_secs(1 << 32));
         Self(Arc::new(Mutex::new(Instant::now() + limit)))
     }
 

@@ -19,7 +19,7 @@ import dataclasses
 import io
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -66,11 +66,21 @@ class StorageWriter(storage.StorageWriter):  # type: ignore[misc]
         self._path = None if path is None else _arguments.path("path", path)
         self._codecs = _arguments.codecs(codec)
         self._part: Part | None = None
+        #: The manifest and this rank's shard of the newest save.
+        self._written: tuple[str, str] | None = None
         #: Of a single process: what its plain file will have.
         self._whole: dict[str, Any] = {}
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
-        """Begins another save, to ``checkpoint_id`` where one is given."""
+        """Begins another save, to ``checkpoint_id`` where one is given.
+
+        By now every rank has heard how the save before ended: where it failed, this rank's shard is deleted.
+        """
+        if self._written is not None:
+            manifest, shard = self._written
+            self._written = None
+            if shard not in _shards(manifest):
+                _unlink([shard])
         if checkpoint_id is not None:
             self._path = _arguments.path("checkpoint_id", checkpoint_id)
         self._part, self._whole = None, {}
@@ -126,6 +136,8 @@ class StorageWriter(storage.StorageWriter):  # type: ignore[misc]
         ]
         offsets = [list(pieces[int(number)][0].tensor_data.chunk.offsets) for number, *_ in given.tensors]
         job = _tensorkeep.Job(part.save, part.world, part.tensors)
+        name = f"shards/{part.rank % 16:x}/{part.save}-r{part.rank:05}.tkeep"
+        self._written = self._manifest, os.path.realpath(os.path.join(os.path.dirname(self._manifest), name))
         return job.write_shard(self._manifest, part.rank, tensors, offsets, self._codecs)
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
@@ -136,7 +148,7 @@ class StorageWriter(storage.StorageWriter):  # type: ignore[misc]
         values = {result.index.fqn: result.storage_data.value for result in all_results if result.storage_data.is_value}
         shards = {result.storage_data.shard for result in all_results} - {None}
         tensors, records, types = encoded(self._whole | values, metadata)
-        replaced = self._shards_there()
+        replaced = _shards(self._manifest)
         if part.is_alone:
             _tensorkeep.save_file(
                 self._manifest, tensors, records, types, metrics=[], metadata=[], codecs=self._codecs
@@ -145,16 +157,8 @@ class StorageWriter(storage.StorageWriter):  # type: ignore[misc]
             job = _tensorkeep.Job(part.save, part.world, part.tensors)
             job.write_manifest(self._manifest, tensors, records, types, list(shards), self._codecs)
         self._whole = {}
-        for shard in replaced:
-            with contextlib.suppress(OSError):
-                os.unlink(shard)
-
-    def _shards_there(self) -> Sequence[str | os.PathLike[str]]:
-        """Shards of the checkpoint that this one will replace."""
-        try:
-            return _tensorkeep.open_file(self._manifest, mapped=False, verify="touch").shards()
-        except Error:
-            return []  # None is there, or nothing that names shards.
+        # A copy in the same folder may name them, too.
+        _unlink(replaced - _shards(self._manifest) - _named_beside(self._manifest))
 
     def storage_meta(self) -> StorageMeta | None:
         """The path, for planners."""
@@ -164,6 +168,27 @@ class StorageWriter(storage.StorageWriter):  # type: ignore[misc]
     def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
         """Whether it is a path."""
         return "://" not in os.fspath(checkpoint_id)
+
+
+def _shards(manifest: str) -> set[str]:
+    """Paths of the shards of a checkpoint."""
+    try:
+        return set(map(os.path.realpath, _tensorkeep.open_file(manifest, mapped=False, verify="touch").shards()))
+    except Error:
+        return set()  # None is there, or nothing that names shards.
+
+
+def _named_beside(manifest: str) -> set[str]:
+    """Shards of the other checkpoints in its folder."""
+    folder, name = os.path.split(manifest)
+    others = [other for other in os.listdir(folder or ".") if other.endswith(".tkeep") and other != name]
+    return set().union(*(_shards(os.path.join(folder, other)) for other in others))
+
+
+def _unlink(shards: Iterable[str]) -> None:
+    for shard in shards:
+        with contextlib.suppress(OSError):
+            os.unlink(shard)
 
 
 class StorageReader(storage.StorageReader):  # type: ignore[misc]

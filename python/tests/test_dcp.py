@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pathlib
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -220,6 +221,32 @@ except BaseException as error:
     job("save(state(2)); save(state(1)); load()", 2)
     there = set(pathlib.Path("shards").glob("*/*"))
     assert not there & before.keys(), "the shards of the replaced checkpoint go"
+
+
+def test_shards_of_a_save_that_failed_are_deleted_by_the_next() -> None:
+    job("""
+class Fails(dcp.DefaultSavePlanner):
+    def resolve_data(self, item):
+        if rank == 1:
+            raise ValueError("the disk of rank 1 is full")
+        return super().resolve_data(item)
+
+writer = tensorkeep.dcp.StorageWriter("job.tkeep")
+try:
+    dcp.save(state(2), storage_writer=writer, planner=Fails())
+except BaseException as error:
+    pass
+dcp.save(state(1), storage_writer=writer)
+dcp.save(state(1), storage_writer=writer)
+load()
+""", 2)  # fmt: skip
+    assert len(set(pathlib.Path("shards").glob("*/*"))) == 2
+
+
+def test_a_copy_beside_a_checkpoint_keeps_its_shards() -> None:
+    job("save(state(1))", 2)
+    shutil.copy("job.tkeep", "best.tkeep")
+    job('save(state(2)); load("best.tkeep")', 2)
 
 
 def test_a_flipped_bit_of_a_shard_is_found() -> None:

@@ -32,10 +32,12 @@ pub(crate) fn collect(
         let [name, outcome] = &message[..] else {
             return Err(Error::invalid(format!("rank {rank} of {world} sent no outcome")));
         };
+        // A rank that could not come to the call says why.
+        let outcome = frame::of_rank(rank, world, outcome)?;
         if name[..] != *call.name.as_bytes() {
             return Err(another_call(rank, world, call.name, name));
         }
-        frame::of_rank(rank, world, outcome)
+        Ok(outcome)
     };
     Ok(Some(all.iter().enumerate().map(of_rank).collect()))
 }

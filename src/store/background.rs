@@ -121,10 +121,17 @@ impl Background {
     ) -> Result<Option<PendingSave>> {
         let (call, stall) = (Timer::start(), Stall::default());
         let Some(place) = self.take_place()? else { return Ok(None) };
-        let snapshot = make()?;
+        let snapshot = match make() {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                drop(place);
+                return Err(self.refuse(error));
+            }
+        };
         // Read before it is handed over: a later failure may be its own.
         let is_due = !lock(&self.shared.state).unreported.is_empty();
-        let progressing = self.hand_over(place, snapshot, begun, &stall)?;
+        let handed_over = self.hand_over(place, snapshot, begun, &stall);
+        let progressing = handed_over.map_err(|error| self.refuse(error))?;
         stall.set(call.elapsed());
         let overlooked = lock(&self.shared.state).overlooked.pop_front();
         match overlooked {
@@ -137,6 +144,14 @@ impl Background {
                 Ok(Some(PendingSave::new(progressing, earlier, &self.shared)))
             }
         }
+    }
+
+    /// The error of a save that cannot begin, once the saves before it have ended.
+    pub(super) fn refuse(&self, error: Error) -> Error {
+        if self.core.ranks.is_some() && self.wait().is_ok() {
+            return self.core.refuse(error);
+        }
+        error
     }
 
     fn hand_over(

@@ -4,7 +4,7 @@
 
 use super::attempt;
 use super::look::Board;
-use super::naming::{CheckpointId, attempt_key, ended_key};
+use super::naming::{CheckpointId, DAMAGED, attempt_key, ended_key, hidden_of_key};
 use super::reader::{Reader, is_damage};
 use super::small;
 use crate::checkpoint::Checkpoint;
@@ -75,6 +75,10 @@ impl Reader {
         moved: &mut dyn FnMut(u64),
     ) -> Result<CopyOutcome> {
         let source = self.checkpoint_by_id(id)?;
+        let has_shards = source.shard_refs().is_some();
+        if has_shards {
+            check_shown(id, to)?;
+        }
         if is_there(&source, &id.key(), to)? {
             return Ok(CopyOutcome::AlreadyThere);
         }
@@ -87,7 +91,12 @@ impl Reader {
                 CopyOutcome::AlreadyThere => moved(shard.byte_len()),
             }
         }
-        Ok(match copy_object(&source, &id.key(), to, stop, moved)? {
+        let copied = copy_object(&source, &id.key(), to, stop, moved)?;
+        if has_shards {
+            // Shards without a manifest may have been swept meanwhile.
+            check_shown(id, to)?;
+        }
+        Ok(match copied {
             CopyOutcome::Written(bytes) => CopyOutcome::Written(written + bytes),
             there => there,
         })
@@ -160,6 +169,16 @@ impl Upload for Watched<'_> {
     fn commit(self: Box<Self>, nonce: Nonce) -> Result<(), CommitError> {
         self.upload.commit(nonce)
     }
+}
+
+/// Fails where a mark hides a checkpoint of many files: it would be there, and listed nowhere.
+fn check_shown(id: CheckpointId, to: &Reader) -> Result<()> {
+    let hidden = to.engine().list(DAMAGED)?.into_iter().find(|entry| hidden_of_key(&entry.key) == Some(id));
+    hidden.map_or(Ok(()), |mark| {
+        Err(Error::new(ErrorKind::Busy, "was deleted there by another attempt, whose mark hides the name")
+            .in_object(to.engine().describe(&id.key()))
+            .help(format!("if no process writes to that run, delete the object {} and copy again", mark.key)))
+    })
 }
 
 /// Whether the same object is there. Another one under its key is an error.

@@ -45,6 +45,7 @@ pub(super) trait Others: fmt::Debug + Send + Sync {
     fn check_root(&self, what: &'static str) -> Result<()>;
     fn check_background(&self) -> Result<()>;
     fn check_failure(&self) -> Result<()>;
+    fn refuse(&self, error: Error) -> Error;
     fn due(&self, core: &Core, progress: Progress) -> Option<SaveReason>;
     fn save(&self, core: &Core, snapshot: &Snapshot<'_>, begun: &Begun, stall: &Stall) -> Result<Saved>;
     fn verify_together(&self, checkpoint: &Checkpoint, id: CheckpointId) -> Result<()>;
@@ -77,6 +78,10 @@ impl Others for Ranks {
         Self::check_failure(self)
     }
 
+    fn refuse(&self, error: Error) -> Error {
+        Self::refuse(self, error)
+    }
+
     fn due(&self, core: &Core, progress: Progress) -> Option<SaveReason> {
         Self::due(self, core, progress)
     }
@@ -98,6 +103,9 @@ impl Others for Ranks {
         Self::resume(self, core, step, alone)
     }
 }
+
+/// Longer than any process lives, and short enough to be added to an instant.
+const LONGEST: Duration = Duration::from_secs(1 << 31);
 
 /// The ranks of a job, as one of them sees them.
 pub(super) struct Ranks {
@@ -129,8 +137,8 @@ impl Ranks {
             saving: Arc::clone(&collective),
             training: collective,
             has_second: false,
-            limit: options.rank_deadline,
-            storage: options.deadline,
+            limit: options.rank_deadline.min(LONGEST),
+            storage: options.deadline.min(LONGEST),
             settings: plan::Settings::of(options),
             agreement: Mutex::default(),
             failure: Mutex::default(),
@@ -224,6 +232,13 @@ impl Ranks {
         own.and(heard)
     }
 
+    /// Tells the other ranks, which are at a save, why this one's part cannot begin. They are told
+    /// this error, and this rank stays at the same call as they.
+    fn refuse(&self, error: Error) -> Error {
+        let told = self.exchange(&*self.saving, "a save", Err(error), |_| Ok(vec![]));
+        told.err().unwrap_or_else(|| Error::invalid("a save that cannot begin"))
+    }
+
     /// The error of an earlier call that could not return it, once.
     fn check_failure(&self) -> Result<()> {
         lock(&self.failure).take().map_or(Ok(()), Err)
@@ -300,6 +315,14 @@ impl Core {
     /// Fails where saves cannot run beside training.
     pub(super) fn check_ranks_in_background(&self) -> Result<()> {
         self.ranks.as_ref().map_or(Ok(()), |ranks| ranks.check_background())
+    }
+
+    /// Has the other ranks hear of a save that cannot begin on this one.
+    pub(super) fn refuse(&self, error: Error) -> Error {
+        match &self.ranks {
+            Some(ranks) => ranks.refuse(error),
+            None => error,
+        }
     }
 
     /// Returns the failure of a call that could not return it.

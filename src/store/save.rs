@@ -61,13 +61,19 @@ impl Core {
     /// Saves and updates the schedule. The caller wakes the promoter, as after
     /// [`Core::save_because`].
     pub(super) fn save(&self, snapshot: &Snapshot<'_>, stall: &Stall) -> Result<Saved> {
-        let begun = self.lock_schedule().begin(snapshot)?;
+        let begun = self.begin_save(snapshot)?;
         let mut saved = self.save_because(snapshot, &begun, stall)?;
         let mut schedule = self.lock_schedule();
         let done = schedule.handed_over(&begun, Instant::now());
         schedule.arrived(done.number);
         saved.warnings.extend(done.warnings);
         Ok(saved)
+    }
+
+    /// Begins a save; of one that cannot begin, every rank hears.
+    pub(super) fn begin_save(&self, snapshot: &Snapshot<'_>) -> Result<Begun> {
+        let begun = self.lock_schedule().begin(snapshot);
+        begun.map_err(|error| self.refuse(error))
     }
 
     /// Commits, then rotates. Errors name the step.

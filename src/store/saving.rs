@@ -167,7 +167,7 @@ impl Store {
             let result = work();
             let worked = working.elapsed();
             let saved = saving
-                .map_err(|error| Error::io("starting the saving thread", error))
+                .map_err(|error| self.core.refuse(Error::io("starting the saving thread", error)))
                 .and_then(|saving| saving.join().unwrap_or_else(|panic| Err(panicked("the save")(panic))));
             stall.set(call.elapsed().saturating_sub(worked));
             (result, saved.map(|saved| self.tell_earlier(saved)))
@@ -233,7 +233,8 @@ impl Store {
         self.core.check_ranks()?;
         self.core.check_ranks_in_background()?;
         self.core.check_fenced()?;
-        self.core.lock_schedule().begin(snapshot)
+        let begun = self.core.lock_schedule().begin(snapshot);
+        begun.map_err(|error| self.background.refuse(error))
     }
 
     /// Waits for background saves, and returns an error that is due.

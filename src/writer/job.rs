@@ -315,6 +315,17 @@ impl Job {
                 .found(format!("those of {} ranks", have.len()))
                 .in_tensor(parts.first().map_or("", |part| &part.name)));
         }
+        let boxes = |global: &Global| match &global.stored {
+            Stored::Layout(_) => 0,
+            Stored::Boxes(boxes) => boxes.len() as u64,
+        };
+        let boxes: u64 = self.tensors.values().map(boxes).sum();
+        if boxes > Limits::V1.boxes {
+            return Err(Error::new(ErrorKind::LimitExceeded, "boxes of one checkpoint")
+                .expected(format!("at most {}", Limits::V1.boxes))
+                .found(boxes)
+                .help("declare tensors by layouts where their cuts are even"));
+        }
         let mut pieces = PiecesBuilder::default();
         for (name, global) in &self.tensors {
             match &global.stored {

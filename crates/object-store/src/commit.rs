@@ -64,8 +64,9 @@ pub(crate) async fn create(
         let Err(error) = put.await else { return Outcome::Committed };
         let ask = || deadline.once(0, owner(store, path, nonce));
         let found = match ask().await {
-            // One answer may lack the nonce or be of another object, a conflict may be with our own
-            // put that a proxy has sent twice, and the bytes of an upload that has lost are deleted.
+            // One answer may lack the nonce or be of another object, and a conflict may be with
+            // our own put that a proxy has sent twice. The bytes of an upload that has lost are
+            // deleted, so it is asked again.
             Ok(Owner::Others) => ask().await,
             found => found,
         };

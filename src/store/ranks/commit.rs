@@ -9,7 +9,7 @@ use super::plan::{self, Sources};
 use super::receipts::{self, Diverged, Receipt};
 use super::{Ranks, copy_of};
 use crate::clock::Timer;
-use crate::collective::{hand, take};
+use crate::collective::{self, Call, hand, take};
 use crate::engine::CommitError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::aliases::Aliases;
@@ -17,7 +17,7 @@ use crate::format::pieces::ShardRef;
 use crate::format::records;
 use crate::format::shard::shard_key;
 use crate::snapshot::{IntoTensorSource, RANKS, RanksRecord, Record, Snapshot};
-use crate::store::background::panicked;
+use crate::store::background::{caught, panicked};
 use crate::store::core::Core;
 use crate::store::cost::Stall;
 use crate::store::naming::CheckpointId;
@@ -150,9 +150,7 @@ impl<'s, 'a> Saving<'s, 'a> {
         };
         let mut shard = None;
         // A tensor that cannot be produced must not leave the others waiting.
-        let part = AssertUnwindSafe(|| self.core.timed(|| self.write_part(&mut shard)));
-        let receipt =
-            catch_unwind(part).unwrap_or_else(|panic| Err(panicked("this rank's part of the save")(panic)));
+        let receipt = guarded(|| self.core.timed(|| self.write_part(&mut shard)));
         let receipt = receipt.and_then(|receipt| records::encode(&receipt));
         let outcome = match own {
             Some(own) => self.lead(own, &receipt),
@@ -255,7 +253,16 @@ impl<'s, 'a> Saving<'s, 'a> {
     fn lead(&self, own: Result<OwnRecords>, receipt: &Result<Vec<u8>>) -> Result<Ended, Failed> {
         let on = &*self.ranks.saving;
         let all = self.ranks.collect(on, &self.call, receipt)?.unwrap_or_else(|| Ok(vec![]));
-        let committed = all.map_err(Failed::from).and_then(|all| self.commit(own?, &all));
+        let commit = |all: Vec<Vec<u8>>| {
+            // A panic says nothing of what was sent before it.
+            let failed = |panic| Failed {
+                error: panicked("rank 0's part of the save")(panic).with_kind(ErrorKind::Unknown),
+                was_sent: true,
+            };
+            catch_unwind(AssertUnwindSafe(|| self.commit(own?, &all)))
+                .unwrap_or_else(|panic| Err(failed(panic)))
+        };
+        let committed = all.map_err(Failed::from).and_then(commit);
         let answer = match &committed {
             Ok(Committed { written, diverged, .. }) => {
                 records::encode(&Answer::Done { len: written.len, diverged: diverged.clone() })
@@ -288,10 +295,11 @@ impl<'s, 'a> Saving<'s, 'a> {
             let answer = self.ranks.hear(on).map_err(unheard)??;
             match records::decode_owned(&answer).map_err(unheard)? {
                 Answer::List(numbers) => {
-                    self.ranks.collect(on, COMPARING, &self.list(&numbers)).map_err(unheard)?;
+                    let list = guarded(|| self.list(&numbers));
+                    self.ranks.collect(on, COMPARING, &list).map_err(unheard)?;
                 }
                 Answer::Write(extra) => {
-                    let own = self.core.timed(|| self.write_if_chosen(&extra));
+                    let own = guarded(|| self.core.timed(|| self.write_if_chosen(&extra)));
                     self.ranks.collect(on, WRITING, &own).map_err(unheard)?;
                 }
                 Answer::Failed(outcome) => {
@@ -368,8 +376,12 @@ impl<'s, 'a> Saving<'s, 'a> {
         let on = &*self.ranks.saving;
         let answer = records::encode(&Answer::Write(all))?;
         let sent = |error: Error| Failed { error, was_sent: true };
-        self.ranks.announce(on, &Ok(answer)).map_err(sent)?;
-        let lens = self.ranks.collect(on, WRITING, &Ok(vec![])).map_err(sent)?;
+        // It may be written all the same.
+        let unheard = |error: Error| sent(error.with_kind(ErrorKind::Unknown));
+        self.ranks.announce(on, &Ok(answer)).map_err(unheard)?;
+        // The whole checkpoint is written now.
+        let deadline = self.ranks.deadline() + self.ranks.storage;
+        let lens = collective::collect(on, Call { name: WRITING, deadline }, &Ok(vec![])).map_err(unheard)?;
         let lens = lens.unwrap_or_else(|| Ok(vec![])).map_err(sent)?;
         let len = lens.get(writer as usize).map_or(&[][..], Vec::as_slice);
         Ok(Written::elsewhere(records::decode_owned(len).map_err(sent)?, Timings::default()))
@@ -424,6 +436,11 @@ impl<'s, 'a> Saving<'s, 'a> {
                 .in_tensor(&diverged.name)),
         }
     }
+}
+
+/// A panic of this rank as its error: the others are waiting for one.
+fn guarded<T>(part: impl FnOnce() -> Result<T>) -> Result<T> {
+    caught("this rank's part of the save", part).and_then(|done| done)
 }
 
 const COMPARING: &str = "comparing replicas";

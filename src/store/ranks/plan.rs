@@ -9,7 +9,7 @@ pub(super) use merge::{Agreed, Compared};
 pub(super) use message::{Plan, Sources, declare};
 
 use super::Ranks;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
 use crate::store::options::StoreOptions;
 use crate::sync::lock;
@@ -38,6 +38,9 @@ impl Settings {
         }
     }
 }
+
+/// All declarations are one message of rank 0: a collective takes a gibibyte.
+const MOST_TOLD: usize = 1000 << 20;
 
 /// What was agreed on last.
 #[derive(Default)]
@@ -111,6 +114,12 @@ impl Ranks {
             };
             let groups: Result<Vec<Group>> = by_first_rank(groups).into_iter().map(group).collect();
             let all = records::encode(&groups?)?;
+            if all.len() > MOST_TOLD {
+                return Err(Error::new(ErrorKind::LimitExceeded, "bytes of what the ranks hold")
+                    .expected(format!("at most {MOST_TOLD}"))
+                    .found(all.len())
+                    .help("declare tensors by layouts where their cuts are even"));
+            }
             merged(&all)?;
             Ok(all)
         });

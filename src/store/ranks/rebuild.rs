@@ -101,6 +101,9 @@ fn beside(folder: &Path, of: &Shard, options: OpenOptions) -> Result<Found> {
     let mut ranks = Vec::new();
     for digit in std::fs::read_dir(folder.join("shards")).map_err(listed)? {
         let digit = digit.map_err(listed)?.path();
+        if !digit.is_dir() {
+            continue;
+        }
         for file in std::fs::read_dir(&digit).map_err(listed)? {
             let name = file.map_err(listed)?.file_name();
             let rank = name.to_str().and_then(|name| rank_in(name, &of.save));

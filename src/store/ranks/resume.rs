@@ -3,12 +3,14 @@
 
 use super::{Ranks, copy_of};
 use crate::checkpoint::Checkpoint;
+use crate::collective::{hand, take};
 use crate::deadline::CallDeadline;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
 use crate::snapshot::Progress;
 use crate::store::core::Core;
 use crate::store::naming::CheckpointId;
+use crate::store::reader::is_damage;
 use crate::store::resume::Resumed;
 use crate::store::tiers::Tier;
 use serde::{Deserialize, Serialize};
@@ -66,7 +68,7 @@ impl Ranks {
         let on = &*self.training;
         self.announce(on, &records::encode(&Step::Verify(id.attempt, id.step)))?;
         let own = checkpoint.verify_share(self.rank(), self.world());
-        let told = own.as_ref().map(|()| vec![]).map_err(copy_of);
+        let told = own.as_ref().map(|()| vec![]).or_else(told_of);
         let waiting = Instant::now();
         let all = self.collect(on, VERIFYING, &told)?;
         if let Some(deadline) = CallDeadline::current() {
@@ -74,7 +76,9 @@ impl Ranks {
             deadline.extend(waiting.elapsed());
         }
         own?;
-        all.unwrap_or_else(|| Ok(vec![])).map(drop)
+        let all = all.unwrap_or_else(|| Ok(vec![]))?;
+        let damage = all.iter().enumerate().find(|(_, found)| !found.is_empty());
+        damage.map_or(Ok(()), |(rank, found)| Err(damage_on(rank, self.world(), found)))
     }
 
     fn verify_until_told(&self, core: &Core) -> Result<(Option<CheckpointId>, Progress)> {
@@ -88,10 +92,30 @@ impl Ranks {
                     let id = CheckpointId { attempt, step };
                     let verified =
                         core.timed(|| core.reader.open_to_read(id)?.verify_share(self.rank(), self.world()));
-                    self.collect(on, VERIFYING, &verified.map(|()| vec![]))?;
+                    let told = verified.map(|()| vec![]).or_else(|error| told_of(&error));
+                    self.collect(on, VERIFYING, &told)?;
                 }
             }
         }
+    }
+}
+
+/// What a rank tells of an error in its share. Damage costs this checkpoint, and not the resume.
+fn told_of(error: &Error) -> Result<Vec<u8>> {
+    if is_damage(error) { Ok(hand(error)) } else { Err(copy_of(error)) }
+}
+
+/// The damage that a rank has found. That of a device stays one: what cannot be read today is
+/// passed over, and not set aside.
+fn damage_on(rank: usize, world: u32, found: &[u8]) -> Error {
+    let error = take(found).err().unwrap_or_else(|| Error::damaged("a shard"));
+    let words = format!("rank {rank} of {world}: {error}");
+    match error.kind() {
+        ErrorKind::Io => {
+            let code = rustix::io::Errno::IO.raw_os_error();
+            Error::io(words, std::io::Error::from_raw_os_error(code))
+        }
+        kind => Error::new(kind, words),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::store::look::Look;
 use crate::store::naming::{ATTEMPTS, CheckpointId, DAMAGED, hidden_key, save_of_shard_key};
 use crate::store::reader::Reader;
 use crate::sync::lock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// How long nothing is swept after it was.
@@ -55,8 +55,9 @@ fn sweep(core: &Core) -> Result<()> {
     }
     let before = by.look(core.reader.engine(), &FOLDERS_OF_LOOK, vec![])?;
     saves.retain(|id, _| !before.has_manifest(*id));
+    let swept: BTreeSet<CheckpointId> = saves.keys().copied().collect();
     let (_, behind) = delete_orphans(&core.reader, by, saves)?;
-    finish_deletions(core, &behind);
+    finish_deletions(core, &behind, &swept);
     Ok(())
 }
 
@@ -81,23 +82,30 @@ fn delete_orphans(
 ) -> Result<(Vec<Entry>, Look)> {
     let (engine, maker) = (reader.engine(), by.maker());
     let mine = |id| hidden_key(id, &maker);
+    // Marks that were there stay: their shards may be gone.
+    let mut made = BTreeSet::new();
     for &id in saves.keys() {
         match engine.mark(&mine(id)) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            marked => {
+                marked?;
+                made.insert(id);
+            }
         }
     }
     let behind = by.look(engine, &FOLDERS_OF_LOOK, saves.keys().map(|id| mine(*id)).collect());
     let behind = behind.inspect_err(|_| {
         // A newer start decides.
-        for &id in saves.keys() {
+        for &id in &made {
             let _ = engine.unmark(&mine(id));
         }
     })?;
     let mut deleted = Vec::new();
     for (id, shards) in saves {
         if behind.has_manifest(id) {
-            let _ = engine.unmark(&mine(id));
+            if made.contains(&id) {
+                let _ = engine.unmark(&mine(id));
+            }
         } else {
             deleted.extend(shards.into_iter().filter(|shard| engine.delete(&shard.key).is_ok()));
         }
@@ -158,10 +166,11 @@ impl OrphanedShards {
     }
 }
 
-/// Deletes what was hidden to be deleted, by a process that was killed before it did.
-fn finish_deletions(core: &Core, look: &Look) {
+/// Deletes what was hidden to be deleted, by a process that was killed before it did. Not those
+/// that this sweep has just hidden and shown again.
+fn finish_deletions(core: &Core, look: &Look, swept: &BTreeSet<CheckpointId>) {
     let engine = core.reader.engine();
-    for id in look.hidden_and_there() {
+    for id in look.hidden_and_there().into_iter().filter(|id| !swept.contains(id)) {
         if core.known().resumed_from == Some(id) {
             continue;
         }

@@ -218,7 +218,7 @@ impl ThroughStore {
 
     /// Rank 0's message at a call, once it is there.
     fn hear(&self, name: &str, deadline: Instant) -> Result<Vec<u8>> {
-        let mut wait = Wait::until(deadline, self.world);
+        let mut wait = Wait::until(later(deadline), self.world);
         let is_absent = |error: &Error| error.kind() == ErrorKind::NotFound;
         loop {
             if let Some(bytes) = self.get(&self.key(name)).none_if(is_absent)? {
@@ -361,9 +361,17 @@ impl Wait {
     }
 }
 
-/// Bounds the storage's requests by the call's deadline. A look that begins in time may end a
+/// How long the others wait for rank 0's word: it may itself wait until the deadline, and says then
+/// who is missing.
+fn later(deadline: Instant) -> Instant {
+    deadline.checked_add(Duration::from_millis(500)).unwrap_or(deadline)
+}
+
+/// Bounds the storage's requests by the call's deadline, and by no other: a wait for ranks is none
+/// for the storage. A look that begins in time may end a
 /// little later.
 fn within<T>(deadline: Instant, act: impl FnOnce() -> T) -> T {
-    const LAST_LOOK: Duration = Duration::from_secs(1);
-    CallDeadline::after(deadline.saturating_duration_since(Instant::now()) + LAST_LOOK).enter(act)
+    const LAST_LOOK: Duration = Duration::from_millis(1500);
+    CallDeadline::apart(deadline.saturating_duration_since(Instant::now()).saturating_add(LAST_LOOK))
+        .enter(act)
 }

@@ -141,6 +141,7 @@ fn copy_to_file(source: &Checkpoint, target: &Path, force: bool) -> Result<Outco
     for shard in source.inspect().shard_files() {
         let (key, shard) = shard?;
         let path = target.with_file_name(key);
+        check_apart(shard, &path)?;
         let is_there = Checkpoint::open(&path).is_ok_and(|there| there.inspect().is_copy_of(shard));
         if !is_there {
             if let Some(folder) = path.parent() {
@@ -155,12 +156,36 @@ fn copy_to_file(source: &Checkpoint, target: &Path, force: bool) -> Result<Outco
     bar.finish_and_clear();
     let copy = Checkpoint::open(target)?;
     copy.verify()?;
-    for shard in replaced.iter().filter(|shard| !shards.contains(shard)) {
-        // It belonged to the file that was replaced, and nothing else names it.
+    let named: Vec<PathBuf> =
+        manifests_beside(target).iter().flat_map(|manifest| shards_at(manifest)).collect();
+    for shard in replaced.iter().filter(|shard| !shards.contains(shard) && !named.contains(shard)) {
         let _ = std::fs::remove_file(shard);
     }
     let copied = vec![target.display().to_string()];
     Ok(Outcome { copied, bytes: copy.byte_len(), ..Outcome::default() })
+}
+
+/// Refuses a copy of many files beside its source: both would have the same shards, and what
+/// deletes one would take the other's bytes.
+fn check_apart(shard: &Checkpoint, path: &Path) -> Result<()> {
+    let is_same = std::fs::canonicalize(path)
+        .is_ok_and(|there| std::fs::canonicalize(shard.name()).is_ok_and(|here| here == there));
+    if !is_same {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Invalid, "a copy beside its source would share its shards")
+        .in_object(path.display())
+        .help("copy it to another folder, or make one file of it: tensorkeep repack SOURCE -o COPY.tkeep"))
+}
+
+/// Other files of checkpoints in the folder of this one.
+fn manifests_beside(path: &Path) -> Vec<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_other = |file: &PathBuf| {
+        file.extension().is_some_and(|extension| extension == "tkeep") && file.file_name() != path.file_name()
+    };
+    files.filter(is_other).collect()
 }
 
 /// Paths of the shards of a checkpoint at this path, if one is there.

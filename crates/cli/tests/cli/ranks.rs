@@ -91,6 +91,23 @@ fn a_copy_has_its_shards_and_takes_away_the_replaced_ones() {
 }
 
 #[test]
+fn copies_in_one_folder_do_not_take_each_others_shards() {
+    let run = Run::new("copies-beside");
+    let [first, second, plain] = ["first.tkeep", "second.tkeep", "plain.tkeep"].map(|name| run.path(name));
+    for copy in [&first, &second] {
+        assert!(tensorkeep(&["cp", &manifest("whole"), copy]).status.success());
+    }
+    assert!(tensorkeep(&["repack", &first, "-o", &plain]).status.success());
+    assert!(tensorkeep(&["cp", &plain, &first, "--force"]).status.success());
+    assert_eq!(tensorkeep(&["verify", &second]).status.code(), Some(0), "the other copy is whole");
+    // A copy beside its source would share its shards, and lose them with it.
+    let refused = tensorkeep(&["cp", &second, &run.path("third.tkeep")]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("tensorkeep repack"), "{refused:?}");
+    assert!(!Path::new(&run.path("third.tkeep")).exists());
+}
+
+#[test]
 fn a_lost_manifest_is_put_together_from_its_shards() {
     let run = Run::new("lost-manifest");
     let shard = |name: &str| run.path(&format!("shards/{name}.tkeep"));

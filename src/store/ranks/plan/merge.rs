@@ -91,7 +91,7 @@ pub(super) fn merge(groups: &[Group], world: u32, settings: Settings) -> Result<
         let named = |error: Error| error.in_tensor(name);
         let (dtype, shape) = (dtype_of(entry.first).map_err(named)?, &entry.first.shape);
         let (layout, is_compared) = match &entry.first.held {
-            Held::Replica(rule) => {
+            Held::Replica(rule) if entry.boxes.is_empty() => {
                 if *rule == Replica::Required {
                     agreed.required.insert(name.to_owned());
                 }
@@ -107,7 +107,7 @@ pub(super) fn merge(groups: &[Group], world: u32, settings: Settings) -> Result<
                 }
                 (layout, true)
             }
-            Held::Boxes(_) => {
+            Held::Boxes(_) | Held::Replica(_) => {
                 for (tensor_box, ranks) in entry.boxes.iter().filter(|(_, ranks)| ranks.len() > 1) {
                     let held = (name.to_owned(), Some(tensor_box.clone()));
                     by_ranks.entry(ranks.clone()).or_default().push(held);
@@ -146,6 +146,11 @@ pub(super) fn merge(groups: &[Group], world: u32, settings: Settings) -> Result<
 /// The tensors of all ranks by name, compared with how they were first declared.
 fn gather(groups: &[Group], world: u32) -> Result<BTreeMap<&str, Entry<'_>>> {
     let mut entries: BTreeMap<&str, Entry<'_>> = BTreeMap::new();
+    let all = groups.iter().flat_map(|group| &group.plan.tensors);
+    let in_boxes: HashSet<&str> = all
+        .filter(|declared| matches!(declared.held, Held::Boxes(_)))
+        .map(|declared| declared.name.as_str())
+        .collect();
     for (number, group) in groups.iter().enumerate() {
         let rank = group.ranks.first().copied().unwrap_or_default();
         for declared in &group.plan.tensors {
@@ -162,11 +167,19 @@ fn gather(groups: &[Group], world: u32) -> Result<BTreeMap<&str, Entry<'_>>> {
                     .in_tensor(&declared.name));
             }
             entry.groups.push(number);
-            if let Held::Boxes(boxes) = &declared.held {
-                for (offsets, lens) in boxes {
-                    let tensor_box = TensorBox::new(&offsets[..], &lens[..])?;
-                    entry.boxes.entry(tensor_box).or_default().extend(&group.ranks);
+            match &declared.held {
+                Held::Boxes(boxes) => {
+                    for (offsets, lens) in boxes {
+                        let tensor_box = TensorBox::new(&offsets[..], &lens[..])?;
+                        entry.boxes.entry(tensor_box).or_default().extend(&group.ranks);
+                    }
                 }
+                // Of boxes, one may be the whole.
+                Held::Replica(Replica::Same) if in_boxes.contains(&*declared.name) => {
+                    let whole = TensorBox::whole(&declared.shape);
+                    entry.boxes.entry(whole).or_default().extend(&group.ranks);
+                }
+                _ => {}
             }
         }
     }
@@ -181,7 +194,8 @@ fn is_alike(one: &Declared, other: &Declared) -> bool {
     let is_held_alike = match (&one.held, &other.held) {
         (Held::Replica(one), Held::Replica(other)) => one == other,
         (Held::Layout(one), Held::Layout(other)) => one == other,
-        (Held::Boxes(_), Held::Boxes(_)) => true,
+        (Held::Boxes(_) | Held::Replica(Replica::Same), Held::Boxes(_))
+        | (Held::Boxes(_), Held::Replica(Replica::Same)) => true,
         _ => false,
     };
     is_held_alike && one.dtype == other.dtype && one.shape == other.shape

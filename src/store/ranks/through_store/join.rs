@@ -2,7 +2,7 @@
 //! 0 waits for all and creates, once, the object that says whom the job consists of. A process that
 //! is not in it does not take part, so a rank is played by one process, whoever else came.
 
-use super::{Wait, bytes_of};
+use super::{Wait, bytes_of, later};
 use crate::collective::{hand, lost, take};
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, NoneIf, Result};
@@ -11,11 +11,9 @@ use crate::store::small;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const FOLDER: &str = "ranks";
-/// How long the others wait for rank 0's word after the deadline.
-const LATER: Duration = Duration::from_millis(500);
 /// Of the object that rank 0 creates: 1,024 ranks take 40 KB.
 const LONGEST: u64 = 1 << 20;
 
@@ -93,8 +91,7 @@ impl Joining<'_> {
         let slot = format!("{FOLDER}/{}.r{:05}.w{:05}.x{}", self.job, self.rank, self.world, self.own);
         let is_unknown = |error: &Error| error.kind() == ErrorKind::Unknown;
         self.engine.mark(&slot).none_if(is_unknown)?;
-        // Rank 0 may take its whole time before it knows who is missing.
-        let mut wait = Wait::until(deadline.checked_add(LATER).unwrap_or(deadline), self.world);
+        let mut wait = Wait::until(later(deadline), self.world);
         let start = loop {
             match self.start() {
                 Ok(Some(start)) => break Ok(start),
@@ -127,7 +124,13 @@ impl Joining<'_> {
             .create(&self.start_key(), Some(content.len() as u64))
             .map_err(|error| self.taken(error))?;
         upload.append(&content)?;
-        upload.commit(fresh_nonce()).map_err(|error| self.taken(error.into()))
+        match upload.commit(fresh_nonce()).map_err(Error::from) {
+            Err(error) if error.kind() == ErrorKind::Unknown => match self.start()? {
+                Some(there) if there.members.first() == Some(&self.own) => Ok(()),
+                _ => Err(error),
+            },
+            told => told.map_err(|error| self.taken(error)),
+        }
     }
 
     fn taken(&self, error: Error) -> Error {
