@@ -240,3 +240,18 @@ fn large_objects_race_as_well_and_losers_leave_nothing() {
     assert_eq!(server.objects().unfinished_uploads(), 0);
     assert_eq!(server.objects().paths().len(), 10, "a commit and its bytes for each race");
 }
+
+#[test]
+fn another_object_of_that_length_completes_no_upload() {
+    let server = server();
+    let engine: Arc<dyn Engine> =
+        Arc::new(by_url(&server, "s3://bucket/runs/lenet", Duration::from_secs(20)));
+    let (first, second) = (bytes(LARGE, 1), bytes(LARGE, 2));
+    put(&engine, "first", &first).unwrap();
+    // The request to assemble the second one is lost, and the look for it is answered with the
+    // first one.
+    server.faults().fail_matching("POST", 1, 1, Fault::ResetBefore);
+    server.faults().fail_matching("HEAD /bucket/runs/lenet/objects/", 0, 1, Fault::Neighbour);
+    put(&engine, "second", &second).unwrap();
+    assert!(get(&engine, "second").unwrap() == second);
+}
