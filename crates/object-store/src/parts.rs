@@ -211,8 +211,8 @@ async fn complete_surely(
 }
 
 /// After a lost reply: the name is ours alone, so an object of the right length there is this one.
-/// Two answers must say so: one may be of another object, as long as this one, and a commit is going
-/// to name the bytes.
+/// Two answers must say so: one may be of another object, as long as this one, and a commit is
+/// going to name the bytes.
 async fn is_there(store: &dyn ObjectStore, path: &Path, len: u64, patience: &Patience) -> bool {
     for _ in 0..2 {
         let found = patience.begin(0).once(0, store.head(path)).await;
