@@ -72,22 +72,24 @@ class StorageWriter(storage.StorageWriter):  # type: ignore[misc]
         self._whole: dict[str, Any] = {}
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
-        """Begins another save, to ``checkpoint_id`` where one is given.
-
-        By now every rank has heard how the save before ended: where it failed, this rank's shard is deleted.
-        """
-        if self._written is not None:
-            manifest, shard = self._written
-            self._written = None
-            if shard not in _shards(manifest):
-                _unlink([shard])
+        """Begins another save, to ``checkpoint_id`` where one is given."""
+        self._end_earlier()
         if checkpoint_id is not None:
             self._path = _arguments.path("checkpoint_id", checkpoint_id)
         self._part, self._whole = None, {}
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
         """Refuses to begin without a path."""
+        self._end_earlier()
         self._manifest  # noqa: B018
+
+    def _end_earlier(self) -> None:
+        """Deletes this rank's shard of the save before, if it failed: by now every rank has heard how it ended."""
+        if self._written is not None:
+            manifest, shard = self._written
+            self._written = None
+            if shard not in _shards(manifest):
+                _unlink([shard])
 
     @property
     def _manifest(self) -> str:
