@@ -41,9 +41,9 @@ use std::time::{Duration, Instant};
 ///     scope.spawn(|| join(1)?.gather(b"from rank 1", by));
 ///     let heard = join(0)?.gather(b"from rank 0", by)?.unwrap();
 ///     assert_eq!(heard, [b"from rank 0", b"from rank 1"]);
-///     tensorkeep::Result::Ok(())
+///     tensorkeep::Result::<()>::Ok(())
 /// })?;
-/// # tensorkeep::Result::Ok(())
+/// # tensorkeep::Result::<()>::Ok(())
 /// ```
 pub struct ThroughStore {
     engine: Arc<dyn Engine>,
