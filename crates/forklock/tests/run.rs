@@ -42,8 +42,8 @@ fn kill(worker: i32) {
     assert_eq!(unsafe { libc::kill(worker, libc::SIGKILL) }, 0, "the worker did not live on");
 }
 
-/// Takes the lock. A worker gives it up when it first runs, which on a busy machine may be after its
-/// trainer has ended.
+/// Takes the lock. A worker gives it up when it first runs, which on a busy machine may be after
+/// its trainer has ended.
 fn lock_soon(run: &Path) -> Result<()> {
     let begin = Instant::now();
     loop {
