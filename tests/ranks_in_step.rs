@@ -101,13 +101,13 @@ fn a_rank_that_writes_everything_has_time_for_it() {
     let engine = Hooked::new();
     engine.hook(|call, key| {
         if call == "create" && key == "0001-0000000001.tkeep" {
-            std::thread::sleep(Duration::from_secs(3));
+            std::thread::sleep(Duration::from_secs(4));
         }
         Ok(())
     });
     job(2, |ranks| {
         let rank = ranks.rank();
-        let limits = options().rank_deadline(Duration::from_secs(1)).deadline(Duration::from_secs(10));
+        let limits = options().rank_deadline(Duration::from_secs(2)).deadline(Duration::from_secs(20));
         let store = Store::open_ranks(engine.clone(), ranks, limits).unwrap();
         let mut snapshot = Snapshot::new();
         if rank == 1 {
