@@ -266,4 +266,15 @@ def _mismatch(source: Checkpoint, group: str, report: LoadReport) -> Mismatch:
     lines += names_differ(report.missing, report.unexpected, "the target")
     shown = "\n  ".join(lines[:20]) + (f"\n  and {len(lines) - 20} more" if len(lines) > 20 else "")
     what = f"group {group!r}" if group else "its tensors"
-    return Mismatch(f"{source.path}: {what} and the target differ:\n  {shown}", report=report, object=source.path)
+    message = f"{source.path}: {what} and the target differ:\n  {shown}"
+    return Mismatch(message, report=report, object=source.path, help=None if report.loaded else _other_groups(source, group))
+
+
+def _other_groups(source: Checkpoint, group: str) -> str:
+    """What else of a file may have been meant, where nothing of a group fits."""
+    names = source.infos()
+    groups = sorted({name.split("/", 1)[0] for name in names if "/" in name} - {group})
+    told = ['group="" takes the top level of the file'] if group else []
+    if groups:
+        told.append(f"its groups are {', '.join(map(repr, groups[:8]))}" + (", …" if len(groups) > 8 else ""))
+    return "\n  ".join(told)

@@ -62,6 +62,18 @@ def test_an_object_that_only_gives_copies_is_refused() -> None:
     assert alike(target.w, ONES)
 
 
+def test_an_error_where_nothing_fits_names_the_groups() -> None:
+    tensorkeep.save({"w": ONES}, "flat.tkeep")
+    with pytest.raises(tensorkeep.Mismatch, match='group="" takes the top level'):
+        tensorkeep.load_into("flat.tkeep", {"w": ZEROS.copy()})
+    target = {"w": ZEROS.copy()}
+    tensorkeep.load_into("flat.tkeep", target, group="")
+    assert alike(target["w"], ONES)
+    tensorkeep.save({"model": {"w": ONES}, "ema": {"v": ONES}}, "two.tkeep")
+    with pytest.raises(tensorkeep.Mismatch, match="its groups are 'ema'"):
+        tensorkeep.load_into("two.tkeep", {"v": ZEROS.copy()})
+
+
 def test_an_object_that_fails_half_way_is_as_it_was() -> None:
     target = FailsHalfWay()
     with pytest.raises(RuntimeError, match="half way"):
