@@ -159,8 +159,9 @@ class StorageWriter(storage.StorageWriter):  # type: ignore[misc]
             job = _tensorkeep.Job(part.save, part.world, part.tensors)
             job.write_manifest(self._manifest, tensors, records, types, list(shards), self._codecs)
         self._whole = {}
-        # A copy in the same folder may name them, too.
-        _unlink(replaced - _shards(self._manifest) - _named_beside(self._manifest))
+        if replaced:
+            # A copy in the same folder may name them, too.
+            _unlink(replaced - _shards(self._manifest) - _named_beside(self._manifest))
 
     def storage_meta(self) -> StorageMeta | None:
         """The path, for planners."""

@@ -266,7 +266,7 @@ impl Collective for ThroughStore {
                 return Ok(None);
             }
             let others = self.hear_all(state, call, deadline)?;
-            // Who has come to this call has heard all before it.
+            // Ranks that have come to this call have heard all before it.
             self.forget_before(state, call);
             Ok(Some([vec![bytes.to_vec()], others].concat()))
         })
@@ -368,8 +368,7 @@ fn later(deadline: Instant) -> Instant {
 }
 
 /// Bounds the storage's requests by the call's deadline, and by no other: a wait for ranks is none
-/// for the storage. A look that begins in time may end a
-/// little later.
+/// for the storage. A look that begins in time may end a little later.
 fn within<T>(deadline: Instant, act: impl FnOnce() -> T) -> T {
     const LAST_LOOK: Duration = Duration::from_millis(1500);
     CallDeadline::apart(deadline.saturating_duration_since(Instant::now()).saturating_add(LAST_LOOK))

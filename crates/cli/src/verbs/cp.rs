@@ -156,10 +156,14 @@ fn copy_to_file(source: &Checkpoint, target: &Path, force: bool) -> Result<Outco
     bar.finish_and_clear();
     let copy = Checkpoint::open(target)?;
     copy.verify()?;
-    let named: Vec<PathBuf> =
-        manifests_beside(target).iter().flat_map(|manifest| shards_at(manifest)).collect();
-    for shard in replaced.iter().filter(|shard| !shards.contains(shard) && !named.contains(shard)) {
-        let _ = std::fs::remove_file(shard);
+    let mut going = replaced;
+    going.retain(|shard| !shards.contains(shard));
+    if !going.is_empty() {
+        let others = manifests_beside(target);
+        let named: Vec<PathBuf> = others.iter().flat_map(|manifest| shards_at(manifest)).collect();
+        for shard in going.iter().filter(|shard| !named.contains(shard)) {
+            let _ = std::fs::remove_file(shard);
+        }
     }
     let copied = vec![target.display().to_string()];
     Ok(Outcome { copied, bytes: copy.byte_len(), ..Outcome::default() })

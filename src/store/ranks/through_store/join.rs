@@ -1,6 +1,6 @@
 //! How the processes of a start find each other. Each leaves a slot with a number of its own; rank
 //! 0 waits for all and creates, once, the object that says whom the job consists of. A process that
-//! is not in it does not take part, so a rank is played by one process, whoever else came.
+//! is not in it does not take part, so one process plays each rank.
 
 use super::{Wait, bytes_of, later};
 use crate::collective::{hand, lost, take};
@@ -10,7 +10,6 @@ use crate::format::records;
 use crate::store::small;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::time::Instant;
 
 const FOLDER: &str = "ranks";
@@ -39,10 +38,7 @@ pub(super) fn join(
             .expected("1 to 64 letters, digits, - and _")
             .found(job));
     }
-    let own = fresh_nonce().iter().fold(String::new(), |mut own, byte| {
-        write!(own, "{byte:02x}").expect("OK to write to a String");
-        own
-    });
+    let own = format!("{:032x}", u128::from_be_bytes(fresh_nonce()));
     let joining = Joining { engine, rank, world, job, own };
     let start = if rank == 0 { joining.lead(deadline)? } else { joining.follow(deadline)? };
     if start.members.get(rank as usize) != Some(&joining.own) {
@@ -111,7 +107,7 @@ impl Joining<'_> {
         let members = self.members(deadline);
         let refusal = members.as_ref().err().map(hand);
         let start = Start { members: members.as_ref().map(Clone::clone).unwrap_or_default(), refusal };
-        // Who is not the first says so, and not who is missing.
+        // A second rank 0 says that it is one, before it says which ranks are missing.
         self.tell(&start)?;
         members?;
         Ok(start)
