@@ -21,7 +21,6 @@ mod shards;
 mod verify;
 
 pub use info::TensorInfo;
-pub use inspect::Inspect;
 pub use map_copy::MappedCopy;
 pub use open::{OpenOptions, Verify};
 pub(crate) use shards::{Folder, Siblings};
@@ -94,6 +93,10 @@ pub struct Checkpoint {
     /// Of a manifest.
     shards: Shards,
 }
+
+/// A checkpoint as tools see it: [`Checkpoint::inspect`].
+#[derive(Clone, Copy, Debug)]
+pub struct Inspect<'c>(pub(crate) &'c Checkpoint);
 
 /// The bytes of the index region: in place if the file is in memory, else copied. A short region is
 /// copied too.

@@ -8,50 +8,58 @@ mod background;
 mod copy;
 mod core;
 mod cost;
+mod damage;
 mod deletion;
 mod gc;
 pub mod history;
+mod identity;
+mod in_flight;
 mod keep;
+mod lives;
 mod look;
 mod naming;
+mod opening;
 mod options;
 mod pending;
 mod pins;
 mod presence;
 mod priority;
 mod process;
+mod promote;
 mod ranks;
 mod reader;
 mod record;
 mod resume;
+mod resumed;
 mod retention;
 mod run_id;
 mod save;
+mod saved;
 mod saving;
 mod schedule;
 mod signals;
 mod small;
 mod staging;
+mod tiered;
 mod tiers;
 
 pub use crate::clock::date;
-pub use background::WhenFull;
 pub use copy::CopyOutcome;
 pub use cost::SaveCost;
 pub use gc::{Collected, Collection};
 pub use keep::{Keep, Mode};
 pub use look::Listed;
 pub use naming::CheckpointId;
-pub use options::StoreOptions;
+pub use options::{StoreOptions, WhenFull};
 pub use pending::PendingSave;
 pub use pins::AttemptInfo;
 pub use presence::Presence;
-pub use ranks::{Diverged, OrphanedShards, Rebuilt, ThroughStore, rebuild};
+pub use ranks::{OrphanedShards, Rebuilt, ThroughStore, rebuild};
 pub use reader::{CheckpointInfo, Reader};
 pub use record::CheckpointMeta;
-pub use resume::{Resumed, SkippedCheckpoint};
+pub use resumed::{Resumed, SkippedCheckpoint};
 pub use run_id::RunId;
-pub use save::Saved;
+pub use saved::{Diverged, Saved};
 pub use schedule::{AutoInterval, Every, SaveReason};
 pub use tensorkeep_signals::Signal;
 pub use tiers::Tier;
@@ -62,10 +70,10 @@ use crate::engine::{Engine, IntoEngine};
 use crate::error::Result;
 use crate::sync::lock;
 use background::Background;
+use promote::Promoter;
 use staging::Staging;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tiers::Promoter;
 
 /// The one writer of a run's checkpoints, and a reader of them. For reading beside a writer there
 /// is [`Reader`].
@@ -187,10 +195,7 @@ impl Store {
             return Ok(());
         }
         let core = Arc::clone(&self.core);
-        remote.try_again(move || match &core.remote {
-            Some(remote) => remote.reach(&core),
-            None => Ok(()),
-        })
+        remote.try_again(move || core.reach_remote())
     }
 
     /// Starts over: allows a first save that follows on nothing although the run has checkpoints.

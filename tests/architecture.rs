@@ -1,6 +1,10 @@
 //! The layers of ARCHITECTURE.md: imports point down only, modules on one row do not import each
 //! other, and unsafe code is confined to listed files.
 
+#[path = "architecture/graph.rs"]
+mod graph;
+
+use graph::{Graph, circle};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +26,7 @@ const ROWS: &[&[&str]] = &[
 
 /// The only files with unsafe code: the mapping itself, and the unsafe function that passes its
 /// promise on. (Non-temporal copies are in a crate of their own, crates/memcpy.)
-const UNSAFE: &[&str] = &["checkpoint/open.rs", "engine/map.rs"];
+const UNSAFE: &[&str] = &["checkpoint/open.rs", "engine/vfs/map.rs"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -95,6 +99,41 @@ fn imports_point_down_only() {
         }
     }
     assert!(wrong.is_empty(), "imports that do not point down:\n{}", wrong.join("\n"));
+}
+
+/// Files of one folder, each with those in its own folder, use each other in one direction.
+#[test]
+fn no_files_of_a_folder_use_each_other_in_a_circle() {
+    let all = all_files();
+    let crates = all.iter().filter_map(|(file, _)| file.split_once("src/").map(|(root, _)| root));
+    let mut roots: Vec<&str> = crates.collect();
+    roots.dedup();
+    assert!(roots.len() > 10, "the test sees nothing: {roots:?}");
+    for root in roots {
+        let of_root = all.iter().filter_map(|(file, text)| {
+            let file = file.strip_prefix(root)?.strip_prefix("src/")?;
+            (!file.contains("tests")).then(|| (file, code(text)))
+        });
+        let found = circle(&Graph::new(of_root).siblings());
+        assert!(found.is_none(), "{root}src: each uses the next, and the last one the first: {found:?}");
+    }
+}
+
+#[test]
+fn the_test_of_circles_sees_them_through_reexports() {
+    let files = |store: &str| {
+        [
+            ("lib.rs", "mod a;\nmod b;\npub use b::deep::Thing;"),
+            ("a.rs", store),
+            ("b.rs", "mod deep;"),
+            ("b/deep.rs", "use crate::{a::{self, Other}, c};\npub struct Thing;"),
+        ]
+        .map(|(file, code)| (file, code.to_owned()))
+    };
+    let found = |store| circle(&Graph::new(files(store)).siblings());
+    assert_eq!(found("pub struct Other;"), None);
+    assert_eq!(found("use super::Thing;").map(|way| way.len()), Some(2));
+    assert_eq!(found("fn f() { super::b::deep::g() }").map(|way| way.len()), Some(2));
 }
 
 /// `name.rs` beside `name/`; only modules shared by tests are a `mod.rs`, which cargo takes for no

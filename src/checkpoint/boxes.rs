@@ -2,12 +2,11 @@
 
 use super::Checkpoint;
 use super::chunks::Scratch;
-use super::entry::{Place, Tensors};
+use super::entry::{Place, Tensors, WINDOW};
 use super::shards::Source;
 use crate::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::DEFAULT_CHUNK_LOG2;
 use crate::layout::{Joining, Run, TensorBox, flat_boxes, reads, runs};
 use crate::pipeline;
 use crate::tensor::Tensor;
@@ -18,8 +17,6 @@ use tensorkeep_memcpy::copy;
 const GAP: u64 = 64 << 10;
 /// Bytes that are read at once where not all of them are wanted.
 const MOST: u64 = 4 << 20;
-/// Raw bytes of a window of a tensor that lies in pieces.
-pub(super) const WINDOW: u64 = 1 << DEFAULT_CHUNK_LOG2;
 
 /// A box of a tensor, and the memory to fill with it.
 pub(super) struct WantedBox<'t> {

@@ -1,13 +1,16 @@
 //! One entry of the table of tensors or of records: finding it, its bytes in memory, its chunks and
 //! their checksums.
 
-use super::{Checkpoint, Verify};
+use super::Checkpoint;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::table::{Chunk, Columns};
-use crate::format::{checksum_error, crc32};
+use crate::format::{DEFAULT_CHUNK_LOG2, checksum_error, crc32};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Raw bytes of a window of a tensor that lies in pieces.
+pub(super) const WINDOW: u64 = 1 << DEFAULT_CHUNK_LOG2;
 
 /// One entry of one table, and the index of its first bit in `Checkpoint::verified`.
 #[derive(Clone, Copy)]
@@ -198,7 +201,7 @@ impl Checkpoint {
 
     /// Verifies one chunk's stored bytes, unless it was verified before or verification is off.
     pub(super) fn check(&self, entry: Entry<'_>, number: usize, chunk: &Chunk, stored: &[u8]) -> Result<()> {
-        if self.options.verify == Verify::Never {
+        if self.options.verifies_nothing() {
             return Ok(());
         }
         let (word, mask) = self.verified_bit(entry, number);

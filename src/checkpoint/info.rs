@@ -1,8 +1,7 @@
 //! Tensors as the index describes them: names, dtypes, shapes, offsets. No tensor bytes are read.
 
 use super::Checkpoint;
-use super::boxes::WINDOW;
-use super::entry::{Place, Tensors};
+use super::entry::{Place, Tensors, WINDOW};
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::format::pieces::Pieces;

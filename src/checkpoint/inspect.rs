@@ -12,22 +12,18 @@
 //! # Ok::<(), tensorkeep::Error>(())
 //! ```
 
-use super::Checkpoint;
 use super::entry::Tensors;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::pieces::Pieces;
 use crate::tensor::Tensor;
 
+pub use super::Inspect;
 pub use super::chunks::{ChunkInfo, Scratch};
 pub use super::resave::SALVAGED;
 pub use super::verify::VerifyReport;
 pub use crate::format::limits::Limits;
 pub use crate::names::{name_matches, nearest as nearest_name};
 pub use crate::snapshot::RESERVED_PREFIX;
-
-/// A checkpoint as tools see it: [`Checkpoint::inspect`].
-#[derive(Clone, Copy, Debug)]
-pub struct Inspect<'c>(pub(crate) &'c Checkpoint);
 
 impl<'c> Inspect<'c> {
     /// The file's 16-byte id, which differs between files.

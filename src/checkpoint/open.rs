@@ -49,6 +49,10 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
+    pub(super) fn verifies_nothing(self) -> bool {
+        self.verify == Verify::Never
+    }
+
     /// Verified on touch, without a memory budget.
     pub fn new() -> Self {
         Self::default()
@@ -162,7 +166,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
-    #[expect(unsafe_code, reason = "hands the promise on; the mapping itself is in engine/map.rs")]
+    #[expect(unsafe_code, reason = "hands the promise on; the mapping itself is in engine/vfs/map.rs")]
     pub unsafe fn map(path: impl AsRef<Path>) -> Result<Self> {
         // SAFETY: the caller of this function gives exactly the promise that `assume_unchanged`
         // asks for.
@@ -190,7 +194,7 @@ impl MappedCopy {
     ///
     /// # Errors
     /// As [`OpenOptions::map_copy`].
-    #[expect(unsafe_code, reason = "hands the promise on; the mapping itself is in engine/map.rs")]
+    #[expect(unsafe_code, reason = "hands the promise on; the mapping itself is in engine/vfs/map.rs")]
     pub unsafe fn open(path: impl AsRef<Path>) -> Result<Self> {
         // SAFETY: the caller of this function gives exactly the promise that `assume_unchanged`
         // asks for.

@@ -9,8 +9,9 @@ mod safetensors;
 mod shards;
 
 pub use compare::differences;
-pub(super) use compare::{check_bools, differs};
+pub(super) use compare::differs;
 pub use input::Input;
+pub(super) use input::check_bools;
 pub use numpy::npy_bytes;
 
 use super::{Foreign, Format, Note};

@@ -26,6 +26,7 @@ mod keys;
 mod legacy;
 mod numpy;
 mod objects;
+mod scalars;
 mod special;
 mod storages;
 mod tensors;

@@ -2,9 +2,11 @@
 //! `local.rs` decides the order of the calls; `vfs/os.rs` makes the real ones. Tests put file
 //! systems that fail and lose power behind these traits.
 
+pub(crate) mod file;
+mod map;
 pub(crate) mod os;
 
-use super::{Blob, Lock, MmapPromise};
+use super::{Blob, Lock};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::io;
@@ -13,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use os::{Os, OsFile, map_twice};
+pub use map::MmapPromise;
+pub(crate) use map::PrivateMap;
+pub(crate) use os::{Os, map_twice};
 
 /// The held folder, as a path in it.
 pub(crate) const HERE: &str = ".";

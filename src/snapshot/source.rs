@@ -206,6 +206,12 @@ impl<'a> IntoTensorSource<'a> for LazyTensor<'a> {
     }
 }
 
+impl<'a> IntoTensorSource<'a> for Volatile<'a> {
+    fn into_source(self) -> Result<TensorSource<'a>> {
+        TensorSource::volatile(self)
+    }
+}
+
 /// A dtype, a shape, and bytes shared with the trainer.
 impl<'a> IntoTensorSource<'a> for (Dtype, &[usize], SharedBytes) {
     fn into_source(self) -> Result<TensorSource<'a>> {

@@ -1,6 +1,5 @@
 //! Tensors whose memory may be written while they are saved: each byte is copied out once.
 
-use super::source::{IntoTensorSource, TensorSource};
 use crate::dtype::Dtype;
 use crate::error::Result;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ pub(crate) type Fill<'a> = dyn Fn(usize, &mut [u8]) -> Result<()> + Send + Sync 
 ///
 /// The bytes in the file are the same as for a borrowed tensor, and a save takes one chunk of
 /// memory for each encoding thread. Two volatile tensors are aliases if they are clones of one
-/// [`TensorSource`], or by [`Snapshot::alias`](crate::Snapshot::alias).
+/// [`TensorSource`](super::TensorSource), or by [`Snapshot::alias`](crate::Snapshot::alias).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -65,11 +64,5 @@ impl<'a> Volatile<'a> {
         fill: impl Fn(usize, &mut [u8]) -> Result<()> + Send + Sync + 'a,
     ) -> Self {
         Self { dtype, shape: shape.into(), fill: Arc::new(fill) }
-    }
-}
-
-impl<'a> IntoTensorSource<'a> for Volatile<'a> {
-    fn into_source(self) -> Result<TensorSource<'a>> {
-        TensorSource::volatile(self)
     }
 }

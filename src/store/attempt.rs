@@ -4,13 +4,12 @@
 //! object that it wrote is gone.
 
 use super::absent::{self, Absent};
+use super::damage::is_damage;
 use super::look::{Board, Look};
 use super::naming::{ATTEMPTS, CheckpointId, attempt_key, resumed_key};
 use super::process;
-use super::reader::is_damage;
 use super::run_id::RunId;
 use super::small;
-use super::tiers::Remote;
 use crate::clock;
 use crate::engine::{CommitError, Engine, Lock, Nonce, fresh_nonce};
 use crate::error::{Error, ErrorKind, NoneIf, Result};
@@ -73,42 +72,32 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Takes the next number after every one seen in `attempts/` and in the names of checkpoints,
-    /// in both tiers. Returned with the local tier's board.
-    ///
-    /// # Errors
-    /// Errors of the local engine; `NoSpace` only without a lock.
-    pub(super) fn take(
-        engine: &dyn Engine,
-        remote: Option<&Remote>,
+    /// An attempt of this writer that has no number yet.
+    pub(super) fn without_number(writer: &Writer) -> Result<Self> {
+        let (content, nonce) = (records::encode(writer)?.into(), fresh_nonce());
+        Ok(Self { number: 0, nonce, content, pending: Arc::default() })
+    }
+
+    /// Has the number that follows on `newest`, on the attempts in names of checkpoints, and on the
+    /// number that it had: a refused number is skipped even if a listing does not show it.
+    pub(super) fn move_behind(
+        &mut self,
+        newest: u32,
         ids: &[CheckpointId],
-        writer: &Writer,
-        is_locked: bool,
-    ) -> Result<(Self, Board)> {
-        let (content, nonce, pending) = (records::encode(writer)?.into(), fresh_nonce(), Arc::default());
-        let mut attempt = Self { number: 0, nonce, content, pending };
-        loop {
-            let there = remote.map_or(Ok(0), Remote::newest_attempt)?;
-            let board = Board::read(engine)?;
-            // A refused number is skipped even if the listing does not show it.
-            attempt.number = next(board.newest.max(there).max(attempt.number), ids, engine)?;
-            match attempt.take_without_gap(&board, engine) {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(error) if error.kind() == ErrorKind::NoSpace && is_locked => {
-                    attempt.pending.store(true, Ordering::Release);
-                }
-                Err(error) => return Err(error),
-            }
-            if remote.map_or(Ok(true), |remote| remote.take(&attempt))? {
-                return Ok((attempt, board));
-            }
-        }
+        engine: &dyn Engine,
+    ) -> Result<()> {
+        self.number = next(newest.max(self.number), ids, engine)?;
+        Ok(())
+    }
+
+    /// Leaves the object to be written before the first checkpoint.
+    pub(super) fn postpone(&self) {
+        self.pending.store(true, Ordering::Release);
     }
 
     /// As [`Attempt::take_in`]. If the number does not follow on the newest, because the other tier
     /// or the name of a checkpoint has a newer one, the number that follows is taken, too.
-    fn take_without_gap(&self, board: &Board, engine: &dyn Engine) -> Result<bool> {
+    pub(super) fn take_without_gap(&self, board: &Board, engine: &dyn Engine) -> Result<bool> {
         match board.newest.checked_add(1).filter(|next| *next < self.number) {
             Some(next) => self.write(next, engine).and_then(|_| self.take_in(engine)),
             None => self.take_in(engine),

@@ -3,8 +3,10 @@
 //! and it stays readable in its [`PendingSave`]. Foreground and background saves, and the rotation
 //! behind each, run one after the other.
 
-use super::Core;
+use super::core::Core;
 use super::cost::Stall;
+use super::in_flight::{Shared, State};
+use super::options::WhenFull;
 use super::pending::{Outcome, PendingSave, Progressing};
 use super::process::Process;
 use super::schedule::Begun;
@@ -13,25 +15,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Snapshot;
 use crate::sync::{self, lock, wait};
 use std::any::Any;
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
-
-/// What a save does when [`StoreOptions::in_flight`](super::StoreOptions::in_flight) saves are in
-/// flight.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Waits until one is done.
-    #[default]
-    Wait,
-    /// Saves nothing this time.
-    Skip,
-    /// Fails with [`ErrorKind::Busy`].
-    Error,
-}
 
 struct Job {
     snapshot: Snapshot<'static>,
@@ -58,22 +46,6 @@ struct Worker {
     thread: JoinHandle<()>,
 }
 
-/// State shared by the saving thread and the callers.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    in_flight: usize,
-    /// Failures that no call has returned yet, oldest first.
-    unreported: VecDeque<Error>,
-    /// Failures that were returned in a [`PendingSave`] which was dropped unread.
-    overlooked: VecDeque<Error>,
-}
-
 /// A place for a save in flight. Dropping it, on any path, frees it, and publishes the outcome once
 /// the save was handed over.
 #[derive(Debug)]
@@ -94,12 +66,6 @@ impl Drop for Place {
         state.in_flight -= 1;
         drop(state);
         self.shared.changed.notify_all();
-    }
-}
-
-impl Shared {
-    pub(super) fn was_overlooked(&self, error: Error) {
-        lock(&self.state).overlooked.push_back(error);
     }
 }
 

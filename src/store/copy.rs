@@ -3,9 +3,10 @@
 //! alone. Memory is bounded for checkpoints of any length.
 
 use super::attempt;
+use super::damage::is_damage;
 use super::look::Board;
 use super::naming::{CheckpointId, DAMAGED, attempt_key, ended_key, hidden_of_key};
-use super::reader::{Reader, is_damage};
+use super::reader::Reader;
 use super::small;
 use crate::checkpoint::Checkpoint;
 use crate::engine::{CommitError, Nonce, Upload};

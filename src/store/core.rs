@@ -1,25 +1,28 @@
 //! State that the parts of a store share: the run as it was opened, its writer, and the run's state
 //! since.
 
-use super::attempt::{self, Attempt, Writer};
-use super::cost::LastSave;
-use super::deletion::{self, Inherited};
-use super::history::{self, LifeEnd, Log};
-use super::naming::{ATTEMPTS, CheckpointId, DAMAGED};
-use super::options::{StoreOptions, default_codec};
-use super::ranks::Others;
+use super::attempt::{Attempt, Writer};
+use super::cost::{LastSave, Stall};
+use super::history::{LifeEnd, Log};
+use super::lives;
+use super::naming::CheckpointId;
+use super::options::StoreOptions;
 use super::reader::Reader;
-use super::resume::Resumed;
-use super::retention::{Candidate, Spared};
-use super::run_id::{self, RunId};
-use super::schedule::Schedule;
+use super::resumed::Resumed;
+use super::retention::Spared;
+use super::run_id::RunId;
+use super::saved::Saved;
+use super::schedule::{Begun, SaveReason, Schedule};
 use super::tiers::Remote;
+use crate::checkpoint::Checkpoint;
 use crate::clock::seconds_since_1970;
-use crate::engine::{Engine, Lock};
-use crate::error::Result;
+use crate::engine::Lock;
+use crate::error::{Error, Result};
+use crate::snapshot::{Progress, Snapshot};
 use crate::sync::lock;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 /// A run that is open for writing.
@@ -52,6 +55,27 @@ pub(super) struct Core {
     pub stopped_by: Mutex<Option<String>>,
 }
 
+/// What a store asks of the other ranks of its job. A table of functions that only
+/// [`Store::open_ranks`](super::Store::open_ranks) makes: a program that does not call it carries
+/// none of their code.
+pub(super) trait Others: fmt::Debug + Send + Sync {
+    fn world(&self) -> u32;
+    fn is_root(&self) -> bool;
+    fn check_root(&self, what: &'static str) -> Result<()>;
+    fn check_background(&self) -> Result<()>;
+    fn check_failure(&self) -> Result<()>;
+    fn refuse(&self, error: Error) -> Error;
+    fn due(&self, core: &Core, progress: Progress) -> Option<SaveReason>;
+    fn save(&self, core: &Core, snapshot: &Snapshot<'_>, begun: &Begun, stall: &Stall) -> Result<Saved>;
+    fn verify_together(&self, checkpoint: &Checkpoint, id: CheckpointId) -> Result<()>;
+    fn resume(
+        &self,
+        core: &Core,
+        step: Option<u64>,
+        alone: &mut dyn FnMut() -> Result<Resumed>,
+    ) -> Result<Resumed>;
+}
+
 /// Names that the store has learned since the run was opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Known {
@@ -61,48 +85,6 @@ pub(super) struct Known {
 }
 
 impl Core {
-    pub(super) fn open(
-        engine: Arc<dyn Engine>,
-        remote: Option<Arc<dyn Engine>>,
-        mut options: StoreOptions,
-    ) -> Result<Self> {
-        options.check()?;
-        // After the check: an engine may have to write to find out what it can do.
-        options.write = options.write.codec_unless_set(default_codec(&*engine));
-        let mut schedule = Schedule::start(options.every.clone(), Instant::now())?;
-        let mut writer = Writer::this_process(seconds_since_1970());
-        let lock = attempt::lock_or_fence(&*engine, &writer)?;
-        let reader = Reader::on(engine, options.open, options.map);
-        let candidates = reader.candidates()?;
-        let remote =
-            remote.map(|engine| Remote::contact(engine, &options, &writer, &candidates)).transpose()?;
-        let there = remote.as_ref().map(Remote::there).unwrap_or_default();
-        let all: Vec<&Candidate> = candidates.iter().chain(&there).collect();
-        for state in all.iter().filter_map(|candidate| candidate.state.as_ref()) {
-            schedule.remember(&state.metrics);
-        }
-        let found = run_id::Found::look(reader.engine(), &candidates)?;
-        let run = identity(&reader, found, remote.as_ref())?;
-        writer.run = Some(run);
-        let ids: Vec<CheckpointId> = all.iter().map(|candidate| candidate.id).collect();
-        let (attempt, board) =
-            Attempt::take(reader.engine(), remote.as_ref(), &ids, &writer, lock.is_some())?;
-        let saved_by = ids.iter().map(|id| id.attempt).max().unwrap_or(0);
-        let here = Inherited { board: &board, saved_by, writer: &writer, is_locked: lock.is_some() };
-        deletion::clear_marks(reader.engine(), &here);
-        if let Some(remote) = &remote {
-            remote.clear_marks(saved_by, &writer)?;
-        }
-        // Listed again after taking the attempt: without a lock another writer may have saved
-        // since.
-        let is_empty =
-            || attempt.look(reader.engine(), &["", DAMAGED, ATTEMPTS], vec![]).map(|look| look.is_empty());
-        let has_begun = AtomicBool::new(ids.is_empty() && is_empty()?);
-        schedule.log = Log::start(writer.life(attempt.number), options.ranked());
-        let opened = Self::with_schedule(reader, options, (run, writer, attempt), schedule);
-        Ok(Self { lock, remote, has_begun, ..opened })
-    }
-
     /// Another rank's part in a run that rank 0 has opened.
     pub(super) fn new(
         reader: Reader,
@@ -114,7 +96,7 @@ impl Core {
         Ok(Self::with_schedule(reader, options, (run, writer, attempt), schedule))
     }
 
-    fn with_schedule(
+    pub(super) fn with_schedule(
         reader: Reader,
         options: StoreOptions,
         (run, writer, attempt): (RunId, Writer, Attempt),
@@ -157,9 +139,9 @@ impl Core {
     }
 
     /// Checkpoints that stay regardless of the rules.
-    pub(super) fn spared(&self) -> impl Iterator<Item = Spared> + use<> {
+    pub(super) fn spared(&self) -> Vec<Spared> {
         let known = *self.known();
-        known.resumed_from.into_iter().map(|id| (id, "resumed from"))
+        known.resumed_from.into_iter().map(|id| (id, "resumed from")).collect()
     }
 
     pub(super) fn lock_schedule(&self) -> MutexGuard<'_, Schedule> {
@@ -178,7 +160,7 @@ impl Core {
         let end = stopped.map_or(LifeEnd::Closed, LifeEnd::Stopped);
         let life = schedule.log.own(end, seconds_since_1970());
         drop(schedule);
-        let _ = self.timed(|| history::leave_end(self.reader.engine(), &life));
+        let _ = self.timed(|| lives::leave_end(self.reader.engine(), &life));
         self.remote.iter().for_each(|remote| remote.leave_end(&life, self.options.remote_timeout));
     }
 
@@ -222,6 +204,12 @@ impl Core {
         remote.unreachable().map_or_else(|| Ok(vec![&self.reader, &remote.reader]), Err)
     }
 
+    /// Makes sure that this attempt is taken in the remote tier, if there is one.
+    pub(super) fn reach_remote(&self) -> Result<()> {
+        let Some(remote) = &self.remote else { return Ok(()) };
+        remote.reach(self.run, (&self.attempt, &self.writer), self.reader.engine())
+    }
+
     pub(super) fn wake_promoter(&self) {
         if let Some(remote) = &self.remote {
             remote.passes.wake();
@@ -252,28 +240,4 @@ impl Core {
             None => Ok(()),
         }
     }
-}
-
-/// The identity of the run in both tiers, written where it was missing.
-fn identity(reader: &Reader, found: run_id::Found, remote: Option<&Remote>) -> Result<RunId> {
-    let engine = reader.engine();
-    let there = remote.map(Remote::run).unwrap_or_default();
-    let run = match found.id().or(there.id()) {
-        Some(run) => run,
-        None => run_id::of_oldest_attempt(engine)?.unwrap_or_else(RunId::fresh),
-    };
-    // A new disk takes the identity that the remote tier has. If none was found there, ask again by
-    // creating it: of two writers that create it one wins.
-    let taken = match remote {
-        Some(remote) if found.id().is_none() => Some(remote.run_or(run)?),
-        _ => None,
-    };
-    let run = found.establish(engine, taken.unwrap_or(run))?;
-    // An identity that came from the remote tier need not be compared with it.
-    if let Some(remote) = remote
-        && taken != Some(run)
-    {
-        remote.join(run)?;
-    }
-    Ok(run)
 }

@@ -43,8 +43,8 @@ use super::naming::{
     ATTEMPTS, CheckpointId, DAMAGED, PINS, attempt_key, damaged_mark_key, deletes_key, ended_key, hidden_key,
     resumed_key,
 };
+use super::process;
 use super::reader::Reader;
-use super::{process, ranks};
 use crate::clock;
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
@@ -174,7 +174,8 @@ pub(super) fn delete(reader: &Reader, by: By<'_>, ids: &[CheckpointId]) -> Resul
             }
         }
         if let Some(shards) = shards {
-            ranks::delete_all(engine, shards.keys());
+            // Those that cannot be deleted are orphans, and go with a later sweep.
+            shards.keys().for_each(|key| drop(engine.delete(&key)));
         }
         take_back(id);
         let mark = damaged_mark_key(id);

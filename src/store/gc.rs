@@ -2,12 +2,13 @@
 //! protect in a run without a writer. Both first verify the checkpoints that they count on.
 
 use super::core::Core;
+use super::damage::is_damage;
 use super::deletion::{self, By};
 use super::keep::Keep;
 use super::look::Board;
 use super::naming::CheckpointId;
 use super::presence::Presence;
-use super::reader::{CheckpointInfo, Reader, is_damage};
+use super::reader::{CheckpointInfo, Reader};
 use super::retention::{self, Candidate, Spared};
 use crate::engine::Lock;
 use crate::error::{Error, ErrorKind, NoneIf, Result};

@@ -1,17 +1,13 @@
 //! The history of a run, which travels in its checkpoints: the curve of every metric, and the lives
 //! of the processes that wrote. Nothing but checkpoints is written, so what rotation deletes is not
 //! lost, and what a kill lost is not in it. These are the types that readers get; recording is in
-//! `log.rs`, the bytes in `record.rs`, and what the run's other objects add in
-//! `lives.rs`; `begin.rs` goes on with a history.
+//! `log.rs`, the bytes in `record.rs`. What the run's other objects add is in `store/lives.rs`;
+//! `store/resume/history.rs` goes on with a history.
 
-mod begin;
 mod curve;
-mod lives;
 mod log;
 mod record;
 
-pub(super) use begin::Behind;
-pub(super) use lives::{complete, leave_end, of_checkpoints};
 pub(super) use log::Log;
 
 use super::keep::Mode;

@@ -1,6 +1,8 @@
 //! How a store works, as a value: the options, their defaults, and which values make no sense.
 
-use super::{Every, Keep, Mode, WhenFull, priority};
+use super::keep::{Keep, Mode};
+use super::priority;
+use super::schedule::Every;
 use crate::checkpoint::OpenOptions;
 use crate::codec::Codec;
 use crate::deadline::CallDeadline;
@@ -41,6 +43,19 @@ pub struct StoreOptions {
     pub(super) least_shard_bytes: u64,
     pub(super) cut_replicas: bool,
     pub(super) compare_replicas: bool,
+}
+
+/// What a save does when [`StoreOptions::in_flight`] saves are in
+/// flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Waits until one is done.
+    #[default]
+    Wait,
+    /// Saves nothing this time.
+    Skip,
+    /// Fails with [`ErrorKind::Busy`].
+    Error,
 }
 
 impl Default for StoreOptions {

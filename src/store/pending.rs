@@ -1,9 +1,9 @@
 //! A caller's handle of a background save: its outcome, and an earlier failure that is returned
 //! with it.
 
-use super::background::Shared;
+use super::in_flight::Shared;
 use super::process::Process;
-use super::save::Saved;
+use super::saved::Saved;
 use crate::error::{Error, Result};
 use crate::sync::{self, lock, wait};
 use std::sync::{Arc, Condvar, Mutex, Weak};

@@ -13,18 +13,16 @@ mod sweep;
 mod through_store;
 
 pub use rebuild::{Rebuilt, rebuild};
-pub use receipts::Diverged;
 pub use sweep::OrphanedShards;
-pub(super) use sweep::delete_all;
 pub use through_store::ThroughStore;
 
 use super::Store;
-use super::core::Core;
+use super::core::{Core, Others};
 use super::cost::Stall;
 use super::naming::CheckpointId;
 use super::options::StoreOptions;
-use super::resume::Resumed;
-use super::save::Saved;
+use super::resumed::Resumed;
+use super::saved::Saved;
 use super::schedule::{Begun, SaveReason};
 use crate::checkpoint::Checkpoint;
 use crate::collective::{self, Call, Collective};
@@ -36,26 +34,6 @@ use plan::Agreement;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-/// What a store asks of the other ranks of its job. A table of functions that only
-/// [`Store::open_ranks`] makes: a program that does not call it carries none of their code.
-pub(super) trait Others: fmt::Debug + Send + Sync {
-    fn world(&self) -> u32;
-    fn is_root(&self) -> bool;
-    fn check_root(&self, what: &'static str) -> Result<()>;
-    fn check_background(&self) -> Result<()>;
-    fn check_failure(&self) -> Result<()>;
-    fn refuse(&self, error: Error) -> Error;
-    fn due(&self, core: &Core, progress: Progress) -> Option<SaveReason>;
-    fn save(&self, core: &Core, snapshot: &Snapshot<'_>, begun: &Begun, stall: &Stall) -> Result<Saved>;
-    fn verify_together(&self, checkpoint: &Checkpoint, id: CheckpointId) -> Result<()>;
-    fn resume(
-        &self,
-        core: &Core,
-        step: Option<u64>,
-        alone: &mut dyn FnMut() -> Result<Resumed>,
-    ) -> Result<Resumed>;
-}
 
 impl Others for Ranks {
     fn world(&self) -> u32 {

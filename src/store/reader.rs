@@ -3,10 +3,9 @@
 
 mod open;
 
-pub(super) use open::is_damage;
-
 use super::absent::{self, Absent};
 use super::attempt::Attempt;
+use super::damage::is_damage;
 use super::keep::Mode;
 use super::look::{Found, Listed, Look};
 use super::naming::{ATTEMPTS, CheckpointId, DAMAGED, PINS};

@@ -1,68 +1,26 @@
 //! Resumes from the newest checkpoint that verifies, byte for byte, in either tier: walks back past
 //! damaged ones, sets them aside (never deletes them), and reports them.
 
+mod history;
 mod read;
 
 use super::absent::{self, Absent};
 use super::core::Core;
+use super::damage::is_damage;
 use super::deletion;
-use super::history::{Behind, History};
+use super::history::History;
 use super::look::{Board, Look};
 use super::naming::{ATTEMPTS, CheckpointId, DAMAGED, damaged_key, damaged_mark_key, is_mark};
-use super::reader::{Reader, is_damage};
+use super::reader::Reader;
+use super::resumed::{Resumed, SkippedCheckpoint};
 use super::tiers::Tier;
 use crate::checkpoint::Checkpoint;
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Progress;
+use history::Behind;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
-
-/// Where training goes on.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Resumed {
-    /// The newest checkpoint that verifies; None when the run starts from nothing.
-    pub checkpoint: Option<Checkpoint>,
-    /// Its attempt and step.
-    pub id: Option<CheckpointId>,
-    /// The tier it was found in. A checkpoint of the remote tier is fetched to the local one if
-    /// there is room.
-    pub tier: Option<Tier>,
-    /// Completed steps and epochs; zeros when the run starts from nothing.
-    pub progress: Progress,
-    /// Newer checkpoints that do not verify, newest first.
-    pub skipped: Vec<SkippedCheckpoint>,
-    /// Why the remote tier was not consulted, if there is one: it may have had a newer checkpoint.
-    pub remote_error: Option<Error>,
-}
-
-impl Resumed {
-    /// The number of the next step, counted from 0: as many as are completed.
-    pub fn next_step(&self) -> u64 {
-        self.progress.step
-    }
-
-    /// The number of the next epoch, counted from 0.
-    pub fn next_epoch(&self) -> u64 {
-        self.progress.epoch
-    }
-}
-
-/// A checkpoint that a resume passed over.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct SkippedCheckpoint {
-    /// Attempt and step.
-    pub id: CheckpointId,
-    /// The tier it is in.
-    pub tier: Tier,
-    /// Why it does not verify.
-    pub error: Error,
-    /// The place it was moved to, or why it could not be moved; None when it was left in place
-    /// because the device, not the bytes, is at fault.
-    pub set_aside: Option<Result<String>>,
-}
 
 /// A checkpoint in one of the tiers.
 type Place = (CheckpointId, Tier);

@@ -5,9 +5,9 @@ use super::cost::Stall;
 use super::deletion::{self, By};
 use super::history::HISTORY;
 use super::naming::CheckpointId;
-use super::ranks::Diverged;
 use super::record::{CheckpointMeta, SAVE, SaveRecord};
 use super::retention::{self, Candidate, Kept, Spared};
+use super::saved::Saved;
 use super::schedule::Begun;
 use crate::clock::{Timer, seconds_since_1970};
 use crate::deadline::CallDeadline;
@@ -16,40 +16,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::records;
 use crate::snapshot::{METRICS, PROGRESS, Progress, Snapshot};
 use crate::sync::lock;
-use crate::writer::{Plan, Timings, Written};
+use crate::writer::{Plan, Written};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Time limit, in all, for the work of a save after its outcome is known: rotation, or finding out
 /// why it failed.
 const AFTERWARDS: Duration = Duration::from_secs(5);
-
-/// The outcome of a save.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Saved {
-    /// Attempt and step.
-    pub id: CheckpointId,
-    /// Length of the checkpoint in bytes.
-    pub len: u64,
-    /// Where the time went, without rotation.
-    pub timings: Timings,
-    /// Checkpoints that rotation deleted.
-    pub deleted: Vec<CheckpointId>,
-    /// Checkpoints that rotation failed to delete. The save is durable all the same, and the next
-    /// one tries again.
-    pub not_deleted: Vec<(CheckpointId, Error)>,
-    /// Why rotation did not run at all, if it did not.
-    pub rotation_error: Option<Error>,
-    /// Problems that did not keep this checkpoint from being saved, in words for a log.
-    pub warnings: Vec<String>,
-    /// What several ranks of a job hold and what differs between them: the bytes of the rank that
-    /// stores it were saved. Empty in a job of one rank.
-    pub diverged: Vec<Diverged>,
-    /// An earlier background save or promotion that failed and that no call has returned yet. It is
-    /// returned once. When several have failed, later calls return the others.
-    pub earlier_error: Option<Error>,
-}
 
 /// What a store says of a save in its checkpoint: its own record, and all of them, encoded.
 pub(super) struct OwnRecords {
@@ -128,26 +101,6 @@ impl Core {
         };
         let rotated = seen.and_then(rotate);
         saved.rotation_error = rotated.err();
-    }
-}
-
-impl Saved {
-    /// What was written, before rotation.
-    pub(super) fn of(id: CheckpointId, written: Written) -> Self {
-        let Written { len, timings, unmatched_patterns, .. } = written;
-        let no_tensor =
-            |pattern| format!("the codec for {pattern:?} was chosen for no tensor: none has such a name");
-        Self {
-            id,
-            len,
-            timings,
-            deleted: vec![],
-            not_deleted: vec![],
-            rotation_error: None,
-            warnings: unmatched_patterns.iter().map(no_tensor).collect(),
-            diverged: vec![],
-            earlier_error: None,
-        }
     }
 }
 
@@ -305,10 +258,10 @@ impl Core {
 
     fn select(&self, candidates: &[Candidate], spared: &[Spared]) -> Kept {
         let now = seconds_since_1970();
-        let spared: Vec<Spared> = self.spared().chain(spared.iter().copied()).collect();
+        let spared = [&self.spared()[..], spared].concat();
         let mut kept = retention::select(&self.options.keep, candidates, &spared, now);
         if let Some(remote) = &self.remote {
-            for id in remote.unpromoted(self, candidates) {
+            for id in remote.unpromoted(&self.spared(), candidates) {
                 kept.entry(id).or_default().insert("not promoted yet".to_owned());
             }
         }

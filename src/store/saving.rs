@@ -5,7 +5,7 @@
 use super::background::panicked;
 use super::cost::Stall;
 use super::pending::PendingSave;
-use super::save::Saved;
+use super::saved::Saved;
 use super::schedule::{Begun, SaveReason};
 use super::{Store, priority};
 use crate::clock::{self, Timer};

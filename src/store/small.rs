@@ -3,7 +3,7 @@
 //! a row agree.
 
 use super::absent::is_absence;
-use super::reader::is_damage;
+use super::damage::is_damage;
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, NoneIf, Result};
 

@@ -1,37 +1,45 @@
 //! Model check of the protocols of commit and deletion: a few processes on one run, and all orders
 //! in which their calls may reach the engines. This file searches the worlds that these orders lead
 //! to. The processes are the real `Store` and `Reader` (`replay.rs`); an engine is a map whose
-//! every call is one step; `programs.rs` has the actions of the processes, `world.rs` the events
-//! from outside, and `promises.rs` the conditions on each world.
+//! every call is one step; `programs.rs` has the actions of the processes, `fates.rs` the events
+//! from outside, `wrong.rs` the mistakes that it must find, and `promises.rs` the conditions on each
+//! world.
 //!
 //! A world is the content of the engines and the history of each process. It is visited once,
 //! however many orders lead to it, so that "all orders" is thousands of worlds and not billions of
 //! runs. A process that stands still for ever, or wakes up late, is one of the orders; a process
 //! that dies frees its lock, which is a step of its own.
 
+mod answers;
+mod calls;
 mod case;
+mod fates;
+mod machine;
 mod programs;
 mod promises;
 mod replay;
 mod world;
 mod wrong;
 
+pub use calls::{Event, Place};
 pub use case::{Before, Case, Locks};
 pub use programs::{
-    Event, Place, Program, Rank, collects, copies, deletes, deletes_while_promoting, goes_back, goes_back_on,
-    job, job_that_goes_back, keeper, logs_nan, pins, promotes, reader, saves_twice, tiered, tiered_keeping,
+    Program, Rank, collects, copies, deletes, deletes_while_promoting, goes_back, goes_back_on, job,
+    job_that_goes_back, keeper, logs_nan, pins, promotes, reader, saves_twice, tiered, tiered_keeping,
     unpins, writer, writer_that_pins,
 };
 pub use promises::Broken;
 pub use wrong::WrongProtocol;
 
 use crate::error::ErrorKind;
-use replay::{Call, Content, Histories, Reply, Scene};
+use calls::{Call, Content, Objects, Reply, checkpoint};
+use machine::Scene;
+use replay::Histories;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
-use world::{At, Objects, World, checkpoint};
+use world::{At, World};
 
 /// The number of visited worlds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +129,7 @@ impl<'c> Search<'c> {
                 }
             }
         }
-        let for_ever = |(key, _): &(&String, &Content)| replay::is_for_ever(key);
+        let for_ever = |(key, _): &(&String, &Content)| machine::is_for_ever(key);
         let constant = world.objects.iter().filter(for_ever);
         let constant = constant.map(|(key, content)| (key.clone(), content.clone())).collect();
         search.histories.scene = Arc::new(Scene { constant, ..scene });

@@ -1,9 +1,9 @@
 //! A verb's answer, and the one place that prints it: in words for people, or as a JSON document.
 //! Errors are printed here as well, because with `--json` they are documents too.
 
+use crate::Done;
 use crate::exit::Exit;
 use crate::output::{self, clean, columns};
-use crate::{Done, args};
 use serde_json::{Value as Json, json};
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
@@ -133,8 +133,8 @@ pub enum OutputFormat {
 
 impl OutputFormat {
     /// The form that the arguments ask for.
-    pub fn of(args: &args::Args) -> Self {
-        if args.json { Self::Json } else { Self::Text }
+    pub fn of(is_json: bool) -> Self {
+        if is_json { Self::Json } else { Self::Text }
     }
 
     /// The form that arguments ask for which could not be parsed.

@@ -4,10 +4,12 @@
 
 mod looking;
 mod shared;
+mod surgery;
 mod writing;
 
 pub use looking::{Diff, Get, History, Ls, Report, Serve, Show, Sort, Stats, Verify};
 pub use shared::{Budget, CodecName, Output, Selected};
+pub use surgery::{Cast, Renaming};
 pub use writing::{Conversion, Edit, Gc, Merge};
 
 use crate::exit;

@@ -152,7 +152,8 @@ fn distances(
     pairs: &[Pair],
     tolerance: Tolerance,
 ) -> Result<Vec<Result<Distance>>> {
-    let mut all: Vec<Result<Distance>> = pairs.iter().map(|pair| Ok(Distance::between(pair))).collect();
+    let mut all: Vec<Result<Distance>> =
+        pairs.iter().map(|pair| Ok(Distance::between(&pair.left, &pair.right))).collect();
     let mut same = Vec::new();
     // Chunks of both sides side by side, where both are cut alike. Otherwise the tensor is one
     // piece.

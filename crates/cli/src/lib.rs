@@ -9,6 +9,7 @@ mod compare;
 mod differences;
 mod exit;
 mod interrupt;
+mod kept;
 mod lanes;
 mod lives;
 mod mapped;
@@ -20,6 +21,7 @@ mod output;
 mod parallel;
 mod place;
 mod progress;
+mod provenance;
 mod records;
 pub mod report;
 mod scaled;
@@ -61,7 +63,7 @@ pub fn main_from<T: Into<OsString>>(args: impl IntoIterator<Item = T>) -> u8 {
     interrupt::remove_unfinished_files_on_signals();
     let exit = match verbs::run(&parsed) {
         Ok(exit) => exit,
-        Err(error) => OutputFormat::of(&parsed).fail(&error),
+        Err(error) => OutputFormat::of(parsed.json).fail(&error),
     };
     exit as u8
 }

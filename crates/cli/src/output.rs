@@ -176,6 +176,18 @@ pub fn total(lens: impl Iterator<Item = u64>) -> u64 {
     lens.fold(0, u64::saturating_add)
 }
 
+/// Asks on the terminal whether to delete them.
+///
+/// # Errors
+/// Errors of the terminal.
+pub fn confirmed() -> tensorkeep::Result<bool> {
+    let failed = |error| Error::io("asking on the terminal", error);
+    let mut answer = String::new();
+    eprint!("delete them? [y/N] ");
+    std::io::stdin().read_line(&mut answer).map_err(failed)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

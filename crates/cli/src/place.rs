@@ -1,7 +1,6 @@
 //! Where a run is: a folder, or a URL of an object store. Only this file tells them apart and makes
 //! engines for both; all others take an engine.
 
-use crate::budget::Budget;
 use crate::output;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -71,15 +70,15 @@ impl Place {
     /// # Errors
     /// As [`Place::open`].
     pub fn reader(&self) -> Result<Reader> {
-        self.reader_within(Budget::default())
+        self.reader_with(OpenOptions::new())
     }
 
-    /// As [`Place::reader`], each checkpoint within a budget.
+    /// As [`Place::reader`], each checkpoint opened with these options.
     ///
     /// # Errors
     /// As [`Place::open`].
-    pub fn reader_within(&self, budget: Budget) -> Result<Reader> {
-        Ok(Reader::new(self.open()?).options(budget.options()))
+    pub fn reader_with(&self, options: OpenOptions) -> Result<Reader> {
+        Ok(Reader::new(self.open()?).options(options))
     }
 
     /// Says `NotFound` where there is nothing of a run: no checkpoint, no attempt to write one,

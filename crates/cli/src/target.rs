@@ -92,7 +92,7 @@ impl Target {
     pub fn open(&self, budget: Budget) -> Result<Checkpoint> {
         match self {
             Self::File(path) => budget.options().open(path).map_err(|error| told_if_foreign(path, error)),
-            Self::Run(place, which) => open_in(place, &place.reader_within(budget)?, which.as_ref()),
+            Self::Run(place, which) => open_in(place, &place.reader_with(budget.options())?, which.as_ref()),
         }
     }
 
@@ -104,7 +104,7 @@ impl Target {
         match self {
             Self::File(path) => budget.open(path),
             Self::Run(place, which) => {
-                open_in(place, &place.reader_within(budget)?, which.as_ref()).map(Opened::Own)
+                open_in(place, &place.reader_with(budget.options())?, which.as_ref()).map(Opened::Own)
             }
         }
     }

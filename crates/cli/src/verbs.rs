@@ -24,9 +24,6 @@ mod verify;
 mod watch;
 mod why;
 
-pub use derived::is_provenance;
-pub use edit::{Cast, Renaming};
-
 use crate::Done;
 use crate::answer::{Answer, OutputFormat};
 use crate::args::{Args, Verb};
@@ -37,7 +34,7 @@ use tensorkeep::Codec;
 /// # Errors
 /// What the verb says.
 pub fn run(args: &Args) -> Done {
-    let format = OutputFormat::of(args);
+    let format = OutputFormat::of(args.json);
     if args.wide {
         crate::output::be_wide();
     }

@@ -9,7 +9,7 @@ use crate::fetch::fetch_whole;
 use crate::listing::Lengths;
 use crate::pointer::{Pointer, may_be_pointer};
 use crate::probe;
-use crate::remote::{DATA, Remote};
+use crate::remote::{DATA, Remote, check_free_key};
 use crate::runtime::Io;
 use crate::upload::{self, LARGEST_PLAIN, ObjectUpload, already_there};
 use crate::url::{self, Opened};
@@ -233,16 +233,6 @@ impl Engine for ObjectStoreEngine {
 impl fmt::Debug for ObjectStoreEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ObjectStoreEngine({})", self.0.remote.url)
-    }
-}
-
-/// Checks the contract's grammar; the folder of large objects is reserved for the engine.
-pub(crate) fn check_free_key(key: &str) -> Result<()> {
-    check_key(key)?;
-    match key.split('/').next() {
-        Some(DATA) => Err(Error::new(ErrorKind::Invalid, format!("object key {key:?}"))
-            .expected(format!("not in {DATA}/, where the engine keeps large objects"))),
-        _ => Ok(()),
     }
 }
 

@@ -68,6 +68,7 @@ mod engine;
 mod error;
 mod fetch;
 mod listing;
+mod open;
 mod parts;
 mod pointer;
 mod probe;
@@ -83,4 +84,4 @@ mod url;
 
 pub use engine::ObjectStoreEngine;
 pub use object_store;
-pub use url::open as open_url;
+pub use open::open as open_url;

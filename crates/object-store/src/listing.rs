@@ -3,9 +3,8 @@
 
 use crate::at_key::AtKey;
 use crate::deadline::Patience;
-use crate::engine::check_free_key;
 use crate::pointer::may_be_pointer;
-use crate::remote::Remote;
+use crate::remote::{Remote, check_free_key};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::list::{PaginatedListOptions, PaginatedListResult, PaginatedListStore};
 use object_store::path::Path;

@@ -5,7 +5,6 @@ use crate::deadline::{Deadline, Patience, Tries, is_no_answer};
 use crate::error::explain;
 use crate::pointer::hex;
 use crate::remote::{DATA, Remote};
-use crate::upload::{MOST_PARTS, PART, PARTS_IN_FLIGHT};
 use bytes::{Bytes, BytesMut};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
@@ -22,6 +21,13 @@ use tensorkeep::{Error, ErrorKind, Result};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+
+/// Smallest part: S3 requires at least 5 MiB, and every part costs a round trip.
+pub(crate) const PART: usize = 8 << 20;
+/// Parts in flight at a time.
+const PARTS_IN_FLIGHT: usize = 8;
+/// The limit of S3.
+pub(crate) const MOST_PARTS: u64 = 10_000;
 
 /// Parts in flight at first: more as soon as the line proves fast. Eight parts that share a slow
 /// line all take eight times as long, and time out together.

@@ -6,18 +6,29 @@ use crate::deadline::{Deadline, Limits, Patience};
 use crate::error::explain;
 use crate::runtime::Io;
 use crate::strays::Strays;
-use crate::sweep::Left;
 use object_store::list::PaginatedListStore;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore};
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
-use tensorkeep::Result;
+use std::sync::{Arc, Mutex};
+use tensorkeep::engine::check_key;
+use tensorkeep::{Error, ErrorKind, Result};
 
 /// The folder of large objects' bytes. No key may lie in it.
 pub(crate) const DATA: &str = "objects";
+
+/// Bytes that no commit named in the last listing of the whole run, as keys under it.
+#[derive(Debug, Default)]
+pub(crate) struct Left(pub Mutex<Vec<String>>);
+
+impl Left {
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len()
+    }
+}
 
 /// A place in a store.
 #[derive(Clone)]
@@ -81,5 +92,15 @@ impl Remote {
         request: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T> {
         self.io.run(request)?.map_err(|error| explain(what, &self.describe(key), error))
+    }
+}
+
+/// Checks the contract's grammar; the folder of large objects is reserved for the engine.
+pub(crate) fn check_free_key(key: &str) -> Result<()> {
+    check_key(key)?;
+    match key.split('/').next() {
+        Some(DATA) => Err(Error::new(ErrorKind::Invalid, format!("object key {key:?}"))
+            .expected(format!("not in {DATA}/, where the engine keeps large objects"))),
+        _ => Ok(()),
     }
 }

@@ -4,13 +4,11 @@
 
 use crate::at_key::AtKey;
 use crate::deadline::Deadline;
-use crate::engine::check_free_key;
 use crate::probe;
-use crate::remote::{DATA, Remote};
+use crate::remote::{DATA, Remote, check_free_key};
 use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt};
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 use tensorkeep::Result;
 use tensorkeep::engine::Entry;
@@ -23,17 +21,6 @@ const AT_A_TIME: usize = 8;
 
 /// How often an object that is there is deleted.
 const MOST_DELETES: usize = 3;
-
-/// Bytes that no commit named in the last listing of the whole run, as keys under it.
-#[derive(Debug, Default)]
-pub(crate) struct Left(Mutex<Vec<String>>);
-
-impl Left {
-    #[cfg(test)]
-    pub(crate) fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-}
 
 impl Remote {
     /// Records the remains in one listing of all objects under the run. Nothing is old there unless

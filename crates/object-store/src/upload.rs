@@ -1,10 +1,10 @@
 //! One upload: cutting it into parts, the data kept for the commit object, and the commit. Memory:
-//! at most [`PARTS_IN_FLIGHT`] parts in flight, one being filled and one kept for its end; no
+//! at most `PARTS_IN_FLIGHT` parts in flight, one being filled and one kept for its end; no
 //! temporary file.
 
 use crate::commit::Outcome;
 use crate::error::explain;
-use crate::parts::Parts;
+use crate::parts::{MOST_PARTS, PART, Parts};
 use crate::pointer::{Pointer, looks_like_pointer};
 use crate::remote::Remote;
 use bytes::{Bytes, BytesMut};
@@ -12,12 +12,6 @@ use std::sync::Arc;
 use tensorkeep::engine::{CommitError, Nonce, Upload};
 use tensorkeep::{Error, ErrorKind, Result};
 
-/// Smallest part: S3 requires at least 5 MiB, and every part costs a round trip.
-pub(crate) const PART: usize = 8 << 20;
-/// Parts in flight at a time.
-pub(crate) const PARTS_IN_FLIGHT: usize = 8;
-/// The limit of S3.
-pub(crate) const MOST_PARTS: u64 = 10_000;
 /// Larger objects are stored apart, with a commit object: opening reads everything at a key.
 pub(crate) const LARGEST_PLAIN: usize = 1 << 20;
 /// Copies of the object's ends in a commit object: of the beginning, and of the end when the caller

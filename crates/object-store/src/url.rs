@@ -1,7 +1,6 @@
 //! URLs to stores: schemes, forbidden parts of a URL, and the settings that differ from the
 //! `object_store` crate's own.
 
-use crate::ObjectStoreEngine;
 use crate::error::explain;
 use crate::secrets::masked;
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
@@ -14,7 +13,6 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, RetryConfig};
 use std::sync::Arc;
-use tensorkeep::engine::{Engine, Local};
 use tensorkeep::{Error, ErrorKind, Result};
 
 /// A place as written in a URL: `scheme://bucket/prefix`.
@@ -104,18 +102,6 @@ fn all_options(variables: &str, options: &[(String, String)]) -> Options {
     });
     let options = options.iter().map(|(key, value)| (key.to_ascii_lowercase(), value.clone()));
     variables.chain(options).collect()
-}
-
-/// The engine at any URL: `file://` is a folder, whose engine is the library's own, which syncs
-/// each commit.
-///
-/// # Errors
-/// As [`ObjectStoreEngine::from_url`], and as [`Local::create`].
-pub fn open(url: &str) -> Result<Arc<dyn Engine>> {
-    match url.strip_prefix("file://") {
-        Some(folder) => Ok(Arc::new(Local::create(folder)?)),
-        None => Ok(Arc::new(ObjectStoreEngine::from_url(url)?)),
-    }
 }
 
 /// A store and its optional interfaces: uploads whose parts can be retried, and listings page by

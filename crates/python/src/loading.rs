@@ -1,7 +1,7 @@
 //! Tensors of a checkpoint in memory of this process's own, which frameworks may share and write:
 //! a private copy-on-write mapping of the file, or one buffer that they were read into.
 
-use crate::view::{Keeper, Place};
+use crate::dlpack::{Keeper, Place};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;

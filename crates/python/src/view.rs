@@ -3,7 +3,7 @@
 //! or buffers.
 #![expect(unsafe_code, reason = "the buffer protocol and the addresses of tensors in memory")]
 
-use crate::dlpack;
+use crate::dlpack::{self, Keeper, Place};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -12,27 +12,6 @@ use std::any::Any;
 use std::ffi::c_int;
 use std::sync::Arc;
 use tensorkeep::Dtype;
-
-/// What keeps the memory alive.
-pub type Keeper = Arc<dyn Any + Send + Sync>;
-
-/// One tensor in memory that somebody keeps alive.
-///
-/// `start` is the first of `len` bytes that belong to `keeper` and that nothing in Rust refers to
-/// any more: they are Python's to read and to write.
-#[derive(Clone)]
-pub struct Place {
-    pub start: *mut u8,
-    pub len: usize,
-    pub dtype: Dtype,
-    pub shape: Vec<usize>,
-}
-
-// SAFETY: the address of memory that is used by Python only, which has its own rules of who may
-// write what at a time; nothing in Rust reads or writes through it.
-unsafe impl Send for Place {}
-// SAFETY: as above.
-unsafe impl Sync for Place {}
 
 /// A tensor's memory.
 ///

@@ -4,7 +4,6 @@ use super::input::Item;
 use super::{Input, Written};
 use crate::checkpoint::inspect::Scratch;
 use crate::convert::Foreign;
-use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
 
@@ -77,20 +76,4 @@ pub fn same_bytes(input: Input<'_>, item: &Item<'_>, foreign: &Foreign, name: &s
         Ok(())
     })?;
     Ok(same)
-}
-
-/// Checks that bools are 0 or 1.
-///
-/// # Errors
-/// `Damaged` with the first other byte.
-pub fn check_bools(dtype: Dtype, start: u64, bytes: &[u8]) -> Result<()> {
-    if dtype != Dtype::Bool {
-        return Ok(());
-    }
-    match bytes.iter().position(|&byte| byte > 1) {
-        Some(at) => Err(Error::damaged(format!("element {} is no truth value", start + at as u64))
-            .expected("0 or 1")
-            .found(bytes[at])),
-        None => Ok(()),
-    }
 }

@@ -1,10 +1,9 @@
 //! The source of an export: a checkpoint or a foreign file, behind one interface.
 
-use super::compare::check_bools;
 use crate::checkpoint::{Checkpoint, inspect::Scratch};
 use crate::convert::{Foreign, Note};
 use crate::dtype::Dtype;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::value::Value;
 use crate::snapshot::METADATA;
 use std::collections::BTreeMap;
@@ -158,4 +157,20 @@ fn of_foreign<'c>(foreign: &'c Foreign, notes: &mut Vec<Note>) -> Vec<Item<'c>> 
 
 fn alias(name: &str, other: &str) -> Note {
     Note::kept(name, format!("an alias of {other}, written a second time"))
+}
+
+/// Checks that bools are 0 or 1.
+///
+/// # Errors
+/// `Damaged` with the first other byte.
+pub fn check_bools(dtype: Dtype, start: u64, bytes: &[u8]) -> Result<()> {
+    if dtype != Dtype::Bool {
+        return Ok(());
+    }
+    match bytes.iter().position(|&byte| byte > 1) {
+        Some(at) => Err(Error::damaged(format!("element {} is no truth value", start + at as u64))
+            .expected("0 or 1")
+            .found(bytes[at])),
+        None => Ok(()),
+    }
 }

@@ -2,6 +2,7 @@
 //! records.
 
 use super::Reader;
+use super::scalars::{hexadecimal, scalar};
 use crate::convert::pickle::{Id, Node};
 use crate::error::Result;
 use crate::format::value::Value;
@@ -109,7 +110,7 @@ impl Reader<'_, '_> {
             Node::Bool(value) => name.push_str(if *value { "True" } else { "False" }),
             Node::Int(value) => drop(write!(name, "{value}")),
             Node::Float(value) => drop(write!(name, "{value:?}")),
-            Node::BigInt(bytes) => name.push_str(&super::values::hexadecimal(bytes)),
+            Node::BigInt(bytes) => name.push_str(&hexadecimal(bytes)),
             Node::Tuple(items) if depth < DEEPEST => {
                 name.push('(');
                 for (number, &item) in items.iter().enumerate() {
@@ -143,7 +144,7 @@ impl Reader<'_, '_> {
             self.budget.spend(bytes.len() as u64, "keys")?;
             return Ok(Value::Bytes(bytes.into_owned()));
         }
-        match super::values::scalar(self.graph.node(id)) {
+        match scalar(self.graph.node(id)) {
             Some(Value::Map(_)) | None => Ok(Value::Text(self.key_name(key)?)),
             Some(value) => Ok(value),
         }

@@ -206,14 +206,14 @@ impl Lives {
 
 impl LifeEnd {
     /// As it is recorded: a signal by its name.
-    pub(super) fn word(&self) -> String {
+    pub(in crate::store) fn word(&self) -> String {
         match self {
             Self::Stopped(signal) => signal.clone(),
             other => other.to_string(),
         }
     }
 
-    pub(super) fn of_word(word: &str) -> Self {
+    pub(in crate::store) fn of_word(word: &str) -> Self {
         match word {
             "closed" => Self::Closed,
             "died" => Self::Died,

@@ -6,7 +6,7 @@
 //! the outcome says `Unknown`.
 
 use super::plan::{self, Sources};
-use super::receipts::{self, Diverged, Receipt};
+use super::receipts::{self, Receipt};
 use super::{Ranks, copy_of};
 use crate::clock::Timer;
 use crate::collective::{self, Call, hand, take};
@@ -23,7 +23,8 @@ use crate::store::cost::Stall;
 use crate::store::naming::CheckpointId;
 use crate::store::record::CheckpointMeta;
 use crate::store::retention::Candidate;
-use crate::store::save::{OwnRecords, Saved};
+use crate::store::save::OwnRecords;
+use crate::store::saved::{Diverged, Saved};
 use crate::store::schedule::Begun;
 use crate::tensor::Tensor;
 use crate::writer::job::Job;

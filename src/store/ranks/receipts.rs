@@ -7,10 +7,10 @@ use crate::format::crc32;
 use crate::format::pieces::ShardRef;
 use crate::layout::TensorBox;
 use crate::snapshot::{RESERVED_PREFIX, Snapshot};
+use crate::store::saved::Diverged;
 use crate::writer;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 
 /// What a rank has done.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -89,50 +89,6 @@ pub(super) fn differing(agreed: &Agreed, receipts: &[Receipt]) -> Vec<u32> {
         }
     }
     found
-}
-
-/// What several ranks of a job hold, of which some have other bytes than others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Diverged {
-    /// The tensor, or the record.
-    pub name: String,
-    /// Offsets and lengths of the box that they hold; None for a record.
-    pub offsets_and_lens: Option<(Vec<u64>, Vec<u64>)>,
-    /// The ranks, in one list for each value that they have, the largest list first.
-    pub ranks: Vec<Vec<u32>>,
-}
-
-impl Diverged {
-    fn of(name: &str, tensor_box: Option<&TensorBox>, by_value: HashMap<u32, Vec<u32>>) -> Self {
-        let mut ranks: Vec<Vec<u32>> = by_value.into_values().collect();
-        ranks.sort_by_key(|ranks| (std::cmp::Reverse(ranks.len()), ranks.first().copied()));
-        let offsets_and_lens = tensor_box.map(|own| (own.offsets().to_vec(), own.lens().to_vec()));
-        Self { name: name.to_owned(), offsets_and_lens, ranks }
-    }
-}
-
-/// In words: `tensor fc1.weight [0:128, 0:64]: ranks 0, 1, 3 differ from ranks 2`.
-impl fmt::Display for Diverged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.offsets_and_lens {
-            Some((offsets, lens)) => {
-                write!(f, "tensor {}", self.name)?;
-                if let Ok(own) = TensorBox::new(&offsets[..], &lens[..]) {
-                    write!(f, " {own}")?;
-                }
-            }
-            None => write!(f, "record {}", self.name)?,
-        }
-        for (number, ranks) in self.ranks.iter().enumerate() {
-            let few: Vec<String> = ranks.iter().take(16).map(u32::to_string).collect();
-            let more = ranks.len().saturating_sub(few.len());
-            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-            let between = if number == 0 { ": ranks " } else { " differ from ranks " };
-            write!(f, "{between}{}{more}", few.join(", "))?;
-        }
-        Ok(())
-    }
 }
 
 /// The tensors of sets that differ, by all ranks' checksums of these sets.

@@ -178,10 +178,3 @@ fn finish_deletions(core: &Core, look: &Look, swept: &BTreeSet<CheckpointId>) {
         let _ = engine.delete(&id.key());
     }
 }
-
-/// Deletes shards; those that cannot be are orphans, and go with a later sweep.
-pub(in crate::store) fn delete_all(engine: &dyn Engine, keys: impl IntoIterator<Item = String>) {
-    for key in keys {
-        let _ = engine.delete(&key);
-    }
-}

@@ -1,10 +1,11 @@
-//! Opening the checkpoints of a run, read or mapped, and which errors are the checkpoint's own.
+//! Opening the checkpoints of a run, read or mapped.
 
 use super::Reader;
 use crate::checkpoint::{Checkpoint, OpenOptions, Siblings, Verify};
 use crate::engine::{Blob, Engine, MmapPromise};
-use crate::error::{Error, ErrorKind, NoneIf, Result};
+use crate::error::{ErrorKind, NoneIf, Result};
 use crate::store::absent;
+use crate::store::damage::is_damage;
 use crate::store::naming::{CheckpointId, damaged_mark_key};
 use crate::store::record::{SAVE, SaveRecord};
 use std::sync::Arc;
@@ -124,27 +125,4 @@ fn is_another(checkpoint: &Checkpoint, id: CheckpointId) -> bool {
     // Damage is for the caller to find.
     let save = checkpoint.optional_record::<SaveRecord>(SAVE).ok().flatten();
     save.is_some_and(|save| save.id() != id)
-}
-
-/// Whether the object itself is at fault, so that an older one may do: its bytes are wrong, or the
-/// storage reports that it cannot read them.
-pub(in crate::store) fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign)
-        || says_rot(error)
-        || absent::is_told(error)
-}
-
-/// Whether this is one of the codes by which file systems report rot. Linux: EIO; of XFS, ext4,
-/// Btrfs and the layers below them EUCLEAN ("structure needs cleaning"), EBADMSG (checksum of
-/// metadata), EILSEQ and ENODATA (medium), EREMOTEIO (target); of NFS ESTALE.
-fn says_rot(error: &Error) -> bool {
-    use rustix::io::Errno;
-    let Some(code) = error.raw_os_error().map(Errno::from_raw_os_error) else { return false };
-    #[cfg(target_os = "linux")]
-    if matches!(code, Errno::UCLEAN | Errno::REMOTEIO | Errno::NODATA) {
-        return true;
-    }
-    // A dangling link: its file was not fetched, or is lost.
-    let leads_nowhere = error.kind() == ErrorKind::Io && matches!(code, Errno::NOENT | Errno::LOOP);
-    leads_nowhere || matches!(code, Errno::IO | Errno::BADMSG | Errno::ILSEQ | Errno::STALE)
 }

@@ -5,8 +5,8 @@ use crate::error::{ErrorKind, Result};
 use crate::snapshot::Progress;
 use crate::store::copy::CopyOutcome;
 use crate::store::core::Core;
+use crate::store::damage::is_damage;
 use crate::store::naming::CheckpointId;
-use crate::store::reader::is_damage;
 use crate::store::tiers::Tier;
 
 /// How often a checkpoint is read whose fault is another one each time.

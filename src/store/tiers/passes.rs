@@ -1,13 +1,15 @@
 //! The requests to the promoting thread, and its errors, none of which is lost. There is no queue
 //! to overflow: passes are counted, and each compares the local tier with the remote one.
 
-use super::promote::Hopeless;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::naming::CheckpointId;
 use crate::sync::{lock, wait, wait_timeout};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
+
+/// Checkpoints that belong in the remote tier and can never be promoted, and why.
+pub(in crate::store) type Hopeless = BTreeMap<CheckpointId, Arc<Error>>;
 
 /// The requests to the thread, and its errors.
 #[derive(Debug, Default)]
@@ -64,7 +66,7 @@ impl Passes {
     ///
     /// # Errors
     /// `NotPromoted` when the time was not enough; `Fenced`.
-    pub(super) fn settle(&self, until: Option<Instant>) -> Result<()> {
+    pub(in crate::store) fn settle(&self, until: Option<Instant>) -> Result<()> {
         self.check_fenced()?;
         let mut state = lock(&self.state);
         state.asked += 1;
@@ -88,18 +90,18 @@ impl Passes {
     }
 
     /// No pass begins once those that were requested are done.
-    pub(super) fn end(&self) {
+    pub(in crate::store) fn end(&self) {
         lock(&self.state).ending = true;
         self.changed.notify_all();
     }
 
     /// Failures that no call has returned.
-    pub(super) fn unreported(&self) -> Vec<Arc<Error>> {
+    pub(in crate::store) fn unreported(&self) -> Vec<Arc<Error>> {
         lock(&self.state).unreported.iter().cloned().collect()
     }
 
     /// The number of passes requested, as soon as one is due; None at the end.
-    pub(super) fn next(&self) -> Option<u64> {
+    pub(in crate::store) fn next(&self) -> Option<u64> {
         let mut state = lock(&self.state);
         while state.done == state.asked {
             if state.ending {
@@ -110,7 +112,7 @@ impl Passes {
         Some(state.asked)
     }
 
-    pub(super) fn finish(&self, asked: u64, errors: Vec<Error>, hopeless: &Hopeless) {
+    pub(in crate::store) fn finish(&self, asked: u64, errors: Vec<Error>, hopeless: &Hopeless) {
         let mut state = lock(&self.state);
         let is_new = |(id, _): &(&CheckpointId, &Arc<Error>)| !state.hopeless.contains_key(*id);
         let new: Vec<Arc<Error>> =
@@ -131,7 +133,7 @@ impl Passes {
 }
 
 /// Whether trying again is useless.
-pub(super) fn is_for_ever(error: &Error) -> bool {
+pub(in crate::store) fn is_for_ever(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Damaged | ErrorKind::AlreadyExists)
 }
 

@@ -7,16 +7,18 @@ use crate::clock::{self, seconds_since_1970};
 use crate::deadline::CallDeadline;
 use crate::engine::{Engine, Lock};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::attempt::{self, Attempt, Writer};
+use crate::store::attempt::{Attempt, Writer, lock_or_fence, newest_on};
 use crate::store::deletion::{Inherited, clear_marks};
-use crate::store::history::{self, Life};
+use crate::store::history::Life;
+use crate::store::identity;
 use crate::store::keep::Keep;
+use crate::store::lives;
 use crate::store::look::{Board, Look};
 use crate::store::naming::CheckpointId;
+use crate::store::options::StoreOptions;
 use crate::store::reader::Reader;
 use crate::store::retention::{self, Candidate, Spared};
-use crate::store::run_id::{self, RunId};
-use crate::store::{Core, StoreOptions};
+use crate::store::run_id::RunId;
 use crate::sync::lock;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -46,7 +48,7 @@ pub(in crate::store) struct Remote {
 #[derive(Debug)]
 enum Contact {
     /// This store's attempt is taken there.
-    Held { lock: Option<Box<dyn Lock>>, run: run_id::Found, there: Vec<Candidate> },
+    Held { lock: Option<Box<dyn Lock>>, run: identity::Found, there: Vec<Candidate> },
     /// Not asked yet.
     NotYet,
     /// It could not be reached, and has not been since.
@@ -54,10 +56,10 @@ enum Contact {
 }
 
 impl Contact {
-    fn run(&self) -> run_id::Found {
+    fn run(&self) -> identity::Found {
         match self {
             Self::Held { run, .. } => *run,
-            Self::NotYet | Self::Unreachable(_) => run_id::Found::default(),
+            Self::NotYet | Self::Unreachable(_) => identity::Found::default(),
         }
     }
 }
@@ -98,7 +100,7 @@ impl Remote {
     }
 
     /// The identity of the run there, as far as it could be reached.
-    pub(in crate::store) fn run(&self) -> run_id::Found {
+    pub(in crate::store) fn run(&self) -> identity::Found {
         lock(&self.contact).run()
     }
 
@@ -155,7 +157,7 @@ impl Remote {
     ) -> Vec<Life> {
         let (mut completed, board, writer) = (lives.clone(), board.clone(), writer.clone());
         let complete = move |reader: &Reader| {
-            history::complete(reader.engine(), &board, Some((number, &writer)), &mut completed);
+            lives::complete(reader.engine(), &board, Some((number, &writer)), &mut completed);
             Ok(completed)
         };
         self.or_unreachable(lives.clone(), complete).unwrap_or(lives)
@@ -167,7 +169,7 @@ impl Remote {
             return;
         }
         let (reader, life) = (self.reader.clone(), life.clone());
-        let leave = move || history::leave_end(reader.engine(), &life);
+        let leave = move || lives::leave_end(reader.engine(), &life);
         let until = Instant::now().checked_add(limit).filter(|_| !clock::is_scripted());
         let _ = match until {
             Some(until) => answer_until(until, leave),
@@ -220,27 +222,32 @@ impl Remote {
     }
 
     /// Makes sure that this store's attempt is taken in the remote tier.
-    pub(in crate::store) fn reach(&self, core: &Core) -> Result<()> {
+    pub(in crate::store) fn reach(
+        &self,
+        run: RunId,
+        (attempt, writer): (&Attempt, &Writer),
+        local: &dyn Engine,
+    ) -> Result<()> {
         if self.unreachable().is_none() {
             return Ok(());
         }
         let engine = self.reader.engine();
-        let held = hold(&self.reader, &core.writer)?;
-        let there = held.run().establish(engine, core.run)?;
-        if there != core.run {
-            return Err(other_run(engine, core.run, there));
+        let held = hold(&self.reader, writer)?;
+        let there = held.run().establish(engine, run)?;
+        if there != run {
+            return Err(other_run(engine, run, there));
         }
         let in_names = self.reader.ids()?.last().map_or(0, |id| id.attempt);
         // A number there that is not one of this local tier's: another process has continued the
         // run elsewhere.
-        let (newest, ours) = attempt::newest_on(engine, Board::read(engine)?.newest, core.reader.engine())?;
-        let number = core.attempt.number;
+        let (newest, ours) = newest_on(engine, Board::read(engine)?.newest, local)?;
+        let number = attempt.number;
         // Behind a listing that is stale, checkpoints may have this number already: this attempt's,
         // from before the tier fell silent.
         let taken = ours
             && match newest.max(in_names).cmp(&number) {
-                Ordering::Less => core.attempt.take_in(engine)?,
-                Ordering::Equal => newest == number || core.attempt.is_taken_in(engine)?,
+                Ordering::Less => attempt.take_in(engine)?,
+                Ordering::Equal => newest == number || attempt.is_taken_in(engine)?,
                 Ordering::Greater => false,
             };
         if !taken {
@@ -253,7 +260,7 @@ impl Remote {
             .help("this process must stop; opened again, the run goes on from the newest of both"));
         }
         *lock(&self.contact) = held;
-        self.clear_marks(in_names, &core.writer)
+        self.clear_marks(in_names, writer)
     }
 
     /// Why it could not be reached when the run was opened.
@@ -276,7 +283,7 @@ impl Remote {
     }
 
     /// Lists the checkpoints there now.
-    pub(super) fn look(&self) -> Result<Vec<Candidate>> {
+    pub(in crate::store) fn look(&self) -> Result<Vec<Candidate>> {
         let now = self.reader.candidates()?;
         if let Contact::Held { there, .. } = &mut *lock(&self.contact) {
             there.clone_from(&now);
@@ -292,22 +299,21 @@ impl Remote {
     }
 
     /// Local checkpoints that belong in the remote tier and are not there, newest first.
-    pub(in crate::store) fn unpromoted(&self, core: &Core, local: &[Candidate]) -> Vec<CheckpointId> {
+    pub(in crate::store) fn unpromoted(&self, spared: &[Spared], local: &[Candidate]) -> Vec<CheckpointId> {
         let there = self.there();
         let sound = there.iter().filter(|info| !info.marked);
         let promoted: BTreeSet<CheckpointId> = sound.map(|info| info.id).collect();
         let here = local.iter().filter(|info| !promoted.contains(&info.id));
         let all: Vec<_> = here.clone().chain(&there).cloned().collect();
-        let kept = self.select(core, &all, &[]);
+        let kept = self.select(&all, spared);
         // A checkpoint that cannot be read is protected where it is and cannot be promoted.
         let wanted = here.rev().filter(|info| info.state.is_some() && kept.contains_key(&info.id));
         wanted.map(|info| info.id).collect()
     }
 
     /// Why each of the candidates stays in the remote tier.
-    pub(super) fn select(&self, core: &Core, candidates: &[Candidate], spared: &[Spared]) -> retention::Kept {
-        let spared: Vec<Spared> = core.spared().chain(spared.iter().copied()).collect();
-        retention::select(&self.keep, candidates, &spared, seconds_since_1970())
+    pub(in crate::store) fn select(&self, candidates: &[Candidate], spared: &[Spared]) -> retention::Kept {
+        retention::select(&self.keep, candidates, spared, seconds_since_1970())
     }
 
     /// The retention policy that checkpoints record.
@@ -340,13 +346,13 @@ fn answer_until<T: Send + 'static>(
 }
 
 fn hold(reader: &Reader, writer: &Writer) -> Result<Contact> {
-    let lock = attempt::lock_or_fence(reader.engine(), writer)?;
+    let lock = lock_or_fence(reader.engine(), writer)?;
     let there = reader.candidates()?;
-    Ok(Contact::Held { lock, run: run_id::Found::look(reader.engine(), &there)?, there })
+    Ok(Contact::Held { lock, run: identity::Found::look(reader.engine(), &there)?, there })
 }
 
 fn other_run(engine: &dyn Engine, expected: RunId, found: RunId) -> Error {
-    run_id::other_run(engine.describe(""), expected, found).help(
+    identity::other_run(engine.describe(""), expected, found).help(
         "the two tiers of a store hold one run: give the remote tier a place of its own; if it is the same run, delete the \
          object RUN there",
     )

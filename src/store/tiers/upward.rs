@@ -21,14 +21,14 @@ struct State {
 }
 
 /// A checkpoint that is being promoted, for as long as this lives.
-pub(super) struct Promoting<'u>(&'u Upward, CheckpointId);
+pub(in crate::store) struct Promoting<'u>(&'u Upward, CheckpointId);
 
 /// A checkpoint that must not be promoted, for as long as this lives.
 pub(in crate::store) struct Withheld<'u>(&'u Upward, CheckpointId);
 
 impl Upward {
     /// None while the checkpoint is being deleted.
-    pub(super) fn promote(&self, id: CheckpointId) -> Option<Promoting<'_>> {
+    pub(in crate::store) fn promote(&self, id: CheckpointId) -> Option<Promoting<'_>> {
         let mut state = lock(&self.state);
         if state.deleting.contains(&id) {
             return None;
@@ -58,7 +58,7 @@ impl Upward {
 
 impl Promoting<'_> {
     /// Whether the promotion is to be aborted.
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(in crate::store) fn is_stopped(&self) -> bool {
         lock(&self.0.state).deleting.contains(&self.1)
     }
 }

@@ -1,9 +1,9 @@
 //! What a model check looks at: the processes, and what may happen to them and to the run.
 
 use super::WrongProtocol;
+use super::calls::Objects;
+use super::machine::Scene;
 use super::programs::Program;
-use super::replay::Scene;
-use super::world::Objects;
 
 /// Which processes get the writer's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,4 @@
-//! The programs of a model's processes: small ones over the real store, and the events that they
-//! report. This file has those that write and read; `programs/tools.rs` has those that act on a run
+//! The programs of a model's processes: small ones over the real store. This file has those that write and read; `programs/tools.rs` has those that act on a run
 //! beside them, `programs/tiers.rs` those with two tiers,
 //! `programs/ranks.rs` those of a job of many ranks.
 
@@ -12,7 +11,8 @@ pub(super) use tiers::REMOTE;
 pub use tiers::{copies, deletes_while_promoting, goes_back_on, promotes, tiered, tiered_keeping};
 pub use tools::{collects, deletes, logs_nan, pins, unpins, writer_that_pins};
 
-use super::replay::Machine;
+use super::calls::{Event, Place};
+use super::machine::Machine;
 use crate::checkpoint::OpenOptions;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,45 +20,6 @@ use crate::snapshot::{Progress, Snapshot};
 use crate::store::{CheckpointId, Keep, Reader, Store, StoreOptions};
 use std::fmt;
 use std::sync::Arc;
-
-/// An event that a process reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// It has this attempt.
-    Opened(u32),
-    /// It resumed, from this checkpoint or from nothing.
-    Resumed(Option<CheckpointId>),
-    /// It went back to an older checkpoint on purpose.
-    WentBack(CheckpointId),
-    /// A save begins.
-    Saving,
-    /// A save returned Ok.
-    Saved(CheckpointId),
-    /// A promotion begins.
-    Promoting,
-    /// A promotion returned Ok; the newest save before it.
-    Promoted(Option<CheckpointId>),
-    /// A pin returned Ok.
-    Pinned(CheckpointId),
-    /// A pin is about to be removed.
-    Unpinning(CheckpointId),
-    /// A checkpoint is about to be deleted on purpose.
-    Deleting(CheckpointId),
-    /// A deletion returned Ok.
-    Deleted(CheckpointId),
-    /// A policy's deletion is about to start.
-    Collecting,
-    /// An observed metric is better than every saved one, and no save is due.
-    BestIsNotDue,
-    /// A call returned an error.
-    Failed(ErrorKind),
-    /// A reader saw this checkpoint as the newest.
-    Looked(Option<CheckpointId>),
-}
-
-/// The prefix of an engine's keys: "" for a run in one place; each local tier, and the remote one,
-/// has its own.
-pub type Place = &'static str;
 
 type Run = dyn Fn(&Machine, &dyn Fn(Event)) -> Result<()> + Send + Sync;
 

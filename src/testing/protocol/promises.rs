@@ -4,10 +4,13 @@
 //! be gone, one that has rotted may be passed over and set aside, and the objects of a folder are
 //! gone when another run replaces it.
 
+use super::Search;
 use super::WrongProtocol;
-use super::replay::{Call, Content, Known, without_attempt};
-use super::world::{At, World, checkpoint, checkpoint_key};
-use super::{Locks, Search};
+use super::calls::{Call, Content, checkpoint, checkpoint_key};
+use super::case::Locks;
+use super::machine::without_attempt;
+use super::replay::Known;
+use super::world::{At, World};
 use crate::engine::{Engine, Memory, fresh_nonce};
 use crate::error::Result;
 use crate::store::{CheckpointId, Reader, Store, StoreOptions};

@@ -1,91 +1,22 @@
 //! A process as a state machine whose state is its history of replies: runs a program of the real
 //! store on an engine that answers from a history and stops the program at the first call after it,
 //! so that one call is one step and no thread is needed. Each history is run once. The engine is in
-//! `replay/engine.rs`, the connection of a job's ranks in `replay/ranks.rs`, the knowledge about a
-//! process in `replay/known.rs`.
+//! `machine.rs`, the knowledge about a process in `replay/known.rs`.
 
-mod engine;
 mod known;
-mod ranks;
 
-pub(super) use engine::{Machine, Scene, is_for_ever, without_attempt};
 pub(super) use known::{Known, Phase};
 
-use super::programs::{Event, Program};
+use super::calls::{Call, Event, Reply};
+use super::machine::{Machine, Scene, Stopped, Told};
+use super::programs::Program;
 use crate::clock::script::Script;
-use crate::engine::Entry;
-use crate::error::ErrorKind;
 use crate::sync::lock;
-use engine::{Stopped, Told};
 use std::collections::HashMap;
-use std::fmt;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 
 pub(super) type NodeId = u32;
-
-/// Bytes of an object. Hashed once: a world is looked up by its whole content.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Content {
-    hash: u64,
-    pub(super) bytes: Arc<[u8]>,
-}
-
-impl Content {
-    pub(super) fn new(bytes: &[u8]) -> Self {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(bytes);
-        Self { hash, bytes: Arc::from(bytes) }
-    }
-}
-
-impl Hash for Content {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-impl fmt::Debug for Content {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.bytes.len())
-    }
-}
-
-/// One call that reaches the engine. Keys begin with their place.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Call {
-    Lock,
-    Unlock,
-    Create(String),
-    Commit(String, Content),
-    Open(String),
-    List(String),
-    /// Several folders in one listing.
-    ListEach(Vec<String>),
-    Delete(String),
-    Rename(String, String),
-    Mark(String),
-    Unmark(String),
-    /// No call: the process does one of this many things.
-    Choose(usize),
-    /// A message to other ranks of the job. Reaches no engine.
-    Post(String, Content),
-    /// Waits for messages of other ranks.
-    Await(Vec<String>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Reply {
-    Done,
-    Failed(ErrorKind),
-    /// The reply to a commit that may or may not have been done.
-    Unknown,
-    Opened(Content),
-    Listed(Vec<Entry>),
-    Chosen(usize),
-    /// The awaited messages.
-    Heard(Vec<Content>),
-}
 
 struct Node {
     process: usize,

@@ -1,8 +1,9 @@
 //! Flags of the verbs that write checkpoints and other files, or delete them.
 
+use super::surgery::{Cast, Renaming};
 use super::{Budget, CodecName, Output};
+use crate::provenance::is_provenance;
 use crate::units;
-use crate::verbs::{Cast, Renaming, is_provenance};
 use clap::Args as Group;
 use std::ffi::OsString;
 use std::time::Duration;

@@ -3,8 +3,8 @@
 
 mod blocks;
 
-use super::side_by_side::Pair;
 use crate::numbers::{self, BLOCK, Kind};
+use crate::opened::Meta;
 use crate::scaled::Scaled;
 use blocks::{Room, side_by_side, ulp};
 use tensorkeep::Dtype;
@@ -45,7 +45,7 @@ pub struct Distance {
 
 impl Distance {
     /// Of two tensors that nothing was compared of.
-    pub(super) fn between(Pair { left, right }: &Pair) -> Self {
+    pub(super) fn between(left: &Meta, right: &Meta) -> Self {
         let widened =
             (left.dtype != right.dtype).then(|| format!("{} | {}", left.dtype_text(), right.dtype_text()));
         Self { widened, ..Self::default() }

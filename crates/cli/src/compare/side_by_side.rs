@@ -59,7 +59,7 @@ impl Pair {
         [ours, theirs]: &mut [Scratch; 2],
         tolerance: Tolerance,
     ) -> Result<Distance> {
-        let mut found = Distance::between(self);
+        let mut found = Distance::between(&self.left, &self.right);
         let widths = [self.left.width(), self.right.width()];
         let mut chunk = Chunk::default();
         left.visit(&self.left, 0..self.left.chunks, ours, |offset, mut ours| {

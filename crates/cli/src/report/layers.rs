@@ -3,10 +3,9 @@
 //! bounds how many checkpoints are drawn.
 
 use super::looked::Looked;
-use super::tensors::Tensors;
+use super::tensors::{Tensors, model_of};
 use super::{EACH_TENSOR, READ_UP_TO, pack};
 use crate::compare::{self, Tolerance, Verdict};
-use crate::numbers::Kind;
 use crate::opened::{Meta, Opened};
 use crate::output::clean;
 use crate::stats;
@@ -29,21 +28,6 @@ const RIDGE_COLUMNS: usize = 24;
 const BINS: usize = 40;
 /// Numbers of a sample that are kept for a histogram.
 const SAMPLE: usize = 1_024;
-
-/// The tensors of the model: those under `model` where there are some, else all but the
-/// optimizer's. Numbers only.
-pub fn model_of<'m>(metas: impl Iterator<Item = &'m Meta>) -> Vec<&'m Meta> {
-    const NO_MODEL: [&str; 6] = ["optimizer", "optim", "opt", "rng", "scheduler", "data_order"];
-    let all: Vec<&Meta> = metas.collect();
-    let first = |meta: &Meta| meta.name.split(['/', '.']).next().unwrap_or_default().to_owned();
-    let has_model = all.iter().any(|meta| meta.name.starts_with("model/") || meta.name.starts_with("model."));
-    let is_model = |meta: &&Meta| match has_model {
-        true => first(meta) == "model",
-        false => !NO_MODEL.contains(&first(meta).as_str()),
-    };
-    let is_number = |meta: &&Meta| meta.dtype.ok().and_then(Kind::of).is_some() && meta.byte_len > 0;
-    all.into_iter().filter(is_model).filter(is_number).collect()
-}
 
 /// The numbers of one tensor in one checkpoint.
 #[derive(Clone, Debug, Default)]

@@ -8,9 +8,9 @@ use super::pairs::{self, Picks};
 use super::story::{End, Story};
 use super::tensors::Tensors;
 use super::words::{count, escape, int};
+use crate::kept::{self, Kept};
 use crate::opened::Opened;
 use crate::output;
-use crate::verbs::ls::{self, Kept};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use tensorkeep::history::Series;
@@ -63,7 +63,7 @@ impl Run {
     /// Errors of listing and reading.
     pub fn read_briefly(reader: &Reader, options: &Options) -> Result<Self> {
         let infos = reader.list()?;
-        let (keep, kept) = ls::kept(reader, &infos)?;
+        let (keep, kept) = kept::kept(reader, &infos)?;
         let attempts = reader.attempts()?;
         let looked = Looked::at(reader, &infos, options)?;
         let opened = looked.resume.map(|resume| reader.checkpoint_by_id(resume)).transpose()?;

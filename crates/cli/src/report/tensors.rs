@@ -2,6 +2,7 @@
 
 use super::pack;
 use crate::budget::Budget;
+use crate::numbers::Kind;
 use crate::opened::{Meta, Opened};
 use crate::output::clean;
 use crate::stats::{self, Stats};
@@ -57,7 +58,7 @@ impl Tensors {
 
     /// Elements of the model: of the tensors under `model`, if there are any.
     pub fn model_parameters(&self) -> u64 {
-        let model = super::layers::model_of(self.all.iter().map(|(meta, _)| meta));
+        let model = model_of(self.all.iter().map(|(meta, _)| meta));
         model.iter().filter(|meta| meta.alias_of.is_none()).map(|meta| meta.count()).sum()
     }
 
@@ -134,4 +135,19 @@ mod tests {
         let (all, which) = dictionary(["f32", "bf16", "f32"].map(str::to_owned).into_iter());
         assert_eq!((all, which), (vec!["f32".to_owned(), "bf16".to_owned()], vec![0, 1, 0]));
     }
+}
+
+/// The tensors of the model: those under `model` where there are some, else all but the
+/// optimizer's. Numbers only.
+pub fn model_of<'m>(metas: impl Iterator<Item = &'m Meta>) -> Vec<&'m Meta> {
+    const NO_MODEL: [&str; 6] = ["optimizer", "optim", "opt", "rng", "scheduler", "data_order"];
+    let all: Vec<&Meta> = metas.collect();
+    let first = |meta: &Meta| meta.name.split(['/', '.']).next().unwrap_or_default().to_owned();
+    let has_model = all.iter().any(|meta| meta.name.starts_with("model/") || meta.name.starts_with("model."));
+    let is_model = |meta: &&Meta| match has_model {
+        true => first(meta) == "model",
+        false => !NO_MODEL.contains(&first(meta).as_str()),
+    };
+    let is_number = |meta: &&Meta| meta.dtype.ok().and_then(Kind::of).is_some() && meta.byte_len > 0;
+    all.into_iter().filter(is_model).filter(is_number).collect()
 }

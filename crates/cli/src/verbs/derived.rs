@@ -2,19 +2,11 @@
 
 use crate::opened::Opened;
 use crate::output;
+use crate::provenance::{BY, FROM};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tensorkeep::convert::Format;
 use tensorkeep::{Error, ErrorKind, Result};
-
-/// Metadata that says what a checkpoint was made of, and how.
-const FROM: &str = "derived_from";
-const BY: &str = "derived_by";
-
-/// Whether a line of metadata says where a checkpoint comes from, which only these verbs write.
-pub fn is_provenance(key: &str) -> bool {
-    [FROM, BY].contains(&key)
-}
 
 /// Only checkpoints are written, and nothing is replaced that is not meant to be.
 ///

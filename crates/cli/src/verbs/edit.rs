@@ -3,12 +3,11 @@
 
 use super::derived;
 use crate::answer::{Answer, Text};
-use crate::args::Edit;
+use crate::args::{Cast, Edit, Renaming};
 use crate::exit::Exit;
 use crate::opened::{Meta, Opened};
 use crate::target::Target;
 use crate::{Done, numbers, output, progress};
-use regex_lite::Regex;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -286,60 +285,6 @@ fn lazily<'o>(
 
 /// Values that became infinite, by the tensor.
 type Overflowed = Mutex<BTreeMap<String, u64>>;
-
-/// A `--rename`.
-#[derive(Clone, Debug)]
-pub struct Renaming {
-    pattern: Regex,
-    new: String,
-}
-
-impl Renaming {
-    /// Reads `REGEX=>REPLACEMENT`.
-    ///
-    /// # Errors
-    /// Words for the user.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (pattern, new) =
-            text.split_once("=>").ok_or("expected REGEX=>REPLACEMENT, such as ^module\\.=>")?;
-        let pattern = Regex::new(pattern).map_err(|error| error.to_string())?;
-        Ok(Self { pattern, new: new.to_owned() })
-    }
-}
-
-impl std::fmt::Display for Renaming {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}=>{}", self.pattern, self.new)
-    }
-}
-
-/// A `--cast`.
-#[derive(Clone, Debug)]
-pub struct Cast {
-    dtype: Dtype,
-    pattern: Option<String>,
-}
-
-impl Cast {
-    /// Reads `DTYPE` or `DTYPE:GLOB`.
-    ///
-    /// # Errors
-    /// Words for the user.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (dtype, pattern) = text.split_once(':').map_or((text, None), |(dtype, glob)| (dtype, Some(glob)));
-        let dtypes = [Dtype::F16, Dtype::Bf16, Dtype::F32, Dtype::F64];
-        let dtype = dtypes.into_iter().find(|there| there.name() == dtype);
-        let dtype = dtype.ok_or("expected f16, bf16, f32 or f64, with :GLOB for some tensors")?;
-        Ok(Self { dtype, pattern: pattern.map(str::to_owned) })
-    }
-}
-
-impl std::fmt::Display for Cast {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let pattern = self.pattern.iter().map(|pattern| format!(":{pattern}")).collect::<String>();
-        write!(f, "{}{pattern}", self.dtype.name())
-    }
-}
 
 impl Edit {
     /// What was asked for, to be recorded in the result.

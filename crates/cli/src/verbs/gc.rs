@@ -9,7 +9,6 @@ use crate::exit::Exit;
 use crate::place::Place;
 use crate::{Done, output, progress, units};
 use serde_json::{Value as Json, json};
-use std::io;
 use std::time::{Duration, Instant};
 use tensorkeep::{
     CheckpointId, CheckpointInfo, Error, ErrorKind, Keep, Mode, Reader, Result, store::Collected,
@@ -48,20 +47,12 @@ pub fn run(args: &Gc, asks: bool) -> Result<Box<dyn Answer + '_>> {
         Deletion { args, policy, verified, plan, is_declined: false, collected: Collected::default() };
     if asks && !args.dry_run && !deletion.plan.going.is_empty() {
         output::print(deletion.in_words("would delete").join("\n"))?;
-        deletion.is_declined = !confirmed()?;
+        deletion.is_declined = !output::confirmed()?;
     }
     if !args.dry_run && !deletion.is_declined {
         deletion.collected = deletion.plan.delete()?;
     }
     Ok(Box::new(deletion))
-}
-
-pub(super) fn confirmed() -> Result<bool> {
-    let failed = |error| Error::io("asking on the terminal", error);
-    let mut answer = String::new();
-    eprint!("delete them? [y/N] ");
-    io::stdin().read_line(&mut answer).map_err(failed)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// How much was read to verify what stays.

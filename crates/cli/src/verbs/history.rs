@@ -27,7 +27,7 @@ pub struct Course<'a> {
 
 pub fn run(args: &History) -> Result<Course<'_>> {
     let place = Place::new(&args.run);
-    let reader = place.reader_within(args.budget.get())?;
+    let reader = place.reader_with(args.budget.get().options())?;
     let infos = reader.list()?;
     if infos.is_empty() {
         place.check_exists(&reader)?;

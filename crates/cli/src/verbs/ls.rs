@@ -6,15 +6,15 @@ mod runs;
 
 use crate::answer::{Answer, Text};
 use crate::args::Ls;
+use crate::kept::{self, Kept};
 use crate::metrics;
 use crate::output::{self, Cell};
 use crate::place::{Place, runs_in};
 use runs::Runs;
 use serde_json::{Value as Json, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use tensorkeep::{
-    CheckpointId, CheckpointInfo, Error, ErrorKind, Keep, Reader, Result, store::CheckpointMeta,
-    store::SaveCost,
+    CheckpointId, CheckpointInfo, Error, ErrorKind, Keep, Result, store::CheckpointMeta, store::SaveCost,
 };
 
 /// Lists a run, or the runs in a folder.
@@ -34,7 +34,7 @@ pub fn run(args: &Ls) -> Result<Box<dyn Answer + '_>> {
             _ => Err(error),
         };
     }
-    let (keep, kept) = kept(&reader, &infos)?;
+    let (keep, kept) = kept::kept(&reader, &infos)?;
     let first = infos.iter().rev().find(|info| info.state.is_ok()).map(|info| info.id);
     let set_aside = reader.set_aside()?;
     let metrics = columns(infos.iter().filter_map(|info| info.state.as_ref().ok()), &args.metrics)?;
@@ -157,22 +157,6 @@ fn none(set_aside: &[String]) -> String {
         0 => "no checkpoints yet".to_owned(),
         many => format!("no checkpoint, and {many} that a resume found damaged and set aside under damaged/"),
     }
-}
-
-/// Why each checkpoint is kept: by the policy that the newest checkpoint's writer had, where it
-/// says so.
-pub type Kept = BTreeMap<CheckpointId, BTreeSet<String>>;
-
-/// The run's own policy, and what it keeps. Checkpoints of earlier versions do not say their
-/// policy: then only what holds whatever the policy is known (newest, pinned, resumed from).
-///
-/// # Errors
-/// What listing says.
-pub fn kept(reader: &Reader, infos: &[CheckpointInfo]) -> Result<(Option<Keep>, Kept)> {
-    let newest = infos.iter().rev().find_map(|info| info.state.as_ref().ok());
-    let keep = newest.and_then(|state| state.keep.clone());
-    let kept = reader.kept(keep.as_ref().unwrap_or(&Keep::default()), output::now())?;
-    Ok((keep, kept))
 }
 
 fn row(

@@ -2,7 +2,6 @@
 //! in an object store and no checkpoint names. A folder has none of the latter: its writers sweep
 //! under the lock.
 
-use super::gc::confirmed;
 use crate::answer::{Answer, Text};
 use crate::args::Gc;
 use crate::output;
@@ -33,7 +32,7 @@ pub fn run(args: &Gc, age: Duration, asks: bool) -> Result<Removed<'_>> {
     removed.found.extend(uploads.iter().flat_map(|uploads| uploads.found.iter().cloned()));
     if asks && !args.dry_run && !removed.found.is_empty() {
         output::print(removed.in_words("would remove").join("\n"))?;
-        removed.is_declined = !confirmed()?;
+        removed.is_declined = !output::confirmed()?;
     }
     if !args.dry_run && !removed.is_declined {
         removed.found = remove(shards, uploads, age)?;

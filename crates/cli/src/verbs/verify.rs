@@ -115,7 +115,7 @@ impl Answer for Verification {
 }
 
 fn verify_run(place: &Place, depth: Depth, heals: bool, budget: Budget) -> Result<Vec<Verified>> {
-    let reader = place.reader_within(budget)?;
+    let reader = place.reader_with(budget.options())?;
     let listed = reader.listed()?;
     let bytes = output::total(listed.iter().map(|listed| listed.len));
     let _reading = (depth == Depth::Bytes).then(|| progress::reading("verifying", bytes));

@@ -3,8 +3,8 @@
 
 use crate::answer::{Answer, Text};
 use crate::exit::Exit;
+use crate::kept::kept;
 use crate::target::Target;
-use crate::verbs::ls;
 use crate::{Done, output, progress};
 use serde_json::{Value as Json, json};
 use std::ffi::OsStr;
@@ -28,7 +28,7 @@ pub struct Reasons {
 pub fn run(target: &OsStr) -> Result<Reasons> {
     let (_, reader, id) = Target::parse(target)?.in_run()?;
     let infos = reader.list()?;
-    let (keep, kept) = ls::kept(&reader, &infos)?;
+    let (keep, kept) = kept(&reader, &infos)?;
     let why: Vec<String> = kept.get(&id).into_iter().flatten().cloned().collect();
     let fate = fate(keep.as_ref(), &why, infos.iter().filter(|info| info.id > id).count());
     let (resume, exit) = resume(&reader, &infos, id);

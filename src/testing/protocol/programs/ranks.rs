@@ -1,6 +1,6 @@
 //! The ranks of a job: each is a process of its own, and together they save one checkpoint.
 
-use super::{Event, Place, Program, WEIGHTS, went_back};
+use super::{Program, WEIGHTS, went_back};
 use crate::checkpoint::OpenOptions;
 use crate::engine::{Engine, Entry};
 use crate::error::{ErrorKind, NoneIf, Result};
@@ -8,7 +8,8 @@ use crate::layout::Layout;
 use crate::snapshot::{Progress, Snapshot};
 use crate::store::{CheckpointId, Keep, Reader, Store, StoreOptions};
 use crate::testing::protocol::WrongProtocol;
-use crate::testing::protocol::replay::Machine;
+use crate::testing::protocol::calls::{Event, Place};
+use crate::testing::protocol::machine::Machine;
 
 /// One rank of one start of a job.
 #[derive(Clone, Copy, Debug)]

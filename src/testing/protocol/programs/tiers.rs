@@ -1,15 +1,15 @@
 //! Processes with two tiers. The promoting thread is called instead of started: a promotion takes
 //! place between two of the process's calls, with the trainer's calls in between.
 
-use super::{Event, Place, Program, save_step, went_back};
+use super::{Program, save_step, went_back};
 use crate::checkpoint::OpenOptions;
 use crate::engine::{self, Blob, Engine, Entry, Upload};
 use crate::error::Result;
 use crate::store::{CheckpointId, Keep, Reader, Store, StoreOptions};
 use crate::sync::lock;
 use crate::testing::protocol::WrongProtocol;
-use crate::testing::protocol::replay::Machine;
-use crate::testing::protocol::world::checkpoint_key;
+use crate::testing::protocol::calls::{Event, Place, checkpoint_key};
+use crate::testing::protocol::machine::Machine;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};

@@ -1,10 +1,11 @@
 //! Processes that act on a run beside its writer: they pin, unpin, delete and clean up; and a
 //! trainer whose metric is not a number.
 
-use super::{Event, Program, open, resumes, save};
+use super::{Program, open, resumes, save};
 use crate::checkpoint::OpenOptions;
 use crate::snapshot::Progress;
 use crate::store::{CheckpointId, Every, Keep, Mode, Reader, Store, StoreOptions};
+use crate::testing::protocol::calls::Event;
 
 /// Pins a checkpoint, as the command line does: without the lock and without an attempt.
 pub fn pins(id: CheckpointId) -> Program {

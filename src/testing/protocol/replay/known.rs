@@ -1,10 +1,9 @@
 //! The knowledge about a process: how each of its calls and events changes it.
 
-use super::{Call, Content, Reply, is_for_ever};
 use crate::engine::Entry;
 use crate::store::CheckpointId;
-use crate::testing::protocol::programs::Event;
-use crate::testing::protocol::world::checkpoint;
+use crate::testing::protocol::calls::{Call, Content, Event, Reply, checkpoint};
+use crate::testing::protocol::machine::is_for_ever;
 
 /// The present activity of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 //! wait for messages is one step, which nobody can take before they are there. After a wait that
 //! failed every later call fails.
 
-use super::engine::Replayed;
-use super::{Call, Content, Reply};
+use super::Replayed;
 use crate::collective::{Collective, lost};
 use crate::error::Result;
 use crate::sync::lock;
+use crate::testing::protocol::calls::{Call, Content, Reply};
 use std::sync::Mutex;
 use std::time::Instant;
 

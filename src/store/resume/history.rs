@@ -2,10 +2,11 @@
 //! lives of all attempts before it. What cannot be read is no reason not to train on: it is for
 //! people.
 
-use super::{History, Life, complete, of_checkpoints};
 use crate::checkpoint::Checkpoint;
 use crate::snapshot::Progress;
 use crate::store::core::Core;
+use crate::store::history::{History, Life};
+use crate::store::lives::{complete, of_checkpoints};
 use crate::store::look::Board;
 use crate::store::naming::CheckpointId;
 use crate::store::record::{SAVE, SaveRecord};

@@ -1,16 +1,17 @@
-//! The engine of a replayed process: answers from a history, and decides which calls are steps. A
+//! The machine of a process: an engine that answers from a history, and decides which calls are steps. A
 //! call whose reply no process of the case can change is answered at once.
 
-use super::ranks::ReplayedRanks;
-use super::{Call, Content, Reply};
+mod ranks;
+
+use super::WrongProtocol;
+use super::calls::{Call, Content, Event, Place, Reply};
 use crate::buffer::Buffer;
 use crate::collective::Collective;
 use crate::engine::memory::MemoryBlob;
 use crate::engine::{Blob, Caps, CommitError, Engine, Entry, Lock, Nonce, Upload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::lock;
-use crate::testing::protocol::WrongProtocol;
-use crate::testing::protocol::programs::{Event, Place};
+use ranks::ReplayedRanks;
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex};
 /// same in all of them is no step: it commutes with every call of every process, and the process's
 /// next action was seen with that reply.
 #[derive(Clone, Debug, Default)]
-pub(in crate::testing::protocol) struct Scene {
+pub(super) struct Scene {
     pub locks: bool,
     /// Whether a damaged checkpoint can be set aside; else it is marked.
     pub renames: bool,
@@ -55,7 +56,7 @@ pub(super) struct Told {
 
 /// A program's machine: the places that it can reach, and its nondeterministic choices.
 #[derive(Clone, Debug)]
-pub(in crate::testing::protocol) struct Machine(Replayed);
+pub(super) struct Machine(Replayed);
 
 impl Machine {
     pub(super) fn new(told: Arc<Mutex<Told>>, scene: Arc<Scene>) -> Self {
@@ -189,7 +190,7 @@ impl Replayed {
 }
 
 /// The name of a shard as a hurried author has it: the folder, the step, and the rank.
-pub(in crate::testing::protocol) fn without_attempt(key: &str) -> String {
+pub(super) fn without_attempt(key: &str) -> String {
     let mut parts = key.split('/');
     let (folder, name) = (parts.nth(1).unwrap_or(""), parts.next().unwrap_or(""));
     let mut words = name.split('-');
@@ -198,7 +199,7 @@ pub(in crate::testing::protocol) fn without_attempt(key: &str) -> String {
 }
 
 /// Whether an object never changes once it exists: the run's identity, and an attempt's object.
-pub(in crate::testing::protocol) fn is_for_ever(key: &str) -> bool {
+pub(super) fn is_for_ever(key: &str) -> bool {
     let name = key.rsplit('/').next().unwrap_or(key);
     name == "RUN" || (key.contains("attempts/") && name.bytes().all(|byte| byte.is_ascii_digit()))
 }

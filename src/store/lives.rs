@@ -1,17 +1,17 @@
 //! The lives of a run's attempts, as its objects tell them: who an attempt was is in its own
 //! object, and how it ended in the mark that closing leaves. Reading only; no lock is taken.
 
-use super::{History, Life, LifeEnd, Point};
+use super::attempt::Writer;
+use super::history::{History, Life, LifeEnd, Point};
+use super::look::Board;
+use super::naming::{CheckpointId, attempt_key, ended_key};
+use super::process;
+use super::reader::Reader;
+use super::retention::{self, Candidate};
+use super::small;
 use crate::engine::{Engine, Nonce, fresh_nonce};
 use crate::error::Result;
 use crate::format::records;
-use crate::store::attempt::Writer;
-use crate::store::look::Board;
-use crate::store::naming::{CheckpointId, attempt_key, ended_key};
-use crate::store::process;
-use crate::store::reader::Reader;
-use crate::store::retention::{self, Candidate};
-use crate::store::small;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +44,7 @@ struct End {
 ///
 /// # Errors
 /// Whatever the engine says; `AlreadyExists` where there is one.
-pub(in crate::store) fn leave_end(engine: &dyn Engine, life: &Life) -> Result<()> {
+pub(super) fn leave_end(engine: &dyn Engine, life: &Life) -> Result<()> {
     let end = End {
         end: life.end.word(),
         at: life.last_seen,
@@ -64,7 +64,7 @@ pub(in crate::store) fn leave_end(engine: &dyn Engine, life: &Life) -> Result<()
 /// Completes the lives from the objects beside the checkpoints: attempts that no checkpoint
 /// mentions, the checkpoint each resumed from, and ends. Objects that cannot be read are skipped:
 /// nothing depends on them. A writer knows its own attempt, and does not read it.
-pub(in crate::store) fn complete(
+pub(super) fn complete(
     engine: &dyn Engine,
     board: &Board,
     own: Option<(u32, &Writer)>,
@@ -127,7 +127,7 @@ impl End {
 
 impl Writer {
     /// The life of this attempt, as far as its own object tells it.
-    pub(in crate::store) fn life(&self, attempt: u32) -> Life {
+    pub(super) fn life(&self, attempt: u32) -> Life {
         let Self { host, pid, started_at, .. } = self;
         Life {
             attempt,
@@ -142,7 +142,7 @@ impl Writer {
 
 /// What the kept checkpoints say of a run whose checkpoints carry no history: their own metrics,
 /// and when their attempts saved.
-pub(in crate::store) fn of_checkpoints(candidates: &[Candidate]) -> History {
+pub(super) fn of_checkpoints(candidates: &[Candidate]) -> History {
     let mut history = History::default();
     let readable: Vec<_> =
         candidates.iter().filter_map(|candidate| Some((candidate, &**candidate.state.as_ref()?))).collect();
@@ -204,7 +204,7 @@ impl Reader {
     }
 
     /// What the newest checkpoint carries that has a history and can be read.
-    pub(in crate::store) fn newest_history(&self) -> Result<Option<History>> {
+    pub(super) fn newest_history(&self) -> Result<Option<History>> {
         let carried = |id| self.checkpoint_by_id(id).and_then(|checkpoint| checkpoint.history());
         let newest = self.ids()?.into_iter().rev().take(ASKED);
         Ok(newest.filter_map(|id| carried(id).ok().flatten()).next())

@@ -1,24 +1,20 @@
 //! The thread that promotes checkpoints to the remote tier. Each pass compares the local tier with
 //! the remote one, so that it also finds what a killed process left.
 
-use super::passes::{Passes, is_for_ever};
-use super::remote::Remote;
+use super::background::caught;
+use super::core::Core;
+use super::deletion::{self, By};
+use super::naming::CheckpointId;
+use super::tiers::{Hopeless, Passes, Remote, is_for_ever};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::Core;
-use crate::store::background::caught;
-use crate::store::deletion::{self, By};
-use crate::store::naming::CheckpointId;
 use crate::sync::lock;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Checkpoints that belong in the remote tier and can never be promoted, and why.
-pub(in crate::store) type Hopeless = BTreeMap<CheckpointId, Arc<Error>>;
-
 /// The thread. Dropping it waits for outstanding promotions.
 #[derive(Debug)]
-pub(in crate::store) struct Promoter {
+pub(super) struct Promoter {
     passes: Arc<Passes>,
     thread: Option<JoinHandle<()>>,
 }
@@ -27,7 +23,7 @@ impl Promoter {
     /// Starts the thread, which waits to be woken: by a resume, after damaged checkpoints have been
     /// set aside, or by a save. It then also promotes what the process before left. None when the
     /// store has no remote tier.
-    pub(in crate::store) fn start(core: Arc<Core>) -> Result<Option<Self>> {
+    pub(super) fn start(core: Arc<Core>) -> Result<Option<Self>> {
         let Some(remote) = &core.remote else { return Ok(None) };
         let passes = Arc::clone(&remote.passes);
         let thread = std::thread::Builder::new()
@@ -40,7 +36,7 @@ impl Promoter {
 
 impl Promoter {
     /// Lets the thread end after the pass in progress, without waiting for it.
-    pub(in crate::store) fn leave_running(mut self) {
+    pub(super) fn leave_running(mut self) {
         self.thread = None;
     }
 }
@@ -70,10 +66,10 @@ impl Remote {
     /// Promotes, newest first, each checkpoint that belongs there, and none twice. One that can
     /// never be promoted is reported once and then `hopeless`, as long as it belongs there: it
     /// stays in the local tier. Ends at the first error that may pass.
-    pub(in crate::store) fn pass(&self, core: &Core, hopeless: &mut Hopeless) -> Vec<Error> {
+    pub(super) fn pass(&self, core: &Core, hopeless: &mut Hopeless) -> Vec<Error> {
         let (mut tried, mut errors) = (BTreeSet::new(), Vec::new());
         loop {
-            let unpromoted = core.reader.candidates().map(|here| self.unpromoted(core, &here));
+            let unpromoted = core.reader.candidates().map(|here| self.unpromoted(&core.spared(), &here));
             let id = match unpromoted {
                 Ok(ids) => {
                     hopeless.retain(|id, _| ids.contains(id));
@@ -87,7 +83,7 @@ impl Remote {
             let Some(id) = id else { return errors };
             tried.insert(id);
             let promoted = core.timed(|| {
-                self.reach(core)?;
+                core.reach_remote()?;
                 self.promote(core, id)
             });
             if let Err(error) = promoted {
@@ -138,7 +134,7 @@ impl Remote {
         if !there.iter().any(|candidate| candidate.id == promoted && !candidate.marked) {
             return Err(marked(self.reader.engine().describe(&promoted.key())));
         }
-        let kept = self.select(core, &there, &[(promoted, "just promoted")]);
+        let kept = self.select(&there, &[&core.spared()[..], &[(promoted, "just promoted")]].concat());
         let ids = there.iter().map(|candidate| candidate.id).filter(|id| !kept.contains_key(id));
         let going: Vec<CheckpointId> = ids.collect();
         if going.is_empty() {

@@ -5,8 +5,9 @@
     reason = "mapping a file is sound only under a promise that the caller gives; see `MmapPromise`"
 )]
 
-use super::vfs::{self, OsFile};
-use super::{Blob, read_within};
+use super::file::OsFile;
+use super::read_full_at;
+use crate::engine::{Blob, read_within};
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::ops::{Deref, DerefMut};
@@ -116,7 +117,7 @@ impl Blob for MappedFile {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         // Fewer than wanted if the file was truncated in spite of the promise.
-        let read = |buffer: &mut [u8]| vfs::read_full_at(&self.file, offset, buffer);
+        let read = |buffer: &mut [u8]| read_full_at(&self.file, offset, buffer);
         read_within(self.len(), offset, buffer, read).map_err(|error| error.in_object(&self.path))
     }
 
@@ -132,7 +133,7 @@ mod tests {
 
     #[test]
     fn reads_past_the_end_are_damage_in_a_mapped_file_too() {
-        let path = std::env::temp_dir().join(format!("tensorkeep-map-{:?}", super::super::fresh_nonce()));
+        let path = std::env::temp_dir().join(format!("tensorkeep-map-{:?}", crate::engine::fresh_nonce()));
         std::fs::write(&path, [7; 8192]).unwrap();
         // SAFETY: the file is this test's own. It is truncated below, and no byte of the mapping is
         // touched.
