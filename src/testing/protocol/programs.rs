@@ -1,6 +1,6 @@
-//! The programs of a model's processes: small ones over the real store. This file has those that write and read; `programs/tools.rs` has those that act on a run
-//! beside them, `programs/tiers.rs` those with two tiers,
-//! `programs/ranks.rs` those of a job of many ranks.
+//! The programs of a model's processes: small ones over the real store. This file has those that
+//! write and read; `programs/tools.rs` has those that act on a run beside them, `programs/tiers.rs`
+//! those with two tiers, `programs/ranks.rs` those of a job of many ranks.
 
 mod ranks;
 mod tiers;

@@ -1,5 +1,5 @@
-//! Protocols that are wrong on purpose: each does one thing that a hurried author does. The store is
-//! the real one; its mistake is an object that it is not shown, or a request that is not carried
+//! Protocols that are wrong on purpose: each does one thing that a hurried author does. The store
+//! is the real one; its mistake is an object that it is not shown, or a request that is not carried
 //! out. A model that lets one of these pass proves nothing of the right one.
 
 /// One mistake.
