@@ -2,8 +2,8 @@
 //! in which their calls may reach the engines. This file searches the worlds that these orders lead
 //! to. The processes are the real `Store` and `Reader` (`replay.rs`); an engine is a map whose
 //! every call is one step; `programs.rs` has the actions of the processes, `fates.rs` the events
-//! from outside, `wrong.rs` the mistakes that it must find, and `promises.rs` the conditions on each
-//! world.
+//! from outside, `wrong.rs` the mistakes that it must find, and `promises.rs` the conditions on
+//! each world.
 //!
 //! A world is the content of the engines and the history of each process. It is visited once,
 //! however many orders lead to it, so that "all orders" is thousands of worlds and not billions of

@@ -1,5 +1,5 @@
-//! The machine of a process: an engine that answers from a history, and decides which calls are steps. A
-//! call whose reply no process of the case can change is answered at once.
+//! The machine of a process: an engine that answers from a history, and decides which calls are
+//! steps. A call whose reply no process of the case can change is answered at once.
 
 mod ranks;
 
