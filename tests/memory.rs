@@ -70,13 +70,14 @@ fn opening_a_file_of_100_gib_costs_no_more_than_its_index() {
     sparse(&path);
     assert!(std::fs::metadata(&path).unwrap().len() > 100 << 30);
     for mapped in [false, true] {
-        let (checkpoint, peak) = peak_of(|| match mapped {
-            false => Checkpoint::open(&path).unwrap(),
-            true => {
+        let (checkpoint, peak) = peak_of(|| {
+            if mapped {
                 #[expect(unsafe_code, reason = "mapping rests on a promise")]
                 // SAFETY: the file is this test's own and is not changed any more.
                 let promise = unsafe { MmapPromise::assume_unchanged() };
                 OpenOptions::new().map(&path, promise).unwrap()
+            } else {
+                Checkpoint::open(&path).unwrap()
             }
         });
         assert!(peak < 2 << 20, "opening (mapped: {mapped}) took {peak} bytes");

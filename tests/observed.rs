@@ -57,9 +57,10 @@ fn what_is_not_finite_is_told_and_ranks_nothing() {
         store.save(&snapshot().progress(progress)).unwrap();
         let said = store.list().unwrap().pop().unwrap().state.unwrap();
         let (name, value) = ("accuracy".to_owned(), accuracy);
-        let (ranked, other) = match accuracy.is_finite() {
-            true => (said.metrics.get(&name), said.not_finite.is_empty().then_some(&value)),
-            false => (said.not_finite.get(&name), said.metrics.get("loss")),
+        let (ranked, other) = if accuracy.is_finite() {
+            (said.metrics.get(&name), said.not_finite.is_empty().then_some(&value))
+        } else {
+            (said.not_finite.get(&name), said.metrics.get("loss"))
         };
         assert_eq!(ranked.map(|ranked| ranked.to_bits()), Some(accuracy.to_bits()), "step {step}");
         assert!(other.is_some() && newest(&store).1.values().all(|value| value.is_finite()), "step {step}");

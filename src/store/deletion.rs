@@ -47,7 +47,7 @@ use super::process;
 use super::reader::Reader;
 use crate::clock;
 use crate::engine::{Engine, fresh_nonce};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, NoneIf, Result};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -118,9 +118,50 @@ pub(super) struct Deleted {
 pub(super) fn delete(reader: &Reader, by: By<'_>, ids: &[CheckpointId]) -> Result<Deleted> {
     let engine = reader.engine();
     let (maker, mut done) = (by.maker(), Deleted::default());
+    let (marked, marks) = mark_all(engine, &maker, ids, &mut done);
+    if marked.is_empty() {
+        return Ok(done);
+    }
+    let take_back = |id| drop(engine.unmark(&deletes_key(&maker, id)));
+    let look = by.look(engine, &[PINS, ATTEMPTS, DAMAGED], marks);
+    let look = look.inspect_err(|_| marked.iter().copied().for_each(take_back))?;
+    let (pins, board, damaged) = (look.pins(), look.board(), look.damaged());
+    for id in marked {
+        if pins.contains(&*id.pin_key()) || board.is_resumed_from(id) {
+            done.spared.push(id);
+            take_back(id);
+            continue;
+        }
+        match delete_marked(reader, by, id) {
+            Ok(was_there) => done.deleted.extend(was_there.then_some(id)),
+            Err(error) => {
+                done.failed.push((id, error));
+                continue;
+            }
+        }
+        take_back(id);
+        let mark = damaged_mark_key(id);
+        if damaged.contains(&*mark) {
+            let _ = engine.delete(&mark);
+        }
+        // Left by makers that were killed: there is nothing more to delete.
+        for (other, _) in board.deletes.iter().filter(|(other, there)| *there == id && *other != maker) {
+            let _ = engine.unmark(&deletes_key(other, id));
+        }
+    }
+    Ok(done)
+}
+
+/// Marks the checkpoints; returns those that may go on, and the marks.
+fn mark_all(
+    engine: &dyn Engine,
+    maker: &str,
+    ids: &[CheckpointId],
+    done: &mut Deleted,
+) -> (Vec<CheckpointId>, Vec<String>) {
     let (mut marked, mut marks) = (Vec::new(), Vec::new());
     for &id in ids {
-        let mark = deletes_key(&maker, id);
+        let mark = deletes_key(maker, id);
         match engine.mark(&mark) {
             // A disk too full for the name of an empty file must still be emptied. The look right
             // before the deletion remains as protection.
@@ -134,60 +175,28 @@ pub(super) fn delete(reader: &Reader, by: By<'_>, ids: &[CheckpointId]) -> Resul
         }
         marked.push(id);
     }
-    if marked.is_empty() {
-        return Ok(done);
-    }
-    let take_back = |id| drop(engine.unmark(&deletes_key(&maker, id)));
-    let look = match by.look(engine, &[PINS, ATTEMPTS, DAMAGED], marks) {
-        Ok(look) => look,
-        Err(error) => {
-            for id in marked {
-                take_back(id);
+    (marked, marks)
+}
+
+/// Deletes a checkpoint, its shards behind it. False when it was gone.
+fn delete_marked(reader: &Reader, by: By<'_>, id: CheckpointId) -> Result<bool> {
+    let engine = reader.engine();
+    let shards = reader.shards_of(id);
+    if shards.is_some() && !by.is_maker_of(id) {
+        // A zombie may send its manifest once more: it would be one without shards.
+        match engine.mark(&hidden_key(id, &by.maker())) {
+            Err(error) if !matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NoSpace) => {
+                return Err(error);
             }
-            return Err(error);
-        }
-    };
-    let (pins, board, damaged) = (look.pins(), look.board(), look.damaged());
-    for id in marked {
-        if pins.contains(&*id.pin_key()) || board.is_resumed_from(id) {
-            done.spared.push(id);
-            take_back(id);
-            continue;
-        }
-        let shards = reader.shards_of(id);
-        if shards.is_some() && !by.is_maker_of(id) {
-            // A zombie may send its manifest once more: it would be one without shards.
-            match engine.mark(&hidden_key(id, &maker)) {
-                Err(error) if !matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NoSpace) => {
-                    done.failed.push((id, error));
-                    continue;
-                }
-                _ => {}
-            }
-        }
-        match engine.delete(&id.key()) {
-            Ok(()) => done.deleted.push(id),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => {
-                done.failed.push((id, error));
-                continue;
-            }
-        }
-        if let Some(shards) = shards {
-            // Those that cannot be deleted are orphans, and go with a later sweep.
-            shards.keys().for_each(|key| drop(engine.delete(&key)));
-        }
-        take_back(id);
-        let mark = damaged_mark_key(id);
-        if damaged.contains(&*mark) {
-            let _ = engine.delete(&mark);
-        }
-        // Left by makers that were killed: there is nothing more to delete.
-        for (other, _) in board.deletes.iter().filter(|(other, there)| *there == id && *other != maker) {
-            let _ = engine.unmark(&deletes_key(other, id));
+            _ => {}
         }
     }
-    Ok(done)
+    let deleted = engine.delete(&id.key()).none_if(|error| error.kind() == ErrorKind::NotFound)?;
+    if let Some(shards) = shards {
+        // Those that cannot be deleted are orphans, and go with a later sweep.
+        shards.keys().for_each(|key| drop(engine.delete(&key)));
+    }
+    Ok(deleted.is_some())
 }
 
 /// Keys of all pins.

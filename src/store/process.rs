@@ -21,10 +21,12 @@ pub(super) fn is_gone(pid: u32) -> bool {
 
 /// What became of the newest attempt, which has left no mark of an end: only its own host knows.
 pub(super) fn end_of(its_host: &str, pid: u32) -> LifeEnd {
-    match its_host == host() {
-        false => LifeEnd::Unknown,
-        true if is_gone(pid) => LifeEnd::Died,
-        true => LifeEnd::Running,
+    if its_host != host() {
+        LifeEnd::Unknown
+    } else if is_gone(pid) {
+        LifeEnd::Died
+    } else {
+        LifeEnd::Running
     }
 }
 

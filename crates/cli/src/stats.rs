@@ -94,9 +94,10 @@ impl Stats {
     fn block<N: lanes::Number>(&mut self, start: u64, numbers: &[N]) {
         let lanes::Block { finite, zeros, min, max, mean, squares } = lanes::block(numbers);
         let (count, most) = (numbers.len() as u64, min.abs().max(max.abs()));
-        let (mean, squares) = match scaled::is_plain(most) {
-            true => (mean, Scaled::plain(squares)),
-            false => near_1(numbers, exponent_of(most)),
+        let (mean, squares) = if scaled::is_plain(most) {
+            (mean, Scaled::plain(squares))
+        } else {
+            near_1(numbers, exponent_of(most))
         };
         let mut block = Self { count, finite, zeros, min, max, mean, squares, ..Self::default() };
         if finite < count {

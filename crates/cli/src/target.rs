@@ -79,9 +79,10 @@ impl Target {
         let metadata = path.metadata().ok()?;
         // A folder of torch's distributed checkpoint is opened like a file.
         let is_foreign = || which.is_none() && matches!(Foreign::sniff(path), Ok(Some(_)));
-        Some(match metadata.is_dir() && !is_foreign() {
-            true => Self::Run(Place::new(path), which),
-            false => Self::File(path.to_owned()),
+        Some(if metadata.is_dir() && !is_foreign() {
+            Self::Run(Place::new(path), which)
+        } else {
+            Self::File(path.to_owned())
         })
     }
 

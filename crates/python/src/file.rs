@@ -78,9 +78,10 @@ pub fn open_file(
             verify = Verify::OnTouch;
         }
         let options = OpenOptions::new().verify(verify).budget(budget.unwrap_or(u64::MAX));
-        Ok(match mapped {
-            true => Inner::Mapped(Mapped::open(&path, options)?),
-            false => Inner::Read(options.open(&path)?),
+        Ok(if mapped {
+            Inner::Mapped(Mapped::open(&path, options)?)
+        } else {
+            Inner::Read(options.open(&path)?)
         })
     };
     detached(py, open).map(File::new)

@@ -201,22 +201,7 @@ fn put<'a>(
 /// Any snapshot is either refused when it is made, or read back the same.
 pub fn roundtrip(input: &[u8]) {
     let Ok(input) = Anything::arbitrary_take_rest(Unstructured::new(input)) else { return };
-    let mut room = ROOM;
-    let tensors: Vec<_> = input
-        .tensors
-        .iter()
-        .map(|Announced { name, dtype, shape, stretch, pattern }| {
-            let dtype = Dtype::ALL[usize::from(*dtype) % Dtype::ALL.len()];
-            let mut shape: Vec<usize> = shape.iter().take(5).map(|dim| usize::from(*dim % 8)).collect();
-            shape.extend((*stretch > 200).then_some(usize::from(*stretch)));
-            if bytes_of(&shape, dtype) > room {
-                shape = vec![0];
-            }
-            let len = bytes_of(&shape, dtype);
-            room -= len;
-            (name, dtype, shape, repeated(len, pattern))
-        })
-        .collect();
+    let tensors = tensors_of(&input);
     let mut snapshot = Snapshot::new();
     let mut kept = std::collections::BTreeMap::new();
     for (name, dtype, shape, bytes) in &tensors {
@@ -267,6 +252,26 @@ pub fn roundtrip(input: &[u8]) {
     let progress = input.progress.map(|(step, epoch)| Progress::new(step).epoch(epoch));
     assert_eq!(checkpoint.progress().unwrap(), progress);
     checkpoint.verify().unwrap();
+}
+
+/// The tensors of an input, cut to what fits the room: names, dtypes, shapes, bytes.
+fn tensors_of(input: &Anything) -> Vec<(&String, Dtype, Vec<usize>, Vec<u8>)> {
+    let mut room = ROOM;
+    input
+        .tensors
+        .iter()
+        .map(|Announced { name, dtype, shape, stretch, pattern }| {
+            let dtype = Dtype::ALL[usize::from(*dtype) % Dtype::ALL.len()];
+            let mut shape: Vec<usize> = shape.iter().take(5).map(|dim| usize::from(*dim % 8)).collect();
+            shape.extend((*stretch > 200).then_some(usize::from(*stretch)));
+            if bytes_of(&shape, dtype) > room {
+                shape = vec![0];
+            }
+            let len = bytes_of(&shape, dtype);
+            room -= len;
+            (name, dtype, shape, repeated(len, pattern))
+        })
+        .collect()
 }
 
 /// Any operations on a run: saves, pins, deletions, resumes, kills, rot.

@@ -50,29 +50,11 @@ impl Search<'_> {
                 if there(key).is_some() && !reserved && !self.replaces(key) {
                     return taken;
                 }
-                changed(&|objects| {
-                    if self.wrong == Some(WrongProtocol::ShardsAfterTheReceipt) && key.starts_with("shards/")
-                    {
-                        return;
-                    }
-                    objects.insert(key.clone(), content.clone());
-                    if self.wrong == Some(WrongProtocol::HiddenForAWhile) && checkpoint(key).is_some() {
-                        objects.retain(|key, _| !key.contains(".hidden."));
-                    }
-                    if self.wrong == Some(WrongProtocol::LockClearsMarks) && key.starts_with("attempts/") {
-                        objects.retain(|key, _| !key.contains(".deletes."));
-                    }
-                })
+                changed(&|objects| self.put(objects, key, content))
             }
             Call::Mark(key) | Call::Unmark(key) if self.is_lost(key) => unchanged(Reply::Done),
             Call::Mark(key) if there(key).is_some() => taken,
-            Call::Mark(key) => changed(&|objects| {
-                objects.insert(key.clone(), Content::new(&[]));
-                let id = key.split_once(".deletes.").map(|(_, id)| format!("/{id}-"));
-                if let (Some(WrongProtocol::ShardsDeletedFirst), Some(id)) = (self.wrong, id) {
-                    objects.retain(|key, _| !(key.starts_with("shards/") && key.contains(&id)));
-                }
-            }),
+            Call::Mark(key) => changed(&|objects| self.mark(objects, key)),
             Call::Delete(key) | Call::Unmark(key) if there(key).is_some() => {
                 changed(&|objects| drop(objects.remove(key)))
             }
@@ -96,6 +78,29 @@ impl Search<'_> {
                 _ => Reply::Done,
             }),
             Call::Unlock | Call::Choose(_) | Call::Post(..) | Call::Await(_) => unchanged(Reply::Done),
+        }
+    }
+
+    /// Carries out the setting of a mark.
+    fn mark(&self, objects: &mut Objects, key: &str) {
+        objects.insert(key.to_owned(), Content::new(&[]));
+        let id = key.split_once(".deletes.").map(|(_, id)| format!("/{id}-"));
+        if let (Some(WrongProtocol::ShardsDeletedFirst), Some(id)) = (self.wrong, id) {
+            objects.retain(|key, _| !(key.starts_with("shards/") && key.contains(&id)));
+        }
+    }
+
+    /// Carries out a commit.
+    fn put(&self, objects: &mut Objects, key: &str, content: &Content) {
+        if self.wrong == Some(WrongProtocol::ShardsAfterTheReceipt) && key.starts_with("shards/") {
+            return;
+        }
+        objects.insert(key.to_owned(), content.clone());
+        if self.wrong == Some(WrongProtocol::HiddenForAWhile) && checkpoint(key).is_some() {
+            objects.retain(|key, _| !key.contains(".hidden."));
+        }
+        if self.wrong == Some(WrongProtocol::LockClearsMarks) && key.starts_with("attempts/") {
+            objects.retain(|key, _| !key.contains(".deletes."));
         }
     }
 

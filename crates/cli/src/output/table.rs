@@ -72,9 +72,6 @@ fn table_within<C: Into<Cell>>(
     let titles: Vec<Cell> = header.iter().map(|title| clean(title).into()).collect();
     let rows = rows.into_iter().map(|row| row.into_iter().map(tame).collect());
     let mut rows: Vec<Vec<Cell>> = std::iter::once(titles).chain(rows).collect();
-    let widest = |rows: &[Vec<Cell>], column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| width(&cell.text)).max().unwrap_or(0)
-    };
     let is_empty = |column: &usize| {
         rows.len() > 1 && rows[1..].iter().all(|row| row.get(*column).is_none_or(|cell| cell.text.is_empty()))
     };
@@ -90,9 +87,28 @@ fn table_within<C: Into<Cell>>(
             shown.retain(|other| other != column);
         }
     }
+    let widths = widths_within(limit, &rows, &mut shown, right);
+    let right: Vec<usize> = (0..shown.len()).filter(|&at| right.contains(&shown[at])).collect();
+    let mut text = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        text.push_str(if number == 0 { "" } else { "\n" });
+        let row: Vec<Cell> = shown.iter().map_while(|&column| row.get(column).cloned()).collect();
+        push_line(&row, &widths, &right, limit, number == 0, &mut text);
+    }
+    text
+}
+
+/// The width of the widest cell of a column.
+fn widest(rows: &[Vec<Cell>], column: usize) -> usize {
+    rows.iter().filter_map(|row| row.get(column)).map(|cell| width(&cell.text)).max().unwrap_or(0)
+}
+
+/// The widths of the shown columns in so many characters; columns at the right that do not fit are
+/// not shown.
+fn widths_within(limit: usize, rows: &[Vec<Cell>], shown: &mut Vec<usize>, right: &[usize]) -> Vec<usize> {
     let is_text = |column: usize| !right.contains(&column) && has_text(&rows[1..], column);
-    let widths = loop {
-        let mut widths: Vec<usize> = shown.iter().map(|&column| widest(&rows, column)).collect();
+    loop {
+        let mut widths: Vec<usize> = shown.iter().map(|&column| widest(rows, column)).collect();
         let over = |widths: &[usize]| {
             let spaces = 2 * widths.len().saturating_sub(1);
             (widths.iter().sum::<usize>() + spaces).saturating_sub(limit)
@@ -104,20 +120,12 @@ fn table_within<C: Into<Cell>>(
                 widths[at] = widths[at].saturating_sub(over(&widths)).max(least.min(widths[at]));
             }
         }
-        let fits = over(&widths) == 0 && stay_apart(&rows, &shown, &widths);
+        let fits = over(&widths) == 0 && stay_apart(rows, shown, &widths);
         if fits || shown.len() < 2 || (over(&widths) == 0 && shown.len() == 2) {
             break widths;
         }
         shown.pop();
-    };
-    let right: Vec<usize> = (0..shown.len()).filter(|&at| right.contains(&shown[at])).collect();
-    let mut text = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        text.push_str(if number == 0 { "" } else { "\n" });
-        let row: Vec<Cell> = shown.iter().map_while(|&column| row.get(column).cloned()).collect();
-        push_line(&row, &widths, &right, limit, number == 0, &mut text);
     }
-    text
 }
 
 /// Columns that shortened text has at least.

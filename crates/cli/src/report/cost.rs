@@ -44,9 +44,10 @@ pub fn cost(run: &Run) -> String {
     if let Some(free) = run.options.free_bytes {
         facts.push(Fact::new("Free", output::size(free), full(run, each, free)));
     }
-    let note = match costs.is_empty() {
-        true => "How long training stood still is known from an attempt’s second save on.",
-        false => "What safety costs this run in time and on disk.",
+    let note = if costs.is_empty() {
+        "How long training stood still is known from an attempt’s second save on."
+    } else {
+        "What safety costs this run in time and on disk."
     };
     section("cost", "Cost", note, &words::facts(&facts))
 }

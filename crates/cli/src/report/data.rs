@@ -103,10 +103,7 @@ fn metrics(run: &Run) -> Json {
     names.truncate(METRICS);
     let mut columns = Map::new();
     for name in names {
-        let value = |value: f64| match value.is_finite() {
-            true => super::pack::number(value),
-            false => "NaN".into(),
-        };
+        let value = |value: f64| if value.is_finite() { super::pack::number(value) } else { "NaN".into() };
         let cell = |state: Option<&tensorkeep::store::CheckpointMeta>| {
             state.and_then(|state| metrics::one(state, name)).map_or(Json::Null, value)
         };

@@ -96,10 +96,8 @@ fn line(run: &Run, name: &str) -> Vec<(&'static str, String)> {
 /// The verdict's section.
 pub fn verdict(run: &Run, facts: &Facts) -> String {
     let found = verdict::of(facts);
-    let then = match found.then.is_empty() {
-        true => String::new(),
-        false => format!("<div class=\"do\">{}</div>", found.then),
-    };
+    let then =
+        if found.then.is_empty() { String::new() } else { format!("<div class=\"do\">{}</div>", found.then) };
     let list = facts_of(run, facts);
     let note = match run.newest_id() {
         None => "<p class=\"muted small\">Curves, layers and tensors appear here after the first save.</p>",
@@ -197,9 +195,10 @@ fn damaged(run: &Run) -> Fact {
         0 => String::new(),
         many => format!("{many} set aside by a resume"),
     };
-    let value = match steps.is_empty() {
-        true => aside.clone(),
-        false => format!("{} of {}: {}", run.looked.damaged.len(), run.infos.len(), steps.join(", ")),
+    let value = if steps.is_empty() {
+        aside.clone()
+    } else {
+        format!("{} of {}: {}", run.looked.damaged.len(), run.infos.len(), steps.join(", "))
     };
     Fact::new("Damaged", value, if steps.is_empty() { String::new() } else { aside }).tone("bad")
 }

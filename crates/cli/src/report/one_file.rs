@@ -4,9 +4,10 @@ use super::page::{self, Kind};
 use super::tensors::Tensors;
 use super::verdict::{Sign, icon};
 use super::words::{self, Fact, code, count, escape, int, section, shorten};
-use crate::opened::Opened;
+use crate::opened::{Meta, Opened};
 use crate::output;
 use crate::records;
+use crate::stats::Stats;
 use serde_json::json;
 use std::collections::{BTreeMap, HashSet};
 use tensorkeep::{Result, Value};
@@ -120,7 +121,27 @@ fn verdict(tensors: &Tensors, bytes: &Bytes, format: &str, title: &str) -> Strin
         few => count(few, "parameter"),
     };
     let holds = format!("{parameters} in {}", count(tensors.all.len() as u64, "tensor"));
-    let finite = match bad.as_slice() {
+    let finite = finite(&bad, unread);
+    let (sign, then) = state_of(bytes, bad.is_empty(), format, title);
+    let facts = if unread > 0 {
+        vec![Fact::new(
+            "Not read",
+            count(unread as u64, "tensor"),
+            "damaged, or of a kind whose values are not known",
+        )]
+    } else {
+        vec![]
+    };
+    format!(
+        "<section id=\"verdict\"><h2 class=\"vh\">Verdict</h2><p class=\"say\">{}<span>{holds}; {finite}.</span></p><div class=\"do muted\">{then}</div>{}</section>\n",
+        icon(sign),
+        words::facts(&facts)
+    )
+}
+
+/// Whether the values are finite, in words. `bad` are tensors with some that are not.
+fn finite(bad: &[(&Meta, &Stats)], unread: usize) -> String {
+    match bad {
         [] if unread == 0 => "every value is finite".to_owned(),
         [] => format!("no NaN in those that could be read; {} could not", count(unread as u64, "tensor")),
         [(meta, stats), rest @ ..] => {
@@ -136,9 +157,13 @@ fn verdict(tensors: &Tensors, bytes: &Bytes, format: &str, title: &str) -> Strin
                 escape(&shorten(&meta.name, 100))
             )
         }
-    };
-    let (sign, then) = match bytes {
-        Bytes::Verified if bad.is_empty() => (Sign::Ok, "Every byte is as it was written.".to_owned()),
+    }
+}
+
+/// Whether the bytes are those once written, and what to do.
+fn state_of(bytes: &Bytes, is_finite: bool, format: &str, title: &str) -> (Sign, String) {
+    match bytes {
+        Bytes::Verified if is_finite => (Sign::Ok, "Every byte is as it was written.".to_owned()),
         Bytes::Verified => (Sign::Warn, "Every byte is as it was written.".to_owned()),
         Bytes::Damaged(places, first) => (
             Sign::Bad,
@@ -150,28 +175,14 @@ fn verdict(tensors: &Tensors, bytes: &Bytes, format: &str, title: &str) -> Strin
             ),
         ),
         Bytes::Unknown => (
-            if bad.is_empty() { Sign::Ok } else { Sign::Warn },
+            if is_finite { Sign::Ok } else { Sign::Warn },
             format!(
                 "{} has no checksums: that the bytes are those once written cannot be told. To keep it with checksums: {}.",
                 escape(format),
                 code(&format!("tensorkeep import {title} -o {title}.tkeep"))
             ),
         ),
-    };
-    let facts = if unread > 0 {
-        vec![Fact::new(
-            "Not read",
-            count(unread as u64, "tensor"),
-            "damaged, or of a kind whose values are not known",
-        )]
-    } else {
-        vec![]
-    };
-    format!(
-        "<section id=\"verdict\"><h2 class=\"vh\">Verdict</h2><p class=\"say\">{}<span>{holds}; {finite}.</span></p><div class=\"do muted\">{then}</div>{}</section>\n",
-        icon(sign),
-        words::facts(&facts)
-    )
+    }
 }
 
 /// Records and metadata, a line for each leaf; without places of tensors, and without the library's

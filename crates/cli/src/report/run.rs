@@ -315,13 +315,14 @@ impl Run {
     pub fn layers_words(&self) -> Option<String> {
         let layers = self.layers.as_ref().filter(|layers| !layers.cols.is_empty())?;
         let (drawn, kept) = (layers.cols.len() as u64, self.infos.len() as u64);
-        let over = match drawn == kept {
-            true => format!("the {}", count(kept, "kept checkpoint")),
-            false => format!(
+        let over = if drawn == kept {
+            format!("the {}", count(kept, "kept checkpoint"))
+        } else {
+            format!(
                 "{} of the {} kept checkpoints: first, newest, each resume, the rest evenly",
                 int(drawn),
                 int(kept)
-            ),
+            )
         };
         Some(format!("The model’s tensors over {over}. Choose a tensor for its histograms."))
     }

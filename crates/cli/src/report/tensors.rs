@@ -144,9 +144,8 @@ pub fn model_of<'m>(metas: impl Iterator<Item = &'m Meta>) -> Vec<&'m Meta> {
     let all: Vec<&Meta> = metas.collect();
     let first = |meta: &Meta| meta.name.split(['/', '.']).next().unwrap_or_default().to_owned();
     let has_model = all.iter().any(|meta| meta.name.starts_with("model/") || meta.name.starts_with("model."));
-    let is_model = |meta: &&Meta| match has_model {
-        true => first(meta) == "model",
-        false => !NO_MODEL.contains(&first(meta).as_str()),
+    let is_model = |meta: &&Meta| {
+        if has_model { first(meta) == "model" } else { !NO_MODEL.contains(&first(meta).as_str()) }
     };
     let is_number = |meta: &&Meta| meta.dtype.ok().and_then(Kind::of).is_some() && meta.byte_len > 0;
     all.into_iter().filter(is_model).filter(is_number).collect()

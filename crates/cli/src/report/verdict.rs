@@ -146,9 +146,10 @@ fn well(facts: &Facts, resume: u64) -> Verdict {
                 };
                 format!(" Best {} {} at step {}, {kept}.", escape(metric), num(*value), int(*step))
             });
-            let saved = match facts.reached > resume {
-                true => format!(" The newest checkpoint is of step {}.", int(resume)),
-                false => String::new(),
+            let saved = if facts.reached > resume {
+                format!(" The newest checkpoint is of step {}.", int(resume))
+            } else {
+                String::new()
             };
             format!("Finished at step {}.{saved}{best}", int(facts.reached.max(resume)))
         }
@@ -178,7 +179,12 @@ fn well(facts: &Facts, resume: u64) -> Verdict {
             format!("Yes, from step {}{of}.{}", int(resume), repeated(facts, resume))
         }
     };
-    let then = match (&facts.now, &facts.best) {
+    Verdict { sign: Sign::Ok, say, then: export_best(facts, resume) }
+}
+
+/// How to export the best checkpoint, where the newest of a finished run is not it.
+fn export_best(facts: &Facts, resume: u64) -> String {
+    match (&facts.now, &facts.best) {
         (Now::Finished, Some(best)) if best.is_kept && best.step != resume && best.newest != best.value => {
             format!(
                 "The newest is not the best: {} is {} at step {}. Export the best:{}",
@@ -189,8 +195,7 @@ fn well(facts: &Facts, resume: u64) -> Verdict {
             )
         }
         _ => String::new(),
-    };
-    Verdict { sign: Sign::Ok, say, then }
+    }
 }
 
 fn repeated(facts: &Facts, resume: u64) -> String {

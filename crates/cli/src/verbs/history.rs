@@ -218,9 +218,10 @@ fn curve(metric: &str, series: &Series) -> String {
     let finite = || series.values.iter().copied().filter(|value| value.is_finite());
     let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
     let last = series.last().map_or(f64::NAN, |point| point.value);
-    let ends = match low <= high {
-        true => format!("{} to {}, last {}", output::number(low), output::number(high), output::number(last)),
-        false => format!("never finite, last {}", output::number(last)),
+    let ends = if low <= high {
+        format!("{} to {}, last {}", output::number(low), output::number(high), output::number(last))
+    } else {
+        format!("never finite, last {}", output::number(last))
     };
     let metric = output::clean(metric);
     let taken = metric.chars().count() + ends.chars().count() + 2;

@@ -137,10 +137,12 @@ fn verify_run(place: &Place, depth: Depth, heals: bool, budget: Budget) -> Resul
             Err(error) => Verified::of(path.clone(), Err(error), depth, budget)?,
         };
         one.key = id.to_string();
-        one.mark = match is_marked {
-            true if heals && one.damage.is_empty() && reader.heal(id)? => Mark::Healed,
-            true => Mark::Marked,
-            false => Mark::None,
+        one.mark = if !is_marked {
+            Mark::None
+        } else if heals && one.damage.is_empty() && reader.heal(id)? {
+            Mark::Healed
+        } else {
+            Mark::Marked
         };
         verified.push(one);
     }

@@ -32,10 +32,12 @@ fn walk(value: &Json, path: &str, described: &Keys, found: &mut Keys) {
         Json::Object(map) => {
             let free = format!("{path}.*");
             for (key, value) in map {
-                let key = match described.contains(&free) || goes_on(&free) {
-                    true => free.clone(),
-                    false if path.is_empty() => key.clone(),
-                    false => format!("{path}.{key}"),
+                let key = if described.contains(&free) || goes_on(&free) {
+                    free.clone()
+                } else if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
                 };
                 let is_container = value.is_object() || value.is_array();
                 // A key that only leads on need not be described itself.

@@ -227,17 +227,7 @@ fn interrupted(settings: &Settings<'_>, kills: u32, rng: &mut Rng) -> Result<Tal
             None => {}
         }
         if zombies.len() > 1 || is_done {
-            for (mut start, rank) in zombies.drain(..) {
-                start.signal(rank, "-CONT");
-                start.end(None)?;
-                // What it hears late was told to the others, too; it commits nothing by itself.
-                if start.heard.saved > acknowledged {
-                    let step = start.heard.saved;
-                    return Err(format!(
-                        "rank {rank}, stopped and continued, says that step {step} is saved"
-                    ));
-                }
-            }
+            end_zombies(&mut zombies, acknowledged)?;
         }
         if is_done {
             return Ok(tally);
@@ -246,4 +236,18 @@ fn interrupted(settings: &Settings<'_>, kills: u32, rng: &mut Rng) -> Result<Tal
             return Err("a start failed that nobody interrupted".to_owned());
         }
     }
+}
+
+/// Continues ranks that stood still, and waits for their ends.
+fn end_zombies(zombies: &mut Vec<(Start, u32)>, acknowledged: u64) -> Result<(), String> {
+    for (mut start, rank) in zombies.drain(..) {
+        start.signal(rank, "-CONT");
+        start.end(None)?;
+        // What it hears late was told to the others, too; it commits nothing by itself.
+        if start.heard.saved > acknowledged {
+            let step = start.heard.saved;
+            return Err(format!("rank {rank}, stopped and continued, says that step {step} is saved"));
+        }
+    }
+    Ok(())
 }

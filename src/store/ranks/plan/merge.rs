@@ -83,9 +83,7 @@ pub(super) fn merge(groups: &[Group], world: u32, settings: Settings) -> Result<
         compared: Vec::new(),
         required: BTreeSet::new(),
     };
-    let mut by_layout: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-    let mut layouts: Vec<Layout> = Vec::new();
-    let mut by_ranks: BTreeMap<Vec<u32>, Vec<(String, Option<TensorBox>)>> = BTreeMap::new();
+    let mut equal = Equal::default();
     let mut checked: HashSet<(Layout, Vec<usize>)> = HashSet::new();
     for (name, entry) in entries {
         let named = |error: Error| error.in_tensor(name);
@@ -108,39 +106,54 @@ pub(super) fn merge(groups: &[Group], world: u32, settings: Settings) -> Result<
                 (layout, true)
             }
             Held::Boxes(_) | Held::Replica(_) => {
-                for (tensor_box, ranks) in entry.boxes.iter().filter(|(_, ranks)| ranks.len() > 1) {
-                    let held = (name.to_owned(), Some(tensor_box.clone()));
-                    by_ranks.entry(ranks.clone()).or_default().push(held);
-                }
+                equal.add_boxes(name, &entry.boxes);
                 agreed.job.held_boxes(name, dtype, shape, entry.boxes).map_err(named)?;
                 continue;
             }
         };
         agreed.job.layout(name, dtype, shape, &layout)?;
         if is_compared && layout.copies() > 1 {
-            let known = layouts.iter().position(|known| *known == layout);
-            let number = known.unwrap_or_else(|| {
-                layouts.push(layout);
-                layouts.len() - 1
-            });
-            by_layout.entry(number).or_default().push(name.to_owned());
+            equal.add_layout(name, layout);
         }
     }
     agreed.job.assign_among_few(settings.cut, settings.least)?;
     if settings.compare {
-        let whole = |names: Vec<String>| names.into_iter().map(|name| (name, None)).collect();
-        let of_layouts = layouts.into_iter().zip(by_layout.into_values());
-        agreed.compared.extend(
-            of_layouts.map(|(layout, names)| Compared { who: Who::Layout(layout), what: whole(names) }),
-        );
-        agreed
-            .compared
-            .extend(by_ranks.into_iter().map(|(ranks, what)| Compared { who: Who::Ranks(ranks), what }));
+        agreed.compared = equal.compared();
     }
     merge_aliases(&mut agreed, groups, world)?;
     merge_records(&mut agreed, groups, world)?;
     agreed.plain = if agreed.per_rank.is_empty() { agreed.job.only_rank() } else { None };
     Ok(agreed)
+}
+
+/// What several ranks hold and should hold the same of: by layout, and by the ranks of a box.
+#[derive(Default)]
+struct Equal {
+    layouts: Vec<(Layout, Vec<String>)>,
+    by_ranks: BTreeMap<Vec<u32>, Vec<(String, Option<TensorBox>)>>,
+}
+
+impl Equal {
+    fn add_layout(&mut self, name: &str, layout: Layout) {
+        match self.layouts.iter_mut().find(|(known, _)| *known == layout) {
+            Some((_, names)) => names.push(name.to_owned()),
+            None => self.layouts.push((layout, vec![name.to_owned()])),
+        }
+    }
+
+    fn add_boxes(&mut self, name: &str, boxes: &BTreeMap<TensorBox, Vec<u32>>) {
+        for (tensor_box, ranks) in boxes.iter().filter(|(_, ranks)| ranks.len() > 1) {
+            let held = (name.to_owned(), Some(tensor_box.clone()));
+            self.by_ranks.entry(ranks.clone()).or_default().push(held);
+        }
+    }
+
+    fn compared(self) -> Vec<Compared> {
+        let whole = |names: Vec<String>| names.into_iter().map(|name| (name, None)).collect();
+        let of_layouts = self.layouts.into_iter().map(|(layout, names)| (Who::Layout(layout), whole(names)));
+        let of_ranks = self.by_ranks.into_iter().map(|(ranks, what)| (Who::Ranks(ranks), what));
+        of_layouts.chain(of_ranks).map(|(who, what)| Compared { who, what }).collect()
+    }
 }
 
 /// The tensors of all ranks by name, compared with how they were first declared.

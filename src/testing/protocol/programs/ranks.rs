@@ -75,9 +75,10 @@ fn open(
 
 fn resumes(machine: &Machine, Rank { rank, .. }: Rank, store: &Store, say: &dyn Fn(Event)) -> Result<u64> {
     let resumed = store.resume()?;
-    let chosen = match rank > 0 && machine.does(WrongProtocol::RanksChoose) {
-        true => Reader::on(machine.at(PLACE), OpenOptions::new(), None).ids()?.into_iter().max(),
-        false => resumed.id,
+    let chosen = if rank > 0 && machine.does(WrongProtocol::RanksChoose) {
+        Reader::on(machine.at(PLACE), OpenOptions::new(), None).ids()?.into_iter().max()
+    } else {
+        resumed.id
     };
     say(Event::Resumed(chosen));
     Ok(resumed.next_step())
