@@ -35,6 +35,7 @@ use crate::format::header::{self, Header};
 use crate::format::index::Index;
 use crate::format::records;
 use crate::format::value::Value;
+use crate::names::hex;
 use crate::snapshot::{METADATA, METRICS, PROGRESS, Progress};
 use serde::de::DeserializeOwned;
 use shards::Shards;
@@ -350,10 +351,6 @@ fn cut_short(len: u64) -> Error {
         .expected(format!("at least {SHORTEST} bytes"))
         .found(len)
         .help("resume from an older checkpoint")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl fmt::Debug for Checkpoint {

@@ -1,6 +1,12 @@
-//! Names of tensors: matching them against patterns, and finding the nearest for "did you mean".
+//! Names of tensors: matching them against patterns, and finding the nearest for "did you mean";
+//! and bytes as a part of a name.
 
 use crate::error::{Error, ErrorKind};
+
+/// Two lowercase hexadecimal digits for each byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// Whether a name fits a pattern in which `*` is any text, also none, and `?` any one character;
 /// everything else stands for itself. Dots and slashes are characters like others. Allocates

@@ -1,14 +1,15 @@
 //! The shards of a manifest: opened when they are first touched, each compared with what the
 //! manifest knows it by, and looked up for the pieces of a tensor.
 
+use super::Checkpoint;
 use super::entry::Entry;
-use super::{Checkpoint, hex};
 use crate::dtype::Dtype;
 use crate::engine::{Blob, MmapPromise, local};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::pieces::{Pieces, ShardRef, StoredBox};
 use crate::format::shard::Shard;
 use crate::layout::TensorBox;
+use crate::names::hex;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};

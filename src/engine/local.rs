@@ -356,9 +356,5 @@ fn in_the_way(folder: &Folder, path: &Path) -> Error {
     }
 }
 
-fn hex(nonce: [u8; 16]) -> String {
-    format!("{:032x}", u128::from_be_bytes(nonce))
-}
-
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use crate::clock;
 use crate::engine::{CommitError, Engine, Lock, Nonce, fresh_nonce};
 use crate::error::{Error, ErrorKind, NoneIf, Result};
 use crate::format::records;
+use crate::names::hex;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -323,7 +324,7 @@ impl Attempt {
 
     /// Tells this attempt's shards from those of another attempt of the same number.
     pub(super) fn tag(&self) -> String {
-        self.nonce[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.nonce[..4])
     }
 }
 

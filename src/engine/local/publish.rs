@@ -1,8 +1,9 @@
 //! Gives a finished file its name without replacing another: finds out by trying which call can.
 
-use super::{TEMP_PREFIX, hex};
+use super::TEMP_PREFIX;
 use crate::engine::fresh_nonce;
 use crate::engine::vfs::{HERE, Vfs, VfsFile, write_all_at};
+use crate::names::hex;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,7 @@ impl Publish {
     /// Finds out how files are published in the held folder by doing it: write, fsync, publish,
     /// fsync of the folder, unlink.
     pub(super) fn probe(vfs: &dyn Vfs) -> io::Result<Self> {
-        let nonce = hex(fresh_nonce());
+        let nonce = hex(&fresh_nonce());
         let [from, to] = ["from", "to"].map(|end| PathBuf::from(format!("{TEMP_PREFIX}probe-{end}-{nonce}")));
         let file = vfs.create_new(&from)?;
         let published = Self::first_that_works(vfs, &*file, &from, &to);

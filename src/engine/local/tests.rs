@@ -6,6 +6,7 @@ mod plain;
 
 use super::*;
 use crate::engine::{CommitError, Engine, fresh_nonce};
+use crate::names::hex;
 use crate::testing::disks::failing::{FailingVfs, Fault, Faults};
 use rustix::io::Errno;
 
@@ -18,7 +19,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tensorkeep-{name}-{}", hex(fresh_nonce())));
+        let path = std::env::temp_dir().join(format!("tensorkeep-{name}-{}", hex(&fresh_nonce())));
         std::fs::create_dir(&path).unwrap();
         Self(path)
     }
@@ -205,7 +206,7 @@ fn leftovers_of_a_kill_are_swept_and_foreign_files_stay() {
     let local = Local::create(&folder.0).unwrap();
     save(&local, "folder/object", b"x").unwrap();
     save(&local, "folder/below/object", b"x").unwrap();
-    let ours = |leaf: &str| format!(".tmp-{leaf}-{}", hex(fresh_nonce()));
+    let ours = |leaf: &str| format!(".tmp-{leaf}-{}", hex(&fresh_nonce()));
     // A live run in a folder of this one, and a run of which only the files were copied.
     let other = Local::create(folder.0.join("other")).unwrap();
     let _lock = other.lock("its own writer").unwrap();
@@ -334,7 +335,7 @@ fn a_writing_thread_that_panics_fails_the_save_and_nothing_else() {
 fn a_file_system_without_direct_io_takes_the_same_save() {
     // Whether it refuses O_DIRECT depends on the kernel (6.6 and later accept and ignore it): it
     // must work either way.
-    let folder = Folder(PathBuf::from(format!("/dev/shm/tensorkeep-{}", hex(fresh_nonce()))));
+    let folder = Folder(PathBuf::from(format!("/dev/shm/tensorkeep-{}", hex(&fresh_nonce()))));
     std::fs::create_dir(&folder.0).unwrap();
     let (local, bytes) = (Local::create(&folder.0).unwrap(), large());
     save_in_pieces(&local, "object", &bytes).unwrap();

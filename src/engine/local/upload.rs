@@ -3,10 +3,11 @@
 
 use super::blocks::{BlockWriter, Spare};
 use super::unfinished::Unfinished;
-use super::{Folder, PLAIN_TEMP_PREFIX, Publish, Shared, TEMP_PREFIX, hex, in_the_way};
+use super::{Folder, PLAIN_TEMP_PREFIX, Publish, Shared, TEMP_PREFIX, in_the_way};
 use crate::engine::vfs::{self, Vfs, VfsFile};
 use crate::engine::{CommitError, Nonce, Upload, fresh_nonce};
 use crate::error::{Error, ErrorKind, Result};
+use crate::names::hex;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,7 +38,7 @@ enum Content {
 impl TempFile {
     /// Creates it beside `target`: a rename cannot cross file systems.
     fn create(folder: Arc<Folder>, target: &Path, size_hint: Option<u64>, spare: Spare) -> Result<Self> {
-        let path = target.with_file_name(format!("{TEMP_PREFIX}{}-{}", leaf(target), hex(fresh_nonce())));
+        let path = target.with_file_name(format!("{TEMP_PREFIX}{}-{}", leaf(target), hex(&fresh_nonce())));
         let unfinished = Unfinished::begin(&folder, path.clone());
         let created = folder.vfs.create_new(&path);
         let file = created.map_err(|error| folder.error("creating the temporary file", &path, error))?;

@@ -13,10 +13,10 @@ use crate::deadline::CallDeadline;
 use crate::engine::{Engine, IntoEngine, fresh_nonce};
 use crate::error::{Error, ErrorKind, NoneIf, Result};
 use crate::format::crc32;
+use crate::names::hex;
 use crate::store::small;
 use crate::sync::lock;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
 use std::thread::ScopedJoinHandle;
@@ -145,7 +145,7 @@ impl ThroughStore {
         let mut name = format!("{call:010}.g{}.r{:05}", state.gathers, self.rank);
         let key = if bytes.len() <= IN_NAME {
             name.push_str(".x");
-            bytes.iter().for_each(|byte| write!(name, "{byte:02x}").expect("OK to write to a String"));
+            name.push_str(&hex(bytes));
             let key = self.key(&name);
             // One whose reply was lost is there.
             let lost_reply =
