@@ -5,6 +5,7 @@ use super::{Checkpoint, Inspect, TensorInfo};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{LazyTensor, Record, Snapshot};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// The record that [`Inspect::salvage`] adds: a map of `from`, the source's name, and `lost`, one
 /// text for each missing tensor or record.
@@ -45,17 +46,23 @@ impl<'c> Inspect<'c> {
     /// never ends a salvage.
     pub fn salvage(&self) -> Result<(Snapshot<'c>, Vec<Error>)> {
         let mut snapshot = Snapshot::new();
-        let mut lost = Vec::new();
+        let (mut lost, mut lost_tensors) = (Vec::new(), BTreeSet::new());
         for name in self.0.records() {
             lost.extend(self.0.copy_record(name, &mut snapshot).err());
         }
         for info in self.0.tensors() {
             let intact = match info.alias_of {
                 // Read before, under its own name.
-                Some(_) => Ok(()),
+                Some(other) if !lost_tensors.contains(other) => Ok(()),
+                Some(other) => Err(Error::damaged(format!("is the same as {other:?}, which is lost"))
+                    .in_tensor(info.name)
+                    .in_object(self.0.name())),
                 None => self.visit_chunks(info.name, 0..info.chunks, |_, _| Ok(())),
             };
-            lost.extend(intact.and_then(|()| self.0.copy_tensor(&info, &mut snapshot)).err());
+            if let Err(error) = intact.and_then(|()| self.0.copy_tensor(&info, &mut snapshot)) {
+                lost.push(error);
+                lost_tensors.insert(info.name);
+            }
         }
         let mut lost_in_words: Vec<String> = lost.iter().take(MOST_LOST).map(ToString::to_string).collect();
         if lost.len() > MOST_LOST {
@@ -149,6 +156,8 @@ mod tests {
         let (snapshot, lost) = damaged.inspect().salvage().unwrap();
         assert_eq!(lost[0].tensor(), Some("b"));
         assert_eq!(lost.len(), 2, "{lost:?}");
+        assert_eq!((lost[1].tensor(), lost[1].kind()), (Some("c"), ErrorKind::Damaged));
+        assert!(lost[1].to_string().contains("the same as \"b\", which is lost"), "{}", lost[1]);
         let saved = Checkpoint::from_bytes(&snapshot.to_bytes(&WriteOptions::new()).unwrap()).unwrap();
         assert_eq!(saved.names().collect::<Vec<_>>(), ["a"]);
         let salvaged = saved.record_value(SALVAGED).unwrap().to_string();

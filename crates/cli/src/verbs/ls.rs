@@ -6,10 +6,11 @@ mod runs;
 
 use crate::answer::{Answer, Text};
 use crate::args::Ls;
+use crate::exit::Exit;
 use crate::kept::{self, Kept};
-use crate::metrics;
 use crate::output::{self, Cell};
 use crate::place::{Place, runs_in};
+use crate::{Done, metrics};
 use runs::Runs;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
@@ -90,6 +91,11 @@ impl Answer for Listing<'_> {
             .summary(summary(&self.infos, shown.len(), self.first))
             .warnings(shown.iter().filter_map(|info| info.state.as_ref().err()))
             .warnings(shown.iter().filter_map(renamed)))
+    }
+
+    fn end(self: Box<Self>) -> Done {
+        let errors = self.shown().iter().filter_map(|info| info.state.as_ref().err());
+        Ok(Exit::worst(errors.map(Exit::from)).unwrap_or(Exit::Ok))
     }
 }
 
