@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import warnings
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,15 @@ def doors(system: str, path: Path) -> tuple[Any, Any]:
 
 
 def timed(act: Any) -> float:
-    """Seconds until the slowest rank is through."""
+    """Seconds until `act` returns on the slowest rank. What it returns is waited for afterwards: meanwhile the ranks
+    are at calls of their own.
+    """
     dist.barrier()
     begin = time.perf_counter()
-    act()
+    begun = act()
     took = torch.tensor(time.perf_counter() - begin)
+    if isinstance(begun, Future):
+        begun.result()
     dist.all_reduce(took, dist.ReduceOp.MAX)
     return took.item()
 
@@ -77,10 +82,8 @@ def rank(which: int, world: int, folder: Path, megabytes: int, rounds: int, save
                     path.mkdir()
                 say = timed(lambda: dcp.save(whole, storage_writer=doors(system, path)[0]))
                 print(f"save {system} {say}", flush=True) if which == 0 else None
-                futures: list[Any] = []
-                say = timed(lambda: futures.append(dcp.async_save(whole, storage_writer=doors(system, path)[0])))
+                say = timed(lambda: dcp.async_save(whole, storage_writer=doors(system, path)[0]))
                 print(f"stall {system} {say}", flush=True) if which == 0 else None
-                futures[0].result()
             else:
                 say = timed(lambda: dcp.load(whole, storage_reader=doors(system, path)[1]))
                 print(f"load {system} {say}", flush=True) if which == 0 else None
