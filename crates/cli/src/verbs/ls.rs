@@ -95,7 +95,7 @@ impl Answer for Listing<'_> {
 
     fn end(self: Box<Self>) -> Done {
         let errors = self.shown().iter().filter_map(|info| info.state.as_ref().err());
-        Ok(Exit::worst(errors.map(Exit::from)).unwrap_or(Exit::Ok))
+        Ok(Exit::worst(errors.map(|error| Exit::from(&**error))).unwrap_or(Exit::Ok))
     }
 }
 
