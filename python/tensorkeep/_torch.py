@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Callable
 
 import torch
@@ -11,6 +10,7 @@ from . import _arguments
 from ._errors import Unsupported
 from ._paths import SHORT, check_name, refusal
 from ._walk import ENCODERS, Walk
+from ._warn import warn
 
 __all__ = ["DECODERS", "DTYPES", "from_view", "learn"]
 
@@ -189,7 +189,7 @@ def from_view(view: Any, kind: str, device: Any) -> torch.Tensor:
     if dtype is None:
         dtype = torch.uint8
         if view.dtype != "opaque":
-            warnings.warn(f"torch has no {view.dtype}: its bytes come as uint8; tensorkeep.numpy has it", stacklevel=5)
+            warn(f"torch has no {view.dtype}: its bytes come as uint8; tensorkeep.numpy has it")
     if view.nbytes == 0:
         tensor = torch.empty(view.shape, dtype=dtype)
     else:

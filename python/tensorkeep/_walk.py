@@ -97,6 +97,8 @@ class Walk:
     def __init__(self) -> None:
         self.tensors: list[tuple[str, str, Sequence[int], int, Any]] = []
         self.kinds: dict[str, Any] = {}
+        #: Paths of dicts that come back without their factory.
+        self.default_dicts: list[str] = []
         #: Copies that were made of tensors, by what they are copies of.
         self.copies: dict[Any, Any] = {}
         #: Paths of tensors by their framework.
