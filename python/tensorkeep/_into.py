@@ -15,6 +15,7 @@ from ._files import open
 from ._parts import all_or_nothing, differences, is_extra, is_lazy, is_module, is_part, is_tensor, loads_as_compared
 from ._parts import names_differ
 from ._paths import segments
+from ._sharing import contradicting, place_of
 
 __all__ = ["LoadReport", "load_into"]
 
@@ -58,7 +59,8 @@ def load_into(
         What was loaded, and what only one side has.
 
     Raises:
-        Mismatch: Names, shapes or dtypes differ; ``report`` has all of them.
+        Mismatch: Names, shapes or dtypes differ; ``report`` has all of them. Or two tensors of the target share memory,
+            and the file has different values for it.
         Invalid: A tensor of the target cannot be written, or is a copy, or a value of a dict is no tensor.
 
     Example:
@@ -95,6 +97,7 @@ def load_into(
     views = source.tensors
     # All are verified before the first is copied.
     pairs = [(targets[name], _like(targets[name], views[prefix + name])) for name in report.loaded]
+    _check_shared(source, {name: targets[name] for name in report.loaded}, views, prefix)
     for tensor, loaded in pairs:
         _copy(tensor, loaded)
     return report
@@ -107,13 +110,14 @@ def _into_part(source: Checkpoint, part: Any, group: str, strict: bool) -> LoadR
         kind = type(found if isinstance(here, Mapping) else part).__name__
         raise Invalid(f"a {kind} has no tensors by name", expected="a dict of tensors", found=kind)
     escaped, infos, prefix = source._types is not None, source.infos(), f"{group}/" if group else ""
-    names = _names(here, escaped)
+    names, compared = _names(here, escaped), {}
     report = LoadReport([], [], [name for key, name in _names(found, escaped).items() if key not in here], {})
     for key, name in names.items():
         if key not in found:
             report.missing.append(name)
         elif is_module(part) and is_tensor(here[key]) and not is_lazy(here[key]) and not is_extra(key):
             check_target(name, here[key])
+            compared[name] = here[key]
             info = infos.get(prefix + name)
             _compare(report, name, _described(here[key]), f"{info.dtype} {list(info.shape)}" if info else "a plain value")
         else:
@@ -122,6 +126,7 @@ def _into_part(source: Checkpoint, part: Any, group: str, strict: bool) -> LoadR
     differ = [] if is_module(part) else differences(part, found)
     if differ:
         raise Mismatch(f"{source.path}: group {group!r} and the target differ:\n  " + "\n  ".join(differ), object=source.path)
+    _check_shared(source, compared, source.tensors, prefix)
     given: Any = copy.copy(here) if isinstance(here, dict) else dict(here)
     given.update((key, found[key]) for key in here if key in found)
     with all_or_nothing({} if loads_as_compared(part) else {type(part).__name__: part}):
@@ -245,6 +250,17 @@ def check_target(name: str, tensor: Any) -> None:
         why = "has elements that share memory"
     if why:
         raise Invalid(f"{name}: the target {why}", expected="a tensor whose elements can be written", found=why)
+
+
+def _check_shared(source: Checkpoint, targets: Mapping[str, Any], views: Mapping[str, Any], prefix: str) -> None:
+    """Refuses targets that share memory where the file has two values for it, one of which would be lost."""
+    infos = source.infos()
+    stored = {name: infos[prefix + name].alias_of or prefix + name for name in targets}
+    places = [place_of(name, stored[name], tensor, _is_torch(tensor)) for name, tensor in targets.items()]
+    two = contradicting([place for place in places if place], lambda name: views[prefix + name].view())
+    if two:
+        what = f"{source.path}: {two[0]} and {two[1]} share memory in the target, and the file has different values for it"
+        raise Mismatch(what, object=source.path, help="give each memory of its own")
 
 
 def _like(target: Any, view: Any) -> Any:
