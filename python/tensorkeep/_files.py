@@ -49,7 +49,9 @@ def save(
 
     Args:
         obj: Dicts, lists, tuples and plain values with tensors or arrays in them. The keys of a dict at the top are
-            groups: ``{"model": model.state_dict()}`` makes tensors named ``model/conv1.weight``.
+            groups: ``{"model": model.state_dict()}`` makes tensors named ``model/conv1.weight``. Two names of one tensor
+            come back as one. Two names of one list or dict come back as two with equal values, and a ``defaultdict``
+            comes back as a dict, which a warning says.
         path: Where to. Its folder must exist.
         metadata: Lines of text for people.
         metrics: Finite numbers by name, to rank checkpoints by.

@@ -215,3 +215,15 @@ def test_a_registered_value_that_is_stored_as_none_is_made_again(tmp_path: Path)
         tensorkeep.save({"x": Around(1)}, tmp_path / "f")
     with pytest.raises(tensorkeep.Invalid, match="'test.Maybe' is the name of"):
         tensorkeep.register(Around, to=vars, back=Around, name="test.Maybe")
+
+
+def test_two_names_of_a_list_or_dict_come_back_as_two() -> None:
+    shared, array = [1, {"x": 2}], numpy.ones(2)
+    state = {"a": shared, "b": {"again": shared, "inner": shared[1]}, "arrays": [array, {"w": array}]}
+    tensorkeep.save(state, "twice.tkeep")
+    loaded = tensorkeep.load("twice.tkeep")
+    assert alike(loaded, state)
+    assert loaded["a"] is not loaded["b"]["again"] and loaded["a"][1] is not loaded["b"]["inner"]
+    assert loaded["arrays"][0] is loaded["arrays"][1]["w"], "tensors are one"
+    said = " ".join(str(tensorkeep.save.__doc__).split())
+    assert "Two names of one list or dict come back as two with equal values" in said
