@@ -96,8 +96,8 @@ cycle.append(cycle)
         ({(1, 2): 3}, "a key that is a tuple"),
         ({2**70: 3}, "more than 64 bits"),
         ({0: 1, "0": 2}, "two keys with one path"),
-        (numpy.array(["a"]), "a list"),
-        (numpy.array([None]), "a list"),
+        (numpy.array(["a"]), "tolist()"),
+        (numpy.array([None]), "tolist()"),
         (numpy.datetime64("2026-01-01"), "str()"),
         (memoryview(b"x"), "bytes()"),
         (memoryview(numpy.ones(2)), "bytes()"),
@@ -227,3 +227,44 @@ def test_two_names_of_a_list_or_dict_come_back_as_two() -> None:
     assert loaded["arrays"][0] is loaded["arrays"][1]["w"], "tensors are one"
     said = " ".join(str(tensorkeep.save.__doc__).split())
     assert "Two names of one list or dict come back as two with equal values" in said
+
+
+def follow(advice: str, value: Any, **names: Any) -> Any:
+    """What the advice of a refusal tells to store."""
+    words = advice.removeprefix("store ").partition(" of it")[0]
+    function = words.partition("(")[0]
+    by_name = function in ("str", "bytes", "torch.view_as_real")
+    return eval(f"{function}(value)" if by_name else f"value.{words}", {"value": value, **names})
+
+
+RARE = ["longdouble", "clongdouble", "M8[s]", "m8[ns]", "U3", "S3", "O", [("a", "i4"), ("b", "f8")], [("a", "O")], "V7"]
+
+
+@pytest.mark.parametrize("dtype", RARE, ids=str)
+@pytest.mark.parametrize("shape", [(), (2,), (2, 3)])
+def test_what_is_advised_for_an_array_can_be_done(dtype: Any, shape: Any) -> None:
+    array = numpy.zeros(shape, dtype)
+    with pytest.raises(tensorkeep.CannotStore) as refused:
+        tensorkeep.save({"a": array}, "advised.tkeep")
+    tensorkeep.save({"a": follow(refused.value.help, array)}, "advised.tkeep")
+    if shape == () and dtype not in ("O", [("a", "O")]):
+        with pytest.raises(tensorkeep.CannotStore) as refused:
+            tensorkeep.save({"a": array[()]}, "advised.tkeep")
+        tensorkeep.save({"a": follow(refused.value.help, array[()])}, "advised.tkeep")
+
+
+def test_what_is_advised_for_a_tensor_can_be_done() -> None:
+    torch = need("torch")
+    made = 0
+    for name in ("complex32", "bcomplex32", "bits16", "bits8", "bits2x4", "int4", "uint1", "float4_e2m1fn_x2"):
+        for shape in ((), (2,), (2, 3)):
+            if not hasattr(torch, name):
+                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tensor = torch.empty(shape, dtype=getattr(torch, name))
+            with pytest.raises(tensorkeep.CannotStore) as refused:
+                tensorkeep.save({"a": tensor}, "advised.tkeep")
+            tensorkeep.save({"a": follow(refused.value.help, tensor, torch=torch)}, "advised.tkeep")
+            made += 1
+    assert made >= 6
