@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import time
 import weakref
@@ -91,6 +92,8 @@ class Store(Run):
         self._signals = Signals(signals)
         self._pid = os.getpid()
         self._pending: list[Pending] = []
+        #: Metrics of which it was told that they are not finite.
+        self._told: set[str] = set()
         #: Steps and epochs completed behind the step that :meth:`steps` has yielded.
         self._progress: tuple[int, int] | None = None
         self._store: _tensorkeep.Store | None = _tensorkeep.Store(
@@ -118,6 +121,7 @@ class Store(Run):
         return self._store
 
     def __enter__(self) -> Store:
+        _ = self._here  # Raises where it is closed, as a file does.
         return self
 
     def __exit__(self, kind: Any, exception: BaseException | None, traceback: Any) -> None:
@@ -218,31 +222,39 @@ class Store(Run):
             step: Completed steps.
             epoch: Completed epochs.
         """
+        store = self._here  # Raises before a handler is installed that nothing would take away again.
         step, epoch = _arguments.progress(step, epoch)
         self._signals.install(interrupt=False)
-        why = self._here.due(step, epoch)
+        why = store.due(step, epoch)
         if self._signals.wants_save:
-            if not self._here.has_saved(step, epoch):
+            if not store.has_saved(step, epoch):
                 return "signal"
             self._signals.answered(self._signals.asked)
         return why
 
     @property
     def should_stop(self) -> bool:
-        """Whether a signal asked to stop, and a save that was made since has answered it."""
+        """Whether a signal asked to stop, and a save that was made since has answered it. Ask before the store is closed.
+
+        Raises:
+            ClosedError: The store is closed, and hears no signals any more.
+        """
+        _ = self._here  # As in `due`.
         self._signals.install(interrupt=False)
         return self._signals.wants_stop
 
     def metrics(self, **values: float) -> None:
-        """Metrics of the state as it is now: the next checkpoint records them. One that is not finite ranks nothing.
+        """Metrics of the state as it is now: the next checkpoint records them. One that is not finite is listed and ranks
+        nothing, which is logged once.
 
         Inside :meth:`steps` they are points of the run's curves, too, as by :meth:`log`.
 
         Args:
             **values: By name; a 0-d tensor is read, which waits for its device.
         """
-        for name, value in _arguments.metrics(values):
-            self._here.observe(name, value)
+        store = self._here
+        for name, value in self._numbers(values):
+            store.observe(name, value)
         if self._progress:
             self.log(self._progress[0], values, epoch=self._progress[1])
 
@@ -262,7 +274,16 @@ class Store(Run):
         ...     store.save({"w": 1}, 100, epoch=1).step
         100
         """
-        self._here.log(*_arguments.progress(step, epoch), _arguments.metrics(metrics))
+        self._here.log(*_arguments.progress(step, epoch), self._numbers(metrics))
+
+    def _numbers(self, metrics: Mapping[str, float] | None) -> list[tuple[str, float]]:
+        """Metrics by name. A loss that diverged ends no training: it is told, once a name."""
+        numbers = _arguments.metrics(metrics)
+        for name, value in numbers:
+            if not math.isfinite(value) and name not in self._told:
+                self._told.add(name)
+                log.warning("%s: the metric %r is %s: it ranks no checkpoint as best", self.path, name, value)
+        return numbers
 
     def save(
         self,
@@ -280,7 +301,7 @@ class Store(Run):
             state: As in :meth:`steps`.
             step: Completed steps, the checkpoint's name.
             epoch: Completed epochs.
-            metrics: Finite numbers by name, beside those of :meth:`metrics`.
+            metrics: Numbers by name, beside those of :meth:`metrics`, and as there where they are not finite.
             metadata: Lines of text by key.
             wait: True returns when it is durable. False copies the state and returns; it becomes durable in the
                 background.
@@ -295,10 +316,14 @@ class Store(Run):
         """
         store, asked = self._here, self._signals.asked
         step, epoch = _arguments.progress(step, epoch)
-        numbers, lines = _arguments.metrics(metrics), _arguments.metadata(metadata)
+        numbers, lines = self._numbers(metrics), _arguments.metadata(metadata)
         tensors, records, types = _state.encode(state.state_dict() if hasattr(state, "state_dict") else state)
-        given = Given(tensors, records, types, step, epoch, numbers, lines)
+        finite = [(name, value) for name, value in numbers if math.isfinite(value)]
+        given = Given(tensors, records, types, step, epoch, finite, lines)
         wait = _arguments.flag("wait", wait)
+        if len(finite) < len(numbers):
+            # The metrics of a save are all ranked; what is logged at its step is listed with it, too.
+            store.log(step, epoch, [(name, value) for name, value in numbers if not math.isfinite(value)])
         began = time.perf_counter()
         saved: Saved | Pending | None
         if wait:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pathlib
 import pickle
 
@@ -99,9 +100,14 @@ def test_a_failed_save_leaves_the_old_file() -> None:
     assert path.read_bytes() == before
 
 
-def test_a_metric_that_is_not_finite_is_refused() -> None:
-    with pytest.raises(tensorkeep.Invalid, match="finite"):
-        tensorkeep.save({"a": 1}, "m.tkeep", metrics={"loss": float("nan")})
+def test_a_file_is_saved_without_a_metric_that_is_not_finite(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "tensorkeep"):
+        tensorkeep.save({"a": 1}, "m.tkeep", metrics={"loss": float("nan"), "lr": 0.5, "norm": float("inf")})
+    assert tensorkeep.open("m.tkeep").metrics == {"lr": 0.5}
+    assert [record.getMessage() for record in caplog.records] == [
+        "m.tkeep: saved without the metric 'loss', which is nan and would rank nothing",
+        "m.tkeep: saved without the metric 'norm', which is inf and would rank nothing",
+    ]
 
 
 def test_a_closed_checkpoint_says_so() -> None:
