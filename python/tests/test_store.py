@@ -97,6 +97,31 @@ def test_a_loss_that_diverged_ends_no_loop(caplog: pytest.LogCaptureFixture) -> 
     assert [told.partition("metric ")[2][:13] for told in caplog.messages] == ["'norm' is inf", "'loss' is nan"]
 
 
+def leave(saving: bool) -> int:
+    """Breaks out of a loop in its fifth step; where the next run goes on."""
+    current = state()
+    heard = signal.getsignal(signal.SIGINT)
+    with Store("run", save=Every.steps(3), keep=Keep.all()) as store:
+        for step in store.steps(9, current):
+            current["w"] += 1
+            if step == 4:
+                if saving:
+                    store.save(current, step + 1)
+                break
+        assert signal.getsignal(signal.SIGINT) is heard
+    with Store("run") as store:
+        resumed = store.resume(current)
+        assert current["w"][0] == resumed.step
+        return resumed.step
+
+
+def test_break_saves_nothing_and_a_save_before_it_does() -> None:
+    page = (pathlib.Path(__file__).parents[2] / "docs/guide/python-runs.md").read_text()
+    assert "`break` saves nothing" in page and "call `store.save(training, step + 1)` before the `break`" in page
+    assert leave(saving=False) == 3
+    assert leave(saving=True) == 5
+
+
 def test_an_exception_in_the_loop_goes_on_and_the_save_completes() -> None:
     with pytest.raises(ZeroDivisionError), Store("run", save=Every.steps(1)) as store:
         for step in store.steps(10, state()):
