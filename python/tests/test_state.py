@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
+import datetime
+import decimal
 import enum
+import fractions
 import pathlib
+import random
+import types
+import uuid
 import warnings
 from typing import Any
 
@@ -118,10 +125,10 @@ def test_what_cannot_be_stored_is_refused(value: Any, words: str) -> None:
 
 @pytest.mark.parametrize("kind", ["f2", "f4", "f8", "c8", "c16"])
 def test_scalars_of_numpy_keep_the_bits_of_nan(kind: str) -> None:
-    size, random = numpy.dtype(kind).itemsize, numpy.random.default_rng(7)
+    size, drawn = numpy.dtype(kind).itemsize, numpy.random.default_rng(7)
     state = {"signed": -numpy.dtype(kind).type(float("nan"))}
     for i in range(100):
-        bits = bytearray(random.bytes(size))
+        bits = bytearray(drawn.bytes(size))
         bits[-2:] = (bits[-2] | 0xF0, bits[-1] | 0x7F)
         state[f"{i}"] = numpy.frombuffer(bits, kind)[0]
     tensorkeep.save(state, "nan.tkeep")
@@ -233,7 +240,7 @@ def follow(advice: str, value: Any, **names: Any) -> Any:
     """What the advice of a refusal tells to store."""
     words = advice.removeprefix("store ").partition(" of it")[0]
     function = words.partition("(")[0]
-    by_name = function in ("str", "bytes", "torch.view_as_real")
+    by_name = function in ("bytes", "dict", "list", "str", "vars", "torch.view_as_real")
     return eval(f"{function}(value)" if by_name else f"value.{words}", {"value": value, **names})
 
 
@@ -268,3 +275,38 @@ def test_what_is_advised_for_a_tensor_can_be_done() -> None:
             tensorkeep.save({"a": follow(refused.value.help, tensor, torch=torch)}, "advised.tkeep")
             made += 1
     assert made >= 6
+
+
+OWN: list[Any] = [
+    argparse.Namespace(lr=0.1),
+    types.SimpleNamespace(lr=0.1),
+    types.MappingProxyType({"lr": 0.1}),
+    datetime.datetime(2026, 1, 1),
+    datetime.timedelta(1),
+    uuid.UUID(int=7),
+    decimal.Decimal("0.1"),
+    fractions.Fraction(1, 3),
+    collections.deque([1]),
+    {"a": 1}.keys(),
+    (i for i in range(3)),
+    random.Random(7),
+    numpy.random.RandomState(7),
+    numpy.random.default_rng(7),
+]
+
+
+@pytest.mark.parametrize("value", OWN, ids=lambda value: type(value).__name__)
+def test_what_is_advised_for_an_object_can_be_done(value: Any) -> None:
+    with pytest.raises(tensorkeep.CannotStore) as refused:
+        tensorkeep.save({"a": value}, "advised.tkeep")
+    assert refused.value.help and "register" not in refused.value.help
+    tensorkeep.save({"a": follow(refused.value.help, value)}, "advised.tkeep")
+
+
+def test_an_enum_and_a_generator_are_told_what_to_store() -> None:
+    with pytest.raises(tensorkeep.CannotStore, match="store its name, and look it up when loading"):
+        tensorkeep.save({"a": enum.Enum("Mode", "TRAIN TEST").TRAIN}, "advised.tkeep")  # type: ignore[attr-defined]
+    torch = need("torch")
+    with pytest.raises(tensorkeep.CannotStore) as refused:
+        tensorkeep.save({"a": torch.Generator()}, "advised.tkeep")
+    tensorkeep.save({"a": follow(refused.value.help, torch.Generator())}, "advised.tkeep")

@@ -201,7 +201,7 @@ def refused() -> dict[str, tuple[Any, str]]:
         "subclass": (two.as_subclass(type("Mine", (torch.Tensor,), {})), "register"),
         "module": (torch.nn.Linear(1, 1), "state_dict()"),
         "optimizer": (torch.optim.SGD([two.requires_grad_()], 0.1), "state_dict()"),
-        "generator": (torch.Generator(), "register"),
+        "generator": (torch.Generator(), "get_state()"),
         "nested": (torch.nested.nested_tensor([two[0], two[0, :1]]), "unbind()"),
         "jagged": (torch.nested.nested_tensor([two[0], two[0, :1]], layout=torch.jagged), "unbind()"),
     }
