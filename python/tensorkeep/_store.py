@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from . import _arguments, _state, _tensorkeep
 from ._checkpoint import Checkpoint
-from ._errors import Busy, ClosedError, ForkedError, IoError, NotPromoted, UnknownOutcome, Unsupported
+from ._errors import Busy, ClosedError, ForkedError, IoError, Locked, NotPromoted, UnknownOutcome, Unsupported
 from ._given import Given, Listed, Resumed
 from ._pending import Pending, Saved
 from ._policy import Every, Keep, rules_of
@@ -34,7 +34,8 @@ _live: weakref.WeakSet[Store] = weakref.WeakSet()
 
 def _in_full(error: Exception) -> str:
     """The text of an error and of its causes."""
-    return ": ".join([str(error), *getattr(error, "causes", ())])
+    text = str(error)
+    return ": ".join([text, *(cause for cause in getattr(error, "causes", ()) if cause not in text)])
 
 
 class Store(Run):
@@ -94,20 +95,29 @@ class Store(Run):
         self._pending: list[Pending] = []
         #: Metrics of which it was told that they are not finite.
         self._told: set[str] = set()
+        #: Whether metrics were given since it was last asked what is due.
+        self._is_observed = False
         #: Steps and epochs completed behind the step that :meth:`steps` has yielded.
         self._progress: tuple[int, int] | None = None
-        self._store: _tensorkeep.Store | None = _tensorkeep.Store(
-            self.path,
-            save=rules_of("save", save, Every) or [],
-            keep=rules_of("keep", keep, Keep) or [],
-            remote=remote,
-            keep_remote=rules_of("keep_remote", keep_remote, Keep),
-            codecs=_arguments.codecs(codec),
-            in_flight=_arguments.whole("in_flight", in_flight),
-            when_full=_arguments.word("when_full", when_full, ("wait", "skip", "error")),
-            background_nice=_arguments.whole("background_nice", background_nice, 19),
-            deadline=_arguments.seconds("deadline", deadline),
-        )
+        options = {
+            "save": rules_of("save", save, Every) or [],
+            "keep": rules_of("keep", keep, Keep) or [],
+            "remote": remote,
+            "keep_remote": rules_of("keep_remote", keep_remote, Keep),
+            "codecs": _arguments.codecs(codec),
+            "in_flight": _arguments.whole("in_flight", in_flight),
+            "when_full": _arguments.word("when_full", when_full, ("wait", "skip", "error")),
+            "background_nice": _arguments.whole("background_nice", background_nice, 19),
+            "deadline": _arguments.seconds("deadline", deadline),
+        }
+        try:
+            self._store: _tensorkeep.Store | None = _tensorkeep.Store(self.path, **options)
+        except Locked:
+            # As where a cell of a notebook is run again. What holds the lock is not to be stopped then.
+            if not any(os.path.realpath(other.path) == os.path.realpath(self.path) for other in _live):
+                raise
+            what = f"{self.path}: this process has it open: close that store, or use it"
+            raise Locked(what, object=self.path, help="close that store, or use it") from None
         _live.add(self)
 
     @property
@@ -149,7 +159,8 @@ class Store(Run):
 
         Each number is yielded for its step to be trained. Behind the step the state is saved if one is due, in the
         background, and behind the last one always. The loop ends early, with a save, when a signal asks. A save that
-        fails is logged, and is due again: training goes on.
+        fails is logged, and is due again: training goes on. ``break`` saves nothing: call ``store.save(state, step + 1)``
+        before it to keep the step that it ends.
 
         Args:
             total: How many steps the training has.
@@ -226,6 +237,7 @@ class Store(Run):
         step, epoch = _arguments.progress(step, epoch)
         self._signals.install(interrupt=False)
         why = store.due(step, epoch)
+        self._is_observed = False
         if self._signals.wants_save:
             if not store.has_saved(step, epoch):
                 return "signal"
@@ -255,6 +267,7 @@ class Store(Run):
         store = self._here
         for name, value in self._numbers(values):
             store.observe(name, value)
+            self._is_observed = True
         if self._progress:
             self.log(self._progress[0], values, epoch=self._progress[1])
 
@@ -324,6 +337,10 @@ class Store(Run):
         if len(finite) < len(numbers):
             # The metrics of a save are all ranked; what is logged at its step is listed with it, too.
             store.log(step, epoch, [(name, value) for name, value in numbers if not math.isfinite(value)])
+        if self._is_observed:
+            # A loop that does not ask: the library gives what was observed to the step that is asked about.
+            store.due(step, epoch)
+            self._is_observed = False
         began = time.perf_counter()
         saved: Saved | Pending | None
         if wait:

@@ -340,3 +340,21 @@ def test_a_train_state_is_restored_whole_or_not_at_all() -> None:
         assert part.value == 5
     with pytest.raises(tensorkeep.Invalid, match="state_dict"):
         tensorkeep.TrainState(part=3)
+
+
+def test_a_run_that_this_process_has_open_is_told_so() -> None:
+    with Store("run"):
+        with pytest.raises(tensorkeep.Locked, match="this process has it open: close that store") as locked:
+            Store(pathlib.Path("run").absolute())
+    assert "stop it" not in str(locked.value)
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_loop_that_never_asks_what_is_due_records_metrics(wait: bool) -> None:
+    with Store("run", keep=Keep.best("loss")) as store:
+        for step, loss in [(1, 0.5), (2, 0.25), (3, math.nan), (4, 1.0)]:
+            store.metrics(loss=loss)
+            store.save(state(), step, wait=wait)
+        store.save(state(), 5)
+        assert store.best("loss").step == 2
+        assert {listed.step: listed.metrics for listed in store.list()} == {2: {"loss": 0.25}, 5: {}}
