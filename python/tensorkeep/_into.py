@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -283,13 +284,34 @@ def _mismatch(source: Checkpoint, group: str, report: LoadReport) -> Mismatch:
     shown = "\n  ".join(lines[:20]) + (f"\n  and {len(lines) - 20} more" if len(lines) > 20 else "")
     what = f"group {group!r}" if group else "its tensors"
     message = f"{source.path}: {what} and the target differ:\n  {shown}"
-    return Mismatch(message, report=report, object=source.path, help=None if report.loaded else _other_groups(source, group))
+    help = None if report.loaded else _of_a_wrapper(report) or _other_groups(source, group)
+    return Mismatch(message, report=report, object=source.path, help=help)
+
+
+#: What torch's `DataParallel` and `compile` put before the names of the module that they wrap.
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+def _of_a_wrapper(report: LoadReport) -> str | None:
+    """What to do where one side is a module that was wrapped, and the other is not."""
+    for prefix in _WRAPPERS:
+        bare = {name.removeprefix(prefix) for name in report.missing}
+        if bare == set(report.unexpected) and all(name.startswith(prefix) for name in report.missing):
+            return f"the names of the target begin with {prefix!r}, as of a wrapped module: load into its {prefix[:-1]}"
+        bare = {name.removeprefix(prefix) for name in report.unexpected}
+        if bare == set(report.missing) and all(name.startswith(prefix) for name in report.unexpected):
+            how = "load() it, and torch's consume_prefix_in_state_dict_if_present takes that away"
+            return f"the names of the file begin with {prefix!r}, as of a wrapped module: {how}"
+    return None
 
 
 def _other_groups(source: Checkpoint, group: str) -> str:
     """What else of a file may have been meant, where nothing of a group fits."""
     names = source.infos()
     groups = sorted({name.split("/", 1)[0] for name in names if "/" in name} - {group})
+    if group and any(name.startswith(f"{group}.") for name in names):
+        how = f"tensorkeep edit {source.path} --rename '^{re.escape(group)}\\.=>{group}/' -o NEW makes the group"
+        return f"its names begin with '{group}.', as an import of nested dicts makes them: {how}"
     told = ['group="" takes the top level of the file'] if group else []
     if groups:
         told.append(f"its groups are {', '.join(map(repr, groups[:8]))}" + (", …" if len(groups) > 8 else ""))

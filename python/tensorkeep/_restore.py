@@ -284,6 +284,8 @@ def restore(
         elif name in rebuild.views:
             state[key] = rebuild.tensor(name)
     _place_rest(state, rebuild, ours)
+    if not ours:
+        state = _with_metadata({name: _with_metadata(value) for name, value in state.items()})
     if types.get("bare") is True and list(state) == ["state"]:
         result: Any = state["state"]
     else:
@@ -296,6 +298,13 @@ def restore(
         what = f"{len(rebuild.partial)} values come back plain, because `only` leaves out parts of them: {some}"
         _complain(what, strict_types, "choose them whole")
     return result
+
+
+def _with_metadata(value: Any) -> Any:
+    """A state dict of torch that was imported: what `load_state_dict` looks for beside the tensors was put among them."""
+    if type(value) is not dict or type(value.get("_metadata")) is not dict:
+        return value
+    return _ordered({name: item for name, item in value.items() if name != "_metadata"}, value["_metadata"])
 
 
 def _place_rest(state: dict[str, Any], rebuild: _Rebuild, ours: bool) -> None:

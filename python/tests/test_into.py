@@ -300,3 +300,21 @@ def test_a_module_with_ties_takes_one_value_for_them() -> None:
         with pytest.raises(tensorkeep.Mismatch, match=f"0.weight and {untied} share memory"):
             tensorkeep.load_into("untied.tkeep", model)
         assert torch.equal(model[0].weight, before)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+def test_a_wrapped_module_is_told_from_a_plain_one(prefix: str) -> None:
+    torch = need("torch")
+    plain = torch.nn.Linear(3, 2)
+    wrapped = torch.nn.Module()
+    wrapped.add_module(prefix[:-1], torch.nn.Linear(3, 2))
+    tensorkeep.save({"model": plain.state_dict()}, "plain.tkeep")
+    tensorkeep.save({"model": wrapped.state_dict()}, "wrapped.tkeep")
+    with pytest.raises(tensorkeep.Mismatch, match=f"names of the target begin with '{prefix}'.*load into its {prefix[:-1]}$"):
+        tensorkeep.load_into("plain.tkeep", wrapped)
+    tensorkeep.load_into("plain.tkeep", wrapped.get_submodule(prefix[:-1]))
+    with pytest.raises(tensorkeep.Mismatch, match=f"names of the file begin with '{prefix}'"):
+        tensorkeep.load_into("wrapped.tkeep", plain)
+    state = tensorkeep.load("wrapped.tkeep")["model"]
+    torch.nn.modules.utils.consume_prefix_in_state_dict_if_present(state, prefix)
+    plain.load_state_dict(state)
