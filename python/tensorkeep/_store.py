@@ -95,6 +95,7 @@ class Store(Run):
         self._pending: list[Pending] = []
         #: Metrics of which it was told that they are not finite.
         self._told: set[str] = set()
+        self._last: Saved | Pending | None = None
         #: Whether metrics were given since it was last asked what is due.
         self._is_observed = False
         #: Steps and epochs completed behind the step that :meth:`steps` has yielded.
@@ -180,7 +181,7 @@ class Store(Run):
             for step in range(first, total):
                 done, epoch = self._progress = step + 1, (step + 1) // per_epoch if per_epoch else 0
                 yield step
-                if self.due(done, epoch) or done == total:
+                if (self.due(done, epoch) or done == total) and not self._has_saved(done):
                     try:
                         self.save(state, done, epoch=epoch, wait=False)
                     except TRAIN_ON as error:
@@ -191,6 +192,13 @@ class Store(Run):
         finally:
             self._progress = None
             self._signals.uninstall(interrupt_only=True)
+
+    def _has_saved(self, step: int) -> bool:
+        """Whether the newest save of this store is of this step, by the loop's body perhaps, and has not failed."""
+        last = self._last
+        if last is None or last.step != step:
+            return False
+        return isinstance(last, Saved) or not last.done() or last.exception() is None
 
     def resume(self, state: Any = None, *, at: int | None = None) -> Resumed:
         """Goes on from the newest checkpoint that verifies. Damaged newer ones are set aside, and logged.
@@ -352,6 +360,7 @@ class Store(Run):
         stall = time.perf_counter() - began
         if saved is not None:
             self._signals.answered(asked)
+            self._last = saved
             log.debug("saved step %d", step, extra={"step": step, "stall_ms": 1000 * stall})
         if isinstance(saved, Pending):
             self._pending = [*(old for old in self._pending if not old.done()), saved]

@@ -358,3 +358,12 @@ def test_a_loop_that_never_asks_what_is_due_records_metrics(wait: bool) -> None:
         store.save(state(), 5)
         assert store.best("loss").step == 2
         assert {listed.step: listed.metrics for listed in store.list()} == {2: {"loss": 0.25}, 5: {}}
+
+
+@pytest.mark.parametrize("per_epoch", [None, 2])
+def test_a_loop_whose_body_saves_is_not_saved_twice(per_epoch: int | None) -> None:
+    with Store("run", save=Every.steps(1), keep=Keep.all()) as store:
+        for step in store.steps(4, state(), steps_per_epoch=per_epoch):
+            store.save(state(), step + 1, wait=step % 2 == 0)
+        store.wait()
+        assert [listed.step for listed in store.list()] == [1, 2, 3, 4]
