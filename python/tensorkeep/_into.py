@@ -14,7 +14,7 @@ from ._checkpoint import Checkpoint
 from ._errors import Invalid, Mismatch
 from ._files import open
 from ._parts import all_or_nothing, differences, is_extra, is_lazy, is_module, is_part, is_tensor, loads_as_compared
-from ._parts import names_differ
+from ._parts import names_differ, of_a_wrapper
 from ._paths import segments
 from ._sharing import contradicting, place_of
 
@@ -284,25 +284,8 @@ def _mismatch(source: Checkpoint, group: str, report: LoadReport) -> Mismatch:
     shown = "\n  ".join(lines[:20]) + (f"\n  and {len(lines) - 20} more" if len(lines) > 20 else "")
     what = f"group {group!r}" if group else "its tensors"
     message = f"{source.path}: {what} and the target differ:\n  {shown}"
-    help = None if report.loaded else _of_a_wrapper(report) or _other_groups(source, group)
+    help = None if report.loaded else of_a_wrapper(report.missing, report.unexpected) or _other_groups(source, group)
     return Mismatch(message, report=report, object=source.path, help=help)
-
-
-#: What torch's `DataParallel` and `compile` put before the names of the module that they wrap.
-_WRAPPERS = ("module.", "_orig_mod.")
-
-
-def _of_a_wrapper(report: LoadReport) -> str | None:
-    """What to do where one side is a module that was wrapped, and the other is not."""
-    for prefix in _WRAPPERS:
-        bare = {name.removeprefix(prefix) for name in report.missing}
-        if bare == set(report.unexpected) and all(name.startswith(prefix) for name in report.missing):
-            return f"the names of the target begin with {prefix!r}, as of a wrapped module: load into its {prefix[:-1]}"
-        bare = {name.removeprefix(prefix) for name in report.unexpected}
-        if bare == set(report.missing) and all(name.startswith(prefix) for name in report.unexpected):
-            how = "load() it, and torch's consume_prefix_in_state_dict_if_present takes that away"
-            return f"the names of the file begin with {prefix!r}, as of a wrapped module: {how}"
-    return None
 
 
 def _other_groups(source: Checkpoint, group: str) -> str:

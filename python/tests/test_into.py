@@ -315,6 +315,9 @@ def test_a_wrapped_module_is_told_from_a_plain_one(prefix: str) -> None:
     tensorkeep.load_into("plain.tkeep", wrapped.get_submodule(prefix[:-1]))
     with pytest.raises(tensorkeep.Mismatch, match=f"names of the file begin with '{prefix}'"):
         tensorkeep.load_into("wrapped.tkeep", plain)
+    training = tensorkeep.TrainState(model=wrapped, rng=False)
+    with pytest.raises(tensorkeep.Mismatch, match=f"load into its {prefix[:-1]}\n"):
+        training.load_state_dict({"model": plain.state_dict()})
     state = tensorkeep.load("wrapped.tkeep")["model"]
     torch.nn.modules.utils.consume_prefix_in_state_dict_if_present(state, prefix)
     plain.load_state_dict(state)
