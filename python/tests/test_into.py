@@ -226,11 +226,13 @@ def test_an_array_of_numpy_fills_a_module() -> None:
 def overlapping(made: Any) -> list[Any]:
     """Targets over one memory, and what a file might have for them that cannot be true at once."""
     whole = made(numpy.zeros((4, 2)))
+    row = whole.reshape(8)
     return [
         ({"a": whole, "b": whole[:2]}, {"a": numpy.ones((4, 2)), "b": numpy.zeros((2, 2))}),
         ({"a": whole, "b": whole}, {"a": numpy.ones((4, 2)), "b": numpy.zeros((4, 2))}),
         ({"a": whole.T[1], "b": {"c": whole[3]}}, {"a": numpy.ones(4), "b": {"c": numpy.zeros(2)}}),
         ({"a": whole.reshape(8), "b": whole}, {"a": numpy.arange(8.0), "b": numpy.arange(8.0).reshape(2, 4).T.copy()}),
+        ({"0": row[:2], "a": row[1:], "b": row[6:]}, {"0": numpy.ones(2), "a": numpy.ones(7), "b": numpy.zeros(2)}),
     ]
 
 
@@ -239,7 +241,7 @@ def torch_of(array: Any) -> Any:
 
 
 @pytest.mark.parametrize("made", [numpy.copy, torch_of])
-@pytest.mark.parametrize("case", range(4))
+@pytest.mark.parametrize("case", range(5))
 def test_targets_over_one_memory_take_no_two_values(made: Any, case: int) -> None:
     target, model = overlapping(made)[case]
     second = "b/c" if case == 2 else "b"
