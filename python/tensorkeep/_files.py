@@ -186,7 +186,8 @@ def open(  # noqa: A001
         raise _arguments.wrong("mmap", "True, False or 'auto'", mmap)
     _arguments.word("verify", verify, ("open", "touch", "never"))
     folder, at, which = text.rpartition("@")
-    if at and ("://" in folder or os.path.isdir(folder) and not os.path.exists(text)):
+    is_run = os.path.isdir(folder) or which == "latest" or which.isdecimal() or which.startswith("best:")
+    if at and ("://" in folder or is_run and not os.path.exists(text)):
         return Checkpoint(find(folder, which))
     _file_at(text)
     if mmap == "auto":

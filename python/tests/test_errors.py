@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import pathlib
 import pickle
@@ -9,6 +10,7 @@ import pickle
 import numpy
 import pytest
 import tensorkeep
+import tensorkeep.numpy
 from tensorkeep import _errors
 
 
@@ -52,7 +54,30 @@ def test_a_missing_file_is_a_file_not_found_error() -> None:
         tensorkeep.load("no/such/file.tkeep")
     assert missing.value.errno == 2
     assert isinstance(missing.value, tensorkeep.NotFound)
-    assert str(missing.value).startswith("no/such/file.tkeep")
+    assert str(missing.value) == "no/such/file.tkeep: there is no such file"
+
+
+def test_a_file_is_missing_in_the_same_words_however_it_is_opened() -> None:
+    def into(path: str) -> None:
+        tensorkeep.load_into(path, {"w": numpy.zeros(2)})
+
+    for act in (tensorkeep.load, tensorkeep.open, tensorkeep.numpy.load_file, tensorkeep.numpy.safe_open, into):
+        with pytest.raises(FileNotFoundError, match="^no.tkeep: there is no such file"):
+            act("no.tkeep")
+        for words in ("latest", "7", "best:loss"):
+            with pytest.raises(FileNotFoundError, match="^no/run: there is no such folder"):
+                act(f"no/run@{words}")
+        with pytest.raises(FileNotFoundError, match="^me@home.tkeep: there is no such file"):
+            act("me@home.tkeep")
+
+
+def test_what_the_system_said_is_in_the_message() -> None:
+    saved()
+    with pytest.raises(tensorkeep.IoError, match="e.tkeep/inner: .*: Not a directory") as failed:
+        tensorkeep.load("e.tkeep/inner")
+    assert failed.value.errno == errno.ENOTDIR and not hasattr(failed.value, "__notes__")
+    again = pickle.loads(pickle.dumps(failed.value))
+    assert (str(again), again.causes) == (str(failed.value), failed.value.causes)
 
 
 def test_a_missing_tensor_is_told_with_the_nearest_name() -> None:

@@ -1,7 +1,7 @@
 //! The operating system's own file system: the calls of `vfs.rs`, each relative to a folder's
 //! descriptor.
 
-use super::{HERE, Holder, Kind, Stat, Vfs, VfsFile};
+use super::{HERE, Holder, Kind, Stat, Vfs, VfsFile, not_opened};
 use crate::engine::map::{MappedFile, PrivateMap};
 use crate::engine::{Blob, Lock, MmapPromise};
 use crate::error::{Error, Result};
@@ -51,7 +51,7 @@ impl Os {
     }
 
     fn open_to_map(&self, path: &Path, name: &str) -> Result<File> {
-        let failed = |error| Error::io("opening for mapping", error).in_object(name);
+        let failed = |error| Error::io(not_opened(&error), error).in_object(name);
         let file = self.open_to_read(path).map_err(failed)?;
         Stat::of(&file.metadata().map_err(failed)?).check_is_file(name)?;
         Ok(file)
