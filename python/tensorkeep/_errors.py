@@ -32,7 +32,7 @@ __all__ = [
 
 
 class Error(Exception):
-    """What went wrong, with its facts as attributes; causes that the message does not have are notes of the traceback.
+    """What went wrong, with its facts as attributes. Causes that are not in the message are notes.
 
     Attributes:
         kind: One stable word, such as ``"damaged"``.

@@ -53,12 +53,13 @@ def save(
 
     Args:
         obj: Dicts, lists, tuples and plain values with tensors or arrays in them. The keys of a dict at the top are
-            groups: ``{"model": model.state_dict()}`` makes tensors named ``model/conv1.weight``. Two names of one tensor
-            come back as one. Two names of one list or dict come back as two with equal values, and a ``defaultdict``
-            comes back as a dict, which a warning says.
+            groups: ``{"model": model.state_dict()}`` makes tensors named ``model/conv1.weight``.
+            Two names of one tensor come back as one. Two names of one list or dict come back as
+            two with equal values, and a ``defaultdict`` comes back as a dict, which is warned of.
         path: Where to. Its folder must exist.
         metadata: Lines of text for people.
-        metrics: Numbers by name, to rank checkpoints by. One that is not finite is left out, which is logged.
+        metrics: Numbers by name, to rank checkpoints by. One that is not finite is left out, and
+            logged as a warning.
         codec: ``"raw"`` can be mapped; ``"balanced"`` makes floats smaller; ``{"optimizer/*": "balanced"}`` chooses
             by name.
         progress: True shows a bar on stderr where that is a terminal. A function is called with bytes done and bytes

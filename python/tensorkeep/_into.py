@@ -60,8 +60,8 @@ def load_into(
         What was loaded, and what only one side has.
 
     Raises:
-        Mismatch: Names, shapes or dtypes differ; ``report`` has all of them. Or two tensors of the target share memory,
-            and the file has different values for it.
+        Mismatch: Names, shapes or dtypes differ; ``report`` has all of them. Or two tensors of the
+            target share memory, and the file has different values for it.
         Invalid: A tensor of the target cannot be written, or is a copy, or a value of a dict is no tensor.
 
     Example:
@@ -254,7 +254,7 @@ def check_target(name: str, tensor: Any) -> None:
 
 
 def _check_shared(source: Checkpoint, targets: Mapping[str, Any], views: Mapping[str, Any], prefix: str) -> None:
-    """Refuses targets that share memory where the file has two values for it, one of which would be lost."""
+    """Refuses targets that share memory where the file has two values for it: one would be lost."""
     infos = source.infos()
     stored = {name: infos[prefix + name].alias_of or prefix + name for name in targets}
     places = [place_of(name, stored[name], tensor, _is_torch(tensor)) for name, tensor in targets.items()]

@@ -301,7 +301,7 @@ def restore(
 
 
 def _with_metadata(value: Any) -> Any:
-    """A state dict of torch that was imported: what `load_state_dict` looks for beside the tensors was put among them."""
+    """An imported state dict, with the `_metadata` from among its tensors where torch has it."""
     if type(value) is not dict or type(value.get("_metadata")) is not dict:
         return value
     return _ordered({name: item for name, item in value.items() if name != "_metadata"}, value["_metadata"])

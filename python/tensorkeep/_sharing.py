@@ -12,11 +12,11 @@ __all__ = ["Place", "contradicting", "place_of"]
 class Place(NamedTuple):
     """Where the elements of a target are."""
 
-    #: Of the device's memory: where its first and behind its last byte is, and its first element, which is the last in
-    #: memory where an array is reversed.
     device: str
+    #: Addresses: of its first byte, and behind its last.
     start: int
     end: int
+    #: Of its first element, which of a reversed array is the last in memory.
     first: int
     shape: tuple[int, ...]
     #: In bytes.
@@ -52,8 +52,8 @@ def contradicting(places: Iterable[Place], values: Callable[[str], Any]) -> tupl
 
     Args:
         places: Each without elements that share memory.
-        values: What the file has for a name, as a buffer of its bytes in row-major order. It is asked only for those
-            that may share memory.
+        values: What the file has for a name, as a buffer of its bytes in row-major order. Only those
+            that may share memory are asked for.
     """
     for group in _overlapping(places):
         if not _agree(group, values):
@@ -63,7 +63,7 @@ def contradicting(places: Iterable[Place], values: Callable[[str], Any]) -> tupl
 
 
 def _overlapping(places: Iterable[Place]) -> Iterator[list[Place]]:
-    """Groups of places whose ranges of memory overlap, as those of a matrix' columns do, too; ties count once."""
+    """Groups of places whose ranges overlap, as those of a matrix' columns do; ties count once."""
     groups: list[list[Place]] = []
     end = 0
     for place in sorted(places, key=operator.itemgetter(0, 1)):
@@ -81,10 +81,10 @@ def _overlapping(places: Iterable[Place]) -> Iterator[list[Place]]:
 
 
 def _agree(group: Sequence[Place], values: Callable[[str], Any]) -> bool:
-    """Whether all places of a group have their values when all are written: tried in memory of its own."""
+    """Whether all places have their values when all are written, which is tried elsewhere."""
     start = min(place.start for place in group)
     memory = bytearray(max(place.end for place in group) - start)
-    # Arrays and tensors over one memory are both on the CPU, where either can be seen as the other's.
+    # Where a tensor shares memory with an array, it is on the CPU, and numpy is there.
     with_torch = all(place.is_torch for place in group)
     sides = [_both_sides(memory, start, place, values(place.name), with_torch) for place in group]
     for target, given in sides:
@@ -93,7 +93,7 @@ def _agree(group: Sequence[Place], values: Callable[[str], Any]) -> bool:
 
 
 def _both_sides(memory: bytearray, start: int, place: Place, given: Any, with_torch: bool) -> tuple[Any, Any]:
-    """The bytes of a place's elements within a copy of its memory, and those that a file has, in the same shape."""
+    """A place's bytes within a copy of its memory, and those that a file has, in one shape."""
     offset, shape, strides = place.first - start, (*place.shape, place.element_bytes), (*place.strides, 1)
     if with_torch:  # As numpy may not be installed.
         import torch

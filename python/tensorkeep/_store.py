@@ -100,21 +100,21 @@ class Store(Run):
         self._is_observed = False
         #: Steps and epochs completed behind the step that :meth:`steps` has yielded.
         self._progress: tuple[int, int] | None = None
-        options = {
-            "save": rules_of("save", save, Every) or [],
-            "keep": rules_of("keep", keep, Keep) or [],
-            "remote": remote,
-            "keep_remote": rules_of("keep_remote", keep_remote, Keep),
-            "codecs": _arguments.codecs(codec),
-            "in_flight": _arguments.whole("in_flight", in_flight),
-            "when_full": _arguments.word("when_full", when_full, ("wait", "skip", "error")),
-            "background_nice": _arguments.whole("background_nice", background_nice, 19),
-            "deadline": _arguments.seconds("deadline", deadline),
-        }
         try:
-            self._store: _tensorkeep.Store | None = _tensorkeep.Store(self.path, **options)
+            self._store: _tensorkeep.Store | None = _tensorkeep.Store(
+                self.path,
+                save=rules_of("save", save, Every) or [],
+                keep=rules_of("keep", keep, Keep) or [],
+                remote=remote,
+                keep_remote=rules_of("keep_remote", keep_remote, Keep),
+                codecs=_arguments.codecs(codec),
+                in_flight=_arguments.whole("in_flight", in_flight),
+                when_full=_arguments.word("when_full", when_full, ("wait", "skip", "error")),
+                background_nice=_arguments.whole("background_nice", background_nice, 19),
+                deadline=_arguments.seconds("deadline", deadline),
+            )
         except Locked:
-            # As where a cell of a notebook is run again. What holds the lock is not to be stopped then.
+            # As when a cell of a notebook runs again: there is no other process to stop.
             if not any(os.path.realpath(other.path) == os.path.realpath(self.path) for other in _live):
                 raise
             what = f"{self.path}: this process has it open: close that store, or use it"
@@ -160,8 +160,8 @@ class Store(Run):
 
         Each number is yielded for its step to be trained. Behind the step the state is saved if one is due, in the
         background, and behind the last one always. The loop ends early, with a save, when a signal asks. A save that
-        fails is logged, and is due again: training goes on. ``break`` saves nothing: call ``store.save(state, step + 1)``
-        before it to keep the step that it ends.
+        fails is logged, and is due again: training goes on. ``break`` saves nothing: to keep the step
+        that it ends, call ``store.save(state, step + 1)`` before it.
 
         Args:
             total: How many steps the training has.
@@ -194,7 +194,7 @@ class Store(Run):
             self._signals.uninstall(interrupt_only=True)
 
     def _has_saved(self, step: int) -> bool:
-        """Whether the newest save of this store is of this step, by the loop's body perhaps, and has not failed."""
+        """Whether the newest save, the loop's body's perhaps, is of this step and has not failed."""
         last = self._last
         if last is None or last.step != step:
             return False
@@ -241,7 +241,7 @@ class Store(Run):
             step: Completed steps.
             epoch: Completed epochs.
         """
-        store = self._here  # Raises before a handler is installed that nothing would take away again.
+        store = self._here  # Raises before a handler is installed that nothing would take away.
         step, epoch = _arguments.progress(step, epoch)
         self._signals.install(interrupt=False)
         why = store.due(step, epoch)
@@ -254,7 +254,7 @@ class Store(Run):
 
     @property
     def should_stop(self) -> bool:
-        """Whether a signal asked to stop, and a save that was made since has answered it. Ask before the store is closed.
+        """Whether a signal asked to stop, and a save that was made since has answered it.
 
         Raises:
             ClosedError: The store is closed, and hears no signals any more.
@@ -264,8 +264,9 @@ class Store(Run):
         return self._signals.wants_stop
 
     def metrics(self, **values: float) -> None:
-        """Metrics of the state as it is now: the next checkpoint records them. One that is not finite is listed and ranks
-        nothing, which is logged once.
+        """Metrics of the state as it is now: the next checkpoint records them.
+
+        One that is not finite is listed and ranks nothing, which is logged once.
 
         Inside :meth:`steps` they are points of the run's curves, too, as by :meth:`log`.
 
@@ -322,7 +323,7 @@ class Store(Run):
             state: As in :meth:`steps`.
             step: Completed steps, the checkpoint's name.
             epoch: Completed epochs.
-            metrics: Numbers by name, beside those of :meth:`metrics`, and as there where they are not finite.
+            metrics: Numbers by name, beside those of :meth:`metrics`; as there, they may be NaN.
             metadata: Lines of text by key.
             wait: True returns when it is durable. False copies the state and returns; it becomes durable in the
                 background.
@@ -343,10 +344,10 @@ class Store(Run):
         given = Given(tensors, records, types, step, epoch, finite, lines)
         wait = _arguments.flag("wait", wait)
         if len(finite) < len(numbers):
-            # The metrics of a save are all ranked; what is logged at its step is listed with it, too.
+            # What a save is given is ranked; what is logged at its step is listed with it, too.
             store.log(step, epoch, [(name, value) for name, value in numbers if not math.isfinite(value)])
         if self._is_observed:
-            # A loop that does not ask: the library gives what was observed to the step that is asked about.
+            # The library gives what was observed to the step that it is asked about next.
             store.due(step, epoch)
             self._is_observed = False
         began = time.perf_counter()

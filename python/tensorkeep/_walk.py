@@ -179,7 +179,7 @@ def _advice(kind: type, value: Any) -> str:
 
 
 def _plain_form(kind: type, value: Any) -> str | None:
-    """The function that makes a plain value of one that is no subclass of a plain type, or None."""
+    """The function that makes a plain value of one whose type extends none, or None."""
     if kind is memoryview:
         return "bytes"
     if hasattr(value, "__fspath__") or kind.__module__ in _AS_TEXT:

@@ -57,7 +57,7 @@ def test_a_missing_file_is_a_file_not_found_error() -> None:
     assert str(missing.value) == "no/such/file.tkeep: there is no such file"
 
 
-def test_a_file_is_missing_in_the_same_words_however_it_is_opened() -> None:
+def test_a_file_is_missing_in_the_same_words_for_all_calls() -> None:
     def into(path: str) -> None:
         tensorkeep.load_into(path, {"w": numpy.zeros(2)})
 

@@ -224,7 +224,7 @@ def test_an_array_of_numpy_fills_a_module() -> None:
 
 
 def overlapping(made: Any) -> list[Any]:
-    """Targets over one memory, and what a file might have for them that cannot be true at once."""
+    """Targets over one memory, and what a file has for them that cannot be true at once."""
     whole = made(numpy.zeros((4, 2)))
     row = whole.reshape(8)
     return [

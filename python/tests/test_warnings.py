@@ -1,4 +1,4 @@
-"""Warnings: of what is lost when it is saved, and always at the line of the program that did it."""
+"""Warnings: of what is lost by a save, and always at the line of the program that made it."""
 
 from __future__ import annotations
 
