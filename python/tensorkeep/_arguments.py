@@ -39,7 +39,8 @@ def number(name: str, value: Any) -> float:
     """A float of any number, such as a 0-d tensor."""
     if not isinstance(value, (str, bytes)):
         try:
-            return float(value)
+            # torch warns where a loss is read with its graph.
+            return float(value.detach() if hasattr(value, "detach") else value)
         except Exception:  # Of whatever kind: it is no number.
             pass
     raise wrong(name, "a number", value)

@@ -96,7 +96,7 @@ class Checkpoint:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics by name."""
+        """The finite metrics by name: a run ranks by these. ``Store.list`` has the others, too."""
         return self._file.metrics()
 
     @property

@@ -68,7 +68,8 @@ def globals_of(plans: list[SavePlan]) -> list[Global]:
                 continue
             dtype = _torch.NAMES.get(data.properties.dtype)
             if dtype is None:
-                raise Unsupported(f"{fqn!r}: a tensor of {data.properties.dtype}", help="store view(uint8)")
+                advice = _torch.advice_on(data.properties.dtype)
+                raise Unsupported(f"{fqn!r}: a tensor of {data.properties.dtype}", help=advice)
             name, told = escape(fqn), (dtype, list(data.size))
             known = found.setdefault(fqn, (name, *told, []))
             if known[1:3] != told:

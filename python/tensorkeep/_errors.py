@@ -32,7 +32,7 @@ __all__ = [
 
 
 class Error(Exception):
-    """What went wrong, with its facts as attributes; its causes are notes of the traceback.
+    """What went wrong, with its facts as attributes. Causes that are not in the message are notes.
 
     Attributes:
         kind: One stable word, such as ``"damaged"``.
@@ -76,7 +76,8 @@ class Error(Exception):
         for name, value in facts.items():
             setattr(self, name, value)
         for cause in self.causes:
-            self.add_note(f"because: {cause}")
+            if cause not in str(self):
+                self.add_note(f"because: {cause}")
 
     def __str__(self) -> str:
         # Of all bases: OSError and KeyError have words of their own.
@@ -247,6 +248,9 @@ def _make(kind: str, message: str, facts: Mapping[str, Any]) -> Error:
     found = _CLASSES.get(kind, Error)
     if found is NotFound and facts.get("errno") == 2:
         found = FileNotFound
+    if found in (IoError, FileNotFound) and "no such" not in message and not facts.get("help"):
+        # What the system said, as Python's own have it: a program may show the message alone.
+        message = ": ".join([message, *facts.get("causes", ())])
     return found(message, **facts, **({} if kind in _CLASSES else {"kind": kind}))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -13,6 +15,8 @@ from ._errors import Invalid, Unsupported
 from ._progress import Progress, teller
 
 __all__ = ["Written", "load", "open", "save"]
+
+log = logging.getLogger("tensorkeep")
 
 Verify = Literal["open", "touch", "never"]
 Codec = Literal["raw", "balanced", "max"]
@@ -50,9 +54,12 @@ def save(
     Args:
         obj: Dicts, lists, tuples and plain values with tensors or arrays in them. The keys of a dict at the top are
             groups: ``{"model": model.state_dict()}`` makes tensors named ``model/conv1.weight``.
+            Two names of one tensor come back as one. Two names of one list or dict come back as
+            two with equal values, and a ``defaultdict`` comes back as a dict, which is warned of.
         path: Where to. Its folder must exist.
         metadata: Lines of text for people.
-        metrics: Finite numbers by name, to rank checkpoints by.
+        metrics: Numbers by name, to rank checkpoints by. One that is not finite is left out, and
+            logged as a warning.
         codec: ``"raw"`` can be mapped; ``"balanced"`` makes floats smaller; ``{"optimizer/*": "balanced"}`` chooses
             by name.
         progress: True shows a bar on stderr where that is a terminal. A function is called with bytes done and bytes
@@ -75,6 +82,10 @@ def save(
     place = _file_at(_arguments.path("path", path))
     tell = teller(f"saving {place}", progress)
     numbers, lines, codecs = _arguments.metrics(metrics), _arguments.metadata(metadata), _arguments.codecs(codec)
+    for name, value in numbers:
+        if not math.isfinite(value):  # Better a checkpoint without it than none.
+            log.warning("%s: saved without the metric %r, which is %s and would rank nothing", place, name, value)
+    numbers = [(name, value) for name, value in numbers if math.isfinite(value)]
     tensors, records, types = _state.encode(obj)
     return Written(*_tensorkeep.save_file(
         place, tensors, records, types, metrics=numbers, metadata=lines, codecs=codecs, progress=tell,
@@ -176,7 +187,8 @@ def open(  # noqa: A001
         raise _arguments.wrong("mmap", "True, False or 'auto'", mmap)
     _arguments.word("verify", verify, ("open", "touch", "never"))
     folder, at, which = text.rpartition("@")
-    if at and ("://" in folder or os.path.isdir(folder) and not os.path.exists(text)):
+    is_run = os.path.isdir(folder) or which == "latest" or which.isdecimal() or which.startswith("best:")
+    if at and ("://" in folder or is_run and not os.path.exists(text)):
         return Checkpoint(find(folder, which))
     _file_at(text)
     if mmap == "auto":

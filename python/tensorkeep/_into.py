@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,8 +14,9 @@ from ._checkpoint import Checkpoint
 from ._errors import Invalid, Mismatch
 from ._files import open
 from ._parts import all_or_nothing, differences, is_extra, is_lazy, is_module, is_part, is_tensor, loads_as_compared
-from ._parts import names_differ
+from ._parts import names_differ, of_a_wrapper
 from ._paths import segments
+from ._sharing import contradicting, place_of
 
 __all__ = ["LoadReport", "load_into"]
 
@@ -58,7 +60,8 @@ def load_into(
         What was loaded, and what only one side has.
 
     Raises:
-        Mismatch: Names, shapes or dtypes differ; ``report`` has all of them.
+        Mismatch: Names, shapes or dtypes differ; ``report`` has all of them. Or two tensors of the
+            target share memory, and the file has different values for it.
         Invalid: A tensor of the target cannot be written, or is a copy, or a value of a dict is no tensor.
 
     Example:
@@ -95,6 +98,7 @@ def load_into(
     views = source.tensors
     # All are verified before the first is copied.
     pairs = [(targets[name], _like(targets[name], views[prefix + name])) for name in report.loaded]
+    _check_shared(source, {name: targets[name] for name in report.loaded}, views, prefix)
     for tensor, loaded in pairs:
         _copy(tensor, loaded)
     return report
@@ -107,13 +111,14 @@ def _into_part(source: Checkpoint, part: Any, group: str, strict: bool) -> LoadR
         kind = type(found if isinstance(here, Mapping) else part).__name__
         raise Invalid(f"a {kind} has no tensors by name", expected="a dict of tensors", found=kind)
     escaped, infos, prefix = source._types is not None, source.infos(), f"{group}/" if group else ""
-    names = _names(here, escaped)
+    names, compared = _names(here, escaped), {}
     report = LoadReport([], [], [name for key, name in _names(found, escaped).items() if key not in here], {})
     for key, name in names.items():
         if key not in found:
             report.missing.append(name)
         elif is_module(part) and is_tensor(here[key]) and not is_lazy(here[key]) and not is_extra(key):
             check_target(name, here[key])
+            compared[name] = here[key]
             info = infos.get(prefix + name)
             _compare(report, name, _described(here[key]), f"{info.dtype} {list(info.shape)}" if info else "a plain value")
         else:
@@ -122,6 +127,7 @@ def _into_part(source: Checkpoint, part: Any, group: str, strict: bool) -> LoadR
     differ = [] if is_module(part) else differences(part, found)
     if differ:
         raise Mismatch(f"{source.path}: group {group!r} and the target differ:\n  " + "\n  ".join(differ), object=source.path)
+    _check_shared(source, compared, source.tensors, prefix)
     given: Any = copy.copy(here) if isinstance(here, dict) else dict(here)
     given.update((key, found[key]) for key in here if key in found)
     with all_or_nothing({} if loads_as_compared(part) else {type(part).__name__: part}):
@@ -247,6 +253,17 @@ def check_target(name: str, tensor: Any) -> None:
         raise Invalid(f"{name}: the target {why}", expected="a tensor whose elements can be written", found=why)
 
 
+def _check_shared(source: Checkpoint, targets: Mapping[str, Any], views: Mapping[str, Any], prefix: str) -> None:
+    """Refuses targets that share memory where the file has two values for it: one would be lost."""
+    infos = source.infos()
+    stored = {name: infos[prefix + name].alias_of or prefix + name for name in targets}
+    places = [place_of(name, stored[name], tensor, _is_torch(tensor)) for name, tensor in targets.items()]
+    two = contradicting([place for place in places if place], lambda name: views[prefix + name].view())
+    if two:
+        what = f"{source.path}: {two[0]} and {two[1]} share memory in the target, and the file has different values for it"
+        raise Mismatch(what, object=source.path, help="give each memory of its own")
+
+
 def _like(target: Any, view: Any) -> Any:
     return view.torch() if _is_torch(target) else view.numpy()
 
@@ -267,13 +284,17 @@ def _mismatch(source: Checkpoint, group: str, report: LoadReport) -> Mismatch:
     shown = "\n  ".join(lines[:20]) + (f"\n  and {len(lines) - 20} more" if len(lines) > 20 else "")
     what = f"group {group!r}" if group else "its tensors"
     message = f"{source.path}: {what} and the target differ:\n  {shown}"
-    return Mismatch(message, report=report, object=source.path, help=None if report.loaded else _other_groups(source, group))
+    help = None if report.loaded else of_a_wrapper(report.missing, report.unexpected) or _other_groups(source, group)
+    return Mismatch(message, report=report, object=source.path, help=help)
 
 
 def _other_groups(source: Checkpoint, group: str) -> str:
     """What else of a file may have been meant, where nothing of a group fits."""
     names = source.infos()
     groups = sorted({name.split("/", 1)[0] for name in names if "/" in name} - {group})
+    if group and any(name.startswith(f"{group}.") for name in names):
+        how = f"tensorkeep edit {source.path} --rename '^{re.escape(group)}\\.=>{group}/' -o NEW makes the group"
+        return f"its names begin with '{group}.', as an import of nested dicts makes them: {how}"
     told = ['group="" takes the top level of the file'] if group else []
     if groups:
         told.append(f"its groups are {', '.join(map(repr, groups[:8]))}" + (", …" if len(groups) > 8 else ""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import numpy
 from . import _arguments, _numpy
 from ._paths import refusal
 from ._walk import ENCODERS, Walk
+from ._warn import warn
 
 __all__ = ["from_view", "key", "learn"]
 
@@ -61,7 +61,7 @@ def from_view(view: Any, kind: str, device: Any) -> Any:
     """An array of a view's values."""
     array = _numpy.from_view(view, "ndarray", None)
     if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
-        warnings.warn(f"{array.dtype} comes as numpy's: JAX has it only with jax_enable_x64", stacklevel=5)
+        warn(f"{array.dtype} comes as numpy's: JAX has it only with jax_enable_x64")
         return array
     return jax.device_put(array, _device(device))
 

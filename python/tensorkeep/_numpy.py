@@ -67,11 +67,20 @@ def dtype(name: str) -> numpy.dtype[Any]:
     return made
 
 
+def _advice_on(dtype: numpy.dtype[Any]) -> str:
+    """What to store of an array whose dtype no file has."""
+    if dtype.kind in "UST" or dtype.hasobject:
+        return "store tolist() of it"
+    if dtype.kind in "mM":
+        return "store view('int64') of it, and its unit"
+    # A scalar, and rows that are not contiguous, have no view of narrower elements.
+    return f"store {'' if dtype.itemsize == 1 else 'reshape(-1).'}view('uint8') of it"
+
+
 def _array(walk: Walk, array: numpy.ndarray[Any, Any], path: str) -> None:
     name = NAMES.get(array.dtype.name)
     if name is None or array.dtype.fields is not None:
-        advice = "store a list of it" if array.dtype.kind in "OUST" else "store view(uint8)"
-        raise refusal(path, f"an array of {array.dtype}", advice)
+        raise refusal(path, f"an array of {array.dtype}", _advice_on(array.dtype))
     if not (array.flags.c_contiguous and array.dtype.isnative):
         key = (array.__array_interface__["data"][0], array.dtype.str, array.shape, array.strides)
         copied = walk.copies.get(key)
@@ -86,7 +95,7 @@ def _array(walk: Walk, array: numpy.ndarray[Any, Any], path: str) -> None:
 def _scalar(walk: Walk, scalar: Any, path: str) -> Any:
     name = NAMES.get(scalar.dtype.name)
     if name is None:
-        raise refusal(path, f"a numpy scalar of {scalar.dtype}", "store str() of it")
+        raise refusal(path, f"a numpy scalar of {scalar.dtype}", f"store {'bytes' if scalar.dtype.kind == 'S' else 'str'}() of it")
     walk.kinds[path] = f"numpy.{name}"
     if scalar != scalar:
         return numpy.asarray(scalar).tobytes()  # As a float, a NaN would lose its bits.

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import copy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ._paths import nearest
 
 __all__ = ["all_or_nothing", "differences", "is_extra", "is_lazy", "is_module", "is_part", "is_tensor", "kind_of",
-           "loads_as_compared", "names_differ"]  # fmt: skip
+           "loads_as_compared", "names_differ", "of_a_wrapper"]  # fmt: skip
 
+#: What torch's `DataParallel` and `compile` put before the names of the module that they wrap.
+_WRAPPERS = ("module.", "_orig_mod.")
 #: What schedulers of torch add to an optimizer's groups of parameters.
 _OF_SCHEDULERS = {"params", "param_names", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr"}
 
@@ -78,6 +80,17 @@ def names_differ(expected: Any, found: Any, where: str) -> list[str]:
     return [*lines, *(f"{name}: not in {where}" for name in unexpected)]
 
 
+def of_a_wrapper(missing: Sequence[str], unexpected: Sequence[str]) -> str | None:
+    """What to do where one side is a module that was wrapped, and the other is not; else None."""
+    for prefix in _WRAPPERS:
+        if missing and sorted(missing) == sorted(prefix + name for name in unexpected):
+            return f"the names of the target begin with {prefix!r}, as of a wrapped module: load into its {prefix[:-1]}"
+        if missing and sorted(unexpected) == sorted(prefix + name for name in missing):
+            how = "load() it, and torch's consume_prefix_in_state_dict_if_present takes that away"
+            return f"the names of the file begin with {prefix!r}, as of a wrapped module: {how}"
+    return None
+
+
 def differences(part: Any, state: Any, kind: str | None = None) -> list[str]:
     """How a state differs from what a part takes, as far as that can be told before it is loaded.
 
@@ -102,6 +115,9 @@ def differences(part: Any, state: Any, kind: str | None = None) -> list[str]:
 
 def _in_tensors(here: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
     lines = names_differ(here, state, "the module")
+    help = of_a_wrapper([name for name in here if name not in state], [name for name in state if name not in here])
+    if help:
+        lines.insert(0, help)
     for key in here:
         # What a module keeps beside its tensors has the length that it has.
         if key in state and not is_extra(key) and not is_lazy(here[key]):

@@ -97,6 +97,12 @@ def _named(name: str, make: Callable[[Walk, Any, str], Any]) -> Callable[[Walk, 
     return encoder
 
 
+def _default_dict(walk: Walk, value: collections.defaultdict[Any, Any], path: str) -> dict[Any, Any]:
+    walk.kinds[path] = "defaultdict"
+    walk.default_dicts.append(path)
+    return _dict(walk, value, path)
+
+
 def _set(walk: Walk, value: set[Any], path: str) -> list[Any]:
     # In an order that does not depend on hashes, which differ from process to process.
     return _list(walk, sorted(value, key=_rank), path)
@@ -116,7 +122,7 @@ ENCODERS.update({
     dict: _dict,
     collections.OrderedDict: _ordered_dict,
     collections.Counter: _named("Counter", _dict),
-    collections.defaultdict: _named("defaultdict", _dict),
+    collections.defaultdict: _default_dict,
     set: _named("set", _set),
     frozenset: _named("frozenset", _set),
     bytearray: _named("bytearray", lambda walk, value, path: bytes(value)),

@@ -8,7 +8,6 @@ import collections
 import functools
 import importlib
 import sys
-import warnings
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from . import _arguments
@@ -16,6 +15,7 @@ from ._errors import Invalid, Unsupported
 from ._paths import segments, unescape
 from ._state import VERSION
 from ._walk import REGISTERED
+from ._warn import warn
 
 __all__ = ["LeftOut", "Loader", "restore", "segments_of_any"]
 
@@ -230,11 +230,6 @@ def _ordered(value: Any, metadata: Any) -> Any:
     return ordered
 
 
-def _default_dict(value: Any) -> dict[Any, Any]:
-    warnings.warn("a defaultdict comes back as a dict: its factory is code, which no file holds", stacklevel=5)
-    return dict(_exactly(dict, value))
-
-
 def _complex(value: Any) -> complex:
     real, imaginary = (_exactly(float, part) for part in _exactly(list, value))
     return complex(real, imaginary)
@@ -251,7 +246,7 @@ DECODERS: dict[str, Callable[[Any], Any]] = {
     "bytearray": lambda value: bytearray(_exactly(bytes, value)),
     "OrderedDict": lambda value: collections.OrderedDict(_exactly(dict, value)),
     "Counter": lambda value: collections.Counter(_exactly(dict, value)),
-    "defaultdict": _default_dict,
+    "defaultdict": lambda value: _exactly(dict, value),  # Told when it was saved.
 }
 
 
@@ -289,6 +284,8 @@ def restore(
         elif name in rebuild.views:
             state[key] = rebuild.tensor(name)
     _place_rest(state, rebuild, ours)
+    if not ours:
+        state = _with_metadata({name: _with_metadata(value) for name, value in state.items()})
     if types.get("bare") is True and list(state) == ["state"]:
         result: Any = state["state"]
     else:
@@ -301,6 +298,13 @@ def restore(
         what = f"{len(rebuild.partial)} values come back plain, because `only` leaves out parts of them: {some}"
         _complain(what, strict_types, "choose them whole")
     return result
+
+
+def _with_metadata(value: Any) -> Any:
+    """An imported state dict, with the `_metadata` from among its tensors where torch has it."""
+    if type(value) is not dict or type(value.get("_metadata")) is not dict:
+        return value
+    return _ordered({name: item for name, item in value.items() if name != "_metadata"}, value["_metadata"])
 
 
 def _place_rest(state: dict[str, Any], rebuild: _Rebuild, ours: bool) -> None:
@@ -326,4 +330,4 @@ def _place(state: dict[str, Any], group: str, key: str, tensor: Any) -> None:
 def _complain(what: str, strict: bool, help: str = "register the types") -> None:
     if strict:
         raise Unsupported(what, help=f"{help}, or load without strict_types")
-    warnings.warn(what, stacklevel=4)
+    warn(what)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from ._paths import check_name, refusal, segments
 from ._plain import metadata_of
 from ._walk import ENCODERS, Walk
+from ._warn import warn
 
 __all__ = ["VERSION", "Encoded", "encode", "without_collecting"]
 
@@ -105,4 +106,13 @@ def _encode(obj: Any) -> Encoded:
                     walk.kinds[path] = [*outer, other] if type(outer) is list else outer
     if walk.kinds:
         types["kinds"] = walk.kinds
+    if walk.default_dicts:
+        _tell_of_factories(walk.default_dicts)
     return Encoded(walk.tensors, records, types)
+
+
+def _tell_of_factories(paths: list[str]) -> None:
+    """Says at the save, where something can be done about it, what a load will not bring back."""
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    what = "a defaultdict comes back as a dict: its factory is code, which no file holds"
+    warn(f"{paths[0]!r}{more}: {what}; save dict() of it, and make it one again after loading")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import time
 import weakref
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 from . import _arguments, _state, _tensorkeep
 from ._checkpoint import Checkpoint
-from ._errors import Busy, ClosedError, ForkedError, IoError, NotPromoted, UnknownOutcome, Unsupported
+from ._errors import Busy, ClosedError, ForkedError, IoError, Locked, NotPromoted, UnknownOutcome, Unsupported
 from ._given import Given, Listed, Resumed
 from ._pending import Pending, Saved
 from ._policy import Every, Keep, rules_of
@@ -33,7 +34,8 @@ _live: weakref.WeakSet[Store] = weakref.WeakSet()
 
 def _in_full(error: Exception) -> str:
     """The text of an error and of its causes."""
-    return ": ".join([str(error), *getattr(error, "causes", ())])
+    text = str(error)
+    return ": ".join([text, *(cause for cause in getattr(error, "causes", ()) if cause not in text)])
 
 
 class Store(Run):
@@ -91,20 +93,32 @@ class Store(Run):
         self._signals = Signals(signals)
         self._pid = os.getpid()
         self._pending: list[Pending] = []
+        #: Metrics of which it was told that they are not finite.
+        self._told: set[str] = set()
+        self._last: Saved | Pending | None = None
+        #: Whether metrics were given since it was last asked what is due.
+        self._is_observed = False
         #: Steps and epochs completed behind the step that :meth:`steps` has yielded.
         self._progress: tuple[int, int] | None = None
-        self._store: _tensorkeep.Store | None = _tensorkeep.Store(
-            self.path,
-            save=rules_of("save", save, Every) or [],
-            keep=rules_of("keep", keep, Keep) or [],
-            remote=remote,
-            keep_remote=rules_of("keep_remote", keep_remote, Keep),
-            codecs=_arguments.codecs(codec),
-            in_flight=_arguments.whole("in_flight", in_flight),
-            when_full=_arguments.word("when_full", when_full, ("wait", "skip", "error")),
-            background_nice=_arguments.whole("background_nice", background_nice, 19),
-            deadline=_arguments.seconds("deadline", deadline),
-        )
+        try:
+            self._store: _tensorkeep.Store | None = _tensorkeep.Store(
+                self.path,
+                save=rules_of("save", save, Every) or [],
+                keep=rules_of("keep", keep, Keep) or [],
+                remote=remote,
+                keep_remote=rules_of("keep_remote", keep_remote, Keep),
+                codecs=_arguments.codecs(codec),
+                in_flight=_arguments.whole("in_flight", in_flight),
+                when_full=_arguments.word("when_full", when_full, ("wait", "skip", "error")),
+                background_nice=_arguments.whole("background_nice", background_nice, 19),
+                deadline=_arguments.seconds("deadline", deadline),
+            )
+        except Locked:
+            # As when a cell of a notebook runs again: there is no other process to stop.
+            if not any(os.path.realpath(other.path) == os.path.realpath(self.path) for other in _live):
+                raise
+            what = f"{self.path}: this process has it open: close that store, or use it"
+            raise Locked(what, object=self.path, help="close that store, or use it") from None
         _live.add(self)
 
     @property
@@ -118,6 +132,7 @@ class Store(Run):
         return self._store
 
     def __enter__(self) -> Store:
+        _ = self._here  # Raises where it is closed, as a file does.
         return self
 
     def __exit__(self, kind: Any, exception: BaseException | None, traceback: Any) -> None:
@@ -145,7 +160,8 @@ class Store(Run):
 
         Each number is yielded for its step to be trained. Behind the step the state is saved if one is due, in the
         background, and behind the last one always. The loop ends early, with a save, when a signal asks. A save that
-        fails is logged, and is due again: training goes on.
+        fails is logged, and is due again: training goes on. ``break`` saves nothing: to keep the step
+        that it ends, call ``store.save(state, step + 1)`` before it.
 
         Args:
             total: How many steps the training has.
@@ -165,7 +181,7 @@ class Store(Run):
             for step in range(first, total):
                 done, epoch = self._progress = step + 1, (step + 1) // per_epoch if per_epoch else 0
                 yield step
-                if self.due(done, epoch) or done == total:
+                if (self.due(done, epoch) or done == total) and not self._has_saved(done):
                     try:
                         self.save(state, done, epoch=epoch, wait=False)
                     except TRAIN_ON as error:
@@ -176,6 +192,13 @@ class Store(Run):
         finally:
             self._progress = None
             self._signals.uninstall(interrupt_only=True)
+
+    def _has_saved(self, step: int) -> bool:
+        """Whether the newest save, the loop's body's perhaps, is of this step and has not failed."""
+        last = self._last
+        if last is None or last.step != step:
+            return False
+        return isinstance(last, Saved) or not last.done() or last.exception() is None
 
     def resume(self, state: Any = None, *, at: int | None = None) -> Resumed:
         """Goes on from the newest checkpoint that verifies. Damaged newer ones are set aside, and logged.
@@ -218,31 +241,42 @@ class Store(Run):
             step: Completed steps.
             epoch: Completed epochs.
         """
+        store = self._here  # Raises before a handler is installed that nothing would take away.
         step, epoch = _arguments.progress(step, epoch)
         self._signals.install(interrupt=False)
-        why = self._here.due(step, epoch)
+        why = store.due(step, epoch)
+        self._is_observed = False
         if self._signals.wants_save:
-            if not self._here.has_saved(step, epoch):
+            if not store.has_saved(step, epoch):
                 return "signal"
             self._signals.answered(self._signals.asked)
         return why
 
     @property
     def should_stop(self) -> bool:
-        """Whether a signal asked to stop, and a save that was made since has answered it."""
+        """Whether a signal asked to stop, and a save that was made since has answered it.
+
+        Raises:
+            ClosedError: The store is closed, and hears no signals any more.
+        """
+        _ = self._here  # As in `due`.
         self._signals.install(interrupt=False)
         return self._signals.wants_stop
 
     def metrics(self, **values: float) -> None:
-        """Metrics of the state as it is now: the next checkpoint records them. One that is not finite ranks nothing.
+        """Metrics of the state as it is now: the next checkpoint records them.
+
+        One that is not finite is listed and ranks nothing, which is logged once.
 
         Inside :meth:`steps` they are points of the run's curves, too, as by :meth:`log`.
 
         Args:
             **values: By name; a 0-d tensor is read, which waits for its device.
         """
-        for name, value in _arguments.metrics(values):
-            self._here.observe(name, value)
+        store = self._here
+        for name, value in self._numbers(values):
+            store.observe(name, value)
+            self._is_observed = True
         if self._progress:
             self.log(self._progress[0], values, epoch=self._progress[1])
 
@@ -262,7 +296,16 @@ class Store(Run):
         ...     store.save({"w": 1}, 100, epoch=1).step
         100
         """
-        self._here.log(*_arguments.progress(step, epoch), _arguments.metrics(metrics))
+        self._here.log(*_arguments.progress(step, epoch), self._numbers(metrics))
+
+    def _numbers(self, metrics: Mapping[str, float] | None) -> list[tuple[str, float]]:
+        """Metrics by name. A loss that diverged ends no training: it is told, once a name."""
+        numbers = _arguments.metrics(metrics)
+        for name, value in numbers:
+            if not math.isfinite(value) and name not in self._told:
+                self._told.add(name)
+                log.warning("%s: the metric %r is %s: it ranks no checkpoint as best", self.path, name, value)
+        return numbers
 
     def save(
         self,
@@ -280,7 +323,7 @@ class Store(Run):
             state: As in :meth:`steps`.
             step: Completed steps, the checkpoint's name.
             epoch: Completed epochs.
-            metrics: Finite numbers by name, beside those of :meth:`metrics`.
+            metrics: Numbers by name, beside those of :meth:`metrics`; as there, they may be NaN.
             metadata: Lines of text by key.
             wait: True returns when it is durable. False copies the state and returns; it becomes durable in the
                 background.
@@ -295,10 +338,18 @@ class Store(Run):
         """
         store, asked = self._here, self._signals.asked
         step, epoch = _arguments.progress(step, epoch)
-        numbers, lines = _arguments.metrics(metrics), _arguments.metadata(metadata)
+        numbers, lines = self._numbers(metrics), _arguments.metadata(metadata)
         tensors, records, types = _state.encode(state.state_dict() if hasattr(state, "state_dict") else state)
-        given = Given(tensors, records, types, step, epoch, numbers, lines)
+        finite = [(name, value) for name, value in numbers if math.isfinite(value)]
+        given = Given(tensors, records, types, step, epoch, finite, lines)
         wait = _arguments.flag("wait", wait)
+        if len(finite) < len(numbers):
+            # What a save is given is ranked; what is logged at its step is listed with it, too.
+            store.log(step, epoch, [(name, value) for name, value in numbers if not math.isfinite(value)])
+        if self._is_observed:
+            # The library gives what was observed to the step that it is asked about next.
+            store.due(step, epoch)
+            self._is_observed = False
         began = time.perf_counter()
         saved: Saved | Pending | None
         if wait:
@@ -310,6 +361,7 @@ class Store(Run):
         stall = time.perf_counter() - began
         if saved is not None:
             self._signals.answered(asked)
+            self._last = saved
             log.debug("saved step %d", step, extra={"step": step, "stall_ms": 1000 * stall})
         if isinstance(saved, Pending):
             self._pending = [*(old for old in self._pending if not old.done()), saved]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Callable
 
 import torch
@@ -11,8 +10,9 @@ from . import _arguments
 from ._errors import Unsupported
 from ._paths import SHORT, check_name, refusal
 from ._walk import ENCODERS, Walk
+from ._warn import warn
 
-__all__ = ["DECODERS", "DTYPES", "from_view", "learn"]
+__all__ = ["DECODERS", "DTYPES", "advice_on", "from_view", "learn"]
 
 #: Our names of torch's dtypes.
 NAMES: dict[torch.dtype, str] = {
@@ -87,6 +87,16 @@ def _elsewhere(walk: Walk, tensor: torch.Tensor, path: str, name: str | None) ->
     return copied, NAMES[tensor.dtype]
 
 
+def advice_on(dtype: torch.dtype) -> str:
+    """What to store of a tensor whose dtype no file has."""
+    if dtype.is_complex:
+        return "store torch.view_as_real() of it"
+    if str(dtype).startswith(("torch.qint", "torch.quint")):
+        return "store dequantize() of it, or int_repr() and its scale"
+    # A scalar, and rows that are not contiguous, have no view of narrower elements.
+    return f"store {'' if dtype.itemsize == 1 else 'reshape(-1).'}view(torch.uint8) of it"
+
+
 def _refuse(tensor: torch.Tensor, path: str, name: str | None) -> None:
     """Refuses tensors whose values no file can hold."""
     if tensor.is_nested:
@@ -96,8 +106,7 @@ def _refuse(tensor: torch.Tensor, path: str, name: str | None) -> None:
     if tensor.is_meta:
         raise refusal(path, "a tensor on the meta device, which has no values", "materialise it before saving")
     if name is None:
-        advice = "store dequantize() of it, or int_repr() and its scale" if tensor.is_quantized else "store view(uint8)"
-        raise refusal(path, f"a tensor of {tensor.dtype}", advice)
+        raise refusal(path, f"a tensor of {tensor.dtype}", advice_on(tensor.dtype))
     try:
         tensor.data_ptr()
     except RuntimeError as error:
@@ -189,7 +198,7 @@ def from_view(view: Any, kind: str, device: Any) -> torch.Tensor:
     if dtype is None:
         dtype = torch.uint8
         if view.dtype != "opaque":
-            warnings.warn(f"torch has no {view.dtype}: its bytes come as uint8; tensorkeep.numpy has it", stacklevel=5)
+            warn(f"torch has no {view.dtype}: its bytes come as uint8; tensorkeep.numpy has it")
     if view.nbytes == 0:
         tensor = torch.empty(view.shape, dtype=dtype)
     else:

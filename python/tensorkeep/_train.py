@@ -133,9 +133,11 @@ def check_state(state: Any) -> None:
         raise _arguments.wrong("state", "a dict, or an object with state_dict() and load_state_dict()", state)
     for name, value in state.items():
         # As torch's modules and optimizers give them.
-        if hasattr(value, "_metadata") or (isinstance(value, dict) and value.keys() >= {"state", "param_groups"}):
+        is_given = hasattr(value, "_metadata") or isinstance(value, dict) and value.keys() >= {"state", "param_groups"}
+        if is_given or is_part(value):
+            what = "state dict" if is_given else type(value).__name__
             help = "a resume replaces the values of a dict, which reaches no module or optimizer: give a TrainState"
-            raise Invalid(f"state[{name!r}] is a state dict; {help}", help=help, found="a state dict")
+            raise Invalid(f"state[{name!r}] is a {what}; {help}", help=help, found=f"a {what}")
 
 
 def put_back(state: Any, saved: Any) -> None:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import builtins
 import collections
+import enum
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from . import _arguments
@@ -97,6 +98,8 @@ class Walk:
     def __init__(self) -> None:
         self.tensors: list[tuple[str, str, Sequence[int], int, Any]] = []
         self.kinds: dict[str, Any] = {}
+        #: Paths of dicts that come back without their factory.
+        self.default_dicts: list[str] = []
         #: Copies that were made of tensors, by what they are copies of.
         self.copies: dict[Any, Any] = {}
         #: Paths of tensors by their framework.
@@ -144,24 +147,46 @@ class Walk:
 _MODULES = {"torch": "_torch", "numpy": "_numpy", "ml_dtypes": "_numpy", "jax": "_jax", "jaxlib": "_jax"}
 
 
+#: Methods that give what an object is made of, or tell it in text or numbers.
+_METHODS = ("get_state", "getstate", "isoformat", "total_seconds")
+#: Modules whose objects are their text.
+_AS_TEXT = ("decimal", "fractions", "ipaddress", "uuid")
+
+
 def _advice(kind: type, value: Any) -> str:
     if hasattr(value, "state_dict"):
         return "store its state_dict()"
-    if hasattr(value, "__fspath__"):
-        return "store str() of it"
     if hasattr(value, "__dataclass_fields__"):
         return "store dataclasses.asdict() of it, or tensorkeep.register() its type"
-    if kind is memoryview:
-        return "store bytes() of it"
     if hasattr(value, "__array_interface__"):
         return "store numpy.asarray() of it: its values, without what its type adds"
     if hasattr(value, "bit_generator"):
         return "store bit_generator.state of it"
-    if kind is range:
-        return "store list() of it"
+    for method in _METHODS:
+        if hasattr(kind, method):
+            return f"store {method}() of it"
+    function = _plain_form(kind, value)
+    if function:
+        return f"store {function}() of it"
     for base in (dict, list, tuple, int, float, str):
         if issubclass(kind, base):
             return f"store {base.__name__}() of it, or tensorkeep.register() its type"
+    if isinstance(value, enum.Enum):
+        return "store its name, and look it up when loading"
     if callable(value):
         return "code is never stored: store a name, and look it up when loading"
     return "store what it is made of, or tensorkeep.register() its type"
+
+
+def _plain_form(kind: type, value: Any) -> str | None:
+    """The function that makes a plain value of one whose type extends none, or None."""
+    if kind is memoryview:
+        return "bytes"
+    if hasattr(value, "__fspath__") or kind.__module__ in _AS_TEXT:
+        return "str"
+    if kind.__module__ == "argparse" or kind.__name__ == "SimpleNamespace":
+        return "vars"
+    if isinstance(value, Mapping) and not isinstance(value, dict):
+        return "dict"
+    # Not of any class: that of a loader of data may have no end.
+    return "list" if kind.__module__ in ("builtins", "collections") and hasattr(kind, "__iter__") else None

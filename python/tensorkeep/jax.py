@@ -62,7 +62,7 @@ def save(
             which does not know nodes, pass :func:`plain` of it.
         path: Where to.
         metadata: Lines of text for people.
-        metrics: Finite numbers by name.
+        metrics: As there.
         codec: As there.
         progress: As there.
 

@@ -13,7 +13,6 @@ Example:
 
 from __future__ import annotations
 
-import math
 import os
 from typing import Any
 
@@ -125,8 +124,7 @@ class Checkpoint(RNG):
     def _save(self, trainer: Any, epoch: int, force: bool = False) -> None:
         step = trainer.global_step
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        self.store.metrics(**finite)
+        self.store.metrics(**metrics)
         if step == self._saved or not (self.store.due(step, epoch) or force):
             return
         checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)

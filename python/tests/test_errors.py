@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import pathlib
 import pickle
 
 import numpy
 import pytest
 import tensorkeep
+import tensorkeep.numpy
 from tensorkeep import _errors
 
 
@@ -51,7 +54,30 @@ def test_a_missing_file_is_a_file_not_found_error() -> None:
         tensorkeep.load("no/such/file.tkeep")
     assert missing.value.errno == 2
     assert isinstance(missing.value, tensorkeep.NotFound)
-    assert str(missing.value).startswith("no/such/file.tkeep")
+    assert str(missing.value) == "no/such/file.tkeep: there is no such file"
+
+
+def test_a_file_is_missing_in_the_same_words_for_all_calls() -> None:
+    def into(path: str) -> None:
+        tensorkeep.load_into(path, {"w": numpy.zeros(2)})
+
+    for act in (tensorkeep.load, tensorkeep.open, tensorkeep.numpy.load_file, tensorkeep.numpy.safe_open, into):
+        with pytest.raises(FileNotFoundError, match="^no.tkeep: there is no such file"):
+            act("no.tkeep")
+        for words in ("latest", "7", "best:loss"):
+            with pytest.raises(FileNotFoundError, match="^no/run: there is no such folder"):
+                act(f"no/run@{words}")
+        with pytest.raises(FileNotFoundError, match="^me@home.tkeep: there is no such file"):
+            act("me@home.tkeep")
+
+
+def test_what_the_system_said_is_in_the_message() -> None:
+    saved()
+    with pytest.raises(tensorkeep.IoError, match="e.tkeep/inner: .*: Not a directory") as failed:
+        tensorkeep.load("e.tkeep/inner")
+    assert failed.value.errno == errno.ENOTDIR and not hasattr(failed.value, "__notes__")
+    again = pickle.loads(pickle.dumps(failed.value))
+    assert (str(again), again.causes) == (str(failed.value), failed.value.causes)
 
 
 def test_a_missing_tensor_is_told_with_the_nearest_name() -> None:
@@ -99,9 +125,14 @@ def test_a_failed_save_leaves_the_old_file() -> None:
     assert path.read_bytes() == before
 
 
-def test_a_metric_that_is_not_finite_is_refused() -> None:
-    with pytest.raises(tensorkeep.Invalid, match="finite"):
-        tensorkeep.save({"a": 1}, "m.tkeep", metrics={"loss": float("nan")})
+def test_a_file_is_saved_without_a_metric_that_is_not_finite(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "tensorkeep"):
+        tensorkeep.save({"a": 1}, "m.tkeep", metrics={"loss": float("nan"), "lr": 0.5, "norm": float("inf")})
+    assert tensorkeep.open("m.tkeep").metrics == {"lr": 0.5}
+    assert [record.getMessage() for record in caplog.records] == [
+        "m.tkeep: saved without the metric 'loss', which is nan and would rank nothing",
+        "m.tkeep: saved without the metric 'norm', which is inf and would rank nothing",
+    ]
 
 
 def test_a_closed_checkpoint_says_so() -> None:

@@ -221,3 +221,105 @@ def test_an_array_of_numpy_fills_a_module() -> None:
     arrays = {"weight": numpy.ones((2, 3), "f4"), "bias": numpy.ones(2, "f4")}
     tensorkeep.load_into(saved(**arrays), target)
     assert torch.equal(target.weight, torch.ones(2, 3))
+
+
+def overlapping(made: Any) -> list[Any]:
+    """Targets over one memory, and what a file has for them that cannot be true at once."""
+    whole = made(numpy.zeros((4, 2)))
+    row = whole.reshape(8)
+    return [
+        ({"a": whole, "b": whole[:2]}, {"a": numpy.ones((4, 2)), "b": numpy.zeros((2, 2))}),
+        ({"a": whole, "b": whole}, {"a": numpy.ones((4, 2)), "b": numpy.zeros((4, 2))}),
+        ({"a": whole.T[1], "b": {"c": whole[3]}}, {"a": numpy.ones(4), "b": {"c": numpy.zeros(2)}}),
+        ({"a": whole.reshape(8), "b": whole}, {"a": numpy.arange(8.0), "b": numpy.arange(8.0).reshape(2, 4).T.copy()}),
+        ({"0": row[:2], "a": row[1:], "b": row[6:]}, {"0": numpy.ones(2), "a": numpy.ones(7), "b": numpy.zeros(2)}),
+    ]
+
+
+def torch_of(array: Any) -> Any:
+    return need("torch").from_numpy(array.copy())
+
+
+@pytest.mark.parametrize("made", [numpy.copy, torch_of])
+@pytest.mark.parametrize("case", range(5))
+def test_targets_over_one_memory_take_no_two_values(made: Any, case: int) -> None:
+    target, model = overlapping(made)[case]
+    second = "b/c" if case == 2 else "b"
+    with pytest.raises(tensorkeep.Mismatch, match=f"into.tkeep: a and {second} share memory in the target"):
+        tensorkeep.load_into(saved(**model), target)
+    assert not target["a"].any(), "nothing was written"
+
+
+def test_an_array_and_a_tensor_over_it_take_no_two_values() -> None:
+    torch, array = need("torch"), numpy.zeros(4)
+    target = {"a": array[::-1], "b": torch.from_numpy(array)}
+    with pytest.raises(tensorkeep.Mismatch, match="a and b share memory"):
+        tensorkeep.load_into(saved(a=numpy.arange(4.0), b=numpy.arange(4.0)), target)
+    assert not array.any()
+    tensorkeep.load_into(saved(a=numpy.arange(4.0), b=numpy.arange(4.0)[::-1].copy()), target)
+    assert alike(array, numpy.arange(4.0)[::-1])
+
+
+@pytest.mark.parametrize("made", [numpy.copy, torch_of])
+def test_targets_over_one_memory_take_what_agrees(made: Any) -> None:
+    values, whole = numpy.arange(8.0).reshape(4, 2), made(numpy.zeros((4, 2)))
+    ties = {"a": whole, "b": whole}
+    for model in ({"a": values, "b": values}, {"a": values, "b": values.copy()}):
+        whole[...] = 0
+        assert tensorkeep.load_into(saved(**model), ties).loaded == ["a", "b"]
+        assert (numpy.asarray(whole) == values).all()
+    views = {"all": whole, "turned": whole.T, "some": whole[1:3], "left": whole[:, 0], "right": whole[:, 1]}
+    names = {"all": values, "turned": values.T.copy(), "some": values[1:3], "left": values[:, 0], "right": values[:, 1]}
+    whole[...] = 0
+    tensorkeep.load_into(saved(**names), views)
+    assert (numpy.asarray(whole) == values).all()
+
+
+def test_columns_of_one_matrix_share_nothing() -> None:
+    whole = numpy.zeros((4, 2))
+    tensorkeep.load_into(saved(a=numpy.ones(4), b=numpy.full(4, 2.0)), {"a": whole[:, 0], "b": whole[:, 1]})
+    assert (whole == [[1, 2]] * 4).all()
+
+
+def tied(torch: Any) -> Any:
+    model = torch.nn.Sequential(torch.nn.Embedding(6, 4), torch.nn.Linear(4, 6, bias=False), torch.nn.Linear(6, 4, bias=False))
+    model[1].weight = model[0].weight
+    model[2].weight = torch.nn.Parameter(model[0].weight.t())
+    return model
+
+
+def test_a_module_with_ties_takes_one_value_for_them() -> None:
+    torch = need("torch")
+    model, other = tied(torch), tied(torch)
+    tensorkeep.save({"model": other.state_dict()}, "into.tkeep")
+    tensorkeep.load_into("into.tkeep", model)
+    assert torch.equal(model[0].weight, other[0].weight) and model[1].weight is model[0].weight
+    before = model[0].weight.detach().clone()
+    for untied in ("1.weight", "2.weight"):
+        state = {key: value.clone() for key, value in other.state_dict().items()}
+        state[untied] += 1
+        tensorkeep.save({"model": state}, "untied.tkeep")
+        with pytest.raises(tensorkeep.Mismatch, match=f"0.weight and {untied} share memory"):
+            tensorkeep.load_into("untied.tkeep", model)
+        assert torch.equal(model[0].weight, before)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+def test_a_wrapped_module_is_told_from_a_plain_one(prefix: str) -> None:
+    torch = need("torch")
+    plain = torch.nn.Linear(3, 2)
+    wrapped = torch.nn.Module()
+    wrapped.add_module(prefix[:-1], torch.nn.Linear(3, 2))
+    tensorkeep.save({"model": plain.state_dict()}, "plain.tkeep")
+    tensorkeep.save({"model": wrapped.state_dict()}, "wrapped.tkeep")
+    with pytest.raises(tensorkeep.Mismatch, match=f"names of the target begin with '{prefix}'.*load into its {prefix[:-1]}$"):
+        tensorkeep.load_into("plain.tkeep", wrapped)
+    tensorkeep.load_into("plain.tkeep", wrapped.get_submodule(prefix[:-1]))
+    with pytest.raises(tensorkeep.Mismatch, match=f"names of the file begin with '{prefix}'"):
+        tensorkeep.load_into("wrapped.tkeep", plain)
+    training = tensorkeep.TrainState(model=wrapped, rng=False)
+    with pytest.raises(tensorkeep.Mismatch, match=f"load into its {prefix[:-1]}\n"):
+        training.load_state_dict({"model": plain.state_dict()})
+    state = tensorkeep.load("wrapped.tkeep")["model"]
+    torch.nn.modules.utils.consume_prefix_in_state_dict_if_present(state, prefix)
+    plain.load_state_dict(state)

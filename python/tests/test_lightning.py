@@ -73,6 +73,20 @@ def test_the_callback_resumes_bit_for_bit(shuffle: bool) -> None:
         assert store.list()[-1].metrics["loss"] > 0
 
 
+def test_a_loss_that_diverged_is_listed() -> None:
+    class Diverges(Net):
+        def training_step(self, batch: Any, index: int) -> Any:
+            loss = self.net(batch[0]).pow(2).mean()
+            self.log("loss", loss * (float("nan") if self.global_step > 3 else 1))
+            return loss
+
+    with Store("run", save=Every.epochs(1), keep=Keep.all(), signals="off") as store:
+        callback = tl.Checkpoint(store)
+        trainer(2, [callback], enable_checkpointing=False).fit(Diverges(), loader(False))
+        first, second = (listed.metrics["loss"] for listed in store.list())
+        assert first == first and second != second and store.best("loss").step == 4
+
+
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_stock_model_checkpoint_writes_and_resumes_our_files(shuffle: bool) -> None:
     def fit(folder: str, epochs: int, path: str | None = None) -> Any:

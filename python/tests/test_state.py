@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
+import datetime
+import decimal
 import enum
+import fractions
 import pathlib
+import random
+import types
+import uuid
 import warnings
 from typing import Any
 
@@ -96,8 +103,8 @@ cycle.append(cycle)
         ({(1, 2): 3}, "a key that is a tuple"),
         ({2**70: 3}, "more than 64 bits"),
         ({0: 1, "0": 2}, "two keys with one path"),
-        (numpy.array(["a"]), "a list"),
-        (numpy.array([None]), "a list"),
+        (numpy.array(["a"]), "tolist()"),
+        (numpy.array([None]), "tolist()"),
         (numpy.datetime64("2026-01-01"), "str()"),
         (memoryview(b"x"), "bytes()"),
         (memoryview(numpy.ones(2)), "bytes()"),
@@ -118,10 +125,10 @@ def test_what_cannot_be_stored_is_refused(value: Any, words: str) -> None:
 
 @pytest.mark.parametrize("kind", ["f2", "f4", "f8", "c8", "c16"])
 def test_scalars_of_numpy_keep_the_bits_of_nan(kind: str) -> None:
-    size, random = numpy.dtype(kind).itemsize, numpy.random.default_rng(7)
+    size, drawn = numpy.dtype(kind).itemsize, numpy.random.default_rng(7)
     state = {"signed": -numpy.dtype(kind).type(float("nan"))}
     for i in range(100):
-        bits = bytearray(random.bytes(size))
+        bits = bytearray(drawn.bytes(size))
         bits[-2:] = (bits[-2] | 0xF0, bits[-1] | 0x7F)
         state[f"{i}"] = numpy.frombuffer(bits, kind)[0]
     tensorkeep.save(state, "nan.tkeep")
@@ -215,3 +222,93 @@ def test_a_registered_value_that_is_stored_as_none_is_made_again(tmp_path: Path)
         tensorkeep.save({"x": Around(1)}, tmp_path / "f")
     with pytest.raises(tensorkeep.Invalid, match="'test.Maybe' is the name of"):
         tensorkeep.register(Around, to=vars, back=Around, name="test.Maybe")
+
+
+def test_two_names_of_a_list_or_dict_come_back_as_two() -> None:
+    shared, array = [1, {"x": 2}], numpy.ones(2)
+    state = {"a": shared, "b": {"again": shared, "inner": shared[1]}, "arrays": [array, {"w": array}]}
+    tensorkeep.save(state, "twice.tkeep")
+    loaded = tensorkeep.load("twice.tkeep")
+    assert alike(loaded, state)
+    assert loaded["a"] is not loaded["b"]["again"] and loaded["a"][1] is not loaded["b"]["inner"]
+    assert loaded["arrays"][0] is loaded["arrays"][1]["w"], "tensors are one"
+    said = " ".join(str(tensorkeep.save.__doc__).split())
+    assert "Two names of one list or dict come back as two with equal values" in said
+
+
+def follow(advice: str, value: Any, **names: Any) -> Any:
+    """What the advice of a refusal tells to store."""
+    words = advice.removeprefix("store ").partition(" of it")[0]
+    function = words.partition("(")[0]
+    by_name = function in ("bytes", "dict", "list", "str", "vars", "torch.view_as_real")
+    return eval(f"{function}(value)" if by_name else f"value.{words}", {"value": value, **names})
+
+
+RARE = ["longdouble", "clongdouble", "M8[s]", "m8[ns]", "U3", "S3", "O", [("a", "i4"), ("b", "f8")], [("a", "O")], "V7"]
+
+
+@pytest.mark.parametrize("dtype", RARE, ids=str)
+@pytest.mark.parametrize("shape", [(), (2,), (2, 3)])
+def test_what_is_advised_for_an_array_can_be_done(dtype: Any, shape: Any) -> None:
+    array = numpy.zeros(shape, dtype)
+    with pytest.raises(tensorkeep.CannotStore) as refused:
+        tensorkeep.save({"a": array}, "advised.tkeep")
+    tensorkeep.save({"a": follow(refused.value.help, array)}, "advised.tkeep")
+    if shape == () and dtype not in ("O", [("a", "O")]):
+        with pytest.raises(tensorkeep.CannotStore) as refused:
+            tensorkeep.save({"a": array[()]}, "advised.tkeep")
+        tensorkeep.save({"a": follow(refused.value.help, array[()])}, "advised.tkeep")
+
+
+def test_what_is_advised_for_a_tensor_can_be_done() -> None:
+    torch = need("torch")
+    made = 0
+    for name in ("complex32", "bcomplex32", "bits16", "bits8", "bits2x4", "int4", "uint1", "float4_e2m1fn_x2"):
+        for shape in ((), (2,), (2, 3)):
+            if not hasattr(torch, name):
+                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tensor = torch.empty(shape, dtype=getattr(torch, name))
+            with pytest.raises(tensorkeep.CannotStore) as refused:
+                tensorkeep.save({"a": tensor}, "advised.tkeep")
+            stored = follow(refused.value.help, tensor, torch=torch)
+            tensorkeep.save({"a": stored}, "advised.tkeep")
+            assert stored.is_floating_point() == tensor.is_complex(), "complex numbers stay numbers"
+            made += 1
+    assert made >= 6
+
+
+OWN: list[Any] = [
+    argparse.Namespace(lr=0.1),
+    types.SimpleNamespace(lr=0.1),
+    types.MappingProxyType({"lr": 0.1}),
+    datetime.datetime(2026, 1, 1),
+    datetime.timedelta(1),
+    uuid.UUID(int=7),
+    decimal.Decimal("0.1"),
+    fractions.Fraction(1, 3),
+    collections.deque([1]),
+    {"a": 1}.keys(),
+    (i for i in range(3)),
+    random.Random(7),
+    numpy.random.RandomState(7),
+    numpy.random.default_rng(7),
+]
+
+
+@pytest.mark.parametrize("value", OWN, ids=lambda value: type(value).__name__)
+def test_what_is_advised_for_an_object_can_be_done(value: Any) -> None:
+    with pytest.raises(tensorkeep.CannotStore) as refused:
+        tensorkeep.save({"a": value}, "advised.tkeep")
+    assert refused.value.help and "register" not in refused.value.help
+    tensorkeep.save({"a": follow(refused.value.help, value)}, "advised.tkeep")
+
+
+def test_an_enum_and_a_generator_are_told_what_to_store() -> None:
+    with pytest.raises(tensorkeep.CannotStore, match="store its name, and look it up when loading"):
+        tensorkeep.save({"a": enum.Enum("Mode", "TRAIN TEST").TRAIN}, "advised.tkeep")  # type: ignore[attr-defined]
+    torch = need("torch")
+    with pytest.raises(tensorkeep.CannotStore) as refused:
+        tensorkeep.save({"a": torch.Generator()}, "advised.tkeep")
+    tensorkeep.save({"a": follow(refused.value.help, torch.Generator())}, "advised.tkeep")

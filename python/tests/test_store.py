@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import pathlib
 import pickle
+import signal
+from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -65,6 +68,58 @@ def test_a_loss_that_diverged_is_listed_and_ranks_nothing() -> None:
         assert listed[0] == 0.5 and listed[1] != listed[1] and listed[2] == float("inf")
         assert [listed.metrics["lr"] for listed in store.list()] == [0.1] * 3
         assert store.best("loss").step == 1
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_loss_that_diverged_is_saved_and_told_once(wait: bool, caplog: pytest.LogCaptureFixture) -> None:
+    losses = {1: 0.5, 2: math.nan, 3: -math.inf, 4: math.inf}
+    with caplog.at_level(logging.WARNING, "tensorkeep"), Store("run", keep=Keep.all()) as store:
+        for step, loss in losses.items():
+            store.save(state(), step, metrics={"loss": loss, "lr": 0.1}, wait=wait)
+        store.wait()
+        assert str([listed.metrics["loss"] for listed in store.list()]) == "[0.5, nan, -inf, inf]"
+        assert [listed.metrics["lr"] for listed in store.list()] == [0.1] * 4
+        assert store.best("loss").step == store.best("loss", "max").step == 1
+    (told,) = caplog.messages
+    assert told == "run: the metric 'loss' is nan: it ranks no checkpoint as best"
+
+
+def test_a_loss_that_diverged_ends_no_loop(caplog: pytest.LogCaptureFixture) -> None:
+    save, keep = Every.steps(1) | Every.best("loss"), Keep.all() | Keep.best("loss")
+    with caplog.at_level(logging.WARNING, "tensorkeep"), Store("run", save=save, keep=keep) as store:
+        for step in store.steps(4, state()):
+            store.metrics(loss=math.nan if step % 2 else 1 / (step + 1))
+            store.log(step, {"norm": math.inf})
+        store.wait()
+        assert [listed.metrics["loss"] for listed in store.list()][::2] == [1.0, 1 / 3]
+        assert all(math.isnan(listed.metrics["loss"]) for listed in store.list()[1::2])
+        assert store.best("loss").step == 3
+    assert [told.partition("metric ")[2][:13] for told in caplog.messages] == ["'norm' is inf", "'loss' is nan"]
+
+
+def leave(saving: bool) -> int:
+    """Breaks out of a loop in its fifth step; where the next run goes on."""
+    current = state()
+    heard = signal.getsignal(signal.SIGINT)
+    with Store("run", save=Every.steps(3), keep=Keep.all()) as store:
+        for step in store.steps(9, current):
+            current["w"] += 1
+            if step == 4:
+                if saving:
+                    store.save(current, step + 1)
+                break
+        assert signal.getsignal(signal.SIGINT) is heard
+    with Store("run") as store:
+        resumed = store.resume(current)
+        assert current["w"][0] == resumed.step
+        return resumed.step
+
+
+def test_break_saves_nothing_and_a_save_before_it_does() -> None:
+    page = (pathlib.Path(__file__).parents[2] / "docs/guide/python-runs.md").read_text()
+    assert "`break` saves nothing" in page and "call `store.save(training, step + 1)` before the `break`" in page
+    assert leave(saving=False) == 3
+    assert leave(saving=True) == 5
 
 
 def test_an_exception_in_the_loop_goes_on_and_the_save_completes() -> None:
@@ -182,8 +237,26 @@ def test_a_closed_store_says_so_and_closing_twice_is_fine() -> None:
     store = Store("run")
     store.close()
     store.close()
-    with pytest.raises(tensorkeep.ClosedError):
-        store.save(state(), 1)
+    used: list[Callable[[], Any]] = [
+        lambda: store.save(state(), 1),
+        lambda: store.due(1),
+        lambda: store.should_stop,
+        lambda: store.metrics(loss=1.0),
+        lambda: store.metrics(),
+        lambda: store.log(1, {}),
+        lambda: store.resume(),
+        lambda: next(iter(store.steps(3, state()))),
+        lambda: store.wait(),
+        lambda: store.list(),
+        lambda: store.latest(),
+        lambda: store.attempt,
+        lambda: store.__enter__(),
+    ]
+    before = signal.getsignal(signal.SIGTERM)
+    for use in used:
+        with pytest.raises(tensorkeep.ClosedError, match="^run: this store is closed; open the run again$"):
+            use()
+    assert signal.getsignal(signal.SIGTERM) is before, "a closed store hears no signal"
     assert "closed" in repr(store)
 
 
@@ -267,3 +340,30 @@ def test_a_train_state_is_restored_whole_or_not_at_all() -> None:
         assert part.value == 5
     with pytest.raises(tensorkeep.Invalid, match="state_dict"):
         tensorkeep.TrainState(part=3)
+
+
+def test_a_run_that_this_process_has_open_is_told_so() -> None:
+    with Store("run"):
+        with pytest.raises(tensorkeep.Locked, match="this process has it open: close that store") as locked:
+            Store(pathlib.Path("run").absolute())
+    assert "stop it" not in str(locked.value)
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_loop_that_never_asks_what_is_due_records_metrics(wait: bool) -> None:
+    with Store("run", keep=Keep.best("loss")) as store:
+        for step, loss in [(1, 0.5), (2, 0.25), (3, math.nan), (4, 1.0)]:
+            store.metrics(loss=loss)
+            store.save(state(), step, wait=wait)
+        store.save(state(), 5)
+        assert store.best("loss").step == 2
+        assert {listed.step: listed.metrics for listed in store.list()} == {2: {"loss": 0.25}, 5: {}}
+
+
+@pytest.mark.parametrize("per_epoch", [None, 2])
+def test_a_loop_whose_body_saves_is_not_saved_twice(per_epoch: int | None) -> None:
+    with Store("run", save=Every.steps(1), keep=Keep.all()) as store:
+        for step in store.steps(4, state(), steps_per_epoch=per_epoch):
+            store.save(state(), step + 1, wait=step % 2 == 0)
+        store.wait()
+        assert [listed.step for listed in store.list()] == [1, 2, 3, 4]

@@ -6,6 +6,8 @@ import collections
 import inspect
 import io
 import pathlib
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -201,7 +203,7 @@ def refused() -> dict[str, tuple[Any, str]]:
         "subclass": (two.as_subclass(type("Mine", (torch.Tensor,), {})), "register"),
         "module": (torch.nn.Linear(1, 1), "state_dict()"),
         "optimizer": (torch.optim.SGD([two.requires_grad_()], 0.1), "state_dict()"),
-        "generator": (torch.Generator(), "register"),
+        "generator": (torch.Generator(), "get_state()"),
         "nested": (torch.nested.nested_tensor([two[0], two[0, :1]]), "unbind()"),
         "jagged": (torch.nested.nested_tensor([two[0], two[0, :1]], layout=torch.jagged), "unbind()"),
     }
@@ -397,3 +399,27 @@ def test_no_argument_raises_what_is_not_ours() -> None:
     with_hostile(lambda found: training.load_state_dict({"optimizer": {"state": {}, "param_groups": [found]}}), {})
     with_hostile(lambda found: training.load_state_dict({"optimizer": state, "kinds": found}), {})
     with_hostile(lambda found: training.load_state_dict({"optimizer": state, "kinds": {"optimizer": found}}), "x")
+
+
+def tensorkeep_(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "tensorkeep", *arguments], check=True, capture_output=True)
+
+
+def test_an_imported_state_dict_goes_into_its_module(tmp_path: Path) -> None:
+    first, second = (torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)) for _ in range(2))
+    torch.save(first.state_dict(), "old.pt")
+    torch.save({"model": first.state_dict(), "epoch": 3}, "nested.pt")
+    for name in ("old.pt", "nested.pt"):
+        tensorkeep_("import", name, "-o", f"{name}.tkeep")
+    assert second.load_state_dict(tt.load("old.pt.tkeep")).missing_keys == []
+    assert tt.load("old.pt.tkeep")._metadata == first.state_dict()._metadata
+    with pytest.raises(tensorkeep.Mismatch, match="begin with 'model.', as") as told:
+        tt.load_into("nested.pt.tkeep", second)
+    _, _, rename = str(told.value.help).partition("--rename ")
+    tensorkeep_("edit", "nested.pt.tkeep", "--rename", rename.split("'")[1], "-o", "nested.tkeep")
+    tt.load_into("nested.tkeep", second)
+    assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
+    assert second.load_state_dict(tt.load("nested.tkeep")["model"]).unexpected_keys == []
+    # As the guide has it: all of it, with its types.
+    tt.save(torch.load("nested.pt"), "whole.tkeep")
+    assert alike(torch.load("nested.pt"), tt.load("whole.tkeep"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tensorkeep
 from conftest import alike, need, run
+from tensorkeep import Every, Store
 
 torch = need("torch")
 
@@ -309,3 +311,20 @@ def test_what_a_resume_could_not_restore_is_refused_before_training(tmp_path: Pa
     with tensorkeep.Store(tmp_path / "run") as store, pytest.raises(tensorkeep.Mismatch, match="no dict"):
         store.resume(mine)
     assert mine == {"mine": 1}
+
+
+def test_a_dict_of_parts_is_refused_before_a_step_is_trained() -> None:
+    refused = pytest.raises(tensorkeep.Invalid, match=r"state\['net'\] is a Linear; .*TrainState")
+    with Store("run", save=Every.steps(1)) as store, refused:
+        for _ in store.steps(2, {"net": torch.nn.Linear(2, 2)}):
+            raise AssertionError("a step")
+
+
+def test_a_loss_with_its_graph_is_a_metric_without_a_warning() -> None:
+    loss = torch.ones(3, requires_grad=True).sum()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with Store("run") as store:
+            store.metrics(loss=loss)
+            store.save({"a": 1}, 1, metrics={"other": loss})
+            assert store.list()[0].metrics == {"loss": 3.0, "other": 3.0}

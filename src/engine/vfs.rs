@@ -22,6 +22,14 @@ pub(crate) use os::{Os, map_twice};
 /// The held folder, as a path in it.
 pub(crate) const HERE: &str = ".";
 
+/// Which step failed when a file could not be opened, to be read or to be mapped.
+pub(crate) fn not_opened(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file",
+        _ => "opening for reading",
+    }
+}
+
 /// Calls on paths. A relative path starts at the held folder or, without one, at the process's
 /// working directory.
 pub(crate) trait Vfs: Send + Sync + fmt::Debug {

@@ -14,7 +14,7 @@ impl Folder {
         let failed = |error: io::Error| {
             let leads_nowhere = error.kind() == io::ErrorKind::NotFound
                 && self.vfs.lstat(path).is_ok_and(|stat| stat.kind == Kind::Link);
-            let error = self.error("opening for reading", path, error);
+            let error = self.error(vfs::not_opened(&error), path, error);
             if leads_nowhere { self.leads_nowhere(path, error) } else { error }
         };
         let file = self.vfs.open(path).map_err(failed)?;

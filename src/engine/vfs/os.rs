@@ -3,7 +3,7 @@
 
 use super::file::OsFile;
 use super::map::{MappedFile, MmapPromise, PrivateMap};
-use super::{HERE, Holder, Kind, Stat, Vfs, VfsFile};
+use super::{HERE, Holder, Kind, Stat, Vfs, VfsFile, not_opened};
 use crate::engine::{Blob, Lock};
 use crate::error::{Error, Result};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, RenameFlags};
@@ -46,7 +46,7 @@ impl Os {
     }
 
     fn open_to_map(&self, path: &Path, name: &str) -> Result<File> {
-        let failed = |error| Error::io("opening for mapping", error).in_object(name);
+        let failed = |error| Error::io(not_opened(&error), error).in_object(name);
         let file = self.open_to_read(path).map_err(failed)?;
         Stat::of(&file.metadata().map_err(failed)?).check_is_file(name)?;
         Ok(file)
