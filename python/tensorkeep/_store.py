@@ -194,7 +194,7 @@ class Store(Run):
             self._signals.uninstall(interrupt_only=True)
 
     def _has_saved(self, step: int) -> bool:
-        """Whether the newest save, the loop's body's perhaps, is of this step and has not failed."""
+        """Whether the newest save, perhaps the body's own, is of this step and has not failed."""
         last = self._last
         if last is None or last.step != step:
             return False
