@@ -8,6 +8,8 @@ mod distributed;
 mod hand_made;
 #[path = "convert/numpy_types.rs"]
 mod numpy_types;
+#[path = "convert/objects.rs"]
+mod objects;
 #[path = "convert/odd_archives.rs"]
 mod odd_archives;
 #[path = "convert/pickles.rs"]

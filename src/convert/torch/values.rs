@@ -176,6 +176,11 @@ impl Reader<'_, '_> {
         let mut left = Vec::new();
         for (key, value) in self.unique(pairs)? {
             let name = self.key_name(key)?;
+            if matches!(key, Key::Attribute(_)) {
+                let dot = if self.path.is_empty() { "" } else { "." };
+                let place = format!("{}{dot}{name}", self.path);
+                self.note(Note::kept(place, "an attribute, which has the name of an item"))?;
+            }
             if let Some(value) = self.within(&name, value)? {
                 left.push(Left { key, name, value });
             }
