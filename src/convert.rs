@@ -215,11 +215,13 @@ impl Foreign {
             Some(Kind::TorchPickles) => torch::open_legacy(blob, budget),
             Some(Kind::Zip) => {
                 let archive = blob::archive(blob)?;
-                sniff::check_single(&archive)?;
-                match torch::pickle_name(&archive) {
+                let note = sniff::check_single(blob, &archive)?;
+                let mut foreign = match torch::pickle_name(&archive) {
                     Some(pickle) => torch::open(blob, archive, &pickle, budget),
                     None => npz::open(blob, archive, budget),
-                }
+                }?;
+                foreign.notes.extend(note);
+                Ok(foreign)
             }
             Some(Kind::Distributed) | None => Err(sniff::unknown(&head)),
         }

@@ -14,10 +14,6 @@ use std::borrow::Cow;
 /// Functions whose value is their first argument, as far as data is concerned.
 const FIRST_ARGUMENT: &[&str] = &[
     "torch._utils._rebuild_parameter",
-    "torch._utils._rebuild_device_tensor_from_numpy",
-    "torch._utils._rebuild_device_tensor_from_cpu_tensor",
-    "torch._utils._rebuild_xla_tensor",
-    "torch._utils._rebuild_mlc_tensor",
     "torch.Size",
     "torch.serialization._get_layout",
     "torch.jit._pickle.build_intlist",
@@ -27,6 +23,14 @@ const FIRST_ARGUMENT: &[&str] = &[
     "torch.jit._pickle.restore_type_tag",
     "builtins.list",
     "builtins.tuple",
+];
+
+/// Functions whose value is their first argument in the dtype of their second.
+const IN_A_DTYPE: &[&str] = &[
+    "torch._utils._rebuild_device_tensor_from_numpy",
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor",
+    "torch._utils._rebuild_xla_tensor",
+    "torch._utils._rebuild_mlc_tensor",
 ];
 
 const SETS: &[&str] = &["builtins.set", "builtins.frozenset"];
@@ -55,6 +59,7 @@ impl<'g> Reader<'g, '_> {
         }
         match (name.as_str(), args) {
             (name, [first, ..]) if FIRST_ARGUMENT.contains(&name) => self.take(*first),
+            (name, &[data, dtype, ..]) if IN_A_DTYPE.contains(&name) => self.take_cast(id, data, dtype),
             (name, args) if LISTS.contains(&name) => self.take_items(call, args, SETS.contains(&name)),
             (name, _) if BYTES.contains(&name) => match self.bytes_of(id) {
                 Some(bytes) => {
