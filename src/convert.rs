@@ -7,6 +7,7 @@
 //! the bytes in the file, and memory is charged to a budget.
 
 mod blob;
+mod bools;
 mod carried;
 mod export;
 mod gguf;
@@ -74,9 +75,9 @@ impl Format {
         }
     }
 
-    /// The format for a path's extension, for writing.
+    /// The format for a path's extension in any case, for writing.
     pub fn of_extension(path: &Path) -> Option<Self> {
-        match path.extension()?.to_str()? {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "safetensors" => Some(Self::Safetensors),
             "npy" => Some(Self::Npy),
             "npz" => Some(Self::Npz),
