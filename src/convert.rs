@@ -20,6 +20,7 @@ mod npz;
 mod pickle;
 mod ranges;
 mod records;
+mod renaming;
 mod safetensors;
 mod sniff;
 mod strided;
@@ -29,6 +30,7 @@ mod unique;
 
 pub use export::{Export, ExportOptions, Input, differences, export, export_with, npy_bytes};
 pub use import::{import, repack};
+pub use renaming::{meaning_of, rename_meanings};
 pub use tensor::ForeignTensor;
 
 use crate::budget::Budget;
