@@ -7,6 +7,7 @@
 //! the bytes in the file, and memory is charged to a budget.
 
 mod blob;
+mod bools;
 mod carried;
 mod export;
 mod gguf;
@@ -19,6 +20,7 @@ mod npz;
 mod pickle;
 mod ranges;
 mod records;
+mod renaming;
 mod safetensors;
 mod sniff;
 mod strided;
@@ -28,6 +30,7 @@ mod unique;
 
 pub use export::{Export, ExportOptions, Input, differences, export, export_with, npy_bytes};
 pub use import::{import, repack};
+pub use renaming::{meaning_of, rename_meanings};
 pub use tensor::ForeignTensor;
 
 use crate::budget::Budget;
@@ -74,9 +77,9 @@ impl Format {
         }
     }
 
-    /// The format for a path's extension, for writing.
+    /// The format for a path's extension in any case, for writing.
     pub fn of_extension(path: &Path) -> Option<Self> {
-        match path.extension()?.to_str()? {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "safetensors" => Some(Self::Safetensors),
             "npy" => Some(Self::Npy),
             "npz" => Some(Self::Npz),
@@ -215,11 +218,13 @@ impl Foreign {
             Some(Kind::TorchPickles) => torch::open_legacy(blob, budget),
             Some(Kind::Zip) => {
                 let archive = blob::archive(blob)?;
-                sniff::check_single(&archive)?;
-                match torch::pickle_name(&archive) {
+                let note = sniff::check_single(blob, &archive)?;
+                let mut foreign = match torch::pickle_name(&archive) {
                     Some(pickle) => torch::open(blob, archive, &pickle, budget),
                     None => npz::open(blob, archive, budget),
-                }
+                }?;
+                foreign.notes.extend(note);
+                Ok(foreign)
             }
             Some(Kind::Distributed) | None => Err(sniff::unknown(&head)),
         }

@@ -2,12 +2,16 @@
 //! values, and items that cannot be carried over are reported without losing the rest. Files by
 //! torch itself are compared in the second half.
 
+#[path = "convert/as_torch.rs"]
+mod as_torch;
 #[path = "convert/distributed.rs"]
 mod distributed;
 #[path = "convert/hand_made.rs"]
 mod hand_made;
 #[path = "convert/numpy_types.rs"]
 mod numpy_types;
+#[path = "convert/objects.rs"]
+mod objects;
 #[path = "convert/odd_archives.rs"]
 mod odd_archives;
 #[path = "convert/pickles.rs"]
@@ -16,6 +20,8 @@ mod pickles;
 mod reports;
 #[path = "convert/views.rs"]
 mod views;
+#[path = "convert/whole.rs"]
+mod whole;
 
 use pickles::*;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,9 @@ use crate::format::checksum_error;
 use crate::sync::lock;
 use std::collections::HashSet;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
+use zip::read::{ZipFile, ZipReadOptions};
 use zip::{CompressionMethod, ZipArchive};
 
 /// The best ratio of the deflate format: 258 bytes by 2 bits.
@@ -21,11 +23,13 @@ const STRETCH: u64 = 1 << 20;
 pub struct Cursor {
     blob: Arc<dyn Blob>,
     at: u64,
+    /// Whether the archive's checksums are compared.
+    has_checksums: bool,
 }
 
 impl Cursor {
     pub fn new(blob: &Arc<dyn Blob>) -> Self {
-        Self { blob: Arc::clone(blob), at: 0 }
+        Self { blob: Arc::clone(blob), at: 0, has_checksums: true }
     }
 }
 
@@ -92,6 +96,82 @@ pub fn archive(blob: &Arc<dyn Blob>) -> Result<Archive> {
     Ok(archive)
 }
 
+/// The archive again, to be read without comparing checksums, if it has none: where they are turned
+/// off, torch writes 0 for each member.
+///
+/// # Errors
+/// `Damaged`.
+pub fn without_checksums(archive: &Archive) -> Result<Option<Archive>> {
+    let has_none = |number| archive.by_index_data(number).is_ok_and(|entry| entry.crc32() == 0);
+    if !(0..archive.len()).all(has_none) {
+        return Ok(None);
+    }
+    let cursor = Cursor { at: 0, has_checksums: false, ..archive.clone().into_inner() };
+    ZipArchive::new(cursor).map(Some).map_err(|error| damaged("the zip archive cannot be read", error))
+}
+
+/// The bytes that an archive takes up: from its first member to the end of its last record. None
+/// where its directory is not followed by the records that end an archive: the directory is then
+/// another archive's than the file's last records.
+///
+/// # Errors
+/// `Io`.
+pub fn extent(archive: &Archive) -> Result<Option<Range<u64>>> {
+    let blob = archive.clone().into_inner().blob;
+    let entries = || (0..archive.len()).filter_map(move |number| archive.by_index_data(number).ok());
+    let start = entries().map(|entry| entry.header_start()).min().unwrap_or(0);
+    let last = entries().map(|entry| entry.central_header_start()).max();
+    let end = match last {
+        Some(at) => after_entry(&*blob, at)?.map(|(_, end)| end),
+        None => Some(archive.central_directory_start()),
+    };
+    let Some(mut at) = end else { return Ok(None) };
+    /// A longer record of large archives, and where that is.
+    const LARGE: usize = 12;
+    const LARGE_AT: u64 = 20;
+    if let Some(large) = record::<LARGE>(&*blob, at, b"PK\x06\x06")? {
+        let [.., a, b, c, d, e, f, g, h] = large;
+        let len = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let next = at.checked_add(LARGE as u64).and_then(|at| at.checked_add(len));
+        let Some(next) = next else { return Ok(None) };
+        if record::<4>(&*blob, next, b"PK\x06\x07")?.is_none() {
+            return Ok(None);
+        }
+        at = next + LARGE_AT;
+    }
+    /// The last record, with the length of the comment behind it.
+    const LAST: usize = 22;
+    let last = record::<LAST>(&*blob, at, b"PK\x05\x06")?;
+    let end = last.map(|last| at + LAST as u64 + u64::from(u16::from_le_bytes([last[20], last[21]])));
+    Ok(end.map(|end| start..end))
+}
+
+/// A record of this signature, if one begins here.
+fn record<const LEN: usize>(blob: &dyn Blob, at: u64, signature: &[u8]) -> Result<Option<[u8; LEN]>> {
+    if at.checked_add(LEN as u64).is_none_or(|end| end > blob.len()) {
+        return Ok(None);
+    }
+    let mut bytes = [0; LEN];
+    blob.read_at(at, &mut bytes)?;
+    Ok(bytes.starts_with(signature).then_some(bytes))
+}
+
+/// The name in an entry of a directory, and where the next entry begins.
+fn after_entry(blob: &dyn Blob, at: u64) -> Result<Option<(String, u64)>> {
+    /// Fixed part of an entry: lengths of name, extra field and comment at 28.
+    const ENTRY: usize = 46;
+    let Some(entry) = record::<ENTRY>(blob, at, b"PK\x01\x02")? else { return Ok(None) };
+    let len = |at: usize| usize::from(u16::from_le_bytes([entry[at], entry[at + 1]]));
+    let mut name = vec![0; len(28)];
+    let start = at + ENTRY as u64;
+    if start + name.len() as u64 > blob.len() {
+        return Ok(None);
+    }
+    blob.read_at(start, &mut name)?;
+    let end = start + (len(28) + len(30) + len(32)) as u64;
+    Ok(Some((String::from_utf8_lossy(&name).into_owned(), end)))
+}
+
 /// Checks that members are distinct: of two with the same name, readers differ in which they take,
 /// and bytes shared by many members would be terabytes when all are read.
 fn check_members(blob: &Arc<dyn Blob>, archive: &mut Archive) -> Result<()> {
@@ -115,17 +195,10 @@ fn check_members(blob: &Arc<dyn Blob>, archive: &mut Archive) -> Result<()> {
 /// The first duplicate name in an archive's directory. The zip reader silently keeps the last of
 /// equal names.
 fn first_twice(blob: &dyn Blob, mut at: u64) -> Option<String> {
-    /// Fixed part of an entry: signature at 0, lengths of name, extra field and comment at 28.
-    const ENTRY: usize = 46;
     let mut seen = HashSet::new();
     loop {
-        let mut entry = [0; ENTRY];
-        blob.read_at(at, &mut entry).ok().filter(|()| entry.starts_with(b"PK\x01\x02"))?;
-        let len = |at: usize| usize::from(u16::from_le_bytes([entry[at], entry[at + 1]]));
-        let mut name = vec![0; len(28)];
-        blob.read_at(at + ENTRY as u64, &mut name).ok()?;
-        at += (ENTRY + len(28) + len(30) + len(32)) as u64;
-        let name = String::from_utf8_lossy(&name).into_owned();
+        let (name, next) = after_entry(blob, at).ok()??;
+        at = next;
         if seen.contains(&name) {
             return Some(name);
         }
@@ -215,7 +288,7 @@ impl Blob for Stored {
 /// `Damaged` when its length is impossible, `Unsupported` for compression that NumPy and torch do
 /// not use.
 pub fn member(archive: &mut Archive, name: &str) -> Result<Member> {
-    let blob = archive.clone().into_inner().blob;
+    let Cursor { blob, has_checksums, .. } = archive.clone().into_inner();
     let file_len = blob.len();
     let file = archive.by_name(name).map_err(|error| unreadable(name, error))?;
     let (len, stored_len) = (file.size(), file.compressed_size());
@@ -242,15 +315,20 @@ pub fn member(archive: &mut Archive, name: &str) -> Result<Member> {
             start,
             len,
             crc32: file.crc32(),
-            compared: Mutex::default(),
+            compared: Mutex::new(!has_checksums),
         })
     });
     Ok(Member { stored, len })
 }
 
+fn by_name<'a>(archive: &'a mut Archive, name: &str) -> Result<ZipFile<'a, Cursor>> {
+    let options = ZipReadOptions::new().ignore_crc32(!archive.clone().into_inner().has_checksums);
+    archive.by_name_with_options(name, options).map_err(|error| unreadable(name, error))
+}
+
 /// The first bytes of a member, up to `most`.
 pub fn head(archive: &mut Archive, name: &str, most: usize) -> Result<Vec<u8>> {
-    let file = archive.by_name(name).map_err(|error| unreadable(name, error))?;
+    let file = by_name(archive, name)?;
     let mut head = Vec::new();
     file.take(most as u64).read_to_end(&mut head).map_err(|error| unreadable(name, error))?;
     Ok(head)
@@ -259,7 +337,7 @@ pub fn head(archive: &mut Archive, name: &str, most: usize) -> Result<Vec<u8>> {
 /// `len` bytes of a member from `skip` on, its checksum verified.
 pub fn read(archive: &mut Archive, name: &str, skip: u64, len: usize) -> Result<Buffer> {
     let wrong = |error| unreadable(name, error);
-    let mut file = archive.by_name(name).map_err(|error| unreadable(name, error))?;
+    let mut file = by_name(archive, name)?;
     io::copy(&mut (&mut file).take(skip), &mut io::sink()).map_err(wrong)?;
     let mut buffer = Buffer::zeroed(len)?;
     file.read_exact(&mut buffer).map_err(wrong)?;

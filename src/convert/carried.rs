@@ -97,12 +97,21 @@ fn is_record(name: &str, value: &Value) -> bool {
     };
     match name {
         METADATA => false,
-        PROGRESS => read_as::<Progress>(value).is_ok(),
+        PROGRESS => is_progress(value),
         METRICS => read_as(value).is_ok_and(|metrics| is_finite(&metrics)),
         _ if name.starts_with(RESERVED_PREFIX) => {
             matches!(value, Value::Map(_)) && records::encode(value).is_ok()
         }
         _ => table::check_name(name).is_ok() && records::encode(value).is_ok(),
+    }
+}
+
+/// Whether it is progress and nothing more: what progress has no place for would be dropped.
+fn is_progress(value: &Value) -> bool {
+    let again = stored(PROGRESS, value);
+    match (value, again) {
+        (Value::Map(map), Ok(Value::Map(again))) => map.keys().all(|key| again.contains_key(key)),
+        (_, again) => again.is_ok(),
     }
 }
 

@@ -124,6 +124,8 @@ struct Written<'c> {
     name: String,
     dtype: Dtype,
     shape: Vec<usize>,
+    /// What the file says of opaque bytes.
+    meaning: Option<String>,
 }
 
 /// Like [`export_with`], as one file that replaces any existing file.
@@ -165,7 +167,8 @@ pub fn export_with<'c>(
         Format::Npz | Format::Npy => {
             let plan = numpy::plan(input, items, format, &mut notes)?;
             check_free([path], options)?;
-            stage(input, path, plan.len, &plan.written, |upload| plan.write(input, upload))?.publish()?;
+            stage(input, path, &[], plan.len, &plan.written, |upload| plan.write(input, upload))?
+                .publish()?;
             vec![path.to_owned()]
         }
         Format::Torch | Format::Gguf => {
@@ -188,10 +191,12 @@ fn check_free<'p>(paths: impl IntoIterator<Item = &'p Path>, options: &ExportOpt
     }
 }
 
-/// Writes a file under a temporary name, reads it back and compares it.
+/// Writes a file under a temporary name, reads it back and compares it: that it begins with `head`,
+/// and its tensors.
 fn stage(
     input: Input<'_>,
     path: &Path,
+    head: &[u8],
     len: u64,
     written: &[Written<'_>],
     write: impl FnMut(&mut dyn Upload) -> Result<()>,
@@ -199,7 +204,9 @@ fn stage(
     let place = |error: Error| error.in_object(path.display());
     let staged = Staged::write(path, Some(len), write).map_err(place)?;
     // The plan fits into memory, so its file does too.
-    let foreign = Foreign::of_blob(path, &staged.open()?, &Budget::new(u64::MAX)).map_err(place)?;
+    let blob = staged.open()?;
+    compare::check_head(&*blob, head).map_err(place)?;
+    let foreign = Foreign::of_blob(path, &blob, &Budget::new(u64::MAX)).map_err(place)?;
     compare::check(input, written, &foreign).map_err(place)?;
     Ok(staged)
 }

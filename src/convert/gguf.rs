@@ -22,7 +22,7 @@ use types::GgmlType;
 /// The record with all key-value pairs.
 const RECORD: &str = "gguf";
 /// Prefix of a tensor's name in the metadata key that holds its ggml type and shape.
-const TYPE_KEY: &str = "gguf.type.";
+pub const TYPE_KEY: &str = "gguf.type.";
 
 /// The header of one file.
 struct Part {

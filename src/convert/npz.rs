@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 pub fn open(blob: &Arc<dyn Blob>, mut archive: Archive, budget: &Budget) -> Result<Foreign> {
     let mut foreign = Foreign::empty(Format::Npz, blob.len());
-    let names: Vec<String> = blob::names(&archive)?;
+    let mut names: Vec<String> = blob::names(&archive)?;
+    // Folders have no bytes.
+    names.retain(|name| !name.ends_with('/'));
     budget.spend_values::<ForeignTensor>(names.len(), "the list of members")?;
     for member in &names {
         let name = match member.strip_suffix(".npy") {

@@ -1,7 +1,7 @@
 //! Recognises the format of a file by its first bytes; makes the error for unknown files.
 
-use super::Format;
-use super::blob::Archive;
+use super::blob::{self, Archive};
+use super::{Format, Note};
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::signatures::{self, HEAD};
@@ -57,8 +57,16 @@ pub fn sniff(head: &[u8]) -> Option<Kind> {
     } else if is_json_object(head) {
         Some(Kind::Index)
     } else {
-        (head.get(8) == Some(&b'{')).then_some(Kind::Safetensors)
+        is_safetensors(head).then_some(Kind::Safetensors)
     }
+}
+
+/// Whether a header follows its length. The reference allows white space before it, where only a
+/// length as the format has them tells such a file from others.
+fn is_safetensors(head: &[u8]) -> bool {
+    let Some((len, header)) = head.split_at_checked(8) else { return false };
+    let first = header.iter().find(|byte| !b" \t\n\r".contains(byte));
+    first == Some(&b'{') && (header.first() == first || len[4..] == [0; 4])
 }
 
 /// Whether it is JSON text and not a safetensors header: the header's length is below 2^56, so its
@@ -67,18 +75,37 @@ fn is_json_object(head: &[u8]) -> bool {
     head.first() == Some(&b'{') && !head.iter().take(8).any(|&byte| byte == 0)
 }
 
-/// Refuses an archive with bytes in front of it: of several archives, only the last would be read.
+/// Refuses an archive that is not the only one in its file, as only one of them would be read.
+/// Notes other bytes behind it.
 ///
 /// # Errors
 /// `Foreign`, with the likely kind of file.
-pub fn check_single(archive: &Archive) -> Result<()> {
-    if archive.offset() == 0 {
-        return Ok(());
+pub fn check_single(blob: &Arc<dyn Blob>, archive: &Archive) -> Result<Option<Note>> {
+    /// More than an archive's longest comment, within which its last record is looked for.
+    const LONGEST_REST: u64 = 1 << 17;
+    let several = |found: String| {
+        Error::new(ErrorKind::Foreign, "several zip archives one behind the other")
+            .expected("one archive from the first byte on")
+            .found(found)
+            .help("a .distcp of a torch distributed checkpoint (DCP) is like this: open its folder, with its .metadata")
+    };
+    let Some(extent) = blob::extent(archive)? else {
+        return Err(several("the list of contents of one and the end of another".to_owned()));
+    };
+    let start = archive.offset().max(extent.start);
+    if start > 0 {
+        return Err(several(format!("the last of them at byte {start}")));
     }
-    Err(Error::new(ErrorKind::Foreign, "several zip archives one behind the other")
-        .expected("one archive from the first byte on")
-        .found(format!("the last of them at byte {}", archive.offset()))
-        .help("a .distcp of a torch distributed checkpoint (DCP) is like this: open its folder, with its .metadata"))
+    let len = blob.len().saturating_sub(extent.end);
+    // OK to cast: at most LONGEST_REST.
+    let mut rest = vec![0; len.min(LONGEST_REST) as usize];
+    blob.read_at(extent.end, &mut rest)?;
+    if len > LONGEST_REST || rest.windows(4).any(|bytes| bytes == b"PK\x05\x06") {
+        return Err(several(format!("another one behind the first, at byte {}", extent.end)));
+    }
+    let is_padding = rest.iter().all(|&byte| byte == 0);
+    let note = Note::lost("the end of the file", format!("dropped: {len} bytes behind the archive"));
+    Ok((!is_padding).then_some(note))
 }
 
 /// The error for an unknown format, with the kind of file if it is known, and advice.
@@ -109,6 +136,8 @@ mod tests {
                 "{len}"
             );
         }
+        assert_eq!(sniff(b"\x20\0\0\0\0\0\0\0 \n{"), Some(Kind::Safetensors));
+        assert_eq!(sniff(b"some text {"), None);
         assert_eq!(sniff(b"{\"weight_map\": {}}"), Some(Kind::Index));
         assert_eq!(sniff(b"{{{{{{{{{"), Some(Kind::Index));
         assert_eq!(sniff(b"{}"), Some(Kind::Index));

@@ -20,6 +20,8 @@
 
 mod archive;
 mod calls;
+mod cast;
+mod change;
 pub mod distributed;
 mod elements;
 mod keys;
@@ -31,6 +33,7 @@ mod special;
 mod storages;
 mod tensors;
 mod values;
+mod view;
 
 pub use archive::{open, pickle_name};
 pub use legacy::open as open_legacy;
@@ -40,7 +43,7 @@ use super::{Foreign, Note};
 use crate::budget::Budget;
 use crate::error::Result;
 use crate::format::value::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use storages::{Found, Storages};
 use tensors::Identity;
 
@@ -59,6 +62,10 @@ struct Reader<'g, 'b> {
     inside_objects: usize,
     /// The tensors taken so far, by identity.
     seen: HashMap<Identity, usize>,
+    /// The tensors that are another one's values in another dtype, by the call that casts them.
+    cast: HashMap<Id, usize>,
+    /// The same tensors: nothing that stands for the original is an alias of them.
+    is_cast: HashSet<usize>,
     /// Bytes of each storage that no tensor uses.
     unclaimed: HashMap<String, u64>,
 }
@@ -87,6 +94,8 @@ fn read<'g>(
         around: Vec::new(),
         inside_objects: 0,
         seen: HashMap::new(),
+        cast: HashMap::new(),
+        is_cast: HashSet::new(),
         unclaimed: HashMap::new(),
     };
     reader.take_root(name)?;

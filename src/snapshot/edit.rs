@@ -130,6 +130,12 @@ impl<'a> Snapshot<'a> {
         self
     }
 
+    /// Takes a line of metadata out; nothing happens where there is none.
+    pub fn remove_metadata(mut self, key: &str) -> Self {
+        self.metadata.remove(key);
+        self
+    }
+
     fn find(&self, name: &str) -> Result<()> {
         if self.tensors.contains_key(name) || self.aliases.contains_key(name) {
             return Ok(());

@@ -88,16 +88,21 @@ impl Files {
             let chunk = [("offsets", size(&part.offsets)), ("sizes", size(&part.sizes))];
             chunks.push(object_of("ChunkStorageMetadata", &chunk));
         }
+        self.of("float32", &chunks)
+    }
+
+    /// Writes the `.metadata`: the tensor `w` in these parts, and `epoch`.
+    fn of(mut self, dtype: &str, chunks: &[Vec<u8>]) -> Self {
         self.push("__0_0.distcp", "epoch", None, &int(3), &[]);
         let state = tuple(&[
-            global("torch", "float32"),
+            global("torch", dtype),
             global("torch", "strided"),
             FALSE.to_vec(),
             NONE.to_vec(),
             FALSE.to_vec(),
         ]);
         let properties = crate::pickles::object(METADATA, "TensorProperties", state);
-        let tensor = [("properties", properties), ("size", size(&[2, 4])), ("chunks", list(&chunks))];
+        let tensor = [("properties", properties), ("size", size(&[2, 4])), ("chunks", list(chunks))];
         let entries = named(&[
             ("w", object_of("TensorStorageMetadata", &tensor)),
             ("epoch", object_of("BytesStorageMetadata", &[])),
@@ -136,6 +141,22 @@ fn parts_of_a_distributed_checkpoint_are_joined() {
         assert_eq!(foreign.tensors().len(), 1);
         foreign.snapshot().unwrap().to_bytes(&tensorkeep::WriteOptions::new()).unwrap();
     }
+}
+
+#[test]
+fn a_dtype_without_a_counterpart_is_told_with_its_shape() {
+    let mut files = Files::new();
+    let view = Strided { class: "ComplexHalfStorage", key: "0", offset: 0, shape: &[2, 4], strides: &[4, 1] };
+    files.push("__0_0.distcp", "w", Some(&[0, 0]), &view.pickle(), &[("0", &[7; 32])]);
+    let chunk = [("offsets", size(&[0, 0])), ("sizes", size(&[2, 4]))];
+    let files = files.of("complex32", &[object_of("ChunkStorageMetadata", &chunk)]);
+    let foreign = Foreign::open(files.folder.path()).unwrap();
+    let tensor = foreign.tensor("w").unwrap();
+    assert_eq!((tensor.dtype(), tensor.bytes()), (tensorkeep::Dtype::Opaque, &[7; 32][..]));
+    let Value::Map(record) = &foreign.records()["w"] else { panic!("{:?}", foreign.records()) };
+    assert_eq!(record["dtype"], Value::Text("torch.complex32".to_owned()));
+    assert_eq!(record["shape"], Value::List(vec![Value::Int(2), Value::Int(4)]));
+    assert!(foreign.notes().iter().any(|note| note.what.contains("opaque bytes")));
 }
 
 #[test]

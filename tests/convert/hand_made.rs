@@ -43,6 +43,46 @@ fn a_pickle_that_unfolds_beyond_the_budget_is_refused() {
     }
 }
 
+#[test]
+fn a_tensor_of_many_axes_takes_memory_for_each_of_them() {
+    // A shape is copied wherever its tensor is recalled, also a long one of ones.
+    let ones = |rank: usize| [b"(".to_vec(), b"K\x01".repeat(rank), b"t".to_vec()].concat();
+    let view = |rank: usize| {
+        let hooks = call("collections", "OrderedDict", &[]);
+        let parts = [storage("FloatStorage", "0", 1), int(0), ones(rank), ones(rank), FALSE.to_vec(), hooks];
+        call("torch._utils", "_rebuild_tensor_v2", &parts)
+    };
+    let recalled = |object: Pickle, count: usize| {
+        [b"](".to_vec(), object, b"q\x05".to_vec(), b"h\x05".repeat(count), b"e".to_vec()].concat()
+    };
+    let folder = TempFolder::new("convert-torch");
+    let path = folder.path().join("axes.pt");
+    let storages: [(&str, &[u8]); 1] = [("0", &f32s(&[1.0]))];
+    let many = recalled(view(64), 100_000);
+    let error = Foreign::open(torch(&path, &many, &storages, Deflated)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+    assert_eq!(open(&recalled(view(64), 9), &storages).foreign.tensors().len(), 10);
+    // More than a tensor may have are lost alone.
+    let object = named(&[("w", view(1)), ("long", view(65)), ("longer", recalled(view(100_000), 1000))]);
+    let opened = open(&object, &storages);
+    assert_eq!((opened.foreign.tensors().len(), opened.losses().len()), (1, 1002));
+    opened.imported();
+}
+
+#[test]
+fn the_bits_of_a_tensor_are_not_searched_again_and_again() {
+    let bits: Vec<(Pickle, Pickle)> = (0..100_000).map(|_| (int(1), int(1))).collect();
+    let view = Strided { class: "FloatStorage", key: "0", offset: 0, shape: &[1], strides: &[1] };
+    let many =
+        [b"](".to_vec(), view.with(dict(&bits)), b"q\x05".to_vec(), b"h\x05".repeat(20_000), b"e".to_vec()];
+    let folder = TempFolder::new("convert-torch");
+    let path = torch(&folder.path().join("x.pt"), &many.concat(), &[("0", &f32s(&[1.0]))], Deflated);
+    let start = std::time::Instant::now();
+    let error = Foreign::open(path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+}
+
 fn text_value(text: &str) -> Value {
     Value::Text(text.to_owned())
 }

@@ -142,3 +142,22 @@ fn records_within_records_end_at_the_budget() {
     let opened = open(&[all, named(&[("a", b"h\x08".to_vec())])].concat(), &[]);
     assert_eq!(losses(&opened.foreign).len(), 1, "{:?}", opened.foreign.notes());
 }
+
+#[test]
+fn an_array_with_its_axes_in_another_order_is_brought_into_ours() {
+    // NumPy 2 by protocol 5: np.arange(24).reshape(2, 3, 4).transpose(2, 0, 1), of bytes.
+    let bytes: String = (0..24).map(char::from).collect();
+    let data = call("_codecs", "encode", &[text(&bytes), text("latin1")]);
+    let array = |axes: &[i32]| {
+        let shape = tuple(&[int(2), int(3), int(4)]);
+        let axes = tuple(&axes.iter().map(|&axis| int(axis)).collect::<Vec<_>>());
+        let args = [data.clone(), plain("u1", "|"), shape, text("K"), axes];
+        call("numpy._core.numeric", "_frombuffer", &args)
+    };
+    let object = named(&[("a", array(&[2, 0, 1])), ("wrong", array(&[0, 0, 1])), ("short", array(&[0]))]);
+    let opened = open(&object, &[]);
+    let tensor = opened.foreign.tensor("a").unwrap();
+    let expected: Vec<u8> = (0..4).flat_map(|k| (0..6).map(move |ij| ij * 4 + k)).collect();
+    assert_eq!((tensor.shape(), tensor.bytes()), (&[4, 2, 3][..], &*expected));
+    assert_eq!(opened.losses(), ["wrong", "short"]);
+}

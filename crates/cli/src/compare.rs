@@ -2,6 +2,7 @@
 //! gives a verdict on each.
 
 mod distance;
+mod meanings;
 mod side_by_side;
 
 pub use distance::{Distance, Tolerance};
@@ -9,6 +10,7 @@ pub use distance::{Distance, Tolerance};
 use crate::numbers::Kind;
 use crate::opened::{Meta, Opened, is_of_one_tensor};
 use crate::parallel::{self, Task};
+use meanings::Meanings;
 use side_by_side::Pair;
 use std::collections::BTreeMap;
 use tensorkeep::{Dtype, Error, Result, inspect::Scratch};
@@ -21,7 +23,7 @@ pub enum Verdict {
     Differ(Distance),
     /// Bytes whose meaning is unknown, and which differ.
     OtherBytes,
-    /// Shapes differ, or dtypes that are not compared with each other.
+    /// Shapes differ, or dtypes that are not compared with each other, or what opaque bytes mean.
     Incompatible(String),
     OnlyLeft,
     OnlyRight,
@@ -138,6 +140,15 @@ pub fn between(
         }
     }
     verdicts.extend(others.into_keys().map(|name| (name, Verdict::OnlyRight)));
+    if let Some(meanings) = Meanings::of(left, right, &pairs) {
+        pairs.retain(|pair| match meanings.differ(pair) {
+            Some(what) => {
+                verdicts.insert(pair.left.name.clone(), Verdict::Incompatible(what));
+                false
+            }
+            None => true,
+        });
+    }
     let distances = distances(left, right, &pairs, tolerance)?;
     for (pair, distance) in pairs.into_iter().zip(distances) {
         let verdict = Verdict::of(&pair, distance);

@@ -27,6 +27,7 @@ pub mod report;
 mod scaled;
 mod stats;
 mod target;
+mod told;
 mod tree;
 mod units;
 mod verbs;

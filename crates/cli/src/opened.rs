@@ -228,6 +228,18 @@ impl Opened {
         }
     }
 
+    /// For verbs that look at every byte: a bool that is neither 0 nor 1, which other programs read
+    /// as true, costs its tensor the name of its dtype, and no others anything.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn keep_odd_bools(&mut self) -> Result<()> {
+        match self {
+            Self::Own(_) => Ok(()),
+            Self::Foreign(foreign) => foreign.keep_odd_bools(),
+        }
+    }
+
     /// What the user should hear of besides.
     pub fn warnings(&self) -> Vec<String> {
         match self {

@@ -1,7 +1,7 @@
 //! The numbers of one tensor: [`Stats`] are filled block by block and merged. Their histogram is
 //! that of a sample.
 //!
-//! Counts, extremes and the first NaN or infinity are exact. Mean, deviation and norm are summed in
+//! Counts, extremes (of 64-bit integers in `exact`) and the first NaN or infinity are exact. Mean, deviation and norm are summed in
 //! f64 per block (see [`lanes`]) and merged pairwise (Chan, Golub, LeVeque 1983), so that neither
 //! length nor a large mean costs digits: they are within 1e-9 of the exact value, relative to the
 //! largest magnitude, which may be any f64's. Integers beyond 2^53 are rounded first.
@@ -30,6 +30,8 @@ pub struct Stats {
     pub first_bad: Option<u64>,
     pub min: f64,
     pub max: f64,
+    /// Minimum and maximum of 64-bit integers, which f64 would round.
+    pub exact: Option<[i128; 2]>,
     pub mean: f64,
     squares: Scaled,
     sample: Vec<f64>,
@@ -73,6 +75,10 @@ impl Stats {
         self.nans += other.nans;
         self.infs += other.infs;
         self.first_bad = [self.first_bad, other.first_bad].into_iter().flatten().min();
+        self.exact = match (self.exact, other.exact) {
+            (Some([min, max]), Some([low, high])) => Some([min.min(low), max.max(high)]),
+            (ours, theirs) => ours.or(theirs),
+        };
         if other.finite == 0 {
             return;
         }

@@ -78,7 +78,8 @@ impl Target {
     fn of_path(path: &Path, which: Option<Which>) -> Option<Self> {
         let metadata = path.metadata().ok()?;
         // A folder of torch's distributed checkpoint is opened like a file.
-        let is_foreign = || which.is_none() && matches!(Foreign::sniff(path), Ok(Some(_)));
+        let is_foreign =
+            || which.is_none() && (matches!(Foreign::sniff(path), Ok(Some(_))) || is_of_dcp(path));
         Some(if metadata.is_dir() && !is_foreign() {
             Self::Run(Place::new(path), which)
         } else {
@@ -151,6 +152,12 @@ impl Target {
             None => Err(none_of(place, &reader, which)),
         }
     }
+}
+
+/// Whether a folder has files of torch's distributed checkpoints, also without their `.metadata`.
+fn is_of_dcp(folder: &Path) -> bool {
+    let is_part = |path: &Path| path.extension().is_some_and(|extension| extension == "distcp");
+    std::fs::read_dir(folder).is_ok_and(|entries| entries.flatten().any(|entry| is_part(&entry.path())))
 }
 
 /// A file of another format is told as one, with the way to a checkpoint.

@@ -113,6 +113,174 @@ fn a_failure_leaves_what_was_there_also_with_force() {
     assert_eq!(names_in(&folder), ["damaged.npz", "out.npz", "out.safetensors", "out.tkeep"]);
 }
 
+/// A safetensors file of this header.
+fn safetensors(folder: &Folder, name: &str, header: &str, bytes: &[u8]) -> String {
+    let path = folder.path(name);
+    let len = (header.len() as u64).to_le_bytes();
+    std::fs::write(&path, [&len[..], header.as_bytes(), bytes].concat()).unwrap();
+    path
+}
+
+/// A safetensors file of one tensor.
+fn one_tensor(folder: &Folder, name: &str, dtype: &str, shape: &str, bytes: &[u8]) -> String {
+    let len = bytes.len();
+    let header = format!(r#"{{"w":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,{len}]}}}}"#);
+    safetensors(folder, name, &header, bytes)
+}
+
+#[test]
+fn every_verb_says_what_was_lost() {
+    let folder = Folder::new("lost");
+    let object = made("with_object.pt");
+    let out = folder.path("out.tkeep");
+    let (code, said) = told(&["edit", &object, "-o", &out, "--force"]);
+    assert!(code == 1 && said.contains("lost: object: "), "{code}: {said}");
+    let edited = json(&["edit", &object, "-o", &out, "--force", "--json"]);
+    assert_eq!((&edited["lost"], &edited["notes"][0]["loss"]), (&1.into(), &true.into()));
+    let output = tensorkeep(&["verify", &object]);
+    let verified = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(0) && verified.contains("lost: object: "), "{verified}");
+    let page = folder.path("page.html");
+    let (code, said) = told(&["report", &object, "-o", &page]);
+    assert!(code == 0 && said.contains("object: "), "{code}: {said}");
+    assert!(std::fs::read_to_string(&page).unwrap().contains("Not in here"));
+    // One part of two, by its name.
+    let part = one_tensor(&folder, "m-00001-of-00002.safetensors", "F32", "[1]", &[0; 4]);
+    let whole = one_tensor(&folder, "m.safetensors", "F32", "[1]", &[0; 4]);
+    let (code, said) = told(&["merge", &part, &whole, "-o", &out, "--force"]);
+    assert!(code == 1 && said.contains("part 1 of 2"), "{code}: {said}");
+    assert_eq!(told(&["merge", &whole, &whole, "-o", &out, "--force"]).0, 0);
+}
+
+#[test]
+fn what_bytes_mean_goes_with_their_tensor() {
+    let folder = Folder::new("meaning");
+    let header = r#"{"a":{"dtype":"F6_E2M3","shape":[4],"data_offsets":[0,3]},"b":{"dtype":"F6_E3M2","shape":[4],"data_offsets":[3,6]},"f":{"dtype":"F4","shape":[2,2],"data_offsets":[6,8]}}"#;
+    let source = safetensors(&folder, "x.safetensors", header, b"abcdefgh");
+    let (edited, exported) = (folder.path("edited.tkeep"), folder.path("y.safetensors"));
+    let rename = ["--drop", "a", "--rename", "^b$=>a", "--rename", "^f$=>g"];
+    assert_eq!(told(&[&["edit", &source, "-o", &edited], &rename[..]].concat()).0, 0);
+    let (code, said) = told(&["export", &edited, "-o", &exported]);
+    assert_eq!(code, 0, "{said}");
+    let text = String::from_utf8_lossy(&std::fs::read(&exported).unwrap()).into_owned();
+    for part in [r#""a":{"data_offsets":[0,3],"dtype":"F6_E3M2""#, r#""dtype":"F4","shape":[2,2]"#] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(!text.contains("safetensors.dtype"), "{text}");
+    // A description that the other format has no place for follows, too.
+    let npy = folder.path("text.npy");
+    let header = "{'descr': '<U1', 'fortran_order': False, 'shape': (1,), }";
+    let bytes =
+        [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), b"a\0\0\0"];
+    std::fs::write(&npy, bytes.concat()).unwrap();
+    let args = ["export", &npy, "-o", &exported, "--force", "--allow-loss", "--rename", "array=text"];
+    assert_eq!(told(&args).0, 0);
+    let shown = json(&["show", &exported, "--json"]);
+    assert_eq!(shown["records"]["metadata"], serde_json::json!({ "numpy.descr.text": "'<U1'" }));
+}
+
+#[test]
+fn bytes_that_mean_something_else_are_not_equal() {
+    let folder = Folder::new("means");
+    let pair = |left: (&str, &str), right: (&str, &str), bytes: &[u8]| {
+        let side = |name: &str, (dtype, shape)| one_tensor(&folder, name, dtype, shape, bytes);
+        let files = [side("l.safetensors", left), side("r.safetensors", right)];
+        let own = files.each_ref().map(|file| file.replace(".safetensors", ".tkeep"));
+        for (file, own) in files.iter().zip(&own) {
+            assert_eq!(told(&["import", file, "-o", own, "--force"]).0, 0);
+        }
+        [files, own].map(|[left, right]| json(&["diff", &left, &right, "--json"])["tensors"][0].clone())
+    };
+    for verdict in pair(("F6_E2M3", "[4]"), ("F6_E3M2", "[4]"), b"abc") {
+        assert_eq!(verdict["verdict"], "incompatible", "{verdict}");
+        assert_eq!(verdict["what"], "F6_E2M3 [4] | F6_E3M2 [4]");
+    }
+    for verdict in pair(("F4", "[2,8]"), ("F4", "[4,4]"), b"abcdefgh") {
+        assert_eq!(verdict["verdict"], "incompatible", "{verdict}");
+    }
+    for verdict in pair(("F4", "[4,4]"), ("F4", "[4,4]"), b"abcdefgh") {
+        assert_eq!(verdict["verdict"], "equal", "{verdict}");
+    }
+    // By their records: the scales of quantised integers.
+    let (left, right) = (folder.path("q.tkeep"), folder.path("p.tkeep"));
+    for (path, scale) in [(&left, 0.5), (&right, 0.25)] {
+        let scale = std::collections::BTreeMap::from([("scale", scale)]);
+        let record = std::collections::BTreeMap::from([("fc.w", scale)]);
+        let snapshot =
+            Snapshot::new().tensor("net.fc.w", &[1_u8, 2]).unwrap().record("net", &record).unwrap();
+        snapshot.save(path).unwrap();
+    }
+    assert_eq!(json(&["diff", &left, &left, "--json"])["tensors"][0]["verdict"], "equal");
+    let verdict = json(&["diff", &left, &right, "--json"])["tensors"][0].clone();
+    assert_eq!((&verdict["verdict"], &verdict["what"]), (&"incompatible".into(), &"scale 0.5 | 0.25".into()));
+}
+
+#[test]
+fn a_file_is_named_after_what_is_in_it() {
+    let folder = Folder::new("named");
+    let (source, own) = (made("f32.npy"), folder.path("own.tkeep"));
+    assert_eq!(told(&["import", &source, "-o", &own]).0, 0);
+    for args in [
+        &["import", &source, "-o", "-"][..],
+        &["export", &own, "-o", "-"],
+        &["edit", &own, "-o", &folder.path("x.bin")],
+        &["edit", &own, "-o", &folder.path("x.NPZ")],
+        &["repack", &own, "-o", &folder.path("x.safetensors")],
+        &["repack", &own, "-o", "-"],
+        &["salvage", &own, "-o", &folder.path("x.pt")],
+        &["get", &own, "array", "-o", &folder.path("x.safetensors")],
+        &["get", &own, "array", "-o", &folder.path("x.npz")],
+        &["get", &own, "array", "-o", &folder.path("x.tkeep")],
+    ] {
+        let (code, said) = told(args);
+        assert!(code == 2 && said.contains("error: "), "{args:?}: {code}: {said}");
+    }
+    assert!(!Path::new("-").exists());
+    let upper = folder.path("x.SAFETENSORS");
+    assert_eq!(told(&["import", &source, "-o", &upper]).0, 0);
+    assert_eq!(json(&["show", &upper, "--json"])["format"], "safetensors");
+    assert_eq!(names_in(&folder), ["own.tkeep", "x.SAFETENSORS"]);
+    // Files of a distributed checkpoint are told as such, also without the list of their parts.
+    std::fs::create_dir(folder.path("dcp")).unwrap();
+    std::fs::write(folder.path("dcp/__0_0.distcp"), b"PK").unwrap();
+    let (code, said) = told(&["show", &folder.path("dcp")]);
+    assert!(code == 4 && said.contains(".metadata"), "{code}: {said}");
+}
+
+#[test]
+fn an_odd_bool_costs_no_other_tensor() {
+    let folder = Folder::new("bool");
+    let header = r#"{"m":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]},"w":{"dtype":"U8","shape":[1],"data_offsets":[3,4]}}"#;
+    let source = safetensors(&folder, "x.safetensors", header, &[0, 1, 2, 7]);
+    let (code, said) = told(&["import", &source, "-o", &folder.path("x.tkeep")]);
+    assert!(code == 1 && said.contains("lost: m: "), "{code}: {said}");
+    for out in ["y.tkeep", "y.npz", "y.safetensors"] {
+        let out = folder.path(out);
+        assert_eq!(told(&["export", &source, "-o", &out, "--allow-loss"]).0, 0);
+        let values = |name: &str| json(&["get", &out, name, "--json"])["values"].clone();
+        assert_eq!((values("m"), values("w")), (serde_json::json!([0, 1, 2]), serde_json::json!([7])));
+    }
+    assert_eq!(told(&["verify", &source]).0, 0);
+}
+
+#[test]
+fn progress_of_a_later_version_stays_as_text() {
+    let folder = Folder::new("progress");
+    let progress = |more: &str| {
+        let header = format!(
+            r#"{{"__metadata__":{{"tensorkeep.record.tensorkeep.progress":"{{\"step\":3,\"epoch\":1{more}}}"}},"w":{{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}}}"#
+        );
+        let source = safetensors(&folder, "x.safetensors", &header, &[1]);
+        let own = folder.path("x.tkeep");
+        assert_eq!(told(&["import", &source, "-o", &own, "--force"]).0, 0);
+        json(&["show", &own, "--json"])["records"].clone()
+    };
+    assert_eq!(progress("")["tensorkeep.progress"]["step"], 3);
+    let records = progress(r#",\"zz\":9"#);
+    assert!(records["tensorkeep.progress"].is_null(), "{records}");
+    assert!(records["tensorkeep.metadata"].to_string().contains("zz"), "{records}");
+}
+
 #[test]
 fn a_size_cuts_a_model_into_shards() {
     let folder = Folder::new("shards");
@@ -122,6 +290,7 @@ fn a_size_cuts_a_model_into_shards() {
     let cut = json(&["export", &source, "-o", &out, "--max-shard-size", "100B", "--force", "--json"]);
     let files = cut["files"].as_array().unwrap();
     assert!(files.len() > 2 && cut["output"] == folder.path("model.safetensors.index.json"), "{cut}");
+    assert!(!Path::new(&out).exists(), "loaders would take the old file for the new shards");
     assert_eq!(json(&["diff", &source, cut["output"].as_str().unwrap(), "--json"])["same"], true);
     let (code, said) =
         told(&["export", &source, "-o", &folder.path("m.safetensors"), "--max-shard-size", "100B"]);

@@ -74,6 +74,23 @@ fn verify_reads_a_foreign_file_whole_and_finds_nan() {
     assert_eq!(got["values"], serde_json::json!([1, "NaN", 3, "inf"]), "numbers are numbers in JSON");
 }
 
+#[test]
+fn the_extremes_of_64_bit_integers_are_exact() {
+    let folder = Folder::new("exact");
+    let header = r#"{"i":{"dtype":"I64","shape":[3],"data_offsets":[0,24]},"u":{"dtype":"U64","shape":[2],"data_offsets":[24,40]}}"#;
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend([(1_i64 << 53) + 1, -5, i64::MIN].iter().flat_map(|value| value.to_le_bytes()));
+    bytes.extend([u64::MAX, u64::MAX - 2].iter().flat_map(|value| value.to_le_bytes()));
+    let file = folder.path("x.safetensors");
+    std::fs::write(&file, &bytes).unwrap();
+    let stats = json(&["stats", &file, "--json"]);
+    let of =
+        |at: usize| [&stats["tensors"][at]["min"], &stats["tensors"][at]["max"]].map(ToString::to_string);
+    assert_eq!(of(0), [i64::MIN.to_string(), ((1_i64 << 53) + 1).to_string()]);
+    assert_eq!(of(1), [(u64::MAX - 2).to_string(), u64::MAX.to_string()]);
+}
+
 /// Kilobytes that a process had at most, as the kernel counts; it only grows, so the last look is
 /// the answer.
 fn peak(mut command: Command) -> u64 {

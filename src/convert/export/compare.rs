@@ -1,9 +1,10 @@
-//! Compares an exported file with its source: names, dtypes, shapes and every byte.
+//! Compares an exported file with its source: its header, names, dtypes, shapes and every byte.
 
 use super::input::Item;
 use super::{Input, Written};
 use crate::checkpoint::inspect::Scratch;
 use crate::convert::Foreign;
+use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
 
@@ -39,7 +40,7 @@ pub fn check(input: Input<'_>, written: &[Written<'_>], foreign: &Foreign) -> Re
     if theirs.len() != written.len() {
         return Err(differs("number of tensors").expected(written.len()).found(theirs.len()));
     }
-    for Written { item, name, dtype, shape } in written {
+    for Written { item, name, dtype, shape, meaning } in written {
         let found = theirs.get(name.as_str()).ok_or_else(|| differs("it is missing").in_tensor(name))?;
         if (found.dtype, &found.shape) != (*dtype, shape) {
             return Err(differs("dtype and shape")
@@ -47,11 +48,30 @@ pub fn check(input: Input<'_>, written: &[Written<'_>], foreign: &Foreign) -> Re
                 .expected(format!("{dtype} {shape:?}"))
                 .found(format!("{} {:?}", found.dtype, found.shape)));
         }
+        let found = found.meaning.as_ref().map(|meaning| &meaning.text);
+        if found != meaning.as_ref() {
+            let words = |meaning: Option<&String>| meaning.map_or("nothing", String::as_str).to_owned();
+            return Err(differs("what its bytes are said to be")
+                .in_tensor(name)
+                .expected(words(meaning.as_ref()))
+                .found(words(found)));
+        }
         if !same_bytes(input, item, foreign, name)? {
             return Err(differs("bytes").in_tensor(name));
         }
     }
     Ok(())
+}
+
+/// Checks that a file begins with the header that was planned, and so with its metadata and
+/// records.
+///
+/// # Errors
+/// `Damaged`, and errors of reading.
+pub fn check_head(blob: &dyn Blob, head: &[u8]) -> Result<()> {
+    let mut found = vec![0; head.len()];
+    blob.read_at(0, &mut found)?;
+    if found == head { Ok(()) } else { Err(differs("its header")) }
 }
 
 /// The error of a failed comparison: a file written by this program must read back the same.

@@ -54,8 +54,9 @@ pub fn plan<'c>(
         }
         let descr = metadata.remove(&format!("{DESCR_KEY}{}", item.name));
         let array = array(item.name, item.dtype, &item.shape, descr.as_deref())?;
-        if let Some(descr) = descr
-            && array.descr_is_left
+        let mut meaning = descr;
+        if array.descr_is_left
+            && let Some(descr) = meaning.take()
         {
             metadata.insert(format!("{DESCR_KEY}{}", item.name), descr);
         }
@@ -63,7 +64,7 @@ pub fn plan<'c>(
         len = len.saturating_add(item.byte_len).saturating_add(array.header.len() as u64);
         headers.push(array.header);
         let name = if is_archive { item.target().to_owned() } else { npy::ARRAY.to_owned() };
-        written.push(Written { name, dtype: array.dtype, shape: item.shape.clone(), item });
+        written.push(Written { name, dtype: array.dtype, shape: item.shape.clone(), item, meaning });
     }
     drop_records(input, &metadata, notes);
     Ok(Plan { written, headers, is_archive, len })

@@ -4,7 +4,7 @@ use super::input::Item;
 use super::{Input, Written};
 use crate::convert::safetensors::dtypes::{self, Known};
 use crate::convert::safetensors::{DTYPE_KEY, LONGEST_HEADER, METADATA_KEY};
-use crate::convert::{Note, carried};
+use crate::convert::{Note, carried, rename_meanings};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
@@ -37,8 +37,12 @@ pub fn plan<'c>(
     notes: &mut Vec<Note>,
 ) -> Result<Vec<Plan<'c>>> {
     let mut metadata = input.metadata()?;
+    let mut names: BTreeMap<String, Option<String>> =
+        input.items(&mut vec![])?.into_iter().map(|item| (item.name.to_owned(), None)).collect();
+    names.extend(items.iter().map(|item| (item.name.to_owned(), Some(item.target().to_owned()))));
     let entries =
         items.into_iter().map(|item| entry(item, &mut metadata, notes)).collect::<Result<Vec<_>>>()?;
+    let metadata = rename_meanings(metadata, &names);
     let mut records = Vec::new();
     for name in input.record_names() {
         match input.record(name) {
@@ -81,18 +85,19 @@ fn entry<'c>(
         && let Some(description) = metadata.get(&key)
         && let Some((known, shape)) = dtypes::packed_of(description, item.byte_len)
     {
+        let meaning = Some(dtypes::described(known.name, &shape));
         metadata.remove(&key);
-        let written = Written { item, name, dtype: Dtype::Opaque, shape: bytes };
+        let written = Written { item, name, dtype: Dtype::Opaque, shape: bytes, meaning };
         return Ok(Entry { written, dtype: known.name, shape });
     }
     if let Some(known) = Known::of_dtype(item.dtype) {
         let shape = item.shape.iter().map(|&dim| dim as u64).collect();
-        let written = Written { name, dtype: item.dtype, shape: item.shape.clone(), item };
+        let written = Written { name, dtype: item.dtype, shape: item.shape.clone(), item, meaning: None };
         return Ok(Entry { written, dtype: known.name, shape });
     }
     notes.push(Note::lost(item.name, format!("{} has no name in safetensors: written as U8", item.dtype)));
     let shape = vec![item.byte_len];
-    let written = Written { item, name, dtype: Dtype::U8, shape: bytes };
+    let written = Written { item, name, dtype: Dtype::U8, shape: bytes, meaning: None };
     Ok(Entry { written, dtype: "U8", shape })
 }
 

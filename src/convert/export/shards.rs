@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// Errors of writing and reading. Nothing is renamed before all files were compared; a power cut
-/// between two renames leaves new shards beside old ones, and the old index.
+/// between two renames leaves new shards beside old ones, and the old index. A file at `path` goes
+/// when several shards replace it.
 pub fn write(
     input: Input<'_>,
     path: &Path,
@@ -21,10 +22,11 @@ pub fn write(
     options: &ExportOptions,
 ) -> Result<Vec<PathBuf>> {
     let mut files = names(path, plans.len())?;
-    check_free(files.iter().map(PathBuf::as_path), options)?;
+    check_free(files.iter().map(PathBuf::as_path).chain([path]), options)?;
     let mut staged = Vec::new();
     for (file, plan) in files.iter().zip(plans) {
-        staged.push(stage(input, file, plan.len, &plan.written, |upload| write_one(input, plan, upload))?);
+        let write = |upload: &mut dyn Upload| write_one(input, plan, upload);
+        staged.push(stage(input, file, &plan.header, plan.len, &plan.written, write)?);
     }
     if plans.len() > 1 {
         let text = index(&files, plans)?;
@@ -34,6 +36,12 @@ pub fn write(
     }
     for (staged, file) in staged.into_iter().zip(&files) {
         staged.publish().map_err(|error| error.in_object(file.display()))?;
+    }
+    // Loaders prefer one file to an index beside it: an older one would hide what was written.
+    if plans.len() > 1 && path.is_file() {
+        std::fs::remove_file(path)
+            .map_err(|error| Error::io("removing the file that shards replace", error))
+            .map_err(|error| error.in_object(path.display()))?;
     }
     files.dedup();
     Ok(files)

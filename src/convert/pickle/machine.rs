@@ -167,9 +167,12 @@ impl<'p> Machine<'p, '_> {
             b'b' => {
                 let new = self.pop()?;
                 let top = self.top()?;
-                match &mut self.nodes[top as usize] {
-                    Node::Call(call) => call.state = Some(new),
-                    _ => return Err(bad("a state for what has none")),
+                let Node::Call(call) = &self.nodes[top as usize] else {
+                    return Err(bad("a state for what has none"));
+                };
+                let state = call.state.map_or(Ok(new), |first| self.states(first, new))?;
+                if let Node::Call(call) = &mut self.nodes[top as usize] {
+                    call.state = Some(state);
                 }
                 Ok(())
             }
@@ -206,6 +209,17 @@ impl<'p> Machine<'p, '_> {
             _ => return Err(bad("setting items of what is no dict")),
         }
         Ok(())
+    }
+
+    /// The state of an object that gets a second one: of dicts both, as attributes are added, else
+    /// the second.
+    fn states(&mut self, first: Id, second: Id) -> Result<Id> {
+        let (first, more) = (&self.nodes[first as usize], &self.nodes[second as usize]);
+        let (Node::Dict(first), Node::Dict(more)) = (first, more) else { return Ok(second) };
+        self.budget.spend_values::<(Id, Id)>(2 * (first.len() + more.len()), "the pickle's dicts")?;
+        let both = [first.as_slice(), more].concat();
+        self.push(Node::Dict(both))?;
+        self.pop()
     }
 
     fn named_global(&mut self) -> Result<Node<'p>> {

@@ -14,10 +14,6 @@ use std::borrow::Cow;
 /// Functions whose value is their first argument, as far as data is concerned.
 const FIRST_ARGUMENT: &[&str] = &[
     "torch._utils._rebuild_parameter",
-    "torch._utils._rebuild_device_tensor_from_numpy",
-    "torch._utils._rebuild_device_tensor_from_cpu_tensor",
-    "torch._utils._rebuild_xla_tensor",
-    "torch._utils._rebuild_mlc_tensor",
     "torch.Size",
     "torch.serialization._get_layout",
     "torch.jit._pickle.build_intlist",
@@ -29,8 +25,18 @@ const FIRST_ARGUMENT: &[&str] = &[
     "builtins.tuple",
 ];
 
+/// Functions whose value is their first argument in the dtype of their second.
+const IN_A_DTYPE: &[&str] = &[
+    "torch._utils._rebuild_device_tensor_from_numpy",
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor",
+    "torch._utils._rebuild_xla_tensor",
+    "torch._utils._rebuild_mlc_tensor",
+];
+
+const SETS: &[&str] = &["builtins.set", "builtins.frozenset"];
+
 /// Classes of lists and sets.
-const LISTS: &[&str] = &["builtins.set", "builtins.frozenset", "collections.deque"];
+const LISTS: &[&str] = &[SETS[0], SETS[1], "collections.deque"];
 
 const BYTES: &[&str] = &["_codecs.encode", "builtins.bytes", "builtins.bytearray"];
 
@@ -53,7 +59,8 @@ impl<'g> Reader<'g, '_> {
         }
         match (name.as_str(), args) {
             (name, [first, ..]) if FIRST_ARGUMENT.contains(&name) => self.take(*first),
-            (name, args) if LISTS.contains(&name) => self.take_items(call, args),
+            (name, &[data, dtype, ..]) if IN_A_DTYPE.contains(&name) => self.take_cast(id, data, dtype),
+            (name, args) if LISTS.contains(&name) => self.take_items(call, args, SETS.contains(&name)),
             (name, _) if BYTES.contains(&name) => match self.bytes_of(id) {
                 Some(bytes) => {
                     self.budget.spend(bytes.len() as u64, "bytes")?;
@@ -65,7 +72,11 @@ impl<'g> Reader<'g, '_> {
                 (Some(real), Some(imaginary)) => Ok(Some(complex(real, imaginary))),
                 _ => self.take_unknown(id, call),
             },
-            ("torch.device", [kind, rest @ ..]) => Ok(Some(self.device(*kind, rest.first().copied()))),
+            ("builtins.complex", &[real]) => match self.float(real) {
+                Some(real) => Ok(Some(complex(real, 0.0))),
+                None => self.take_unknown(id, call),
+            },
+            ("torch.device", [kind, rest @ ..]) => self.device(*kind, rest.first().copied()).map(Some),
             ("torch.nn.parameter.Parameter", args) => match args.first().or(self.state(call).first()) {
                 // `Parameter(data)`, or an empty one with `(data, …)` as its state.
                 Some(&data) => self.take(data),
@@ -97,10 +108,11 @@ impl<'g> Reader<'g, '_> {
         }
     }
 
-    fn device(&self, kind: Id, index: Option<Id>) -> Value {
+    fn device(&self, kind: Id, index: Option<Id>) -> Result<Value> {
         let kind = self.graph.text(kind).unwrap_or_default();
+        self.budget.spend(kind.len() as u64, "text")?;
         let index = index.and_then(|index| self.graph.size(index));
-        Value::Text(index.map_or_else(|| kind.to_string(), |index| format!("{kind}:{index}")))
+        Ok(Value::Text(index.map_or_else(|| kind.to_string(), |index| format!("{kind}:{index}"))))
     }
 
     /// A tensor made by one of torch's functions for rebuilding; None for any other name.
@@ -177,19 +189,39 @@ impl<'g> Reader<'g, '_> {
             return Ok(value);
         }
         let attributes = self.take_contents(Contents::Map(attributes))?;
-        Ok(match (value, attributes) {
-            (Some(Value::Map(mut value)), Some(Value::Map(attributes))) => {
-                value.extend(attributes);
-                Some(Value::Map(value))
-            }
-            (value, attributes) => attributes.or(value),
-        })
+        match (value, attributes) {
+            (Some(value), Some(attributes)) => self.beside(value, attributes).map(Some),
+            (value, attributes) => Ok(attributes.or(value)),
+        }
     }
 
-    fn take_items(&mut self, call: &Call, args: &[Id]) -> Result<Option<Value>> {
+    /// The rest of a tensor, such as the scale of a quantised one, and its attributes beside it:
+    /// of two with one name, the attribute gets another.
+    fn beside(&mut self, value: Value, attributes: Value) -> Result<Value> {
+        let (mut map, attributes) = match (value, attributes) {
+            (Value::Map(map), Value::Map(attributes)) => (map, attributes),
+            (value, attributes) => {
+                let both = [("data".to_owned(), value), ("__dict__".to_owned(), attributes)];
+                return Ok(Value::Map(both.into()));
+            }
+        };
+        for (mut name, attribute) in attributes {
+            while map.contains_key(&name) {
+                self.budget.spend(name.len() as u64, "names")?;
+                name.insert_str(0, "__dict__.");
+                let what = format!("at {name:?}: an attribute, which has the name of a part of it");
+                self.note(Note::kept(&self.path, what))?;
+            }
+            map.insert(name, attribute);
+        }
+        Ok(Value::Map(map))
+    }
+
+    fn take_items(&mut self, call: &Call, args: &[Id], is_set: bool) -> Result<Option<Value>> {
         let first = args.first().and_then(|&first| self.graph.sequence(first)).unwrap_or_default();
         let items: Vec<Id> = first.iter().chain(&call.items).copied().collect();
         self.budget.spend_values::<Id>(items.len(), "lists")?;
+        let items = if is_set { self.distinct(&items)? } else { items };
         self.take_list(&items)
     }
 
@@ -212,6 +244,12 @@ impl<'g> Reader<'g, '_> {
             // A bytearray of bytes: only one step, because bytes are not made of bytearrays.
             [bytes] if name != "_codecs.encode" => match graph.node(*bytes) {
                 Node::Bytes(bytes) => Some(Cow::Borrowed(bytes)),
+                // So many zeros.
+                Node::Int(count) => {
+                    let count = usize::try_from(*count).ok()?;
+                    self.budget.spend(count as u64, "bytes").ok()?;
+                    Some(Cow::Owned(vec![0; count]))
+                }
                 Node::Call(inner) if graph.is_global(inner.callee, "_codecs", "encode") => {
                     self.bytes_of(*bytes)
                 }

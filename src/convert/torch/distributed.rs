@@ -4,12 +4,13 @@
 
 use super::archive;
 use super::elements::ElementType;
+use super::tensors::describe;
 use crate::budget::Budget;
 use crate::buffer::Buffer;
 use crate::convert::blob::{self, Section};
 use crate::convert::pickle::{self, Graph, Id, Node};
 use crate::convert::tensor::Place;
-use crate::convert::{Foreign, ForeignTensor, Format, lie};
+use crate::convert::{Foreign, ForeignTensor, Format, Note, lie};
 use crate::dtype::Dtype;
 use crate::engine::{Blob, local};
 use crate::error::{Error, ErrorKind, Result};
@@ -86,7 +87,7 @@ pub fn open(path: &Path, budget: &Budget) -> Result<Foreign> {
         let taken = match metadata.field(entry, "chunks") {
             Some(chunks) => {
                 let tensor = metadata.tensor(&name, entry, chunks, parts);
-                tensor.map(|tensor| foreign.tensors.push(tensor))
+                tensor.map(|tensor| metadata.push(&mut foreign, tensor, entry))
             }
             None => read_object(&mut foreign, &name, parts, budget),
         };
@@ -204,7 +205,8 @@ impl Metadata<'_> {
             found.push(Chunk { offsets, sizes, archive: Arc::clone(&part.archive) });
         }
         check_cover(&shape, &found, self.budget)?;
-        self.budget.spend((2 * size_of::<ForeignTensor>() + 2 * name.len()) as u64, "the list of tensors")?;
+        let memory = 2 * size_of::<ForeignTensor>() + 3 * name.len() + 96 * shape.len();
+        self.budget.spend(memory as u64, "the list of tensors")?;
         let count = element_count(&shape).map_err(lie)?;
         let len = count.checked_mul(element.width).ok_or_else(|| Error::damaged("length overflows"))?;
         let (dtype, shape_here) = match element.dtype {
@@ -213,6 +215,17 @@ impl Metadata<'_> {
         };
         let place = Place::Made(Arc::new(move || join(&shape, element, len, &found)));
         ForeignTensor::new(name.to_owned(), dtype, shape_here, place)
+    }
+
+    /// Adds a tensor, and a description of it if its bytes are opaque.
+    fn push(&self, foreign: &mut Foreign, tensor: ForeignTensor, entry: Id) {
+        let shape = self.field(entry, "size").and_then(|id| self.graph.sizes(id)).unwrap_or_default();
+        if let (Dtype::Opaque, Some(element)) = (tensor.dtype, self.element(entry)) {
+            let what = format!("torch.{} {shape:?} kept as opaque bytes", element.name);
+            foreign.notes.push(Note::kept(&tensor.name, what));
+            foreign.keep_record(&tensor.name, describe(element, &shape));
+        }
+        foreign.tensors.push(tensor);
     }
 
     fn element(&self, entry: Id) -> Option<ElementType> {

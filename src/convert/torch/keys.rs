@@ -6,8 +6,8 @@ use super::scalars::{hexadecimal, scalar};
 use crate::convert::pickle::{Id, Node};
 use crate::error::Result;
 use crate::format::value::Value;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 /// Deepest nesting of tuples that are compared by value; deeper ones are compared by identity.
@@ -22,7 +22,12 @@ pub enum Key {
     Place(usize),
     /// A name chosen here.
     Word(&'static str),
+    /// The name of an attribute whose object has an item of the same name.
+    Attribute(Id),
 }
+
+/// What stands before the name of such an attribute: where Python keeps attributes.
+const ATTRIBUTES: &str = "__dict__.";
 
 impl Reader<'_, '_> {
     /// The pairs of a dict as in Python: a key that is set again keeps its position and gets the
@@ -31,14 +36,7 @@ impl Reader<'_, '_> {
         let mut unique: Vec<(Key, Id)> = Vec::new();
         let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
         for &(key, value) in pairs {
-            let mut form = Vec::new();
-            match key {
-                Key::Of(id) => self.form(id, &mut form, 0)?,
-                Key::Place(number) => number_form(number as i64, &mut form),
-                Key::Word(word) => text_form(b't', word.as_bytes(), &mut form),
-            }
-            self.budget.spend((form.len() + 64) as u64, "keys")?;
-            match places.entry(form) {
+            match places.entry(self.key_form(key)?) {
                 Entry::Occupied(place) => unique[*place.get()].1 = value,
                 Entry::Vacant(free) => {
                     free.insert(unique.len());
@@ -49,7 +47,34 @@ impl Reader<'_, '_> {
         Ok(unique)
     }
 
+    /// The first of all items that are equal in Python, as a set has them.
+    pub fn distinct(&self, items: &[Id]) -> Result<Vec<Id>> {
+        let mut seen = HashSet::new();
+        let mut distinct = Vec::new();
+        for &item in items {
+            if seen.insert(self.key_form(Key::Of(item))?) {
+                distinct.push(item);
+            }
+        }
+        Ok(distinct)
+    }
+
     /// Bytes that are equal for keys that are equal in Python, such as `1`, `1.0` and `True`.
+    pub fn key_form(&self, key: Key) -> Result<Vec<u8>> {
+        let mut form = Vec::new();
+        match key {
+            Key::Of(id) => self.form(id, &mut form, 0)?,
+            Key::Place(number) => number_form(number as i64, &mut form),
+            Key::Word(word) => text_form(b't', word.as_bytes(), &mut form),
+            Key::Attribute(id) => {
+                form.push(b'a');
+                self.form(id, &mut form, 0)?;
+            }
+        }
+        self.budget.spend((form.len() + 64) as u64, "keys")?;
+        Ok(form)
+    }
+
     fn form(&self, id: Id, form: &mut Vec<u8>, depth: usize) -> Result<()> {
         self.budget.spend(16, "keys")?;
         match self.graph.node(id) {
@@ -89,17 +114,22 @@ impl Reader<'_, '_> {
     pub fn key_name(&self, key: Key) -> Result<String> {
         let mut name = String::new();
         match key {
-            Key::Of(id) => match self.graph.text(id) {
-                Some(text) => {
-                    self.budget.spend(text.len() as u64, "names")?;
-                    name.push_str(&text);
-                }
-                None => self.write(id, &mut name, 0)?,
-            },
+            Key::Of(id) => self.push_name(id, &mut name)?,
             Key::Place(number) => name = number.to_string(),
             Key::Word(word) => name.push_str(word),
+            Key::Attribute(id) => {
+                name.push_str(ATTRIBUTES);
+                self.push_name(id, &mut name)?;
+            }
         }
         Ok(name)
+    }
+
+    fn push_name(&self, id: Id, name: &mut String) -> Result<()> {
+        let Some(text) = self.graph.text(id) else { return self.write(id, name, 0) };
+        self.budget.spend(text.len() as u64, "names")?;
+        name.push_str(&text);
+        Ok(())
     }
 
     /// An object as Python writes it, for objects that can be keys.
@@ -136,6 +166,7 @@ impl Reader<'_, '_> {
             Key::Of(id) => id,
             Key::Place(number) => return Ok(Value::Int(number as i64)),
             Key::Word(word) => return Ok(Value::Text(word.to_owned())),
+            Key::Attribute(_) => return self.key_name(key).map(Value::Text),
         };
         self.budget.spend_values::<Value>(1, "keys")?;
         if self.graph.text(id).is_none()

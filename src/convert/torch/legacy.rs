@@ -6,7 +6,7 @@ use super::storages::{Storage, Storages};
 use crate::budget::Budget;
 use crate::convert::blob::Section;
 use crate::convert::pickle::{self, Graph, Node};
-use crate::convert::{Foreign, Format};
+use crate::convert::{Foreign, Format, Note};
 use crate::engine::Blob;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashMap;
@@ -47,7 +47,8 @@ fn open_within(blob: &Arc<dyn Blob>, bytes: &[u8], budget: &Budget) -> Result<Fo
     // The magic number was checked when the file was recognised.
     next()?;
     let version = next()?;
-    let machine = next()?;
+    // The machine that wrote the file: storages are little-endian, whatever its order is.
+    next()?;
     let object = next()?;
     let keys = next()?;
     if version.node(version.root) != &Node::Int(1001) {
@@ -55,13 +56,14 @@ fn open_within(blob: &Arc<dyn Blob>, bytes: &[u8], budget: &Budget) -> Result<Fo
             .expected("1001")
             .found(format!("{:?}", version.node(version.root))));
     }
-    let order = machine.pairs(machine.root).and_then(|pairs| machine.get(pairs, "little_endian"));
-    if order.is_some_and(|order| machine.node(order) == &Node::Bool(false)) {
-        return Err(Error::new(ErrorKind::Unsupported, "the file is of a big-endian machine"));
-    }
     let widths = widths(&object);
-    let storages = storages(blob, at as u64, &keys, &widths, budget)?;
-    super::read(&object, Storages::File(storages), Foreign::empty(Format::Torch, blob.len()), None, budget)
+    let (storages, end) = storages(blob, at as u64, &keys, &widths, budget)?;
+    let mut foreign = Foreign::empty(Format::Torch, blob.len());
+    if end < blob.len() {
+        let what = format!("dropped: {} bytes behind its last storage", blob.len() - end);
+        foreign.notes.push(Note::lost("the end of the file", what));
+    }
+    super::read(&object, Storages::File(storages), foreign, None, budget)
 }
 
 /// Bytes of an element by storage, from the class in its first reference.
@@ -77,14 +79,15 @@ fn widths(object: &Graph<'_>) -> HashMap<String, usize> {
     widths
 }
 
-/// The storages, in the order of their keys: a count of elements, then the elements.
+/// The storages, in the order of their keys: a count of elements, then the elements. Also returns
+/// where the last one ends.
 fn storages(
     blob: &Arc<dyn Blob>,
     mut at: u64,
     keys: &Graph<'_>,
     widths: &HashMap<String, usize>,
     budget: &Budget,
-) -> Result<HashMap<String, Arc<Storage>>> {
+) -> Result<(HashMap<String, Arc<Storage>>, u64)> {
     let mut storages = HashMap::new();
     for &key in keys.sequence(keys.root).unwrap_or_default() {
         let key = keys.text(key).ok_or_else(|| Error::damaged("a storage's key is no text").at_byte(at))?;
@@ -105,5 +108,5 @@ fn storages(
         storages.insert(key.into_owned(), Arc::new(Storage::in_file(section)));
         at = end;
     }
-    Ok(storages)
+    Ok((storages, at))
 }

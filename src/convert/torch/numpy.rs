@@ -24,8 +24,16 @@ use types::ArrayType;
 struct ArrayState {
     shape: Id,
     dtype: Id,
-    is_column_major: bool,
+    order: Order,
     data: Id,
+}
+
+/// The order of an array's elements.
+enum Order {
+    RowMajor,
+    ColumnMajor,
+    /// Row-major before its axes were brought into this order.
+    Axes(Id),
 }
 
 /// The loss of records whose fields overlap or are out of order, and of dtypes of other versions.
@@ -38,6 +46,7 @@ impl Reader<'_, '_> {
         match (name.replace("numpy._core.", "numpy.core.").as_str(), args) {
             ("numpy.core.multiarray.scalar", [dtype, value]) => {
                 let bytes = self.bytes_of(*value).map(Cow::into_owned);
+                self.budget.spend(bytes.as_ref().map_or(0, Vec::len) as u64, "NumPy's scalars")?;
                 match (self.array_type(*dtype), bytes) {
                     (Some(array_type), Some(bytes)) => match number(&array_type, &bytes) {
                         Some(value) => Ok(Some(value)),
@@ -51,14 +60,22 @@ impl Reader<'_, '_> {
                 match call.state.and_then(|state| self.graph.sequence(state)) {
                     Some(&[_, shape, dtype, is_column_major, data]) => {
                         let is_column_major = self.graph.node(is_column_major) == &Node::Bool(true);
-                        self.array(id, ArrayState { shape, dtype, is_column_major, data })
+                        let order = if is_column_major { Order::ColumnMajor } else { Order::RowMajor };
+                        self.array(id, ArrayState { shape, dtype, order, data })
                     }
                     _ => self.lost("a NumPy array that is not as NumPy writes it"),
                 }
             }
             ("numpy.core.numeric._frombuffer", &[data, dtype, shape, order]) => {
                 let is_column_major = self.graph.text(order).is_some_and(|order| order == "F");
-                self.array(id, ArrayState { shape, dtype, is_column_major, data })
+                let order = if is_column_major { Order::ColumnMajor } else { Order::RowMajor };
+                self.array(id, ArrayState { shape, dtype, order, data })
+            }
+            // Since NumPy 2.
+            ("numpy.core.numeric._frombuffer", &[data, dtype, shape, order, axes])
+                if self.graph.text(order).is_some_and(|order| order == "K") =>
+            {
+                self.array(id, ArrayState { shape, dtype, order: Order::Axes(axes), data })
             }
             ("numpy.dtype", _) => match self.array_type(id) {
                 Some(array_type) => {
@@ -74,11 +91,14 @@ impl Reader<'_, '_> {
     }
 
     fn array(&mut self, id: Id, state: ArrayState) -> Result<Option<Value>> {
-        let ArrayState { shape, dtype: type_id, is_column_major, data } = state;
+        let ArrayState { shape, dtype: type_id, order, data } = state;
         let graph = self.graph;
         let (Some(array_type), Some(shape)) = (self.array_type(type_id), graph.sizes(shape)) else {
             return self.lost("a NumPy array of a dtype that is not known");
         };
+        if shape.len() as u64 > Limits::V1.rank {
+            return self.lost("a NumPy array with more axes than a tensor may have");
+        }
         // An array of objects holds a list of them.
         if let Node::List(items) = graph.node(data) {
             self.note(Note::kept(&self.path, format!("a NumPy array of objects {shape:?}, kept as a list")))?;
@@ -87,14 +107,25 @@ impl Reader<'_, '_> {
         let Some(bytes) = self.bytes_of(data) else {
             return self.lost("a NumPy array without bytes");
         };
+        self.budget.spend(bytes.len() as u64, "NumPy's arrays")?;
         let count = element_count(&shape).map_err(lie)?;
         if count.checked_mul(array_type.width) != Some(bytes.len()) {
             return self.lost("a NumPy array whose bytes are not as many as its shape says");
         }
-        self.budget.spend(bytes.len() as u64, "NumPy's arrays")?;
         let mut bytes = Buffer::copy_of(&bytes)?;
-        if is_column_major && !bytes.is_empty() {
-            bytes = strided::gather(&bytes, array_type.width, &shape, &strided::column_major(&shape))?;
+        let (shape, strides) = match order {
+            Order::RowMajor => (shape, None),
+            Order::ColumnMajor => {
+                let strides = strided::column_major(&shape);
+                (shape, Some(strides))
+            }
+            Order::Axes(axes) => match graph.sizes(axes).and_then(|axes| transposed(&shape, &axes)) {
+                Some((shape, strides)) => (shape, Some(strides)),
+                None => return self.lost("a NumPy array whose axes are not in an order"),
+            },
+        };
+        if let Some(strides) = strides.filter(|_| !bytes.is_empty()) {
+            bytes = strided::gather(&bytes, array_type.width, &shape, &strides)?;
         }
         let Some(dtype) = array_type.dtype else {
             return self.array_of_others(id, type_id, &array_type, &shape, bytes);
@@ -139,6 +170,22 @@ impl Reader<'_, '_> {
         let description = [("dtype".to_owned(), Value::Text(name)), ("shape".to_owned(), Value::List(shape))];
         Ok(Some(Value::Map(description.into())))
     }
+}
+
+/// The shape of a row-major array with its axes in another order, and its strides. None where it is
+/// no order of them.
+fn transposed(shape: &[usize], axes: &[usize]) -> Option<(Vec<usize>, Vec<usize>)> {
+    let mut sorted = axes.to_vec();
+    sorted.sort_unstable();
+    if !sorted.into_iter().eq(0..shape.len()) {
+        return None;
+    }
+    let mut strides = vec![1_usize; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis].saturating_mul(shape[axis]);
+    }
+    // OK to index: each is the number of an axis.
+    Some(axes.iter().map(|&axis| (shape[axis], strides[axis])).unzip())
 }
 
 /// A tensor whose bytes are in memory.

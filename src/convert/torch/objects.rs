@@ -8,6 +8,7 @@ use crate::convert::Note;
 use crate::convert::pickle::{Call, Id, Node};
 use crate::error::Result;
 use crate::format::value::Value;
+use std::collections::HashMap;
 
 /// The contents of an object.
 #[derive(Debug)]
@@ -30,6 +31,9 @@ const DICTS: &[&str] = &[
 /// module's own path.
 const OF_MODULES: [&str; 3] = ["_parameters", "_buffers", "_modules"];
 
+/// Deepest nesting of dicts that are made of dicts; deeper ones are not read. Bounds the recursion.
+const DEEPEST: usize = 16;
+
 impl Reader<'_, '_> {
     /// The contents of a list, a dict or an object that has any; None for tensors and for the
     /// results of functions.
@@ -43,7 +47,8 @@ impl Reader<'_, '_> {
             };
         };
         self.budget.spend_values::<Id>(items.len(), "lists")?;
-        Ok(Some(Contents::List(items.clone())))
+        let is_set = matches!(node, Node::Set(_));
+        Ok(Some(Contents::List(if is_set { self.distinct(items)? } else { items.clone() })))
     }
 
     fn copied(&self, pairs: &[(Id, Id)]) -> Result<Vec<(Key, Id)>> {
@@ -59,12 +64,11 @@ impl Reader<'_, '_> {
         }
         let mut pairs = Vec::new();
         if is_dict {
-            // Python 2's ordered dicts are made from a list of pairs, counters from a dict.
-            for &argument in self.graph.args(call) {
-                pairs.extend(self.pairs_in(argument)?);
-            }
+            let Some(made) = self.pairs_of_call(call, &name, 0)? else { return Ok(None) };
+            pairs = made;
+        } else {
+            pairs.extend(self.copied(&call.pairs)?);
         }
-        pairs.extend(self.copied(&call.pairs)?);
         let attributes = self.attributes(call.state)?;
         self.budget.spend_values::<(Key, Id)>(call.items.len() + attributes.len(), "objects")?;
         if pairs.is_empty() && attributes.is_empty() && !is_dict {
@@ -72,8 +76,31 @@ impl Reader<'_, '_> {
         }
         let items = call.items.iter().enumerate().map(|(number, &item)| (Key::Place(number), item));
         pairs.extend(items);
-        pairs.extend(attributes);
+        self.add_attributes(&mut pairs, attributes)?;
         Ok(Some(Contents::Map(pairs)))
+    }
+
+    /// Adds attributes behind an object's items. In Python they are two things: an attribute with
+    /// the name of an item, and another value, stands beside it.
+    fn add_attributes(&self, pairs: &mut Vec<(Key, Id)>, attributes: Vec<(Key, Id)>) -> Result<()> {
+        if pairs.is_empty() || attributes.is_empty() {
+            pairs.extend(attributes);
+            return Ok(());
+        }
+        let mut items = HashMap::new();
+        for &(key, value) in &*pairs {
+            items.insert(self.key_form(key)?, value);
+        }
+        for (key, value) in attributes {
+            let item = items.get(&self.key_form(key)?);
+            match (item, key) {
+                (Some(item), _) if *item == value => {}
+                (Some(_), Key::Of(id)) => pairs.push((Key::Attribute(id), value)),
+                (Some(_), _) => pairs.push((Key::Word("__dict__"), value)),
+                (None, key) => pairs.push((key, value)),
+            }
+        }
+        Ok(())
     }
 
     /// The class or function of a call, `module.name`.
@@ -110,18 +137,46 @@ impl Reader<'_, '_> {
         self.graph.is_global(call.callee, "copyreg", "_reconstructor").then(|| self.graph.args(call))
     }
 
-    fn pairs_in(&self, id: Id) -> Result<Vec<(Key, Id)>> {
-        match self.graph.node(id) {
-            Node::Dict(pairs) => self.copied(pairs),
-            Node::List(items) => {
-                let pair = |&item: &Id| match self.graph.sequence(item) {
-                    Some(&[key, value]) => Some((key, value)),
-                    _ => None,
-                };
-                self.copied(&items.iter().filter_map(pair).collect::<Vec<_>>())
-            }
-            _ => Ok(vec![]),
+    /// The pairs of a plain dict by the call that makes it: those of its arguments, and those set
+    /// afterwards. None if an argument is not understood.
+    fn pairs_of_call(&self, call: &Call, class: &str, depth: usize) -> Result<Option<Vec<(Key, Id)>>> {
+        let mut pairs = Vec::new();
+        // A default dict's first argument makes its missing values.
+        let factories = usize::from(class == "collections.defaultdict");
+        let arguments = self.arguments(call).iter().skip(factories).chain(&call.named_args);
+        for &argument in arguments {
+            let Some(more) = self.pairs_in(argument, class, depth)? else { return Ok(None) };
+            pairs.extend(more);
         }
+        pairs.extend(self.copied(&call.pairs)?);
+        Ok(Some(pairs))
+    }
+
+    /// The pairs in an argument of a dict of this class: of another dict, or of a sequence of
+    /// pairs, as Python 2 writes ordered dicts. A counter counts a sequence's items instead.
+    fn pairs_in(&self, id: Id, class: &str, depth: usize) -> Result<Option<Vec<(Key, Id)>>> {
+        // Each is visited as often as it is recalled, also where it has no pairs.
+        self.budget.spend(64, "dicts")?;
+        let items = match self.graph.node(id) {
+            Node::Dict(pairs) => return self.copied(pairs).map(Some),
+            Node::Call(call) if depth < DEEPEST => {
+                let class = self.class(call);
+                let is_dict = DICTS.contains(&class.as_str());
+                return if is_dict { self.pairs_of_call(call, &class, depth + 1) } else { Ok(None) };
+            }
+            Node::List(items) | Node::Tuple(items) | Node::Set(items) => items,
+            _ => return Ok(None),
+        };
+        if class == "collections.Counter" && !items.is_empty() {
+            return Ok(None);
+        }
+        self.budget.spend_values::<(Id, Id)>(items.len(), "dicts")?;
+        let pair = |&item: &Id| match self.graph.sequence(item) {
+            Some(&[key, value]) => Some((key, value)),
+            _ => None,
+        };
+        let pairs: Option<Vec<_>> = items.iter().map(pair).collect();
+        pairs.map(|pairs| self.copied(&pairs)).transpose()
     }
 
     /// The attributes in an object's state: a dict, or a pair of dicts if its class has slots.
@@ -150,22 +205,21 @@ impl Reader<'_, '_> {
             .all(|name| self.graph.get(pairs, name).is_some_and(|id| self.graph.pairs(id).is_some()))
     }
 
-    /// A module's items, under the names in its state dict. Of its private bookkeeping, only items
-    /// that are not empty.
+    /// A module's items, under the names in its state dict, then its attributes. Of its private
+    /// bookkeeping, only items that are not empty.
     fn module(&self, pairs: &[(Id, Id)]) -> Result<Vec<(Key, Id)>> {
         let graph = self.graph;
-        let mut found = Vec::new();
+        let (mut found, mut attributes) = (Vec::new(), Vec::new());
         for &(key, value) in pairs {
             let name = graph.text(key).unwrap_or_default();
             if OF_MODULES.contains(&&*name) {
-                let held = graph.pairs(value).unwrap_or_default().iter();
-                let held: Vec<_> =
-                    held.filter(|(_, held)| graph.node(*held) != &Node::None).copied().collect();
-                found.extend(self.copied(&held)?);
+                let held = self.pairs_in(value, "", 0)?.unwrap_or_default().into_iter();
+                found.extend(held.filter(|(_, held)| graph.node(*held) != &Node::None));
             } else if !(name.starts_with('_') && self.is_empty(value)) {
-                found.extend(self.copied(&[(key, value)])?);
+                attributes.extend(self.copied(&[(key, value)])?);
             }
         }
+        self.add_attributes(&mut found, attributes)?;
         Ok(found)
     }
 
@@ -207,9 +261,10 @@ impl Reader<'_, '_> {
         ))?;
         let mut pairs = vec![(Key::Word("args"), call.args)];
         pairs.extend(call.named_args.map(|named| (Key::Word("named_args"), named)));
-        pairs.extend(self.copied(&call.pairs)?);
-        pairs.extend(call.items.iter().enumerate().map(|(number, &item)| (Key::Place(number), item)));
-        pairs.extend(self.attributes(call.state)?);
+        let mut rest = self.copied(&call.pairs)?;
+        rest.extend(call.items.iter().enumerate().map(|(number, &item)| (Key::Place(number), item)));
+        self.add_attributes(&mut rest, self.attributes(call.state)?)?;
+        self.add_attributes(&mut pairs, rest)?;
         self.inside(|reader| reader.take_contents(Contents::Map(pairs)))
     }
 

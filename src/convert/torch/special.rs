@@ -4,7 +4,8 @@
 use super::Reader;
 use super::keys::Key;
 use super::objects::Contents;
-use super::tensors::{StorageId, describe};
+use super::tensors::describe;
+use super::view::StorageId;
 use crate::convert::Note;
 use crate::convert::pickle::Id;
 use crate::error::Result;

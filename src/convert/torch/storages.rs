@@ -1,5 +1,7 @@
 //! The bytes of storages: in members of a zip archive, or consecutive in a file before torch 1.6.
 
+use super::elements::ElementType;
+use super::view::{StorageId, unreadable};
 use crate::budget::Budget;
 use crate::buffer::Buffer;
 use crate::convert::blob::{self, Archive};
@@ -13,7 +15,7 @@ use std::sync::{Arc, Mutex};
 /// All storages of a file, by key.
 pub enum Storages {
     /// One member each, named with this prefix.
-    Archive { archive: Archive, prefix: String },
+    Archive { archive: Archive, prefix: String, is_big_endian: bool },
     /// One section of the file each.
     File(HashMap<String, Arc<Storage>>),
 }
@@ -67,12 +69,36 @@ impl Storage {
 pub struct Found<'b> {
     storages: Storages,
     found: HashMap<String, Arc<Storage>>,
+    /// In a big-endian file, the bytes of a number of each storage by its first reference.
+    swapped: HashMap<String, usize>,
     budget: &'b Budget,
 }
 
 impl<'b> Found<'b> {
     pub fn new(storages: Storages, budget: &'b Budget) -> Self {
-        Self { storages, found: HashMap::new(), budget }
+        Self { storages, found: HashMap::new(), swapped: HashMap::new(), budget }
+    }
+
+    pub fn is_big_endian(&self) -> bool {
+        matches!(self.storages, Storages::Archive { is_big_endian: true, .. })
+    }
+
+    /// Checks that the elements of a view can be brought into this machine's order. torch swaps
+    /// the bytes of a whole storage, by the type in its first reference.
+    ///
+    /// # Errors
+    /// `Unsupported` for a view of another type.
+    pub fn check_order(&mut self, id: &StorageId, element: ElementType) -> Result<()> {
+        if !self.is_big_endian() {
+            return Ok(());
+        }
+        let width = id.element.map_or(1, ElementType::part);
+        self.budget.spend((64 + id.key.len()) as u64, "the list of storages")?;
+        let first = *self.swapped.entry(id.key.clone()).or_insert(width);
+        if first == width && width == element.part() {
+            return Ok(());
+        }
+        Err(unreadable("a view of a storage of another type, in a file of a big-endian machine"))
     }
 
     /// One storage.
@@ -85,7 +111,7 @@ impl<'b> Found<'b> {
         }
         self.budget.spend((size_of::<Storage>() + 2 * key.len()) as u64, "the list of storages")?;
         let storage = match &mut self.storages {
-            Storages::Archive { archive, prefix } => {
+            Storages::Archive { archive, prefix, .. } => {
                 let member = format!("{prefix}data/{key}");
                 let facts = blob::member(archive, &member)?;
                 Arc::new(Storage::new(facts.len, facts.stored, member))

@@ -2,15 +2,17 @@
 //! or made on request: gathered unless its strides are row-major, negated if torch deferred that.
 
 use super::Reader;
+use super::change::Change;
 use super::elements::ElementType;
 use super::storages::Storage;
+use super::view::{Extent, StorageId, View, unreadable};
 use crate::convert::pickle::{Id, Node};
 use crate::convert::tensor::Place;
-use crate::convert::{ForeignTensor, Note, lie, strided};
+use crate::convert::{ForeignTensor, Note, strided};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::limits::Limits;
 use crate::format::value::Value;
-use crate::tensor::{byte_len, element_count};
 use std::sync::Arc;
 
 /// The identity of a tensor: only tensors with equal identities are aliases.
@@ -21,94 +23,16 @@ pub enum Identity {
     Object(Id),
 }
 
-/// A view of a storage.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct View {
-    pub storage: String,
-    pub element: ElementType,
-    /// In elements, as are the strides.
-    pub offset: usize,
-    pub shape: Vec<usize>,
-    pub strides: Vec<usize>,
-    /// Operations that torch defers until the tensor is used.
-    pub conj: bool,
-    pub neg: bool,
-}
-
-impl View {
-    /// The view as a view of bytes, if several elements share a byte: torch starts each row with a
-    /// new byte. None for other elements.
-    ///
-    /// # Errors
-    /// `Unsupported` for a view of less than its whole storage, whose elements would begin within a
-    /// byte.
-    fn of_bytes(&self) -> Result<Option<Self>> {
-        if self.element.per_byte == 1 {
-            return Ok(None);
-        }
-        if self.offset != 0 || !strided::is_row_major(&self.shape, &self.strides) {
-            return Err(unreadable(
-                "a view of elements that share bytes, other than the whole of its storage",
-            ));
-        }
-        let mut shape = self.shape.clone();
-        if let Some(row) = shape.last_mut() {
-            *row = row.div_ceil(self.element.per_byte);
-        }
-        let mut strides = vec![1_usize; shape.len()];
-        for axis in (1..shape.len()).rev() {
-            strides[axis - 1] = strides[axis].saturating_mul(shape[axis]);
-        }
-        Ok(Some(Self { shape, strides, ..self.clone() }))
-    }
-
-    fn extent(&self) -> Result<Extent> {
-        let overflow = || Error::damaged("offset overflows");
-        let width = self.element.width;
-        let count = element_count(&self.shape).map_err(lie)?;
-        if count == 0 {
-            // An empty view may begin beyond its storage, as `torch.zeros(4, 0)[3]` does.
-            return Ok(Extent { start: 0, end: 0, len: 0 });
-        }
-        let start = self.offset.checked_mul(width).ok_or_else(overflow)?;
-        let reach = strided::reach(&self.shape, &self.strides).map_err(lie)?;
-        let reach = reach.checked_mul(width).ok_or_else(overflow)?;
-        let end = start.checked_add(reach).ok_or_else(overflow)?;
-        let len = count.checked_mul(width).ok_or_else(overflow)?;
-        let len = byte_len(Dtype::Opaque, &[len]).map_err(lie)?;
-        Ok(Extent { start, end, len })
-    }
-}
-
-/// The bytes of a storage from a view's first element to its last, and the view's own length. All
-/// are 0 for an empty view.
-struct Extent {
-    start: usize,
-    end: usize,
-    len: usize,
-}
-
-/// A storage, as a persistent id describes it.
-pub struct StorageId {
-    pub key: String,
-    /// None for untyped storages.
-    pub element: Option<ElementType>,
-    /// Number of elements, by the id.
-    pub count: usize,
-    /// Start of a view of a storage, in files before torch 1.6.
-    offset: usize,
-}
-
-/// The error for a description that torch would not write. Only this tensor is lost.
-pub fn unreadable(what: &'static str) -> Error {
-    Error::new(ErrorKind::Unsupported, what)
-}
-
 impl Reader<'_, '_> {
     /// The view in the arguments of `_rebuild_tensor_v2`, or of `_v3`, which has a dtype.
-    pub fn view(&self, args: &[Id], has_dtype: bool) -> Result<View> {
+    pub fn view(&mut self, args: &[Id], has_dtype: bool) -> Result<View> {
         let lie = || unreadable("a description that is not as torch writes it");
         let [storage, offset, shape, strides, rest @ ..] = args else { return Err(lie()) };
+        // Before they are copied: a small pickle can recall a long shape many times.
+        let rank = |id: Id| self.graph.sequence(id).map_or(0, <[Id]>::len) as u64;
+        if rank(*shape).max(rank(*strides)) > Limits::V1.rank {
+            return Err(unreadable("more axes than a tensor may have"));
+        }
         let id = self.storage_id(*storage)?;
         let element = match rest.get(2) {
             Some(&dtype) if has_dtype => {
@@ -116,6 +40,7 @@ impl Reader<'_, '_> {
             }
             _ => id.element.unwrap_or(ElementType::BYTES),
         };
+        self.storages.check_order(&id, element)?;
         let graph = self.graph;
         let (Some(offset), Some(shape), Some(strides)) =
             (graph.size(*offset), graph.sizes(*shape), graph.sizes(*strides))
@@ -126,10 +51,9 @@ impl Reader<'_, '_> {
             return Err(lie());
         }
         let bits = rest.get(if has_dtype { 3 } else { 2 }).and_then(|&bits| graph.pairs(bits));
-        let bit = |name| {
-            let value = bits.and_then(|pairs| graph.get(pairs, name));
-            value.is_some_and(|value| graph.node(value) == &Node::Bool(true))
-        };
+        self.budget.spend(bits.map_or(0, <[_]>::len) as u64, "the bits of tensors")?;
+        // torch does not look at the value.
+        let bit = |name| bits.is_some_and(|pairs| graph.get(pairs, name).is_some());
         let offset = offset.checked_add(id.offset).ok_or_else(|| Error::damaged("offset overflows"))?;
         let conj = bit("conj");
         Ok(View { storage: id.key, element, offset, shape, strides, conj, neg: bit("neg") })
@@ -178,6 +102,7 @@ impl Reader<'_, '_> {
 
     fn take_known(&mut self, view: View) -> Result<Option<Value>> {
         let is_opaque = view.element.dtype == Dtype::Opaque;
+        self.budget.spend_values::<Value>(if is_opaque { view.shape.len() } else { 0 }, "shapes")?;
         let description = is_opaque.then(|| describe(view.element, &view.shape));
         let identity = Identity::View(view.clone());
         if !self.add_alias(&identity)? {
@@ -189,17 +114,27 @@ impl Reader<'_, '_> {
 
     /// Takes the current path as an alias of an earlier tensor with this identity, if there is one.
     pub fn add_alias(&mut self, identity: &Identity) -> Result<bool> {
-        let Some(&first) = self.seen.get(identity) else { return Ok(false) };
-        self.budget.spend(self.tensor_cost(0), "the list of tensors")?;
+        let first = self.seen.get(identity).copied();
+        let Some(first) = first.filter(|first| !self.is_cast.contains(first)) else { return Ok(false) };
+        self.alias(first)?;
+        Ok(true)
+    }
+
+    /// Takes the current path as an alias of this tensor.
+    pub fn alias(&mut self, first: usize) -> Result<()> {
+        let rank = self.foreign.tensors[first].shape.len();
+        self.budget.spend(self.tensor_cost(rank), "the list of tensors")?;
         let mut tensor = self.foreign.tensors[first].clone();
         tensor.name.clone_from(&self.path);
         tensor.alias_index = (tensor.byte_len > 0).then_some(first);
         self.foreign.tensors.push(tensor);
-        Ok(true)
+        Ok(())
     }
 
+    /// Memory of a tensor in the list: its shape stands there, in its identity, and in whatever a
+    /// caller prints of it.
     fn tensor_cost(&self, rank: usize) -> u64 {
-        (2 * (size_of::<ForeignTensor>() + self.path.len()) + 32 * rank) as u64
+        (2 * (size_of::<ForeignTensor>() + self.path.len()) + 96 * rank) as u64
     }
 
     pub fn push(&mut self, tensor: ForeignTensor, identity: Identity) -> Result<()> {
@@ -226,7 +161,7 @@ impl Reader<'_, '_> {
             let what = format!("strides {strides:?} brought into row-major order");
             self.note(Note::kept(&self.path, what))?;
         }
-        let change = Change::of(view)?;
+        let change = Change::of(view, self.storages.is_big_endian())?;
         let (dtype, shape_here) = match element.dtype {
             Dtype::Opaque => (Dtype::Opaque, vec![extent.len]),
             dtype => (dtype, shape.clone()),
@@ -293,76 +228,4 @@ pub fn describe(element: ElementType, shape: &[usize]) -> Value {
         ("shape".to_owned(), Value::List(shape)),
     ];
     Value::Map(pairs.into())
-}
-
-/// The effect of torch's bits `conj` and `neg` on numbers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Change {
-    element: ElementType,
-    /// For a complex number its real and imaginary part, for others only the first.
-    negates: [bool; 2],
-}
-
-impl Change {
-    fn of(view: &View) -> Result<Option<Self>> {
-        let &View { element, conj, neg, .. } = view;
-        let negates = [neg, neg != (conj && element.is_complex())];
-        if negates == [false, false] {
-            return Ok(None);
-        }
-        let is_integer = matches!(
-            element.dtype,
-            Dtype::U8
-                | Dtype::I8
-                | Dtype::U16
-                | Dtype::I16
-                | Dtype::U32
-                | Dtype::I32
-                | Dtype::U64
-                | Dtype::I64
-        );
-        if !element.is_float() && !is_integer {
-            return Err(unreadable("a negated view of a dtype that is not negated here"));
-        }
-        Ok(Some(Self { element, negates }))
-    }
-
-    fn apply(self, bytes: &mut [u8]) {
-        let parts = bytes.chunks_exact_mut(self.element.part()).enumerate();
-        for (number, part) in parts {
-            let which = if self.element.is_complex() { number % 2 } else { 0 };
-            if !self.negates[which] {
-                continue;
-            }
-            if self.element.is_float() {
-                if let Some(last) = part.last_mut() {
-                    *last ^= 0x80;
-                }
-            } else {
-                negate(part);
-            }
-        }
-    }
-}
-
-/// Negates a little-endian integer, wrapping.
-fn negate(bytes: &mut [u8]) {
-    let mut carry = true;
-    for byte in bytes {
-        (*byte, carry) = (!*byte).overflowing_add(u8::from(carry));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn integers_are_negated_as_they_wrap() {
-        for value in [0_i32, 1, -1, 256, -65536, i32::MIN, i32::MAX] {
-            let mut bytes = value.to_le_bytes();
-            negate(&mut bytes);
-            assert_eq!(i32::from_le_bytes(bytes), value.wrapping_neg());
-        }
-    }
 }

@@ -1,10 +1,12 @@
 //! The walk through a pickle's objects: tensors become the file's tensors, named by the path of
 //! keys to them, and the rest of an object is returned as a value, for a record.
 
+use super::elements::ElementType;
 use super::keys::Key;
 use super::objects::Contents;
 use super::scalars::scalar;
 use super::tensors::Identity;
+use super::view::View;
 use super::{DEEPEST, Reader};
 use crate::convert::Note;
 use crate::convert::naming::Names;
@@ -132,9 +134,10 @@ impl Reader<'_, '_> {
 
     /// A storage outside of any tensor.
     fn take_storage(&mut self, id: Id) -> Result<Option<Value>> {
-        let view = self.storage_id(id).map(|id| {
-            let element = id.element.unwrap_or(super::elements::ElementType::BYTES);
-            super::tensors::View {
+        let view = self.storage_id(id).and_then(|id| {
+            let element = id.element.unwrap_or(ElementType::BYTES);
+            self.storages.check_order(&id, element)?;
+            Ok(View {
                 storage: id.key,
                 element,
                 offset: 0,
@@ -142,7 +145,7 @@ impl Reader<'_, '_> {
                 strides: vec![1],
                 conj: false,
                 neg: false,
-            }
+            })
         });
         self.take_view(view)
     }
@@ -176,6 +179,11 @@ impl Reader<'_, '_> {
         let mut left = Vec::new();
         for (key, value) in self.unique(pairs)? {
             let name = self.key_name(key)?;
+            if matches!(key, Key::Attribute(_)) {
+                let dot = if self.path.is_empty() { "" } else { "." };
+                let place = format!("{}{dot}{name}", self.path);
+                self.note(Note::kept(place, "an attribute, which has the name of an item"))?;
+            }
             if let Some(value) = self.within(&name, value)? {
                 left.push(Left { key, name, value });
             }

@@ -40,7 +40,7 @@ pub fn html(opened: &Opened, format: &str, title: &str) -> Result<String> {
     let name = title.rsplit('/').next().unwrap_or(title);
     let mut body = head(opened, &tensors, format, title, name);
     body.push_str("<main>");
-    body.push_str(&verdict(&tensors, &bytes, format, title));
+    body.push_str(&verdict(&tensors, &bytes, format, title, &losses(opened)));
     body.push_str(&section(
         "net",
         "Modules",
@@ -104,7 +104,14 @@ fn head(opened: &Opened, tensors: &Tensors, format: &str, title: &str, name: &st
     )
 }
 
-fn verdict(tensors: &Tensors, bytes: &Bytes, format: &str, title: &str) -> String {
+/// What was lost in reading it, in words.
+fn losses(opened: &Opened) -> Vec<String> {
+    let Opened::Foreign(foreign) = opened else { return vec![] };
+    let lost = foreign.notes().iter().filter(|note| note.loss);
+    lost.map(|note| format!("{}: {}", note.name, note.what)).collect()
+}
+
+fn verdict(tensors: &Tensors, bytes: &Bytes, format: &str, title: &str, losses: &[String]) -> String {
     let bad: Vec<_> = tensors
         .all
         .iter()
@@ -122,8 +129,8 @@ fn verdict(tensors: &Tensors, bytes: &Bytes, format: &str, title: &str) -> Strin
     };
     let holds = format!("{parameters} in {}", count(tensors.all.len() as u64, "tensor"));
     let finite = finite(&bad, unread);
-    let (sign, then) = state_of(bytes, bad.is_empty(), format, title);
-    let facts = if unread > 0 {
+    let (sign, then) = state_of(bytes, bad.is_empty() && losses.is_empty(), format, title);
+    let mut facts = if unread > 0 {
         vec![Fact::new(
             "Not read",
             count(unread as u64, "tensor"),
@@ -132,6 +139,11 @@ fn verdict(tensors: &Tensors, bytes: &Bytes, format: &str, title: &str) -> Strin
     } else {
         vec![]
     };
+    if let Some(first) = losses.first() {
+        let more = if losses.len() > 1 { format!("; and {} more", losses.len() - 1) } else { String::new() };
+        let things = count(losses.len() as u64, "thing");
+        facts.push(Fact::new("Not in here", things, format!("{}{more}", shorten(first, 300))));
+    }
     format!(
         "<section id=\"verdict\"><h2 class=\"vh\">Verdict</h2><p class=\"say\">{}<span>{holds}; {finite}.</span></p><div class=\"do muted\">{then}</div>{}</section>\n",
         icon(sign),
@@ -161,9 +173,9 @@ fn finite(bad: &[(&Meta, &Stats)], unread: usize) -> String {
 }
 
 /// Whether the bytes are those once written, and what to do.
-fn state_of(bytes: &Bytes, is_finite: bool, format: &str, title: &str) -> (Sign, String) {
+fn state_of(bytes: &Bytes, is_good: bool, format: &str, title: &str) -> (Sign, String) {
     match bytes {
-        Bytes::Verified if is_finite => (Sign::Ok, "Every byte is as it was written.".to_owned()),
+        Bytes::Verified if is_good => (Sign::Ok, "Every byte is as it was written.".to_owned()),
         Bytes::Verified => (Sign::Warn, "Every byte is as it was written.".to_owned()),
         Bytes::Damaged(places, first) => (
             Sign::Bad,
@@ -175,7 +187,7 @@ fn state_of(bytes: &Bytes, is_finite: bool, format: &str, title: &str) -> (Sign,
             ),
         ),
         Bytes::Unknown => (
-            if is_finite { Sign::Ok } else { Sign::Warn },
+            if is_good { Sign::Ok } else { Sign::Warn },
             format!(
                 "{} has no checksums: that the bytes are those once written cannot be told. To keep it with checksums: {}.",
                 escape(format),

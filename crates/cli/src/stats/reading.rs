@@ -13,6 +13,8 @@ const SAMPLE: u64 = 8_192;
 /// numbers).
 pub(super) fn take(stats: &mut Stats, kind: Kind, table: Option<&[f32; 256]>, start: u64, bytes: &[u8]) {
     let (mut single, mut double) = ([0_f32; BLOCK], [0_f64; BLOCK]);
+    let exact = extremes(kind, bytes);
+    stats.merge(&Stats { exact, ..Stats::default() });
     // From the end: that is what verifying has left in the processor's nearest cache.
     for (i, bytes) in bytes.chunks(BLOCK * kind.width()).enumerate().rev() {
         let start = start + (i * BLOCK) as u64;
@@ -22,6 +24,22 @@ pub(super) fn take(stats: &mut Stats, kind: Kind, table: Option<&[f32; 256]>, st
             }
             Kind::Double(dtype) => stats.block(start, numbers::double_block(dtype, bytes, &mut double)),
         }
+    }
+}
+
+/// The smallest and the largest of 64-bit integers.
+fn extremes(kind: Kind, bytes: &[u8]) -> Option<[i128; 2]> {
+    fn of<T: Copy + Ord + Into<i128>>(bytes: &[u8], number: fn([u8; 8]) -> T) -> Option<[i128; 2]> {
+        let mut numbers = bytes.as_chunks().0.iter().map(|bytes| number(*bytes));
+        let first = numbers.next()?;
+        let (min, max) =
+            numbers.fold((first, first), |(min, max), number| (min.min(number), max.max(number)));
+        Some([min.into(), max.into()])
+    }
+    match kind {
+        Kind::Double(Dtype::I64) => of(bytes, i64::from_le_bytes),
+        Kind::Double(Dtype::U64) => of(bytes, u64::from_le_bytes),
+        _ => None,
     }
 }
 

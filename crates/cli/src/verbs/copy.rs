@@ -1,5 +1,6 @@
 //! `repack` and `salvage`: checkpoints written again, otherwise, or as far as they are intact.
 
+use super::derived;
 use crate::answer::{Answer, Text};
 use crate::args::Output;
 use crate::budget::Budget;
@@ -21,7 +22,7 @@ pub struct Repacked {
 }
 
 pub fn repack(target: &OsStr, output: &Output, codec: Codec, budget: Budget) -> Result<Repacked> {
-    output::check_free(&output.output, output.force)?;
+    derived::check_output(&output.output, output.force)?;
     let checkpoint = open_within(target, budget)?;
     // Once to write it, once more to compare it with what was written, which is about as long.
     let _reading = progress::reading("repacking", 3 * checkpoint.byte_len());
@@ -74,7 +75,7 @@ pub struct Salvaged {
 }
 
 pub fn salvage(target: &OsStr, output: &Output, budget: Budget) -> Result<Salvaged> {
-    output::check_free(&output.output, output.force)?;
+    derived::check_output(&output.output, output.force)?;
     let checkpoint = open_within(target, budget).map_err(without_its_end)?;
     let mut lost = Vec::new();
     let checkpoint = match Target::parse(target)? {

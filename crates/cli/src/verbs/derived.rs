@@ -1,4 +1,5 @@
-//! What `edit` and `merge` share: a checkpoint that no trainer wrote, and that says so.
+//! What verbs share that write checkpoints: names that are those of checkpoints, and of `edit` and
+//! `merge` a checkpoint that no trainer wrote, and that says so.
 
 use crate::opened::Opened;
 use crate::output;
@@ -7,6 +8,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tensorkeep::convert::Format;
 use tensorkeep::{Error, ErrorKind, Result};
+
+/// Extensions of formats that nothing here writes: a file that is called so should not be another.
+pub const NEVER_WRITTEN: [&str; 10] =
+    ["bin", "ckpt", "distcp", "h5", "hdf5", "keras", "msgpack", "onnx", "ot", "pkl"];
+
+/// A path's extension in lower case, empty where there is none.
+pub fn extension(path: &Path) -> String {
+    path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase()
+}
 
 /// Only checkpoints are written, and nothing is replaced that is not meant to be.
 ///
@@ -17,7 +27,7 @@ pub fn check_output(path: &Path, force: bool) -> Result<()> {
         return Err(Error::new(ErrorKind::Invalid, "a checkpoint is written to a file, not to stdout")
             .help("name one with -o"));
     }
-    if Format::of_extension(path).is_none() {
+    if Format::of_extension(path).is_none() && !NEVER_WRITTEN.contains(&&*extension(path)) {
         return output::check_free(path, force);
     }
     Err(Error::new(ErrorKind::Invalid, "the result is a tensorkeep checkpoint")

@@ -7,10 +7,12 @@ use crate::args::{Cast, Edit, Renaming};
 use crate::exit::Exit;
 use crate::opened::{Meta, Opened};
 use crate::target::Target;
+use crate::told::Told;
 use crate::{Done, numbers, output, progress};
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
+use tensorkeep::convert::rename_meanings;
 use tensorkeep::inspect::name_matches;
 use tensorkeep::{Dtype, Error, ErrorKind, LazyTensor, Result, Snapshot, WriteOptions};
 
@@ -32,13 +34,15 @@ pub struct Edited {
     cast_with: Vec<String>,
     /// How many values became infinite, by the tensor.
     overflowed: BTreeMap<String, u64>,
+    told: Told,
     bytes: u64,
 }
 
 pub fn run(args: &Edit) -> Result<Edited> {
     let path = &args.output.output;
     derived::check_output(path, args.output.force)?;
-    let opened = Target::parse(&args.target)?.look(args.budget.get())?;
+    let mut opened = Target::parse(&args.target)?.look(args.budget.get())?;
+    opened.keep_odd_bools()?;
     let metas = opened.tensors();
     let chosen = choose(args, &opened, &metas)?;
     args.budget.get().check(&opened, chosen.iter().map(|chosen| chosen.meta))?;
@@ -58,6 +62,7 @@ pub fn run(args: &Edit) -> Result<Edited> {
         cast: count(|chosen| chosen.cast.is_some()),
         cast_with: chosen.iter().filter(|it| it.follows).map(|it| it.meta.name.clone()).collect(),
         overflowed: overflowed.into_inner().unwrap_or_else(PoisonError::into_inner),
+        told: Told::of_file(&opened),
         bytes: written.len,
     })
 }
@@ -71,7 +76,7 @@ impl Answer for Edited {
         json!({
             "source": self.source, "output": self.output, "tensors": self.tensors, "dropped": self.dropped,
             "renamed": self.renamed, "cast": self.cast, "cast_with": self.cast_with, "overflowed": self.overflowed,
-            "bytes": self.bytes,
+            "notes": self.told.json(), "lost": self.told.lost(), "bytes": self.bytes,
         })
     }
 
@@ -85,12 +90,13 @@ impl Answer for Edited {
         });
         let with =
             |name: &String| format!("{name}: cast too, as it is tied to a tensor that is; both stay tied");
-        let text = Text::of(output::clean(&words)).warnings(overflowed);
+        let text = self.told.add_to(Text::default()).lines(output::clean(&words)).warnings(overflowed);
         Ok(self.cast_with.iter().map(with).fold(text, Text::note))
     }
 
     fn end(self: Box<Self>) -> Done {
-        Ok(if self.overflowed.is_empty() { Exit::Ok } else { Exit::No })
+        let is_whole = self.overflowed.is_empty() && self.told.lost() == 0;
+        Ok(if is_whole { Exit::Ok } else { Exit::No })
     }
 }
 
@@ -255,7 +261,13 @@ fn snapshot<'o>(
             snapshot = snapshot.remove_record(record);
         }
     }
-    let metadata = derived::metadata(opened, args.words(), vec![opened.name().to_owned()])?;
+    let before = derived::metadata(opened, args.words(), vec![opened.name().to_owned()])?;
+    let new = |meta: &Meta| names.get(&*meta.name).map(|new| (*new).to_owned());
+    let renamed = metas.iter().map(|meta| (meta.name.clone(), new(meta))).collect();
+    let metadata = rename_meanings(before.clone(), &renamed);
+    for key in before.keys().filter(|key| !metadata.contains_key(*key)) {
+        snapshot = snapshot.remove_metadata(key);
+    }
     let set = args.set.iter().cloned();
     metadata.into_iter().chain(set).try_fold(snapshot, |snapshot, (key, value)| snapshot.metadata(key, value))
 }

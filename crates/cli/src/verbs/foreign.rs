@@ -2,21 +2,19 @@
 //! Both list what was renamed or dropped. Exit code 1 when something was lost, unless that was
 //! allowed.
 
+use super::derived::{self, NEVER_WRITTEN};
 use crate::answer::{Answer, Text};
 use crate::args::Conversion;
 use crate::exit::Exit;
 use crate::opened::Opened;
 use crate::target::Target;
+use crate::told::Told;
 use crate::{Done, output, progress};
 use serde_json::{Value as Json, json};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use tensorkeep::convert::{self, Export, ExportOptions, Format};
 use tensorkeep::{Codec, Error, ErrorKind, Result, WriteOptions};
-
-/// Extensions of formats that nothing here writes: a file that is called so should not be another.
-const NEVER_WRITTEN: [&str; 10] =
-    ["bin", "ckpt", "distcp", "h5", "hdf5", "keras", "msgpack", "onnx", "ot", "pkl"];
 
 /// The arguments of both verbs.
 pub struct Asked<'a> {
@@ -39,8 +37,8 @@ impl To {
         if let Some(format) = Format::of_extension(path) {
             return Ok(Self::Foreign(format));
         }
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        if NEVER_WRITTEN.contains(&extension) {
+        let extension = derived::extension(path);
+        if NEVER_WRITTEN.contains(&&*extension) {
             return Err(Error::new(ErrorKind::Invalid, format!(".{extension} files are not written"))
                 .in_object(path.display())
                 .expected(".safetensors, .npz, .npy or .tkeep")
@@ -62,10 +60,15 @@ impl To {
 /// of reading and writing.
 pub fn convert(asked: &Asked<'_>) -> Result<Converted> {
     let path = asked.options.output.output.as_path();
+    if output::is_stdout(path) {
+        return Err(Error::new(ErrorKind::Invalid, "a conversion is written to a file, not to stdout")
+            .help("it is read again and compared before it gets its name: name a file with -o"));
+    }
     let to = To::of(path, asked.verb)?;
     let options = export_options(asked.options, to)?;
     output::check_free(path, asked.options.output.force)?;
-    let opened = Target::parse(asked.source)?.look(asked.options.budget.get())?;
+    let mut opened = Target::parse(asked.source)?.look(asked.options.budget.get())?;
+    opened.keep_odd_bools()?;
     check_not_empty(&opened)?;
     let doing = if asked.verb == "import" { "importing" } else { "exporting" };
     let reading = progress::reading(doing, to_read(&opened));
@@ -205,10 +208,7 @@ impl Answer for Converted {
 
     fn text(&self) -> Result<Text<'_>> {
         let Outcome { tensors, files, notes } = &self.outcome;
-        let text = notes.iter().fold(Text::default(), |text, note| {
-            let word = if note.loss { "lost" } else { "note" };
-            text.note(format_args!("{word}: {}: {}", note.name, note.what))
-        });
+        let text = Told::of(notes).add_to(Text::default());
         let in_files = if files.len() > 1 { format!(" in {} files", files.len() - 1) } else { String::new() };
         let losses = match self.lost() {
             0 => String::new(),

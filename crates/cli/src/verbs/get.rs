@@ -6,6 +6,7 @@ mod axis;
 mod cut;
 mod layout;
 
+use super::derived::{self, NEVER_WRITTEN};
 use crate::answer::{Answer, OutputFormat, Text};
 use crate::args::Get;
 use crate::exit::Exit;
@@ -15,7 +16,7 @@ use crate::{Done, numbers, output};
 use cut::{Corners, Cuts};
 use serde_json::{Value as Json, json};
 use std::path::Path;
-use tensorkeep::convert::npy_bytes;
+use tensorkeep::convert::{Format, npy_bytes};
 use tensorkeep::engine::replace_file;
 use tensorkeep::{Dtype, Error, ErrorKind, Result, Tensor, tensor::Buffer};
 
@@ -37,6 +38,8 @@ pub struct Values<'a> {
     npy: Vec<u8>,
     /// What NumPy cannot express.
     note: Option<String>,
+    /// What the file's reader says of the tensor.
+    told: Vec<String>,
 }
 
 /// Reads what is asked for, and of what is printed in this format no more than that.
@@ -44,6 +47,7 @@ pub fn run(args: &Get, format: OutputFormat) -> Result<Values<'_>> {
     let to_stdout = args.output.as_deref().is_some_and(output::is_stdout);
     let path = args.output.as_deref().filter(|_| !to_stdout);
     if let Some(path) = path {
+        check_name(path)?;
         output::check_free(path, args.force)?;
     }
     let opened = Target::parse(&args.target)?.look(args.budget.get())?;
@@ -64,7 +68,9 @@ pub fn run(args: &Get, format: OutputFormat) -> Result<Values<'_>> {
         note = write(path, dtype, &shape, &values)?;
     }
     note.iter().for_each(output::warn);
-    Ok(Values { args, dtype, shape, count, shown, values, corners, npy: file, note })
+    let about = format!("{}: ", meta.name);
+    let told = opened.warnings().into_iter().filter(|warning| warning.starts_with(&about)).collect();
+    Ok(Values { args, dtype, shape, count, shown, values, corners, npy: file, note, told })
 }
 
 impl Answer for Values<'_> {
@@ -89,9 +95,10 @@ impl Answer for Values<'_> {
 
     fn text(&self) -> Result<Text<'_>> {
         let what = format!("{}: {} {:?}", self.args.tensor, self.dtype, self.shape);
+        let text = Text::default().warnings(&self.told);
         match self.args.output.as_deref() {
-            Some(path) if output::is_stdout(path) => Ok(Text::default().bytes(&self.npy)),
-            Some(path) => Ok(Text::of(output::clean(&format!("{}: {what}", path.display())))),
+            Some(path) if output::is_stdout(path) => Ok(text.bytes(&self.npy)),
+            Some(path) => Ok(text.lines(output::clean(&format!("{}: {what}", path.display())))),
             None => {
                 let is_cut = vec![false; self.shape.len()];
                 let all = || Corners { shape: self.shape.clone(), is_cut, bytes: self.values.to_vec() };
@@ -101,7 +108,7 @@ impl Answer for Values<'_> {
                 let cut = (more > 0).then(|| format!("{more} more values; -o writes them all"));
                 let width = output::columns().map_or(layout::WIDTH, |columns| columns.min(layout::WIDTH));
                 let values = layout::nested(self.dtype, &corners, texts, width);
-                let text = Text::default().note(what).lines(values);
+                let text = text.note(what).lines(values);
                 Ok(cut.into_iter().fold(text, Text::note))
             }
         }
@@ -110,6 +117,20 @@ impl Answer for Values<'_> {
     fn end(self: Box<Self>) -> Done {
         Ok(if self.note.is_none() { Exit::Ok } else { Exit::No })
     }
+}
+
+/// Refuses a name of another format than what is written.
+fn check_name(path: &Path) -> Result<()> {
+    let extension = derived::extension(path);
+    let is_other = NEVER_WRITTEN.contains(&&*extension)
+        || extension == "tkeep"
+        || Format::of_extension(path).is_some_and(|format| format != Format::Npy);
+    if !is_other {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Invalid, "values are written as .npy or .txt")
+        .in_object(path.display())
+        .help("`tensorkeep export --only` makes a file of another format of some tensors"))
 }
 
 /// Writes NumPy's format, or one value a line to a file that is named .txt; returns what NumPy

@@ -7,6 +7,7 @@ use crate::args::Merge;
 use crate::exit::Exit;
 use crate::opened::{Meta, Opened};
 use crate::target::Target;
+use crate::told::Told;
 use crate::{Done, numbers, output, progress};
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,7 @@ pub struct Merged {
     differing: BTreeSet<String>,
     /// How many NaNs and infinities an average has, by the tensor.
     not_finite: BTreeMap<String, u64>,
+    told: Told,
     bytes: u64,
 }
 
@@ -36,7 +38,8 @@ pub fn run(args: &Merge) -> Result<Merged> {
     derived::check_output(path, args.output.force)?;
     let weights = weights(args)?;
     let open = |target| Target::parse(target)?.look(args.budget.get());
-    let files = args.targets.iter().map(open).collect::<Result<Vec<Opened>>>()?;
+    let mut files = args.targets.iter().map(open).collect::<Result<Vec<Opened>>>()?;
+    files.iter_mut().try_for_each(Opened::keep_odd_bools)?;
     let metas = files[0].tensors();
     files[1..].iter().try_for_each(|file| check_alike(&files[0], &metas, file))?;
     files.iter().try_for_each(|file| args.budget.get().check(file, &metas))?;
@@ -55,6 +58,7 @@ pub fn run(args: &Merge) -> Result<Merged> {
         averaged: metas.iter().filter(|meta| is_averaged(meta)).count(),
         differing,
         not_finite,
+        told: Told::of_files(&files),
         bytes: written.len,
         weights,
     })
@@ -68,7 +72,8 @@ impl Answer for Merged {
     fn json(&self) -> Json {
         json!({
             "sources": self.sources, "weights": self.weights, "output": self.output, "tensors": self.tensors,
-            "averaged": self.averaged, "differing": self.differing, "not_finite": self.not_finite, "bytes": self.bytes,
+            "averaged": self.averaged, "differing": self.differing, "not_finite": self.not_finite,
+            "notes": self.told.json(), "lost": self.told.lost(), "bytes": self.bytes,
         })
     }
 
@@ -84,11 +89,11 @@ impl Answer for Merged {
         let not_finite = self.not_finite.iter().map(|(name, count)| {
             format!("{name}: {} of the average NaN or infinite", output::count(*count as usize, "value"))
         });
-        Ok(Text::default().warnings(differing).warnings(not_finite).lines(line))
+        Ok(self.told.add_to(Text::default()).warnings(differing).warnings(not_finite).lines(line))
     }
 
     fn end(self: Box<Self>) -> Done {
-        let is_whole = self.differing.is_empty() && self.not_finite.is_empty();
+        let is_whole = self.differing.is_empty() && self.not_finite.is_empty() && self.told.lost() == 0;
         Ok(if is_whole { Exit::Ok } else { Exit::No })
     }
 }

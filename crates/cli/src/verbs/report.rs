@@ -18,6 +18,8 @@ use tensorkeep::{Error, ErrorKind, Reader, Result};
 pub struct Page<'a> {
     output: &'a Path,
     html: String,
+    /// What the reader of a foreign file says.
+    warnings: Vec<String>,
 }
 
 pub fn run(args: &Report) -> Result<Page<'_>> {
@@ -26,11 +28,11 @@ pub fn run(args: &Report) -> Result<Page<'_>> {
     if !to_stdout {
         output::check_free(output, args.output.force)?;
     }
-    let html = page(args)?;
+    let (html, warnings) = page(args)?;
     if !to_stdout {
         replace_file(output, Some(html.len() as u64), |upload| upload.append(html.as_bytes()))?;
     }
-    Ok(Page { output, html })
+    Ok(Page { output, html, warnings })
 }
 
 impl Answer for Page<'_> {
@@ -43,20 +45,22 @@ impl Answer for Page<'_> {
     }
 
     fn text(&self) -> Result<Text<'_>> {
+        let text = Text::default().warnings(&self.warnings);
         if output::is_stdout(self.output) {
-            return Ok(Text::default().bytes(self.html.as_bytes()));
+            return Ok(text.bytes(self.html.as_bytes()));
         }
         let path = output::clean(&self.output.display().to_string());
-        Ok(Text::of(format_args!("{path}: {}", output::size(self.html.len() as u64))))
+        Ok(text.lines(format_args!("{path}: {}", output::size(self.html.len() as u64))))
     }
 }
 
-fn page(args: &Report) -> Result<String> {
+/// The page, and what there is to say besides.
+fn page(args: &Report) -> Result<(String, Vec<String>)> {
     let options = options(args)?;
     if let [one] = args.targets.as_slice() {
         return match file(one)? {
             Some(page) => Ok(page),
-            None => of_one(one, options),
+            None => of_one(one, options).map(|page| (page, vec![])),
         };
     }
     let places: Vec<Place> = args.targets.iter().map(Place::new).collect();
@@ -66,7 +70,8 @@ fn page(args: &Report) -> Result<String> {
         place.check_exists(&reader)?;
         readers.push((place.to_string(), reader));
     }
-    of_several(&readers, &Options { title: format!("{} runs", readers.len()), ..options })
+    let options = Options { title: format!("{} runs", readers.len()), ..options };
+    of_several(&readers, &options).map(|page| (page, vec![]))
 }
 
 fn options(args: &Report) -> Result<Options> {
@@ -81,7 +86,7 @@ fn options(args: &Report) -> Result<Options> {
 }
 
 /// The page of a file, if the target is one, or a folder that is opened like one.
-fn file(target: &OsStr) -> Result<Option<String>> {
+fn file(target: &OsStr) -> Result<Option<(String, Vec<String>)>> {
     let path = Path::new(target);
     let format = if path.exists() { Foreign::sniff(path).ok().flatten() } else { None };
     if !path.is_file() && format.is_none() {
@@ -89,7 +94,8 @@ fn file(target: &OsStr) -> Result<Option<String>> {
     }
     let opened = Budget::default().open(path)?;
     let format = format.map_or("tensorkeep", |format| format.as_str());
-    report::of_file(&opened, format, &path.display().to_string()).map(Some)
+    let page = report::of_file(&opened, format, &path.display().to_string())?;
+    Ok(Some((page, opened.warnings())))
 }
 
 /// The page of a run, or of the runs in a folder.

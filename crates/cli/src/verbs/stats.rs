@@ -143,12 +143,25 @@ pub fn as_json(meta: &Meta, stats: Result<&Option<Stats>, &Error>) -> Json {
     object
 }
 
+/// An integer: as other numbers where f64 has it, else by its digits.
+fn exact_number(number: i128) -> Json {
+    const EXACT: i128 = 1 << 53;
+    if number.abs() <= EXACT {
+        return output::json_number(number as f64);
+    }
+    i64::try_from(number).map_or_else(|_| u64::try_from(number).unwrap_or(u64::MAX).into(), Json::from)
+}
+
 fn numbers_as_json(stats: &Stats) -> Json {
     let some = |value: f64| if stats.finite > 0 { output::json_number(value) } else { Json::Null };
+    let [min, max] = match stats.exact {
+        Some(exact) => exact.map(exact_number),
+        None => [some(stats.min), some(stats.max)],
+    };
     json!({
         "count": stats.count,
-        "min": some(stats.min),
-        "max": some(stats.max),
+        "min": min,
+        "max": max,
         "mean": some(stats.mean),
         "std": some(stats.std()),
         "norm": some(stats.norm()),

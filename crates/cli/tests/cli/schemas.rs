@@ -129,6 +129,7 @@ fn every_key_of_every_document_is_described() {
     look(&["stats", &faulty]);
     look(&["verify", &faulty, "--deep"]);
     look(&["verify", &bad_folder]);
+    look(&["verify", &out("renamed.safetensors")]);
     look(&["diff", &at, &out("other.tkeep")]);
     look(&["diff", &faulty, &faulty]);
     look(&["history", &folder, "--tensor", "fc.weight"]);
@@ -148,6 +149,8 @@ fn every_key_of_every_document_is_described() {
     look(&["import", &out("renamed.safetensors"), "-o", &out("in.tkeep")]);
     Snapshot::new().tensor("large", &[1e10_f32]).unwrap().save(run.folder.join("large.tkeep")).unwrap();
     look(&["edit", &out("large.tkeep"), "-o", &out("edited.tkeep"), "--cast", "f16"]);
+    look(&["edit", &out("renamed.safetensors"), "-o", &out("again.tkeep")]);
+    look(&["merge", &out("renamed.safetensors"), &out("renamed.safetensors"), "-o", &out("both.tkeep")]);
     for (name, step) in [("1.tkeep", 1_i64), ("2.tkeep", 2)] {
         let (step, nan) = ([step], [f32::NAN]);
         let snapshot = Snapshot::new().tensor("step", &step).unwrap().tensor("w", &nan).unwrap();

@@ -2,6 +2,7 @@
 
 use crate::budget::Budget;
 use crate::opened::{Meta, Opened};
+use crate::told::Told;
 use crate::{output, progress, stats};
 use serde_json::{Value as Json, json};
 use std::collections::HashSet;
@@ -32,6 +33,8 @@ pub struct Verified {
     /// Of a foreign file, whose bytes are read and have no checksums that could be verified.
     pub foreign: Option<Format>,
     pub report: Option<VerifyReport>,
+    /// What is read of a foreign file otherwise than it lies there, or not at all.
+    pub told: Told,
     /// Tensors with NaN or Inf: name, how many, the first index.
     pub bad: Vec<(String, u64, u64)>,
     pub damage: Vec<Error>,
@@ -66,7 +69,7 @@ impl Verified {
     /// What is not about the checkpoint's bytes.
     pub fn of(name: String, opened: Result<Opened>, depth: Depth, budget: Budget) -> Result<Self> {
         let mut verified = Self { key: name.clone(), name, ..Self::default() };
-        let opened = match opened {
+        let mut opened = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 verified.put(error)?;
@@ -79,9 +82,13 @@ impl Verified {
             verified.put(error)?;
             return Ok(verified);
         }
+        if depth != Depth::Quick {
+            opened.keep_odd_bools()?;
+        }
         let mut report = match &opened {
             Opened::Foreign(foreign) => {
                 verified.foreign = Some(foreign.format());
+                verified.told = Told::of_file(&opened);
                 read_all(&opened, depth)?
             }
             Opened::Own(checkpoint) if depth == Depth::Quick => quick(checkpoint)?,
@@ -166,6 +173,9 @@ impl Verified {
         if let Some(format) = self.foreign {
             text.push_str(&format!("\n  format {format}: {}", what_a_read_shows(format)));
         }
+        for line in self.told.lines() {
+            text.push_str(&format!("\n  {line}"));
+        }
         for error in self.damage.iter().chain(&self.unsupported) {
             text.push_str(&format!("\n  {error}"));
         }
@@ -188,6 +198,7 @@ impl Verified {
             "bytes": self.report.as_ref().map(|report| report.byte_len),
             "damage": self.damage.iter().map(output::error_in_json).collect::<Vec<_>>(),
             "unsupported": self.unsupported.iter().map(output::error_in_json).collect::<Vec<_>>(),
+            "notes": self.told.json(),
             "non_finite": self.bad.iter().map(bad).collect::<Vec<_>>(),
             "mark": self.mark.as_str(),
             "saved_as": self.saved_as.map(|id| id.to_string()),
