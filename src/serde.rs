@@ -42,7 +42,13 @@
 //!
 //! **What is preserved:** every value of serde's data model, floats and their NaNs bit for bit,
 //! `u128`, and the difference between `Some(None)` and `None`. As in every record, values nest at
-//! most 32 deep, and map keys are text, numbers or bools.
+//! most 32 deep, and map keys are text, numbers or bools. A number is read exactly or not at all: an
+//! `f64` of 0.1 is no `f32`, and serde's own rounding would say nothing.
+//!
+//! serde reads untagged and internally tagged enums and flattened structs by way of a buffer of its
+//! own. It has no 128-bit integers and takes every format for a readable one (an `IpAddr` is text),
+//! so a state with either *in such a type* is saved and is an error when it is loaded; and floats
+//! are rounded there.
 //!
 //! **Copies:** serde passes numbers one by one, so saving copies each array once, into memory that
 //! the snapshot owns (a tensor added by [`Snapshot::tensor`] is borrowed), and loading copies it
@@ -55,6 +61,7 @@
 //! keep the rest in a state.
 
 mod elements;
+mod exact;
 mod fault;
 mod item;
 mod numbers;

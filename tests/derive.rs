@@ -160,6 +160,27 @@ fn a_derived_net_is_loaded_all_or_nothing() {
     assert_eq!(other, before);
 }
 
+/// Only when they are saved or loaded can it be seen that flattened modules share a name.
+#[test]
+fn flattened_modules_with_one_name_are_refused() {
+    #[derive(Stateful)]
+    struct Both {
+        #[stateful(flatten)]
+        first: Counters,
+        #[stateful(flatten)]
+        second: Counters,
+    }
+    let counters = |step| Counters { step, r#type: [0; 2] };
+    let mut both = Both { first: counters(1), second: counters(2) };
+    let error = Snapshot::new().state_dict("m", both.state_dict().unwrap()).err().unwrap();
+    assert!(error.to_string().contains("tensor m/step: a tensor of this name is there already"), "{error}");
+    let checkpoint = saved(&Snapshot::new().state_dict("m", counters(7).state_dict().unwrap()).unwrap());
+    let error = checkpoint.load_state_dict("m", &mut both).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("two tensors of the target are called \"step\""), "{error}");
+    assert_eq!((both.first.step, both.second.step), (1, 2));
+}
+
 #[test]
 fn a_list_of_modules_of_another_length_is_refused() {
     let checkpoint = saved(&Snapshot::new().state_dict("", net(2.0).state_dict().unwrap()).unwrap());

@@ -201,6 +201,40 @@ fn the_prefix_of_a_wrapped_module_is_named_and_taken_away() {
     assert_eq!(wrapped.0, net);
 }
 
+/// What torch's state dicts have and other frameworks' targets do not: a wrapper's prefix, and the
+/// counts of batch norms.
+#[test]
+fn torchs_state_dicts_load_and_what_was_done_is_told() {
+    let net = Linear::new(3, 2, 0.5);
+    let torchs = |prefix: &str, count: &[i64]| {
+        saved(|snapshot| {
+            let (weight, bias) = (format!("m.{prefix}weight"), format!("m.{prefix}bias"));
+            let snapshot = snapshot.tensor(weight, &net.weight)?.tensor(bias, &net.bias)?;
+            snapshot.tensor(format!("m.{prefix}norm.num_batches_tracked"), count)
+        })
+    };
+    let options = LoadOptions::strict().from_torch();
+    for (prefix, stripped) in
+        [("", None), ("module.", Some("module.")), ("_orig_mod.module.", Some("_orig_mod.module."))]
+    {
+        let mut fresh = Linear::new(3, 2, 0.0);
+        let report = options.clone().load(&torchs(prefix, &[7]), "m", &mut fresh).unwrap();
+        assert_eq!(fresh, net);
+        assert_eq!((report.stripped, report.is_exact()), (stripped, true));
+        assert_eq!(report.left_out, ["norm.num_batches_tracked"]);
+        assert!(report.to_string().contains("left out norm.num_batches_tracked"), "{report}");
+    }
+    // A count is one number: a tensor that only has its name is unexpected.
+    let mut fresh = Linear::new(3, 2, 0.0);
+    let error = options.clone().load(&torchs("", &[7; 3]), "m", &mut fresh).unwrap_err();
+    assert!(error.to_string().contains("unexpected norm.num_batches_tracked"), "{error}");
+    assert_eq!(fresh, Linear::new(3, 2, 0.0));
+    // A module's field can be called `module`: the prefix is its own name.
+    let mut wrapped = Wrapped(Linear::new(3, 2, 0.0));
+    let report = options.load(&torchs("module.", &[7]), "m", &mut wrapped).unwrap();
+    assert_eq!((report.stripped, &wrapped.0), (None, &net));
+}
+
 #[test]
 fn what_is_only_wrapped_is_not_allowed_to_be_missing() {
     let net = Linear::new(3, 2, 0.5);

@@ -275,6 +275,28 @@ fn flattened_and_untagged_types_come_back() {
     assert_eq!(check(Flattened { rest, added: 1 }), ["s/a", "s/b.data"]);
 }
 
+/// serde puts such a value into a buffer of its own first, which has no 128-bit integers and reads
+/// addresses as text. Saving cannot see that; loading says so.
+#[test]
+fn what_serdes_own_buffer_lacks_is_an_error() {
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    #[serde(tag = "kind")]
+    enum Tagged<T> {
+        One { value: T },
+    }
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    struct Plain<T> {
+        value: T,
+    }
+    let address = std::net::IpAddr::from([127, 0, 0, 1]);
+    check(Plain { value: (u128::MAX, address) });
+    check(Tagged::One { value: (vec![0.5_f32; 300], Some(None::<u8>)) });
+    let wide = saved(&Tagged::One { value: u128::MAX }).state::<Tagged<u128>>("s").unwrap_err();
+    assert!(wide.to_string().contains("u128 is not supported"), "{wide}");
+    let address = saved(&Tagged::One { value: address }).state::<Tagged<std::net::IpAddr>>("s");
+    assert_eq!(address.unwrap_err().kind(), ErrorKind::Mismatch);
+}
+
 #[test]
 fn any_key_leaves_a_name_for_its_tensor() {
     let long = || vec![1.0_f32; 300];
@@ -357,13 +379,18 @@ fn composite_keys_and_deep_values_are_refused() {
     assert!(Snapshot::new().state("s", &deep).unwrap_err().to_string().contains("nesting"));
 }
 
+/// As `state` writes the name of the tensor `s/x` into the record `s`.
+#[derive(Serialize, Clone)]
+#[serde(rename = "_ExtStruct")]
+struct Ext((i8, serde_bytes::ByteBuf));
+
+fn ext(kind: i8) -> Ext {
+    Ext((kind, serde_bytes::ByteBuf::from(b"x".to_vec())))
+}
+
 /// A record that names a tensor, as `state` would write it, beside the given tensor.
 fn forged(kind: i8, tensor: Option<Tensor<'_>>) -> Checkpoint {
-    #[derive(Serialize)]
-    #[serde(rename = "_ExtStruct")]
-    struct Ext((i8, serde_bytes::ByteBuf));
-    let ext = Ext((kind, serde_bytes::ByteBuf::from(b"x".to_vec())));
-    let mut snapshot = Snapshot::new().record("s", &ext).unwrap();
+    let mut snapshot = Snapshot::new().record("s", &ext(kind)).unwrap();
     if let Some(tensor) = tensor {
         snapshot = snapshot.tensor("s/x", tensor).unwrap();
     }
@@ -386,6 +413,56 @@ fn a_record_that_lies_about_its_tensors_is_an_error() {
     assert_eq!(forged(1, of(Dtype::F32, &[0], &[])).state::<Vec<f32>>("s").unwrap(), [0.0; 0]);
     let none = forged(3, None).state::<Option<Option<u8>>>("s").unwrap_err();
     assert_eq!(none.kind(), ErrorKind::Mismatch, "b'x' is how many options there are");
+}
+
+/// Each is a copy, of as many bytes as the tensor has, for a few bytes of a record that compresses.
+#[test]
+fn a_record_that_names_a_tensor_twice_is_damaged() {
+    // [R145]
+    let twice = Snapshot::new().record("s", &[ext(1), ext(1)]).unwrap();
+    let snapshot = twice.tensor("s/x", &[0.5_f32; 4]).unwrap();
+    let checkpoint = open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), false).unwrap();
+    let error = checkpoint.state::<Vec<Vec<f32>>>("s").unwrap_err();
+    assert_eq!((error.kind(), error.tensor()), (ErrorKind::Damaged, Some("s/x")), "{error}");
+}
+
+/// serde's own conversions would round, silently.
+#[test]
+fn a_number_is_read_exactly_or_not_at_all() {
+    fn read<T: DeserializeOwned>(value: &impl Serialize) -> Result<T, String> {
+        saved(value).state::<T>("s").map_err(|error| {
+            assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
+            error.to_string()
+        })
+    }
+    assert_eq!(read::<f32>(&0.5_f64), Ok(0.5));
+    assert_eq!(read::<f32>(&3_u8), Ok(3.0));
+    assert_eq!(read::<f64>(&i64::MIN), Ok(i64::MIN as f64));
+    assert_eq!(read::<f64>(&0.1_f32), Ok(f64::from(0.1_f32)));
+    assert_eq!(read::<f32>(&f64::INFINITY), Ok(f32::INFINITY));
+    assert!(read::<f32>(&f64::NAN).unwrap().is_nan());
+    let error = read::<BTreeMap<String, f32>>(&BTreeMap::from([("lr", 0.1_f64)])).unwrap_err();
+    assert!(error.contains("lr: the f64 0.1 is no f32: it would be rounded"), "{error}");
+    for error in [
+        read::<f32>(&1e300_f64).err(),
+        read::<f32>(&((1 << 24) + 1)).err(),
+        read::<f32>(&u64::MAX).err(),
+        read::<f64>(&u64::MAX).err(),
+        read::<f64>(&(i64::MIN + 1)).err(),
+    ] {
+        assert!(error.unwrap().contains("it would be rounded"));
+    }
+    // The elements of a tensor, likewise.
+    assert_eq!(read::<Vec<f32>>(&vec![0.5_f64; 300]), Ok(vec![0.5; 300]));
+    assert_eq!(read::<Vec<f64>>(&vec![7_u64; 300]), Ok(vec![7.0; 300]));
+    for error in [
+        read::<Vec<f32>>(&vec![0.1_f64; 300]).err(),
+        read::<Vec<Option<f32>>>(&vec![u32::MAX; 300]).err(),
+        read::<Vec<[f64; 1]>>(&vec![[u64::MAX]; 300]).err(),
+        read::<Vec<f32>>(&vec![i64::MIN + 1; 300]).err(),
+    ] {
+        assert!(error.unwrap().contains("it would be rounded"));
+    }
 }
 
 #[test]

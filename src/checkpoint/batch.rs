@@ -55,7 +55,7 @@ impl Checkpoint {
         mut parts: Vec<Part<'c, '_>>,
     ) -> Result<(), Failed<'c>> {
         for part in &parts {
-            self.check_budget(part).map_err(|error| (part.name(), error))?;
+            self.check_part(part).map_err(|error| (part.name(), error))?;
         }
         if !self.is_mapped() {
             self.fetch(stored, &mut parts)?;
@@ -75,7 +75,7 @@ impl Checkpoint {
 
     /// A chunk that is wanted in part is held whole; up to the default size, that is always
     /// allowed.
-    fn check_budget(&self, part: &Part<'_, '_>) -> Result<()> {
+    fn check_part(&self, part: &Part<'_, '_>) -> Result<()> {
         if part.is_whole() || part.chunk.raw_len <= 1 << DEFAULT_CHUNK_LOG2 {
             return Ok(());
         }

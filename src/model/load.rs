@@ -21,6 +21,7 @@ pub struct LoadOptions {
     cast: bool,
     cast_integers: bool,
     in_place: bool,
+    from_torch: bool,
     /// Old and new prefixes of names in the checkpoint.
     prefixes: Vec<(String, String)>,
 }
@@ -77,6 +78,15 @@ impl LoadOptions {
         self
     }
 
+    /// For a state dict that PyTorch wrote, and a target of another framework. Two things of torch
+    /// have no place there, and the report says which of them was met: the prefix that
+    /// DistributedDataParallel or `torch.compile` put before all names ([`LoadReport::stripped`]),
+    /// and the number of batches that a norm has seen, `num_batches_tracked`
+    /// ([`LoadReport::left_out`]). Where the target has such names itself, they are kept.
+    pub fn from_torch(self) -> Self {
+        Self { from_torch: true, ..self }
+    }
+
     /// The name that a tensor of the checkpoint has in the target.
     fn target_name(&self, name: &str) -> String {
         let renamed = self.prefixes.iter().find_map(|(old, new)| {
@@ -115,15 +125,24 @@ impl LoadOptions {
     /// # Errors
     /// As [`Checkpoint::load_state_dict`]; `Mismatch` also when no tensor would be loaded.
     pub fn load(
-        self,
+        mut self,
         checkpoint: &Checkpoint,
         group: &str,
         target: &mut impl Stateful,
     ) -> Result<LoadReport> {
         let mut targets: Vec<_> = target.state_dict_mut()?.into_iter().collect();
+        check_distinct(&targets)?;
         let prefix = checkpoint.prefix_of(group);
+        let stripped = if self.from_torch { checkpoint.wrapper_of(&prefix, &targets) } else { None };
+        if let Some(wrapper) = stripped {
+            self = self.strip_prefix(wrapper);
+        }
         let mut there = checkpoint.by_target_name(&prefix, &self)?;
-        let report = compare(&there, &targets, &self);
+        let mut report = compare(&there, &targets, &self);
+        report.stripped = stripped;
+        if self.from_torch {
+            report.leave_out_counts(&there);
+        }
         report.check(&self, checkpoint, group, &targets)?;
         targets.retain_mut(|(name, _)| {
             let loads = report.loaded.binary_search(name).is_ok();
@@ -172,6 +191,11 @@ pub struct LoadReport {
     pub unexpected: Vec<String>,
     /// Names with a different shape or dtype.
     pub mismatched: Vec<Mismatch>,
+    /// The prefix that [`LoadOptions::from_torch`] took from all names.
+    pub stripped: Option<&'static str>,
+    /// Names that only the checkpoint has, as every batch norm of torch:
+    /// [`LoadOptions::from_torch`] passes over them.
+    pub left_out: Vec<String>,
 }
 
 /// A tensor whose shape or dtype differs from the target's.
@@ -215,6 +239,17 @@ impl Checkpoint {
         if !exists(&slashed) && exists(&dotted) { dotted } else { slashed }
     }
 
+    /// What a wrapper of torch put before all names of a group, unless the target has such names,
+    /// too: a module's field can be called `module`.
+    fn wrapper_of(&self, prefix: &str, targets: &[(String, TensorMut<'_>)]) -> Option<&'static str> {
+        let names = || self.names().filter_map(|name| name.strip_prefix(prefix));
+        let is_around = |wrapper: &&str| {
+            names().all(|name| name.starts_with(wrapper))
+                && !targets.iter().any(|(name, _)| name.starts_with(wrapper))
+        };
+        names().next().and_then(|_| WRAPPERS.into_iter().find(is_around))
+    }
+
     /// The tensors of a group by the names that they have in the target.
     ///
     /// # Errors
@@ -236,6 +271,16 @@ impl Checkpoint {
             }
         }
         Ok(there)
+    }
+}
+
+/// Two modules that are flattened into one, each with a field of the same name.
+fn check_distinct(targets: &[(String, TensorMut<'_>)]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match targets.iter().find(|(name, _)| !seen.insert(name)) {
+        Some((name, _)) => Err(Error::invalid(format!("two tensors of the target are called {name:?}"))
+            .help("rename one of them, or give its module a name")),
+        None => Ok(()),
     }
 }
 
@@ -342,15 +387,29 @@ impl LoadReport {
 
 /// What torch's wrappers put before the names of a module that they wrap: DistributedDataParallel
 /// and `torch.compile`, each around the other.
-const KNOWN_PREFIXES: [&str; 4] = ["module._orig_mod.", "_orig_mod.module.", "module.", "_orig_mod."];
+const WRAPPERS: [&str; 4] = ["module._orig_mod.", "_orig_mod.module.", "module.", "_orig_mod."];
+
+/// How many batches a batch norm of torch has seen: the one tensor of its layers that those of
+/// other frameworks do not have.
+const BATCH_COUNT: &str = "num_batches_tracked";
 
 impl LoadReport {
+    /// Moves the counts of batch norms from what is unexpected to what is left out.
+    fn leave_out_counts(&mut self, there: &BTreeMap<String, TensorInfo<'_>>) {
+        let is_count = |name: &String| {
+            let is_named = name.rsplit('.').next() == Some(BATCH_COUNT);
+            let is_one = |info: &TensorInfo<'_>| info.dtype.is_ok_and(|of| info.byte_len == of.size() as u64);
+            is_named && there.get(name).is_some_and(is_one)
+        };
+        self.left_out = self.unexpected.extract_if(.., |name| is_count(name)).collect();
+    }
+
     /// What to do where the names on one side begin with such a prefix.
     fn known_prefix(&self, missing: &str) -> Option<String> {
         // In order: `compare` takes them from a set.
         let is_there =
             |name: &str| self.unexpected.binary_search_by(|there| there.as_str().cmp(name)).is_ok();
-        KNOWN_PREFIXES.into_iter().find_map(|prefix| {
+        WRAPPERS.into_iter().find_map(|prefix| {
             if is_there(&format!("{prefix}{missing}")) {
                 return Some(format!(
                     "the names in the checkpoint begin with {prefix:?}, as a wrapped torch module writes them: \
@@ -388,6 +447,10 @@ impl fmt::Display for LoadReport {
             parts.push(format!("mismatched {}", list(&shown)));
         }
         parts.push(format!("{} loaded", self.loaded.len()));
+        parts.extend(self.stripped.map(|prefix| format!("{prefix:?} was taken from all names")));
+        if !self.left_out.is_empty() {
+            parts.push(format!("left out {}", list(&self.left_out)));
+        }
         f.write_str(&parts.join("; "))
     }
 }

@@ -1,5 +1,6 @@
 //! A tensor as the nested lists of numbers that it was made from.
 
+use super::exact;
 use super::fault::Fault;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
@@ -116,7 +117,7 @@ macro_rules! as_any {
         }
 
         forward_to_deserialize_any! {
-            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 char str string bytes byte_buf unit unit_struct seq
             tuple tuple_struct map struct enum identifier ignored_any
         }
 
@@ -132,15 +133,39 @@ struct Number<'t> {
     at: usize,
 }
 
+/// OK to default: the shape matches the number of elements.
+fn get<T: Copy + Default>(elements: &[T], at: usize) -> T {
+    elements.get(at).copied().unwrap_or_default()
+}
+
 impl<'de> Deserializer<'de> for Number<'_> {
     type Error = Fault;
 
     #[inline]
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let exact = match self.elements {
+            Elements::F64(elements) => exact::f32_of_f64(get(elements, self.at)),
+            Elements::U64(elements) => exact::f32_of_integer(get(elements, self.at)),
+            Elements::I64(elements) => exact::f32_of_integer(get(elements, self.at)),
+            Elements::U32(elements) => exact::f32_of_integer(get(elements, self.at)),
+            Elements::I32(elements) => exact::f32_of_integer(get(elements, self.at)),
+            _ => return self.deserialize_any(visitor),
+        };
+        visitor.visit_f32(exact?)
+    }
+
+    #[inline]
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let exact = match self.elements {
+            Elements::U64(elements) => exact::f64_of_integer(get(elements, self.at)),
+            Elements::I64(elements) => exact::f64_of_integer(get(elements, self.at)),
+            _ => return self.deserialize_any(visitor),
+        };
+        visitor.visit_f64(exact?)
+    }
+
+    #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        /// OK to default: the shape matches the number of elements.
-        fn get<T: Copy + Default>(elements: &[T], at: usize) -> T {
-            elements.get(at).copied().unwrap_or_default()
-        }
         match self.elements {
             Elements::Bool(elements) => visitor.visit_bool(get(elements, self.at)),
             Elements::U8(elements) => visitor.visit_u8(get(elements, self.at)),
@@ -168,6 +193,8 @@ impl<'de> Deserializer<'de> for Row<'_> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.0.visit(visitor)
     }
+
+    forward_to_deserialize_any! { f32 f64 }
 
     as_any!();
 }

@@ -4,6 +4,7 @@
 mod compound;
 
 use super::elements::Rows;
+use super::exact;
 use super::fault::Fault;
 use super::item::{self, Item};
 use super::{extension, tensor_name};
@@ -14,6 +15,7 @@ use crate::tensor::Tensor;
 use compound::{Items, Pairs, Variant};
 use serde::de::{Deserialize, Deserializer, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
+use std::collections::BTreeSet;
 
 /// A reader of a checked record. `'c` is the lifetime of the checkpoint, `'b` that of the bytes.
 pub(super) struct Reader<'b, 'c> {
@@ -26,6 +28,8 @@ pub(super) struct Reader<'b, 'c> {
     lent: Option<&'c [u8]>,
     /// The reader's position in the value. After an error, the position of the error.
     path: String,
+    /// Paths of the tensors that were read.
+    taken: BTreeSet<&'b [u8]>,
 }
 
 type Read<T> = std::result::Result<T, Fault>;
@@ -41,7 +45,8 @@ impl<'b, 'c> Reader<'b, 'c> {
         bytes: &'b [u8],
         lent: Option<&'c [u8]>,
     ) -> Result<T> {
-        let mut reader = Self { checkpoint, name, rest: bytes, whole: bytes, lent, path: String::new() };
+        let (path, taken) = (String::new(), BTreeSet::new());
+        let mut reader = Self { checkpoint, name, rest: bytes, whole: bytes, lent, path, taken };
         T::deserialize(&mut reader).map_err(|fault| fault.at(&reader.path, ErrorKind::Mismatch))
     }
 
@@ -94,12 +99,20 @@ impl<'b, 'c> Reader<'b, 'c> {
     }
 
     /// The tensor in place of an array.
-    fn tensor(&self, kind: i8, path: &[u8]) -> Read<Tensor<'c>> {
+    fn tensor(&mut self, kind: i8, path: &'b [u8]) -> Read<Tensor<'c>> {
+        let is_first = self.taken.insert(path);
         let path = match std::str::from_utf8(path) {
             Ok(path) if kind == extension::LIST || kind == extension::BYTES => path,
             _ => return Err(Fault::Said(format!("extension {kind} is no part of a state"))),
         };
         let name = tensor_name(self.name, path);
+        // Each would be a copy: five bytes of a record could stand for gigabytes of memory.
+        if !is_first {
+            return Err(Error::damaged("the record of a state names a tensor twice")
+                .in_tensor(name)
+                .in_object(self.checkpoint.name())
+                .into());
+        }
         let tensor = self.checkpoint.tensor(&name)?;
         let rows = tensor.shape().first().copied();
         let dtype = tensor.dtype();
@@ -117,12 +130,12 @@ impl<'b, 'c> Reader<'b, 'c> {
         Ok(tensor)
     }
 
-    fn tensor_list<V: Visitor<'c>>(&self, kind: i8, path: &[u8], visitor: V) -> Read<V::Value> {
+    fn tensor_list<V: Visitor<'c>>(&mut self, kind: i8, path: &'b [u8], visitor: V) -> Read<V::Value> {
         let tensor = self.tensor(kind, path)?;
         Rows::of(&tensor)?.visit(visitor)
     }
 
-    fn tensor_bytes<V: Visitor<'c>>(&self, kind: i8, path: &[u8], visitor: V) -> Read<V::Value> {
+    fn tensor_bytes<V: Visitor<'c>>(&mut self, kind: i8, path: &'b [u8], visitor: V) -> Read<V::Value> {
         let tensor = self.tensor(kind, path)?;
         if tensor.dtype() != Dtype::U8 || tensor.shape().len() != 1 {
             return Rows::of(&tensor)?.visit(visitor);
@@ -201,6 +214,31 @@ impl<'c> Deserializer<'c> for &mut Reader<'_, 'c> {
         match self.item()? {
             Item::Nil | Item::List(0) => visitor.visit_unit(),
             _ => Err(Fault::Said("expected a unit struct".to_owned())),
+        }
+    }
+
+    fn deserialize_f32<V: Visitor<'c>>(self, visitor: V) -> Read<V::Value> {
+        let start = self.rest;
+        match self.item()? {
+            Item::F64(value) => visitor.visit_f32(exact::f32_of_f64(value)?),
+            Item::U64(value) => visitor.visit_f32(exact::f32_of_integer(value)?),
+            Item::I64(value) => visitor.visit_f32(exact::f32_of_integer(value)?),
+            _ => {
+                self.rest = start;
+                self.deserialize_any(visitor)
+            }
+        }
+    }
+
+    fn deserialize_f64<V: Visitor<'c>>(self, visitor: V) -> Read<V::Value> {
+        let start = self.rest;
+        match self.item()? {
+            Item::U64(value) => visitor.visit_f64(exact::f64_of_integer(value)?),
+            Item::I64(value) => visitor.visit_f64(exact::f64_of_integer(value)?),
+            _ => {
+                self.rest = start;
+                self.deserialize_any(visitor)
+            }
         }
     }
 
@@ -284,7 +322,7 @@ impl<'c> Deserializer<'c> for &mut Reader<'_, 'c> {
 
     forward_to_deserialize_any! {
         <V: Visitor<'c>>
-        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string unit map struct identifier
+        bool i8 i16 i32 i64 u8 u16 u32 u64 char str string unit map struct identifier
     }
 
     fn is_human_readable(&self) -> bool {

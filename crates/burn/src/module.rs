@@ -7,8 +7,8 @@ use burn_core::module::Module;
 use burn_store::{ModuleAdapter, ModuleSnapshot};
 use std::collections::BTreeMap;
 use tensorkeep::{
-    Checkpoint, Dtype, Error, ErrorKind, LoadOptions, LoadReport, Result, Snapshot, StateDict, StateDictMut,
-    Stateful, TensorMut,
+    Checkpoint, Error, ErrorKind, LoadOptions, LoadReport, Result, Snapshot, StateDict, StateDictMut,
+    Stateful,
 };
 
 /// Adds a module's parameters as tensors `group/path.of.parameter`, and their ids as the record
@@ -44,7 +44,6 @@ pub fn load_module<M: Module>(checkpoint: &Checkpoint, group: &str, module: &mut
     let ids = ids(checkpoint, group)?;
     let way = Way {
         wanted: module.collect(None, None, false),
-        ignored: Vec::new(),
         options: LoadOptions::strict(),
         from: None,
         skip_enum_variants: false,
@@ -65,8 +64,6 @@ fn ids(checkpoint: &Checkpoint, group: &str) -> Result<BTreeMap<String, u64>> {
 pub(crate) struct Way {
     /// The parameters as the checkpoint has them.
     pub wanted: Vec<PackTensor>,
-    /// Tensors of the checkpoint that no parameter takes.
-    pub ignored: Vec<(String, Dtype, Vec<usize>)>,
     pub options: LoadOptions,
     /// From the checkpoint's form to the module's.
     pub from: Option<Box<dyn ModuleAdapter>>,
@@ -86,11 +83,11 @@ pub(crate) fn load_by<M: Module>(
         let id = ids.get(&tensor.name).copied();
         Staged::new(tensor.name, dtype, tensor.shape.to_vec(), id)
     });
-    let mut staging = Staging { wanted: wanted.collect::<Result<_>>()?, ignored: way.ignored };
+    let mut staging = Staging(wanted.collect::<Result<_>>()?);
     // What fails half-way is dropped with its memory: the module was not touched.
     let report = way.options.in_place().load(checkpoint, group, &mut staging)?;
     settle(module); // or an update from before would replace a value that was loaded
-    let tensors = staging.wanted.into_iter().map(Staged::handed_over).collect();
+    let tensors = staging.0.into_iter().map(Staged::handed_over).collect();
     let result = module.apply(tensors, None, way.from, way.skip_enum_variants);
     if result.errors.is_empty() && result.missing.is_empty() && result.unused.is_empty() {
         return Ok(report);
@@ -100,10 +97,7 @@ pub(crate) fn load_by<M: Module>(
 }
 
 /// Memory for all parameters of a module, as a state dict to overwrite.
-struct Staging {
-    wanted: Vec<Staged>,
-    ignored: Vec<(String, Dtype, Vec<usize>)>,
-}
+struct Staging(Vec<Staged>);
 
 impl Stateful for Staging {
     fn state_dict(&self) -> Result<StateDict<'_>> {
@@ -112,12 +106,9 @@ impl Stateful for Staging {
 
     fn state_dict_mut(&mut self) -> Result<StateDictMut<'_>> {
         let mut state = StateDictMut::new();
-        for Staged { name, dtype, shape, memory, .. } in &mut self.wanted {
+        for Staged { name, dtype, shape, memory, .. } in &mut self.0 {
             let target = (dtype::of_burn(*dtype)?, &shape[..], memory.bytes_mut());
             state = state.with(name.clone(), target)?;
-        }
-        for (name, dtype, shape) in &self.ignored {
-            state = state.with(name.clone(), TensorMut::written_by(*dtype, shape, |_| Ok(())))?;
         }
         Ok(state)
     }

@@ -1,11 +1,16 @@
 //! burn's records of optimizers, schedulers and modules as tensors by name and one small record.
 //!
+//! burn erases the type of an optimizer, and its record does not say of which kind it is: Adam's
+//! and AdamW's look alike. Callers therefore pass the configuration that it was built from, and the
+//! name of that type is recorded.
+//!
 //! The one door that such a record has is its bytes in burn's own format, so they pass through it
 //! in memory. Parameters have random ids in burn, and an optimizer's state is named after them;
 //! here it is named after the parameters' paths (`fc1.weight.moment_1`), and the ids are kept
 //! beside it.
 
 use crate::pack::{PackTensor, Staged, axes, failed, source};
+use burn_core::config::Config;
 use burn_core::store::{ModuleRecord, RecordError};
 use burn_core::tensor::Bytes;
 use burn_optim::lr_scheduler::LrSchedulerRecord;
@@ -29,6 +34,9 @@ pub enum Kind {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Rest {
     burn: Kind,
+    /// The kind of optimizer, by [`kind_of`]. Not known of a record that was saved as such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<String>,
     pub tensors: Vec<Entry>,
     scalars: Vec<ScalarEntry>,
     metadata: BTreeMap<String, String>,
@@ -57,14 +65,20 @@ struct ScalarEntry {
 
 impl Rest {
     pub fn of(kind: Kind) -> Self {
-        Self { burn: kind, tensors: Vec::new(), scalars: Vec::new(), metadata: BTreeMap::new() }
+        let (tensors, scalars, metadata) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { burn: kind, optimizer: None, tensors, scalars, metadata }
+    }
+
+    /// Names in burn's record.
+    fn originals(&self) -> impl Iterator<Item = &str> {
+        let tensors = self.tensors.iter().map(|entry| entry.original.as_ref().unwrap_or(&entry.name));
+        let scalars = self.scalars.iter().map(|entry| entry.original.as_ref().unwrap_or(&entry.name));
+        tensors.chain(scalars).map(String::as_str)
     }
 
     /// What an optimizer keeps for a parameter: `moment.moment_1`, `__rank`.
     pub fn fields(&self) -> BTreeSet<&str> {
-        let tensors = self.tensors.iter().map(|entry| entry.original.as_ref().unwrap_or(&entry.name));
-        let scalars = self.scalars.iter().map(|entry| entry.original.as_ref().unwrap_or(&entry.name));
-        tensors.chain(scalars).map(|name| name.split_once('.').map_or(&**name, |(_, field)| field)).collect()
+        self.originals().map(|name| name.split_once('.').map_or(name, |(_, field)| field)).collect()
     }
 
     /// The record of a group.
@@ -212,12 +226,16 @@ impl<'m> Names<'m> {
 /// A record of burn's that was saved by [`save_record`], or a module's by
 /// [`save_module`](crate::save_module).
 ///
+/// The file decides how many tensors a record has: together they may take as much memory as the
+/// checkpoint's budget allows ([`OpenOptions::budget`](tensorkeep::OpenOptions::budget)).
+///
 /// # Errors
 /// `NotFound`; `Mismatch` when the group holds another kind of record; `Damaged`, `LimitExceeded`,
 /// `Io`.
 pub fn load_record<R: BurnRecord>(checkpoint: &Checkpoint, group: &str) -> Result<R> {
     let rest = Rest::read(checkpoint, group, R::KIND)?;
     let mut staged = Vec::new();
+    let (mut bytes, mut names) = (0_u64, BTreeSet::new());
     for Entry { name, original, id } in &rest.tensors {
         if R::KIND == Kind::Optimizer && id.is_none() {
             return Err(Error::new(ErrorKind::Mismatch, "a tensor of an optimizer belongs to no parameter")
@@ -226,6 +244,14 @@ pub fn load_record<R: BurnRecord>(checkpoint: &Checkpoint, group: &str) -> Resul
         }
         let stored = format!("{group}/{name}");
         let info = checkpoint.info(&stored)?;
+        bytes = bytes.saturating_add(info.byte_len);
+        let within = checkpoint.check_budget(bytes);
+        within.map_err(|error| error.in_record(group).in_object(checkpoint.name()))?;
+        if !names.insert(name) {
+            return Err(Error::new(ErrorKind::Damaged, "a record of burn's lists a tensor twice")
+                .in_tensor(stored)
+                .in_object(checkpoint.name()));
+        }
         let dtype = info.dtype.map_err(|id| {
             Error::new(ErrorKind::NewerVersion, "dtype").found(format!("id {id}")).in_tensor(&stored)
         })?;
@@ -249,50 +275,91 @@ pub fn load_record<R: BurnRecord>(checkpoint: &Checkpoint, group: &str) -> Resul
     R::of_pack(bytes).map_err(|error| failed("a record of burn", error).in_record(group))
 }
 
-/// Adds an optimizer's state: `group/path.of.parameter.field`.
+/// Adds an optimizer's state: `group/path.of.parameter.field`. `config` is what the optimizer was
+/// built from, such as `AdamWConfig`: burn's optimizers do not say of which kind they are, so the
+/// name of its type is recorded. For several optimizers, pass a type of your own that holds their
+/// configurations.
 ///
 /// # Errors
 /// As [`save_record`].
-pub fn save_optimizer<'a>(
+pub fn save_optimizer<'a, C: Config>(
     snapshot: Snapshot<'a>,
     group: &str,
     optimizer: &ModuleOptimizer,
+    config: &C,
 ) -> Result<Snapshot<'a>> {
-    save_record(snapshot, group, optimizer.to_record())
+    let mut taken = Taken::of(optimizer.to_record())?;
+    taken.rest.optimizer = Some(kind_of(config));
+    taken.add_to(snapshot, group)
 }
 
-/// Overwrites an optimizer's state by the one that was saved, or by nothing.
+/// Overwrites an optimizer's state by the one that was saved, or by nothing. `config` is what this
+/// optimizer was built from.
 ///
 /// burn silently drops state of another kind of optimizer and starts it anew; here that is an
-/// error. Kinds that keep the same state, such as Adam and AdamW, cannot be told apart.
+/// error, by the kinds' names, also where both keep the same state, as Adam and AdamW do. Other
+/// values in the configuration, such as another weight decay, are no other kind. State that
+/// [`save_record`] saved has no kind: what it keeps for a parameter is compared then.
 ///
 /// # Errors
 /// As [`load_record`]; `Mismatch` when the optimizer is of another kind. It is unchanged then.
-pub fn load_optimizer(checkpoint: &Checkpoint, group: &str, optimizer: &mut ModuleOptimizer) -> Result<()> {
+pub fn load_optimizer<C: Config>(
+    checkpoint: &Checkpoint,
+    group: &str,
+    optimizer: &mut ModuleOptimizer,
+    config: &C,
+) -> Result<()> {
+    let placed = |error: Error| error.in_record(group).in_object(checkpoint.name());
+    let saved = Rest::read(checkpoint, group, Kind::Optimizer)?;
+    check_kind(&saved, &kind_of(config)).map_err(placed)?;
     let record: OptimizerRecord = load_record(checkpoint, group)?;
     let fresh = optimizer.clone();
     // burn asserts what a record holds; a checkpoint is a file.
     let loaded = catch_unwind(AssertUnwindSafe(|| fresh.load_record(record)));
-    let loaded = loaded.map_err(|_| {
-        Error::new(ErrorKind::Mismatch, "burn refused the state of an optimizer")
-            .in_record(group)
-            .in_object(checkpoint.name())
-    })?;
-    let saved = Rest::read(checkpoint, group, Kind::Optimizer)?;
+    let loaded = loaded
+        .map_err(|_| placed(Error::new(ErrorKind::Mismatch, "burn refused the state of an optimizer")))?;
     let kept = Taken::of(loaded.to_record())?.rest;
-    check_same_kind(&saved, &kept).map_err(|error| error.in_record(group).in_object(checkpoint.name()))?;
+    check_same_fields("kind of optimizer", &saved, &kept).map_err(placed)?;
+    // burn drops what it cannot rebuild, one parameter at a time, and starts that one anew.
+    let kept: BTreeSet<&str> = kept.originals().collect();
+    if let Some(lost) = saved.originals().find(|name| !kept.contains(name)) {
+        let error = Error::new(ErrorKind::Mismatch, format!("burn does not take {lost:?} of an optimizer"));
+        return Err(placed(error.help("resume with the optimizer that the run was started with")));
+    }
     *optimizer = loaded;
     Ok(())
 }
 
-/// An error where an optimizer no longer keeps something that was saved.
-pub(crate) fn check_same_kind(saved: &Rest, kept: &Rest) -> Result<()> {
+/// The kind of an optimizer: the name of its configuration's type, without the modules that it is
+/// in. The compiler promises no form of it, so what is no name is kept as it comes.
+pub(crate) fn kind_of<C: Config>(_: &C) -> String {
+    let mut kind = String::new();
+    for part in std::any::type_name::<C>().split_inclusive(['<', '>', ',', ' ', '(', ')']) {
+        kind.push_str(part.rsplit("::").next().unwrap_or(part));
+    }
+    kind
+}
+
+/// An error where an optimizer of another kind was saved.
+pub(crate) fn check_kind(saved: &Rest, kind: &str) -> Result<()> {
+    match &saved.optimizer {
+        Some(was) if was != kind => Err(Error::new(ErrorKind::Mismatch, "kind of optimizer")
+            .expected(was)
+            .found(kind)
+            .help("resume with the optimizer that the run was started with")),
+        _ => Ok(()),
+    }
+}
+
+/// An error, called `what`, where an optimizer or a scheduler no longer keeps something that was
+/// saved.
+pub(crate) fn check_same_fields(what: &'static str, saved: &Rest, kept: &Rest) -> Result<()> {
     let (saved, kept) = (saved.fields(), kept.fields());
     if saved.is_subset(&kept) {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Mismatch, "kind of optimizer")
+    Err(Error::new(ErrorKind::Mismatch, what)
         .expected(format!("one that keeps {}", Vec::from_iter(saved).join(", ")))
         .found(format!("one that keeps {}", Vec::from_iter(kept).join(", ")))
-        .help("resume with the optimizer that the run was started with"))
+        .help("resume with the one that the run was started with"))
 }

@@ -2,7 +2,10 @@
 //! newest that verifies instead of a number typed by hand.
 
 use crate::module::load_module;
-use crate::record::{BurnRecord, Kind, Rest, Taken, check_same_kind, load_record, save_record};
+use crate::record::{
+    BurnRecord, Kind, Rest, Taken, check_kind, check_same_fields, kind_of, load_record, save_record,
+};
+use burn_core::config::Config;
 use burn_core::store::ModuleRecord;
 use burn_optim::OptimizerRecord;
 use burn_optim::lr_scheduler::LrSchedulerRecord;
@@ -11,7 +14,7 @@ use burn_train::metric::store::{Aggregate, EventStoreClient, Split};
 use burn_train::{Interrupter, Learner, LearnerModel, SupervisedTraining};
 use std::collections::BTreeMap;
 use std::error::Error as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tensorkeep::engine::IntoEngine;
 use tensorkeep::{Checkpoint, Error, ErrorKind, Progress, Result, SaveReason, Snapshot, Store, StoreOptions};
 
@@ -27,15 +30,19 @@ const LOSS: &str = "Loss";
 /// The one line to change is `.with_default_checkpointers()`:
 ///
 /// ```no_run
+/// # use burn_optim::AdamWConfig;
+/// # use burn_optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 /// # use burn_train::{Learner, LearnerModel, SupervisedTraining};
 /// # use tensorkeep::{Every, Keep, Mode, Result, StoreOptions};
 /// # use tensorkeep_burn::Run;
-/// # fn train<M: LearnerModel>(training: SupervisedTraining<M>, learner: Learner<M>) -> Result<()> {
+/// # fn train<M: LearnerModel>(training: SupervisedTraining<M>, model: M, scheduler: ModuleLrScheduler) -> Result<()> {
+/// let adamw = AdamWConfig::new();
+/// let learner = Learner::new(model, adamw.init(), scheduler);
 /// let options = StoreOptions::new()
 ///     .save(Every::epochs(1).or_on_signal())
 ///     .keep(Keep::last(2).or(Keep::best("valid_loss", Mode::Min, 1)));
 /// let run = Run::open("runs/mnist", options)?;
-/// let training = run.attach(training.num_epochs(10), &learner)?;
+/// let training = run.attach(training.num_epochs(10), &learner, &adamw)?;
 /// training.launch(learner);
 /// run.close()
 /// # }
@@ -55,6 +62,8 @@ struct Shared {
     store: Store,
     resumed: Option<Checkpoint>,
     completed: u64,
+    /// The kind of optimizer, known from the first training that was attached.
+    kind: OnceLock<String>,
     /// Parts that have arrived, by epoch.
     parts: Mutex<BTreeMap<usize, Parts>>,
 }
@@ -75,7 +84,8 @@ impl Run {
         let store = Store::open(place, options)?;
         let resumed = store.resume()?;
         let completed = resumed.progress.epoch;
-        Ok(Self(Arc::new(Shared { store, resumed: resumed.checkpoint, completed, parts: Mutex::default() })))
+        let (kind, parts) = (OnceLock::new(), Mutex::default());
+        Ok(Self(Arc::new(Shared { store, resumed: resumed.checkpoint, completed, kind, parts })))
     }
 
     /// Epochs that are behind the run: what [`ShuffledLoader`](crate::ShuffledLoader) goes on from.
@@ -96,28 +106,46 @@ impl Run {
     /// Makes a training save to this run and go on where the run is: it sets the checkpointers, the
     /// strategy and the epoch, and stops the training when a signal was answered by a save.
     ///
+    /// `config` is what the learner's optimizer was built from, such as `AdamWConfig`: burn's
+    /// optimizers do not say of which kind they are, so the name of its type is recorded. For
+    /// several optimizers, pass a type of your own that holds their configurations.
+    ///
     /// All of the checkpoint is read and compared with the learner's model before the training is
     /// touched. burn panics at a model of another architecture.
     ///
     /// # Errors
-    /// `Mismatch` when the learner's model is another one than the run's, with the names;
-    /// `Damaged`, `Io`.
-    pub fn attach<M: LearnerModel>(
+    /// `Mismatch` when the learner's model is another one than the run's, with the names, or the
+    /// optimizer is of another kind; `Invalid` for a second training with another kind; `Damaged`,
+    /// `Io`.
+    pub fn attach<M: LearnerModel, C: Config>(
         &self,
         training: SupervisedTraining<M>,
         learner: &Learner<M>,
+        config: &C,
     ) -> Result<SupervisedTraining<M>> {
         let shared = &self.0;
+        let kind = kind_of(config);
+        if let Some(first) = shared.kind.get().filter(|first| **first != kind) {
+            let error = Error::new(ErrorKind::Invalid, "another kind of optimizer in the same run");
+            return Err(error.expected(first).found(kind));
+        }
         let strategy = Strategy { shared: Arc::clone(shared), interrupter: training.interrupter() };
         let part = || Part(Arc::clone(shared));
-        let training =
+        let mut training =
             training.with_custom_checkpointers(part(), part(), part()).with_checkpointing_strategy(strategy);
-        let Some(checkpoint) = &shared.resumed else { return Ok(training) };
-        load_module(checkpoint, MODEL, &mut learner.model())?;
-        load_record::<OptimizerRecord>(checkpoint, OPTIMIZER)?;
-        load_record::<LrSchedulerRecord>(checkpoint, SCHEDULER)?;
-        let epoch = usize::try_from(shared.completed);
-        Ok(training.checkpoint(epoch.map_err(|_| Error::new(ErrorKind::Invalid, "number of epochs"))?))
+        if let Some(checkpoint) = &shared.resumed {
+            let saved = Rest::read(checkpoint, OPTIMIZER, Kind::Optimizer)?;
+            check_kind(&saved, &kind)
+                .map_err(|error| error.in_record(OPTIMIZER).in_object(checkpoint.name()))?;
+            load_module(checkpoint, MODEL, &mut learner.model())?;
+            load_record::<OptimizerRecord>(checkpoint, OPTIMIZER)?;
+            load_record::<LrSchedulerRecord>(checkpoint, SCHEDULER)?;
+            let epoch = usize::try_from(shared.completed);
+            let epoch = epoch.map_err(|_| Error::new(ErrorKind::Invalid, "number of epochs"))?;
+            training = training.checkpoint(epoch);
+        }
+        shared.kind.get_or_init(|| kind);
+        Ok(training)
     }
 
     /// Ends the run. Call it when the training is over.
@@ -150,15 +178,18 @@ impl Shared {
         else {
             return Ok(());
         };
-        let optimizer = Taken::of(optimizer)?;
+        let mut optimizer = Taken::of(optimizer)?;
+        optimizer.rest.optimizer = self.kind.get().cloned();
+        let scheduler = Taken::of(scheduler)?;
         if let Some(checkpoint) = &self.resumed {
-            // burn silently starts an optimizer of another kind anew: the first save shows it.
+            // burn starts what it cannot load anew, without a word: the first save shows it.
             let saved = Rest::read(checkpoint, OPTIMIZER, Kind::Optimizer)?;
-            check_same_kind(&saved, &optimizer.rest)?;
+            check_same_fields("kind of optimizer", &saved, &optimizer.rest)?;
+            let saved = Rest::read(checkpoint, SCHEDULER, Kind::Scheduler)?;
+            check_same_fields("kind of scheduler", &saved, &scheduler.rest)?;
         }
         let snapshot = save_record(Snapshot::new(), MODEL, model)?;
-        let snapshot = optimizer.add_to(snapshot, OPTIMIZER)?;
-        let snapshot = save_record(snapshot, SCHEDULER, scheduler)?;
+        let snapshot = scheduler.add_to(optimizer.add_to(snapshot, OPTIMIZER)?, SCHEDULER)?;
         // Still locked: commits are in the order of the epochs.
         self.store.save(&snapshot.progress(progress(epoch)))?;
         Ok(())

@@ -5,7 +5,7 @@ use crate::pack::{PackTensor, Staged, axes};
 use burn_store::{ApplyResult, ModuleSnapshot, ModuleStore};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tensorkeep::{Checkpoint, Error, ErrorKind, Result, Snapshot};
+use tensorkeep::{Error, ErrorKind, OpenOptions, Result, Snapshot};
 
 /// The group that [`TensorkeepStore`] saves to.
 const GROUP: &str = "model";
@@ -33,6 +33,7 @@ const GROUP: &str = "model";
 /// ```
 pub struct TensorkeepStore {
     path: PathBuf,
+    options: OpenOptions,
     /// What was read of the file, for the calls that lend it.
     tensors: Option<BTreeMap<String, PackTensor>>,
 }
@@ -40,15 +41,23 @@ pub struct TensorkeepStore {
 impl TensorkeepStore {
     /// The file at this path.
     pub fn at(path: impl AsRef<Path>) -> Self {
-        Self { path: path.as_ref().to_owned(), tensors: None }
+        Self { path: path.as_ref().to_owned(), options: OpenOptions::new(), tensors: None }
+    }
+
+    /// How the file is opened. Its budget is that of all tensors together where burn asks for them
+    /// without a module to compare them with.
+    pub fn options(self, options: OpenOptions) -> Self {
+        Self { options, ..self }
     }
 
     fn read(&mut self) -> Result<&BTreeMap<String, PackTensor>> {
         if self.tensors.is_none() {
-            let checkpoint = Checkpoint::open(&self.path)?;
-            let mut tensors = BTreeMap::new();
+            let checkpoint = self.options.open(&self.path)?;
+            let (mut tensors, mut bytes) = (BTreeMap::new(), 0_u64);
             for info in checkpoint.tensors() {
                 let Some(name) = info.name.strip_prefix("model/") else { continue };
+                bytes = bytes.saturating_add(info.byte_len);
+                checkpoint.check_budget(bytes).map_err(|error| error.in_object(checkpoint.name()))?;
                 let dtype =
                     info.dtype.map_err(|id| Error::new(ErrorKind::NewerVersion, "dtype").found(id))?;
                 let mut staged = Staged::new(name.to_owned(), dtype, axes(&info.shape), None)?;
@@ -72,7 +81,7 @@ impl ModuleStore for TensorkeepStore {
 
     /// Strict: what is missing or unused is an error, and the module is unchanged then.
     fn apply_to<M: ModuleSnapshot>(&mut self, module: &mut M) -> Result<ApplyResult> {
-        let report = load_module(&Checkpoint::open(&self.path)?, GROUP, module)?;
+        let report = load_module(&self.options.open(&self.path)?, GROUP, module)?;
         Ok(ApplyResult {
             applied: report.loaded,
             skipped: Vec::new(),

@@ -2,18 +2,13 @@
 //! did.
 
 use crate::module::{Way, load_by, settle};
-use crate::pack::{PackTensor, axes, source};
+use crate::pack::{PackTensor, source};
 use burn_core::module::Module;
 use burn_core::tensor::Bytes;
 use burn_store::{BurnToPyTorchAdapter, ModuleAdapter, ModuleContext, ModuleSnapshot, PyTorchToBurnAdapter};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use tensorkeep::{Checkpoint, Dtype, LoadOptions, LoadReport, Result, Snapshot};
-
-/// What torch's wrappers put before the names of a module.
-const WRAPPERS: [&str; 4] = ["module._orig_mod.", "_orig_mod.module.", "module.", "_orig_mod."];
-/// The one tensor of torch's layers that burn's do not have: how many batches a norm has seen.
-const COUNT: &str = "num_batches_tracked";
+use tensorkeep::{Checkpoint, LoadOptions, LoadReport, Result, Snapshot};
 
 /// What was done with a module's tensors on their way to or from PyTorch's form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,10 +19,6 @@ pub struct Adapted {
     /// Weights whose axes were swapped, by torch's names: linear layers are (in, out) in burn and
     /// (out, in) in torch.
     pub transposed: Vec<String>,
-    /// The wrapper's prefix that was taken away, such as `module.`.
-    pub stripped: Option<&'static str>,
-    /// Tensors of the checkpoint that burn's layers do not have: the counts of batch norms.
-    pub left_out: Vec<String>,
 }
 
 impl fmt::Display for Adapted {
@@ -35,14 +26,11 @@ impl fmt::Display for Adapted {
         let renamed: Vec<String> =
             self.renamed.iter().map(|(burn, torch)| format!("{burn} = {torch}")).collect();
         let mut parts = Vec::new();
-        for (what, names) in
-            [("renamed", &renamed), ("transposed", &self.transposed), ("left out", &self.left_out)]
-        {
+        for (what, names) in [("renamed", &renamed), ("transposed", &self.transposed)] {
             if !names.is_empty() {
                 parts.push(format!("{what} {}", names.join(", ")));
             }
         }
-        parts.extend(self.stripped.map(|prefix| format!("{prefix:?} was taken from all names")));
         f.write_str(if parts.is_empty() { "nothing to adapt" } else { "" })?;
         f.write_str(&parts.join("; "))
     }
@@ -71,7 +59,8 @@ pub fn save_torch<'a, M: Module>(
 
 /// Overwrites a module's parameters by those of a group in PyTorch's form, strictly and all or
 /// nothing: a state dict that torch wrote (imported with `tensorkeep import`, or saved by the
-/// Python package), candle's, or Rust's LeNet.
+/// Python package), candle's, or Rust's LeNet. What torch's state dicts have and burn's modules do
+/// not is passed over, and the report says so: [`LoadOptions::from_torch`].
 ///
 /// # Errors
 /// As [`load_module`](crate::load_module), in torch's names.
@@ -81,49 +70,14 @@ pub fn load_torch<M: Module>(
     module: &mut M,
 ) -> Result<(LoadReport, Adapted)> {
     let telling = Telling::default();
-    let wanted = module.collect(None, Some(Box::new(telling.clone())), true);
-    let mut adapted = telling.told();
-    let members = members(checkpoint, group);
-    let is_wrapped =
-        |prefix: &&str| !members.is_empty() && members.iter().all(|(name, ..)| name.starts_with(prefix));
-    adapted.stripped = WRAPPERS.into_iter().find(is_wrapped);
-    let mut ignored = Vec::new();
-    for (name, dtype, shape) in members {
-        let name = adapted.stripped.and_then(|prefix| name.strip_prefix(prefix)).unwrap_or(&name).to_owned();
-        let is_count = name == COUNT || name.ends_with(&format!(".{COUNT}"));
-        if is_count && wanted.iter().all(|tensor| tensor.name != name) {
-            adapted.left_out.push(name.clone());
-            ignored.push((name, dtype, shape));
-        }
-    }
-    let options = match adapted.stripped {
-        Some(prefix) => LoadOptions::strict().strip_prefix(prefix),
-        None => LoadOptions::strict(),
-    };
     let way = Way {
-        wanted,
-        ignored,
-        options,
+        wanted: module.collect(None, Some(Box::new(telling.clone())), true),
+        options: LoadOptions::strict().from_torch(),
         from: Some(Box::new(PyTorchToBurnAdapter)),
         skip_enum_variants: true,
     };
-    let mut report = load_by(way, checkpoint, group, module, &Default::default())?;
-    report.loaded.retain(|name| !adapted.left_out.contains(name));
-    Ok((report, adapted))
-}
-
-/// Names within the group, as [`Checkpoint::load_state_dict`] understands groups.
-fn members(checkpoint: &Checkpoint, group: &str) -> Vec<(String, Dtype, Vec<usize>)> {
-    let literal = group.is_empty() || group.ends_with(['/', '.']);
-    let prefixes =
-        if literal { vec![group.to_owned()] } else { vec![format!("{group}/"), format!("{group}.")] };
-    let of = |prefix: &String| -> Vec<_> {
-        let tensors = checkpoint.tensors().filter_map(|info| {
-            Some((info.name.strip_prefix(prefix.as_str())?.to_owned(), info.dtype.ok()?, axes(&info.shape)))
-        });
-        tensors.collect()
-    };
-    prefixes.iter().map(of).find(|members| !members.is_empty()).unwrap_or_default()
+    let report = load_by(way, checkpoint, group, module, &Default::default())?;
+    Ok((report, telling.told()))
 }
 
 /// burn-store's adapter to PyTorch's form, which notes what it does.

@@ -2,13 +2,18 @@
 
 mod common;
 
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
+use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, OptimizerRecord, SgdConfig};
 use burn::tensor::Device;
 use burn_store::{ModuleSnapshot, ModuleStore};
 use common::{BurnLeNet, Small, stored, values};
-use tensorkeep::{ErrorKind, Snapshot};
-use tensorkeep_burn::{TensorkeepStore, load_module, load_optimizer, save_module, save_optimizer};
+use tensorkeep::{Checkpoint, ErrorKind, OpenOptions, Snapshot, Value};
+use tensorkeep_burn::{
+    TensorkeepStore, load_module, load_optimizer, load_record, save_module, save_optimizer, save_record,
+};
 use test_support::TempFolder;
 
 fn device() -> Device {
@@ -118,8 +123,9 @@ fn damage_changes_nothing() {
 }
 
 /// Stops after 5 of 12 steps, and goes on in a new module and a new optimizer.
-fn resumed(new: impl Fn() -> ModuleOptimizer) {
+fn resumed<C: Config>(config: C, init: fn(&C) -> ModuleOptimizer) {
     let device = device();
+    let new = || init(&config);
     let train = |mut module: Small, optimizer: &mut ModuleOptimizer, steps: std::ops::Range<u64>| {
         for step in steps {
             module = module.step(optimizer, step, &device);
@@ -131,33 +137,50 @@ fn resumed(new: impl Fn() -> ModuleOptimizer) {
     let mut optimizer = new();
     let module = train(Small::new(1, &device), &mut optimizer, 0..5);
     let snapshot = save_module(Snapshot::new(), "model", &module).unwrap();
-    let checkpoint = stored(save_optimizer(snapshot, "optimizer", &optimizer).unwrap());
+    let checkpoint = stored(save_optimizer(snapshot, "optimizer", &optimizer, &config).unwrap());
     let (mut module, mut optimizer) = (Small::new(9, &device), new());
     load_module(&checkpoint, "model", &mut module).unwrap();
-    load_optimizer(&checkpoint, "optimizer", &mut optimizer).unwrap();
+    load_optimizer(&checkpoint, "optimizer", &mut optimizer, &config).unwrap();
     let module = train(module, &mut optimizer, 5..12);
     assert_eq!(values(&module), values(&straight));
 }
 
 #[test]
 fn adam_resumed_is_adam_that_never_stopped() {
-    resumed(|| AdamConfig::new().init());
+    resumed(AdamConfig::new(), AdamConfig::init);
 }
 
 #[test]
 fn adamw_resumed_is_adamw_that_never_stopped() {
-    resumed(|| AdamWConfig::new().init());
+    resumed(AdamWConfig::new(), AdamWConfig::init);
 }
 
 #[test]
 fn sgd_resumed_is_sgd_that_never_stopped() {
-    resumed(|| SgdConfig::new().with_momentum(Some(MomentumConfig::new())).init());
+    resumed(SgdConfig::new().with_momentum(Some(MomentumConfig::new())), SgdConfig::init);
 }
 
-fn adams_checkpoint() -> tensorkeep::Checkpoint {
-    let mut adam = AdamConfig::new().init();
-    Small::new(1, &device()).step(&mut adam, 0, &device());
-    stored(save_optimizer(Snapshot::new(), "optimizer", &adam).unwrap())
+/// After one step.
+fn stepped(mut optimizer: ModuleOptimizer) -> ModuleOptimizer {
+    Small::new(1, &device()).step(&mut optimizer, 0, &device());
+    optimizer
+}
+
+fn adams_checkpoint() -> Checkpoint {
+    let config = AdamConfig::new();
+    stored(save_optimizer(Snapshot::new(), "optimizer", &stepped(config.init()), &config).unwrap())
+}
+
+/// The same checkpoint with another record `optimizer`.
+fn with_record(checkpoint: &Checkpoint, change: impl FnOnce(&mut Vec<Value>)) -> Checkpoint {
+    let Value::Map(mut record) = checkpoint.record_value("optimizer").unwrap() else { panic!("no map") };
+    let Some(Value::List(tensors)) = record.get_mut("tensors") else { panic!("no list") };
+    change(tensors);
+    let mut snapshot = Snapshot::new().record("optimizer", &Value::Map(record)).unwrap();
+    for name in checkpoint.names() {
+        snapshot = snapshot.tensor(name, checkpoint.tensor(name).unwrap()).unwrap();
+    }
+    stored(snapshot)
 }
 
 #[test]
@@ -173,15 +196,90 @@ fn state_is_named_after_parameters_and_not_after_random_ids() {
 /// burn itself starts such an optimizer anew, and says nothing.
 #[test]
 fn an_optimizer_of_another_kind_is_an_error_and_unchanged() {
-    let checkpoint = adams_checkpoint();
-    let mut sgd = SgdConfig::new().with_momentum(Some(MomentumConfig::new())).init();
-    Small::new(3, &device()).step(&mut sgd, 0, &device());
+    let named = adams_checkpoint();
+    // As an older version saved it, or `save_record`.
+    let adam = stepped(AdamConfig::new().init());
+    let unnamed = stored(save_record(Snapshot::new(), "optimizer", adam.to_record()).unwrap());
+    let config = SgdConfig::new().with_momentum(Some(MomentumConfig::new()));
+    let mut sgd = stepped(config.init());
     let before = sgd.to_record().len();
     assert!(before > 0);
-    let error = load_optimizer(&checkpoint, "optimizer", &mut sgd).unwrap_err();
+    for (checkpoint, what) in [(&named, "expected AdamConfig, found SgdConfig"), (&unnamed, "one that keeps")]
+    {
+        let error = load_optimizer(checkpoint, "optimizer", &mut sgd, &config).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Mismatch);
+        assert!(error.to_string().contains("kind of optimizer"), "{error}");
+        assert!(error.to_string().contains(what), "{error}");
+        assert_eq!(sgd.to_record().len(), before);
+    }
+    let config = AdamConfig::new();
+    let mut adam = config.init();
+    load_optimizer(&unnamed, "optimizer", &mut adam, &config).unwrap();
+    assert!(!adam.to_record().is_empty());
+}
+
+/// Their states have the same fields.
+#[test]
+fn adam_and_adamw_are_told_apart_by_name() {
+    let config = AdamWConfig::new();
+    let mut adamw = stepped(config.init());
+    let error = load_optimizer(&adams_checkpoint(), "optimizer", &mut adamw, &config).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.expected_value(), error.found_value()),
+        (ErrorKind::Mismatch, Some("AdamConfig"), Some("AdamWConfig"))
+    );
+    let lighter = AdamWConfig::new().with_weight_decay(0.0);
+    let checkpoint = stored(save_optimizer(Snapshot::new(), "optimizer", &adamw, &config).unwrap());
+    load_optimizer(&checkpoint, "optimizer", &mut lighter.init(), &lighter).unwrap();
+}
+
+/// burn starts a parameter anew if something of its state is missing, and says nothing.
+#[test]
+fn a_parameter_without_its_state_is_an_error() {
+    let checkpoint = with_record(&adams_checkpoint(), |tensors| drop(tensors.remove(0)));
+    let config = AdamConfig::new();
+    let mut adam = config.init();
+    let error = load_optimizer(&checkpoint, "optimizer", &mut adam, &config).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
-    assert!(error.to_string().contains("kind of optimizer"), "{error}");
-    assert_eq!(sgd.to_record().len(), before);
+    assert!(error.to_string().contains("of an optimizer"), "{error}");
+    assert!(adam.to_record().is_empty());
+}
+
+/// Each would be a copy: a small record could name a tensor a million times.
+#[test]
+fn a_record_that_lists_a_tensor_twice_is_damaged() {
+    let checkpoint = with_record(&adams_checkpoint(), |tensors| tensors.push(tensors[0].clone()));
+    let error = load_record::<OptimizerRecord>(&checkpoint, "optimizer").err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert!(error.tensor().is_some(), "{error}");
+}
+
+#[derive(Module, Debug)]
+struct Wide {
+    one: Linear,
+    two: Linear,
+}
+
+/// The budget is for all tensors of a record, whose number the file decides.
+#[test]
+fn what_a_file_claims_stays_within_the_budget() {
+    let folder = TempFolder::new("burn-budget");
+    let path = folder.path().join("wide.tkeep");
+    let linear = || LinearConfig::new(100, 100).init(&device());
+    let wide = Wide { one: linear(), two: linear() };
+    let snapshot = save_record(Snapshot::new(), "model", wide.into_record()).unwrap();
+    snapshot.save(&path).unwrap();
+    for (budget, fits) in [(60_000, false), (100_000, true)] {
+        let options = OpenOptions::new().budget(budget);
+        let checkpoint = options.open(&path).unwrap();
+        assert!(checkpoint.tensors().all(|info| info.byte_len < 60_000));
+        let record = load_record::<burn::store::ModuleRecord>(&checkpoint, "model");
+        let mut store = TensorkeepStore::at(&path).options(options);
+        let all = store.get_all_tensors();
+        let kinds = [record.err(), all.err()].map(|error| error.map(|error| error.kind()));
+        let expected = if fits { None } else { Some(ErrorKind::LimitExceeded) };
+        assert_eq!(kinds, [expected, expected]);
+    }
 }
 
 #[test]
@@ -193,7 +291,8 @@ fn a_group_of_another_kind_is_an_error() {
         error.to_string().contains("expected module") && error.to_string().contains("found optimizer"),
         "{error}"
     );
-    let missing = load_optimizer(&checkpoint, "optim", &mut AdamConfig::new().init()).unwrap_err();
+    let config = AdamConfig::new();
+    let missing = load_optimizer(&checkpoint, "optim", &mut config.init(), &config).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
 }
 

@@ -1,14 +1,17 @@
 //! burn's learner: stopped, and resumed from its newest checkpoint, which is one commit; and
 //! misuse that is refused.
 
+use burn::config::Config;
 use burn::data::dataloader::{DataLoader, batcher::Batcher};
 use burn::data::dataset::InMemDataset;
+use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
 use burn::lr_scheduler::exponential::ExponentialLrSchedulerConfig;
+use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
+use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn::train::metric::LossMetric;
 use burn::train::{
@@ -93,19 +96,29 @@ fn options() -> StoreOptions {
     StoreOptions::new().save(Every::epochs(1)).keep(keep)
 }
 
-fn adam() -> ModuleOptimizer {
-    AdamConfig::new().init()
+fn exponential() -> ModuleLrScheduler {
+    ExponentialLrSchedulerConfig::new(0.01, 0.99).init().unwrap()
 }
 
 fn loader(completed: u64) -> ShuffledLoader<u32, Batch> {
     ShuffledLoader::new(InMemDataset::new((0..40).collect()), Batches, 8, 1, completed)
 }
 
-/// Trains until so many epochs are completed, and closes the run.
-fn train(place: &Memory, epochs: usize, optimizer: ModuleOptimizer) -> LearningResult<Net> {
+/// Trains with Adam until so many epochs are completed, and closes the run.
+fn train(place: &Memory, epochs: usize) -> LearningResult<Net> {
+    let adam = AdamConfig::new();
+    train_with(place, epochs, &adam, adam.init(), exponential()).unwrap()
+}
+
+fn train_with(
+    place: &Memory,
+    epochs: usize,
+    config: &impl Config,
+    optimizer: ModuleOptimizer,
+    scheduler: ModuleLrScheduler,
+) -> tensorkeep::Result<LearningResult<Net>> {
     let logs = TempFolder::new("burn-logs");
     let run = Run::open(place.clone(), options()).unwrap();
-    let scheduler = ExponentialLrSchedulerConfig::new(0.01, 0.99).init().unwrap();
     let learner = Learner::new(Net::new(6), optimizer, scheduler);
     let training =
         SupervisedTraining::new(logs.path(), Arc::new(loader(run.completed_epochs())), Arc::new(loader(0)))
@@ -113,7 +126,7 @@ fn train(place: &Memory, epochs: usize, optimizer: ModuleOptimizer) -> LearningR
             .metric_valid_numeric(LossMetric::new())
             .with_application_logger(None)
             .num_epochs(epochs);
-    let result = run.attach(training, &learner).unwrap().launch(learner);
+    let result = run.attach(training, &learner, config).map(|training| training.launch(learner));
     run.close().unwrap();
     result
 }
@@ -131,10 +144,10 @@ fn tensors(checkpoint: &Checkpoint) -> Vec<(String, Vec<u8>)> {
 fn a_learner_that_went_on_is_one_that_never_stopped() {
     let _turn = ONE_AT_A_TIME.lock().unwrap();
     let (straight, stopped) = (Memory::new(), Memory::new());
-    assert!(train(&straight, 5, adam()).error.is_none());
-    train(&stopped, 2, adam());
+    assert!(train(&straight, 5).error.is_none());
+    train(&stopped, 2);
     assert_eq!(latest(&stopped).progress().unwrap().unwrap().epoch, 2);
-    train(&stopped, 5, adam());
+    train(&stopped, 5);
 
     let (expected, found) = (latest(&straight), latest(&stopped));
     assert_eq!(found.progress().unwrap().unwrap().epoch, 5);
@@ -155,27 +168,49 @@ fn a_learner_that_went_on_is_one_that_never_stopped() {
 fn a_model_of_another_architecture_is_refused_before_training() {
     let _turn = ONE_AT_A_TIME.lock().unwrap();
     let place = Memory::new();
-    train(&place, 1, adam());
+    train(&place, 1);
     let run = Run::open(place, options()).unwrap();
     let logs = TempFolder::new("burn-logs");
-    let scheduler = ExponentialLrSchedulerConfig::new(0.01, 0.99).init().unwrap();
-    let learner = Learner::new(Net::new(7), adam(), scheduler);
+    let adam = AdamConfig::new();
+    let learner = Learner::new(Net::new(7), adam.init(), exponential());
     let training = SupervisedTraining::new(logs.path(), Arc::new(loader(1)), Arc::new(loader(0)));
-    let error = run.attach(training, &learner).err().unwrap();
+    let error = run.attach(training, &learner, &adam).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
     assert!(error.to_string().contains("hidden.weight (expected f32 [4, 7], found f32 [4, 6])"), "{error}");
     run.close().unwrap();
 }
 
-/// burn starts it anew without a word; the first save finds it, and overwrites nothing.
+/// Their states look alike; the names of the configurations do not.
 #[test]
-fn an_optimizer_of_another_kind_ends_the_training() {
+fn another_kind_of_optimizer_is_refused_before_training() {
     let _turn = ONE_AT_A_TIME.lock().unwrap();
     let place = Memory::new();
-    train(&place, 2, adam());
-    let sgd = SgdConfig::new().with_momentum(Some(MomentumConfig::new())).init();
-    let error = train(&place, 4, sgd).error.expect("an error").to_string();
-    assert!(error.contains("kind of optimizer"), "{error}");
+    train(&place, 2);
+    let adamw = AdamWConfig::new();
+    let error = train_with(&place, 4, &adamw, adamw.init(), exponential()).err().expect("an error");
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert_eq!(error.to_string().matches("expected AdamConfig, found AdamWConfig").count(), 1, "{error}");
+    assert_eq!(latest(&place).progress().unwrap().unwrap().epoch, 2);
+    let heavier = AdamConfig::new().with_epsilon(1e-7);
+    assert!(train_with(&place, 3, &heavier, heavier.init(), exponential()).unwrap().error.is_none());
+}
+
+/// burn starts them anew without a word; the first save finds it, and overwrites nothing.
+#[test]
+fn what_burn_has_started_anew_ends_the_training() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap();
+    let place = Memory::new();
+    train(&place, 2);
+    let error = |optimizer, scheduler| {
+        let result = train_with(&place, 4, &AdamConfig::new(), optimizer, scheduler).unwrap();
+        result.error.expect("an error").to_string()
+    };
+    // The configuration says something else than it is.
+    let sgd = error(SgdConfig::new().with_momentum(Some(MomentumConfig::new())).init(), exponential());
+    assert!(sgd.contains("kind of optimizer"), "{sgd}");
+    let cosine = CosineAnnealingLrSchedulerConfig::new(0.01, 100).init().unwrap();
+    let scheduler = error(AdamConfig::new().init(), cosine);
+    assert!(scheduler.contains("kind of scheduler"), "{scheduler}");
     assert_eq!(latest(&place).progress().unwrap().unwrap().epoch, 2);
 }
 
@@ -184,12 +219,14 @@ fn a_run_is_not_closed_while_a_training_holds_it() {
     let _turn = ONE_AT_A_TIME.lock().unwrap();
     let run = Run::open(Memory::new(), options()).unwrap();
     let logs = TempFolder::new("burn-logs");
-    let scheduler = ExponentialLrSchedulerConfig::new(0.01, 0.99).init().unwrap();
-    let learner = Learner::new(Net::new(6), adam(), scheduler);
-    let training = SupervisedTraining::new(logs.path(), Arc::new(loader(0)), Arc::new(loader(0)));
-    let training = run.attach(training, &learner).unwrap();
+    let adam = AdamConfig::new();
+    let learner = Learner::new(Net::new(6), adam.init(), exponential());
+    let training = || SupervisedTraining::new(logs.path(), Arc::new(loader(0)), Arc::new(loader(0)));
+    let other = AdamWConfig::new();
+    let training = (run.attach(training(), &learner, &adam).unwrap(), training());
+    assert_eq!(run.attach(training.1, &learner, &other).err().unwrap().kind(), ErrorKind::Invalid);
     assert_eq!(run.close().unwrap_err().kind(), ErrorKind::Invalid);
-    drop(training);
+    drop(training.0);
 }
 
 /// Each epoch has every sample once; a loader that is told of two epochs goes on with the third.

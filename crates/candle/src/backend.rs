@@ -43,6 +43,9 @@ pub fn var_builder(
 
 /// Where [`var_builder`]'s tensors come from.
 ///
+/// No tensor takes more memory than the budget that the checkpoint was opened with
+/// ([`OpenOptions::budget`](tensorkeep::OpenOptions::budget)).
+///
 /// A tensor is allocated, and read into from the file by several threads that verify each chunk as
 /// they copy it: once, without a buffer in between. Tensors that nobody asks for are not read.
 #[derive(Clone)]
@@ -90,6 +93,9 @@ impl CheckpointBackend {
                 .in_tensor(&name)
                 .help("ask the builder for that dtype, or convert with CheckpointBackend::cast"));
         }
+        // A file decides about this memory: `get_unchecked` names no shape to compare.
+        let in_memory = info.byte_len.max(element_bytes(&axes, dtype));
+        self.checkpoint.check_budget(in_memory).map_err(|error| error.in_tensor(&name))?;
         let made =
             memory::filled(stored, &axes, |bytes| self.checkpoint.load_into([(name.as_str(), bytes)]))?;
         let moved = made.to_device(device).and_then(|tensor| tensor.to_dtype(dtype));
@@ -109,6 +115,11 @@ impl CheckpointBackend {
             to_candle(if error.object().is_some() { error } else { error.in_object(self.checkpoint.name()) })
         })
     }
+}
+
+/// Bytes of a tensor in this dtype, which a cast may make the larger one.
+fn element_bytes(axes: &[usize], dtype: DType) -> u64 {
+    axes.iter().fold(dtype.size_in_bytes() as u64, |bytes, &axis| bytes.saturating_mul(axis as u64))
 }
 
 impl SimpleBackend for CheckpointBackend {

@@ -42,7 +42,7 @@ pub use backend::{CheckpointBackend, var_builder};
 pub use generator::Generator;
 pub use layers::{Dropout, Shuffle, seeded_var_builder};
 pub use optim::{AdamW, ParamsSgd, Sgd};
-pub use torch::{Adapted, load_torch};
+pub use torch::load_torch;
 pub use vars::Vars;
 
 /// The page of the guide: its snippets are doctests of this crate.

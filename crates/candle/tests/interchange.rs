@@ -126,6 +126,28 @@ fn a_builder_names_what_does_not_fit() {
     assert!(error(cast.get_unchecked("mask")).contains("u16"), "a cast does not make up for it");
 }
 
+/// A tensor whose shape nobody gives is as large as the file says, and a cast may make it larger.
+#[test]
+fn what_a_file_claims_stays_within_the_budget() {
+    let folder = TempFolder::new("candle-budget");
+    let path = folder.path().join("zeros.tkeep");
+    let (zeros, halves) = (vec![0.0_f32; 1 << 20], vec![half::f16::ONE; 400_000]);
+    let snapshot = Snapshot::new().tensor("m/zeros", &zeros).unwrap().tensor("m/halves", &halves).unwrap();
+    let options = tensorkeep::WriteOptions::new().codec(tensorkeep::Codec::Max);
+    snapshot.save_with(&path, &options).unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() < 1 << 20, "a small file");
+    let checkpoint = tensorkeep::OpenOptions::new().budget(1 << 20).open(&path).unwrap();
+    let backend = CheckpointBackend::new(checkpoint, "m");
+    let get = |backend: &CheckpointBackend, dtype, name| {
+        backend.clone().builder(dtype, CPU).get_unchecked(name).map(|tensor| tensor.elem_count())
+    };
+    let error = get(&backend, DType::F32, "zeros").unwrap_err().to_string();
+    assert!(error.contains("m/zeros") && error.contains("at most the budget of 1048576"), "{error}");
+    assert_eq!(get(&backend, DType::F16, "halves").unwrap(), 400_000);
+    let cast = get(&backend.cast(), DType::F64, "halves").unwrap_err().to_string();
+    assert!(cast.contains("m/halves") && cast.contains("3200000"), "{cast}");
+}
+
 /// A state dict as torch writes it: wrapped, and with the counts of batch norms.
 fn of_torch(prefix: &str) -> Checkpoint {
     let mut snapshot = Snapshot::new();
@@ -146,15 +168,26 @@ fn torchs_names_are_adapted_and_what_was_done_is_told() {
         [("", None), ("module.", Some("module.")), ("_orig_mod.module.", Some("_orig_mod.module."))]
     {
         let net = Net::new(5);
-        let adapted = load_torch(&of_torch(prefix), "state_dict", &mut Vars::of(&net.vars)).unwrap();
+        let report = load_torch(&of_torch(prefix), "state_dict", &mut Vars::of(&net.vars)).unwrap();
         assert_eq!(values(&net.vars), values(&Net::new(4).vars));
-        assert_eq!(adapted.stripped, stripped);
-        assert_eq!(adapted.left_out, ["norm.num_batches_tracked"]);
-        assert_eq!(adapted.report.loaded.len(), 8);
-        assert!(adapted.to_string().contains("left out, since candle has none: norm.num_batches_tracked"));
+        assert_eq!(report.stripped, stripped);
+        assert_eq!(report.left_out, ["norm.num_batches_tracked"]);
+        assert_eq!(report.loaded.len(), 8);
     }
     let strict = of_torch("").load_state_dict("state_dict", &mut Vars::of(&Net::new(5).vars));
     assert_eq!(strict.unwrap_err().kind(), ErrorKind::Mismatch);
+}
+
+/// A field that is called `module` is no wrapper.
+#[test]
+fn a_models_own_names_are_not_stripped() {
+    let vars = VarMap::new();
+    let builder = seeded_var_builder(&vars, &Generator::seeded(1), DType::F32, CPU);
+    linear(4, 2, builder.pp("module").pp("fc")).unwrap();
+    let saved = Vars::of(&vars);
+    let checkpoint = stored(Snapshot::new().state_dict("m", saved.state_dict().unwrap()).unwrap());
+    let report = load_torch(&checkpoint, "m", &mut Vars::of(&vars)).unwrap();
+    assert_eq!((report.stripped, report.loaded.len()), (None, 2));
 }
 
 #[test]

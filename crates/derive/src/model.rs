@@ -94,7 +94,23 @@ fn configuration(
 
 /// The field that is marked as the configuration.
 fn marked(input: &DeriveInput) -> Result<Option<(Member, Type)>> {
-    let Data::Struct(data) = &input.data else { return Ok(None) };
+    let data = match &input.data {
+        Data::Struct(data) => data,
+        Data::Enum(data) => {
+            // Each variant would need one: told here, since the field was marked on purpose.
+            for field in data.variants.iter().flat_map(|variant| &variant.fields) {
+                if is_config(&field.attrs)? {
+                    return Err(error(
+                        field.span(),
+                        "no field of an enum holds the configuration of all its variants: add \
+                         `#[model(config = Type, describe = …)]` to the enum",
+                    ));
+                }
+            }
+            return Ok(None);
+        }
+        Data::Union(_) => return Ok(None),
+    };
     let mut found = None;
     for (field, member) in data.fields.iter().zip(data.fields.members()) {
         if is_config(&field.attrs)? && found.replace((member, field.ty.clone())).is_some() {

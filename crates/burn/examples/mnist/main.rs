@@ -95,13 +95,14 @@ fn train(args: &Args, run: Run) -> Result<bool> {
     let valid = burn::data::dataloader::DataLoaderBuilder::new(batches()).batch_size(100).build(valid);
 
     let scheduler = ExponentialLrSchedulerConfig::new(1e-3, 0.999).init()?;
-    let learner = Learner::new(ConvNet::new(&device.autodiff()), AdamConfig::new().init(), scheduler);
+    let adam = AdamConfig::new();
+    let learner = Learner::new(ConvNet::new(&device.autodiff()), adam.init(), scheduler);
     let training = SupervisedTraining::new(logs(&args.run), Arc::new(train), valid)
         .metric_train_numeric(LossMetric::new())
         .metric_valid_numeric(LossMetric::new())
         .with_application_logger(None)
         .num_epochs(args.epochs);
-    let training = run.attach(training, &learner)?; // instead of `.with_default_checkpointers()`
+    let training = run.attach(training, &learner, &adam)?; // instead of `.with_default_checkpointers()`
     if completed < args.epochs as u64 {
         let result = training.launch(learner);
         if let Some(error) = result.error {

@@ -31,4 +31,10 @@ struct TwoConfigs(#[model(config)] usize, #[model(config)] usize);
 #[model(kind = "net", built = Self::new)]
 struct Misspelt(#[model(config)] usize);
 
+#[derive(Stateful, Model)]
+#[model(kind = "net", build = Self::new)]
+enum OfAVariant {
+    Net(#[model(config)] usize, Vec<f32>),
+}
+
 fn main() {}
