@@ -3,8 +3,10 @@
 
 mod cast;
 mod load;
+mod report;
 
-pub use load::{LoadOptions, LoadReport, Mismatch};
+pub use load::LoadOptions;
+pub use report::{LoadReport, Mismatch};
 
 use crate::checkpoint::{Checkpoint, Inspect};
 use crate::error::{Error, ErrorKind, Result};
