@@ -1,4 +1,5 @@
-//! Bools that are neither 0 nor 1. Other programs read them as true; a checkpoint has no such bytes.
+//! Bools that are neither 0 nor 1. Other programs read them as true; a checkpoint has no such
+//! bytes.
 
 use super::{Foreign, Note, export};
 use crate::checkpoint::inspect::Scratch;

@@ -1,10 +1,11 @@
 //! The numbers of one tensor: [`Stats`] are filled block by block and merged. Their histogram is
 //! that of a sample.
 //!
-//! Counts, extremes (of 64-bit integers in `exact`) and the first NaN or infinity are exact. Mean, deviation and norm are summed in
-//! f64 per block (see [`lanes`]) and merged pairwise (Chan, Golub, LeVeque 1983), so that neither
-//! length nor a large mean costs digits: they are within 1e-9 of the exact value, relative to the
-//! largest magnitude, which may be any f64's. Integers beyond 2^53 are rounded first.
+//! Counts, extremes (of 64-bit integers in `exact`) and the first NaN or infinity are exact. Mean,
+//! deviation and norm are summed in f64 per block (see [`lanes`]) and merged pairwise (Chan, Golub,
+//! LeVeque 1983), so that neither length nor a large mean costs digits: they are within 1e-9 of the
+//! exact value, relative to the largest magnitude, which may be any f64's. Integers beyond 2^53 are
+//! rounded first.
 
 mod reading;
 
