@@ -18,7 +18,8 @@ pub struct LoadReport {
     pub unexpected: Vec<String>,
     /// Names with a different shape or dtype.
     pub mismatched: Vec<Mismatch>,
-    /// The prefix that [`LoadOptions::from_torch`](super::LoadOptions::from_torch) took from all names.
+    /// The prefix that [`LoadOptions::from_torch`](super::LoadOptions::from_torch) took from all
+    /// names.
     pub stripped: Option<&'static str>,
     /// Names that only the checkpoint has, as every batch norm of torch:
     /// [`LoadOptions::from_torch`](super::LoadOptions::from_torch) passes over them.
