@@ -8,10 +8,8 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use std::any::Any;
 use std::ffi::c_int;
 use std::sync::Arc;
-use tensorkeep::Dtype;
 
 /// A tensor's memory.
 ///
