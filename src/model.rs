@@ -1,10 +1,13 @@
 //! Whole models: saving one into a snapshot, and rebuilding one of which the caller does not know
-//! the sizes, or even the type. load.rs loads a state dict into an existing module.
+//! the sizes, or even the type. load.rs loads a state dict into an existing module, and report.rs
+//! says how that went.
 
 mod cast;
 mod load;
+mod report;
 
-pub use load::{LoadOptions, LoadReport, Mismatch};
+pub use load::LoadOptions;
+pub use report::{LoadReport, Mismatch};
 
 use crate::checkpoint::{Checkpoint, Inspect};
 use crate::error::{Error, ErrorKind, Result};

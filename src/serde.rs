@@ -42,8 +42,8 @@
 //!
 //! **What is preserved:** every value of serde's data model, floats and their NaNs bit for bit,
 //! `u128`, and the difference between `Some(None)` and `None`. As in every record, values nest at
-//! most 32 deep, and map keys are text, numbers or bools. A number is read exactly or not at all: an
-//! `f64` of 0.1 is no `f32`, and serde's own rounding would say nothing.
+//! most 32 deep, and map keys are text, numbers or bools. A number is read exactly or not at all:
+//! an `f64` of 0.1 is no `f32`, and serde's own rounding would say nothing.
 //!
 //! serde reads untagged and internally tagged enums and flattened structs by way of a buffer of its
 //! own. It has no 128-bit integers and takes every format for a readable one (an `IpAddr` is text),
