@@ -126,17 +126,6 @@ fn bars(stats: &Option<Stats>) -> [u8; stats::BARS] {
     counts.map(|count| (f64::from(count) / most * 255.0).round() as u8)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dictionary_keeps_the_order_of_first_appearance() {
-        let (all, which) = dictionary(["f32", "bf16", "f32"].map(str::to_owned).into_iter());
-        assert_eq!((all, which), (vec!["f32".to_owned(), "bf16".to_owned()], vec![0, 1, 0]));
-    }
-}
-
 /// The tensors of the model: those under `model` where there are some, else all but the
 /// optimizer's. Numbers only.
 pub fn model_of<'m>(metas: impl Iterator<Item = &'m Meta>) -> Vec<&'m Meta> {
@@ -149,4 +138,15 @@ pub fn model_of<'m>(metas: impl Iterator<Item = &'m Meta>) -> Vec<&'m Meta> {
     };
     let is_number = |meta: &&Meta| meta.dtype.ok().and_then(Kind::of).is_some() && meta.byte_len > 0;
     all.into_iter().filter(is_model).filter(is_number).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dictionary_keeps_the_order_of_first_appearance() {
+        let (all, which) = dictionary(["f32", "bf16", "f32"].map(str::to_owned).into_iter());
+        assert_eq!((all, which), (vec!["f32".to_owned(), "bf16".to_owned()], vec![0, 1, 0]));
+    }
 }

@@ -144,7 +144,9 @@ fn marks_of_damage_are_shown_and_taken_off_what_verifies() {
     let store = Store::open(place.engine(), StoreOptions::new()).unwrap();
     assert_eq!(store.resume().unwrap().next_step(), 2);
     drop(store);
-    let listed = place.json(&["ls", RUN]);
+    let listed = place.run(&["ls", RUN, "--json"]);
+    assert_eq!(listed.status.code(), Some(4), "{listed:?}");
+    let listed: Json = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!(listed["checkpoints"][2]["state"], "damaged", "{listed}");
     assert_eq!(listed["resume_tries_first"], "0001-0000000002");
     let verify = |args: &[&str]| {
