@@ -67,8 +67,8 @@ impl<'c> Inspect<'c> {
     /// A tensor borrowed from the mapped file, or an error that says why it cannot be.
     ///
     /// # Errors
-    /// As [`Checkpoint::tensor`], and `Unsupported` when the file was opened for reading or the
-    /// tensor is compressed.
+    /// As [`Checkpoint::tensor`](super::Checkpoint::tensor), and `Unsupported` when the file was
+    /// opened for reading or the tensor is compressed.
     pub fn require_mapped(&self, name: &str) -> Result<Tensor<'c>> {
         let refused = |what: &'static str, help: &'static str| {
             Err(Error::new(ErrorKind::Unsupported, what).help(help).in_tensor(name).in_object(self.0.name()))
