@@ -1,7 +1,9 @@
 //! An open file of the operating system.
 
 use super::{Kind, Stat, VfsFile};
-use rustix::fs::{FileType, OFlags, RawMode};
+#[cfg(target_os = "linux")]
+use rustix::fs::OFlags;
+use rustix::fs::{FileType, RawMode};
 use rustix::io::retry_on_intr;
 use std::fs::{File, Metadata};
 use std::io;
