@@ -49,10 +49,6 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
-    pub(super) fn verifies_nothing(self) -> bool {
-        self.verify == Verify::Never
-    }
-
     /// Verified on touch, without a memory budget.
     pub fn new() -> Self {
         Self::default()
@@ -138,6 +134,11 @@ impl OpenOptions {
             Some(0) => Err(Error::invalid("number of workers").expected("at least 1").found(0)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether damaged bytes are returned as data.
+    pub(super) fn verifies_nothing(self) -> bool {
+        self.verify == Verify::Never
     }
 }
 

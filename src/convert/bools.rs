@@ -44,7 +44,7 @@ impl Foreign {
         });
         match read {
             Err(error) if error.kind() == ErrorKind::Io => Err(error),
-            // Damage is told by whoever reads the tensor itself.
+            // Damage is told when the tensor itself is read.
             read => Ok(is_odd && read.is_ok()),
         }
     }

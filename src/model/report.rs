@@ -39,6 +39,14 @@ pub struct Mismatch {
     pub remedy: Option<&'static str>,
 }
 
+/// What torch's wrappers put before the names of a module that they wrap: DistributedDataParallel
+/// and `torch.compile`, each around the other.
+pub(super) const WRAPPERS: [&str; 4] = ["module._orig_mod.", "_orig_mod.module.", "module.", "_orig_mod."];
+
+/// How many batches a batch norm of torch has seen: the one tensor of its layers that those of
+/// other frameworks do not have.
+const BATCH_COUNT: &str = "num_batches_tracked";
+
 impl LoadReport {
     /// Whether everything matched on both sides.
     pub fn is_exact(&self) -> bool {
@@ -92,17 +100,7 @@ impl LoadReport {
             Some(format!("did you mean {like:?} by {missing:?}?"))
         })
     }
-}
 
-/// What torch's wrappers put before the names of a module that they wrap: DistributedDataParallel
-/// and `torch.compile`, each around the other.
-pub(super) const WRAPPERS: [&str; 4] = ["module._orig_mod.", "_orig_mod.module.", "module.", "_orig_mod."];
-
-/// How many batches a batch norm of torch has seen: the one tensor of its layers that those of
-/// other frameworks do not have.
-const BATCH_COUNT: &str = "num_batches_tracked";
-
-impl LoadReport {
     /// Moves the counts of batch norms from what is unexpected to what is left out.
     pub(super) fn leave_out_counts(&mut self, there: &BTreeMap<String, TensorInfo<'_>>) {
         let is_count = |name: &String| {

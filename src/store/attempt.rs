@@ -306,12 +306,6 @@ impl Attempt {
         Ok(Self { number, nonce, content: content.into(), pending: Arc::default() })
     }
 
-    /// Whether its object is on this engine.
-    pub(super) fn is_seen(&self, engine: &dyn Engine) -> Result<bool> {
-        let there = content(engine, self.number, Some(&self.content)).none_if(absent::is_absence)?;
-        Ok(there.is_some_and(|there| there[..] == self.content[..]))
-    }
-
     /// The file id of a rank's shard in a save.
     pub(super) fn shard_nonce(&self, step: u64, save: u32, rank: u32) -> Nonce {
         let mut nonce = self.nonce(step, save);

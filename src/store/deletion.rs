@@ -48,6 +48,7 @@ use super::reader::Reader;
 use crate::clock;
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, NoneIf, Result};
+use crate::names::hex;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -263,7 +264,7 @@ fn is_dead(engine: &dyn Engine, maker: &str, writer: &Writer) -> bool {
 
 /// A name for the marks of this process as a tool.
 pub(super) fn tool_maker() -> String {
-    format!("{TOOL}{}-{:032x}", std::process::id(), u128::from_be_bytes(fresh_nonce()))
+    format!("{TOOL}{}-{}", std::process::id(), hex(&fresh_nonce()))
 }
 
 /// Whether a checkpoint with this pin is still being deleted after a short wait: a live deleter

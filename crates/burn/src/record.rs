@@ -331,7 +331,7 @@ pub fn load_optimizer<C: Config>(
 }
 
 /// The kind of an optimizer: the name of its configuration's type, without the modules that it is
-/// in. The compiler promises no form of it, so what is no name is kept as it comes.
+/// in. The compiler promises no form of it, so all other text is kept unchanged.
 pub(crate) fn kind_of<C: Config>(_: &C) -> String {
     let mut kind = String::new();
     for part in std::any::type_name::<C>().split_inclusive(['<', '>', ',', ' ', '(', ')']) {

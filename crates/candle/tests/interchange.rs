@@ -126,7 +126,7 @@ fn a_builder_names_what_does_not_fit() {
     assert!(error(cast.get_unchecked("mask")).contains("u16"), "a cast does not make up for it");
 }
 
-/// A tensor whose shape nobody gives is as large as the file says, and a cast may make it larger.
+/// A tensor of which no shape is given is as large as the file says, and a cast may make it larger.
 #[test]
 fn what_a_file_claims_stays_within_the_budget() {
     let folder = TempFolder::new("candle-budget");

@@ -1,5 +1,5 @@
-//! What a foreign file's reader has to say: what was lost, and what is stored otherwise. Verbs that
-//! write print it, and end with exit code 1 where something was lost.
+//! The notes of a foreign file's reader: losses, and values that are stored in another form. Verbs
+//! that write print them, and end with exit code 1 where something was lost.
 
 use crate::answer::Text;
 use crate::opened::Opened;
@@ -23,7 +23,7 @@ impl Told {
         Self(notes.iter().map(line).collect())
     }
 
-    /// What there is to say of a file.
+    /// The notes of a file.
     pub fn of_file(opened: &Opened) -> Self {
         match opened {
             Opened::Foreign(foreign) => Self::of(foreign.notes()),
@@ -35,7 +35,7 @@ impl Told {
         }
     }
 
-    /// What there is to say of several files, each line with the name of its file.
+    /// The notes of several files, each line with the name of its file.
     pub fn of_files<'o>(files: impl IntoIterator<Item = &'o Opened>) -> Self {
         let all = files.into_iter().flat_map(|opened| {
             let named = move |line: Line| Line { name: format!("{}: {}", opened.name(), line.name), ..line };

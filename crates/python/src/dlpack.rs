@@ -13,7 +13,7 @@ use tensorkeep::Dtype;
 /// What keeps the memory alive.
 pub type Keeper = Arc<dyn Any + Send + Sync>;
 
-/// One tensor in memory that somebody keeps alive.
+/// One tensor in memory that is kept alive elsewhere.
 ///
 /// `start` is the first of `len` bytes that belong to `keeper` and that nothing in Rust refers to
 /// any more: they are Python's to read and to write.

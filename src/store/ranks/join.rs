@@ -86,7 +86,7 @@ fn check(options: &StoreOptions) -> Result<()> {
 impl Ranks {
     /// Makes sure that every rank writes to the run that rank 0 has opened.
     fn see(&self, attempt: &Attempt, engine: &dyn Engine) -> Result<()> {
-        let seen = attempt.is_seen(engine).and_then(|is_seen| {
+        let seen = attempt.is_taken_in(engine).and_then(|is_seen| {
             if is_seen {
                 return Ok(vec![]);
             }

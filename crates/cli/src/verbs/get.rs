@@ -119,7 +119,7 @@ impl Answer for Values<'_> {
     }
 }
 
-/// Refuses a name of another format than what is written.
+/// Refuses a name of a format other than the one written.
 fn check_name(path: &Path) -> Result<()> {
     let extension = derived::extension(path);
     let is_other = NEVER_WRITTEN.contains(&&*extension)

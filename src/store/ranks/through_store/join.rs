@@ -7,6 +7,7 @@ use crate::collective::{hand, lost, take};
 use crate::engine::{Engine, fresh_nonce};
 use crate::error::{Error, ErrorKind, NoneIf, Result};
 use crate::format::records;
+use crate::names::hex;
 use crate::store::small;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ pub(super) fn join(
             .expected("1 to 64 letters, digits, - and _")
             .found(job));
     }
-    let own = format!("{:032x}", u128::from_be_bytes(fresh_nonce()));
+    let own = hex(&fresh_nonce());
     let joining = Joining { engine, rank, world, job, own };
     let start = if rank == 0 { joining.lead(deadline)? } else { joining.follow(deadline)? };
     if start.members.get(rank as usize) != Some(&joining.own) {

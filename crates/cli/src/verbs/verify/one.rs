@@ -33,7 +33,7 @@ pub struct Verified {
     /// Of a foreign file, whose bytes are read and have no checksums that could be verified.
     pub foreign: Option<Format>,
     pub report: Option<VerifyReport>,
-    /// What is read of a foreign file otherwise than it lies there, or not at all.
+    /// Notes of a foreign file: values read in another form, or not at all.
     pub told: Told,
     /// Tensors with NaN or Inf: name, how many, the first index.
     pub bad: Vec<(String, u64, u64)>,
