@@ -71,7 +71,7 @@ fn to_files(c: &mut Criterion) {
             group.bench_function(name, |b| {
                 b.iter(|| {
                     let written = snapshot(&model).save(&path).unwrap();
-                    assert_eq!(std::fs::metadata(&path).unwrap().len(), written.len);
+                    assert_eq!(std::fs::metadata(&path).unwrap().len(), written.byte_len);
                 });
             });
         }

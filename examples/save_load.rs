@@ -14,7 +14,7 @@ fn main() -> Result<()> {
 
     let snapshot = Snapshot::new().model(&net)?.metadata("trained on", "nothing yet")?;
     let written = snapshot.save(&path)?;
-    println!("saved {} tensors, {} bytes, to {}", written.tensors, written.len, path.display());
+    println!("saved {} tensors, {} bytes, to {}", written.tensors, written.byte_len, path.display());
 
     let checkpoint = Checkpoint::open(&path)?;
     let loaded: LeNet = checkpoint.build()?;

@@ -210,7 +210,7 @@ impl Plan<'_, '_> {
 #[non_exhaustive]
 pub struct Written {
     /// Length of the file in bytes.
-    pub len: u64,
+    pub byte_len: u64,
     /// The checksum of its index, by which a manifest knows a shard.
     pub(crate) index_crc: u32,
     /// Tensors stored, aliases not counted.
@@ -223,8 +223,8 @@ pub struct Written {
 
 impl Written {
     /// A checkpoint that another process has written.
-    pub(crate) fn elsewhere(len: u64, timings: Timings) -> Self {
-        Self { len, index_crc: 0, tensors: 0, timings, unmatched_patterns: vec![] }
+    pub(crate) fn elsewhere(byte_len: u64, timings: Timings) -> Self {
+        Self { byte_len, index_crc: 0, tensors: 0, timings, unmatched_patterns: vec![] }
     }
 
     /// Adds the time after the last appended byte.

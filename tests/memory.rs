@@ -103,7 +103,7 @@ fn a_save_takes_64_mib_and_a_chunk_per_thread_at_most() {
     snapshot = snapshot.progress(Progress::new(1));
     let store = Store::open(Local::create(folder.path().join("run")).unwrap(), StoreOptions::new()).unwrap();
     let (written, peak) = peak_of(|| snapshot.save(folder.path().join("plain.tkeep")).unwrap());
-    assert!(written.len > 256 << 20);
+    assert!(written.byte_len > 256 << 20);
     let limit = (64 + std::thread::available_parallelism().unwrap().get() as u64) << 20;
     assert!(peak <= limit, "Snapshot::save took {peak} bytes");
     let (_, peak) = peak_of(|| store.save(&snapshot).unwrap());

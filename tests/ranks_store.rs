@@ -94,7 +94,7 @@ fn any_number_of_ranks_goes_on_with_the_same_state() {
     for info in list {
         let checkpoint = reader.checkpoint_by_id(info.id).unwrap();
         checkpoint.verify().unwrap();
-        assert_eq!(info.len, checkpoint.byte_len(), "with its shards");
+        assert_eq!(info.byte_len, checkpoint.byte_len(), "with its shards");
         assert_eq!(Whole::of(&checkpoint), Whole::at(info.id.step));
         let world = info.state.unwrap().world;
         assert_eq!(world, [Some(8), Some(3), Some(5), None, Some(8)][(info.id.attempt - 1) as usize]);
@@ -135,7 +135,7 @@ fn a_small_state_that_all_hold_is_one_plain_file() {
         let snapshot = Snapshot::new().tensor("w", &weights).unwrap().tensor("tied", &weights).unwrap();
         store.save(&snapshot.progress(Progress::new(1))).unwrap()
     });
-    assert!(saved.iter().all(|saved| saved.len == engine.len_of(&saved.id)));
+    assert!(saved.iter().all(|saved| saved.byte_len == engine.len_of(&saved.id)));
     assert!(engine.shards().is_empty());
     let checkpoint = Reader::new(engine).checkpoint(1).unwrap();
     assert_eq!((checkpoint.inspect().shards(), checkpoint.info("w").unwrap().pieces), (0, 0));

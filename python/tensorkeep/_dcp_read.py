@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -106,17 +106,35 @@ class Described:
             self.values = self._flat(_Meta(views, self.arrays_are_values))
         return self.values[name]
 
-    def fill(self, item: ReadItem, target: torch.Tensor) -> None:
+    def fill(self, wanted: Sequence[tuple[ReadItem, torch.Tensor]]) -> None:
+        """Fills tensors, all of them at once that lie as a file has them. Each of the others, as those of a GPU, passes
+        through memory of its own.
+        """
+        checked = [self._checked(item, target) for item, target in wanted]
+        fill = self.checkpoint._file.fill_boxes
+        fill([room for room, target in checked if _is_as_in_file(target)])
+        for (*box, _, _, _), target in checked:
+            if not _is_as_in_file(target):
+                loaded = torch.empty(target.shape, dtype=target.dtype)
+                fill([(*box, loaded.data_ptr(), loaded.nbytes, loaded)])
+                target.copy_(loaded)
+
+    def _checked(self, item: ReadItem, target: torch.Tensor) -> tuple[Any, torch.Tensor]:
+        """What the extension is asked for, where it is what the state has."""
         info = self.infos.get(item.storage_index.fqn)
         if info is None:
             raise NotFound(f"{self.checkpoint.path}: no tensor {item.storage_index.fqn!r}")
+        dtype, lens = _torch.dtype_of(info), tuple(item.lengths)
+        if (dtype, lens) != (target.dtype, tuple(target.shape)):
+            what = f"{self.checkpoint.path}: tensor {info.name}: the state has another dtype or shape"
+            expected, found, help = f"{target.dtype} {tuple(target.shape)}", f"{dtype} {lens}", "make the state as it was saved"
+            raise Mismatch(what, tensor=info.name, expected=expected, found=found, help=help)
         begin = item.storage_index.offset or [0] * len(info.shape)
         offsets = [at + further for at, further in zip(begin, item.storage_offsets)]
-        view = self.checkpoint._file.boxed(info.name, offsets, list(item.lengths))
-        loaded = _torch.from_view(view, "torch", None)
-        if (loaded.dtype, loaded.shape) != (target.dtype, target.shape):
-            expected, found = (f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in (target, loaded))
-            what = f"{self.checkpoint.path}: tensor {info.name}: the state has another dtype or shape"
-            help = "make the state as it was saved"
-            raise Mismatch(what, tensor=info.name, expected=expected, found=found, help=help)
-        target.copy_(loaded)
+        return (info.name, offsets, list(lens), target.data_ptr(), target.nbytes, target), target
+
+
+def _is_as_in_file(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's memory is the CPU's and in row-major order, with nothing to be done to its values."""
+    is_plain = tensor.is_cpu and tensor.is_contiguous() and not tensor.is_neg() and not tensor.is_conj()
+    return is_plain and _torch.is_held(tensor)

@@ -115,9 +115,14 @@ def _refuse(tensor: torch.Tensor, path: str, name: str | None) -> None:
 
 def _check_held(tensor: torch.Tensor, path: str) -> None:
     """Refuses a tensor that its storage does not hold any more."""
-    last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
-    if tensor.numel() and tensor.untyped_storage().nbytes() < (last + 1) * tensor.element_size():
+    if not is_held(tensor):
         raise refusal(path, *_FREED)
+
+
+def is_held(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's storage has all of its elements: `resize_` can make it smaller than the tensor."""
+    last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
+    return not tensor.numel() or tensor.untyped_storage().nbytes() >= (last + 1) * tensor.element_size()
 
 
 def _row_major(walk: Walk, tensor: torch.Tensor, path: str) -> torch.Tensor:
@@ -192,13 +197,19 @@ def _size(value: Any) -> torch.Size:
 DECODERS: dict[str, Callable[[Any], Any]] = {"torch.dtype": _dtype, "torch.device": _device, "torch.Size": _size}
 
 
-def from_view(view: Any, kind: str, device: Any) -> torch.Tensor:
-    """A tensor over a view's memory, which it may change."""
+def dtype_of(view: Any) -> torch.dtype:
+    """What a tensor of a file is in torch."""
     dtype = DTYPES.get(view.dtype)
     if dtype is None:
         dtype = torch.uint8
         if view.dtype != "opaque":
             warn(f"torch has no {view.dtype}: its bytes come as uint8; tensorkeep.numpy has it")
+    return dtype
+
+
+def from_view(view: Any, kind: str, device: Any) -> torch.Tensor:
+    """A tensor over a view's memory, which it may change."""
+    dtype = dtype_of(view)
     if view.nbytes == 0:
         tensor = torch.empty(view.shape, dtype=dtype)
     else:

@@ -238,6 +238,7 @@ class StorageReader(storage.StorageReader):  # type: ignore[misc]
         state = self._state
         if state is None:
             raise Invalid("StorageReader: read_data comes behind read_metadata")
+        targets = []
         for item in plan.items:
             if item.type == LoadItemType.BYTE_IO:
                 # DCP's planners take a pickle: one that is made here, of values that are plain.
@@ -246,9 +247,10 @@ class StorageReader(storage.StorageReader):  # type: ignore[misc]
                 packed.seek(0)
                 planner.load_bytes(item, packed)
             else:
-                target = planner.resolve_tensor(item)
-                state.fill(item, target.detach())
-                planner.commit_tensor(item, target)
+                targets.append((item, planner.resolve_tensor(item)))
+        state.fill([(item, target.detach()) for item, target in targets])
+        for item, target in targets:
+            planner.commit_tensor(item, target)
         future: Future[None] = Future()
         future.set_result(None)
         return future

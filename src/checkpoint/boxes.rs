@@ -63,21 +63,38 @@ impl Checkpoint {
         })
     }
 
-    /// Fills memory with a box of a tensor.
+    /// Fills memory with boxes of tensors, each in row-major order, on up to
+    /// [`OpenOptions::workers`](super::OpenOptions::workers) threads.
+    ///
+    /// ```
+    /// # use tensorkeep::{Checkpoint, Snapshot, WriteOptions, layout::TensorBox};
+    /// # let snapshot = Snapshot::new().tensor("pixels", &[1_u8, 2, 3])?;
+    /// # let checkpoint = Checkpoint::from_bytes(&snapshot.to_bytes(&WriteOptions::new())?)?;
+    /// let mut last = [0; 2];
+    /// checkpoint.read_boxes_into([("pixels", &TensorBox::new([1], [2])?, &mut last[..])])?;
+    /// assert_eq!(last, [2, 3]);
+    /// # Ok::<(), tensorkeep::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// As [`Checkpoint::read_box`], and `Mismatch` when the target is not the box's length in
-    /// bytes. After an error, the target holds a mixture.
-    pub fn read_box_into(&self, name: &str, tensor_box: &TensorBox, target: &mut [u8]) -> Result<()> {
-        let (place, dtype) = self.find_box(name, tensor_box)?;
-        self.with_context(name, || {
+    /// As [`Checkpoint::read_box`], and `Mismatch` when a target is not its box's length in bytes.
+    /// All names, boxes and lengths are checked before the first byte is read; after a later error
+    /// the targets hold a mixture.
+    pub fn read_boxes_into<'n, 'b, 't>(
+        &self,
+        targets: impl IntoIterator<Item = (&'n str, &'b TensorBox, &'t mut [u8])>,
+    ) -> Result<()> {
+        let mut wanted = Vec::new();
+        for (name, tensor_box, target) in targets {
+            let (place, dtype) = self.find_box(name, tensor_box)?;
             let len = tensor_box.elements().saturating_mul(dtype.size() as u64);
             if len != target.len() as u64 {
                 let error = Error::new(ErrorKind::Mismatch, "bytes to load into").expected(len);
-                return Err(error.found(target.len()));
+                return Err(error.found(target.len()).in_tensor(name).in_object(self.name()));
             }
-            self.fill_box(place, dtype, tensor_box, target, &mut Scratch::for_total(len))
-        })
+            wanted.push((name, WantedBox { place, dtype, tensor_box: tensor_box.clone(), target }));
+        }
+        self.fill_boxes(wanted)
     }
 
     fn find_box(&self, name: &str, tensor_box: &TensorBox) -> Result<(Place, Dtype)> {

@@ -204,7 +204,7 @@ impl Collection {
 
 fn candidate(info: &CheckpointInfo) -> Candidate {
     let state = info.state.as_ref().ok().cloned().map(Arc::new);
-    Candidate { id: info.id, len: info.len, pinned: info.pinned, marked: info.is_marked, state }
+    Candidate { id: info.id, len: info.byte_len, pinned: info.pinned, marked: info.is_marked, state }
 }
 
 /// The checkpoint that the newest attempt resumed from, according to its checkpoints.

@@ -27,7 +27,7 @@ pub struct Listed {
     /// Attempt and step.
     pub id: CheckpointId,
     /// Length in bytes.
-    pub len: u64,
+    pub byte_len: u64,
     /// As [`CheckpointInfo::is_marked`](super::CheckpointInfo::is_marked).
     pub is_marked: bool,
 }
@@ -41,9 +41,9 @@ pub(super) struct Found {
 
 impl Found {
     pub(super) fn candidate(self) -> Candidate {
-        let Self { listed: Listed { id, len, is_marked }, pinned, state } = self;
+        let Self { listed: Listed { id, byte_len, is_marked }, pinned, state } = self;
         let shards = state.as_ref().map_or(0, |state| state.shard_bytes);
-        Candidate { id, len: len.saturating_add(shards), pinned, marked: is_marked, state: state.ok() }
+        Candidate { id, len: byte_len.saturating_add(shards), pinned, marked: is_marked, state: state.ok() }
     }
 }
 
@@ -141,7 +141,7 @@ impl Look {
         let listed = |entry: &Entry| {
             let id = CheckpointId::of_key(&entry.key).filter(|id| !hidden.contains(id))?;
             let is_marked = !marks.is_empty() && marks.contains(&*damaged_mark_key(id));
-            Some(Listed { id, len: entry.len, is_marked })
+            Some(Listed { id, byte_len: entry.len, is_marked })
         };
         let mut listed: Vec<Listed> = self.folder("").iter().filter_map(listed).collect();
         listed.sort_unstable_by_key(|listed| listed.id);

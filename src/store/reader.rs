@@ -36,7 +36,7 @@ pub struct CheckpointInfo {
     /// The object's key in the run.
     pub key: String,
     /// Length in bytes, with its shards.
-    pub len: u64,
+    pub byte_len: u64,
     /// Whether retention must leave it alone.
     pub pinned: bool,
     /// Whether a resume found it damaged and marked it, as on engines that cannot rename. It counts
@@ -49,10 +49,11 @@ pub struct CheckpointInfo {
 
 impl CheckpointInfo {
     fn of(found: Found) -> Self {
-        let Found { listed: Listed { id, len, is_marked }, pinned, state } = found;
+        let Found { listed: Listed { id, byte_len, is_marked }, pinned, state } = found;
         let state = state.map(|state| (*state).clone()).map_err(|error| Arc::new(absent::told(error)));
-        let len = len.saturating_add(state.as_ref().map_or(0, |state| state.shard_bytes));
-        Self { id, key: id.key(), len, pinned, is_marked, state }
+        let shards = state.as_ref().map_or(0, |state| state.shard_bytes);
+        let byte_len = byte_len.saturating_add(shards);
+        Self { id, key: id.key(), byte_len, pinned, is_marked, state }
     }
 }
 
@@ -73,7 +74,7 @@ impl CheckpointInfo {
 /// # store.close()?;
 /// let reader = Reader::open(&folder)?;
 /// for info in reader.list()? {
-///     println!("{}: {} bytes", info.id, info.len);
+///     println!("{}: {} bytes", info.id, info.byte_len);
 /// }
 /// let best = reader.best("loss", Mode::Min)?.expect("a checkpoint with this metric");
 /// assert_eq!(best.tensor("weights")?.scalar::<f32>()?, 0.25);

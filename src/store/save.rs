@@ -160,7 +160,7 @@ impl Core {
         let nonce = self.attempt.nonce(id.step, self.saves.fetch_add(1, Ordering::Relaxed));
         let plan = Plan::of(snapshot, &encoded, &self.options.write.clone().file_id(nonce))?;
         let written = self.publish(&plan, id)?;
-        self.lock_schedule().log.saved(begun.progress, written.len);
+        self.lock_schedule().log.saved(begun.progress, written.byte_len);
         self.reader.remember(id, CheckpointMeta::of_saved(save, begun, snapshot.tensor_count()));
         Ok(written)
     }

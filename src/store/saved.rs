@@ -15,7 +15,7 @@ pub struct Saved {
     /// Attempt and step.
     pub id: CheckpointId,
     /// Length of the checkpoint in bytes.
-    pub len: u64,
+    pub byte_len: u64,
     /// Where the time went, without rotation.
     pub timings: Timings,
     /// Checkpoints that rotation deleted.
@@ -38,12 +38,12 @@ pub struct Saved {
 impl Saved {
     /// What was written, before rotation.
     pub(super) fn of(id: CheckpointId, written: Written) -> Self {
-        let Written { len, timings, unmatched_patterns, .. } = written;
+        let Written { byte_len, timings, unmatched_patterns, .. } = written;
         let no_tensor =
             |pattern| format!("the codec for {pattern:?} was chosen for no tensor: none has such a name");
         Self {
             id,
-            len,
+            byte_len,
             timings,
             deleted: vec![],
             not_deleted: vec![],

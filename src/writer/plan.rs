@@ -230,9 +230,9 @@ impl<'s, 'a> Plan<'s, 'a> {
                 .expected(format!("at most {}", Limits::V1.index_bytes))
                 .found(region.len()));
         }
-        let (len, timings) = emitter.finish(&region)?;
+        let (byte_len, timings) = emitter.finish(&region)?;
         Ok(Written {
-            len,
+            byte_len,
             index_crc: crc32(&region),
             tensors: self.tensors.len(),
             timings,

@@ -2,11 +2,12 @@
 
 use crate::errors::detached;
 use crate::loading::{self, Mapped};
+use crate::memory::{self, Room};
 use crate::progress::watched;
 use crate::records::Object;
 use crate::view::View;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyList, PyTuple};
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -202,10 +203,11 @@ impl File {
         Ok(View::new(place, keeper))
     }
 
-    /// A view of a box of a tensor, of which only what lies in the box is read.
-    fn boxed(&self, py: Python<'_>, name: &str, offsets: Vec<u64>, lens: Vec<u64>) -> PyResult<View> {
-        let (place, keeper) = detached(py, || loading::boxed(self.checkpoint(), name, offsets, lens))?;
-        Ok(View::new(place, keeper))
+    /// Fills Python's memory with boxes of tensors, of which only what lies in the boxes is read:
+    /// (name, offsets, lengths, address, bytes, owner) of each.
+    fn fill_boxes(&self, py: Python<'_>, boxes: &Bound<'_, PyList>) -> PyResult<()> {
+        let rooms: Vec<Room> = boxes.iter().map(|room| Room::new(&room)).collect::<PyResult<_>>()?;
+        detached(py, || memory::fill(self.checkpoint(), rooms))
     }
 
     /// Paths of the shards of a checkpoint of many ranks.
@@ -317,5 +319,5 @@ pub fn save_file<'py>(
         state.described(None, metrics, metadata)?.snapshot()?.save_with(&path, &options)
     })?;
     let seconds = written.timings.total.as_secs_f64();
-    (written.len, written.tensors, seconds, written.unmatched_patterns).into_pyobject(py)
+    (written.byte_len, written.tensors, seconds, written.unmatched_patterns).into_pyobject(py)
 }

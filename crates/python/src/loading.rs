@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use tensorkeep::engine::MmapPromise;
-use tensorkeep::layout::TensorBox;
 use tensorkeep::tensor::Buffer;
 use tensorkeep::{Checkpoint, Dtype, Error, MappedCopy, OpenOptions, Result, TensorInfo};
 
@@ -109,26 +108,6 @@ pub fn rows(checkpoint: &Checkpoint, name: &str, from: usize, to: usize) -> Resu
         dtype: tensor.dtype(),
         shape: tensor.shape().to_vec(),
     };
-    Ok((place, Arc::new(buffer)))
-}
-
-/// A box of a tensor, in memory of its own.
-///
-/// # Errors
-/// As [`Checkpoint::read_box_into`]; `LimitExceeded` without memory; `Unsupported` for a dtype that
-/// this version does not know.
-pub fn boxed(
-    checkpoint: &Checkpoint,
-    name: &str,
-    offsets: Vec<u64>,
-    lens: Vec<u64>,
-) -> Result<(Place, Keeper)> {
-    let dtype = known_dtype(checkpoint, &checkpoint.info(name)?)?;
-    let shape: Vec<usize> = lens.iter().map(|&len| usize::try_from(len).unwrap_or(usize::MAX)).collect();
-    let len = tensorkeep::tensor::byte_len(dtype, &shape).map_err(|error| error.in_tensor(name))?;
-    let mut buffer = Buffer::zeroed(len)?;
-    checkpoint.read_box_into(name, &TensorBox::new(offsets, lens)?, &mut buffer)?;
-    let place = Place { start: buffer.as_mut_ptr(), len: buffer.len(), dtype, shape };
     Ok((place, Arc::new(buffer)))
 }
 

@@ -1,6 +1,9 @@
-//! Tensors that lie in Python's memory, as a snapshot's volatile sources: their bytes are copied
-//! once, while other threads may write them.
-#![expect(unsafe_code, reason = "the memory of tensors comes from Python as addresses; see `Lent`")]
+//! Tensors that lie in Python's memory: as a snapshot's volatile sources, whose bytes are copied
+//! once, while other threads may write them, and as memory to load into.
+#![expect(
+    unsafe_code,
+    reason = "the memory of tensors comes from Python as addresses; see `Lent` and `Room`"
+)]
 
 use crate::records::Plain;
 use pyo3::prelude::*;
@@ -9,8 +12,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tensorkeep::layout::TensorBox;
 use tensorkeep::snapshot::Volatile;
-use tensorkeep::{Dtype, Error, ErrorKind, Progress, Result, Snapshot};
+use tensorkeep::{Checkpoint, Dtype, Error, ErrorKind, Progress, Result, Snapshot};
 use tensorkeep_memcpy::Copier;
 
 /// Where a tensor lies: row-major, little-endian, `len` bytes from `address` on.
@@ -165,4 +169,57 @@ impl Lent {
         };
         Volatile::new(self.dtype, &self.shape, fill)
     }
+}
+
+/// Memory to fill with a box of a tensor: `len` bytes from `address` on, row-major.
+///
+/// `tensorkeep/_dcp_read.py`, the only caller, gives the address and length of a torch tensor of
+/// the CPU, contiguous and held by its storage, to which the list that was handed over refers. To
+/// free it, read it or write it in another thread meanwhile is as wrong as beside torch's `copy_`.
+pub struct Room {
+    name: String,
+    tensor_box: TensorBox,
+    address: usize,
+    len: usize,
+}
+
+impl Room {
+    /// Takes (name, offsets, lengths, address, bytes, owner).
+    pub fn new(room: &Bound<'_, PyAny>) -> PyResult<Self> {
+        type Given<'py> = (String, Vec<u64>, Vec<u64>, usize, usize, Bound<'py, PyAny>);
+        let (name, offsets, lens, address, len, _owner): Given<'_> = room.extract()?;
+        let tensor_box = TensorBox::new(offsets, lens).map_err(|error| error.in_tensor(&name));
+        let tensor_box = tensor_box.map_err(|error| crate::errors::exception(room.py(), &error))?;
+        Ok(Self { name, tensor_box, address, len })
+    }
+
+    fn target(&mut self) -> (&str, &TensorBox, &mut [u8]) {
+        let bytes: &mut [u8] = if self.len == 0 {
+            &mut []
+        } else {
+            let start = std::ptr::with_exposed_provenance_mut::<u8>(self.address);
+            // SAFETY: `len` bytes from here on are a tensor's, which lives, and which nobody else
+            // uses: see `Room`. Two rooms over the same bytes are not filled at the same time: see
+            // `fill`.
+            unsafe { std::slice::from_raw_parts_mut(start, self.len) }
+        };
+        (&self.name, &self.tensor_box, bytes)
+    }
+
+    fn shares_memory(rooms: &[Self]) -> bool {
+        let mut ranges: Vec<_> = rooms.iter().map(|room| (room.address, room.len)).collect();
+        ranges.retain(|&(_, len)| len > 0);
+        ranges.sort_unstable();
+        ranges.windows(2).any(|pair| pair[0].0.saturating_add(pair[0].1) > pair[1].0)
+    }
+}
+
+/// Fills memory with boxes of tensors, on several threads.
+pub fn fill(checkpoint: &Checkpoint, mut rooms: Vec<Room>) -> Result<()> {
+    // Tied tensors, of which the last one counts.
+    let at_once = if Room::shares_memory(&rooms) { 1 } else { rooms.len().max(1) };
+    for batch in rooms.chunks_mut(at_once) {
+        checkpoint.read_boxes_into(batch.iter_mut().map(Room::target))?;
+    }
+    Ok(())
 }

@@ -82,7 +82,7 @@ impl Job {
             });
             self.0.write_manifest(&path, &state.snapshot()?, &options, shards.collect())
         })?;
-        (written.len, written.tensors, written.timings.total.as_secs_f64()).into_pyobject(py)
+        (written.byte_len, written.tensors, written.timings.total.as_secs_f64()).into_pyobject(py)
     }
 }
 

@@ -186,11 +186,11 @@ impl Store {
                 let (mut metrics, why) = (meta.metrics.clone(), meta.why.clone());
                 metrics.extend(meta.not_finite.clone());
                 let (step, epoch) = (meta.progress.step, meta.progress.epoch);
-                (step, epoch, metrics, meta.saved_at, why, info.len, info.pinned, None)
+                (step, epoch, metrics, meta.saved_at, why, info.byte_len, info.pinned, None)
             }
             Err(error) => {
                 let (step, error) = (info.id.step, Some(error.to_string()));
-                (step, 0, BTreeMap::new(), 0, String::new(), info.len, info.pinned, error)
+                (step, 0, BTreeMap::new(), 0, String::new(), info.byte_len, info.pinned, error)
             }
         });
         Ok(listed.collect())
@@ -281,7 +281,7 @@ fn describe<'py>(py: Python<'py>, saved: &Saved) -> PyResult<Bound<'py, PyDict>>
     warnings.extend(saved.rotation_error.iter().map(ToString::to_string));
     dict.set_item("step", saved.id.step)?;
     dict.set_item("attempt", saved.id.attempt)?;
-    dict.set_item("nbytes", saved.len)?;
+    dict.set_item("nbytes", saved.byte_len)?;
     dict.set_item("seconds", saved.timings.total.as_secs_f64())?;
     dict.set_item("deleted", deleted)?;
     dict.set_item("warnings", warnings)?;

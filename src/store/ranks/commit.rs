@@ -180,7 +180,7 @@ impl<'s, 'a> Saving<'s, 'a> {
         let committed = all.map_err(Failed::from).and_then(commit);
         let answer = match &committed {
             Ok(Committed { written, diverged, .. }) => {
-                records::encode(&Answer::Done { len: written.len, diverged: diverged.clone() })
+                records::encode(&Answer::Done { len: written.byte_len, diverged: diverged.clone() })
             }
             Err(Failed { error, was_sent: true }) => records::encode(&Answer::Failed(hand(error))),
             Err(Failed { error, was_sent: false }) => Err(copy_of(error)),
@@ -269,8 +269,8 @@ impl<'s, 'a> Saving<'s, 'a> {
             Some(writer) => (self.write_elsewhere(writer, &extra)?, meta),
             None => self.core.timed(|| self.write_manifest(&receipts, &extra, meta)).map_err(sent)?,
         };
-        written.len = written.len.saturating_add(meta.shard_bytes);
-        self.core.lock_schedule().log.saved(self.begun.progress, written.len);
+        written.byte_len = written.byte_len.saturating_add(meta.shard_bytes);
+        self.core.lock_schedule().log.saved(self.begun.progress, written.byte_len);
         self.core.reader.remember(self.id, meta);
         let seen = self.core.timed(|| self.core.acknowledge(self.id));
         let seen = seen.map_err(|error| Failed { error, was_sent: true })?;
@@ -308,7 +308,7 @@ impl<'s, 'a> Saving<'s, 'a> {
         }
         let extra: Vec<(&str, Vec<u8>)> =
             extra.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
-        records::encode(&self.write_plain(&Snapshot::new(), &extra)?.len)
+        records::encode(&self.write_plain(&Snapshot::new(), &extra)?.byte_len)
     }
 
     /// What differs between ranks that should hold the same.

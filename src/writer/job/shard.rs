@@ -45,7 +45,12 @@ impl<'a> ShardContents<'a> {
 
     /// What the manifest knows it by.
     pub(crate) fn known_by(&self, plan: &Plan<'_, '_>, written: &Written) -> ShardRef {
-        ShardRef { rank: self.rank, file_id: plan.file_id(), len: written.len, index_crc: written.index_crc }
+        ShardRef {
+            rank: self.rank,
+            file_id: plan.file_id(),
+            len: written.byte_len,
+            index_crc: written.index_crc,
+        }
     }
 }
 

@@ -36,7 +36,7 @@ pub fn cost(run: &Run) -> String {
     let costs = costs(run);
     let mut facts = times(run, &costs);
     facts.extend(kills(run));
-    let disk: u64 = output::total(run.infos.iter().map(|info| info.len));
+    let disk: u64 = output::total(run.infos.iter().map(|info| info.byte_len));
     let each = disk / (run.infos.len() as u64).max(1);
     let small =
         format!("{}, {} each, on average", count(run.infos.len() as u64, "checkpoint"), output::size(each));

@@ -65,7 +65,7 @@ fn read_whole(run: &Run, read: usize) -> String {
     let others = match rest {
         0 => String::new(),
         rest => {
-            let bytes: u64 = output::total(run.infos.iter().map(|info| info.len));
+            let bytes: u64 = output::total(run.infos.iter().map(|info| info.byte_len));
             format!(
                 " The other {} were opened by their index only: damage inside their data would not be seen here. {} reads all {}.",
                 int(rest as u64),

@@ -74,7 +74,7 @@ fn checkpoints(run: &Run) -> Json {
         "step": infos.iter().map(|info| info.id.step).collect::<Vec<_>>(),
         "attempt": infos.iter().map(|info| info.id.attempt).collect::<Vec<_>>(),
         "t": infos.iter().map(saved_at).collect::<Vec<_>>(),
-        "size": infos.iter().map(|info| info.len).collect::<Vec<_>>(),
+        "size": infos.iter().map(|info| info.byte_len).collect::<Vec<_>>(),
         "flags": infos.iter().map(|info| flags(run, info)).collect::<Vec<_>>(),
         "why": why,
         "reasons": reasons,

@@ -63,7 +63,7 @@ fn line(run: &Run, name: &str) -> Vec<(&'static str, String)> {
         line.push(("parameters", format!("{shown} in {}", count(tensors.all.len() as u64, "tensor"))));
     }
     if !run.infos.is_empty() {
-        let bytes: u64 = output::total(run.infos.iter().map(|info| info.len));
+        let bytes: u64 = output::total(run.infos.iter().map(|info| info.byte_len));
         let number = count(run.infos.len() as u64, "checkpoint");
         line.push(("size", format!("{} in {number}", output::size(bytes))));
     }

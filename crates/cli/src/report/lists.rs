@@ -94,7 +94,7 @@ fn row(run: &Run, info: &tensorkeep::CheckpointInfo) -> Vec<String> {
         info.id.attempt.to_string(),
         saved,
         escape(&words::shorten(&metrics, 200)),
-        output::size(info.len),
+        output::size(info.byte_len),
         escape(&kept.unwrap_or_else(|| "goes with the next save".to_owned())),
     ]
 }

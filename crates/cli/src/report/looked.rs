@@ -75,7 +75,7 @@ impl Looked {
             Ok(_) if self.damaged.len() >= LOOKED_INTO => {
                 let error = Error::new(ErrorKind::Damaged, "does not verify");
                 let (id, key) = (Some(info.id), info.key.clone());
-                Damaged { id, key, len: info.len, parts: vec![], errors: vec![error], intact: None }
+                Damaged { id, key, len: info.byte_len, parts: vec![], errors: vec![error], intact: None }
             }
             opened => look(Some(info.id), &info.key, opened),
         };

@@ -108,7 +108,7 @@ fn choose(
     let order = order.chain(sound.iter().rev().filter(is_special).take(2).map(|info| info.id));
     let order = order.chain(evenly(sound.len(), MOST).into_iter().map(|at| sound[at].id));
     let len = |id: &CheckpointId| {
-        let bytes = infos.iter().find(|info| info.id == *id).map_or(0, |info| info.len);
+        let bytes = infos.iter().find(|info| info.id == *id).map_or(0, |info| info.byte_len);
         bytes + tensors as u64 * EACH_TENSOR
     };
     let mut chosen: Vec<CheckpointId> = Vec::new();

@@ -50,7 +50,7 @@ pub fn html(entries: &[Entry], options: &Options) -> Result<String> {
     }
     let title = options.title.trim_end_matches('/');
     let running = rows.iter().filter(|row| row.facts.now == Now::Running).count();
-    let bytes: u64 = rows.iter().flat_map(|row| &row.run.infos).map(|info| info.len).sum();
+    let bytes: u64 = rows.iter().flat_map(|row| &row.run.infos).map(|info| info.byte_len).sum();
     let mut body = format!(
         "<header class=\"head\"><h1>{}</h1><span class=\"muted under\">{} · {running} running · {}</span><span class=\"sp\"></span></header>\n<main>",
         escape(&shorten(title, 120)),
@@ -223,7 +223,7 @@ fn as_json(row: &Row, metrics: &[String]) -> Json {
         "seen": attempts.last().and_then(|attempt| attempt.stop).unwrap_or(0),
         "attempts": attempts.len(),
         "killed": attempts.iter().filter(|attempt| attempt.end == super::story::End::Killed).count(),
-        "kept": row.run.infos.len(), "bytes": row.run.infos.iter().map(|info| info.len).sum::<u64>(),
+        "kept": row.run.infos.len(), "bytes": row.run.infos.iter().map(|info| info.byte_len).sum::<u64>(),
         "best": best, "settings": settings, "series": series,
     })
 }

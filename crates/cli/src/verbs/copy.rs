@@ -31,7 +31,7 @@ pub fn repack(target: &OsStr, output: &Output, codec: Codec, budget: Budget) -> 
         source: checkpoint.name().to_owned(),
         output: output.output.display().to_string(),
         bytes_before: checkpoint.byte_len(),
-        bytes: written.len,
+        bytes: written.byte_len,
     })
 }
 
@@ -94,7 +94,7 @@ pub fn salvage(target: &OsStr, output: &Output, budget: Budget) -> Result<Salvag
     let all = checkpoint.names().count() + lost.iter().filter(|error| error.tensor().is_some()).count();
     lost.extend(damaged);
     let tensors = all - lost.iter().filter(|error| error.tensor().is_some()).count().min(all);
-    Ok(Salvaged { output, tensors, all, bytes: written.len, lost })
+    Ok(Salvaged { output, tensors, all, bytes: written.byte_len, lost })
 }
 
 impl Answer for Salvaged {

@@ -209,7 +209,7 @@ fn copy_run(from: &Place, to: &Place, force: bool, only: Option<CheckpointId>) -
         from.check_exists(&reader)?;
     }
     let wanted = || infos.iter().filter(|info| only.is_none_or(|only| only == info.id));
-    let bar = progress::bar("copying", output::total(wanted().map(|info| info.len)));
+    let bar = progress::bar("copying", output::total(wanted().map(|info| info.byte_len)));
     let engine = to.create()?;
     let target = to.reader_of_copies(Arc::clone(&engine));
     let _lock = target.lock_for("tensorkeep cp")?;
@@ -236,7 +236,7 @@ fn copy_run(from: &Place, to: &Place, force: bool, only: Option<CheckpointId>) -
                 done.bytes += bytes;
             }
             Ok(Presence::There(CopyOutcome::AlreadyThere)) => {
-                bar.inc(info.len);
+                bar.inc(info.byte_len);
                 done.there_already.push(info.id.to_string());
             }
             Ok(Presence::Deleted) => continue,

@@ -63,7 +63,7 @@ pub fn run(args: &Edit) -> Result<Edited> {
         cast_with: chosen.iter().filter(|it| it.follows).map(|it| it.meta.name.clone()).collect(),
         overflowed: overflowed.into_inner().unwrap_or_else(PoisonError::into_inner),
         told: Told::of_file(&opened),
-        bytes: written.len,
+        bytes: written.byte_len,
     })
 }
 

@@ -71,10 +71,10 @@ fn planned(
     let bar = progress::bar("verifying", 0);
     let mut verified = Verified::default();
     let planned = plan(&mut |info| {
-        bar.inc_length(info.len);
+        bar.inc_length(info.byte_len);
         bar.set_position(verified.bytes);
         verified.checkpoints += 1;
-        verified.bytes += info.len;
+        verified.bytes += info.byte_len;
         true
     });
     bar.finish_and_clear();
@@ -120,9 +120,10 @@ impl Deletion<'_> {
             format!("keeps {id}: {}", output::clean(&why.iter().cloned().collect::<Vec<_>>().join(", ")))
         }));
         lines.extend(self.collected.spared.iter().map(|id| format!("keeps {id}: pinned meanwhile")));
-        lines.extend(going.iter().map(|info| format!("{verb} {} ({})", info.id, output::size(info.len))));
+        lines
+            .extend(going.iter().map(|info| format!("{verb} {} ({})", info.id, output::size(info.byte_len))));
         let (bytes, all) =
-            (output::total(going.iter().map(|info| info.len)), plan.kept.len() + plan.going.len());
+            (output::total(going.iter().map(|info| info.byte_len)), plan.kept.len() + plan.going.len());
         lines.push(format!("{verb} {} of {all}, {}", going.len(), output::size(bytes)));
         lines
     }
@@ -147,7 +148,7 @@ impl Answer for Deletion<'_> {
             "not_deleted": self.collected.not_deleted.iter().map(told).collect::<Vec<_>>(),
             "damaged": self.plan.damaged.iter().map(told).collect::<Vec<_>>(),
             "kept": kept.collect::<serde_json::Map<_, _>>(),
-            "bytes": output::total(going.iter().map(|info| info.len)),
+            "bytes": output::total(going.iter().map(|info| info.byte_len)),
             "verified": {
                 "checkpoints": self.verified.checkpoints,
                 "bytes": self.verified.bytes,

@@ -141,7 +141,7 @@ fn table(shown: &[CheckpointInfo], metrics: &[String], first: Option<CheckpointI
 
 /// The last line: how many, and what the arrow means.
 fn summary(infos: &[CheckpointInfo], shown: usize, first: Option<CheckpointId>) -> String {
-    let bytes = output::total(infos.iter().map(|info| info.len));
+    let bytes = output::total(infos.iter().map(|info| info.byte_len));
     let some = if shown < infos.len() { format!("{shown} of ") } else { String::new() };
     let bad = match infos.iter().filter(|info| info.state.is_err()).count() {
         0 => String::new(),
@@ -189,7 +189,7 @@ fn row(
     };
     let value = |name: &String| metrics::one(state?, name);
     let mut row: Vec<Cell> = vec![step.into(), word];
-    row.extend([age, output::size(info.len), attempt, epoch].map(Cell::from));
+    row.extend([age, output::size(info.byte_len), attempt, epoch].map(Cell::from));
     row.extend(shown.iter().map(|name| Cell::from(value(name).map_or(String::new(), output::number))));
     row.extend([kept, why].map(Cell::from));
     row
@@ -213,7 +213,7 @@ pub fn as_json(
         "name": info.id.to_string(),
         "attempt": info.id.attempt,
         "step": info.id.step,
-        "bytes": info.len,
+        "bytes": info.byte_len,
         "pinned": info.pinned,
         "kept_because": kept,
     });

@@ -59,7 +59,7 @@ pub fn run(args: &Merge) -> Result<Merged> {
         differing,
         not_finite,
         told: Told::of_files(&files),
-        bytes: written.len,
+        bytes: written.byte_len,
         weights,
     })
 }

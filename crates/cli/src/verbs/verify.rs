@@ -117,7 +117,7 @@ impl Answer for Verification {
 fn verify_run(place: &Place, depth: Depth, heals: bool, budget: Budget) -> Result<Vec<Verified>> {
     let reader = place.reader_with(budget.options())?;
     let listed = reader.listed()?;
-    let bytes = output::total(listed.iter().map(|listed| listed.len));
+    let bytes = output::total(listed.iter().map(|listed| listed.byte_len));
     let _reading = (depth == Depth::Bytes).then(|| progress::reading("verifying", bytes));
     let mut verified = Vec::new();
     for Listed { id, is_marked, .. } in listed {

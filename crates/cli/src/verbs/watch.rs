@@ -80,7 +80,7 @@ impl Answer for Event<'_> {
             Ok(state) => output::clean(&format!("{}  {}", metrics::in_words(state), state.why)),
             Err(error) => error.kind().as_str().to_owned(),
         };
-        let (id, size) = (self.info.id.to_string(), output::size(self.info.len));
+        let (id, size) = (self.info.id.to_string(), output::size(self.info.byte_len));
         Ok(Text::of(line(&clock(), self.what, &id, &size, &state)))
     }
 }

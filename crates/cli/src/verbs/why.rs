@@ -154,7 +154,7 @@ fn saves_left(why: &[String], newer: usize) -> Option<usize> {
 
 /// What a resume would do about it, and the exit code of its failure.
 fn resume(reader: &Reader, infos: &[CheckpointInfo], id: CheckpointId) -> (String, Exit) {
-    let _reading = progress::reading("verifying", output::total(infos.iter().map(|info| info.len)));
+    let _reading = progress::reading("verifying", output::total(infos.iter().map(|info| info.byte_len)));
     let (mut wrong, mut exits) = (Vec::new(), Vec::new());
     for info in infos.iter().rev() {
         let verified = reader.checkpoint_by_id(info.id).and_then(|checkpoint| checkpoint.verify().map(drop));

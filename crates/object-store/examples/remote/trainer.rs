@@ -41,7 +41,7 @@ pub fn train(url: &str) -> Result<()> {
         let progress = trainer.progress();
         if store.due(&progress).is_some() || (trainer.is_finished() && !store.has_saved(&progress)) {
             let saved = store.save(&trainer.snapshot()?)?;
-            println!("step {}: loss {loss:.4}, saved {} bytes", progress.step, saved.len);
+            println!("step {}: loss {loss:.4}, saved {} bytes", progress.step, saved.byte_len);
         }
     }
     if !trainer.is_finished() && store.has_saved(&trainer.progress()) {

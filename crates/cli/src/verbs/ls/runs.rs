@@ -34,7 +34,7 @@ impl Runs {
     pub fn of(folder: Place, runs: &[(String, Reader)], args: &Ls) -> Result<Self> {
         let info = |(name, reader): &(String, Reader)| {
             let infos = reader.list()?;
-            let (checkpoints, bytes) = (infos.len(), output::total(infos.iter().map(|info| info.len)));
+            let (checkpoints, bytes) = (infos.len(), output::total(infos.iter().map(|info| info.byte_len)));
             let newest = infos.into_iter().rev().find_map(|info| Some((info.id, info.state.ok()?)));
             Ok(RunInfo { name: name.clone(), checkpoints, bytes, newest })
         };
