@@ -74,6 +74,53 @@ fn the_power_goes_again_at_every_operation_of_the_recovery() {
 
 // G1 G2 G3
 #[test]
+fn every_state_of_the_saves_of_jobs() {
+    for (names, ranks) in [(Names::Ordered, 1), (Names::AnySubset, 2)] {
+        let (start, explorer) = (Instant::now(), Explorer::new(names, Again::Never).recovered_by(ranks));
+        holds(explorer.every_state(&History::of_a_job(2), threads()));
+        let lives = [3, 2].map(|ranks| Life { ranks, ..Life::of(1) });
+        holds(explorer.every_state(&History { keep: 1, lives: lives.into() }, threads()));
+        let what = format!("every state of a job, {names}, recovered by {ranks}");
+        assert!(report(&what, &explorer, start).distinct > 400);
+    }
+}
+
+// G2
+#[test]
+fn a_job_meets_failing_fsyncs_and_a_disk_that_goes() {
+    let explorer = || Explorer::new(Names::Ordered, Again::Never);
+    holds(explorer().every_failing_sync(&History::of_a_job(2)));
+    holds(explorer().every_shutdown(&History::of_a_job(2)));
+}
+
+// The mistakes that single trainers' states show lose a job's shards, too.
+#[test]
+fn a_job_on_a_wrong_file_system_breaks_its_promises() {
+    use Wrong::*;
+    let caught = [
+        NoFileSync,
+        RenameBeforeFileSync,
+        NoFolderSync,
+        OneFolderSyncForTwo,
+        NoParentFolderSync,
+        DeleteBeforeWrite,
+        DeleteBeforeFolderSync,
+        NoFolderSyncAfterDelete,
+        WriteInPlace,
+        ReserveName,
+        CopyInsteadOfRename,
+        TailAfterRename,
+        TruncateAfterRename,
+    ];
+    for wrong in caught {
+        let explorer = Explorer::new(Names::AnySubset, Again::Never).recovered_by(2).on(Some(wrong));
+        let violation = explorer.every_state(&History::of_a_job(2), threads());
+        println!("{wrong:?}: {:?}", violation.expect_err("the mistake lives"));
+    }
+}
+
+// G1 G2 G3
+#[test]
 fn random_histories_keep_every_promise() {
     let replayed = std::env::var(SEED).ok().map(|seed| seed.parse().unwrap());
     for names in BOTH {

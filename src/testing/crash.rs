@@ -6,6 +6,7 @@
 //! In each one the run is opened again, resumed and saved to, and the power is cut again at every
 //! operation of that recovery.
 
+mod job;
 mod oracle;
 mod trainer;
 
@@ -45,6 +46,8 @@ pub struct Explorer {
     names: Names,
     wrong: Option<Wrong>,
     again: Again,
+    /// How many ranks the job has that recovers a state.
+    ranks: u32,
     seen: Vec<Mutex<HashSet<u64>>>,
     distinct: Vec<Mutex<HashSet<u64>>>,
     checked: AtomicU64,
@@ -80,6 +83,7 @@ impl Explorer {
             names,
             wrong: None,
             again,
+            ranks: 1,
             seen: shards(),
             distinct: shards(),
             checked: AtomicU64::new(0),
@@ -87,8 +91,20 @@ impl Explorer {
         }
     }
 
+    /// States are recovered by a job of this many ranks.
+    #[must_use]
+    pub fn recovered_by(self, ranks: u32) -> Self {
+        Self { ranks, ..self }
+    }
+
+    /// States of a file system with one mistake, or with none.
+    #[must_use]
+    pub fn on(self, wrong: Option<Wrong>) -> Self {
+        Self { wrong, ..self }
+    }
+
     fn wrong_or_not(names: Names, wrong: Option<Wrong>) -> Self {
-        Self { wrong, ..Self::new(names, Again::Never) }
+        Self::new(names, Again::Never).on(wrong)
     }
 
     /// The number of states visited so far.
@@ -105,12 +121,13 @@ impl Explorer {
     /// # Errors
     /// The first broken promise.
     pub fn every_state(&self, history: &History, threads: usize) -> Result<(), Violation> {
+        // Once: of several ranks, no two recordings are the same.
+        let recorded = &Disk::with(self.wrong).record(history);
         std::thread::scope(|scope| {
             for thread in 0..threads {
                 scope.spawn(move || {
-                    let recorded = Disk::with(self.wrong).record(history);
                     let place = || format!("every state of {history:?}");
-                    let _ = self.cut_everywhere(&recorded, 0, &place, |at| at % threads == thread);
+                    let _ = self.cut_everywhere(recorded, 0, &place, |at| at % threads == thread);
                 });
             }
         });
@@ -254,7 +271,8 @@ impl Explorer {
         // A second recovery of every state is a third of the time; random states are many, so a
         // quarter of them is enough.
         let recovers_twice = !matches!(self.again, Again::Random(_)) || image.fingerprint.is_multiple_of(4);
-        let case = Case { image, promise, wrong: self.wrong, depth, recovers_twice };
+        let Self { wrong, ranks, .. } = *self;
+        let case = Case { image, promise, wrong, depth, ranks, recovers_twice };
         match case.check() {
             Err((broken, detail)) => self.report(Violation { broken, detail, place: place() }),
             Ok(_) if self.has_violation() => ControlFlow::Break(()),

@@ -75,18 +75,21 @@ def rank(which: int, world: int, folder: Path, megabytes: int, rounds: int, save
     whole = state(megabytes, saved_by)
     for number in range(rounds):
         for system in ("tensorkeep", "DCP") if number % 2 else ("DCP", "tensorkeep"):
-            path = folder / system
+            saves = {"save": dcp.save, "stall": dcp.async_save}
             if world == saved_by:
-                if which == 0:
-                    shutil.rmtree(path, ignore_errors=True)
-                    path.mkdir()
-                say = timed(lambda: dcp.save(whole, storage_writer=doors(system, path)[0]))
-                print(f"save {system} {say}", flush=True) if which == 0 else None
-                say = timed(lambda: dcp.async_save(whole, storage_writer=doors(system, path)[0]))
-                print(f"stall {system} {say}", flush=True) if which == 0 else None
+                for what, save in saves.items():
+                    # As in a run: each save has a folder of its own, and the one before it goes when it is whole.
+                    path, before = (folder / f"{system}.{what}.{at}" for at in (number, number - 1))
+                    if which == 0:
+                        path.mkdir()
+                    say = timed(lambda: save(whole, storage_writer=doors(system, path)[0]))
+                    if which == 0:
+                        print(what, system, say, flush=True)
+                        shutil.rmtree(before, ignore_errors=True)
             else:
+                path = folder / f"{system}.save.{rounds - 1}"
                 say = timed(lambda: dcp.load(whole, storage_reader=doors(system, path)[1]))
-                print(f"load {system} {say}", flush=True) if which == 0 else None
+                print("load", system, say, flush=True) if which == 0 else None
     dist.barrier()
     dist.destroy_process_group()
 

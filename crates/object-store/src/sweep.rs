@@ -10,8 +10,8 @@ use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
-use tensorkeep::Result;
 use tensorkeep::engine::Entry;
+use tensorkeep::{Error, ErrorKind, Result};
 
 /// Minimum age of objects removed behind a commit: no upload takes that long between its last byte
 /// and its commit.
@@ -105,24 +105,50 @@ impl Remote {
     }
 
     /// Deletes an object; a delete whose reply was lost is sent again, since nothing is created at
-    /// the path again. If the answer is that there is no such object, it is looked for.
+    /// the path again. The answer that there is no such object is not believed: the object is
+    /// looked for, and where it is not found, in a listing, too. What it names may be deleted
+    /// behind it.
     pub(crate) fn delete_path(&self, key: &str, what: &'static str, deadline: &Deadline) -> Result<()> {
         let (store, path, deadline) = (Arc::clone(&self.store), self.path(key), deadline.clone());
-        self.run(what, key, async move {
+        let answered = self.run(what, key, async move {
             for _ in 0..MOST_DELETES {
                 match deadline.retry(0, || store.delete(&path)).await {
                     Err(StoreError::NotFound { .. }) => {}
-                    deleted => return deleted,
+                    deleted => return deleted.map(|()| Answered::Deleted),
                 }
                 match deadline.retry(0, || store.head(&path)).await {
-                    Err(StoreError::NotFound { .. }) => return Ok(()),
+                    Err(StoreError::NotFound { .. }) => return Ok(Answered::Nothing),
                     there => drop(there?),
                 }
             }
-            let source = "it is there, and each request to delete it is answered that it is not".into();
-            Err(StoreError::Generic { store: "tensorkeep", source })
-        })
+            Ok(Answered::There)
+        })?;
+        let is_gone = match answered {
+            Answered::Deleted => true,
+            Answered::Nothing => !self.is_listed(key)?,
+            Answered::There => false,
+        };
+        if is_gone {
+            return Ok(());
+        }
+        let there = "it is there, and requests to delete it are answered that it is not";
+        Err(Error::new(ErrorKind::Io, format!("{what}: {there}")).in_object(self.describe(key)))
     }
+
+    fn is_listed(&self, key: &str) -> Result<bool> {
+        let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let path = self.path(key);
+        Ok(self.list_objects(folder, true)?.iter().any(|meta| meta.location == path))
+    }
+}
+
+/// The answers to requests that delete an object and look for it.
+enum Answered {
+    Deleted,
+    /// That there is none.
+    Nothing,
+    /// Each time that there is none to delete, and that it is there.
+    There,
 }
 
 fn older_than(age: Duration, now: SystemTime) -> impl Fn(&ObjectMeta) -> bool {

@@ -146,6 +146,23 @@ fn a_deletion_is_not_believed_to_be_made_by_one_answer() {
     assert!(server.objects().paths().iter().all(|path| !path.contains("0000000001")));
 }
 
+// A proxy says of a deletion that there was nothing to delete, and once more when it is looked for.
+#[test]
+fn bytes_are_not_deleted_behind_an_object_that_is_listed() {
+    let server = server();
+    let engine = engine(&server);
+    let shared: Arc<dyn Engine> = Arc::new(engine.clone());
+    put(&shared, "large", &bytes(LARGE, 2)).unwrap();
+    let of_large = format!("/bucket/{RUN}/large");
+    // Behind a look at it and a read of what it names.
+    server.faults().fail_matching(&of_large, 2, 2, Fault::NotFound);
+    let error = engine.delete("large").unwrap_err();
+    assert!(error.kind() == ErrorKind::Io && error.to_string().contains("it is there"), "{error}");
+    assert!(common::get(&shared, "large").unwrap() == bytes(LARGE, 2));
+    engine.delete("large").unwrap();
+    assert!(server.objects().paths().iter().all(|path| !path.contains("large")));
+}
+
 #[test]
 fn a_pin_is_not_believed_to_be_there_by_one_answer() {
     let server = server();

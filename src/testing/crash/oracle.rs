@@ -59,6 +59,8 @@ pub(super) struct Case<'a> {
     pub wrong: Option<Wrong>,
     /// How many cuts came before: each life has its own script of nonces.
     pub depth: u32,
+    /// How many ranks recover.
+    pub ranks: u32,
     /// Whether the recovery is recovered from as well.
     pub recovers_twice: bool,
 }
@@ -70,7 +72,7 @@ impl Case<'_> {
         let disk = Disk::holding(self.image.nodes.clone(), self.wrong);
         let whole = self.check_view(&disk)?;
         let mut log = Log::default();
-        let life = Life::of(1);
+        let life = Life { ranks: self.ranks, ..Life::of(1) };
         let lived = disk.live(self.promise.keep, &life, &mut log);
         self.check_recovery(&disk, &whole, &lived)?;
         let recovery = disk.clone().recorded(self.image.nodes.clone(), log, self.promise.clone());
@@ -139,7 +141,13 @@ impl Case<'_> {
         let mark = mark_of_nothing(disk).map_err(|error| (Broken::CannotResume, error.to_string()))?;
         ensure(mark.is_none(), Broken::MarksStay, || format!("{mark:?}"))?;
         let leftovers = disk.leftovers();
-        ensure(leftovers.is_empty(), Broken::LeftoversStay, || format!("{leftovers:?}"))
+        ensure(leftovers.is_empty(), Broken::LeftoversStay, || format!("{leftovers:?}"))?;
+        if self.ranks == 1 {
+            return Ok(());
+        }
+        // The sweep behind a job's save takes them.
+        let orphans = disk.orphans().map_err(|error| (Broken::CannotResume, error.to_string()))?;
+        ensure(orphans.is_empty(), Broken::LeftoversStay, || format!("{orphans:?}"))
     }
 
     /// A second recovery finds the save of the first one, and has nothing else to do.

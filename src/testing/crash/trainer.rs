@@ -1,13 +1,15 @@
 //! A trainer on a simulated disk: its actions (lives of a few saves), the results it got, and a
 //! record of both.
 
-use super::{Names, Nodes, Wrong};
+use super::{Names, Nodes, Wrong, job};
 use crate::clock::script::{Random, Script, mix};
-use crate::engine::Local;
+use crate::collective::{Collective, Tcp};
 use crate::engine::vfs::Vfs;
+use crate::engine::{Engine, Local};
 use crate::error::{Error, Result};
+use crate::layout::Layout;
 use crate::snapshot::{Progress, Snapshot};
-use crate::store::{CheckpointId, Keep, Store, StoreOptions};
+use crate::store::{CheckpointId, Keep, Reader, Store, StoreOptions};
 use crate::testing::disks::simulated::{Node, Op, SimulatedVfs};
 use crate::testing::disks::wrong::WrongVfs;
 use std::collections::BTreeSet;
@@ -35,12 +37,15 @@ pub struct Life {
     pub pins: Option<usize>,
     /// The save after which it deletes the checkpoint before it.
     pub deletes: Option<usize>,
+    /// How many ranks it has. Several are threads, each with a store of its own and with its own
+    /// rows of the tensor; they neither pin nor delete.
+    pub ranks: u32,
 }
 
 impl Life {
     /// A life of this many saves.
     pub fn of(saves: usize) -> Self {
-        Self { saves, pins: None, deletes: None }
+        Self { saves, pins: None, deletes: None, ranks: 1 }
     }
 }
 
@@ -50,13 +55,18 @@ impl History {
         Self { keep: 1, lives: vec![Life::of(2)] }
     }
 
+    /// The same of a job of this many ranks.
+    pub fn of_a_job(ranks: u32) -> Self {
+        Self { keep: 1, lives: vec![Life { ranks, ..Life::of(2) }] }
+    }
+
     /// One to three lives of up to four saves.
     pub(super) fn random(random: &mut Random) -> Self {
         let mut life = || {
             let saves = random.below(5);
             let pins = (random.below(4) == 0).then(|| random.below(5));
             let deletes = (random.below(4) == 0).then(|| random.below(5));
-            Life { saves, pins, deletes }
+            Life { pins, deletes, ..Life::of(saves) }
         };
         let mut lives = vec![life(), life(), life()];
         lives.truncate(1 + random.below(3));
@@ -204,6 +214,24 @@ impl Disk {
         names.flatten().filter(|name| name.starts_with(".tmp-")).collect()
     }
 
+    /// Keys of shards that no checkpoint refers to.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub(super) fn orphans(&self) -> Result<Vec<String>> {
+        let reader = Reader::new(self.local_to_read()?);
+        let mut named = BTreeSet::new();
+        for id in reader.ids()? {
+            named.extend(reader.checkpoint_by_id(id)?.inspect().shard_keys());
+        }
+        let mut keys = Vec::new();
+        for folder in 0..16 {
+            let listed = self.local_to_read()?.list(&format!("shards/{folder:x}"))?;
+            keys.extend(listed.into_iter().map(|entry| entry.key).filter(|key| !named.contains(key)));
+        }
+        Ok(keys)
+    }
+
     /// Runs a history on this disk, which is new. A save that fails does not count; neither does a
     /// life that cannot begin.
     pub(super) fn record(&self, history: &History) -> Recorded {
@@ -218,9 +246,23 @@ impl Disk {
         Recorded { base, live: self.disk.nodes(), journal: self.disk.journal(), log, before }
     }
 
-    /// One life; returns what it saw.
+    /// One life; returns what it saw, or what its rank 0 did.
     pub(super) fn live(&self, keep: usize, life: &Life, log: &mut Log) -> Result<Lived> {
-        let store = self.open(keep)?;
+        if life.ranks == 1 {
+            return self.live_as(self.open(keep)?, 0, life, log);
+        }
+        job::of(life.ranks, |ranks| {
+            let (rank, mut unread) = (ranks.rank(), Log::default());
+            let store = self.open_rank(keep, ranks)?;
+            self.live_as(store, rank, life, &mut unread).map(|lived| (lived, unread))
+        })
+        .map(|(lived, said)| {
+            log.0.extend(said.0);
+            lived
+        })
+    }
+
+    fn live_as(&self, store: Store, rank: u32, life: &Life, log: &mut Log) -> Result<Lived> {
         self.note(log, Event::Opened);
         let resumed = store.resume()?;
         if let Some(name) = resumed.id {
@@ -234,7 +276,7 @@ impl Disk {
             let name = CheckpointId { attempt: store.attempt(), step };
             self.note(log, Event::Started(name));
             let weights = weights(name);
-            match store.save(&snapshot(name, &weights)?) {
+            match store.save(&snapshot(name, &weights, rank, life.ranks)?) {
                 Ok(saved) => {
                     self.note(log, Event::Saved(name));
                     for &name in &saved.deleted {
@@ -272,10 +314,12 @@ impl Disk {
     }
 
     pub(super) fn open(&self, keep: usize) -> Result<Store> {
-        // Options ask the system how many cores there are: once is enough for a million disks.
-        static SETTINGS: OnceLock<StoreOptions> = OnceLock::new();
-        let options = SETTINGS.get_or_init(StoreOptions::new).clone();
-        Store::open(self.local()?, options.keep(Keep::last(keep)))
+        Store::open(self.local()?, options(keep))
+    }
+
+    fn open_rank(&self, keep: usize, ranks: Tcp) -> Result<Store> {
+        // Small states are spread over the ranks, too.
+        Store::open_ranks(self.local()?, ranks, options(keep).least_shard_bytes(0))
     }
 
     pub(super) fn recorded(self, base: Nodes, log: Log, before: Promise) -> Recorded {
@@ -285,6 +329,12 @@ impl Disk {
     fn note(&self, log: &mut Log, event: Event) {
         log.0.push((self.disk.operations(), event));
     }
+}
+
+fn options(keep: usize) -> StoreOptions {
+    // Options ask the system how many cores there are: once is enough for a million disks.
+    static OPTIONS: OnceLock<StoreOptions> = OnceLock::new();
+    OPTIONS.get_or_init(StoreOptions::new).clone().keep(Keep::last(keep))
 }
 
 /// The observations of a life.
@@ -302,10 +352,15 @@ pub(super) fn weights(id: CheckpointId) -> [f32; 8] {
     std::array::from_fn(|i| mix(u64::from(id.attempt) << 40 | id.step << 4 | i as u64) as f32)
 }
 
-fn snapshot(id: CheckpointId, weights: &[f32; 8]) -> Result<Snapshot<'_>> {
-    let mut snapshot = Snapshot::new().tensor("w", &weights[..])?;
-    snapshot = snapshot.progress(Progress::new(id.step));
-    Ok(snapshot)
+/// What a rank has of it.
+fn snapshot(id: CheckpointId, weights: &[f32; 8], rank: u32, world: u32) -> Result<Snapshot<'_>> {
+    let snapshot = Snapshot::new().progress(Progress::new(id.step));
+    if world == 1 {
+        return snapshot.tensor("w", &weights[..]);
+    }
+    let layout = Layout::sharded(0, world)?;
+    let own = layout.box_of(&[8], rank).map_or(0..0, |own| own.range(0));
+    snapshot.sharded("w", &weights[own.start as usize..own.end as usize], &[8], &layout)
 }
 
 /// For reports.

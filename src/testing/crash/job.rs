@@ -1,0 +1,27 @@
+//! The ranks of a job as threads, connected by TCP.
+
+use crate::collective::Tcp;
+use crate::error::{Error, Result};
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Time for the ranks to meet.
+const MEETING: Duration = Duration::from_secs(30);
+
+/// Runs `act` as each rank, rank 0 on this thread, whose script of nonces it has; returns what rank
+/// 0 returned.
+pub(super) fn of<T: Send>(world: u32, act: impl Fn(Tcp) -> Result<T> + Sync) -> Result<T> {
+    let failed = |error| Error::io("listening for ranks", error);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let by = Instant::now() + MEETING;
+    thread::scope(|scope| {
+        let act = &act;
+        for rank in 1..world {
+            // Its error is rank 0's, too.
+            scope.spawn(move || Tcp::connect(address, rank, world, "job", by).and_then(act).is_ok());
+        }
+        Tcp::listen(&listener, world, "job", by).and_then(act)
+    })
+}
