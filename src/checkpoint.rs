@@ -34,7 +34,6 @@ use crate::format::footer::{self, Footer};
 use crate::format::header::{self, Header};
 use crate::format::index::Index;
 use crate::format::records;
-use crate::format::value::Value;
 use crate::names::hex;
 use crate::snapshot::{METADATA, METRICS, PROGRESS, Progress};
 use serde::de::DeserializeOwned;
@@ -174,15 +173,6 @@ impl Checkpoint {
         &self.name
     }
 
-    /// Length in bytes: of the file, and of all shards if it is a manifest.
-    pub fn byte_len(&self) -> u64 {
-        let shards = self
-            .pieces()
-            .into_iter()
-            .flat_map(|pieces| (0..pieces.shard_count()).map(|number| pieces.shard(number).len));
-        shards.fold(self.footer.file_len, u64::saturating_add)
-    }
-
     /// Whether the file can be written again without losing what it is.
     ///
     /// # Errors
@@ -233,15 +223,6 @@ impl Checkpoint {
         records::decode_owned(&bytes).map_err(|error| error.in_record(name).in_object(&self.name))
     }
 
-    /// A record whose type is not known.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::record`]; `LimitExceeded` when its values would take more memory than the
-    /// budget, or than 256 MiB without one.
-    pub fn record_value(&self, name: &str) -> Result<Value> {
-        self.record_unfolded(name)
-    }
-
     /// A record that may be missing.
     pub(crate) fn optional_record<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         if self.has_record(name) { self.record_unfolded(name).map(Some) } else { Ok(None) }
@@ -249,7 +230,7 @@ impl Checkpoint {
 
     /// A record as a tree, or as one of the library's own types, which need no more memory. Its
     /// size in memory is computed before it is decoded.
-    fn record_unfolded<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+    pub(crate) fn record_unfolded<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         let bytes = self.record_bytes(name)?;
         self.unfold(&bytes).map_err(|error| error.in_record(name).in_object(&self.name))
     }

@@ -70,7 +70,7 @@ fn aliases_are_stored_once_and_are_the_same_bytes() {
     assert_eq!(place("by hand"), place("large"));
     assert_eq!(place("by hand too"), place("small"));
     assert_eq!(checkpoint.info("tied").unwrap().alias_of, Some("large"));
-    assert!(checkpoint.byte_len() < 600_000);
+    assert!(checkpoint.inspect().byte_len() < 600_000);
 }
 
 #[test]
@@ -261,8 +261,8 @@ fn damage_is_detected_or_harmless(
         }
     }
     for name in original.records() {
-        if let Ok(value) = checkpoint.record_value(name) {
-            prop_assert_eq!(value, original.record_value(name).unwrap());
+        if let Ok(value) = checkpoint.inspect().record_value(name) {
+            prop_assert_eq!(value, original.inspect().record_value(name).unwrap());
         }
     }
     let names: Vec<_> = checkpoint.names().map(str::to_owned).collect();
@@ -355,9 +355,9 @@ fn a_record_that_unfolds_stays_within_the_budget() {
     let bytes = snapshot.to_bytes(&WriteOptions::new().codec(Codec::Balanced)).unwrap();
     assert!(bytes.len() < 20_000);
     let checkpoint = open_with(&bytes, true, OpenOptions::new().budget(8 << 20)).unwrap();
-    assert_eq!(checkpoint.record_value("ones").unwrap_err().kind(), ErrorKind::LimitExceeded);
+    assert_eq!(checkpoint.inspect().record_value("ones").unwrap_err().kind(), ErrorKind::LimitExceeded);
     assert_eq!(checkpoint.record::<Vec<u8>>("ones").unwrap().len(), 3_000_000, "what the caller names fits");
-    assert!(open(&bytes, true).unwrap().record_value("ones").is_ok());
+    assert!(open(&bytes, true).unwrap().inspect().record_value("ones").is_ok());
 }
 
 // [R101]

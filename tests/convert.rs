@@ -270,7 +270,7 @@ fn the_safetensors_crate_reads_exports() {
     }
     let foreign = Foreign::open(&path).unwrap();
     assert_eq!(convert::differences(&checkpoint, &foreign).unwrap(), Vec::<String>::new());
-    assert_eq!(foreign.records()["adam"], checkpoint.record_value("adam").unwrap());
+    assert_eq!(foreign.records()["adam"], checkpoint.inspect().record_value("adam").unwrap());
     assert_eq!(foreign.metadata().iter().collect::<Vec<_>>(), [(&"note".to_owned(), &"é\"".to_owned())]);
     let back = Checkpoint::from_bytes(&foreign.snapshot().unwrap().to_bytes(&WriteOptions::new()).unwrap());
     let back = back.unwrap();

@@ -207,7 +207,9 @@ fn what_the_reference_ignores_is_no_reason_to_refuse() {
         let Ok(foreign) = opened else { continue };
         let out = folder.path().join("out.tkeep");
         convert::import(&foreign, &out, &WriteOptions::new()).unwrap();
-        let Value::Map(extra) = Checkpoint::open(&out).unwrap().record_value("safetensors").unwrap() else {
+        let Value::Map(extra) =
+            Checkpoint::open(&out).unwrap().inspect().record_value("safetensors").unwrap()
+        else {
             panic!("{:?}", foreign.records())
         };
         let Value::Map(extra) = &extra["a"] else { panic!("{extra:?}") };

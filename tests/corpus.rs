@@ -160,7 +160,7 @@ fn run(entry: &Value, mapped: bool) -> Outcome {
         }
     }
     for name in checkpoint.records() {
-        match (checkpoint.record_value(name), entry["records"].get(name)) {
+        match (checkpoint.inspect().record_value(name), entry["records"].get(name)) {
             (Ok(found), Some(expected)) if as_json(&found) != *expected => {
                 return Err(format!("record {name}: {found}"));
             }
@@ -309,7 +309,7 @@ fn verifying_sees_every_record_that_cannot_be_read() {
         let damaged: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
         let unsupported: Vec<String> = report.unsupported.iter().map(ToString::to_string).collect();
         for name in checkpoint.records() {
-            let Err(error) = checkpoint.record_value(name) else { continue };
+            let Err(error) = checkpoint.inspect().record_value(name) else { continue };
             let told = if error.kind() == ErrorKind::Damaged { &damaged } else { &unsupported };
             assert!(told.contains(&error.to_string()), "{}: {error}\n{report:?}", entry["file"]);
             assert_eq!(checkpoint.inspect().verify_record(name).unwrap_err().to_string(), error.to_string());

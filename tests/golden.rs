@@ -106,7 +106,7 @@ fn aliases_and_records_are_read() {
         assert_eq!(checkpoint.record::<Adam>("optimizer").unwrap(), adam());
         assert_eq!(checkpoint.record::<Vec<u64>>("seeds").unwrap(), [u64::MAX, 0, 1 << 40]);
         assert_eq!(
-            checkpoint.record_value("optimizer").unwrap(),
+            checkpoint.inspect().record_value("optimizer").unwrap(),
             Value::Map(BTreeMap::from([
                 ("lr".to_owned(), Value::Float(0.1 + 0.2)),
                 ("betas".to_owned(), Value::List(vec![Value::Float(0.9), Value::Float(0.999)])),
@@ -129,7 +129,7 @@ fn a_whole_model_is_rebuilt() {
         assert_eq!(checkpoint.build::<Linear>().unwrap(), net);
         assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["model/bias", "model/weight"]);
         assert_eq!(
-            checkpoint.record_value("tensorkeep.model").unwrap().to_string(),
+            checkpoint.inspect().record_value("tensorkeep.model").unwrap().to_string(),
             r#"{config: {inputs: 3, outputs: 2}, kind: "linear"}"#
         );
     }
@@ -173,7 +173,7 @@ fn a_state_is_read() {
         assert_eq!(checkpoint.state::<Sampler>("sampler").unwrap(), sampler());
         assert_eq!(checkpoint.names().collect::<Vec<_>>(), paths);
         assert_eq!(checkpoint.info("sampler/rows.-1").unwrap().shape[..], [64, 2]);
-        let record = checkpoint.record_value("sampler").unwrap();
+        let record = checkpoint.inspect().record_value("sampler").unwrap();
         let Value::Map(fields) = record else { panic!("{record}") };
         let reference =
             |kind, path: &str| Value::List(vec![Value::Int(kind), Value::Bytes(path.as_bytes().to_vec())]);
@@ -206,7 +206,7 @@ fn progress_metrics_and_metadata_are_read() {
             checkpoint.records().collect::<Vec<_>>(),
             ["tensorkeep.metadata", "tensorkeep.metrics", "tensorkeep.progress"]
         );
-        let shown = checkpoint.record_value("tensorkeep.progress").unwrap().to_string();
+        let shown = checkpoint.inspect().record_value("tensorkeep.progress").unwrap().to_string();
         assert_eq!(shown, "{epoch: 3, step: 1200}");
     }
 }
@@ -217,7 +217,7 @@ fn progress_metrics_and_metadata_are_read() {
 fn a_history_is_read() {
     // [R149] [R150] [R151] [R152]
     for checkpoint in read_and_mapped(&fs::read(path("history")).unwrap()) {
-        let history = checkpoint.history().unwrap().unwrap();
+        let history = checkpoint.inspect().history().unwrap().unwrap();
         let loss = &history.metrics["loss"];
         assert_eq!((&loss.steps[..], &loss.epochs[..]), (&[1, 2, 3, 4][..], &[0, 1, 1, 2][..]));
         assert_eq!(loss.times, [1_700_000_010.0, 1_700_000_020.0, 1_700_000_030.0, 1_699_999_000.0]);

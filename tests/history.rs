@@ -93,7 +93,7 @@ fn one_checkpoint_has_the_curve_of_the_whole_run() {
     assert_eq!((loss.values[119], loss.epochs[119], loss.logged), (1.0 / 120.0, 1, 120));
     assert!(loss.times.iter().all(|&time| time > 1.6e9));
     let newest = Reader::new(Arc::clone(&engine)).latest().unwrap().unwrap();
-    assert_eq!(&newest.history().unwrap().unwrap().metrics["loss"], loss);
+    assert_eq!(&newest.inspect().history().unwrap().unwrap().metrics["loss"], loss);
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn a_history_is_as_short_as_it_has_to_be() {
     let newest = store.latest().unwrap().unwrap();
     let bytes = newest.inspect().record_len("tensorkeep.history").unwrap();
     assert!((8 << 10..=16 << 10).contains(&bytes), "{bytes} bytes");
-    let history = newest.history().unwrap().unwrap();
+    let history = newest.inspect().history().unwrap().unwrap();
     assert_eq!((history.metrics.len(), history.metrics_left_out), (30, 0));
     for series in history.metrics.values() {
         assert!(series.values.contains(&1e9), "the peak is gone");
@@ -306,7 +306,7 @@ fn a_history_is_as_short_as_it_has_to_be() {
     store.save(&snapshot(6001)).unwrap();
     let newest = store.latest().unwrap().unwrap();
     assert!(newest.inspect().record_len("tensorkeep.history").unwrap() <= 16 << 10);
-    let history = newest.history().unwrap().unwrap();
+    let history = newest.inspect().history().unwrap().unwrap();
     assert_eq!(history.metrics.len() as u64 + history.metrics_left_out, 2030);
     assert!(history.metrics_left_out > 1000 && history.metrics.contains_key("metric 1999"));
     assert_eq!(newest.metrics().unwrap().len(), 2000, "what ranks is not thinned");
@@ -376,7 +376,12 @@ fn a_run_without_histories_has_what_its_checkpoints_say() {
     train(&store, 31..=32);
     assert_eq!(steps(&history(&engine)), [30, 31, 32]);
     assert!(
-        Checkpoint::open(folder.path().join("0001-0000000010.tkeep")).unwrap().history().unwrap().is_none()
+        Checkpoint::open(folder.path().join("0001-0000000010.tkeep"))
+            .unwrap()
+            .inspect()
+            .history()
+            .unwrap()
+            .is_none()
     );
 }
 
@@ -417,7 +422,7 @@ fn a_copy_of_a_run_takes_the_attempts_along() {
     store.close().unwrap();
     open(&engine, last(1)).close().unwrap();
     assert_eq!(copy(), 3, "an end, and an attempt with its own");
-    assert_eq!(to.history().unwrap(), from.history().unwrap());
+    assert_eq!(to.inspect().history().unwrap(), from.inspect().history().unwrap());
     // Where the copy goes on by itself, its writer is not fenced by the original's next attempt.
     let of_copy = open(&target, last(1));
     for _ in 0..3 {

@@ -95,7 +95,7 @@ fn a_record_that_unfolds_to_gigabytes_is_refused_in_its_bytes() {
     let folder = TempFolder::new("unfolds");
     let path = write(&folder, &bytes);
     let checkpoint = Checkpoint::open(&path).unwrap();
-    let (outcome, peak) = peak_of(|| checkpoint.record_value("r").map(drop));
+    let (outcome, peak) = peak_of(|| checkpoint.inspect().record_value("r").map(drop));
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
     assert!(peak < 66 * MIB, "{peak} bytes were held to show it");
@@ -144,7 +144,7 @@ fn a_tree_takes_no_more_than_was_reckoned_and_honest_ones_pass() {
     ] {
         let checkpoint = Checkpoint::open(write(&folder, &of_record(&record))).unwrap();
         let unfolded = record.len() + 64 * (1 + values + keys) + 640 * maps;
-        let (value, peak) = peak_of(|| checkpoint.record_value("r").unwrap());
+        let (value, peak) = peak_of(|| checkpoint.inspect().record_value("r").unwrap());
         assert!(peak < unfolded + record.len() + MIB, "{what}: {peak} bytes held, {unfolded} reckoned");
         drop(value);
     }

@@ -77,7 +77,7 @@ impl Contents {
             self.check_rows(checkpoint, name, shape, bytes)?;
         }
         for (name, value) in &self.records {
-            prop_assert_eq!(&checkpoint.record_value(name).unwrap(), value);
+            prop_assert_eq!(&checkpoint.inspect().record_value(name).unwrap(), value);
         }
         let own = checkpoint.records().filter(|name| !name.starts_with(RESERVED_PREFIX)).count();
         prop_assert_eq!(own, self.records.len());
@@ -240,7 +240,7 @@ impl Everything {
             let tensor = checkpoint.tensor(name).unwrap();
             (name.to_owned(), tensor.dtype(), tensor.shape().to_vec(), tensor.bytes().to_vec())
         };
-        let record = |name: &str| (name.to_owned(), checkpoint.record_value(name).unwrap());
+        let record = |name: &str| (name.to_owned(), checkpoint.inspect().record_value(name).unwrap());
         Self {
             tensors: checkpoint.names().map(tensor).collect(),
             records: checkpoint.records().map(record).collect(),
@@ -265,7 +265,7 @@ impl Everything {
             }
         }
         for (name, value) in &self.records {
-            match checkpoint.record_value(name) {
+            match checkpoint.inspect().record_value(name) {
                 Err(_) => refused += 1,
                 Ok(found) if found == *value => {}
                 Ok(_) => return Err(format!("record {name} is wrong")),

@@ -216,7 +216,7 @@ fn compare(reference: &Snapshot<'_>, last: &Checkpoint) -> Result<bool> {
         }
         for name in reference.records().filter(ours) {
             count += 1;
-            equal &= reference.record_value(name)? == last.record_value(name)?;
+            equal &= reference.inspect().record_value(name)? == last.inspect().record_value(name)?;
         }
         all_equal &= equal && count > 0;
         println!(

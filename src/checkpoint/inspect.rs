@@ -15,6 +15,7 @@
 use super::entry::Tensors;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::pieces::Pieces;
+use crate::format::value::Value;
 use crate::tensor::Tensor;
 
 pub use super::Inspect;
@@ -34,6 +35,14 @@ impl<'c> Inspect<'c> {
     /// The version of the specification that the file's writer followed.
     pub fn write_version(&self) -> u16 {
         self.0.header.write_version
+    }
+
+    /// Length in bytes: of the file, and of all shards if it is a manifest.
+    pub fn byte_len(&self) -> u64 {
+        let pieces = self.0.pieces().into_iter();
+        let shards =
+            pieces.flat_map(|pieces| (0..pieces.shard_count()).map(|number| pieces.shard(number).len));
+        shards.fold(self.0.footer.file_len, u64::saturating_add)
     }
 
     /// Whether tensors stored raw are borrowed from memory instead of read.
@@ -90,6 +99,28 @@ impl<'c> Inspect<'c> {
             );
         }
         self.0.tensor(name)
+    }
+
+    /// A record whose type is not known.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::record`](super::Checkpoint::record); `LimitExceeded` when its values would
+    /// take more memory than the budget, or than 256 MiB without one.
+    pub fn record_value(&self, name: &str) -> Result<Value> {
+        self.0.record_unfolded(name)
+    }
+
+    /// An error for memory beyond the budget that the checkpoint was opened with
+    /// ([`OpenOptions::budget`](super::OpenOptions::budget)). Call it before an allocation whose
+    /// length the file decides and that
+    /// [`Checkpoint::load_into`](super::Checkpoint::load_into) is to fill. What
+    /// [`Checkpoint::tensor`](super::Checkpoint::tensor) and the other calls allocate themselves,
+    /// they compare by themselves.
+    ///
+    /// # Errors
+    /// `LimitExceeded`.
+    pub fn check_budget(&self, bytes: u64) -> Result<()> {
+        self.0.within_budget(bytes).map(drop)
     }
 
     /// The length of a record in bytes, by the index, without reading it.

@@ -44,7 +44,7 @@ impl Checkpoint {
     /// if it is stored raw: the fastest way to load into existing arrays. After an error
     /// the targets hold a mixture; to load a whole model all or nothing, use
     /// [`load_state_dict`](Checkpoint::load_state_dict). The targets' memory is the caller's:
-    /// [`check_budget`](Checkpoint::check_budget) compares it with the budget.
+    /// [`Inspect::check_budget`](super::Inspect::check_budget) compares it with the budget.
     ///
     /// ```
     /// # use tensorkeep::{Checkpoint, Snapshot, WriteOptions};
@@ -82,17 +82,6 @@ impl Checkpoint {
         }
         self.fill(wanted)?;
         self.fill_boxes(boxes)
-    }
-
-    /// An error for memory beyond the budget that the checkpoint was opened with
-    /// ([`OpenOptions::budget`](super::OpenOptions::budget)). Call it before an allocation whose
-    /// length the file decides and that [`Checkpoint::load_into`] is to fill. What
-    /// [`Checkpoint::tensor`] and the other calls allocate themselves, they compare by themselves.
-    ///
-    /// # Errors
-    /// `LimitExceeded`.
-    pub fn check_budget(&self, bytes: u64) -> Result<()> {
-        self.within_budget(bytes).map(drop)
     }
 
     /// Several tensors at once, in the order of `names`: each as [`Checkpoint::tensor`] returns it,

@@ -160,7 +160,7 @@ mod tests {
         assert!(lost[1].to_string().contains("the same as \"b\", which is lost"), "{}", lost[1]);
         let saved = Checkpoint::from_bytes(&snapshot.to_bytes(&WriteOptions::new()).unwrap()).unwrap();
         assert_eq!(saved.names().collect::<Vec<_>>(), ["a"]);
-        let salvaged = saved.record_value(SALVAGED).unwrap().to_string();
+        let salvaged = saved.inspect().record_value(SALVAGED).unwrap().to_string();
         assert!(salvaged.contains("tensor b") && salvaged.contains("from:"), "{salvaged}");
         assert_eq!(saved.records().len(), 4);
         // Salvaging a salvaged file records it once.

@@ -100,7 +100,7 @@ fn check(foreign: &Foreign, written: &Checkpoint) -> Result<()> {
     }
     for (name, value) in foreign.records() {
         // Compared as bytes: NaN is not equal to itself.
-        let (expected, found) = (carried::stored(name, value)?, written.record_value(name)?);
+        let (expected, found) = (carried::stored(name, value)?, written.inspect().record_value(name)?);
         if records::encode(&expected)? != records::encode(&found)? {
             return Err(differs("a record").in_record(name));
         }

@@ -16,7 +16,7 @@ static READ: AtomicU64 = AtomicU64::new(0);
 /// let before = engine::bytes_read();
 /// let checkpoint = Checkpoint::open(&path)?;
 /// checkpoint.verify()?;
-/// assert!(engine::bytes_read() - before >= checkpoint.byte_len());
+/// assert!(engine::bytes_read() - before >= checkpoint.inspect().byte_len());
 /// # std::fs::remove_file(&path).unwrap();
 /// # Ok::<(), tensorkeep::Error>(())
 /// ```

@@ -89,7 +89,7 @@ impl Reader {
             let (key, shard) = shard?;
             match copy_object(shard, &key, to, stop, moved)? {
                 CopyOutcome::Written(bytes) => written += bytes,
-                CopyOutcome::AlreadyThere => moved(shard.byte_len()),
+                CopyOutcome::AlreadyThere => moved(shard.inspect().byte_len()),
             }
         }
         let copied = copy_object(&source, &id.key(), to, stop, moved)?;

@@ -12,7 +12,7 @@ pub(super) use log::Log;
 
 use super::keep::Mode;
 use super::naming::CheckpointId;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::Inspect;
 use crate::error::Result;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -224,14 +224,14 @@ impl fmt::Display for LifeEnd {
     }
 }
 
-impl Checkpoint {
+impl Inspect<'_> {
     /// The history that this checkpoint carries: the curves up to its step, and the lives up to
     /// when it was saved. None in one that was saved without a store, or by version 0.1.
     ///
     /// ```no_run
     /// use tensorkeep::Checkpoint;
     ///
-    /// let history = Checkpoint::open("runs/lenet/0001-0000000500.tkeep")?.history()?;
+    /// let history = Checkpoint::open("runs/lenet/0001-0000000500.tkeep")?.inspect().history()?;
     /// let loss = history.as_ref().and_then(|history| history.metrics.get("loss"));
     /// # Ok::<(), tensorkeep::Error>(())
     /// ```
@@ -239,9 +239,9 @@ impl Checkpoint {
     /// # Errors
     /// `Damaged`, `Mismatch` when the record breaks the rules that SPEC.md has for it, `Io`.
     pub fn history(&self) -> Result<Option<History>> {
-        let Some(record) = self.optional_record::<record::Record>(HISTORY)? else { return Ok(None) };
+        let Some(record) = self.0.optional_record::<record::Record>(HISTORY)? else { return Ok(None) };
         let history = record.history();
-        history.map(Some).map_err(|error| error.in_record(HISTORY).in_object(self.name()))
+        history.map(Some).map_err(|error| error.in_record(HISTORY).in_object(self.0.name()))
     }
 }
 

@@ -205,7 +205,7 @@ impl Reader {
 
     /// What the newest checkpoint carries that has a history and can be read.
     pub(super) fn newest_history(&self) -> Result<Option<History>> {
-        let carried = |id| self.checkpoint_by_id(id).and_then(|checkpoint| checkpoint.history());
+        let carried = |id| self.checkpoint_by_id(id).and_then(|checkpoint| checkpoint.inspect().history());
         let newest = self.ids()?.into_iter().rev().take(ASKED);
         Ok(newest.filter_map(|id| carried(id).ok().flatten()).next())
     }

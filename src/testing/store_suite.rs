@@ -247,7 +247,7 @@ fn large(engine: &Arc<dyn Engine>) {
     let infos = store.list().unwrap();
     assert_eq!(steps(&store), [2]);
     let checkpoint = store.resume().unwrap().checkpoint.unwrap();
-    assert_eq!(infos[0].byte_len, checkpoint.byte_len());
+    assert_eq!(infos[0].byte_len, checkpoint.inspect().byte_len());
     for (name, expected) in [("a", &a), ("b", &b)] {
         assert!(*checkpoint.tensor(name).unwrap().elements::<f32>().unwrap() == expected[..], "{name}");
     }

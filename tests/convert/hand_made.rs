@@ -149,7 +149,7 @@ fn keys_of_every_kind_are_kept_apart_in_a_record() {
     // A checkpoint can hold them, too.
     let imported = opened.imported();
     assert_eq!(
-        format!("{:?}", imported.record_value("keys").unwrap()),
+        format!("{:?}", imported.inspect().record_value("keys").unwrap()),
         format!("{:?}", Value::Pairs(pairs.clone()))
     );
 }

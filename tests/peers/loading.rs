@@ -63,7 +63,7 @@ fn p17_nothing_is_written_that_would_not_be_read() {
     let bytes = at_the_limits.to_bytes(&WriteOptions::new()).unwrap();
     let checkpoint = open(&bytes, true).unwrap();
     assert_eq!(checkpoint.tensor(&"x".repeat(1024)).unwrap().shape().len(), 64);
-    checkpoint.record_value("nested").unwrap();
+    checkpoint.inspect().record_value("nested").unwrap();
 
     assert!(Snapshot::new().tensor("x".repeat(1025), &one[..]).is_err());
     assert!(Snapshot::new().record("nested", &nested(34)).is_err());

@@ -263,7 +263,7 @@ fn p22_depth_bombs_and_duplicate_keys_are_refused() {
         let kinds = small.spawn(move || {
             let checkpoint = open(&file, true).unwrap();
             [
-                checkpoint.record_value("hostile").map(drop).unwrap_err().kind(),
+                checkpoint.inspect().record_value("hostile").map(drop).unwrap_err().kind(),
                 checkpoint.record::<Value>("hostile").map(drop).unwrap_err().kind(),
             ]
         });

@@ -344,7 +344,7 @@ fn a_history_is_what_this_document_says_or_damaged_alone() {
     // 0.5 as 32 bits, then -2 as 64 bits.
     let two = [&[0x92, 0xCA, 0x3F, 0, 0, 0, 0xCB, 0xC0][..], &[0; 7]].concat();
     let checkpoint = open(&history(&two), false).unwrap();
-    let read = checkpoint.history().unwrap().unwrap();
+    let read = checkpoint.inspect().history().unwrap().unwrap();
     let loss = &read.metrics["loss"];
     assert_eq!(
         (&loss.steps[..], &loss.epochs[..], &loss.values[..]),
@@ -352,7 +352,7 @@ fn a_history_is_what_this_document_says_or_damaged_alone() {
     );
     assert_eq!((&loss.times[..], loss.logged, read.lives.len()), (&[0.009, 0.008][..], 2, 0));
     let checkpoint = open(&history(&[0x91, 0xCA, 0x3F, 0, 0, 0]), false).unwrap();
-    let error = checkpoint.history().unwrap_err();
+    let error = checkpoint.inspect().history().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Damaged);
     assert!(error.to_string().contains("column \"steps\" of metric \"loss\""), "{error}");
     assert_eq!(checkpoint.record::<u8>("another").unwrap(), 7);

@@ -245,7 +245,7 @@ pub fn load_record<R: BurnRecord>(checkpoint: &Checkpoint, group: &str) -> Resul
         let stored = format!("{group}/{name}");
         let info = checkpoint.info(&stored)?;
         bytes = bytes.saturating_add(info.byte_len);
-        let within = checkpoint.check_budget(bytes);
+        let within = checkpoint.inspect().check_budget(bytes);
         within.map_err(|error| error.in_record(group).in_object(checkpoint.name()))?;
         if !names.insert(name) {
             return Err(Error::new(ErrorKind::Damaged, "a record of burn's lists a tensor twice")

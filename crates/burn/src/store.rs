@@ -57,7 +57,10 @@ impl TensorkeepStore {
             for info in checkpoint.tensors() {
                 let Some(name) = info.name.strip_prefix("model/") else { continue };
                 bytes = bytes.saturating_add(info.byte_len);
-                checkpoint.check_budget(bytes).map_err(|error| error.in_object(checkpoint.name()))?;
+                checkpoint
+                    .inspect()
+                    .check_budget(bytes)
+                    .map_err(|error| error.in_object(checkpoint.name()))?;
                 let dtype =
                     info.dtype.map_err(|id| Error::new(ErrorKind::NewerVersion, "dtype").found(id))?;
                 let mut staged = Staged::new(name.to_owned(), dtype, axes(&info.shape), None)?;

@@ -173,7 +173,9 @@ fn adams_checkpoint() -> Checkpoint {
 
 /// The same checkpoint with another record `optimizer`.
 fn with_record(checkpoint: &Checkpoint, change: impl FnOnce(&mut Vec<Value>)) -> Checkpoint {
-    let Value::Map(mut record) = checkpoint.record_value("optimizer").unwrap() else { panic!("no map") };
+    let Value::Map(mut record) = checkpoint.inspect().record_value("optimizer").unwrap() else {
+        panic!("no map")
+    };
     let Some(Value::List(tensors)) = record.get_mut("tensors") else { panic!("no list") };
     change(tensors);
     let mut snapshot = Snapshot::new().record("optimizer", &Value::Map(record)).unwrap();

@@ -156,7 +156,10 @@ fn a_learner_that_went_on_is_one_that_never_stopped() {
     assert!(names.iter().any(|name| name.starts_with("optimizer/out.bias.")), "{names:?}");
     assert!(found.records().any(|record| record == "scheduler"));
     assert_eq!(tensors(&found), tensors(&expected));
-    assert_eq!(found.record_value("scheduler").unwrap(), expected.record_value("scheduler").unwrap());
+    assert_eq!(
+        found.inspect().record_value("scheduler").unwrap(),
+        expected.inspect().record_value("scheduler").unwrap()
+    );
 
     // Three parts, one checkpoint for each epoch that is kept, ranked by burn's own metric.
     let metrics = found.metrics().unwrap();

@@ -95,7 +95,7 @@ impl CheckpointBackend {
         }
         // A file decides about this memory: `get_unchecked` names no shape to compare.
         let in_memory = info.byte_len.max(element_bytes(&axes, dtype));
-        self.checkpoint.check_budget(in_memory).map_err(|error| error.in_tensor(&name))?;
+        self.checkpoint.inspect().check_budget(in_memory).map_err(|error| error.in_tensor(&name))?;
         let made =
             memory::filled(stored, &axes, |bytes| self.checkpoint.load_into([(name.as_str(), bytes)]))?;
         let moved = made.to_device(device).and_then(|tensor| tensor.to_dtype(dtype));

@@ -73,7 +73,7 @@ impl Opened {
 
     pub fn byte_len(&self) -> u64 {
         match self {
-            Self::Own(checkpoint) => checkpoint.byte_len(),
+            Self::Own(checkpoint) => checkpoint.inspect().byte_len(),
             Self::Foreign(foreign) => foreign.byte_len(),
         }
     }
@@ -272,7 +272,7 @@ fn within(left: &mut Left, checkpoint: &Checkpoint, name: &str) -> Result<Value>
             .in_object(checkpoint.name())
     };
     left.bytes = left.bytes.checked_sub(checkpoint.inspect().record_len(name)?).ok_or_else(too_many)?;
-    let value = checkpoint.record_value(name)?;
+    let value = checkpoint.inspect().record_value(name)?;
     left.values = left.values.checked_sub(held(&value) as u64).ok_or_else(too_many)?;
     Ok(value)
 }

@@ -24,7 +24,10 @@ fn state(trainer: &Trainer) -> Vec<(String, Vec<u8>)> {
     let tensors =
         checkpoint.names().map(|name| (name.to_owned(), checkpoint.tensor(name).unwrap().bytes().to_vec()));
     let records = checkpoint.records().map(|name| {
-        (format!("record {name}"), format!("{:?}", checkpoint.record_value(name).unwrap()).into_bytes())
+        (
+            format!("record {name}"),
+            format!("{:?}", checkpoint.inspect().record_value(name).unwrap()).into_bytes(),
+        )
     });
     tensors.chain(records).collect()
 }

@@ -111,7 +111,7 @@ impl File {
     /// Length of the file in bytes.
     #[getter]
     fn nbytes(&self) -> u64 {
-        self.checkpoint().byte_len()
+        self.checkpoint().inspect().byte_len()
     }
 
     /// Whether tensors are views of a private mapping.

@@ -307,7 +307,7 @@ pub fn read_all_of(checkpoint: &Checkpoint, file_len: usize) -> Outcome {
         assert_eq!(checkpoint.info(info.name).unwrap(), info);
     }
     for name in checkpoint.records() {
-        count(checkpoint.record_value(name).map(|value| drop(value.to_string())));
+        count(checkpoint.inspect().record_value(name).map(|value| drop(value.to_string())));
         count(checkpoint.record::<(String, f64, Vec<f64>)>(name).map(drop));
     }
     count(checkpoint.progress().map(drop));
@@ -341,7 +341,7 @@ fn load_into(checkpoint: &Checkpoint, name: &str, len: u64, file_len: usize) -> 
 /// Opens the container of a record and reads it as several types.
 pub fn read_record(bytes: &[u8], mapped: bool) -> Result<Value> {
     let checkpoint = open_with(bytes, mapped, OpenOptions::new())?;
-    let value = checkpoint.record_value("r");
+    let value = checkpoint.inspect().record_value("r");
     for result in [
         checkpoint.record::<(u8, String)>("r").map(drop),
         checkpoint.record::<std::collections::BTreeMap<String, Vec<f32>>>("r").map(drop),

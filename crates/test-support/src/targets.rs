@@ -87,8 +87,8 @@ pub fn read_all(input: &[u8]) {
         }
     }
     for name in original.records() {
-        if let Ok(value) = checkpoint.record_value(name) {
-            assert_eq!(value, original.record_value(name).unwrap());
+        if let Ok(value) = checkpoint.inspect().record_value(name) {
+            assert_eq!(value, original.inspect().record_value(name).unwrap());
         }
     }
     assert_eq!(checkpoint.verify().is_ok(), &damaged == whole);
@@ -119,7 +119,7 @@ pub fn records(record: &[u8]) {
     let Ok(snapshot) = Snapshot::new().record("r", &value) else { return };
     let again = crate::open(&snapshot.to_bytes(&WriteOptions::new()).unwrap(), true).unwrap();
     // As text, because NaN is not equal to itself.
-    assert_eq!(again.record_value("r").unwrap().to_string(), value.to_string());
+    assert_eq!(again.inspect().record_value("r").unwrap().to_string(), value.to_string());
 }
 
 /// Any bytes as a run's history: it is read, its curves in the order of their steps, or refused.
@@ -130,7 +130,7 @@ pub fn history(record: &[u8]) {
         return;
     }
     let checkpoint = crate::open(&reseal::with_record(&TEMPLATE, record), true).unwrap();
-    let mut history = match checkpoint.history() {
+    let mut history = match checkpoint.inspect().history() {
         Ok(history) => history.expect("its record is there"),
         Err(error) => {
             assert!(matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Mismatch), "{error}");

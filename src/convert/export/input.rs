@@ -108,7 +108,7 @@ impl<'c> Input<'c> {
     /// One record.
     pub(super) fn record(self, name: &str) -> Result<Value> {
         match self {
-            Self::Checkpoint(checkpoint) => checkpoint.record_value(name),
+            Self::Checkpoint(checkpoint) => checkpoint.inspect().record_value(name),
             Self::Foreign(foreign) => Ok(foreign.records().get(name).cloned().unwrap_or(Value::Null)),
         }
     }

@@ -29,13 +29,13 @@ impl Core {
         id: CheckpointId,
         behind: &Behind,
     ) -> History {
-        let carried = checkpoint.history().ok().flatten();
+        let carried = checkpoint.inspect().history().ok().flatten();
         let mut history = carried.unwrap_or_else(|| {
             let mut older = self.reader.candidates().unwrap_or_default();
             older.retain(|candidate| candidate.id <= id);
             of_checkpoints(&older)
         });
-        let read = |newest| self.reader.checkpoint_by_id(newest).ok()?.history().ok()?;
+        let read = |newest| self.reader.checkpoint_by_id(newest).ok()?.inspect().history().ok()?;
         if let Some(newest) = behind.newest.filter(|newest| *newest != id).and_then(read) {
             (history.lives, history.lives_left_out) = (newest.lives, newest.lives_left_out);
         }
@@ -51,7 +51,7 @@ impl Core {
     ) {
         let save: Option<SaveRecord> = checkpoint.optional_record(SAVE).ok().flatten();
         let mut schedule = self.lock_schedule();
-        schedule.log.resume(id, progress, history, checkpoint.byte_len());
+        schedule.log.resume(id, progress, history, checkpoint.inspect().byte_len());
         schedule.resume_auto(save.and_then(|save| save.auto));
     }
 

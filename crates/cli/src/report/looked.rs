@@ -150,5 +150,5 @@ fn look(id: Option<CheckpointId>, key: &str, opened: Result<Checkpoint>) -> Dama
     parts.sort_by_key(|(_, from, _)| *from);
     parts.truncate(40);
     let intact = Some((intact as u64, own.len() as u64));
-    Damaged { id, key, len: checkpoint.byte_len(), parts, errors, intact }
+    Damaged { id, key, len: checkpoint.inspect().byte_len(), parts, errors, intact }
 }

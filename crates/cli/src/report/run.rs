@@ -67,7 +67,7 @@ impl Run {
         let attempts = reader.attempts()?;
         let looked = Looked::at(reader, &infos, options)?;
         let opened = looked.resume.map(|resume| reader.checkpoint_by_id(resume)).transpose()?;
-        let carried = opened.as_ref().and_then(|opened| opened.history().ok().flatten());
+        let carried = opened.as_ref().and_then(|opened| opened.inspect().history().ok().flatten());
         let history = reader.history().unwrap_or_default();
         let story = Story::new(history, carried.is_some(), &attempts, &infos, keep.as_ref());
         let metadata = opened.as_ref().and_then(|opened| opened.metadata().ok()).unwrap_or_default();

@@ -25,12 +25,12 @@ pub fn repack(target: &OsStr, output: &Output, codec: Codec, budget: Budget) -> 
     derived::check_output(&output.output, output.force)?;
     let checkpoint = open_within(target, budget)?;
     // Once to write it, once more to compare it with what was written, which is about as long.
-    let _reading = progress::reading("repacking", 3 * checkpoint.byte_len());
+    let _reading = progress::reading("repacking", 3 * checkpoint.inspect().byte_len());
     let written = convert::repack(&checkpoint, &output.output, &WriteOptions::new().codec(codec))?;
     Ok(Repacked {
         source: checkpoint.name().to_owned(),
         output: output.output.display().to_string(),
-        bytes_before: checkpoint.byte_len(),
+        bytes_before: checkpoint.inspect().byte_len(),
         bytes: written.byte_len,
     })
 }
@@ -59,7 +59,7 @@ fn open_within(target: &OsStr, budget: Budget) -> Result<Checkpoint> {
     let checkpoint = Target::parse(target)?.open(budget)?;
     let own = checkpoint.tensors().filter(|info| info.alias_of.is_none());
     let bytes = own.fold(0_u64, |all, info| all.saturating_add(info.byte_len));
-    budget.check_len(checkpoint.name(), checkpoint.byte_len(), bytes)?;
+    budget.check_len(checkpoint.name(), checkpoint.inspect().byte_len(), bytes)?;
     Ok(checkpoint)
 }
 
@@ -87,7 +87,7 @@ pub fn salvage(target: &OsStr, output: &Output, budget: Budget) -> Result<Salvag
         _ => checkpoint,
     };
     // One pass finds the intact tensors, a second one writes them.
-    let _reading = progress::reading("salvaging", 2 * checkpoint.byte_len());
+    let _reading = progress::reading("salvaging", 2 * checkpoint.inspect().byte_len());
     let (snapshot, damaged) = checkpoint.inspect().salvage()?;
     let written = snapshot.save(&output.output)?;
     let output = output.output.display().to_string();

@@ -132,7 +132,7 @@ fn is_of_source(from: &Place, info: &CheckpointInfo, error: &Error) -> bool {
 fn copy_to_file(source: &Checkpoint, target: &Path, force: bool) -> Result<Outcome> {
     output::check_free(target, force)?;
     let replaced = shards_at(target);
-    let bar = progress::bar("copying", source.byte_len());
+    let bar = progress::bar("copying", source.inspect().byte_len());
     let one = |file: &Checkpoint, to: &Path| {
         let file = file.inspect();
         replace_file(to, Some(file.file_len()), |upload| file.copy_into(upload, |bytes| bar.inc(bytes)))
@@ -166,7 +166,7 @@ fn copy_to_file(source: &Checkpoint, target: &Path, force: bool) -> Result<Outco
         }
     }
     let copied = vec![target.display().to_string()];
-    Ok(Outcome { copied, bytes: copy.byte_len(), ..Outcome::default() })
+    Ok(Outcome { copied, bytes: copy.inspect().byte_len(), ..Outcome::default() })
 }
 
 /// Refuses a copy of many files beside its source: both would have the same shards, and what

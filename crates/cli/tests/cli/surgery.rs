@@ -66,7 +66,7 @@ fn edit_changes_nothing_that_it_was_not_told_to() {
     assert!(diff["tensors"].as_array().unwrap().iter().all(|tensor| tensor["verdict"] == "equal"), "{diff}");
     let edited = Checkpoint::open(&out).unwrap();
     assert_eq!(edited.progress().unwrap(), Some(Progress::new(200).epoch(2)));
-    assert!(edited.history().unwrap().is_some());
+    assert!(edited.inspect().history().unwrap().is_some());
 }
 
 #[test]
@@ -248,8 +248,8 @@ fn places_of_renamed_and_dropped_tensors_leave_the_records() {
     assert!(done.status.success(), "{done:?}");
     let edited = Checkpoint::open(&out).unwrap();
     assert_eq!(names(&edited), ["model/b", "model/w"]);
-    assert_eq!(edited.record_value("model").unwrap().to_string(), "{none: null}");
-    assert_eq!(edited.record_value("opt").unwrap().to_string(), "{}");
+    assert_eq!(edited.inspect().record_value("model").unwrap().to_string(), "{none: null}");
+    assert_eq!(edited.inspect().record_value("opt").unwrap().to_string(), "{}");
     assert!(edited.records().all(|record| record != "epoch"), "records are dropped by name, too");
     let shown = text(&tensorkeep(&["show", &file]));
     assert!(shown.contains("none: null") && !shown.contains("module.w: null"), "{shown}");

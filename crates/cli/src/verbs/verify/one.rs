@@ -229,7 +229,7 @@ fn is_answer(error: &Error) -> bool {
 /// Opening has verified header, footer and index, or the index's mirror; the records are read here.
 fn quick(checkpoint: &Checkpoint) -> Result<VerifyReport> {
     let mut report = VerifyReport::default();
-    report.byte_len = checkpoint.byte_len();
+    report.byte_len = checkpoint.inspect().byte_len();
     report.tensors = checkpoint.names().count();
     report.records = checkpoint.records().len();
     let by_mirror = |error: &Error| {
@@ -264,7 +264,7 @@ fn read_all(opened: &Opened, depth: Depth) -> Result<VerifyReport> {
 
 /// The name that a store saved it under, where one did. What cannot be read is told as damage.
 pub fn saved_as(checkpoint: &Checkpoint) -> Option<CheckpointId> {
-    let Ok(Value::Map(save)) = checkpoint.record_value(SAVE) else { return None };
+    let Ok(Value::Map(save)) = checkpoint.inspect().record_value(SAVE) else { return None };
     let number = |key: &str| match save.get(key) {
         Some(Value::Int(number)) => u64::try_from(*number).ok(),
         _ => None,
