@@ -16,6 +16,7 @@ use super::entry::Tensors;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::pieces::Pieces;
 use crate::format::value::Value;
+use crate::layout::TensorBox;
 use crate::tensor::Tensor;
 
 pub use super::Inspect;
@@ -23,8 +24,21 @@ pub use super::chunks::{ChunkInfo, Scratch};
 pub use super::resave::SALVAGED;
 pub use super::verify::VerifyReport;
 pub use crate::format::limits::Limits;
+pub use crate::format::pieces::StoredBox;
 pub use crate::names::{name_matches, nearest as nearest_name};
 pub use crate::snapshot::RESERVED_PREFIX;
+
+/// A shard as its manifest knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShardInfo {
+    /// Its key, beside the manifest's: the name of a file in the manifest's folder.
+    pub key: String,
+    /// The rank that stored it.
+    pub rank: u32,
+    /// Its length in bytes.
+    pub byte_len: u64,
+}
 
 impl<'c> Inspect<'c> {
     /// The file's 16-byte id, which differs between files.
@@ -61,6 +75,51 @@ impl<'c> Inspect<'c> {
         let keys =
             |pieces: &Pieces<_>| (0..pieces.shard_count()).map(|number| pieces.shard_key(number)).collect();
         self.0.pieces().map(keys).unwrap_or_default()
+    }
+
+    /// A shard of a manifest by its number, from 0 to [`shards`](Inspect::shards), without opening
+    /// it; None for a number beyond.
+    pub fn shard_info(&self, number: usize) -> Option<ShardInfo> {
+        let pieces = self.0.pieces().filter(|pieces| number < pieces.shard_count())?;
+        let known = pieces.shard(number);
+        Some(ShardInfo { key: pieces.shard_key(number), rank: known.rank, byte_len: known.len })
+    }
+
+    /// Whether a shard of a manifest is there: its footer is compared with what the manifest knows
+    /// it by. [`verify_all`](Inspect::verify_all) reads the rest.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not there; `Damaged` when another file is in its place, or its footer
+    /// is damaged; `Invalid` for a number beyond; `Unsupported` when the manifest was opened
+    /// without its folder; `Io`.
+    pub fn check_shard(&self, number: usize) -> Result<()> {
+        if number < self.shards() {
+            return self.0.check_shard(number);
+        }
+        let beyond = Error::invalid("number of a shard").expected(format!("below {}", self.shards()));
+        Err(beyond.found(number).in_object(self.0.name()))
+    }
+
+    /// The first `most` of the pieces that a tensor lies in, in no particular order;
+    /// [`TensorInfo::pieces`](crate::TensorInfo::pieces) says how many there are. They are not
+    /// empty and tile the tensor. None for a tensor of this file, and for one without elements.
+    ///
+    /// # Errors
+    /// `NotFound`, with the nearest name.
+    pub fn pieces(&self, name: &str, most: usize) -> Result<Vec<StoredBox>> {
+        let place = self.0.locate(name)?;
+        let mut found = Vec::new();
+        if let (Tensors::InShards, Some(pieces)) = (place.table, self.0.pieces()) {
+            let whole = TensorBox::whole(&pieces.shape(place.number));
+            pieces.visit_pieces(place.number, &whole, &mut |stored| {
+                let has_room = found.len() < most;
+                if has_room {
+                    found.push(stored);
+                }
+                has_room
+            });
+        }
+        Ok(found)
     }
 
     /// Whether this is a shard: what one rank stored of a checkpoint, not a checkpoint by itself.

@@ -1,11 +1,13 @@
 //! The shards of a manifest: opened when they are first touched, each compared with what the
 //! manifest knows it by, and looked up for the pieces of a tensor.
 
-use super::Checkpoint;
 use super::entry::Entry;
+use super::{Checkpoint, SHORTEST, cut_short};
 use crate::dtype::Dtype;
 use crate::engine::{Blob, MmapPromise, local};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::footer::{self, Footer};
+use crate::format::header;
 use crate::format::pieces::{Pieces, ShardRef, StoredBox};
 use crate::format::shard::Shard;
 use crate::layout::TensorBox;
@@ -113,6 +115,42 @@ impl Checkpoint {
     }
 
     fn open_shard(&self, number: usize) -> Result<Self> {
+        let as_damage = |error: Error, kind| {
+            if error.kind() == kind { error.with_kind(ErrorKind::Damaged) } else { error }
+        };
+        let (blob, name, expected) =
+            self.shard_file(number).map_err(|error| as_damage(error, ErrorKind::NotFound))?;
+        let of_shard = |error: Error| error.in_object(&name);
+        let shard = Self::parse(blob, &name, self.options, None)
+            .map_err(|error| of_shard(as_damage(error, ErrorKind::Foreign)))?;
+        check_known(&expected, &shard.footer, shard.index.shard.is_some()).map_err(of_shard)?;
+        Ok(shard)
+    }
+
+    /// Compares a shard's footer with what the manifest knows it by, and reads nothing else of it:
+    /// the footer has the checksum of the index, and the index those of everything else.
+    ///
+    /// # Errors
+    /// `NotFound` when it is lost; `Damaged` when another file is in its place, or its footer is
+    /// damaged; `Unsupported` when the manifest was opened without its folder; errors of the
+    /// storage.
+    pub(super) fn check_shard(&self, number: usize) -> Result<()> {
+        let (blob, name, expected) = self.shard_file(number)?;
+        let len = blob.len();
+        let footer = || {
+            let start = len.checked_sub(SHORTEST).ok_or_else(|| cut_short(len))? + header::LEN as u64;
+            let mut bytes = [0; footer::LEN];
+            blob.read_at(start, &mut bytes)?;
+            check_known(&expected, &Footer::decode(&bytes, len)?, true)
+        };
+        footer().map_err(|error| error.in_object(name))
+    }
+
+    /// The file of a shard, its name for people, and what the manifest knows it by.
+    ///
+    /// # Errors
+    /// `NotFound` when it is lost, and as [`Checkpoint::shard`].
+    fn shard_file(&self, number: usize) -> Result<(Arc<dyn Blob>, String, ShardRef)> {
         let (Some(pieces), Some(siblings)) = (self.pieces(), &self.shards.siblings) else {
             return Err(Error::new(ErrorKind::Unsupported, "the manifest was opened without its folder")
                 .found("bytes alone")
@@ -120,32 +158,17 @@ impl Checkpoint {
         };
         let (key, expected) = (pieces.shard_key(number), pieces.shard(number));
         let name = siblings.describe(&key);
-        let of_shard = |error: Error| error.in_object(&name);
         let lost = |error: Error| match error.kind() {
-            ErrorKind::NotFound => Error::damaged("a shard of the checkpoint is lost")
+            ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "a shard of the checkpoint is lost")
                 .expected(format!("the shard of rank {}", expected.rank))
                 .help("restore it, or resume from an older checkpoint")
                 .because(error),
             _ => error,
         };
-        let blob = siblings.open(&key).map_err(lost).map_err(of_shard)?;
-        let shard = Self::parse(blob, &name, self.options, None).map_err(|error| match error.kind() {
-            ErrorKind::Foreign => of_shard(error).with_kind(ErrorKind::Damaged),
-            _ => of_shard(error),
-        })?;
-        let found = (shard.header.file_id, shard.footer.file_len, shard.footer.index_crc);
-        let of =
-            |(id, len, crc): ([u8; 16], u64, u32)| format!("{} of {len} bytes, index {crc:08x}", hex(&id));
-        let known = (expected.file_id, expected.len, expected.index_crc);
-        if found == known && shard.index.shard.is_some() {
-            return Ok(shard);
+        match siblings.open(&key) {
+            Ok(blob) => Ok((blob, name, expected)),
+            Err(error) => Err(lost(error).in_object(name)),
         }
-        Err(of_shard(
-            Error::damaged(format!("another file in place of the shard of rank {}", expected.rank))
-                .expected(of(known))
-                .found(of(found))
-                .help("restore the shard, or resume from an older checkpoint"),
-        ))
     }
 
     /// Where a piece of the tensor with this number lies.
@@ -192,4 +215,18 @@ impl Checkpoint {
             more => format!("{first} and {more} more"),
         }
     }
+}
+
+/// Compares a file with what the manifest knows a shard by.
+fn check_known(expected: &ShardRef, footer: &Footer, is_shard: bool) -> Result<()> {
+    let of = |(id, len, crc): ([u8; 16], u64, u32)| format!("{} of {len} bytes, index {crc:08x}", hex(&id));
+    let known = (expected.file_id, expected.len, expected.index_crc);
+    let found = (footer.file_id, footer.file_len, footer.index_crc);
+    if found == known && is_shard {
+        return Ok(());
+    }
+    Err(Error::damaged(format!("another file in place of the shard of rank {}", expected.rank))
+        .expected(of(known))
+        .found(of(found))
+        .help("restore the shard, or resume from an older checkpoint"))
 }

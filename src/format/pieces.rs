@@ -39,10 +39,11 @@ pub struct Pieces<B> {
 
 /// A box of a tensor, and the number of the shard that it lies in.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StoredBox {
     /// The box.
     pub tensor_box: TensorBox,
-    /// The shard's number in the table of shards.
+    /// The shard's number in the manifest's table of shards.
     pub shard: usize,
 }
 
@@ -119,6 +120,17 @@ impl<B: AsRef<[u8]>> Pieces<B> {
 
     /// The pieces of the `i`-th tensor that share elements with a box.
     pub fn pieces_within(&self, i: usize, wanted: &TensorBox) -> Vec<StoredBox> {
+        let mut found = Vec::new();
+        self.visit_pieces(i, wanted, &mut |stored| {
+            found.push(stored);
+            true
+        });
+        found
+    }
+
+    /// Calls `visit` with the same pieces, until it returns false: a tensor may have more of them
+    /// than there is memory for.
+    pub fn visit_pieces(&self, i: usize, wanted: &TensorBox, visit: &mut dyn FnMut(StoredBox) -> bool) {
         let columns = self.columns();
         // OK: every owner was found to have a shard.
         let stored = |tensor_box, rank| {
@@ -127,17 +139,18 @@ impl<B: AsRef<[u8]>> Pieces<B> {
         };
         if let Some(layout) = self.layouts.get(le::u32_at(columns.layouts, i) as usize) {
             let copy = le::u32_at(columns.copies, i);
-            let pieces = layout.pieces_within(&columns.shape(i), wanted).into_iter();
             let to_copy = layout.to_copy(copy);
             let rank = |first| layout.positions().rank(first + to_copy);
-            return pieces.map(|piece| stored(piece.tensor_box, rank(piece.position))).collect();
+            layout.try_pieces(&columns.shape(i), wanted, &mut |piece| {
+                visit(stored(piece.tensor_box, rank(piece.position)))
+            });
+            return;
         }
         let start = self.box_starts.get(i).copied().unwrap_or_default();
-        columns
+        let mut meeting = columns
             .explicit_boxes(i, start)
-            .filter(|(tensor_box, _)| tensor_box.intersection(wanted).is_some())
-            .map(|(tensor_box, rank)| stored(tensor_box, rank))
-            .collect()
+            .filter(|(tensor_box, _)| tensor_box.intersection(wanted).is_some());
+        meeting.all(|(tensor_box, rank)| visit(stored(tensor_box, rank)));
     }
 
     /// Number of shards.

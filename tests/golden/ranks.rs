@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tensorkeep::layout::{Layout, Level, Placement, Positions, flat_boxes};
 use tensorkeep::ranks::files::{Job, Part, ShardRef};
-use tensorkeep::{Checkpoint, Dtype, Progress, Snapshot, Tensor, WriteOptions};
+use tensorkeep::{Checkpoint, Dtype, ErrorKind, Progress, Snapshot, Tensor, WriteOptions};
 use test_support::TempFolder;
 
 fn folder() -> PathBuf {
@@ -117,4 +117,39 @@ fn make_the_golden_files_of_ranks() {
     assert!(!folder().exists(), "golden files are never made again");
     fs::create_dir_all(folder()).unwrap();
     write(&folder());
+}
+
+#[test]
+fn pieces_are_told_with_the_ranks_that_have_them() {
+    let checkpoint = Checkpoint::open(folder().join("job.tkeep")).unwrap();
+    let inspect = checkpoint.inspect();
+    let pieces = |name: &str| {
+        let mut stored = inspect.pieces(name, 100).unwrap();
+        stored.sort_by(|a, b| a.tensor_box.cmp(&b.tensor_box));
+        let rank = |shard: usize| inspect.shard_info(shard).unwrap().rank;
+        stored
+            .iter()
+            .map(|stored| format!("{} {}", stored.tensor_box, rank(stored.shard)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(pieces("model/fc.weight"), ["[0:2, 0:3] 0", "[2:4, 0:3] 1", "[4:5, 0:3] 2"]);
+    let permuted = ["[0:2, 0:3] 2", "[0:2, 3:6] 0", "[2:4, 0:3] 3", "[2:4, 3:6] 1"];
+    assert_eq!(pieces("model/head.weight"), permuted);
+    assert_eq!(pieces("flat"), ["[0:1, 0:4] 1", "[0:1, 4:7] 2", "[1:2, 0:6] 2", "[1:2, 6:7] 3"]);
+    assert_eq!(pieces("step").len(), 1);
+    assert_eq!(pieces("optimizer/lr"), [""; 0], "it lies in the manifest");
+    for (most, found) in [(0, 0), (3, 3), (5, 4)] {
+        assert_eq!(inspect.pieces("flat", most).unwrap().len(), found);
+        assert_eq!(inspect.pieces("model/head.weight", most).unwrap().len(), found);
+    }
+    assert_eq!(inspect.pieces("none", 1).unwrap_err().kind(), ErrorKind::NotFound);
+    let keys: Vec<String> = (0..4).map(|number| inspect.shard_info(number).unwrap().key).collect();
+    assert_eq!(keys, inspect.shard_keys());
+    (0..4).for_each(|number| inspect.check_shard(number).unwrap());
+    assert_eq!(inspect.check_shard(4).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(inspect.shard_info(4), None);
+    // Without its folder a manifest knows its pieces, and of shards nothing.
+    let alone = Checkpoint::from_bytes(&fs::read(folder().join("job.tkeep")).unwrap()).unwrap();
+    assert_eq!(alone.inspect().pieces("flat", 9).unwrap(), inspect.pieces("flat", 9).unwrap());
+    assert_eq!(alone.inspect().check_shard(0).unwrap_err().kind(), ErrorKind::Unsupported);
 }
