@@ -48,7 +48,7 @@ pub enum Verb {
     Ls(Ls),
     /// One checkpoint: its tensors as a tree, and its records
     #[command(
-        after_help = "Examples:\n  tensorkeep show runs/lenet@latest --depth 2\n  tensorkeep show model.safetensors --sort size"
+        after_help = "Examples:\n  tensorkeep show runs/lenet@latest --depth 2\n  tensorkeep show model.safetensors --sort size\n  tensorkeep show runs/job@latest --pieces --only 'model/*'"
     )]
     Show(Show),
     /// Numbers of each tensor: min, max, mean, std, norm, zeros, NaN, Inf, histogram

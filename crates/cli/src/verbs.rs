@@ -15,6 +15,7 @@ pub mod ls;
 mod merge;
 mod meta;
 mod orphans;
+mod pieces;
 mod pins;
 mod report;
 mod serve;
@@ -40,6 +41,7 @@ pub fn run(args: &Args) -> Done {
     }
     let answer: Box<dyn Answer + '_> = match &args.verb {
         Verb::Ls(args) => ls::run(args)?,
+        Verb::Show(args) if args.pieces => Box::new(pieces::run(args)?),
         Verb::Show(args) => Box::new(show::run(args)?),
         Verb::Stats(args) => Box::new(stats::run(args)?),
         Verb::Verify(args) => Box::new(verify::run(args)?),

@@ -73,6 +73,10 @@ pub struct Show {
     /// Modules that repeat one by one, not as layers.{0..31}; and the library's own records
     #[arg(long)]
     pub all: bool,
+    /// Of a checkpoint of many ranks, the boxes that tensors lie in and the shards that have them,
+    /// and whether these are there
+    #[arg(long, conflicts_with_all = ["values", "depth", "all"])]
+    pub pieces: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -91,7 +91,8 @@ impl Answer for Shown<'_> {
     }
 }
 
-fn sort(metas: &mut [Meta], by: Sort) {
+/// Sorts tensors as `--sort` says.
+pub fn sort(metas: &mut [Meta], by: Sort) {
     match by {
         Sort::Name => metas.sort_by(|a, b| natural(&a.name, &b.name)),
         Sort::Size => {

@@ -4,6 +4,7 @@
 mod ending;
 mod figures;
 mod looking;
+mod pieces;
 mod ranks;
 mod schemas;
 mod scripts;

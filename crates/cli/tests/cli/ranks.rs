@@ -1,13 +1,9 @@
 //! Checkpoints of many ranks: every verb that reads sees one checkpoint, by the manifest's path.
 
+use super::pieces::manifest;
 use super::{Run, json, tensorkeep, text};
 use serde_json::json;
 use std::path::Path;
-
-fn manifest(case: &str) -> String {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus/ranks");
-    corpus.join(case).join("manifest.tkeep").display().to_string()
-}
 
 #[test]
 fn a_manifest_is_shown_summed_and_compared_as_one_file() {

@@ -125,6 +125,7 @@ fn every_key_of_every_document_is_described() {
     look(&["show", &file, "--values", "2"]);
     look(&["show", &faulty, "--values", "2"]);
     look(&["show", &out("renamed.safetensors")]);
+    look(&["show", &super::pieces::manifest("lost-shard"), "--pieces"]);
     look(&["stats", &file]);
     look(&["stats", &faulty]);
     look(&["verify", &faulty, "--deep"]);
