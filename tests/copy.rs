@@ -89,7 +89,7 @@ fn a_copy_is_made_once_and_never_over_something_else() {
     let (from, to, other) = (Memory::new(), Memory::new(), Memory::new());
     let name = save(&from, 1.0);
     let (from, target) = (Reader::new(from), Reader::new(to.clone()));
-    let len = from.checkpoint_by_id(name).unwrap().byte_len();
+    let len = from.checkpoint_by_id(name).unwrap().inspect().byte_len();
     assert_eq!(from.copy_to(name, &target, |_| ()).unwrap(), CopyOutcome::Written(len));
     assert_eq!(from.copy_to(name, &target, |_| ()).unwrap(), CopyOutcome::AlreadyThere);
     save(&other, 2.0);

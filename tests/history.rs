@@ -422,7 +422,7 @@ fn a_copy_of_a_run_takes_the_attempts_along() {
     store.close().unwrap();
     open(&engine, last(1)).close().unwrap();
     assert_eq!(copy(), 3, "an end, and an attempt with its own");
-    assert_eq!(to.inspect().history().unwrap(), from.inspect().history().unwrap());
+    assert_eq!(to.history().unwrap(), from.history().unwrap());
     // Where the copy goes on by itself, its writer is not fenced by the original's next attempt.
     let of_copy = open(&target, last(1));
     for _ in 0..3 {

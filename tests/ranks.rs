@@ -507,7 +507,7 @@ fn a_copied_run_has_the_shards_of_its_checkpoints() {
     let id = reader(&from).ids().unwrap()[0];
     let key = format!("{id}.tkeep");
     let mut moved = 0;
-    let whole = reader(&from).checkpoint_by_id(id).unwrap().byte_len();
+    let whole = reader(&from).checkpoint_by_id(id).unwrap().inspect().byte_len();
     let copied = reader(&from).copy_to(id, &reader(&to), |bytes| moved += bytes).unwrap();
     assert_eq!(copied, CopyOutcome::Written(whole));
     assert!(moved > whole / 4 && moved <= whole, "{moved} of {whole}");
