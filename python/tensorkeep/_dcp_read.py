@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.planner import ReadItem
 
 from . import _tensorkeep, _torch
 from ._checkpoint import Checkpoint
-from ._errors import Mismatch, NotFound
+from ._errors import Invalid, Mismatch, NotFound
 from ._paths import unescape
 from ._restore import Loader, restore
 from ._views import Info, Records
@@ -28,6 +28,10 @@ __all__ = ["PATHS", "Described"]
 
 #: In the record of Python's types: the path of each value in the state, where DCP has flattened it.
 PATHS = "dcp"
+
+
+#: Name, offsets and lengths.
+_Box = tuple[str, list[int], list[int]]
 
 
 class _Meta(Loader):
@@ -110,17 +114,25 @@ class Described:
         """Fills tensors, all of them at once that lie as a file has them. Each of the others, as those of a GPU, passes
         through memory of its own.
         """
-        checked = [self._checked(item, target) for item, target in wanted]
-        fill = self.checkpoint._file.fill_boxes
-        fill([room for room, target in checked if _is_as_in_file(target)])
-        for (*box, _, _, _), target in checked:
-            if not _is_as_in_file(target):
-                loaded = torch.empty(target.shape, dtype=target.dtype)
-                fill([(*box, loaded.data_ptr(), loaded.nbytes, loaded)])
-                target.copy_(loaded)
+        in_place, others = [], []
+        for item, target in wanted:
+            box = self._checked(item, target)
+            (in_place if _is_as_in_file(target) else others).append((box, target))
+        self._fill(in_place)
+        for box, target in others:
+            loaded = torch.empty(target.shape, dtype=target.dtype)
+            self._fill([(box, loaded)])
+            target.copy_(loaded)
 
-    def _checked(self, item: ReadItem, target: torch.Tensor) -> tuple[Any, torch.Tensor]:
-        """What the extension is asked for, where it is what the state has."""
+    def _fill(self, targets: Sequence[tuple[_Box, torch.Tensor]]) -> None:
+        rooms = [(*box, target.data_ptr(), target.nbytes, target) for box, target in targets]
+        self.checkpoint._file.fill_boxes(rooms)
+        for _, target in targets:
+            # Autograd notices it, as it does a write by torch.
+            torch.autograd.graph.increment_version(target)
+
+    def _checked(self, item: ReadItem, target: torch.Tensor) -> _Box:
+        """The box that is asked for, where it is what the state has."""
         info = self.infos.get(item.storage_index.fqn)
         if info is None:
             raise NotFound(f"{self.checkpoint.path}: no tensor {item.storage_index.fqn!r}")
@@ -129,12 +141,18 @@ class Described:
             what = f"{self.checkpoint.path}: tensor {info.name}: the state has another dtype or shape"
             expected, found, help = f"{target.dtype} {tuple(target.shape)}", f"{dtype} {lens}", "make the state as it was saved"
             raise Mismatch(what, tensor=info.name, expected=expected, found=found, help=help)
+        if _has_own_memory(target) and not _torch.is_held(target):
+            raise Invalid(f"tensor {info.name}: the state's has less memory than elements: its storage was resized")
         begin = item.storage_index.offset or [0] * len(info.shape)
-        offsets = [at + further for at, further in zip(begin, item.storage_offsets)]
-        return (info.name, offsets, list(lens), target.data_ptr(), target.nbytes, target), target
+        return info.name, [at + further for at, further in zip(begin, item.storage_offsets)], list(lens)
+
+
+def _has_own_memory(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is the CPU's and its elements are in a storage: those of subclasses may be anywhere."""
+    return type(tensor) is torch.Tensor and tensor.is_cpu and tensor.layout is torch.strided and not tensor._is_zerotensor()
 
 
 def _is_as_in_file(tensor: torch.Tensor) -> bool:
-    """Whether a tensor's memory is the CPU's and in row-major order, with nothing to be done to its values."""
-    is_plain = tensor.is_cpu and tensor.is_contiguous() and not tensor.is_neg() and not tensor.is_conj()
-    return is_plain and _torch.is_held(tensor)
+    """Whether a tensor's memory is in row-major order, with nothing to be done to its values."""
+    is_written_by_torch = tensor.is_neg() or tensor.is_conj() or tensor.is_inference()
+    return _has_own_memory(tensor) and tensor.is_contiguous() and not is_written_by_torch

@@ -238,7 +238,7 @@ class StorageReader(storage.StorageReader):  # type: ignore[misc]
         state = self._state
         if state is None:
             raise Invalid("StorageReader: read_data comes behind read_metadata")
-        targets = []
+        tensors = []
         for item in plan.items:
             if item.type == LoadItemType.BYTE_IO:
                 # DCP's planners take a pickle: one that is made here, of values that are plain.
@@ -247,10 +247,15 @@ class StorageReader(storage.StorageReader):  # type: ignore[misc]
                 packed.seek(0)
                 planner.load_bytes(item, packed)
             else:
-                targets.append((item, planner.resolve_tensor(item)))
-        state.fill([(item, target.detach()) for item, target in targets])
-        for item, target in targets:
-            planner.commit_tensor(item, target)
+                tensors.append(item)
+        # torch's own planner has nothing to commit. Another may hold a tensor between its two calls.
+        is_plain = type(planner).commit_tensor is DefaultLoadPlanner.commit_tensor
+        at_once = max(len(tensors), 1) if is_plain else 1
+        for begin in range(0, len(tensors), at_once):
+            targets = [(item, planner.resolve_tensor(item)) for item in tensors[begin : begin + at_once]]
+            state.fill([(item, target.detach()) for item, target in targets])
+            for item, target in targets:
+                planner.commit_tensor(item, target)
         future: Future[None] = Future()
         future.set_result(None)
         return future

@@ -72,6 +72,82 @@ def test_a_state_comes_back_as_it_was(codec: str) -> None:
         assert checkpoint.verify().damage == []
 
 
+def test_targets_are_filled_however_they_lie() -> None:
+    saved = {name: torch.arange(1, 13.0).reshape(3, 4) for name in ("plain", "columns", "rows", "leaf", "mirrored")}
+    saved |= {"flags": torch.tensor([True, False]), "pair": torch.tensor([1 + 2j]), "tied": torch.ones(3), "again": torch.ones(3)}
+    saved["apart"] = 2 * torch.ones(3)
+    save(saved)
+    memory = torch.zeros(3)
+    into = {
+        "plain": torch.zeros(3, 4),
+        "columns": torch.zeros(4, 3).t(),
+        "rows": torch.zeros(3, 8)[:, ::2],
+        "leaf": torch.zeros(3, 4, requires_grad=True),
+        "mirrored": torch.zeros(3, 4, dtype=torch.complex64).conj().imag,
+        "flags": torch.zeros(2, dtype=torch.bool),
+        "pair": torch.zeros(1, dtype=torch.complex64).conj(),
+        # Of one memory: filled one after the other.
+        "tied": memory,
+        "again": memory,
+        "apart": torch.zeros(4)[1:],
+    }
+    lies_as_in_file = {name: tensor.is_contiguous() and not tensor.is_neg() for name, tensor in into.items()}
+    assert [name for name, does in lies_as_in_file.items() if not does] == ["columns", "rows", "mirrored"]
+    targets = dict(into)
+    load(into)
+    for name, target in targets.items():
+        assert torch.equal(target.detach().resolve_conj().resolve_neg(), saved[name]), name
+
+
+def test_a_target_without_memory_of_its_own_is_written_by_torch() -> None:
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    save({"w": torch.ones(4)})
+    loaded = load({"w": TwoTensor(torch.zeros(4), torch.zeros(4))})["w"]
+    assert torch.equal(loaded.a, torch.ones(4)) and torch.equal(loaded.b, torch.ones(4))
+
+
+def test_a_target_whose_storage_was_freed_is_refused() -> None:
+    save({"w": torch.ones(4)})
+    freed = torch.zeros(4)
+    freed.untyped_storage().resize_(0)
+    with pytest.raises(CheckpointException, match="less memory than elements"):
+        load({"w": freed})
+
+
+def test_a_load_is_a_change_to_autograd() -> None:
+    save({"w": torch.ones(4)})
+    weight = torch.zeros(4, requires_grad=True)
+    loss = (weight * weight).sum()
+    load({"w": weight})
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_a_planner_gets_its_two_calls_in_pairs() -> None:
+    class Staging(dcp.DefaultLoadPlanner):
+        """Holds one tensor between its calls, as those do that convert what they load."""
+
+        staged = None
+
+        def resolve_tensor(self, read_item: Any) -> Any:
+            assert self.staged is None
+            self.staged = super().resolve_tensor(read_item), torch.zeros(4)
+            return self.staged[1]
+
+        def commit_tensor(self, read_item: Any, tensor: Any) -> None:
+            target, staged = self.staged
+            assert tensor is staged
+            target.copy_(staged)
+            self.staged = None
+
+    saved = {name: torch.rand(4) for name in "abc"}
+    save(saved)
+    into = {name: torch.zeros(4) for name in saved}
+    dcp.load(into, storage_reader=tensorkeep.dcp.StorageReader("job.tkeep"), planner=Staging())
+    assert alike(into, saved)
+
+
 def test_every_reader_opens_it() -> None:
     saved = state()
     save(saved)

@@ -64,7 +64,8 @@ impl Checkpoint {
     }
 
     /// Fills memory with boxes of tensors, each in row-major order, on up to
-    /// [`OpenOptions::workers`](super::OpenOptions::workers) threads.
+    /// [`OpenOptions::workers`](super::OpenOptions::workers) threads: one thread a box, or a shard of
+    /// it.
     ///
     /// ```
     /// # use tensorkeep::{Checkpoint, Snapshot, WriteOptions, layout::TensorBox};

@@ -32,7 +32,7 @@ pub use crate::snapshot::RESERVED_PREFIX;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShardInfo {
-    /// Its key, beside the manifest's: the name of a file in the manifest's folder.
+    /// Its key: the path of a file from the manifest's folder, as `shards/1/…`.
     pub key: String,
     /// The rank that stored it.
     pub rank: u32,
@@ -102,7 +102,7 @@ impl<'c> Inspect<'c> {
 
     /// The first `most` of the pieces that a tensor lies in, in no particular order;
     /// [`TensorInfo::pieces`](crate::TensorInfo::pieces) says how many there are. They are not
-    /// empty and tile the tensor. None for a tensor of this file, and for one without elements.
+    /// empty and tile the tensor. Empty for a tensor of this file, and for one without elements.
     ///
     /// # Errors
     /// `NotFound`, with the nearest name.

@@ -313,8 +313,13 @@ impl Shared {
     fn delete(&self, key: &str) -> Result<()> {
         let deadline = self.remote.deadline();
         let Some(meta) = self.head(key, &deadline, Option::is_some)? else {
-            return Err(Error::new(ErrorKind::NotFound, "there is no such object")
-                .in_object(self.remote.describe(key)));
+            // What belongs to it would be deleted behind it.
+            let (kind, what) = if self.remote.is_listed(key)? {
+                (ErrorKind::Io, "deleting: it is listed, and answers are that it is not there")
+            } else {
+                (ErrorKind::NotFound, "there is no such object")
+            };
+            return Err(Error::new(kind, what).in_object(self.remote.describe(key)));
         };
         let target = if may_be_pointer(meta.size) { self.remote.target(key, &deadline)? } else { None };
         self.remote.delete_path(key, "deleting", &deadline)?;

@@ -19,8 +19,8 @@ const OLD: Duration = Duration::from_secs(24 * 3600);
 /// Limit of objects removed behind one commit.
 const AT_A_TIME: usize = 8;
 
-/// How often an object that is there is deleted.
-const MOST_DELETES: usize = 3;
+/// Between the requests that delete an object which is there.
+const PAUSES: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(80), Duration::ZERO];
 
 impl Remote {
     /// Records the remains in one listing of all objects under the run. Nothing is old there unless
@@ -109,45 +109,50 @@ impl Remote {
     /// looked for, and where it is not found, in a listing, too. What it names may be deleted
     /// behind it.
     pub(crate) fn delete_path(&self, key: &str, what: &'static str, deadline: &Deadline) -> Result<()> {
-        let (store, path, deadline) = (Arc::clone(&self.store), self.path(key), deadline.clone());
-        let answered = self.run(what, key, async move {
-            for _ in 0..MOST_DELETES {
-                match deadline.retry(0, || store.delete(&path)).await {
-                    Err(StoreError::NotFound { .. }) => {}
-                    deleted => return deleted.map(|()| Answered::Deleted),
-                }
-                match deadline.retry(0, || store.head(&path)).await {
-                    Err(StoreError::NotFound { .. }) => return Ok(Answered::Nothing),
-                    there => drop(there?),
-                }
+        for pause in PAUSES {
+            let is_gone = match self.delete_once(key, what, deadline)? {
+                Answer::Deleted => true,
+                Answer::Nothing => !self.is_listed(key)?,
+                Answer::There => false,
+            };
+            if is_gone {
+                return Ok(());
             }
-            Ok(Answered::There)
-        })?;
-        let is_gone = match answered {
-            Answered::Deleted => true,
-            Answered::Nothing => !self.is_listed(key)?,
-            Answered::There => false,
-        };
-        if is_gone {
-            return Ok(());
+            // A listing may be behind.
+            std::thread::sleep(pause);
         }
         let there = "it is there, and requests to delete it are answered that it is not";
         Err(Error::new(ErrorKind::Io, format!("{what}: {there}")).in_object(self.describe(key)))
     }
 
-    fn is_listed(&self, key: &str) -> Result<bool> {
+    fn delete_once(&self, key: &str, what: &'static str, deadline: &Deadline) -> Result<Answer> {
+        let (store, path, deadline) = (Arc::clone(&self.store), self.path(key), deadline.clone());
+        self.run(what, key, async move {
+            match deadline.retry(0, || store.delete(&path)).await {
+                Err(StoreError::NotFound { .. }) => {}
+                deleted => return deleted.map(|()| Answer::Deleted),
+            }
+            match deadline.retry(0, || store.head(&path)).await {
+                Err(StoreError::NotFound { .. }) => Ok(Answer::Nothing),
+                there => there.map(|_| Answer::There),
+            }
+        })
+    }
+
+    /// Whether a listing of its folder has an object.
+    pub(crate) fn is_listed(&self, key: &str) -> Result<bool> {
         let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
         let path = self.path(key);
         Ok(self.list_objects(folder, true)?.iter().any(|meta| meta.location == path))
     }
 }
 
-/// The answers to requests that delete an object and look for it.
-enum Answered {
+/// The answer to a request that deletes an object, and to one that looks for it then.
+enum Answer {
     Deleted,
-    /// That there is none.
+    /// Twice that there is none.
     Nothing,
-    /// Each time that there is none to delete, and that it is there.
+    /// That there is none to delete, and that it is there.
     There,
 }
 

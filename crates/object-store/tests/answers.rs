@@ -156,8 +156,18 @@ fn bytes_are_not_deleted_behind_an_object_that_is_listed() {
     let of_large = format!("/bucket/{RUN}/large");
     // Behind a look at it and a read of what it names.
     server.faults().fail_matching(&of_large, 2, 2, Fault::NotFound);
+    // It is listed, and deleted again.
+    engine.delete("large").unwrap();
+    assert!(server.objects().paths().iter().all(|path| !path.contains("large")));
+    put(&shared, "large", &bytes(LARGE, 2)).unwrap();
+    server.faults().fail_matching(&of_large, 2, FOREVER, Fault::NotFound);
     let error = engine.delete("large").unwrap_err();
     assert!(error.kind() == ErrorKind::Io && error.to_string().contains("it is there"), "{error}");
+    // Nor is it believed before anything is deleted.
+    server.faults().fail_matching(&of_large, 0, 2, Fault::NotFound);
+    let error = engine.delete("large").unwrap_err();
+    assert!(error.kind() == ErrorKind::Io && error.to_string().contains("it is listed"), "{error}");
+    server.faults().heal();
     assert!(common::get(&shared, "large").unwrap() == bytes(LARGE, 2));
     engine.delete("large").unwrap();
     assert!(server.objects().paths().iter().all(|path| !path.contains("large")));

@@ -188,8 +188,14 @@ impl Room {
     pub fn new(room: &Bound<'_, PyAny>) -> PyResult<Self> {
         type Given<'py> = (String, Vec<u64>, Vec<u64>, usize, usize, Bound<'py, PyAny>);
         let (name, offsets, lens, address, len, _owner): Given<'_> = room.extract()?;
-        let tensor_box = TensorBox::new(offsets, lens).map_err(|error| error.in_tensor(&name));
-        let tensor_box = tensor_box.map_err(|error| crate::errors::exception(room.py(), &error))?;
+        let described = || {
+            if len > 0 && address == 0 {
+                return Err(Error::new(ErrorKind::Invalid, "a tensor without memory"));
+            }
+            TensorBox::new(offsets, lens)
+        };
+        let described = described().map_err(|error| error.in_tensor(&name));
+        let tensor_box = described.map_err(|error| crate::errors::exception(room.py(), &error))?;
         Ok(Self { name, tensor_box, address, len })
     }
 
@@ -198,28 +204,40 @@ impl Room {
             &mut []
         } else {
             let start = std::ptr::with_exposed_provenance_mut::<u8>(self.address);
-            // SAFETY: `len` bytes from here on are a tensor's, which lives, and which nobody else
-            // uses: see `Room`. Two rooms over the same bytes are not filled at the same time: see
-            // `fill`.
+            // SAFETY: not null, by `new`. `len` bytes from here on are a tensor's, which lives, and
+            // which nobody else uses: see `Room`. Two rooms over the same bytes are not filled at
+            // the same time: see `fill`.
             unsafe { std::slice::from_raw_parts_mut(start, self.len) }
         };
         (&self.name, &self.tensor_box, bytes)
     }
-
-    fn shares_memory(rooms: &[Self]) -> bool {
-        let mut ranges: Vec<_> = rooms.iter().map(|room| (room.address, room.len)).collect();
-        ranges.retain(|&(_, len)| len > 0);
-        ranges.sort_unstable();
-        ranges.windows(2).any(|pair| pair[0].0.saturating_add(pair[0].1) > pair[1].0)
-    }
 }
 
-/// Fills memory with boxes of tensors, on several threads.
-pub fn fill(checkpoint: &Checkpoint, mut rooms: Vec<Room>) -> Result<()> {
-    // Tied tensors, of which the last one counts.
-    let at_once = if Room::shares_memory(&rooms) { 1 } else { rooms.len().max(1) };
-    for batch in rooms.chunks_mut(at_once) {
-        checkpoint.read_boxes_into(batch.iter_mut().map(Room::target))?;
+/// Which rooms have bytes that another one has, too.
+fn shared(rooms: &[Room]) -> Vec<bool> {
+    let mut order: Vec<usize> = (0..rooms.len()).filter(|&number| rooms[number].len > 0).collect();
+    order.sort_unstable_by_key(|&number| rooms[number].address);
+    let mut shared = vec![false; rooms.len()];
+    // The room that reaches farthest, and where to.
+    let mut farthest = (0, 0);
+    for number in order {
+        let Room { address, len, .. } = rooms[number];
+        if farthest.1 > address {
+            (shared[farthest.0], shared[number]) = (true, true);
+        }
+        if address.saturating_add(len) > farthest.1 {
+            farthest = (number, address.saturating_add(len));
+        }
     }
-    Ok(())
+    shared
+}
+
+/// Fills memory with boxes of tensors, on several threads; tied tensors, which share memory, one
+/// after the other behind all others.
+pub fn fill(checkpoint: &Checkpoint, rooms: Vec<Room>) -> Result<()> {
+    let is_shared = shared(&rooms);
+    let (shared, alone): (Vec<_>, Vec<_>) = rooms.into_iter().zip(is_shared).partition(|(_, is)| *is);
+    let mut alone: Vec<Room> = alone.into_iter().map(|(room, _)| room).collect();
+    checkpoint.read_boxes_into(alone.iter_mut().map(Room::target))?;
+    shared.into_iter().try_for_each(|(mut room, _)| checkpoint.read_boxes_into([room.target()]))
 }

@@ -251,15 +251,29 @@ impl Disk {
         if life.ranks == 1 {
             return self.live_as(self.open(keep)?, 0, life, log);
         }
-        job::of(life.ranks, |ranks| {
-            let (rank, mut unread) = (ranks.rank(), Log::default());
-            let store = self.open_rank(keep, ranks)?;
-            self.live_as(store, rank, life, &mut unread).map(|lived| (lived, unread))
-        })
-        .map(|(lived, said)| {
-            log.0.extend(said.0);
-            lived
-        })
+        let ranks = job::of(life.ranks, |ranks| {
+            let (rank, mut said) = (ranks.rank(), Log::default());
+            let store = self.open_rank(keep, ranks);
+            (store.and_then(|store| self.live_as(store, rank, life, &mut said)), said)
+        })?;
+        let mut lives = Vec::new();
+        for (rank, (lived, said)) in ranks.into_iter().enumerate() {
+            // What another rank was told is a promise, too.
+            let counts = |event: &Event| rank == 0 || matches!(event, Event::Saved(_));
+            log.0.extend(said.0.into_iter().filter(|(_, event)| counts(event)));
+            lives.push(lived);
+        }
+        log.0.sort_by_key(|(at, _)| *at);
+        let lived = lives.remove(0)?;
+        for (other, rank) in lives.into_iter().zip(1..) {
+            let other = other?;
+            if (other.resumed, other.saved) != (lived.resumed, lived.saved) {
+                return Err(Error::invalid(format!("rank {rank} saw another run than rank 0"))
+                    .expected(format!("{lived:?}"))
+                    .found(format!("{other:?}")));
+            }
+        }
+        Ok(lived)
     }
 
     fn live_as(&self, store: Store, rank: u32, life: &Life, log: &mut Log) -> Result<Lived> {
