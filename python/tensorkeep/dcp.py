@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch.distributed.checkpoint import storage
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import (
     LoadItemType,
