@@ -64,8 +64,8 @@ impl Checkpoint {
     }
 
     /// Fills memory with boxes of tensors, each in row-major order, on up to
-    /// [`OpenOptions::workers`](super::OpenOptions::workers) threads: one thread a box, or a shard of
-    /// it.
+    /// [`OpenOptions::workers`](super::OpenOptions::workers) threads: one thread for a box, or for
+    /// what a shard has of it.
     ///
     /// ```
     /// # use tensorkeep::{Checkpoint, Snapshot, WriteOptions, layout::TensorBox};

@@ -192,8 +192,10 @@ pub enum Verb {
     #[command(after_help = MERGE_EXAMPLES)]
     Merge(Merge),
     /// Completions for a shell, on stdout
+    #[cfg(feature = "man")]
     Completions { shell: clap_complete::Shell },
     /// The man page, of all verbs, on stdout
+    #[cfg(feature = "man")]
     Man,
 }
 

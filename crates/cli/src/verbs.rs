@@ -13,6 +13,7 @@ mod get;
 mod history;
 pub mod ls;
 mod merge;
+#[cfg(feature = "man")]
 mod meta;
 mod orphans;
 mod pieces;
@@ -78,7 +79,9 @@ pub fn run(args: &Args) -> Done {
         // Those that go on after their first answer, and those whose answer is text in any case.
         Verb::Watch { run, interval, count } => return watch::run(run, *interval, *count, format),
         Verb::Serve(args) => return serve::run(args, format),
+        #[cfg(feature = "man")]
         Verb::Completions { shell } => return meta::completions(*shell),
+        #[cfg(feature = "man")]
         Verb::Man => return meta::man(),
     };
     format.print(&*answer)?;
