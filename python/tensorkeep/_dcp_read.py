@@ -114,7 +114,8 @@ class Described:
         """Fills tensors, all of them at once that lie as a file has them. Each of the others, as those of a GPU, passes
         through memory of its own.
         """
-        in_place, others = [], []
+        in_place: list[tuple[_Box, torch.Tensor]] = []
+        others: list[tuple[_Box, torch.Tensor]] = []
         for item, target in wanted:
             box = self._checked(item, target)
             (in_place if _is_as_in_file(target) else others).append((box, target))
@@ -125,7 +126,7 @@ class Described:
             target.copy_(loaded)
 
     def _fill(self, targets: Sequence[tuple[_Box, torch.Tensor]]) -> None:
-        rooms = [(*box, target.data_ptr(), target.nbytes, target) for box, target in targets]
+        rooms: list[Any] = [(*box, target.data_ptr(), target.nbytes, target) for box, target in targets]
         self.checkpoint._file.fill_boxes(rooms)
         for _, target in targets:
             # Autograd notices it, as it does a write by torch.
