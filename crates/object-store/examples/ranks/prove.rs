@@ -84,6 +84,12 @@ struct Tally {
     failed_saves: u32,
 }
 
+impl Tally {
+    fn interruptions(&self) -> u32 {
+        self.killed + self.stopped
+    }
+}
+
 pub fn prove(arguments: &Arguments) -> Result<(), String> {
     let (seed, kills) = (arguments.number("--seed", 7), arguments.number("--kills", 8) as u32);
     let ranks = arguments.number("--ranks", 8) as u32;
@@ -114,14 +120,31 @@ fn prove_in(folder: &Path, seed: u64, kills: u32, ranks: u32, ways: Ways) -> Res
         |place, ranks, until| Settings { place, ranks, until, seed, save_at_once: false, through_store };
     to_the_end(&settings(&reference.name, ranks, STEPS))?;
     println!("reference: {STEPS} steps on {ranks} ranks, never interrupted");
-    let killed = Place::new(folder, "killed", on_s3)?;
-    let tally = interrupted(&settings(&killed.name, ranks, STEPS), kills, &mut Rng::new(seed))?;
+    // A run ends before many of its ranks are killed: as many runs as it takes.
+    let (mut rng, mut tally, mut runs) = (Rng::new(seed), Tally::default(), 0);
+    let killed = loop {
+        runs += 1;
+        let killed = Place::new(folder, &format!("killed-{runs}"), on_s3)?;
+        let (place, until) = (&*killed.name, STEPS);
+        let of_this = Settings { place, ranks, until, seed, save_at_once: false, through_store };
+        interrupted(&of_this, kills, &mut rng, &mut tally)?;
+        let (newest, expected) = (killed.newest()?, reference.newest()?);
+        same(&reference.state(expected)?, &killed.state(newest)?, "the interrupted run")?;
+        check_listed(&killed)?;
+        if tally.interruptions() >= kills {
+            break killed;
+        }
+        if runs > 10 + kills {
+            return Err(format!(
+                "{runs} runs ended, and only {} ranks were interrupted",
+                tally.interruptions()
+            ));
+        }
+    };
     println!(
-        "interrupted: {} starts; {} ranks killed, {} stopped and continued, {} of them rank 0; {} saves failed and were told so",
+        "interrupted: {runs} runs, {} starts; {} ranks killed, {} stopped and continued, {} of them rank 0; {} saves failed and were told so",
         tally.starts, tally.killed, tally.stopped, tally.of_rank_0, tally.failed_saves
     );
-    same(&reference.state(reference.newest()?)?, &killed.state(killed.newest()?)?, "the interrupted run")?;
-    check_listed(&killed)?;
     let mut until = STEPS;
     for world in [3, 5, ranks] {
         let before = killed.newest()?;
@@ -174,8 +197,9 @@ fn to_the_end(settings: &Settings<'_>) -> Result<(), String> {
     }
 }
 
-fn interrupted(settings: &Settings<'_>, kills: u32, rng: &mut Rng) -> Result<Tally, String> {
-    let mut tally = Tally::default();
+/// One run to its end, over as many starts as it takes; no rank is interrupted any more once `kills`
+/// have been.
+fn interrupted(settings: &Settings<'_>, kills: u32, rng: &mut Rng, tally: &mut Tally) -> Result<(), String> {
     // Ranks that stand still while later starts run.
     let mut zombies: Vec<(Start, u32)> = Vec::new();
     let mut acknowledged = 0;
@@ -191,13 +215,16 @@ fn interrupted(settings: &Settings<'_>, kills: u32, rng: &mut Rng) -> Result<Tal
         if resumed.is_some_and(|step| step < acknowledged) {
             return Err(format!("resumed from step {resumed:?}, after {acknowledged} was acknowledged"));
         }
-        let is_last = tally.killed + tally.stopped >= kills;
+        let is_last = tally.interruptions() >= kills;
         let mut zombie = None;
         if !is_last {
             let (fate, rank, delay) = draw(rng, settings.ranks);
             start.hear(Instant::now() + delay, |_| false);
-            tally.of_rank_0 += u32::from(rank == 0);
+            // The run may have ended meanwhile.
+            let hits = !start.is_done();
+            tally.of_rank_0 += u32::from(hits && rank == 0);
             match fate {
+                _ if !hits => {}
                 Fate::Kill => {
                     tally.killed += 1;
                     start.signal(rank, "-KILL");
@@ -230,7 +257,7 @@ fn interrupted(settings: &Settings<'_>, kills: u32, rng: &mut Rng) -> Result<Tal
             end_zombies(&mut zombies, acknowledged)?;
         }
         if is_done {
-            return Ok(tally);
+            return Ok(());
         }
         if is_last {
             return Err("a start failed that nobody interrupted".to_owned());
