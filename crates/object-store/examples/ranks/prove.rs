@@ -197,8 +197,8 @@ fn to_the_end(settings: &Settings<'_>) -> Result<(), String> {
     }
 }
 
-/// One run to its end, over as many starts as it takes; no rank is interrupted any more once `kills`
-/// have been.
+/// One run to its end, over as many starts as it takes; no rank is interrupted any more once
+/// `kills` have been.
 fn interrupted(settings: &Settings<'_>, kills: u32, rng: &mut Rng, tally: &mut Tally) -> Result<(), String> {
     // Ranks that stand still while later starts run.
     let mut zombies: Vec<(Start, u32)> = Vec::new();
