@@ -93,26 +93,10 @@ fn a_job_meets_failing_fsyncs_and_a_disk_that_goes() {
     holds(explorer().every_shutdown(&History::of_a_job(2)));
 }
 
-// The mistakes that single trainers' states show lose a job's shards, too.
+// The mistakes that the states of a single trainer show lose a job's shards, too.
 #[test]
 fn a_job_on_a_wrong_file_system_breaks_its_promises() {
-    use Wrong::*;
-    let caught = [
-        NoFileSync,
-        RenameBeforeFileSync,
-        NoFolderSync,
-        OneFolderSyncForTwo,
-        NoParentFolderSync,
-        DeleteBeforeWrite,
-        DeleteBeforeFolderSync,
-        NoFolderSyncAfterDelete,
-        WriteInPlace,
-        ReserveName,
-        CopyInsteadOfRename,
-        TailAfterRename,
-        TruncateAfterRename,
-    ];
-    for wrong in caught {
+    for (wrong, ..) in KILLED.into_iter().filter(|(_, check, _)| check.starts_with("every state")) {
         let explorer = Explorer::new(Names::AnySubset, Again::Never).recovered_by(2).on(Some(wrong));
         let violation =
             explorer.every_state(&History::of_a_job(2), threads()).expect_err("the mistake lives");

@@ -221,19 +221,19 @@ fn interrupted(settings: &Settings<'_>, kills: u32, rng: &mut Rng, tally: &mut T
             let (fate, rank, delay) = draw(rng, settings.ranks);
             start.hear(Instant::now() + delay, |_| false);
             // The run may have ended meanwhile.
-            let hits = !start.is_done();
-            tally.of_rank_0 += u32::from(hits && rank == 0);
+            let fate = (!start.is_done()).then_some(fate);
+            tally.of_rank_0 += u32::from(fate.is_some() && rank == 0);
             match fate {
-                _ if !hits => {}
-                Fate::Kill => {
+                Some(Fate::Kill) => {
                     tally.killed += 1;
                     start.signal(rank, "-KILL");
                 }
-                Fate::Stop => {
+                Some(Fate::Stop) => {
                     tally.stopped += 1;
                     start.signal(rank, "-STOP");
                     zombie = Some(rank);
                 }
+                None => {}
             }
         }
         start.end(zombie)?;
