@@ -269,11 +269,8 @@ fn table_of_shards(shards: &[Shard]) -> String {
 
 /// What was not listed, and how to see it.
 fn left_out(pieces: &Pieces) -> Option<String> {
-    let more = |count: usize, word: &str| {
-        let plural = if count == 1 { "" } else { "s" };
-        (count > 0).then(|| format!("{count} more {word}{plural}"))
-    };
-    let parts = [more(pieces.left_out(), "piece"), more(pieces.shards_left_out, "shard")];
+    let some = |count: usize, what: &str| (count > 0).then(|| output::count(count, what));
+    let parts = [some(pieces.left_out(), "more piece"), some(pieces.shards_left_out, "more shard")];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| format!("{}; --only lists those of fewer tensors", parts.join(" and ")))
 }
